@@ -1,0 +1,2 @@
+//! The `roomcast` command
+fn main() {}

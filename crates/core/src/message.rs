@@ -1,0 +1,68 @@
+//! What one client sends or receives at once
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+/// What one client sends or receives at once, below any protocol
+///
+/// On a WebSocket it is one message (RFC 6455 section 5.6); on long-polling it is one packet of a payload.
+/// Cloning costs one reference count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// UTF-8 text
+    Text(ByteString),
+    /// Any bytes
+    Binary(Bytes),
+}
+
+impl Message {
+    /// Length of the body in bytes
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether the body has no bytes
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The body, whichever kind it is
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Whether this is a text message
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+}
+
+impl From<&'static str> for Message {
+    fn from(text: &'static str) -> Self {
+        Self::Text(ByteString::from_static(text))
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<ByteString> for Message {
+    fn from(text: ByteString) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<Bytes> for Message {
+    fn from(bytes: Bytes) -> Self {
+        Self::Binary(bytes)
+    }
+}

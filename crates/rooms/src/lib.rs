@@ -1,0 +1,1 @@
+//! Rooms in one process, on DashMap: to all, to all but the sender, to a room

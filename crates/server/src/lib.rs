@@ -1,0 +1,1 @@
+//! The Roomcast server: HTTP in, one driver task a session, handlers, builder, tower layer

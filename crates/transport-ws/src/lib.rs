@@ -1,0 +1,1 @@
+//! The WebSocket transport of Roomcast (RFC 6455): handshake, frame reader, shared frames written as they are

@@ -1,0 +1,2 @@
+//! The commands of the project itself
+fn main() {}
