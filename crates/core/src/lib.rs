@@ -1,5 +1,38 @@
 //! The vocabulary of Roomcast: messages, frames, events, the outbox, and the traits its parts meet at
+//!
+//! An application emits an [`Event`]; a [`Router`] finds its recipients; a [`Codec`] encodes it once for each kind
+//! of client into a [`Frame`]; each recipient's [`Outbox`] holds the frame until the write half of its
+//! [`Connection`], a [`FrameSink`], takes it. What clients send arrives as a [`Message`], and a [`Session`] makes
+//! [`Action`]s of it. Nothing here spawns, sleeps or reads a clock.
 
+mod ack;
+mod args;
+mod close;
+mod event;
+mod frame;
+mod ids;
 mod message;
+mod outbox;
+mod router;
+mod session;
+mod sync;
+mod transport;
 
+pub use ack::AckTable;
+pub use args::{Args, ArgsError, ArgsReader, IntoArgs};
+pub use close::CloseReason;
+pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
+pub use frame::{Frame, Wire, WireKey};
+pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
+pub use outbox::{Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Waiting};
+pub use router::{Joined, Member, MemberKey, Receipt, Router, RouterError, Scope, Target};
+pub use session::{Action, Command, Inbound, Lane, Session};
+pub use transport::{
+    BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
+    RequestBody, Responder, ResponseBody, Transport, TransportName, Upgrade, Upgraded,
+};
+
+/// What crates downstream need to name the types above
+pub use bytes::Bytes;
+pub use bytestring::ByteString;

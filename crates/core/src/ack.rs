@@ -1,0 +1,89 @@
+//! Answers that a socket still owes
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::sync::{Mutex, lock};
+use crate::{AckId, AckRequest, AnswerSink, Args, SocketId};
+
+/// The answers that one socket still owes, by the id of the event
+///
+/// An answer is registered *before* the event is pushed to the outbox, so however fast the client is, its answer
+/// finds the entry. Cloning gives another handle to the same table; an unused one allocates nothing but itself.
+#[derive(Clone, Default)]
+pub struct AckTable(Arc<Mutex<Table>>);
+
+#[derive(Default)]
+struct Table {
+    // Costs three words while nothing is owed, which is nearly always.
+    pending: BTreeMap<AckId, Arc<dyn AnswerSink>>,
+    limit: Option<usize>,
+    closed: bool,
+}
+
+impl AckTable {
+    /// A table that holds at most this many answers
+    pub fn with_limit(limit: usize) -> Self {
+        Self(Arc::new(Mutex::new(Table { limit: Some(limit), ..Table::default() })))
+    }
+
+    /// Enters a wish for an answer; `false` if the socket is gone or owes too many already
+    pub fn register(&self, request: &AckRequest) -> bool {
+        let mut table = lock(&self.0);
+        if table.closed {
+            return false;
+        }
+        let limit = table.limit.unwrap_or(usize::MAX);
+        if table.pending.len() >= limit {
+            return false;
+        }
+        table.pending.insert(request.id, request.answers.clone());
+        true
+    }
+
+    /// Takes a wish back: it timed out, or the event was never sent
+    pub fn withdraw(&self, id: AckId) -> bool {
+        lock(&self.0).pending.remove(&id).is_some()
+    }
+
+    /// Hands an answer to whoever waits for it; `false` if nobody does
+    pub fn answer(&self, socket: &SocketId, id: AckId, args: Args) -> bool {
+        let sink = lock(&self.0).pending.remove(&id);
+        match sink {
+            Some(sink) => {
+                sink.answered(socket, args);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// The socket is gone: tells everybody who waits, and takes in nothing more
+    pub fn close(&self, socket: &SocketId) {
+        let pending = {
+            let mut table = lock(&self.0);
+            table.closed = true;
+            std::mem::take(&mut table.pending)
+        };
+        for sink in pending.into_values() {
+            sink.gone(socket);
+        }
+    }
+
+    /// How many answers are owed
+    pub fn len(&self) -> usize {
+        lock(&self.0).pending.len()
+    }
+
+    /// Whether no answer is owed
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl fmt::Debug for AckTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AckTable").field("pending", &self.len()).finish()
+    }
+}

@@ -1,0 +1,239 @@
+//! Encoded messages that many recipients share, and the bytes each transport makes of them
+
+use std::any::TypeId;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::Message;
+
+/// Encoded messages that every recipient of one codec shares; cloning costs one reference count
+///
+/// A frame is sent whole or not at all: an event and its attachments are one frame, so nothing can come
+/// between them. The bytes of a transport are rendered by the connection that first needs them and kept here,
+/// so a broadcast is rendered once for each [`WireKey`] among its recipients, however many there are.
+#[derive(Clone)]
+pub struct Frame(Arc<Inner>);
+
+struct Inner {
+    messages: Messages,
+    len: usize,
+    key: Option<Arc<str>>,
+    first: OnceLock<Rendered>,
+    // Mixed rooms need a few wires; a room with one kind of client never allocates this.
+    more: OnceLock<Box<[OnceLock<Rendered>; MORE_WIRES]>>,
+}
+
+enum Messages {
+    None,
+    One(Message),
+    Many(Box<[Message]>),
+}
+
+struct Rendered {
+    key: WireKey,
+    bytes: Bytes,
+}
+
+/// Wire forms kept beside the first. With more kinds than that in one room the rest render for themselves.
+const MORE_WIRES: usize = 7;
+
+impl Frame {
+    /// Makes a frame of one message
+    pub fn new(message: impl Into<Message>) -> Self {
+        let message = message.into();
+        let len = message.len();
+        Self::build(Messages::One(message), len, OnceLock::new())
+    }
+
+    /// Makes a frame of several messages that belong together, such as an event and its attachments
+    pub fn of_all(messages: Vec<Message>) -> Self {
+        let len = messages.iter().map(Message::len).sum();
+        Self::build(Messages::Many(messages.into()), len, OnceLock::new())
+    }
+
+    /// Makes a frame that exists only in one transport's own bytes, such as a WebSocket pong
+    ///
+    /// It has no messages; for any other wire it renders to what that wire makes of none.
+    pub fn of_wire(key: WireKey, bytes: Bytes) -> Self {
+        let len = bytes.len();
+        Self::build(Messages::None, len, OnceLock::from(Rendered { key, bytes }))
+    }
+
+    fn build(messages: Messages, len: usize, first: OnceLock<Rendered>) -> Self {
+        Self(Arc::new(Inner { messages, len, key: None, first, more: OnceLock::new() }))
+    }
+
+    /// Gives the frame a key, by which a newer one takes its place in an outbox that keeps only the latest
+    ///
+    /// Only for a frame that nobody else holds yet; a shared one stays as it is.
+    pub fn with_key(mut self, key: Arc<str>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.key = Some(key);
+        }
+        self
+    }
+
+    /// The key it was given, if any
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
+    }
+
+    /// The messages, in the order in which they must arrive
+    pub fn messages(&self) -> &[Message] {
+        match &self.0.messages {
+            Messages::None => &[],
+            Messages::One(message) => std::slice::from_ref(message),
+            Messages::Many(messages) => messages,
+        }
+    }
+
+    /// Bytes of all bodies together: what this frame counts against an outbox
+    pub fn len(&self) -> usize {
+        self.0.len
+    }
+
+    /// Whether no body has any bytes
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// Whether somebody else holds this frame too
+    ///
+    /// A sink that finds a frame unshared may lay it on the wire without keeping the result.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    /// The frame in the bytes of `wire`, rendered by whichever connection asks first
+    pub fn wire<W: Wire + ?Sized>(&self, wire: &W) -> Bytes {
+        let key = wire.key();
+        let render = || Rendered { key, bytes: wire.render(self.messages()) };
+        let first = self.0.first.get_or_init(render);
+        if first.key == key {
+            return first.bytes.clone();
+        }
+        let more = self.0.more.get_or_init(Box::default);
+        for slot in more.iter() {
+            let rendered = slot.get_or_init(render);
+            if rendered.key == key {
+                return rendered.bytes.clone();
+            }
+        }
+        wire.render(self.messages())
+    }
+
+    /// The bytes of this wire if they were rendered before
+    pub fn rendered(&self, key: WireKey) -> Option<&Bytes> {
+        let more = self.0.more.get().into_iter().flat_map(|more| more.iter());
+        let mut slots = std::iter::once(&self.0.first).chain(more).filter_map(OnceLock::get);
+        slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
+    }
+}
+
+impl fmt::Debug for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Frame").field("messages", &self.messages()).field("len", &self.0.len).finish()
+    }
+}
+
+impl<M: Into<Message>> From<M> for Frame {
+    fn from(message: M) -> Self {
+        Self::new(message)
+    }
+}
+
+/// How one transport lays messages on the wire
+///
+/// A new transport adds a type of its own; there is no list to enter it in. Rendering cannot fail: whatever a
+/// client cannot carry was refused by its codec.
+pub trait Wire {
+    /// What the rendered bytes depend on, besides the messages
+    fn key(&self) -> WireKey;
+
+    /// Lays the messages out, in order
+    fn render(&self, messages: &[Message]) -> Bytes;
+}
+
+/// Identity of a wire form: the transport's own type and the parameters that change its bytes
+///
+/// Two connections with equal keys can share bytes. Negotiated compression or an older protocol version is a
+/// different `params`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WireKey {
+    kind: TypeId,
+    params: u32,
+}
+
+impl WireKey {
+    /// The key of wire `W` with these parameters
+    pub fn of<W: 'static>(params: u32) -> Self {
+        Self { kind: TypeId::of::<W>(), params }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    struct Counting<const KIND: u8> {
+        params: u32,
+        renders: Cell<u32>,
+    }
+
+    impl<const KIND: u8> Counting<KIND> {
+        fn new(params: u32) -> Self {
+            Self { params, renders: Cell::new(0) }
+        }
+    }
+
+    impl<const KIND: u8> Wire for Counting<KIND> {
+        fn key(&self) -> WireKey {
+            WireKey::of::<Self>(self.params)
+        }
+
+        fn render(&self, messages: &[Message]) -> Bytes {
+            self.renders.set(self.renders.get() + 1);
+            let mut out = vec![KIND, self.params as u8];
+            messages.iter().for_each(|message| out.extend_from_slice(message.as_bytes()));
+            out.into()
+        }
+    }
+
+    #[test]
+    fn a_frame_is_rendered_once_for_each_wire_however_many_kinds_share_it() {
+        let (a, b) = (Counting::<1>::new(0), Counting::<2>::new(0));
+        let compressed: Vec<_> = (1..=6).map(Counting::<1>::new).collect();
+        let frame = Frame::of_all(vec!["ab".into(), Bytes::from_static(b"c").into()]);
+        for _ in 0..3 {
+            assert_eq!(&frame.wire(&a)[..], b"\x01\x00abc");
+            assert_eq!(&frame.clone().wire(&b)[..], b"\x02\x00abc");
+            for (wire, params) in compressed.iter().zip(1..) {
+                assert_eq!(&frame.wire(wire)[..], [1, params, b'a', b'b', b'c']);
+            }
+        }
+        assert_eq!((a.renders.get(), b.renders.get()), (1, 1));
+        assert!(compressed.iter().all(|wire| wire.renders.get() == 1));
+        assert_eq!(frame.len(), 3);
+    }
+
+    #[test]
+    fn kinds_beyond_the_table_still_get_their_bytes() {
+        let frame = Frame::new("x");
+        for params in 0..40 {
+            assert_eq!(&frame.wire(&Counting::<1>::new(params))[..], [1, params as u8, b'x']);
+        }
+    }
+
+    #[test]
+    fn a_wire_frame_has_bytes_for_its_own_wire_and_nothing_for_others() {
+        let (a, b) = (Counting::<1>::new(0), Counting::<2>::new(0));
+        let pong = Frame::of_wire(a.key(), Bytes::from_static(b"pong"));
+        assert_eq!(&pong.wire(&a)[..], b"pong");
+        assert_eq!(&pong.wire(&b)[..], b"\x02\x00");
+        assert_eq!(pong.rendered(a.key()).map(|bytes| &bytes[..]), Some(&b"pong"[..]));
+    }
+}

@@ -1,0 +1,137 @@
+//! The names by which a client, its sockets and its rooms are known
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// Secret id of a session, as it stands in the URL of every Engine.IO request
+///
+/// Whoever knows it can speak for the client, so its `Debug` form is redacted and it never reaches a handler
+/// or a log. The public counterpart is [`SocketId`].
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Sid(Arc<str>);
+
+impl Sid {
+    /// Takes an id that was drawn from a cryptographic source, at least 120 bits of it
+    pub fn new(id: impl Into<Arc<str>>) -> Self {
+        Self(id.into())
+    }
+
+    /// The secret itself, for the handshake answer and the session table
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Sid {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sid(redacted)")
+    }
+}
+
+macro_rules! public_name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Takes the name as it is
+            pub fn new(name: impl Into<Arc<str>>) -> Self {
+                Self(name.into())
+            }
+
+            /// The name as text
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self(name.into())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), &*self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+public_name! {
+    /// Public id of a socket: one client in one namespace; also the name of its own room
+    ///
+    /// A string, since ids of other nodes and of older protocols have forms of their own.
+    SocketId
+}
+
+public_name! {
+    /// A set of sockets in a namespace, kept by the server; clients never see it
+    Room
+}
+
+public_name! {
+    /// Named channel over one session; begins with `/`
+    Namespace
+}
+
+impl Namespace {
+    /// The namespace every client may use without naming it: `/`
+    pub fn main() -> Self {
+        Self::new("/")
+    }
+
+    /// Whether this is `/`
+    pub fn is_main(&self) -> bool {
+        self.as_str() == "/"
+    }
+}
+
+impl From<&SocketId> for Room {
+    fn from(id: &SocketId) -> Self {
+        Self(id.0.clone())
+    }
+}
+
+/// Number by which an answer names the event it answers
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AckId(pub u64);
+
+impl fmt::Display for AckId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

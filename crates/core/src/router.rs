@@ -1,0 +1,163 @@
+//! Who is in which room, and how an event reaches them
+
+use std::fmt;
+use std::ops::{Add, AddAssign};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{AckTable, Codec, Delivery, Event, Outbox, Overflow, Room, SocketId};
+
+/// Who is in which room of one namespace, and how an event reaches them; on Node this is called an adapter
+///
+/// Every method but [`sockets`](Self::sockets) answers at once and waits for nobody. Events emitted one after
+/// the other by one task reach each member they have in common in that order.
+#[async_trait]
+pub trait Router: Send + Sync + fmt::Debug + 'static {
+    /// Lets a member in; it is in no room but the one of its own id
+    ///
+    /// A member with the same id that is still attached keeps its rooms until it is detached by its own key, but
+    /// its id now means the new one.
+    fn attach(&self, member: Member) -> MemberKey;
+
+    /// Lets a member out, of every room; `false` if it was out already
+    fn detach(&self, key: MemberKey) -> bool;
+
+    /// Puts a member into a room, making the room if there is none
+    fn join(&self, key: MemberKey, room: &Room) -> Joined;
+
+    /// Takes a member out of a room; `false` if it was not in it
+    fn leave(&self, key: MemberKey, room: &Room) -> bool;
+
+    /// The rooms a member is in, its own first
+    fn rooms_of(&self, key: MemberKey) -> Vec<Room>;
+
+    /// How many members a room has here; the room of an id has one
+    fn count(&self, room: &Room) -> usize;
+
+    /// Hands an event to everybody the target names, once each
+    fn broadcast(&self, target: &Target, event: &Event) -> Receipt;
+
+    /// Hands an event to one member
+    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt;
+
+    /// Who is named by a target, in the whole cluster unless it is local
+    ///
+    /// # Errors
+    /// When other nodes did not answer in time; the error carries those that did.
+    async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError>;
+}
+
+/// A socket as a router sees it
+#[derive(Clone, Debug)]
+pub struct Member {
+    /// Its public id
+    pub id: SocketId,
+    /// How events are put for it
+    pub codec: Arc<dyn Codec>,
+    /// Where they go
+    pub outbox: Outbox,
+    /// Who waits for its answers
+    pub acks: AckTable,
+}
+
+/// Names one attachment of a member: a number never used twice, so a late detach or leave hits nobody else
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberKey(pub u64);
+
+/// Whom a broadcast addresses, and how
+///
+/// No rooms means everybody. A room that bears the id of a socket is that socket.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// In any of these
+    pub rooms: Vec<Room>,
+    /// But in none of these
+    pub except: Vec<Room>,
+    /// And not this one, which is how a sender leaves itself out
+    pub skip: Option<MemberKey>,
+    /// What may become of it
+    pub delivery: Delivery,
+    /// What happens to a member whose outbox is full
+    pub overflow: Overflow,
+    /// How far it goes
+    pub scope: Scope,
+}
+
+/// How far a broadcast goes
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Scope {
+    /// To every node
+    #[default]
+    Cluster,
+    /// To this one
+    Node,
+}
+
+/// What became of a join
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Joined {
+    /// It is in now
+    Joined,
+    /// It was in already
+    Already,
+    /// It is detached, so it can join nothing
+    Detached,
+}
+
+/// What became of a broadcast, on this node
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[must_use = "a receipt tells who was not reached"]
+pub struct Receipt {
+    /// Members it was queued for
+    pub queued: usize,
+    /// Members it was dropped for, as its delivery allows, and older events that were dropped to make room
+    pub dropped: usize,
+    /// Members whose kind of client cannot carry it
+    pub unsupported: usize,
+    /// Members that were gone, or were closed because it did not fit
+    pub closed: usize,
+}
+
+impl Receipt {
+    /// Counts one push
+    pub fn record(&mut self, pushed: crate::Pushed) {
+        match pushed {
+            crate::Pushed::Queued => self.queued += 1,
+            crate::Pushed::Displaced(older) => {
+                self.queued += 1;
+                self.dropped += older as usize;
+            }
+            crate::Pushed::Dropped => self.dropped += 1,
+            crate::Pushed::Closed => self.closed += 1,
+        }
+    }
+}
+
+impl Add for Receipt {
+    type Output = Self;
+
+    fn add(mut self, other: Self) -> Self {
+        self += other;
+        self
+    }
+}
+
+impl AddAssign for Receipt {
+    fn add_assign(&mut self, other: Self) {
+        self.queued += other.queued;
+        self.dropped += other.dropped;
+        self.unsupported += other.unsupported;
+        self.closed += other.closed;
+    }
+}
+
+/// A question to the cluster was not answered by all
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{missing} nodes did not answer in time")]
+pub struct RouterError {
+    /// How many nodes did not answer
+    pub missing: usize,
+    /// What the others said
+    pub partial: Vec<SocketId>,
+}

@@ -1,0 +1,143 @@
+//! The protocol of one client, without I/O
+
+use std::fmt;
+use std::time::Instant;
+
+use bytestring::ByteString;
+
+use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, SocketId, TransportName};
+
+/// The protocol of one client, without I/O and without a clock
+///
+/// The task that drives a session mutates it once (a `handle_*` call), then performs every
+/// [`Action`] until [`poll_action`](Self::poll_action) gives none, then waits for whatever comes next, at most
+/// until [`poll_timeout`](Self::poll_timeout). `now` never goes back.
+pub trait Session: Send + fmt::Debug {
+    /// A message arrived on a lane
+    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant);
+
+    /// A lane can carry messages
+    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant);
+
+    /// A lane is gone, for this reason
+    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, now: Instant);
+
+    /// Something arrived on a lane, whole message or not
+    fn handle_activity(&mut self, lane: Lane, now: Instant);
+
+    /// The application, or the server, wants something
+    fn handle_command(&mut self, command: Command, now: Instant);
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come; harmless if it has not
+    fn handle_timeout(&mut self, now: Instant);
+
+    /// The next thing to be done, in order
+    fn poll_action(&mut self) -> Option<Action>;
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before
+    fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Whether another lane may be opened now, to move the session there
+    fn can_upgrade(&self) -> bool {
+        false
+    }
+}
+
+/// A connection's role in a session
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// Carries the session
+    Primary,
+    /// A candidate that has not proven itself
+    Probe,
+}
+
+/// What a session asks its driver to do
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Action {
+    /// Send a frame
+    Transmit {
+        /// Where
+        lane: Lane,
+        /// What
+        frame: Frame,
+        /// `Protocol`, or `Volatile` for what makes sense only if it can leave at once
+        delivery: Delivery,
+    },
+    /// Send the carrier's own sign of life
+    Ping(Lane),
+    /// The probe has proven itself: it becomes the primary lane, and the old one ends
+    Promote,
+    /// Close the probe; the session goes on
+    CloseProbe,
+    /// The client asks to join a namespace; to be answered with [`Command::Accept`] or [`Command::Refuse`]
+    Connect {
+        /// Which
+        namespace: Namespace,
+        /// What it shows for it, as JSON text; empty if nothing
+        auth: ByteString,
+    },
+    /// The client emitted an event
+    Event(Inbound),
+    /// The client answered an event
+    Answer {
+        /// In which namespace
+        namespace: Namespace,
+        /// Which event
+        id: AckId,
+        /// With what
+        args: Args,
+    },
+    /// The client left a namespace
+    Leave {
+        /// Which
+        namespace: Namespace,
+        /// Why
+        reason: CloseReason,
+    },
+    /// The session is over; what was transmitted before is still sent where that is possible
+    Close(CloseReason),
+}
+
+/// What the application or the server asks of a session
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Command {
+    /// The client may join the namespace it asked for
+    Accept {
+        /// Which
+        namespace: Namespace,
+        /// Under which id
+        socket: SocketId,
+        /// With this secret it may come back and recover what it missed, if that is on
+        recovery: Option<ByteString>,
+    },
+    /// The client may not join the namespace it asked for
+    Refuse {
+        /// Which
+        namespace: Namespace,
+        /// Why, as JSON text: an object with `message`, and `data` where there is some
+        error: ByteString,
+    },
+    /// Take the client out of a namespace, and tell it
+    Disconnect {
+        /// Which
+        namespace: Namespace,
+    },
+    /// End the session
+    Close(CloseReason),
+}
+
+/// An event as a client sent it
+#[derive(Debug, Clone)]
+pub struct Inbound {
+    /// In which namespace
+    pub namespace: Namespace,
+    /// Its name
+    pub name: ByteString,
+    /// Its arguments
+    pub args: Args,
+    /// Set when the client waits for an answer
+    pub ack: Option<AckId>,
+}
