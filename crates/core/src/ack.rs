@@ -71,6 +71,11 @@ impl AckTable {
         }
     }
 
+    /// Whether the socket is gone
+    pub fn is_closed(&self) -> bool {
+        lock(&self.0).closed
+    }
+
     /// How many answers are owed
     pub fn len(&self) -> usize {
         lock(&self.0).pending.len()

@@ -19,14 +19,14 @@ mod sync;
 mod transport;
 
 pub use ack::AckTable;
-pub use args::{Args, ArgsError, ArgsReader, IntoArgs};
+pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs};
 pub use close::CloseReason;
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use outbox::{Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Waiting};
-pub use router::{Joined, Member, MemberKey, Receipt, Router, RouterError, Scope, Target};
+pub use router::{Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, Scope, Target};
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{
     BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,

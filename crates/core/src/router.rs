@@ -41,6 +41,12 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Hands an event to one member
     fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt;
 
+    /// Puts everybody the target names into rooms, or takes them out of rooms; tells how many members here it
+    /// changed
+    ///
+    /// Of the target, its delivery and overflow mean nothing here.
+    fn update(&self, target: &Target, change: &Membership) -> usize;
+
     /// Who is named by a target, in the whole cluster unless it is local
     ///
     /// # Errors
@@ -92,6 +98,15 @@ pub enum Scope {
     Cluster,
     /// To this one
     Node,
+}
+
+/// A change to the rooms of everybody a target names
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Membership {
+    /// Be in these rooms too
+    Join(Vec<Room>),
+    /// Be in none of these rooms
+    Leave(Vec<Room>),
 }
 
 /// What became of a join
