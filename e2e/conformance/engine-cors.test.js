@@ -1,0 +1,100 @@
+// Engine.IO v4 in browsers: what pages of other origins are told.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { request } from "../lib/http.js";
+import { CALM, startConformance } from "../lib/server.js";
+import { answers, PollingSession, PROFILES, SEPARATOR } from "../lib/session.js";
+
+const LIMIT = 1000;
+
+for (const { allowed, told } of [
+  { allowed: "*", told: "*" },
+  { allowed: "http://a.example", told: "http://a.example" },
+]) {
+  describe(`CORS open to ${allowed}`, () => {
+    let server;
+    before(async () => {
+      server = await startConformance({ ...CALM, "max-payload": LIMIT, cors: allowed });
+    });
+    after(() => server.stop());
+
+    for (const profile of PROFILES) {
+      const at = (query) => `${server.url}${profile.path}?${query}`;
+      const preflight = (origin, query = "EIO=4&transport=polling") =>
+        request(at(query), {
+          method: "OPTIONS",
+          headers: {
+            origin,
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type,x-token",
+          },
+        });
+
+      test(`${profile.name} answers a preflight`, async () => {
+        for (const query of ["EIO=4&transport=polling", "EIO=4&transport=polling&sid=zzzz"]) {
+          const { status, headers, body } = await preflight("http://a.example", query);
+          assert.deepEqual([status, body], [204, ""]);
+          assert.equal(headers["access-control-allow-origin"], told);
+          const methods = headers["access-control-allow-methods"].split(/, */);
+          assert.ok(["GET", "HEAD", "PUT", "PATCH", "POST", "DELETE"].every((method) => methods.includes(method)));
+          assert.equal(headers["access-control-allow-headers"], "content-type,x-token");
+          assert.match(headers.vary, /access-control-request-headers/i);
+          assert.equal(headers["access-control-allow-credentials"], undefined);
+        }
+      });
+
+      test(`${profile.name} says so on a handshake, a GET and a POST`, async () => {
+        const origin = { origin: "http://a.example" };
+        const opened = await request(at("EIO=4&transport=polling"), { headers: origin });
+        assert.equal(opened.headers["access-control-allow-origin"], told);
+        const session = await PollingSession.open(server, profile, { headers: origin });
+        const pushed = await session.push(profile.say("hello"));
+        assert.equal(pushed.headers["access-control-allow-origin"], told);
+        const polled = await session.poll();
+        assert.equal(polled.body, profile.heard("hello"));
+        assert.equal(polled.headers["access-control-allow-origin"], told);
+        await session.leave();
+      });
+
+      test(`${profile.name} says so on errors too, or the page could not read them`, async () => {
+        const headers = { origin: "http://a.example" };
+        const session = await PollingSession.open(server, profile, { headers });
+        const ended = await PollingSession.open(server, profile, { headers });
+        const errors = [
+          [400, await request(at("EIO=4&transport=abc"), { headers })],
+          [400, await request(at("EIO=3&transport=polling"), { headers })],
+          [400, await request(at("EIO=4&transport=polling&sid=zzzz"), { headers })],
+          [413, await session.push("4".padEnd(LIMIT + 1, "x"))],
+          [400, await ended.push("4x", { headers: { ...headers, "content-type": "application/octet-stream" } })],
+        ];
+        for (const [status, answer] of errors) {
+          assert.equal(answer.status, status);
+          assert.equal(answer.headers["access-control-allow-origin"], told);
+        }
+        await session.leave();
+      });
+
+      if (allowed !== "*") {
+        test(`${profile.name} names its one origin to every other, and lets caches know`, async () => {
+          const { status, headers } = await preflight("http://b.example");
+          assert.equal(status, 204);
+          assert.equal(headers["access-control-allow-origin"], told);
+          assert.match(headers.vary, /\borigin\b/i);
+          const opened = await request(at("EIO=4&transport=polling"), { headers: { origin: "http://b.example" } });
+          assert.equal(opened.status, 200);
+          assert.equal(opened.headers["access-control-allow-origin"], told);
+          assert.match(opened.headers.vary, /\borigin\b/i);
+        });
+      }
+
+      test(`${profile.name} leaves clients without an origin alone`, async () => {
+        const session = await PollingSession.open(server, profile);
+        await answers(session, profile);
+        await session.send([profile.say("one"), profile.say("two")].join(SEPARATOR));
+        assert.equal(await session.next(), profile.heard("one"));
+        assert.equal(await session.next(), profile.heard("two"));
+        await session.leave();
+      });
+    }
+  });
+}

@@ -1,0 +1,248 @@
+// Engine.IO v4: from polling to WebSocket, with every way in which it may fail and nothing lost on the way.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { CALM, startConformance } from "../lib/server.js";
+import { answers, PollingSession, probe, PROFILES, SEPARATOR, upgrade, WebSocketSession } from "../lib/session.js";
+import { turnedAway, WebSocketClient } from "../lib/websocket.js";
+
+const UPGRADE_TIMEOUT = 400;
+
+let server;
+let impatient;
+before(async () => {
+  server = await startConformance();
+  impatient = await startConformance({ ...CALM, "upgrade-timeout": UPGRADE_TIMEOUT });
+});
+after(async () => {
+  await server.stop();
+  await impatient.stop();
+});
+
+for (const profile of PROFILES) {
+  const open = (on = server) => PollingSession.open(on, profile);
+
+  describe(`${profile.name} upgrade`, () => {
+    test("answers the probe, ends the waiting GET with a noop, and goes on over the WebSocket", async () => {
+      const session = await open();
+      const client = await WebSocketClient.open(session.upgradeUrl);
+      const parked = session.poll();
+      await sleep(20);
+      client.send("2probe");
+      assert.equal(await client.next(), "3probe");
+      const { status, body } = await parked;
+      assert.deepEqual([status, body], [200, "6"]);
+      client.send("5", profile.say("over websocket"));
+      assert.equal(await client.next(), profile.heard("over websocket"));
+      client.terminate();
+    });
+
+    test("ends a GET that comes after the probe with a noop too", async () => {
+      const session = await open();
+      const client = await probe(session);
+      const { status, body } = await session.poll({ within: 1000 });
+      assert.deepEqual([status, body], [200, "6"]);
+      client.terminate();
+    });
+
+    test("leaves nothing to poll: GET and POST get 400, and the WebSocket still works", async () => {
+      const session = await open();
+      const client = await upgrade(session);
+      client.send(profile.say("settled"));
+      assert.equal(await client.next(), profile.heard("settled"));
+      for (const late of [await session.poll(), await session.push(profile.say("late"))]) {
+        assert.equal(late.status, 400);
+        assert.deepEqual(JSON.parse(late.body), { code: 3, message: "Bad request" });
+      }
+      client.send(profile.say("still here"));
+      assert.equal(await client.next(), profile.heard("still here"));
+      client.terminate();
+    });
+
+    test("ends with the WebSocket: the session is gone with it", async () => {
+      const session = await open();
+      const client = await upgrade(session);
+      client.terminate();
+      await sleep(100);
+      await session.gone();
+    });
+
+    test("happens once: a second WebSocket is turned away, and the first still works", async () => {
+      const session = await open();
+      const client = await upgrade(session);
+      client.send(profile.say("settled"));
+      assert.equal(await client.next(), profile.heard("settled"));
+      await turnedAway(session.upgradeUrl);
+      client.send(profile.say("still here"));
+      assert.equal(await client.next(), profile.heard("still here"));
+      client.terminate();
+    });
+
+    test("turns a second WebSocket away while the first is probing", async () => {
+      const session = await open();
+      const client = await probe(session);
+      await turnedAway(session.upgradeUrl);
+      assert.equal((await session.poll()).body, "6");
+      client.send("5", profile.say("first"));
+      assert.equal(await client.next(), profile.heard("first"));
+      client.terminate();
+    });
+
+    test("turns away a WebSocket for a session that began as one", async () => {
+      const session = await WebSocketSession.open(impatient, profile);
+      await turnedAway(`${impatient.url}${profile.path}?EIO=4&transport=websocket&sid=${session.sid}`);
+      await answers(session, profile);
+      await session.leave();
+    });
+  });
+
+  describe(`${profile.name} failed upgrade leaves the polling session as it was`, () => {
+    for (const [what, message] of [
+      ["a message", profile.say("too early")],
+      ["a bare ping", "2"],
+      ["another probe text", "2probes"],
+      ["a probe in capitals", "2PROBE"],
+      ["a pong", "3probe"],
+      ["a noop", "6"],
+      ["a close packet", "1"],
+      ["an unknown packet type", "abc"],
+      ["an empty text", ""],
+      ["a six-byte text that cuts a character", "2éabc"],
+      ["binary", Buffer.from("2probe")],
+    ]) {
+      test(`after ${what} instead of the probe`, async () => {
+        const session = await open();
+        const client = await WebSocketClient.open(session.upgradeUrl);
+        client.send(message);
+        await client.untilClosed();
+        assert.deepEqual(client.waiting, []);
+        await answers(session, profile);
+        await session.leave();
+      });
+    }
+
+    test("after a message between the probe and its end", async () => {
+      const session = await open();
+      const client = await probe(session);
+      client.send(profile.say("too early"));
+      await client.untilClosed();
+      await answers(session, profile);
+      await session.leave();
+    });
+
+    for (const probed of [false, true]) {
+      test(`after a WebSocket that is cut ${probed ? "after the probe" : "before it"}`, async () => {
+        const session = await open();
+        const client = probed ? await probe(session) : await WebSocketClient.open(session.upgradeUrl);
+        client.terminate();
+        await sleep(50);
+        await answers(session, profile);
+        await session.leave();
+      });
+
+      test(`after a client that says nothing more ${probed ? "after the probe" : "from the start"}`, async () => {
+        const session = await open(impatient);
+        const opened = Date.now();
+        const client = probed ? await probe(session) : await WebSocketClient.open(session.upgradeUrl);
+        await client.untilClosed();
+        const lived = Date.now() - opened;
+        assert.ok(lived >= UPGRADE_TIMEOUT - 50 && lived < 3 * UPGRADE_TIMEOUT, `closed after ${lived} ms`);
+        await answers(session, profile);
+        await session.leave();
+      });
+    }
+
+    test("so that the next attempt succeeds", async () => {
+      const session = await open();
+      const failed = await probe(session);
+      failed.send("nonsense");
+      await failed.untilClosed();
+      await answers(session, profile);
+      const client = await upgrade(session);
+      client.send(profile.say("second attempt"));
+      assert.equal(await client.next(), profile.heard("second attempt"));
+      client.terminate();
+    });
+
+    test("and its upgrade done in time outlives the upgrade timeout", async () => {
+      const session = await open(impatient);
+      const client = await upgrade(session);
+      await sleep(UPGRADE_TIMEOUT + 100);
+      client.send(profile.say("still here"));
+      assert.equal(await client.next(), profile.heard("still here"));
+      client.terminate();
+    });
+  });
+
+  describe(`${profile.name} upgrade keeps every message in order`, () => {
+    const numbers = (from, to) => Array.from({ length: to - from }, (_, index) => from + index);
+    const said = (from, to) => numbers(from, to).map((number) => profile.say(String(number)));
+    const heard = (from, to) => numbers(from, to).map((number) => profile.heard(String(number)));
+    const take = async (client, count) => {
+      const messages = [];
+      while (messages.length < count) messages.push(await client.next());
+      return messages;
+    };
+    const packets = ({ status, body }) => {
+      assert.equal(status, 200, body);
+      return body.split(SEPARATOR).filter((packet) => packet !== "6" && packet !== "1");
+    };
+
+    test("when the answers wait for a GET that never comes", async () => {
+      const session = await open();
+      const client = await probe(session);
+      await session.send(...said(0, 5));
+      await session.send(...said(5, 10));
+      client.send("5", ...said(10, 15));
+      assert.deepEqual(await take(client, 15), heard(0, 15));
+      client.terminate();
+    });
+
+    test("when a GET takes some of them after the probe", async () => {
+      const session = await open();
+      await session.send(...said(0, 5));
+      const client = await probe(session);
+      const polled = packets(await session.poll());
+      await session.send(...said(5, 10));
+      client.send("5", ...said(10, 15));
+      assert.deepEqual([...polled, ...(await take(client, 15 - polled.length))], heard(0, 15));
+      client.terminate();
+    });
+
+    test("when the client does not wait for its last GET", async () => {
+      const session = await open();
+      const client = await WebSocketClient.open(session.upgradeUrl);
+      const parked = session.poll({ within: 2000 });
+      await sleep(20);
+      client.send("2probe");
+      assert.equal(await client.next(), "3probe");
+      client.send("5", ...said(0, 5));
+      const polled = packets(await parked);
+      assert.deepEqual([...polled, ...(await take(client, 5 - polled.length))], heard(0, 5));
+      client.terminate();
+    });
+
+    test("over many upgrades, each cut into the stream at another place", async () => {
+      const COUNT = 40;
+      for (let cut = 0; cut < COUNT; cut += 3) {
+        const session = await open();
+        const polled = [];
+        const client = await WebSocketClient.open(session.upgradeUrl);
+        let probed = false;
+        const polling = (async () => {
+          // As clients do: poll on until the probe is answered, and let the GET that waits then come back.
+          while (!probed) polled.push(...packets(await session.poll()));
+        })();
+        for (let at = 0; at < cut; at += 2) await session.send(...said(at, Math.min(at + 2, cut)));
+        client.send("2probe");
+        assert.equal(await client.next(), "3probe");
+        probed = true;
+        await polling;
+        client.send("5", ...said(cut, COUNT));
+        const rest = await take(client, COUNT - polled.length);
+        assert.deepEqual([...polled, ...rest], heard(0, COUNT), `cut at ${cut}`);
+        client.terminate();
+      }
+    });
+  });
+}

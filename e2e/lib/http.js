@@ -1,0 +1,66 @@
+// Plain HTTP/1.1, with what `fetch` hides: bodies left unfinished, requests cut off, any header.
+import { Agent, request as send } from "node:http";
+import { connect } from "node:net";
+
+/** One whole request. Resolves to `{ status, headers, body }`, with the body as text and as `bytes` */
+export function request(url, { body, ...options } = {}) {
+  const exchange = begin(url, options);
+  exchange.end(body);
+  return exchange.response;
+}
+
+/**
+ * A request whose body is still open: `write`, `end`, `abort`, and the `response` as a promise.
+ *
+ * Without a `content-length` header what is written goes out chunked.
+ */
+export function begin(url, { method = "GET", headers = {}, within = 5000 } = {}) {
+  const outgoing = send(url, { method, headers, agent });
+  const response = new Promise((resolve, reject) => {
+    const late = setTimeout(
+      () => outgoing.destroy(new Error(`${method} ${url}: no answer within ${within} ms`)),
+      within,
+    );
+    outgoing.on("close", () => clearTimeout(late));
+    outgoing.on("error", reject);
+    outgoing.on("response", (incoming) => {
+      const parts = [];
+      incoming.on("data", (part) => parts.push(part));
+      incoming.on("error", reject);
+      incoming.on("end", () => {
+        const bytes = Buffer.concat(parts);
+        const { statusCode: status, headers } = incoming;
+        resolve({ status, headers, bytes, body: bytes.toString("utf8") });
+      });
+    });
+  });
+  // Whoever aborts a request need not listen for its failure.
+  response.catch(() => {});
+  return {
+    response,
+    write: (part) => outgoing.write(part),
+    end: (part) => outgoing.end(part),
+    abort: () => outgoing.destroy(),
+  };
+}
+
+/** Sends bytes as they are and resolves to all that comes back until the server ends the connection */
+export function rawExchange(port, text, { within = 2000 } = {}) {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, "127.0.0.1", () => socket.write(text));
+    let answer = "";
+    const late = setTimeout(() => {
+      socket.destroy();
+      reject(new Error(`the server kept the connection open for ${within} ms; so far it sent: ${answer}`));
+    }, within);
+    socket.setEncoding("latin1");
+    socket.on("data", (part) => (answer += part));
+    socket.on("error", () => {});
+    socket.on("close", () => {
+      clearTimeout(late);
+      resolve(answer);
+    });
+  });
+}
+
+const agent = new Agent({ keepAlive: true, timeout: 3000 });

@@ -1,0 +1,106 @@
+// The server under test: started for each test file on a free port, ended with it.
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** `"roomcast"`, or `"node"` when `ROOMCAST_E2E_TARGET=node` asks for the reference server */
+export const target = process.env.ROOMCAST_E2E_TARGET || "roomcast";
+if (target !== "roomcast" && target !== "node") {
+  throw new Error(`ROOMCAST_E2E_TARGET is "${target}"; it has to be "roomcast" (the default) or "node"`);
+}
+
+/** What is expected of this target, where Roomcast differs from Node on purpose */
+export const byTarget = (expectations) => expectations[target];
+
+/** Timings under which no ping and no timeout comes in the way of a test */
+export const CALM = { "ping-interval": 25000, "ping-timeout": 20000, "connect-timeout": 45000 };
+
+/** The timings of the protocol suites, in milliseconds */
+export const QUICK = { "ping-interval": 300, "ping-timeout": 200 };
+
+/** Starts the conformance application with the given flags, e.g. `{ "max-payload": 100 }` */
+export function startConformance(flags = CALM) {
+  const args = ["--port", "0", ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)])];
+  return target === "node"
+    ? start(process.execPath, [reference("conformance.js"), ...args])
+    : start(binary("conformance_server"), args);
+}
+
+/** Starts the demo application, `roomcast serve` */
+export function startDemo() {
+  const args = ["serve", "--addr", "127.0.0.1:0"];
+  return target === "node"
+    ? start(process.execPath, [reference("demo.js"), ...args])
+    : start(binary("roomcast"), args);
+}
+
+/** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
+class Server {
+  constructor(child) {
+    this.child = child;
+    this.output = "";
+    this.exited = new Promise((resolve) => child.once("exit", (code, signal) => resolve(code ?? signal)));
+  }
+
+  get url() {
+    return `http://127.0.0.1:${this.port}`;
+  }
+
+  /** Asks the server to end, and kills it after five seconds if it does not. Resolves to its exit code or signal */
+  async stop() {
+    this.child.kill("SIGTERM");
+    const late = setTimeout(() => this.child.kill("SIGKILL"), 5000);
+    const outcome = await this.exited;
+    clearTimeout(late);
+    running.delete(this.child);
+    return outcome;
+  }
+}
+
+function start(command, args) {
+  const child = spawn(command, args, { stdio: ["ignore", "pipe", "pipe"] });
+  running.add(child);
+  const server = new Server(child);
+  return new Promise((resolve, reject) => {
+    const fail = (why) => {
+      clearTimeout(late);
+      child.kill("SIGKILL");
+      reject(new Error(`${command} ${args.join(" ")}: ${why}\n${server.output}`));
+    };
+    const late = setTimeout(() => fail("printed no http://127.0.0.1:PORT within 10 s"), 10_000);
+    child.once("error", (error) => fail(error.message));
+    child.once("exit", (code, signal) => fail(`ended with ${code ?? signal} before it was ready`));
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.setEncoding("utf8");
+      stream.on("data", (text) => {
+        server.output += text;
+        const ready = /http:\/\/127\.0\.0\.1:(\d+)/.exec(server.output);
+        if (!ready || server.port) return;
+        clearTimeout(late);
+        server.port = Number(ready[1]);
+        resolve(server);
+      });
+    }
+  });
+}
+
+function binary(name) {
+  const folder = process.env.ROOMCAST_BIN_DIR || fileURLToPath(new URL("../../target/debug", import.meta.url));
+  const places = [join(folder, name), join(folder, "examples", name)];
+  const found = places.find((place) => existsSync(place));
+  if (found) return found;
+  throw new Error(
+    `no ${name} in ${folder}; run \`cargo build --workspace --bins --examples\`, or set ROOMCAST_BIN_DIR ` +
+      "to the folder it was built in, or ROOMCAST_E2E_TARGET=node to test the reference server",
+  );
+}
+
+function reference(file) {
+  return fileURLToPath(new URL(`../reference/${file}`, import.meta.url));
+}
+
+// A test run that is cut short takes its servers with it.
+const running = new Set();
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));

@@ -1,0 +1,219 @@
+// Engine.IO sessions by hand: every request and every packet of them is the test's own.
+import assert from "node:assert/strict";
+import { begin, request } from "./http.js";
+import { WebSocketClient } from "./websocket.js";
+
+/** What stands between two packets of one payload */
+export const SEPARATOR = "\x1e";
+
+/**
+ * The applications behind the two paths of the conformance server.
+ *
+ * `say` makes the message that `heard` answers, so that one case can hold both; `join` is what a client does before.
+ */
+export const PROFILES = [
+  {
+    name: "/engine.io/",
+    path: "/engine.io/",
+    say: (text) => `4${text}`,
+    heard: (text) => `4${text}`,
+    join: async () => {},
+  },
+  {
+    name: "/socket.io/",
+    path: "/socket.io/",
+    say: (text) => `42${JSON.stringify(["message", text])}`,
+    heard: (text) => `42${JSON.stringify(["message-back", text])}`,
+    join: async (session) => {
+      await session.send("40");
+      assert.match(await session.next(), /^40\{"sid":"[^"]+"\}$/);
+      assert.equal(await session.next(), '42["auth",{}]');
+    },
+  },
+];
+
+/** A session that polls. It sends a request only when told to */
+export class PollingSession {
+  /** Does the handshake, and `profile.join` */
+  static async open(server, profile, { query = "", headers } = {}) {
+    const answer = await request(`${server.url}${profile.path}?EIO=4&transport=polling${query}`, { headers });
+    assert.equal(answer.status, 200, answer.body);
+    assert.equal(answer.body[0], "0", answer.body);
+    const session = new PollingSession(server, profile, JSON.parse(answer.body.slice(1)), headers);
+    await profile.join(session);
+    return session;
+  }
+
+  constructor(server, profile, opened, headers) {
+    this.server = server;
+    this.profile = profile;
+    this.opened = opened;
+    this.headers = headers;
+    this.waiting = [];
+  }
+
+  get sid() {
+    return this.opened.sid;
+  }
+
+  /** The address of this session's GETs and POSTs */
+  get url() {
+    return `${this.server.url}${this.profile.path}?EIO=4&transport=polling&sid=${this.sid}`;
+  }
+
+  /** The address of a WebSocket that wants to take this session over */
+  get upgradeUrl() {
+    return this.url.replace("transport=polling", "transport=websocket");
+  }
+
+  /** One GET, whatever it answers */
+  poll(options) {
+    return request(this.url, { headers: this.headers, ...options });
+  }
+
+  /** One POST, whatever it answers */
+  push(body, options) {
+    return request(this.url, { method: "POST", headers: this.headers, body, ...options });
+  }
+
+  /** A GET that can be aborted */
+  beginPoll() {
+    const exchange = begin(this.url, { headers: this.headers });
+    exchange.end();
+    return exchange;
+  }
+
+  /** A POST with an unfinished body */
+  beginPush(options) {
+    return begin(this.url, { method: "POST", headers: this.headers, ...options });
+  }
+
+  /** Sends packets in one payload and expects `ok`. A Buffer goes as `b` and base64 */
+  async send(...packets) {
+    if (packets.length === 0) return;
+    const answer = await this.push(packets.map(packetText).join(SEPARATOR));
+    assert.deepEqual([answer.status, answer.body], [200, "ok"]);
+  }
+
+  /** The next packet, over as many GETs as it takes. Noops are passed over */
+  async next({ within = 2000 } = {}) {
+    while (this.waiting.length === 0) {
+      const answer = await this.poll({ within });
+      assert.equal(answer.status, 200, `the poll failed: ${answer.body}`);
+      this.waiting.push(...answer.body.split(SEPARATOR).filter((packet) => packet !== "6"));
+    }
+    const packet = this.waiting.shift();
+    return packet[0] === "b" ? Buffer.from(packet.slice(1), "base64") : packet;
+  }
+
+  /** Fails unless the server knows this session no longer, now */
+  async gone() {
+    const answer = await this.poll({ within: 1000 });
+    assert.equal(answer.status, 400, `the session still answers: ${answer.body}`);
+    assert.deepEqual(JSON.parse(answer.body), { code: 1, message: "Session ID unknown" });
+  }
+
+  /** Fails unless the server ends this session without any other message, perhaps with a close packet first */
+  async untilClosed({ within = 2000 } = {}) {
+    const deadline = Date.now() + within;
+    assert.deepEqual(this.waiting.filter((packet) => packet !== "1"), []);
+    for (;;) {
+      const answer = await this.poll({ within: Math.max(deadline - Date.now(), 1) });
+      if (answer.status !== 200) {
+        assert.equal(answer.status, 400);
+        return;
+      }
+      const others = answer.body.split(SEPARATOR).filter((packet) => !["1", "2", "6"].includes(packet));
+      assert.deepEqual(others, [], "a message came where the session should have ended");
+    }
+  }
+
+  /** Ends the session as a client does */
+  async leave() {
+    await this.push("1");
+  }
+}
+
+/** A session over WebSocket, from the start or since its upgrade */
+export class WebSocketSession {
+  /** Does the handshake, and `profile.join` */
+  static async open(server, profile, { query = "", ...options } = {}) {
+    const url = `${server.url}${profile.path}?EIO=4&transport=websocket${query}`;
+    const client = await WebSocketClient.open(url, options);
+    const first = await client.next();
+    assert.equal(first[0], "0", String(first));
+    const session = new WebSocketSession(client, JSON.parse(first.slice(1)));
+    await profile.join(session);
+    return session;
+  }
+
+  /** Opens with polling, upgrades, and only then does `profile.join` */
+  static async upgraded(server, profile) {
+    const polling = await PollingSession.open(server, { ...profile, join: async () => {} });
+    const client = await upgrade(polling);
+    const session = new WebSocketSession(client, polling.opened);
+    await profile.join(session);
+    return session;
+  }
+
+  constructor(client, opened) {
+    this.client = client;
+    this.opened = opened;
+  }
+
+  get sid() {
+    return this.opened.sid;
+  }
+
+  async send(...packets) {
+    this.client.send(...packets);
+  }
+
+  next(options) {
+    return this.client.next(options);
+  }
+
+  /** Fails unless the server closes without any other message */
+  async untilClosed(options) {
+    await this.client.untilClosed(options);
+    assert.deepEqual(this.client.waiting, [], "a message came where the session should have ended");
+  }
+
+  async leave() {
+    this.client.terminate();
+  }
+}
+
+/** Takes a polling session over to a WebSocket, as a client does it: nothing may be waiting in the session */
+export async function upgrade(polling) {
+  const client = await probe(polling);
+  const parked = await polling.poll();
+  assert.deepEqual([parked.status, parked.body], [200, "6"]);
+  client.send("5");
+  return client;
+}
+
+/** Opens a WebSocket on a polling session and sees its probe answered */
+export async function probe(polling) {
+  const client = await WebSocketClient.open(polling.upgradeUrl);
+  client.send("2probe");
+  assert.equal(await client.next(), "3probe");
+  return client;
+}
+
+/** The three ways a session may run, for cases that hold on each */
+export const CARRIERS = [
+  { name: "polling", open: (server, profile) => PollingSession.open(server, profile) },
+  { name: "websocket", open: (server, profile) => WebSocketSession.open(server, profile) },
+  { name: "upgraded", open: (server, profile) => WebSocketSession.upgraded(server, profile) },
+];
+
+/** Says something and expects exactly its echo: the session lives and nothing else was waiting */
+export async function answers(session, profile, text = "still here") {
+  await session.send(profile.say(text));
+  assert.equal(await session.next(), profile.heard(text));
+}
+
+function packetText(packet) {
+  return typeof packet === "string" ? packet : `b${Buffer.from(packet).toString("base64")}`;
+}
