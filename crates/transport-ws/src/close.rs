@@ -1,0 +1,84 @@
+//! Why a WebSocket ends: the payload of close frames (RFC 6455 sections 5.5.1 and 7.4)
+
+use bytestring::ByteString;
+pub use tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::frame::Violation;
+
+/// Whether a code may stand in a close frame
+///
+/// 1000 to 1003 and 1007 to 1014 are registered, 3000 to 4999 belong to libraries and applications. The others in
+/// between stand for what happened without a close frame (1005, 1006, 1015), or for nothing yet.
+///
+/// [`CloseCode::is_allowed`] says the same but for 1014, which was registered after the RFC.
+pub fn is_sendable(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+/// The most bytes the reason of a close frame may have
+pub const MAX_REASON: usize = 123;
+
+/// Reads the payload of a client's close frame
+pub(crate) fn parse(payload: &[u8]) -> Result<(Option<u16>, ByteString), Violation> {
+    if payload.is_empty() {
+        return Ok((None, ByteString::new()));
+    }
+    let (code, reason) = payload.split_first_chunk().ok_or(Violation::CloseTooShort)?;
+    let code = u16::from_be_bytes(*code);
+    if !is_sendable(code) {
+        return Err(Violation::CloseCode(code));
+    }
+    let reason = ByteString::try_from(reason).map_err(|_| Violation::InvalidUtf8)?;
+    Ok((Some(code), reason))
+}
+
+/// As much of a reason as a close frame can carry: whole characters, 123 bytes at most
+pub(crate) fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_codes_that_may_be_sent() {
+        let expected = |code| match code {
+            1004..=1006 | 1015 => false,
+            1000..=1014 | 3000..=4999 => true,
+            _ => false,
+        };
+        for code in 0..=u16::MAX {
+            assert_eq!(is_sendable(code), expected(code), "{code}");
+            if code != 1014 {
+                let theirs = matches!(code, 1000..=4999) && CloseCode::from(code).is_allowed();
+                assert_eq!(is_sendable(code), theirs, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn payloads_are_nothing_or_a_code_and_a_reason() {
+        assert_eq!(parse(b""), Ok((None, ByteString::new())));
+        assert_eq!(parse(&[0x03]), Err(Violation::CloseTooShort));
+        assert_eq!(parse(&[0x03, 0xe8]), Ok((Some(1000), ByteString::new())));
+        assert_eq!(parse(b"\x0f\xa0bye"), Ok((Some(4000), "bye".into())));
+        assert_eq!(parse(b"\x03\xe8\xff"), Err(Violation::InvalidUtf8));
+    }
+
+    #[test]
+    fn codes_that_must_not_be_sent_are_refused() {
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535_u16] {
+            assert_eq!(parse(&code.to_be_bytes()), Err(Violation::CloseCode(code)));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_cut_between_characters() {
+        assert_eq!(cut("bye"), "bye");
+        let reason = format!("{}€", "a".repeat(121));
+        assert_eq!(cut(&reason), "a".repeat(121));
+        let reason = format!("{}€", "a".repeat(120));
+        assert_eq!(cut(&reason), reason);
+    }
+}

@@ -1,0 +1,239 @@
+//! The header of a client frame, checked byte by byte as it arrives
+
+use super::{MAX_CONTROL_PAYLOAD, ReadLimits, Violation, message::PartialMessage};
+
+/// What a frame carries (RFC 6455 section 11.8)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Opcode {
+    /// The next part of a fragmented message
+    Continuation = 0x0,
+    /// A text message, or its first part
+    Text = 0x1,
+    /// A binary message, or its first part
+    Binary = 0x2,
+    /// The last frame of its sender
+    Close = 0x8,
+    /// To be answered by a pong with the same payload
+    Ping = 0x9,
+    /// The answer to a ping, or a sign of life that nobody asked for
+    Pong = 0xa,
+}
+
+impl Opcode {
+    /// Whether this is a close, ping or pong frame
+    pub fn is_control(self) -> bool {
+        self as u8 >= Self::Close as u8
+    }
+
+    fn from_bits(bits: u8) -> Result<Self, Violation> {
+        match bits {
+            0x0 => Ok(Self::Continuation),
+            0x1 => Ok(Self::Text),
+            0x2 => Ok(Self::Binary),
+            0x8 => Ok(Self::Close),
+            0x9 => Ok(Self::Ping),
+            0xa => Ok(Self::Pong),
+            reserved => Err(Violation::ReservedOpcode(reserved)),
+        }
+    }
+}
+
+/// A whole header that broke no rule
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) fin: bool,
+    pub(super) opcode: Opcode,
+    pub(super) mask: [u8; 4],
+    /// Bytes of payload. Within the limits
+    pub(super) length: usize,
+    /// Bytes of the header itself
+    pub(super) size: usize,
+}
+
+/// Reads the header that `bytes` begin with, or `None` if they end before it does
+///
+/// `message` is the fragmented message under way.
+///
+/// Each byte is judged as soon as it is there, so a declared length over the limit ends the connection although
+/// neither mask nor payload ever follow. tungstenite's `FrameHeader` judges nothing before the last byte of the mask
+/// and does not tell how long the length field was; by itself it would add half to the cost of a frame of 64 bytes.
+pub(super) fn parse(
+    bytes: &[u8],
+    limits: &ReadLimits,
+    message: Option<&PartialMessage>,
+) -> Result<Option<Header>, Violation> {
+    let Some(&first) = bytes.first() else { return Ok(None) };
+    let (fin, opcode) = check_first(first, limits, message)?;
+
+    let Some(&second) = bytes.get(1) else { return Ok(None) };
+    if second & MASKED == 0 {
+        return Err(Violation::Unmasked);
+    }
+    let short = second & SHORT_LENGTH;
+    if opcode.is_control() && usize::from(short) > MAX_CONTROL_PAYLOAD {
+        return Err(Violation::ControlTooLong);
+    }
+    let (length, mask_at) = match short {
+        LENGTH_16 => {
+            let Some(&field) = bytes[2..].first_chunk() else { return Ok(None) };
+            (minimal(u16::from_be_bytes(field).into(), u64::from(LENGTH_16))?, 4)
+        }
+        LENGTH_64 => {
+            let Some(&field) = bytes[2..].first_chunk() else { return Ok(None) };
+            (minimal(u64::from_be_bytes(field), 1 << 16)?, 10)
+        }
+        short => (u64::from(short), 2),
+    };
+    if length > i64::MAX as u64 {
+        return Err(Violation::LengthOverflow);
+    }
+    if !opcode.is_control() {
+        let room = limits.max_message.saturating_sub(message.map_or(0, PartialMessage::len));
+        if length > room as u64 {
+            return Err(Violation::MessageTooBig { limit: limits.max_message });
+        }
+    }
+
+    let Some(&mask) = bytes[mask_at..].first_chunk() else { return Ok(None) };
+    // Not above `max_message` or 125, so it fits.
+    let length = length as usize;
+    Ok(Some(Header { fin, opcode, mask, length, size: mask_at + mask.len() }))
+}
+
+fn check_first(
+    first: u8,
+    limits: &ReadLimits,
+    message: Option<&PartialMessage>,
+) -> Result<(bool, Opcode), Violation> {
+    // Where permessage-deflate comes in: with it negotiated, RSV1 on a text or binary frame marks a compressed
+    // message (RFC 7692 section 6), whose payload is inflated before `PartialMessage` checks and counts it.
+    if first & RESERVED != 0 {
+        return Err(Violation::ReservedBits);
+    }
+    let fin = first & FIN != 0;
+    let opcode = Opcode::from_bits(first & OPCODE)?;
+    match (opcode, message) {
+        (Opcode::Continuation, None) => Err(Violation::UnexpectedContinuation),
+        (Opcode::Continuation, Some(message)) if message.fragments() >= limits.max_fragments => {
+            Err(Violation::TooManyFragments { limit: limits.max_fragments })
+        }
+        (Opcode::Text | Opcode::Binary, Some(_)) => Err(Violation::ExpectedContinuation),
+        (Opcode::Close | Opcode::Ping | Opcode::Pong, _) if !fin => Err(Violation::FragmentedControl),
+        _ => Ok((fin, opcode)),
+    }
+}
+
+fn minimal(length: u64, least: u64) -> Result<u64, Violation> {
+    if length < least { Err(Violation::LengthNotMinimal) } else { Ok(length) }
+}
+
+/// The longest header of a client: two bytes, a 64-bit length, a mask
+pub(super) const MAX_HEADER: usize = 14;
+
+const FIN: u8 = 0x80;
+const RESERVED: u8 = 0x70;
+const OPCODE: u8 = 0x0f;
+const MASKED: u8 = 0x80;
+const SHORT_LENGTH: u8 = 0x7f;
+/// The short length that says "16 bits follow"
+pub(super) const LENGTH_16: u8 = 126;
+/// The short length that says "64 bits follow"
+pub(super) const LENGTH_64: u8 = 127;
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+    use tungstenite::protocol::frame::FrameHeader;
+
+    use super::*;
+
+    fn parse_alone(bytes: &[u8]) -> Result<Option<Header>, Violation> {
+        parse(bytes, &ReadLimits { max_message: usize::MAX, ..ReadLimits::default() }, None)
+    }
+
+    #[test]
+    fn each_form_of_the_length_is_read() {
+        let mut bytes = vec![0x81, 0x80 | 5, 1, 2, 3, 4];
+        let header = parse_alone(&bytes).unwrap().unwrap();
+        let expected = Header { fin: true, opcode: Opcode::Text, mask: [1, 2, 3, 4], length: 5, size: 6 };
+        assert_eq!(header, expected);
+
+        bytes = vec![0x02, 0x80 | 126, 0, 126, 1, 2, 3, 4];
+        let header = parse_alone(&bytes).unwrap().unwrap();
+        assert_eq!((header.fin, header.opcode, header.length, header.size), (false, Opcode::Binary, 126, 8));
+
+        bytes = vec![0x82, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4];
+        let header = parse_alone(&bytes).unwrap().unwrap();
+        assert_eq!((header.length, header.size), (65536, MAX_HEADER));
+    }
+
+    #[test]
+    fn lengths_in_a_longer_form_than_needed_are_refused() {
+        for short in [0_u16, 1, 125] {
+            let [high, low] = short.to_be_bytes();
+            assert_eq!(parse_alone(&[0x82, 0xfe, high, low]), Err(Violation::LengthNotMinimal));
+        }
+        for long in [0_u64, 125, 126, 65535] {
+            let mut bytes = vec![0x82, 0xff];
+            bytes.extend(long.to_be_bytes());
+            assert_eq!(parse_alone(&bytes), Err(Violation::LengthNotMinimal));
+        }
+    }
+
+    #[test]
+    fn a_length_with_the_highest_bit_is_refused() {
+        for long in [1_u64 << 63, u64::MAX] {
+            let mut bytes = vec![0x82, 0xff];
+            bytes.extend(long.to_be_bytes());
+            assert_eq!(parse_alone(&bytes), Err(Violation::LengthOverflow));
+        }
+    }
+
+    #[test]
+    fn each_byte_is_judged_before_the_next_is_there() {
+        assert_eq!(parse_alone(&[0xc1]), Err(Violation::ReservedBits));
+        assert_eq!(parse_alone(&[0x83]), Err(Violation::ReservedOpcode(3)));
+        assert_eq!(parse_alone(&[0x80]), Err(Violation::UnexpectedContinuation));
+        assert_eq!(parse_alone(&[0x09]), Err(Violation::FragmentedControl));
+        assert_eq!(parse_alone(&[0x81, 0x05]), Err(Violation::Unmasked));
+        assert_eq!(parse_alone(&[0x89, 0xfe]), Err(Violation::ControlTooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_tungstenite_on_what_it_accepts(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+            let mut cursor = Cursor::new(&bytes);
+            let theirs = FrameHeader::parse(&mut cursor);
+            if let Ok(Some(header)) = parse_alone(&bytes) {
+                let (reference, length) = theirs.unwrap().unwrap();
+                prop_assert_eq!(header.fin, reference.is_final);
+                prop_assert_eq!(header.opcode as u8, u8::from(reference.opcode));
+                prop_assert_eq!(Some(header.mask), reference.mask);
+                prop_assert_eq!(header.length as u64, length);
+                prop_assert_eq!(header.size as u64, cursor.position());
+            }
+        }
+
+        #[test]
+        fn reads_what_tungstenite_writes(
+            opcode in prop::sample::select(vec![Opcode::Text, Opcode::Binary]),
+            length in prop_oneof![0_u64..200, 65000_u64..66000, 0..1_u64 << 40],
+            is_final: bool,
+            mask: [u8; 4],
+        ) {
+            let opcode_bits = opcode as u8;
+            let reference =
+                FrameHeader { is_final, opcode: opcode_bits.into(), mask: Some(mask), ..Default::default() };
+            let mut bytes = Vec::new();
+            reference.format(length, &mut bytes).unwrap();
+            let expected = Header { fin: is_final, opcode, mask, length: length as usize, size: bytes.len() };
+            prop_assert_eq!(parse_alone(&bytes), Ok(Some(expected)));
+            for cut in 0..bytes.len() {
+                prop_assert_eq!(parse_alone(&bytes[..cut]), Ok(None));
+            }
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! A message of which only a part is there
+
+use bytes::Bytes;
+use roomcast_core::Message;
+
+use super::{Opcode, Violation, utf8::PartialText};
+
+/// A message under way: a frame whose payload has not all arrived, or fragments without the last
+///
+/// Fragments are joined as they come, so what this holds is measured by bytes and not by how many parts they came
+/// in: at most twice what arrived, and while it grows three times.
+#[derive(Debug)]
+pub(super) struct PartialMessage {
+    body: Body,
+    fragments: u32,
+}
+
+impl PartialMessage {
+    pub(super) fn new(opcode: Opcode) -> Box<Self> {
+        let body = match opcode {
+            Opcode::Text => Body::Text(PartialText::default()),
+            _ => Body::Binary(Vec::new()),
+        };
+        Box::new(Self { body, fragments: 1 })
+    }
+
+    /// Bytes taken so far
+    pub(super) fn len(&self) -> usize {
+        match &self.body {
+            Body::Text(text) => text.len(),
+            Body::Binary(bytes) => bytes.len(),
+        }
+    }
+
+    /// Frames so far, empty ones included
+    pub(super) fn fragments(&self) -> u32 {
+        self.fragments
+    }
+
+    pub(super) fn begin_fragment(&mut self) {
+        self.fragments += 1;
+    }
+
+    /// Takes the next bytes. `ceiling` is the most bytes the message may come to have
+    pub(super) fn push(&mut self, chunk: &[u8], ceiling: usize) -> Result<(), Violation> {
+        match &mut self.body {
+            Body::Text(text) => {
+                text.reserve(chunk.len(), |len, capacity, incoming| growth(len, capacity, incoming, ceiling));
+                text.push(chunk)
+            }
+            Body::Binary(bytes) => {
+                bytes.reserve_exact(growth(bytes.len(), bytes.capacity(), chunk.len(), ceiling));
+                bytes.extend_from_slice(chunk);
+                Ok(())
+            }
+        }
+    }
+
+    /// The whole message
+    pub(super) fn finish(self) -> Result<Message, Violation> {
+        match self.body {
+            Body::Text(text) => text.finish().map(Message::Text),
+            Body::Binary(bytes) => Ok(Message::Binary(Bytes::from(bytes))),
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Body {
+    Text(PartialText),
+    Binary(Vec<u8>),
+}
+
+/// How much to reserve: doubling as usual, but never past the ceiling
+///
+/// With it a message in one frame ends in a buffer of exactly its size, and a declared length alone reserves nothing.
+fn growth(len: usize, capacity: usize, incoming: usize, ceiling: usize) -> usize {
+    let needed = len + incoming;
+    if needed <= capacity {
+        return 0;
+    }
+    let doubled = capacity.saturating_mul(2).max(SMALLEST);
+    doubled.min(ceiling).max(needed) - len
+}
+
+/// Spares a message that drips in byte by byte its first six reallocations
+const SMALLEST: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_doubles_up_to_its_ceiling() {
+        assert_eq!(growth(0, 0, 1, 1_000_000), 64);
+        assert_eq!(growth(0, 0, 1, 10), 10);
+        assert_eq!(growth(10, 64, 54, 1000), 0);
+        assert_eq!(growth(64, 64, 1, 1000), 64);
+        assert_eq!(growth(600, 640, 100, 1000), 400);
+        assert_eq!(growth(64, 64, 500, 10_000), 500);
+    }
+
+    #[test]
+    fn a_message_in_one_frame_ends_in_a_buffer_of_its_size() {
+        let mut partial = PartialMessage::new(Opcode::Binary);
+        for _ in 0..100 {
+            partial.push(&[7; 13], 1300).unwrap();
+        }
+        let Ok(Message::Binary(bytes)) = partial.finish() else { panic!("not binary") };
+        assert_eq!(bytes.len(), 1300);
+        assert_eq!(bytes.try_into_mut().unwrap().capacity(), 1300);
+    }
+}

@@ -1,0 +1,20 @@
+//! WebSocket frames (RFC 6455 section 5): reading what clients send, writing what the server sends
+//!
+//! Nothing here does I/O. [`FrameReader`] is fed with whatever a socket gave, in place, and keeps no buffer of
+//! its own while no frame is incomplete; the `put_*` functions append whole frames to any [`BufMut`](bytes::BufMut).
+
+mod header;
+mod mask;
+mod message;
+mod reader;
+mod utf8;
+mod violation;
+mod write;
+
+pub use header::Opcode;
+pub use reader::{FrameReader, Incoming, ReadLimits};
+pub use violation::Violation;
+pub use write::{frame_len, header_len, put_close, put_header, put_message, put_ping, put_pong};
+
+/// The most bytes the payload of a ping, pong or close frame may have (RFC 6455 section 5.5)
+pub const MAX_CONTROL_PAYLOAD: usize = 125;

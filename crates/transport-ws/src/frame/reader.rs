@@ -1,0 +1,362 @@
+//! From the bytes of a socket to messages and control frames
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use roomcast_core::Message;
+
+use super::{
+    MAX_CONTROL_PAYLOAD, Opcode, Violation,
+    header::{self, Header, MAX_HEADER},
+    mask,
+    message::PartialMessage,
+    utf8,
+};
+use crate::close;
+
+/// How much one client may send at once
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Bytes of one message, all its fragments together. Default: 1,000,000
+    ///
+    /// Memory a connection may hold for a message under way is at most three times this.
+    pub max_message: usize,
+    /// Frames of one fragmented message, empty ones included. Default: 131,072
+    ///
+    /// Fragments cost no memory of their own; the limit ends a message that never does.
+    pub max_fragments: u32,
+}
+
+impl Default for ReadLimits {
+    fn default() -> Self {
+        Self { max_message: 1_000_000, max_fragments: 131_072 }
+    }
+}
+
+/// What a client sent, whole
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A text or binary message, its fragments joined
+    Message(Message),
+    /// To be answered by a pong with the same payload, 125 bytes at most
+    Ping(Bytes),
+    /// An answer to a ping, or a sign of life that nobody asked for
+    Pong(Bytes),
+    /// The last item: to be answered by a close frame with the same code, unless one was sent
+    Close {
+        /// Why, if the client says so. Only codes that may be sent (see [`close::is_sendable`])
+        code: Option<u16>,
+        /// Why, in words. 123 bytes at most
+        reason: ByteString,
+    },
+}
+
+/// Reads the frames of one client (RFC 6455 section 5)
+///
+/// A state machine without I/O: [`read`](Self::read) takes what a socket gave, in pieces of any size. A frame that is
+/// whole inside its piece costs one allocation, for its payload. Only for what is cut by the end of a piece, or
+/// fragmented, something is kept; a reader between two frames owns no memory beyond itself.
+#[derive(Debug)]
+pub struct FrameReader {
+    limits: ReadLimits,
+    phase: Phase,
+    /// Here from the first byte of an incomplete message to its last
+    message: Option<Box<PartialMessage>>,
+    control: Option<Box<PartialControl>>,
+}
+
+impl FrameReader {
+    /// A reader for a connection whose handshake is done
+    pub fn new(limits: ReadLimits) -> Self {
+        Self { limits, phase: Phase::BETWEEN, message: None, control: None }
+    }
+
+    /// Takes all of `input`, and appends to `items` what has become complete
+    ///
+    /// The payloads are unmasked in place: what `input` holds afterwards is of no use. Items own their bytes.
+    ///
+    /// After a close frame or a violation the rest of the input, and every later one, is thrown away, so the
+    /// connection can be drained until the client has hung up.
+    ///
+    /// # Errors
+    ///
+    /// A [`Violation`], once: send a close frame with its code, then end the connection. Items that were complete
+    /// before it are in `items`.
+    pub fn read(&mut self, input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
+        let outcome = self.read_frames(input, items);
+        if outcome.is_err() {
+            self.end();
+        }
+        outcome
+    }
+
+    /// Whether a close frame or a violation has ended the stream
+    pub fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    /// Whether the reader stands between two messages, or at its end: nothing has begun that is not complete
+    ///
+    /// A connection that is lost at any other point lost a part of what its client sent.
+    pub fn is_idle(&self) -> bool {
+        let between = match &self.phase {
+            Phase::Header(partial) => partial.len == 0,
+            Phase::Payload(..) => false,
+            Phase::Ended => true,
+        };
+        between && self.message.is_none()
+    }
+
+    fn read_frames(&mut self, mut input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
+        while !input.is_empty() {
+            let frame = match &mut self.phase {
+                Phase::Header(partial) => {
+                    let read = partial.read(input, &self.limits, self.message.as_deref())?;
+                    let Some((header, taken)) = read else { return Ok(()) };
+                    input = &mut input[taken..];
+                    if header.opcode == Opcode::Continuation
+                        && let Some(message) = &mut self.message
+                    {
+                        message.begin_fragment();
+                    }
+                    Frame::from(header)
+                }
+                Phase::Payload(frame) => *frame,
+                Phase::Ended => return Ok(()),
+            };
+            let (chunk, rest) = input.split_at_mut(frame.missing.min(input.len()));
+            input = rest;
+            self.read_payload(frame, chunk, items)?;
+        }
+        Ok(())
+    }
+
+    fn read_payload(
+        &mut self,
+        frame: Frame,
+        chunk: &mut [u8],
+        items: &mut Vec<Incoming>,
+    ) -> Result<(), Violation> {
+        mask::unmask(chunk, frame.mask);
+        let missing = frame.missing - chunk.len();
+        if missing > 0 {
+            self.phase =
+                Phase::Payload(Frame { missing, mask: mask::advance(frame.mask, chunk.len()), ..frame });
+            // With nothing of the payload here it may still all come at once.
+            if chunk.is_empty() {
+                return Ok(());
+            }
+        } else {
+            self.phase = Phase::BETWEEN;
+        }
+        if frame.opcode.is_control() {
+            self.read_control(frame, chunk, missing == 0, items)
+        } else {
+            self.read_data(frame, chunk, missing, items)
+        }
+    }
+
+    fn read_data(
+        &mut self,
+        frame: Frame,
+        chunk: &[u8],
+        missing: usize,
+        items: &mut Vec<Incoming>,
+    ) -> Result<(), Violation> {
+        let ends = frame.fin && missing == 0;
+        let message = match &mut self.message {
+            Some(message) => message,
+            None if ends => {
+                items.push(Incoming::Message(whole_message(frame.opcode, chunk)?));
+                return Ok(());
+            }
+            none => none.insert(PartialMessage::new(frame.opcode)),
+        };
+        let ceiling = if frame.fin { message.len() + chunk.len() + missing } else { self.limits.max_message };
+        message.push(chunk, ceiling)?;
+        if ends && let Some(message) = self.message.take() {
+            items.push(Incoming::Message(message.finish()?));
+        }
+        Ok(())
+    }
+
+    fn read_control(
+        &mut self,
+        frame: Frame,
+        chunk: &[u8],
+        ends: bool,
+        items: &mut Vec<Incoming>,
+    ) -> Result<(), Violation> {
+        let item = match &mut self.control {
+            None if ends => whole_control(frame.opcode, chunk)?,
+            partial => {
+                partial.get_or_insert_default().push(chunk);
+                if !ends {
+                    return Ok(());
+                }
+                let partial = self.control.take().unwrap_or_default();
+                whole_control(frame.opcode, partial.payload())?
+            }
+        };
+        if matches!(item, Incoming::Close { .. }) {
+            self.end();
+        }
+        items.push(item);
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.phase = Phase::Ended;
+        self.message = None;
+        self.control = None;
+    }
+}
+
+impl Default for FrameReader {
+    fn default() -> Self {
+        Self::new(ReadLimits::default())
+    }
+}
+
+fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Message, Violation> {
+    match opcode {
+        Opcode::Text => Ok(Message::Text(utf8::check(payload)?.into())),
+        _ => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+    }
+}
+
+fn whole_control(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
+    match opcode {
+        Opcode::Ping => Ok(Incoming::Ping(Bytes::copy_from_slice(payload))),
+        Opcode::Pong => Ok(Incoming::Pong(Bytes::copy_from_slice(payload))),
+        _ => {
+            let (code, reason) = close::parse(payload)?;
+            Ok(Incoming::Close { code, reason })
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    Header(PartialHeader),
+    Payload(Frame),
+    Ended,
+}
+
+impl Phase {
+    const BETWEEN: Self = Self::Header(PartialHeader { bytes: [0; MAX_HEADER], len: 0 });
+}
+
+/// A frame whose payload is being read
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    /// Bytes of the payload that have not arrived
+    missing: usize,
+    /// As it applies to the next of them
+    mask: [u8; 4],
+    opcode: Opcode,
+    fin: bool,
+}
+
+impl From<Header> for Frame {
+    fn from(header: Header) -> Self {
+        Self { missing: header.length, mask: header.mask, opcode: header.opcode, fin: header.fin }
+    }
+}
+
+/// The beginning of a header that was cut
+#[derive(Debug)]
+struct PartialHeader {
+    bytes: [u8; MAX_HEADER],
+    len: u8,
+}
+
+impl PartialHeader {
+    /// The header and how many bytes of `input` belong to it, or `None` when all of them are kept for later
+    fn read(
+        &mut self,
+        input: &[u8],
+        limits: &ReadLimits,
+        message: Option<&PartialMessage>,
+    ) -> Result<Option<(Header, usize)>, Violation> {
+        if self.len == 0
+            && let Some(header) = header::parse(input, limits, message)?
+        {
+            return Ok(Some((header, header.size)));
+        }
+        for (before, &byte) in input.iter().enumerate() {
+            self.bytes[usize::from(self.len)] = byte;
+            self.len += 1;
+            if let Some(header) = header::parse(&self.bytes[..usize::from(self.len)], limits, message)? {
+                return Ok(Some((header, before + 1)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The payload of a control frame, cut by the end of the input
+#[derive(Debug)]
+struct PartialControl {
+    bytes: [u8; MAX_CONTROL_PAYLOAD],
+    len: u8,
+}
+
+impl PartialControl {
+    fn push(&mut self, chunk: &[u8]) {
+        let len = usize::from(self.len);
+        self.bytes[len..len + chunk.len()].copy_from_slice(chunk);
+        // At most 125 together, as the header was checked.
+        self.len += chunk.len() as u8;
+    }
+
+    fn payload(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.len)]
+    }
+}
+
+impl Default for PartialControl {
+    fn default() -> Self {
+        Self { bytes: [0; MAX_CONTROL_PAYLOAD], len: 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EMPTY: [u8; 6] = [0x82, 0x80, 0, 0, 0, 0];
+
+    #[test]
+    fn an_idle_reader_is_small() {
+        assert!(size_of::<FrameReader>() <= 56, "{} bytes", size_of::<FrameReader>());
+        assert!(size_of::<Incoming>() <= 48, "{} bytes", size_of::<Incoming>());
+    }
+
+    #[test]
+    fn what_was_kept_goes_when_it_is_complete() {
+        let mut reader = FrameReader::default();
+        let mut items = Vec::new();
+        for first in [0x02, 0x00, 0x89, 0x80] {
+            let [_, rest @ ..] = EMPTY;
+            reader.read(&mut [first], &mut items).unwrap();
+            assert!(!reader.is_idle());
+            reader.read(&mut rest.clone(), &mut items).unwrap();
+        }
+        assert_eq!(items.len(), 2);
+        assert!(reader.is_idle() && reader.message.is_none() && reader.control.is_none());
+    }
+
+    #[test]
+    fn what_was_kept_goes_with_the_stream() {
+        let begun = [0x01, 0x81, 0, 0, 0, 0, b'a', 0x89, 0x82, 0, 0, 0, 0, b'b'];
+        let mut reader = FrameReader::default();
+        let mut items = Vec::new();
+        reader.read(&mut begun.clone(), &mut items).unwrap();
+        assert!(reader.message.is_some() && reader.control.is_some());
+        reader.read(&mut [b'b', 0xff], &mut items).unwrap_err();
+        assert!(reader.is_ended() && reader.message.is_none() && reader.control.is_none());
+
+        reader.read(&mut EMPTY.clone(), &mut items).unwrap();
+        assert_eq!(items, [Incoming::Ping(Bytes::from_static(b"bb"))]);
+    }
+}

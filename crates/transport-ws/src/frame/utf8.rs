@@ -1,0 +1,172 @@
+//! Text that arrives in pieces and is checked as it does
+
+use std::str;
+
+use bytestring::ByteString;
+
+use super::Violation;
+
+/// The part of a text message that is there so far
+///
+/// Each byte is checked once. A character that a piece ends in the middle of waits in `tail`, unless no following
+/// byte could complete it.
+#[derive(Debug, Default)]
+pub(super) struct PartialText {
+    text: String,
+    tail: [u8; 4],
+    tail_len: u8,
+}
+
+impl PartialText {
+    /// Bytes taken so far
+    pub(super) fn len(&self) -> usize {
+        self.text.len() + usize::from(self.tail_len)
+    }
+
+    /// Makes room for text that `growth` asks for, given what there is of it and what comes
+    pub(super) fn reserve(&mut self, chunk: usize, growth: impl FnOnce(usize, usize, usize) -> usize) {
+        // What waits in the tail is written together with the chunk that completes it.
+        let incoming = usize::from(self.tail_len) + chunk;
+        self.text.reserve_exact(growth(self.text.len(), self.text.capacity(), incoming));
+    }
+
+    /// Takes the next bytes. Fails at the first byte that makes UTF-8 impossible
+    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Violation> {
+        let chunk = self.complete_tail(chunk)?;
+        let (whole, tail) = chunk.split_at(chunk.len() - unfinished(chunk));
+        self.text.push_str(check(whole)?);
+        for &byte in tail {
+            self.push_to_tail(byte)?;
+        }
+        Ok(())
+    }
+
+    /// The text, if it does not end inside a character
+    pub(super) fn finish(self) -> Result<ByteString, Violation> {
+        if self.tail_len == 0 { Ok(self.text.into()) } else { Err(Violation::InvalidUtf8) }
+    }
+
+    fn complete_tail<'a>(&mut self, mut chunk: &'a [u8]) -> Result<&'a [u8], Violation> {
+        while self.tail_len > 0
+            && let Some((&byte, rest)) = chunk.split_first()
+        {
+            self.push_to_tail(byte)?;
+            chunk = rest;
+        }
+        Ok(chunk)
+    }
+
+    fn push_to_tail(&mut self, byte: u8) -> Result<(), Violation> {
+        self.tail[usize::from(self.tail_len)] = byte;
+        self.tail_len += 1;
+        match str::from_utf8(&self.tail[..usize::from(self.tail_len)]) {
+            Ok(character) => {
+                self.text.push_str(character);
+                self.tail_len = 0;
+                Ok(())
+            }
+            // More bytes may still make it a character: three at most are kept, so the next one fits.
+            Err(error) if error.error_len().is_none() => Ok(()),
+            Err(_) => Err(Violation::InvalidUtf8),
+        }
+    }
+}
+
+/// The text of bytes that must be UTF-8 as they are
+pub(super) fn check(bytes: &[u8]) -> Result<&str, Violation> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| Violation::InvalidUtf8)
+}
+
+/// How many bytes at the end begin a character without ending it
+///
+/// Looks at three bytes at most, and only at how long a character its first byte announces: whether they can be
+/// one is for the check to say.
+fn unfinished(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80);
+    match last {
+        Some(after) if announced(bytes[bytes.len() - 1 - after]) > after + 1 => after + 1,
+        _ => 0,
+    }
+}
+
+fn announced(first: u8) -> usize {
+    match first {
+        0xf0.. => 4,
+        0xe0.. => 3,
+        0xc0.. => 2,
+        _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// How many bytes are taken before the first refusal, fed one at a time
+    fn refused_at(bytes: &[u8]) -> Option<usize> {
+        let mut partial = PartialText::default();
+        bytes.iter().position(|byte| partial.push(&[*byte]).is_err())
+    }
+
+    #[test]
+    fn the_first_impossible_byte_is_refused() {
+        assert_eq!(refused_at("aé€😀".as_bytes()), None);
+        // Never allowed, overlong forms, a surrogate, beyond U+10FFFF, a stray continuation.
+        assert_eq!(refused_at(b"ab\xff"), Some(2));
+        assert_eq!(refused_at(b"ab\xc0\x80"), Some(2));
+        assert_eq!(refused_at(b"ab\xe0\x80\x80"), Some(3));
+        assert_eq!(refused_at(b"ab\xed\xa0\x80"), Some(3));
+        assert_eq!(refused_at(b"ab\xf0\x80\x80\x80"), Some(3));
+        assert_eq!(refused_at(b"ab\xf4\x90\x80\x80"), Some(3));
+        assert_eq!(refused_at(b"ab\xf5"), Some(2));
+        assert_eq!(refused_at(b"ab\x80"), Some(2));
+        assert_eq!(refused_at(b"\xe2\x82a"), Some(2));
+    }
+
+    #[test]
+    fn a_text_that_ends_inside_a_character_is_refused_at_its_end() {
+        for (text, cut) in [("é", 1), ("€", 1), ("€", 2), ("😀", 1), ("😀", 2), ("😀", 3)] {
+            let mut partial = PartialText::default();
+            partial.push(&text.as_bytes()[..cut]).unwrap();
+            assert_eq!(partial.len(), cut);
+            assert_eq!(partial.finish(), Err(Violation::InvalidUtf8));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_give_what_the_standard_check_gives(
+            bytes in prop_oneof![
+                any::<String>().prop_map(String::into_bytes),
+                prop::collection::vec(any::<u8>(), 0..40),
+                "[a-zé€😀]{0,40}".prop_map(|text| { let mut bytes = text.into_bytes(); bytes.pop(); bytes }),
+            ],
+            size in 1_usize..20,
+        ) {
+            let mut partial = PartialText::default();
+            let mut taken = 0;
+            let mut outcome = Ok(());
+            for chunk in bytes.chunks(size) {
+                outcome = partial.push(chunk);
+                if outcome.is_err() {
+                    break;
+                }
+                taken += chunk.len();
+                prop_assert_eq!(partial.len(), taken);
+            }
+            let found = outcome.and_then(|()| partial.finish());
+            match str::from_utf8(&bytes) {
+                Ok(text) => prop_assert_eq!(found, Ok(ByteString::from(text))),
+                Err(error) => {
+                    prop_assert_eq!(found, Err(Violation::InvalidUtf8));
+                    // Not one piece later than needed.
+                    if let Some(length) = error.error_len() {
+                        prop_assert!(taken < error.valid_up_to() + length + 1);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What a client may do wrong on an open WebSocket, and the close code that answers it
+
+use thiserror::Error;
+
+use crate::close::CloseCode;
+
+/// A rule of RFC 6455, or a limit of this server, that the client broke
+///
+/// Always the client's fault. The text is short plain ASCII, fit for a log line and, cut to size, for the reason
+/// of the close frame that [`close_code`](Self::close_code) goes into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// A frame without a mask (RFC 6455 section 5.1)
+    #[error("client frames must be masked")]
+    Unmasked,
+    /// A reserved bit is set and no extension that gives it a meaning was negotiated (section 5.2)
+    #[error("a reserved bit is set, but no extension was negotiated")]
+    ReservedBits,
+    /// An opcode of 3 to 7 or 11 to 15 (section 5.2)
+    #[error("opcode {0} is reserved")]
+    ReservedOpcode(u8),
+    /// A ping, pong or close frame without FIN (section 5.5)
+    #[error("control frames must not be fragmented")]
+    FragmentedControl,
+    /// A ping, pong or close frame that declares more than 125 bytes (section 5.5)
+    #[error("control frames carry at most 125 bytes")]
+    ControlTooLong,
+    /// A length in more bytes than it needs (section 5.2)
+    #[error("the payload length is not in its shortest form")]
+    LengthNotMinimal,
+    /// A 64-bit length with its highest bit set (section 5.2)
+    #[error("the highest bit of a 64-bit payload length must be 0")]
+    LengthOverflow,
+    /// A continuation frame with nothing to continue (section 5.4)
+    #[error("a continuation frame, but no message to continue")]
+    UnexpectedContinuation,
+    /// A text or binary frame before the fragmented message is finished (section 5.4)
+    #[error("a new message before the fragmented one is finished")]
+    ExpectedContinuation,
+    /// A text message, or the reason of a close frame, is not UTF-8 (section 8.1)
+    #[error("text must be UTF-8")]
+    InvalidUtf8,
+    /// The frames of one message declare more bytes than [`max_message`](crate::frame::ReadLimits::max_message)
+    #[error("a message may have {limit} bytes at most")]
+    MessageTooBig {
+        /// The limit, in bytes
+        limit: usize,
+    },
+    /// A message in more frames than [`max_fragments`](crate::frame::ReadLimits::max_fragments)
+    #[error("a message may have {limit} fragments at most")]
+    TooManyFragments {
+        /// The limit, in frames
+        limit: u32,
+    },
+    /// A close frame of one byte, which is half a code (section 5.5.1)
+    #[error("a close frame carries nothing, or a code of two bytes and a reason")]
+    CloseTooShort,
+    /// A close code that must not be sent (section 7.4)
+    #[error("close code {0} must not be sent")]
+    CloseCode(u16),
+}
+
+impl Violation {
+    /// The code of the close frame that answers this violation
+    pub fn close_code(&self) -> CloseCode {
+        match self {
+            Self::InvalidUtf8 => CloseCode::Invalid,
+            Self::MessageTooBig { .. } => CloseCode::Size,
+            Self::TooManyFragments { .. } => CloseCode::Policy,
+            Self::Unmasked
+            | Self::ReservedBits
+            | Self::ReservedOpcode(_)
+            | Self::FragmentedControl
+            | Self::ControlTooLong
+            | Self::LengthNotMinimal
+            | Self::LengthOverflow
+            | Self::UnexpectedContinuation
+            | Self::ExpectedContinuation
+            | Self::CloseTooShort
+            | Self::CloseCode(_) => CloseCode::Protocol,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_violation_has_its_close_code() {
+        let code = |violation: Violation| u16::from(violation.close_code());
+        assert_eq!(code(Violation::Unmasked), 1002);
+        assert_eq!(code(Violation::CloseCode(1005)), 1002);
+        assert_eq!(code(Violation::InvalidUtf8), 1007);
+        assert_eq!(code(Violation::MessageTooBig { limit: 1 }), 1009);
+        assert_eq!(code(Violation::TooManyFragments { limit: 1 }), 1008);
+    }
+}

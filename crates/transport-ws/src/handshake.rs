@@ -1,0 +1,487 @@
+//! The opening handshake (RFC 6455 section 4.2), without I/O: a request is accepted or refused, the 101 is built
+
+use std::collections::HashSet;
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+    header::{
+        ALLOW, CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    },
+    request::Parts,
+    uri::Authority,
+};
+use roomcast_core::Rejection;
+use thiserror::Error;
+use tungstenite::handshake::derive_accept_key;
+
+/// Checks that a request opens a WebSocket
+///
+/// Takes time linear in the size of the headers. Who may connect (`Origin`, cookies) is not judged here.
+///
+/// # Errors
+///
+/// What the client has to mend, with the HTTP answer that says so.
+pub fn check(request: &Parts) -> Result<Accepted, Refused> {
+    let headers = &request.headers;
+    if request.method != Method::GET {
+        return Err(Refused::Method);
+    }
+    if request.version < Version::HTTP_11 {
+        return Err(Refused::HttpTooOld);
+    }
+    if request.version > Version::HTTP_11 {
+        return Err(Refused::HttpTooNew);
+    }
+    if !only(headers, &HOST).is_some_and(is_host) {
+        return Err(Refused::Host);
+    }
+    if !lists(headers, &UPGRADE, "websocket") || !lists(headers, &CONNECTION, "upgrade") {
+        return Err(Refused::NotAnUpgrade);
+    }
+    if only(headers, &SEC_WEBSOCKET_VERSION).is_none_or(|version| version != VERSION) {
+        return Err(Refused::Version);
+    }
+    let key = only(headers, &SEC_WEBSOCKET_KEY).filter(|key| is_key(key)).ok_or(Refused::Key)?;
+    Ok(Accepted {
+        accept_key: derive_accept_key(key.as_bytes()),
+        protocols: protocols(headers)?,
+        extensions: headers.get_all(SEC_WEBSOCKET_EXTENSIONS).iter().cloned().collect(),
+    })
+}
+
+/// The 101 that turns the connection into a WebSocket
+///
+/// `protocol` is the one chosen among [`Accepted::protocols`]; one that the client did not offer is left out, as it
+/// would fail the connection over it.
+pub fn response(accepted: &Accepted, protocol: Option<&str>) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    // Base64 and tokens are always header values, so neither of these is ever left out.
+    if let Ok(key) = HeaderValue::from_str(&accepted.accept_key) {
+        headers.insert(SEC_WEBSOCKET_ACCEPT, key);
+    }
+    let offered = protocol.filter(|chosen| accepted.protocols.iter().any(|offered| offered == chosen));
+    if let Some(Ok(protocol)) = offered.map(HeaderValue::from_str) {
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    response
+}
+
+/// A request that opens a WebSocket, and what it offers
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The value of `Sec-WebSocket-Accept`
+    pub accept_key: String,
+    /// The subprotocols offered, the most wanted first: tokens, each different
+    pub protocols: Vec<String>,
+    /// The values of `Sec-WebSocket-Extensions` as they came, unread: every extension is declined
+    pub extensions: Vec<HeaderValue>,
+}
+
+/// Why a request opens no WebSocket; always the client's fault
+///
+/// The text tells the client what to send instead. [`Rejection::from`] gives the whole answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Not a GET
+    #[error("A WebSocket is opened with GET.\n")]
+    Method,
+    /// HTTP/1.0 or older, which knows no upgrade
+    #[error("A WebSocket is opened with HTTP/1.1.\n")]
+    HttpTooOld,
+    /// HTTP/2 or newer, which opens WebSockets in another way (RFC 8441)
+    #[error("A WebSocket is opened with HTTP/1.1 here, not with a later version.\n")]
+    HttpTooNew,
+    /// No `Host`, several, or one that is no host and port
+    #[error("Exactly one Host header with a valid host is required.\n")]
+    Host,
+    /// A request without `Upgrade: websocket` and `Connection: Upgrade`
+    #[error("Upgrade: websocket and Connection: Upgrade are required; a proxy may have removed them.\n")]
+    NotAnUpgrade,
+    /// Another version than 13, which is the only one of the RFC: 8 was a draft that no client of today speaks
+    #[error("Sec-WebSocket-Version: 13 is required, once.\n")]
+    Version,
+    /// No `Sec-WebSocket-Key`, several, or one that is not base64 of 16 bytes
+    #[error("Exactly one Sec-WebSocket-Key header with the base64 of 16 bytes is required.\n")]
+    Key,
+    /// A subprotocol that is not a token or comes twice
+    #[error("Sec-WebSocket-Protocol must list tokens, each once, separated by commas.\n")]
+    Protocol,
+}
+
+impl Refused {
+    /// The status of the answer
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::HttpTooNew => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::HttpTooOld | Self::Host | Self::Key | Self::Protocol => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    /// The headers that tell a program what to do otherwise
+    pub fn headers(&self) -> &'static [(HeaderName, HeaderValue)] {
+        static ALLOWED: [(HeaderName, HeaderValue); 1] = [(ALLOW, HeaderValue::from_static("GET"))];
+        // RFC 9110 section 15.5.22 asks for Upgrade with each 426; it only counts if Connection names it.
+        static UPGRADED: [(HeaderName, HeaderValue); 3] = [
+            (UPGRADE, HeaderValue::from_static("websocket")),
+            (CONNECTION, HeaderValue::from_static("Upgrade")),
+            (SEC_WEBSOCKET_VERSION, HeaderValue::from_static(VERSION)),
+        ];
+        match self {
+            Self::Method => &ALLOWED,
+            Self::NotAnUpgrade => &UPGRADED[..2],
+            Self::Version => &UPGRADED,
+            _ => &[],
+        }
+    }
+}
+
+impl From<Refused> for Rejection {
+    fn from(refused: Refused) -> Self {
+        let rejection = Self::new(refused.status(), refused.to_string());
+        refused
+            .headers()
+            .iter()
+            .fold(rejection, |rejection, (name, value)| rejection.header(name.clone(), value.clone()))
+    }
+}
+
+/// The value of a header that is there exactly once
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+/// Whether a header has `token` in its list, whatever the case of its letters
+fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// The elements of a list, on however many lines it came
+fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let values = headers.get_all(name).iter();
+    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+fn protocols(headers: &HeaderMap) -> Result<Vec<String>, Refused> {
+    let mut seen = HashSet::new();
+    elements(headers, &SEC_WEBSOCKET_PROTOCOL)
+        .map(|element| match str::from_utf8(element) {
+            Ok(protocol) if is_token(protocol) && seen.insert(protocol) => Ok(protocol.to_owned()),
+            _ => Err(Refused::Protocol),
+        })
+        .collect()
+}
+
+fn is_token(text: &str) -> bool {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token_byte)
+}
+
+/// Whether this is a host and perhaps a port (RFC 9110 section 7.2)
+fn is_host(value: &HeaderValue) -> bool {
+    let Ok(authority) = Authority::try_from(value.as_bytes()) else { return false };
+    let (host, authority) = (authority.host(), authority.as_str());
+    let Some(port) = authority.strip_prefix(host) else { return false };
+    let is_port = |port: &str| {
+        port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+    };
+    !host.is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
+}
+
+/// Whether this is the base64 of 16 bytes
+///
+/// The bits that the last character has too many are not looked at: the RFC's own example sets them (section 4.1).
+fn is_key(value: &HeaderValue) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
+    match value.as_bytes().split_last_chunk() {
+        Some((digits, b"==")) => digits.len() == 22 && digits.iter().all(is_base64),
+        _ => false,
+    }
+}
+
+/// The version of RFC 6455
+const VERSION: &str = "13";
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use tungstenite::client::IntoClientRequest;
+
+    use super::*;
+
+    /// The request of RFC 6455 section 1.3
+    fn example() -> Parts {
+        Request::get("/chat")
+            .header("Host", "server.example.com")
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("Origin", "http://example.com")
+            .header("Sec-WebSocket-Protocol", "chat, superchat")
+            .header("Sec-WebSocket-Version", "13")
+            .body(())
+            .unwrap()
+            .into_parts()
+            .0
+    }
+
+    /// What becomes of the example when a header has these values instead
+    fn with(name: HeaderName, values: &[&str]) -> Result<Accepted, Refused> {
+        let mut request = example();
+        request.headers.remove(&name);
+        for value in values {
+            request.headers.append(&name, HeaderValue::from_bytes(value.as_bytes()).unwrap());
+        }
+        check(&request)
+    }
+
+    fn protocols_of(values: &[&str]) -> Result<Vec<String>, Refused> {
+        with(SEC_WEBSOCKET_PROTOCOL, values).map(|accepted| accepted.protocols)
+    }
+
+    #[test]
+    fn the_example_of_the_rfc_is_answered_as_there() {
+        let accepted = check(&example()).unwrap();
+        assert_eq!(accepted.protocols, ["chat", "superchat"]);
+        assert_eq!(accepted.extensions, [] as [HeaderValue; 0]);
+
+        let response = response(&accepted, Some("chat"));
+        assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+        let headers = response.headers();
+        assert_eq!(headers.len(), 4);
+        assert_eq!(headers[UPGRADE], "websocket");
+        assert_eq!(headers[CONNECTION], "Upgrade");
+        assert_eq!(headers[SEC_WEBSOCKET_ACCEPT], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        assert_eq!(headers[SEC_WEBSOCKET_PROTOCOL], "chat");
+    }
+
+    #[test]
+    fn a_protocol_is_answered_only_if_it_was_offered() {
+        let accepted = check(&example()).unwrap();
+        for protocol in [None, Some("other"), Some("Chat"), Some("")] {
+            assert!(!response(&accepted, protocol).headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
+        }
+    }
+
+    #[test]
+    fn the_request_of_tungstenite_is_accepted() {
+        let request = "ws://[::1]:8080/path?query".into_client_request().unwrap();
+        let key = request.headers()[SEC_WEBSOCKET_KEY].clone();
+        let accepted = check(&request.into_parts().0).unwrap();
+        assert_eq!(accepted.accept_key, derive_accept_key(key.as_bytes()));
+        assert_eq!(accepted.protocols, [] as [&str; 0]);
+    }
+
+    #[test]
+    fn only_get_opens_a_websocket() {
+        for method in [Method::POST, Method::HEAD, Method::OPTIONS, Method::CONNECT] {
+            let mut request = example();
+            request.method = method;
+            assert_eq!(check(&request), Err(Refused::Method));
+        }
+        assert_eq!(Refused::Method.status(), 405);
+        assert_eq!(Refused::Method.headers(), [(ALLOW, HeaderValue::from_static("GET"))]);
+    }
+
+    #[test]
+    fn only_http_1_1_opens_a_websocket() {
+        for (version, refused, status) in [
+            (Version::HTTP_09, Refused::HttpTooOld, 400),
+            (Version::HTTP_10, Refused::HttpTooOld, 400),
+            (Version::HTTP_2, Refused::HttpTooNew, 505),
+            (Version::HTTP_3, Refused::HttpTooNew, 505),
+        ] {
+            let mut request = example();
+            request.version = version;
+            assert_eq!(check(&request), Err(refused));
+            assert_eq!(refused.status(), status);
+        }
+    }
+
+    #[test]
+    fn tokens_are_found_in_lists_in_any_case() {
+        for values in
+            [["WebSocket"].as_slice(), &["h2c, websocket"], &["h2c", "WEBSOCKET"], &[" \twebsocket\t"]]
+        {
+            assert!(with(UPGRADE, values).is_ok(), "{values:?}");
+        }
+        for values in
+            [["upgrade"].as_slice(), &["keep-alive, Upgrade"], &["keep-alive", "UPGRADE"], &["Upgrade,"]]
+        {
+            assert!(with(CONNECTION, values).is_ok(), "{values:?}");
+        }
+    }
+
+    #[test]
+    fn without_an_upgrade_it_is_no_websocket() {
+        for values in [[].as_slice(), &[""], &["h2c"], &["websockets"], &["web socket"], &["webs\u{f6}cket"]]
+        {
+            assert_eq!(with(UPGRADE, values), Err(Refused::NotAnUpgrade), "{values:?}");
+        }
+        for values in [[].as_slice(), &["close"], &["upgrades"], &["keep-alive; upgrade"]] {
+            assert_eq!(with(CONNECTION, values), Err(Refused::NotAnUpgrade), "{values:?}");
+        }
+        let rejection = Rejection::from(Refused::NotAnUpgrade);
+        assert_eq!(rejection.status, 426);
+        let headers = rejection.response().headers().clone();
+        assert_eq!(headers[UPGRADE], "websocket");
+        assert_eq!(headers[CONNECTION], "Upgrade");
+        assert!(!headers.contains_key(SEC_WEBSOCKET_VERSION));
+    }
+
+    /// Also CVE-2026-54466: without the header, a draft might be spoken
+    #[test]
+    fn only_version_13_is_spoken() {
+        for values in
+            [[].as_slice(), &[""], &["8"], &["0"], &["14"], &["13, 8"], &["013"], &["13", "13"], &["13", "8"]]
+        {
+            assert_eq!(with(SEC_WEBSOCKET_VERSION, values), Err(Refused::Version), "{values:?}");
+        }
+        assert_eq!(Refused::Version.status(), 426);
+        assert!(
+            Refused::Version.headers().contains(&(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")))
+        );
+    }
+
+    #[test]
+    fn the_key_is_the_base64_of_16_bytes() {
+        // The second is that of section 4.1 and not canonical.
+        for value in ["dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC==", "//////////////////////=="] {
+            assert!(with(SEC_WEBSOCKET_KEY, &[value]).is_ok(), "{value}");
+        }
+        let key = "dGhlIHNhbXBsZSBub25jZQ==";
+        for values in [
+            [].as_slice(),
+            &[""],
+            &["=="],
+            &["dGhlIHNhbXBsZSBub25jZQ"],
+            &["dGhlIHNhbXBsZSBub25jZQ= "],
+            &["dGhlIHNhbXBsZSBub25jZQA="],
+            &["dGhlIHNhbXBsZSBub25jZ==="],
+            &["dGhlIHNhbXBsZSBub25j_Q=="],
+            &["dGhlIHNhbXBsZSBub25jZQAAAA=="],
+            &[key, key],
+        ] {
+            assert_eq!(with(SEC_WEBSOCKET_KEY, values), Err(Refused::Key), "{values:?}");
+        }
+        assert_eq!(Refused::Key.status(), 400);
+    }
+
+    #[test]
+    fn cve_2026_61666_malformed_host() {
+        for value in ["a", "a.example:1", "a_b", "127.0.0.1:65535", "[::1]", "[::1]:80", "example.com:"] {
+            assert!(with(HOST, &[value]).is_ok(), "{value}");
+        }
+        for values in [
+            [].as_slice(),
+            &[""],
+            &["["],
+            &["[::1"],
+            &["a b"],
+            &[":80"],
+            &["a:b"],
+            &["a:+1"],
+            &["a:65536"],
+            &["a:1:2"],
+            &["user@a"],
+            &["a/b"],
+            &["\u{e4}"],
+            &["a", "a"],
+            &["a", "b"],
+        ] {
+            assert_eq!(with(HOST, values), Err(Refused::Host), "{values:?}");
+        }
+        assert_eq!(Refused::Host.status(), 400);
+    }
+
+    #[test]
+    fn protocols_are_read_in_the_order_of_preference() {
+        assert_eq!(protocols_of(&[]).unwrap(), [] as [&str; 0]);
+        assert_eq!(protocols_of(&["a"]).unwrap(), ["a"]);
+        assert_eq!(
+            protocols_of(&["b ,\ta", "v1.!#$%&'*+-.^_`|~"]).unwrap(),
+            ["b", "a", "v1.!#$%&'*+-.^_`|~"]
+        );
+        assert_eq!(protocols_of(&["a, A"]).unwrap(), ["a", "A"]);
+    }
+
+    #[test]
+    fn malformed_or_repeated_protocols_are_refused() {
+        for values in [
+            [""].as_slice(),
+            &["a,"],
+            &[",a"],
+            &["a,,b"],
+            &["a b"],
+            &["a;b"],
+            &["\"a\""],
+            &["\u{e4}"],
+            &["a, a"],
+            &["a", "a"],
+        ] {
+            assert_eq!(protocols_of(values), Err(Refused::Protocol), "{values:?}");
+        }
+        assert_eq!(Refused::Protocol.status(), 400);
+    }
+
+    #[test]
+    fn cve_2021_32640_spaces_inside_a_protocol_list_take_linear_time() {
+        // Sizes of a quadratic read would keep this test from ever ending.
+        let spaces = " ".repeat(4 << 20);
+        assert_eq!(protocols_of(&[&format!("b{spaces}x")]), Err(Refused::Protocol));
+        assert_eq!(protocols_of(&[&format!("b{spaces},{spaces}x")]).unwrap(), ["b", "x"]);
+        let many: Vec<String> = (0..200_000).map(|at| format!("p{at}")).collect();
+        assert_eq!(protocols_of(&[&many.join(",")]).unwrap(), many);
+    }
+
+    /// Also CVE-2020-7662 and CVE-2020-7663, whose parser took exponential time
+    #[test]
+    fn ghsa_5v72_xg48_5rpm_extensions_are_harmless() {
+        let unclosed = format!("a;b=\"{}", "\\c".repeat(15_000));
+        for value in [
+            "constructor",
+            ",;constructor",
+            "__proto__; toString=1",
+            "",
+            &unclosed,
+            "permessage-deflate; x=\u{e4}",
+        ] {
+            let accepted = with(SEC_WEBSOCKET_EXTENSIONS, &[value]).unwrap();
+            assert_eq!(accepted.extensions, [HeaderValue::from_bytes(value.as_bytes()).unwrap()]);
+            assert!(!response(&accepted, None).headers().contains_key(SEC_WEBSOCKET_EXTENSIONS));
+        }
+    }
+
+    #[test]
+    fn cve_2024_37890_many_headers_hide_nothing() {
+        let mut request = example();
+        let mut headers = HeaderMap::new();
+        for at in 0..2500 {
+            headers.append(
+                HeaderName::from_bytes(format!("h{at}").as_bytes()).unwrap(),
+                HeaderValue::from_static("x"),
+            );
+        }
+        headers.extend(request.headers);
+        request.headers = headers;
+        assert!(check(&request).is_ok());
+        request.headers.remove(UPGRADE);
+        assert_eq!(check(&request), Err(Refused::NotAnUpgrade));
+    }
+
+    #[test]
+    fn each_refusal_says_what_to_send() {
+        let rejection = Rejection::from(Refused::Version);
+        assert!(rejection.text.contains("Sec-WebSocket-Version: 13"));
+        assert_eq!(rejection.headers.len(), 3);
+        assert!(!rejection.fatal);
+    }
+}
