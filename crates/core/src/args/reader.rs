@@ -1,0 +1,165 @@
+//! Reading arguments one after the other
+
+use serde::Deserialize;
+
+use super::{Args, ArgsError, ArgsIter, de, placeholder::Resolver};
+
+/// A cursor over arguments, for handlers that take them one by one
+///
+/// Reading all of them takes time linear in the text. All readings of one reader together yield at most as many
+/// bytes as the attachments have.
+#[derive(Debug)]
+pub struct ArgsReader<'a> {
+    args: &'a Args,
+    iter: ArgsIter<'a>,
+    resolver: Resolver<'a>,
+    /// Arguments passed so far, those beyond the end included
+    position: usize,
+}
+
+impl<'a> ArgsReader<'a> {
+    /// A cursor before the first argument
+    pub fn new(args: &'a Args) -> Self {
+        Self { args, iter: args.iter(), resolver: Resolver::new(args), position: 0 }
+    }
+
+    /// Reads the next argument; a missing one reads as `null`
+    ///
+    /// The cursor moves on even if this fails.
+    ///
+    /// # Errors
+    ///
+    /// [`ArgsError::Missing`] if there are no more and `T` does not take `null`, [`ArgsError::Mismatch`] if the
+    /// argument is not a `T`.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "each call asks for its own type, which no iterator can"
+    )]
+    pub fn next<T: Deserialize<'a>>(&mut self) -> Result<T, ArgsError> {
+        self.position += 1;
+        match self.iter.next() {
+            Some(json) => {
+                de::from_str(json, &self.resolver).map_err(|error| ArgsError::mismatch(self.position, &error))
+            }
+            None => serde_json::from_str("null").map_err(|_| ArgsError::Missing { position: self.position }),
+        }
+    }
+
+    /// Passes over `count` arguments without reading them
+    pub fn skip(&mut self, count: usize) {
+        self.position = self.position.saturating_add(count);
+        for _ in 0..count {
+            if self.iter.next().is_none() {
+                break;
+            }
+        }
+    }
+
+    /// Whether no argument is left
+    pub fn is_at_end(&self) -> bool {
+        self.iter.rest().is_empty()
+    }
+
+    /// The arguments not read yet, sharing the memory of all, and all attachments
+    ///
+    /// Attachments that only earlier arguments name are kept, since placeholders count them.
+    pub fn rest(&self) -> Args {
+        Args { list: self.args.list.slice_ref(self.iter.rest()), attachments: self.args.attachments.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use bytes::Bytes;
+    use serde_json::{Value, json, value::RawValue};
+
+    use super::*;
+
+    fn args(list: &'static str) -> Args {
+        Args::from_json(list.into(), vec![]).unwrap()
+    }
+
+    #[test]
+    fn reads_in_order_and_hands_over_the_rest() {
+        let args = args(r#"1, "two" ,[3],{"four":4}"#);
+        let mut reader = ArgsReader::new(&args);
+        assert_eq!(reader.next::<u32>(), Ok(1));
+        assert_eq!(reader.next::<&str>(), Ok("two"));
+        let rest = reader.rest();
+        assert_eq!(rest.json(), r#"[3],{"four":4}"#);
+        assert!(args.json().as_bytes().as_ptr_range().contains(&rest.json().as_ptr()), "the rest is a slice");
+        assert_eq!(reader.next::<Vec<u32>>(), Ok(vec![3]));
+        assert!(!reader.is_at_end());
+        assert_eq!(reader.next::<Value>(), Ok(json!({"four": 4})));
+        assert!(reader.is_at_end());
+        assert!(reader.rest().is_empty());
+    }
+
+    #[test]
+    fn missing_arguments_read_as_null() {
+        let args = args("1");
+        let mut reader = ArgsReader::new(&args);
+        assert_eq!(reader.next::<u32>(), Ok(1));
+        let error = reader.next::<u32>().unwrap_err();
+        assert_eq!(error, ArgsError::Missing { position: 2 });
+        assert!(error.to_string().starts_with("argument 2 is missing"));
+        assert_eq!(reader.next::<Option<u32>>(), Ok(None));
+        assert_eq!(reader.next::<Value>(), Ok(Value::Null));
+        assert_eq!(reader.next::<u32>().unwrap_err().position(), 5);
+    }
+
+    #[test]
+    fn an_argument_that_does_not_fit_is_passed() {
+        let args = args(r#""one",2"#);
+        let mut reader = ArgsReader::new(&args);
+        assert_eq!(
+            reader.next::<u32>().unwrap_err().to_string(),
+            "argument 1 does not fit the type it is read as: \
+             invalid type: string \"one\", expected u32 at line 1 column 5",
+        );
+        assert_eq!(reader.next::<u32>(), Ok(2));
+    }
+
+    #[test]
+    fn skipping_counts_positions() {
+        let args = args("1,2,3");
+        let mut reader = ArgsReader::new(&args);
+        reader.skip(2);
+        assert_eq!(reader.next::<u32>(), Ok(3));
+        reader.skip(usize::MAX - 4);
+        assert_eq!(reader.next::<u32>(), Err(ArgsError::Missing { position: usize::MAX }));
+    }
+
+    #[test]
+    fn values_may_borrow_from_the_arguments() {
+        let args = Args::from_json(
+            r#"{"_placeholder":true,"num":0},"plain",[1, 2]"#.into(),
+            vec![Bytes::from_static(b"bin")],
+        )
+        .unwrap();
+        let mut reader = ArgsReader::new(&args);
+        assert_eq!(reader.next::<&[u8]>(), Ok(&b"bin"[..]));
+        assert_eq!(reader.next::<&str>(), Ok("plain"));
+        assert_eq!(reader.next::<&RawValue>().unwrap().get(), "[1, 2]");
+        assert!(matches!(args.get::<serde_bytes_cow::Borrowed<'_>>(0).unwrap().0, Cow::Borrowed(b"bin")));
+    }
+
+    mod serde_bytes_cow {
+        use std::borrow::Cow;
+
+        #[derive(serde::Deserialize)]
+        pub(super) struct Borrowed<'a>(#[serde(borrow, with = "serde_bytes")] pub(super) Cow<'a, [u8]>);
+    }
+
+    #[test]
+    fn readings_of_one_reader_share_the_bytes() {
+        let twice = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}"#;
+        let args = Args::from_json(twice.into(), vec![Bytes::from_static(b"large")]).unwrap();
+        let mut reader = ArgsReader::new(&args);
+        assert_eq!(reader.next::<Bytes>().unwrap(), "large");
+        assert!(reader.next::<Bytes>().unwrap_err().to_string().contains("more than once"));
+        assert_eq!(args.get::<Bytes>(1).unwrap(), "large");
+    }
+}

@@ -1,0 +1,231 @@
+//! Writing arguments: serde_json, with binary set aside
+
+use std::io::{self, Write};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::Serialize;
+use serde_json::ser::Formatter;
+
+use super::{Args, ArgsError};
+
+/// Builds arguments one by one
+///
+/// All text goes into one growing buffer. Types without binary cost what they cost in serde_json.
+#[derive(Debug, Default)]
+pub struct ArgsWriter {
+    list: Vec<u8>,
+    attachments: Vec<Bytes>,
+    /// Arguments written
+    len: usize,
+}
+
+impl ArgsWriter {
+    /// A writer without arguments
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends one argument
+    ///
+    /// What serialises as bytes is copied into an attachment; [`push_bytes`](Self::push_bytes) copies nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ArgsError::Unserializable`]; then the writer is as it was before.
+    pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ArgsError> {
+        let mark = (self.list.len(), self.attachments.len());
+        self.separate();
+        let attachments = &mut self.attachments;
+        let formatter = SetBinaryAside { attachments };
+        let mut serializer = serde_json::Serializer::with_formatter(&mut self.list, formatter);
+        if let Err(error) = value.serialize(&mut serializer) {
+            self.list.truncate(mark.0);
+            self.attachments.truncate(mark.1);
+            return Err(ArgsError::unserializable(self.len + 1, &error));
+        }
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Appends one argument that is binary as a whole, without copying it
+    pub fn push_bytes(&mut self, bytes: Bytes) {
+        self.separate();
+        write_placeholder(&mut self.list, self.attachments.len()).expect("writing to a Vec does not fail");
+        self.attachments.push(bytes);
+        self.len += 1;
+    }
+
+    /// The arguments written
+    pub fn finish(self) -> Args {
+        let list = ByteString::try_from(self.list).expect("serde_json writes nothing but UTF-8");
+        Args::from_validated(list, self.attachments)
+    }
+
+    fn separate(&mut self) {
+        if self.len > 0 {
+            self.list.push(b',');
+        } else {
+            self.list.reserve(FIRST_CAPACITY);
+        }
+    }
+}
+
+/// Compact JSON, save that bytes become attachments with placeholders in their place
+///
+/// Hooking in below the serializer reaches bytes at any depth without a wrapper around every value.
+struct SetBinaryAside<'a> {
+    attachments: &'a mut Vec<Bytes>,
+}
+
+impl Formatter for SetBinaryAside<'_> {
+    fn write_byte_array<W: ?Sized + Write>(&mut self, writer: &mut W, value: &[u8]) -> io::Result<()> {
+        write_placeholder(writer, self.attachments.len())?;
+        self.attachments.push(Bytes::copy_from_slice(value));
+        Ok(())
+    }
+}
+
+fn write_placeholder<W: ?Sized + Write>(writer: &mut W, num: usize) -> io::Result<()> {
+    write!(writer, r#"{{"_placeholder":true,"num":{num}}}"#)
+}
+
+/// Bytes reserved for the text at once; most events fit
+const FIRST_CAPACITY: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::ser::{Error, Serializer};
+    use serde_json::{json, value::RawValue};
+
+    use super::*;
+
+    fn written<T: Serialize + ?Sized>(value: &T) -> Args {
+        let mut writer = ArgsWriter::new();
+        writer.push(value).unwrap();
+        writer.finish()
+    }
+
+    #[derive(Serialize)]
+    struct Upload {
+        name: &'static str,
+        body: Bytes,
+        parts: BTreeMap<&'static str, Option<Part>>,
+    }
+
+    #[derive(Serialize)]
+    enum Part {
+        New(Bytes),
+        Pair(u8, Bytes),
+        Named { preview: Bytes },
+    }
+
+    #[test]
+    fn binary_is_set_aside_at_any_depth_in_order() {
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(Bytes::from);
+        let upload = Upload {
+            name: "x",
+            body: a,
+            parts: BTreeMap::from([
+                ("1", Some(Part::New(b))),
+                ("2", None),
+                ("3", Some(Part::Pair(7, c))),
+                ("4", Some(Part::Named { preview: d })),
+            ]),
+        };
+        let args = written(&upload);
+        assert_eq!(
+            args.json(),
+            r#"{"name":"x","body":{"_placeholder":true,"num":0},"parts":{"1":{"New":{"_placeholder":true,"num":1}},"2":null,"3":{"Pair":[7,{"_placeholder":true,"num":2}]},"4":{"Named":{"preview":{"_placeholder":true,"num":3}}}}}"#,
+        );
+        assert_eq!(args.attachments(), ["a", "b", "c", "d"].map(Bytes::from));
+    }
+
+    #[test]
+    fn serde_bytes_is_binary_and_a_vec_is_not() {
+        let args = written(&(serde_bytes::Bytes::new(b"bin"), vec![1_u8, 2]));
+        assert_eq!(args.json(), r#"[{"_placeholder":true,"num":0},[1,2]]"#);
+        assert_eq!(args.attachments(), [Bytes::from_static(b"bin")]);
+    }
+
+    #[test]
+    fn what_serde_buffers_is_written_too() {
+        #[derive(Serialize)]
+        #[serde(tag = "kind")]
+        enum Tagged {
+            File { body: Bytes },
+        }
+        #[derive(Serialize)]
+        struct Outer {
+            #[serde(flatten)]
+            inner: Tagged,
+        }
+        let args = written(&Outer { inner: Tagged::File { body: Bytes::from_static(b"x") } });
+        assert_eq!(args.json(), r#"{"kind":"File","body":{"_placeholder":true,"num":0}}"#);
+    }
+
+    #[test]
+    fn without_binary_the_text_is_that_of_serde_json() {
+        let value = json!({"a": [1, -2, 3.5, null, true], "ü\"\\\n": "é\u{1}", "big": u64::MAX});
+        let args = written(&value);
+        assert_eq!(args.json(), value.to_string());
+        assert!(args.attachments().is_empty());
+    }
+
+    #[test]
+    fn numbers_keep_their_precision() {
+        assert_eq!(written(&u128::MAX).json(), u128::MAX.to_string());
+        assert_eq!(written(&i64::MIN).json(), i64::MIN.to_string());
+        assert_eq!(written(&0.1_f64).json(), "0.1");
+        assert_eq!(written(&f64::NAN).json(), "null");
+        assert_eq!(written(&f32::INFINITY).json(), "null");
+    }
+
+    #[test]
+    fn raw_values_stand_beside_binary() {
+        let raw = RawValue::from_string(r#"{ "as": "is" }"#.into()).unwrap();
+        let args = written(&(raw, Bytes::from_static(b"x")));
+        assert_eq!(args.json(), r#"[{ "as": "is" },{"_placeholder":true,"num":0}]"#);
+    }
+
+    #[test]
+    fn bytes_are_pushed_without_copying() {
+        let bytes = Bytes::from(vec![7; 100]);
+        let mut writer = ArgsWriter::new();
+        writer.push("name").unwrap();
+        writer.push_bytes(bytes.clone());
+        let args = writer.finish();
+        assert_eq!(args.json(), r#""name",{"_placeholder":true,"num":0}"#);
+        assert_eq!(args.attachments()[0].as_ptr(), bytes.as_ptr());
+        assert_eq!(args.byte_len(), args.json().len() + 100);
+    }
+
+    #[test]
+    fn a_failed_push_leaves_no_trace() {
+        struct Fails;
+        impl Serialize for Fails {
+            fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+                Err(S::Error::custom("not today"))
+            }
+        }
+        let mut writer = ArgsWriter::new();
+        writer.push(&1).unwrap();
+        let error = writer.push(&(Bytes::from_static(b"gone"), Fails)).unwrap_err();
+        assert_eq!(error, ArgsError::Unserializable { position: 2, reason: "not today".into() });
+        let keys = BTreeMap::from([(vec![1], 1)]);
+        assert!(writer.push(&keys).unwrap_err().to_string().contains("key must be a string"));
+        writer.push(&2).unwrap();
+        let args = writer.finish();
+        assert_eq!(args.json(), "1,2");
+        assert!(args.attachments().is_empty());
+    }
+
+    #[test]
+    fn binary_cannot_be_a_key() {
+        let keys = BTreeMap::from([(Bytes::from_static(b"k"), 1)]);
+        let error = ArgsWriter::new().push(&keys).unwrap_err();
+        assert!(error.to_string().contains("key must be a string"), "{error}");
+    }
+}

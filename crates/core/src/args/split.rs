@@ -1,0 +1,186 @@
+//! Cutting the list of arguments into arguments
+
+use std::iter::FusedIterator;
+
+use serde::de::IgnoredAny;
+
+use super::ArgsError;
+
+/// JSON text of each argument, from [`Args::iter`](super::Args::iter)
+#[derive(Clone, Debug)]
+pub struct ArgsIter<'a> {
+    rest: &'a str,
+}
+
+impl<'a> ArgsIter<'a> {
+    /// Expects `list` trimmed.
+    pub(super) fn new(list: &'a str) -> Self {
+        Self { rest: list }
+    }
+
+    pub(super) fn rest(&self) -> &'a str {
+        self.rest
+    }
+}
+
+impl<'a> Iterator for ArgsIter<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let end = value_end(self.rest.as_bytes());
+        let value = trim(&self.rest[..end]);
+        // Past the comma, which the last value does not have.
+        self.rest = trim(self.rest.get(end + 1..).unwrap_or_default());
+        Some(value)
+    }
+}
+
+impl FusedIterator for ArgsIter<'_> {}
+
+/// Checks that `list` is JSON values separated by commas, or blank, in linear time and whatever the nesting
+pub(super) fn validate(list: &str) -> Result<(), ArgsError> {
+    let mut rest = trim(list);
+    if rest.is_empty() {
+        return Ok(());
+    }
+    let mut position = 0;
+    loop {
+        position += 1;
+        rest = after_value(rest).map_err(|reason| ArgsError::syntax(position, &reason))?;
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let Some(next) = rest.strip_prefix(',') else {
+            return Err(ArgsError::syntax(position, "expected a comma after it"));
+        };
+        rest = next;
+    }
+}
+
+/// Checks that `json` is one JSON value; the error is a reason
+pub(super) fn validate_one(json: &str) -> Result<(), String> {
+    match after_value(json)? {
+        "" => Ok(()),
+        _ => Err("expected one value alone".to_owned()),
+    }
+}
+
+/// Without the white space of JSON at both ends; Unicode has more
+pub(super) fn trim(text: &str) -> &str {
+    text.trim_matches([' ', '\t', '\n', '\r'])
+}
+
+/// Checks the value at the start and returns the trimmed text behind it
+fn after_value(text: &str) -> Result<&str, String> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    match values.next() {
+        Some(Ok(IgnoredAny)) => Ok(trim(&text[values.byte_offset()..])),
+        Some(Err(error)) => Err(error.to_string()),
+        None => Err("expected a value".to_owned()),
+    }
+}
+
+/// Where the first value ends: at a comma outside of strings and brackets, or at the end of the text
+///
+/// Relies on the text being JSON; anything else is cut somewhere, but never inside of a character.
+fn value_end(text: &[u8]) -> usize {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while at < text.len() {
+        match text[at] {
+            b',' if depth == 0 => return at,
+            b'"' => at = string_end(text, at + 1),
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    text.len()
+}
+
+/// Where the closing quote of a string stands whose inside begins at `at`
+fn string_end(text: &[u8], mut at: usize) -> usize {
+    while at < text.len() {
+        match text[at] {
+            b'"' => return at,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(list: &str) -> Vec<&str> {
+        ArgsIter::new(trim(list)).collect()
+    }
+
+    #[test]
+    fn splits_at_top_level_commas_only() {
+        assert_eq!(split(""), [""; 0]);
+        assert_eq!(split(" 1 "), ["1"]);
+        assert_eq!(
+            split(r#"1,"a,b",[1,2],{"k":[3,4]},null"#),
+            ["1", r#""a,b""#, "[1,2]", r#"{"k":[3,4]}"#, "null"]
+        );
+        assert_eq!(split(r#""\",",2"#), [r#""\",""#, "2"]);
+        assert_eq!(split(r#""\\",2"#), [r#""\\""#, "2"]);
+        assert_eq!(split(r#"{"]":"}"},"[""#), [r#"{"]":"}"}"#, r#""[""#]);
+        assert_eq!(split("1 ,\n\t[ 2 ] , 3"), ["1", "[ 2 ]", "3"]);
+    }
+
+    #[test]
+    fn validation_names_the_position() {
+        for valid in ["", " \r\n", "1", "1,2", " 1 , \"two\" ", "-1.5e3,null,true,[],{}", "\"\u{a0}\""] {
+            assert_eq!(validate(valid), Ok(()), "{valid}");
+        }
+        for (invalid, position) in [
+            (",", 1),
+            ("1,", 2),
+            (",1", 1),
+            ("1,,2", 2),
+            ("1 2", 1),
+            ("1]", 1),
+            ("1,[", 2),
+            ("1,\"", 2),
+            ("tru", 1),
+            ("01", 1),
+            ("\u{a0}1", 1),
+            ("1,{\"a\":1},{a:1}", 3),
+            ("\"\n\"", 1),
+        ] {
+            let error = validate(invalid).unwrap_err();
+            assert!(matches!(error, ArgsError::Syntax { .. }), "{invalid}: {error}");
+            assert_eq!(error.position(), position, "{invalid}: {error}");
+        }
+    }
+
+    #[test]
+    fn one_value_is_one() {
+        assert_eq!(validate_one(" \"offset\" "), Ok(()));
+        for invalid in ["", " ", "1,2", "1 2", "\"a\"]"] {
+            assert!(validate_one(invalid).is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn nesting_costs_no_stack() {
+        let deep = format!("{}{},2", "[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert_eq!(validate(&deep), Ok(()));
+        assert_eq!(split(&deep).len(), 2);
+    }
+
+    #[test]
+    fn text_that_is_no_json_is_cut_somewhere_but_never_panics() {
+        for text in ["\"", "\"\\", "\"\\é", "]]],[", "é,ü", "{,\",", "1,"] {
+            let _ = split(text);
+        }
+    }
+}
