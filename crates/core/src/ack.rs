@@ -28,8 +28,12 @@ impl AckTable {
         Self(Arc::new(Mutex::new(Table { limit: Some(limit), ..Table::default() })))
     }
 
-    /// Enters a wish for an answer; `false` if the socket is gone or owes too many already
-    pub fn register(&self, request: &AckRequest) -> bool {
+    /// Enters a wish for an answer of `socket`; `false` if it is gone or owes too many already
+    ///
+    /// If so, and whenever the event does not leave after all, the caller says [`AnswerSink::gone`], under no lock.
+    pub fn register(&self, socket: &SocketId, request: &AckRequest) -> bool {
+        // Noted before it can be answered, and whatever comes of it.
+        request.answers.asked(socket);
         let mut table = lock(&self.0);
         if table.closed {
             return false;

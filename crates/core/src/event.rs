@@ -22,12 +22,26 @@ pub struct Event {
     ///
     /// Codecs hand it to the client (Socket.IO: as one more argument, the last).
     pub offset: Option<ByteString>,
+    /// What a newer event takes the place of in an outbox, with [`Overflow::KeepLatest`](crate::Overflow)
+    pub key: Option<Arc<str>>,
 }
 
 impl Event {
     /// An event that asks for no answer
     pub fn new(namespace: Namespace, name: impl Into<ByteString>, args: Args) -> Self {
-        Self { namespace, name: name.into(), args, ack: None, offset: None }
+        Self { namespace, name: name.into(), args, ack: None, offset: None, key: None }
+    }
+
+    /// Encodes it for the clients of one codec
+    ///
+    /// # Errors
+    /// When this kind of client cannot carry it.
+    pub fn frame(&self, codec: &dyn Codec) -> Result<Frame, EncodeError> {
+        let frame = codec.encode(self)?;
+        Ok(match &self.key {
+            Some(key) => frame.with_key(key.clone()),
+            None => frame,
+        })
     }
 }
 
@@ -48,8 +62,13 @@ impl fmt::Debug for AckRequest {
 
 /// Takes the answers to one event
 ///
-/// Called from the tasks of the clients that answer, and under no lock of the router; must not block.
+/// Called from the tasks of the clients that answer; must not block.
 pub trait AnswerSink: Send + Sync {
+    /// `socket` is going to be asked
+    ///
+    /// Called under a lock of the router: it may only take note.
+    fn asked(&self, socket: &SocketId);
+
     /// `socket` answered
     fn answered(&self, socket: &SocketId, args: Args);
 
