@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::sync::{Mutex, lock};
 use crate::{AckId, AckRequest, AnswerSink, Args, SocketId};
@@ -16,8 +16,9 @@ pub struct AckTable(Arc<Mutex<Table>>);
 
 #[derive(Default)]
 struct Table {
-    // Costs three words while nothing is owed, which is nearly always.
-    pending: BTreeMap<AckId, Arc<dyn AnswerSink>>,
+    // Costs three words while nothing is owed, which is nearly always. Weak: whoever no longer waits (a timeout,
+    // a dropped future) needs not be found in every table to be forgotten.
+    pending: BTreeMap<AckId, Weak<dyn AnswerSink>>,
     limit: Option<usize>,
     closed: bool,
 }
@@ -39,10 +40,14 @@ impl AckTable {
             return false;
         }
         let limit = table.limit.unwrap_or(usize::MAX);
+        let owed = table.pending.len();
+        if owed >= limit || owed >= SWEEP_FROM && owed.is_power_of_two() {
+            table.pending.retain(|_, sink| sink.strong_count() > 0);
+        }
         if table.pending.len() >= limit {
             return false;
         }
-        table.pending.insert(request.id, request.answers.clone());
+        table.pending.insert(request.id, Arc::downgrade(&request.answers));
         true
     }
 
@@ -54,7 +59,7 @@ impl AckTable {
     /// Hands an answer to whoever waits for it; `false` if nobody does
     pub fn answer(&self, socket: &SocketId, id: AckId, args: Args) -> bool {
         let sink = lock(&self.0).pending.remove(&id);
-        match sink {
+        match sink.and_then(|sink| sink.upgrade()) {
             Some(sink) => {
                 sink.answered(socket, args);
                 true
@@ -70,7 +75,7 @@ impl AckTable {
             table.closed = true;
             std::mem::take(&mut table.pending)
         };
-        for sink in pending.into_values() {
+        for sink in pending.into_values().filter_map(|sink| sink.upgrade()) {
             sink.gone(socket);
         }
     }
@@ -80,7 +85,7 @@ impl AckTable {
         lock(&self.0).closed
     }
 
-    /// How many answers are owed
+    /// How many answers are owed, those that nobody waits for any more included
     pub fn len(&self) -> usize {
         lock(&self.0).pending.len()
     }
@@ -90,6 +95,9 @@ impl AckTable {
         self.len() == 0
     }
 }
+
+/// From this many on, the table is swept each time it has doubled
+const SWEEP_FROM: usize = 8;
 
 impl fmt::Debug for AckTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
