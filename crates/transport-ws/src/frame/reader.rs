@@ -204,10 +204,10 @@ impl FrameReader {
         Ok(())
     }
 
+    /// A control frame under way needs no thought: nothing ends the stream before its last byte
     fn end(&mut self) {
         self.phase = Phase::Ended;
         self.message = None;
-        self.control = None;
     }
 }
 
@@ -341,6 +341,7 @@ mod tests {
             reader.read(&mut [first], &mut items).unwrap();
             assert!(!reader.is_idle());
             reader.read(&mut rest.clone(), &mut items).unwrap();
+            assert_eq!(reader.is_idle(), first == 0x80);
         }
         assert_eq!(items.len(), 2);
         assert!(reader.is_idle() && reader.message.is_none() && reader.control.is_none());

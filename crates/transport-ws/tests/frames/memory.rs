@@ -63,6 +63,20 @@ fn a_header_cut_off_from_its_payload_costs_nothing_extra() {
 }
 
 #[test]
+fn a_message_that_was_cut_takes_no_more_than_its_size() {
+    let payload = "€".repeat(300).into_bytes();
+    for first in [FIN | TEXT, FIN | BINARY] {
+        // The first cut is inside a character.
+        for piece in [8 + 400, 8 + 500, 100] {
+            let (cost, items, outcome) = cost(ReadLimits::default(), &mut frame(first, &payload), piece);
+            outcome.unwrap();
+            assert_eq!(items.len(), 1);
+            assert_eq!((cost.count_current, cost.bytes_current), (1, 900), "pieces of {piece}");
+        }
+    }
+}
+
+#[test]
 fn a_reader_between_messages_owns_nothing() {
     let mut reader = FrameReader::default();
     let mut items = Vec::with_capacity(8);
