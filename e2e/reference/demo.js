@@ -1,0 +1,147 @@
+// What `roomcast serve` serves, on Node's own implementation, with the same demo page.
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:http";
+import { Server as SocketServer } from "socket.io";
+import { WebSocketServer } from "ws";
+import { demoOptions } from "./options.js";
+
+const PAGE = new URL("../../crates/cli/demo/", import.meta.url);
+const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8" };
+
+/** Everybody who is connected, over whatever: `{ id, kind, transport, rooms, emit }` */
+const clients = new Map();
+
+const http = createServer(async (request, response) => {
+  const name = request.url === "/" ? "index.html" : request.url.slice(1);
+  const type = /^[a-z]+\.(html|js|css)$/.exec(name)?.[1];
+  const content = type && (await readFile(new URL(name, PAGE)).catch(() => null));
+  if (!content) return response.writeHead(404).end();
+  response.writeHead(200, { "content-type": TYPES[type] }).end(content);
+});
+
+const io = new SocketServer(http, { serveClient: false, destroyUpgrade: false });
+io.on("connection", (socket) => {
+  const client = enter({
+    id: socket.id,
+    kind: "socket.io",
+    transport: () => socket.conn.transport.name,
+    emit: (event, detail) => socket.emit(event, detail),
+  });
+  socket.onAny((event, ...args) => {
+    const answer = typeof args.at(-1) === "function" ? args.pop() : undefined;
+    const outcome = perform(client, event, args);
+    if (outcome !== undefined) answer?.(outcome);
+  });
+  socket.on("disconnect", () => clients.delete(client.id));
+});
+
+const sockets = new WebSocketServer({
+  noServer: true,
+  handleProtocols: (offered) => offered.has("roomcast.json") && "roomcast.json",
+});
+http.on("upgrade", (request, stream, head) => {
+  if (request.url.split("?")[0] !== "/ws") return;
+  sockets.handleUpgrade(request, stream, head, (socket) => {
+    const client = socket.protocol ? enterJson(socket) : enterPlain(socket);
+    socket.on("error", () => {});
+    socket.on("close", () => clients.delete(client.id));
+  });
+});
+
+const { host, port } = demoOptions();
+http.listen(port, host, () => console.log(`roomcast demo on http://${host}:${http.address().port}`));
+
+function enter(client) {
+  client.rooms = new Set();
+  clients.set(client.id, client);
+  client.emit("hello", { id: client.id, kind: client.kind, transport: client.transport() });
+  return client;
+}
+
+function enterPlain(socket) {
+  const client = enter({
+    id: crypto.randomUUID(),
+    kind: "plain",
+    transport: () => "websocket",
+    emit: (event, detail) => socket.send(JSON.stringify([event, detail])),
+  });
+  socket.on("message", (data) => perform(client, ...slashCommand(data.toString())));
+  return client;
+}
+
+function enterJson(socket) {
+  const id = crypto.randomUUID();
+  const send = (...frame) => socket.send(JSON.stringify(frame));
+  send({ sid: id });
+  const client = enter({ id, kind: "roomcast.json", transport: () => "websocket", emit: send });
+  socket.on("message", (data) => {
+    const frame = parseFrame(data);
+    if (!frame) return socket.close(1008, "not a roomcast.json frame");
+    const { ack } = typeof frame[0] === "object" ? frame.shift() : {};
+    const outcome = perform(client, frame[0], frame.slice(1));
+    if (ack !== undefined && outcome !== undefined) send({ re: ack }, outcome);
+  });
+  return client;
+}
+
+/** A list whose first element is the event's name or a header, or null */
+function parseFrame(data) {
+  try {
+    const frame = JSON.parse(data);
+    return Array.isArray(frame) && frame[0] && ["string", "object"].includes(typeof frame[0]) ? frame : null;
+  } catch {
+    return null;
+  }
+}
+
+/** What a client's event does; returns what is answered if it asked */
+function perform(client, event, args) {
+  if (event === "join") return join(client, args[0]);
+  if (event === "leave") return leave(client, args[0]);
+  if (event === "everyone") return cast(client, event, undefined, ...args);
+  if (event === "others") return cast(client, event, undefined, ...args);
+  if (event === "room") return cast(client, event, ...args);
+  if (event === "room-others") return cast(client, event, ...args);
+  return undefined;
+}
+
+function join(client, room) {
+  client.rooms.add(room);
+  const members = inRoom(room);
+  tell(members.filter((member) => member !== client), "joined", { room, id: client.id });
+  const welcome = { room, id: client.id, members: members.map(({ id }) => id) };
+  client.emit("welcome", welcome);
+  return welcome;
+}
+
+function leave(client, room) {
+  client.rooms.delete(room);
+  tell(inRoom(room), "left", { room, id: client.id });
+  client.emit("bye", { room, id: client.id });
+  return { room };
+}
+
+function cast(client, event, room, text, tag) {
+  const addressed = room === undefined ? [...clients.values()] : inRoom(room);
+  const reached = event.endsWith("others") ? addressed.filter((member) => member !== client) : addressed;
+  tell(reached, event, { from: client.id, room, text, tag, via: client.transport() });
+  return { queued: reached.length, dropped: 0 };
+}
+
+function tell(members, event, detail) {
+  members.forEach((member) => member.emit(event, detail));
+}
+
+function inRoom(room) {
+  return [...clients.values()].filter(({ rooms }) => rooms.has(room));
+}
+
+/** `/room red hi #tag` and its like, as an event and its arguments; a last word that begins with # is the tag */
+function slashCommand(line) {
+  const [, text, tag] = /^(.*?)(?:\s#(\S+))?$/s.exec(line);
+  const [, command, rest] = /^\/(join|leave|others|room|room-others)\s(.*)$/s.exec(text) ?? [];
+  if (!command) return ["everyone", [text, tag]];
+  if (!command.startsWith("room")) return [command, [rest, tag]];
+  const space = rest.indexOf(" ");
+  return [command, [rest.slice(0, space), rest.slice(space + 1), tag]];
+}
