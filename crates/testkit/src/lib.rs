@@ -1,1 +1,22 @@
 //! In-memory transport and router, virtual time, and a conformance suite for each trait
+//!
+//! What a crate that implements a trait of `roomcast-core` needs to be held to it, and what the others need to be
+//! tested without sockets. The suite belongs to the trait: an implementation runs it with one line.
+
+mod answers;
+mod codec;
+mod exchange;
+mod member;
+pub mod router;
+mod sink;
+pub mod transport;
+
+pub use answers::AnswerLog;
+pub use codec::TextCodec;
+pub use exchange::{Answer, Answered, BodyFeed, ExchangeBuilder};
+pub use member::MemberProbe;
+pub use router::MemoryRouter;
+pub use sink::MemorySink;
+
+#[doc(hidden)]
+pub use roomcast_core as core;

@@ -1,0 +1,63 @@
+//! Somebody who waits for answers
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use roomcast_core::{AckId, AckRequest, AnswerSink, Args, SocketId};
+
+/// Waits for answers and remembers what came
+#[derive(Debug, Default)]
+pub struct AnswerLog(Mutex<Log>);
+
+#[derive(Debug, Default)]
+struct Log {
+    asked: Vec<SocketId>,
+    answered: Vec<(SocketId, Args)>,
+    gone: Vec<SocketId>,
+}
+
+impl AnswerLog {
+    /// A wish for answers, and the log where they arrive
+    pub fn request(id: u64) -> (AckRequest, Arc<Self>) {
+        let log = Arc::new(Self::default());
+        (AckRequest { id: AckId(id), answers: log.clone() }, log)
+    }
+
+    /// Who was asked, sorted
+    pub fn asked(&self) -> Vec<SocketId> {
+        sorted(&self.log().asked)
+    }
+
+    /// Who answered, and what, in the order of arrival
+    pub fn answered(&self) -> Vec<(SocketId, Args)> {
+        self.log().answered.clone()
+    }
+
+    /// Who will not answer, sorted
+    pub fn gone(&self) -> Vec<SocketId> {
+        sorted(&self.log().gone)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AnswerSink for AnswerLog {
+    fn asked(&self, socket: &SocketId) {
+        self.log().asked.push(socket.clone());
+    }
+
+    fn answered(&self, socket: &SocketId, args: Args) {
+        self.log().answered.push((socket.clone(), args));
+    }
+
+    fn gone(&self, socket: &SocketId) {
+        self.log().gone.push(socket.clone());
+    }
+}
+
+fn sorted(ids: &[SocketId]) -> Vec<SocketId> {
+    let mut ids = ids.to_vec();
+    ids.sort();
+    ids
+}

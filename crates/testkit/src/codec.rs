@@ -1,0 +1,67 @@
+//! A codec whose output a test can read
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace};
+
+/// Puts events into text that a test can read, and counts how often it is asked to
+///
+/// An event is `label:name[arguments]`, with `#id` behind it when an answer is asked for, followed by its
+/// attachments as binary messages of the same frame. An answer is `label#id[arguments]`.
+#[derive(Debug)]
+pub struct TextCodec {
+    label: &'static str,
+    binary: bool,
+    acks: bool,
+    encoded: AtomicUsize,
+}
+
+impl TextCodec {
+    /// A codec that carries everything
+    pub fn new(label: &'static str) -> Arc<Self> {
+        Arc::new(Self { label, binary: true, acks: true, encoded: AtomicUsize::new(0) })
+    }
+
+    /// A codec that refuses attachments and cannot ask for answers, like that of a plain JSON client
+    pub fn limited(label: &'static str) -> Arc<Self> {
+        Arc::new(Self { label, binary: false, acks: false, encoded: AtomicUsize::new(0) })
+    }
+
+    /// How often it was asked to encode an event, refusals included
+    pub fn encoded(&self) -> usize {
+        self.encoded.load(Ordering::Relaxed)
+    }
+
+    fn frame(&self, text: String, args: &Args) -> Result<Frame, EncodeError> {
+        let attachments = args.attachments();
+        if attachments.is_empty() {
+            return Ok(Frame::new(text));
+        }
+        if !self.binary {
+            return Err(EncodeError::Binary);
+        }
+        let mut messages = vec![Message::from(text)];
+        messages.extend(attachments.iter().cloned().map(Message::from));
+        Ok(Frame::of_all(messages))
+    }
+}
+
+impl Codec for TextCodec {
+    fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
+        self.encoded.fetch_add(1, Ordering::Relaxed);
+        let mut text = format!("{}:{}[{}]", self.label, event.name, event.args.json());
+        if let Some(ack) = &event.ack {
+            if !self.acks {
+                return Err(EncodeError::Ack);
+            }
+            write!(text, "#{}", ack.id).expect("a string takes everything");
+        }
+        self.frame(text, &event.args)
+    }
+
+    fn encode_answer(&self, _namespace: &Namespace, id: AckId, args: &Args) -> Result<Frame, EncodeError> {
+        self.frame(format!("{}#{id}[{}]", self.label, args.json()), args)
+    }
+}

@@ -1,0 +1,187 @@
+//! Whom a target names
+
+use roomcast_core::{CloseReason, Delivery, Joined, Receipt, Room, Scope, SocketId, Target};
+
+use super::{Subject, asking, attach, attach_all, emit, event, queued, rooms};
+use crate::{AnswerLog, TextCodec};
+
+/// No rooms means everybody
+pub async fn to_all(router: Subject) {
+    let codec = TextCodec::new("t");
+    assert_eq!(router.broadcast(&Target::default(), &event("nobody")), Receipt::default());
+    let probes = attach_all(&router, &codec, ["a", "b", "c"]);
+    assert_eq!(router.broadcast(&Target::default(), &event("news")), queued(3));
+    for (probe, _) in &probes {
+        assert_eq!(probe.received(), ["t:news[]"]);
+    }
+}
+
+/// `skip` leaves out one member, by its key
+pub async fn to_all_but_the_sender(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(a, key), (b, _)] = attach_all(&router, &codec, ["a", "b"]);
+    let everybody = Target { skip: Some(key), ..Target::default() };
+    assert_eq!(router.broadcast(&everybody, &event("news")), queued(1));
+    let both = Target { rooms: rooms(["a", "b"]), skip: Some(key), ..Target::default() };
+    assert_eq!(router.broadcast(&both, &event("more")), queued(1));
+    assert_eq!(a.received(), [""; 0]);
+    assert_eq!(b.received(), ["t:news[]", "t:more[]"]);
+}
+
+/// Only those who joined and have not left since
+pub async fn to_a_room(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(a, a_key), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
+    let room = Room::from("r");
+    assert_eq!(emit(&router, ["r"], "empty"), queued(0));
+    assert_eq!(router.join(a_key, &room), Joined::Joined);
+    assert_eq!(router.join(b_key, &room), Joined::Joined);
+    assert_eq!(router.join(b_key, &room), Joined::Already);
+    assert_eq!(emit(&router, ["r"], "both"), queued(2));
+    assert!(router.leave(a_key, &room));
+    assert!(!router.leave(a_key, &room));
+    assert_eq!(emit(&router, ["r"], "one"), queued(1));
+    assert_eq!(router.join(a_key, &room), Joined::Joined);
+    assert!(router.leave(b_key, &room));
+    assert_eq!(emit(&router, ["r"], "other"), queued(1));
+    assert_eq!(a.received(), ["t:both[]", "t:other[]"]);
+    assert_eq!(b.received(), ["t:both[]", "t:one[]"]);
+    assert_eq!(c.received(), [""; 0]);
+}
+
+/// A member of several of the rooms gets one copy
+pub async fn to_several_rooms_once_each(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(a, a_key), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
+    for room in ["r", "s"] {
+        router.join(a_key, &Room::from(room));
+    }
+    router.join(b_key, &Room::from("s"));
+    assert_eq!(emit(&router, ["r", "s", "none"], "news"), queued(2));
+    assert_eq!(emit(&router, ["r", "r"], "same"), queued(1));
+    assert_eq!(emit(&router, ["r", "a"], "own"), queued(1));
+    assert_eq!(a.received(), ["t:news[]", "t:same[]", "t:own[]"]);
+    assert_eq!(b.received(), ["t:news[]"]);
+    assert_eq!(c.received(), [""; 0]);
+}
+
+/// `except` takes rooms and ids, and unknown names mean nobody
+pub async fn but_not_to_those_excepted(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(a, a_key), (b, b_key), (c, c_key), (d, _)] = attach_all(&router, &codec, ["a", "b", "c", "d"]);
+    for key in [a_key, b_key, c_key] {
+        router.join(key, &Room::from("r"));
+    }
+    router.join(b_key, &Room::from("muted"));
+    let mut target = Target { except: rooms(["muted", "c", "none"]), ..Target::default() };
+    assert_eq!(router.broadcast(&target, &event("all")), queued(2));
+    target.rooms = rooms(["r"]);
+    assert_eq!(router.broadcast(&target, &event("room")), queued(1));
+    // The room itself among the exceptions: nobody is left, and nothing locks up.
+    target.except = rooms(["r", "r"]);
+    assert_eq!(router.broadcast(&target, &event("none")), queued(0));
+    target.rooms = rooms(["d", "b"]);
+    assert_eq!(router.broadcast(&target, &event("ids")), queued(1));
+    assert_eq!(a.received(), ["t:all[]", "t:room[]"]);
+    assert_eq!(b.received(), [""; 0]);
+    assert_eq!(c.received(), [""; 0]);
+    assert_eq!(d.received(), ["t:all[]", "t:ids[]"]);
+}
+
+/// The room of a socket's own id exists without being joined, and cannot be left
+pub async fn to_a_socket_by_its_id(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(a, a_key), (b, _)] = attach_all(&router, &codec, ["a", "b"]);
+    assert_eq!(emit(&router, ["a"], "hello"), queued(1));
+    assert_eq!(router.join(a_key, &Room::from("a")), Joined::Already);
+    assert!(!router.leave(a_key, &Room::from("a")));
+    assert_eq!(emit(&router, ["a"], "still"), queued(1));
+    router.detach(a_key);
+    assert_eq!(emit(&router, ["a"], "gone"), queued(0));
+    assert_eq!(a.received(), ["t:hello[]", "t:still[]"]);
+    assert_eq!(b.received(), [""; 0]);
+}
+
+/// A name that is an id means that socket, and whoever joined a room of that name
+pub async fn an_id_and_a_room_of_the_same_name(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(a, _), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
+    assert_eq!(router.join(b_key, &Room::from("a")), Joined::Joined);
+    assert_eq!(router.count(&Room::from("a")), 2);
+    assert_eq!(emit(&router, ["a"], "both"), queued(2));
+    assert_eq!(emit(&router, ["a", "b"], "once"), queued(2));
+    let but_a = Target { except: rooms(["a"]), ..Target::default() };
+    assert_eq!(router.broadcast(&but_a, &event("rest")), queued(1));
+    assert!(router.leave(b_key, &Room::from("a")));
+    assert_eq!(emit(&router, ["a"], "id"), queued(1));
+    assert_eq!(a.received(), ["t:both[]", "t:once[]", "t:id[]"]);
+    assert_eq!(b.received(), ["t:both[]", "t:once[]"]);
+    assert_eq!(c.received(), ["t:rest[]"]);
+}
+
+/// An id means the newest member that bears it; a late leave or detach of the older one does not touch it
+pub async fn an_id_that_is_attached_again(router: Subject) {
+    let codec = TextCodec::new("t");
+    let room = Room::from("r");
+    let [(old, old_key)] = attach_all(&router, &codec, ["a"]);
+    router.join(old_key, &room);
+    let [(new, new_key)] = attach_all(&router, &codec, ["a"]);
+    assert_ne!(old_key, new_key);
+    assert_eq!(emit(&router, ["a"], "id"), queued(1));
+    assert_eq!(emit(&router, ["r"], "old room"), queued(1));
+    assert_eq!(router.join(new_key, &room), Joined::Joined);
+    assert_eq!(emit(&router, ["r"], "both"), queued(2));
+    assert!(router.leave(old_key, &room));
+    assert_eq!(emit(&router, ["r"], "late leave"), queued(1));
+    assert!(router.detach(old_key));
+    assert_eq!(emit(&router, ["a"], "late detach"), queued(1));
+    assert_eq!(emit(&router, ["r"], "room"), queued(1));
+    assert!(!router.detach(old_key));
+    assert_eq!(old.received(), ["t:old room[]", "t:both[]"]);
+    assert_eq!(new.received(), ["t:id[]", "t:both[]", "t:late leave[]", "t:late detach[]", "t:room[]"]);
+    assert!(router.detach(new_key));
+    assert_eq!(emit(&router, ["a", "r"], "nobody"), queued(0));
+}
+
+/// To one member, whatever rooms it is in
+pub async fn to_one_member(router: Subject) {
+    let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
+    let [(a, _), (b, _)] = attach_all(&router, &able, ["a", "b"]);
+    let (c, _) = attach(&router, "c", &limited);
+    assert_eq!(router.send(&a.member(), Delivery::Reliable, &event("hello")), queued(1));
+    assert_eq!(a.received(), ["able:hello[]"]);
+    assert_eq!(b.received(), [""; 0]);
+    let (request, log) = AnswerLog::request(3);
+    let question = asking("question", &request);
+    assert_eq!(router.send(&b.member(), Delivery::Reliable, &question), queued(1));
+    let unsupported = Receipt { unsupported: 1, ..Receipt::default() };
+    assert_eq!(router.send(&c.member(), Delivery::Reliable, &question), unsupported);
+    assert_eq!((b.received(), b.acks().len()), (vec!["able:question[]#3".to_owned()], 1));
+    assert_eq!((log.gone(), c.acks().len()), (vec![c.id().clone()], 0));
+    b.outbox().close(CloseReason::TransportClose);
+    let closed = Receipt { closed: 1, ..Receipt::default() };
+    assert_eq!(router.send(&b.member(), Delivery::Reliable, &event("late")), closed);
+    assert_eq!(able.encoded(), 3);
+}
+
+/// The ids of those whom a broadcast would reach
+pub async fn who_is_named(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(_, a), (_, b), (_, c)] = attach_all(&router, &codec, ["a", "b", "c"]);
+    for (key, room) in [(a, "r"), (b, "r"), (b, "s"), (c, "s")] {
+        router.join(key, &Room::from(room));
+    }
+    let node = Target { scope: Scope::Node, ..Target::default() };
+    let cases = [
+        (node.clone(), vec!["a", "b", "c"]),
+        (Target { rooms: rooms(["r", "s", "a"]), ..node.clone() }, vec!["a", "b", "c"]),
+        (Target { rooms: rooms(["r", "c"]), except: rooms(["s"]), ..node.clone() }, vec!["a"]),
+        (Target { rooms: rooms(["s"]), skip: Some(b), ..node.clone() }, vec!["c"]),
+        (Target { rooms: rooms(["none"]), ..node }, vec![]),
+    ];
+    for (target, expected) in cases {
+        let mut named = router.sockets(&target).await.expect("this node answers");
+        named.sort();
+        assert_eq!(named.iter().map(SocketId::as_str).collect::<Vec<_>>(), expected, "{target:?}");
+    }
+}

@@ -1,0 +1,121 @@
+//! Who is asked, and who waits
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
+use std::time::Duration;
+
+use roomcast_core::{
+    AckId, AckRequest, AckTable, AnswerSink, Args, CloseReason, Delivery, FlushList, Joined, MemberKey,
+    Outbox, Receipt, Room, SocketId, Target,
+};
+
+use super::{Subject, asking, attach, attach_all, emit, emit_event, queued};
+use crate::{AnswerLog, MemberProbe, TextCodec};
+
+/// However fast the client is, its answer finds somebody who waits
+pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
+    /// Stands for a flusher that writes, and a client that answers, the moment the outbox is listed
+    struct Flusher {
+        acks: AckTable,
+        owed: Mutex<Vec<usize>>,
+    }
+    impl Wake for Flusher {
+        fn wake(self: Arc<Self>) {
+            let owed = self.acks.len();
+            self.owed.lock().expect("one thread").push(owed);
+        }
+    }
+
+    let codec = TextCodec::new("t");
+    let probe = MemberProbe::new("a", &codec);
+    let (list, mut member) = (FlushList::new(), probe.member());
+    member.outbox = Outbox::new(1 << 20, list.clone());
+    member.outbox.set_sink(probe.sink().boxed());
+    let flusher = Arc::new(Flusher { acks: member.acks.clone(), owed: Mutex::default() });
+    let waker = Waker::from(flusher.clone());
+    assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+    let key = router.attach(member.clone());
+
+    let (request, log) = AnswerLog::request(7);
+    assert_eq!(router.broadcast(&Target::default(), &asking("question", &request)), queued(1));
+    assert_eq!(*flusher.owed.lock().expect("one thread"), [1]);
+    list.write_all();
+    assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
+    assert!(member.acks.answer(&member.id, AckId(7), Args::empty()));
+    assert_eq!(log.answered(), [(member.id.clone(), Args::empty())]);
+    // Its going away concerns only those who still wait.
+    let (second, second_log) = AnswerLog::request(8);
+    assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)), queued(1));
+    router.detach(key);
+    member.acks.close(&member.id);
+    assert_eq!((log.gone(), second_log.gone()), (vec![], vec![member.id.clone()]));
+}
+
+/// A member that was not reached owes nothing, and whoever waits is told so once
+pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
+    let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
+    let [(asked, _), (closed, _)] = attach_all(&router, &able, ["asked", "closed"]);
+    let (unable, _) = attach(&router, "unable", &limited);
+    closed.outbox().close(CloseReason::TransportClose);
+    let owing = MemberProbe::new("owing", &able).with_acks(AckTable::with_limit(0));
+    let gone = MemberProbe::new("gone", &able);
+    gone.acks().close(gone.id());
+    let away = MemberProbe::detached("away", &able, 1 << 20);
+    for probe in [&owing, &gone, &away] {
+        router.attach(probe.member());
+    }
+    let (request, log) = AnswerLog::request(1);
+    let target = Target { delivery: Delivery::Volatile, ..Target::default() };
+    let receipt = router.broadcast(&target, &asking("question", &request));
+    assert_eq!(receipt, Receipt { queued: 1, dropped: 2, unsupported: 1, closed: 2 });
+    assert_eq!(log.gone(), ["away", "closed", "gone", "owing", "unable"].map(SocketId::from));
+    // Each is announced first, so whoever waits can count down.
+    assert_eq!(log.asked(), ["asked", "away", "closed", "gone", "owing", "unable"].map(SocketId::from));
+    assert_eq!(asked.received(), ["able:question[]#1"]);
+    for probe in [&unable, &closed, &owing, &gone, &away] {
+        assert_eq!((probe.acks().len(), probe.received().len()), (0, 0), "{}", probe.id());
+    }
+    assert_eq!(asked.acks().len(), 1);
+}
+
+/// Whoever waits for answers is told under no lock, so it may use the router
+///
+/// # Panics
+/// If the router locks up; it is given ten seconds.
+pub async fn who_waits_may_call_the_router(router: Subject) {
+    struct Caller {
+        router: Subject,
+        key: MemberKey,
+        called: AtomicBool,
+    }
+    impl AnswerSink for Caller {
+        fn asked(&self, _socket: &SocketId) {}
+
+        fn answered(&self, _socket: &SocketId, _args: Args) {}
+
+        fn gone(&self, _socket: &SocketId) {
+            let room = Room::from("r");
+            assert!(self.router.leave(self.key, &room));
+            assert_eq!(self.router.join(self.key, &room), Joined::Joined);
+            assert_eq!(emit(&self.router, ["r"], "from within"), queued(1));
+            assert!(self.router.detach(self.key));
+            self.called.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let codec = TextCodec::limited("limited");
+    let (probe, key) = attach(&router, "a", &codec);
+    router.join(key, &Room::from("r"));
+    let caller = Arc::new(Caller { router: router.clone(), key, called: AtomicBool::new(false) });
+    let request = AckRequest { id: AckId(1), answers: caller.clone() };
+    let (done, finished) = mpsc::channel();
+    std::thread::spawn(move || {
+        let receipt = emit_event(&router, ["r"], &asking("question", &request));
+        done.send(receipt)
+    });
+    let receipt = finished.recv_timeout(Duration::from_secs(10)).expect("the router locked up");
+    assert_eq!(receipt, Receipt { unsupported: 1, ..Receipt::default() });
+    assert!(caller.called.load(Ordering::Relaxed));
+    assert_eq!(probe.received(), ["limited:from within[]"]);
+}

@@ -1,0 +1,205 @@
+//! A write half that keeps what it is given
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
+
+/// A write half that keeps what it is given, as much as the test lets it take
+///
+/// Give one clone to an outbox and keep another to read from. It starts out ready for any number of bytes. Like a
+/// socket it can be cut short inside a frame, and then it keeps the rest of that frame and goes on with it.
+#[derive(Clone, Debug)]
+pub struct MemorySink(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    written: Vec<Frame>,
+    cut: Option<Cut>,
+    /// Bytes it still takes; `None` is no bound
+    room: Option<usize>,
+    parked: bool,
+    broken: Option<ConnectionError>,
+    waiting: Option<Waker>,
+    calls: usize,
+}
+
+/// A frame of which a part was written
+#[derive(Debug)]
+struct Cut {
+    frame: Frame,
+    left: usize,
+}
+
+impl MemorySink {
+    /// A sink that takes everything
+    pub fn new() -> Self {
+        let state = State {
+            written: Vec::new(),
+            cut: None,
+            room: None,
+            parked: false,
+            broken: None,
+            waiting: None,
+            calls: 0,
+        };
+        Self(Arc::new(Mutex::new(state)))
+    }
+
+    /// A clone as an outbox takes it
+    pub fn boxed(&self) -> Box<dyn FrameSink> {
+        Box::new(self.clone())
+    }
+
+    /// Sets what it answers from now on: `Ready` takes everything, `Blocked` and `Parked` nothing
+    ///
+    /// Wakes whoever waits for room when it becomes ready.
+    pub fn set(&self, readiness: Readiness) {
+        let waiting = {
+            let mut state = self.state();
+            state.parked = readiness == Readiness::Parked;
+            state.room = if readiness == Readiness::Ready { None } else { Some(0) };
+            if readiness == Readiness::Ready { state.waiting.take() } else { None }
+        };
+        wake(waiting);
+    }
+
+    /// Takes this many bytes more and then blocks; wakes whoever waits for room
+    pub fn grant(&self, bytes: usize) {
+        let waiting = {
+            let mut state = self.state();
+            state.parked = false;
+            state.room = Some(state.room.unwrap_or(0) + bytes);
+            state.waiting.take()
+        };
+        wake(waiting);
+    }
+
+    /// Fails with this error at the next call
+    pub fn break_with(&self, error: ConnectionError) {
+        self.state().broken = Some(error);
+    }
+
+    /// The frames that were written whole since the last call, in order
+    pub fn take(&self) -> Vec<Frame> {
+        std::mem::take(&mut self.state().written)
+    }
+
+    /// The messages of the frames that were written whole since the last call, in order, as text
+    ///
+    /// # Panics
+    /// If one of them is not UTF-8.
+    pub fn take_texts(&self) -> Vec<String> {
+        let frames = self.take();
+        let messages = frames.iter().flat_map(Frame::messages);
+        messages.map(|message| str::from_utf8(message.as_bytes()).expect("text").to_owned()).collect()
+    }
+
+    /// How often it was called, as a measure of system calls
+    pub fn calls(&self) -> usize {
+        self.state().calls
+    }
+
+    /// Whether anybody but this clone holds the sink
+    pub fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemorySink {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FrameSink for MemorySink {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        let mut state = self.state();
+        state.calls += 1;
+        if let Some(error) = state.broken.take() {
+            return Err(error);
+        }
+        if state.parked {
+            return Ok(Readiness::Parked);
+        }
+        if state.write(batch).is_ready() {
+            return Ok(Readiness::Ready);
+        }
+        state.waiting = Some(cx.waker().clone());
+        Ok(Readiness::Blocked)
+    }
+}
+
+impl State {
+    fn write(&mut self, batch: &mut VecDeque<Frame>) -> Poll<()> {
+        while self.room != Some(0) {
+            let next = self.cut.take().or_else(|| batch.pop_front().map(Cut::whole));
+            let Some(Cut { frame, left }) = next else { return Poll::Ready(()) };
+            let taken = self.room.map_or(left, |room| room.min(left));
+            self.room = self.room.map(|room| room - taken);
+            if taken == left {
+                self.written.push(frame);
+            } else {
+                self.cut = Some(Cut { frame, left: left - taken });
+            }
+        }
+        Poll::Pending
+    }
+}
+
+impl Cut {
+    fn whole(frame: Frame) -> Self {
+        Self { left: frame.len(), frame }
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn send(sink: &MemorySink, batch: &mut VecDeque<Frame>) -> Readiness {
+        sink.clone().poll_send(&mut Context::from_waker(Waker::noop()), batch).expect("not broken")
+    }
+
+    #[test]
+    fn a_sink_that_is_cut_short_goes_on_inside_the_frame() {
+        let sink = MemorySink::new();
+        let mut batch = VecDeque::from([Frame::new("abc"), Frame::new("def"), Frame::new("g")]);
+        sink.grant(4);
+        assert_eq!(send(&sink, &mut batch), Readiness::Blocked);
+        assert_eq!((sink.take_texts(), batch.len()), (vec!["abc".to_owned()], 1));
+        sink.grant(2);
+        assert_eq!(send(&sink, &mut batch), Readiness::Blocked);
+        assert_eq!((sink.take_texts(), batch.len()), (vec!["def".to_owned()], 1));
+        sink.set(Readiness::Parked);
+        assert_eq!(send(&sink, &mut batch), Readiness::Parked);
+        sink.set(Readiness::Ready);
+        assert_eq!(send(&sink, &mut batch), Readiness::Ready);
+        assert_eq!((sink.take_texts(), sink.calls()), (vec!["g".to_owned()], 4));
+    }
+
+    #[test]
+    fn a_broken_sink_says_so_once() {
+        let sink = MemorySink::new();
+        sink.break_with(ConnectionError::Misused("test"));
+        let mut batch = VecDeque::from([Frame::new("abc")]);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(sink.clone().poll_send(&mut cx, &mut batch).is_err());
+        assert_eq!((sink.take().len(), batch.len()), (0, 1));
+    }
+}
