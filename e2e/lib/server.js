@@ -27,9 +27,9 @@ export function startConformance(flags = CALM) {
     : start(binary("conformance_server"), args);
 }
 
-/** Starts the demo application, `roomcast serve` */
-export function startDemo() {
-  const args = ["serve", "--addr", "127.0.0.1:0"];
+/** Starts the demo application, `roomcast serve`, on a free port unless one is given */
+export function startDemo(port = 0) {
+  const args = ["serve", "--addr", `127.0.0.1:${port}`];
   return target === "node"
     ? start(process.execPath, [reference("demo.js"), ...args])
     : start(binary("roomcast"), args);

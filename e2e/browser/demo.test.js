@@ -1,0 +1,168 @@
+// The demo page as its visitor sees it, in Chromium.
+import assert from "node:assert/strict";
+import { mkdir } from "node:fs/promises";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { launchChromium, withoutChromium } from "../lib/chromium.js";
+import { startDemo } from "../lib/server.js";
+
+const SCREENSHOTS = fileURLToPath(new URL("../../target/e2e/", import.meta.url));
+const AT_LOAD = {
+  a: { kind: "polling", transport: "polling", rooms: "red" },
+  b: { kind: "websocket", transport: "websocket", rooms: "blue red" },
+  c: { kind: "upgraded", transport: "websocket", rooms: "blue" },
+  d: { kind: "plain", transport: "websocket", rooms: "red" },
+};
+
+describe("the demo page", { skip: withoutChromium }, () => {
+  let server;
+  let browser;
+  before(async () => {
+    server = await startDemo();
+    browser = await launchChromium();
+    await mkdir(SCREENSHOTS, { recursive: true });
+  });
+  after(async () => {
+    await browser.close();
+    await server.stop();
+  });
+
+  test("opens, and its clients connect, each by its road, in their rooms", async () => {
+    const { page, complaints, foreign } = await open();
+    for (const [letter, { kind, transport, rooms }] of Object.entries(AT_LOAD)) {
+      await panel(page, letter, `[data-kind=${kind}][data-transport=${transport}][data-rooms="${rooms}"]`).waitFor();
+      assert.notEqual(await panel(page, letter).getAttribute("data-id"), "");
+    }
+    assert.equal(await page.locator("#server-banner").isVisible(), false);
+    await page.screenshot({ path: `${SCREENSHOTS}demo.png`, fullPage: true });
+    assert.deepEqual(complaints, []);
+    assert.deepEqual(foreign, [], "the page loads nothing from elsewhere");
+    await page.close();
+  });
+
+  test("shows each pattern from each client in exactly the clients it is for", async () => {
+    const { page, complaints } = await open();
+    for (const pattern of ["everyone", "others", "room", "room-others"]) {
+      for (const sender of Object.keys(AT_LOAD)) {
+        const tag = await page.locator("#broadcast").getAttribute("data-tag");
+        const room = await panel(page, sender).locator("[name=target]").inputValue();
+        await panel(page, sender).locator(`[data-action=${pattern}]`).click();
+        await page.waitForFunction(
+          (last) => {
+            const { tag, addressed, received } = document.querySelector("#broadcast").dataset;
+            return tag !== undefined && tag !== (last ?? undefined) && addressed === received;
+          },
+          tag,
+          { timeout: 5000 },
+        );
+        const broadcast = await page.locator("#broadcast").evaluate(({ dataset }) => ({ ...dataset }));
+        assert.equal(broadcast.event, pattern);
+        assert.equal(broadcast.from, await panel(page, sender).getAttribute("data-id"));
+        const meant = Object.keys(AT_LOAD).filter(
+          (letter) =>
+            !(pattern.endsWith("others") && letter === sender) &&
+            !(pattern.startsWith("room") && !AT_LOAD[letter].rooms.split(" ").includes(room)),
+        );
+        assert.equal(Number(broadcast.received), meant.length, `${pattern} from ${sender} to ${room}`);
+        if (broadcast.queued) assert.equal(Number(broadcast.queued), meant.length);
+        for (const letter of Object.keys(AT_LOAD)) {
+          const shown = panel(page, letter).locator(`.log > li[data-direction=in][data-tag="${broadcast.tag}"]`);
+          assert.equal(await shown.count(), meant.includes(letter) ? 1 : 0, `${pattern} from ${sender} in ${letter}`);
+        }
+      }
+    }
+    await page.screenshot({ path: `${SCREENSHOTS}demo-broadcast.png`, fullPage: true });
+    assert.deepEqual(complaints, []);
+    await page.close();
+  });
+
+  test("reaches a visitor elsewhere", async () => {
+    const [here, there] = [await open(), await open()];
+    await panel(here.page, "b").locator("[name=text]").fill("across pages");
+    await panel(here.page, "b").locator("[data-action=everyone]").click();
+    for (const { page } of [here, there]) {
+      for (const letter of Object.keys(AT_LOAD)) {
+        await panel(page, letter).locator(".log > li[data-direction=in]", { hasText: "across pages" }).waitFor();
+      }
+      await page.close();
+    }
+  });
+
+  test("takes slash commands in its plain client, and more clients and rooms", async () => {
+    const { page, complaints } = await open();
+    await page.locator('[data-action=add][data-kind="roomcast.json"]').click();
+    await panel(page, "e", '[data-kind="roomcast.json"][data-state=connected][data-rooms=red]').waitFor();
+    await panel(page, "e").locator("[name=room]").fill("green");
+    await panel(page, "e").locator("[name=room]").press("Enter");
+    await panel(page, "e", '[data-rooms="green red"]').waitFor();
+    await panel(page, "d").locator("[name=text]").fill("/room green typed by hand");
+    await panel(page, "d").locator("[data-action=everyone]").click();
+    await panel(page, "e").locator(".log > li[data-event=room]", { hasText: "typed by hand" }).waitFor();
+    assert.equal(await page.locator(".log > li[data-event=room]", { hasText: "typed by hand" }).count(), 1);
+    await panel(page, "e").locator("[data-action=room-toggle][data-room=green]").click();
+    await panel(page, "e", "[data-rooms=red]").waitFor();
+    await panel(page, "e").locator("[data-action=remove]").click();
+    await panel(page, "e").waitFor({ state: "detached" });
+    assert.deepEqual(complaints, []);
+    await page.close();
+  });
+
+  test("lets a client go and come back", async () => {
+    const { page } = await open();
+    for (const letter of Object.keys(AT_LOAD)) {
+      await panel(page, letter).locator("[data-action=toggle]").click();
+      await panel(page, letter, "[data-state=disconnected]").waitFor();
+      await panel(page, letter).locator("[data-action=toggle]").click();
+      await panel(page, letter, `[data-state=connected][data-rooms="${AT_LOAD[letter].rooms}"]`).waitFor();
+    }
+    await page.close();
+  });
+
+  test("says so when the server is gone, and comes back into its rooms with it", async () => {
+    const { page } = await open();
+    await server.stop();
+    await page.locator("#server[data-server=down]").waitFor();
+    await page.locator("#server-banner").waitFor();
+    await page.screenshot({ path: `${SCREENSHOTS}demo-down.png`, fullPage: true });
+    server = await startDemo(server.port);
+    await page.locator("[data-action=retry-all]").click();
+    await page.locator("#server[data-server=up]").waitFor();
+    for (const [letter, { rooms }] of Object.entries(AT_LOAD)) {
+      await panel(page, letter, `[data-state=connected][data-rooms="${rooms}"]`).waitFor();
+    }
+    await page.close();
+  });
+
+  test("fits a narrow, dark screen", async () => {
+    const { page } = await open({ viewport: { width: 375, height: 800 }, colorScheme: "dark" });
+    const [wide, seen] = await page.evaluate(() => [document.documentElement.scrollWidth, window.innerWidth]);
+    assert.ok(wide <= seen, `${wide} pixels on a screen of ${seen}`);
+    await page.screenshot({ path: `${SCREENSHOTS}demo-narrow.png`, fullPage: true });
+    await page.close();
+  });
+
+  /** The page with all its clients connected, what its console complained of, and what it asked other servers for */
+  async function open(options) {
+    const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, ...options });
+    page.setDefaultTimeout(8000);
+    const complaints = [];
+    const foreign = [];
+    page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    page.on("pageerror", (error) => complaints.push(error.message));
+    page.on("request", (request) => {
+      const { protocol, origin } = new URL(request.url());
+      if (protocol.startsWith("http") && origin !== server.url) foreign.push(request.url());
+    });
+    const answer = await page.goto(`${server.url}/`);
+    assert.equal(answer.status(), 200);
+    await page.locator("#server[data-server=up]").waitFor();
+    for (const [letter, { transport, rooms }] of Object.entries(AT_LOAD)) {
+      await panel(page, letter, `[data-transport=${transport}][data-rooms="${rooms}"]`).waitFor();
+    }
+    return { page, complaints, foreign };
+  }
+});
+
+function panel(page, letter, state = "") {
+  return page.locator(`.panel[data-client=${letter}]${state}`);
+}
