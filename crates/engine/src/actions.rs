@@ -1,0 +1,83 @@
+//! What waits to be done
+
+use std::collections::VecDeque;
+
+use roomcast_core::Action;
+
+/// What a session asks of its driver, in order; owns no memory while it is empty
+///
+/// Nearly every input causes one action at most, so the first one lies here and only those behind it in a ring,
+/// which is given back as soon as it is empty: there are many sessions, and most of them are idle.
+#[derive(Debug, Default)]
+pub struct Actions {
+    first: Option<Action>,
+    rest: VecDeque<Action>,
+}
+
+impl Actions {
+    /// Nothing to do
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends an action
+    pub fn push(&mut self, action: Action) {
+        if self.first.is_none() {
+            self.first = Some(action);
+        } else {
+            self.rest.push_back(action);
+        }
+    }
+
+    /// Takes the next action
+    pub fn pop(&mut self) -> Option<Action> {
+        let action = self.first.take()?;
+        self.first = self.rest.pop_front();
+        if self.rest.is_empty() {
+            self.rest = VecDeque::new();
+        }
+        Some(action)
+    }
+
+    /// Whether there is nothing to do
+    pub fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_core::Lane;
+
+    use super::*;
+
+    #[test]
+    fn actions_keep_their_order_and_leave_no_memory_behind() {
+        let mut actions = Actions::new();
+        let mut popped = vec![];
+        for round in 0..3 {
+            actions.push(Action::Promote);
+            actions.push(Action::CloseProbe);
+            actions.push(Action::Ping(Lane::Probe));
+            if round == 1 {
+                popped.extend(actions.pop());
+                actions.push(Action::Promote);
+            }
+            while let Some(action) = actions.pop() {
+                popped.push(action);
+            }
+            assert!(actions.is_empty());
+            assert_eq!(actions.rest.capacity(), 0);
+        }
+        let tags: String = popped
+            .iter()
+            .map(|action| match action {
+                Action::Promote => 'p',
+                Action::CloseProbe => 'c',
+                Action::Ping(_) => 'g',
+                _ => '?',
+            })
+            .collect();
+        assert_eq!(tags, "pcgpcgppcg");
+    }
+}

@@ -1,0 +1,127 @@
+//! How events are put for clients that speak plain Engine.IO
+
+use std::sync::{Arc, LazyLock};
+
+use bytes::Bytes;
+use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace};
+
+use crate::packet;
+use crate::session::EVENT;
+
+/// Puts events as message packets
+///
+/// Engine.IO knows only messages, so the event must be called `message`; what a client gets is its argument:
+/// - one string: its text,
+/// - one binary argument: its bytes,
+/// - one other value: its JSON text,
+/// - none or several: the JSON text of an array of them.
+#[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
+pub struct EngineCodec;
+
+impl EngineCodec {
+    /// The one codec of this kind, so that all clients of this kind share frames
+    pub fn shared() -> Arc<dyn Codec> {
+        static SHARED: LazyLock<Arc<EngineCodec>> = LazyLock::new(Arc::default);
+        SHARED.clone()
+    }
+}
+
+impl Codec for EngineCodec {
+    /// Encodes an event
+    ///
+    /// # Errors
+    /// [`EncodeError::Reserved`] if it is not called `message`, [`EncodeError::Ack`] if it asks for an answer,
+    /// [`EncodeError::Binary`] if a binary argument is not the only one.
+    fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
+        if event.name != EVENT {
+            return Err(EncodeError::Reserved);
+        }
+        if event.ack.is_some() {
+            return Err(EncodeError::Ack);
+        }
+        Ok(Frame::new(packet::message(data(&event.args)?)))
+    }
+
+    fn encode_answer(&self, _: &Namespace, _: AckId, _: &Args) -> Result<Frame, EncodeError> {
+        Err(EncodeError::Ack)
+    }
+}
+
+fn data(args: &Args) -> Result<Message, EncodeError> {
+    let mut values = args.iter();
+    let only = values.next().filter(|_| values.next().is_none());
+    match (args.attachments(), only) {
+        ([], Some(json)) => Ok(serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()).into()),
+        ([], None) => Ok(format!("[{}]", args.json()).into()),
+        // An object that is no placeholder does not read as bytes; a string would.
+        ([bytes], Some(json)) if json.starts_with('{') && args.get::<Bytes>(0).is_ok() => {
+            Ok(bytes.clone().into())
+        }
+        _ => Err(EncodeError::Binary),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use roomcast_core::{AckRequest, AnswerSink, IntoArgs, SocketId};
+
+    use super::*;
+
+    fn event(name: &'static str, args: impl IntoArgs) -> Event {
+        Event::new(Namespace::main(), name, args.into_args().unwrap())
+    }
+
+    fn encoded(args: impl IntoArgs) -> Result<Message, EncodeError> {
+        let frame = EngineCodec.encode(&event("message", args))?;
+        let [message] = frame.messages() else { panic!("one message, not {frame:?}") };
+        Ok(message.clone())
+    }
+
+    #[test]
+    fn strings_and_bytes_go_as_they_are() {
+        assert_eq!(encoded("hello"), Ok("4hello".into()));
+        assert_eq!(encoded("\"\\ü\n"), Ok("4\"\\ü\n".into()));
+        assert_eq!(encoded(""), Ok("4".into()));
+        let bytes = Bytes::from_static(b"\x00\xff");
+        assert_eq!(encoded(bytes.clone()), Ok(bytes.into()));
+    }
+
+    #[test]
+    fn other_values_go_as_json() {
+        assert_eq!(encoded(()), Ok("4[]".into()));
+        assert_eq!(encoded(7), Ok("47".into()));
+        assert_eq!(encoded(("a", 1)), Ok("4[\"a\",1]".into()));
+        assert_eq!(encoded(BTreeMap::from([("k", [true])])), Ok("4{\"k\":[true]}".into()));
+    }
+
+    #[test]
+    fn what_no_message_packet_can_hold_is_refused() {
+        let bytes = Bytes::from_static(b"x");
+        assert_eq!(encoded((bytes.clone(), 1)), Err(EncodeError::Binary));
+        assert_eq!(encoded((bytes.clone(), bytes.clone())), Err(EncodeError::Binary));
+        assert_eq!(encoded(BTreeMap::from([("nested", bytes.clone())])), Err(EncodeError::Binary));
+        let beside = Args::from_validated("\"text\"".into(), vec![bytes]);
+        assert_eq!(encoded(beside), Err(EncodeError::Binary));
+        assert_eq!(EngineCodec.encode(&event("news", 1)).unwrap_err(), EncodeError::Reserved);
+
+        struct Nobody;
+        impl AnswerSink for Nobody {
+            fn asked(&self, _: &SocketId) {}
+            fn answered(&self, _: &SocketId, _: Args) {}
+            fn gone(&self, _: &SocketId) {}
+        }
+        let mut asking = event("message", 1);
+        asking.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(Nobody) });
+        assert_eq!(EngineCodec.encode(&asking).unwrap_err(), EncodeError::Ack);
+        let answer = EngineCodec.encode_answer(&Namespace::main(), AckId(1), &Args::empty());
+        assert_eq!(answer.unwrap_err(), EncodeError::Ack);
+    }
+
+    #[test]
+    fn all_clients_of_this_kind_share_one_codec() {
+        assert!(Arc::ptr_eq(&EngineCodec::shared(), &EngineCodec::shared()));
+    }
+}

@@ -1,0 +1,273 @@
+//! The state machine
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roomcast_core::{Action, CloseReason, Delivery, Frame, Lane, Message, TransportName};
+
+use crate::packet::{self, Packet};
+use crate::timers::{Timer, Timers};
+use crate::{Actions, EngineConfig, Handshake, Version};
+
+/// Engine.IO on one session: handshake, heartbeat, upgrade and close
+///
+/// A building block of sessions. Inputs are `handle_*` and [`close`](Self::close); what they cause is appended to
+/// the `actions` they are given: [`Transmit`](Action::Transmit), [`Promote`](Action::Promote),
+/// [`CloseProbe`](Action::CloseProbe) and at last [`Close`](Action::Close), after which nothing is appended any
+/// more and every input is ignored. Message packets are returned.
+///
+/// The driver performs the actions of one input before it gives the next, and knows that
+/// - after `Promote` what arrives on the connection that was the probe comes from [`Lane::Primary`],
+/// - after `CloseProbe` nothing of that connection is handed in, except that it may report its end,
+/// - a second probe is opened only while [`can_upgrade`](Self::can_upgrade).
+#[derive(Debug)]
+pub struct Engine {
+    config: Arc<EngineConfig>,
+    phase: Phase,
+    version: Version,
+    upgrade: Upgrade,
+    /// Whether the primary lane is one on which the client asks for each answer
+    polled: bool,
+    timers: Timers,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Until the primary lane is open
+    Opening(Handshake),
+    Open,
+    Closed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Upgrade {
+    /// There was none, or none that came to its end
+    Idle,
+    /// The probe lane is open
+    Probing { polled: bool },
+    /// It has asked and was answered: the client is about to move
+    Answered { polled: bool },
+    /// The session has moved, which it does once
+    Done,
+}
+
+impl Engine {
+    /// A session that waits for its primary lane to open
+    pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
+        let version = handshake.version;
+        Self {
+            config,
+            phase: Phase::Opening(handshake),
+            version,
+            upgrade: Upgrade::Idle,
+            polled: false,
+            timers: Timers::default(),
+        }
+    }
+
+    /// The revision of the protocol that the client speaks
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Whether the handshake was answered and the session has not ended
+    pub fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Whether the session has ended
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed)
+    }
+
+    /// Whether a probe may be opened now
+    pub fn can_upgrade(&self) -> bool {
+        self.is_open() && self.upgrade == Upgrade::Idle && self.polled && !self.config.upgrades.is_empty()
+    }
+
+    /// A message arrived on a lane; returns what a message packet carries
+    pub fn handle_message(
+        &mut self,
+        lane: Lane,
+        message: Message,
+        now: Instant,
+        actions: &mut Actions,
+    ) -> Option<Message> {
+        if !self.is_open() {
+            return None;
+        }
+        match lane {
+            Lane::Primary => self.handle_primary(message, now, actions),
+            Lane::Probe => {
+                self.handle_probe(&Packet::decode(message), now, actions);
+                None
+            }
+        }
+    }
+
+    /// A lane can carry messages
+    ///
+    /// The primary lane's client is told of the session, and its heartbeat begins. A probe's time begins to run.
+    pub fn handle_lane_opened(
+        &mut self,
+        lane: Lane,
+        transport: TransportName,
+        now: Instant,
+        actions: &mut Actions,
+    ) {
+        match (lane, &self.phase) {
+            (Lane::Primary, Phase::Opening(handshake)) => {
+                let upgrades = self.config.upgrades_from(transport);
+                let open = packet::open(&handshake.sid, upgrades, &self.config);
+                self.phase = Phase::Open;
+                self.polled = self.config.is_polled(transport);
+                transmit(actions, Lane::Primary, open, Delivery::Protocol);
+                self.timers.arm(Timer::Ping, now, self.config.ping_interval);
+            }
+            (Lane::Probe, Phase::Open) if self.probe().is_none() => {
+                if self.can_upgrade() && self.config.upgrades.contains(&transport) {
+                    self.upgrade = Upgrade::Probing { polled: self.config.is_polled(transport) };
+                    self.timers.arm(Timer::Upgrade, now, self.config.upgrade_timeout);
+                } else {
+                    actions.push(Action::CloseProbe);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A lane is gone, for this reason
+    ///
+    /// Without its primary lane the session ends, even if an upgrade is under way: what that lane had taken may
+    /// be lost. Without its probe it is as before, and can be probed again.
+    pub fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, actions: &mut Actions) {
+        match lane {
+            Lane::Primary => self.end(reason, actions),
+            Lane::Probe => self.forget_probe(),
+        }
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come; harmless if it has not
+    pub fn handle_timeout(&mut self, now: Instant, actions: &mut Actions) {
+        if self.timers.take_due(Timer::PongDeadline, now).is_some() {
+            self.close(CloseReason::PingTimeout, actions);
+        }
+        if let Some(due) = self.timers.take_due(Timer::Ping, now) {
+            transmit(actions, Lane::Primary, packet::ping(), Delivery::Protocol);
+            // The client's time runs from when the ping was due, so that the end never comes late. But after a
+            // pause of the whole process a client must not be closed for what it could not know.
+            let late = now.saturating_duration_since(due) > self.config.ping_timeout / TOLERATED_LATENESS;
+            let from = if late { now } else { due };
+            self.timers.arm(Timer::PongDeadline, from, self.config.ping_timeout);
+        }
+        if self.timers.take_due(Timer::Upgrade, now).is_some() {
+            self.abandon_probe(actions);
+        }
+        if self.timers.take_due(Timer::Noop, now).is_some() {
+            self.answer_waiting_request(now, actions);
+        }
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Ends the session
+    ///
+    /// On a polled lane the client is told by a packet.
+    pub fn close(&mut self, reason: CloseReason, actions: &mut Actions) {
+        if self.is_open() && self.polled {
+            transmit(actions, Lane::Primary, packet::close(), Delivery::Protocol);
+        }
+        self.end(reason, actions);
+    }
+
+    fn handle_primary(&mut self, message: Message, now: Instant, actions: &mut Actions) -> Option<Message> {
+        match Packet::decode(message) {
+            Some(Packet::Message(message)) => return Some(message),
+            Some(Packet::Pong) => {
+                self.timers.disarm(Timer::PongDeadline);
+                self.timers.arm(Timer::Ping, now, self.config.ping_interval);
+            }
+            Some(Packet::Close) => {
+                if self.polled {
+                    // The close came in another request; the one that waits is still to be answered.
+                    transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
+                }
+                self.end(CloseReason::TransportClose, actions);
+            }
+            // Since the fourth revision it is the server that sends pings.
+            Some(Packet::Ping { .. }) => self.close(CloseReason::TransportError, actions),
+            Some(Packet::Upgrade | Packet::Ignored) => {}
+            None => self.close(CloseReason::ParseError, actions),
+        }
+        None
+    }
+
+    fn handle_probe(&mut self, packet: &Option<Packet>, now: Instant, actions: &mut Actions) {
+        match (packet, self.upgrade) {
+            (_, Upgrade::Idle | Upgrade::Done) => {}
+            (
+                Some(Packet::Ping { probe: true }),
+                Upgrade::Probing { polled } | Upgrade::Answered { polled },
+            ) => {
+                transmit(actions, Lane::Probe, packet::probe_pong(), Delivery::Protocol);
+                self.upgrade = Upgrade::Answered { polled };
+                self.answer_waiting_request(now, actions);
+            }
+            (Some(Packet::Upgrade), Upgrade::Answered { polled }) => {
+                self.forget_probe();
+                self.upgrade = Upgrade::Done;
+                self.polled = polled;
+                actions.push(Action::Promote);
+                if self.timers.is_armed(Timer::PongDeadline) {
+                    // The ping, or its pong, may still be on its way by the old lane.
+                    self.timers.arm(Timer::PongDeadline, now, self.config.ping_timeout);
+                }
+            }
+            _ => self.abandon_probe(actions),
+        }
+    }
+
+    /// Before it moves the client finishes the request that it has waiting, so that must be answered
+    fn answer_waiting_request(&mut self, now: Instant, actions: &mut Actions) {
+        transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
+        self.timers.arm(Timer::Noop, now, NOOP_INTERVAL);
+    }
+
+    fn probe(&self) -> Option<Upgrade> {
+        Some(self.upgrade).filter(|upgrade| !matches!(upgrade, Upgrade::Idle | Upgrade::Done))
+    }
+
+    fn abandon_probe(&mut self, actions: &mut Actions) {
+        self.forget_probe();
+        actions.push(Action::CloseProbe);
+    }
+
+    fn forget_probe(&mut self) {
+        if self.probe().is_some() {
+            self.upgrade = Upgrade::Idle;
+        }
+        self.timers.disarm(Timer::Upgrade);
+        self.timers.disarm(Timer::Noop);
+    }
+
+    fn end(&mut self, reason: CloseReason, actions: &mut Actions) {
+        if !self.is_closed() {
+            self.phase = Phase::Closed;
+            self.timers.clear();
+            actions.push(Action::Close(reason));
+        }
+    }
+}
+
+/// How often a waiting request is looked for while the client moves
+const NOOP_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A ping that is later than this part of the client's time to answer is not charged to the client
+const TOLERATED_LATENESS: u32 = 4;
+
+fn transmit(actions: &mut Actions, lane: Lane, frame: Frame, delivery: Delivery) {
+    actions.push(Action::Transmit { lane, frame, delivery });
+}

@@ -1,0 +1,162 @@
+//! Engine.IO packets: a type digit and data
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use roomcast_core::{Frame, Message, Sid, TransportName};
+use serde_json::Value;
+
+use crate::EngineConfig;
+
+/// A packet as a client sent it
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Packet {
+    /// Of a type that means nothing when a client sends it, and does no harm
+    Ignored,
+    Close,
+    /// Carries `probe` on a lane that is to prove itself
+    Ping {
+        probe: bool,
+    },
+    Pong,
+    Message(Message),
+    Upgrade,
+}
+
+impl Packet {
+    /// Reads a packet; `None` if it is empty or of no known type
+    ///
+    /// A binary message has no type digit and may be empty.
+    pub(crate) fn decode(message: Message) -> Option<Self> {
+        let Message::Text(text) = message else {
+            return Some(Self::Message(message));
+        };
+        let (kind, data) = text.as_bytes().split_first()?;
+        Some(match kind {
+            b'0' | b'6' => Self::Ignored,
+            b'1' => Self::Close,
+            b'2' => Self::Ping { probe: data == b"probe" },
+            b'3' => Self::Pong,
+            // Behind an ASCII byte there is always a character boundary.
+            b'4' => Self::Message(text.slice_ref(text.get(1..)?).into()),
+            b'5' => Self::Upgrade,
+            _ => return None,
+        })
+    }
+}
+
+/// The answer to a handshake, and the initial message if there is one, in one frame so that nothing separates them
+pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, config: &EngineConfig) -> Frame {
+    let mut text = format!(r#"0{{"sid":{},"upgrades":["#, Value::from(sid.expose()));
+    for (index, name) in upgrades.enumerate() {
+        let comma = if index == 0 { "" } else { "," };
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{comma}{}", Value::from(name.0));
+    }
+    let _ = write!(
+        text,
+        r#"],"pingInterval":{},"pingTimeout":{},"maxPayload":{}}}"#,
+        config.ping_interval.as_millis(),
+        config.ping_timeout.as_millis(),
+        config.max_payload,
+    );
+    match &config.initial_message {
+        None => Frame::new(text),
+        Some(initial) => Frame::of_all(vec![text.into(), message(initial.clone())]),
+    }
+}
+
+/// A message packet
+pub(crate) fn message(data: Message) -> Message {
+    match data {
+        Message::Text(text) => {
+            let mut packet = String::with_capacity(1 + text.len());
+            packet.push('4');
+            packet.push_str(&text);
+            packet.into()
+        }
+        Message::Binary(_) => data,
+    }
+}
+
+// One frame of each for the whole process, so that each transport renders it once.
+
+pub(crate) fn close() -> Frame {
+    static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("1"));
+    FRAME.clone()
+}
+
+pub(crate) fn ping() -> Frame {
+    static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("2"));
+    FRAME.clone()
+}
+
+pub(crate) fn probe_pong() -> Frame {
+    static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("3probe"));
+    FRAME.clone()
+}
+
+pub(crate) fn noop() -> Frame {
+    static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("6"));
+    FRAME.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn decode(text: &'static str) -> Option<Packet> {
+        Packet::decode(text.into())
+    }
+
+    #[test]
+    fn the_type_is_one_ascii_digit() {
+        assert_eq!(decode("0"), Some(Packet::Ignored));
+        assert_eq!(decode("1"), Some(Packet::Close));
+        assert_eq!(decode("2"), Some(Packet::Ping { probe: false }));
+        assert_eq!(decode("2prob"), Some(Packet::Ping { probe: false }));
+        assert_eq!(decode("2probe"), Some(Packet::Ping { probe: true }));
+        assert_eq!(decode("2probes"), Some(Packet::Ping { probe: false }));
+        assert_eq!(decode("3probe"), Some(Packet::Pong));
+        assert_eq!(decode("4"), Some(Packet::Message("".into())));
+        assert_eq!(decode("4é"), Some(Packet::Message("é".into())));
+        assert_eq!(decode("5"), Some(Packet::Upgrade));
+        assert_eq!(decode("6"), Some(Packet::Ignored));
+        for unknown in ["", "7", "9", "abc", " 4", "b4", "\u{0}", "é", "éabcd", "\u{664}x", "-1"] {
+            assert_eq!(decode(unknown), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_a_slice_of_what_arrived() {
+        let text = roomcast_core::ByteString::from("4hello".to_owned());
+        let start = text.as_bytes().as_ptr() as usize;
+        let Some(Packet::Message(Message::Text(data))) = Packet::decode(text.into()) else { panic!() };
+        assert_eq!((&*data, data.as_bytes().as_ptr() as usize), ("hello", start + 1));
+    }
+
+    #[test]
+    fn binary_has_no_digit_and_may_be_empty() {
+        for bytes in [Bytes::new(), Bytes::from_static(b"4\x00")] {
+            let message = Message::Binary(bytes);
+            assert_eq!(Packet::decode(message.clone()), Some(Packet::Message(message)));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_decodes_or_is_refused(text in ".*") {
+            let known = text.starts_with(|first: char| ('0'..='6').contains(&first));
+            prop_assert_eq!(Packet::decode(text.into()).is_some(), known);
+        }
+
+        #[test]
+        fn messages_come_back(text in ".*") {
+            let sent = Message::from(text);
+            prop_assert_eq!(Packet::decode(message(sent.clone())), Some(Packet::Message(sent)));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The session of a client that speaks plain Engine.IO
+
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
+
+use bytestring::ByteString;
+use roomcast_core::{
+    Action, CloseReason, Command, Inbound, IntoArgs, Lane, Message, Namespace, Session, TransportName,
+};
+
+use crate::{Actions, Engine, EngineConfig, Handshake};
+
+/// The session of a client that speaks plain Engine.IO
+///
+/// It is in the namespace `/` alone, which it asks to join by itself when it opens. Each message that it sends is
+/// an event called `message` with one argument: text is a string, binary an attachment. To be paired with
+/// [`EngineCodec`](crate::EngineCodec).
+///
+/// There is no way to tell such a client that it may not come in, or must leave, so both end the session.
+#[derive(Debug)]
+pub struct EngineSession {
+    engine: Engine,
+    pending_limit: usize,
+    admission: Admission,
+    actions: Actions,
+}
+
+#[derive(Debug)]
+enum Admission {
+    /// The application has not decided; what the client sends meanwhile is kept
+    Pending(Box<Backlog>),
+    Granted,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+impl EngineSession {
+    /// A session that waits for its primary lane to open
+    pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
+        Self {
+            pending_limit: config.pending_limit,
+            engine: Engine::new(config, handshake),
+            admission: Admission::Pending(Box::default()),
+            actions: Actions::new(),
+        }
+    }
+
+    fn receive(&mut self, message: Message) {
+        let Admission::Pending(backlog) = &mut self.admission else {
+            return self.actions.push(event(message));
+        };
+        backlog.bytes += message.len() + MESSAGE_COST;
+        backlog.messages.push(message);
+        if backlog.messages.len() > 1 && backlog.bytes > self.pending_limit {
+            self.engine.close(CloseReason::Overloaded, &mut self.actions);
+        }
+    }
+}
+
+impl Session for EngineSession {
+    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant) {
+        if let Some(message) = self.engine.handle_message(lane, message, now, &mut self.actions) {
+            self.receive(message);
+        }
+    }
+
+    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant) {
+        let was_open = self.engine.is_open();
+        self.engine.handle_lane_opened(lane, transport, now, &mut self.actions);
+        if !was_open && self.engine.is_open() {
+            self.actions.push(Action::Connect { namespace: main_namespace(), auth: ByteString::new() });
+        }
+    }
+
+    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
+        self.engine.handle_lane_closed(lane, reason, &mut self.actions);
+    }
+
+    // Only a pong answers for the client itself.
+    fn handle_activity(&mut self, _: Lane, _: Instant) {}
+
+    fn handle_command(&mut self, command: Command, _: Instant) {
+        let pending = matches!(self.admission, Admission::Pending(_));
+        match command {
+            Command::Accept { namespace, .. } if pending && namespace.is_main() && self.engine.is_open() => {
+                let admission = std::mem::replace(&mut self.admission, Admission::Granted);
+                if let Admission::Pending(backlog) = admission {
+                    backlog.messages.into_iter().for_each(|message| self.actions.push(event(message)));
+                }
+            }
+            Command::Refuse { namespace, .. } if pending && namespace.is_main() => {
+                self.engine.close(CloseReason::ForcedServerClose, &mut self.actions);
+            }
+            Command::Disconnect { namespace } if namespace.is_main() => {
+                self.engine.close(CloseReason::ServerNamespaceDisconnect, &mut self.actions);
+            }
+            Command::Close(reason) => self.engine.close(reason, &mut self.actions),
+            _ => {}
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        self.engine.handle_timeout(now, &mut self.actions);
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.engine.poll_timeout()
+    }
+
+    fn can_upgrade(&self) -> bool {
+        self.engine.can_upgrade()
+    }
+}
+
+/// The only event that plain Engine.IO knows
+pub(crate) const EVENT: &str = "message";
+
+/// What a kept message costs besides its bytes
+const MESSAGE_COST: usize = 64;
+
+fn event(message: Message) -> Action {
+    let args = match message {
+        Message::Text(text) => text.into_args(),
+        Message::Binary(bytes) => bytes.into_args(),
+    };
+    Action::Event(Inbound {
+        namespace: main_namespace(),
+        name: ByteString::from_static(EVENT),
+        // Neither a string nor bytes can fail to be written.
+        args: args.unwrap_or_default(),
+        ack: None,
+    })
+}
+
+fn main_namespace() -> Namespace {
+    static MAIN: LazyLock<Namespace> = LazyLock::new(Namespace::main);
+    MAIN.clone()
+}

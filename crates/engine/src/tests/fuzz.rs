@@ -1,0 +1,100 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// Anything a driver, a client or an application may do
+#[derive(Debug, Clone)]
+enum Op {
+    Text(Lane, String),
+    Binary(Lane, Vec<u8>),
+    Open(Lane, TransportName),
+    Lose(Lane),
+    Activity(Lane),
+    Advance(u16),
+    Stall(u16),
+    Accept,
+    Refuse,
+    Disconnect,
+    Close,
+}
+
+fn lane() -> impl Strategy<Value = Lane> {
+    prop_oneof![3 => Just(Lane::Primary), 2 => Just(Lane::Probe)]
+}
+
+fn text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        8 => prop::sample::select(vec!["2probe", "3", "4", "4hello", "5", "6", "0"]).prop_map(str::to_owned),
+        1 => prop::sample::select(vec!["1", "2", "", "7", "é"]).prop_map(str::to_owned),
+        1 => ".{0,8}",
+    ]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let transport = prop::sample::select(vec![POLLING, WEBSOCKET]);
+    prop_oneof![
+        12 => (lane(), text()).prop_map(|(lane, text)| Op::Text(lane, text)),
+        2 => (lane(), prop::collection::vec(any::<u8>(), 0..4)).prop_map(|(lane, bytes)| Op::Binary(lane, bytes)),
+        6 => (lane(), transport).prop_map(|(lane, transport)| Op::Open(lane, transport)),
+        1 => lane().prop_map(Op::Lose),
+        2 => lane().prop_map(Op::Activity),
+        6 => any::<u16>().prop_map(Op::Advance),
+        1 => any::<u16>().prop_map(Op::Stall),
+        2 => Just(Op::Accept),
+        1 => prop::sample::select(vec![Op::Refuse, Op::Disconnect, Op::Close]),
+    ]
+}
+
+fn perform(pair: &mut Pair, op: Op) {
+    let namespace = Namespace::main();
+    match op {
+        Op::Text(lane, text) => pair.receive_on(lane, text),
+        Op::Binary(lane, bytes) => pair.receive_on(lane, Bytes::from(bytes)),
+        Op::Open(lane, transport) => pair.lane_opened(lane, transport),
+        Op::Lose(lane) => pair.lane_closed(lane, CloseReason::TransportError),
+        Op::Activity(lane) => pair.session.handle_activity(lane, pair.now),
+        Op::Advance(ms) => pair.advance(Duration::from_millis(ms.into())),
+        Op::Stall(ms) => pair.stall(Duration::from_millis(ms.into())),
+        Op::Accept => pair.accept(),
+        Op::Refuse => pair.command(Command::Refuse { namespace, error: "{}".into() }),
+        Op::Disconnect => pair.command(Command::Disconnect { namespace }),
+        Op::Close => pair.command(Command::Close(CloseReason::ServerShutdown)),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn whatever_happens_a_session_keeps_its_promises(begin in prop::bool::weighted(0.9), ops in prop::collection::vec(op(), 0..60)) {
+        let mut pair = Pair::new(config());
+        if begin {
+            pair.lane_opened(Lane::Primary, POLLING);
+            prop_assert!(pair.seen[0].starts_with("> 0"));
+        }
+        let mut promoted = 0;
+        for op in ops {
+            let could_upgrade = pair.session.can_upgrade();
+            let from = pair.seen.len();
+            perform(&mut pair, op);
+            prop_assert!(pair.session.poll_action().is_none());
+            let closed = pair.seen.iter().position(|seen| seen.starts_with("close: "));
+            if let Some(closed) = closed {
+                prop_assert_eq!(closed, pair.seen.len() - 1, "nothing follows the close");
+                prop_assert_eq!(pair.session.poll_timeout(), None);
+                prop_assert!(!pair.session.can_upgrade());
+            } else if begin {
+                prop_assert!(pair.session.poll_timeout().is_some(), "an open session always has a heartbeat to come");
+            }
+            let new = &pair.seen[from..];
+            promoted += new.iter().filter(|seen| *seen == "promote").count();
+            prop_assert!(promoted <= 1);
+            prop_assert!(!(could_upgrade && new.contains(&"promote".to_owned())), "no promotion without a probe");
+        }
+        // Left alone, a session ends by its heartbeat.
+        if begin {
+            pair.advance(INTERVAL + TIMEOUT + INTERVAL);
+            prop_assert!(pair.seen.last().unwrap().starts_with("close: "));
+        }
+    }
+}

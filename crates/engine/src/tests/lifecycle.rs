@@ -1,0 +1,203 @@
+use super::*;
+
+const OPEN: &str = r#"> 0{"sid":"s3cret","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+
+#[test]
+fn the_open_packet_has_exactly_five_keys() {
+    let mut pair = Pair::new(config());
+    assert!(!pair.session.can_upgrade());
+    pair.lane_opened(Lane::Primary, POLLING);
+    assert_eq!(pair.seen(), [OPEN, "connect /"]);
+    assert!(pair.session.can_upgrade());
+    pair.lane_opened(Lane::Primary, POLLING);
+    assert_eq!(pair.seen(), [""; 0], "a session opens once");
+}
+
+#[test]
+fn the_open_packet_tells_what_was_configured() {
+    let mut config = config();
+    config.ping_interval = Duration::from_millis(300);
+    config.ping_timeout = Duration::from_millis(200);
+    config.max_payload = 100;
+    config.upgrades.push(TransportName("web\"transport"));
+    let mut pair = Pair::new(config);
+    pair.lane_opened(Lane::Primary, POLLING);
+    assert_eq!(
+        pair.seen()[0],
+        r#"> 0{"sid":"s3cret","upgrades":["websocket","web\"transport"],"pingInterval":300,"pingTimeout":200,"maxPayload":100}"#,
+    );
+}
+
+#[test]
+fn no_upgrades_are_told_where_there_are_none() {
+    let told = OPEN.replace(r#"["websocket"]"#, "[]");
+
+    let mut pair = Pair::new(config());
+    pair.lane_opened(Lane::Primary, WEBSOCKET);
+    assert_eq!(pair.seen()[0], told, "begun on what others move to");
+    assert!(!pair.session.can_upgrade());
+
+    let mut forbidden = config();
+    forbidden.upgrades.clear();
+    let mut pair = Pair::new(forbidden);
+    pair.lane_opened(Lane::Primary, POLLING);
+    assert_eq!(pair.seen()[0], told, "upgrades are switched off");
+    assert!(!pair.session.can_upgrade());
+    pair.receive("abc");
+    assert_eq!(pair.seen(), ["> 1", "close: parse error"], "but it is still a polled transport");
+}
+
+#[test]
+fn an_initial_message_travels_with_the_open_packet() {
+    for (initial, sent) in [("hi".into(), "4hi"), (binary(b"\x01"), "\x01")] {
+        let mut config = config();
+        config.initial_message = Some(initial);
+        let mut pair = Pair::new(config);
+        pair.lane_opened(Lane::Primary, POLLING);
+        assert_eq!(pair.seen()[0], format!("{OPEN}\u{1e}{sent}"));
+    }
+}
+
+#[test]
+fn versions_are_named_by_the_query() {
+    assert_eq!(Version::from_query("4"), Some(Version::V4));
+    for other in ["", "3", "5", "04", "4 ", "44"] {
+        assert_eq!(Version::from_query(other), None, "{other:?}");
+    }
+}
+
+#[test]
+fn messages_are_events_with_one_argument() {
+    let mut pair = Pair::open(WEBSOCKET);
+    pair.receive("4say \"hé\"");
+    pair.receive("4");
+    pair.receive_on(Lane::Primary, binary(b"\x04\xff"));
+    pair.receive_on(Lane::Primary, binary(b""));
+    assert_eq!(
+        pair.seen(),
+        [
+            r#"event "say \"hé\"""#,
+            r#"event """#,
+            r#"event {"_placeholder":true,"num":0} [b"\x04\xff"]"#,
+            r#"event {"_placeholder":true,"num":0} [b""]"#,
+        ],
+    );
+}
+
+#[test]
+fn messages_wait_until_the_application_has_decided() {
+    let mut pair = Pair::new(config());
+    pair.lane_opened(Lane::Primary, WEBSOCKET);
+    pair.seen.clear();
+    pair.receive("4one");
+    pair.receive("4two");
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.accept();
+    assert_eq!(pair.seen(), ["event \"one\"", "event \"two\""]);
+    pair.receive("4three");
+    pair.accept();
+    assert_eq!(pair.seen(), ["event \"three\""], "the second decision means nothing");
+}
+
+#[test]
+fn what_waits_is_bounded() {
+    let mut config = config();
+    config.pending_limit = 300;
+    let mut pair = Pair::new(config);
+    pair.lane_opened(Lane::Primary, WEBSOCKET);
+    pair.seen.clear();
+    pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(1000)));
+    assert_eq!(pair.seen(), [""; 0], "one message is kept however long it is");
+    pair.receive("4");
+    assert_eq!(pair.seen(), ["close: overloaded"]);
+}
+
+#[test]
+fn a_client_that_may_not_come_in_or_must_leave_is_closed() {
+    let refuse = Command::Refuse { namespace: Namespace::main(), error: "{}".into() };
+    let mut pair = Pair::new(config());
+    pair.lane_opened(Lane::Primary, POLLING);
+    pair.seen.clear();
+    pair.receive("4one");
+    pair.command(refuse);
+    assert_eq!(pair.seen(), ["> 1", "close: forced server close"]);
+    pair.accept();
+    assert_eq!(pair.seen(), [""; 0]);
+
+    let mut pair = Pair::open(WEBSOCKET);
+    pair.command(Command::Disconnect { namespace: Namespace::new("/other") });
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.command(Command::Disconnect { namespace: Namespace::main() });
+    assert_eq!(pair.seen(), ["close: server namespace disconnect"]);
+}
+
+#[test]
+fn a_close_packet_ends_the_session_and_answers_the_waiting_request() {
+    let mut pair = Pair::open(POLLING);
+    pair.receive("1");
+    assert_eq!(pair.seen(), ["> 6 if waiting", "close: transport close"]);
+    pair.receive("4later packets of the payload");
+    assert_eq!(pair.seen(), [""; 0]);
+
+    let mut pair = Pair::open(WEBSOCKET);
+    pair.receive("1");
+    assert_eq!(pair.seen(), ["close: transport close"]);
+}
+
+#[test]
+fn the_server_closes_by_a_packet_only_where_the_client_polls() {
+    let mut pair = Pair::open(POLLING);
+    pair.command(Command::Close(CloseReason::ServerShutdown));
+    assert_eq!(pair.seen(), ["> 1", "close: server shutting down"]);
+    pair.command(Command::Close(CloseReason::ForcedServerClose));
+    pair.lane_closed(Lane::Primary, CloseReason::TransportClose);
+    pair.advance(INTERVAL + TIMEOUT);
+    assert_eq!(pair.seen(), [""; 0], "a session ends once");
+    assert_eq!(pair.session.poll_timeout(), None);
+
+    let mut pair = Pair::open(WEBSOCKET);
+    pair.command(Command::Close(CloseReason::ServerShutdown));
+    assert_eq!(pair.seen(), ["close: server shutting down"]);
+
+    let mut pair = Pair::upgraded();
+    pair.command(Command::Close(CloseReason::ServerShutdown));
+    assert_eq!(pair.seen(), ["close: server shutting down"]);
+}
+
+#[test]
+fn packets_that_are_none_are_parse_errors() {
+    for malformed in ["", "abc", "7", "\u{1f600}", "éabcd", "-4"] {
+        let mut pair = Pair::open(WEBSOCKET);
+        pair.receive(malformed);
+        assert_eq!(pair.seen(), ["close: parse error"], "{malformed:?}");
+    }
+    let mut pair = Pair::open(POLLING);
+    pair.receive("abc");
+    assert_eq!(pair.seen(), ["> 1", "close: parse error"]);
+}
+
+#[test]
+fn packets_out_of_place_do_no_harm() {
+    let mut pair = Pair::open(WEBSOCKET);
+    for stray in ["0", "0{\"sid\":\"__proto__\"}", "3", "3probe", "5", "6", "6x"] {
+        pair.receive(stray);
+        assert_eq!(pair.seen(), [""; 0], "{stray:?}");
+    }
+    pair.receive("4alive");
+    assert_eq!(pair.seen(), ["event \"alive\""]);
+}
+
+#[test]
+fn without_its_primary_lane_a_session_ends() {
+    for reason in [CloseReason::TransportClose, CloseReason::TransportError, CloseReason::MessageTooBig] {
+        let mut pair = Pair::open(POLLING);
+        pair.lane_closed(Lane::Primary, reason);
+        assert_eq!(pair.seen(), [format!("close: {reason}")]);
+    }
+}
+
+#[test]
+fn an_idle_session_is_small() {
+    let size = size_of::<EngineSession>();
+    assert!(size <= 320, "an EngineSession takes {size} bytes");
+}

@@ -1,0 +1,164 @@
+//! The protocol as a whole, in virtual time
+
+mod fuzz;
+mod heartbeat;
+mod lifecycle;
+mod upgrade;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use roomcast_core::{
+    Action, Capabilities, CloseReason, Command, Delivery, Frame, Lane, Message, Namespace, Session, Sid,
+    SocketId, TransportName,
+};
+
+use crate::{EngineConfig, EngineSession, Handshake, Version};
+
+const POLLING: TransportName = TransportName("polling");
+const WEBSOCKET: TransportName = TransportName("websocket");
+
+const INTERVAL: Duration = Duration::from_millis(25_000);
+const TIMEOUT: Duration = Duration::from_millis(20_000);
+
+fn config() -> EngineConfig {
+    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)])
+}
+
+/// A session, and what a driver would see of it, one line for each action
+struct Pair {
+    session: EngineSession,
+    now: Instant,
+    seen: Vec<String>,
+}
+
+impl Pair {
+    fn new(config: EngineConfig) -> Self {
+        let handshake = Handshake { sid: Sid::new("s3cret"), version: Version::V4 };
+        Self { session: EngineSession::new(Arc::new(config), handshake), now: start(), seen: vec![] }
+    }
+
+    /// Open on this transport and let in, with nothing left to look at
+    fn open(transport: TransportName) -> Self {
+        let mut pair = Self::new(config());
+        pair.lane_opened(Lane::Primary, transport);
+        pair.accept();
+        pair.seen.clear();
+        pair
+    }
+
+    /// Open on polling, with a probe that has asked and was answered
+    fn answered_probe() -> Self {
+        let mut pair = Self::open(POLLING);
+        pair.lane_opened(Lane::Probe, WEBSOCKET);
+        pair.receive_on(Lane::Probe, "2probe");
+        assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting"]);
+        pair
+    }
+
+    fn upgraded() -> Self {
+        let mut pair = Self::answered_probe();
+        pair.receive_on(Lane::Probe, "5");
+        assert_eq!(pair.seen(), ["promote"]);
+        pair
+    }
+
+    fn receive(&mut self, message: &'static str) {
+        self.receive_on(Lane::Primary, message);
+    }
+
+    fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
+        self.session.handle_message(lane, message.into(), self.now);
+        self.drain();
+    }
+
+    fn lane_opened(&mut self, lane: Lane, transport: TransportName) {
+        self.session.handle_lane_opened(lane, transport, self.now);
+        self.drain();
+    }
+
+    fn lane_closed(&mut self, lane: Lane, reason: CloseReason) {
+        self.session.handle_lane_closed(lane, reason, self.now);
+        self.drain();
+    }
+
+    fn command(&mut self, command: Command) {
+        self.session.handle_command(command, self.now);
+        self.drain();
+    }
+
+    fn accept(&mut self) {
+        let (namespace, socket) = (Namespace::main(), SocketId::new("socket"));
+        self.command(Command::Accept { namespace, socket, recovery: None });
+    }
+
+    /// Lets time pass, with the session's timeouts handled when they are due
+    fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.session.handle_timeout(self.now);
+            assert!(self.session.poll_timeout().is_none_or(|next| next > self.now), "time stands still");
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass without anybody looking, as in a process that was stopped
+    fn stall(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// What was done since the last look
+    fn seen(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.seen)
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            self.seen.push(describe(&action));
+        }
+    }
+}
+
+fn describe(action: &Action) -> String {
+    match action {
+        Action::Transmit { lane, frame, delivery } => {
+            let lane = if *lane == Lane::Primary { "" } else { "probe" };
+            let condition = match delivery {
+                Delivery::Protocol => "",
+                Delivery::Volatile => " if waiting",
+                Delivery::Reliable => panic!("a packet of the protocol competes with events"),
+            };
+            format!("{lane}> {}{condition}", texts(frame))
+        }
+        Action::Promote => "promote".into(),
+        Action::CloseProbe => "close probe".into(),
+        Action::Connect { namespace, auth } => format!("connect {namespace}{auth}"),
+        Action::Event(event) => {
+            assert_eq!((event.namespace.as_str(), &*event.name, event.ack), ("/", "message", None));
+            let attachments = event.args.attachments();
+            format!("event {} {attachments:?}", event.args.json()).trim_end_matches(" []").to_owned()
+        }
+        Action::Close(reason) => format!("close: {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn texts(frame: &Frame) -> String {
+    let texts: Vec<_> =
+        frame.messages().iter().map(|message| String::from_utf8_lossy(message.as_bytes())).collect();
+    texts.join("\u{1e}")
+}
+
+fn binary(bytes: &'static [u8]) -> Message {
+    Bytes::from_static(bytes).into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+fn start() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,197 @@
+use super::*;
+
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_probe_that_proves_itself_becomes_the_primary_lane() {
+    let mut pair = Pair::open(POLLING);
+    assert!(pair.session.can_upgrade());
+    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    assert_eq!(pair.seen(), [""; 0]);
+    assert!(!pair.session.can_upgrade(), "one probe at a time");
+    pair.receive_on(Lane::Probe, "2probe");
+    assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting"]);
+    pair.receive("4still by polling");
+    assert_eq!(pair.seen(), ["event \"still by polling\""]);
+    pair.receive_on(Lane::Probe, "5");
+    assert_eq!(pair.seen(), ["promote"]);
+    pair.receive("4by websocket");
+    assert_eq!(pair.seen(), ["event \"by websocket\""]);
+    assert!(!pair.session.can_upgrade(), "a session moves once");
+}
+
+#[test]
+fn a_waiting_request_is_answered_until_the_client_has_moved() {
+    let mut pair = Pair::answered_probe();
+    for _ in 0..3 {
+        pair.advance(99 * MS);
+        assert_eq!(pair.seen(), [""; 0]);
+        pair.advance(MS);
+        assert_eq!(pair.seen(), ["> 6 if waiting"]);
+    }
+    pair.receive_on(Lane::Probe, "5");
+    assert_eq!(pair.seen(), ["promote"]);
+    pair.advance(UPGRADE_TIMEOUT);
+    assert_eq!(pair.seen(), [""; 0], "no noop and no upgrade timeout are left");
+}
+
+#[test]
+fn a_probe_may_ask_again() {
+    let mut pair = Pair::answered_probe();
+    pair.receive_on(Lane::Probe, "2probe");
+    assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting"]);
+    pair.receive_on(Lane::Probe, "5");
+    assert_eq!(pair.seen(), ["promote"]);
+}
+
+#[test]
+fn any_other_packet_costs_the_probe_and_not_the_session() {
+    for other in ["", "2", "2x", "2probe ", "3", "3probe", "4hello", "1", "6", "abc", "éabcd"] {
+        for mut pair in [probing(), Pair::answered_probe()] {
+            pair.receive_on(Lane::Probe, other);
+            assert_eq!(pair.seen(), ["close probe"], "{other:?}");
+            assert_lives_on(pair);
+        }
+    }
+    let mut pair = probing();
+    pair.receive_on(Lane::Probe, "5");
+    assert_eq!(pair.seen(), ["close probe"], "it has not asked yet");
+    let mut pair = Pair::answered_probe();
+    pair.receive_on(Lane::Probe, binary(b"5"));
+    assert_eq!(pair.seen(), ["close probe"]);
+    assert_lives_on(pair);
+}
+
+#[test]
+fn a_probe_that_takes_too_long_is_closed() {
+    let mut pair = probing();
+    pair.advance(UPGRADE_TIMEOUT - MS);
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), ["close probe"]);
+    assert_lives_on(pair);
+
+    let mut pair = Pair::answered_probe();
+    pair.advance(UPGRADE_TIMEOUT);
+    let seen = pair.seen();
+    assert_eq!(seen.last().map(String::as_str), Some("close probe"));
+    assert!(seen[..seen.len() - 1].iter().all(|seen| seen == "> 6 if waiting"), "{seen:?}");
+    assert_lives_on(pair);
+}
+
+#[test]
+fn a_probe_that_is_lost_leaves_everything_as_before() {
+    for mut pair in [probing(), Pair::answered_probe()] {
+        pair.lane_closed(Lane::Probe, CloseReason::TransportError);
+        assert_eq!(pair.seen(), [""; 0]);
+        pair.advance(UPGRADE_TIMEOUT);
+        assert_eq!(pair.seen(), [""; 0]);
+        assert_lives_on(pair);
+    }
+}
+
+#[test]
+fn the_end_of_a_probe_may_be_told_after_it_was_closed() {
+    let mut pair = probing();
+    pair.receive_on(Lane::Probe, "4");
+    pair.receive_on(Lane::Probe, "2probe");
+    pair.lane_closed(Lane::Probe, CloseReason::TransportClose);
+    assert_eq!(pair.seen(), ["close probe"]);
+    assert_lives_on(pair);
+}
+
+#[test]
+fn the_loss_of_the_primary_lane_ends_the_session_during_an_upgrade() {
+    for mut pair in [probing(), Pair::answered_probe()] {
+        pair.lane_closed(Lane::Primary, CloseReason::TransportError);
+        assert_eq!(pair.seen(), ["close: transport error"]);
+        pair.receive_on(Lane::Probe, "2probe");
+        pair.receive_on(Lane::Probe, "5");
+        assert_eq!(pair.seen(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_probe_where_none_may_be_is_closed() {
+    for mut pair in [Pair::open(WEBSOCKET), Pair::upgraded()] {
+        pair.lane_opened(Lane::Probe, WEBSOCKET);
+        assert_eq!(pair.seen(), ["close probe"]);
+        pair.receive("4unharmed");
+        assert_eq!(pair.seen(), ["event \"unharmed\""]);
+    }
+    let mut pair = Pair::open(POLLING);
+    pair.lane_opened(Lane::Probe, POLLING);
+    assert_eq!(pair.seen(), ["close probe"], "nobody moves to polling");
+    assert_lives_on(pair);
+}
+
+#[test]
+fn cve_2026_102599_an_upgraded_session_keeps_the_heartbeat_of_its_revision() {
+    for heartbeat in ["2", "2x", "2probe"] {
+        let mut pair = Pair::upgraded();
+        pair.receive("3");
+        assert_eq!(pair.seen(), [""; 0]);
+        pair.receive(heartbeat);
+        assert_eq!(pair.seen(), ["close: transport error"], "{heartbeat}");
+    }
+}
+
+#[test]
+fn the_ping_keeps_its_schedule_through_an_upgrade() {
+    let mut pair = Pair::open(POLLING);
+    pair.advance(INTERVAL - 2 * MS);
+    upgrade(&mut pair);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), ["> 2"]);
+    pair.receive("3");
+    pair.advance(INTERVAL);
+    assert_eq!(pair.seen(), ["> 2"]);
+}
+
+#[test]
+fn a_pong_that_is_owed_during_an_upgrade_may_come_on_the_new_lane() {
+    let mut pair = Pair::open(POLLING);
+    pair.advance(INTERVAL + TIMEOUT - MS);
+    upgrade(&mut pair);
+    pair.seen.clear();
+    pair.advance(TIMEOUT - MS);
+    pair.receive("3");
+    assert_eq!(pair.seen(), [""; 0]);
+}
+
+#[test]
+fn a_pong_that_is_lost_during_an_upgrade_is_missed() {
+    let mut pair = Pair::open(POLLING);
+    pair.advance(INTERVAL);
+    upgrade(&mut pair);
+    pair.seen.clear();
+    pair.advance(TIMEOUT);
+    assert_eq!(pair.seen(), ["close: ping timeout"]);
+}
+
+fn upgrade(pair: &mut Pair) {
+    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(Lane::Probe, "5");
+    assert!(pair.seen.ends_with(&["promote".to_owned()]));
+    pair.seen.clear();
+}
+
+fn probing() -> Pair {
+    let mut pair = Pair::open(POLLING);
+    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    pair
+}
+
+/// The session is on polling as if nothing had been, and can be probed again
+fn assert_lives_on(mut pair: Pair) {
+    pair.receive("4alive");
+    assert_eq!(pair.seen(), ["event \"alive\""]);
+    assert!(pair.session.can_upgrade());
+    upgrade(&mut pair);
+    pair.receive("4moved");
+    assert_eq!(pair.seen(), ["event \"moved\""]);
+}
