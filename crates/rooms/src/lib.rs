@@ -1,1 +1,298 @@
 //! Rooms in one process, on DashMap: to all, to all but the sender, to a room
+//!
+//! [`Rooms`] is the [`Router`] of one namespace on one node. It never waits, spawns nothing, reads no clock and
+//! knows no transport; a cluster puts it behind a router of its own.
+//!
+//! # Locks
+//!
+//! There are four kinds, always taken in this order, and never two of one kind at a time:
+//!
+//! 1. what a member has joined, held for the whole of a join, a leave or a detach, so these are one sequence for
+//!    each member;
+//! 2. a shard of a map, only to look up, insert or remove; nothing else happens under it, and it is let go before
+//!    the next lock is taken;
+//! 3. the members of one room, held for reading during a broadcast to it: a broadcast delays joins and leaves of
+//!    its own room and of no other. Only [`Codec::encode`](roomcast_core::Codec::encode), a note in the
+//!    [`AckTable`](roomcast_core::AckTable) and [`Outbox::push`](roomcast_core::Outbox::push) run under it;
+//! 4. inside an outbox.
+//!
+//! Two rooms are never held at once, not even for reading. A waiting writer holds up new readers, so of two
+//! broadcasts that each read one room and ask for the other's, with a join waiting at both, none would go on.
+
+mod fanout;
+mod members;
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use dashmap::DashMap;
+use roomcast_core::{
+    Delivery, Event, Joined, Member, MemberKey, Membership, Overflow, Receipt, Room, Router, RouterError,
+    SocketId, Target,
+};
+
+use crate::fanout::Fanout;
+use crate::members::{ByKey, Everybody, KeySet, MemberList, Recipient};
+
+/// Who is in which room, in one process
+///
+/// # Names
+///
+/// The room of a socket's own id is an address and no room: it is there from attach to detach, costs no entry, and
+/// cannot be joined by its owner or left. If somebody else joins a room that bears the id of a socket, the name
+/// means that socket *and* the members of the room, in targets, among exceptions and in counts. When a second
+/// member is attached under an id, the id means the second one from then on; the first keeps the rooms it joined
+/// until it is detached by its own key.
+///
+/// # Cost
+///
+/// A broadcast goes through one dense list for each room it names, and touches each recipient's outbox; it
+/// allocates for itself and its codecs, and nothing for each recipient. Several rooms cost a set of those already
+/// served, exceptions a set of those excepted. Joining and leaving take constant time.
+///
+/// ```
+/// use roomcast_core::{Args, Event, Namespace, Room, Router, Target};
+/// use roomcast_rooms::Rooms;
+///
+/// let rooms = Rooms::default();
+/// let target = Target { rooms: vec![Room::from("lobby")], ..Target::default() };
+/// let event = Event::new(Namespace::main(), "hello", Args::empty());
+/// assert_eq!(rooms.broadcast(&target, &event).queued, 0);
+/// ```
+#[derive(Default)]
+pub struct Rooms {
+    members: DashMap<MemberKey, Arc<Entry>, ByKey>,
+    ids: DashMap<SocketId, Arc<Entry>>,
+    rooms: DashMap<Room, Arc<MemberList>>,
+    everybody: Everybody,
+}
+
+/// One attachment of a member
+struct Entry {
+    key: MemberKey,
+    member: Member,
+    /// Its rooms besides its own; `None` once it is detached
+    joined: Mutex<Option<HashSet<Room>>>,
+}
+
+/// Never given twice in this process, so a late leave or detach hits nobody else
+static LAST_KEY: AtomicU64 = AtomicU64::new(0);
+
+#[async_trait]
+impl Router for Rooms {
+    fn attach(&self, member: Member) -> MemberKey {
+        let key = MemberKey(LAST_KEY.fetch_add(1, Ordering::Relaxed) + 1);
+        let entry = Arc::new(Entry { key, member, joined: Mutex::new(Some(HashSet::new())) });
+        self.members.insert(key, entry.clone());
+        self.everybody.insert(key, Recipient::of(&entry));
+        self.ids.insert(entry.member.id.clone(), entry);
+        key
+    }
+
+    fn detach(&self, key: MemberKey) -> bool {
+        let Some((_, entry)) = self.members.remove(&key) else { return false };
+        // From here on a join that found the entry before is refused.
+        let mut joined = entry.joined();
+        for room in joined.take().into_iter().flatten() {
+            self.exit(key, &room);
+        }
+        self.ids.remove_if(&entry.member.id, |_, newest| newest.key == key);
+        self.everybody.remove(key);
+        true
+    }
+
+    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+        self.entry(key).map_or(Joined::Detached, |entry| self.join_entry(&entry, room))
+    }
+
+    fn leave(&self, key: MemberKey, room: &Room) -> bool {
+        self.entry(key).is_some_and(|entry| self.leave_entry(&entry, room))
+    }
+
+    fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
+        let Some(entry) = self.entry(key) else { return Vec::new() };
+        let joined = entry.joined();
+        let Some(joined) = joined.as_ref() else { return Vec::new() };
+        std::iter::once(Room::from(&entry.member.id)).chain(joined.iter().cloned()).collect()
+    }
+
+    fn count(&self, room: &Room) -> usize {
+        // The owner of an id is never in the list of that name, so nobody is counted twice.
+        usize::from(self.by_id(room).is_some()) + self.list(room).map_or(0, |list| list.len())
+    }
+
+    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+        let mut fanout = Fanout::new(event, target.delivery, target.overflow);
+        self.for_each(target, |_, recipient| {
+            fanout.deliver(recipient.member(), &recipient.codec, &recipient.outbox)
+        });
+        fanout.finish()
+    }
+
+    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
+        let mut fanout = Fanout::new(event, delivery, Overflow::default());
+        fanout.deliver(member, &member.codec, &member.outbox);
+        fanout.finish()
+    }
+
+    fn update(&self, target: &Target, change: &Membership) -> usize {
+        let mut named = Vec::new();
+        self.for_each(target, |_, recipient| named.push(recipient.entry.clone()));
+        let changes = |entry: &Arc<Entry>| match change {
+            Membership::Join(rooms) => {
+                let joined = rooms.iter().filter(|room| self.join_entry(entry, room) == Joined::Joined);
+                joined.count() != 0
+            }
+            Membership::Leave(rooms) => {
+                rooms.iter().filter(|room| self.leave_entry(entry, room)).count() != 0
+            }
+        };
+        named.iter().filter(|entry| changes(entry)).count()
+    }
+
+    async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError> {
+        let mut named = Vec::new();
+        self.for_each(target, |_, recipient| named.push(recipient.member().id.clone()));
+        Ok(named)
+    }
+}
+
+impl Rooms {
+    /// The names of the rooms that somebody has joined, in no order
+    ///
+    /// Those of sockets' own ids are not among them. A room that is left by its last member at this moment may be.
+    pub fn room_names(&self) -> Vec<Room> {
+        self.rooms.iter().map(|room| room.key().clone()).collect()
+    }
+
+    /// How many rooms somebody has joined, those of sockets' own ids not counted
+    pub fn room_count(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// How many members are attached
+    pub fn member_count(&self) -> usize {
+        self.members.len()
+    }
+
+    fn join_entry(&self, entry: &Arc<Entry>, room: &Room) -> Joined {
+        let mut joined = entry.joined();
+        let Some(joined) = joined.as_mut() else { return Joined::Detached };
+        if entry.member.id.as_str() == room.as_str() || !joined.insert(room.clone()) {
+            return Joined::Already;
+        }
+        self.enter(entry, room);
+        Joined::Joined
+    }
+
+    fn leave_entry(&self, entry: &Entry, room: &Room) -> bool {
+        let mut joined = entry.joined();
+        let left = joined.as_mut().is_some_and(|joined| joined.remove(room));
+        if left {
+            self.exit(entry.key, room);
+        }
+        left
+    }
+
+    /// Enters a member into the list of a room, whoever else makes or ends the room at the same time
+    ///
+    /// The list's own lock is not taken under the shard's: a join that waits for a broadcast to its room must not
+    /// hold up the rooms that happen to share the shard. So a list may be emptied between the look-up and the
+    /// insertion; it was closed then, takes nobody any more, and gives way to a new one.
+    fn enter(&self, entry: &Arc<Entry>, room: &Room) {
+        loop {
+            let list = match self.list(room) {
+                Some(list) => list,
+                None => self.rooms.entry(room.clone()).or_default().clone(),
+            };
+            if list.insert(entry.key, Recipient::of(entry)) {
+                return;
+            }
+            self.remove_list(room, &list);
+        }
+    }
+
+    fn exit(&self, key: MemberKey, room: &Room) {
+        if let Some(list) = self.list(room)
+            && list.remove_or_close(key)
+        {
+            self.remove_list(room, &list);
+        }
+    }
+
+    /// Takes a closed list out of the map, unless a new one has taken its place already
+    fn remove_list(&self, room: &Room, closed: &Arc<MemberList>) {
+        self.rooms.remove_if(room, |_, list| Arc::ptr_eq(list, closed));
+    }
+
+    /// Visits each member that a target names, once
+    ///
+    /// `visit` runs under the lock of a list, so it must neither block nor call back.
+    fn for_each(&self, target: &Target, mut visit: impl FnMut(MemberKey, &Recipient)) {
+        // Looked up beforehand, since two lists are never held at once.
+        let mut unwanted = KeySet::default();
+        for room in &target.except {
+            unwanted.reserve(self.count(room));
+            self.for_each_in(room, |key, _| _ = unwanted.insert(key));
+        }
+        let mut visit = |key, recipient: &Recipient| {
+            if target.skip != Some(key) && !unwanted.contains(&key) {
+                visit(key, recipient);
+            }
+        };
+        match target.rooms.as_slice() {
+            [] => self.everybody.for_each(visit),
+            [room] => self.for_each_in(room, visit),
+            rooms => {
+                let mut seen = KeySet::default();
+                for room in rooms {
+                    seen.reserve(self.count(room));
+                    self.for_each_in(room, |key, recipient| {
+                        if seen.insert(key) {
+                            visit(key, recipient);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    fn for_each_in(&self, room: &Room, mut visit: impl FnMut(MemberKey, &Recipient)) {
+        if let Some(entry) = self.by_id(room) {
+            visit(entry.key, &Recipient::of(&entry));
+        }
+        if let Some(list) = self.list(room) {
+            list.for_each(visit);
+        }
+    }
+
+    // Guards of the maps live no longer than these three functions.
+
+    fn entry(&self, key: MemberKey) -> Option<Arc<Entry>> {
+        self.members.get(&key).map(|entry| Arc::clone(&entry))
+    }
+
+    fn by_id(&self, room: &Room) -> Option<Arc<Entry>> {
+        self.ids.get(room.as_str()).map(|entry| Arc::clone(&entry))
+    }
+
+    fn list(&self, room: &Room) -> Option<Arc<MemberList>> {
+        self.rooms.get(room).map(|list| Arc::clone(&list))
+    }
+}
+
+impl fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (members, rooms) = (self.member_count(), self.room_count());
+        f.debug_struct("Rooms").field("members", &members).field("rooms", &rooms).finish()
+    }
+}
+
+impl Entry {
+    fn joined(&self) -> MutexGuard<'_, Option<HashSet<Room>>> {
+        self.joined.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

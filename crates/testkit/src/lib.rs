@@ -18,5 +18,3 @@ pub use member::MemberProbe;
 pub use router::MemoryRouter;
 pub use sink::MemorySink;
 
-#[doc(hidden)]
-pub use roomcast_core as core;

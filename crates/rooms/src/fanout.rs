@@ -1,0 +1,82 @@
+//! One event on its way to its recipients
+
+use std::sync::Arc;
+
+use roomcast_core::{
+    Codec, Delivery, EncodeError, Event, Frame, Member, Outbox, Overflow, Pushed, Receipt, SocketId,
+};
+
+/// One event on its way to its recipients: encoded at most once for each codec among them
+pub(crate) struct Fanout<'a> {
+    event: &'a Event,
+    delivery: Delivery,
+    overflow: Overflow,
+    encoded: Vec<Encoded>,
+    /// The one used last: nearly every room has one codec
+    front: usize,
+    receipt: Receipt,
+    not_asked: Vec<SocketId>,
+}
+
+struct Encoded {
+    codec: Arc<dyn Codec>,
+    frame: Result<Frame, EncodeError>,
+}
+
+impl<'a> Fanout<'a> {
+    pub(crate) fn new(event: &'a Event, delivery: Delivery, overflow: Overflow) -> Self {
+        let receipt = Receipt::default();
+        Self { event, delivery, overflow, encoded: Vec::new(), front: 0, receipt, not_asked: Vec::new() }
+    }
+
+    /// Hands the event to a member; runs under the lock of a list
+    ///
+    /// `codec` and `outbox` are those of the member, from wherever they are nearest.
+    pub(crate) fn deliver(&mut self, member: &Member, codec: &Arc<dyn Codec>, outbox: &Outbox) {
+        let Ok(frame) = self.frame(codec) else {
+            self.receipt.unsupported += 1;
+            if let Some(ack) = &self.event.ack {
+                ack.answers.asked(&member.id);
+                self.not_asked.push(member.id.clone());
+            }
+            return;
+        };
+        let Some(ack) = &self.event.ack else {
+            self.receipt.record(outbox.push(frame, self.delivery, self.overflow));
+            return;
+        };
+        // Before the push: the answer of a quick client must find the entry.
+        if !member.acks.register(&member.id, ack) {
+            self.receipt.record(if member.acks.is_closed() { Pushed::Closed } else { Pushed::Dropped });
+            self.not_asked.push(member.id.clone());
+            return;
+        }
+        let pushed = outbox.push(frame, self.delivery, self.overflow);
+        self.receipt.record(pushed);
+        let lost = matches!(pushed, Pushed::Dropped | Pushed::Closed);
+        // If the wish is not there any more, whoever took it has told the one who waits.
+        if lost && member.acks.withdraw(ack.id) {
+            self.not_asked.push(member.id.clone());
+        }
+    }
+
+    /// Tells whoever waits for answers who will give none; runs under no lock, since it may call back
+    pub(crate) fn finish(self) -> Receipt {
+        if let Some(ack) = &self.event.ack {
+            self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
+        }
+        self.receipt
+    }
+
+    fn frame(&mut self, codec: &Arc<dyn Codec>) -> Result<Frame, EncodeError> {
+        let known = |encoded: &Encoded| Arc::ptr_eq(&encoded.codec, codec);
+        if !self.encoded.get(self.front).is_some_and(known) {
+            self.front = self.encoded.iter().position(known).unwrap_or_else(|| {
+                let frame = self.event.frame(&**codec);
+                self.encoded.push(Encoded { codec: codec.clone(), frame });
+                self.encoded.len() - 1
+            });
+        }
+        self.encoded[self.front].frame.clone()
+    }
+}

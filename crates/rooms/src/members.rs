@@ -1,0 +1,153 @@
+//! Lists of members that are quick to go through, and quick to join and to leave
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use indexmap::IndexMap;
+use roomcast_core::{Codec, Member, MemberKey, Outbox};
+
+use crate::Entry;
+
+/// What a broadcast needs of a member, copied into each list when it joins
+///
+/// So the loop over a list reads the list and the outboxes, and the entry only when an answer is asked for.
+pub(crate) struct Recipient {
+    pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) outbox: Outbox,
+    pub(crate) entry: Arc<Entry>,
+}
+
+impl Recipient {
+    pub(crate) fn of(entry: &Arc<Entry>) -> Self {
+        let Member { codec, outbox, .. } = &entry.member;
+        Self { codec: codec.clone(), outbox: outbox.clone(), entry: entry.clone() }
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        &self.entry.member
+    }
+}
+
+/// The members of one room
+#[derive(Default)]
+pub(crate) struct MemberList(RwLock<List>);
+
+#[derive(Default)]
+struct List {
+    // Dense, in no order: the last one takes the place of one that leaves.
+    members: IndexMap<MemberKey, Recipient, ByKey>,
+    closed: bool,
+}
+
+impl MemberList {
+    /// Enters a member; `false` if the list is closed
+    pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) -> bool {
+        let mut list = self.write();
+        if !list.closed {
+            list.members.insert(key, recipient);
+        }
+        !list.closed
+    }
+
+    /// Takes a member out
+    pub(crate) fn remove(&self, key: MemberKey) {
+        let mut list = self.write();
+        let removed = list.members.swap_remove(&key);
+        list.give_memory_back();
+        drop(list);
+        drop(removed);
+    }
+
+    /// Takes a member out; closes the list and tells so if that was the last
+    pub(crate) fn remove_or_close(&self, key: MemberKey) -> bool {
+        let mut list = self.write();
+        let removed = list.members.swap_remove(&key);
+        list.closed = list.members.is_empty();
+        list.give_memory_back();
+        let closed = list.closed;
+        drop(list);
+        drop(removed);
+        closed
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.read().members.len()
+    }
+
+    /// Visits each member, under the lock of the list
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
+        self.read().members.iter().for_each(|(key, recipient)| visit(*key, recipient));
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, List> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, List> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl List {
+    /// Shrinks when three quarters stand empty, so that a list that was long once does not stay large
+    fn give_memory_back(&mut self) {
+        let (len, capacity) = (self.members.len(), self.members.capacity());
+        if capacity > KEPT_CAPACITY && len < capacity / 4 {
+            self.members.shrink_to(len * 2);
+        }
+    }
+}
+
+/// Everybody who is attached, on several lists so that comings and goings seldom meet
+#[derive(Default)]
+pub(crate) struct Everybody([MemberList; LISTS]);
+
+impl Everybody {
+    pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) {
+        self.list(key).insert(key, recipient);
+    }
+
+    pub(crate) fn remove(&self, key: MemberKey) {
+        self.list(key).remove(key);
+    }
+
+    /// Visits each member, list after list, each under its own lock
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
+        self.0.iter().for_each(|list| list.for_each(&mut visit));
+    }
+
+    fn list(&self, key: MemberKey) -> &MemberList {
+        &self.0[key.0 as usize % LISTS]
+    }
+}
+
+pub(crate) type KeySet = HashSet<MemberKey, ByKey>;
+
+pub(crate) type ByKey = BuildHasherDefault<KeyHasher>;
+
+/// Hashes keys, which this process hands out itself: nobody can choose them to collide
+#[derive(Default)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write_u64(&mut self, key: u64) {
+        // Consecutive numbers spread over the upper bits, and stay distinct in the lower ones.
+        self.0 = key.wrapping_mul(GOLDEN_RATIO);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0 ^ u64::from(*byte)));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// 2^64 divided by the golden ratio, to the next odd number (Knuth, "Sorting and Searching", section 6.4)
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Enough to keep a handful of threads apart; a broadcast to all locks each once
+const LISTS: usize = 8;
+/// A list of this capacity is not worth shrinking
+const KEPT_CAPACITY: usize = 32;

@@ -1,0 +1,110 @@
+//! A broadcast allocates for itself, and nothing for each of its recipients
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::Context;
+
+use allocation_counter::measure;
+use roomcast_core::{
+    AckTable, Args, Codec, ConnectionError, Event, FlushList, Frame, FrameSink, Member, Namespace, Outbox,
+    Readiness, Room, Router, SocketId, Target,
+};
+use roomcast_rooms::Rooms;
+use roomcast_testkit::TextCodec;
+
+/// Writes everything to nowhere
+#[derive(Debug)]
+struct Nowhere;
+
+impl FrameSink for Nowhere {
+    fn poll_send(
+        &mut self,
+        _cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        batch.clear();
+        Ok(Readiness::Ready)
+    }
+}
+
+struct Hall {
+    rooms: Rooms,
+    flusher: FlushList,
+    spare: Vec<Outbox>,
+}
+
+impl Hall {
+    /// So many members, all in the rooms `r` and `s`, with two codecs by turns
+    fn with(members: usize) -> Self {
+        let codecs: [Arc<dyn Codec>; 2] = [TextCodec::new("x"), TextCodec::new("y")];
+        let (rooms, flusher) = (Rooms::default(), FlushList::new());
+        for index in 0..members {
+            let outbox = Outbox::new(1 << 20, flusher.clone());
+            outbox.set_sink(Box::new(Nowhere));
+            let id = SocketId::new(format!("m{index}"));
+            let codec = codecs[index % codecs.len()].clone();
+            let key = rooms.attach(Member { id, codec, outbox, acks: AckTable::default() });
+            rooms.join(key, &Room::from("r"));
+            rooms.join(key, &Room::from("s"));
+        }
+        Self { rooms, flusher, spare: Vec::new() }
+    }
+
+    fn broadcast_and_flush(&mut self, target: &Target, event: &Event) -> usize {
+        let receipt = self.rooms.broadcast(target, event);
+        self.flusher.take(&mut self.spare);
+        self.spare.iter().for_each(FlushList::write);
+        self.spare.clear();
+        receipt.queued
+    }
+
+    /// Allocations of one broadcast with the flush that follows, once everything has its size
+    fn allocations(&mut self, target: &Target, event: &Event, recipients: usize) -> u64 {
+        for _ in 0..3 {
+            assert_eq!(self.broadcast_and_flush(target, event), recipients);
+        }
+        measure(|| assert_eq!(self.broadcast_and_flush(target, event), recipients)).count_total
+    }
+}
+
+#[test]
+fn allocations_do_not_grow_with_the_recipients() {
+    let event = Event::new(Namespace::main(), "news", Args::empty());
+    let rooms = |names: &[&str]| names.iter().copied().map(Room::from).collect::<Vec<_>>();
+    let to_all = Target::default();
+    let to_room = Target { rooms: rooms(&["r"]), ..Target::default() };
+    let but_two = Target { rooms: rooms(&["r"]), except: rooms(&["m0", "m1"]), ..Target::default() };
+    let but_room = Target { except: rooms(&["r"]), ..Target::default() };
+    let to_both = Target { rooms: rooms(&["r", "s"]), ..Target::default() };
+    let (mut small, mut large) = (Hall::with(10), Hall::with(2_000));
+    for (target, missing) in [(to_all, 0), (to_room, 0), (but_two, 2), (to_both, 0)] {
+        let few = small.allocations(&target, &event, 10 - missing);
+        let many = large.allocations(&target, &event, 2_000 - missing);
+        println!("{few} allocations for {target:?}");
+        assert_eq!(few, many, "{target:?}");
+        assert!((1..20).contains(&few), "{few} allocations for {target:?}");
+    }
+    assert_eq!(small.allocations(&but_room, &event, 0), large.allocations(&but_room, &event, 0));
+}
+
+#[test]
+fn whoever_leaves_takes_its_memory_along() {
+    let hall = Hall::with(2_000);
+    let (codec, room) = (TextCodec::new("x"), Room::from("large once"));
+    let info = measure(|| {
+        let keys: Vec<_> = (0..5_000)
+            .map(|index| {
+                let outbox = Outbox::new(1 << 20, hall.flusher.clone());
+                let id = SocketId::new(format!("guest {index}"));
+                let key =
+                    hall.rooms.attach(Member { id, codec: codec.clone(), outbox, acks: AckTable::default() });
+                hall.rooms.join(key, &room);
+                key
+            })
+            .collect();
+        keys.iter().for_each(|key| assert!(hall.rooms.detach(*key)));
+    });
+    // The tables of ids and keys keep their slots, which is a pointer or three each.
+    let per_guest = info.bytes_current / 5_000;
+    assert!(per_guest < 160, "{per_guest} bytes are left of each");
+}

@@ -1,0 +1,3 @@
+//! What every router must do
+
+roomcast_testkit::router_conformance!(roomcast_rooms::Rooms::default);
