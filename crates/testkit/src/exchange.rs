@@ -1,0 +1,342 @@
+//! HTTP exchanges in memory: a request made by a test, and the answer to it
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode};
+use http_body::{Body, Frame};
+use roomcast_core::{
+    BoxError, ByteStream, Exchange, RequestBody, Responder, ResponseBody, Upgrade, Upgraded,
+};
+use tokio::sync::oneshot;
+
+/// Makes an [`Exchange`] as a server would have made it of a request
+///
+/// Without a call that says otherwise the body is empty and whole.
+#[derive(Debug)]
+pub struct ExchangeBuilder {
+    request: Request<()>,
+    chunks: VecDeque<Bytes>,
+    end: Option<BodyEnd>,
+    upgrade: Option<Upgrade>,
+    subprotocol: Option<&'static str>,
+}
+
+impl ExchangeBuilder {
+    /// A request
+    ///
+    /// # Panics
+    /// When `uri` is none.
+    pub fn new(method: Method, uri: &str) -> Self {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = uri.parse().expect("a test passes a URI");
+        let end = Some(BodyEnd::Whole);
+        Self { request, chunks: VecDeque::new(), end, upgrade: None, subprotocol: None }
+    }
+
+    /// A GET
+    ///
+    /// # Panics
+    /// When `uri` is none.
+    pub fn get(uri: &str) -> Self {
+        Self::new(Method::GET, uri)
+    }
+
+    /// A POST
+    ///
+    /// # Panics
+    /// When `uri` is none.
+    pub fn post(uri: &str) -> Self {
+        Self::new(Method::POST, uri)
+    }
+
+    /// Adds a header
+    ///
+    /// # Panics
+    /// When HTTP does not allow it.
+    pub fn header(mut self, name: &'static str, value: &str) -> Self {
+        let value = HeaderValue::from_str(value).expect("a test passes a header value");
+        self.request.headers_mut().append(HeaderName::from_static(name), value);
+        self
+    }
+
+    /// Adds what one part of the server leaves for another with the request
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
+        self.request.extensions_mut().insert(extension);
+        self
+    }
+
+    /// Adds a piece of the body, which arrives by itself
+    pub fn chunk(mut self, chunk: impl Into<Bytes>) -> Self {
+        self.chunks.push_back(chunk.into());
+        self
+    }
+
+    /// The body ends with an error, as when the client goes away before it is whole
+    pub fn aborted(mut self) -> Self {
+        self.end = Some(BodyEnd::Aborted);
+        self
+    }
+
+    /// The body neither goes on nor ends, until its [`BodyFeed`] says so
+    pub fn unfinished(mut self) -> Self {
+        self.end = None;
+        self
+    }
+
+    /// The stream that is left once the 101 has been sent, and what came together with the request
+    pub fn upgrade(mut self, stream: impl ByteStream + 'static, read_buffer: impl Into<Bytes>) -> Self {
+        let upgraded = Upgraded { stream: Box::new(stream), read_buffer: read_buffer.into() };
+        self.upgrade = Some(Upgrade::new(std::future::ready(Ok(upgraded))));
+        self
+    }
+
+    /// The subprotocol that the server chose
+    pub fn subprotocol(mut self, subprotocol: &'static str) -> Self {
+        self.subprotocol = Some(subprotocol);
+        self
+    }
+
+    /// The exchange, and where its answer arrives
+    pub fn build(self) -> (Exchange, Answer) {
+        let (exchange, answer, _) = self.build_with_feed();
+        (exchange, answer)
+    }
+
+    /// The exchange, where its answer arrives, and a hand on its body
+    pub fn build_with_feed(self) -> (Exchange, Answer, BodyFeed) {
+        let shared = Arc::new(Mutex::new(Feed { chunks: self.chunks, end: self.end, ..Feed::default() }));
+        let (respond, receiver) = Responder::new();
+        let exchange = Exchange {
+            request: self.request.into_parts().0,
+            body: RequestBody::new(FedBody(shared.clone())),
+            respond,
+            upgrade: self.upgrade,
+            subprotocol: self.subprotocol,
+        };
+        (exchange, Answer { receiver, head: None, body: BytesMut::new() }, BodyFeed(shared))
+    }
+}
+
+/// Where the answer to an exchange arrives: `None` if it was dropped unanswered
+///
+/// Dropping it is the client going away. Cancel safe.
+#[derive(Debug)]
+pub struct Answer {
+    receiver: oneshot::Receiver<http::Response<ResponseBody>>,
+    head: Option<http::Response<ResponseBody>>,
+    body: BytesMut,
+}
+
+impl Answer {
+    /// The answer if it is there by now
+    ///
+    /// # Panics
+    /// When the exchange was dropped unanswered.
+    pub fn now(&mut self) -> Option<Answered> {
+        match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(Some(answered)) => Some(answered),
+            Poll::Ready(None) => panic!("the exchange was dropped unanswered"),
+            Poll::Pending => None,
+        }
+    }
+}
+
+impl Future for Answer {
+    type Output = Option<Answered>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if this.head.is_none() {
+            match std::task::ready!(Pin::new(&mut this.receiver).poll(cx)) {
+                Ok(head) => this.head = Some(head),
+                Err(_) => return Poll::Ready(None),
+            }
+        }
+        let Some(head) = &mut this.head else { return Poll::Ready(None) };
+        while let Some(frame) = std::task::ready!(Pin::new(head.body_mut()).poll_frame(cx)) {
+            let Ok(frame) = frame else { return Poll::Ready(None) };
+            if let Some(data) = frame.data_ref() {
+                this.body.extend_from_slice(data);
+            }
+        }
+        Poll::Ready(Some(Answered {
+            status: head.status(),
+            headers: head.headers().clone(),
+            body: std::mem::take(&mut this.body).freeze(),
+        }))
+    }
+}
+
+/// An answer, with all of its body
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// Status
+    pub status: StatusCode,
+    /// Headers
+    pub headers: HeaderMap,
+    /// Body
+    pub body: Bytes,
+}
+
+impl Answered {
+    /// Status and body, for assertions
+    ///
+    /// # Panics
+    /// When the body is no text.
+    pub fn text(&self) -> (u16, &str) {
+        (self.status.as_u16(), std::str::from_utf8(&self.body).expect("the body is text"))
+    }
+
+    /// A header, or nothing
+    ///
+    /// # Panics
+    /// When it is no text.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("the header is text"))
+    }
+}
+
+/// A hand on the body of a request that is under way
+#[derive(Debug, Clone)]
+pub struct BodyFeed(Arc<Mutex<Feed>>);
+
+#[derive(Debug, Default)]
+struct Feed {
+    chunks: VecDeque<Bytes>,
+    end: Option<BodyEnd>,
+    reader: Option<Waker>,
+    read: usize,
+    dropped: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum BodyEnd {
+    Whole,
+    Aborted,
+}
+
+impl BodyFeed {
+    /// Lets another piece arrive
+    pub fn chunk(&self, chunk: impl Into<Bytes>) {
+        self.change(|feed| feed.chunks.push_back(chunk.into()));
+    }
+
+    /// Lets the body end
+    pub fn finish(&self) {
+        self.change(|feed| feed.end = Some(BodyEnd::Whole));
+    }
+
+    /// Lets the client go away before the body is whole
+    pub fn abort(&self) {
+        self.change(|feed| feed.end = Some(BodyEnd::Aborted));
+    }
+
+    /// How many bytes the server has read
+    pub fn read(&self) -> usize {
+        self.lock().read
+    }
+
+    /// Whether the server has let go of the body
+    pub fn is_dropped(&self) -> bool {
+        self.lock().dropped
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Feed)) {
+        let mut feed = self.lock();
+        change(&mut feed);
+        let reader = feed.reader.take();
+        drop(feed);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Feed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct FedBody(Arc<Mutex<Feed>>);
+
+impl Body for FedBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let mut feed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(chunk) = feed.chunks.pop_front() {
+            feed.read += chunk.len();
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        match feed.end {
+            Some(BodyEnd::Whole) => Poll::Ready(None),
+            Some(BodyEnd::Aborted) => Poll::Ready(Some(Err("the client went away".into()))),
+            None => {
+                feed.reader = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for FedBody {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).dropped = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_arrives_whole_or_not_at_all() {
+        let (exchange, mut answer) = ExchangeBuilder::get("/?EIO=4").build();
+        assert_eq!(exchange.request.uri.query(), Some("EIO=4"));
+        assert!(answer.now().is_none());
+        exchange.respond.send(http::Response::new("hello".into())).unwrap();
+        assert_eq!(answer.now().unwrap().text(), (200, "hello"));
+
+        let (exchange, mut answer) = ExchangeBuilder::get("/").build();
+        drop(exchange);
+        let outcome = Pin::new(&mut answer).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(outcome, Poll::Ready(None)));
+    }
+
+    #[test]
+    fn a_client_that_goes_away_is_seen() {
+        let (mut exchange, answer) = ExchangeBuilder::get("/").build();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(exchange.respond.poll_gone(&mut cx).is_pending());
+        drop(answer);
+        assert!(exchange.respond.poll_gone(&mut cx).is_ready());
+    }
+
+    #[test]
+    fn bodies_come_in_pieces_and_end_as_told() {
+        let mut cx = Context::from_waker(Waker::noop());
+        let (mut exchange, _answer, feed) =
+            ExchangeBuilder::post("/").chunk("ab").unfinished().build_with_feed();
+        let mut next = |exchange: &mut Exchange| Pin::new(&mut exchange.body).poll_frame(&mut cx);
+        assert!(
+            matches!(next(&mut exchange), Poll::Ready(Some(Ok(frame))) if frame.data_ref().unwrap() == "ab")
+        );
+        assert!(next(&mut exchange).is_pending());
+        feed.chunk("c");
+        assert!(matches!(next(&mut exchange), Poll::Ready(Some(Ok(_)))));
+        feed.abort();
+        assert!(matches!(next(&mut exchange), Poll::Ready(Some(Err(_)))));
+        assert_eq!((feed.read(), feed.is_dropped()), (3, false));
+        drop(exchange);
+        assert!(feed.is_dropped());
+    }
+}

@@ -1,0 +1,467 @@
+//! What every transport has to keep to; see [`transport_conformance!`](crate::transport_conformance)
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{JoinHandle, Thread};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use roomcast_core::{CloseReason, Delivery, FlushList, Frame, Message, Overflow, Pushed};
+use tokio::runtime::Builder;
+use tokio::time::{sleep, timeout};
+
+use super::{End, Oversized, Rig, TestClient, TransportHarness};
+use crate::ExchangeBuilder;
+
+/// Makes a test of each rule that transports have to keep to, for one [`TransportHarness`]
+///
+/// `transport_conformance!(Harness);` is all there is to a test file below the harness itself; that of
+/// [`MemoryTransport`](super::MemoryTransport) is `tests/memory_conformance.rs` of this crate.
+#[macro_export]
+macro_rules! transport_conformance {
+    ($harness:expr) => {
+        $crate::transport_conformance! { @tests $harness;
+            messages_arrive_whole_and_in_order
+            frames_arrive_whole_and_in_order
+            both_directions_flow_at_once
+            a_message_at_the_limit_arrives
+            a_message_over_the_limit_harms_nobody_else
+            an_event_and_its_attachments_stay_together
+            a_shared_frame_reaches_all_its_recipients
+            frames_that_wait_are_sent_once_there_is_room
+            readers_that_stop_and_go_lose_nothing
+            a_flusher_on_another_thread_loses_nothing
+            what_waits_is_sent_before_the_close
+            a_closed_connection_ends_for_the_client
+            a_client_that_vanishes_is_noticed
+            a_request_that_opens_nothing_is_handed_back
+            a_request_of_a_foreign_kind_harms_nothing
+        }
+    };
+    (@tests $harness:expr; $($test:ident)*) => {$(
+        #[test]
+        fn $test() {
+            $crate::transport::conformance::$test($harness);
+        }
+    )*};
+}
+
+/// Text and binary, empty and large: what a client sends arrives as it was sent, in that order
+pub fn messages_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let messages = assorted(H::MAX_MESSAGE / 2);
+        for message in &messages {
+            client.send(message.clone()).await;
+        }
+        for (at, message) in messages.iter().enumerate() {
+            assert_eq!(rig.recv().await.as_ref(), Some(message), "message {at}");
+        }
+    });
+}
+
+/// Text and binary, empty and large: what is pushed arrives as it was pushed, in that order
+pub fn frames_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let messages = assorted(H::MAX_MESSAGE * 2);
+        for message in &messages {
+            assert_eq!(rig.push(message.clone()), Pushed::Queued);
+        }
+        for (at, message) in messages.iter().enumerate() {
+            assert_eq!(client.recv().await.as_ref(), Some(message), "message {at}");
+        }
+        assert_silent(&mut client).await;
+    });
+}
+
+/// Neither direction waits for the other
+pub fn both_directions_flow_at_once<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        for round in 0..50 {
+            rig.push(numbered(round, 10 * round));
+            client.send(numbered(round, 7 * round)).await;
+            if round % 3 == 0 {
+                // An answer to what has not been read yet, as a handler would give it.
+                assert_eq!(rig.recv().await, Some(numbered(round / 3, 7 * (round / 3))));
+            }
+        }
+        for round in 0..50 {
+            assert_eq!(client.recv().await, Some(numbered(round, 10 * round)));
+        }
+        for round in 17..50 {
+            assert_eq!(rig.recv().await, Some(numbered(round, 7 * round)));
+        }
+    });
+}
+
+/// The limit itself is allowed
+pub fn a_message_at_the_limit_arrives<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let message = text(H::MAX_MESSAGE);
+        client.send(message.clone()).await;
+        assert_eq!(rig.recv().await, Some(message));
+    });
+}
+
+/// One byte over the limit is too much, and only the client that sent it feels it
+pub fn a_message_over_the_limit_harms_nobody_else<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let (other, mut well_behaved) = open(&harness);
+        client.send(numbered(1, 0)).await;
+        assert_eq!(rig.recv().await, Some(numbered(1, 0)));
+        client.send(text(H::MAX_MESSAGE + 1)).await;
+        match harness.oversized() {
+            Oversized::Refused => {
+                client.send(numbered(2, 0)).await;
+                assert_eq!(rig.recv().await, Some(numbered(2, 0)), "the connection goes on");
+            }
+            Oversized::Ends(reason) => {
+                assert_eq!(rig.recv().await, None, "nothing of it arrives");
+                let end = rig.ended().await;
+                assert!(matches!(&end, Some(End::Broken(error)) if error.reason() == reason), "{end:?}");
+            }
+        }
+        well_behaved.send(numbered(3, 0)).await;
+        assert_eq!(other.recv().await, Some(numbered(3, 0)));
+        other.push(numbered(4, 0));
+        assert_eq!(well_behaved.recv().await, Some(numbered(4, 0)));
+    });
+}
+
+/// Nothing comes between the messages of one frame, whatever else is pushed
+pub fn an_event_and_its_attachments_stay_together<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let mut expected = Vec::new();
+        for at in 0..40 {
+            let parts = vec![numbered(at, 20), binary(at * 31), binary(at % 3), text(5)];
+            expected.extend(parts.clone());
+            rig.push(Frame::of_all(parts));
+            let between = numbered(1000 + at, 3);
+            expected.push(between.clone());
+            rig.outbox.push_protocol(Frame::new(between));
+        }
+        for (at, message) in expected.iter().enumerate() {
+            assert_eq!(client.recv().await.as_ref(), Some(message), "message {at}");
+        }
+    });
+}
+
+/// A frame pushed to several connections arrives at each, alone and among others
+pub fn a_shared_frame_reaches_all_its_recipients<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let mut members: Vec<_> = (0..5).map(|_| open(&harness)).collect();
+        let frames = [
+            Frame::new(numbered(1, 100)),
+            Frame::of_all(vec![numbered(2, 0), binary(300)]),
+            Frame::new(binary(50)),
+        ];
+        for (at, (rig, _)) in members.iter().enumerate() {
+            if at % 2 == 0 {
+                rig.push(numbered(0, at));
+            }
+            for frame in &frames {
+                rig.push(frame.clone());
+            }
+        }
+        for (at, (_, client)) in members.iter_mut().enumerate() {
+            if at % 2 == 0 {
+                assert_eq!(client.recv().await, Some(numbered(0, at)));
+            }
+            for message in frames.iter().flat_map(Frame::messages) {
+                assert_eq!(client.recv().await.as_ref(), Some(message));
+            }
+        }
+    });
+}
+
+/// What a client cannot take yet waits, and is all there once it reads
+pub fn frames_that_wait_are_sent_once_there_is_room<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let body = H::MAX_MESSAGE / 3;
+        for at in 0..100 {
+            assert_eq!(rig.push(numbered(at, body)), Pushed::Queued);
+        }
+        sleep(LONG).await;
+        for at in 0..100 {
+            assert_eq!(client.recv().await, Some(numbered(at, body)), "frame {at}");
+        }
+        assert_silent(&mut client).await;
+        rig.push(numbered(100, 1));
+        assert_eq!(client.recv().await, Some(numbered(100, 1)), "and it goes on");
+    });
+}
+
+/// Pushes and reads in all rhythms, sizes on both sides of whatever is cut: none lost, none twice, none early
+pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        let sizes = [0, 1, 100, 1_000, H::MAX_MESSAGE / 2, H::MAX_MESSAGE - 30];
+        let body = |at: usize| sizes[at * 7 % sizes.len()];
+        let (mut pushed, mut read) = (0, 0);
+        while read < 400 {
+            for _ in 0..chance.below(12) {
+                rig.push(numbered(pushed, body(pushed)));
+                pushed += 1;
+            }
+            if chance.below(3) == 0 {
+                sleep(Duration::from_millis(1)).await;
+            }
+            for _ in 0..chance.below(12).min(pushed - read) {
+                assert_eq!(client.recv().await, Some(numbered(read, body(read))), "frame {read}");
+                read += 1;
+            }
+        }
+        while read < pushed {
+            assert_eq!(client.recv().await, Some(numbered(read, body(read))), "frame {read}");
+            read += 1;
+        }
+        assert_silent(&mut client).await;
+    });
+}
+
+/// The write half may be called from any thread, while the connection is polled on its own
+pub fn a_flusher_on_another_thread_loses_nothing<H: TransportHarness>(harness: H) {
+    run_in(false, async move {
+        let (rig, mut client) = open_with(&harness, false);
+        let flusher = Flusher::start(rig.flush.clone());
+        for at in 0..500 {
+            rig.push(numbered(at, at % 50));
+            if at % 5 == 4 {
+                client.send(numbered(at, 9)).await;
+                assert_eq!(rig.recv().await, Some(numbered(at, 9)));
+                for at in at - 4..=at {
+                    assert_eq!(client.recv().await, Some(numbered(at, at % 50)), "frame {at}");
+                }
+            }
+        }
+        drop(flusher);
+    });
+}
+
+/// A close is the last thing, not the next
+pub fn what_waits_is_sent_before_the_close<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        for at in 0..30 {
+            rig.push(numbered(at, 2_000));
+        }
+        rig.close(CloseReason::ForcedServerClose);
+        for at in 0..30 {
+            assert_eq!(client.recv().await, Some(numbered(at, 2_000)), "frame {at}");
+        }
+        assert_eq!(client.recv().await, None);
+        assert!(matches!(rig.ended().await, Some(End::ByServer)));
+    });
+}
+
+/// A client that waits for messages is told that there will be none
+pub fn a_closed_connection_ends_for_the_client<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        rig.push(numbered(1, 0));
+        assert_eq!(client.recv().await, Some(numbered(1, 0)));
+        rig.close(CloseReason::ServerShutdown);
+        assert_eq!(client.recv().await, None);
+        assert!(matches!(rig.ended().await, Some(End::ByServer)));
+        assert_eq!(
+            rig.outbox.push(numbered(2, 0).into(), Delivery::Reliable, Overflow::Close),
+            Pushed::Closed
+        );
+    });
+}
+
+/// A client that is gone does not stay a recipient
+pub fn a_client_that_vanishes_is_noticed<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (rig, mut client) = open(&harness);
+        client.send(numbered(1, 0)).await;
+        assert_eq!(rig.recv().await, Some(numbered(1, 0)));
+        client.vanish().await;
+        let end = rig.ended().await;
+        let noticed = match &end {
+            Some(End::Closed) => true,
+            Some(End::Broken(error)) => error.reason() == CloseReason::TransportError,
+            _ => false,
+        };
+        assert!(noticed, "{end:?}");
+    });
+}
+
+/// What is refused comes back unanswered
+pub fn a_request_that_opens_nothing_is_handed_back<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let (exchange, mut answer) = ExchangeBuilder::post("/").chunk("hello").build();
+        let Err(refused) = harness.transport().open(exchange) else { panic!("a POST opened a connection") };
+        assert!(answer.now().is_none(), "it is for the server to answer");
+        assert!(refused.rejection.status.is_client_error() || refused.rejection.status.is_server_error());
+        refused.exchange.respond.send(refused.rejection.response()).expect("the client waits");
+        assert!(answer.await.is_some());
+    });
+}
+
+/// A request that this kind of connection does not take is refused, and the connection goes on
+pub fn a_request_of_a_foreign_kind_harms_nothing<H: TransportHarness>(harness: H) {
+    run(&harness.clone(), async move {
+        let transport = harness.transport();
+        let mut client = None;
+        let mut requests = None;
+        let connect = |handle: super::Requests| {
+            requests = Some(handle.clone());
+            let (exchange, made) = harness.connect(handle);
+            client = Some(made);
+            exchange
+        };
+        let rig = Rig::open(&*transport, connect, OUTBOX, true);
+        let (Some(mut client), Some(requests)) = (client, requests) else { panic!("connected above") };
+        let (exchange, answer) = ExchangeBuilder::new(Method::PUT, "/").chunk("hello").build();
+        requests.send(exchange).await;
+        let answered = answer.await.expect("it is answered");
+        assert!(answered.status.is_client_error() || answered.status.is_server_error(), "{answered:?}");
+        rig.push(numbered(1, 0));
+        assert_eq!(client.recv().await, Some(numbered(1, 0)));
+        client.send(numbered(2, 0)).await;
+        assert_eq!(rig.recv().await, Some(numbered(2, 0)));
+    });
+}
+
+/// Long enough for anything that is going to happen by itself
+const LONG: Duration = Duration::from_millis(20);
+/// A test that takes longer hangs
+const PATIENCE: Duration = Duration::from_secs(60);
+/// More than any test pushes at once
+const OUTBOX: usize = 64 << 20;
+
+fn run<H: TransportHarness>(harness: &H, test: impl Future<Output = ()>) {
+    run_in(harness.virtual_time(), test);
+}
+
+fn run_in(virtual_time: bool, test: impl Future<Output = ()>) {
+    let mut runtime = Builder::new_current_thread();
+    let runtime = runtime.enable_all().start_paused(virtual_time).build().expect("a runtime starts");
+    let outcome = runtime.block_on(async { timeout(PATIENCE, test).await });
+    assert!(outcome.is_ok(), "nothing moves any more");
+}
+
+fn open<H: TransportHarness>(harness: &H) -> (Rig, H::Client) {
+    open_with(harness, true)
+}
+
+fn open_with<H: TransportHarness>(harness: &H, flushes: bool) -> (Rig, H::Client) {
+    let mut client = None;
+    let connect = |requests| {
+        let (exchange, made) = harness.connect(requests);
+        client = Some(made);
+        exchange
+    };
+    let rig = Rig::open(&*harness.transport(), connect, OUTBOX, flushes);
+    (rig, client.expect("open connects"))
+}
+
+async fn assert_silent(client: &mut impl TestClient) {
+    let further = timeout(LONG, client.recv()).await;
+    assert!(further.is_err(), "nothing more was pushed, yet there came {further:?}");
+}
+
+/// Text that every transport can carry: it begins with a digit and has no control character
+///
+/// Long-polling leaves the first byte of a packet and the separator to the protocol above.
+fn text(len: usize) -> Message {
+    let mut text = String::with_capacity(len + 4);
+    text.extend(std::iter::once('4').take(len));
+    while text.len() + 3 <= len {
+        text.push(['e', 'ü', '€', 'x'][text.len() % 4]);
+    }
+    while text.len() < len {
+        text.push('.');
+    }
+    text.into()
+}
+
+fn numbered(number: usize, body: usize) -> Message {
+    format!("4{number}:{}", "x".repeat(body)).into()
+}
+
+fn binary(len: usize) -> Message {
+    (0..len).map(|at| (at * 31 % 256) as u8).collect::<Bytes>().into()
+}
+
+/// Messages of both kinds, from none to `most` bytes
+fn assorted(most: usize) -> Vec<Message> {
+    let lens = [0, 1, 2, 3, 4, 125, 126, 127, 1_000, most / 3, most / 2];
+    lens.into_iter().flat_map(|len| [text(len), binary(len)]).collect()
+}
+
+/// A small source of reproducible variety (xorshift)
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound).expect("bounds are small")
+    }
+}
+
+/// A thread that writes what is on a list, until it is dropped
+struct Flusher {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flusher {
+    fn start(list: FlushList) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+            while !stopped.load(Ordering::Acquire) {
+                match list.poll_listed(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(()) => list.write_all(),
+                    Poll::Pending => std::thread::park(),
+                }
+            }
+        });
+        Self { stop, thread: Some(thread) }
+    }
+}
+
+impl Drop for Flusher {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_have_the_length_asked_for() {
+        for len in [0, 1, 2, 3, 7, 100, 4097] {
+            assert_eq!((text(len).len(), binary(len).len()), (len, len));
+        }
+    }
+}

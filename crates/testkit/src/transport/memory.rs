@@ -1,0 +1,311 @@
+//! A transport whose messages never leave the process
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::StatusCode;
+use roomcast_core::{
+    Capabilities, CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message, Outbox,
+    Readiness, Received, Refused, Rejection, Transport, TransportName, WireKey,
+};
+
+use crate::ExchangeBuilder;
+
+/// A transport whose messages never leave the process
+///
+/// Its clients are made by [`MemoryClient::connect`]. It may be given any name and capabilities, to stand for
+/// another one.
+#[derive(Debug, Clone)]
+pub struct MemoryTransport {
+    name: TransportName,
+    capabilities: Capabilities,
+    max_message: usize,
+}
+
+impl MemoryTransport {
+    /// A transport of this name that sessions may begin on, and move from and to
+    pub fn new(name: &'static str) -> Self {
+        let capabilities = Capabilities { begins: true, upgrades_from: true, upgrades_to: true };
+        Self { name: TransportName(name), capabilities, max_message: 1_000_000 }
+    }
+
+    /// What sessions may do here
+    pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
+        self.capabilities = capabilities;
+        self
+    }
+
+    /// Bytes that one message of a client may have; default: 1,000,000
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+}
+
+impl Default for MemoryTransport {
+    fn default() -> Self {
+        Self::new("memory")
+    }
+}
+
+impl Transport for MemoryTransport {
+    fn name(&self) -> TransportName {
+        self.name
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+        let Some(link) = exchange.request.extensions.remove::<Link>() else {
+            let text = "this is no request of a MemoryClient";
+            return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)));
+        };
+        // Whether the client is still there shows on the link.
+        let _ = exchange.respond.send(http::Response::default());
+        Ok(Box::new(MemoryConnection { link, max_message: self.max_message }))
+    }
+}
+
+/// The client's end of a connection in memory
+///
+/// Dropping it breaks the connection.
+#[derive(Debug)]
+pub struct MemoryClient {
+    link: Link,
+}
+
+impl MemoryClient {
+    /// The exchange that opens a connection, and the client at its other end
+    ///
+    /// `capacity` is how many messages it takes in before it has to read some.
+    pub fn connect(capacity: usize) -> (Exchange, Self) {
+        let link = Link(Arc::new(Mutex::new(Shared { capacity, ..Shared::default() })));
+        let (exchange, _) = ExchangeBuilder::get("/").extension(link.clone()).build();
+        (exchange, Self { link })
+    }
+
+    /// Sends a message
+    pub fn send(&self, message: impl Into<Message>) {
+        self.link.change(|shared| shared.to_server.push_back(message.into()));
+    }
+
+    /// The next message, or `None` once the server has closed; that is answered then
+    ///
+    /// Cancel safe.
+    pub async fn recv(&mut self) -> Option<Message> {
+        std::future::poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    /// The next message if there is one by now
+    pub fn try_recv(&mut self) -> Option<Message> {
+        match self.poll_recv(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(message) => message,
+            Poll::Pending => None,
+        }
+    }
+
+    /// Polls for the next message; see [`recv`](Self::recv)
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        let mut shared = self.link.lock();
+        let message = shared.to_client.pop_front();
+        if message.is_none() {
+            if !shared.server_closed {
+                shared.reader = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            shared.client = Peer::Closed;
+        }
+        drop(shared);
+        self.link.change(|_| {});
+        Poll::Ready(message)
+    }
+
+    /// Whether the server has closed, or let go of the connection
+    pub fn is_closed(&self) -> bool {
+        self.link.lock().server_closed
+    }
+
+    /// How often the server has asked for a sign of life
+    ///
+    /// Each was answered at once.
+    pub fn pings(&self) -> usize {
+        self.link.lock().pings
+    }
+
+    /// Closes, and says so
+    pub fn close(&self) {
+        self.link.change(|shared| shared.client = Peer::Closed);
+    }
+}
+
+impl Drop for MemoryClient {
+    fn drop(&mut self) {
+        self.link.change(|shared| {
+            if shared.client == Peer::Here {
+                shared.client = Peer::Gone;
+            }
+        });
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Link(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    capacity: usize,
+    to_server: VecDeque<Message>,
+    to_client: VecDeque<Message>,
+    client: Peer,
+    server_closed: bool,
+    pings: usize,
+    pongs: usize,
+    /// The client's task
+    reader: Option<Waker>,
+    /// The task that owns the connection
+    owner: Option<Waker>,
+    /// Whoever found no room to write; a flusher's waker does nothing, so it must not replace the owner's
+    writer: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Peer {
+    #[default]
+    Here,
+    Closed,
+    Gone,
+}
+
+impl Link {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes something, and lets both ends have a look
+    fn change(&self, change: impl FnOnce(&mut Shared)) {
+        let mut shared = self.lock();
+        change(&mut shared);
+        let wakers = [shared.reader.take(), shared.owner.take(), shared.writer.take()];
+        drop(shared);
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+}
+
+#[derive(Debug)]
+struct MemoryConnection {
+    link: Link,
+    max_message: usize,
+}
+
+/// Stands for the form of what is no message: the ping, and the close at the end
+struct Control;
+
+const PING: Bytes = Bytes::from_static(b"ping");
+const CLOSE: Bytes = Bytes::from_static(b"close");
+
+impl Connection for MemoryConnection {
+    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+        let text = "a connection in memory takes no HTTP requests";
+        Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)))
+    }
+
+    fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {
+        Poll::Ready(Ok(Box::new(MemorySink { link: self.link.clone() })))
+    }
+
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        _: &Outbox,
+        messages: &mut Vec<Message>,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        let mut shared = self.link.lock();
+        let mut active = std::mem::take(&mut shared.pongs) > 0;
+        while let Some(message) = shared.to_server.pop_front() {
+            if message.len() > self.max_message {
+                return Poll::Ready(Err(ConnectionError::TooBig { limit: self.max_message }));
+            }
+            messages.push(message);
+            active = true;
+        }
+        match shared.client {
+            _ if active => Poll::Ready(Ok(Received::Activity)),
+            Peer::Here => {
+                shared.owner = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Peer::Closed => Poll::Ready(Ok(Received::Closed)),
+            Peer::Gone => Poll::Ready(Err(io::Error::from(io::ErrorKind::ConnectionReset).into())),
+        }
+    }
+
+    fn ping(&mut self, outbox: &Outbox) -> bool {
+        let _ = outbox.push_protocol(Frame::of_wire(WireKey::of::<Control>(0), PING));
+        true
+    }
+
+    fn start_close(&mut self, _: CloseReason, outbox: &Outbox) {
+        let _ = outbox.push_protocol(Frame::of_wire(WireKey::of::<Control>(0), CLOSE));
+    }
+
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut shared = self.link.lock();
+        if shared.client == Peer::Here {
+            shared.owner = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl Drop for MemoryConnection {
+    fn drop(&mut self) {
+        self.link.change(|shared| shared.server_closed = true);
+    }
+}
+
+#[derive(Debug)]
+struct MemorySink {
+    link: Link,
+}
+
+impl FrameSink for MemorySink {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        let mut shared = self.link.lock();
+        if shared.client != Peer::Here && !batch.is_empty() {
+            return Err(io::Error::from(io::ErrorKind::BrokenPipe).into());
+        }
+        let mut readiness = Readiness::Ready;
+        while let Some(frame) = batch.front() {
+            if let Some(control) = frame.rendered(WireKey::of::<Control>(0)) {
+                if *control == PING {
+                    shared.pings += 1;
+                    shared.pongs += 1;
+                } else {
+                    shared.server_closed = true;
+                }
+            } else if shared.to_client.len() < shared.capacity {
+                shared.to_client.extend(frame.messages().iter().cloned());
+            } else {
+                shared.writer = Some(cx.waker().clone());
+                readiness = Readiness::Blocked;
+                break;
+            }
+            batch.pop_front();
+        }
+        let reader = shared.reader.take();
+        let owner = if shared.pongs > 0 { shared.owner.take() } else { None };
+        drop(shared);
+        [reader, owner].into_iter().flatten().for_each(Waker::wake);
+        Ok(readiness)
+    }
+}

@@ -1,0 +1,10 @@
+//! A transport without a network, and what any transport has to keep to
+
+mod client;
+pub mod conformance;
+mod memory;
+mod rig;
+
+pub use client::{Oversized, Requests, TestClient, TransportHarness};
+pub use memory::{MemoryClient, MemoryTransport};
+pub use rig::{End, Rig};
