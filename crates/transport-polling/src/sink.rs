@@ -1,0 +1,180 @@
+//! The write half: the GET that waits, if there is one
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderValue, header};
+use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness, Responder, ResponseBody};
+
+use crate::payload::{PollingWire, SEPARATOR};
+
+/// The place of the GET that waits, shared by the connection that puts it there and the sink that answers it
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Slot(Arc<Mutex<Parked>>);
+
+#[derive(Debug, Default)]
+struct Parked {
+    get: Option<Responder>,
+    /// Whether the client of a GET went away before it was answered
+    gone: bool,
+    /// Who wants to know that the client is gone
+    reader: Option<Waker>,
+    /// Who wants to know that no GET waits any more
+    closer: Option<Waker>,
+}
+
+impl Slot {
+    /// Lets a GET wait, in a slot where none does
+    pub(crate) fn park(&self, get: Responder) {
+        self.lock().get = Some(get);
+    }
+
+    /// Whether a GET waits
+    pub(crate) fn is_parked(&self) -> bool {
+        self.lock().get.is_some()
+    }
+
+    /// Takes the GET out, to answer it
+    pub(crate) fn take(&self) -> Option<Responder> {
+        let mut parked = self.lock();
+        let get = parked.get.take()?;
+        let closer = parked.closer.take();
+        drop(parked);
+        wake(closer);
+        Some(get)
+    }
+
+    /// Ready once the client of a GET has gone away
+    pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut parked = self.lock();
+        if parked.gone || parked.get.as_mut().is_some_and(|get| get.poll_gone(cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        register(&mut parked.reader, cx);
+        Poll::Pending
+    }
+
+    /// Ready once no GET waits, or nobody for its answer
+    pub(crate) fn poll_vacant(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut parked = self.lock();
+        if parked.get.as_mut().is_none_or(|get| get.poll_gone(cx).is_ready()) {
+            return Poll::Ready(());
+        }
+        register(&mut parked.closer, cx);
+        Poll::Pending
+    }
+
+    fn mark_gone(&self) {
+        let mut parked = self.lock();
+        parked.gone = true;
+        let reader = parked.reader.take();
+        drop(parked);
+        wake(reader);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Parked> {
+        // Consistent at every point, so it does not matter whether another thread panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn register(waker: &mut Option<Waker>, cx: &Context<'_>) {
+    if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        *waker = Some(cx.waker().clone());
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Answers the GET that waits with as many frames as one payload may carry
+#[derive(Debug)]
+pub(crate) struct PollingSink {
+    slot: Slot,
+    max_payload: usize,
+}
+
+impl PollingSink {
+    pub(crate) fn new(slot: Slot, max_payload: usize) -> Self {
+        Self { slot, max_payload }
+    }
+}
+
+impl FrameSink for PollingSink {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        // A frame that exists only in another transport's bytes has nothing to say here.
+        while batch.front().is_some_and(|frame| frame.messages().is_empty()) {
+            batch.pop_front();
+        }
+        if batch.is_empty() {
+            return Ok(if self.slot.is_parked() { Readiness::Ready } else { Readiness::Parked });
+        }
+        let Some(get) = self.slot.take() else { return Ok(Readiness::Parked) };
+        let count = fitting(batch, self.max_payload);
+        if !get.is_gone() && get.send(response(payload(batch, count))).is_ok() {
+            batch.drain(..count);
+        } else {
+            self.slot.mark_gone();
+        }
+        // The owner may have parked the next GET already, while this sink was lent out to a flusher and so not to be
+        // asked. Hence it shall ask once more: a flusher wakes it when a sink is blocked, and here it wakes itself.
+        cx.waker().wake_by_ref();
+        Ok(Readiness::Blocked)
+    }
+}
+
+/// How many frames from the front make a payload within the limit; the first is taken whatever its size
+fn fitting(batch: &VecDeque<Frame>, max_payload: usize) -> usize {
+    let mut total = 0;
+    for (at, frame) in batch.iter().enumerate() {
+        // What is skipped when the payload is made costs a separator here; that does no harm.
+        total += PollingWire::len_of(frame.messages()) + usize::from(at > 0);
+        if at > 0 && total > max_payload {
+            return at;
+        }
+    }
+    batch.len()
+}
+
+fn payload(batch: &VecDeque<Frame>, count: usize) -> Bytes {
+    let mut frames = batch.iter().take(count).filter(|frame| !frame.messages().is_empty());
+    let Some(first) = frames.next() else { return Bytes::new() };
+    let mut frames = frames.peekable();
+    if frames.peek().is_none() {
+        return first.wire(&PollingWire);
+    }
+    let len: usize = batch.iter().take(count).map(|frame| PollingWire::len_of(frame.messages()) + 1).sum();
+    let mut out = BytesMut::with_capacity(len);
+    put(&mut out, first);
+    for frame in frames {
+        out.put_u8(SEPARATOR);
+        put(&mut out, frame);
+    }
+    out.freeze()
+}
+
+fn put(out: &mut BytesMut, frame: &Frame) {
+    // Base64 is worth keeping for the other recipients; text is copied either way.
+    if frame.is_shared() && frame.messages().iter().any(|message| !message.is_text()) {
+        out.extend_from_slice(&frame.wire(&PollingWire));
+    } else {
+        PollingWire::put(out, frame.messages());
+    }
+}
+
+fn response(payload: Bytes) -> http::Response<ResponseBody> {
+    let mut response = http::Response::new(payload.into());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

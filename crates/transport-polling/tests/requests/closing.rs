@@ -1,0 +1,98 @@
+//! The end of a connection, and requests it does not take
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Waker};
+
+use http::Method;
+use roomcast_testkit::ExchangeBuilder;
+
+use crate::client::{Client, URI, Woken, assert_refused};
+
+#[test]
+fn other_methods_are_refused_and_harm_nothing() {
+    let mut client = Client::opened();
+    let mut parked = client.get();
+    for method in [Method::PUT, Method::DELETE, Method::HEAD, Method::PATCH, Method::OPTIONS] {
+        let (exchange, _) = ExchangeBuilder::new(method, URI).build();
+        assert_refused(&client.refused(exchange), 500, false);
+    }
+    client.push("4a");
+    assert_eq!(client.step(&mut parked).text(), (200, "4a"));
+}
+
+#[test]
+fn a_close_is_fetched_by_the_next_get() {
+    let mut client = Client::opened();
+    client.push("41");
+    client.push("1");
+    client.close();
+    client.settle();
+    assert!(client.poll_closed().is_ready(), "nobody waits to be told");
+    let (post, _) = ExchangeBuilder::post(URI).chunk("4late").build();
+    assert_refused(&client.refused(post), 400, false);
+    let mut last = client.get();
+    assert_eq!(client.step(&mut last).text(), (200, "41\x1e1"));
+    let waker = Waker::from(client.woken.clone());
+    assert!(client.outbox.poll_drained(&mut Context::from_waker(&waker)).is_ready());
+}
+
+#[test]
+fn the_end_of_the_last_get_is_told_to_who_waits_for_it() {
+    let mut client = Client::opened();
+    let mut get = client.get();
+    client.settle();
+    client.push("1");
+    client.close();
+    let closer = Arc::new(Woken::default());
+    let waker = Waker::from(closer.clone());
+    let mut cx = Context::from_waker(&waker);
+    assert!(client.connection.poll_closed(&mut cx).is_pending());
+    client.flush.write_all();
+    assert_eq!(get.now().expect("the flusher wrote").text(), (200, "1"));
+    assert_eq!(closer.0.load(Ordering::Relaxed), 1);
+    assert!(client.connection.poll_closed(&mut cx).is_ready());
+}
+
+#[test]
+fn what_is_left_at_the_end_is_answered() {
+    let mut client = Client::opened();
+    let mut parked = client.get();
+    let (mut post, feed) = client.feed();
+    client.settle();
+    drop(client);
+    assert_eq!(parked.now().unwrap().text(), (400, ""));
+    assert_eq!(post.now().unwrap().text(), (400, ""));
+    assert!(feed.is_dropped());
+
+    let mut client = Client::opened();
+    let mut post = client.post("41\x1e1");
+    client.received();
+    drop(client);
+    assert_eq!(post.now().unwrap().text(), (200, "ok"));
+}
+
+#[test]
+fn a_session_that_closes_amid_a_payload_hears_no_more_of_it() {
+    let mut client = Client::opened();
+    let mut post = client.post("1\x1e4late");
+    let many = "2\x1e".repeat(1_000);
+    assert_eq!(client.received().len(), 2);
+    client.close();
+    assert_eq!(post.now().unwrap().text(), (200, "ok"));
+
+    let mut client = Client::opened();
+    let (exchange, mut post) = ExchangeBuilder::post(URI).chunk(many).build();
+    client.connection.accept(exchange).unwrap();
+    assert_eq!(client.received().len(), 256);
+    client.close();
+    assert_eq!(post.now().unwrap().text(), (200, "ok"));
+}
+
+#[test]
+fn the_secret_in_the_uri_is_not_shown() {
+    let mut client = Client::opened();
+    let _parked = client.get();
+    let _post = client.feed();
+    assert!(!format!("{:?}", client.connection).contains("secret"));
+}

@@ -1,0 +1,185 @@
+//! POSTs, whole and otherwise
+
+use std::task::Poll;
+
+use bytes::Bytes;
+use roomcast_core::CloseReason;
+use roomcast_testkit::ExchangeBuilder;
+use roomcast_transport_polling::Polling;
+
+use crate::client::{Client, URI, assert_refused};
+
+#[test]
+fn a_post_is_answered_after_its_messages_were_handled() {
+    let mut client = Client::opened();
+    let mut post = client.post("4one\x1e4two\x1ebAQID");
+    assert_eq!(client.received(), ["4one".into(), "4two".into(), Bytes::from_static(&[1, 2, 3]).into()]);
+    assert!(post.now().is_none(), "they are still with the session");
+    client.assert_idle();
+    let answered = post.now().unwrap();
+    assert_eq!(answered.text(), (200, "ok"));
+    assert_eq!(answered.header("content-type"), "text/html");
+    client.post("4three");
+    assert_eq!(client.received(), ["4three".into()]);
+}
+
+#[test]
+fn a_body_may_come_in_pieces() {
+    let mut client = Client::opened();
+    let (mut post, feed) = client.feed();
+    client.assert_idle();
+    for piece in ["4o", "ne\x1e", "", "4tw"] {
+        let before = client.woken();
+        feed.chunk(piece);
+        assert!(client.woken() > before);
+        assert_eq!(client.received(), []);
+    }
+    feed.chunk("o");
+    feed.finish();
+    assert_eq!(client.received(), ["4one".into(), "4two".into()]);
+    client.assert_idle();
+    assert_eq!(post.now().unwrap().text(), (200, "ok"));
+}
+
+#[test]
+fn an_empty_body_is_an_empty_message() {
+    let mut client = Client::opened();
+    client.post("");
+    assert_eq!(client.received(), ["".into()]);
+}
+
+#[test]
+fn an_aborted_post_breaks_the_connection() {
+    let mut client = Client::opened();
+    let (exchange, _post) = ExchangeBuilder::post(URI).chunk("4half").aborted().build();
+    client.connection.accept(exchange).unwrap();
+    let (polled, messages) = client.recv();
+    let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };
+    assert_eq!((error.reason(), messages), (CloseReason::TransportError, vec![]));
+
+    let mut client = Client::opened();
+    let (post, feed) = client.feed();
+    feed.chunk("4half");
+    assert_eq!(client.received(), []);
+    client.assert_idle();
+    let before = client.woken();
+    drop(post);
+    assert!(client.woken() > before);
+    assert_eq!(client.broken(), CloseReason::TransportError);
+}
+
+#[test]
+fn overlapping_posts_are_fatal() {
+    let mut client = Client::opened();
+    let (_first, _feed) = client.feed();
+    let (second, _) = ExchangeBuilder::post(URI).chunk("4b").build();
+    assert_refused(&client.refused(second), 400, true);
+
+    let mut client = Client::opened();
+    client.post("4a");
+    client.received();
+    let (second, _) = ExchangeBuilder::post(URI).chunk("4b").build();
+    assert_refused(&client.refused(second), 400, true);
+}
+
+#[test]
+fn a_binary_body_is_fatal() {
+    for content_type in ["application/octet-stream", "Application/Octet-Stream ; x=y"] {
+        let mut client = Client::opened();
+        let (post, _) = ExchangeBuilder::post(URI).header("content-type", content_type).chunk("4a").build();
+        assert_refused(&client.refused(post), 400, true);
+    }
+    for content_type in ["text/plain;charset=UTF-8", "application/json", ""] {
+        let mut client = Client::opened();
+        let (post, _) = ExchangeBuilder::post(URI).header("content-type", content_type).chunk("4a").build();
+        client.connection.accept(post).unwrap();
+        assert_eq!(client.received(), ["4a".into()]);
+    }
+}
+
+#[test]
+fn a_body_over_the_limit_is_cut_off_and_the_session_goes_on() {
+    let (mut client, mut get) = Client::open_with(&Polling::new().max_payload(1_000), |sink| sink);
+    let (mut post, feed) = client.feed();
+    for _ in 0..10 {
+        feed.chunk(vec![b'4'; 100]);
+    }
+    assert_eq!(client.received(), [], "the limit itself is allowed");
+    assert!(post.now().is_none());
+    feed.chunk("4");
+    for _ in 0..100 {
+        feed.chunk(vec![b'4'; 100]);
+    }
+    assert_eq!(client.received(), []);
+    assert_eq!(post.now().unwrap().text(), (413, ""));
+    assert!(feed.is_dropped());
+    assert_eq!(feed.read(), 1_001, "nothing is read after the first byte too many");
+    client.assert_idle();
+    client.post("4next");
+    assert_eq!(client.received(), ["4next".into()]);
+    client.push("4out");
+    assert_eq!(client.step(&mut get).text(), (200, "4out"));
+}
+
+#[test]
+fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
+    for bad in ["4one\x1eb!\x1e4two", "4one\x1eb!"] {
+        let mut client = Client::opened();
+        let mut post = client.post(bad);
+        let (polled, messages) = client.recv();
+        let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };
+        assert_eq!((error.reason(), messages), (CloseReason::ParseError, vec!["4one".into()]));
+        assert!(post.now().is_none(), "the session has not heard of it yet");
+        client.close();
+        assert_eq!(post.now().unwrap().text(), (200, "ok"));
+    }
+}
+
+#[test]
+fn what_a_post_says_counts_before_the_end_of_the_get() {
+    let mut client = Client::opened();
+    let parked = client.get();
+    client.settle();
+    client.post("1");
+    drop(parked);
+    assert_eq!(client.received(), ["1".into()], "the client said why it leaves");
+}
+
+#[test]
+fn tiny_packets_are_handed_over_in_portions() {
+    let mut client = Client::opened();
+    let packets = 500_000;
+    let (exchange, mut post) = ExchangeBuilder::post(URI).chunk("2\x1e".repeat(packets)).build();
+    client.connection.accept(exchange).unwrap();
+    let (mut total, mut polls) = (0, 0);
+    while post.now().is_none() {
+        let (polled, messages) = client.recv();
+        assert!(messages.len() <= 256, "{}", messages.len());
+        total += messages.len();
+        polls += 1;
+        if polled.is_pending() {
+            break;
+        }
+    }
+    // The last separator is followed by an empty packet.
+    assert_eq!(total, packets + 1);
+    assert_eq!(polls, total.div_ceil(256) + 1, "each message is looked at once");
+}
+
+#[test]
+fn a_body_of_single_bytes_costs_its_bytes() {
+    let mut client = Client::opened();
+    let (exchange, _post, feed) =
+        (0..100_000).fold(ExchangeBuilder::post(URI), |post, _| post.chunk(&b"4"[..])).build_with_feed();
+    client.connection.accept(exchange).unwrap();
+    let mut polls = 0;
+    let messages = loop {
+        polls += 1;
+        let messages = client.received();
+        if !messages.is_empty() {
+            break messages;
+        }
+    };
+    assert_eq!((messages.len(), messages[0].len(), feed.read()), (1, 100_000, 100_000));
+    assert!(polls <= 100_000 / 64 + 2, "{polls}");
+}
