@@ -1,5 +1,14 @@
 //! The WebSocket transport of Roomcast (RFC 6455): handshake, frame reader, shared frames written as they are
 
+mod connection;
+mod sink;
+mod stream;
+mod transport;
+mod wire;
+
 pub mod close;
 pub mod frame;
 pub mod handshake;
+
+pub use transport::WebSocket;
+pub use wire::WsWire;

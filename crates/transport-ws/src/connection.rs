@@ -1,0 +1,265 @@
+//! One open WebSocket: what arrives is read here
+
+use std::cell::Cell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use roomcast_core::{
+    CloseReason, Connection, ConnectionError, Exchange, Frame, FrameSink, Message, Outbox, Received, Refused,
+    Rejection, Upgrade,
+};
+use tokio::io::ReadBuf;
+
+use crate::frame::{FrameReader, Incoming, Violation, put_close, put_ping, put_pong};
+use crate::sink::WsSink;
+use crate::stream::{self, ReadHalf};
+use crate::transport::WebSocket;
+use crate::wire::WsWire;
+
+/// One WebSocket connection of a client (RFC 6455)
+///
+/// While it is idle it owns no buffer: bytes are read into a scratch buffer of the thread, and only what is cut off
+/// at its end is kept.
+pub(crate) struct WsConnection {
+    state: State,
+    reader: FrameReader,
+    close_sent: bool,
+    close_received: bool,
+    bare_close: bool,
+}
+
+enum State {
+    Opening(Upgrade),
+    /// Open; the bytes are what came together with the request
+    Open(ReadHalf, Bytes),
+    Over,
+}
+
+/// What one attempt reads at most; one buffer of this size for each thread that reads
+const SCRATCH: usize = 64 * 1024;
+
+/// Items the buffer of a thread has room for between reads
+const KEPT_ITEMS: usize = 1024;
+
+#[derive(Default)]
+struct Scratch {
+    bytes: Vec<u8>,
+    items: Vec<Incoming>,
+}
+
+thread_local! {
+    static SCRATCHES: Cell<Scratch> = const { Cell::new(Scratch { bytes: Vec::new(), items: Vec::new() }) };
+}
+
+impl WsConnection {
+    pub(crate) fn new(upgrade: Upgrade, config: &WebSocket) -> Self {
+        Self {
+            state: State::Opening(upgrade),
+            reader: FrameReader::new(config.limits()),
+            close_sent: false,
+            close_received: false,
+            bare_close: config.bare_close_frames(),
+        }
+    }
+
+    fn push_close(&mut self, outbox: &Outbox, code: Option<u16>, reason: &str) {
+        if !std::mem::replace(&mut self.close_sent, true) {
+            push_control(outbox, |out| put_close(out, code, reason));
+        }
+    }
+
+    /// Reads once; ready with `false` at the end of the stream
+    fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<bool, ReadError>> {
+        let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
+        if !early.is_empty() {
+            let mut early = BytesMut::from(std::mem::take(early));
+            self.reader.read(&mut early, &mut scratch.items)?;
+            return Poll::Ready(Ok(true));
+        }
+        scratch.bytes.resize(SCRATCH, 0);
+        let mut buf = ReadBuf::new(&mut scratch.bytes);
+        ready!(stream.poll_read(cx, &mut buf))?;
+        let filled = buf.filled_mut();
+        if filled.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        self.reader.read(filled, &mut scratch.items)?;
+        Poll::Ready(Ok(true))
+    }
+
+    fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) {
+        for item in scratch.items.drain(..) {
+            match item {
+                Incoming::Message(message) => messages.push(message),
+                Incoming::Ping(payload) => push_control(outbox, |out| put_pong(out, &payload)),
+                Incoming::Pong(_) => {}
+                Incoming::Close { code, .. } => {
+                    self.close_received = true;
+                    self.push_close(outbox, code, "");
+                }
+            }
+        }
+    }
+}
+
+impl Connection for WsConnection {
+    fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+        Err(Refused::new(
+            exchange,
+            Rejection::new(StatusCode::BAD_REQUEST, "a WebSocket takes no HTTP requests"),
+        ))
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {
+        let State::Opening(upgrade) = &mut self.state else {
+            return Poll::Ready(Err(io::Error::from(io::ErrorKind::NotConnected).into()));
+        };
+        let upgraded = match ready!(Pin::new(upgrade).poll(cx)) {
+            Ok(upgraded) => upgraded,
+            Err(error) => {
+                self.state = State::Over;
+                return Poll::Ready(Err(error.into()));
+            }
+        };
+        let (read, write) = stream::split(upgraded.stream);
+        self.state = State::Open(read, upgraded.read_buffer);
+        Poll::Ready(Ok(Box::new(WsSink::new(write))))
+    }
+
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Outbox,
+        messages: &mut Vec<Message>,
+    ) -> Poll<Result<Received, ConnectionError>> {
+        let mut scratch = SCRATCHES.take();
+        let outcome = self.poll_fill(cx, &mut scratch);
+        self.take_items(&mut scratch, outbox, messages);
+        // A read full of empty frames makes many items; that much is not kept for ever.
+        scratch.items.shrink_to(KEPT_ITEMS);
+        SCRATCHES.set(scratch);
+        match ready!(outcome) {
+            Ok(true) if self.close_received => Poll::Ready(Ok(Received::Closed)),
+            Ok(true) => Poll::Ready(Ok(Received::Activity)),
+            Ok(false) => {
+                self.state = State::Over;
+                Poll::Ready(Ok(Received::Closed))
+            }
+            Err(ReadError::Io(error)) => {
+                self.state = State::Over;
+                Poll::Ready(Err(error.into()))
+            }
+            Err(ReadError::Violation(violation)) => {
+                self.push_close(outbox, Some(violation.close_code().into()), "");
+                Poll::Ready(Err(broken_by(violation)))
+            }
+        }
+    }
+
+    fn ping(&mut self, outbox: &Outbox) -> bool {
+        if !self.close_sent {
+            push_control(outbox, |out| put_ping(out, b""));
+        }
+        true
+    }
+
+    fn start_close(&mut self, reason: CloseReason, outbox: &Outbox) {
+        let (code, text) = close_frame(reason, self.bare_close);
+        self.push_close(outbox, code, text);
+    }
+
+    /// Reads on, throwing away what comes, until the peer has hung up
+    ///
+    /// Closing a socket that has unread bytes would reset it, and the reset could overtake our close frame.
+    fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let State::Open(stream, _) = &mut self.state else { return Poll::Ready(()) };
+        if stream.poll_shutdown(cx).is_pending() {
+            return Poll::Pending;
+        }
+        let mut scratch = SCRATCHES.take();
+        scratch.bytes.resize(SCRATCH, 0);
+        let over = loop {
+            let mut buf = ReadBuf::new(&mut scratch.bytes);
+            match stream.poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(_) => break true,
+                Poll::Pending => break false,
+            }
+        };
+        SCRATCHES.set(scratch);
+        if over {
+            self.state = State::Over;
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl fmt::Debug for WsConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WsConnection")
+            .field("open", &matches!(self.state, State::Open(..)))
+            .field("close_sent", &self.close_sent)
+            .field("close_received", &self.close_received)
+            .finish_non_exhaustive()
+    }
+}
+
+enum ReadError {
+    Io(io::Error),
+    Violation(Violation),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<Violation> for ReadError {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+fn broken_by(violation: Violation) -> ConnectionError {
+    match violation {
+        Violation::MessageTooBig { limit } => ConnectionError::TooBig { limit },
+        _ => ConnectionError::Misused("a WebSocket frame against RFC 6455"),
+    }
+}
+
+fn push_control(outbox: &Outbox, put: impl FnOnce(&mut BytesMut)) {
+    let mut out = BytesMut::new();
+    put(&mut out);
+    // A client that is gone needs no answer.
+    let _ = outbox.push_protocol(Frame::of_wire(WsWire::wire_key(), out.freeze()));
+}
+
+/// What the close frame says for each reason
+///
+/// With `bare`, only what a Socket.IO server on Node would not say itself carries a code: its clients have always
+/// seen 1005 for the rest.
+fn close_frame(reason: CloseReason, bare: bool) -> (Option<u16>, &'static str) {
+    const NORMAL: u16 = 1000;
+    const GOING_AWAY: u16 = 1001;
+    const INVALID: u16 = 1007;
+    const POLICY: u16 = 1008;
+    const TOO_BIG: u16 = 1009;
+    match reason {
+        CloseReason::SlowConsumer | CloseReason::Overloaded => (Some(POLICY), reason.as_str()),
+        CloseReason::MessageTooBig => (Some(TOO_BIG), ""),
+        CloseReason::ServerShutdown => (Some(GOING_AWAY), reason.as_str()),
+        _ if bare => (None, ""),
+        CloseReason::PingTimeout | CloseReason::IdleTimeout => (Some(GOING_AWAY), reason.as_str()),
+        CloseReason::ParseError => (Some(INVALID), reason.as_str()),
+        CloseReason::ForcedClose | CloseReason::ConnectTimeout => (Some(POLICY), reason.as_str()),
+        _ => (Some(NORMAL), reason.as_str()),
+    }
+}

@@ -1,0 +1,84 @@
+//! The transport: from an HTTP request that asks for a WebSocket to an open connection
+
+use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
+
+use crate::connection::WsConnection;
+use crate::frame::ReadLimits;
+use crate::handshake;
+
+/// Opens WebSocket connections (RFC 6455)
+#[derive(Debug, Clone, Default)]
+pub struct WebSocket {
+    limits: ReadLimits,
+    bare_close: bool,
+}
+
+impl WebSocket {
+    /// The name in `?transport=` and among `upgrades`
+    pub const NAME: TransportName = TransportName("websocket");
+
+    /// A transport with the default limits
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes one message may have, all its fragments together; a larger one closes the connection with 1009
+    ///
+    /// The declared length counts, before anything is read or allocated. Default: 1,000,000.
+    pub fn max_message(mut self, bytes: usize) -> Self {
+        self.limits.max_message = bytes;
+        self
+    }
+
+    /// Frames one message may be cut into, empty ones included; more close the connection with 1008
+    ///
+    /// Default: 131,072.
+    pub fn max_fragments(mut self, frames: u32) -> Self {
+        self.limits.max_fragments = frames;
+        self
+    }
+
+    /// Closes without a code where a Socket.IO server on Node does, so that its clients see the 1005 they know
+    ///
+    /// Default: off; every close frame says why.
+    pub fn bare_close(mut self, bare: bool) -> Self {
+        self.bare_close = bare;
+        self
+    }
+
+    pub(crate) fn limits(&self) -> ReadLimits {
+        self.limits
+    }
+
+    pub(crate) fn bare_close_frames(&self) -> bool {
+        self.bare_close
+    }
+}
+
+impl Transport for WebSocket {
+    fn name(&self) -> TransportName {
+        Self::NAME
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { begins: true, upgrades_from: false, upgrades_to: true }
+    }
+
+    fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+        let accepted = match handshake::check(&exchange.request) {
+            Ok(accepted) => accepted,
+            Err(refused) => return Err(Refused::new(exchange, refused.into())),
+        };
+        let Some(upgrade) = exchange.upgrade.take() else {
+            let rejection = Rejection::new(
+                http::StatusCode::INTERNAL_SERVER_ERROR,
+                "this server cannot take the connection over from HTTP here",
+            );
+            return Err(Refused::new(exchange, rejection));
+        };
+        let response = handshake::response(&accepted, exchange.subprotocol).map(|()| Default::default());
+        // If the client is gone the upgrade fails, and with it the connection.
+        let _ = exchange.respond.send(response);
+        Ok(Box::new(WsConnection::new(upgrade, self)))
+    }
+}
