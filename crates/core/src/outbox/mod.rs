@@ -244,6 +244,11 @@ impl Outbox {
         }
     }
 
+    /// Whether there is nothing to write to until the owner is handed something
+    pub fn is_parked(&self) -> bool {
+        self.state().readiness == Readiness::Parked
+    }
+
     /// What waits right now
     pub fn waiting(&self) -> Waiting {
         let state = self.state();
