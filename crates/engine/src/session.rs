@@ -12,7 +12,7 @@ use crate::{Actions, Engine, EngineConfig, Handshake};
 
 /// The session of a client that speaks plain Engine.IO
 ///
-/// It is in the namespace `/` alone, which it asks to join by itself when it opens. Each message that it sends is
+/// It is in one namespace alone, `/` unless told otherwise, which it asks to join by itself when it opens. Each message that it sends is
 /// an event called `message` with one argument: text is a string, binary an attachment. To be paired with
 /// [`EngineCodec`](crate::EngineCodec).
 ///
@@ -20,6 +20,7 @@ use crate::{Actions, Engine, EngineConfig, Handshake};
 #[derive(Debug)]
 pub struct EngineSession {
     engine: Engine,
+    namespace: Namespace,
     pending_limit: usize,
     admission: Admission,
     actions: Actions,
@@ -42,6 +43,7 @@ impl EngineSession {
     /// A session that waits for its primary lane to open
     pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
         Self {
+            namespace: main_namespace(),
             pending_limit: config.pending_limit,
             engine: Engine::new(config, handshake),
             admission: Admission::Pending(Box::default()),
@@ -49,9 +51,15 @@ impl EngineSession {
         }
     }
 
+    /// Puts the client into this namespace
+    pub fn in_namespace(mut self, namespace: Namespace) -> Self {
+        self.namespace = namespace;
+        self
+    }
+
     fn receive(&mut self, message: Message) {
         let Admission::Pending(backlog) = &mut self.admission else {
-            return self.actions.push(event(message));
+            return self.actions.push(event(&self.namespace, message));
         };
         backlog.bytes += message.len() + MESSAGE_COST;
         backlog.messages.push(message);
@@ -72,7 +80,7 @@ impl Session for EngineSession {
         let was_open = self.engine.is_open();
         self.engine.handle_lane_opened(lane, transport, now, &mut self.actions);
         if !was_open && self.engine.is_open() {
-            self.actions.push(Action::Connect { namespace: main_namespace(), auth: ByteString::new() });
+            self.actions.push(Action::Connect { namespace: self.namespace.clone(), auth: ByteString::new() });
         }
     }
 
@@ -86,16 +94,20 @@ impl Session for EngineSession {
     fn handle_command(&mut self, command: Command, _: Instant) {
         let pending = matches!(self.admission, Admission::Pending(_));
         match command {
-            Command::Accept { namespace, .. } if pending && namespace.is_main() && self.engine.is_open() => {
+            Command::Accept { namespace, .. }
+                if pending && namespace == self.namespace && self.engine.is_open() =>
+            {
                 let admission = std::mem::replace(&mut self.admission, Admission::Granted);
                 if let Admission::Pending(backlog) = admission {
-                    backlog.messages.into_iter().for_each(|message| self.actions.push(event(message)));
+                    for message in backlog.messages {
+                        self.actions.push(event(&self.namespace, message));
+                    }
                 }
             }
-            Command::Refuse { namespace, .. } if pending && namespace.is_main() => {
+            Command::Refuse { namespace, .. } if pending && namespace == self.namespace => {
                 self.engine.close(CloseReason::ForcedServerClose, &mut self.actions);
             }
-            Command::Disconnect { namespace } if namespace.is_main() => {
+            Command::Disconnect { namespace } if namespace == self.namespace => {
                 self.engine.close(CloseReason::ServerNamespaceDisconnect, &mut self.actions);
             }
             Command::Close(reason) => self.engine.close(reason, &mut self.actions),
@@ -126,13 +138,13 @@ pub(crate) const EVENT: &str = "message";
 /// What a kept message costs besides its bytes
 const MESSAGE_COST: usize = 64;
 
-fn event(message: Message) -> Action {
+fn event(namespace: &Namespace, message: Message) -> Action {
     let args = match message {
         Message::Text(text) => text.into_args(),
         Message::Binary(bytes) => bytes.into_args(),
     };
     Action::Event(Inbound {
-        namespace: main_namespace(),
+        namespace: namespace.clone(),
         name: ByteString::from_static(EVENT),
         // Neither a string nor bytes can fail to be written.
         args: args.unwrap_or_default(),
