@@ -17,4 +17,3 @@ pub use exchange::{Answer, Answered, BodyFeed, ExchangeBuilder};
 pub use member::MemberProbe;
 pub use router::MemoryRouter;
 pub use sink::MemorySink;
-

@@ -1,0 +1,317 @@
+//! What threads that meet must not be able to break
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::time::Duration;
+
+use roomcast_core::{
+    AckId, Args, Codec, EncodeError, Event, Frame, Joined, Membership, Namespace, Room, Router, Target,
+};
+use roomcast_rooms::Rooms;
+use roomcast_testkit::{MemberProbe, TextCodec};
+
+#[test]
+fn a_join_that_meets_a_detach_leaves_nothing() {
+    let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+    let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(MemberProbe::new("a", &codec).member())).collect();
+    let joined = Mutex::new(Vec::new());
+    in_step(
+        ROUNDS,
+        &[
+            &|round| joined.lock().unwrap().push(rooms.join(keys[round], &room)),
+            &|round| assert!(rooms.detach(keys[round])),
+            &|round| _ = rooms.leave(keys[round], &room),
+        ],
+    );
+    let joined = joined.into_inner().unwrap();
+    assert!(joined.iter().all(|joined| matches!(joined, Joined::Joined | Joined::Detached)));
+    assert_eq!((rooms.room_count(), rooms.member_count()), (0, 0));
+}
+
+#[test]
+fn a_join_is_never_lost_to_the_end_of_the_room() {
+    let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+    let target = Target { rooms: vec![room.clone()], ..Target::default() };
+    together(4, |thread| {
+        let probe = MemberProbe::new(&format!("m{thread}"), &codec);
+        let key = rooms.attach(probe.member());
+        for round in 0..ROUNDS {
+            assert_eq!(rooms.join(key, &room), Joined::Joined);
+            if round % 16 == 0 {
+                let name = format!("{thread} {round}");
+                let queued = rooms.broadcast(&target, &event(&name)).queued;
+                assert!((1..=4).contains(&queued));
+                assert!(probe.received().contains(&format!("t:{name}[]")));
+            }
+            assert!(rooms.count(&room) >= 1);
+            assert!(rooms.leave(key, &room));
+        }
+        assert!(rooms.detach(key));
+    });
+    assert_eq!((rooms.room_count(), rooms.member_count()), (0, 0));
+}
+
+#[test]
+fn a_member_that_many_threads_move_about_agrees_with_the_rooms() {
+    let (rooms, codec) = (Rooms::default(), TextCodec::new("t"));
+    let names = ["r", "s"].map(Room::from);
+    let key = rooms.attach(MemberProbe::new("a", &codec).member());
+    let (joins, leaves) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let everybody = Target::default();
+    together(4, |thread| {
+        for round in 0..ROUNDS {
+            let room = &names[round % 2];
+            match thread {
+                0 => count(&joins, rooms.join(key, room) == Joined::Joined),
+                1 => count(&leaves, rooms.leave(key, room)),
+                2 => count(&joins, rooms.update(&everybody, &Membership::Join(vec![room.clone()])) == 1),
+                _ => count(&leaves, rooms.update(&everybody, &Membership::Leave(vec![room.clone()])) == 1),
+            }
+        }
+    });
+    let of_member = rooms.rooms_of(key);
+    for room in &names {
+        assert_eq!(rooms.count(room), usize::from(of_member.contains(room)));
+    }
+    // Each join that was told of was either left again, or still stands.
+    let standing = joins.into_inner() - leaves.into_inner();
+    assert_eq!((standing, rooms.room_count()), (of_member.len() - 1, of_member.len() - 1));
+    rooms.detach(key);
+    assert_eq!(rooms.room_count(), 0);
+}
+
+#[test]
+fn late_words_of_an_old_member_do_not_touch_its_successor() {
+    let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+    let to_both = Target { rooms: vec![room.clone(), Room::from("a")], ..Target::default() };
+    for _ in 0..ROUNDS / 10 {
+        let old = rooms.attach(MemberProbe::new("a", &codec).member());
+        rooms.join(old, &room);
+        let newer = MemberProbe::new("a", &codec);
+        let start = Barrier::new(2);
+        let new = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                start.wait();
+                rooms.leave(old, &room);
+                assert!(rooms.detach(old));
+            });
+            start.wait();
+            let new = rooms.attach(newer.member());
+            assert_eq!(rooms.join(new, &room), Joined::Joined);
+            new
+        });
+        assert_eq!((rooms.count(&room), rooms.count(&Room::from("a"))), (1, 1));
+        assert_eq!(rooms.broadcast(&to_both, &event("hello")).queued, 1);
+        assert_eq!(newer.received(), ["t:hello[]"]);
+        assert!(rooms.detach(new));
+        assert_eq!((rooms.room_count(), rooms.count(&Room::from("a"))), (0, 0));
+    }
+}
+
+#[test]
+fn broadcasts_that_cross_do_not_lock_up() {
+    within(Duration::from_secs(60), || {
+        let (rooms, codec) = (Rooms::default(), TextCodec::new("t"));
+        let (r, s) = (Room::from("r"), Room::from("s"));
+        let steady = [&r, &s].map(|room| {
+            let probe = MemberProbe::new(&format!("always in {room}"), &codec);
+            rooms.join(rooms.attach(probe.member()), room);
+            probe
+        });
+        let rs = Target { rooms: vec![r.clone(), s.clone()], ..Target::default() };
+        let sr = Target { rooms: vec![s.clone(), r.clone()], ..Target::default() };
+        let r_not_s = Target { rooms: vec![r.clone()], except: vec![s.clone()], ..Target::default() };
+        let s_not_r = Target { rooms: vec![s.clone()], except: vec![r.clone()], ..Target::default() };
+        together(6, |thread| {
+            let probe = MemberProbe::new(&format!("m{thread}"), &codec);
+            let key = rooms.attach(probe.member());
+            for round in 0..ROUNDS {
+                match thread {
+                    0 => assert!(rooms.broadcast(&rs, &event("rs")).queued >= 2),
+                    1 => assert!(rooms.broadcast(&sr, &event("sr")).queued >= 2),
+                    2 => assert!(rooms.broadcast(&r_not_s, &event("r")).queued >= 1),
+                    3 => assert!(rooms.broadcast(&s_not_r, &event("s")).queued >= 1),
+                    _ => {
+                        assert_eq!(rooms.join(key, &r), Joined::Joined);
+                        assert_eq!(rooms.join(key, &s), Joined::Joined);
+                        assert!(rooms.leave(key, if round % 2 == 0 { &r } else { &s }));
+                        assert!(rooms.leave(key, if round % 2 == 0 { &s } else { &r }));
+                    }
+                }
+                if round % 64 == 0 {
+                    steady.iter().chain([&probe]).for_each(|probe| _ = probe.received());
+                }
+            }
+            assert!(rooms.detach(key));
+        });
+        assert_eq!((rooms.room_count(), rooms.member_count()), (2, 2));
+    });
+}
+
+#[test]
+fn a_long_broadcast_delays_no_other_room() {
+    /// Stands in the middle of a broadcast until it is let go
+    #[derive(Debug)]
+    struct Gate {
+        reached: Mutex<mpsc::Sender<()>>,
+        open: Mutex<mpsc::Receiver<()>>,
+    }
+    impl Codec for Gate {
+        fn encode(&self, _: &Event) -> Result<Frame, EncodeError> {
+            self.reached.lock().unwrap().send(()).unwrap();
+            self.open.lock().unwrap().recv().unwrap();
+            Ok(Frame::new("let go"))
+        }
+
+        fn encode_answer(&self, _: &Namespace, _: AckId, _: &Args) -> Result<Frame, EncodeError> {
+            Err(EncodeError::Ack)
+        }
+    }
+
+    within(Duration::from_secs(60), || {
+        let (reached, is_reached) = mpsc::channel();
+        let (open, is_open) = mpsc::channel();
+        let gate = Arc::new(Gate { reached: Mutex::new(reached), open: Mutex::new(is_open) });
+        let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+        let target = Target { rooms: vec![room.clone()], ..Target::default() };
+        let slow = rooms.attach(MemberProbe::new("slow", &gate).member());
+        rooms.join(slow, &room);
+        let (newcomer, other) =
+            (rooms.attach(MemberProbe::new("n", &codec).member()), MemberProbe::new("o", &codec));
+        let other_key = rooms.attach(other.member());
+        let waits = AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| assert_eq!(rooms.broadcast(&target, &event("long")).queued, 1));
+            is_reached.recv().unwrap();
+            scope.spawn(|| {
+                assert_eq!(rooms.join(newcomer, &room), Joined::Joined);
+                assert!(!waits.load(Ordering::SeqCst), "the join waits for the broadcast to its room");
+            });
+            // While both are under way: names enough to hit every shard of the map.
+            for number in 0..1_000 {
+                let room = Room::new(format!("room {number}"));
+                assert_eq!(rooms.join(other_key, &room), Joined::Joined);
+                let target = Target { rooms: vec![room.clone()], ..Target::default() };
+                assert_eq!(rooms.broadcast(&target, &event("short")).queued, 1);
+                assert!(rooms.leave(other_key, &room));
+                let late = rooms.attach(MemberProbe::new("late", &codec).member());
+                assert!(rooms.detach(late));
+            }
+            waits.store(false, Ordering::SeqCst);
+            open.send(()).unwrap();
+        });
+        assert_eq!((other.received().len(), rooms.count(&room)), (1_000, 2));
+    });
+}
+
+#[test]
+fn order_holds_while_a_flusher_writes() {
+    const EVENTS: usize = 3_000;
+    let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+    let probes: Vec<_> = (0..4).map(|index| MemberProbe::new(&format!("m{index}"), &codec)).collect();
+    for probe in &probes {
+        rooms.join(rooms.attach(probe.member()), &room);
+    }
+    let targets =
+        [Target::default(), Target { rooms: vec![room.clone(), Room::from("m0")], ..Target::default() }];
+    let (sending, received) = (AtomicUsize::new(2), Mutex::new(vec![Vec::new(); probes.len()]));
+    together(4, |thread| match thread {
+        0 | 1 => {
+            let _done = Countdown(&sending);
+            for number in 0..EVENTS {
+                let target = &targets[number % targets.len()];
+                let queued = rooms.broadcast(target, &event(&format!("{thread} {number}"))).queued;
+                assert!((4..=5).contains(&queued), "the guest may be there or not: {queued}");
+            }
+        }
+        2 => {
+            while sending.load(Ordering::Acquire) != 0 {
+                for (probe, received) in probes.iter().zip(received.lock().unwrap().iter_mut()) {
+                    received.extend(probe.received());
+                }
+            }
+        }
+        _ => {
+            let guest = MemberProbe::new("guest", &codec);
+            while sending.load(Ordering::Acquire) != 0 {
+                let key = rooms.attach(guest.member());
+                rooms.join(key, &room);
+                assert!(rooms.detach(key));
+                guest.received();
+            }
+        }
+    });
+    for (probe, mut received) in probes.iter().zip(received.into_inner().unwrap()) {
+        received.extend(probe.received());
+        for sender in 0..2 {
+            let prefix = format!("t:{sender} ");
+            let mut expected =
+                (0..EVENTS).map(|number| format!("{prefix}{number}[]")).collect::<VecDeque<_>>();
+            for text in received.iter().filter(|text| text.starts_with(&prefix)) {
+                assert_eq!(expected.pop_front().as_ref(), Some(text), "{}", probe.id());
+            }
+            assert!(expected.is_empty(), "{} misses {}", probe.id(), expected.len());
+        }
+    }
+}
+
+const ROUNDS: usize = 20_000;
+
+struct Countdown<'a>(&'a AtomicUsize);
+
+impl Drop for Countdown<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Release);
+    }
+}
+
+fn count(counter: &AtomicUsize, happened: bool) {
+    counter.fetch_add(usize::from(happened), Ordering::Relaxed);
+}
+
+fn event(name: &str) -> Event {
+    Event::new(Namespace::main(), name.to_owned(), Args::empty())
+}
+
+/// Runs `work` on several threads that start together
+fn together(threads: usize, work: impl Fn(usize) + Sync) {
+    let start = Barrier::new(threads);
+    std::thread::scope(|scope| {
+        for thread in 0..threads {
+            let (start, work) = (&start, &work);
+            scope.spawn(move || {
+                start.wait();
+                work(thread);
+            });
+        }
+    });
+}
+
+/// Runs each part on a thread of its own, round by round, so that they meet in every round
+fn in_step(rounds: usize, parts: &[&(dyn Fn(usize) + Sync)]) {
+    let barrier = Barrier::new(parts.len());
+    std::thread::scope(|scope| {
+        for part in parts {
+            scope.spawn(|| {
+                for round in 0..rounds {
+                    barrier.wait();
+                    part(round);
+                }
+            });
+        }
+    });
+}
+
+/// Runs `work` on another thread, and fails if it is not done in time
+fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    match is_done.recv_timeout(limit) {
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("locked up"),
+        _ => worker.join().unwrap(),
+    }
+}
