@@ -47,6 +47,11 @@ use crate::members::{ByKey, Everybody, KeySet, MemberList, Recipient};
 /// member is attached under an id, the id means the second one from then on; the first keeps the rooms it joined
 /// until it is detached by its own key.
 ///
+/// # Meanwhile
+///
+/// A broadcast reaches everybody who is named from its beginning to its end. Whoever comes or goes meanwhile may
+/// get it or not.
+///
 /// # Cost
 ///
 /// A broadcast goes through one dense list for each room it names, and touches each recipient's outbox; it

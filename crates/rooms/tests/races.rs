@@ -222,7 +222,7 @@ fn order_holds_while_a_flusher_writes() {
             for number in 0..EVENTS {
                 let target = &targets[number % targets.len()];
                 let queued = rooms.broadcast(target, &event(&format!("{thread} {number}"))).queued;
-                assert!((4..=5).contains(&queued), "the guest may be there or not: {queued}");
+                assert!(queued >= 4, "those who stay get each: {queued}");
             }
         }
         2 => {
