@@ -1,4 +1,5 @@
 // What `roomcast serve` serves, on Node's own implementation, with the same demo page.
+import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { Server as SocketServer } from "socket.io";
@@ -60,7 +61,7 @@ function enter(client) {
 
 function enterPlain(socket) {
   const client = enter({
-    id: crypto.randomUUID(),
+    id: randomUUID(),
     kind: "plain",
     transport: () => "websocket",
     emit: (event, detail) => socket.send(JSON.stringify([event, detail])),
@@ -70,7 +71,7 @@ function enterPlain(socket) {
 }
 
 function enterJson(socket) {
-  const id = crypto.randomUUID();
+  const id = randomUUID();
   const send = (...frame) => socket.send(JSON.stringify(frame));
   send({ sid: id });
   const client = enter({ id, kind: "roomcast.json", transport: () => "websocket", emit: send });

@@ -1,2 +1,82 @@
-//! The commands of the project itself
-fn main() {}
+//! The commands of the project itself, `cargo xtask test` and `cargo xtask ci`
+//!
+//! A command is a list of steps (`plan`), each run with its output in a log (`run`), after what it needs from the
+//! machine is found or installed (`need`), and told in one table (`report`). Unix only: what a step starts is ended
+//! with it (`process`).
+
+#![allow(clippy::disallowed_methods, reason = "steps are timed by the clock on the wall")]
+
+mod need;
+mod plan;
+mod process;
+mod project;
+mod report;
+mod run;
+mod tally;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser};
+
+use crate::plan::Step;
+use crate::project::Project;
+
+/// The commands of the project itself
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+enum Cli {
+    /// Run every test: in Rust, with real clients, in a browser
+    Test(Options),
+    /// Run what has to hold before a change goes in: formatting, lints, documentation, then every test
+    Ci(Options),
+}
+
+#[derive(Debug, Args)]
+struct Options {
+    /// Run only these steps, and those they stand on; default: all
+    #[arg(value_name = "STEP")]
+    only: Vec<String>,
+    /// Install what is missing (Node, Chromium, Python's venv) with apt-get, through sudo where needed.
+    /// Done without asking for root on Debian and Ubuntu
+    #[arg(long)]
+    install: bool,
+    /// Leave out the steps that take long and seldom tell something new
+    #[arg(long)]
+    quick: bool,
+    /// Only list the steps, do nothing
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let project = match Project::locate() {
+        Ok(project) => project,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let (options, steps) = match cli {
+        Cli::Test(options) => (options, plan::tests(&project)),
+        Cli::Ci(options) => (options, plan::checks().into_iter().chain(plan::tests(&project)).collect()),
+    };
+    let steps = match plan::only(steps, &options.only) {
+        Ok(steps) => steps,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if options.list {
+        list(&steps);
+        return ExitCode::SUCCESS;
+    }
+    run::run(&project, steps, &options)
+}
+
+fn list(steps: &[Step]) {
+    for step in steps {
+        println!("{}: {}", step.name, step.about);
+    }
+}

@@ -1,0 +1,162 @@
+//! What a step needs from the machine beside Rust: found, installed, or named as missing
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use rustix::process::geteuid;
+
+/// A program that does not come with Rust
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// Node with npm, for the clients written in JavaScript
+    Node,
+    /// A Chromium that playwright can drive
+    Chromium,
+    /// Python with venv, for the clients written in Python
+    Python,
+}
+
+/// Why a step cannot run here, and how to change that
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) reason: String,
+    pub(crate) remedy: String,
+}
+
+impl Need {
+    /// Finds the program, after installing it where that is wanted; tells steps what they have to know of it
+    ///
+    /// `run` runs a command with its output in the step's log, and tells whether it succeeded.
+    pub(crate) fn see_to(
+        self,
+        install: bool,
+        mut run: impl FnMut(Command) -> bool,
+    ) -> Result<Vec<(&'static str, OsString)>, Missing> {
+        let Err(reason) = self.find() else { return Ok(self.variables()) };
+        let packages = self.packages();
+        let remedy = format!("apt-get install {}, or cargo xtask test --install", packages.join(" "));
+        let missing = |reason: String| Missing { reason, remedy: remedy.clone() };
+        let root = geteuid().is_root();
+        let may_install = install || root && on_debian();
+        if !may_install {
+            return Err(missing(reason));
+        }
+        if found("apt-get").is_none() {
+            return Err(Missing {
+                reason: format!("{reason}, and there is no apt-get to install it with"),
+                remedy: format!("install {} by your own means", packages.join(" ")),
+            });
+        }
+        println!("  {reason}: installing {}", packages.join(" "));
+        let installed =
+            run(apt(root, &["update"])) && run(apt(root, &[&["install", "--yes"], packages].concat()));
+        match self.find() {
+            Ok(()) => Ok(self.variables()),
+            Err(reason) if installed => Err(missing(format!("{reason}, even after apt-get install"))),
+            Err(reason) => Err(missing(format!("{reason}, and apt-get failed"))),
+        }
+    }
+
+    fn find(self) -> Result<(), String> {
+        match self {
+            Self::Node => {
+                let version = printed("node", &["--version"]).ok_or("no node")?;
+                if !at_least(&version, OLDEST_NODE) {
+                    let (major, minor) = OLDEST_NODE;
+                    return Err(format!("node is {version}, and {major}.{minor} is the oldest that will do"));
+                }
+                printed("npm", &["--version"]).map(drop).ok_or_else(|| "no npm".into())
+            }
+            Self::Chromium => chromium().map(drop).ok_or_else(|| "no Chromium".into()),
+            Self::Python => {
+                printed("python3", &["--version"]).ok_or("no python3")?;
+                let venv = printed("python3", &["-c", "import ensurepip, venv; print('here')"]);
+                venv.map(drop).ok_or_else(|| "python3 has no venv".into())
+            }
+        }
+    }
+
+    fn variables(self) -> Vec<(&'static str, OsString)> {
+        match self {
+            Self::Chromium => chromium().map(|path| ("ROOMCAST_CHROMIUM", path.into())).into_iter().collect(),
+            Self::Node | Self::Python => Vec::new(),
+        }
+    }
+
+    fn packages(self) -> &'static [&'static str] {
+        match self {
+            Self::Node => &["nodejs", "npm"],
+            Self::Chromium => &["chromium"],
+            Self::Python => &["python3", "python3-venv"],
+        }
+    }
+}
+
+fn chromium() -> Option<PathBuf> {
+    let chosen = env::var_os("ROOMCAST_CHROMIUM").map(PathBuf::from).filter(|path| path.is_file());
+    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    chosen.or_else(|| names.into_iter().find_map(found))
+}
+
+fn apt(root: bool, args: &[&str]) -> Command {
+    let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
+    if !root {
+        // Asking for a password would wait where nobody sees it.
+        command.args(["--non-interactive", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+    }
+    // Somebody else may be installing something.
+    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+}
+
+/// Debian itself, or what names it as its like, as Ubuntu does
+fn on_debian() -> bool {
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let mut names = release.lines().filter(|line| line.starts_with("ID=") || line.starts_with("ID_LIKE="));
+    names.any(|line| line.contains("debian"))
+}
+
+fn found(program: &str) -> Option<PathBuf> {
+    let folders = env::var_os("PATH")?;
+    env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
+}
+
+/// What a program prints, if it is there and succeeds
+fn printed(program: &str, args: &[&str]) -> Option<String> {
+    let Output { status, stdout, .. } = Command::new(program).args(args).output().ok()?;
+    status.success().then(|| String::from_utf8_lossy(&stdout).trim().to_owned())
+}
+
+fn at_least(version: &str, oldest: (u32, u32)) -> bool {
+    let mut numbers =
+        version.trim_start_matches('v').split('.').map_while(|number| number.parse::<u32>().ok());
+    let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    found >= oldest
+}
+
+/// The one in Ubuntu 24.04; Debian 12 has a later 18. `engines` in e2e/package.json says the same
+const OLDEST_NODE: (u32, u32) = (18, 19);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert!(at_least("v18.19.1", OLDEST_NODE));
+        assert!(at_least("v20.2.0", OLDEST_NODE));
+        assert!(!at_least("v18.9.0", OLDEST_NODE));
+        assert!(!at_least("v9.20.0", OLDEST_NODE));
+        assert!(!at_least("", OLDEST_NODE));
+    }
+
+    #[test]
+    fn the_oldest_node_is_the_one_package_json_names() {
+        let package = include_str!("../../e2e/package.json");
+        let (major, minor) = OLDEST_NODE;
+        assert!(package.contains(&format!("\"node\": \">={major}.{minor}\"")));
+    }
+}

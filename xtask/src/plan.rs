@@ -1,0 +1,257 @@
+//! What is run, in which order, and what each step stands on
+
+use std::env;
+use std::process::Command;
+use std::time::Duration;
+
+use crate::need::Need;
+use crate::project::{Project, cargo};
+use crate::tally::{self, Tally};
+
+/// One row of the report
+#[derive(Debug)]
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    /// What the step is about, for `--list`
+    pub(crate) about: &'static str,
+    /// Run one after the other, until one fails
+    pub(crate) commands: Vec<Command>,
+    /// What the machine has to have
+    pub(crate) needs: &'static [Need],
+    /// What makes the step tell more, and is installed likewise, but can be done without
+    pub(crate) likes: &'static [Need],
+    /// Steps without which this one would tell nothing
+    pub(crate) after: &'static [&'static str],
+    /// Reads the tests that were run out of the log; none for steps that run none
+    pub(crate) tally: Option<fn(&str) -> Tally>,
+    /// A part of the log worth seeing even if all went well
+    pub(crate) excerpt: Option<fn(&str) -> String>,
+    /// Left out by `--quick`
+    pub(crate) slow: bool,
+    /// How long each command may take
+    pub(crate) limit: Duration,
+    /// Whether anything it started may outlive it; only build tools have daemons of their own
+    pub(crate) leaves_daemons: bool,
+}
+
+/// Formatting, lints and documentation
+pub(crate) fn checks() -> Vec<Step> {
+    vec![
+        rust("formatting", "every file as rustfmt lays it out", cargo_run(&["fmt", "--all", "--check"])),
+        rust(
+            "clippy",
+            "no warning in any target of any package",
+            cargo_run(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+        ),
+        rust(
+            "docs",
+            "the documentation builds, and its links lead somewhere",
+            with_flags(cargo_run(&["doc", "--workspace", "--no-deps"]), "RUSTDOCFLAGS", "-Dwarnings"),
+        ),
+    ]
+}
+
+/// Every test of the project
+pub(crate) fn tests(project: &Project) -> Vec<Step> {
+    vec![
+        Step {
+            tally: Some(tally::libtest),
+            ..rust("rust", "unit, integration and documentation tests", cargo_run(&["test", "--workspace"]))
+        },
+        rust(
+            "build",
+            "the command and the examples that real clients talk to",
+            cargo_run(&["build", "--workspace", "--bins", "--examples"]),
+        ),
+        Step {
+            limit: Duration::from_secs(300),
+            leaves_daemons: false,
+            ..npm(
+                project,
+                "npm ci",
+                "the clients, as e2e/package-lock.json names them",
+                &["ci", "--prefer-offline"],
+            )
+        },
+        client(project, "conformance", "Engine.IO v4 and Socket.IO v5, byte by byte"),
+        Step {
+            likes: &[Need::Chromium],
+            excerpt: Some(matrix),
+            ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser, in one room")
+        },
+        Step {
+            needs: &[Need::Node, Need::Chromium],
+            ..client(project, "browser", "the demo page in Chromium")
+        },
+        python(project),
+        Step {
+            slow: true,
+            tally: Some(tally::libtest),
+            ..rust("loom", "the outbox under every interleaving that loom finds", loom(project))
+        },
+        Step {
+            slow: true,
+            tally: Some(tally::criterion),
+            ..rust("benches", "each benchmark once, not measured", bench_once())
+        },
+    ]
+}
+
+/// Leaves the named steps and those they stand on; all of them if none is named
+pub(crate) fn only(steps: Vec<Step>, names: &[String]) -> Result<Vec<Step>, String> {
+    if let Some(unknown) = names.iter().find(|name| !steps.iter().any(|step| step.name == **name)) {
+        let known: Vec<_> = steps.iter().map(|step| format!("\"{}\"", step.name)).collect();
+        return Err(format!("there is no step \"{unknown}\"; there are {}", known.join(", ")));
+    }
+    // A step stands only on earlier ones, which the plan keeps to.
+    let mut wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+    for step in steps.iter().rev() {
+        if wanted.contains(&step.name) {
+            wanted.extend(step.after);
+        }
+    }
+    let wanted: Vec<String> = wanted.into_iter().map(str::to_owned).collect();
+    Ok(steps
+        .into_iter()
+        .filter(|step| names.is_empty() || wanted.iter().any(|name| name == step.name))
+        .collect())
+}
+
+fn rust(name: &'static str, about: &'static str, command: Command) -> Step {
+    Step {
+        name,
+        about,
+        commands: vec![command],
+        needs: &[],
+        likes: &[],
+        after: &[],
+        tally: None,
+        excerpt: None,
+        slow: false,
+        limit: Duration::from_secs(45 * 60),
+        leaves_daemons: true,
+    }
+}
+
+fn cargo_run(args: &[&str]) -> Command {
+    let mut command = Command::new(cargo());
+    command.args(args).env("CARGO_TERM_COLOR", "never");
+    command
+}
+
+fn loom(project: &Project) -> Command {
+    let mut command = cargo_run(&["test", "--package", "roomcast-core", "--lib", "--release"]);
+    // A folder of its own, or each change of flags would build everything again.
+    command.arg("--target-dir").arg(project.target.join("loom")).arg("loom");
+    with_flags(command, "RUSTFLAGS", "--cfg loom")
+}
+
+fn bench_once() -> Command {
+    cargo_run(&["bench", "--package", "roomcast-benches", "--", "--test"])
+}
+
+/// Adds to flags that the user may have set
+fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
+    let set = env::var(variable).unwrap_or_default();
+    command.env(variable, format!("{set} {flags}").trim());
+    command
+}
+
+fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]) -> Step {
+    let mut command = Command::new("npm");
+    command.args(args).args(["--no-audit", "--no-fund"]).current_dir(project.e2e());
+    // The browser comes from the distribution.
+    command.env("PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD", "1").env("NO_UPDATE_NOTIFIER", "1");
+    Step { needs: &[Need::Node], ..rust(name, about, command) }
+}
+
+/// A script of `e2e/package.json`, which is also the folder it runs
+fn client(project: &Project, name: &'static str, about: &'static str) -> Step {
+    let mut step = npm(project, name, about, &["run", "--silent", name]);
+    for command in &mut step.commands {
+        under_test(project, command);
+    }
+    Step {
+        after: &["build", "npm ci"],
+        tally: Some(tally::node),
+        limit: Duration::from_secs(15 * 60),
+        leaves_daemons: false,
+        ..step
+    }
+}
+
+fn python(project: &Project) -> Step {
+    let e2e = project.e2e().join("python");
+    let venv = project.venv();
+    let mut create = Command::new("python3");
+    create.args(["-m", "venv"]).arg(&venv);
+    let mut install = Command::new(venv.join("bin/pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    install.arg(e2e.join("requirements.txt"));
+    let mut test = Command::new(venv.join("bin/python"));
+    test.args(["-m", "unittest", "-v", "test_clients.py"])
+        .current_dir(&e2e)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    under_test(project, &mut test);
+    Step {
+        needs: &[Need::Python],
+        after: &["build"],
+        commands: vec![create, install, test],
+        tally: Some(tally::unittest),
+        limit: Duration::from_secs(10 * 60),
+        leaves_daemons: false,
+        ..rust("python", "python-socketio, threaded and asyncio, and websocket-client", Command::new("true"))
+    }
+}
+
+/// Tells a client's tests which server is meant: the one that was just built, whatever the user's shell says
+fn under_test(project: &Project, command: &mut Command) {
+    command.env_remove("ROOMCAST_E2E_TARGET").env("ROOMCAST_BIN_DIR", project.target.join("debug"));
+}
+
+/// The table of clients by patterns that the matrix test prints
+fn matrix(log: &str) -> String {
+    let is_head = |line: &&str| line.starts_with("client ") && line.ends_with("room-others");
+    let is_row = |line: &&str| line.contains("  ") && !line.contains("ms)");
+    log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_stand_on_earlier_steps() {
+        let project = Project { root: "/p".into(), target: "/p/target".into() };
+        let steps = tests(&project);
+        for (index, step) in steps.iter().enumerate() {
+            for before in step.after {
+                assert!(
+                    steps[..index].iter().any(|step| step.name == *before),
+                    "{} after {before}",
+                    step.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn steps_can_be_chosen_and_bring_what_they_stand_on() {
+        let project = Project { root: "/p".into(), target: "/p/target".into() };
+        let chosen = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            only(tests(&project), &names).map(|steps| steps.iter().map(|step| step.name).collect::<Vec<_>>())
+        };
+        assert_eq!(chosen(&["clients"]).unwrap(), ["build", "npm ci", "clients"]);
+        assert_eq!(chosen(&["loom", "rust"]).unwrap(), ["rust", "loom"]);
+        assert_eq!(chosen(&[]).unwrap().len(), tests(&project).len());
+        assert!(chosen(&["client"]).unwrap_err().contains("\"clients\""));
+    }
+
+    #[test]
+    fn the_matrix_is_cut_out_of_the_log() {
+        let log = "✔ others (3 ms)\nclient  transport  room  room-others\nws      websocket  1/1   1/1\n✔ room (5.1ms)\n";
+        assert_eq!(matrix(log), "client  transport  room  room-others\nws      websocket  1/1   1/1");
+        assert_eq!(matrix("nothing of the kind"), "");
+    }
+}

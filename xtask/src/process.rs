@@ -1,0 +1,176 @@
+//! Processes that end with the step that started them
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+
+/// Why a command is over
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// By itself
+    With(ExitStatus),
+    /// Stopped, as it took longer than it may
+    TooLate,
+    /// Stopped, as the user wants to go
+    Interrupted,
+}
+
+/// Runs a command to its end and stops it, with all it started, when it is late or `interrupted` is set
+///
+/// All it starts carries `mark`, for [`sweep`].
+pub(crate) fn run(
+    command: &mut Command,
+    mark: &str,
+    limit: Duration,
+    interrupted: &AtomicBool,
+) -> io::Result<Ended> {
+    // A group of its own: a signal reaches everything in it, and a Ctrl-C on the terminal only this process.
+    let mut child = command.env(MARK, mark).process_group(0).spawn()?;
+    let deadline = Instant::now() + limit;
+    let ended = loop {
+        if let Some(status) = child.try_wait()? {
+            break Ended::With(status);
+        }
+        if interrupted.load(Ordering::Relaxed) {
+            break Ended::Interrupted;
+        }
+        if Instant::now() > deadline {
+            break Ended::TooLate;
+        }
+        sleep(TICK);
+    };
+    if !matches!(ended, Ended::With(_)) {
+        stop(&mut child)?;
+    }
+    Ok(ended)
+}
+
+/// Kills what is still running of all that [`run`] started with this mark, and returns it by pid and name
+///
+/// What has just been told to end gets a moment. Where there is no `/proc` nothing is found.
+pub(crate) fn sweep(mark: &str) -> BTreeMap<i32, String> {
+    let deadline = Instant::now() + GRACE;
+    while !leftovers(mark).is_empty() && Instant::now() < deadline {
+        sleep(TICK);
+    }
+    let found = leftovers(mark);
+    for pid in found.keys().copied().filter_map(Pid::from_raw) {
+        // It may have ended by itself in between.
+        let _ = kill_process(pid, Signal::KILL);
+    }
+    found
+}
+
+/// First asks, so that runners and browsers can clear up, then insists
+fn stop(child: &mut Child) -> io::Result<()> {
+    let group = Pid::from_child(child);
+    // Fails only if the whole group has ended.
+    let _ = kill_process_group(group, Signal::TERM);
+    let deadline = Instant::now() + GRACE;
+    while child.try_wait()?.is_none() && Instant::now() < deadline {
+        sleep(TICK);
+    }
+    let _ = kill_process_group(group, Signal::KILL);
+    child.wait()?;
+    Ok(())
+}
+
+/// Processes with our mark in their environment: also those that left the group, as browsers do
+fn leftovers(mark: &str) -> BTreeMap<i32, String> {
+    let wanted = format!("{MARK}={mark}");
+    let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| {
+        // Empty for what has ended and was not waited for yet; unreadable for other users' processes.
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes())
+    })
+    .map(|pid| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        (pid, name.trim().to_owned())
+    })
+    .collect()
+}
+
+const MARK: &str = "ROOMCAST_XTASK_RUN";
+const TICK: Duration = Duration::from_millis(50);
+const GRACE: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::path::PathBuf;
+    use std::process;
+
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_command_ends_by_itself_or_is_stopped_with_what_it_started() {
+        let calm = AtomicBool::new(false);
+        let long = Duration::from_secs(10);
+        let ended = run(&mut shell("exit 3"), "test-exit", long, &calm).unwrap();
+        assert!(matches!(ended, Ended::With(status) if status.code() == Some(3)));
+
+        let note = Note::new("stopped");
+        let sleeper = format!("sleep 60 & echo $! > {}; wait", note.path.display());
+        let ended = run(&mut shell(&sleeper), "test-late", Duration::from_millis(300), &calm).unwrap();
+        assert!(matches!(ended, Ended::TooLate));
+        assert!(!note.names_a_living_process());
+
+        let ended = run(&mut shell("sleep 60"), "test-interrupt", long, &AtomicBool::new(true)).unwrap();
+        assert!(matches!(ended, Ended::Interrupted));
+    }
+
+    // Elsewhere there is no /proc to find them by.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_a_command_leaves_behind_is_found_and_ended() {
+        let calm = AtomicBool::new(false);
+        let mark = format!("test-sweep-{}", process::id());
+        let note = Note::new("swept");
+        let script = format!("setsid sleep 60 & echo $! > {}", note.path.display());
+        let ended = run(&mut shell(&script), &mark, Duration::from_secs(10), &calm).unwrap();
+        assert!(matches!(ended, Ended::With(status) if status.success()));
+        assert!(note.names_a_living_process());
+        assert!(sweep("another mark").is_empty());
+        assert_eq!(sweep(&mark).into_values().collect::<Vec<_>>(), ["sleep"]);
+        sleep(TICK);
+        assert!(!note.names_a_living_process());
+    }
+
+    /// A file that a script writes a pid into
+    struct Note {
+        path: PathBuf,
+    }
+
+    impl Note {
+        fn new(name: &str) -> Self {
+            Self { path: env::temp_dir().join(format!("roomcast-xtask-{}-{name}", process::id())) }
+        }
+
+        fn names_a_living_process(&self) -> bool {
+            let pid = fs::read_to_string(&self.path).unwrap();
+            // What has ended and was not waited for has no command line any more.
+            fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
+        }
+    }
+
+    impl Drop for Note {
+        fn drop(&mut self) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

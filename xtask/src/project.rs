@@ -1,0 +1,54 @@
+//! Where the project is on this machine
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+
+/// The folders that steps work in
+#[derive(Debug)]
+pub(crate) struct Project {
+    pub(crate) root: PathBuf,
+    /// Where cargo builds, `target` unless the user chose another
+    pub(crate) target: PathBuf,
+}
+
+impl Project {
+    /// Asks cargo, which alone knows where it builds
+    pub(crate) fn locate() -> Result<Self, String> {
+        let output = Command::new(cargo())
+            .args(["metadata", "--format-version=1", "--no-deps"])
+            .output()
+            .map_err(|error| format!("could not run cargo metadata: {error}"))?;
+        if !output.status.success() {
+            return Err(format!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr)));
+        }
+        let metadata: Value =
+            serde_json::from_slice(&output.stdout).map_err(|error| format!("cargo metadata: {error}"))?;
+        let folder = |key: &str| {
+            metadata[key].as_str().map(PathBuf::from).ok_or_else(|| format!("cargo metadata has no {key}"))
+        };
+        Ok(Self { root: folder("workspace_root")?, target: folder("target_directory")? })
+    }
+
+    /// The tests with real clients
+    pub(crate) fn e2e(&self) -> PathBuf {
+        self.root.join("e2e")
+    }
+
+    /// The environment that the Python clients live in
+    pub(crate) fn venv(&self) -> PathBuf {
+        self.target.join("xtask").join("python")
+    }
+
+    /// The log of a step
+    pub(crate) fn log(&self, step: &str) -> PathBuf {
+        self.target.join("xtask").join(format!("{}.log", step.replace(' ', "-")))
+    }
+}
+
+/// The cargo that runs this, so that all steps use the same toolchain
+pub(crate) fn cargo() -> String {
+    env::var("CARGO").unwrap_or_else(|_| "cargo".into())
+}

@@ -1,0 +1,167 @@
+//! What is told of the steps: a word while they run, the table at the end, and the exit code
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::tally::Tally;
+
+/// What a step came to
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) time: Duration,
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Passed {
+        tally: Tally,
+        excerpt: String,
+    },
+    Failed {
+        reason: String,
+        tally: Tally,
+        log: PathBuf,
+    },
+    /// Not passed, not failed, and never passed over in silence
+    NotRun {
+        reason: String,
+        remedy: String,
+    },
+}
+
+impl Outcome {
+    pub(crate) fn not_run(reason: &str, remedy: &str) -> Self {
+        Self::NotRun { reason: reason.into(), remedy: remedy.into() }
+    }
+
+    pub(crate) fn failed(reason: String, log: PathBuf) -> Self {
+        Self::Failed { reason, tally: Tally::default(), log }
+    }
+
+    /// Tests by outcome. A step that failed or did not run counts for one where it has no test to show for it
+    fn tally(&self) -> Tally {
+        match self {
+            Self::Passed { tally, .. } => *tally,
+            Self::Failed { tally, .. } => Tally { failed: tally.failed.max(1), ..*tally },
+            Self::NotRun { .. } => Tally { skipped: 1, ..Tally::default() },
+        }
+    }
+}
+
+pub(crate) fn print_begin(name: &str) {
+    println!("{name} …");
+    // Not a line that can be lost: where it is not shown, nothing waits for it.
+    let _ = io::stdout().flush();
+}
+
+/// Tells what a step came to; of a failure also the end of its log
+pub(crate) fn print_step(row: &Row) {
+    if let Outcome::Failed { log, .. } = &row.outcome {
+        let printed = fs::read(log).unwrap_or_default();
+        let printed = String::from_utf8_lossy(&printed);
+        let lines: Vec<_> = printed.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(TAIL)..];
+        println!("{}", tail.iter().map(|line| format!("  | {line}\n")).collect::<String>());
+    }
+    if let Outcome::Passed { excerpt, .. } = &row.outcome {
+        excerpt.lines().for_each(|line| println!("  {line}"));
+    }
+    println!("{}: {}\n", row.name, described(row));
+}
+
+/// Prints the table and the totals; the exit code of the whole
+pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
+    let name = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
+    let mut total = Tally::default();
+    for row in rows {
+        println!("{:name$}  {:>10}  {}", row.name, time(row), described(row));
+        total += row.outcome.tally();
+    }
+    let failed = rows.iter().any(|row| matches!(row.outcome, Outcome::Failed { .. }));
+    let not_run = rows.iter().any(|row| matches!(row.outcome, Outcome::NotRun { .. }));
+    if not_run && in_ci {
+        println!("\nCI=true: a step that was not run counts as failed");
+    }
+    println!("\n{} passed, {} failed, {} skipped", total.passed, total.failed, total.skipped);
+    if failed || (not_run && in_ci) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn described(row: &Row) -> String {
+    match &row.outcome {
+        Outcome::Passed { tally, .. } if *tally == Tally::default() => "ran".into(),
+        Outcome::Passed { tally, .. } => format!("ran      {}", counts(*tally)),
+        Outcome::Failed { reason, tally, log } => {
+            let counts =
+                if *tally == Tally::default() { String::new() } else { format!("{}; ", counts(*tally)) };
+            format!("FAILED   {counts}{reason}; all of it in {}", log.display())
+        }
+        Outcome::NotRun { reason, remedy } => format!("NOT RUN  {reason}; to have it: {remedy}"),
+    }
+}
+
+fn counts(tally: Tally) -> String {
+    let parts = [(tally.passed, "passed"), (tally.failed, "failed"), (tally.skipped, "skipped")];
+    let told: Vec<_> =
+        parts.iter().filter(|(count, _)| *count > 0).map(|(n, word)| format!("{n} {word}")).collect();
+    told.join(", ")
+}
+
+fn time(row: &Row) -> String {
+    match row.outcome {
+        Outcome::NotRun { .. } => "–".into(),
+        _ => format!("{:.1} s", row.time.as_secs_f64()),
+    }
+}
+
+/// How many lines of a failed step's log are shown
+const TAIL: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(outcome: Outcome) -> Row {
+        Row { name: "step", time: Duration::from_millis(1234), outcome }
+    }
+
+    fn passed(passed: u64, skipped: u64) -> Row {
+        row(Outcome::Passed { tally: Tally { passed, failed: 0, skipped }, excerpt: String::new() })
+    }
+
+    #[test]
+    fn a_row_says_what_was_run() {
+        assert_eq!(described(&passed(3, 1)), "ran      3 passed, 1 skipped");
+        assert_eq!(described(&passed(0, 0)), "ran");
+        assert_eq!(time(&passed(1, 0)), "1.2 s");
+        assert_eq!(
+            described(&row(Outcome::not_run("no node", "install it"))),
+            "NOT RUN  no node; to have it: install it"
+        );
+        let tally = Tally { passed: 2, failed: 1, skipped: 0 };
+        let failed = Outcome::Failed { reason: "tests failed".into(), tally, log: "x.log".into() };
+        assert_eq!(described(&row(failed)), "FAILED   2 passed, 1 failed; tests failed; all of it in x.log");
+    }
+
+    #[test]
+    fn a_step_without_tests_still_counts_where_it_fails_or_is_not_run() {
+        assert_eq!(Outcome::failed("broken".into(), "x.log".into()).tally().failed, 1);
+        assert_eq!(Outcome::not_run("no node", "install it").tally().skipped, 1);
+        assert_eq!(passed(5, 0).outcome.tally(), Tally { passed: 5, failed: 0, skipped: 0 });
+    }
+
+    #[test]
+    fn the_exit_code_is_that_of_the_worst_row() {
+        let code = |rows: &[Row], in_ci| format!("{:?}", print(rows, in_ci));
+        let (good, bad) = (format!("{:?}", ExitCode::SUCCESS), format!("{:?}", ExitCode::FAILURE));
+        let not_run = || row(Outcome::not_run("no node", "install it"));
+        assert_eq!(code(&[passed(1, 0)], true), good);
+        assert_eq!(code(&[passed(1, 0), not_run()], false), good);
+        assert_eq!(code(&[passed(1, 0), not_run()], true), bad);
+        assert_eq!(code(&[row(Outcome::failed("broken".into(), "x.log".into())), passed(1, 0)], false), bad);
+    }
+}

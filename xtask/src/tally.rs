@@ -1,0 +1,118 @@
+//! How many tests a step ran, read from what the runners print
+
+use std::ops::AddAssign;
+
+/// Tests by outcome
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// `cargo test`: one `test result:` line for each binary and for the documentation of each package
+pub(crate) fn libtest(log: &str) -> Tally {
+    let mut sum = Tally::default();
+    for line in log.lines().filter(|line| line.starts_with("test result:")) {
+        sum += Tally {
+            passed: number_before(line, " passed"),
+            failed: number_before(line, " failed"),
+            skipped: number_before(line, " ignored"),
+        };
+    }
+    sum
+}
+
+/// `node --test`: a summary at the end, a line for each outcome
+pub(crate) fn node(log: &str) -> Tally {
+    let of = |outcome: &str| {
+        let marks = ["ℹ ", "# "].map(|mark| format!("{mark}{outcome} "));
+        let numbers =
+            log.lines().filter_map(|line| marks.iter().find_map(|mark| line.strip_prefix(mark.as_str())));
+        numbers.filter_map(|number| number.trim().parse::<u64>().ok()).sum()
+    };
+    Tally { passed: of("pass"), failed: of("fail") + of("cancelled"), skipped: of("skipped") + of("todo") }
+}
+
+/// Python's unittest: `Ran 12 tests in 3.4s`, then what of them did not pass
+pub(crate) fn unittest(log: &str) -> Tally {
+    let ran: u64 = log.lines().filter_map(|line| line.strip_prefix("Ran ")).map(first_number).sum();
+    let verdict =
+        log.lines().rfind(|line| line.starts_with("OK") || line.starts_with("FAILED")).unwrap_or_default();
+    let of = |outcome: &str| {
+        verdict.split_once(&format!("{outcome}=")).map_or(0, |(_, number)| first_number(number))
+    };
+    let failed = of("failures") + of("errors");
+    let skipped = of("skipped");
+    Tally { passed: ran.saturating_sub(failed + skipped), failed, skipped }
+}
+
+/// criterion's `--test`: `Success` below each benchmark that ran
+pub(crate) fn criterion(log: &str) -> Tally {
+    Tally { passed: log.lines().filter(|line| *line == "Success").count() as u64, ..Tally::default() }
+}
+
+fn number_before(line: &str, word: &str) -> u64 {
+    let Some((before, _)) = line.split_once(word) else { return 0 };
+    before
+        .rsplit(|character: char| !character.is_ascii_digit())
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0)
+}
+
+fn first_number(text: &str) -> u64 {
+    text.split(|character: char| !character.is_ascii_digit()).next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
+        Tally { passed, failed, skipped }
+    }
+
+    #[test]
+    fn libtest_adds_up_binaries_and_doctests() {
+        let log = "running 3 tests\n\
+            test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 2 filtered out; finished in 0.01s\n\
+            test result: FAILED. 10 passed; 2 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.30s\n";
+        assert_eq!(libtest(log), tally(13, 2, 1));
+        assert_eq!(libtest("error: could not compile"), tally(0, 0, 0));
+    }
+
+    #[test]
+    fn node_counts_a_cancelled_test_as_failed() {
+        let log = "✔ pass 7 (3ms)\nℹ tests 12\nℹ pass 8\nℹ fail 1\nℹ cancelled 1\nℹ skipped 2\nℹ todo 0\n";
+        assert_eq!(node(log), tally(8, 2, 2));
+        assert_eq!(
+            node("# tests 3\n# pass 2\n# fail 1\n# cancelled 0\n# skipped 0\n# todo 0\n"),
+            tally(2, 1, 0)
+        );
+    }
+
+    #[test]
+    fn unittest_reads_the_verdict() {
+        assert_eq!(unittest("Ran 12 tests in 4.934s\n\nOK\n"), tally(12, 0, 0));
+        assert_eq!(unittest("Ran 1 test in 0.1s\n\nOK (skipped=1)\n"), tally(0, 0, 1));
+        assert_eq!(
+            unittest("Ran 12 tests in 15.1s\n\nFAILED (failures=1, errors=2, skipped=3)\n"),
+            tally(6, 3, 3)
+        );
+        assert_eq!(unittest("ModuleNotFoundError"), tally(0, 0, 0));
+    }
+
+    #[test]
+    fn criterion_counts_benchmarks() {
+        assert_eq!(criterion("Testing fanout/64\nSuccess\nTesting fanout/1024\nSuccess\n"), tally(2, 0, 0));
+    }
+}
