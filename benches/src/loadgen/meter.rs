@@ -1,0 +1,98 @@
+use std::time::Duration;
+
+use crate::error::Doing as _;
+use crate::process::{CpuTime, MachineTime, now, own_cpu_time, resident_bytes};
+use crate::{Error, Report};
+
+/// CPU clocks at one moment
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reading {
+    at: Duration,
+    own: Duration,
+    server: Option<CpuTime>,
+    machine: MachineTime,
+}
+
+/// What went by between two readings
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    pub(super) wall: Duration,
+    pub(super) server: Option<Duration>,
+    own: Duration,
+    idle: Duration,
+    stolen: Duration,
+    cpus: u32,
+}
+
+impl Reading {
+    pub(super) fn take(server: Option<u32>) -> Result<Self, Error> {
+        let machine = MachineTime::read().doing(|| "read /proc/stat".into())?;
+        let server = server.map(server_cpu_time).transpose()?;
+        Ok(Self { at: now(), own: own_cpu_time(), server, machine })
+    }
+
+    pub(super) fn until(&self, later: &Self) -> Result<Spent, Error> {
+        let server = match self.server.zip(later.server) {
+            Some((before, after)) => Some(after.since(before).ok_or_else(threads_ended)?),
+            None => None,
+        };
+        Ok(Spent {
+            wall: later.at - self.at,
+            server,
+            own: later.own - self.own,
+            idle: later.machine.idle.saturating_sub(self.machine.idle),
+            stolen: later.machine.stolen.saturating_sub(self.machine.stolen),
+            cpus: self.machine.cpus,
+        })
+    }
+}
+
+impl Spent {
+    /// Writes down who kept how many cores busy
+    pub(super) fn report(&self, report: &mut Report) {
+        let cores = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
+        report.server_cores = self.server.map(cores);
+        report.generator_cores = cores(self.own);
+        report.stolen_cores = cores(self.stolen);
+        report.foreign_cores = self.server.map(|server| {
+            let known = self.idle + self.stolen + self.own + server;
+            cores((self.wall * self.cpus).saturating_sub(known))
+        });
+    }
+}
+
+/// Resident memory of the server in bytes
+pub(super) fn server_memory(pid: u32) -> Result<u64, Error> {
+    resident_bytes(pid).doing(|| format!("read the memory of process {pid}"))
+}
+
+fn threads_ended() -> Error {
+    Error::Server("threads of it ended while it was measured, so its CPU time is unknown".into())
+}
+
+fn server_cpu_time(pid: u32) -> Result<CpuTime, Error> {
+    CpuTime::of(pid).doing(|| format!("read the CPU time of process {pid}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_neither_idle_nor_ours_nor_the_servers_is_foreign() {
+        let seconds = Duration::from_secs;
+        let spent = Spent {
+            wall: seconds(10),
+            server: Some(seconds(6)),
+            own: seconds(10),
+            idle: seconds(2),
+            stolen: seconds(1),
+            cpus: 2,
+        };
+        let mut report = Report::default();
+        spent.report(&mut report);
+        assert_eq!(report.server_cores, Some(0.6));
+        assert_eq!((report.generator_cores, report.stolen_cores), (1.0, 0.1));
+        assert_eq!(report.foreign_cores, Some(0.1));
+    }
+}

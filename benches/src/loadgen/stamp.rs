@@ -1,0 +1,187 @@
+use super::Kind;
+
+/// What a message says about itself, as text at the start of its payload
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    /// Sent before the run to see who is reachable; not verified
+    pub(super) probe: bool,
+    /// The clients that must get it
+    pub(super) group: u16,
+    /// The sender
+    pub(super) stream: u16,
+    /// Which of the messages on their way it is
+    pub(super) slot: u16,
+    /// Its number among the messages of its sender to its group
+    pub(super) sequence: u32,
+    /// Nanoseconds on the load generator's clock
+    pub(super) sent_at: u64,
+}
+
+impl Stamp {
+    /// Appends it, padded to `length` bytes
+    pub(super) fn write(&self, out: &mut Vec<u8>, length: usize) {
+        let end = out.len() + length;
+        out.push(if self.probe { b'p' } else { b'm' });
+        append_hex(out, u64::from(self.group), 4);
+        append_hex(out, u64::from(self.stream), 4);
+        append_hex(out, u64::from(self.slot), 4);
+        append_hex(out, u64::from(self.sequence), 7);
+        append_hex(out, self.sent_at, 12);
+        out.resize(end, PADDING);
+    }
+
+    /// Reads it back; `None` of anything that no load generator wrote
+    pub(super) fn read(payload: &[u8]) -> Option<Self> {
+        let stamp: &[u8; LENGTH] = payload.first_chunk()?;
+        let probe = match stamp[0] {
+            b'p' => true,
+            b'm' => false,
+            _ => return None,
+        };
+        let number = |from: usize, digits: usize| hex(&stamp[from..from + digits]);
+        Some(Self {
+            probe,
+            group: number(1, 4)? as u16,
+            stream: number(5, 4)? as u16,
+            slot: number(9, 4)? as u16,
+            sequence: number(13, 7)? as u32,
+            sent_at: number(20, 12)?,
+        })
+    }
+}
+
+/// Whether a payload has its length and nothing but padding after its stamp
+pub(super) fn is_intact(payload: &[u8], length: usize) -> bool {
+    payload.len() == length && payload[LENGTH..].iter().fold(0, |odd, byte| odd | (byte ^ PADDING)) == 0
+}
+
+/// What a client does with a message
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Action {
+    Broadcast,
+    Echo,
+    Join(u16),
+    Room(u16),
+}
+
+impl Action {
+    /// Appends the text that makes a server do it
+    pub(super) fn write(self, kind: Kind, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
+        match (kind, self) {
+            (Kind::Plain, Self::Broadcast | Self::Echo) => write_payload(out),
+            (Kind::Plain, Self::Join(room)) => out.extend_from_slice(format!("Jr{room}").as_bytes()),
+            (Kind::Plain, Self::Room(room)) => {
+                out.extend_from_slice(format!("Rr{room} ").as_bytes());
+                write_payload(out);
+            }
+            (_, Self::Join(room)) => out.extend_from_slice(format!(r#"42["join","r{room}"]"#).as_bytes()),
+            (_, action) => {
+                match action {
+                    Self::Echo => out.extend_from_slice(ECHO),
+                    Self::Room(room) => out.extend_from_slice(format!(r#"42["room","r{room}",""#).as_bytes()),
+                    _ => out.extend_from_slice(MSG),
+                }
+                write_payload(out);
+                out.extend_from_slice(END);
+            }
+        }
+    }
+}
+
+/// The payload of an event that a server delivers
+pub(super) fn event_payload(packet: &[u8]) -> Option<&[u8]> {
+    packet.strip_prefix(MSG).or_else(|| packet.strip_prefix(ECHO))?.strip_suffix(END)
+}
+
+fn append_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
+    out.extend((0..digits).rev().map(|digit| HEX[(value >> (4 * digit)) as usize & 0xf]));
+}
+
+fn hex(digits: &[u8]) -> Option<u64> {
+    let mut bad = 0;
+    let value = digits.iter().fold(0, |value, &digit| {
+        let nibble = NIBBLES[usize::from(digit)];
+        bad |= nibble;
+        value << 4 | u64::from(nibble & 0xf)
+    });
+    (bad & NOT_HEX == 0).then_some(value)
+}
+
+/// Bytes of a stamp without padding
+pub(super) const LENGTH: usize = 32;
+
+const PADDING: u8 = b'.';
+const HEX: &[u8; 16] = b"0123456789abcdef";
+const NOT_HEX: u8 = 0x80;
+const NIBBLES: [u8; 256] = {
+    let mut nibbles = [NOT_HEX; 256];
+    let mut value = 0;
+    while value < 16 {
+        nibbles[HEX[value] as usize] = value as u8;
+        value += 1;
+    }
+    nibbles
+};
+const MSG: &[u8] = br#"42["msg",""#;
+const ECHO: &[u8] = br#"42["echo",""#;
+const END: &[u8] = br#""]"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp {
+        probe: false,
+        group: 399,
+        stream: 7,
+        slot: 1023,
+        sequence: 0xab_cdef,
+        sent_at: 0x1234_5678_9abc,
+    };
+
+    #[test]
+    fn reads_back_what_it_wrote() {
+        for length in [32, 33, 64, 1024] {
+            for probe in [false, true] {
+                let stamp = Stamp { probe, ..STAMP };
+                let mut payload = Vec::new();
+                stamp.write(&mut payload, length);
+                assert_eq!(Stamp::read(&payload), Some(stamp));
+                assert!(is_intact(&payload, length));
+            }
+        }
+    }
+
+    #[test]
+    fn sees_every_changed_byte_and_every_other_length() {
+        let mut payload = Vec::new();
+        STAMP.write(&mut payload, 64);
+        for at in 0..payload.len() {
+            let mut changed = payload.clone();
+            changed[at] = b'~';
+            assert!(Stamp::read(&changed).is_none() || !is_intact(&changed, 64), "byte {at}");
+        }
+        assert!(!is_intact(&payload[..63], 64) && !is_intact(&payload, 65));
+        assert_eq!(Stamp::read(&payload[..31]), None);
+    }
+
+    #[test]
+    fn says_it_in_each_dialect() {
+        let said = |kind, action: Action| {
+            let mut out = Vec::new();
+            action.write(kind, &mut out, |out| out.extend_from_slice(b"text"));
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(said(Kind::Plain, Action::Echo), "text");
+        assert_eq!(said(Kind::Plain, Action::Join(3)), "Jr3");
+        assert_eq!(said(Kind::Plain, Action::Room(3)), "Rr3 text");
+        assert_eq!(said(Kind::Sio, Action::Broadcast), r#"42["msg","text"]"#);
+        assert_eq!(said(Kind::Sio, Action::Echo), r#"42["echo","text"]"#);
+        assert_eq!(said(Kind::Sio, Action::Join(3)), r#"42["join","r3"]"#);
+        assert_eq!(said(Kind::Sio, Action::Room(3)), r#"42["room","r3","text"]"#);
+        for action in [Action::Broadcast, Action::Echo] {
+            assert_eq!(event_payload(said(Kind::Sio, action).as_bytes()), Some(&b"text"[..]));
+        }
+        assert_eq!(event_payload(br#"42["other","text"]"#), None);
+    }
+}

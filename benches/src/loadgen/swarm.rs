@@ -1,0 +1,252 @@
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+use super::polling::{Poller as PollLane, Poster};
+use super::session::{Session, Violation, append_text, upgrade_request};
+use super::stamp::Action;
+use super::{Kind, Options};
+use crate::Error;
+use crate::error::Doing as _;
+use crate::process::now;
+use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+
+/// All clients of a run, and the one thread's loop over them
+pub(super) struct Swarm {
+    server: SocketAddrV4,
+    kind: Kind,
+    path: String,
+    poller: Poller,
+    /// The clients, and after them the second connections of those that post
+    links: Vec<Link>,
+    clients: usize,
+    ready: usize,
+    /// For each client the link on which it speaks
+    speaks_on: Vec<usize>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    started: Duration,
+}
+
+struct Link {
+    socket: OwnedFd,
+    role: Role,
+    connected: bool,
+    /// What was not sent yet
+    out: Vec<u8>,
+}
+
+enum Role {
+    Frames(Session),
+    Polls(PollLane),
+    Posts(Poster),
+}
+
+impl Swarm {
+    /// Connects all clients and waits until each of them is ready
+    pub(super) fn connect(options: &Options) -> Result<Self, Error> {
+        let mut swarm = Self {
+            server: options.server(),
+            kind: options.kind,
+            path: options.path().into(),
+            poller: Poller::new().doing(|| "create an epoll instance".into())?,
+            links: Vec::new(),
+            clients: options.clients(),
+            ready: 0,
+            speaks_on: (0..options.clients()).collect(),
+            buffer: vec![0; READ_BUFFER],
+            scratch: Vec::new(),
+            started: now(),
+        };
+        let mut patience = Patience::new(options.stall);
+        while swarm.ready < swarm.clients {
+            while swarm.links.len() < swarm.clients.min(swarm.ready + CONNECTING_AT_ONCE) {
+                let role = match swarm.kind {
+                    Kind::Plain | Kind::Sio => Role::Frames(Session::new(swarm.kind)),
+                    Kind::Poll => Role::Polls(PollLane::new(swarm.server, &swarm.path)),
+                };
+                swarm.open(role)?;
+            }
+            let before = swarm.ready;
+            swarm.turn(options.patience(), &mut |_, _, _| ())?;
+            patience.check(swarm.ready > before, || {
+                format!("{} of {} clients are connected", swarm.ready, swarm.clients)
+            })?;
+        }
+        Ok(swarm)
+    }
+
+    /// Gives a client that polls its second connection, if it has none
+    pub(super) fn let_speak(&mut self, client: usize) -> Result<(), Error> {
+        if let Role::Polls(lane) = &self.links[client].role
+            && self.speaks_on[client] == client
+        {
+            let poster = lane.poster();
+            self.speaks_on[client] = self.links.len();
+            self.open(Role::Posts(poster))?;
+        }
+        Ok(())
+    }
+
+    /// Queues what a client says until it is [flushed](Self::flush)
+    pub(super) fn say(&mut self, client: usize, action: Action, write_payload: impl FnOnce(&mut Vec<u8>)) {
+        let link = &mut self.links[self.speaks_on[client]];
+        match &mut link.role {
+            Role::Frames(_) => append_text(&mut link.out, &mut self.scratch, |out| {
+                action.write(self.kind, out, write_payload);
+            }),
+            Role::Posts(poster) => poster.say(|out| action.write(self.kind, out, write_payload)),
+            Role::Polls(_) => unreachable!("a polling client speaks on its second connection"),
+        }
+    }
+
+    /// Sends what a client said
+    pub(super) fn flush(&mut self, client: usize) -> Result<(), Error> {
+        let index = self.speaks_on[client];
+        let link = &mut self.links[index];
+        if let Role::Posts(poster) = &mut link.role
+            && link.connected
+        {
+            poster.post(&mut link.out);
+        }
+        link.flush().doing(|| format!("send for client {client}"))
+    }
+
+    /// Waits once, and hands on each payload with its client and the time in nanoseconds
+    pub(super) fn turn(
+        &mut self,
+        timeout: Duration,
+        deliver: &mut impl FnMut(usize, &[u8], u64),
+    ) -> Result<(), Error> {
+        self.poller.wait(Some(timeout)).doing(|| "wait for events".into())?;
+        for event in 0..self.poller.ready() {
+            let (index, flags) = self.poller.event(event);
+            let link = &mut self.links[index];
+            if !link.connected {
+                link.finish_connecting(self.server, &self.path)
+                    .doing(|| format!("connect client {index}"))?;
+            } else if flags.contains(EventFlags::OUT) && !link.out.is_empty() {
+                link.flush().doing(|| format!("send for client {index}"))?;
+            }
+            if !flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+                continue;
+            }
+            let was_ready = link.is_ready();
+            loop {
+                let received = socket::receive(&link.socket, &mut self.buffer);
+                let received = match received.doing(|| format!("receive for client {index}"))? {
+                    Received::Bytes(received) => received,
+                    Received::Nothing => break,
+                    Received::Closed => return Err(Error::Server(format!("it closed client {index}"))),
+                };
+                let at = (now() - self.started).as_nanos() as u64;
+                link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
+                    .map_err(|violation| Error::Server(format!("to client {index} it sent {violation}")))?;
+                // A short read emptied the socket; what comes later is a new edge.
+                if received < self.buffer.len() {
+                    break;
+                }
+            }
+            if !was_ready && link.is_ready() {
+                self.ready += 1;
+            }
+            if !link.out.is_empty() {
+                link.flush().doing(|| format!("send for client {index}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nanoseconds since the swarm began to connect
+    pub(super) fn clock(&self) -> u64 {
+        (now() - self.started).as_nanos() as u64
+    }
+
+    fn open(&mut self, role: Role) -> Result<(), Error> {
+        let index = self.links.len();
+        // One address has some 28,000 ports, and choosing among the last free ones is slow.
+        let source = Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + (index / CLIENTS_PER_SOURCE) as u32);
+        let socket = socket::connect(source, self.server)
+            .and_then(|socket| self.poller.add(&socket, index).map(|()| socket))
+            .doing(|| format!("connect client {index} from {source} to {}", self.server))?;
+        self.links.push(Link { socket, role, connected: false, out: Vec::new() });
+        Ok(())
+    }
+}
+
+impl Link {
+    /// Whether it counts as a client that is ready
+    fn is_ready(&self) -> bool {
+        match &self.role {
+            Role::Frames(session) => session.is_ready(),
+            Role::Polls(lane) => lane.is_ready(),
+            Role::Posts(_) => true,
+        }
+    }
+
+    fn finish_connecting(&mut self, server: SocketAddrV4, path: &str) -> std::io::Result<()> {
+        sockopt::socket_error(&self.socket)??;
+        self.connected = true;
+        match &mut self.role {
+            Role::Frames(_) => self.out = upgrade_request(server, path),
+            Role::Polls(lane) => self.out = lane.request(),
+            Role::Posts(poster) => poster.post(&mut self.out),
+        }
+        self.flush()
+    }
+
+    fn receive(&mut self, bytes: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
+        match &mut self.role {
+            Role::Frames(session) => session.receive(bytes, &mut self.out, deliver),
+            Role::Polls(lane) => lane.receive(bytes, &mut self.out, deliver),
+            Role::Posts(poster) => poster.receive(bytes, &mut self.out),
+        }
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.connected && !self.out.is_empty() {
+            let sent = socket::send(&self.socket, &self.out)?;
+            self.out.drain(..sent);
+            if self.out.is_empty() && self.out.capacity() > KEPT_CAPACITY {
+                self.out = Vec::new();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Breaks off a wait in which nothing happens
+pub(super) struct Patience {
+    limit: Duration,
+    last_progress: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, last_progress: now() }
+    }
+
+    /// Fails if there has been no progress for too long; `state` says how far it came
+    pub(super) fn check(&mut self, progress: bool, state: impl FnOnce() -> String) -> Result<(), Error> {
+        let now = now();
+        if progress {
+            self.last_progress = now;
+        } else if now - self.last_progress > self.limit {
+            return Err(Error::Stalled(format!(
+                "{} s without progress while {}",
+                self.limit.as_secs_f64(),
+                state()
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// More at once would overflow the queue of a server's listening socket
+const CONNECTING_AT_ONCE: usize = 128;
+const CLIENTS_PER_SOURCE: usize = 4000;
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The largest emptied buffer that a link keeps; the upgrade request fits
+const KEPT_CAPACITY: usize = 64 << 10;

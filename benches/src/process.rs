@@ -1,0 +1,226 @@
+//! What the kernel tells about processes: CPU, memory, and where they may run
+
+use std::time::Duration;
+use std::{fs, io};
+
+use rustix::process::{Resource, Rlimit};
+use rustix::thread::CpuSet;
+use rustix::time::{ClockId, clock_gettime};
+
+/// CPU time of a process since it began, user and system, in two counts
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CpuTime {
+    /// The scheduler's count in nanoseconds, of the threads that live; of one that runs it may be a tick old
+    living: Duration,
+    /// Of all threads that ever were, in hundredths of a second
+    all: Duration,
+}
+
+impl CpuTime {
+    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+        let mut living = 0;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            match fs::read_to_string(task?.path().join("schedstat")) {
+                Ok(schedstat) => living += first_number(&schedstat)?,
+                // The thread ended after it was listed.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        let all = ticks(user_and_system(&stat).ok_or_else(|| malformed("/proc/PID/stat"))?);
+        Ok(Self { living: Duration::from_nanos(living), all })
+    }
+
+    /// The time since an earlier reading; `None` if threads ended meanwhile and took their count with them
+    pub(crate) fn since(self, earlier: Self) -> Option<Duration> {
+        let living = self.living.checked_sub(earlier.living)?;
+        let all = self.all.checked_sub(earlier.all)?;
+        (living.abs_diff(all) <= COARSENESS).then_some(living)
+    }
+}
+
+fn user_and_system(stat: &str) -> Option<u64> {
+    // The program's name stands in parentheses and may hold anything; after it user time is the 12th field.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
+    Some(times.next()?.ok()? + times.next()?.ok()?)
+}
+
+/// CPU time of this process since it began, user and system
+pub(crate) fn own_cpu_time() -> Duration {
+    duration(clock_gettime(ClockId::ProcessCPUTime))
+}
+
+/// Time on a clock that never jumps
+pub(crate) fn now() -> Duration {
+    duration(clock_gettime(ClockId::Monotonic))
+}
+
+/// Resident memory of a process in bytes, without what the kernel holds for its sockets
+pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
+    if let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
+        let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
+        return Ok(first_number(line)? << 10);
+    }
+    let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
+    let pages = first_number(statm.split_once(' ').map_or("", |(_, rest)| rest))?;
+    Ok(pages * rustix::param::page_size() as u64)
+}
+
+/// How the CPUs of the whole machine were spent since it booted, summed over all of them
+///
+/// Idle time is what the kernel measures exactly; the busy kinds are only sampled at ticks. So whoever wants to know
+/// how busy the machine was subtracts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct MachineTime {
+    pub(crate) idle: Duration,
+    /// Time the hypervisor gave to others
+    pub(crate) stolen: Duration,
+    pub(crate) cpus: u32,
+}
+
+impl MachineTime {
+    pub(crate) fn read() -> io::Result<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat")?)
+    }
+
+    fn parse(stat: &str) -> io::Result<Self> {
+        let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+        let fields: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+        let [_user, _nice, _system, idle, iowait, _irq, _softirq, steal, ..] = fields[..] else {
+            return Err(malformed("/proc/stat"));
+        };
+        let cpus = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
+        Ok(Self { idle: ticks(idle + iowait), stolen: ticks(steal), cpus: cpus as u32 })
+    }
+}
+
+/// The CPUs this thread may run on
+pub(crate) fn allowed_cpus() -> io::Result<CpuSet> {
+    Ok(rustix::thread::sched_getaffinity(None)?)
+}
+
+/// Keeps this thread, and the processes it starts from now on, on the given CPUs
+pub(crate) fn run_on(cpus: &CpuSet) -> io::Result<()> {
+    Ok(rustix::thread::sched_setaffinity(None, cpus)?)
+}
+
+/// A set of one CPU
+pub(crate) fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
+    if cpu >= CpuSet::MAX_CPU {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "no kernel counts that far"));
+    }
+    let mut cpus = CpuSet::new();
+    cpus.set(cpu);
+    Ok(cpus)
+}
+
+/// Raises the soft limit of open files to the hard one, and says how many that is
+pub(crate) fn raise_open_files() -> io::Result<u64> {
+    let limit = rustix::process::getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    }
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+fn duration(time: rustix::time::Timespec) -> Duration {
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+fn ticks(ticks: u64) -> Duration {
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn first_number(text: &str) -> io::Result<u64> {
+    let number = text.split_ascii_whitespace().next().and_then(|number| number.parse().ok());
+    number.ok_or_else(|| malformed("a file of /proc"))
+}
+
+fn malformed(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} has an unknown layout"))
+}
+
+/// How far the two counts of a process may lie apart: each is cut to hundredths twice at either end
+const COARSENESS: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    struct Shell(Child);
+
+    impl Shell {
+        fn run(script: &str) -> Self {
+            Self(Command::new("sh").args(["-c", script]).spawn().unwrap())
+        }
+
+        fn cpu_time(&self) -> CpuTime {
+            CpuTime::of(self.0.id()).unwrap()
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    #[test]
+    fn a_busy_process_uses_time_and_a_sleeping_one_none() {
+        let (busy, sleeping) = (Shell::run("while :; do :; done"), Shell::run("exec sleep 60"));
+        std::thread::sleep(Duration::from_millis(200));
+        let before = (busy.cpu_time(), sleeping.cpu_time(), now());
+        std::thread::sleep(Duration::from_millis(200));
+        let used = busy.cpu_time().since(before.0).unwrap();
+        let wall = now() - before.2;
+        assert!(
+            used > Duration::from_millis(10) && used < wall + Duration::from_millis(20),
+            "{used:?} in {wall:?}"
+        );
+        assert_eq!(sleeping.cpu_time().since(before.1), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn threads_that_ended_make_the_time_unknown() {
+        let time =
+            |living, all| CpuTime { living: Duration::from_millis(living), all: Duration::from_millis(all) };
+        assert_eq!(time(1005, 1000).since(time(500, 500)), Some(Duration::from_millis(505)));
+        assert_eq!(time(900, 1000).since(time(500, 500)), None);
+        assert_eq!(time(400, 1000).since(time(500, 500)), None);
+    }
+
+    #[test]
+    fn a_program_may_have_any_name() {
+        let stat = "7 (a) b (c) R 1 2 3 4 5 6 7 8 9 10 30 12 0 0";
+        assert_eq!(user_and_system(stat), Some(42));
+        assert_eq!(user_and_system("7 sh R 1"), None);
+    }
+
+    #[test]
+    fn memory_that_is_touched_is_resident() {
+        let before = resident_bytes(std::process::id()).unwrap();
+        let touched = std::hint::black_box(vec![1_u8; 32 << 20]);
+        let after = resident_bytes(std::process::id()).unwrap();
+        assert!(after > before + (24 << 20), "{before} {after}");
+        drop(touched);
+    }
+
+    #[test]
+    fn machine_time_takes_idle_and_steal_from_the_line_of_all_cpus() {
+        let second = rustix::param::clock_ticks_per_second();
+        let stat = format!(
+            "cpu  1 1 1 {} {} 3 7 {} 0 0\ncpu0 1 1 1 1\ncpu1 1 1 1 1\nintr 1\n",
+            7 * second,
+            second,
+            2 * second
+        );
+        let (idle, stolen) = (Duration::from_secs(8), Duration::from_secs(2));
+        assert_eq!(MachineTime::parse(&stat).unwrap(), MachineTime { idle, stolen, cpus: 2 });
+        assert!(MachineTime::parse("intr 1 2 3").is_err());
+    }
+}

@@ -1,0 +1,85 @@
+use serde::{Deserialize, Serialize};
+
+/// What one run of the load generator found; its one line of output
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Whether the run counts: it came to its end and every delivery was right
+    pub ok: bool,
+    /// Why the run broke off, if it did
+    pub error: Option<String>,
+    /// The pattern of load
+    pub scenario: String,
+    /// What the clients spoke
+    pub kind: String,
+    /// Connected clients
+    pub clients: usize,
+    /// Bytes of each message's text
+    pub payload: usize,
+    /// Clients that sent
+    pub senders: usize,
+    /// Messages that each sender kept on their way
+    pub outstanding: usize,
+    /// Length of the measured window in seconds
+    pub window_s: f64,
+    /// Messages that clients received in the window
+    pub deliveries: u64,
+    /// The same for each second
+    pub deliveries_per_s: f64,
+    /// The server's CPU time in the window divided by the deliveries, µs; none without `--pid`
+    pub cpu_us_per_delivery: Option<f64>,
+    /// Cores the server kept busy in the window
+    pub server_cores: Option<f64>,
+    /// Cores the load generator kept busy in the window
+    pub generator_cores: f64,
+    /// Cores that anything else on the machine kept busy in the window
+    pub foreign_cores: Option<f64>,
+    /// Cores the hypervisor gave to others in the window
+    pub stolen_cores: f64,
+    /// Median time from sending to receipt, µs
+    pub p50_us: Option<f64>,
+    /// The time 99 of 100 deliveries needed at most, µs
+    pub p99_us: Option<f64>,
+    /// What went wrong with deliveries, in and outside the window
+    pub faults: Faults,
+    /// What idle connections cost, if that was the scenario
+    pub idle: Option<IdleReport>,
+}
+
+/// Wrong deliveries, counted over all clients
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// Never arrived
+    pub lost: u64,
+    /// Arrived again
+    pub duplicate: u64,
+    /// Arrived after a later message of the same sender
+    pub reordered: u64,
+    /// Arrived at a client that is not in the room
+    pub misdelivered: u64,
+    /// Arrived with another length or content
+    pub damaged: u64,
+    /// Arrived though nobody sent it
+    pub unknown: u64,
+}
+
+impl Faults {
+    /// Whether there is none
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What connections cost that say nothing
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct IdleReport {
+    /// Server CPU for accepting one connection and its handshake, µs
+    pub cpu_us_per_connection: f64,
+    /// Server memory for each connection, bytes
+    pub rss_bytes_per_connection: f64,
+    /// Server memory before the first connection, bytes
+    pub base_rss_bytes: u64,
+    /// Server CPU while all connections were idle, µs for each second
+    pub cpu_us_per_idle_second: f64,
+    /// Time until all were connected, seconds
+    pub connect_s: f64,
+}
