@@ -1,0 +1,498 @@
+/**
+ * The demo page: clients side by side, each by another road, in the same rooms
+ *
+ * What an automated test can hold on to:
+ * - `#server[data-server]`: `connecting`, `up`, `partial` or `down`; `#server-banner` is shown while it is `down`
+ * - `.panel[data-client="a"]` (`a` to `h`, in the order of opening), with
+ *   `data-kind`: `polling`, `websocket`, `upgraded`, `plain`, `roomcast.json`;
+ *   `data-transport`: `polling`, `websocket` or empty; `data-state`: `connecting`, `connected`, `waiting`, `disconnected`;
+ *   `data-id`: the socket id, or empty; `data-rooms`: joined rooms, sorted, with spaces between
+ * - in a panel: `[data-action=everyone|others|room|room-others]` send; `[data-action=toggle]` disconnects, connects or
+ *   retries; `[data-action=remove]`; `[data-action=room-toggle][data-room=red]` joins or leaves, `aria-pressed` tells
+ *   whether joined; `[name=text]` the message, `[name=target]` the room to send to, `[name=room]` a free name (Enter)
+ * - `.log > li[data-event][data-direction=in|out|note|wire]`, on broadcasts also `data-tag`, `data-from`, `data-latency`
+ * - `#broadcast[data-tag][data-event][data-from][data-addressed][data-received][data-queued][data-dropped]`: the last
+ *   broadcast (clients of this page addressed and reached, then the server's own count), and
+ *   `#broadcast-lanes > li[data-client][data-lane=reached|awaited|aside][data-latency]`
+ * - `[data-action=add][data-kind]`, `[data-action=tour]`, `[data-action=wire]`, `[data-action=retry-all]`
+ */
+
+import { connect } from "./client.js";
+
+const KINDS = {
+  polling: { title: "Long-polling", blurb: "Socket.IO over HTTP requests" },
+  websocket: { title: "WebSocket", blurb: "Socket.IO over WebSocket" },
+  upgraded: { title: "Upgraded", blurb: "Socket.IO, polling first, then WebSocket" },
+  plain: { title: "Plain WebSocket", blurb: 'new WebSocket("/ws"), no library' },
+  "roomcast.json": { title: "roomcast.json", blurb: "WebSocket with events and acks" },
+};
+const AT_LOAD = [
+  ["polling", ["red"]],
+  ["websocket", ["red", "blue"]],
+  ["upgraded", ["blue"]],
+  ["plain", ["red"]],
+];
+const PATTERNS = { everyone: "everyone", others: "everyone but the sender", room: "room", "room-others": "room, without the sender" };
+const MAX_CLIENTS = 8;
+const MAX_POLLING = 4; // browsers open six HTTP connections to one server; POSTs need some of them
+const MAX_ENTRIES = 200;
+
+const byId = (id) => document.getElementById(id);
+const panels = [];
+const names = new Map(); // socket id to the letter of its panel, also of those gone
+const drawings = [];
+const rooms = new Set(["red", "blue"]);
+
+/** One client with its view */
+class Panel {
+  constructor(kind, wanted) {
+    this.kind = kind;
+    this.letter = "abcdefgh".split("").find((letter) => !panels.some((panel) => panel.letter === letter));
+    this.wanted = new Set(wanted); // rooms to be in, also after a reconnect
+    this.rooms = new Set(); // rooms the server has confirmed
+    this.id = null;
+    this.retryAt = 0;
+    this.element = byId("panel-template").content.firstElementChild.cloneNode(true);
+    this.#label();
+    this.client = connect(kind, {
+      onState: (state, detail) => this.#changed(state, detail),
+      onTransport: (name) => this.#carriedBy(name),
+      onEvent: (event, args) => this.#received(event, args),
+      onWire: (direction, data) => this.log("wire", "wire", [direction === "in" ? "◂ " : "▸ ", preview(data)]),
+    });
+  }
+
+  get name() {
+    return this.letter.toUpperCase();
+  }
+
+  get connected() {
+    return this.id !== null;
+  }
+
+  /** Sends to one of the four targets and follows the message to its receivers */
+  async cast(pattern, text, room) {
+    const cast = Cast.begin(this, pattern, text, room);
+    this.log("out", pattern, ["you → ", target(pattern, room)], text, { tag: cast.tag });
+    try {
+      const receipt = await this.#command(pattern, room ? [room, text] : [text], cast.tag);
+      if (receipt) cast.answered(receipt);
+    } catch (error) {
+      this.log("note", "error", [`not sent: ${error.message}`]);
+    }
+  }
+
+  /** Sends what the visitor typed as it is; for slash commands in the plain client */
+  type(text) {
+    this.log("out", "message", ["you typed"], text);
+    this.client.emit("message", text);
+  }
+
+  async setRoom(room, joined) {
+    if (joined) this.wanted.add(room);
+    else this.wanted.delete(room);
+    rooms.add(room);
+    panels.forEach((panel) => panel.showRooms());
+    if (!this.connected) return;
+    try {
+      await this.#command(joined ? "join" : "leave", [room]);
+    } catch (error) {
+      this.log("note", "error", [`${room}: ${error.message}`]);
+    }
+  }
+
+  toggle() {
+    if (this.client.state === "disconnected" || this.client.state === "waiting") this.client.connect();
+    else this.client.disconnect();
+  }
+
+  // Plain mode knows neither event names nor acks; there the demo reads slash commands, a tag being the last word.
+  async #command(event, args, tag) {
+    if (this.kind === "plain") return this.client.emit("message", slashCommand(event, args, tag));
+    const [answer] = await this.client.request(event, ...args, ...(tag ? [tag] : []));
+    return answer;
+  }
+
+  #received(event, [detail = {}]) {
+    const now = performance.now();
+    if (event in PATTERNS) return this.#gotCast(now, event, detail);
+    const who = nameOf(detail.id);
+    switch (event) {
+      case "hello":
+        this.id = detail.id;
+        names.set(detail.id, this.name);
+        this.element.dataset.id = detail.id;
+        this.field("id").textContent = detail.id;
+        for (const room of this.wanted) this.setRoom(room, true);
+        showServer();
+        return this.log("note", event, [`connected as ${detail.kind} by ${detail.transport}`]);
+      case "welcome":
+        this.rooms.add(detail.room);
+        rooms.add(detail.room);
+        panels.forEach((panel) => panel.showRooms());
+        return this.log("note", event, ["joined ", chip(detail.room), ` · members: ${detail.members?.length ?? detail.members}`]);
+      case "bye":
+        this.rooms.delete(detail.room);
+        this.showRooms();
+        return this.log("note", event, ["left ", chip(detail.room)]);
+      case "joined":
+      case "left":
+        return this.log("note", event, [who, ` ${event} `, chip(detail.room)]);
+      default:
+        return this.log("note", event, [`${event} ${preview(JSON.stringify(detail))}`]);
+    }
+  }
+
+  #gotCast(now, event, { from, room, text, tag, via }) {
+    const latency = Cast.received(this, now, event, { from, room, text, tag });
+    const road = `${via ?? "?"} → ${this.element.dataset.transport}`;
+    const head = [letter(from), " → ", target(event, room)];
+    this.log("in", event, head, String(text), { tag, from, latency, road });
+    this.element.dataset.lit = this.element.dataset.lit === "1" ? "2" : "1"; // two equal animations: each start is fresh
+  }
+
+  #carriedBy(transport) {
+    const before = this.element.dataset.transport;
+    this.element.dataset.transport = transport;
+    const badge = this.field("transport");
+    badge.textContent = badge.dataset.transport = transport;
+    if (before === "polling" && transport === "websocket") this.log("note", "upgrade", ["moved from polling to websocket"]);
+  }
+
+  #changed(state, { reason, delay, attempt } = {}) {
+    this.element.dataset.state = state;
+    if (state !== "connected") {
+      this.id = null;
+      this.rooms.clear();
+      Object.assign(this.element.dataset, { transport: "", id: "", rooms: "" });
+      this.field("id").textContent = "–";
+      this.field("transport").textContent = this.field("transport").dataset.transport = "";
+      this.showRooms();
+    }
+    if (state === "waiting") {
+      this.retryAt = performance.now() + delay;
+      if (attempt === 1) this.log("note", "lost", [`connection lost: ${reason}`]);
+    }
+    if (state === "disconnected") this.log("note", "disconnected", [reason]);
+    this.showState();
+    showServer();
+  }
+
+  showState() {
+    const { state } = this.element.dataset;
+    const seconds = Math.max(0, Math.ceil((this.retryAt - performance.now()) / 1000));
+    const text = { connecting: "connecting…", waiting: `retrying in ${seconds} s` }[state] ?? state;
+    setText(this.field("state"), text);
+    const action = { waiting: "Retry now", disconnected: "Connect" }[state] ?? "Disconnect";
+    setText(this.find("[data-action=toggle]"), action);
+    for (const button of this.element.querySelectorAll(".sends button")) button.disabled = state !== "connected";
+  }
+
+  showRooms() {
+    const select = this.find("select");
+    for (const room of rooms) {
+      let button = this.find(`.chip[data-room="${CSS.escape(room)}"]`);
+      if (!button) {
+        button = make("button", { type: "button", className: "chip", textContent: room });
+        Object.assign(button.dataset, { action: "room-toggle", room, hue: hue(room) });
+        this.field("rooms").append(button);
+        select.append(new Option(room, room, false, this.wanted.has(room) && !this.wanted.has(select.value)));
+      }
+      const joined = this.connected ? this.rooms.has(room) : this.wanted.has(room);
+      button.setAttribute("aria-pressed", joined);
+      button.title = `${joined ? "Leave" : "Join"} ${room}`;
+    }
+    this.element.dataset.rooms = [...this.rooms].sort().join(" ");
+  }
+
+  /** Adds a line to the log; it is drawn a moment later, so that drawing does not delay other clients' messages */
+  log(direction, event, head, text, { tag, from, latency, road } = {}) {
+    const item = make("li");
+    Object.assign(item.dataset, { direction, event, ...(tag && { tag }), ...(from && { from }) });
+    const line = make("p", { className: "line" });
+    line.append(make("time", { textContent: clock(new Date()) }), make("span", { className: "who" }));
+    line.lastChild.append(...head);
+    item.append(line);
+    if (latency !== undefined) {
+      item.dataset.latency = latency.toFixed(3);
+      line.append(make("span", { className: "ms", textContent: milliseconds(latency) }));
+    }
+    if (text !== undefined) item.append(make("p", { className: "text", textContent: text }));
+    if (road) item.append(make("p", { className: "road muted", textContent: road }));
+    later(() => {
+      const log = this.find(".log");
+      const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+      log.append(item);
+      if (log.children.length > MAX_ENTRIES) log.firstChild.remove();
+      if (atEnd) log.scrollTop = log.scrollHeight;
+    });
+  }
+
+  find(selector) {
+    return this.element.querySelector(selector);
+  }
+
+  field(name) {
+    return this.find(`[data-field="${name}"]`);
+  }
+
+  #label() {
+    const { title, blurb } = KINDS[this.kind];
+    Object.assign(this.element.dataset, { client: this.letter, kind: this.kind, transport: "", state: "", id: "", rooms: "" });
+    for (const [name, text] of Object.entries({ letter: this.name, title, blurb })) this.field(name).textContent = text;
+    this.field("title").id = `title-${this.letter}`;
+    this.element.setAttribute("aria-labelledby", `title-${this.letter}`);
+    this.find("[name=text]").value = `hello from ${this.name}`;
+    if (this.kind === "plain") this.find("[name=text]").placeholder = "Message, or /room red hi";
+    for (const labelled of this.element.querySelectorAll("[data-label]"))
+      labelled.setAttribute("aria-label", `${labelled.dataset.label} ${this.name}`);
+  }
+}
+
+/** One broadcast, followed from the click to each client of this page that receives it */
+class Cast {
+  static #all = new Map();
+  static #count = 0;
+  static #page = Math.random().toString(36).slice(2, 8);
+
+  static begin(sender, pattern, text, room) {
+    const tag = `${Cast.#page}-${++Cast.#count}`;
+    const addressed = panels.filter(
+      (panel) =>
+        panel.connected &&
+        (panel !== sender || !pattern.endsWith("others")) &&
+        (!pattern.startsWith("room") || panel.rooms.has(room)),
+    );
+    return new Cast({ tag, from: sender.id, event: pattern, text, room, addressed, start: performance.now() });
+  }
+
+  /** Notes a receipt and returns its latency, or undefined if the click was elsewhere */
+  static received(panel, now, event, { from, room, text, tag }) {
+    const key = tag ?? `${from} ${event} ${text}`;
+    const cast = Cast.#all.get(key) ?? new Cast({ tag: key, from, event, text, room, addressed: [], start: null });
+    cast.receipts.set(panel, cast.start === null ? undefined : now - cast.start);
+    cast.show();
+    return cast.receipts.get(panel);
+  }
+
+  constructor(properties) {
+    Object.assign(this, properties, { receipts: new Map(), receipt: null });
+    Cast.#all.set(this.tag, this);
+    if (Cast.#all.size > 50) Cast.#all.delete(Cast.#all.keys().next().value);
+    Cast.last = this;
+    this.show();
+    setTimeout(() => this.#announce(), 700);
+  }
+
+  answered(receipt) {
+    this.receipt = receipt;
+    this.show();
+  }
+
+  show() {
+    if (Cast.last === this) later(() => Cast.last === this && this.#draw());
+  }
+
+  #draw() {
+    const box = byId("broadcast");
+    const { tag, event, from, receipt } = this;
+    const counts = { addressed: this.#expected, received: this.receipts.size, queued: receipt?.queued ?? "", dropped: receipt?.dropped ?? "" };
+    Object.assign(box.dataset, { tag, event, from, ...counts });
+    const quote = make("q", { textContent: this.text });
+    byId("broadcast-what").replaceChildren(letter(from), " → ", target(event, this.room), " ", quote);
+    byId("broadcast-summary").textContent = this.#summary();
+    const slowest = Math.max(...this.#latencies, 1);
+    byId("broadcast-lanes").replaceChildren(...panels.map((panel) => this.#lane(panel, slowest)));
+  }
+
+  #lane(panel, slowest) {
+    const latency = this.receipts.get(panel);
+    const lane = this.receipts.has(panel) ? "reached" : this.addressed.includes(panel) ? "awaited" : "aside";
+    const item = make("li");
+    Object.assign(item.dataset, { client: panel.letter, lane, ...(latency !== undefined && { latency: latency.toFixed(3) }) });
+    const words = { reached: latency === undefined ? "received" : milliseconds(latency), awaited: "on its way", aside: "not addressed" };
+    const bar = make("span", { className: "bar", ariaHidden: "true" });
+    bar.append(make("span"));
+    bar.firstChild.style.transform = `scaleX(${lane === "reached" ? Math.max(0.04, (latency ?? slowest) / slowest) : 0})`;
+    item.append(make("span", { className: "letter", textContent: panel.name }), bar, make("span", { className: "ms", textContent: words[lane] }));
+    return item;
+  }
+
+  #summary() {
+    const latencies = this.#latencies;
+    const parts = [`received by ${this.receipts.size} of ${this.#expected}`];
+    if (latencies.length) parts.push(`slowest ${milliseconds(Math.max(...latencies))}`);
+    if (this.receipt) parts.push(`server: ${this.receipt.queued} queued, ${this.receipt.dropped} dropped`);
+    return parts.join(" · ");
+  }
+
+  #announce() {
+    if (Cast.last === this) byId("announcer").textContent = `${nameOf(this.from)}, to ${PATTERNS[this.event]}: ${this.#summary()}`;
+  }
+
+  get #expected() {
+    return new Set([...this.addressed, ...this.receipts.keys()]).size;
+  }
+
+  get #latencies() {
+    return [...this.receipts.values()].filter((latency) => latency !== undefined);
+  }
+}
+
+function addPanel(kind, wanted) {
+  const panel = new Panel(kind, wanted);
+  panels.push(panel);
+  panels.sort((one, other) => one.letter.localeCompare(other.letter));
+  byId("panels").insertBefore(panel.element, byId("panels").children[panels.indexOf(panel)] ?? null);
+  panel.showRooms();
+  showServer();
+  return panel;
+}
+
+function removePanel(panel) {
+  const index = panels.indexOf(panel);
+  panels.splice(index, 1);
+  panel.client.disconnect();
+  panel.element.remove();
+  (panels[index]?.element ?? byId("clients")).focus();
+  showServer();
+}
+
+async function tour(button) {
+  button.disabled = true;
+  const steps = [
+    ["everyone", "Hello, everyone"],
+    ["others", "Everyone but me"],
+    ["room", "Only who is in red", "red"],
+    ["room-others", "The others in red", "red"],
+    ["room", "Now the blue room", "blue"],
+  ];
+  for (const [index, step] of steps.entries()) {
+    const ready = panels.filter((panel) => panel.connected);
+    if (ready.length > 0) ready[index % ready.length].cast(...step);
+    await new Promise((resolve) => setTimeout(resolve, 1800));
+  }
+  button.disabled = false;
+}
+
+function showServer() {
+  const expected = panels.filter((panel) => panel.client?.state !== "disconnected");
+  const connected = panels.filter((panel) => panel.connected).length;
+  const failing = expected.some((panel) => panel.retryAt > 0);
+  const all = connected === expected.length && connected > 0;
+  const state = all ? "up" : connected > 0 ? "partial" : failing ? "down" : "connecting";
+  if (all) for (const panel of panels) panel.retryAt = 0;
+  byId("server").dataset.server = state;
+  const texts = { connecting: expected.length ? "connecting…" : "no client connected", down: "server not answering" };
+  setText(byId("server-text"), texts[state] ?? `${connected} of ${panels.length} clients connected`);
+  byId("server-banner").hidden = state !== "down";
+  const pollers = panels.filter((panel) => panel.kind === "polling").length;
+  for (const button of document.querySelectorAll("[data-action=add]"))
+    button.disabled = panels.length >= MAX_CLIENTS || (button.dataset.kind === "polling" && pollers >= MAX_POLLING);
+  setText(byId("add-note"), panels.length >= MAX_CLIENTS ? `${MAX_CLIENTS} at most` : "");
+}
+
+function send(panel, pattern) {
+  const text = panel.find("[name=text]").value.trim() || `hello from ${panel.name}`;
+  if (!panel.connected) return;
+  if (panel.kind === "plain" && text.startsWith("/")) return panel.type(text);
+  panel.cast(pattern, text, pattern.startsWith("room") ? panel.find("select").value : undefined);
+}
+
+function onClick({ target: clicked }) {
+  const button = clicked.closest("[data-action]");
+  const panel = panels.find(({ element }) => element.contains(button));
+  const actions = {
+    others: () => send(panel, "others"),
+    room: () => send(panel, "room"),
+    "room-others": () => send(panel, "room-others"),
+    toggle: () => panel.toggle(),
+    remove: () => removePanel(panel),
+    "room-toggle": () => panel.setRoom(button.dataset.room, button.getAttribute("aria-pressed") !== "true"),
+    add: () => addPanel(button.dataset.kind, ["red"]).element.focus(),
+    tour: () => tour(button),
+    wire: () => (document.body.dataset.wire = button.checked ? "on" : "off"),
+    "retry-all": () => panels.forEach(({ client }) => client.state === "waiting" && client.connect()),
+    copy: () => copy(button),
+  };
+  actions[button?.dataset.action]?.();
+}
+
+function onSubmit(event) {
+  event.preventDefault();
+  const panel = panels.find(({ element }) => element.contains(event.target));
+  if (event.target.dataset.form === "send") return send(panel, "everyone");
+  const input = event.target.elements.room;
+  const room = input.value.trim().replace(/[\s#/]+/g, "-"); // slash commands take a room as one word
+  if (room) panel.setRoom(room, true);
+  input.value = "";
+}
+
+async function copy(button) {
+  await navigator.clipboard.writeText(button.closest("figure").querySelector("code").textContent);
+  setText(button, "Copied");
+  setTimeout(() => setText(button, "Copy"), 1500);
+}
+
+function target(event, room) {
+  if (event === "everyone") return "everyone";
+  if (event === "others") return "everyone but me";
+  const words = make("span");
+  words.append(chip(room), event === "room" ? "" : " but me");
+  return words;
+}
+
+function letter(id) {
+  return make("span", { className: names.has(id) ? "letter" : "stranger", textContent: nameOf(id) });
+}
+
+function chip(room) {
+  const name = make("span", { className: "room-name", textContent: room });
+  name.dataset.hue = hue(room);
+  return name;
+}
+
+function nameOf(id) {
+  return names.get(id) ?? `${String(id).slice(0, 6)}…`;
+}
+
+function slashCommand(event, args, tag) {
+  return [event !== "everyone" && `/${event}`, ...args, tag && `#${tag}`].filter(Boolean).join(" ");
+}
+
+function hue(room) {
+  if (room === "red" || room === "blue") return room;
+  return ["violet", "green", "amber"][[...room].reduce((sum, char) => sum + char.codePointAt(0), 0) % 3];
+}
+
+function preview(data) {
+  if (typeof data !== "string") return `${data.byteLength} bytes`;
+  return data.length > 240 ? `${data.slice(0, 240)}…` : data;
+}
+
+function clock(date) {
+  return `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+}
+
+function milliseconds(value) {
+  return `${value.toFixed(value < 100 ? 1 : 0)} ms`;
+}
+
+function make(name, properties = {}) {
+  return Object.assign(document.createElement(name), properties);
+}
+
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function later(draw) {
+  if (drawings.push(draw) === 1) setTimeout(() => drawings.splice(0).forEach((each) => each()));
+}
+
+for (const place of document.querySelectorAll("[data-origin]"))
+  place.textContent = place.dataset.origin === "ws" ? location.origin.replace(/^http/, "ws") : location.origin;
+document.addEventListener("click", onClick);
+document.addEventListener("submit", onSubmit);
+for (const [kind, wanted] of AT_LOAD) addPanel(kind, wanted);
+setInterval(() => panels.forEach((panel) => panel.client.state === "waiting" && panel.showState()), 250);

@@ -1,0 +1,123 @@
+//! The demo application: rooms, and the three ways to reach their clients
+
+use roomcast::{Ack, Io, Receipt, Socket, json};
+
+/// Registers the application on the main namespace
+pub(crate) fn install(io: &Io) {
+    io.on_connect(hello)
+        .on("join", join)
+        .on("leave", leave)
+        .on("everyone", everyone)
+        .on("others", others)
+        .on("room", room)
+        .on("room-others", room_others)
+        .on("message", message);
+    io.main().on_disconnecting(gone);
+}
+
+type Outcome = Result<(), roomcast::EmitError>;
+
+async fn hello(socket: Socket) -> Outcome {
+    let hello = json!({
+        "id": socket.id().as_str(),
+        "kind": socket.kind().as_str(),
+        "transport": socket.transport().0,
+    });
+    socket.emit("hello", hello).map(drop)
+}
+
+async fn join(socket: Socket, room: String, ack: Ack) -> Outcome {
+    if !socket.rooms().iter().any(|joined| joined.as_str() == room) {
+        socket.join(room.as_str());
+        let members = socket.io().count(room.as_str());
+        let id = socket.id().as_str();
+        socket.emit("welcome", json!({ "room": room, "id": id, "members": members }))?;
+        socket.to(&room).emit("joined", json!({ "room": room, "id": id }))?;
+    }
+    acknowledge_rooms(&socket, ack)
+}
+
+async fn leave(socket: Socket, room: String, ack: Ack) -> Outcome {
+    if socket.leave(room.as_str()) {
+        let left = json!({ "room": room, "id": socket.id().as_str() });
+        socket.to(&room).emit("left", &left)?;
+        socket.emit("bye", &left)?;
+    }
+    acknowledge_rooms(&socket, ack)
+}
+
+async fn everyone(socket: Socket, text: String, tag: Option<String>, ack: Ack) -> Outcome {
+    let said = said(&socket, None, &text, tag);
+    acknowledge(ack, socket.io().emit("everyone", &said)?)
+}
+
+async fn others(socket: Socket, text: String, tag: Option<String>, ack: Ack) -> Outcome {
+    let said = said(&socket, None, &text, tag);
+    acknowledge(ack, socket.broadcast().emit("others", &said)?)
+}
+
+async fn room(socket: Socket, room: String, text: String, tag: Option<String>, ack: Ack) -> Outcome {
+    let said = said(&socket, Some(&room), &text, tag);
+    acknowledge(ack, socket.within(&room).emit("room", &said)?)
+}
+
+async fn room_others(socket: Socket, room: String, text: String, tag: Option<String>, ack: Ack) -> Outcome {
+    let said = said(&socket, Some(&room), &text, tag);
+    acknowledge(ack, socket.to(&room).emit("room-others", &said)?)
+}
+
+/// A client in plain mode knows only `message`, so it says what it wants in words, as on IRC
+async fn message(socket: Socket, text: String, unwanted: Ack) -> Outcome {
+    let (text, tag) = match text.rsplit_once(" #") {
+        Some((rest, tag)) if !tag.contains(' ') => (rest, Some(tag.to_owned())),
+        _ => (text.as_str(), None),
+    };
+    let Some((command, rest)) = text.strip_prefix('/').map(|text| text.split_once(' ').unwrap_or((text, "")))
+    else {
+        return everyone(socket, text.to_owned(), tag, unwanted).await;
+    };
+    let (name, said) = rest.split_once(' ').unwrap_or((rest, ""));
+    match command {
+        "join" => join(socket, name.to_owned(), unwanted).await,
+        "leave" => leave(socket, name.to_owned(), unwanted).await,
+        "others" => others(socket, rest.to_owned(), tag, unwanted).await,
+        "room" => room(socket, name.to_owned(), said.to_owned(), tag, unwanted).await,
+        "room-others" => room_others(socket, name.to_owned(), said.to_owned(), tag, unwanted).await,
+        _ => {
+            let help = "Commands: /join ROOM, /leave ROOM, /others TEXT, /room ROOM TEXT, /room-others ROOM TEXT; \
+                        anything else goes to everyone";
+            socket.emit("message", help).map(drop)
+        }
+    }
+}
+
+async fn gone(socket: Socket) -> Outcome {
+    let id = socket.id().as_str();
+    for room in socket.rooms().iter().filter(|room| room.as_str() != id) {
+        socket.to(room).emit("left", json!({ "room": room.as_str(), "id": id }))?;
+    }
+    Ok(())
+}
+
+fn said(socket: &Socket, room: Option<&str>, text: &str, tag: Option<String>) -> roomcast::Value {
+    let mut said = json!({ "from": socket.id().as_str(), "text": text, "via": socket.transport().0 });
+    if let Some(room) = room {
+        said["room"] = room.into();
+    }
+    if let Some(tag) = tag {
+        said["tag"] = tag.into();
+    }
+    said
+}
+
+fn acknowledge(ack: Ack, receipt: Receipt) -> Outcome {
+    let dropped = receipt.dropped + receipt.unsupported + receipt.closed;
+    ack.send(json!({ "queued": receipt.queued, "dropped": dropped })).map(drop)
+}
+
+fn acknowledge_rooms(socket: &Socket, ack: Ack) -> Outcome {
+    let rooms = socket.rooms();
+    let own = socket.id().as_str();
+    let names: Vec<_> = rooms.iter().map(|room| room.as_str()).filter(|name| *name != own).collect();
+    ack.send(json!({ "ok": true, "rooms": names })).map(drop)
+}

@@ -1,0 +1,83 @@
+//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N]`
+//!
+//! Plain WebSocket on any path, Socket.IO at `/socket.io/`. Prints `listening` once it accepts. MODE is
+//!
+//! - `broadcast`: each plain text frame goes to every plain client, each Socket.IO event `msg` to every Socket.IO
+//!   client;
+//! - `echo`: a frame comes back, and so does the event `echo`;
+//! - `room`: plain text `J<room>` joins and `R<room> <payload>` sends the payload to the room; so do the events
+//!   `join` (room) and `room` (room, payload), which arrives as `msg`.
+
+use clap::{Parser, ValueEnum};
+use roomcast::{Args, Endpoint, Io, NamespaceHandle, Server, Socket};
+
+#[derive(Parser)]
+struct Options {
+    /// The port to listen on, on 127.0.0.1
+    port: u16,
+    /// What it does with what it gets
+    mode: Mode,
+    /// How many threads serve
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    Broadcast,
+    Echo,
+    Room,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    // Two namespaces, so that each kind of client hears only its own.
+    let io = Io::builder()
+        .endpoint(Endpoint::socket_io())
+        .endpoint(Endpoint::plain("*").in_namespace("/plain"))
+        .build();
+    match options.mode {
+        Mode::Broadcast => broadcast(&io),
+        Mode::Echo => echo(&io),
+        Mode::Room => room(&io),
+    }
+    let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
+    println!("listening on {}", bound.address());
+    match bound.run(options.threads)? {}
+}
+
+fn broadcast(io: &Io) {
+    io.on("msg", async |socket: Socket, args: Args| to_all(&socket.namespace(), "msg", &args));
+    io.of("/plain")
+        .on("message", async |socket: Socket, args: Args| to_all(&socket.namespace(), "message", &args));
+}
+
+fn to_all(namespace: &NamespaceHandle, event: &str, args: &Args) {
+    // Nothing can go wrong with arguments that came over the wire.
+    let _ = namespace.emit(event, args);
+}
+
+fn echo(io: &Io) {
+    io.on("echo", async |socket: Socket, args: Args| {
+        let _ = socket.emit("echo", args);
+    });
+    io.of("/plain").on("message", async |socket: Socket, args: Args| {
+        let _ = socket.emit("message", args);
+    });
+}
+
+fn room(io: &Io) {
+    io.on("join", async |socket: Socket, room: String| {
+        socket.join(room);
+    });
+    io.on("room", async |socket: Socket, room: String, payload: Args| {
+        let _ = socket.within(&room).emit("msg", payload);
+    });
+    io.of("/plain").on("message", async |socket: Socket, text: String| {
+        if let Some(room) = text.strip_prefix('J') {
+            socket.join(room);
+        } else if let Some((room, payload)) = text.strip_prefix('R').and_then(|rest| rest.split_once(' ')) {
+            let _ = socket.within(room).emit("message", payload);
+        }
+    });
+}

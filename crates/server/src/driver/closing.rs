@@ -1,0 +1,135 @@
+//! The end of a session: what waits is sent, the connection is closed, everybody is told
+
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use roomcast_core::CloseReason;
+
+use super::lane::LaneState;
+use super::{Driver, events};
+use crate::inbox::Visit;
+use crate::metrics::count;
+
+/// A session that ends
+pub(crate) struct Closing {
+    reason: CloseReason,
+    deadline: Instant,
+    /// Whether a polling client may still come and fetch what waits for it
+    lingers: bool,
+    /// Whether everything was handed to the connection, which now waits for its peer
+    drained: bool,
+}
+
+/// How long a polling client has to come and hear that the server closed its session
+const LINGER: Duration = Duration::from_secs(30);
+
+impl Driver {
+    pub(super) fn start_closing(&mut self, reason: CloseReason, cx: &mut Context<'_>, now: Instant) {
+        let io = self.shared.io.clone();
+        match reason {
+            CloseReason::SlowConsumer => {
+                count::slow_consumers(io.metrics());
+                tracing::info!(transport = %self.primary.name, "closed a client that did not read");
+            }
+            CloseReason::Overloaded => count::overloaded(io.metrics()),
+            CloseReason::ParseError | CloseReason::ForcedClose => count::protocol_errors(io.metrics()),
+            _ => {}
+        }
+        // The application closed it, or the protocol did: the client is well and can be told.
+        let lingers = matches!(reason, CloseReason::ForcedServerClose | CloseReason::ForcedClose)
+            && self.shared.is_polled(self.primary.name);
+        let deadline = now + if lingers { LINGER } else { io.config().close_timeout };
+        self.closing = Some(Closing { reason, deadline, lingers, drained: false });
+        for member in self.members.take_all() {
+            self.part(member, reason, cx);
+        }
+        self.drop_probe(reason);
+        self.primary.connection.start_close(reason, &self.primary.outbox);
+        self.primary.outbox.finish();
+        if !lingers {
+            self.forget();
+        }
+    }
+
+    pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Some(closing) = &mut self.closing else { return Poll::Pending };
+        if !closing.drained {
+            // Without a request to answer there is nothing to write to.
+            let given_up = !closing.lingers && self.primary.outbox.is_parked() || !self.primary.open;
+            let drained = self.primary.outbox.poll_drained(cx).is_ready();
+            if drained || given_up {
+                closing.drained = true;
+                // Takes the write half with it, which says to the peer that nothing more comes.
+                self.primary.outbox.close(closing.reason);
+            }
+        }
+        if closing.drained && self.primary.connection.poll_closed(cx).is_ready() || now >= closing.deadline {
+            return self.end();
+        }
+        let deadline = closing.deadline;
+        if self.timer.poll(Some(deadline), cx, now) {
+            return self.end();
+        }
+        // A polling client may bring the request that is waited for.
+        if self.poll_recv_closing(cx) {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+
+    /// Keeps a polling connection answering while it lingers; what the client sends is no longer heard
+    fn poll_recv_closing(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(closing) = &mut self.closing else { return false };
+        if !closing.lingers {
+            return false;
+        }
+        let mut messages = super::lane::take_messages();
+        let outcome = self.primary.connection.poll_recv(cx, &self.primary.outbox, &mut messages);
+        super::lane::give_back(messages);
+        match outcome {
+            Poll::Pending => false,
+            Poll::Ready(Ok(roomcast_core::Received::Activity)) => true,
+            Poll::Ready(_) => {
+                closing.lingers = false;
+                true
+            }
+        }
+    }
+
+    fn end(&mut self) -> Poll<()> {
+        let reason = self.closing.as_ref().map_or(CloseReason::TransportClose, |closing| closing.reason);
+        self.primary.outbox.close(reason);
+        self.forget();
+        if let Some(running) = self.work.take() {
+            tokio::spawn(events::outlive(running));
+        }
+        Poll::Ready(())
+    }
+
+    /// Takes the session out of the table; requests that still came are refused
+    pub(super) fn forget(&mut self) {
+        if self.shared.io.app().sessions.remove(&self.shared.sid) {
+            count::sessions_closed(self.shared.io.metrics());
+        }
+        for visit in self.shared.inbox.close() {
+            if let Visit::Exchange(_, exchange) = visit {
+                let _ = exchange.respond.send(crate::requests::unknown_session());
+            }
+        }
+    }
+}
+
+/// Closes a connection that carries no session, in a task of its own
+pub(super) fn close_apart(mut lane: LaneState, reason: CloseReason, timeout: Duration) {
+    if !lane.open {
+        return;
+    }
+    lane.connection.start_close(reason, &lane.outbox);
+    lane.outbox.finish();
+    tokio::spawn(tokio::time::timeout(timeout, async move {
+        poll_fn(|cx| lane.outbox.poll_drained(cx)).await;
+        lane.outbox.close(reason);
+        poll_fn(|cx| lane.connection.poll_closed(cx)).await;
+    }));
+}

@@ -1,0 +1,38 @@
+//! A connection and what waits for it
+
+use std::cell::Cell;
+
+use roomcast_core::{Connection, Message, Outbox, TransportName};
+
+/// A connection and what waits for it
+pub(crate) struct LaneState {
+    pub(crate) connection: Box<dyn Connection>,
+    pub(crate) outbox: Outbox,
+    pub(crate) name: TransportName,
+    /// Whether its write half is there
+    pub(crate) open: bool,
+}
+
+impl LaneState {
+    pub(crate) fn new(connection: Box<dyn Connection>, outbox: Outbox, name: TransportName) -> Self {
+        Self { connection, outbox, name, open: false }
+    }
+}
+
+/// Messages the buffer of a thread has room for between reads
+const KEPT: usize = 1024;
+
+thread_local! {
+    static MESSAGES: Cell<Vec<Message>> = const { Cell::new(Vec::new()) };
+}
+
+/// A buffer of this thread for what one read brings, so that an idle connection needs none
+pub(crate) fn take_messages() -> Vec<Message> {
+    MESSAGES.take()
+}
+
+pub(crate) fn give_back(mut messages: Vec<Message>) {
+    messages.clear();
+    messages.shrink_to(KEPT);
+    MESSAGES.set(messages);
+}

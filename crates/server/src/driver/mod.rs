@@ -1,0 +1,359 @@
+//! The task that drives one session
+
+mod closing;
+mod events;
+mod lane;
+mod members;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use http::StatusCode;
+use roomcast_core::{
+    Action, CloseReason, Command, Connection, Exchange, Lane, Outbox, Overflow, Received, Rejection, Session,
+    TransportName,
+};
+use tokio::time::Sleep;
+
+use self::closing::Closing;
+use self::events::Work;
+use self::lane::LaneState;
+use self::members::Members;
+use crate::clock;
+use crate::inbox::Visit;
+use crate::metrics::count;
+use crate::session::SessionShared;
+
+/// The task that drives one session: it owns the protocol, the connections, the timer, and runs the handlers
+///
+/// Whatever happens to the session happens here, one thing after the other. Only the writing of frames is done by
+/// others too, who lease the write half out of the outbox.
+pub(crate) struct Driver {
+    shared: Arc<SessionShared>,
+    session: Box<dyn Session>,
+    primary: LaneState,
+    probe: Option<Box<LaneState>>,
+    members: Members,
+    work: Work,
+    timer: Timer,
+    closing: Option<Closing>,
+    /// The probe has proven itself, and its write half is still lent to a flusher
+    promoting: bool,
+}
+
+/// Rounds of one visit before other tasks have their turn
+const ROUNDS: usize = 32;
+/// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
+const PROBE_OUTBOX: usize = 64 * 1024;
+
+impl Driver {
+    pub(crate) fn new(
+        shared: Arc<SessionShared>,
+        session: Box<dyn Session>,
+        connection: Box<dyn Connection>,
+    ) -> Self {
+        let primary = LaneState::new(connection, shared.outbox.clone(), shared.transport());
+        Self {
+            shared,
+            session,
+            primary,
+            probe: None,
+            members: Members::default(),
+            work: Work::default(),
+            timer: Timer::default(),
+            closing: None,
+            promoting: false,
+        }
+    }
+
+    fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        while let Poll::Ready(visit) = self.shared.inbox.poll_next(cx) {
+            progress = true;
+            match visit {
+                Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
+                Visit::Disconnect(namespace) if self.closing.is_none() => {
+                    self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
+                    self.perform(cx, now);
+                    self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
+                }
+                Visit::Close(reason) if self.closing.is_none() => {
+                    self.session.handle_command(Command::Close(reason), now);
+                    self.perform(cx, now);
+                }
+                Visit::Disconnect(_) | Visit::Close(_) => {}
+            }
+        }
+        progress
+    }
+
+    fn receive_exchange(
+        &mut self,
+        transport: TransportName,
+        exchange: Exchange,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        if transport == self.primary.name {
+            if let Err(refused) = self.primary.connection.accept(exchange) {
+                count::requests_refused(self.shared.io.metrics());
+                let fatal = refused.rejection.fatal;
+                // A client that is gone needs no answer; so everywhere here.
+                let _ = refused.exchange.respond.send(refused.rejection.response());
+                if fatal && self.closing.is_none() {
+                    self.session.handle_command(Command::Close(CloseReason::TransportError), now);
+                    self.perform(cx, now);
+                }
+            }
+            return;
+        }
+        let upgrades = exchange.upgrade.is_some() && self.closing.is_none();
+        if !upgrades || self.probe.is_some() || !self.session.can_upgrade() {
+            count::requests_refused(self.shared.io.metrics());
+            let _ = exchange.respond.send(crate::requests::mismatch(upgrades));
+            return;
+        }
+        let Some(kind) = self.shared.transport_named(transport) else {
+            let rejection = Rejection::new(StatusCode::BAD_REQUEST, "this transport is not enabled");
+            let _ = exchange.respond.send(rejection.response());
+            return;
+        };
+        match kind.open(exchange) {
+            Ok(connection) => {
+                let outbox = Outbox::new(PROBE_OUTBOX, self.shared.io.app().flushers.list());
+                self.probe = Some(Box::new(LaneState::new(connection, outbox, transport)));
+            }
+            Err(refused) => {
+                count::requests_refused(self.shared.io.metrics());
+                let _ = refused.exchange.respond.send(refused.rejection.response());
+            }
+        }
+    }
+
+    fn poll_lane(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(state) = self.lane(lane) else { return false };
+        if !state.open {
+            match state.connection.poll_open(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(sink)) => {
+                    state.open = true;
+                    state.outbox.set_sink(sink);
+                    let name = state.name;
+                    self.session.handle_lane_opened(lane, name, now);
+                }
+                Poll::Ready(Err(error)) => self.lane_lost(lane, error.reason(), now),
+            }
+            self.perform(cx, now);
+            return true;
+        }
+        if let Poll::Ready(reason) = state.outbox.poll_owner(cx) {
+            self.lane_lost(lane, reason, now);
+            self.perform(cx, now);
+            return true;
+        }
+        self.poll_recv(lane, cx, now)
+    }
+
+    fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(state) = self.lane(lane) else { return false };
+        let mut messages = lane::take_messages();
+        let outcome = state.connection.poll_recv(cx, &state.outbox, &mut messages);
+        let arrived = !messages.is_empty();
+        if arrived || outcome.is_ready() {
+            self.session.handle_activity(lane, now);
+        }
+        for message in messages.drain(..) {
+            if self.closing.is_some() {
+                break;
+            }
+            // What follows the packet that proved the probe comes from the connection that carries the session.
+            let from = if self.promoting { Lane::Primary } else { lane };
+            self.session.handle_message(from, message, now);
+            self.perform(cx, now);
+        }
+        lane::give_back(messages);
+        match outcome {
+            Poll::Pending => return arrived,
+            Poll::Ready(Ok(Received::Activity)) => {}
+            Poll::Ready(Ok(Received::Closed)) => self.lane_lost(lane, CloseReason::TransportClose, now),
+            Poll::Ready(Err(error)) => {
+                tracing::debug!(%error, transport = %self.primary.name, "a connection ended");
+                count::protocol_errors(self.shared.io.metrics());
+                self.lane_lost(lane, error.reason(), now);
+            }
+        }
+        self.perform(cx, now);
+        true
+    }
+
+    fn lane_lost(&mut self, lane: Lane, reason: CloseReason, now: Instant) {
+        if self.closing.is_none() {
+            let lost = if self.promoting { Lane::Primary } else { lane };
+            self.session.handle_lane_closed(lost, reason, now);
+        }
+        if lane == Lane::Probe {
+            self.drop_probe(reason);
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        if !self.timer.poll(self.session.poll_timeout(), cx, now) {
+            return false;
+        }
+        self.session.handle_timeout(now);
+        self.perform(cx, now);
+        true
+    }
+
+    /// Does what the session asks for, until it asks for nothing
+    fn perform(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while self.closing.is_none() {
+            let Some(action) = self.session.poll_action() else { return };
+            self.perform_one(action, cx, now);
+        }
+    }
+
+    fn perform_one(&mut self, action: Action, cx: &mut Context<'_>, now: Instant) {
+        match action {
+            Action::Transmit { lane, frame, delivery } => {
+                if let Some(state) = self.lane(lane) {
+                    // A client that does not read is closed by the outbox, which tells on the next poll.
+                    let _ = state.outbox.push(frame, delivery, Overflow::Close);
+                }
+            }
+            Action::Ping(lane) => {
+                if let Some(state) = self.lane(lane) {
+                    state.connection.ping(&state.outbox);
+                }
+            }
+            Action::Promote => self.promoting = true,
+            Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
+            Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
+            Action::Event(inbound) => self.dispatch(inbound, cx, now),
+            Action::Answer { namespace, id, args } => {
+                if let Some(member) = self.members.find(&namespace) {
+                    member.socket.answered(id, args);
+                }
+            }
+            Action::Leave { namespace, reason } => self.leave(&namespace, reason, cx),
+            Action::Close(reason) => self.start_closing(reason, cx, now),
+            other => tracing::error!(?other, "a session asked for what this server does not know"),
+        }
+    }
+
+    /// Lets the probe carry the session, once nobody else holds its write half
+    fn promote(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(probe) = self.probe.as_mut() else {
+            self.promoting = false;
+            return false;
+        };
+        let Some(sink) = probe.outbox.take_sink() else {
+            if probe.outbox.closed().is_none() {
+                cx.waker().wake_by_ref();
+            }
+            return false;
+        };
+        self.promoting = false;
+        let Some(probe) = self.probe.take() else { return false };
+        let LaneState { connection, name, .. } = *probe;
+        self.primary.connection.start_close(CloseReason::TransportClose, &self.primary.outbox);
+        self.primary.outbox.set_sink(sink);
+        self.primary.connection = connection;
+        self.primary.name = name;
+        self.shared.set_transport(name);
+        count::upgrades(self.shared.io.metrics());
+        true
+    }
+
+    fn drop_probe(&mut self, reason: CloseReason) {
+        self.promoting = false;
+        if let Some(probe) = self.probe.take() {
+            closing::close_apart(*probe, reason, self.shared.io.config().close_timeout);
+        }
+    }
+
+    fn lane(&mut self, lane: Lane) -> Option<&mut LaneState> {
+        match lane {
+            Lane::Primary => Some(&mut self.primary),
+            Lane::Probe => self.probe.as_deref_mut(),
+        }
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        let now = clock::now();
+        for _ in 0..ROUNDS {
+            let mut progress = this.poll_inbox(cx, now);
+            if this.closing.is_some() {
+                return this.poll_closing(cx, now);
+            }
+            progress |= this.promoting && this.promote(cx);
+            if !this.promoting {
+                progress |= this.poll_lane(Lane::Primary, cx, now);
+                progress |= this.probe.is_some() && this.poll_lane(Lane::Probe, cx, now);
+            }
+            progress |= this.poll_work(cx, now);
+            progress |= this.poll_timer(cx, now);
+            if this.closing.is_some() {
+                return this.poll_closing(cx, now);
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+/// A session that is dropped without an end, because its runtime goes away, is forgotten all the same
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
+
+/// One timer for everything the session waits for
+#[derive(Default)]
+struct Timer {
+    sleep: Option<Pin<Box<Sleep>>>,
+    at: Option<Instant>,
+}
+
+impl Timer {
+    /// Whether the deadline has come; if not, the task is woken when it has
+    ///
+    /// A deadline that moved back is left to fire early, as that is rarer than moving the timer each time.
+    fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(deadline) = deadline else { return false };
+        if deadline <= now {
+            self.at = None;
+            return true;
+        }
+        if self.at.is_some_and(|at| at > now && at <= deadline) {
+            return false;
+        }
+        let until = tokio::time::Instant::from_std(deadline);
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                sleep.as_mut().reset(until);
+                sleep
+            }
+            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(until))),
+        };
+        self.at = Some(deadline);
+        if sleep.as_mut().poll(cx).is_ready() {
+            // It lies between two ticks of the timer: look again at once.
+            cx.waker().wake_by_ref();
+            self.at = None;
+        }
+        false
+    }
+}

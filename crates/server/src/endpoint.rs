@@ -1,0 +1,206 @@
+//! Where clients connect, and which protocol they speak there
+
+use std::fmt;
+use std::sync::Arc;
+
+use roomcast_core::{Codec, Namespace, Session, Sid, Transport, TransportName};
+use roomcast_engine::{EngineCodec, EngineConfig, EngineSession, Handshake, Version};
+use roomcast_plain::{Mode, PlainConfig, PlainSession, SUBPROTOCOL};
+use roomcast_socketio::{Limits, SocketIoConfig, SocketIoSession};
+use roomcast_transport_ws::WebSocket;
+
+use crate::config::Config;
+use crate::session::ClientKind;
+
+/// A path, and the protocol that clients speak there
+#[derive(Clone)]
+pub struct Endpoint {
+    path: Path,
+    protocol: Protocol,
+    namespace: Option<Namespace>,
+    transports: Arc<[Arc<dyn Transport>]>,
+}
+
+#[derive(Clone, Debug)]
+enum Path {
+    /// Everything that begins with it, as Node does it
+    Prefix(String),
+    Exact(String),
+    Any,
+}
+
+#[derive(Clone)]
+enum Protocol {
+    SocketIo(Arc<SocketIoConfig>),
+    EngineIo(Arc<EngineConfig>),
+    Plain { mode: Mode, config: Arc<PlainConfig> },
+}
+
+impl Endpoint {
+    /// Socket.IO at `/socket.io/`
+    pub fn socket_io() -> Self {
+        Self::new(Path::Prefix("/socket.io/".into()), Protocol::SocketIo(Arc::default()), None)
+    }
+
+    /// Engine.IO alone at `/engine.io/`: each message is the event `message`, in this namespace
+    pub fn engine_io(namespace: impl Into<Namespace>) -> Self {
+        let protocol = Protocol::EngineIo(Arc::default());
+        Self::new(Path::Prefix("/engine.io/".into()), protocol, Some(namespace.into()))
+    }
+
+    /// Plain WebSocket at this path, in the main namespace; `*` stands for any path that nothing else takes
+    ///
+    /// A client that offers the subprotocol `roomcast.json` speaks JSON arrays; every other one is in plain mode,
+    /// where each frame is the event `message`.
+    pub fn plain(path: &str) -> Self {
+        let path = if path == "*" { Path::Any } else { Path::Exact(path.into()) };
+        let protocol = Protocol::Plain { mode: Mode::Plain, config: Arc::default() };
+        Self::new(path, protocol, Some(Namespace::main()))
+    }
+
+    /// Serves it at another path; for Socket.IO and Engine.IO it should end with a slash
+    pub fn at(mut self, path: &str) -> Self {
+        self.path = match self.path {
+            Path::Prefix(_) => Path::Prefix(path.into()),
+            _ => Path::Exact(path.into()),
+        };
+        self
+    }
+
+    /// Puts its plain WebSocket or Engine.IO clients into this namespace
+    ///
+    /// Socket.IO clients choose theirs themselves.
+    pub fn in_namespace(mut self, namespace: impl Into<Namespace>) -> Self {
+        if !matches!(self.protocol, Protocol::SocketIo(_)) {
+            self.namespace = Some(namespace.into());
+        }
+        self
+    }
+
+    /// Speaks JSON arrays with plain WebSocket clients, whether or not they ask for the subprotocol
+    pub fn json(mut self) -> Self {
+        if let Protocol::Plain { mode, .. } = &mut self.protocol {
+            *mode = Mode::Json;
+        }
+        self
+    }
+
+    fn new(path: Path, protocol: Protocol, namespace: Option<Namespace>) -> Self {
+        Self { path, protocol, namespace, transports: Arc::new([]) }
+    }
+
+    /// Binds it to what carries its sessions; `None` if nothing does
+    pub(crate) fn with_transports(mut self, all: &[Arc<dyn Transport>], config: &Config) -> Option<Self> {
+        match &mut self.protocol {
+            Protocol::SocketIo(protocol) => {
+                *protocol = Arc::new(SocketIoConfig {
+                    engine: Arc::new(engine_config(all, config)),
+                    connect_timeout: config.connect_timeout,
+                    max_namespaces: config.max_namespaces,
+                    limits: Limits { attachments: config.max_attachments, ..Limits::default() },
+                    ..SocketIoConfig::default()
+                });
+                self.transports = all.into();
+            }
+            Protocol::EngineIo(protocol) => {
+                *protocol = Arc::new(engine_config(all, config));
+                self.transports = all.into();
+            }
+            Protocol::Plain { config: protocol, .. } => {
+                // Plain clients need WebSocket; a deployment without it has none. Theirs says why it closes.
+                all.iter().find(|transport| transport.name() == WebSocket::NAME)?;
+                let websocket: Arc<dyn Transport> = Arc::new(config.websocket());
+                self.transports = Arc::new([websocket]);
+                *protocol = Arc::new(PlainConfig {
+                    ping_interval: config.ping_interval,
+                    ping_timeout: config.ping_timeout,
+                    max_attachments: config.max_attachments,
+                    ..PlainConfig::default()
+                });
+            }
+        }
+        Some(self)
+    }
+
+    pub(crate) fn takes(&self, path: &str) -> bool {
+        match &self.path {
+            Path::Prefix(prefix) => path.starts_with(prefix.as_str()),
+            Path::Exact(exact) => path == exact,
+            Path::Any => true,
+        }
+    }
+
+    pub(crate) fn namespace(&self) -> Option<&Namespace> {
+        self.namespace.as_ref()
+    }
+
+    pub(crate) fn transports(&self) -> &Arc<[Arc<dyn Transport>]> {
+        &self.transports
+    }
+
+    pub(crate) fn transport_named(&self, name: &str) -> Option<&Arc<dyn Transport>> {
+        self.transports.iter().find(|transport| transport.name().0 == name)
+    }
+
+    /// Whether its requests have the query parameters of Engine.IO
+    pub(crate) fn is_engine(&self) -> bool {
+        !matches!(self.protocol, Protocol::Plain { .. })
+    }
+
+    /// The subprotocol to choose for a plain client, of those it offers
+    pub(crate) fn subprotocol(&self, headers: &http::HeaderMap) -> Option<&'static str> {
+        let offered = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+        let mut names = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+        let plain = matches!(self.protocol, Protocol::Plain { .. });
+        (plain && names.any(|name| name.trim() == SUBPROTOCOL)).then_some(SUBPROTOCOL)
+    }
+
+    /// What a new session speaks
+    pub(crate) fn begin(
+        &self,
+        sid: &Sid,
+        subprotocol: Option<&'static str>,
+    ) -> (ClientKind, Arc<dyn Codec>, Box<dyn Session>) {
+        let handshake = || Handshake { sid: sid.clone(), version: Version::V4 };
+        let namespace = || self.namespace.clone().unwrap_or_else(Namespace::main);
+        match &self.protocol {
+            Protocol::SocketIo(config) => {
+                let session = SocketIoSession::new(config.clone(), handshake());
+                (ClientKind::SocketIo, config.parser.clone(), Box::new(session))
+            }
+            Protocol::EngineIo(config) => {
+                let session = EngineSession::new(config.clone(), handshake()).in_namespace(namespace());
+                (ClientKind::EngineIo, EngineCodec::shared(), Box::new(session))
+            }
+            Protocol::Plain { mode, config } => {
+                let mode = if subprotocol.is_some() { Mode::Json } else { *mode };
+                let kind = if mode == Mode::Json { ClientKind::Json } else { ClientKind::Plain };
+                let session = PlainSession::new(mode, config.clone(), namespace());
+                (kind, mode.codec(), Box::new(session))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let transports: Vec<TransportName> =
+            self.transports.iter().map(|transport| transport.name()).collect();
+        f.debug_struct("Endpoint")
+            .field("path", &self.path)
+            .field("transports", &transports)
+            .finish_non_exhaustive()
+    }
+}
+
+fn engine_config(transports: &[Arc<dyn Transport>], config: &Config) -> EngineConfig {
+    let transports = transports.iter().map(|transport| (transport.name(), transport.capabilities()));
+    EngineConfig {
+        ping_interval: config.ping_interval,
+        ping_timeout: config.ping_timeout,
+        upgrade_timeout: config.upgrade_timeout,
+        max_payload: config.max_payload,
+        ..EngineConfig::default()
+    }
+    .transports(transports)
+}

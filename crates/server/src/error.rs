@@ -1,0 +1,100 @@
+//! What can go wrong for an application
+
+use bytestring::ByteString;
+use roomcast_core::ArgsError;
+use serde::Serialize;
+
+use crate::handler::HandlerError;
+
+/// An event could not be emitted
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EmitError {
+    /// The arguments could not be serialised
+    #[error("the arguments cannot be serialised: {0}")]
+    Args(#[from] ArgsError),
+    /// The protocol keeps this name for itself
+    #[error("`{0}` is a name that Socket.IO keeps for itself; choose another")]
+    ReservedName(ByteString),
+}
+
+/// An answer did not come
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AckError {
+    /// The event could not be emitted
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The client did not answer in time
+    #[error("operation has timed out")]
+    Timeout,
+    /// The client went away before it answered
+    #[error("socket has been disconnected")]
+    Disconnected,
+    /// This kind of client has no way to answer
+    #[error("this kind of client cannot answer; a plain WebSocket client can in `roomcast.json` mode")]
+    Unsupported,
+    /// The answer is not of the type that was expected
+    #[error("the answer does not fit: {0}")]
+    Args(#[from] ArgsError),
+}
+
+/// A client may not join a namespace
+///
+/// Returned by a middleware; the client gets both parts in its `connect_error`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ConnectError {
+    message: String,
+    data: Option<ByteString>,
+}
+
+impl ConnectError {
+    /// Refuses with a text
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), data: None }
+    }
+
+    /// Adds anything that serialises; what does not is left out
+    pub fn with_data(mut self, data: &impl Serialize) -> Self {
+        self.data = serde_json::to_string(data).ok().map(ByteString::from);
+        self
+    }
+}
+
+impl From<ConnectError> for HandlerError {
+    fn from(error: ConnectError) -> Self {
+        Self { message: error.message, data: error.data }
+    }
+}
+
+/// A server could not be started
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The address could not be listened on
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// Which address
+        address: String,
+        /// Why
+        source: std::io::Error,
+    },
+    /// A thread or its runtime could not be started
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}
+
+/// What the client is told when it may not join, as JSON text
+pub(crate) fn refusal(error: &HandlerError) -> ByteString {
+    let message = serde_json::to_string(&error.message).unwrap_or_else(|_| "\"\"".into());
+    match &error.data {
+        Some(data) => format!("{{\"message\":{message},\"data\":{data}}}").into(),
+        None => format!("{{\"message\":{message}}}").into(),
+    }
+}
+
+/// What the client is told that asks for a namespace nobody registered
+pub(crate) fn invalid_namespace() -> ByteString {
+    ByteString::from_static(r#"{"message":"Invalid namespace"}"#)
+}

@@ -1,0 +1,224 @@
+//! Handlers: plain async functions whose parameters say what they want of an event
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytestring::ByteString;
+use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
+use serde::de::DeserializeOwned;
+
+use crate::ack::Ack;
+use crate::error::ConnectError;
+use crate::io::Io;
+use crate::socket::Socket;
+
+/// An async function that handles events
+///
+/// Its parameters say what it wants. Those that are known here take their part of the event ([`Socket`], [`Io`],
+/// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`]); each of the others takes the next argument that
+/// the client sent and may be anything that serde deserialises. An argument that is missing reads as `null`, so
+/// `Option` makes it optional. [`Args`] takes all the arguments that are left, unparsed.
+///
+/// It returns nothing, or a `Result` whose error is logged with the name of the event. A handler that fails,
+/// panics, or is given arguments that do not fit costs that event and nothing else.
+///
+/// Handlers of one client start in the order in which its events came, each running to its first wait before
+/// the next starts.
+///
+/// ```
+/// use roomcast_server::{Io, Socket};
+///
+/// async fn say(socket: Socket, room: String, text: String) {
+///     let _ = socket.to(&room).emit("said", (socket.id().as_str(), &text));
+/// }
+///
+/// let io = Io::new();
+/// io.on("say", say);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a handler",
+    note = "a handler is an async function (or a closure that returns a future) of up to eight parameters",
+    note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, or implements `DeserializeOwned`",
+    note = "it returns nothing or a `Result<(), E>` where `E: Display`, and its future is `Send + 'static`"
+)]
+pub trait Handler<M>: Send + Sync + 'static {
+    /// Takes the arguments out of the event and makes the future that handles it
+    ///
+    /// # Errors
+    /// When an argument does not fit its parameter.
+    fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError>;
+}
+
+/// What a handler returns, as the server runs it
+pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
+
+/// A handler failed; the text of its error
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct HandlerError {
+    /// What it said
+    pub message: String,
+    /// Whatever else there is to tell a client that may not connect, as JSON text
+    pub data: Option<ByteString>,
+}
+
+/// An event on its way into a handler
+#[derive(Debug)]
+pub struct HandlerInput<'a> {
+    pub(crate) socket: &'a Socket,
+    pub(crate) name: &'a ByteString,
+    pub(crate) reader: ArgsReader<'a>,
+    pub(crate) ack: Option<Ack>,
+    pub(crate) auth: &'a str,
+    pub(crate) reason: Option<CloseReason>,
+}
+
+/// A parameter of a handler
+///
+/// `M` only tells the two kinds of parameters apart and is inferred.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot be a parameter of a handler",
+    note = "arguments of an event need `serde::Deserialize` without borrowed data, such as `String` or `Bytes`"
+)]
+pub trait FromEvent<M>: Sized {
+    /// Takes its part of the event
+    ///
+    /// # Errors
+    /// When the next argument does not fit.
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError>;
+}
+
+/// Marks parameters that are arguments of the event
+#[derive(Debug)]
+pub struct ByArgument;
+
+/// Marks parameters that are known by their type
+#[derive(Debug)]
+pub struct ByType;
+
+impl<T: DeserializeOwned> FromEvent<ByArgument> for T {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        event.reader.next()
+    }
+}
+
+impl FromEvent<ByType> for Socket {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(event.socket.clone())
+    }
+}
+
+impl FromEvent<ByType> for Io {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(event.socket.io())
+    }
+}
+
+impl FromEvent<ByType> for Ack {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(event.ack.take().unwrap_or_else(Ack::unwanted))
+    }
+}
+
+impl FromEvent<ByType> for Args {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        let rest = event.reader.rest();
+        event.reader.skip(usize::MAX);
+        Ok(rest)
+    }
+}
+
+/// The name of the event; for handlers that serve several
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct EventName(pub ByteString);
+
+impl FromEvent<ByType> for EventName {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(Self(event.name.clone()))
+    }
+}
+
+impl FromEvent<ByType> for CloseReason {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(event.reason.unwrap_or(Self::TransportClose))
+    }
+}
+
+/// What a client showed when it asked to join the namespace; an empty object if it showed nothing
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth<T>(pub T);
+
+impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        let json = if event.auth.is_empty() { "{}" } else { event.auth };
+        let args = Args::from_validated(ByteString::from(json), Vec::new());
+        args.get::<T>(0).map(Auth)
+    }
+}
+
+/// What a handler may return
+pub trait Outcome {
+    /// As the server sees it
+    ///
+    /// # Errors
+    /// When the handler failed.
+    fn into_result(self) -> Result<(), HandlerError>;
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), HandlerError> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Display + 'static> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<(), HandlerError> {
+        self.map_err(|error| {
+            let any: &dyn Any = &error;
+            if let Some(refusal) = any.downcast_ref::<ConnectError>() {
+                return refusal.clone().into();
+            }
+            HandlerError { message: error.to_string(), data: None }
+        })
+    }
+}
+
+macro_rules! handler {
+    ($($param:ident $marker:ident),*) => {
+        impl<F, Fut, $($param, $marker),*> Handler<(($($marker,)*), ($($param,)*))> for F
+        where
+            F: Fn($($param),*) -> Fut + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: Outcome,
+            $($param: FromEvent<$marker>),*
+        {
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
+            fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                let future = self($($param),*);
+                Ok(Box::pin(async move { future.await.into_result() }))
+            }
+        }
+    };
+}
+
+handler!();
+handler!(A MA);
+handler!(A MA, B MB);
+handler!(A MA, B MB, C MC);
+handler!(A MA, B MB, C MC, D MD);
+handler!(A MA, B MB, C MC, D MD, E ME);
+handler!(A MA, B MB, C MC, D MD, E ME, G MG);
+handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH);
+handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH, I MI);
+
+/// A handler of which only the call is left
+pub(crate) type AnyHandler =
+    std::sync::Arc<dyn Fn(&mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> + Send + Sync>;
+
+pub(crate) fn erase<M: 'static>(handler: impl Handler<M>) -> AnyHandler {
+    std::sync::Arc::new(move |event| handler.call(event))
+}

@@ -1,0 +1,47 @@
+//! Ids that cannot be guessed
+
+use roomcast_core::{Sid, SocketId};
+
+/// Bytes of randomness in an id: 120 bits
+const RANDOM: usize = 15;
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+/// A new secret id of a session
+pub(crate) fn sid() -> Sid {
+    Sid::new(random())
+}
+
+/// A new public id of a socket, unrelated to the session's
+pub(crate) fn socket_id() -> SocketId {
+    SocketId::new(random())
+}
+
+/// Twenty characters of base64url, the form that Socket.IO ids have
+fn random() -> String {
+    let mut bytes = [0; RANDOM];
+    getrandom::fill(&mut bytes).expect("the operating system gives random bytes");
+    let mut id = String::with_capacity(RANDOM / 3 * 4);
+    for chunk in bytes.chunks_exact(3) {
+        let bits = u32::from_be_bytes([0, chunk[0], chunk[1], chunk[2]]);
+        for shift in [18, 12, 6, 0] {
+            id.push(char::from(ALPHABET[(bits >> shift & 0x3f) as usize]));
+        }
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn cve_2017_16031_ids_are_unique_long_and_use_the_whole_alphabet() {
+        let ids: HashSet<String> = (0..100_000).map(|_| random()).collect();
+        assert_eq!(ids.len(), 100_000);
+        assert!(ids.iter().all(|id| id.len() == 20));
+        let used: HashSet<u8> = ids.iter().flat_map(|id| id.bytes()).collect();
+        assert_eq!(used, ALPHABET.iter().copied().collect());
+    }
+}

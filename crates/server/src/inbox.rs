@@ -1,0 +1,91 @@
+//! What is handed to the task that drives a session
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use roomcast_core::{CloseReason, Exchange, Namespace, TransportName};
+
+/// Hands things to the task that drives a session; cloning gives another handle
+///
+/// While nothing waits it owns no memory beyond itself.
+#[derive(Clone, Default)]
+pub(crate) struct Inbox(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    visits: VecDeque<Visit>,
+    exchanges: usize,
+    driver: Option<Waker>,
+    closed: bool,
+}
+
+/// What is handed over
+#[derive(Debug)]
+pub(crate) enum Visit {
+    /// An HTTP request of the session, for this transport
+    Exchange(TransportName, Box<Exchange>),
+    /// Take the client out of a namespace
+    Disconnect(Namespace),
+    /// End the session
+    Close(CloseReason),
+}
+
+/// Requests of one session that may wait to be handed over; a client has two under way at most
+const MAX_EXCHANGES: usize = 16;
+
+impl Inbox {
+    /// Hands something over
+    ///
+    /// # Errors
+    /// Gives it back when the session is over, or when its client has too many requests under way.
+    pub(crate) fn push(&self, visit: Visit) -> Result<(), Visit> {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let is_exchange = matches!(visit, Visit::Exchange(..));
+            if state.closed || is_exchange && state.exchanges == MAX_EXCHANGES {
+                return Err(visit);
+            }
+            state.exchanges += usize::from(is_exchange);
+            state.visits.push_back(visit);
+            state.driver.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// The next thing handed over; registers the driver if there is none
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Visit> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.visits.pop_front() {
+            Some(visit) => {
+                state.exchanges -= usize::from(matches!(visit, Visit::Exchange(..)));
+                if state.visits.is_empty() {
+                    state.visits = VecDeque::new();
+                }
+                Poll::Ready(visit)
+            }
+            None => {
+                if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+                    state.driver = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Takes in nothing more, and gives back what still waits
+    pub(crate) fn close(&self) -> VecDeque<Visit> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.closed = true;
+        state.exchanges = 0;
+        std::mem::take(&mut state.visits)
+    }
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}

@@ -1,0 +1,263 @@
+//! The server as an application sees it
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use roomcast_core::{CloseReason, IntoArgs, Namespace, Receipt, Room, Router, Transport};
+use roomcast_rooms::Rooms;
+use roomcast_transport_polling::Polling;
+
+use crate::ack::Answers;
+use crate::config::Config;
+use crate::emit::{Emit, IntoRooms};
+use crate::endpoint::Endpoint;
+use crate::error::EmitError;
+use crate::handler::Handler;
+use crate::inbox::Visit;
+use crate::metrics::Metrics;
+use crate::namespace::{NamespaceHandle, NamespaceState};
+use crate::runtime::Flushers;
+use crate::session::Sessions;
+
+/// The server as an application sees it: handlers are registered on it, and it emits; cloning gives another handle
+///
+/// It does nothing by itself until requests reach it, through a [`Server`](crate::Server) of its own or mounted
+/// as a [layer](Self::layer) or a [service](Self::service) in somebody else's.
+///
+/// Its own methods mean the main namespace, `/`; [`of`](Self::of) gives the others.
+#[derive(Clone)]
+pub struct Io(Arc<App>);
+
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) sessions: Sessions,
+    pub(crate) flushers: Flushers,
+    pub(crate) metrics: Metrics,
+    main: Arc<NamespaceState>,
+    namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
+    router: RouterFactory,
+}
+
+type RouterFactory = Box<dyn Fn(&Namespace) -> Arc<dyn Router> + Send + Sync>;
+
+impl Io {
+    /// A server with default settings: Socket.IO at `/socket.io/` by long-polling and WebSocket, plain WebSocket
+    /// at `/ws`
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// For everything that is not left as it is
+    pub fn builder() -> IoBuilder {
+        IoBuilder::default()
+    }
+
+    /// A namespace; it exists, and clients may join it, from the first time it is named here
+    pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
+        let name = namespace.into();
+        let known = self.namespace(&name);
+        let state = known.unwrap_or_else(|| {
+            let mut namespaces = self.0.namespaces.write().unwrap_or_else(PoisonError::into_inner);
+            let make = || Arc::new(NamespaceState::new(name.clone(), (self.0.router)(&name)));
+            namespaces.entry(name.clone()).or_insert_with(make).clone()
+        });
+        NamespaceHandle { io: self.clone(), state }
+    }
+
+    /// The main namespace
+    pub fn main(&self) -> NamespaceHandle {
+        NamespaceHandle { io: self.clone(), state: self.0.main.clone() }
+    }
+
+    /// See [`NamespaceHandle::on_connect`]
+    pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
+        self.main().on_connect(handler);
+        self
+    }
+
+    /// See [`NamespaceHandle::on_disconnect`]
+    pub fn on_disconnect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
+        self.main().on_disconnect(handler);
+        self
+    }
+
+    /// See [`NamespaceHandle::on`]
+    pub fn on<M: 'static>(&self, event: &str, handler: impl Handler<M>) -> &Self {
+        self.main().on(event, handler);
+        self
+    }
+
+    /// Emits to everybody in the main namespace
+    ///
+    /// # Errors
+    /// See [`Emit::emit`].
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        self.main().emit(event, args)
+    }
+
+    /// Emits to everybody in the main namespace and collects their answers
+    ///
+    /// # Errors
+    /// See [`Emit::emit_with_ack`].
+    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Answers, EmitError> {
+        self.main().emit_with_ack(event, args).await
+    }
+
+    #[doc = include_str!("../docs/to.md")]
+    pub fn to(&self, rooms: impl IntoRooms) -> Emit {
+        self.main().to(rooms)
+    }
+
+    #[doc = include_str!("../docs/except.md")]
+    pub fn except(&self, rooms: impl IntoRooms) -> Emit {
+        self.main().except(rooms)
+    }
+
+    /// How many sockets are in a room of the main namespace on this node
+    pub fn count(&self, room: impl Into<Room>) -> usize {
+        self.main().count(room)
+    }
+
+    /// How many clients are connected to this node
+    pub fn client_count(&self) -> usize {
+        self.0.sessions.len()
+    }
+
+    /// Closes the connection of every client, which may come back elsewhere
+    pub fn close(&self) {
+        for session in self.0.sessions.all() {
+            // One that is over already needs no closing.
+            let _ = session.inbox.push(Visit::Close(CloseReason::ServerShutdown));
+        }
+    }
+
+    /// What this node has counted
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// The settings
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    pub(crate) fn app(&self) -> &App {
+        &self.0
+    }
+
+    pub(crate) fn namespace(&self, name: &Namespace) -> Option<Arc<NamespaceState>> {
+        if name.is_main() {
+            return Some(self.0.main.clone());
+        }
+        self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+}
+
+impl Default for Io {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Io").field("clients", &self.client_count()).finish_non_exhaustive()
+    }
+}
+
+/// Builds an [`Io`]
+pub struct IoBuilder {
+    config: Config,
+    transports: Option<Vec<Arc<dyn Transport>>>,
+    endpoints: Option<Vec<Endpoint>>,
+    router: RouterFactory,
+}
+
+impl Default for IoBuilder {
+    fn default() -> Self {
+        Self {
+            config: Config::default(),
+            transports: None,
+            endpoints: None,
+            router: Box::new(|_| Arc::new(Rooms::default())),
+        }
+    }
+}
+
+impl IoBuilder {
+    /// Replaces the settings
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Carries sessions by this transport; once called, by those it was called with and no others
+    ///
+    /// ```
+    /// use roomcast_server::{Io, WebSocket};
+    ///
+    /// let io = Io::builder().transport(WebSocket::new()).build(); // WebSocket only
+    /// ```
+    ///
+    /// Default: long-polling and WebSocket.
+    pub fn transport(mut self, transport: impl Transport) -> Self {
+        self.transports.get_or_insert_default().push(Arc::new(transport));
+        self
+    }
+
+    /// Serves this endpoint; once called, those it was called with and no others
+    ///
+    /// The first whose path fits a request takes it. Default: [`Endpoint::socket_io`] and [`Endpoint::plain`].
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoints.get_or_insert_default().push(endpoint);
+        self
+    }
+
+    /// Routes each namespace by a router of this kind
+    ///
+    /// Default: [`Rooms`], which knows the clients of this process.
+    pub fn router<R: Router>(mut self, router: impl Fn(&Namespace) -> R + Send + Sync + 'static) -> Self {
+        self.router = Box::new(move |namespace| Arc::new(router(namespace)));
+        self
+    }
+
+    /// Builds it
+    pub fn build(self) -> Io {
+        let Self { config, transports, endpoints, router } = self;
+        let transports = transports.unwrap_or_else(|| {
+            let websocket = config.websocket().bare_close(true);
+            vec![Arc::new(Polling::new().max_payload(config.max_payload)), Arc::new(websocket)]
+        });
+        let endpoints = endpoints.unwrap_or_else(|| vec![Endpoint::socket_io(), Endpoint::plain("/ws")]);
+        let endpoints: Vec<_> = endpoints
+            .into_iter()
+            .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
+            .collect();
+        let main = Arc::new(NamespaceState::new(Namespace::main(), router(&Namespace::main())));
+        let io = Io(Arc::new(App {
+            config,
+            endpoints,
+            sessions: Sessions::default(),
+            flushers: Flushers::default(),
+            metrics: Metrics::default(),
+            main,
+            namespaces: RwLock::default(),
+            router,
+        }));
+        // A namespace that an endpoint puts its clients into exists without being asked for.
+        for namespace in io.0.endpoints.iter().filter_map(Endpoint::namespace) {
+            if !namespace.is_main() {
+                io.of(namespace.clone());
+            }
+        }
+        io
+    }
+}
+
+impl fmt::Debug for IoBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IoBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}

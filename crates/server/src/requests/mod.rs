@@ -1,0 +1,196 @@
+//! HTTP in: which endpoint takes a request, which session it belongs to, and what is refused
+
+mod cors;
+mod query;
+mod refusal;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use http_body_util::{BodyExt, Empty};
+use roomcast_core::{BoxError, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Transport};
+
+use self::query::EngineQuery;
+pub(crate) use self::refusal::{Refusal, mismatch, unknown_session};
+use crate::clock;
+use crate::driver::Driver;
+use crate::endpoint::Endpoint;
+use crate::handshake::Handshake;
+use crate::ids;
+use crate::inbox::Visit;
+use crate::io::Io;
+use crate::metrics::count;
+use crate::session::{Beginning, SessionShared};
+
+/// Where a client connects from
+///
+/// A server of one's own that mounts an [`Io`] puts it into the extensions of the request, if it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Its address
+    pub address: SocketAddr,
+    /// Whether it came over TLS
+    pub secure: bool,
+}
+
+/// Answers a request that belongs to an endpoint; gives any other back
+pub(crate) async fn answer<B>(io: &Io, request: Request<B>) -> Result<Response<ResponseBody>, Request<B>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let app = io.app();
+    let Some(endpoint) = app.endpoints.iter().find(|endpoint| endpoint.takes(request.uri().path())) else {
+        return Err(request);
+    };
+    let cors = &app.config.cors;
+    if endpoint.is_engine()
+        && let Some(preflight) = cors::preflight(cors, &request)
+    {
+        return Ok(preflight);
+    }
+    let origin = request.headers().get(http::header::ORIGIN).cloned();
+    let mut response = match exchange(request) {
+        (exchange, answer) if endpoint.is_engine() => match engine_request(io, endpoint, exchange) {
+            Ok(()) => answer.await.unwrap_or_else(|_| unanswered()),
+            Err(refused) => refused,
+        },
+        (exchange, answer) => match plain_request(io, endpoint, exchange) {
+            Ok(()) => answer.await.unwrap_or_else(|_| unanswered()),
+            Err(refused) => refused,
+        },
+    };
+    if response.status().is_client_error() {
+        count::requests_refused(io.metrics());
+    }
+    if endpoint.is_engine() {
+        cors::allow(cors, origin.as_ref(), response.headers_mut());
+    }
+    Ok(response)
+}
+
+type Answer = tokio::sync::oneshot::Receiver<Response<ResponseBody>>;
+
+fn exchange<B>(mut request: Request<B>) -> (Exchange, Answer)
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let upgrade = upgrade::take(&mut request);
+    let (request, body) = request.into_parts();
+    let (respond, answer) = Responder::new();
+    let body = match request.method {
+        // Nothing reads the body of a GET, and an empty one needs no memory.
+        Method::GET => RequestBody::new(Empty::new().map_err(|never| match never {})),
+        _ => RequestBody::new(body.map_err(Into::into)),
+    };
+    (Exchange { request, body, respond, upgrade, subprotocol: None }, answer)
+}
+
+/// A request with the query parameters of Engine.IO: begins a session, or belongs to one
+fn engine_request(io: &Io, endpoint: &Endpoint, exchange: Exchange) -> Result<(), Response<ResponseBody>> {
+    let upgrades = upgrade::is_asked(&exchange.request.headers);
+    let refuse = |refusal: Refusal| {
+        tracing::debug!(refusal = refusal.message(), "refused a request");
+        refusal.response(upgrades)
+    };
+    let query = EngineQuery::parse(exchange.request.uri.query().unwrap_or_default());
+    let transport = query.transport.and_then(|name| endpoint.transport_named(name));
+    let Some(transport) = transport else { return Err(refuse(Refusal::UnknownTransport)) };
+    if !has_sane_origin(&exchange.request) {
+        return Err(refuse(Refusal::BadRequest));
+    }
+    let needs_upgrade = transport.capabilities().upgrades_to;
+    if upgrades && !needs_upgrade {
+        return Err(refuse(Refusal::BadRequest));
+    }
+    match query.sid {
+        Some(sid) => {
+            let Some(session) = io.app().sessions.find(sid) else {
+                return Err(refuse(Refusal::UnknownSession));
+            };
+            // A session speaks the revision it began with, and no request may say otherwise.
+            if needs_upgrade && !upgrades || !query.is_supported() {
+                return Err(refuse(Refusal::BadRequest));
+            }
+            let visit = Visit::Exchange(transport.name(), Box::new(exchange));
+            session.inbox.push(visit).map_err(|_| refuse(Refusal::UnknownSession))
+        }
+        None => {
+            if exchange.request.method != Method::GET {
+                return Err(refuse(Refusal::BadMethod));
+            }
+            if needs_upgrade && !upgrades || !transport.capabilities().begins {
+                return Err(refuse(Refusal::BadRequest));
+            }
+            if !query.is_supported() {
+                return Err(refuse(Refusal::UnsupportedVersion));
+            }
+            begin(io, endpoint, transport, exchange)
+        }
+    }
+}
+
+/// A request of a client that speaks plain WebSocket
+fn plain_request(io: &Io, endpoint: &Endpoint, mut exchange: Exchange) -> Result<(), Response<ResponseBody>> {
+    let Some(transport) = endpoint.transports().first() else {
+        return Err(Rejection::new(StatusCode::NOT_FOUND, "").response());
+    };
+    exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
+    begin(io, endpoint, transport, exchange)
+}
+
+/// Opens a connection and starts the task that drives its session
+fn begin(
+    io: &Io,
+    endpoint: &Endpoint,
+    transport: &Arc<dyn Transport>,
+    exchange: Exchange,
+) -> Result<(), Response<ResponseBody>> {
+    let app = io.app();
+    let peer = exchange.request.extensions.get::<Peer>().copied();
+    let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
+    let handshake = Handshake::new(&exchange.request, address, secure, clock::wall());
+    let subprotocol = exchange.subprotocol;
+    let connection =
+        transport.open(exchange).map_err(|refused| {
+            tracing::debug!(status = %refused.rejection.status, text = %refused.rejection.text, "refused to open");
+            let mut response = refused.rejection.response();
+            // Whoever tried to leave HTTP and failed has nothing more to say on this connection.
+            response.headers_mut().append(http::header::CONNECTION, HeaderValue::from_static("close"));
+            response
+        })?;
+    let sid = ids::sid();
+    let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
+    let shared = Arc::new(SessionShared::new(Beginning {
+        io: io.clone(),
+        sid,
+        kind,
+        codec,
+        outbox: Outbox::new(app.config.outbox_limit, app.flushers.list()),
+        handshake,
+        transports: endpoint.transports().clone(),
+        transport: transport.name(),
+    }));
+    app.sessions.insert(shared.clone());
+    count::sessions_opened(io.metrics());
+    tokio::spawn(Driver::new(shared, session, connection));
+    Ok(())
+}
+
+/// `Origin` may hold only what can stand in a header that answers it
+fn has_sane_origin(request: &Parts) -> bool {
+    request.headers.get(http::header::ORIGIN).is_none_or(|origin| origin.to_str().is_ok())
+}
+
+/// The session ended before it could answer
+fn unanswered() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}

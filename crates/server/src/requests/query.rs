@@ -1,0 +1,61 @@
+//! The query parameters of Engine.IO
+
+use roomcast_engine::Version;
+
+use crate::handshake::query_pairs;
+
+/// The query parameters of Engine.IO; one that comes twice counts as wrong, lest two readers disagree
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct EngineQuery<'a> {
+    pub(super) transport: Option<&'a str>,
+    pub(super) sid: Option<&'a str>,
+    version: Option<&'a str>,
+}
+
+/// Stands for a parameter that came more than once; no transport, id or revision has a name like that
+const AMBIGUOUS: &str = "&";
+
+impl<'a> EngineQuery<'a> {
+    pub(super) fn parse(query: &'a str) -> Self {
+        let mut parsed = Self::default();
+        for (name, value) in query_pairs(query) {
+            let slot = match name {
+                "transport" => &mut parsed.transport,
+                "sid" => &mut parsed.sid,
+                "EIO" => &mut parsed.version,
+                _ => continue,
+            };
+            *slot = Some(if slot.is_some() { AMBIGUOUS } else { value });
+        }
+        parsed
+    }
+
+    /// Whether the client speaks a revision of the protocol that this server does
+    pub(super) fn is_supported(&self) -> bool {
+        self.version.is_some_and(|version| Version::from_query(version).is_some())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_found_in_any_order() {
+        let query = EngineQuery::parse("t=abc&sid=x_-1&EIO=4&b64=1&transport=polling");
+        assert_eq!((query.transport, query.sid), (Some("polling"), Some("x_-1")));
+        assert!(query.is_supported());
+    }
+
+    #[test]
+    fn cve_2026_102599_another_or_no_revision_is_not_supported() {
+        for query in ["EIO=3", "", "EIO=", "EIO", "EIO=4&EIO=3", "EIO=4&EIO=4", "eio=4", "EIO=04"] {
+            assert!(!EngineQuery::parse(query).is_supported(), "{query}");
+        }
+    }
+
+    #[test]
+    fn cve_2023_31125_a_transport_that_comes_twice_is_unknown() {
+        assert_eq!(EngineQuery::parse("transport=polling&transport=websocket").transport, Some(AMBIGUOUS));
+    }
+}

@@ -1,0 +1,66 @@
+//! The byte stream behind a request, once HTTP has let go of it
+
+use std::io;
+
+use http::{HeaderMap, Request};
+use hyper::upgrade::{OnUpgrade, Upgraded as HyperUpgraded};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
+use roomcast_core::{Upgrade, Upgraded};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+
+/// Whether a request asks for a WebSocket, well or badly
+pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+    let upgrade = headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
+}
+
+/// Takes the upgrade out of a request that asks for one
+pub(super) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
+    if !request.headers().contains_key(http::header::UPGRADE) {
+        return None;
+    }
+    let upgrade = request.extensions_mut().remove::<OnUpgrade>()?;
+    let home = Handle::current().id();
+    Some(Upgrade::new(async move {
+        let mut upgraded = unwrap(upgrade.await.map_err(io::Error::other)?);
+        // A session may live on another runtime than the one that accepted this connection. Its readiness has
+        // to arrive where it is waited for, or each event would wake two threads.
+        if Handle::current().id() != home {
+            upgraded.stream = match downcast(upgraded.stream) {
+                Ok(tcp) => Box::new(TcpStream::from_std(tcp.into_std()?)?),
+                Err(other) => other,
+            };
+        }
+        Ok(upgraded)
+    }))
+}
+
+/// Finds the TCP stream inside, if there is one: hyper's own, or as `axum::serve` wraps it
+fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => {
+            return Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf };
+        }
+        Err(upgraded) => upgraded,
+    };
+    match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+        Ok(parts) => Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf },
+        Err(upgraded) => {
+            Upgraded { stream: Box::new(TokioIo::new(upgraded)), read_buffer: bytes::Bytes::new() }
+        }
+    }
+}
+
+fn downcast(
+    stream: Box<dyn roomcast_core::ByteStream>,
+) -> Result<TcpStream, Box<dyn roomcast_core::ByteStream>> {
+    use std::any::Any;
+    if (&*stream as &dyn Any).is::<TcpStream>() {
+        let tcp = (stream as Box<dyn Any>).downcast::<TcpStream>();
+        Ok(*tcp.expect("its type was just asked for"))
+    } else {
+        Err(stream)
+    }
+}

@@ -1,0 +1,88 @@
+//! The flushers: who writes what waits, on each runtime
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use roomcast_core::{FlushList, Outbox};
+use tokio::runtime::{Handle, Id};
+use tokio::task::coop::unconstrained;
+
+/// The flush lists of each runtime that carries sessions
+///
+/// A runtime gets as many flushers as it has workers: a list is written by one task, so that is how many threads
+/// can write at once.
+#[derive(Default)]
+pub(crate) struct Flushers(DashMap<Id, Arc<Lists>>);
+
+struct Lists {
+    lists: Box<[FlushList]>,
+    next: AtomicUsize,
+}
+
+impl Flushers {
+    /// A flush list of the current runtime, in turn; starts its flushers when it is the first
+    pub(crate) fn list(&self) -> FlushList {
+        let handle = Handle::current();
+        let known = self.0.get(&handle.id()).map(|lists| lists.value().clone());
+        let lists = known.unwrap_or_else(|| self.start(&handle));
+        let turn = lists.next.fetch_add(1, Ordering::Relaxed);
+        lists.lists[turn % lists.lists.len()].clone()
+    }
+
+    fn start(&self, handle: &Handle) -> Arc<Lists> {
+        let lists = self.0.entry(handle.id()).or_insert_with(|| {
+            let lists: Box<[_]> = (0..handle.metrics().num_workers()).map(|_| FlushList::new()).collect();
+            for list in &lists {
+                handle.spawn(unconstrained(flush(list.clone())));
+            }
+            Arc::new(Lists { lists, next: AtomicUsize::new(0) })
+        });
+        lists.value().clone()
+    }
+}
+
+/// How many outboxes of one round are written before others have their turn
+///
+/// Bounds how long a large broadcast keeps everybody else waiting: about a third of a millisecond of writes.
+const CHUNK: usize = 128;
+
+/// Writes what waits, for as long as the runtime lives
+///
+/// When something is listed it yields once, so that everything which is ready to run puts its own frames behind
+/// it, and each client then gets all of them in one write. What is listed while a large round is being written
+/// makes a round of its own and they take turns, so a broadcast to thousands does not hold up a chat of two.
+async fn flush(list: FlushList) {
+    let mut rounds: VecDeque<Round> = VecDeque::new();
+    // Lists are swapped, not made: a steady state allocates nothing.
+    let mut spare: Vec<Outbox> = Vec::new();
+    loop {
+        if rounds.is_empty() {
+            poll_fn(|cx| list.poll_listed(cx)).await;
+        }
+        tokio::task::yield_now().await;
+        list.take(&mut spare);
+        if !spare.is_empty() {
+            rounds.push_front(Round { outboxes: std::mem::take(&mut spare), written: 0 });
+        }
+        for _ in 0..rounds.len() {
+            let Some(mut round) = rounds.pop_front() else { break };
+            let end = round.outboxes.len().min(round.written + CHUNK);
+            round.outboxes[round.written..end].iter().for_each(FlushList::write);
+            round.written = end;
+            if end < round.outboxes.len() {
+                rounds.push_back(round);
+            } else {
+                round.outboxes.clear();
+                spare = round.outboxes;
+            }
+        }
+    }
+}
+
+struct Round {
+    outboxes: Vec<Outbox>,
+    written: usize,
+}

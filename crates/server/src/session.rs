@@ -1,0 +1,130 @@
+//! What is known of a session outside the task that drives it
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
+use roomcast_core::{Codec, Outbox, Sid, Transport, TransportName};
+
+use crate::handshake::Handshake;
+use crate::inbox::Inbox;
+use crate::io::Io;
+
+/// What is known of a session outside the task that drives it; shared by its sockets
+pub(crate) struct SessionShared {
+    pub(crate) sid: Sid,
+    pub(crate) io: Io,
+    pub(crate) kind: ClientKind,
+    pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) outbox: Outbox,
+    pub(crate) inbox: Inbox,
+    pub(crate) handshake: Handshake,
+    transports: Arc<[Arc<dyn Transport>]>,
+    transport: Mutex<TransportName>,
+}
+
+/// What a session begins with
+pub(crate) struct Beginning {
+    pub(crate) io: Io,
+    pub(crate) sid: Sid,
+    pub(crate) kind: ClientKind,
+    pub(crate) codec: Arc<dyn Codec>,
+    pub(crate) outbox: Outbox,
+    pub(crate) handshake: Handshake,
+    pub(crate) transports: Arc<[Arc<dyn Transport>]>,
+    pub(crate) transport: TransportName,
+}
+
+impl SessionShared {
+    pub(crate) fn new(beginning: Beginning) -> Self {
+        let Beginning { io, sid, kind, codec, outbox, handshake, transports, transport } = beginning;
+        let (inbox, transport) = (Inbox::default(), Mutex::new(transport));
+        Self { sid, io, kind, codec, outbox, inbox, handshake, transports, transport }
+    }
+
+    pub(crate) fn transport(&self) -> TransportName {
+        *self.transport.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The transport of this name, if the session's endpoint has it
+    pub(crate) fn transport_named(&self, name: TransportName) -> Option<&Arc<dyn Transport>> {
+        self.transports.iter().find(|transport| transport.name() == name)
+    }
+
+    /// Whether a client on this transport has to ask for each answer
+    pub(crate) fn is_polled(&self, name: TransportName) -> bool {
+        self.transport_named(name).is_some_and(|transport| transport.capabilities().upgrades_from)
+    }
+
+    pub(crate) fn set_transport(&self, transport: TransportName) {
+        *self.transport.lock().unwrap_or_else(PoisonError::into_inner) = transport;
+    }
+}
+
+impl fmt::Debug for SessionShared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionShared")
+            .field("kind", &self.kind)
+            .field("transport", &self.transport())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which protocol a client speaks
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ClientKind {
+    /// Socket.IO v5 over Engine.IO v4
+    SocketIo,
+    /// Engine.IO v4 alone
+    EngineIo,
+    /// Plain WebSocket: each frame is a `message`
+    Plain,
+    /// Plain WebSocket with the `roomcast.json` subprotocol
+    Json,
+}
+
+impl ClientKind {
+    /// A short name
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SocketIo => "socket.io",
+            Self::EngineIo => "engine.io",
+            Self::Plain => "plain",
+            Self::Json => "roomcast.json",
+        }
+    }
+}
+
+impl fmt::Display for ClientKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The sessions under way, by their secret id
+#[derive(Default)]
+pub(crate) struct Sessions(DashMap<Sid, Arc<SessionShared>>);
+
+impl Sessions {
+    pub(crate) fn insert(&self, session: Arc<SessionShared>) {
+        self.0.insert(session.sid.clone(), session);
+    }
+
+    /// `false` if it was not there
+    pub(crate) fn remove(&self, sid: &Sid) -> bool {
+        self.0.remove(sid).is_some()
+    }
+
+    pub(crate) fn find(&self, sid: &str) -> Option<Arc<SessionShared>> {
+        self.0.get(sid).map(|session| session.value().clone())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<SessionShared>> {
+        self.0.iter().map(|session| session.value().clone()).collect()
+    }
+}
