@@ -52,24 +52,24 @@ describe("/ws without a subprotocol", () => {
 
   test("slash commands join, speak to and leave a room", async () => {
     const [one, two] = [await enter(), await enter()];
-    one.client.send("/join red");
+    one.client.send("/join slash");
     const [welcome, detail] = await nextEvent(one.client);
-    assert.deepEqual([welcome, detail.room, detail.id], ["welcome", "red", one.id]);
-    two.client.send("/join red");
-    assert.deepEqual(await nextEvent(one.client), ["joined", { room: "red", id: two.id }]);
+    assert.deepEqual([welcome, detail.room, detail.id], ["welcome", "slash", one.id]);
+    two.client.send("/join slash");
+    assert.deepEqual(await nextEvent(one.client), ["joined", { room: "slash", id: two.id }]);
     assert.equal((await nextEvent(two.client))[0], "welcome");
-    one.client.send("/room red to all of red");
-    const said = ["room", { from: one.id, room: "red", text: "to all of red", via: "websocket" }];
+    one.client.send("/room slash to all of it");
+    const said = ["room", { from: one.id, room: "slash", text: "to all of it", via: "websocket" }];
     for (const { client } of [one, two]) assert.deepEqual(present(await nextEvent(client)), said);
-    one.client.send("/room-others red to the others");
+    one.client.send("/room-others slash to the others");
     assert.deepEqual(present(await nextEvent(two.client)), [
       "room-others",
-      { from: one.id, room: "red", text: "to the others", via: "websocket" },
+      { from: one.id, room: "slash", text: "to the others", via: "websocket" },
     ]);
-    one.client.send("/leave red");
+    one.client.send("/leave slash");
     assert.equal((await nextEvent(one.client))[0], "bye");
-    assert.deepEqual(await nextEvent(two.client), ["left", { room: "red", id: one.id }]);
-    two.client.send("/room red alone");
+    assert.deepEqual(await nextEvent(two.client), ["left", { room: "slash", id: one.id }]);
+    two.client.send("/room slash alone");
     assert.equal((await nextEvent(two.client))[1].text, "alone");
     one.client.send("end");
     assert.equal((await nextEvent(one.client))[1].text, "end");
@@ -83,6 +83,17 @@ describe("/ws without a subprotocol", () => {
     client.send(...texts);
     for (const text of texts) assert.equal((await nextEvent(client))[1].text, text);
     client.terminate();
+  });
+
+  test("who goes without a word is missed in the room", async () => {
+    const [one, two] = [await enter(), await enter()];
+    one.client.send("/join missed");
+    assert.equal((await nextEvent(one.client))[0], "welcome");
+    two.client.send("/join missed");
+    assert.equal((await nextEvent(one.client))[0], "joined");
+    two.client.terminate();
+    assert.deepEqual(await nextEvent(one.client), ["left", { room: "missed", id: two.id }]);
+    one.client.terminate();
   });
 
   test("an ordinary close is answered", async () => {
@@ -123,16 +134,16 @@ describe("/ws with roomcast.json", () => {
 
   test("answers what was asked, under its number, and nothing that was not", async () => {
     const { client, id } = await enter();
-    client.send('[{"ack":7},"join","red"]');
+    client.send('[{"ack":7},"join","asked"]');
     const frames = [await nextEvent(client), await nextEvent(client)];
     const answer = frames.find(([head]) => typeof head === "object");
     const [, welcome] = frames.find(([head]) => head === "welcome");
     assert.deepEqual(answer[0], { re: 7 });
-    assert.deepEqual([welcome.room, welcome.id], ["red", id]);
-    client.send('["room","red","no answer wanted"]', '[{"ack":0},"others","nobody there"]');
+    assert.deepEqual([welcome.room, welcome.id], ["asked", id]);
+    client.send('["room","asked","no answer wanted"]', '[{"ack":0},"others","nobody there"]');
     assert.deepEqual(present(await nextEvent(client)), [
       "room",
-      { from: id, room: "red", text: "no answer wanted", via: "websocket" },
+      { from: id, room: "asked", text: "no answer wanted", via: "websocket" },
     ]);
     assert.deepEqual((await nextEvent(client))[0], { re: 0 });
     client.terminate();

@@ -33,7 +33,7 @@ io.on("connection", (socket) => {
     const outcome = perform(client, event, args);
     if (outcome !== undefined) answer?.(outcome);
   });
-  socket.on("disconnect", () => clients.delete(client.id));
+  socket.on("disconnect", () => gone(client));
 });
 
 const sockets = new WebSocketServer({
@@ -45,7 +45,7 @@ http.on("upgrade", (request, stream, head) => {
   sockets.handleUpgrade(request, stream, head, (socket) => {
     const client = socket.protocol ? enterJson(socket) : enterPlain(socket);
     socket.on("error", () => {});
-    socket.on("close", () => clients.delete(client.id));
+    socket.on("close", () => gone(client));
   });
 });
 
@@ -57,6 +57,11 @@ function enter(client) {
   clients.set(client.id, client);
   client.emit("hello", { id: client.id, kind: client.kind, transport: client.transport() });
   return client;
+}
+
+function gone(client) {
+  clients.delete(client.id);
+  for (const room of client.rooms) tell(inRoom(room), "left", { room, id: client.id });
 }
 
 function enterPlain(socket) {
