@@ -1,1 +1,20 @@
 //! Socket.IO v5 as a state machine without I/O: packets, namespaces, attachments, acks
+//!
+//! [`SocketIoSession`] is the session of a Socket.IO client: an Engine.IO session with namespaces on top. How its
+//! packets are put into messages is the business of a [`Parser`], of which [`DefaultCodec`] is the one that every
+//! client speaks unless it was given another.
+
+mod codec;
+mod config;
+mod packet;
+mod parser;
+mod session;
+
+#[cfg(test)]
+mod tests;
+
+pub use codec::DefaultCodec;
+pub use config::SocketIoConfig;
+pub use packet::{Body, DecodeError, Limits, Packet};
+pub use parser::{Decoder, Parser};
+pub use session::SocketIoSession;

@@ -1,0 +1,55 @@
+//! The rules of a server's Socket.IO sessions
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_engine::EngineConfig;
+
+use crate::{DefaultCodec, Limits, Parser};
+
+/// The rules of a server's Socket.IO sessions, shared by all of them
+#[derive(Debug, Clone)]
+pub struct SocketIoConfig {
+    /// The rules of the Engine.IO sessions below
+    ///
+    /// Its `initial_message` would be taken for a Socket.IO packet, and its `pending_limit` is not used.
+    pub engine: Arc<EngineConfig>,
+    /// How packets are put into messages; the clients must have the same one
+    ///
+    /// Default: [`DefaultCodec`].
+    pub parser: Arc<dyn Parser>,
+    /// Time a client has to get into its first namespace
+    ///
+    /// Default: 45 s. The time that the application takes to decide is part of it.
+    pub connect_timeout: Duration,
+    /// Time a client has to send the attachments of a packet, from the packet on
+    ///
+    /// Default: 60 s.
+    pub attachment_timeout: Duration,
+    /// Namespaces one client may be in, or ask to join, at a time
+    ///
+    /// Default: 100. Each costs some 50 bytes here, and what the application keeps for a socket. A client that
+    /// asks for more is refused.
+    pub max_namespaces: usize,
+    /// Bytes kept of what a client sends to namespaces that it has asked to join and is not in yet
+    ///
+    /// Default: 256 KiB, for all of them together. May be exceeded by one packet. A client that sends more is
+    /// closed as overloaded.
+    pub pending_limit: usize,
+    /// What is accepted of a single packet
+    pub limits: Limits,
+}
+
+impl Default for SocketIoConfig {
+    fn default() -> Self {
+        Self {
+            engine: Arc::default(),
+            parser: DefaultCodec::shared(),
+            connect_timeout: Duration::from_secs(45),
+            attachment_timeout: Duration::from_secs(60),
+            max_namespaces: 100,
+            pending_limit: 256 * 1024,
+            limits: Limits::default(),
+        }
+    }
+}

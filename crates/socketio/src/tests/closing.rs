@@ -1,0 +1,126 @@
+use super::*;
+
+#[test]
+fn what_is_no_packet_is_an_offence() {
+    for invalid in [
+        "4",
+        "4abc",
+        "47[]",
+        "42{}",
+        "42[]",
+        "42abc[\"x\"]",
+        "42[\"connect\"]",
+        "40[]",
+        "41{}",
+        "450-[\"x\"]",
+        "4é",
+    ] {
+        let mut pair = Pair::joined();
+        pair.receive(invalid);
+        assert_eq!(pair.seen(), ["close: forced close"], "{invalid}");
+        pair.receive("42[\"x\"]");
+        pair.accept("/");
+        pair.advance(Duration::from_secs(100));
+        assert_eq!(pair.seen(), [""; 0]);
+    }
+}
+
+#[test]
+fn what_is_no_engine_packet_is_a_parse_error() {
+    for invalid in ["", "abc", "7", "é"] {
+        let mut pair = Pair::joined();
+        pair.receive(invalid);
+        assert_eq!(pair.seen(), ["close: parse error"], "{invalid}");
+    }
+    let mut pair = Pair::joined();
+    pair.receive("2");
+    assert_eq!(pair.seen(), ["close: transport error"]);
+    let mut pair = Pair::joined();
+    pair.receive("1");
+    assert_eq!(pair.seen(), ["close: transport close"]);
+}
+
+#[test]
+fn an_offence_of_a_polling_client_is_answered_by_a_close_packet() {
+    let mut pair = Pair::new(config());
+    pair.lane_opened(Lane::Primary, POLLING);
+    pair.seen.clear();
+    pair.receive("42[\"x\"]");
+    assert_eq!(pair.seen(), ["> 1", "close: forced close"]);
+}
+
+#[test]
+fn a_client_that_is_thrown_out_is_told_in_each_of_its_namespaces() {
+    let mut pair = Pair::joined();
+    pair.join("/a");
+    pair.join("/b");
+    pair.join("/c");
+    pair.receive("41/b");
+    pair.take_out("/c");
+    pair.receive("40/pending");
+    pair.seen.clear();
+    pair.command(Command::Close(CloseReason::ForcedServerClose));
+    assert_eq!(pair.seen(), ["> 41", "> 41/a,", "close: forced server close"]);
+    pair.command(Command::Close(CloseReason::ForcedServerClose));
+    assert_eq!(pair.seen(), [""; 0]);
+}
+
+#[test]
+fn a_client_that_may_come_back_is_told_nothing() {
+    for reason in [CloseReason::ServerShutdown, CloseReason::SlowConsumer, CloseReason::Overloaded] {
+        let mut pair = Pair::joined();
+        pair.command(Command::Close(reason));
+        assert_eq!(pair.seen(), [format!("close: {reason}")]);
+        assert_eq!(pair.session.poll_timeout(), None);
+    }
+}
+
+#[test]
+fn a_lost_connection_ends_all_namespaces_at_once() {
+    let mut pair = Pair::joined();
+    pair.join("/custom");
+    pair.lane_closed(Lane::Primary, CloseReason::TransportClose);
+    assert_eq!(pair.seen(), ["close: transport close"]);
+    assert_eq!(pair.session.poll_timeout(), None);
+}
+
+#[test]
+fn a_session_that_has_not_opened_can_be_closed() {
+    let mut pair = Pair::new(config());
+    pair.receive("40");
+    pair.accept("/");
+    assert_eq!((pair.seen(), pair.session.poll_timeout()), (vec![], None));
+    pair.command(Command::Close(CloseReason::ServerShutdown));
+    assert_eq!(pair.seen(), ["close: server shutting down"]);
+}
+
+#[test]
+fn namespaces_move_with_the_session() {
+    let mut pair = Pair::new(config());
+    pair.lane_opened(Lane::Primary, POLLING);
+    pair.join("/");
+    assert!(pair.session.can_upgrade());
+    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    pair.receive_on(Lane::Probe, "2probe");
+    assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting"]);
+    pair.receive_on(Lane::Probe, "42[\"too early\"]");
+    assert_eq!(pair.seen(), ["close probe"]);
+    pair.receive("42[\"by polling\"]");
+    pair.lane_opened(Lane::Probe, WEBSOCKET);
+    pair.receive_on(Lane::Probe, "2probe");
+    pair.receive_on(Lane::Probe, "5");
+    assert_eq!(pair.seen(), ["/ by polling()", "probe> 3probe", "> 6 if waiting", "promote"]);
+    assert!(!pair.session.can_upgrade());
+    pair.assert_alive();
+}
+
+#[test]
+fn the_heartbeat_goes_on_below() {
+    let mut pair = Pair::joined();
+    pair.advance(Duration::from_secs(25));
+    assert_eq!(pair.seen(), ["> 2"]);
+    pair.receive("42[\"no pong\"]");
+    pair.seen.clear();
+    pair.advance(Duration::from_secs(20));
+    assert_eq!(pair.seen(), ["close: ping timeout"]);
+}

@@ -1,0 +1,159 @@
+use super::*;
+
+#[test]
+fn events_and_answers_are_handed_over() {
+    let mut pair = Pair::joined();
+    pair.receive("42[\"message\",1,\"2\",{\"3\":[true]}]");
+    pair.receive("42456[\"ask\"]");
+    pair.receive("437[\"answer\",null]");
+    pair.receive("42[1,2]");
+    assert_eq!(
+        pair.seen(),
+        ["/ message(1,\"2\",{\"3\":[true]})", "/ ask() ack 456", "/ answer 7(\"answer\",null)", "/ 1(2)",],
+    );
+}
+
+#[test]
+fn attachments_come_with_their_packet() {
+    let mut pair = Pair::joined();
+    pair.receive(r#"452-["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
+    pair.receive(binary("A"));
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.receive("3");
+    pair.receive(binary("B"));
+    assert_eq!(pair.seen(), [r#"/ x({"_placeholder":true,"num":0},{"_placeholder":true,"num":1})+A+B"#]);
+    pair.receive(r#"461-9[{"_placeholder":true,"num":0}]"#);
+    pair.receive(binary("C"));
+    assert_eq!(pair.seen(), [r#"/ answer 9({"_placeholder":true,"num":0})+C"#]);
+    pair.assert_alive();
+}
+
+#[test]
+fn nothing_may_come_between_a_packet_and_its_attachments() {
+    for between in ["42[\"x\"]", "40/custom,", "41", "4nonsense"] {
+        let mut pair = Pair::joined();
+        pair.receive(r#"451-["x",{"_placeholder":true,"num":0}]"#);
+        pair.receive(between);
+        assert_eq!(pair.seen(), ["close: forced close"], "{between}");
+    }
+}
+
+#[test]
+fn binary_that_no_packet_announced_is_an_offence() {
+    let mut pair = Pair::joined();
+    pair.receive(binary("x"));
+    assert_eq!(pair.seen(), ["close: forced close"]);
+    let mut pair = Pair::open();
+    pair.receive(binary(""));
+    assert_eq!(pair.seen(), ["close: forced close"]);
+}
+
+#[test]
+fn attachments_that_never_come_are_not_waited_for() {
+    let mut pair = Pair::joined();
+    pair.receive(r#"452-["x",{"_placeholder":true,"num":0}]"#);
+    pair.advance_alive(Duration::from_secs(40));
+    pair.receive(binary("A"));
+    pair.advance_alive(Duration::from_secs(20) - MS);
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), ["close: forced close"]);
+
+    let mut pair = Pair::joined();
+    pair.receive("451-[\"x\"]");
+    pair.advance_alive(Duration::from_secs(59));
+    pair.receive(binary("A"));
+    pair.receive("451-[\"y\"]");
+    pair.advance_alive(Duration::from_secs(59));
+    pair.receive(binary("A"));
+    pair.advance_alive(Duration::from_secs(100));
+    assert_eq!(pair.seen(), ["/ x()+A", "/ y()+A"], "each packet has its own time");
+}
+
+#[test]
+fn what_is_sent_before_the_answer_is_kept_and_released_behind_it() {
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.receive("40/custom,");
+    assert_eq!(pair.seen(), ["connect /", "connect /custom"]);
+    pair.receive("42[\"one\",1]");
+    pair.receive("42/custom,5[\"other\"]");
+    pair.receive("451-[\"two\",{\"_placeholder\":true,\"num\":0}]");
+    pair.receive(binary("A"));
+    pair.receive("431[\"nobody asked\"]");
+    pair.receive("42[\"three\"]");
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.accept("/");
+    assert_eq!(
+        pair.seen(),
+        [r#"> 40{"sid":"socket"}"#, "/ one(1)", r#"/ two({"_placeholder":true,"num":0})+A"#, "/ three()",],
+    );
+    pair.accept("/custom");
+    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, "/custom other() ack 5"]);
+    pair.assert_alive();
+}
+
+#[test]
+fn what_is_sent_before_a_refusal_is_dropped() {
+    let mut pair = Pair::joined();
+    pair.receive("40/custom");
+    pair.receive("42/custom,[\"one\"]");
+    pair.receive("41/custom");
+    pair.refuse("/custom");
+    assert_eq!(pair.seen(), ["connect /custom", r#"> 44/custom,{"message":"Invalid namespace"}"#]);
+    pair.assert_alive();
+}
+
+#[test]
+fn a_client_may_leave_before_it_is_in() {
+    let mut pair = Pair::joined();
+    pair.receive("40/custom");
+    pair.receive("42/custom,[\"one\"]");
+    pair.receive("41/custom");
+    pair.seen.clear();
+    pair.accept("/custom");
+    assert_eq!(
+        pair.seen(),
+        [r#"> 40/custom,{"sid":"socket"}"#, "/custom one()", "leave /custom: client namespace disconnect",],
+    );
+    pair.receive("40/custom");
+    pair.receive("41/custom");
+    pair.receive("42/custom,[\"too late\"]");
+    pair.receive("42/custom,[\"too late\"]");
+    pair.accept("/custom");
+    assert_eq!(pair.seen().last().map(String::as_str), Some("close: forced close"));
+}
+
+#[test]
+fn what_is_kept_is_bounded() {
+    let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
+    pair.receive("40");
+    let event = |size: usize| format!("42[\"x\",\"{}\"]", "y".repeat(size));
+    pair.receive(event(100_000));
+    assert_eq!(pair.seen(), ["connect /"], "one packet may exceed the limit");
+    pair.receive("42[\"x\"]");
+    assert_eq!(pair.seen(), ["close: overloaded"]);
+
+    let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
+    pair.receive("40");
+    for _ in 0..100 {
+        pair.receive("42[\"\"]");
+    }
+    assert_eq!(pair.seen(), ["connect /", "close: overloaded"], "small packets cost more than their bytes");
+
+    let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
+    for number in 0..100 {
+        pair.receive(format!("40/{number},{{\"auth\":\"{}\"}}", "y".repeat(1000)));
+    }
+    let seen = pair.seen();
+    assert_eq!((seen.len(), seen[8].as_str()), (9, "close: overloaded"), "so do questions");
+
+    let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
+    for _ in 0..10 {
+        pair.receive("40");
+        (0..20).for_each(|_| pair.receive("42[\"x\"]"));
+        pair.accept("/");
+        pair.receive("41");
+        assert_eq!(pair.seen().len(), 23, "what was released is not counted any more");
+    }
+}

@@ -1,0 +1,195 @@
+//! The protocol as a whole, in virtual time
+
+mod closing;
+mod events;
+mod fuzz;
+mod namespaces;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use roomcast_core::{
+    Action, Capabilities, CloseReason, Command, Delivery, Frame, Lane, Message, Namespace, Session, Sid,
+    SocketId, TransportName,
+};
+use roomcast_engine::{EngineConfig, Handshake, Version};
+
+use crate::{SocketIoConfig, SocketIoSession};
+
+const POLLING: TransportName = TransportName("polling");
+const WEBSOCKET: TransportName = TransportName("websocket");
+const MS: Duration = Duration::from_millis(1);
+
+fn config() -> SocketIoConfig {
+    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let engine = EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)]);
+    SocketIoConfig { engine: Arc::new(engine), ..SocketIoConfig::default() }
+}
+
+/// A session, and what a driver would see of it, one line for each action
+struct Pair {
+    session: SocketIoSession,
+    now: Instant,
+    seen: Vec<String>,
+}
+
+impl Pair {
+    fn new(config: SocketIoConfig) -> Self {
+        let handshake = Handshake { sid: Sid::new("s3cret"), version: Version::V4 };
+        Self { session: SocketIoSession::new(Arc::new(config), handshake), now: start(), seen: vec![] }
+    }
+
+    /// Open on a WebSocket, and in no namespace
+    fn open() -> Self {
+        Self::open_with(config())
+    }
+
+    fn open_with(config: SocketIoConfig) -> Self {
+        let mut pair = Self::new(config);
+        pair.lane_opened(Lane::Primary, WEBSOCKET);
+        assert!(pair.seen()[0].starts_with("> 0{\"sid\":\"s3cret\""));
+        pair
+    }
+
+    /// In the main namespace
+    fn joined() -> Self {
+        let mut pair = Self::open();
+        pair.join("/");
+        pair
+    }
+
+    fn join(&mut self, namespace: &'static str) {
+        self.receive(format!("40{namespace},"));
+        self.accept(namespace);
+        self.seen.clear();
+    }
+
+    fn receive(&mut self, message: impl Into<Message>) {
+        self.receive_on(Lane::Primary, message);
+    }
+
+    fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
+        self.session.handle_message(lane, message.into(), self.now);
+        self.drain();
+    }
+
+    fn lane_opened(&mut self, lane: Lane, transport: TransportName) {
+        self.session.handle_lane_opened(lane, transport, self.now);
+        self.drain();
+    }
+
+    fn lane_closed(&mut self, lane: Lane, reason: CloseReason) {
+        self.session.handle_lane_closed(lane, reason, self.now);
+        self.drain();
+    }
+
+    fn command(&mut self, command: Command) {
+        self.session.handle_command(command, self.now);
+        self.drain();
+    }
+
+    fn accept(&mut self, namespace: &str) {
+        let (namespace, socket) = (Namespace::new(namespace), SocketId::new("socket"));
+        self.command(Command::Accept { namespace, socket, recovery: None });
+    }
+
+    fn refuse(&mut self, namespace: &str) {
+        let error = r#"{"message":"Invalid namespace"}"#.into();
+        self.command(Command::Refuse { namespace: Namespace::new(namespace), error });
+    }
+
+    fn take_out(&mut self, namespace: &str) {
+        self.command(Command::Disconnect { namespace: Namespace::new(namespace) });
+    }
+
+    /// Lets time pass, with the session's timeouts handled when they are due
+    fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            self.session.handle_timeout(self.now);
+            assert!(self.session.poll_timeout().is_none_or(|next| next > self.now), "time stands still");
+            self.drain();
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass for a client that answers its pings
+    fn advance_alive(&mut self, by: Duration) {
+        let end = self.now + by;
+        while self.now < end {
+            self.advance(Duration::from_secs(1).min(end - self.now));
+            if self.seen.last().is_some_and(|seen| seen == "> 2") {
+                self.seen.pop();
+                self.receive("3");
+            }
+        }
+    }
+
+    /// What was done since the last look
+    fn seen(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.seen)
+    }
+
+    fn drain(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            self.seen.push(describe(&action));
+        }
+    }
+
+    /// The main namespace is joined and works
+    fn assert_alive(mut self) {
+        self.seen.clear();
+        self.receive("42[\"alive\"]");
+        assert_eq!(self.seen(), ["/ alive()"]);
+    }
+}
+
+fn describe(action: &Action) -> String {
+    match action {
+        Action::Transmit { lane, frame, delivery } => {
+            let lane = if *lane == Lane::Primary { "" } else { "probe" };
+            let condition = match delivery {
+                Delivery::Protocol => "",
+                Delivery::Volatile => " if waiting",
+                Delivery::Reliable => panic!("a packet of the protocol competes with events"),
+            };
+            format!("{lane}> {}{condition}", texts(frame))
+        }
+        Action::Promote => "promote".into(),
+        Action::CloseProbe => "close probe".into(),
+        Action::Connect { namespace, auth } => format!("connect {namespace} {auth}").trim_end().to_owned(),
+        Action::Event(event) => {
+            let ack = event.ack.map_or(String::new(), |id| format!(" ack {id}"));
+            let attachments = attachments(event.args.attachments());
+            format!("{} {}({}){attachments}{ack}", event.namespace, event.name, event.args.json())
+        }
+        Action::Answer { namespace, id, args } => {
+            format!("{namespace} answer {id}({}){}", args.json(), attachments(args.attachments()))
+        }
+        Action::Leave { namespace, reason } => format!("leave {namespace}: {reason}"),
+        Action::Close(reason) => format!("close: {reason}"),
+        other => format!("{other:?}"),
+    }
+}
+
+fn attachments(parts: &[Bytes]) -> String {
+    parts.iter().map(|part| format!("+{}", String::from_utf8_lossy(part))).collect()
+}
+
+fn texts(frame: &Frame) -> String {
+    let texts: Vec<_> =
+        frame.messages().iter().map(|message| String::from_utf8_lossy(message.as_bytes())).collect();
+    texts.join(" ")
+}
+
+fn binary(bytes: &'static str) -> Message {
+    Bytes::from_static(bytes.as_bytes()).into()
+}
+
+#[expect(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+fn start() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,232 @@
+use super::*;
+
+#[test]
+fn a_client_joins_when_the_application_lets_it() {
+    let mut pair = Pair::open();
+    pair.receive("40");
+    assert_eq!(pair.seen(), ["connect /"]);
+    pair.accept("/");
+    assert_eq!(pair.seen(), [r#"> 40{"sid":"socket"}"#]);
+    pair.accept("/");
+    pair.accept("/never asked for");
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.assert_alive();
+}
+
+#[test]
+fn a_client_shows_what_it_has() {
+    let mut pair = Pair::open();
+    pair.receive(r#"40{"token":"123"}"#);
+    assert_eq!(pair.seen(), [r#"connect / {"token":"123"}"#]);
+    pair.receive(r#"40/custom,{"a":[1,null,"é"]}"#);
+    assert_eq!(pair.seen(), [r#"connect /custom {"a":[1,null,"é"]}"#]);
+}
+
+#[test]
+fn other_namespaces_are_named_in_every_packet() {
+    for connect in ["40/custom", "40/custom,"] {
+        let mut pair = Pair::open();
+        pair.receive(connect);
+        assert_eq!(pair.seen(), ["connect /custom"]);
+        pair.accept("/custom");
+        assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#]);
+        pair.receive("42/custom,7[\"hello\",1]");
+        assert_eq!(pair.seen(), ["/custom hello(1) ack 7"]);
+    }
+    let mut pair = Pair::open();
+    pair.receive("40/,");
+    pair.accept("/");
+    assert_eq!(pair.seen(), ["connect /", r#"> 40{"sid":"socket"}"#], "the main one may be named");
+}
+
+#[test]
+fn a_recoverable_session_is_told_its_secret() {
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.seen.clear();
+    let (namespace, socket) = (Namespace::main(), SocketId::new("socket"));
+    pair.command(Command::Accept { namespace, socket, recovery: Some("private".into()) });
+    assert_eq!(pair.seen(), [r#"> 40{"sid":"socket","pid":"private"}"#]);
+}
+
+#[test]
+fn a_refusal_leaves_the_connection_open() {
+    let mut pair = Pair::open();
+    pair.receive("40/random");
+    pair.refuse("/random");
+    assert_eq!(pair.seen(), ["connect /random", r#"> 44/random,{"message":"Invalid namespace"}"#]);
+    pair.refuse("/random");
+    pair.refuse("/");
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.receive("40/random");
+    assert_eq!(pair.seen(), ["connect /random"], "it may ask again");
+    pair.join("/");
+    pair.refuse("/");
+    assert_eq!(pair.seen(), [""; 0], "who is in cannot be refused");
+    pair.assert_alive();
+}
+
+#[test]
+fn without_a_namespace_the_connection_closes() {
+    let mut pair = Pair::open();
+    pair.advance_alive(Duration::from_secs(45) - MS);
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), ["close: forced close"]);
+
+    let mut pair = Pair::open();
+    pair.receive("40/random");
+    pair.refuse("/random");
+    pair.receive("40");
+    pair.seen.clear();
+    pair.advance_alive(Duration::from_secs(45));
+    assert_eq!(pair.seen(), ["close: forced close"], "neither a refusal nor a question counts");
+
+    let mut pair = Pair::open();
+    pair.advance_alive(Duration::from_secs(45) - MS);
+    pair.join("/custom");
+    pair.advance_alive(Duration::from_secs(200));
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.receive("41/custom");
+    pair.advance_alive(Duration::from_secs(200));
+    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"], "once in is enough");
+}
+
+#[test]
+fn joining_twice_is_an_offence() {
+    for (namespace, connect) in [("/", "40"), ("/custom", "40/custom,")] {
+        let mut pair = Pair::open();
+        pair.join(namespace);
+        pair.receive(connect);
+        assert_eq!(pair.seen(), ["close: forced close"]);
+    }
+}
+
+#[test]
+fn asking_twice_is_answered_once_and_then_an_offence() {
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.receive("40");
+    assert_eq!(pair.seen(), ["connect /"]);
+    pair.accept("/");
+    assert_eq!(
+        pair.seen(),
+        [r#"> 40{"sid":"socket"}"#],
+        "there is time for what the application says at once"
+    );
+    pair.advance(100 * MS);
+    assert_eq!(pair.seen(), ["close: forced close"]);
+
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.receive("40");
+    pair.refuse("/");
+    pair.seen.clear();
+    pair.advance(Duration::from_secs(1));
+    assert_eq!(pair.seen(), [""; 0], "a refusal answers both");
+}
+
+#[test]
+fn what_is_for_a_namespace_not_joined_is_an_offence() {
+    for packet in [
+        "42[\"early\"]",
+        "431[]",
+        "41",
+        "44{}",
+        "42/custom,[\"x\"]",
+        "43/custom,1[]",
+        "41/custom,",
+        "44/custom,{}",
+        "44",
+    ] {
+        let mut pair = Pair::open();
+        pair.receive(packet);
+        assert_eq!(pair.seen(), ["close: forced close"], "{packet}");
+    }
+    for packet in ["42/custom,[\"x\"]", "43/custom,1[]", "41/custom,", "44{}", "44/custom,\"no\""] {
+        let mut pair = Pair::joined();
+        pair.receive(packet);
+        assert_eq!(pair.seen(), ["close: forced close"], "{packet}");
+    }
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.receive("44{}");
+    assert_eq!(pair.seen(), ["connect /", "close: forced close"]);
+}
+
+#[test]
+fn a_client_leaves_one_namespace_and_stays_in_the_others() {
+    let mut pair = Pair::joined();
+    pair.join("/custom");
+    pair.receive("41/custom");
+    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"]);
+    pair.receive("40/custom");
+    assert_eq!(pair.seen(), ["connect /custom"], "and may come back");
+    pair.accept("/custom");
+    pair.seen.clear();
+    pair.receive("41/custom,");
+    pair.receive("41/custom,");
+    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect", "close: forced close"]);
+}
+
+#[test]
+fn the_application_takes_a_client_out() {
+    let mut pair = Pair::joined();
+    pair.join("/custom");
+    pair.take_out("/custom");
+    assert_eq!(pair.seen(), ["> 41/custom,"]);
+    pair.take_out("/custom");
+    pair.take_out("/other");
+    assert_eq!(pair.seen(), [""; 0]);
+    // All that may have been on its way when it was told.
+    for late in ["42/custom,[\"x\"]", "42/custom,1[\"x\"]", "43/custom,1[]", "41/custom,"] {
+        pair.receive(late);
+        assert_eq!(pair.seen(), [""; 0], "{late}");
+    }
+    pair.receive("42/custom,[\"it has left\"]");
+    assert_eq!(pair.seen(), ["close: forced close"]);
+
+    let mut pair = Pair::joined();
+    pair.take_out("/");
+    assert_eq!(pair.seen(), ["> 41"]);
+    pair.receive("40{}");
+    assert_eq!(pair.seen(), ["connect / {}"], "it may come back");
+    pair.take_out("/");
+    assert_eq!(pair.seen(), ["> 41"], "even before it is in");
+    pair.accept("/");
+    assert_eq!(pair.seen(), [""; 0]);
+}
+
+#[test]
+fn a_client_is_in_a_bounded_number_of_namespaces() {
+    let mut pair = Pair::open_with(SocketIoConfig { max_namespaces: 3, ..config() });
+    for namespace in ["/", "/a", "/b"] {
+        pair.join(namespace);
+    }
+    pair.receive("40/c");
+    assert_eq!(pair.seen(), [r#"> 44/c,{"message":"Too many namespaces"}"#]);
+    pair.receive("41/a");
+    pair.receive("40/c");
+    assert_eq!(pair.seen(), ["leave /a: client namespace disconnect", "connect /c"]);
+    pair.take_out("/b");
+    pair.receive("40/d");
+    assert_eq!(pair.seen(), ["> 41/b,", "connect /d"], "where it was taken out does not count");
+    pair.receive("40/e");
+    assert_eq!(pair.seen(), [r#"> 44/e,{"message":"Too many namespaces"}"#]);
+    pair.assert_alive();
+}
+
+#[test]
+fn a_query_behind_a_namespace_is_part_of_its_name() {
+    let mut pair = Pair::joined();
+    pair.receive("40/custom?x=1,");
+    pair.refuse("/custom?x=1");
+    assert_eq!(pair.seen(), ["connect /custom?x=1", r#"> 44/custom?x=1,{"message":"Invalid namespace"}"#]);
+    pair.assert_alive();
+}
+
+#[test]
+fn an_idle_session_is_small() {
+    let size = size_of::<SocketIoSession>();
+    assert!(size <= 400, "a SocketIoSession takes {size} bytes");
+}
