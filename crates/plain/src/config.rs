@@ -1,0 +1,47 @@
+//! The rules of a server's plain WebSocket sessions
+
+use std::time::Duration;
+
+/// The rules of a server's plain WebSocket sessions, shared by all of them
+#[derive(Debug, Clone)]
+pub struct PlainConfig {
+    /// Time from one ping of the carrier to the next
+    ///
+    /// Default: 25 s.
+    pub ping_interval: Duration,
+    /// Time a client has to answer a ping
+    ///
+    /// Default: 20 s. Anything that arrives is an answer: a client ends as idle after nothing came for this and the
+    /// [`ping_interval`](Self::ping_interval).
+    pub ping_timeout: Duration,
+    /// Bytes kept of what a client sends before the application has let it in
+    ///
+    /// Default: 256 KiB. A single message is kept whatever its length. A client that sends more is closed as
+    /// overloaded.
+    pub pending_limit: usize,
+    /// Binary messages that one event or answer may bring, in JSON mode
+    ///
+    /// Default: 10.
+    pub max_attachments: usize,
+    /// Bytes of an event or answer and its binary together, in JSON mode
+    ///
+    /// Default: 10 MB. So much may be kept for each client while its binary arrives.
+    pub max_event_bytes: usize,
+    /// Time a client has to send the binary that it announced
+    ///
+    /// Default: 60 s.
+    pub attachment_timeout: Duration,
+}
+
+impl Default for PlainConfig {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            pending_limit: 256 * 1024,
+            max_attachments: 10,
+            max_event_bytes: 10_000_000,
+            attachment_timeout: Duration::from_secs(60),
+        }
+    }
+}

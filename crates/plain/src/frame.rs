@@ -1,0 +1,294 @@
+//! Reading what a client in JSON mode sends
+
+use std::fmt;
+
+use bytestring::ByteString;
+use roomcast_core::AckId;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::codec::is_reserved;
+use crate::text::unquote;
+use crate::violation::Violation;
+
+/// A text message, taken apart; name and arguments are slices of it
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct JsonFrame {
+    /// What it is
+    pub(crate) kind: Kind,
+    /// Its arguments as JSON text without brackets
+    pub(crate) list: ByteString,
+    /// How many binary messages follow
+    pub(crate) attachments: usize,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Event { name: ByteString, ack: Option<AckId> },
+    Answer { id: AckId },
+}
+
+/// How deep arrays and objects may be nested in an argument: as deep as serde_json reads
+pub(crate) const MAX_DEPTH: usize = 127;
+/// The largest id, which is the largest integer that every reader of JSON has
+const MAX_ID: u64 = (1 << 53) - 1;
+
+impl JsonFrame {
+    /// Takes a text message apart, in linear time and whatever the nesting; `None` if it says nothing
+    pub(crate) fn parse(text: &ByteString, max_attachments: usize) -> Result<Option<Self>, Violation> {
+        let outline: Outline<'_> = serde_json::from_str(text).map_err(|_| Violation::NotAnArray)?;
+        let header = outline.header.map(Header::parse).transpose()?.unwrap_or_default();
+        let attachments = header.attachments(max_attachments)?;
+        let (kind, last) = match (header.re, outline.header, outline.name) {
+            (Some(id), Some(raw), _) => (Kind::Answer { id: AckId(id) }, raw),
+            (_, _, Some(raw)) => {
+                let name = unquote(&text.slice_ref(raw.get())).ok_or(Violation::Name)?;
+                if is_reserved(&name) {
+                    return Err(Violation::ReservedName);
+                }
+                (Kind::Event { name, ack: header.ack.map(AckId) }, raw)
+            }
+            // A header that has nothing for us is how the grammar can grow.
+            (None, Some(_), None) if header.is_empty() => return Ok(None),
+            _ => return Err(Violation::Name),
+        };
+        let list = behind(text, last.get());
+        if exceeds_depth(&list, MAX_DEPTH) {
+            return Err(Violation::TooDeep);
+        }
+        Ok(Some(Self { kind, list, attachments }))
+    }
+}
+
+/// The part of a header that means something to a server
+#[derive(Debug, Default, Deserialize)]
+struct Header {
+    ack: Option<u64>,
+    re: Option<u64>,
+    binary: Option<u64>,
+}
+
+impl Header {
+    fn parse(raw: &RawValue) -> Result<Self, Violation> {
+        let header: Self = serde_json::from_str(raw.get()).map_err(|_| Violation::Header)?;
+        let ids = [header.ack, header.re];
+        if ids.iter().flatten().any(|id| *id > MAX_ID) || ids.iter().flatten().count() > 1 {
+            return Err(Violation::Header);
+        }
+        Ok(header)
+    }
+
+    fn attachments(&self, limit: usize) -> Result<usize, Violation> {
+        let Some(count) = self.binary else { return Ok(0) };
+        usize::try_from(count)
+            .ok()
+            .filter(|count| (1..=limit).contains(count))
+            .ok_or(Violation::Attachments { limit })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ack.is_none() && self.re.is_none() && self.binary.is_none()
+    }
+}
+
+/// The elements at the front of an array, and the promise that the whole is JSON
+struct Outline<'a> {
+    header: Option<&'a RawValue>,
+    /// The element where the name belongs, whatever it is
+    name: Option<&'a RawValue>,
+}
+
+impl<'de> Deserialize<'de> for Outline<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(OutlineVisitor)
+    }
+}
+
+struct OutlineVisitor;
+
+impl<'de> Visitor<'de> for OutlineVisitor {
+    type Value = Outline<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Outline<'de>, A::Error> {
+        let first: Option<&RawValue> = elements.next_element()?;
+        let (header, name) = match first {
+            Some(first) if first.get().starts_with('{') => (Some(first), elements.next_element()?),
+            first => (None, first),
+        };
+        while elements.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Outline { header, name })
+    }
+}
+
+/// What an array has behind one of its elements, which is a slice of it
+fn behind(array: &ByteString, element: &str) -> ByteString {
+    let end = element.as_ptr().addr() - array.as_ptr().addr() + element.len();
+    let rest = array[end..].trim();
+    let rest = rest.strip_suffix(']').unwrap_or(rest).trim();
+    array.slice_ref(rest.strip_prefix(',').unwrap_or(rest).trim())
+}
+
+/// Whether valid JSON has arrays and objects nested deeper than `limit`
+fn exceeds_depth(json: &str, limit: usize) -> bool {
+    let bytes = json.as_bytes();
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(byte) = bytes.get(at) {
+        match byte {
+            b'"' => at += string_len(&bytes[at + 1..]),
+            b'[' | b'{' => {
+                depth += 1;
+                if depth > limit {
+                    return true;
+                }
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Bytes up to and with the quote that ends a string whose inside begins here
+fn string_len(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found + 1;
+        if bytes[at - 1] == b'"' {
+            return at;
+        }
+        at += 1;
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<JsonFrame>, Violation> {
+        JsonFrame::parse(&ByteString::from(text), 10)
+    }
+
+    fn event(text: &str) -> (String, Option<u64>, String, usize) {
+        let frame = parse(text).unwrap().unwrap();
+        let Kind::Event { name, ack } = frame.kind else { panic!("{text} is an answer") };
+        (name.into(), ack.map(|id| id.0), frame.list.into(), frame.attachments)
+    }
+
+    fn answer(text: &str) -> (u64, String, usize) {
+        let frame = parse(text).unwrap().unwrap();
+        let Kind::Answer { id } = frame.kind else { panic!("{text} is an event") };
+        (id.0, frame.list.into(), frame.attachments)
+    }
+
+    #[test]
+    fn events() {
+        assert_eq!(event(r#"["join"]"#), ("join".into(), None, "".into(), 0));
+        assert_eq!(event(r#"["join","red",1]"#), ("join".into(), None, r#""red",1"#.into(), 0));
+        assert_eq!(event(r#"[{},"a"]"#), ("a".into(), None, "".into(), 0));
+        assert_eq!(event(r#"[{"ack":7},"a",[1]]"#), ("a".into(), Some(7), "[1]".into(), 0));
+        assert_eq!(event(r#"[{"binary":2,"ack":0},"a"]"#), ("a".into(), Some(0), "".into(), 2));
+        assert_eq!(event(r#"["",{"re":1}]"#), ("".into(), None, r#"{"re":1}"#.into(), 0));
+        assert_eq!(event(r#"["a\n\u00fc","x]"]"#), ("a\nü".into(), None, r#""x]""#.into(), 0));
+        let spaced = " [ {\t\"ack\" : 7 } ,\r\n\"a\" , [ 1 ] , 2 ]\n";
+        assert_eq!(event(spaced), ("a".into(), Some(7), "[ 1 ] , 2".into(), 0));
+    }
+
+    #[test]
+    fn answers() {
+        assert_eq!(answer(r#"[{"re":0}]"#), (0, "".into(), 0));
+        assert_eq!(answer(r#"[{"re":9007199254740991},"a",{}]"#), (MAX_ID, r#""a",{}"#.into(), 0));
+        assert_eq!(answer(r#"[{"re":1,"binary":10},1]"#), (1, "1".into(), 10));
+        assert_eq!(
+            answer(r#"[{"re":1},"connect"]"#),
+            (1, r#""connect""#.into(), 0),
+            "no name, so none reserved"
+        );
+    }
+
+    #[test]
+    fn unknown_keys_are_ignored_and_null_is_absent() {
+        let text = r#"[{"later":[{"ack":1}],"sid":1,"offset":2,"error":3,"ack":null,"re":null},"a"]"#;
+        assert_eq!(event(text), ("a".into(), None, "".into(), 0));
+        for remark in ["[{}]", r#"[{"sid":"x"}]"#, r#"[{"later":{"binary":-1}}]"#, r#"[{"ack":null}]"#] {
+            assert_eq!(parse(remark), Ok(None), "{remark}");
+        }
+    }
+
+    #[test]
+    fn name_and_arguments_are_slices() {
+        let text = ByteString::from(r#"[{"ack":1},"name","argument"]"#.to_owned());
+        let frame = JsonFrame::parse(&text, 10).unwrap().unwrap();
+        let Kind::Event { name, .. } = frame.kind else { panic!() };
+        let within = text.as_bytes().as_ptr_range();
+        assert!(within.contains(&name.as_ptr()) && within.contains(&frame.list.as_ptr()));
+    }
+
+    #[test]
+    fn violations() {
+        let limit = 10;
+        for (text, violation) in [
+            ("", Violation::NotAnArray),
+            ("hello", Violation::NotAnArray),
+            (r#"{"event":"join"}"#, Violation::NotAnArray),
+            (r#"["a""#, Violation::NotAnArray),
+            (r#"["a",]"#, Violation::NotAnArray),
+            (r#"["a"] ["b"]"#, Violation::NotAnArray),
+            ("[\"a\n\"]", Violation::NotAnArray),
+            ("[\"a\",\u{a0}1]", Violation::NotAnArray),
+            ("[]", Violation::Name),
+            ("[1]", Violation::Name),
+            ("[null]", Violation::Name),
+            (r#"[["a"]]"#, Violation::Name),
+            (r#"[{},{"ack":1}]"#, Violation::Name),
+            (r#"[{},1.5]"#, Violation::Name),
+            (r#"[{"ack":1}]"#, Violation::Name),
+            (r#"[{"binary":1}]"#, Violation::Name),
+            (r#"["\ud800"]"#, Violation::Name),
+            (r#"["connect"]"#, Violation::ReservedName),
+            (r#"["dis\u0063onnect",{}]"#, Violation::ReservedName),
+            (r#"[{"ack":1},"newListener"]"#, Violation::ReservedName),
+            (r#"[{"ack":-1},"a"]"#, Violation::Header),
+            (r#"[{"ack":1.0},"a"]"#, Violation::Header),
+            (r#"[{"ack":1e2},"a"]"#, Violation::Header),
+            (r#"[{"ack":"1"},"a"]"#, Violation::Header),
+            (r#"[{"ack":9007199254740992},"a"]"#, Violation::Header),
+            (r#"[{"ack":99999999999999999999},"a"]"#, Violation::Header),
+            (r#"[{"ack":1,"ack":1},"a"]"#, Violation::Header),
+            (r#"[{"ack":1,"re":1},"a"]"#, Violation::Header),
+            (r#"[{"binary":true},"a"]"#, Violation::Header),
+            (r#"[{"binary":-1},"a"]"#, Violation::Header),
+            (r#"[{"binary":0},"a"]"#, Violation::Attachments { limit }),
+            (r#"[{"binary":11},"a"]"#, Violation::Attachments { limit }),
+            (r#"[{"binary":18446744073709551615},"a"]"#, Violation::Attachments { limit }),
+        ] {
+            assert_eq!(parse(text), Err(violation), "{text}");
+        }
+    }
+
+    #[test]
+    fn arguments_nest_as_deep_as_serde_json_reads_and_no_deeper() {
+        let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let reads = |json: &str| serde_json::from_str::<serde_json::Value>(json).is_ok();
+        for (depth, allowed) in [(1, true), (MAX_DEPTH, true), (MAX_DEPTH + 1, false), (300_000, false)] {
+            let json = nested(depth);
+            assert_eq!(reads(&json), allowed, "{depth}");
+            let expected = if allowed { Ok(true) } else { Err(Violation::TooDeep) };
+            for text in [format!(r#"["a","]",{json}]"#), format!(r#"[{{"re":1}},"\"[",{json}]"#)] {
+                assert_eq!(parse(&text).map(|frame| frame.is_some()), expected, "{depth}");
+            }
+        }
+        let wide = format!(r#"["a",{}1]"#, "[],".repeat(1_000));
+        assert!(parse(&wide).is_ok(), "side by side is not nested");
+        assert!(parse(&format!(r#"["a","{}"]"#, "[".repeat(1_000))).is_ok(), "nor is what stands in strings");
+        assert!(parse(&format!("[{}]", nested(300_000))).is_err());
+        assert_eq!(parse(&format!(r#"[{{"later":{}}}]"#, nested(300_000))), Ok(None));
+    }
+}

@@ -1,0 +1,298 @@
+//! The protocol of one plain WebSocket client
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use roomcast_core::{
+    Action, Args, CloseReason, Command, Delivery, Frame, Inbound, IntoArgs, Lane, Message, Namespace,
+    Session, TransportName,
+};
+
+use crate::actions::Actions;
+use crate::codec::{self, MESSAGE};
+use crate::frame::{JsonFrame, Kind};
+use crate::text::push_quoted;
+use crate::violation::Violation;
+use crate::{Mode, PlainConfig};
+
+/// The session of a client that speaks plain WebSocket
+///
+/// It asks to join its namespace as soon as its connection is open. There is no leaving without closing, so whatever
+/// takes the client out of the namespace ends the session. To be paired with the [codec](Mode::codec) of its mode.
+///
+/// Its carrier has to have a sign of life of its own, such as the ping of a WebSocket.
+#[derive(Debug)]
+pub struct PlainSession {
+    config: Arc<PlainConfig>,
+    namespace: Namespace,
+    actions: Actions,
+    /// An event whose binary is under way
+    partial: Option<Box<Partial>>,
+    /// When something arrived last
+    active: Option<Instant>,
+    next_ping: Option<Instant>,
+    admission: Admission,
+    mode: Mode,
+}
+
+#[derive(Debug)]
+enum Admission {
+    /// The connection is not open yet
+    Unopened,
+    /// The application has not decided; what the client sends meanwhile is kept
+    Pending(Box<Backlog>),
+    Granted,
+    /// The session is over
+    Over,
+}
+
+#[derive(Debug, Default)]
+struct Backlog {
+    messages: Vec<Message>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Partial {
+    kind: Kind,
+    list: ByteString,
+    attachments: Vec<Bytes>,
+    missing: usize,
+    bytes: usize,
+    deadline: Option<Instant>,
+}
+
+/// What a kept message costs besides its bytes
+const MESSAGE_COST: usize = 64;
+
+impl PlainSession {
+    /// A session that waits for its connection to open
+    pub fn new(mode: Mode, config: Arc<PlainConfig>, namespace: Namespace) -> Self {
+        Self {
+            config,
+            namespace,
+            actions: Actions::default(),
+            partial: None,
+            active: None,
+            next_ping: None,
+            admission: Admission::Unopened,
+            mode,
+        }
+    }
+
+    fn receive(&mut self, message: Message, now: Instant) {
+        let outcome = match (self.mode, message) {
+            (Mode::Plain, message) => {
+                self.emit(ByteString::from_static(MESSAGE), one_argument(message), None);
+                Ok(())
+            }
+            (Mode::Json, Message::Text(text)) => self.receive_text(&text, now),
+            (Mode::Json, Message::Binary(bytes)) => self.receive_binary(bytes),
+        };
+        if let Err(violation) = outcome {
+            self.refuse(violation);
+        }
+    }
+
+    fn receive_text(&mut self, text: &ByteString, now: Instant) -> Result<(), Violation> {
+        if self.partial.is_some() {
+            return Err(Violation::ExpectedBinary);
+        }
+        let Some(frame) = JsonFrame::parse(text, self.config.max_attachments)? else { return Ok(()) };
+        let JsonFrame { kind, list, attachments: missing } = frame;
+        if missing == 0 {
+            self.deliver(kind, Args::from_validated(list, Vec::new()));
+            return Ok(());
+        }
+        let deadline = now.checked_add(self.config.attachment_timeout);
+        let bytes = text.len();
+        self.partial =
+            Some(Box::new(Partial { kind, list, attachments: Vec::new(), missing, bytes, deadline }));
+        self.check_size(bytes)
+    }
+
+    fn receive_binary(&mut self, attachment: Bytes) -> Result<(), Violation> {
+        let Some(partial) = &mut self.partial else { return Err(Violation::UnexpectedBinary) };
+        partial.bytes += attachment.len();
+        partial.missing -= 1;
+        partial.attachments.push(attachment);
+        let bytes = partial.bytes;
+        self.check_size(bytes)?;
+        if let Some(whole) = self.partial.take_if(|partial| partial.missing == 0) {
+            let Partial { kind, list, attachments, .. } = *whole;
+            let args = Args::from_validated(list, attachments);
+            args.check_placeholders().map_err(|_| Violation::Placeholder)?;
+            self.deliver(kind, args);
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, bytes: usize) -> Result<(), Violation> {
+        let limit = self.config.max_event_bytes;
+        if bytes > limit { Err(Violation::TooLarge { limit }) } else { Ok(()) }
+    }
+
+    fn deliver(&mut self, kind: Kind, args: Args) {
+        match kind {
+            Kind::Event { name, ack } => self.emit(name, args, ack),
+            Kind::Answer { id } => {
+                self.actions.push(Action::Answer { namespace: self.namespace.clone(), id, args });
+            }
+        }
+    }
+
+    fn emit(&mut self, name: ByteString, args: Args, ack: Option<roomcast_core::AckId>) {
+        let inbound = Inbound { namespace: self.namespace.clone(), name, args, ack };
+        self.actions.push(Action::Event(inbound));
+    }
+
+    fn accept(&mut self, welcome: impl FnOnce() -> Frame, now: Instant) {
+        let Admission::Pending(backlog) = std::mem::replace(&mut self.admission, Admission::Granted) else {
+            return;
+        };
+        if self.mode == Mode::Json {
+            self.transmit(welcome());
+        }
+        for message in backlog.messages {
+            if !matches!(self.admission, Admission::Granted) {
+                return;
+            }
+            self.receive(message, now);
+        }
+    }
+
+    /// Ends the session of a client that broke the grammar, and tells it why
+    fn refuse(&mut self, violation: Violation) {
+        if self.mode == Mode::Json {
+            self.transmit(codec::error(&codec::error_object(&violation.to_string())));
+        }
+        self.close(CloseReason::ParseError);
+    }
+
+    fn transmit(&mut self, frame: Frame) {
+        self.actions.push(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol });
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if matches!(self.admission, Admission::Over) {
+            return;
+        }
+        self.admission = Admission::Over;
+        self.partial = None;
+        self.actions.push(Action::Close(reason));
+    }
+
+    /// When a client from which nothing comes any more counts as idle
+    fn idle_at(&self) -> Option<Instant> {
+        let patience: Duration = self.config.ping_interval.saturating_add(self.config.ping_timeout);
+        self.active?.checked_add(patience)
+    }
+
+    fn binary_due(&self) -> Option<Instant> {
+        self.partial.as_ref()?.deadline
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.admission, Admission::Pending(_) | Admission::Granted)
+    }
+}
+
+impl Session for PlainSession {
+    fn handle_message(&mut self, lane: Lane, message: Message, now: Instant) {
+        self.handle_activity(lane, now);
+        match &mut self.admission {
+            Admission::Pending(backlog) if lane == Lane::Primary => {
+                backlog.bytes += message.len() + MESSAGE_COST;
+                backlog.messages.push(message);
+                if backlog.messages.len() > 1 && backlog.bytes > self.config.pending_limit {
+                    self.close(CloseReason::Overloaded);
+                }
+            }
+            Admission::Granted if lane == Lane::Primary => self.receive(message, now),
+            _ => {}
+        }
+    }
+
+    fn handle_lane_opened(&mut self, lane: Lane, _: TransportName, now: Instant) {
+        if lane != Lane::Primary || !matches!(self.admission, Admission::Unopened) {
+            return;
+        }
+        self.admission = Admission::Pending(Box::default());
+        self.active = Some(now);
+        self.next_ping = now.checked_add(self.config.ping_interval);
+        self.actions.push(Action::Connect { namespace: self.namespace.clone(), auth: ByteString::new() });
+    }
+
+    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
+        if lane == Lane::Primary {
+            self.close(reason);
+        }
+    }
+
+    fn handle_activity(&mut self, lane: Lane, now: Instant) {
+        if lane == Lane::Primary {
+            self.active = Some(now);
+        }
+    }
+
+    fn handle_command(&mut self, command: Command, now: Instant) {
+        let pending = matches!(self.admission, Admission::Pending(_));
+        match command {
+            Command::Accept { namespace, socket, recovery } if pending && namespace == self.namespace => {
+                self.accept(|| codec::welcome(&socket, recovery.as_deref()), now);
+            }
+            Command::Refuse { namespace, error } if pending && namespace == self.namespace => {
+                if self.mode == Mode::Json {
+                    self.transmit(codec::error(&error));
+                }
+                self.close(CloseReason::ForcedClose);
+            }
+            Command::Disconnect { namespace } if namespace == self.namespace => {
+                self.close(CloseReason::ServerNamespaceDisconnect);
+            }
+            Command::Close(reason) => self.close(reason),
+            _ => {}
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_running() {
+            return;
+        }
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.idle_at()) {
+            self.close(CloseReason::IdleTimeout);
+        } else if is_due(self.binary_due()) {
+            self.refuse(Violation::Incomplete);
+        } else if is_due(self.next_ping) {
+            self.next_ping = now.checked_add(self.config.ping_interval);
+            self.actions.push(Action::Ping(Lane::Primary));
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        if !self.is_running() {
+            return None;
+        }
+        [self.idle_at(), self.binary_due(), self.next_ping].into_iter().flatten().min()
+    }
+}
+
+/// The arguments of the event that a bare message is
+fn one_argument(message: Message) -> Args {
+    match message {
+        Message::Text(text) => {
+            let mut json = String::with_capacity(text.len() + text.len() / 16 + 2);
+            push_quoted(&mut json, &text);
+            Args::from_validated(json.into(), Vec::new())
+        }
+        // Bytes cannot fail to be written.
+        Message::Binary(bytes) => bytes.into_args().unwrap_or_default(),
+    }
+}

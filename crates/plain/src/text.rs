@@ -1,0 +1,124 @@
+//! JSON strings and the text they stand for, copied only where they differ
+
+use bytestring::ByteString;
+use serde::Deserialize;
+
+/// The text of exactly one JSON string, or nothing if `json` is anything else
+///
+/// A slice of `json` if there are no escapes. Unpaired surrogates have no text.
+pub(crate) fn unquote(json: &ByteString) -> Option<ByteString> {
+    let inside = json.strip_prefix('"')?;
+    let end = memchr::memchr2(b'"', b'\\', inside.as_bytes())?;
+    if inside.as_bytes()[end] == b'\\' {
+        return serde_json::from_str::<String>(json).ok().map(ByteString::from);
+    }
+    (end + 1 == inside.len()).then(|| json.slice_ref(&inside[..end]))
+}
+
+/// Appends the JSON string of a text
+pub(crate) fn push_quoted(out: &mut String, text: &str) {
+    out.push('"');
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(needs_escape) {
+        out.push_str(&rest[..at]);
+        push_escape(out, rest.as_bytes()[at]);
+        rest = &rest[at + 1..];
+    }
+    out.push_str(rest);
+    out.push('"');
+}
+
+/// The number of exactly one placeholder, or nothing if `json` is anything else
+pub(crate) fn placeholder(json: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Placeholder {
+        #[serde(rename = "_placeholder")]
+        mark: bool,
+        num: u64,
+    }
+
+    if json == r#"{"_placeholder":true,"num":0}"# {
+        return Some(0);
+    }
+    let placeholder: Placeholder = serde_json::from_str(json).ok()?;
+    placeholder.mark.then_some(placeholder.num)
+}
+
+fn needs_escape(byte: u8) -> bool {
+    matches!(byte, 0..=0x1f | b'"' | b'\\')
+}
+
+fn push_escape(out: &mut String, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    match byte {
+        b'"' => out.push_str("\\\""),
+        b'\\' => out.push_str("\\\\"),
+        b'\n' => out.push_str("\\n"),
+        b'\r' => out.push_str("\\r"),
+        b'\t' => out.push_str("\\t"),
+        0x08 => out.push_str("\\b"),
+        0x0c => out.push_str("\\f"),
+        _ => {
+            out.push_str("\\u00");
+            out.push(char::from(HEX[usize::from(byte >> 4)]));
+            out.push(char::from(HEX[usize::from(byte & 15)]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn quoted(text: &str) -> String {
+        let mut out = String::new();
+        push_quoted(&mut out, text);
+        out
+    }
+
+    #[test]
+    fn one_string_and_nothing_else() {
+        let unquoted = |json: &'static str| unquote(&json.into()).map(String::from);
+        assert_eq!(unquoted(r#""plain""#).as_deref(), Some("plain"));
+        assert_eq!(unquoted(r#""""#).as_deref(), Some(""));
+        assert_eq!(unquoted(r#""a\n\"\u00fc\ud83d\ude00""#).as_deref(), Some("a\n\"ü😀"));
+        for other in [r#""a","b""#, r#""a\n","b""#, "", "\"", "1", "[\"a\"]", r#""\ud800""#, r#""a" "#] {
+            assert_eq!(unquoted(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn text_without_escapes_is_a_slice() {
+        let json = ByteString::from(r#""hello""#.to_owned());
+        let text = unquote(&json).unwrap();
+        assert_eq!(text.as_ptr(), json[1..].as_ptr());
+    }
+
+    #[test]
+    fn placeholders_in_any_spelling() {
+        for json in [
+            r#"{"_placeholder":true,"num":0}"#,
+            r#"{ "num" : 0, "_placeholder" : true }"#,
+            r#"{"\u005fplaceholder":true,"more":[],"num":0}"#,
+        ] {
+            assert_eq!(placeholder(json), Some(0), "{json}");
+        }
+        for json in
+            [r#"{"_placeholder":false,"num":0}"#, r#"{"num":0}"#, "0", r#"{"_placeholder":true,"num":0},1"#]
+        {
+            assert_eq!(placeholder(json), None, "{json}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn quoting_is_that_of_serde_json_and_undone_by_unquoting(text in ".*|[\0-\x20\"\\\\ü]*") {
+            let json = quoted(&text);
+            prop_assert_eq!(&json, &serde_json::to_string(&text).unwrap());
+            let unquoted = unquote(&json.into());
+            prop_assert_eq!(unquoted.as_deref(), Some(&*text));
+        }
+    }
+}

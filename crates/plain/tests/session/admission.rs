@@ -1,0 +1,91 @@
+//! Being let in, or not
+
+use roomcast_core::{Action, Bytes, CloseReason};
+use roomcast_plain::{Mode, PlainConfig};
+
+use crate::client::Client;
+
+#[test]
+fn who_is_let_in_hears_its_id_in_json_mode() {
+    let mut client = Client::knocking(Mode::Json, PlainConfig::default());
+    client.assert_idle();
+    client.command(Client::accept());
+    assert_eq!(client.told(), r#"[{"sid":"s1"}]"#);
+    client.assert_idle();
+
+    let mut client = Client::knocking(Mode::Json, PlainConfig::default());
+    client.command(Client::accept_with(Some("secret".into())));
+    assert_eq!(client.told(), r#"[{"sid":"s1","pid":"secret"}]"#);
+
+    let mut client = Client::knocking(Mode::Plain, PlainConfig::default());
+    client.command(Client::accept_with(Some("secret".into())));
+    client.assert_idle();
+}
+
+#[test]
+fn who_is_not_let_in_hears_why_in_json_mode() {
+    let mut client = Client::knocking(Mode::Json, PlainConfig::default());
+    client.text(r#"["forgotten"]"#);
+    client.command(Client::refuse());
+    assert_eq!(client.told(), r#"[{"error":{"message":"not you","data":{"code":7}}}]"#);
+    client.assert_ends(CloseReason::ForcedClose);
+
+    let mut client = Client::knocking(Mode::Plain, PlainConfig::default());
+    client.command(Client::refuse());
+    client.assert_ends(CloseReason::ForcedClose);
+}
+
+#[test]
+fn what_comes_early_is_kept_in_order() {
+    let mut client = Client::knocking(Mode::Json, PlainConfig::default());
+    client.text(r#"[{"binary":1},"one",{"_placeholder":true,"num":0}]"#);
+    client.binary(b"x");
+    client.text(r#"[{"re":5},2]"#);
+    client.text(r#"["three"]"#);
+    client.assert_idle();
+    client.command(Client::accept());
+    assert_eq!(client.told(), r#"[{"sid":"s1"}]"#);
+    assert_eq!(&*client.event().name, "one");
+    assert!(matches!(client.next(), Some(Action::Answer { .. })));
+    assert_eq!(&*client.event().name, "three");
+    client.assert_idle();
+}
+
+#[test]
+fn what_comes_early_and_wrong_ends_the_session_once_it_is_looked_at() {
+    let mut client = Client::knocking(Mode::Json, PlainConfig::default());
+    for text in [r#"["one"]"#, "nonsense", r#"["two"]"#] {
+        client.text(text);
+    }
+    client.assert_idle();
+    client.command(Client::accept());
+    assert_eq!(client.told(), r#"[{"sid":"s1"}]"#);
+    assert_eq!(&*client.event().name, "one");
+    client.assert_refused("array");
+}
+
+#[test]
+fn who_sends_too_much_too_early_is_closed() {
+    let config = PlainConfig { pending_limit: 1_000, ..PlainConfig::default() };
+    let mut client = Client::knocking(Mode::Plain, config.clone());
+    for _ in 0..(1_000 / 64) {
+        client.text("");
+    }
+    client.assert_idle();
+    client.text("");
+    client.assert_ends(CloseReason::Overloaded);
+
+    let mut client = Client::knocking(Mode::Plain, config);
+    client.message(Bytes::from(vec![0; 5_000]));
+    client.assert_idle();
+    client.text("");
+    client.assert_ends(CloseReason::Overloaded);
+}
+
+#[test]
+fn who_goes_before_it_was_let_in_is_gone() {
+    let mut client = Client::knocking(Mode::Plain, PlainConfig::default());
+    client.text("early");
+    client.lane_closed(roomcast_core::Lane::Primary, CloseReason::TransportClose);
+    client.assert_ends(CloseReason::TransportClose);
+}

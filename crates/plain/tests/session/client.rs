@@ -1,0 +1,170 @@
+//! A session and its client, in virtual time
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roomcast_core::{
+    Action, ByteString, Bytes, CloseReason, Command, Delivery, Inbound, Lane, Message, Namespace, Session,
+    SocketId, TransportName,
+};
+use roomcast_plain::{Mode, PlainConfig, PlainSession};
+
+pub(crate) struct Client {
+    session: PlainSession,
+    now: Instant,
+}
+
+impl Client {
+    /// A client whose connection is not open yet
+    pub(crate) fn new(mode: Mode, config: PlainConfig) -> Self {
+        let session = PlainSession::new(mode, Arc::new(config), Namespace::new("/chat"));
+        Self { session, now: start() }
+    }
+
+    /// A client that asks to be let in
+    pub(crate) fn knocking(mode: Mode, config: PlainConfig) -> Self {
+        let mut client = Self::new(mode, config);
+        client.session.handle_lane_opened(Lane::Primary, TransportName("websocket"), client.now);
+        let Some(Action::Connect { namespace, auth }) = client.next() else { panic!("it asks to join") };
+        assert_eq!((namespace, &*auth), (Namespace::new("/chat"), ""));
+        client
+    }
+
+    /// A client that was let in and heard so
+    pub(crate) fn admitted(mode: Mode) -> Self {
+        Self::admitted_with(mode, PlainConfig::default())
+    }
+
+    pub(crate) fn admitted_with(mode: Mode, config: PlainConfig) -> Self {
+        let mut client = Self::knocking(mode, config);
+        client.command(Self::accept());
+        if mode == Mode::Json {
+            assert_eq!(client.told(), r#"[{"sid":"s1"}]"#);
+        }
+        client.assert_idle();
+        client
+    }
+
+    pub(crate) fn accept() -> Command {
+        Self::accept_with(None)
+    }
+
+    pub(crate) fn accept_with(recovery: Option<ByteString>) -> Command {
+        Command::Accept { namespace: Namespace::new("/chat"), socket: SocketId::new("s1"), recovery }
+    }
+
+    pub(crate) fn refuse() -> Command {
+        let error = r#"{"message":"not you","data":{"code":7}}"#.into();
+        Command::Refuse { namespace: Namespace::new("/chat"), error }
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.message(ByteString::from(text));
+    }
+
+    pub(crate) fn binary(&mut self, bytes: &'static [u8]) {
+        self.message(Bytes::from_static(bytes));
+    }
+
+    pub(crate) fn message(&mut self, message: impl Into<Message>) {
+        self.session.handle_message(Lane::Primary, message.into(), self.now);
+    }
+
+    pub(crate) fn message_on(&mut self, lane: Lane, text: &'static str) {
+        self.session.handle_message(lane, text.into(), self.now);
+    }
+
+    pub(crate) fn activity(&mut self) {
+        self.session.handle_activity(Lane::Primary, self.now);
+    }
+
+    pub(crate) fn command(&mut self, command: Command) {
+        self.session.handle_command(command, self.now);
+    }
+
+    pub(crate) fn lane_closed(&mut self, lane: Lane, reason: CloseReason) {
+        self.session.handle_lane_closed(lane, reason, self.now);
+    }
+
+    /// Lets time pass without telling the session
+    pub(crate) fn pass(&mut self, time: Duration) {
+        self.now += time;
+    }
+
+    /// Lets time pass up to the session's own deadline; tells how much that was
+    pub(crate) fn pass_to_timeout(&mut self) -> Duration {
+        let at = self.session.poll_timeout().expect("there is something to wait for");
+        let passed = at - self.now;
+        self.now = at;
+        self.timeout();
+        passed
+    }
+
+    pub(crate) fn timeout(&mut self) {
+        self.session.handle_timeout(self.now);
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Duration> {
+        self.session.poll_timeout().map(|at| at - self.now)
+    }
+
+    pub(crate) fn next(&mut self) -> Option<Action> {
+        self.session.poll_action()
+    }
+
+    pub(crate) fn event(&mut self) -> Inbound {
+        match self.next() {
+            Some(Action::Event(inbound)) => {
+                assert_eq!(inbound.namespace, Namespace::new("/chat"));
+                inbound
+            }
+            other => panic!("expected an event, not {other:?}"),
+        }
+    }
+
+    /// The one text message that the client is sent next
+    pub(crate) fn told(&mut self) -> String {
+        let Some(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol }) = self.next()
+        else {
+            panic!("expected a message of the protocol");
+        };
+        let [Message::Text(text)] = frame.messages() else { panic!("expected one text, not {frame:?}") };
+        text.to_string()
+    }
+
+    pub(crate) fn assert_idle(&mut self) {
+        let action = self.next();
+        assert!(action.is_none(), "{action:?}");
+    }
+
+    /// The session ends for this reason, and nothing moves it any more
+    pub(crate) fn assert_ends(&mut self, reason: CloseReason) {
+        let action = self.next();
+        assert!(matches!(action, Some(Action::Close(ended)) if ended == reason), "{action:?}");
+        self.text(r#"["late"]"#);
+        self.binary(b"late");
+        self.command(Self::accept());
+        self.command(Self::refuse());
+        self.command(Command::Close(CloseReason::ForcedServerClose));
+        self.lane_closed(Lane::Primary, CloseReason::TransportClose);
+        self.pass(Duration::from_secs(1_000));
+        self.timeout();
+        self.assert_idle();
+        assert_eq!(self.poll_timeout(), None);
+    }
+
+    /// The session ends because of what the client sent, and says so with a text that has `part` in it
+    pub(crate) fn assert_refused(&mut self, part: &str) {
+        let told = self.told();
+        let frame: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
+        let message = frame[0]["error"]["message"].as_str().expect("it says why");
+        assert!(message.contains(part), "{message}");
+        self.assert_ends(CloseReason::ParseError);
+    }
+}
+
+/// Any moment will do; all others are told by adding to it
+#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+fn start() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,64 @@
+//! What a session makes of its client, step by step
+
+mod admission;
+mod client;
+mod json;
+mod time;
+
+use roomcast_core::{Action, CloseReason, Command, Lane, Namespace};
+use roomcast_plain::{Mode, PlainSession};
+
+use self::client::Client;
+
+#[test]
+fn an_idle_session_is_small() {
+    let size = size_of::<PlainSession>();
+    assert!(size <= 250, "{size} bytes");
+}
+
+#[test]
+fn bare_messages_are_events_and_never_parsed() {
+    let mut client = Client::admitted(Mode::Plain);
+    for text in ["hello", "", r#"["join","red"]"#, "\u{0}\n\"\\ü😀", "connect"] {
+        client.text(text);
+        let event = client.event();
+        assert_eq!((&*event.name, event.ack), ("message", None));
+        assert_eq!(event.args.parse::<(String,)>().unwrap().0, text);
+        assert_eq!(event.args.len(), 1);
+    }
+    client.binary(b"\x00\xff");
+    let event = client.event();
+    assert_eq!(&*event.name, "message");
+    assert_eq!(event.args.parse::<(roomcast_core::Bytes,)>().unwrap().0, &b"\x00\xff"[..]);
+    client.assert_idle();
+}
+
+#[test]
+fn leaving_is_closing_whoever_wants_it() {
+    for mode in [Mode::Plain, Mode::Json] {
+        let mut client = Client::admitted(mode);
+        client.command(Command::Disconnect { namespace: Namespace::new("/chat") });
+        client.assert_ends(CloseReason::ServerNamespaceDisconnect);
+
+        let mut client = Client::admitted(mode);
+        client.command(Command::Close(CloseReason::ServerShutdown));
+        client.assert_ends(CloseReason::ServerShutdown);
+
+        let mut client = Client::admitted(mode);
+        client.lane_closed(Lane::Primary, CloseReason::TransportClose);
+        client.assert_ends(CloseReason::TransportClose);
+    }
+}
+
+#[test]
+fn what_does_not_concern_the_session_changes_nothing() {
+    let mut client = Client::admitted(Mode::Json);
+    client.command(Command::Disconnect { namespace: Namespace::new("/other") });
+    client.command(Client::accept());
+    client.command(Client::refuse());
+    client.lane_closed(Lane::Probe, CloseReason::TransportClose);
+    client.message_on(Lane::Probe, "nonsense");
+    client.assert_idle();
+    client.text(r#"["still here"]"#);
+    assert!(matches!(client.next(), Some(Action::Event(_))));
+}
