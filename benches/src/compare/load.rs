@@ -39,7 +39,8 @@ impl Load {
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = if self.polling { POLLING } else { "" };
-        write!(f, "{prefix}{}:{}:{}", self.scenario.name(), self.clients, self.payload)
+        write!(f, "{prefix}{}:{}", self.scenario.name(), self.clients)?;
+        if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
     }
 }
 
@@ -83,6 +84,7 @@ mod tests {
         assert_eq!((load.scenario, load.clients, load.payload), (Scenario::Paced, 4000, 1024));
         assert_eq!("rooms".parse::<Load>().unwrap().to_string(), "rooms:4000:64");
         assert_eq!("poll-saturated".parse::<Load>().unwrap().to_string(), "poll-saturated:500:64");
+        assert_eq!("idle".parse::<Load>().unwrap().to_string(), "idle:10000");
         for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo"] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }

@@ -90,7 +90,9 @@ pub(crate) mod tests {
     use std::thread::JoinHandle;
     use std::time::Duration;
 
+    use super::connection::{Connections, Gone};
     use super::*;
+    use crate::websocket::FrameHeader;
 
     /// A limit server on a thread of its own, until it is dropped
     pub(crate) struct Running {
@@ -105,6 +107,11 @@ pub(crate) mod tests {
                 Pattern::Poll => Self::serve(Polling::new(send)),
                 pattern => Self::serve(Frames::new(send, pattern)),
             }
+        }
+
+        /// Echoes, but does this once to a read that brings several frames
+        pub(crate) fn faulty(fault: Fault) -> Self {
+            Self::serve(Faulty { echo: Frames::new(Send::Write, Pattern::Echo), fault: Some(fault) })
         }
 
         fn serve<S: server::Service + std::marker::Send + 'static>(service: S) -> Self {
@@ -126,6 +133,64 @@ pub(crate) mod tests {
         fn drop(&mut self) {
             self.stop.store(true, Ordering::Relaxed);
             self.thread.take().unwrap().join().unwrap();
+        }
+    }
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Fault {
+        Lose,
+        Double,
+        Swap,
+        Misdeliver,
+        Damage,
+    }
+
+    struct Faulty {
+        echo: Frames,
+        fault: Option<Fault>,
+    }
+
+    impl server::Service for Faulty {
+        type State = frames::State;
+
+        fn receive(
+            &mut self,
+            connections: &mut Connections<Self::State>,
+            index: usize,
+            input: &[u8],
+        ) -> Result<usize, Gone> {
+            let Some(fault) = self.fault.take_if(|_| !input.starts_with(b"GET")) else {
+                return self.echo.receive(connections, index, input);
+            };
+            // All frames are equally long, as all payloads are.
+            let length = FrameHeader::parse(input).unwrap().unwrap().frame_len();
+            let mut frames: Vec<Vec<u8>> = input.chunks(length).map(<[u8]>::to_vec).collect();
+            if frames.len() < 2 || frames.last().unwrap().len() < length {
+                self.fault = Some(fault);
+                return self.echo.receive(connections, index, input);
+            }
+            match fault {
+                Fault::Lose => _ = frames.remove(0),
+                Fault::Double => frames.insert(0, frames[0].clone()),
+                Fault::Swap => frames.swap(0, 1),
+                Fault::Damage => *frames[0].last_mut().unwrap() ^= 1,
+                Fault::Misdeliver => {
+                    let stray = frames.remove(0);
+                    self.echo.receive(connections, usize::from(index == 0), &stray)?;
+                }
+            }
+            for frame in frames {
+                self.echo.receive(connections, index, &frame)?;
+            }
+            Ok(input.len())
+        }
+
+        fn end_turn(&mut self, connections: &mut Connections<Self::State>) {
+            self.echo.end_turn(connections);
+        }
+
+        fn left(&mut self, index: usize, state: Self::State) {
+            self.echo.left(index, state);
         }
     }
 }

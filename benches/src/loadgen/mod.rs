@@ -252,12 +252,16 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::limit::tests::Running;
+    use crate::Faults;
+    use crate::limit::tests::{Fault, Running};
     use crate::limit::{Pattern, Send};
 
     /// A short run against a limit server in this process
     fn run_against(send: Send, pattern: Pattern, arguments: &str) -> Report {
-        let server = Running::new(send, pattern);
+        load(&Running::new(send, pattern), arguments)
+    }
+
+    fn load(server: &Running, arguments: &str) -> Report {
         let port = server.address.port();
         let line = format!("loadgen --port {port} --warmup 0.05 --window 0.1 {arguments}");
         run(&Options::parse_from(line.split(' '))).unwrap()
@@ -295,6 +299,22 @@ mod tests {
         let report =
             run_against(Send::Write, Pattern::Echo, "--kind sio --scenario paced --clients 2 --stall 0.2");
         assert!(report.error.unwrap().contains("0 of 2 clients are connected"));
+    }
+
+    #[test]
+    fn every_kind_of_fault_is_seen_through_real_sockets() {
+        for (fault, expected) in [
+            (Fault::Lose, Faults { lost: 1, ..Faults::default() }),
+            (Fault::Double, Faults { duplicate: 1, ..Faults::default() }),
+            (Fault::Swap, Faults { reordered: 1, ..Faults::default() }),
+            (Fault::Misdeliver, Faults { lost: 1, misdelivered: 1, ..Faults::default() }),
+            (Fault::Damage, Faults { damaged: 1, ..Faults::default() }),
+        ] {
+            let report = load(&Running::faulty(fault), "--scenario echo --clients 2 --stall 0.5");
+            assert!(!report.ok && report.error.is_none(), "{fault:?}: {report:?}");
+            assert_eq!(report.faults, expected, "{fault:?}");
+            assert!(report.deliveries > 0, "{fault:?}: {report:?}");
+        }
     }
 
     #[test]

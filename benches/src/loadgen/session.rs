@@ -127,7 +127,7 @@ pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl 
     apply_mask(&mut out[start..], MASK);
 }
 
-/// The opening handshake as a current Chrome sends it
+/// The opening handshake as a current Chrome sends it, for a site with cookies and a user who is not to be tracked
 pub(super) fn upgrade_request(server: SocketAddrV4, path: &str) -> Vec<u8> {
     format!(
         "GET {path} HTTP/1.1\r\n\
@@ -143,7 +143,6 @@ pub(super) fn upgrade_request(server: SocketAddrV4, path: &str) -> Vec<u8> {
          Accept-Language: en-US,en;q=0.9,de;q=0.8\r\n\
          Cookie: {COOKIE}\r\n\
          DNT: 1\r\n\
-         Sec-GPC: 1\r\n\
          Sec-WebSocket-Key: {KEY}\r\n\
          Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
     )
