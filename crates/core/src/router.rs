@@ -122,7 +122,6 @@ pub enum Joined {
 
 /// What became of a broadcast, on this node
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[must_use = "a receipt tells who was not reached"]
 pub struct Receipt {
     /// Members it was queued for
     pub queued: usize,

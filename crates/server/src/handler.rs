@@ -118,7 +118,7 @@ impl FromEvent<ByType> for Io {
 
 impl FromEvent<ByType> for Ack {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        Ok(event.ack.take().unwrap_or_else(Ack::unwanted))
+        Ok(event.ack.take().unwrap_or_else(Self::unwanted))
     }
 }
 

@@ -103,7 +103,7 @@ impl Driver {
                 }
             }
         }
-        self.accept(admission, cx, now);
+        self.accept(*admission, cx, now);
     }
 
     pub(super) fn refuse(&mut self, socket: &Socket, error: &HandlerError, now: Instant) {
@@ -111,8 +111,8 @@ impl Driver {
         self.session.handle_command(Command::Refuse { namespace, error: refusal(error) }, now);
     }
 
-    fn accept(&mut self, admission: Box<Admission>, cx: &mut Context<'_>, now: Instant) {
-        let Admission { socket, auth, .. } = *admission;
+    fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
+        let Admission { socket, auth, .. } = admission;
         let namespace = socket.name_of_namespace().clone();
         let command =
             Command::Accept { namespace: namespace.clone(), socket: socket.id().clone(), recovery: None };

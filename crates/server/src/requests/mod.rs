@@ -58,11 +58,11 @@ where
     let mut response = match exchange(request) {
         (exchange, answer) if endpoint.is_engine() => match engine_request(io, endpoint, exchange) {
             Ok(()) => answer.await.unwrap_or_else(|_| unanswered()),
-            Err(refused) => refused,
+            Err(refused) => *refused,
         },
         (exchange, answer) => match plain_request(io, endpoint, exchange) {
             Ok(()) => answer.await.unwrap_or_else(|_| unanswered()),
-            Err(refused) => refused,
+            Err(refused) => *refused,
         },
     };
     if response.status().is_client_error() {
@@ -93,11 +93,15 @@ where
 }
 
 /// A request with the query parameters of Engine.IO: begins a session, or belongs to one
-fn engine_request(io: &Io, endpoint: &Endpoint, exchange: Exchange) -> Result<(), Response<ResponseBody>> {
+fn engine_request(
+    io: &Io,
+    endpoint: &Endpoint,
+    exchange: Exchange,
+) -> Result<(), Box<Response<ResponseBody>>> {
     let upgrades = upgrade::is_asked(&exchange.request.headers);
     let refuse = |refusal: Refusal| {
         tracing::debug!(refusal = refusal.message(), "refused a request");
-        refusal.response(upgrades)
+        Box::new(refusal.response(upgrades))
     };
     let query = EngineQuery::parse(exchange.request.uri.query().unwrap_or_default());
     let transport = query.transport.and_then(|name| endpoint.transport_named(name));
@@ -137,9 +141,13 @@ fn engine_request(io: &Io, endpoint: &Endpoint, exchange: Exchange) -> Result<()
 }
 
 /// A request of a client that speaks plain WebSocket
-fn plain_request(io: &Io, endpoint: &Endpoint, mut exchange: Exchange) -> Result<(), Response<ResponseBody>> {
+fn plain_request(
+    io: &Io,
+    endpoint: &Endpoint,
+    mut exchange: Exchange,
+) -> Result<(), Box<Response<ResponseBody>>> {
     let Some(transport) = endpoint.transports().first() else {
-        return Err(Rejection::new(StatusCode::NOT_FOUND, "").response());
+        return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
     };
     exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
     begin(io, endpoint, transport, exchange)
@@ -151,7 +159,7 @@ fn begin(
     endpoint: &Endpoint,
     transport: &Arc<dyn Transport>,
     exchange: Exchange,
-) -> Result<(), Response<ResponseBody>> {
+) -> Result<(), Box<Response<ResponseBody>>> {
     let app = io.app();
     let peer = exchange.request.extensions.get::<Peer>().copied();
     let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
@@ -163,7 +171,7 @@ fn begin(
             let mut response = refused.rejection.response();
             // Whoever tried to leave HTTP and failed has nothing more to say on this connection.
             response.headers_mut().append(http::header::CONNECTION, HeaderValue::from_static("close"));
-            response
+            Box::new(response)
         })?;
     let sid = ids::sid();
     let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
