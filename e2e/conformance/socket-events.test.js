@@ -132,6 +132,46 @@ for (const carrier of CARRIERS) {
     );
   });
 
+  describe(`${carrier.name}: questions of the server`, () => {
+    /** Makes the server ask and returns the id it asks under */
+    const asked = async (session, sent, shape) => {
+      await session.send(...sent);
+      const [, type, id, payload] = /^4([25](?:\d+-)?)(\d+)(\[.*)$/.exec(await session.next());
+      assert.equal(`4${type}${payload}`, shape);
+      return id;
+    };
+
+    test(
+      "are answered once; a second answer is passed over",
+      inSession(async (session) => {
+        const id = await asked(session, ['42["emit-with-ack",1,"2"]'], '42["emit-with-ack",1,"2"]');
+        await exchange(session, [`43${id}["yes",{"no":null}]`], ['42["emit-with-ack","yes",{"no":null}]']);
+        await exchange(session, [`43${id}["again"]`], []);
+      }),
+    );
+
+    test(
+      "may be answered late and in another order",
+      inSession(async (session) => {
+        const first = await asked(session, ['42["emit-with-ack","a"]'], '42["emit-with-ack","a"]');
+        const second = await asked(session, ['42["emit-with-ack","b"]'], '42["emit-with-ack","b"]');
+        assert.notEqual(first, second);
+        await exchange(session, [`43${second}[2]`], ['42["emit-with-ack",2]']);
+        await exchange(session, [`43${first}[1]`], ['42["emit-with-ack",1]']);
+      }),
+    );
+
+    test(
+      "may carry attachments, and be answered with some",
+      inSession(async (session) => {
+        const shape = `451-["emit-with-ack",${hole(0)}]`;
+        const id = await asked(session, [shape, bytes(1, 2)], shape);
+        assert.deepEqual(await session.next(), bytes(1, 2));
+        await exchange(session, [`461-${id}[${hole(0)}]`, bytes(3)], [shape, bytes(3)]);
+      }),
+    );
+  });
+
   describe(`${carrier.name}: attachments`, () => {
     test(
       "one comes back",

@@ -1,8 +1,9 @@
 // Socket.IO v5: what a server must not take. Each closes the whole connection, with no other answer.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { startConformance, target } from "../lib/server.js";
-import { CARRIERS, PROFILES } from "../lib/session.js";
+import { CARRIERS, PollingSession, PROFILES } from "../lib/session.js";
 
 let server;
 before(async () => {
@@ -61,6 +62,27 @@ const INVALID_ATTACHMENTS = [
   ["an event with a reserved name", [`451-["disconnect",${hole(0)}]`, part]],
   ["an ack that is no list", ["461-1{}", part]],
 ];
+
+describe("polling: what was said before the end", () => {
+  test("still comes with the next GET, and then no more", async () => {
+    const session = await PollingSession.open(server, profile);
+    await session.send(profile.say("before"));
+    await sleep(50);
+    await session.send("4nonsense");
+    assert.equal(await session.next(), profile.heard("before"));
+    await session.untilClosed();
+  });
+
+  test("ends the GET that waits with a close", async () => {
+    const session = await PollingSession.open(server, profile);
+    const parked = session.poll();
+    await sleep(50);
+    await session.send("4nonsense");
+    const { status, body } = await parked;
+    assert.deepEqual([status, body], [200, "1"]);
+    await session.gone();
+  });
+});
 
 for (const carrier of CARRIERS) {
   describe(`${carrier.name}: closes on`, () => {

@@ -29,6 +29,9 @@ for (const name of ["/", "/custom"]) {
     // Node hands the answering function over as one more argument, which is none of the client's.
     socket.on("message", (...args) => socket.emit("message-back", ...args.filter((arg) => typeof arg !== "function")));
     socket.on("message-with-ack", (...args) => args.pop()(...args));
+    socket.on("emit-with-ack", (...args) => {
+      socket.emit("emit-with-ack", ...args, (...answer) => socket.emit("emit-with-ack", ...answer));
+    });
   });
 }
 
