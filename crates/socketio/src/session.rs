@@ -183,7 +183,8 @@ impl SocketIoSession {
     /// Does what a client asked for before it was in
     fn release(&mut self, packets: Vec<Packet>, now: Instant) {
         for packet in packets {
-            if matches!(packet.body, Body::Connect { .. }) {
+            let joined = self.position(&packet.namespace).is_some();
+            if joined && matches!(packet.body, Body::Connect { .. }) {
                 // It asked twice, which is an offence, but it should still hear the answer to the first.
                 self.close_at = now.checked_add(CLOSE_DELAY).map(|at| (at, CloseReason::ForcedClose));
                 return;

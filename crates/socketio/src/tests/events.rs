@@ -116,12 +116,25 @@ fn a_client_may_leave_before_it_is_in() {
         pair.seen(),
         [r#"> 40/custom,{"sid":"socket"}"#, "/custom one()", "leave /custom: client namespace disconnect",],
     );
-    pair.receive("40/custom");
-    pair.receive("41/custom");
-    pair.receive("42/custom,[\"too late\"]");
-    pair.receive("42/custom,[\"too late\"]");
+    for packet in ["40/custom", "41/custom", "40/custom,{}", "42/custom,[\"again\"]"] {
+        pair.receive(packet);
+    }
+    pair.seen.clear();
     pair.accept("/custom");
-    assert_eq!(pair.seen().last().map(String::as_str), Some("close: forced close"));
+    let left = "leave /custom: client namespace disconnect";
+    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, left, "connect /custom {}"], "and come back");
+    pair.accept("/custom");
+    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, "/custom again()"]);
+    pair.receive("41/custom");
+    pair.seen.clear();
+    for packet in ["40/custom", "41/custom", "42/custom,[\"it has left\"]", "40/custom"] {
+        pair.receive(packet);
+    }
+    pair.accept("/custom");
+    assert_eq!(
+        pair.seen(),
+        ["connect /custom", r#"> 40/custom,{"sid":"socket"}"#, left, "close: forced close"],
+    );
 }
 
 #[test]
