@@ -63,7 +63,8 @@ impl Row {
         let ratios = good.iter().filter_map(|run| {
             let same_round =
                 |other: &&&Run| other.round == run.round && other.server == base && other.report.ok;
-            Some(cpu_us(&run.report)? / cpu_us(&runs.iter().find(same_round)?.report)?)
+            let base = cpu_us(&runs.iter().find(same_round)?.report).filter(|&base| base > 0.0)?;
+            Some(cpu_us(&run.report)? / base)
         });
         let summary = |value: &dyn Fn(&Report) -> Option<f64>| {
             Summary::of(good.iter().filter_map(|run| value(&run.report)))

@@ -258,12 +258,14 @@ impl Exchange {
         report: &mut Report,
     ) -> Result<(), Error> {
         let spent = start.until(end)?;
+        if deliveries == 0 {
+            return Err(Error::Stalled("nothing was delivered in the window; a longer one may help".into()));
+        }
         spent.report(report);
         report.window_s = spent.wall.as_secs_f64();
         report.deliveries = deliveries;
         report.deliveries_per_s = deliveries as f64 / report.window_s;
-        report.cpu_us_per_delivery =
-            spent.server.filter(|_| deliveries > 0).map(|cpu| cpu.as_secs_f64() * 1e6 / deliveries as f64);
+        report.cpu_us_per_delivery = spent.server.map(|cpu| cpu.as_secs_f64() * 1e6 / deliveries as f64);
         let percentile = |share| Some(self.latencies.as_ref()?.percentile(share)? as f64 / 1e3);
         (report.p50_us, report.p99_us) = (percentile(0.50), percentile(0.99));
         Ok(())

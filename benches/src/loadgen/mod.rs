@@ -263,7 +263,7 @@ mod tests {
 
     fn load(server: &Running, arguments: &str) -> Report {
         let port = server.address.port();
-        let line = format!("loadgen --port {port} --warmup 0.05 --window 0.1 {arguments}");
+        let line = format!("loadgen --port {port} --warmup 0.05 --window 0.3 {arguments}");
         run(&Options::parse_from(line.split(' '))).unwrap()
     }
 
