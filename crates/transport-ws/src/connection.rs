@@ -127,7 +127,9 @@ impl Connection for WsConnection {
             }
         };
         let (read, write) = stream::split(upgraded.stream);
-        self.state = State::Open(read, upgraded.read_buffer);
+        // An empty slice would keep the whole buffer of the HTTP library alive.
+        let early = upgraded.read_buffer;
+        self.state = State::Open(read, if early.is_empty() { Bytes::new() } else { early });
         Poll::Ready(Ok(Box::new(WsSink::new(write))))
     }
 
