@@ -123,11 +123,11 @@ for (const carrier of CARRIERS) {
 
   describe(`${carrier.name}: without CONNECT`, () => {
     test("the connection closes when the connect timeout is over", async () => {
+      const began = Date.now();
       const session = await open(impatient);
-      const opened = Date.now();
       await session.untilClosed();
-      const lived = Date.now() - opened;
-      assert.ok(lived >= CONNECT_TIMEOUT - 150 && lived < 3 * CONNECT_TIMEOUT, `closed after ${lived} ms`);
+      const lived = Date.now() - began;
+      assert.ok(lived >= CONNECT_TIMEOUT - 10 && lived < 3 * CONNECT_TIMEOUT, `closed after ${lived} ms`);
     });
 
     test("a refused one does not count", async () => {
@@ -256,16 +256,20 @@ for (const carrier of CARRIERS) {
     test("a second CONNECT to the same namespace makes no second socket", { skip }, async () => {
       const session = await open();
       await session.send("40", "40");
-      assert.match(await session.next(), /^40\{"sid":/);
       if (byTarget({ node: true, roomcast: false })) {
         // Node makes two sockets of them.
-        const rest = [await session.next(), await session.next(), await session.next()];
-        assert.equal(rest.filter((packet) => packet.startsWith("40{")).length, 1);
-      } else {
-        assert.equal(await session.next(), '42["auth",{}]');
-        await session.untilClosed();
+        const packets = [];
+        while (packets.length < 4) packets.push(await session.next());
+        assert.equal(packets.filter((packet) => packet.startsWith("40{")).length, 2);
+        await session.leave();
+        return;
       }
-      await session.leave();
+      // The second is one too many, and how much of the first still goes out before the end is a matter of luck.
+      const packets = [];
+      for (let packet = ""; packet !== "1"; packets.push(packet)) packet = await session.next().catch(() => "1");
+      assert.ok(packets.filter((packet) => packet.startsWith("40{")).length <= 1, packets.join());
+      assert.deepEqual(packets.filter((packet) => !/^(40\{.*|42\["auth",\{\}\]|1)$/.test(packet)), []);
+      await session.untilClosed();
     });
 
     test("CONNECTs to two namespaces are both answered", async () => {
