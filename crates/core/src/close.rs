@@ -31,6 +31,8 @@ pub enum CloseReason {
     SlowConsumer,
     /// The client sent faster than its handlers could work, and what waits for them was full
     Overloaded,
+    /// The client sent more events in a time than it may
+    RateLimited,
     /// The client joined no namespace in time
     ConnectTimeout,
     /// The client sent nothing for too long
@@ -54,6 +56,7 @@ impl CloseReason {
             Self::ServerNamespaceDisconnect => "server namespace disconnect",
             Self::SlowConsumer => "slow consumer",
             Self::Overloaded => "overloaded",
+            Self::RateLimited => "rate limited",
         }
     }
 }

@@ -25,8 +25,10 @@ pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
-pub use outbox::{Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Waiting};
-pub use router::{Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, Scope, Target};
+pub use outbox::{Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Waiting, Written};
+pub use router::{
+    Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope, Target,
+};
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{
     BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,

@@ -47,6 +47,13 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Of the target, its delivery and overflow mean nothing here.
     fn update(&self, target: &Target, change: &Membership) -> usize;
 
+    /// How much there is on this node, for those who watch it
+    ///
+    /// Default: nothing is known.
+    fn stats(&self) -> RouterStats {
+        RouterStats::default()
+    }
+
     /// Who is named by a target, in the whole cluster unless it is local
     ///
     /// # Errors
@@ -98,6 +105,23 @@ pub enum Scope {
     Cluster,
     /// To this one
     Node,
+}
+
+/// How much there is in a router on its own node
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RouterStats {
+    /// Members that are attached
+    pub members: usize,
+    /// Rooms that somebody has joined, those of members' own ids not counted
+    pub rooms: usize,
+}
+
+impl RouterStats {
+    /// This much
+    pub fn new(members: usize, rooms: usize) -> Self {
+        Self { members, rooms }
+    }
 }
 
 /// A change to the rooms of everybody a target names

@@ -53,7 +53,7 @@ impl Hall {
     fn broadcast_and_flush(&mut self, target: &Target, event: &Event) -> usize {
         let receipt = self.rooms.broadcast(target, event);
         self.flusher.take(&mut self.spare);
-        self.spare.iter().for_each(FlushList::write);
+        self.spare.iter().for_each(|outbox| _ = FlushList::write(outbox));
         self.spare.clear();
         receipt.queued
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use roomcast_core::{FlushList, Outbox};
+use roomcast_core::{FlushList, Outbox, Written};
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 
@@ -70,7 +70,9 @@ async fn flush(list: FlushList) {
         for _ in 0..rounds.len() {
             let Some(mut round) = rounds.pop_front() else { break };
             let end = round.outboxes.len().min(round.written + CHUNK);
-            round.outboxes[round.written..end].iter().for_each(FlushList::write);
+            let mut written = Written::default();
+            round.outboxes[round.written..end].iter().for_each(|outbox| written += FlushList::write(outbox));
+            list.record(written);
             round.written = end;
             if end < round.outboxes.len() {
                 rounds.push_back(round);

@@ -1,6 +1,8 @@
 //! The outboxes that have something to write
 
 use std::fmt;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use super::Outbox;
@@ -15,12 +17,42 @@ use crate::sync::{Arc, Mutex, lock};
 ///
 /// Cloning gives another handle to the same list.
 #[derive(Clone, Default)]
-pub struct FlushList(Arc<Mutex<Listed>>);
+pub struct FlushList(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    listed: Mutex<Listed>,
+    written: Counters,
+}
 
 #[derive(Default)]
 struct Listed {
     outboxes: Vec<Outbox>,
     flusher: Option<Waker>,
+}
+
+// On a line of their own: they are written once a round, the lock beside them at every push.
+#[derive(Default)]
+#[repr(align(128))]
+struct Counters {
+    frames: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What was handed to carriers
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// Frames, those of the protocol and of the carrier included
+    pub frames: u64,
+    /// Bytes of their messages, without what the carrier puts around them
+    pub bytes: u64,
+}
+
+impl AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+    }
 }
 
 impl FlushList {
@@ -34,7 +66,7 @@ impl FlushList {
     /// Cancel safe: nothing is taken until it is ready.
     pub fn poll_take(&self, cx: &mut Context<'_>, spare: &mut Vec<Outbox>) -> Poll<()> {
         debug_assert!(spare.is_empty());
-        let mut listed = lock(&self.0);
+        let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() {
             listed.flusher = Some(cx.waker().clone());
             return Poll::Pending;
@@ -46,12 +78,12 @@ impl FlushList {
     /// Swaps what is listed with `spare`, which must be empty
     pub fn take(&self, spare: &mut Vec<Outbox>) {
         debug_assert!(spare.is_empty());
-        std::mem::swap(&mut lock(&self.0).outboxes, spare);
+        std::mem::swap(&mut lock(&self.0.listed).outboxes, spare);
     }
 
     /// Pending while nothing is listed; takes nothing
     pub fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let mut listed = lock(&self.0);
+        let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() {
             listed.flusher = Some(cx.waker().clone());
             return Poll::Pending;
@@ -59,9 +91,24 @@ impl FlushList {
         Poll::Ready(())
     }
 
-    /// Writes what waits in `outbox`, as far as its sink takes it
-    pub fn write(outbox: &Outbox) {
-        outbox.flush();
+    /// Writes what waits in `outbox`, as far as its sink takes it; tells how much that was
+    ///
+    /// A flusher adds up what a round wrote and [records](Self::record) the sum, so that nothing is counted in
+    /// shared memory for each recipient.
+    pub fn write(outbox: &Outbox) -> Written {
+        outbox.flush()
+    }
+
+    /// Counts what a flusher has written for outboxes of this list
+    pub fn record(&self, written: Written) {
+        self.0.written.frames.fetch_add(written.frames, Ordering::Relaxed);
+        self.0.written.bytes.fetch_add(written.bytes, Ordering::Relaxed);
+    }
+
+    /// What was written for outboxes of this list, by flushers as far as they recorded it and by owners
+    pub fn written(&self) -> Written {
+        let Counters { frames, bytes } = &self.0.written;
+        Written { frames: frames.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
     }
 
     /// Writes for everything that is listed, and for what that puts on the list, until it is empty
@@ -74,13 +121,13 @@ impl FlushList {
             if outboxes.is_empty() {
                 return;
             }
-            outboxes.drain(..).for_each(|outbox| outbox.flush());
+            outboxes.drain(..).for_each(|outbox| self.record(outbox.flush()));
         }
     }
 
     pub(super) fn enlist(&self, outbox: Outbox) {
         let flusher = {
-            let mut listed = lock(&self.0);
+            let mut listed = lock(&self.0.listed);
             listed.outboxes.push(outbox);
             listed.flusher.take()
         };
@@ -90,6 +137,6 @@ impl FlushList {
 
 impl fmt::Debug for FlushList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FlushList").field("listed", &lock(&self.0).outboxes.len()).finish()
+        f.debug_struct("FlushList").field("listed", &lock(&self.0.listed).outboxes.len()).finish()
     }
 }

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::task::{Context, Poll, Waker};
 
-pub use self::flush::FlushList;
+pub use self::flush::{FlushList, Written};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::{CloseReason, ConnectionError, Frame};
 
@@ -194,7 +194,10 @@ impl Outbox {
                 return Poll::Pending;
             }
         }
-        self.write(cx, Writer::Owner);
+        let written = self.write(cx, Writer::Owner);
+        if written.frames > 0 {
+            self.0.flusher.record(written);
+        }
         match self.state().phase {
             Phase::Closed(reason) => Poll::Ready(reason),
             _ => Poll::Pending,
@@ -256,22 +259,27 @@ impl Outbox {
     }
 
     /// Writes what waits, on behalf of a flusher
-    pub(crate) fn flush(&self) {
-        self.write(&mut Context::from_waker(Waker::noop()), Writer::Flusher);
+    pub(crate) fn flush(&self) -> Written {
+        self.write(&mut Context::from_waker(Waker::noop()), Writer::Flusher)
     }
 
-    fn write(&self, cx: &mut Context<'_>, writer: Writer) {
-        let Some((mut sink, mut batch)) = self.lease(writer) else { return };
+    fn write(&self, cx: &mut Context<'_>, writer: Writer) -> Written {
+        let mut written = Written::default();
+        let Some((mut sink, mut batch, mut bytes)) = self.lease(writer) else { return written };
         for _ in 0..BATCHES_PER_VISIT {
+            let frames = batch.len();
             // From here to the next lock the sink is ours alone, and no lock is held.
             let outcome = sink.poll_send(cx, &mut batch);
-            let mut state = self.state();
             let unsent = !batch.is_empty();
+            written.frames += frames.saturating_sub(batch.len()) as u64;
+            written.bytes += bytes.saturating_sub(batch.iter().map(Frame::len).sum()) as u64;
+            let mut state = self.state();
             state.put_back(&mut batch);
             if let Some(successor) = state.successor.take() {
                 sink = successor;
                 state.readiness = Readiness::Ready;
-                if state.take_batch(&mut batch) {
+                bytes = state.take_batch(&mut batch);
+                if !batch.is_empty() {
                     continue;
                 }
             } else {
@@ -279,7 +287,8 @@ impl Outbox {
                     Ok(Readiness::Ready) if unsent => debug_assert!(false, "a ready sink leaves nothing"),
                     Ok(Readiness::Ready) => {
                         state.readiness = Readiness::Ready;
-                        if state.take_batch(&mut batch) {
+                        bytes = state.take_batch(&mut batch);
+                        if !batch.is_empty() {
                             continue;
                         }
                     }
@@ -291,21 +300,22 @@ impl Outbox {
                         drop((spilled, sink));
                         wake(owner);
                         recycle(batch);
-                        return;
+                        return written;
                     }
                 }
             }
             self.bring_back(state, sink, writer);
             recycle(batch);
-            return;
+            return written;
         }
         let mut state = self.state();
         state.put_back(&mut batch);
         self.bring_back(state, sink, writer);
         recycle(batch);
+        written
     }
 
-    fn lease(&self, writer: Writer) -> Option<(Box<dyn FrameSink>, VecDeque<Frame>)> {
+    fn lease(&self, writer: Writer) -> Option<(Box<dyn FrameSink>, VecDeque<Frame>, usize)> {
         let mut state = self.state();
         if writer == Writer::Flusher {
             state.listed = false;
@@ -320,8 +330,8 @@ impl Outbox {
         let sink = state.sink.take()?;
         state.leased = true;
         let mut batch = spare_batch();
-        state.take_batch(&mut batch);
-        Some((sink, batch))
+        let bytes = state.take_batch(&mut batch);
+        Some((sink, batch, bytes))
     }
 
     fn bring_back(&self, mut state: MutexGuard<'_, State>, sink: Box<dyn FrameSink>, writer: Writer) {
@@ -400,8 +410,8 @@ impl State {
             && !self.leased
     }
 
-    /// Moves the next frames into `batch`; tells whether there were any
-    fn take_batch(&mut self, batch: &mut VecDeque<Frame>) -> bool {
+    /// Moves the next frames into `batch`; tells how many bytes that is
+    fn take_batch(&mut self, batch: &mut VecDeque<Frame>) -> usize {
         let mut taken = 0;
         while batch.len() < BATCH_FRAMES && taken < BATCH_BYTES {
             let Some(entry) = self.head.take() else { break };
@@ -413,7 +423,7 @@ impl State {
         if self.head.is_none() && self.tail.capacity() > KEPT_CAPACITY {
             self.tail = VecDeque::new();
         }
-        !batch.is_empty()
+        taken
     }
 
     /// Puts what the sink left back to the front, in its order
