@@ -71,6 +71,18 @@ macro_rules! public_name {
             }
         }
 
+        impl From<&String> for $name {
+            fn from(name: &String) -> Self {
+                Self(name.as_str().into())
+            }
+        }
+
+        impl From<&Self> for $name {
+            fn from(name: &Self) -> Self {
+                name.clone()
+            }
+        }
+
         impl From<String> for $name {
             fn from(name: String) -> Self {
                 Self(name.into())

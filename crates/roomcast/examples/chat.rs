@@ -1,0 +1,30 @@
+//! A chat in rooms: the program of the README
+//!
+//! `cargo run --example chat`, then connect any Socket.IO client, or `new WebSocket("ws://127.0.0.1:3000/ws",
+//! "roomcast.json")`.
+
+use roomcast::{CloseReason, EmitError, Io, ServeError, Server, Socket};
+
+#[tokio::main]
+async fn main() -> Result<(), ServeError> {
+    let io = Io::new(); // Socket.IO at /socket.io/, plain WebSocket at /ws
+    io.on("join", join).on("say", say).on_disconnect(bye);
+    Server::new(io).bind("127.0.0.1:3000")?.serve().await?;
+    Ok(())
+}
+
+async fn join(socket: Socket, room: String) -> Result<(), EmitError> {
+    socket.join(&room);
+    socket.emit("welcome", &room)?;
+    socket.to(&room).emit("joined", socket.id().as_str())?;
+    Ok(())
+}
+
+async fn say(socket: Socket, room: String, text: String) -> Result<(), EmitError> {
+    socket.within(&room).emit("said", (socket.id().as_str(), text))?;
+    Ok(())
+}
+
+async fn bye(socket: Socket, reason: CloseReason) {
+    println!("{} left: {reason}", socket.id());
+}

@@ -1,0 +1,35 @@
+//! A feed of binary quotes for plain WebSocket clients, sent by a background task
+//!
+//! `cargo run --example feed`; in a browser: `new WebSocket("ws://127.0.0.1:3000/quotes")`. Each frame is the number
+//! of a stock and its price in cents, both as 32 bits, big-endian. A client that does not keep up gets only the
+//! latest quote of each stock.
+
+use std::time::Duration;
+
+use roomcast::{Bytes, Endpoint, Io, ServeError, Server};
+
+#[tokio::main]
+async fn main() -> Result<(), ServeError> {
+    let io = Io::builder().endpoint(Endpoint::plain("/quotes")).build();
+    tokio::spawn(publish(io.clone()));
+    Server::new(io).bind("127.0.0.1:3000")?.serve().await?;
+    Ok(())
+}
+
+async fn publish(io: Io) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(10));
+    let mut prices = [10_000_u32; 8];
+    for turn in 0_usize.. {
+        ticks.tick().await;
+        let stock = turn % prices.len();
+        // No market moves like this, but it never stands still.
+        prices[stock] = prices[stock].wrapping_mul(31).wrapping_add(7) % 20_000;
+        let quote = [(stock as u32).to_be_bytes(), prices[stock].to_be_bytes()].concat();
+        // One argument of bytes is a bare binary frame to a plain client.
+        if let Err(error) =
+            io.main().target().latest(format!("stock {stock}")).emit("message", Bytes::from(quote))
+        {
+            eprintln!("cannot emit: {error}");
+        }
+    }
+}
