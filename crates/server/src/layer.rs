@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body::Body;
+use http_body_util::Either;
 use roomcast_core::{BoxError, ResponseBody};
 use tower_layer::Layer;
 use tower_service::Service;
@@ -55,11 +56,13 @@ where
     S::Error: Send,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
-    R: From<ResponseBody>,
+    R: Body<Data = Bytes>,
+    R::Error: Into<BoxError>,
 {
-    type Response = Response<R>;
+    // Bodies of other servers are not to be made of ours: axum's, for one, says nothing of it.
+    type Response = Response<Either<ResponseBody, R>>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<R>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
@@ -72,8 +75,8 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
             match answer(&io, request).await {
-                Ok(response) => Ok(response.map(R::from)),
-                Err(request) => inner.call(request).await,
+                Ok(response) => Ok(response.map(Either::Left)),
+                Err(request) => inner.call(request).await.map(|response| response.map(Either::Right)),
             }
         })
     }
