@@ -301,3 +301,39 @@ impl Entry {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use roomcast_testkit::{MemberProbe, TextCodec};
+
+    use super::*;
+
+    #[test]
+    fn a_join_under_way_while_its_member_is_detached_is_refused() {
+        let (rooms, room) = (Rooms::default(), Room::from("r"));
+        let key = rooms.attach(MemberProbe::new("a", &TextCodec::new("t")).member());
+        let entry = rooms.entry(key).expect("it is attached");
+        assert!(rooms.detach(key));
+        assert_eq!(rooms.join_entry(&entry, &room), Joined::Detached);
+        assert!(!rooms.leave_entry(&entry, &room));
+        assert_eq!((rooms.room_count(), rooms.member_count()), (0, 0));
+    }
+
+    #[test]
+    fn a_list_that_was_emptied_takes_nobody_and_gives_way_to_a_new_one() {
+        let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+        let [a, b] = ["a", "b"].map(|id| rooms.attach(MemberProbe::new(id, &codec).member()));
+        rooms.join(a, &room);
+        let old = rooms.list(&room).expect("somebody is there");
+        let entry = rooms.entry(b).expect("it is attached");
+        // As if `a` left while `b`, who has looked the list up, was about to enter it, and the map came after.
+        assert!(old.remove_or_close(a));
+        assert!(!old.insert(b, Recipient::of(&entry)));
+        assert_eq!(rooms.join(b, &room), Joined::Joined);
+        let new = rooms.list(&room).expect("somebody is there");
+        assert!(!Arc::ptr_eq(&old, &new));
+        // The one who emptied the old list comes to the map only now.
+        rooms.remove_list(&room, &old);
+        assert_eq!(rooms.count(&room), 1);
+    }
+}

@@ -151,3 +151,31 @@ const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
 const LISTS: usize = 8;
 /// A list of this capacity is not worth shrinking
 const KEPT_CAPACITY: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use roomcast_testkit::{MemberProbe, TextCodec};
+
+    use super::*;
+    use crate::Rooms;
+
+    #[test]
+    fn a_list_that_was_long_once_does_not_stay_large() {
+        use roomcast_core::Router;
+
+        let rooms = Rooms::default();
+        let key = rooms.attach(MemberProbe::new("a", &TextCodec::new("t")).member());
+        let entry = rooms.entry(key).expect("it is attached");
+        let list = MemberList::default();
+        for key in 0..10_000 {
+            assert!(list.insert(MemberKey(key), Recipient::of(&entry)));
+        }
+        assert!(list.read().members.capacity() >= 10_000);
+        for key in 5..10_000 {
+            list.remove(MemberKey(key));
+            let List { members, .. } = &*list.read();
+            assert!(members.capacity() <= KEPT_CAPACITY.max(members.len() * 8), "{}", members.capacity());
+        }
+        assert_eq!(list.len(), 5);
+    }
+}

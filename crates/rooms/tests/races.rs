@@ -14,19 +14,38 @@ use roomcast_testkit::{MemberProbe, TextCodec};
 #[test]
 fn a_join_that_meets_a_detach_leaves_nothing() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
-    let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(MemberProbe::new("a", &codec).member())).collect();
-    let joined = Mutex::new(Vec::new());
-    in_step(
-        ROUNDS,
-        &[
-            &|round| joined.lock().unwrap().push(rooms.join(keys[round], &room)),
-            &|round| assert!(rooms.detach(keys[round])),
-            &|round| _ = rooms.leave(keys[round], &room),
-        ],
-    );
+    let member = MemberProbe::new("a", &codec).member();
+    let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(member.clone())).collect();
+    let joined = Mutex::new(Vec::with_capacity(ROUNDS));
+    let join = |round: usize| joined.lock().unwrap().push(rooms.join(keys[round], &room));
+    let detach = |round: usize| assert!(rooms.detach(keys[round]));
+    in_step(ROUNDS, [&join, &detach]);
     let joined = joined.into_inner().unwrap();
     assert!(joined.iter().all(|joined| matches!(joined, Joined::Joined | Joined::Detached)));
-    assert_eq!((rooms.room_count(), rooms.member_count()), (0, 0));
+    assert_eq!((rooms.count(&room), rooms.room_count(), rooms.member_count()), (0, 0, 0));
+}
+
+#[test]
+fn a_join_that_meets_a_leave_comes_before_or_after_it() {
+    let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
+    let member = MemberProbe::new("a", &codec).member();
+    for already_in in [false, true] {
+        let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(member.clone())).collect();
+        if already_in {
+            keys.iter().for_each(|key| assert_eq!(rooms.join(*key, &room), Joined::Joined));
+        }
+        let (joined, left) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let join = |round: usize| count(&joined, rooms.join(keys[round], &room) == Joined::Joined);
+        let leave = |round: usize| count(&left, rooms.leave(keys[round], &room));
+        in_step(ROUNDS, [&join, &leave]);
+        let first = if already_in { ROUNDS } else { 0 };
+        let stayed = first + joined.into_inner() - left.into_inner();
+        assert_eq!(rooms.count(&room), stayed, "as many are in as were told so");
+        let of_members = keys.iter().filter(|key| rooms.rooms_of(**key).contains(&room)).count();
+        assert_eq!(of_members, stayed, "as many believe to be in");
+        keys.iter().for_each(|key| assert!(rooms.detach(*key)));
+        assert_eq!((rooms.count(&room), rooms.room_count(), rooms.member_count()), (0, 0, 0));
+    }
 }
 
 #[test]
@@ -288,14 +307,33 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// Runs each part on a thread of its own, round by round, so that they meet in every round
-fn in_step(rounds: usize, parts: &[&(dyn Fn(usize) + Sync)]) {
-    let barrier = Barrier::new(parts.len());
+/// Runs both parts on threads of their own, which wait for each other before every round, awake: threads that
+/// have to be woken seldom meet
+fn in_step(rounds: usize, parts: [&(dyn Fn(usize) + Sync); 2]) {
+    /// How many rounds a thread has begun; all of them once it has ended, however it ended
+    struct Progress<'a>(&'a AtomicUsize);
+    impl Drop for Progress<'_> {
+        fn drop(&mut self) {
+            self.0.store(usize::MAX, Ordering::Release);
+        }
+    }
+
+    let progress = [AtomicUsize::new(0), AtomicUsize::new(0)];
     std::thread::scope(|scope| {
-        for part in parts {
-            scope.spawn(|| {
+        for (own, part) in parts.into_iter().enumerate() {
+            let progress = &progress;
+            scope.spawn(move || {
+                let begun = Progress(&progress[own]);
                 for round in 0..rounds {
-                    barrier.wait();
+                    begun.0.store(round + 1, Ordering::Release);
+                    let mut spins = 0;
+                    while progress[1 - own].load(Ordering::Acquire) <= round {
+                        spins += 1;
+                        if spins < 1_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
+                    }
+                    // Either sets off a little later than the other by turns, so that in time every two steps meet.
+                    let delay = if round % 2 == own { round % 128 } else { 0 };
+                    (0..delay).for_each(|_| std::hint::spin_loop());
                     part(round);
                 }
             });
