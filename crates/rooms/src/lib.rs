@@ -31,7 +31,7 @@ use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
     Delivery, Event, Joined, Member, MemberKey, Membership, Overflow, Receipt, Room, Router, RouterError,
-    SocketId, Target,
+    RouterStats, SocketId, Target,
 };
 
 use crate::fanout::Fanout;
@@ -156,6 +156,10 @@ impl Router for Rooms {
             }
         };
         named.iter().filter(|entry| changes(entry)).count()
+    }
+
+    fn stats(&self) -> RouterStats {
+        RouterStats::new(self.member_count(), self.room_count())
     }
 
     async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError> {

@@ -218,6 +218,7 @@ proptest! {
             joined.extend(here.into_iter().skip(1));
         }
         prop_assert_eq!(rooms.router.room_count(), joined.len());
+        prop_assert_eq!(rooms.router.stats(), model.router.stats());
         let names: BTreeSet<_> = rooms.router.room_names().into_iter().collect();
         prop_assert_eq!(names, joined);
         let received = rooms.received();

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use roomcast_core::{
     AckRequest, Codec, Delivery, EncodeError, Event, Frame, Joined, Member, MemberKey, Membership, Overflow,
-    Pushed, Receipt, Room, Router, RouterError, SocketId, Target,
+    Pushed, Receipt, Room, Router, RouterError, RouterStats, SocketId, Target,
 };
 
 /// The simplest router there can be: one lock, and every question is answered by asking each member in turn
@@ -97,6 +97,12 @@ impl Router for MemoryRouter {
             changed += usize::from(state.members[&key].rooms.len() != before);
         }
         changed
+    }
+
+    fn stats(&self) -> RouterStats {
+        let state = self.state();
+        let rooms: BTreeSet<_> = state.members.values().flat_map(|attached| &attached.rooms).collect();
+        RouterStats::new(state.members.len(), rooms.len())
     }
 
     async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError> {

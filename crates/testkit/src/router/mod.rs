@@ -46,6 +46,7 @@ macro_rules! router_conformance {
             who_waits_may_call_the_router
             to_one_member
             rooms_of_many_changed_at_once
+            how_much_there_is
             who_is_named
             what_one_sender_sends_arrives_in_order
         }

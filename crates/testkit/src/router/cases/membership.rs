@@ -1,6 +1,6 @@
 //! Who is where
 
-use roomcast_core::{Joined, MemberKey, Membership, Room, Target};
+use roomcast_core::{Joined, MemberKey, Membership, Room, RouterStats, Target};
 
 use super::{Subject, attach_all, emit, event, queued, rooms};
 use crate::TextCodec;
@@ -83,4 +83,19 @@ pub async fn rooms_of_many_changed_at_once(router: Subject) {
     let by_id = Target { rooms: rooms(["c"]), ..Target::default() };
     assert_eq!(router.update(&by_id, &Membership::Join(rooms(["c", "r"]))), 1);
     assert_eq!(router.rooms_of(c), rooms(["c", "r"]));
+}
+
+/// Members, and rooms that somebody has joined; a router that does not know says nothing
+pub async fn how_much_there_is(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
+    for (key, room) in [(a, "r"), (b, "r"), (b, "s"), (b, "a")] {
+        router.join(key, &Room::from(room));
+    }
+    let stats = router.stats();
+    assert!(stats == RouterStats::new(2, 3) || stats == RouterStats::default(), "{stats:?}");
+    router.leave(b, &Room::from("s"));
+    router.detach(a);
+    let stats = router.stats();
+    assert!(stats == RouterStats::new(1, 2) || stats == RouterStats::default(), "{stats:?}");
 }
