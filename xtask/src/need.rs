@@ -51,8 +51,10 @@ impl Need {
             });
         }
         println!("  {reason}: installing {}", packages.join(" "));
+        // What cannot be reached here may well not be needed.
+        let _ = run(apt(root, &["update"]));
         let installed =
-            run(apt(root, &["update"])) && run(apt(root, &[&["install", "--yes"], packages].concat()));
+            run(apt(root, &[&["install", "--yes", "--no-install-recommends"], packages].concat()));
         match self.find() {
             Ok(()) => Ok(self.variables()),
             Err(reason) if installed => Err(missing(format!("{reason}, even after apt-get install"))),
@@ -89,7 +91,7 @@ impl Need {
     fn packages(self) -> &'static [&'static str] {
         match self {
             Self::Node => &["nodejs", "npm"],
-            Self::Chromium => &["chromium"],
+            Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Python => &["python3", "python3-venv"],
         }
     }
