@@ -55,6 +55,19 @@ impl ExchangeBuilder {
         Self::new(Method::POST, uri)
     }
 
+    /// A GET that asks for a WebSocket, as in RFC 6455 section 1.2
+    ///
+    /// # Panics
+    /// When `uri` is none.
+    pub fn websocket(uri: &str) -> Self {
+        Self::get(uri)
+            .header("host", "server.example.com")
+            .header("connection", "Upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("sec-websocket-version", "13")
+    }
+
     /// Adds a header
     ///
     /// # Panics

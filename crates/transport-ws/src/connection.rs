@@ -43,6 +43,9 @@ enum State {
 /// What one attempt reads at most; one buffer of this size for each thread that reads
 const SCRATCH: usize = 64 * 1024;
 
+/// Attempts to read on a closing connection before other tasks have their turn
+const DISCARDS: usize = 16;
+
 /// Items the buffer of a thread has room for between reads
 const KEPT_ITEMS: usize = 1024;
 
@@ -157,7 +160,7 @@ impl Connection for WsConnection {
                 Poll::Ready(Err(error.into()))
             }
             Err(ReadError::Violation(violation)) => {
-                self.push_close(outbox, Some(violation.close_code().into()), "");
+                self.push_close(outbox, Some(violation.close_code().into()), &violation.to_string());
                 Poll::Ready(Err(broken_by(violation)))
             }
         }
@@ -177,7 +180,8 @@ impl Connection for WsConnection {
 
     /// Reads on, throwing away what comes, until the peer has hung up
     ///
-    /// Closing a socket that has unread bytes would reset it, and the reset could overtake our close frame.
+    /// Closing a socket that has unread bytes would reset it, and the reset could overtake our close frame. A peer
+    /// that goes on sending does not keep other tasks from running.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Open(stream, _) = &mut self.state else { return Poll::Ready(()) };
         if stream.poll_shutdown(cx).is_pending() {
@@ -185,21 +189,21 @@ impl Connection for WsConnection {
         }
         let mut scratch = SCRATCHES.take();
         scratch.bytes.resize(SCRATCH, 0);
-        let over = loop {
+        let mut outcome = Poll::Ready(false);
+        for _ in 0..DISCARDS {
             let mut buf = ReadBuf::new(&mut scratch.bytes);
-            match stream.poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
-                Poll::Ready(_) => break true,
-                Poll::Pending => break false,
+            outcome = stream.poll_read(cx, &mut buf).map(|read| read.is_err() || buf.filled().is_empty());
+            if outcome != Poll::Ready(false) {
+                break;
             }
-        };
-        SCRATCHES.set(scratch);
-        if over {
-            self.state = State::Over;
-            Poll::Ready(())
-        } else {
-            Poll::Pending
         }
+        SCRATCHES.set(scratch);
+        if ready!(outcome) {
+            self.state = State::Over;
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 

@@ -3,12 +3,12 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
 
-use crate::frame::put_message;
+use crate::frame::{Opcode, put_message};
 use crate::stream::WriteHalf;
 use crate::wire::WsWire;
 
@@ -20,6 +20,8 @@ pub(crate) struct WsSink {
     rest: Bytes,
     /// Whether the stream may hold bytes that it has taken and not sent
     unflushed: bool,
+    /// Whether a close frame was taken, after which nothing may be sent
+    closed: bool,
 }
 
 /// Bytes that one write carries at most when frames are copied together
@@ -34,19 +36,17 @@ thread_local! {
 
 impl WsSink {
     pub(crate) fn new(stream: WriteHalf) -> Self {
-        Self { stream, rest: Bytes::new(), unflushed: false }
+        Self { stream, rest: Bytes::new(), unflushed: false, closed: false }
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
-        while self.rest.has_remaining() {
-            match self.stream.poll_write(cx, &self.rest) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(written)) => self.rest.advance(written),
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
+        if self.closed {
+            // Pushed by somebody who had not heard of the end yet.
+            batch.clear();
         }
-        while let Some(first) = batch.front() {
+        loop {
+            ready!(self.poll_rest(cx))?;
+            let Some(first) = batch.front() else { break };
             let outcome = if batch.len() == 1 && first.is_shared() || wire_len(first) >= COPY_BELOW {
                 let bytes = first.wire(&WsWire);
                 self.stream.poll_write(cx, &bytes)
@@ -58,17 +58,21 @@ impl WsSink {
                 CORKED.set(corked);
                 outcome
             };
-            match outcome {
-                Poll::Ready(Ok(written)) => self.advance(batch, written)?,
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
-            }
-            if self.rest.has_remaining() {
-                return self.poll_batch(cx, batch);
-            }
+            self.advance(batch, ready!(outcome)?)?;
         }
         if self.unflushed {
             return self.stream.poll_flush(cx).map_ok(|()| self.unflushed = false);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes what is left of a frame that was cut
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.rest.has_remaining() {
+            match ready!(self.stream.poll_write(cx, &self.rest))? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                written => self.rest.advance(written),
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -82,17 +86,18 @@ impl WsSink {
         while let Some(frame) = batch.front() {
             let len = wire_len(frame);
             if written < len {
-                if written > 0 {
-                    self.rest = frame.wire(&WsWire).slice(written..);
-                    batch.pop_front();
+                if written == 0 {
+                    break;
                 }
+                self.rest = frame.wire(&WsWire).slice(written..);
+            }
+            written = written.saturating_sub(len);
+            if is_close(frame) {
+                self.closed = true;
+                batch.clear();
                 break;
             }
-            written -= len;
             batch.pop_front();
-            if written == 0 && batch.front().is_some_and(|next| wire_len(next) > 0) {
-                break;
-            }
         }
         Ok(())
     }
@@ -127,6 +132,9 @@ fn fill(corked: &mut Vec<u8>, batch: &VecDeque<Frame>) {
             }
             None => corked.extend_from_slice(&frame.wire(&WsWire)),
         }
+        if is_close(frame) {
+            break;
+        }
     }
 }
 
@@ -137,3 +145,12 @@ fn wire_len(frame: &Frame) -> usize {
         messages => messages.iter().map(|message| crate::frame::frame_len(message.len())).sum(),
     }
 }
+
+/// Whether this is the last frame that a server sends (RFC 6455 section 5.5.1)
+fn is_close(frame: &Frame) -> bool {
+    frame.messages().is_empty()
+        && frame.rendered(WsWire::wire_key()).is_some_and(|bytes| bytes.first() == Some(&CLOSE))
+}
+
+/// FIN and the opcode of a close frame
+const CLOSE: u8 = 0x80 | Opcode::Close as u8;

@@ -262,6 +262,8 @@ impl Driver {
             if !*drained {
                 ready!(self.outbox.poll_drained(cx));
                 *drained = true;
+                // Takes the write half with it, which says to the client that nothing more comes.
+                self.outbox.close(CloseReason::TransportClose);
             }
             ready!(self.connection.poll_closed(cx));
         }

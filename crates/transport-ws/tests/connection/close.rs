@@ -1,0 +1,269 @@
+//! The close handshake (RFC 6455 sections 5.5.1 and 7)
+
+use std::task::Poll;
+
+use roomcast_core::{CloseReason, ConnectionError, Frame, Received};
+use roomcast_transport_ws::WebSocket;
+
+use crate::served::Served;
+use crate::{CLOSE, PING, TEXT, client_close, client_frame, server_close, server_frame};
+
+/// As a server ends a connection: what waits is written, then the write half is let go
+fn finish(served: &Served, reason: CloseReason) -> Vec<u8> {
+    served.outbox.finish();
+    let sent = served.sent();
+    served.outbox.close(reason);
+    sent
+}
+
+#[test]
+fn the_server_says_why_it_closes() {
+    for (reason, code, text) in [
+        (CloseReason::ServerShutdown, 1001, "server shutting down"),
+        (CloseReason::PingTimeout, 1001, "ping timeout"),
+        (CloseReason::IdleTimeout, 1001, "ping timeout"),
+        (CloseReason::ParseError, 1007, "parse error"),
+        (CloseReason::ForcedClose, 1008, "forced close"),
+        (CloseReason::ConnectTimeout, 1008, "forced close"),
+        (CloseReason::SlowConsumer, 1008, "slow consumer"),
+        (CloseReason::Overloaded, 1008, "overloaded"),
+        (CloseReason::MessageTooBig, 1009, ""),
+        (CloseReason::ForcedServerClose, 1000, "forced server close"),
+        (CloseReason::ServerNamespaceDisconnect, 1000, "server namespace disconnect"),
+    ] {
+        let mut served = Served::open();
+        served.push("before");
+        served.connection.start_close(reason, &served.outbox);
+        let expected = [server_frame(TEXT, b"before"), server_close(code, text)];
+        assert_eq!(finish(&served, reason), expected.concat(), "{reason:?}");
+    }
+}
+
+#[test]
+fn where_node_says_nothing_a_bare_close_says_nothing() {
+    let transport = WebSocket::new().bare_close(true);
+    for (reason, expected) in [
+        (CloseReason::ForcedServerClose, server_frame(CLOSE, b"")),
+        (CloseReason::PingTimeout, server_frame(CLOSE, b"")),
+        (CloseReason::ForcedClose, server_frame(CLOSE, b"")),
+        (CloseReason::SlowConsumer, server_close(1008, "slow consumer")),
+        (CloseReason::ServerShutdown, server_close(1001, "server shutting down")),
+    ] {
+        let mut served = Served::open_with(&transport, "");
+        served.connection.start_close(reason, &served.outbox);
+        assert_eq!(finish(&served, reason), expected, "{reason:?}");
+    }
+}
+
+#[test]
+fn a_server_that_closes_first_waits_for_the_client() {
+    let mut served = Served::open();
+    served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
+    finish(&served, CloseReason::ForcedServerClose);
+    assert!(served.poll_closed().is_pending());
+    assert!(served.wire.is_shut(), "the client hears that nothing more comes");
+    // What was on its way is thrown away, and so is the answer.
+    served.wire.arrive(client_frame(TEXT, b"on its way"));
+    served.wire.arrive(client_close(1000));
+    assert!(served.was_woken());
+    assert!(served.poll_closed().is_pending());
+    served.wire.end();
+    assert!(served.poll_closed().is_ready());
+    assert_eq!(served.wire.written(), b"");
+    drop((served.connection, served.outbox));
+    assert!(!served.wire.is_held());
+}
+
+#[test]
+fn a_client_that_breaks_off_is_not_waited_for() {
+    let mut served = Served::open();
+    served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
+    finish(&served, CloseReason::ForcedServerClose);
+    served.wire.fail(std::io::ErrorKind::ConnectionReset);
+    assert!(served.poll_closed().is_ready());
+}
+
+#[test]
+fn a_client_that_goes_on_sending_keeps_nobody_else_waiting() {
+    let mut served = Served::open();
+    served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
+    finish(&served, CloseReason::ForcedServerClose);
+    served.wire.flood();
+    for _ in 0..3 {
+        let before = served.wire.reads();
+        assert!(served.poll_closed().is_pending());
+        let reads = served.wire.reads() - before;
+        assert!((1..=100).contains(&reads), "{reads} reads");
+        assert!(served.was_woken(), "it has to come back by itself");
+    }
+}
+
+#[test]
+fn a_client_that_closes_first_is_answered_with_its_code() {
+    let coded = |code: u16| (client_close(code), server_close(code, ""));
+    let with_reason = client_frame(CLOSE, b"\x03\xe9bye");
+    let cases = [
+        coded(1000),
+        coded(1001),
+        coded(3000),
+        coded(4999),
+        (with_reason, server_close(1001, "")),
+        (client_frame(CLOSE, b""), server_frame(CLOSE, b"")),
+    ];
+    for (close, answer) in cases {
+        let mut served = Served::open();
+        served.push("before");
+        served.wire.arrive([client_frame(TEXT, b"last words"), close, client_frame(TEXT, b"no")].concat());
+        let (outcome, messages) = served.recv();
+        assert!(matches!(outcome, Poll::Ready(Ok(Received::Closed))), "{outcome:?}");
+        assert_eq!(messages, ["last words".into()]);
+        served.connection.start_close(CloseReason::TransportClose, &served.outbox);
+        let expected = [server_frame(TEXT, b"before"), answer];
+        assert_eq!(finish(&served, CloseReason::TransportClose), expected.concat());
+        assert!(served.poll_closed().is_pending());
+        served.wire.end();
+        assert!(served.poll_closed().is_ready());
+    }
+}
+
+#[test]
+fn a_client_that_breaks_the_rules_hears_which() {
+    let limited = WebSocket::new().max_message(10).max_fragments(2);
+    let fragment = |first| client_frame(first, b"a");
+    let cases: [(Vec<u8>, u16, &str); 8] = [
+        (b"\x81\x02hi".to_vec(), 1002, "client frames must be masked"),
+        (client_frame(0xc1, b""), 1002, "a reserved bit is set, but no extension was negotiated"),
+        (client_frame(0x83, b""), 1002, "opcode 3 is reserved"),
+        (client_close(1005), 1002, "close code 1005 must not be sent"),
+        (
+            client_frame(CLOSE, b"x"),
+            1002,
+            "a close frame carries nothing, or a code of two bytes and a reason",
+        ),
+        (client_frame(TEXT, b"\xff"), 1007, "text must be UTF-8"),
+        (client_frame(TEXT, &[b'x'; 11]), 1009, "a message may have 10 bytes at most"),
+        (
+            [fragment(0x01), fragment(0x00), fragment(0x00)].concat(),
+            1008,
+            "a message may have 2 fragments at most",
+        ),
+    ];
+    for (offence, code, reason) in cases {
+        let mut served = Served::open_with(&limited, "");
+        served.push("before");
+        served.wire.arrive([client_frame(TEXT, b"fine"), offence, client_frame(TEXT, b"no")].concat());
+        let (outcome, messages) = served.recv();
+        let Poll::Ready(Err(error)) = outcome else { panic!("{reason}: {outcome:?}") };
+        match (&error, code) {
+            (ConnectionError::TooBig { limit: 10 }, 1009) | (ConnectionError::Misused(_), _) => {}
+            _ => panic!("{reason}: {error:?}"),
+        }
+        assert_eq!(messages, ["fine".into()], "what came before it counts");
+        served.connection.start_close(error.reason(), &served.outbox);
+        let expected = [server_frame(TEXT, b"before"), server_close(code, reason)];
+        assert_eq!(finish(&served, error.reason()), expected.concat());
+    }
+}
+
+/// Others push until they have heard that the client is gone
+#[test]
+fn nothing_follows_the_close_frame() {
+    type End = fn(&mut Served);
+    let ends: [(End, Vec<u8>); 3] = [
+        (
+            |served| served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox),
+            server_close(1000, "forced server close"),
+        ),
+        (
+            |served| {
+                served.wire.arrive(client_close(1000));
+                assert!(served.recv().0.is_ready());
+            },
+            server_close(1000, ""),
+        ),
+        (
+            |served| {
+                served.wire.arrive(client_frame(TEXT, b"\xff"));
+                assert!(served.recv().0.is_ready());
+            },
+            server_close(1007, "text must be UTF-8"),
+        ),
+    ];
+    for (end, close) in ends {
+        let push_all = |served: &Served, shared: &Frame| {
+            served.push(shared.clone());
+            served.push("small");
+            served.push("x".repeat(20_000));
+            served.connection_ping();
+        };
+        let shared = Frame::new("to everybody");
+        let mut served = Served::open();
+        served.push("before");
+        end(&mut served);
+        push_all(&served, &shared);
+        let sent = served.sent();
+        assert_eq!(sent, [server_frame(TEXT, b"before"), close.clone()].concat(), "in one batch");
+        push_all(&served, &shared);
+        served.push(shared.clone());
+        assert_eq!(served.sent(), b"", "in later ones");
+        served.connection.start_close(CloseReason::ServerShutdown, &served.outbox);
+        assert_eq!(served.sent(), b"", "not even a second one");
+        assert_eq!(served.outbox.waiting().frames, 0, "and nothing is kept");
+
+        for room in 0..close.len() {
+            let mut served = Served::open();
+            served.wire.grant(0);
+            end(&mut served);
+            served.wire.grant(room);
+            served.flush();
+            push_all(&served, &shared);
+            assert!(served.poll_owner().is_pending());
+            served.wire.unblock();
+            assert!(served.poll_owner().is_pending());
+            assert_eq!(served.sent(), close, "cut at {room}");
+        }
+    }
+}
+
+impl Served {
+    /// A ping as it is laid on the wire, pushed by whoever does not know of the close
+    fn connection_ping(&self) {
+        let ping = bytes::Bytes::from_static(&[PING, 0]);
+        self.outbox.push_protocol(Frame::of_wire(roomcast_transport_ws::WsWire::wire_key(), ping));
+    }
+}
+
+#[test]
+fn no_ping_is_sent_once_the_close_was() {
+    let mut served = Served::open();
+    served.connection.start_close(CloseReason::PingTimeout, &served.outbox);
+    served.connection.ping(&served.outbox);
+    assert_eq!(served.outbox.waiting().frames, 1);
+}
+
+#[test]
+fn a_close_waits_its_turn_on_a_blocked_stream() {
+    let mut served = Served::open();
+    served.wire.grant(5);
+    served.push("first");
+    served.push("second");
+    served.flush();
+    served.connection.start_close(CloseReason::ServerShutdown, &served.outbox);
+    served.outbox.finish();
+    let mut sent = served.wire.written();
+    assert_eq!(sent.len(), 5);
+    while sent.len() < 100 && served.outbox.waiting().frames > 0 {
+        served.wire.grant(1);
+        assert!(served.poll_owner().is_pending());
+        sent.extend(served.wire.written());
+    }
+    served.wire.unblock();
+    assert!(served.poll_owner().is_pending());
+    sent.extend(served.wire.written());
+    let expected = [
+        server_frame(TEXT, b"first"),
+        server_frame(TEXT, b"second"),
+        server_close(1001, "server shutting down"),
+    ];
+    assert_eq!(sent, expected.concat());
+}
