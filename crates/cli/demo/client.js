@@ -1,7 +1,5 @@
 /**
- * A small Roomcast client, written to be read
- *
- * Socket.IO, plain WebSocket and JSON over WebSocket, behind one API:
+ * A small Roomcast client, written to be read: Socket.IO, plain WebSocket and JSON over WebSocket, behind one API
  *
  *     import { connect } from "./client.js";
  *
@@ -53,7 +51,7 @@ class Client {
   state = "disconnected";
 
   #link = null;
-  #timer = 0;
+  #timer = 0; // of the connect timeout, or of the wait
   #attempt = 0;
   #nextAck = 0;
   #acks = new Map();

@@ -5,26 +5,26 @@
  * - `#server[data-server]`: `connecting`, `up`, `partial` or `down`; `#server-banner` is shown while it is `down`
  * - `.panel[data-client="a"]` (`a` to `h`, in the order of opening), with
  *   `data-kind`: `polling`, `websocket`, `upgraded`, `plain`, `roomcast.json`;
- *   `data-transport`: `polling`, `websocket` or empty; `data-state`: `connecting`, `connected`, `waiting`, `disconnected`;
- *   `data-id`: the socket id, or empty; `data-rooms`: joined rooms, sorted, with spaces between
+ *   `data-state`: `connecting`, `connected`, `waiting`, `disconnected`; `data-transport`: `polling`, `websocket` or "";
+ *   `data-id`: the socket id or ""; `data-rooms`: joined rooms, sorted, with spaces between
  * - in a panel: `[data-action=everyone|others|room|room-others]` send; `[data-action=toggle]` disconnects, connects or
  *   retries; `[data-action=remove]`; `[data-action=room-toggle][data-room=red]` joins or leaves, `aria-pressed` tells
  *   whether joined; `[name=text]` the message, `[name=target]` the room to send to, `[name=room]` a free name (Enter)
- * - `.log > li[data-event][data-direction=in|out|note|wire]`, on broadcasts also `data-tag`, `data-from`, `data-latency`
+ * - `.log > li[data-event][data-direction=in|out|note|wire]`, for broadcasts also `data-tag`, `-from`, `-latency`
  * - `#broadcast[data-tag][data-event][data-from][data-addressed][data-received][data-queued][data-dropped]`: the last
  *   broadcast (clients of this page addressed and reached, then the server's own count), and
- *   `#broadcast-lanes > li[data-client][data-lane=reached|awaited|aside][data-latency]`
+ *   `#broadcast-lanes > li[data-client][data-lane=reached|awaited|aside|idle][data-latency]`
  * - `[data-action=add][data-kind]`, `[data-action=tour]`, `[data-action=wire]`, `[data-action=retry-all]`
  */
 
 import { connect } from "./client.js";
 
 const KINDS = {
-  polling: { title: "Long-polling", blurb: "Socket.IO over HTTP requests" },
+  polling: { title: "Long-polling", blurb: "Socket.IO over HTTP" },
   websocket: { title: "WebSocket", blurb: "Socket.IO over WebSocket" },
-  upgraded: { title: "Upgraded", blurb: "Socket.IO, polling first, then WebSocket" },
-  plain: { title: "Plain WebSocket", blurb: 'new WebSocket("/ws"), no library' },
-  "roomcast.json": { title: "roomcast.json", blurb: "WebSocket with events and acks" },
+  upgraded: { title: "Upgraded", blurb: "Polling, then WebSocket" },
+  plain: { title: "Plain WebSocket", blurb: 'new WebSocket("/ws")' },
+  "roomcast.json": { title: "roomcast.json", blurb: "WebSocket with acks" },
 };
 const AT_LOAD = [
   ["polling", ["red"]],
@@ -32,7 +32,8 @@ const AT_LOAD = [
   ["upgraded", ["blue"]],
   ["plain", ["red"]],
 ];
-const PATTERNS = { everyone: "everyone", others: "everyone but the sender", room: "room", "room-others": "room, without the sender" };
+const PATTERNS = { everyone: "everyone", others: "everyone else", room: "a room", "room-others": "others in a room" };
+const WIRE_MARKS = { in: "◂ ", out: "▸ " };
 const MAX_CLIENTS = 8;
 const MAX_POLLING = 4; // browsers open six HTTP connections to one server; POSTs need some of them
 const MAX_ENTRIES = 200;
@@ -48,6 +49,7 @@ class Panel {
   constructor(kind, wanted) {
     this.kind = kind;
     this.letter = "abcdefgh".split("").find((letter) => !panels.some((panel) => panel.letter === letter));
+    this.name = this.letter.toUpperCase();
     this.wanted = new Set(wanted); // rooms to be in, also after a reconnect
     this.rooms = new Set(); // rooms the server has confirmed
     this.id = null;
@@ -58,12 +60,8 @@ class Panel {
       onState: (state, detail) => this.#changed(state, detail),
       onTransport: (name) => this.#carriedBy(name),
       onEvent: (event, args) => this.#received(event, args),
-      onWire: (direction, data) => this.log("wire", "wire", [direction === "in" ? "◂ " : "▸ ", preview(data)]),
+      onWire: (direction, data) => showsWire() && this.log("wire", direction, [WIRE_MARKS[direction], preview(data)]),
     });
-  }
-
-  get name() {
-    return this.letter.toUpperCase();
   }
 
   get connected() {
@@ -116,30 +114,22 @@ class Panel {
   #received(event, [detail = {}]) {
     const now = performance.now();
     if (event in PATTERNS) return this.#gotCast(now, event, detail);
-    const who = nameOf(detail.id);
     switch (event) {
       case "hello":
-        this.id = detail.id;
-        names.set(detail.id, this.name);
-        this.element.dataset.id = detail.id;
-        this.field("id").textContent = detail.id;
-        for (const room of this.wanted) this.setRoom(room, true);
-        showServer();
-        return this.log("note", event, [`connected as ${detail.kind} by ${detail.transport}`]);
+        return this.#greeted(detail);
       case "welcome":
         this.rooms.add(detail.room);
-        rooms.add(detail.room);
-        panels.forEach((panel) => panel.showRooms());
-        return this.log("note", event, ["joined ", chip(detail.room), ` · members: ${detail.members?.length ?? detail.members}`]);
+        this.showRooms();
+        return this.log("note", event, ["joined ", chip(detail.room), ` · ${membersOf(detail)}`]);
       case "bye":
         this.rooms.delete(detail.room);
         this.showRooms();
         return this.log("note", event, ["left ", chip(detail.room)]);
       case "joined":
       case "left":
-        return this.log("note", event, [who, ` ${event} `, chip(detail.room)]);
+        return this.log("note", event, [nameOf(detail.id), ` ${event} `, chip(detail.room)]);
       default:
-        return this.log("note", event, [`${event} ${preview(JSON.stringify(detail))}`]);
+        return this.log("note", event, [`${event}: ${preview(detail)}`]);
     }
   }
 
@@ -148,32 +138,42 @@ class Panel {
     const road = `${via ?? "?"} → ${this.element.dataset.transport}`;
     const head = [letter(from), " → ", target(event, room)];
     this.log("in", event, head, String(text), { tag, from, latency, road });
-    this.element.dataset.lit = this.element.dataset.lit === "1" ? "2" : "1"; // two equal animations: each start is fresh
+    this.element.dataset.lit = this.element.dataset.lit === "1" ? "2" : "1"; // two equal animations, so each restarts
   }
 
   #carriedBy(transport) {
     const before = this.element.dataset.transport;
-    this.element.dataset.transport = transport;
-    const badge = this.field("transport");
-    badge.textContent = badge.dataset.transport = transport;
-    if (before === "polling" && transport === "websocket") this.log("note", "upgrade", ["moved from polling to websocket"]);
+    const field = this.field("transport");
+    this.element.dataset.transport = field.dataset.transport = field.textContent = transport;
+    if (before && transport && before !== transport) this.log("note", "upgrade", ["upgraded to ", badge(transport)]);
+  }
+
+  #greeted({ id, transport }) {
+    names.set(id, this.name);
+    this.#identify(id);
+    this.element.dataset.state = "connected";
+    this.log("note", "hello", ["connected by ", badge(transport)]);
+    for (const room of this.wanted) this.setRoom(room, true);
+    this.showState();
+    showServer();
+  }
+
+  #identify(id) {
+    this.id = id;
+    this.element.dataset.id = id ?? "";
+    this.field("id").textContent = this.field("id").title = id ?? "–";
   }
 
   #changed(state, { reason, delay, attempt } = {}) {
+    if (state === "connected") return; // the server's hello follows, and tells who we are
     this.element.dataset.state = state;
-    if (state !== "connected") {
-      this.id = null;
-      this.rooms.clear();
-      Object.assign(this.element.dataset, { transport: "", id: "", rooms: "" });
-      this.field("id").textContent = "–";
-      this.field("transport").textContent = this.field("transport").dataset.transport = "";
-      this.showRooms();
-    }
-    if (state === "waiting") {
-      this.retryAt = performance.now() + delay;
-      if (attempt === 1) this.log("note", "lost", [`connection lost: ${reason}`]);
-    }
+    this.rooms.clear();
+    this.#identify(null);
+    this.#carriedBy("");
+    if (state === "waiting") this.retryAt = performance.now() + delay;
+    if (state === "waiting" && attempt === 1) this.log("note", "lost", [`no connection: ${reason}`]);
     if (state === "disconnected") this.log("note", "disconnected", [reason]);
+    this.showRooms();
     this.showState();
     showServer();
   }
@@ -185,7 +185,7 @@ class Panel {
     setText(this.field("state"), text);
     const action = { waiting: "Retry now", disconnected: "Connect" }[state] ?? "Disconnect";
     setText(this.find("[data-action=toggle]"), action);
-    for (const button of this.element.querySelectorAll(".sends button")) button.disabled = state !== "connected";
+    for (const button of this.element.querySelectorAll(".sends button")) button.disabled = !this.connected;
   }
 
   showRooms() {
@@ -205,20 +205,17 @@ class Panel {
     this.element.dataset.rooms = [...this.rooms].sort().join(" ");
   }
 
-  /** Adds a line to the log; it is drawn a moment later, so that drawing does not delay other clients' messages */
   log(direction, event, head, text, { tag, from, latency, road } = {}) {
     const item = make("li");
     Object.assign(item.dataset, { direction, event, ...(tag && { tag }), ...(from && { from }) });
+    if (latency !== undefined) item.dataset.latency = latency.toFixed(3);
     const line = make("p", { className: "line" });
-    line.append(make("time", { textContent: clock(new Date()) }), make("span", { className: "who" }));
+    line.append(make("time", { textContent: clock(new Date()) }), mark("who", ""));
     line.lastChild.append(...head);
     item.append(line);
-    if (latency !== undefined) {
-      item.dataset.latency = latency.toFixed(3);
-      line.append(make("span", { className: "ms", textContent: milliseconds(latency) }));
-    }
     if (text !== undefined) item.append(make("p", { className: "text", textContent: text }));
     if (road) item.append(make("p", { className: "road muted", textContent: road }));
+    if (latency !== undefined) item.lastChild.append(mark("ms", milliseconds(latency)));
     later(() => {
       const log = this.find(".log");
       const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40;
@@ -238,7 +235,7 @@ class Panel {
 
   #label() {
     const { title, blurb } = KINDS[this.kind];
-    Object.assign(this.element.dataset, { client: this.letter, kind: this.kind, transport: "", state: "", id: "", rooms: "" });
+    Object.assign(this.element.dataset, { client: this.letter, kind: this.kind, transport: "", id: "", rooms: "" });
     for (const [name, text] of Object.entries({ letter: this.name, title, blurb })) this.field(name).textContent = text;
     this.field("title").id = `title-${this.letter}`;
     this.element.setAttribute("aria-labelledby", `title-${this.letter}`);
@@ -294,49 +291,59 @@ class Cast {
   }
 
   #draw() {
-    const box = byId("broadcast");
-    const { tag, event, from, receipt } = this;
-    const counts = { addressed: this.#expected, received: this.receipts.size, queued: receipt?.queued ?? "", dropped: receipt?.dropped ?? "" };
-    Object.assign(box.dataset, { tag, event, from, ...counts });
+    const { dataset } = byId("broadcast");
+    const { queued = "", dropped = "" } = this.receipt ?? {};
+    Object.assign(dataset, { tag: this.tag, event: this.event, from: this.from, queued, dropped });
+    Object.assign(dataset, { addressed: this.#expected, received: this.receipts.size });
     const quote = make("q", { textContent: this.text });
-    byId("broadcast-what").replaceChildren(letter(from), " → ", target(event, this.room), " ", quote);
+    byId("broadcast-what").replaceChildren(letter(this.from), " → ", target(this.event, this.room), " ", quote);
     byId("broadcast-summary").textContent = this.#summary();
-    const slowest = Math.max(...this.#latencies, 1);
-    byId("broadcast-lanes").replaceChildren(...panels.map((panel) => this.#lane(panel, slowest)));
-  }
-
-  #lane(panel, slowest) {
-    const latency = this.receipts.get(panel);
-    const lane = this.receipts.has(panel) ? "reached" : this.addressed.includes(panel) ? "awaited" : "aside";
-    const item = make("li");
-    Object.assign(item.dataset, { client: panel.letter, lane, ...(latency !== undefined && { latency: latency.toFixed(3) }) });
-    const words = { reached: latency === undefined ? "received" : milliseconds(latency), awaited: "on its way", aside: "not addressed" };
-    const bar = make("span", { className: "bar", ariaHidden: "true" });
-    bar.append(make("span"));
-    bar.firstChild.style.transform = `scaleX(${lane === "reached" ? Math.max(0.04, (latency ?? slowest) / slowest) : 0})`;
-    item.append(make("span", { className: "letter", textContent: panel.name }), bar, make("span", { className: "ms", textContent: words[lane] }));
-    return item;
+    drawLanes();
   }
 
   #summary() {
-    const latencies = this.#latencies;
+    const latencies = this.latencies;
     const parts = [`received by ${this.receipts.size} of ${this.#expected}`];
-    if (latencies.length) parts.push(`slowest ${milliseconds(Math.max(...latencies))}`);
-    if (this.receipt) parts.push(`server: ${this.receipt.queued} queued, ${this.receipt.dropped} dropped`);
+    if (latencies.length > 0) parts.push(`slowest ${milliseconds(Math.max(...latencies))}`);
+    if (this.receipt) parts.push(`server queued ${this.receipt.queued}, dropped ${this.receipt.dropped}`);
     return parts.join(" · ");
   }
 
   #announce() {
-    if (Cast.last === this) byId("announcer").textContent = `${nameOf(this.from)}, to ${PATTERNS[this.event]}: ${this.#summary()}`;
+    if (Cast.last !== this) return;
+    byId("announcer").textContent = `${nameOf(this.from)}, to ${PATTERNS[this.event]}: ${this.#summary()}`;
+  }
+
+  /** `reached`, `awaited` or `aside`: what became of this broadcast at one client */
+  at(panel) {
+    return this.receipts.has(panel) ? "reached" : this.addressed.includes(panel) ? "awaited" : "aside";
   }
 
   get #expected() {
     return new Set([...this.addressed, ...this.receipts.keys()]).size;
   }
 
-  get #latencies() {
+  get latencies() {
     return [...this.receipts.values()].filter((latency) => latency !== undefined);
   }
+}
+
+/** The strip above the clients: a lane for each, with the time the last broadcast took to it */
+function drawLanes(cast = Cast.last) {
+  const slowest = Math.max(...(cast?.latencies ?? []), 1);
+  const lanes = panels.map((panel) => {
+    const latency = cast?.receipts.get(panel);
+    const lane = cast?.at(panel) ?? "idle";
+    const aside = cast?.start === null ? "–" : "not addressed"; // whom a stranger addressed is not known here
+    const words = { reached: "received", awaited: "on its way", aside, idle: "–" }[lane];
+    const item = make("li");
+    Object.assign(item.dataset, { client: panel.letter, lane, ...(latency && { latency: latency.toFixed(3) }) });
+    item.append(mark("letter", panel.name), mark("bar", ""), mark("ms", latency ? milliseconds(latency) : words));
+    const share = lane === "reached" ? Math.max(0.04, (latency ?? slowest) / slowest) : 0;
+    item.children[1].style.setProperty("--share", share);
+    return item;
+  });
+  byId("broadcast-lanes").replaceChildren(...lanes);
 }
 
 function addPanel(kind, wanted) {
@@ -346,6 +353,7 @@ function addPanel(kind, wanted) {
   byId("panels").insertBefore(panel.element, byId("panels").children[panels.indexOf(panel)] ?? null);
   panel.showRooms();
   showServer();
+  drawLanes();
   return panel;
 }
 
@@ -356,6 +364,7 @@ function removePanel(panel) {
   panel.element.remove();
   (panels[index]?.element ?? byId("clients")).focus();
   showServer();
+  drawLanes();
 }
 
 async function tour(button) {
@@ -403,9 +412,6 @@ function onClick({ target: clicked }) {
   const button = clicked.closest("[data-action]");
   const panel = panels.find(({ element }) => element.contains(button));
   const actions = {
-    others: () => send(panel, "others"),
-    room: () => send(panel, "room"),
-    "room-others": () => send(panel, "room-others"),
     toggle: () => panel.toggle(),
     remove: () => removePanel(panel),
     "room-toggle": () => panel.setRoom(button.dataset.room, button.getAttribute("aria-pressed") !== "true"),
@@ -415,7 +421,9 @@ function onClick({ target: clicked }) {
     "retry-all": () => panels.forEach(({ client }) => client.state === "waiting" && client.connect()),
     copy: () => copy(button),
   };
-  actions[button?.dataset.action]?.();
+  const action = button?.dataset.action;
+  if (action in PATTERNS && button.type !== "submit") send(panel, action);
+  else actions[action]?.();
 }
 
 function onSubmit(event) {
@@ -429,31 +437,24 @@ function onSubmit(event) {
 }
 
 async function copy(button) {
-  await navigator.clipboard.writeText(button.closest("figure").querySelector("code").textContent);
-  setText(button, "Copied");
+  const code = button.closest("figure").querySelector("code");
+  getSelection().selectAllChildren(code); // enough where the browser keeps the clipboard shut
+  await navigator.clipboard?.writeText(code.textContent);
+  setText(button, navigator.clipboard ? "Copied" : "Selected");
   setTimeout(() => setText(button, "Copy"), 1500);
 }
 
 function target(event, room) {
-  if (event === "everyone") return "everyone";
-  if (event === "others") return "everyone but me";
-  const words = make("span");
-  words.append(chip(room), event === "room" ? "" : " but me");
+  if (!room) return event === "everyone" ? "everyone" : "everyone else";
+  const words = make("span", { textContent: event === "room" ? "" : "others in " });
+  words.append(chip(room));
   return words;
 }
 
-function letter(id) {
-  return make("span", { className: names.has(id) ? "letter" : "stranger", textContent: nameOf(id) });
-}
-
-function chip(room) {
-  const name = make("span", { className: "room-name", textContent: room });
-  name.dataset.hue = hue(room);
-  return name;
-}
-
-function nameOf(id) {
-  return names.get(id) ?? `${String(id).slice(0, 6)}…`;
+function mark(className, textContent, data = {}) {
+  const element = make("span", { className, textContent });
+  Object.assign(element.dataset, data);
+  return element;
 }
 
 function slashCommand(event, args, tag) {
@@ -466,26 +467,25 @@ function hue(room) {
 }
 
 function preview(data) {
-  if (typeof data !== "string") return `${data.byteLength} bytes`;
-  return data.length > 240 ? `${data.slice(0, 240)}…` : data;
-}
-
-function clock(date) {
-  return `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
-}
-
-function milliseconds(value) {
-  return `${value.toFixed(value < 100 ? 1 : 0)} ms`;
-}
-
-function make(name, properties = {}) {
-  return Object.assign(document.createElement(name), properties);
+  const text = typeof data === "string" ? data : data.byteLength ? `${data.byteLength} bytes` : JSON.stringify(data);
+  return text.length > 240 ? `${text.slice(0, 240)}…` : text;
 }
 
 function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+const make = (name, properties = {}) => Object.assign(document.createElement(name), properties);
+const letter = (id) => mark(names.has(id) ? "letter" : "stranger", nameOf(id));
+const badge = (transport) => mark("badge", transport, { transport });
+const chip = (room) => mark("room-name", room, { hue: hue(room) });
+const nameOf = (id) => names.get(id) ?? `${String(id).slice(0, 6)}…`;
+const membersOf = ({ members }) => `members: ${members?.length ?? members}`;
+const milliseconds = (value) => `${value.toFixed(value < 100 ? 1 : 0)} ms`;
+const clock = (date) => `${date.toTimeString().slice(0, 8)}.${String(date.getMilliseconds()).padStart(3, "0")}`;
+const showsWire = () => document.body.dataset.wire === "on";
+
+// Draws a moment later, all at once: drawing must not delay the messages of the other clients.
 function later(draw) {
   if (drawings.push(draw) === 1) setTimeout(() => drawings.splice(0).forEach((each) => each()));
 }
