@@ -229,7 +229,13 @@ impl Driver {
                     state.connection.ping(&state.outbox);
                 }
             }
-            Action::Promote => self.promoting = true,
+            Action::Promote => {
+                self.promoting = true;
+                // To the application it has moved: what the client sent behind this comes by the new way.
+                if let Some(probe) = &self.probe {
+                    self.shared.set_transport(probe.name);
+                }
+            }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
             Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
             Action::Event(inbound) => self.dispatch(inbound, cx, now),
@@ -263,7 +269,6 @@ impl Driver {
         self.primary.outbox.set_sink(sink);
         self.primary.connection = connection;
         self.primary.name = name;
-        self.shared.set_transport(name);
         count::upgrades(self.shared.io.metrics());
         true
     }
