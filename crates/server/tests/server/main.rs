@@ -1,0 +1,5 @@
+//! The server as clients of every kind see it, through its public API alone
+
+mod patterns;
+#[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
+mod support;

@@ -1,0 +1,189 @@
+//! To all, to all but the sender, to a room: whatever the clients speak
+
+use roomcast_server::{Bytes, Io, Receipt, Socket};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Kind, bytes};
+use crate::support::heard::{Ear, ear};
+use crate::support::serve::{Running, serve, until};
+
+/// Greets who comes, tells the others, and passes on what anybody says
+fn chat() -> (Io, Ear<Receipt>) {
+    let (receipts, ear) = ear();
+    let io = Io::new();
+    io.on_connect(async |socket: Socket| {
+        socket.emit("welcome", label(&socket))?;
+        socket.broadcast().emit("notice", ("joined", label(&socket))).map(drop)
+    });
+    io.on("message", move |socket: Socket, text: String| {
+        let receipts = receipts.clone();
+        async move {
+            let receipt = match text.split_once(' ') {
+                Some(("join", room)) => {
+                    assert!(socket.join(room));
+                    socket.emit("said", &text)
+                }
+                Some(("leave", room)) => {
+                    assert!(socket.leave(room));
+                    socket.emit("said", &text)
+                }
+                Some(("others", _)) => socket.broadcast().emit("said", &text),
+                Some(("room", _)) => socket.within("room").emit("said", &text),
+                Some(("room-mates", _)) => socket.to("room").emit("said", &text),
+                _ => socket.io().emit("said", &text),
+            };
+            let _ = receipts.send(receipt?);
+            Ok::<_, roomcast_server::EmitError>(())
+        }
+    });
+    io.on_disconnect(async |socket: Socket| {
+        socket.broadcast().emit("notice", ("left", label(&socket))).map(drop)
+    });
+    (io, ear)
+}
+
+fn label(socket: &Socket) -> String {
+    format!("{} over {}", socket.kind(), socket.transport())
+}
+
+fn label_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Polling => "socket.io over polling",
+        Kind::WebSocket | Kind::Upgraded => "socket.io over websocket",
+        Kind::Json => "roomcast.json over websocket",
+        Kind::Plain => "plain over websocket",
+    }
+}
+
+/// One client of each kind, who have all heard of each other
+fn one_of_each(server: &Running) -> Vec<Client> {
+    let mut clients: Vec<Client> = Vec::new();
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        client.expect("welcome", json!([label_of(kind)]));
+        for earlier in &mut clients {
+            earlier.expect("notice", json!(["joined", label_of(kind)]));
+        }
+        clients.push(client);
+    }
+    clients
+}
+
+fn queued(queued: usize) -> Receipt {
+    Receipt { queued, ..Receipt::default() }
+}
+
+#[test]
+fn all_hear_what_is_said_to_all_and_the_sender_not_what_is_said_to_the_others() {
+    let (io, receipts) = chat();
+    let server = serve(&io);
+    let mut clients = one_of_each(&server);
+    for sender in 0..clients.len() {
+        clients[sender].emit("message", json!(["all hello"]));
+        clients.iter_mut().for_each(|client| client.expect("said", json!(["all hello"])));
+        assert_eq!(receipts.next(), queued(5));
+
+        clients[sender].emit("message", json!(["others hello"]));
+        let others = clients.iter_mut().enumerate().filter(|(at, _)| *at != sender);
+        others.for_each(|(_, client)| client.expect("said", json!(["others hello"])));
+        assert_eq!(receipts.next(), queued(4));
+    }
+    // The sender has not heard its own last words.
+    io.emit("end", ()).expect("a name");
+    clients.iter_mut().for_each(|client| client.expect("end", json!([])));
+}
+
+#[test]
+fn a_room_hears_what_is_said_to_it_and_nobody_else_does() {
+    let (io, receipts) = chat();
+    let server = serve(&io);
+    let mut clients = one_of_each(&server);
+    // Polling, upgraded and plain are in; WebSocket and JSON are not.
+    let members = [0, 2, 4];
+    for member in members {
+        clients[member].emit("message", json!(["join room"]));
+        clients[member].expect("said", json!(["join room"]));
+        assert_eq!(receipts.next(), queued(1));
+    }
+    assert_eq!(io.count("room"), 3);
+    for sender in 0..clients.len() {
+        let is_member = members.contains(&sender);
+        clients[sender].emit("message", json!(["room hello"]));
+        members.iter().for_each(|&at| clients[at].expect("said", json!(["room hello"])));
+        assert_eq!(receipts.next(), queued(3));
+
+        clients[sender].emit("message", json!(["room-mates hello"]));
+        let mates = members.iter().filter(|&&at| at != sender);
+        mates.for_each(|&at| clients[at].expect("said", json!(["room-mates hello"])));
+        assert_eq!(receipts.next(), queued(if is_member { 2 } else { 3 }));
+    }
+    clients[2].emit("message", json!(["leave room"]));
+    clients[2].expect("said", json!(["leave room"]));
+    assert_eq!((receipts.next(), io.count("room")), (queued(1), 2));
+    assert_eq!(io.to("room").emit("said", "bye").expect("a name"), queued(2));
+    [0, 4].iter().for_each(|&at| clients[at].expect("said", json!(["bye"])));
+    // Those outside the room have heard nothing of it.
+    io.emit("end", ()).expect("a name");
+    clients.iter_mut().for_each(|client| client.expect("end", json!([])));
+}
+
+#[test]
+fn all_hear_who_has_left_and_nothing_is_left_of_them() {
+    let (io, _receipts) = chat();
+    let server = serve(&io);
+    let mut clients = one_of_each(&server);
+    while let Some(client) = clients.pop() {
+        let kind = client.kind;
+        client.close();
+        clients.iter_mut().for_each(|client| client.expect("notice", json!(["left", label_of(kind)])));
+    }
+    until(|| io.client_count() == 0);
+    assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+    assert_eq!((io.metrics().sessions_opened(), io.metrics().sessions_closed()), (5, 5));
+    assert_eq!((io.metrics().upgrades(), io.metrics().protocol_errors()), (1, 0));
+}
+
+#[test]
+fn what_plain_clients_cannot_carry_reaches_the_others_and_is_counted() {
+    let (io, _receipts) = chat();
+    let server = serve(&io);
+    let mut clients = one_of_each(&server);
+    let picture = Bytes::from_static(b"\x89PNG");
+    let receipt = io.emit("picture", ("avatar", picture.clone())).expect("a name");
+    assert_eq!(receipt, Receipt { queued: 4, unsupported: 1, ..Receipt::default() });
+    // As a `message` of its own, binary is what plain clients know best.
+    assert_eq!(io.emit("message", picture).expect("a name"), queued(5));
+    assert_eq!(io.emit("message", "[\"text\"").expect("a name"), queued(5));
+    for client in &mut clients {
+        if client.kind != Kind::Plain {
+            client.expect("picture", json!(["avatar", bytes(b"\x89PNG")]));
+        }
+        client.expect("message", json!([bytes(b"\x89PNG")]));
+        client.expect("message", json!(["[\"text\""]));
+    }
+}
+
+#[test]
+fn exceptions_and_several_rooms_reach_each_client_once() {
+    let (io, receipts) = chat();
+    let server = serve(&io);
+    let mut clients = one_of_each(&server);
+    for (at, rooms) in [(0, &["red"][..]), (1, &["red", "blue"]), (3, &["blue"]), (4, &["blue", "muted"])] {
+        for room in rooms {
+            let text = format!("join {room}");
+            clients[at].emit("message", json!([&text]));
+            clients[at].expect("said", json!([text]));
+            receipts.next();
+        }
+    }
+    let to_both = io.to("red").to(["blue"]).except("muted");
+    assert_eq!(to_both.emit("colour", 1).expect("a name"), queued(3));
+    let but_one = io.except(clients[0].id.as_str()).except(vec!["blue", "muted"]);
+    assert_eq!(but_one.emit("colour", 2).expect("a name"), queued(1));
+    assert_eq!(io.to(clients[3].id.as_str()).emit("colour", 3).expect("a name"), queued(1));
+    for (at, colours) in [(0, &[1][..]), (1, &[1]), (2, &[2]), (3, &[1, 3]), (4, &[])] {
+        colours.iter().for_each(|colour| clients[at].expect("colour", json!([colour])));
+    }
+    io.emit("end", ()).expect("a name");
+    clients.iter_mut().for_each(|client| client.expect("end", json!([])));
+}

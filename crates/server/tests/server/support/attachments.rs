@@ -1,0 +1,37 @@
+//! Binary among arguments, as placeholders and back
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::client::{as_bytes, bytes};
+use super::ws::Message;
+
+/// Takes the binary out of arguments
+pub fn take(value: &mut Value, attachments: &mut Vec<Message>) {
+    if let Some(binary) = as_bytes(value) {
+        *value = json!({ "_placeholder": true, "num": attachments.len() });
+        attachments.push(Message::Binary(binary));
+        return;
+    }
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| take(value, attachments)),
+        Value::Object(values) => values.values_mut().for_each(|value| take(value, attachments)),
+        _ => {}
+    }
+}
+
+/// Puts the binary back; `attachments` are what follows the packet
+pub fn put_back(value: &mut Value, attachments: &VecDeque<Message>) {
+    if value.get("_placeholder") == Some(&json!(true)) {
+        let num = value["num"].as_u64().expect("a number") as usize;
+        let Some(Message::Binary(binary)) = attachments.get(num) else { panic!("no attachment {num}") };
+        *value = bytes(binary);
+        return;
+    }
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(|value| put_back(value, attachments)),
+        Value::Object(values) => values.values_mut().for_each(|value| put_back(value, attachments)),
+        _ => {}
+    }
+}

@@ -1,0 +1,276 @@
+//! Clients of every kind, which speak and hear the same
+
+use std::collections::VecDeque;
+
+use serde_json::{Value, json};
+
+use super::dial::Dial;
+use super::engine::Engine;
+use super::json_mode;
+use super::socketio;
+use super::ws::{Ended, Message, Ws};
+
+/// The kinds of clients there are
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Socket.IO by long-polling
+    Polling,
+    /// Socket.IO over WebSocket
+    WebSocket,
+    /// Socket.IO that began with polling and moved to WebSocket
+    Upgraded,
+    /// WebSocket with `roomcast.json`
+    Json,
+    /// WebSocket without a word
+    Plain,
+}
+
+/// Those that can ask and answer
+pub const TALKING: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json];
+/// Those that speak Socket.IO
+pub const SOCKET_IO: [Kind; 3] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded];
+pub const ALL: [Kind; 5] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
+
+/// What a client hears
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    Joined { namespace: String, id: String },
+    Refused { namespace: String, error: Value },
+    Event { namespace: String, name: String, args: Value, ack: Option<u64> },
+    Answer { namespace: String, ack: u64, args: Value },
+    Left { namespace: String },
+    Ended(Ended),
+}
+
+/// What a client says
+#[derive(Debug, Clone)]
+pub struct Said<'a> {
+    pub namespace: &'a str,
+    pub ack: Option<u64>,
+    pub name: &'a str,
+    pub args: Value,
+}
+
+/// A client of any kind that blocks until it has heard something
+#[derive(Debug)]
+pub struct Client {
+    pub kind: Kind,
+    /// Its public id in the main namespace, once it is known; plain clients are not told
+    pub id: String,
+    link: Link,
+    /// A packet whose attachments are missing
+    partial: VecDeque<Message>,
+    next_ack: u64,
+}
+
+#[derive(Debug)]
+enum Link {
+    Engine(Engine),
+    Json(Ws),
+    Plain(Ws),
+}
+
+impl Client {
+    /// Connects and joins the main namespace
+    pub fn connect(kind: Kind, dial: &Dial) -> Self {
+        let mut client = Self::open(kind, dial);
+        client.say_hello(json!(null));
+        client.hear_welcome();
+        client
+    }
+
+    /// Connects, and moves on if it is of that kind; it joins nothing
+    pub fn open(kind: Kind, dial: &Dial) -> Self {
+        let link = match kind {
+            Kind::Polling => Link::Engine(Engine::polling(dial, SOCKET_IO_PATH)),
+            Kind::WebSocket => Link::Engine(Engine::websocket(dial, SOCKET_IO_PATH)),
+            Kind::Upgraded => {
+                let mut engine = Engine::polling(dial, SOCKET_IO_PATH);
+                let ws = engine.probe();
+                engine.move_to(ws);
+                Link::Engine(engine)
+            }
+            Kind::Json => Link::Json(Ws::open(dial, PLAIN_PATH, Some(json_mode::SUBPROTOCOL))),
+            Kind::Plain => Link::Plain(Ws::open(dial, PLAIN_PATH, None)),
+        };
+        Self { kind, id: String::new(), link, partial: VecDeque::new(), next_ack: 0 }
+    }
+
+    /// Asks to join the main namespace, if that is for the client to ask
+    pub fn say_hello(&mut self, auth: Value) {
+        self.say_hello_to("/", auth);
+    }
+
+    pub fn say_hello_to(&mut self, namespace: &str, auth: Value) {
+        if let Link::Engine(engine) = &mut self.link {
+            engine.send(socketio::connect(namespace, &auth));
+        }
+    }
+
+    /// Hears that it is in; plain clients hear nothing
+    pub fn hear_welcome(&mut self) {
+        if self.kind == Kind::Plain {
+            return;
+        }
+        match self.hear() {
+            Heard::Joined { id, .. } => self.id = id,
+            other => panic!("no welcome but {other:?}"),
+        }
+    }
+
+    /// Joins a namespace, and hears what comes of it
+    pub fn join(&mut self, namespace: &str, auth: Value) -> Heard {
+        self.say_hello_to(namespace, auth);
+        self.hear()
+    }
+
+    pub fn emit(&mut self, name: &str, args: Value) {
+        self.say(Said { namespace: "/", ack: None, name, args });
+    }
+
+    pub fn say(&mut self, said: Said<'_>) {
+        self.say_all(vec![said]);
+    }
+
+    /// Says several things at one go
+    pub fn say_all(&mut self, said: Vec<Said<'_>>) {
+        match &mut self.link {
+            Link::Engine(engine) => engine.send_all(said.iter().flat_map(socketio::event).collect()),
+            Link::Json(ws) => {
+                said.iter().flat_map(json_mode::event).for_each(|message| ws.queue(message));
+                ws.flush();
+            }
+            Link::Plain(ws) => {
+                for Said { name, mut args, .. } in said {
+                    assert_eq!(name, "message", "plain clients know no other");
+                    let only = args[0].take();
+                    ws.queue(as_bytes(&only).map_or_else(|| as_text(&only), Message::Binary));
+                }
+                ws.flush();
+            }
+        }
+    }
+
+    /// Emits and waits for the answer, which must be the next that is heard
+    pub fn ask(&mut self, name: &str, args: Value) -> Value {
+        let ack = self.next_ack;
+        self.next_ack += 1;
+        self.say(Said { namespace: "/", ack: Some(ack), name, args });
+        match self.hear() {
+            Heard::Answer { ack: answered, args, .. } if answered == ack => args,
+            other => panic!("no answer but {other:?}"),
+        }
+    }
+
+    pub fn answer(&mut self, ack: u64, args: Value) {
+        match &mut self.link {
+            Link::Engine(engine) => engine.send_all(socketio::answer("/", ack, args)),
+            Link::Json(ws) => json_mode::answer(ack, args).into_iter().for_each(|message| ws.send(message)),
+            Link::Plain(_) => panic!("plain clients cannot answer"),
+        }
+    }
+
+    /// Leaves a namespace
+    pub fn leave(&mut self, namespace: &str) {
+        self.engine().send(socketio::disconnect(namespace));
+    }
+
+    /// What comes next
+    pub fn hear(&mut self) -> Heard {
+        loop {
+            let received = match &mut self.link {
+                Link::Engine(engine) => engine.receive(),
+                Link::Json(ws) | Link::Plain(ws) => ws.receive(),
+            };
+            let message = match received {
+                Ok(message) => message,
+                Err(ended) => return Heard::Ended(ended),
+            };
+            self.partial.push_back(message);
+            let heard = match &self.link {
+                Link::Engine(_) => socketio::parse(&mut self.partial),
+                Link::Json(_) => json_mode::parse(&mut self.partial),
+                Link::Plain(_) => self.partial.pop_front().map(plain),
+            };
+            if let Some(heard) = heard {
+                return heard;
+            }
+        }
+    }
+
+    /// The next thing heard, which must be an event
+    pub fn event(&mut self) -> (String, Value) {
+        match self.hear() {
+            Heard::Event { name, args, .. } => (name, args),
+            other => panic!("no event but {other:?}"),
+        }
+    }
+
+    /// The next thing heard must be this event
+    #[track_caller]
+    pub fn expect(&mut self, name: &str, args: Value) {
+        assert_eq!(self.event(), (name.to_owned(), args), "{:?}", self.kind);
+    }
+
+    /// The next thing heard must be this event, and a question; gives the number to answer under
+    pub fn question(&mut self, expected: &str) -> u64 {
+        match self.hear() {
+            Heard::Event { name, ack: Some(ack), .. } if name == expected => ack,
+            other => panic!("no question but {other:?}"),
+        }
+    }
+
+    /// The next thing heard must be the end
+    pub fn end(&mut self) -> Ended {
+        match self.hear() {
+            Heard::Ended(ended) => ended,
+            other => panic!("no end but {other:?}"),
+        }
+    }
+
+    /// Goes away as a client does that means to
+    pub fn close(self) {
+        match self.link {
+            Link::Engine(engine) => engine.close(),
+            Link::Json(ws) | Link::Plain(ws) => ws.close(),
+        }
+    }
+
+    pub fn engine(&mut self) -> &mut Engine {
+        match &mut self.link {
+            Link::Engine(engine) => engine,
+            _ => panic!("this client does not speak Engine.IO"),
+        }
+    }
+}
+
+pub const SOCKET_IO_PATH: &str = "/socket.io/";
+pub const PLAIN_PATH: &str = "/ws";
+
+/// Binary among arguments
+pub fn bytes(bytes: &[u8]) -> Value {
+    json!({ "bytes": bytes })
+}
+
+/// The other way round
+pub fn as_bytes(value: &Value) -> Option<Vec<u8>> {
+    serde_json::from_value(value.get("bytes")?.clone()).ok()
+}
+
+fn as_text(value: &Value) -> Message {
+    value.as_str().expect("plain clients send text or bytes").into()
+}
+
+fn plain(message: Message) -> Heard {
+    let (name, args) = match message {
+        Message::Binary(binary) => ("message".to_owned(), json!([bytes(&binary)])),
+        Message::Text(text) => match serde_json::from_str::<Vec<Value>>(&text) {
+            Ok(mut list) if list.first().is_some_and(Value::is_string) => {
+                let name = list.remove(0).as_str().map(str::to_owned);
+                (name.unwrap_or_default(), list.into())
+            }
+            _ => ("message".to_owned(), json!([text])),
+        },
+    };
+    Heard::Event { namespace: "/".into(), name, args, ack: None }
+}

@@ -1,0 +1,206 @@
+//! An Engine.IO client: over polling, over WebSocket, and from the one to the other
+
+use std::collections::VecDeque;
+use std::fmt::Write;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::Value;
+
+use super::dial::Dial;
+use super::http::{Answer, Http};
+use super::ws::{Ended, Message, Ws};
+
+/// An Engine.IO client; it answers pings by itself
+#[derive(Debug)]
+pub struct Engine {
+    carrier: Carrier,
+    arrived: VecDeque<Message>,
+    /// What the server said when the session began
+    pub opened: Value,
+    /// How often the server has asked for a sign of life
+    pub pings: usize,
+}
+
+#[derive(Debug)]
+enum Carrier {
+    Polling(Polling),
+    WebSocket(Ws),
+}
+
+impl Engine {
+    pub fn websocket(dial: &Dial, path: &str) -> Self {
+        let mut ws = Ws::open(dial, &format!("{path}?EIO=4&transport=websocket"), None);
+        let Ok(Message::Text(open)) = ws.receive() else { panic!("the server opens with a packet") };
+        Self::new(Carrier::WebSocket(ws), &open)
+    }
+
+    pub fn polling(dial: &Dial, path: &str) -> Self {
+        let (polling, open) = Polling::open(dial, path);
+        Self::new(Carrier::Polling(polling), &open)
+    }
+
+    fn new(carrier: Carrier, open: &str) -> Self {
+        let opened = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).expect("JSON");
+        Self { carrier, arrived: VecDeque::new(), opened, pings: 0 }
+    }
+
+    pub fn send(&mut self, message: Message) {
+        self.send_all(vec![message]);
+    }
+
+    /// Sends messages at one go: in one request, or in as few writes as possible
+    pub fn send_all(&mut self, messages: Vec<Message>) {
+        let packets = messages.into_iter().map(|message| match message {
+            Message::Text(text) => Message::Text(format!("4{text}")),
+            binary => binary,
+        });
+        self.send_packets(packets.collect());
+    }
+
+    pub fn send_packets(&mut self, packets: Vec<Message>) {
+        match &mut self.carrier {
+            Carrier::WebSocket(ws) => {
+                packets.into_iter().for_each(|packet| ws.queue(packet));
+                ws.flush();
+            }
+            Carrier::Polling(polling) => {
+                let answer = polling.post(&packets);
+                assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+            }
+        }
+    }
+
+    /// The next message
+    pub fn receive(&mut self) -> Result<Message, Ended> {
+        loop {
+            let packet = match self.arrived.pop_front() {
+                Some(packet) => packet,
+                None => match &mut self.carrier {
+                    Carrier::WebSocket(ws) => ws.receive()?,
+                    Carrier::Polling(polling) => {
+                        self.arrived.extend(polling.get()?);
+                        continue;
+                    }
+                },
+            };
+            let text = match packet {
+                Message::Text(text) => text,
+                binary => return Ok(binary),
+            };
+            match text.split_at_checked(1) {
+                Some(("4", message)) => return Ok(message.into()),
+                Some(("2", "")) => {
+                    self.pings += 1;
+                    self.send_packets(vec!["3".into()]);
+                }
+                Some(("1", "")) => return Err(Ended::default()),
+                Some(("6", "")) => {}
+                _ => panic!("not a packet of Engine.IO: {text}"),
+            }
+        }
+    }
+
+    /// Sends a request for what comes next, if none is under way, and does not wait for it
+    pub fn start_get(&mut self) {
+        if let Carrier::Polling(polling) = &mut self.carrier {
+            polling.start_get();
+        }
+    }
+
+    /// Opens a WebSocket beside the requests, and hears that it works
+    pub fn probe(&mut self) -> Ws {
+        let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
+        polling.start_get();
+        let target = polling.target("websocket");
+        let mut ws = Ws::open(&polling.dial, &target, None);
+        ws.send("2probe".into());
+        assert_eq!(ws.receive(), Ok("3probe".into()));
+        ws
+    }
+
+    /// Leaves the requests behind, once the one that waits is answered
+    pub fn move_to(&mut self, mut ws: Ws) {
+        let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
+        let last = polling.get().expect("the session goes on");
+        self.arrived.extend(last);
+        ws.send("5".into());
+        self.carrier = Carrier::WebSocket(ws);
+    }
+
+    /// Ends the session as a client does that goes away
+    pub fn close(mut self) {
+        match self.carrier {
+            Carrier::WebSocket(ws) => ws.close(),
+            Carrier::Polling(_) => self.send_packets(vec!["1".into()]),
+        }
+    }
+
+    /// The secret id
+    pub fn sid(&self) -> &str {
+        self.opened["sid"].as_str().expect("an id")
+    }
+}
+
+/// Requests of one session
+#[derive(Debug)]
+struct Polling {
+    dial: Dial,
+    path: String,
+    sid: String,
+    gets: Http,
+    posts: Http,
+    waiting: bool,
+}
+
+impl Polling {
+    fn open(dial: &Dial, path: &str) -> (Self, String) {
+        let mut gets = Http::open(dial);
+        let answer = gets.get(&format!("{path}?EIO=4&transport=polling"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let open: Value = serde_json::from_str(answer.body.get(1..).expect("a packet")).expect("JSON");
+        let sid = open["sid"].as_str().expect("an id").to_owned();
+        let (dial, path, posts) = (dial.clone(), path.to_owned(), Http::open(dial));
+        (Self { dial, path, sid, gets, posts, waiting: false }, answer.body)
+    }
+
+    fn target(&self, transport: &str) -> String {
+        format!("{}?EIO=4&transport={transport}&sid={}", self.path, self.sid)
+    }
+
+    fn post(&mut self, packets: &[Message]) -> Answer {
+        let mut body = String::new();
+        for (at, packet) in packets.iter().enumerate() {
+            let separator = if at > 0 { "\x1e" } else { "" };
+            match packet {
+                Message::Text(text) => write!(body, "{separator}{text}"),
+                Message::Binary(bytes) => write!(body, "{separator}b{}", STANDARD.encode(bytes)),
+            }
+            .expect("memory");
+        }
+        let target = self.target("polling");
+        self.posts.post(&target, body.as_bytes())
+    }
+
+    fn start_get(&mut self) {
+        if !std::mem::replace(&mut self.waiting, true) {
+            let target = self.target("polling");
+            self.gets.send("GET", &target, b"");
+        }
+    }
+
+    /// Waits for the answer to the request that is under way, or to a new one
+    fn get(&mut self) -> Result<Vec<Message>, Ended> {
+        self.start_get();
+        let answer = self.gets.answer();
+        self.waiting = false;
+        if answer.status != 200 {
+            return Err(Ended { code: Some(answer.status), reason: answer.body });
+        }
+        let packet = |packet: &str| match packet.strip_prefix('b') {
+            Some(encoded) => Message::Binary(STANDARD.decode(encoded).expect("base64")),
+            None => packet.into(),
+        };
+        Ok(answer.body.split('\x1e').map(packet).collect())
+    }
+}

@@ -1,0 +1,79 @@
+//! An HTTP/1.1 client that keeps one connection
+
+use std::io::{BufRead, BufReader, Read, Write};
+
+use super::dial::{Dial, Stream};
+
+/// One connection, for one request after the other
+#[derive(Debug)]
+pub struct Http(BufReader<Box<dyn Stream>>);
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Http {
+    pub fn open(dial: &Dial) -> Self {
+        Self(BufReader::new(dial.open()))
+    }
+
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.send("GET", target, b"");
+        self.answer()
+    }
+
+    pub fn post(&mut self, target: &str, body: &[u8]) -> Answer {
+        self.send("POST", target, body);
+        self.answer()
+    }
+
+    /// Sends a request without waiting for its answer
+    pub fn send(&mut self, method: &str, target: &str, body: &[u8]) {
+        let len = body.len();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Type: text/plain;charset=UTF-8\r\n\
+             Content-Length: {len}\r\n\r\n"
+        );
+        let request = [head.as_bytes(), body].concat();
+        self.0.get_mut().write_all(&request).expect("the server takes requests");
+    }
+
+    /// Waits for the answer to what was sent
+    pub fn answer(&mut self) -> Answer {
+        let status = self.line();
+        let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line();
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').expect("a header");
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Answer { status: status.expect("a status"), headers, body: String::new() };
+        let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length"));
+        assert_eq!(answer.header("transfer-encoding"), None, "answers are known whole");
+        let mut body = vec![0; len];
+        self.0.read_exact(&mut body).expect("the body comes whole");
+        answer.body = String::from_utf8(body).expect("answers are text");
+        answer
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("the server answers");
+        assert!(line.ends_with('\n'), "the server hung up: {line:?}");
+        line.trim_end().to_owned()
+    }
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+}

@@ -1,0 +1,79 @@
+//! Packets of Socket.IO v5
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+
+use super::attachments;
+use super::client::{Heard, Said};
+use super::ws::Message;
+
+pub fn connect(namespace: &str, auth: &Value) -> Message {
+    let auth = if auth.is_null() { String::new() } else { auth.to_string() };
+    format!("0{}{auth}", prefix(namespace)).into()
+}
+
+pub fn disconnect(namespace: &str) -> Message {
+    format!("1{}", prefix(namespace)).into()
+}
+
+pub fn event(said: &Said<'_>) -> Vec<Message> {
+    let mut list = vec![Value::from(said.name)];
+    list.extend(said.args.as_array().expect("a list of arguments").iter().cloned());
+    packet('2', '5', said.namespace, said.ack, list.into())
+}
+
+pub fn answer(namespace: &str, ack: u64, args: Value) -> Vec<Message> {
+    packet('3', '6', namespace, Some(ack), args)
+}
+
+fn packet(text: char, binary: char, namespace: &str, ack: Option<u64>, mut list: Value) -> Vec<Message> {
+    let mut attached = Vec::new();
+    attachments::take(&mut list, &mut attached);
+    let kind = if attached.is_empty() { text.to_string() } else { format!("{binary}{}-", attached.len()) };
+    let ack = ack.map(|ack| ack.to_string()).unwrap_or_default();
+    let mut messages = vec![format!("{kind}{}{ack}{list}", prefix(namespace)).into()];
+    messages.append(&mut attached);
+    messages
+}
+
+fn prefix(namespace: &str) -> String {
+    if namespace == "/" { String::new() } else { format!("{namespace},") }
+}
+
+/// Takes a packet with its attachments, if all of them are there
+pub fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
+    let Some(Message::Text(text)) = messages.front() else { panic!("binary that belongs to nothing") };
+    let (kind, rest) = text.split_at(1);
+    let (count, rest) = match kind {
+        "5" | "6" => rest.split_once('-').expect("a number of attachments"),
+        _ => ("0", rest),
+    };
+    if messages.len() <= count.parse::<usize>().expect("a number") {
+        return None;
+    }
+    let (namespace, rest) = match rest.split_once(',') {
+        Some((namespace, rest)) if namespace.starts_with('/') => (namespace.to_owned(), rest),
+        _ if rest.starts_with('/') => (rest.to_owned(), ""),
+        _ => ("/".to_owned(), rest),
+    };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (ack, json) = rest.split_at(digits);
+    let (kind, ack, mut args) =
+        (kind.to_owned(), ack.parse().ok(), serde_json::from_str(json).unwrap_or_default());
+    messages.pop_front();
+    attachments::put_back(&mut args, messages);
+    messages.clear();
+    Some(match kind.as_str() {
+        "0" => Heard::Joined { namespace, id: args["sid"].as_str().expect("an id").to_owned() },
+        "1" => Heard::Left { namespace },
+        "2" | "5" => {
+            let list = args.as_array_mut().expect("a list");
+            let name = list.remove(0).as_str().expect("a name").to_owned();
+            Heard::Event { namespace, name, args, ack }
+        }
+        "3" | "6" => Heard::Answer { namespace, ack: ack.expect("a number"), args },
+        "4" => Heard::Refused { namespace, error: args },
+        other => panic!("no such packet: {other}"),
+    })
+}

@@ -1,0 +1,122 @@
+//! A WebSocket client
+
+use std::fmt;
+
+use tungstenite::client::ClientRequestBuilder;
+use tungstenite::error::Error;
+use tungstenite::protocol::WebSocket;
+
+use super::dial::{Dial, Stream};
+
+/// What goes over a connection at once
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    Text(String),
+    Binary(Vec<u8>),
+}
+
+/// How a connection ended: code and reason of the close frame, or nothing if none came
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ended {
+    pub code: Option<u16>,
+    pub reason: String,
+}
+
+/// A WebSocket that blocks
+pub struct Ws {
+    socket: WebSocket<Box<dyn Stream>>,
+    pub protocol: Option<String>,
+}
+
+impl Ws {
+    pub fn open(dial: &Dial, target: &str, protocol: Option<&str>) -> Self {
+        Self::try_open(dial, target, protocol).expect("the server takes WebSockets")
+    }
+
+    /// The status of the answer, if the server refuses
+    pub fn try_open(dial: &Dial, target: &str, protocol: Option<&str>) -> Result<Self, u16> {
+        let uri = format!("ws://test{target}").parse().expect("a path");
+        let mut request = ClientRequestBuilder::new(uri);
+        if let Some(protocol) = protocol {
+            request = request.with_sub_protocol(protocol);
+        }
+        match tungstenite::client(request, dial.open()) {
+            Ok((socket, response)) => {
+                let protocol = response.headers().get("sec-websocket-protocol");
+                let protocol = protocol.map(|name| name.to_str().expect("a name").to_owned());
+                Ok(Self { socket, protocol })
+            }
+            Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
+                Err(response.status().as_u16())
+            }
+            Err(error) => panic!("no handshake: {error}"),
+        }
+    }
+
+    pub fn send(&mut self, message: Message) {
+        self.queue(message);
+        self.flush();
+    }
+
+    /// Puts a message behind others, to leave with them
+    pub fn queue(&mut self, message: Message) {
+        let message = match message {
+            Message::Text(text) => tungstenite::Message::text(text),
+            Message::Binary(bytes) => tungstenite::Message::binary(bytes),
+        };
+        self.socket.write(message).expect("the server reads");
+    }
+
+    pub fn flush(&mut self) {
+        self.socket.flush().expect("the server reads");
+    }
+
+    /// The next message, or how the connection ended
+    pub fn receive(&mut self) -> Result<Message, Ended> {
+        let mut ended = Ended::default();
+        loop {
+            match self.socket.read() {
+                Ok(tungstenite::Message::Text(text)) => return Ok(Message::Text(text.to_string())),
+                Ok(tungstenite::Message::Binary(bytes)) => return Ok(Message::Binary(bytes.to_vec())),
+                Ok(tungstenite::Message::Close(Some(frame))) => {
+                    ended = Ended { code: Some(frame.code.into()), reason: frame.reason.to_string() };
+                }
+                Ok(_) => {}
+                Err(Error::Io(error))
+                    if matches!(
+                        error.kind(),
+                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    panic!("nothing came")
+                }
+                Err(_) => return Err(ended),
+            }
+        }
+    }
+
+    /// Says goodbye, and hangs up without waiting for an answer
+    pub fn close(mut self) {
+        // The server may have hung up first.
+        let _ = self.socket.close(None);
+        let _ = self.socket.flush();
+    }
+}
+
+impl fmt::Debug for Ws {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ws").field("protocol", &self.protocol).finish_non_exhaustive()
+    }
+}
+
+impl From<&str> for Message {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Message {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
