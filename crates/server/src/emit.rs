@@ -97,7 +97,7 @@ impl Emit {
     /// recipient that cannot be reached is not an error; see [`Receipt`].
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let event = self.event(event, args)?;
-        Ok(self.namespace.router.broadcast(&self.target, &event))
+        Ok(self.broadcast(&event))
     }
 
     /// Emits, and collects the answers until all have come or the [timeout](Self::timeout) is over
@@ -114,9 +114,21 @@ impl Emit {
         let answers = Collector::new();
         event.ack = Some(AckRequest { id: self.namespace.next_ack(), answers: answers.clone() });
         // What became of each is told to the collector, so the receipt has nothing to add.
-        let _ = self.namespace.router.broadcast(&self.target, &event);
+        let _ = self.broadcast(&event);
         let _ = tokio::time::timeout(self.timeout, answers.wait()).await;
         Ok(answers.take())
+    }
+
+    fn broadcast(&self, event: &Event) -> Receipt {
+        let overflow = match self.target.overflow {
+            Overflow::Inherit => self.namespace.overflow_of(&self.target.rooms),
+            told => told,
+        };
+        if overflow == self.target.overflow {
+            return self.namespace.router.broadcast(&self.target, event);
+        }
+        let target = Target { overflow, ..self.target.clone() };
+        self.namespace.router.broadcast(&target, event)
     }
 
     fn event(&self, name: &str, args: impl IntoArgs) -> Result<Event, EmitError> {

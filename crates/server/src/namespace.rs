@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use roomcast_core::{AckId, IntoArgs, Namespace, Receipt, Room, Router, Target};
+use roomcast_core::{AckId, IntoArgs, Namespace, Overflow, Receipt, Room, Router, Target};
 
 use crate::ack::Answers;
 use crate::emit::{Emit, IntoRooms};
@@ -94,6 +94,21 @@ impl NamespaceHandle {
         self
     }
 
+    /// What happens to an event for this room that the full outbox of a member does not take
+    ///
+    /// Holds unless the emit says otherwise, and goes before what a socket was told. An event for several rooms
+    /// goes by the first that was told anything. [`Overflow::Inherit`] forgets it.
+    pub fn set_room_overflow(&self, room: impl Into<Room>, overflow: Overflow) -> &Self {
+        let mut rooms = self.state.room_overflow.write().unwrap_or_else(PoisonError::into_inner);
+        if overflow == Overflow::Inherit {
+            rooms.remove(&room.into());
+        } else {
+            rooms.insert(room.into(), overflow);
+        }
+        self.state.has_room_overflow.store(!rooms.is_empty(), Ordering::Relaxed);
+        self
+    }
+
     /// Emits to everybody in the namespace
     ///
     /// # Errors
@@ -159,6 +174,8 @@ pub(crate) struct NamespaceState {
     handlers: RwLock<Handlers>,
     next_ack: AtomicU64,
     serial: AtomicBool,
+    has_room_overflow: AtomicBool,
+    room_overflow: RwLock<HashMap<Room, Overflow>>,
 }
 
 #[derive(Default)]
@@ -179,6 +196,8 @@ impl NamespaceState {
             handlers: RwLock::default(),
             next_ack: AtomicU64::new(0),
             serial: AtomicBool::new(false),
+            has_room_overflow: AtomicBool::new(false),
+            room_overflow: RwLock::default(),
         }
     }
 
@@ -200,6 +219,15 @@ impl NamespaceState {
 
     pub(crate) fn event_handler(&self, name: &str) -> Option<AnyHandler> {
         self.with_handlers(|handlers| handlers.events.get(name).or(handlers.other.as_ref()).cloned())
+    }
+
+    /// What the rooms of a target were told about full outboxes
+    pub(crate) fn overflow_of(&self, rooms: &[Room]) -> Overflow {
+        if rooms.is_empty() || !self.has_room_overflow.load(Ordering::Relaxed) {
+            return Overflow::Inherit;
+        }
+        let told = self.room_overflow.read().unwrap_or_else(PoisonError::into_inner);
+        rooms.iter().find_map(|room| told.get(room)).copied().unwrap_or_default()
     }
 
     pub(crate) fn is_serial(&self) -> bool {

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, AckRequest, Args, CloseReason, Delivery, IntoArgs, Joined, Member, MemberKey, Namespace, Pushed,
+    AckId, AckRequest, Args, CloseReason, Delivery, IntoArgs, Joined, Member, MemberKey, Namespace, Overflow, Pushed,
     Receipt, Room, SocketId, Target, TransportName,
 };
 
@@ -76,6 +76,14 @@ impl Socket {
     /// Bytes that wait to be sent to the client
     pub fn waiting_bytes(&self) -> usize {
         self.0.member.outbox.waiting().bytes
+    }
+
+    /// What happens from now on to events for this client that its full outbox does not take
+    ///
+    /// Holds for all namespaces of the client, unless the emit or the room says otherwise. Default:
+    /// [`Overflow::Close`].
+    pub fn set_overflow(&self, overflow: Overflow) {
+        self.0.member.outbox.set_overflow(overflow);
     }
 
     /// Joins a room; `false` if the socket is gone

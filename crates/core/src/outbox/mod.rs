@@ -45,6 +45,7 @@ struct State {
     successor: Option<Box<dyn FrameSink>>,
     owner: Option<Waker>,
     phase: Phase,
+    overflow: Overflow,
     readiness: Readiness,
     listed: bool,
     leased: bool,
@@ -90,6 +91,7 @@ impl Outbox {
             successor: None,
             owner: None,
             phase: Phase::Open,
+            overflow: Overflow::Close,
             readiness: Readiness::Parked,
             listed: false,
             leased: false,
@@ -107,6 +109,7 @@ impl Outbox {
             return Pushed::Closed;
         }
         let cost = cost(&frame);
+        let overflow = if overflow == Overflow::Inherit { state.overflow } else { overflow };
         let mut displaced = 0;
         if overflow == Overflow::KeepLatest && state.head.is_some() {
             displaced += state.remove_keyed(&frame);
@@ -140,6 +143,11 @@ impl Outbox {
             self.0.flusher.enlist(self.clone());
         }
         if displaced == 0 { Pushed::Queued } else { Pushed::Displaced(displaced) }
+    }
+
+    /// What happens from now on to a frame that does not fit and was pushed with [`Overflow::Inherit`]
+    pub fn set_overflow(&self, overflow: Overflow) {
+        self.state().overflow = if overflow == Overflow::Inherit { Overflow::Close } else { overflow };
     }
 
     /// Puts a packet of the protocol itself, or an answer, behind what waits already
@@ -527,8 +535,10 @@ pub enum Delivery {
 /// In each case what remains keeps its order, and protocol packets and answers are not dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Overflow {
-    /// The client is closed as a slow consumer
+    /// What the outbox was told to do ([`Outbox::set_overflow`]), which is `Close` unless it was told otherwise
     #[default]
+    Inherit,
+    /// The client is closed as a slow consumer
     Close,
     /// The frame is dropped
     DropNewest,
