@@ -4,8 +4,8 @@ use roomcast::http::{HeaderValue, Method, Request, Response, StatusCode, header}
 use roomcast::{Bytes, ResponseBody};
 
 /// Nothing but this server may be asked by the page, and nobody may put it into a frame
-const POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data:; \
-                      style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Answers a request for a page
 pub(crate) fn answer(request: &Request<()>) -> Response<ResponseBody> {
