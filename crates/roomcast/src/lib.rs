@@ -1,4 +1,88 @@
 //! Real-time messaging: Socket.IO and plain WebSocket clients in the same rooms
+//!
+//! Clients hold a connection to a server, and the server sends one message to many: to everyone, to everyone but the
+//! sender, or to a room. The official Socket.IO clients (protocol 5, so `socket.io-client` 3 and 4) connect unmodified,
+//! by HTTP long-polling, by WebSocket, or by polling with upgrade. A plain `new WebSocket(…)` stands in the same rooms.
+//!
+//! # A server
+//!
+//! Everything begins with an [`Io`]. Handlers are registered on it, and it emits.
+//!
+//! ```no_run
+//! use roomcast::{EmitError, Io, ServeError, Server, Socket};
+//!
+//! async fn join(socket: Socket, room: String) -> Result<(), EmitError> {
+//!     socket.join(&room);
+//!     socket.to(&room).emit("joined", socket.id().as_str())?; // the others in the room
+//!     Ok(())
+//! }
+//!
+//! # async fn main_() -> Result<(), ServeError> {
+//! let io = Io::new(); // Socket.IO at /socket.io/, plain WebSocket at /ws
+//! io.on("join", join);
+//! Server::new(io).bind("127.0.0.1:3000")?.serve().await?;
+//! # Ok(()) }
+//! ```
+//!
+//! [`Server`] serves it alone: on the runtime that is there, or with `run` on threads of its own, each with clients of
+//! its own. [`Io::layer`] and [`Io::service`] mount it into axum, or any tower service on hyper; then it lives on that
+//! runtime and works the same.
+//!
+//! # Handlers
+//!
+//! A [`Handler`] is an async function whose parameters say what it wants. [`Socket`], [`Io`], [`Ack`], [`EventName`],
+//! [`Auth`], [`Args`] and [`CloseReason`] take their part of the event; any other parameter takes the next argument the
+//! client sent, as a type that serde reads, binary ([`Bytes`]) included.
+//!
+//! ```
+//! use roomcast::{Ack, Bytes, EmitError, Io, Socket};
+//!
+//! # let io = Io::new();
+//! io.on("upload", async |socket: Socket, name: String, data: Bytes, note: Option<String>, ack: Ack| {
+//!     println!("{} sent {name}: {} bytes, {note:?}", socket.id(), data.len());
+//!     ack.send(data.len()).map(drop) // a Result: an error is logged with the name of the event
+//! });
+//! ```
+//!
+//! Handlers of one client start in the order of its events, each running to its first wait before the next starts;
+//! [`NamespaceHandle::serial`] makes them wait for one another. One that fails or panics costs that event alone.
+//!
+//! # Emitting
+//!
+//! The arguments of an event are a tuple, or one value by reference, or a few types by themselves ([`IntoArgs`]):
+//! `("a", 1)` is two arguments, `&("a", 1)` is one array.
+//!
+//! ```
+//! # fn f(io: roomcast::Io, socket: roomcast::Socket) -> Result<(), roomcast::EmitError> {
+//! socket.emit("news", "for this client")?;
+//! io.emit("news", "for everyone")?;
+//! socket.broadcast().emit("news", "for everyone but the sender")?;
+//! socket.to("red").emit("news", "for a room, but the sender")?;
+//! io.to(["red", "blue"]).except("muted").emit("news", "each once")?;
+//! let receipt = io.to("map").volatile().emit("position", (3, 4))?;
+//! println!("{} got it, {} could not take it", receipt.queued, receipt.dropped);
+//! # Ok(()) }
+//! ```
+//!
+//! `emit` waits for nobody. What it puts into a client's outbox leaves as soon as the client takes it; a client that
+//! does not read is closed when its outbox is full, or loses events, as its [`Overflow`] policy says. Others never wait
+//! for it. [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for answers.
+//!
+//! # Kinds of clients
+//!
+//! | Client | Connects to | Speaks |
+//! | --- | --- | --- |
+//! | Socket.IO | `/socket.io/` | events with acks, binary and namespaces |
+//! | plain WebSocket | `/ws` | `message` events: a frame is its one argument |
+//! | plain WebSocket, subprotocol [`JSON_SUBPROTOCOL`] | `/ws` | JSON arrays: events with acks and binary |
+//!
+//! Handlers and emitters do not care which is which. What a client cannot carry, such as an ack in plain mode, is
+//! counted in the [`Receipt`] and concerns nobody else.
+//!
+//! # Parts
+//!
+//! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]; one's own parts implement the traits
+//! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`.
 
 pub use roomcast_rooms::Rooms;
 pub use roomcast_server::*;
