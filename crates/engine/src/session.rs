@@ -104,7 +104,9 @@ impl Session for EngineSession {
                     }
                 }
             }
-            Command::Refuse { namespace, .. } if pending && namespace == self.namespace => {
+            Command::Refuse { namespace, .. }
+                if pending && namespace == self.namespace && self.engine.is_open() =>
+            {
                 self.engine.close(CloseReason::ForcedServerClose, &mut self.actions);
             }
             Command::Disconnect { namespace } if namespace == self.namespace => {

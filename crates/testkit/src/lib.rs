@@ -4,10 +4,13 @@
 //! tested without sockets. The suite belongs to the trait: an implementation runs it with one line.
 
 mod answers;
+mod chance;
 mod codec;
 mod exchange;
 mod member;
+pub mod pair;
 pub mod router;
+pub mod session;
 mod sink;
 pub mod transport;
 
@@ -15,5 +18,6 @@ pub use answers::AnswerLog;
 pub use codec::TextCodec;
 pub use exchange::{Answer, Answered, BodyFeed, ExchangeBuilder};
 pub use member::MemberProbe;
+pub use pair::Pair;
 pub use router::MemoryRouter;
 pub use sink::MemorySink;

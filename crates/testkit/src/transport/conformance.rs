@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{End, Oversized, Rig, TestClient, TransportHarness};
 use crate::ExchangeBuilder;
+use crate::chance::Chance;
 
 /// Makes a test of each rule that transports have to keep to, for one [`TransportHarness`]
 ///
@@ -204,7 +205,7 @@ pub fn frames_that_wait_are_sent_once_there_is_room<H: TransportHarness>(harness
 pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
-        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        let mut chance = Chance::new(1);
         let sizes = [0, 1, 100, 1_000, H::MAX_MESSAGE / 2, H::MAX_MESSAGE - 30];
         let body = |at: usize| sizes[at * 7 % sizes.len()];
         let (mut pushed, mut read) = (0, 0);
@@ -399,18 +400,6 @@ fn binary(len: usize) -> Message {
 fn assorted(most: usize) -> Vec<Message> {
     let lens = [0, 1, 2, 3, 4, 125, 126, 127, 1_000, most / 3, most / 2];
     lens.into_iter().flat_map(|len| [text(len), binary(len)]).collect()
-}
-
-/// A small source of reproducible variety (xorshift)
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % bound).expect("bounds are small")
-    }
 }
 
 /// A thread that writes what is on a list, until it is dropped

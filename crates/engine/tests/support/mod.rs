@@ -1,0 +1,16 @@
+//! A session as a server with two transports makes it
+
+use std::sync::Arc;
+
+use roomcast_core::{Capabilities, Sid, TransportName};
+use roomcast_engine::{EngineConfig, EngineSession, Handshake, Version};
+
+pub(crate) const POLLING: TransportName = TransportName("polling");
+pub(crate) const WEBSOCKET: TransportName = TransportName("websocket");
+
+pub(crate) fn session() -> EngineSession {
+    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let config = EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)]);
+    EngineSession::new(Arc::new(config), Handshake { sid: Sid::new("s3cret"), version: Version::V4 })
+}

@@ -1,0 +1,55 @@
+//! A plain WebSocket session and its client over minutes, in virtual time
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_core::{Bytes, Lane, Namespace, TransportName};
+use roomcast_plain::{Mode, PlainSession};
+use roomcast_testkit::Pair;
+
+const WEBSOCKET: TransportName = TransportName("websocket");
+const INTERVAL: Duration = Duration::from_secs(25);
+const TIMEOUT: Duration = Duration::from_secs(20);
+const ATTACHMENT_TIMEOUT: Duration = Duration::from_secs(60);
+const MS: Duration = Duration::from_millis(1);
+
+fn joined(mode: Mode) -> Pair<PlainSession> {
+    let mut pair = Pair::new(PlainSession::new(mode, Arc::default(), Namespace::new("/chat"))).accepting();
+    pair.open(WEBSOCKET);
+    assert_eq!(pair.seen()[0], "connect /chat");
+    pair
+}
+
+#[test]
+fn a_client_is_closed_when_nothing_came_for_interval_and_timeout() {
+    for mode in [Mode::Plain, Mode::Json] {
+        let mut pair = joined(mode);
+        pair.advance(100 * INTERVAL);
+        assert_eq!(pair.seen(), vec!["ping"; 100], "its transport answers for it");
+
+        pair.client.falls_silent();
+        pair.advance(INTERVAL + TIMEOUT - MS);
+        assert_eq!((pair.seen(), pair.closed()), (vec!["ping".to_owned()], None));
+        pair.advance(MS);
+        assert_eq!(pair.seen(), ["close: ping timeout"]);
+    }
+}
+
+#[test]
+fn announced_binary_that_does_not_come_ends_the_session() {
+    let mut pair = joined(Mode::Json);
+    assert_eq!(pair.sent_texts(Lane::Primary), [r#"[{"sid":"socket-1"}]"#]);
+    let event = r#"[{"binary":1,"ack":7},"up",{"_placeholder":true,"num":0}]"#;
+    pair.receive(event);
+    pair.advance(ATTACHMENT_TIMEOUT - MS);
+    pair.seen();
+    pair.receive(Bytes::from_static(b"just in time"));
+    let expected = r#"event /chat up({"_placeholder":true,"num":0}) + b"just in time" ack 7"#;
+    assert_eq!(pair.seen(), [expected]);
+
+    pair.receive(event);
+    pair.advance(ATTACHMENT_TIMEOUT);
+    let seen = pair.seen();
+    assert!(seen[seen.len() - 2].contains("in time"), "{seen:?}");
+    assert_eq!(seen.last().map(String::as_str), Some("close: parse error"));
+}

@@ -1,0 +1,18 @@
+//! A session as a server with two transports makes it
+
+use std::sync::Arc;
+
+use roomcast_core::{Capabilities, Sid, TransportName};
+use roomcast_engine::{EngineConfig, Handshake, Version};
+use roomcast_socketio::{SocketIoConfig, SocketIoSession};
+
+pub(crate) const POLLING: TransportName = TransportName("polling");
+pub(crate) const WEBSOCKET: TransportName = TransportName("websocket");
+
+pub(crate) fn session() -> SocketIoSession {
+    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let engine = EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)]);
+    let config = SocketIoConfig { engine: Arc::new(engine), ..SocketIoConfig::default() };
+    SocketIoSession::new(Arc::new(config), Handshake { sid: Sid::new("s3cret"), version: Version::V4 })
+}

@@ -1,0 +1,409 @@
+//! A session and its client, in virtual time
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use roomcast_core::{
+    Action, CloseReason, Command, Delivery, Lane, Message, Namespace, Session, SocketId, TransportName,
+};
+
+/// A session and its client, in virtual time: no connection, no task, and a clock that moves only when it is told to
+///
+/// The pair does what the driver of a server does, in the same order, and writes down what it was asked for. What
+/// arrives is handed to the session at once; [`advance`](Self::advance) lets time pass, with every timeout handled
+/// when it is due.
+///
+/// ```
+/// # use roomcast_core::{CloseReason, Session, TransportName};
+/// # use roomcast_testkit::Pair;
+/// # use std::time::Duration;
+/// fn a_client_that_answers_lives_on(session: impl Session) {
+///     let mut pair = Pair::new(session).accepting();
+///     pair.client.answers("2", "3");
+///     pair.open(TransportName("websocket"));
+///     pair.advance(Duration::from_secs(3600));
+///     assert_eq!(pair.closed(), None);
+///     pair.client.falls_silent();
+///     pair.advance(Duration::from_secs(45));
+///     assert_eq!(pair.closed(), Some(CloseReason::PingTimeout));
+/// }
+/// ```
+///
+/// # Panics
+/// Whatever is done with it, when the session breaks a rule that holds for all of them: an action after the close,
+/// a timeout in the past after timeouts were handled, a packet on a lane that is not there, the promotion of no
+/// probe, a protocol packet that competes with events; and when session and client go on for ever without time
+/// passing.
+pub struct Pair<S> {
+    /// The session, for what the pair has no method for; call [`drive`](Self::drive) after changing it
+    pub session: S,
+    /// The client at its other end
+    pub client: ScriptedClient,
+    started: Instant,
+    now: Instant,
+    admission: Option<Verdict>,
+    sockets: usize,
+    opened: bool,
+    probing: bool,
+    log: Vec<Action>,
+    sent: [Vec<Message>; 2],
+    closed: Option<CloseReason>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Verdict {
+    Accept,
+    Refuse,
+}
+
+/// What happens at most without time passing
+const PATIENCE: usize = 10_000;
+
+impl<S: Session> Pair<S> {
+    /// A session whose primary lane is not open yet, and an application that has not decided about anybody
+    pub fn new(session: S) -> Self {
+        let now = start();
+        Self {
+            session,
+            client: ScriptedClient::default(),
+            started: now,
+            now,
+            admission: None,
+            sockets: 0,
+            opened: false,
+            probing: false,
+            log: Vec::new(),
+            sent: [Vec::new(), Vec::new()],
+            closed: None,
+        }
+    }
+
+    /// Lets the application accept everybody, under the ids `socket-1`, `socket-2` and so on
+    pub fn accepting(mut self) -> Self {
+        self.admission = Some(Verdict::Accept);
+        self
+    }
+
+    /// Lets the application refuse everybody, with `{"message":"no"}`
+    pub fn refusing(mut self) -> Self {
+        self.admission = Some(Verdict::Refuse);
+        self
+    }
+
+    /// Opens the connection that is to carry the session
+    pub fn open(&mut self, transport: TransportName) {
+        self.opened = true;
+        self.session.handle_lane_opened(Lane::Primary, transport, self.now);
+        self.drive();
+    }
+
+    /// Opens another connection, to move the session there
+    pub fn open_probe(&mut self, transport: TransportName) {
+        self.probing = true;
+        self.session.handle_lane_opened(Lane::Probe, transport, self.now);
+        self.drive();
+    }
+
+    /// A connection is lost
+    pub fn lose(&mut self, lane: Lane, reason: CloseReason) {
+        self.client.forget(lane);
+        self.probing &= lane == Lane::Primary;
+        self.session.handle_lane_closed(lane, reason, self.now);
+        self.drive();
+    }
+
+    /// The client sends a message on the connection that carries the session
+    pub fn receive(&mut self, message: impl Into<Message>) {
+        self.receive_on(Lane::Primary, message);
+    }
+
+    /// The client sends a message
+    pub fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
+        self.client.send(lane, message);
+        self.drive();
+    }
+
+    /// The application, or the server, wants something
+    pub fn command(&mut self, command: Command) {
+        self.session.handle_command(command, self.now);
+        self.drive();
+    }
+
+    /// The application lets the client into a namespace, under the next id
+    pub fn accept(&mut self, namespace: impl Into<Namespace>) {
+        let command = self.verdict(Verdict::Accept, namespace.into());
+        self.command(command);
+    }
+
+    /// The application does not let the client into a namespace
+    pub fn refuse(&mut self, namespace: impl Into<Namespace>) {
+        let command = self.verdict(Verdict::Refuse, namespace.into());
+        self.command(command);
+    }
+
+    /// Lets time pass: whatever falls due on the way happens at its time
+    pub fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        loop {
+            self.drive();
+            let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) else { break };
+            self.now = self.now.max(due);
+        }
+        self.now = end;
+    }
+
+    /// Lets time pass without anybody looking, as in a process that was stopped
+    pub fn stall(&mut self, by: Duration) {
+        self.now += by;
+    }
+
+    /// Lets everything happen that needs no time
+    pub fn drive(&mut self) {
+        for _ in 0..PATIENCE {
+            if !self.step() {
+                return;
+            }
+        }
+        panic!("session and client go on for ever; last came {:?}", self.log.last());
+    }
+
+    /// Lets one thing happen that needs no time; `false` if there is none
+    ///
+    /// That is, the first of these: an action of the session, something that the client has sent, a timeout.
+    pub fn step(&mut self) -> bool {
+        if let Some(action) = self.session.poll_action() {
+            self.perform(action);
+        } else if let Some((lane, arrival)) = self.client.arriving.pop_front() {
+            self.session.handle_activity(lane, self.now);
+            if let Some(message) = arrival {
+                self.session.handle_message(lane, message, self.now);
+            }
+        } else if self.session.poll_timeout().is_some_and(|due| due <= self.now) {
+            self.session.handle_timeout(self.now);
+            assert!(self.session.poll_timeout().is_none_or(|next| next > self.now), "time stands still");
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// What the time is
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// How much time has passed since the pair was made
+    pub fn elapsed(&self) -> Duration {
+        self.now - self.started
+    }
+
+    /// Time until the session wants to be woken, if it does
+    pub fn timeout(&self) -> Option<Duration> {
+        self.session.poll_timeout().map(|due| due.saturating_duration_since(self.now))
+    }
+
+    /// Why the session ended, if it has
+    pub fn closed(&self) -> Option<CloseReason> {
+        self.closed
+    }
+
+    /// What the session asked for since the last look, in order
+    pub fn actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.log)
+    }
+
+    /// What the session asked for since the last look, one line for each action
+    ///
+    /// Among them are `> packet`, `probe> packet`, `> packet if waiting` for what is volatile, `ping`, `promote`,
+    /// `close probe`, `connect / {"auth":1}`, `event / name("arguments") ack 7`, `answer / 7("arguments")`,
+    /// `leave /: reason` and `close: reason`. Messages of one frame are joined by ` + `, attachments too.
+    pub fn seen(&mut self) -> Vec<String> {
+        self.actions().iter().map(|action| Line(action).to_string()).collect()
+    }
+
+    /// What was sent to the client on a lane since the last look, in order
+    ///
+    /// A connection that is promoted goes on as the primary lane.
+    pub fn sent(&mut self, lane: Lane) -> Vec<Message> {
+        std::mem::take(&mut self.sent[lane as usize])
+    }
+
+    /// What was sent to the client on a lane since the last look, in order, as text
+    ///
+    /// # Panics
+    /// When some of it is binary and not UTF-8.
+    pub fn sent_texts(&mut self, lane: Lane) -> Vec<String> {
+        let text = |message: &Message| str::from_utf8(message.as_bytes()).expect("text").to_owned();
+        self.sent(lane).iter().map(text).collect()
+    }
+
+    fn perform(&mut self, action: Action) {
+        assert!(self.closed.is_none(), "{action:?} after the close");
+        match &action {
+            Action::Transmit { lane, frame, delivery } => {
+                assert!(*delivery != Delivery::Reliable, "a packet of the protocol competes with events");
+                assert!(self.is_there(*lane), "{action:?} on a lane that is not there");
+                for message in frame.messages() {
+                    self.sent[*lane as usize].push(message.clone());
+                    self.client.answer(*lane, message);
+                }
+            }
+            Action::Ping(lane) => {
+                assert!(self.is_there(*lane), "{action:?} on a lane that is not there");
+                self.client.pong(*lane);
+            }
+            Action::Promote => {
+                assert!(std::mem::take(&mut self.probing), "there is no probe to promote");
+                self.client.promote();
+            }
+            Action::CloseProbe => {
+                self.probing = false;
+                self.client.forget(Lane::Probe);
+            }
+            Action::Connect { namespace, .. } => {
+                if let Some(verdict) = self.admission {
+                    let command = self.verdict(verdict, namespace.clone());
+                    self.session.handle_command(command, self.now);
+                }
+            }
+            Action::Close(reason) => {
+                self.closed = Some(*reason);
+                self.probing = false;
+                self.client.arriving.clear();
+            }
+            _ => {}
+        }
+        self.log.push(action);
+    }
+
+    fn is_there(&self, lane: Lane) -> bool {
+        if lane == Lane::Primary { self.opened } else { self.probing }
+    }
+
+    fn verdict(&mut self, verdict: Verdict, namespace: Namespace) -> Command {
+        match verdict {
+            Verdict::Accept => {
+                self.sockets += 1;
+                let socket = SocketId::new(format!("socket-{}", self.sockets));
+                Command::Accept { namespace, socket, recovery: None }
+            }
+            Verdict::Refuse => Command::Refuse { namespace, error: r#"{"message":"no"}"#.into() },
+        }
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Pair<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pair")
+            .field("session", &self.session)
+            .field("elapsed", &(self.now - self.started))
+            .field("closed", &self.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The client of a [`Pair`]: sends what it is told to, and answers by itself
+///
+/// It answers the signs of life that a transport asks for by itself, such as a WebSocket's ping, until it
+/// [falls silent](Self::falls_silent).
+#[derive(Debug, Default)]
+pub struct ScriptedClient {
+    answers: Vec<(Message, Message)>,
+    /// What it has sent; nothing stands for the pong of its transport
+    arriving: VecDeque<(Lane, Option<Message>)>,
+    silent: bool,
+}
+
+impl ScriptedClient {
+    /// Sends a message, which arrives when the pair is next driven
+    pub fn send(&mut self, lane: Lane, message: impl Into<Message>) {
+        self.arriving.push_back((lane, Some(message.into())));
+    }
+
+    /// From now on each `question` is answered at once, on the lane it came on
+    pub fn answers(&mut self, question: impl Into<Message>, answer: impl Into<Message>) {
+        self.answers.push((question.into(), answer.into()));
+    }
+
+    /// From now on nothing is answered, not even by the transport
+    ///
+    /// What it is told to send it still sends.
+    pub fn falls_silent(&mut self) {
+        self.silent = true;
+    }
+
+    fn answer(&mut self, lane: Lane, question: &Message) {
+        if self.silent {
+            return;
+        }
+        let answers = self.answers.iter().filter(|(asked, _)| asked == question);
+        self.arriving.extend(answers.map(|(_, answer)| (lane, Some(answer.clone()))));
+    }
+
+    fn pong(&mut self, lane: Lane) {
+        if !self.silent {
+            self.arriving.push_back((lane, None));
+        }
+    }
+
+    /// The old connection is gone, and what was on its way there
+    fn promote(&mut self) {
+        self.forget(Lane::Primary);
+        self.arriving.iter_mut().for_each(|(lane, _)| *lane = Lane::Primary);
+    }
+
+    fn forget(&mut self, lost: Lane) {
+        self.arriving.retain(|(lane, _)| *lane != lost);
+    }
+}
+
+/// An action as one line of text
+struct Line<'a>(&'a Action);
+
+impl fmt::Display for Line<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Action::Transmit { lane, frame, delivery } => {
+                let condition = if *delivery == Delivery::Volatile { " if waiting" } else { "" };
+                let messages: Vec<_> = frame.messages().iter().map(readable).collect();
+                write!(f, "{}> {}{condition}", prefix(*lane, ""), messages.join(" + "))
+            }
+            Action::Ping(lane) => write!(f, "{}ping", prefix(*lane, " ")),
+            Action::Promote => f.write_str("promote"),
+            Action::CloseProbe => f.write_str("close probe"),
+            Action::Connect { namespace, auth } if auth.is_empty() => write!(f, "connect {namespace}"),
+            Action::Connect { namespace, auth } => write!(f, "connect {namespace} {auth}"),
+            Action::Event(event) => {
+                write!(f, "event {} {}({})", event.namespace, event.name, event.args.json())?;
+                event.args.attachments().iter().try_for_each(|part| write!(f, " + {part:?}"))?;
+                event.ack.map_or(Ok(()), |id| write!(f, " ack {id}"))
+            }
+            Action::Answer { namespace, id, args } => {
+                write!(f, "answer {namespace} {id}({})", args.json())?;
+                args.attachments().iter().try_for_each(|part| write!(f, " + {part:?}"))
+            }
+            Action::Leave { namespace, reason } => write!(f, "leave {namespace}: {reason}"),
+            Action::Close(reason) => write!(f, "close: {reason}"),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
+fn prefix(lane: Lane, separator: &'static str) -> String {
+    if lane == Lane::Primary { String::new() } else { format!("probe{separator}") }
+}
+
+fn readable(message: &Message) -> String {
+    match message {
+        Message::Text(text) => text.to_string(),
+        Message::Binary(bytes) => format!("{:?}", Bytes::clone(bytes)),
+    }
+}
+
+/// Any moment will do; all others are told by adding to it
+#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+fn start() -> Instant {
+    Instant::now()
+}

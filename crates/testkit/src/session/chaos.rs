@@ -1,0 +1,196 @@
+//! Random sequences of whatever a driver, a client or an application may do
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session};
+
+use super::cases::{LONG, POLLING, TEXTS, WEBSOCKET};
+use crate::Pair;
+use crate::chance::Chance;
+
+/// How many sequences are tried, and how long they are at most
+const SEQUENCES: u64 = 5_000;
+const STEPS: u64 = 60;
+
+/// No sequence of events makes a session panic, act after its end, wait for the past, or live for ever
+pub fn whatever_happens_the_rules_hold<S: Session>(make: impl Fn() -> S) {
+    let (mut ended, mut moved) = (0, 0);
+    for seed in 0..SEQUENCES {
+        let mut chaos = Chaos::new(make(), seed);
+        chaos.run();
+        ended += u64::from(chaos.pair.closed().is_some());
+        moved += chaos.promoted;
+    }
+    // Or the sequences would show little.
+    assert!(ended > SEQUENCES / 2, "{ended} sessions ended");
+    let mut pair = Pair::new(make());
+    pair.open(POLLING);
+    assert!(moved > 0 || !pair.session.can_upgrade(), "no session ever moved");
+}
+
+struct Chaos<S> {
+    pair: Pair<S>,
+    chance: Chance,
+    trace: Trace,
+    /// Namespaces that the client has asked for
+    asked: Vec<Namespace>,
+    promoted: u64,
+}
+
+impl<S: Session> Chaos<S> {
+    fn new(session: S, seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let pair = if chance.below(2) == 0 { Pair::new(session) } else { Pair::new(session).accepting() };
+        let trace = Trace { seed, steps: Vec::new() };
+        Self { pair, chance, trace, asked: Vec::new(), promoted: 0 }
+    }
+
+    fn run(&mut self) {
+        let opened = self.chance.below(10) > 0;
+        if opened {
+            self.pair.client.answers("2", "3");
+            let transport = self.chance.of(&[POLLING, POLLING, WEBSOCKET]);
+            self.step(format!("open {transport}"), |pair| pair.open(transport));
+        }
+        for _ in 0..self.chance.below(STEPS) {
+            self.any();
+        }
+        if opened {
+            self.pair.client.falls_silent();
+            self.step("the client is gone".into(), |pair| pair.advance(LONG));
+            assert!(self.pair.closed().is_some(), "left alone it ends");
+        }
+    }
+
+    /// Does anything; mostly what keeps a session alive, or few would come far
+    fn any(&mut self) {
+        let lane = self.chance.of(&[Lane::Primary, Lane::Primary, Lane::Primary, Lane::Probe]);
+        let transport = self.chance.of(&[POLLING, WEBSOCKET, WEBSOCKET]);
+        match self.chance.below(32) {
+            0..14 => {
+                let message = self.message();
+                self.step(format!("{lane:?} {message:?}"), |pair| pair.receive_on(lane, message));
+            }
+            14..17 => self.upgrade(),
+            17 => self.step(format!("open {transport}"), |pair| pair.open(transport)),
+            18 => self.step(format!("probe by {transport}"), |pair| pair.open_probe(transport)),
+            19 => {
+                let lost = if self.chance.below(6) == 0 { Lane::Primary } else { Lane::Probe };
+                self.step(format!("lose {lost:?}"), |pair| pair.lose(lost, CloseReason::TransportError));
+            }
+            20..24 => {
+                let by = Duration::from_millis(self.chance.below(30_000) as u64);
+                self.step(format!("advance {by:?}"), |pair| pair.advance(by));
+            }
+            24 => {
+                let by = Duration::from_millis(self.chance.below(60_000) as u64);
+                self.step(format!("stall {by:?}"), |pair| pair.stall(by));
+            }
+            25 => self.step("early timeout".into(), early_timeout),
+            26..29 => {
+                let namespace = self.namespace();
+                self.step(format!("accept {namespace}"), |pair| pair.accept(namespace));
+            }
+            29 => {
+                let namespace = self.namespace();
+                self.step(format!("refuse {namespace}"), |pair| pair.refuse(namespace));
+            }
+            30 => {
+                let namespace = self.namespace();
+                let command = Command::Disconnect { namespace };
+                self.step(format!("{command:?}"), |pair| pair.command(command));
+            }
+            _ => {
+                let reason = self.chance.of(&[CloseReason::ForcedServerClose, CloseReason::ServerShutdown]);
+                if self.chance.below(4) == 0 {
+                    self.step(format!("close: {reason}"), |pair| pair.command(Command::Close(reason)));
+                }
+            }
+        }
+    }
+
+    /// What a client does that moves, if it may, up to some point
+    fn upgrade(&mut self) {
+        if !self.pair.session.can_upgrade() {
+            return;
+        }
+        let stages = self.chance.below(4);
+        self.step(format!("upgrade, {stages} stages"), |pair| {
+            pair.open_probe(WEBSOCKET);
+            for message in ["2probe", "5", "3"].into_iter().take(stages) {
+                pair.receive_on(Lane::Probe, message);
+            }
+        });
+    }
+
+    fn message(&mut self) -> Message {
+        match self.chance.below(8) {
+            0 => {
+                let bytes: Vec<u8> =
+                    (0..self.chance.below(4)).map(|_| self.chance.below(256) as u8).collect();
+                Bytes::from(bytes).into()
+            }
+            1 => {
+                let letters: Vec<char> = "0123456{}[]\",:-/é😀\\ ".chars().collect();
+                let text: String = (0..self.chance.below(12)).map(|_| self.chance.of(&letters)).collect();
+                text.into()
+            }
+            // The last ten break the rules of one protocol or another.
+            2 => self.chance.of(&TEXTS).into(),
+            _ => self.chance.of(&TEXTS[..TEXTS.len() - 10]).into(),
+        }
+    }
+
+    fn namespace(&mut self) -> Namespace {
+        let known = ["/", "/chat", "/nobody-asked"];
+        if self.asked.is_empty() || self.chance.below(4) == 0 {
+            return Namespace::new(self.chance.of(&known));
+        }
+        self.asked[self.chance.below(self.asked.len() as u64)].clone()
+    }
+
+    fn step(&mut self, what: String, act: impl FnOnce(&mut Pair<S>)) {
+        self.trace.steps.push(what);
+        let pair = &mut self.pair;
+        let was_over = pair.closed().is_some();
+        act(pair);
+        assert!(pair.session.poll_action().is_none());
+        let actions = pair.actions();
+        assert!(!was_over || actions.is_empty(), "{actions:?} after the close");
+        for action in actions {
+            match action {
+                Action::Connect { namespace, .. } => self.asked.push(namespace),
+                Action::Promote => self.promoted += 1,
+                _ => {}
+            }
+        }
+        if pair.closed().is_some() {
+            assert_eq!(pair.session.poll_timeout(), None, "it waits for something after its end");
+            assert!(!pair.session.can_upgrade());
+        }
+    }
+}
+
+fn early_timeout<S: Session>(pair: &mut Pair<S>) {
+    pair.drive();
+    let at = pair.session.poll_timeout();
+    pair.session.handle_timeout(pair.now());
+    assert_eq!(pair.session.poll_timeout(), at);
+    let action = pair.session.poll_action();
+    assert!(action.is_none(), "{action:?} came early");
+}
+
+/// Tells how it came about, if it went wrong
+struct Trace {
+    seed: u64,
+    steps: Vec<String>,
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("sequence {}:\n  {}", self.seed, self.steps.join("\n  "));
+        }
+    }
+}

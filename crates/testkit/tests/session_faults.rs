@@ -1,0 +1,249 @@
+//! The suite for sessions finds the faults it is there to find
+
+use std::collections::VecDeque;
+use std::panic::catch_unwind;
+use std::time::{Duration, Instant};
+
+use roomcast_core::{
+    Action, CloseReason, Command, Delivery, Lane, Message, Namespace, Session, TransportName,
+};
+use roomcast_testkit::session::cases as suite;
+
+/// What the session under test does wrong
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    HearsBeforeItIsOpen,
+    OpensTwice,
+    WaitsForEver,
+    NeverAsks,
+    ActsEarly,
+    LetsTimeStandStill,
+    SurvivesItsLane,
+    DiesWithItsProbe,
+    HasReasonsOfItsOwn,
+    ClosesTwice,
+    WaitsAfterItsEnd,
+    BelievesAnybody,
+    DecidesTwice,
+    CutsText,
+    CompetesWithEvents,
+    MovesWithoutAProbe,
+    TalksToAProbeThatIsGone,
+}
+
+#[test]
+fn each_fault_is_found() {
+    type Case = fn(Fault);
+    macro_rules! case {
+        ($case:ident) => {
+            |fault| suite::$case(move || Faulty::new(fault))
+        };
+    }
+    let cases: [(Fault, Case); 17] = [
+        (Fault::HearsBeforeItIsOpen, case!(nothing_happens_before_the_connection_is_open)),
+        (Fault::OpensTwice, case!(a_session_opens_once)),
+        (Fault::WaitsForEver, case!(a_client_that_says_nothing_is_closed)),
+        (Fault::NeverAsks, case!(a_client_that_answers_for_its_transport_is_asked_again)),
+        (Fault::ActsEarly, case!(a_timeout_that_comes_early_does_nothing)),
+        (Fault::LetsTimeStandStill, case!(timeouts_lie_ahead)),
+        (Fault::SurvivesItsLane, case!(without_its_primary_lane_a_session_ends)),
+        (Fault::DiesWithItsProbe, case!(the_loss_of_a_probe_is_not_the_end)),
+        (Fault::HasReasonsOfItsOwn, case!(whoever_closes_it_gives_the_reason)),
+        (Fault::ClosesTwice, case!(nothing_follows_the_close)),
+        (Fault::WaitsAfterItsEnd, case!(nothing_follows_the_close)),
+        (Fault::BelievesAnybody, case!(verdicts_about_unknown_namespaces_change_nothing)),
+        (Fault::DecidesTwice, case!(a_second_verdict_changes_nothing)),
+        (Fault::CutsText, case!(whatever_happens_the_rules_hold)),
+        (Fault::CompetesWithEvents, case!(whatever_happens_the_rules_hold)),
+        (Fault::MovesWithoutAProbe, case!(whatever_happens_the_rules_hold)),
+        (Fault::TalksToAProbeThatIsGone, case!(whatever_happens_the_rules_hold)),
+    ];
+    for (fault, case) in cases {
+        case(Fault::None);
+        assert!(catch_unwind(|| case(fault)).is_err(), "{fault:?} is not found");
+    }
+}
+
+/// A protocol of its own: tells the client `hello`, asks for signs of life, and moves once
+#[derive(Debug)]
+struct Faulty {
+    fault: Fault,
+    actions: VecDeque<Action>,
+    phase: Phase,
+    polled: bool,
+    probe: Probe,
+    decided: bool,
+    active: Option<Instant>,
+    next_ping: Option<Instant>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Unopened,
+    Open,
+    Over,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Probe {
+    None,
+    Open,
+    Answered,
+    Done,
+}
+
+const INTERVAL: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(25);
+
+impl Faulty {
+    fn new(fault: Fault) -> Self {
+        Self {
+            fault,
+            actions: VecDeque::new(),
+            phase: Phase::Unopened,
+            polled: false,
+            probe: Probe::None,
+            decided: false,
+            active: None,
+            next_ping: None,
+        }
+    }
+
+    fn has(&self, fault: Fault) -> bool {
+        self.fault == fault
+    }
+
+    fn transmit(&mut self, lane: Lane, text: &'static str) {
+        let competes = self.has(Fault::CompetesWithEvents);
+        let delivery = if competes { Delivery::Reliable } else { Delivery::Protocol };
+        self.actions.push_back(Action::Transmit { lane, frame: text.into(), delivery });
+    }
+
+    fn close(&mut self, reason: CloseReason) {
+        if self.phase != Phase::Over || self.has(Fault::ClosesTwice) {
+            self.phase = Phase::Over;
+            self.actions.push_back(Action::Close(reason));
+        }
+    }
+
+    fn idle_at(&self) -> Option<Instant> {
+        if self.has(Fault::WaitsForEver) { None } else { self.active.map(|at| at + PATIENCE) }
+    }
+}
+
+impl Session for Faulty {
+    fn handle_message(&mut self, lane: Lane, message: Message, _: Instant) {
+        if self.phase == Phase::Unopened && self.has(Fault::HearsBeforeItIsOpen) {
+            self.transmit(Lane::Primary, "heard");
+        }
+        if self.phase != Phase::Open {
+            return;
+        }
+        let Message::Text(text) = message else { return };
+        if self.has(Fault::CutsText) && text.len() > 1 {
+            let _ = &text[1..];
+        }
+        match (lane, &*text, self.probe) {
+            (Lane::Probe, "2probe", Probe::Open | Probe::Answered) => {
+                self.probe = Probe::Answered;
+                self.transmit(Lane::Probe, "3probe");
+            }
+            (Lane::Probe, "2probe", _) if self.has(Fault::TalksToAProbeThatIsGone) => {
+                self.transmit(Lane::Probe, "3probe");
+            }
+            (Lane::Probe, "5", Probe::Answered) => {
+                self.probe = Probe::Done;
+                self.actions.push_back(Action::Promote);
+            }
+            (Lane::Probe, "5", Probe::None) if self.has(Fault::MovesWithoutAProbe) => {
+                self.actions.push_back(Action::Promote);
+            }
+            _ => {}
+        }
+    }
+
+    fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant) {
+        match (lane, self.phase) {
+            (Lane::Primary, Phase::Open) if self.has(Fault::OpensTwice) => {
+                self.transmit(Lane::Primary, "hello");
+            }
+            (Lane::Primary, Phase::Unopened) => {
+                self.phase = Phase::Open;
+                self.polled = transport.0 == "polling";
+                self.active = Some(now);
+                self.next_ping = Some(now + INTERVAL);
+                self.transmit(Lane::Primary, "hello");
+                self.actions.push_back(Action::Connect { namespace: Namespace::main(), auth: "".into() });
+            }
+            (Lane::Probe, Phase::Open) if self.can_upgrade() => self.probe = Probe::Open,
+            _ => {}
+        }
+    }
+
+    fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, _: Instant) {
+        match lane {
+            Lane::Primary if self.has(Fault::SurvivesItsLane) => {}
+            Lane::Probe if !self.has(Fault::DiesWithItsProbe) => {
+                if self.probe != Probe::Done {
+                    self.probe = Probe::None;
+                }
+            }
+            _ => self.close(reason),
+        }
+    }
+
+    fn handle_activity(&mut self, lane: Lane, now: Instant) {
+        if lane == Lane::Primary {
+            self.active = Some(now);
+        }
+    }
+
+    fn handle_command(&mut self, command: Command, _: Instant) {
+        let undecided = self.phase == Phase::Open && (!self.decided || self.has(Fault::DecidesTwice));
+        let known = |namespace: &Namespace| namespace.is_main() || self.has(Fault::BelievesAnybody);
+        match command {
+            Command::Accept { namespace, .. } if undecided && known(&namespace) => {
+                self.decided = true;
+                self.transmit(Lane::Primary, "welcome");
+            }
+            Command::Refuse { namespace, .. } if undecided && known(&namespace) => {
+                self.close(CloseReason::ForcedClose);
+            }
+            Command::Close(_) if self.has(Fault::HasReasonsOfItsOwn) => self.close(CloseReason::Overloaded),
+            Command::Close(reason) => self.close(reason),
+            _ => {}
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        if self.idle_at().is_some_and(|at| at <= now) {
+            self.close(CloseReason::IdleTimeout);
+        } else if self.has(Fault::ActsEarly) || self.next_ping.is_some_and(|at| at <= now) {
+            self.actions.push_back(Action::Ping(Lane::Primary));
+            if !self.has(Fault::LetsTimeStandStill) {
+                self.next_ping = Some(now + INTERVAL);
+            }
+        }
+        if self.has(Fault::NeverAsks) {
+            self.actions.retain(|action| !matches!(action, Action::Ping(_)));
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        let waits =
+            self.phase == Phase::Open || self.phase == Phase::Over && self.has(Fault::WaitsAfterItsEnd);
+        [self.idle_at(), self.next_ping].into_iter().flatten().min().filter(|_| waits)
+    }
+
+    fn can_upgrade(&self) -> bool {
+        self.phase == Phase::Open && self.polled && self.probe == Probe::None
+    }
+}
