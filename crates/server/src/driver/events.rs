@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use futures_util::stream::{FuturesUnordered, Stream};
-use roomcast_core::{Args, ArgsReader, CloseReason, Command, Inbound};
+use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, Command, Inbound};
 
 use super::Driver;
 use super::members::Admission;
@@ -76,42 +76,52 @@ impl Running {
     ) -> Result<Result<(), HandlerError>, Self> {
         let Call { handler, name, args, ack, reason } = call;
         let mut input = HandlerInput { socket, name, reader: ArgsReader::new(args), ack, auth, reason };
-        let called = catch_unwind(AssertUnwindSafe(|| handler(&mut input)));
-        let future = match called {
-            Ok(Ok(future)) => future,
-            Ok(Err(error)) => {
-                count::events_mismatched(socket.io().metrics());
-                tracing::warn!(
-                    event = &**name, namespace = %socket.name_of_namespace(), socket = %socket.id(), %error,
-                    "the client's arguments do not fit the handler of this event"
-                );
-                return Ok(Err(HandlerError { message: error.to_string(), data: None }));
+        // Called and run to its first wait in one go, which for most handlers is all there is.
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let mut future = handler(&mut input)?;
+            // A future that ended is dropped in here too, since that may panic as well.
+            Ok(match future.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Ok(outcome),
+                Poll::Pending => Err(future),
+            })
+        }));
+        match ran {
+            Ok(Ok(Ok(outcome))) => Ok(outcome.inspect_err(|error| failed(socket, name, error))),
+            Ok(Ok(Err(future))) => {
+                let (socket, name) = (socket.clone(), name.clone());
+                Err(Self { future, socket, name, counted: false, admission: None })
             }
-            Err(_) => return Ok(Err(panicked(socket, name))),
-        };
-        let mut running =
-            Self { future, socket: socket.clone(), name: name.clone(), counted: false, admission: None };
-        match running.poll_handler(cx) {
-            Poll::Ready(outcome) => Ok(outcome),
-            Poll::Pending => Err(running),
+            Ok(Err(error)) => Ok(Err(mismatched(socket, name, &error))),
+            Err(_) => Ok(Err(panicked(socket, name))),
         }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
         match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(Ok(()))) => Poll::Ready(Ok(())),
-            Ok(Poll::Ready(Err(error))) => {
-                count::handlers_failed(self.socket.io().metrics());
-                tracing::warn!(
-                    event = &*self.name, namespace = %self.socket.name_of_namespace(),
-                    socket = %self.socket.id(), %error, "a handler failed"
-                );
-                Poll::Ready(Err(error))
-            }
+            Ok(poll) => poll.map_err(|error| {
+                failed(&self.socket, &self.name, &error);
+                error
+            }),
             Err(_) => Poll::Ready(Err(panicked(&self.socket, &self.name))),
         }
     }
+}
+
+fn failed(socket: &Socket, name: &ByteString, error: &HandlerError) {
+    count::handlers_failed(socket.io().metrics());
+    tracing::warn!(
+        event = &**name, namespace = %socket.name_of_namespace(), socket = %socket.id(), %error,
+        "a handler failed"
+    );
+}
+
+fn mismatched(socket: &Socket, name: &ByteString, error: &ArgsError) -> HandlerError {
+    count::events_mismatched(socket.io().metrics());
+    tracing::warn!(
+        event = &**name, namespace = %socket.name_of_namespace(), socket = %socket.id(), %error,
+        "the client's arguments do not fit the handler of this event"
+    );
+    HandlerError { message: error.to_string(), data: None }
 }
 
 fn panicked(socket: &Socket, name: &ByteString) -> HandlerError {
