@@ -3,6 +3,9 @@
 mod flush;
 #[cfg(all(test, loom))]
 mod loom;
+mod policy;
+mod queue;
+mod sink;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -11,8 +14,11 @@ use std::fmt;
 use std::task::{Context, Poll, Waker};
 
 pub use self::flush::{FlushList, Written};
+pub use self::policy::{Delivery, Overflow, Pushed, Waiting};
+use self::queue::{Admission, Queue};
+pub use self::sink::{FrameSink, Readiness};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
-use crate::{CloseReason, ConnectionError, Frame};
+use crate::{CloseReason, Frame};
 
 /// What waits to be sent to one client, bounded in bytes, and the lease on its write half
 ///
@@ -36,24 +42,19 @@ struct Inner {
 }
 
 struct State {
-    // The first frame lies here and only those behind it in the ring, so that a client that keeps up never
-    // needs the ring's memory. Invariant: `head` is `None` only if `tail` is empty.
-    head: Option<Entry>,
-    tail: VecDeque<Entry>,
-    bytes: usize,
+    queue: Queue,
     sink: Option<Box<dyn FrameSink>>,
     successor: Option<Box<dyn FrameSink>>,
     owner: Option<Waker>,
+    /// The owner came while the sink was lent out, perhaps with something to write to
+    owner_came: bool,
+    /// The owner waits for the sink to be brought back
+    owner_waits: bool,
     phase: Phase,
     overflow: Overflow,
     readiness: Readiness,
     listed: bool,
     leased: bool,
-}
-
-struct Entry {
-    frame: Frame,
-    delivery: Delivery,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -65,17 +66,8 @@ enum Phase {
     Closed(CloseReason),
 }
 
-/// What an entry costs besides its bytes, so that empty messages are bounded too
-const ENTRY_COST: usize = 64;
-/// How far protocol packets may go past the limit before the client counts as one that does not read
-const PROTOCOL_RESERVE: usize = 64 * 1024;
-/// How much one lease takes out of the queue at a time
-const BATCH_FRAMES: usize = 64;
-const BATCH_BYTES: usize = 256 * 1024;
 /// How many batches one visit of a flusher may write before the next outbox has its turn
-const BATCHES_PER_VISIT: usize = 16;
-/// Ring capacity that an outbox keeps once it has drained; a larger one is given back
-const KEPT_CAPACITY: usize = 16;
+const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 
 impl Outbox {
     /// Makes an empty outbox without a sink
@@ -84,12 +76,12 @@ impl Outbox {
     /// large, so a limit below the size of a message does not make that message undeliverable.
     pub fn new(limit: usize, flusher: FlushList) -> Self {
         let state = State {
-            head: None,
-            tail: VecDeque::new(),
-            bytes: 0,
+            queue: Queue::default(),
             sink: None,
             successor: None,
             owner: None,
+            owner_came: false,
+            owner_waits: false,
             phase: Phase::Open,
             overflow: Overflow::Close,
             readiness: Readiness::Parked,
@@ -108,40 +100,20 @@ impl Outbox {
         if state.phase != Phase::Open {
             return Pushed::Closed;
         }
-        let cost = cost(&frame);
-        let overflow = if overflow == Overflow::Inherit { state.overflow } else { overflow };
-        let mut displaced = 0;
-        if overflow == Overflow::KeepLatest && state.head.is_some() {
-            displaced += state.remove_keyed(&frame);
+        if delivery == Delivery::Volatile && state.readiness != Readiness::Ready {
+            return Pushed::Dropped;
         }
-        let full = state.bytes != 0 && state.bytes + cost > self.0.limit;
-        match delivery {
-            Delivery::Volatile if full || state.readiness != Readiness::Ready => return Pushed::Dropped,
-            Delivery::Protocol if state.bytes + cost <= self.0.limit + PROTOCOL_RESERVE => {}
-            Delivery::Reliable if full && overflow != Overflow::Close => {
-                if overflow == Overflow::DropOldest {
-                    displaced += state.remove_oldest(cost, self.0.limit);
-                }
-                if state.bytes != 0 && state.bytes + cost > self.0.limit {
-                    return Pushed::Dropped;
-                }
-            }
-            Delivery::Reliable | Delivery::Protocol if full => {
-                let spilled = state.close(CloseReason::SlowConsumer);
-                let owner = state.owner.take();
-                drop(state);
-                drop(spilled);
-                wake(owner);
+        let overflow = if overflow == Overflow::Inherit { state.overflow } else { overflow };
+        let displaced = match state.queue.admit(&frame, delivery, overflow, self.0.limit) {
+            Admission::Admitted(displaced) => displaced,
+            Admission::Refused => return Pushed::Dropped,
+            Admission::Overflowed => {
+                self.close_locked(state, CloseReason::SlowConsumer);
                 return Pushed::Closed;
             }
-            _ => {}
-        }
-        state.push_back(Entry { frame, delivery });
-        if state.wants_flush() {
-            state.listed = true;
-            drop(state);
-            self.0.flusher.enlist(self.clone());
-        }
+        };
+        state.queue.push_back(frame, delivery);
+        self.unlock_and_enlist(state);
         if displaced == 0 { Pushed::Queued } else { Pushed::Displaced(displaced) }
     }
 
@@ -161,26 +133,28 @@ impl Outbox {
     /// leased at this moment the change happens when it comes back.
     pub fn set_sink(&self, sink: Box<dyn FrameSink>) {
         let mut state = self.state();
-        let previous = if state.leased {
+        let unused = if state.is_closed() {
+            Some(sink)
+        } else if state.leased {
             state.successor.replace(sink)
         } else {
             state.readiness = Readiness::Ready;
             state.sink.replace(sink)
         };
-        let enlist = state.wants_flush();
-        state.listed |= enlist;
-        drop(state);
-        drop(previous);
-        if enlist {
-            self.0.flusher.enlist(self.clone());
-        }
+        self.unlock_and_enlist(state);
+        drop(unused);
     }
 
-    /// Takes the write half out, leaving the outbox without one; `None` while it is leased or if there is none
+    /// Takes the write half out, leaving the outbox without one; `None` while it is lent out or if there is none
     ///
-    /// What waits stays. For a connection that proved itself and becomes the one that carries the session.
+    /// What waits stays. For a connection that proved itself and becomes the one that carries the session. If the
+    /// sink is lent out, the owner is woken when it is back.
     pub fn take_sink(&self) -> Option<Box<dyn FrameSink>> {
         let mut state = self.state();
+        if state.leased {
+            state.owner_waits = true;
+            return None;
+        }
         state.readiness = Readiness::Parked;
         state.sink.take()
     }
@@ -198,7 +172,11 @@ impl Outbox {
             if !state.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
                 state.owner = Some(cx.waker().clone());
             }
-            if state.readiness == Readiness::Ready || state.leased || state.sink.is_none() {
+            if state.leased {
+                state.owner_came = true;
+                return Poll::Pending;
+            }
+            if state.readiness == Readiness::Ready || state.sink.is_none() {
                 return Poll::Pending;
             }
         }
@@ -226,12 +204,13 @@ impl Outbox {
             return Poll::Ready(());
         }
         let mut state = self.state();
-        let handed_over = state.head.is_none() && !state.leased && state.readiness != Readiness::Blocked;
+        let handed_over = state.queue.is_empty() && !state.leased && state.readiness != Readiness::Blocked;
         if handed_over {
             return Poll::Ready(());
         }
-        // A flusher may hold the lease right now; it wakes the owner when it brings the sink back.
+        // Whoever holds the sink, or takes it next, wakes the owner when it is back.
         state.owner = Some(cx.waker().clone());
+        state.owner_waits = true;
         Poll::Pending
     }
 
@@ -239,12 +218,7 @@ impl Outbox {
     ///
     /// The first reason stays; later calls change nothing.
     pub fn close(&self, reason: CloseReason) {
-        let mut state = self.state();
-        let spilled = state.close(reason);
-        let owner = state.owner.take();
-        drop(state);
-        drop(spilled);
-        wake(owner);
+        self.close_locked(self.state(), reason);
     }
 
     /// Why the outbox was closed, if it was
@@ -263,7 +237,7 @@ impl Outbox {
     /// What waits right now
     pub fn waiting(&self) -> Waiting {
         let state = self.state();
-        Waiting { frames: usize::from(state.head.is_some()) + state.tail.len(), bytes: state.bytes }
+        Waiting { frames: state.queue.frames(), bytes: state.queue.bytes() }
     }
 
     /// Writes what waits, on behalf of a flusher
@@ -273,62 +247,57 @@ impl Outbox {
 
     fn write(&self, cx: &mut Context<'_>, writer: Writer) -> Written {
         let mut written = Written::default();
-        let Some((mut sink, mut batch, mut bytes)) = self.lease(writer) else { return written };
-        for _ in 0..BATCHES_PER_VISIT {
+        let Some((mut lease, mut batch, mut bytes)) = self.lease(writer) else { return written };
+        for visit in 1.. {
             let frames = batch.len();
             // From here to the next lock the sink is ours alone, and no lock is held.
-            let outcome = sink.poll_send(cx, &mut batch);
-            let unsent = !batch.is_empty();
+            let outcome = lease.sink().poll_send(cx, &mut batch);
             written.frames += frames.saturating_sub(batch.len()) as u64;
             written.bytes += bytes.saturating_sub(batch.iter().map(Frame::len).sum()) as u64;
             let mut state = self.state();
-            state.put_back(&mut batch);
-            if let Some(successor) = state.successor.take() {
-                sink = successor;
-                state.readiness = Readiness::Ready;
-                bytes = state.take_batch(&mut batch);
+            let mut retired = None;
+            let mut spilled = None;
+            match (state.successor.take(), outcome) {
+                // Whatever became of the old sink, the new one goes on from here.
+                (Some(successor), _) => {
+                    retired = lease.sink.replace(successor);
+                    state.readiness = Readiness::Ready;
+                }
+                (None, Ok(readiness)) => {
+                    debug_assert!(
+                        readiness != Readiness::Ready || batch.is_empty(),
+                        "a ready sink leaves nothing"
+                    );
+                    state.readiness = readiness;
+                }
+                (None, Err(error)) => spilled = Some(state.close(error.reason())),
+            }
+            if !state.is_closed() {
+                state.queue.put_back(&mut batch);
+            }
+            let goes_on = state.readiness == Readiness::Ready && visit < BATCHES_PER_VISIT;
+            if goes_on && !state.is_closed() {
+                bytes = state.queue.take_batch(&mut batch);
                 if !batch.is_empty() {
+                    drop(state);
+                    drop(retired);
                     continue;
                 }
-            } else {
-                match outcome {
-                    Ok(Readiness::Ready) if unsent => debug_assert!(false, "a ready sink leaves nothing"),
-                    Ok(Readiness::Ready) => {
-                        state.readiness = Readiness::Ready;
-                        bytes = state.take_batch(&mut batch);
-                        if !batch.is_empty() {
-                            continue;
-                        }
-                    }
-                    Ok(blocked) => state.readiness = blocked,
-                    Err(error) => {
-                        let spilled = state.close(error.reason());
-                        let owner = state.end_lease(None);
-                        drop(state);
-                        drop((spilled, sink));
-                        wake(owner);
-                        recycle(batch);
-                        return written;
-                    }
-                }
             }
-            self.bring_back(state, sink, writer);
-            recycle(batch);
-            return written;
+            lease.end(state, writer);
+            drop((retired, spilled));
+            break;
         }
-        let mut state = self.state();
-        state.put_back(&mut batch);
-        self.bring_back(state, sink, writer);
         recycle(batch);
         written
     }
 
-    fn lease(&self, writer: Writer) -> Option<(Box<dyn FrameSink>, VecDeque<Frame>, usize)> {
+    fn lease(&self, writer: Writer) -> Option<(Lease<'_>, VecDeque<Frame>, usize)> {
         let mut state = self.state();
         if writer == Writer::Flusher {
             state.listed = false;
             // Blocked: the owner waits for the socket, and writes when it has room.
-            if state.readiness != Readiness::Ready || state.head.is_none() {
+            if state.readiness != Readiness::Ready || state.queue.is_empty() {
                 return None;
             }
         }
@@ -338,27 +307,26 @@ impl Outbox {
         let sink = state.sink.take()?;
         state.leased = true;
         let mut batch = spare_batch();
-        let bytes = state.take_batch(&mut batch);
-        Some((sink, batch, bytes))
+        let bytes = state.queue.take_batch(&mut batch);
+        Some((Lease { outbox: self, sink: Some(sink) }, batch, bytes))
     }
 
-    fn bring_back(&self, mut state: MutexGuard<'_, State>, sink: Box<dyn FrameSink>, writer: Writer) {
-        let blocked = state.readiness == Readiness::Blocked;
-        let owner = state.end_lease(Some(sink));
+    /// Lets go of the lock, and puts the outbox on its list if there is something to write
+    fn unlock_and_enlist(&self, mut state: MutexGuard<'_, State>) {
         let enlist = state.wants_flush();
         state.listed |= enlist;
-        let unused = state.sink.is_none();
-        let owner = if blocked && writer == Writer::Flusher || state.phase != Phase::Open || unused {
-            owner
-        } else {
-            state.owner = owner;
-            None
-        };
         drop(state);
-        wake(owner);
         if enlist {
             self.0.flusher.enlist(self.clone());
         }
+    }
+
+    fn close_locked(&self, mut state: MutexGuard<'_, State>, reason: CloseReason) {
+        let spilled = state.close(reason);
+        let owner = state.owner.take();
+        drop(state);
+        drop(spilled);
+        wake(owner);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -366,111 +334,76 @@ impl Outbox {
     }
 }
 
-impl State {
-    fn push_back(&mut self, entry: Entry) {
-        self.bytes += cost(&entry.frame);
-        if self.head.is_none() {
-            self.head = Some(entry);
-        } else {
-            self.tail.push_back(entry);
+/// A sink that is lent out
+///
+/// If it is dropped without having been [ended](Self::end), a sink panicked: its client is closed, and only that.
+struct Lease<'a> {
+    outbox: &'a Outbox,
+    sink: Option<Box<dyn FrameSink>>,
+}
+
+impl Lease<'_> {
+    fn sink(&mut self) -> &mut dyn FrameSink {
+        self.sink.as_deref_mut().expect("it is there until the lease ends")
+    }
+
+    /// Brings the sink back, and wakes the owner if that is its business
+    fn end(mut self, mut state: MutexGuard<'_, State>, writer: Writer) {
+        state.leased = false;
+        let mut sink = self.sink.take();
+        if !state.is_closed() {
+            state.sink = sink.take();
         }
-    }
-
-    /// Removes what waits under the same key as `frame`; tells how many there were
-    fn remove_keyed(&mut self, frame: &Frame) -> u32 {
-        let Some(key) = frame.key() else { return 0 };
-        self.remove(|entry, _| entry.delivery != Delivery::Protocol && entry.frame.key() == Some(key))
-    }
-
-    /// Removes from the front until `cost` fits under `limit`, as far as that is allowed
-    fn remove_oldest(&mut self, cost: usize, limit: usize) -> u32 {
-        self.remove(|entry, bytes| entry.delivery != Delivery::Protocol && bytes + cost > limit)
-    }
-
-    fn remove(&mut self, mut unwanted: impl FnMut(&Entry, usize) -> bool) -> u32 {
-        let mut removed = 0;
-        let mut bytes = self.bytes;
-        let mut keep = |entry: &Entry| {
-            let goes = unwanted(entry, bytes);
-            if goes {
-                removed += 1;
-                bytes -= cost(&entry.frame);
-            }
-            !goes
+        let came = std::mem::take(&mut state.owner_came);
+        let waited = std::mem::take(&mut state.owner_waits);
+        let wanted = match state.readiness {
+            Readiness::Ready => false,
+            Readiness::Blocked => writer == Writer::Flusher,
+            Readiness::Parked => came,
         };
-        if self.head.as_ref().is_some_and(|head| !keep(head)) {
-            self.head = None;
+        let owner = if wanted || waited || state.is_closed() { state.owner.take() } else { None };
+        self.outbox.unlock_and_enlist(state);
+        // Closed while it was lent out: it has no place to come back to.
+        drop(sink);
+        wake(owner);
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        if self.sink.is_some() {
+            let mut state = self.outbox.state();
+            state.leased = false;
+            self.outbox.close_locked(state, CloseReason::TransportError);
         }
-        self.tail.retain(keep);
-        if self.head.is_none() {
-            self.head = self.tail.pop_front();
-        }
-        self.bytes = bytes;
-        removed
+    }
+}
+
+impl State {
+    fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed(_))
     }
 
     /// Whether there is something to write, somebody to write it, and nobody who will do so anyway
     fn wants_flush(&self) -> bool {
-        self.head.is_some()
+        !self.queue.is_empty()
             && self.readiness == Readiness::Ready
             && self.sink.is_some()
             && !self.listed
             && !self.leased
     }
 
-    /// Moves the next frames into `batch`; tells how many bytes that is
-    fn take_batch(&mut self, batch: &mut VecDeque<Frame>) -> usize {
-        let mut taken = 0;
-        while batch.len() < BATCH_FRAMES && taken < BATCH_BYTES {
-            let Some(entry) = self.head.take() else { break };
-            self.head = self.tail.pop_front();
-            taken += entry.frame.len();
-            self.bytes -= cost(&entry.frame);
-            batch.push_back(entry.frame);
-        }
-        if self.head.is_none() && self.tail.capacity() > KEPT_CAPACITY {
-            self.tail = VecDeque::new();
-        }
-        taken
-    }
-
-    /// Puts what the sink left back to the front, in its order
-    fn put_back(&mut self, batch: &mut VecDeque<Frame>) {
-        if matches!(self.phase, Phase::Closed(_)) {
-            batch.clear();
-        }
-        while let Some(frame) = batch.pop_back() {
-            self.bytes += cost(&frame);
-            // It was on its way out: as good as sent, so no policy takes it back.
-            let entry = Entry { frame, delivery: Delivery::Protocol };
-            if let Some(second) = self.head.replace(entry) {
-                self.tail.push_front(second);
-            }
-        }
-    }
-
     /// Returns what must be dropped outside the lock
     fn close(&mut self, reason: CloseReason) -> Spilled {
-        if !matches!(self.phase, Phase::Closed(_)) {
+        if !self.is_closed() {
             self.phase = Phase::Closed(reason);
         }
-        self.bytes = 0;
-        Spilled {
-            _frames: (self.head.take(), std::mem::take(&mut self.tail)),
-            _sinks: [self.sink.take(), self.successor.take()],
-        }
-    }
-
-    fn end_lease(&mut self, sink: Option<Box<dyn FrameSink>>) -> Option<Waker> {
-        self.leased = false;
-        // Closed while the sink was out: it has no place to come back to.
-        self.sink = sink.filter(|_| !matches!(self.phase, Phase::Closed(_)));
-        self.owner.take()
+        Spilled { _queue: std::mem::take(&mut self.queue), _sinks: [self.sink.take(), self.successor.take()] }
     }
 }
 
 struct Spilled {
-    _frames: (Option<Entry>, VecDeque<Entry>),
+    _queue: Queue,
     _sinks: [Option<Box<dyn FrameSink>>; 2],
 }
 
@@ -484,95 +417,6 @@ impl fmt::Debug for Outbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Outbox").field("waiting", &self.waiting()).finish_non_exhaustive()
     }
-}
-
-/// The write half of a connection
-///
-/// Held by the [`Outbox`] and lent to one writer at a time. It is called without any lock held.
-pub trait FrameSink: Send + fmt::Debug {
-    /// Takes frames from the front of `batch` and hands their bytes to the carrier, as many as it takes now
-    ///
-    /// An empty `batch` asks only to go on with a frame that was cut short, and for the readiness. On
-    /// [`Readiness::Ready`] `batch` is empty. On any other answer what was not taken stays in `batch`; a frame of
-    /// which a part was written is taken, and the sink keeps the rest. On `Blocked` the task of `cx` is registered
-    /// to be woken when there is room; a flusher passes a waker that does nothing, and then wakes the owner, who
-    /// asks again.
-    ///
-    /// # Errors
-    /// When the carrier is broken; the outbox is then closed with [`ConnectionError::reason`].
-    fn poll_send(
-        &mut self,
-        cx: &mut Context<'_>,
-        batch: &mut VecDeque<Frame>,
-    ) -> Result<Readiness, ConnectionError>;
-}
-
-/// Whether a carrier can take more now
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Readiness {
-    /// It can
-    Ready,
-    /// It has no room; the owner is woken, or asks to be, when there is
-    Blocked,
-    /// There is nothing to write to until the owner is handed something, such as the next GET of a polling client
-    Parked,
-}
-
-/// What may become of a frame that a client does not take
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Delivery {
-    /// Sent, or the client is closed as a slow consumer
-    #[default]
-    Reliable,
-    /// Dropped if the client cannot take it now
-    Volatile,
-    /// A packet of the protocol itself, or an answer: never dropped for the budget's sake, yet bounded
-    Protocol,
-}
-
-/// What happens when a [`Delivery::Reliable`] frame does not fit
-///
-/// In each case what remains keeps its order, and protocol packets and answers are not dropped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Overflow {
-    /// What the outbox was told to do ([`Outbox::set_overflow`]), which is `Close` unless it was told otherwise
-    #[default]
-    Inherit,
-    /// The client is closed as a slow consumer
-    Close,
-    /// The frame is dropped
-    DropNewest,
-    /// Frames that wait longest are dropped until it fits
-    DropOldest,
-    /// A frame that waits under the same [key](Frame::key) is dropped, whether or not there is room; one that
-    /// still does not fit is dropped itself
-    KeepLatest,
-}
-
-/// What became of a push
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pushed {
-    /// It waits, or is on its way
-    Queued,
-    /// It waits, and this many older frames were dropped for it
-    Displaced(u32),
-    /// It was dropped, as its delivery allows
-    Dropped,
-    /// The client is gone, or has just been closed because this did not fit
-    Closed,
-}
-
-/// What waits in an outbox
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Waiting {
-    /// Frames
-    pub frames: usize,
-    /// Bytes, as counted against the limit
-    pub bytes: usize,
-}
-
-fn cost(frame: &Frame) -> usize {
-    frame.len() + ENTRY_COST
 }
 
 fn wake(waker: Option<Waker>) {
@@ -594,8 +438,9 @@ fn spare_batch() -> VecDeque<Frame> {
     VecDeque::new()
 }
 
-fn recycle(batch: VecDeque<Frame>) {
-    debug_assert!(batch.is_empty());
+/// Gives a batch back; what is still in it belonged to an outbox that was closed meanwhile
+fn recycle(mut batch: VecDeque<Frame>) {
+    batch.clear();
     #[cfg(not(loom))]
     SPARE.set(batch);
     #[cfg(loom)]

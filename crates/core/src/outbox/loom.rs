@@ -1,0 +1,456 @@
+//! Every way in which the threads around an outbox can interleave
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p roomcast-core --lib loom --release --target-dir target/loom`
+//!
+//! Each model lets a few threads meet and then runs whoever was woken, and nobody else, until all sleep. What
+//! must have arrived by then has arrived, or a wake-up was lost.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+
+use ::loom::thread;
+
+use crate::{
+    CloseReason, ConnectionError, Delivery, FlushList, Frame, FrameSink, Message, Outbox, Overflow, Pushed,
+    Readiness,
+};
+
+#[test]
+fn two_pushers_and_a_flusher_lose_and_reorder_nothing() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        outbox.set_sink(carrier.sink());
+        let pushers = ["a", "b"].map(|name| {
+            let outbox = outbox.clone();
+            thread::spawn(move || push_two(&outbox, name))
+        });
+        flusher.run();
+        pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
+        flusher.rest();
+        for name in ["a", "b"] {
+            assert_eq!(carrier.of(name), two(name));
+        }
+        assert_eq!(carrier.written().len(), 4);
+    });
+}
+
+#[test]
+fn a_sink_that_was_blocked_is_never_forgotten() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.block_once();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || push_two(&outbox, "a"))
+        };
+        let polling = {
+            let owner = owner.clone();
+            thread::spawn(move || assert!(owner.poll().is_pending()))
+        };
+        flusher.run();
+        pusher.join().unwrap();
+        polling.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
+fn what_a_parked_sink_waits_for_may_come_while_it_is_lent_out() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.park();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        assert!(owner.poll().is_pending());
+        push_two(&outbox, "a");
+        let polling = {
+            let (owner, carrier) = (owner.clone(), carrier.clone());
+            thread::spawn(move || {
+                carrier.unpark();
+                assert!(owner.poll().is_pending());
+            })
+        };
+        flusher.run();
+        polling.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
+fn a_new_sink_goes_on_exactly_where_the_old_one_ended() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let (old, new) = (Carrier::default(), Carrier::default());
+        outbox.set_sink(old.sink());
+        push_two(&outbox, "a");
+        let changing = {
+            let (outbox, new) = (outbox.clone(), new.sink());
+            thread::spawn(move || outbox.set_sink(new))
+        };
+        flusher.run();
+        push(&outbox, "a3");
+        changing.join().unwrap();
+        let by_old = old.written();
+        flusher.rest();
+        assert_eq!(old.written(), by_old, "nothing goes to a sink that was replaced");
+        assert!(!old.is_held());
+        assert_eq!([by_old, new.written()].concat(), ["a1", "a2", "a3"]);
+    });
+}
+
+#[test]
+fn a_sink_that_is_replaced_while_it_is_blocked_leaves_nothing_behind() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let (old, new) = (Carrier::default(), Carrier::default());
+        old.block_once();
+        outbox.set_sink(old.sink());
+        let owner = Owner::of(&outbox);
+        push_two(&outbox, "a");
+        let changing = {
+            let (outbox, new, owner) = (outbox.clone(), new.sink(), owner.clone());
+            thread::spawn(move || {
+                assert!(owner.poll().is_pending());
+                outbox.set_sink(new);
+            })
+        };
+        flusher.run();
+        changing.join().unwrap();
+        rest(&flusher, &owner, &new);
+        assert_eq!([old.written(), new.written()].concat(), two("a"));
+    });
+}
+
+#[test]
+fn closing_leaves_nothing_behind() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        outbox.set_sink(carrier.sink());
+        push(&outbox, "a1");
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                let pushed = outbox.push(Frame::new("a2"), Delivery::Reliable, Overflow::Close);
+                assert!(matches!(pushed, Pushed::Queued | Pushed::Closed));
+            })
+        };
+        let closing = {
+            let outbox = outbox.clone();
+            thread::spawn(move || outbox.close(CloseReason::ServerShutdown))
+        };
+        flusher.run();
+        pusher.join().unwrap();
+        closing.join().unwrap();
+        flusher.rest();
+        assert_eq!(outbox.closed(), Some(CloseReason::ServerShutdown));
+        assert_eq!((outbox.waiting().frames, outbox.waiting().bytes), (0, 0));
+        assert!(!carrier.is_held());
+        assert!(two("a").starts_with(&carrier.written()));
+    });
+}
+
+#[test]
+fn a_sink_that_comes_after_the_end_is_not_kept() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let (old, new) = (Carrier::default(), Carrier::default());
+        outbox.set_sink(old.sink());
+        push(&outbox, "a1");
+        let changing = {
+            let (outbox, new) = (outbox.clone(), new.sink());
+            thread::spawn(move || outbox.set_sink(new))
+        };
+        let closing = {
+            let outbox = outbox.clone();
+            thread::spawn(move || outbox.close(CloseReason::ServerShutdown))
+        };
+        flusher.run();
+        changing.join().unwrap();
+        closing.join().unwrap();
+        assert!(!old.is_held() && !new.is_held());
+    });
+}
+
+#[test]
+fn the_owner_learns_that_all_was_handed_over() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.block_once();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        let draining = {
+            let (owner, outbox) = (owner.clone(), outbox.clone());
+            thread::spawn(move || {
+                push_two(&outbox, "a");
+                outbox.finish();
+                owner.drain()
+            })
+        };
+        flusher.run();
+        let mut drained = draining.join().unwrap().is_ready();
+        while owner.is_woken() | carrier.make_room() | flusher.is_woken() {
+            flusher.run_if_woken();
+            if owner.take_woken() {
+                drained |= owner.drain().is_ready();
+            }
+        }
+        assert!(drained);
+        assert_eq!(carrier.written(), two("a"));
+        assert_eq!(outbox.push(Frame::new("late"), Delivery::Reliable, Overflow::Close), Pushed::Closed);
+    });
+}
+
+#[test]
+fn the_owner_learns_of_an_overflow() {
+    check(|| {
+        let flusher = Flusher::default();
+        let outbox = Outbox::new(100, flusher.list.clone());
+        let owner = Owner::of(&outbox);
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                push(&outbox, "a1");
+                outbox.push(Frame::new("a2"), Delivery::Reliable, Overflow::Close)
+            })
+        };
+        let mut closed = owner.poll().is_ready();
+        assert_eq!(pusher.join().unwrap(), Pushed::Closed);
+        if owner.take_woken() {
+            closed |= owner.poll() == Poll::Ready(CloseReason::SlowConsumer);
+        }
+        assert!(closed);
+    });
+}
+
+#[test]
+fn a_sink_that_is_wanted_elsewhere_comes_free() {
+    check(|| {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        push_two(&outbox, "a");
+        let taking = {
+            let (owner, outbox) = (owner.clone(), outbox.clone());
+            thread::spawn(move || {
+                assert!(owner.poll().is_pending());
+                outbox.take_sink()
+            })
+        };
+        flusher.run();
+        let mut taken = taking.join().unwrap();
+        while taken.is_none() && owner.take_woken() {
+            assert!(owner.poll().is_pending());
+            taken = outbox.take_sink();
+        }
+        assert!(taken.is_some());
+        // What it had not taken flows to the next.
+        let next = Carrier::default();
+        outbox.set_sink(next.sink());
+        flusher.rest();
+        assert_eq!([carrier.written(), next.written()].concat(), two("a"));
+    });
+}
+
+fn check(model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = ::loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}
+
+fn outbox() -> (Flusher, Outbox) {
+    let flusher = Flusher::default();
+    let outbox = Outbox::new(1 << 20, flusher.list.clone());
+    (flusher, outbox)
+}
+
+fn push(outbox: &Outbox, text: &str) {
+    let pushed = outbox.push(Frame::new(text.to_owned()), Delivery::Reliable, Overflow::Close);
+    assert_eq!(pushed, Pushed::Queued);
+}
+
+fn push_two(outbox: &Outbox, name: &str) {
+    two(name).iter().for_each(|text| push(outbox, text));
+}
+
+fn two(name: &str) -> Vec<String> {
+    vec![format!("{name}1"), format!("{name}2")]
+}
+
+/// Runs whoever was woken until all sleep
+fn rest(flusher: &Flusher, owner: &Owner, carrier: &Carrier) {
+    while owner.is_woken() | carrier.make_room() | flusher.is_woken() {
+        flusher.run_if_woken();
+        if owner.take_woken() {
+            assert!(owner.poll().is_pending());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// The task that writes for all; it sleeps when there is nothing, until it is woken
+#[derive(Default)]
+struct Flusher {
+    list: FlushList,
+    woken: Arc<Woken>,
+}
+
+impl Flusher {
+    fn run(&self) {
+        let waker = Waker::from(self.woken.clone());
+        let mut outboxes = Vec::new();
+        while self.list.poll_take(&mut Context::from_waker(&waker), &mut outboxes).is_ready() {
+            outboxes.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
+        }
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::SeqCst)
+    }
+
+    fn run_if_woken(&self) {
+        if self.woken.0.swap(false, Ordering::SeqCst) {
+            self.run();
+        }
+    }
+
+    fn rest(&self) {
+        while self.is_woken() {
+            self.run_if_woken();
+        }
+    }
+}
+
+/// The task that owns the connection
+#[derive(Clone)]
+struct Owner {
+    outbox: Outbox,
+    woken: Arc<Woken>,
+}
+
+impl Owner {
+    fn of(outbox: &Outbox) -> Self {
+        Self { outbox: outbox.clone(), woken: Arc::default() }
+    }
+
+    fn poll(&self) -> Poll<CloseReason> {
+        let waker = Waker::from(self.woken.clone());
+        self.outbox.poll_owner(&mut Context::from_waker(&waker))
+    }
+
+    fn drain(&self) -> Poll<()> {
+        let waker = Waker::from(self.woken.clone());
+        self.outbox.poll_drained(&mut Context::from_waker(&waker))
+    }
+
+    fn is_woken(&self) -> bool {
+        self.woken.0.load(Ordering::SeqCst)
+    }
+
+    fn take_woken(&self) -> bool {
+        self.woken.0.swap(false, Ordering::SeqCst)
+    }
+}
+
+/// What is behind a sink
+///
+/// Its lock is none of loom's: it is never waited for, since no thread changes inside.
+#[derive(Clone, Debug, Default)]
+struct Carrier(Arc<Mutex<Line>>);
+
+#[derive(Debug, Default)]
+struct Line {
+    written: Vec<String>,
+    blocks: bool,
+    parked: bool,
+    waiting: Option<Waker>,
+}
+
+impl Carrier {
+    fn sink(&self) -> Box<dyn FrameSink> {
+        Box::new(self.clone())
+    }
+
+    fn block_once(&self) {
+        self.0.lock().unwrap().blocks = true;
+    }
+
+    fn park(&self) {
+        self.0.lock().unwrap().parked = true;
+    }
+
+    fn unpark(&self) {
+        self.0.lock().unwrap().parked = false;
+    }
+
+    /// Wakes whoever registered for that; tells whether anybody did
+    fn make_room(&self) -> bool {
+        let waiting = self.0.lock().unwrap().waiting.take();
+        waiting.map(Waker::wake).is_some()
+    }
+
+    fn written(&self) -> Vec<String> {
+        self.0.lock().unwrap().written.clone()
+    }
+
+    fn of(&self, name: &str) -> Vec<String> {
+        self.written().into_iter().filter(|text| text.starts_with(name)).collect()
+    }
+
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+}
+
+impl FrameSink for Carrier {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        Ok(self.0.lock().unwrap().take(cx, batch))
+    }
+}
+
+impl Line {
+    fn take(&mut self, cx: &Context<'_>, batch: &mut VecDeque<Frame>) -> Readiness {
+        if self.parked {
+            return Readiness::Parked;
+        }
+        if self.blocks && !batch.is_empty() {
+            // It takes one, and stops.
+            self.blocks = false;
+            self.written.extend(batch.pop_front().as_ref().map(text));
+            self.waiting = Some(cx.waker().clone());
+            return Readiness::Blocked;
+        }
+        self.written.extend(batch.drain(..).map(|frame| text(&frame)));
+        Readiness::Ready
+    }
+}
+
+fn text(frame: &Frame) -> String {
+    match frame.messages() {
+        [Message::Text(text)] => text.to_string(),
+        other => panic!("not a text: {other:?}"),
+    }
+}

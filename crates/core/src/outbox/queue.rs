@@ -1,0 +1,199 @@
+//! What waits for one client, in its order and within its budget
+
+use std::collections::VecDeque;
+
+use super::{Delivery, Overflow};
+use crate::Frame;
+
+/// What waits for one client
+#[derive(Default)]
+pub(super) struct Queue {
+    // The first frame lies here and only those behind it in the ring, so that a client that keeps up never
+    // needs the ring's memory. Invariant: `head` is `None` only if `tail` is empty.
+    head: Option<Entry>,
+    tail: VecDeque<Entry>,
+    bytes: usize,
+    /// Those of `bytes` that no policy takes back
+    kept: usize,
+}
+
+struct Entry {
+    frame: Frame,
+    delivery: Delivery,
+}
+
+/// Whether a frame may come in
+pub(super) enum Admission {
+    /// It may, now that this many older ones were dropped for it
+    Admitted(u32),
+    /// It is dropped
+    Refused,
+    /// The client does not read
+    Overflowed,
+}
+
+impl Queue {
+    pub(super) fn is_empty(&self) -> bool {
+        self.head.is_none()
+    }
+
+    pub(super) fn frames(&self) -> usize {
+        usize::from(self.head.is_some()) + self.tail.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Makes room for a frame as far as its policy allows; nothing is dropped for one that would not fit even so
+    pub(super) fn admit(
+        &mut self,
+        frame: &Frame,
+        delivery: Delivery,
+        overflow: Overflow,
+        limit: usize,
+    ) -> Admission {
+        let protocol = delivery == Delivery::Protocol;
+        let limit = limit.saturating_add(if protocol { PROTOCOL_RESERVE } else { 0 });
+        let cost = cost(frame);
+        let fits = |waiting: usize| waiting == 0 || waiting.saturating_add(cost) <= limit;
+        let stale = match frame.key() {
+            Some(key) if overflow == Overflow::KeepLatest && !protocol => self.bytes_under(key),
+            _ => 0,
+        };
+        if fits(self.bytes - stale) {
+            return Admission::Admitted(if stale > 0 { self.remove_under(frame.key()) } else { 0 });
+        }
+        match (delivery, overflow) {
+            (Delivery::Volatile, _) => Admission::Refused,
+            (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) => Admission::Overflowed,
+            (_, Overflow::DropOldest) if fits(self.kept) => Admission::Admitted(self.remove_oldest(fits)),
+            (_, Overflow::DropOldest | Overflow::DropNewest | Overflow::KeepLatest) => Admission::Refused,
+        }
+    }
+
+    pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
+        let entry = Entry { frame, delivery };
+        self.count(&entry);
+        if self.head.is_none() {
+            self.head = Some(entry);
+        } else {
+            self.tail.push_back(entry);
+        }
+    }
+
+    /// Moves the next frames into `batch`; tells how many bytes their messages have
+    pub(super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>) -> usize {
+        let mut taken = 0;
+        while batch.len() < BATCH_FRAMES && taken < BATCH_BYTES {
+            let Some(entry) = self.pop_front() else { break };
+            self.discount(&entry);
+            taken += entry.frame.len();
+            batch.push_back(entry.frame);
+        }
+        if self.head.is_none() && self.tail.capacity() > KEPT_CAPACITY {
+            self.tail = VecDeque::new();
+        }
+        taken
+    }
+
+    /// Puts what a sink left back to the front, in its order
+    pub(super) fn put_back(&mut self, batch: &mut VecDeque<Frame>) {
+        while let Some(frame) = batch.pop_back() {
+            // It was on its way out: as good as sent, so no policy takes it back.
+            let entry = Entry { frame, delivery: Delivery::Protocol };
+            self.count(&entry);
+            self.push_front(entry);
+        }
+    }
+
+    fn bytes_under(&self, key: &str) -> usize {
+        let entries = self.head.iter().chain(&self.tail);
+        entries.filter(|entry| entry.is_under(Some(key))).map(|entry| cost(&entry.frame)).sum()
+    }
+
+    /// Removes what waits under a key; tells how many there were
+    fn remove_under(&mut self, key: Option<&str>) -> u32 {
+        let mut removed = 0;
+        let mut freed = 0;
+        let mut keep = |entry: &Entry| {
+            let goes = entry.is_under(key);
+            if goes {
+                removed += 1;
+                freed += cost(&entry.frame);
+            }
+            !goes
+        };
+        if self.head.as_ref().is_some_and(|head| !keep(head)) {
+            self.head = None;
+        }
+        self.tail.retain(keep);
+        if self.head.is_none() {
+            self.head = self.tail.pop_front();
+        }
+        self.bytes -= freed;
+        removed
+    }
+
+    /// Removes what waits longest, as far as that is allowed, until the rest is little enough; tells how many
+    fn remove_oldest(&mut self, enough: impl Fn(usize) -> bool) -> u32 {
+        let mut removed = 0;
+        let mut passed = Vec::new();
+        while !enough(self.bytes) {
+            let Some(entry) = self.pop_front() else { break };
+            if entry.delivery == Delivery::Protocol {
+                passed.push(entry);
+            } else {
+                self.discount(&entry);
+                removed += 1;
+            }
+        }
+        passed.into_iter().rev().for_each(|entry| self.push_front(entry));
+        removed
+    }
+
+    fn pop_front(&mut self) -> Option<Entry> {
+        let next = self.tail.pop_front();
+        std::mem::replace(&mut self.head, next)
+    }
+
+    fn push_front(&mut self, entry: Entry) {
+        if let Some(second) = self.head.replace(entry) {
+            self.tail.push_front(second);
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        self.bytes += cost(&entry.frame);
+        self.kept += entry.kept();
+    }
+
+    fn discount(&mut self, entry: &Entry) {
+        self.bytes -= cost(&entry.frame);
+        self.kept -= entry.kept();
+    }
+}
+
+impl Entry {
+    fn is_under(&self, key: Option<&str>) -> bool {
+        self.delivery != Delivery::Protocol && self.frame.key() == key
+    }
+
+    fn kept(&self) -> usize {
+        if self.delivery == Delivery::Protocol { cost(&self.frame) } else { 0 }
+    }
+}
+
+fn cost(frame: &Frame) -> usize {
+    frame.len() + ENTRY_COST
+}
+
+/// What a frame costs besides its bytes, so that empty messages are bounded too
+pub(super) const ENTRY_COST: usize = 64;
+/// How far protocol packets may go past the limit before the client counts as one that does not read
+pub(super) const PROTOCOL_RESERVE: usize = 64 * 1024;
+/// How much one lease takes out of the queue at a time
+pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
+pub(super) const BATCH_BYTES: usize = 256 * 1024;
+/// Ring capacity that a queue keeps once it has drained; a larger one is given back
+const KEPT_CAPACITY: usize = 16;

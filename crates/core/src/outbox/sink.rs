@@ -1,0 +1,39 @@
+//! The write half of a connection, as an outbox sees it
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::task::Context;
+
+use crate::{ConnectionError, Frame};
+
+/// The write half of a connection
+///
+/// Held by the [`Outbox`](crate::Outbox) and lent to one writer at a time. It is called without any lock held.
+pub trait FrameSink: Send + fmt::Debug {
+    /// Takes frames from the front of `batch` and hands their bytes to the carrier, as many as it takes now
+    ///
+    /// An empty `batch` asks only to go on with a frame that was cut short, and for the readiness. On
+    /// [`Readiness::Ready`] `batch` is empty. On any other answer what was not taken stays in `batch`; a frame of
+    /// which a part was written is taken, and the sink keeps the rest. On `Blocked` the task of `cx` is registered
+    /// to be woken when there is room; a flusher passes a waker that does nothing, and then wakes the owner, who
+    /// asks again.
+    ///
+    /// # Errors
+    /// When the carrier is broken; the outbox is then closed with [`ConnectionError::reason`].
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError>;
+}
+
+/// Whether a carrier can take more now
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can
+    Ready,
+    /// It has no room; the owner is woken, or asks to be, when there is
+    Blocked,
+    /// There is nothing to write to until the owner is handed something, such as the next GET of a polling client
+    Parked,
+}

@@ -1,0 +1,208 @@
+//! What an outbox promises, with a sink that does as it is told
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, Wake, Waker};
+
+use super::*;
+use crate::ConnectionError;
+
+mod bounds;
+mod writing;
+
+/// A carrier, as the far end of the sinks that write to it
+#[derive(Clone, Default)]
+struct Carrier(Arc<Mutex<Line>>);
+
+#[derive(Default)]
+struct Line {
+    written: Vec<String>,
+    /// Frames it still takes; `None` is no bound
+    room: Option<usize>,
+    parked: bool,
+    broken: Option<ConnectionError>,
+    waiting: Option<Waker>,
+    calls: usize,
+    hook: Option<Hook>,
+}
+
+type Hook = Box<dyn FnMut(usize) + Send>;
+
+impl Carrier {
+    fn sink(&self) -> Box<dyn FrameSink> {
+        Box::new(Sink { carrier: self.clone(), at_end: None })
+    }
+
+    /// A sink that does something as it is dropped
+    fn sink_with_end(&self, at_end: impl FnOnce() + Send + 'static) -> Box<dyn FrameSink> {
+        Box::new(Sink { carrier: self.clone(), at_end: Some(Box::new(at_end)) })
+    }
+
+    /// Takes so many frames more, and then blocks
+    fn takes(&self, frames: usize) {
+        let waiting = {
+            let mut line = self.line();
+            line.room = Some(frames);
+            line.parked = false;
+            line.waiting.take()
+        };
+        wake(waiting);
+    }
+
+    fn takes_all(&self) {
+        self.takes(usize::MAX);
+        self.line().room = None;
+    }
+
+    fn park(&self) {
+        self.line().parked = true;
+    }
+
+    fn breaks(&self, error: ConnectionError) {
+        self.line().broken = Some(error);
+    }
+
+    /// Runs at each call, under no lock, with the number of the call
+    fn at_each_call(&self, hook: impl FnMut(usize) + Send + 'static) {
+        self.line().hook = Some(Box::new(hook));
+    }
+
+    fn written(&self) -> Vec<String> {
+        self.line().written.clone()
+    }
+
+    fn calls(&self) -> usize {
+        self.line().calls
+    }
+
+    fn is_held(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.0.lock().unwrap()
+    }
+}
+
+struct Sink {
+    carrier: Carrier,
+    at_end: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Sink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+impl Drop for Sink {
+    fn drop(&mut self) {
+        if let Some(at_end) = self.at_end.take() {
+            at_end();
+        }
+    }
+}
+
+impl FrameSink for Sink {
+    fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        let (hook, calls) = {
+            let mut line = self.carrier.line();
+            line.calls += 1;
+            (line.hook.take(), line.calls)
+        };
+        if let Some(mut hook) = hook {
+            hook(calls);
+            self.carrier.line().hook.get_or_insert(hook);
+        }
+        let mut line = self.carrier.line();
+        if let Some(error) = line.broken.take() {
+            return Err(error);
+        }
+        if line.parked {
+            return Ok(Readiness::Parked);
+        }
+        let taken = line.room.unwrap_or(usize::MAX).min(batch.len());
+        line.room = line.room.map(|room| room - taken);
+        line.written.extend(batch.drain(..taken).map(|frame| text(&frame)));
+        if batch.is_empty() && line.room != Some(0) {
+            return Ok(Readiness::Ready);
+        }
+        line.waiting = Some(cx.waker().clone());
+        Ok(Readiness::Blocked)
+    }
+}
+
+/// The task that owns the connection; counts how often it is woken
+#[derive(Default)]
+struct Owner(AtomicUsize);
+
+impl Wake for Owner {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Owner {
+    fn wakes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn poll(self: &Arc<Self>, outbox: &Outbox) -> Poll<CloseReason> {
+        outbox.poll_owner(&mut Context::from_waker(&Waker::from(self.clone())))
+    }
+
+    fn drain(self: &Arc<Self>, outbox: &Outbox) -> Poll<()> {
+        outbox.poll_drained(&mut Context::from_waker(&Waker::from(self.clone())))
+    }
+}
+
+/// An outbox of so many bytes whose sink takes everything
+fn connected(limit: usize) -> (Outbox, FlushList, Carrier) {
+    let (list, carrier) = (FlushList::new(), Carrier::default());
+    let outbox = Outbox::new(limit, list.clone());
+    outbox.set_sink(carrier.sink());
+    (outbox, list, carrier)
+}
+
+fn push(outbox: &Outbox, text: &str) -> Pushed {
+    outbox.push(frame(text), Delivery::Reliable, Overflow::Inherit)
+}
+
+fn frame(text: &str) -> Frame {
+    Frame::new(text.to_owned())
+}
+
+fn keyed(key: &str, text: &str) -> Frame {
+    frame(text).with_key(key.into())
+}
+
+fn text(frame: &Frame) -> String {
+    let bodies = frame.messages().iter().map(|message| str::from_utf8(message.as_bytes()).unwrap());
+    bodies.collect()
+}
+
+/// What waits, once a sink has taken it
+fn waiting(outbox: &Outbox, list: &FlushList) -> Vec<String> {
+    let carrier = Carrier::default();
+    outbox.set_sink(carrier.sink());
+    list.write_all();
+    carrier.written()
+}
+
+/// Runs `work` on another thread and fails if it locks up
+fn without_locking_up(work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = std::sync::mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        work();
+        let _ = done.send(());
+    });
+    match is_done.recv_timeout(std::time::Duration::from_secs(20)) {
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("locked up"),
+        _ => worker.join().unwrap(),
+    }
+}

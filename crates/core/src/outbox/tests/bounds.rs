@@ -1,0 +1,208 @@
+//! What is let in, and what has to go
+
+use super::queue::{ENTRY_COST, PROTOCOL_RESERVE};
+use super::*;
+
+/// Bytes that a frame counts besides those of its messages
+const EACH: usize = ENTRY_COST;
+
+#[test]
+fn the_budget_counts_bytes_and_frames() {
+    let outbox = Outbox::new(2 * (EACH + 3), FlushList::new());
+    assert_eq!(push(&outbox, "abc"), Pushed::Queued);
+    assert_eq!(push(&outbox, "def"), Pushed::Queued);
+    assert_eq!(outbox.waiting(), Waiting { frames: 2, bytes: 2 * (EACH + 3) });
+    assert_eq!(push(&outbox, ""), Pushed::Closed);
+    assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+}
+
+#[test]
+fn one_frame_is_taken_however_large() {
+    let (outbox, list, carrier) = connected(100);
+    let large = "x".repeat(10_000);
+    for delivery in [Delivery::Reliable, Delivery::Volatile, Delivery::Protocol] {
+        assert_eq!(outbox.push(frame(&large), delivery, Overflow::Close), Pushed::Queued);
+        assert_eq!(outbox.push(frame("x"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
+        list.write_all();
+    }
+    assert_eq!(carrier.written(), [&*large; 3]);
+}
+
+#[test]
+fn a_limit_may_be_as_large_as_numbers_go() {
+    let outbox = Outbox::new(usize::MAX, FlushList::new());
+    for delivery in [Delivery::Reliable, Delivery::Protocol] {
+        assert_eq!(outbox.push(frame("x"), delivery, Overflow::Close), Pushed::Queued);
+    }
+}
+
+#[test]
+fn a_slow_consumer_frees_all_that_waited() {
+    without_locking_up(|| {
+        let (outbox, list, carrier) = connected(100);
+        let owner = Arc::new(Owner::default());
+        assert!(owner.poll(&outbox).is_pending());
+        carrier.takes(0);
+        let first = frame("first");
+        assert_eq!(outbox.push(first.clone(), Delivery::Reliable, Overflow::Close), Pushed::Queued);
+        list.write_all();
+        assert!(owner.poll(&outbox).is_pending());
+        assert!(first.is_shared());
+        let woken = owner.wakes();
+        assert_eq!(push(&outbox, "second"), Pushed::Closed);
+        assert_eq!((outbox.waiting(), first.is_shared()), (Waiting::default(), false));
+        assert!(!carrier.is_held());
+        assert_eq!(owner.wakes(), woken + 1);
+        assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
+        assert_eq!(push(&outbox, "third"), Pushed::Closed);
+        // The first reason stays.
+        outbox.close(CloseReason::ServerShutdown);
+        assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+    });
+}
+
+#[test]
+fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
+    let volatile = |outbox: &Outbox| outbox.push(frame("v"), Delivery::Volatile, Overflow::Close);
+    let list = FlushList::new();
+    let outbox = Outbox::new(150, list.clone());
+    assert_eq!(volatile(&outbox), Pushed::Dropped, "no sink yet");
+    let carrier = Carrier::default();
+    outbox.set_sink(carrier.sink());
+    assert_eq!(volatile(&outbox), Pushed::Queued);
+    assert_eq!(volatile(&outbox), Pushed::Queued);
+    assert_eq!(volatile(&outbox), Pushed::Dropped, "full");
+    list.write_all();
+    carrier.takes(0);
+    assert_eq!(push(&outbox, "r"), Pushed::Queued);
+    list.write_all();
+    assert_eq!(volatile(&outbox), Pushed::Dropped, "blocked");
+    let owner = Arc::new(Owner::default());
+    carrier.park();
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(volatile(&outbox), Pushed::Dropped, "parked");
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(volatile(&outbox), Pushed::Queued);
+    list.write_all();
+    assert_eq!(carrier.written(), ["v", "v", "r", "v"]);
+    outbox.close(CloseReason::ServerShutdown);
+    assert_eq!(volatile(&outbox), Pushed::Closed);
+}
+
+#[test]
+fn the_protocol_has_a_reserve_and_no_more() {
+    let outbox = Outbox::new(EACH, FlushList::new());
+    assert_eq!(push(&outbox, ""), Pushed::Queued);
+    for _ in 0..PROTOCOL_RESERVE / EACH {
+        assert_eq!(outbox.push_protocol(frame("")), Pushed::Queued);
+    }
+    assert_eq!(outbox.waiting().bytes, EACH + PROTOCOL_RESERVE);
+    assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+    assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+}
+
+#[test]
+fn the_newest_is_dropped() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(2 * (EACH + 1), list.clone());
+    for (text, pushed) in [("1", Pushed::Queued), ("2", Pushed::Queued), ("3", Pushed::Dropped)] {
+        assert_eq!(outbox.push(frame(text), Delivery::Reliable, Overflow::DropNewest), pushed);
+    }
+    assert_eq!(waiting(&outbox, &list), ["1", "2"]);
+}
+
+#[test]
+fn the_oldest_are_dropped_and_the_rest_keeps_its_order() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(4 * (EACH + 1), list.clone());
+    let drop_oldest = |text| outbox.push(frame(text), Delivery::Reliable, Overflow::DropOldest);
+    outbox.push_protocol(frame("p"));
+    assert_eq!(["1", "2", "3"].map(drop_oldest), [Pushed::Queued; 3]);
+    assert_eq!(drop_oldest("4"), Pushed::Displaced(1));
+    outbox.push_protocol(frame("q"));
+    // The protocol has gone past the limit, so two have to go for one.
+    assert_eq!(drop_oldest("5"), Pushed::Displaced(2));
+    assert_eq!(outbox.waiting(), Waiting { frames: 4, bytes: 4 * (EACH + 1) });
+    assert_eq!(waiting(&outbox, &list), ["p", "4", "q", "5"]);
+}
+
+#[test]
+fn nothing_is_dropped_for_what_would_not_fit_even_so() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(3 * (EACH + 1), list.clone());
+    outbox.push_protocol(frame("p"));
+    outbox.push_protocol(frame("q"));
+    assert_eq!(push(&outbox, "1"), Pushed::Queued);
+    let large = frame("too large beside the protocol");
+    assert_eq!(outbox.push(large, Delivery::Reliable, Overflow::DropOldest), Pushed::Dropped);
+    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::DropOldest), Pushed::Dropped);
+    assert_eq!(waiting(&outbox, &list), ["p", "q", "1"]);
+}
+
+#[test]
+fn an_oversized_frame_displaces_all_that_may_be_dropped() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(3 * (EACH + 1), list.clone());
+    assert_eq!(["1", "2", "3"].map(|text| push(&outbox, text)), [Pushed::Queued; 3]);
+    let large = "x".repeat(1_000);
+    assert_eq!(outbox.push(frame(&large), Delivery::Reliable, Overflow::DropOldest), Pushed::Displaced(3));
+    assert_eq!(waiting(&outbox, &list), [large]);
+}
+
+#[test]
+fn the_latest_of_a_key_is_kept_and_comes_last() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(1_000, list.clone());
+    let keep = |frame| outbox.push(frame, Delivery::Reliable, Overflow::KeepLatest);
+    assert_eq!(keep(keyed("a", "a1")), Pushed::Queued);
+    assert_eq!(keep(keyed("b", "b1")), Pushed::Queued);
+    assert_eq!(keep(frame("free")), Pushed::Queued);
+    assert_eq!(keep(keyed("a", "a2")), Pushed::Displaced(1));
+    assert_eq!(push(&outbox, "other"), Pushed::Queued);
+    assert_eq!(keep(frame("keyless")), Pushed::Queued);
+    assert_eq!(outbox.push(keyed("a", "a3"), Delivery::Reliable, Overflow::Close), Pushed::Queued);
+    assert_eq!(keep(keyed("a", "a4")), Pushed::Displaced(2));
+    assert_eq!(outbox.waiting().frames, 5);
+    assert_eq!(waiting(&outbox, &list), ["b1", "free", "other", "keyless", "a4"]);
+}
+
+#[test]
+fn the_latest_of_a_key_takes_the_room_of_the_one_before() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(2 * (EACH + 2), list.clone());
+    let keep = |frame, delivery| outbox.push(frame, delivery, Overflow::KeepLatest);
+    assert_eq!(keep(keyed("a", "a1"), Delivery::Reliable), Pushed::Queued);
+    assert_eq!(push(&outbox, "xx"), Pushed::Queued);
+    assert_eq!(keep(keyed("a", "a2"), Delivery::Reliable), Pushed::Displaced(1));
+    // A newer one that cannot be taken does not cost the client the older one.
+    assert_eq!(keep(keyed("a", "too large"), Delivery::Reliable), Pushed::Dropped);
+    assert_eq!(keep(keyed("a", "a3"), Delivery::Volatile), Pushed::Dropped);
+    assert_eq!(keep(keyed("b", "b1"), Delivery::Reliable), Pushed::Dropped);
+    assert_eq!(waiting(&outbox, &list), ["xx", "a2"]);
+}
+
+#[test]
+fn a_policy_can_be_told_to_the_outbox() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(2 * (EACH + 1), list.clone());
+    outbox.set_overflow(Overflow::DropOldest);
+    assert_eq!(["1", "2", "3"].map(|text| push(&outbox, text))[2], Pushed::Displaced(1));
+    assert_eq!(outbox.push(frame("4"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
+    outbox.set_overflow(Overflow::Inherit);
+    assert_eq!(push(&outbox, "5"), Pushed::Closed);
+}
+
+#[test]
+fn what_was_on_its_way_is_not_taken_back() {
+    let (outbox, list, carrier) = connected(3 * (EACH + 2));
+    carrier.takes(0);
+    for text in ["a1", "b1"] {
+        outbox.push(keyed(&text[..1], text), Delivery::Reliable, Overflow::KeepLatest);
+    }
+    list.write_all();
+    // The sink had both before it and may have looked at them.
+    assert_eq!(outbox.push(keyed("a", "a2"), Delivery::Reliable, Overflow::KeepLatest), Pushed::Queued);
+    assert_eq!(outbox.push(frame("xx"), Delivery::Reliable, Overflow::DropOldest), Pushed::Displaced(1));
+    assert_eq!(waiting(&outbox, &list), ["a1", "b1", "xx"]);
+}

@@ -1,0 +1,427 @@
+//! Who writes, and when
+
+use super::queue::{BATCH_BYTES, BATCH_FRAMES};
+use super::*;
+
+#[test]
+fn a_flusher_writes_what_waits_in_one_visit_and_in_order() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let texts: Vec<_> = (0..50).map(|number| number.to_string()).collect();
+    texts.iter().for_each(|text| assert_eq!(push(&outbox, text), Pushed::Queued));
+    list.write_all();
+    assert_eq!((carrier.written(), carrier.calls()), (texts, 1));
+    assert_eq!(outbox.waiting(), Waiting::default());
+    assert_eq!(list.written(), Written { frames: 50, bytes: 90 });
+}
+
+#[test]
+fn an_outbox_is_listed_once_however_much_waits() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let mut listed = Vec::new();
+    list.take(&mut listed);
+    assert!(listed.is_empty(), "nothing waits");
+    (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
+    outbox.set_sink(carrier.sink());
+    list.take(&mut listed);
+    assert_eq!(listed.len(), 1);
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    let mut again = Vec::new();
+    list.take(&mut again);
+    assert!(again.is_empty(), "it is still to be visited");
+    FlushList::write(&listed[0]);
+    assert_eq!(carrier.written(), ["x"; 4]);
+    assert_eq!(push(&outbox, "y"), Pushed::Queued);
+    list.take(&mut again);
+    assert_eq!(again.len(), 1);
+    // Visited without need, it writes nothing and stays off the list.
+    FlushList::write(&again[0]);
+    FlushList::write(&again[0]);
+    again.clear();
+    list.take(&mut again);
+    assert_eq!((carrier.calls(), again.len()), (2, 0));
+}
+
+#[test]
+fn the_flusher_is_woken_when_there_is_something_again() {
+    let (outbox, list, _carrier) = connected(1 << 20);
+    let flusher = Arc::new(Owner::default());
+    let waker = Waker::from(flusher.clone());
+    let mut listed = Vec::new();
+    assert!(list.poll_take(&mut Context::from_waker(&waker), &mut listed).is_pending());
+    (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
+    assert_eq!(flusher.wakes(), 1);
+    assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_ready());
+    assert!(list.poll_take(&mut Context::from_waker(&waker), &mut listed).is_ready());
+    assert_eq!(listed.len(), 1);
+    assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+    assert_eq!(flusher.wakes(), 1);
+}
+
+#[test]
+fn what_waits_without_a_sink_flows_when_one_comes() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(1 << 20, list.clone());
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    let mut listed = Vec::new();
+    list.take(&mut listed);
+    assert!(listed.is_empty(), "there is nobody to write to");
+    assert_eq!(waiting(&outbox, &list), ["x"]);
+}
+
+#[test]
+fn what_a_sink_leaves_is_put_back_in_its_place() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    carrier.takes(2);
+    (0..5).for_each(|number| _ = push(&outbox, &number.to_string()));
+    let bytes = outbox.waiting().bytes;
+    list.write_all();
+    assert_eq!(outbox.waiting(), Waiting { frames: 3, bytes: bytes / 5 * 3 });
+    assert_eq!(push(&outbox, "5"), Pushed::Queued);
+    carrier.takes(1);
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(push(&outbox, "6"), Pushed::Queued);
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(carrier.written(), ["0", "1", "2", "3", "4", "5", "6"]);
+    assert_eq!(list.written().frames, 7);
+}
+
+#[test]
+fn a_blocked_sink_is_the_owners_business() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    carrier.takes(1);
+    (0..2).for_each(|_| _ = push(&outbox, "x"));
+    list.write_all();
+    assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "the flusher met a full socket and told the owner");
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "flushers leave it alone");
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!((owner.wakes(), carrier.calls()), (1, 2), "the owner waits for the socket itself");
+    carrier.takes_all();
+    assert_eq!(owner.wakes(), 2);
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(carrier.written(), ["x"; 3]);
+    // From here on flushers write again, and the owner sleeps.
+    assert_eq!(push(&outbox, "y"), Pushed::Queued);
+    list.write_all();
+    assert_eq!((carrier.written().len(), owner.wakes()), (4, 2));
+}
+
+#[test]
+fn an_owner_that_was_not_there_yet_finds_the_sink_blocked() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    carrier.takes(1);
+    (0..2).for_each(|_| _ = push(&outbox, "x"));
+    list.write_all();
+    carrier.takes_all();
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(carrier.written(), ["x"; 2]);
+}
+
+#[test]
+fn a_parked_sink_waits_for_the_owner_and_disturbs_nobody() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    carrier.park();
+    assert!(!outbox.is_parked(), "nobody has asked it yet");
+    (0..2).for_each(|_| _ = push(&outbox, "x"));
+    list.write_all();
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!((carrier.calls(), owner.wakes()), (1, 0));
+    assert!(outbox.is_parked());
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!((carrier.written().len(), owner.wakes()), (3, 0));
+}
+
+#[test]
+fn a_parked_sink_that_is_handed_something_while_lent_out_is_asked_again() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    carrier.park();
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    let (visiting, visitor) = (outbox.clone(), owner.clone());
+    // The owner comes with something to write to while a flusher holds the sink, and goes in vain.
+    carrier.at_each_call(move |_| assert!(visitor.poll(&visiting).is_pending()));
+    list.write_all();
+    assert_eq!(owner.wakes(), 1);
+    carrier.takes_all();
+    carrier.at_each_call(|_| {});
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(carrier.written(), ["x"]);
+}
+
+#[test]
+fn an_owner_is_not_woken_for_what_it_need_not_know() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    let (visiting, visitor) = (outbox.clone(), owner.clone());
+    carrier.at_each_call(move |_| assert!(visitor.poll(&visiting).is_pending()));
+    (0..3).for_each(|_| {
+        assert_eq!(push(&outbox, "x"), Pushed::Queued);
+        list.write_all();
+    });
+    assert_eq!((carrier.written().len(), owner.wakes()), (3, 0));
+}
+
+#[test]
+fn drained_means_handed_over() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.drain(&outbox).is_ready(), "nothing waits");
+    carrier.takes(1);
+    (0..2).for_each(|_| _ = push(&outbox, "x"));
+    outbox.finish();
+    assert_eq!(push(&outbox, "late"), Pushed::Closed);
+    assert_eq!(outbox.push_protocol(frame("late")), Pushed::Closed);
+    assert!(owner.drain(&outbox).is_pending());
+    list.write_all();
+    assert_eq!(owner.wakes(), 1);
+    assert!(owner.drain(&outbox).is_pending());
+    carrier.takes(1);
+    assert_eq!(owner.wakes(), 2);
+    assert!(owner.drain(&outbox).is_pending(), "the last frame is cut short as far as anybody knows");
+    carrier.takes_all();
+    assert!(owner.drain(&outbox).is_ready());
+    assert_eq!(carrier.written(), ["x"; 2]);
+    assert_eq!(outbox.closed(), None);
+}
+
+#[test]
+fn whoever_waits_for_the_drain_is_woken_even_without_a_finish() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert!(owner.drain(&outbox).is_pending());
+    list.write_all();
+    assert_eq!((owner.wakes(), carrier.written().len()), (1, 1));
+    assert!(owner.drain(&outbox).is_ready());
+    // It waited once, so it is woken once.
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!(owner.wakes(), 1);
+}
+
+#[test]
+fn a_closed_outbox_is_drained() {
+    let (outbox, _list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    assert!(owner.drain(&outbox).is_pending());
+    outbox.close(CloseReason::PingTimeout);
+    assert_eq!(owner.wakes(), 1);
+    assert!(owner.drain(&outbox).is_ready());
+    assert!(!carrier.is_held());
+}
+
+#[test]
+fn a_broken_sink_closes_with_the_reason_of_its_error() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    carrier.breaks(ConnectionError::TooBig { limit: 1 });
+    let first = frame("first");
+    assert_eq!(outbox.push(first.clone(), Delivery::Reliable, Overflow::Close), Pushed::Queued);
+    list.write_all();
+    assert_eq!(outbox.closed(), Some(CloseReason::MessageTooBig));
+    assert_eq!((owner.wakes(), first.is_shared(), carrier.is_held()), (1, false, false));
+    assert_eq!(outbox.waiting(), Waiting::default());
+    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::MessageTooBig));
+}
+
+#[test]
+fn a_sink_that_breaks_under_the_owner_says_so_at_once() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    carrier.takes(0);
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    carrier.breaks(ConnectionError::Io(std::io::ErrorKind::BrokenPipe.into()));
+    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::TransportError));
+}
+
+#[test]
+fn a_sink_that_panics_takes_its_client_along_and_nobody_else() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    carrier.at_each_call(|_| panic!("as asked"));
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    let flushed = std::panic::catch_unwind(|| list.write_all());
+    assert!(flushed.is_err());
+    assert_eq!(owner.wakes(), 1);
+    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::TransportError));
+    assert_eq!(push(&outbox, "x"), Pushed::Closed);
+}
+
+#[test]
+fn what_is_pushed_while_the_sink_is_out_is_written_in_the_same_visit() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let pushing = outbox.clone();
+    carrier.at_each_call(move |call| {
+        if call < 4 {
+            assert_eq!(push(&pushing, &call.to_string()), Pushed::Queued);
+        }
+    });
+    assert_eq!(push(&outbox, "0"), Pushed::Queued);
+    let mut listed = Vec::new();
+    list.take(&mut listed);
+    FlushList::write(&listed[0]);
+    assert_eq!(carrier.written(), ["0", "1", "2", "3"]);
+    listed.clear();
+    list.take(&mut listed);
+    assert!(listed.is_empty());
+}
+
+#[test]
+fn a_visit_ends_even_if_there_is_always_more() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let pushing = outbox.clone();
+    carrier.at_each_call(move |call| assert_eq!(push(&pushing, &call.to_string()), Pushed::Queued));
+    assert_eq!(push(&outbox, "0"), Pushed::Queued);
+    let mut listed = Vec::new();
+    list.take(&mut listed);
+    FlushList::write(&listed[0]);
+    assert_eq!(carrier.calls(), BATCHES_PER_VISIT);
+    // It comes behind the others on the list, with all it has left.
+    carrier.at_each_call(|_| {});
+    list.write_all();
+    let expected: Vec<_> = (0..=BATCHES_PER_VISIT).map(|number| number.to_string()).collect();
+    assert_eq!(carrier.written(), expected);
+}
+
+#[test]
+fn a_visit_takes_bounded_batches() {
+    let (outbox, list, carrier) = connected(usize::MAX);
+    for number in 0..2 * BATCH_FRAMES + 1 {
+        assert_eq!(push(&outbox, &number.to_string()), Pushed::Queued);
+    }
+    list.write_all();
+    assert_eq!(carrier.calls(), 3);
+    let large = "x".repeat(BATCH_BYTES);
+    (0..3).for_each(|_| assert_eq!(push(&outbox, &large), Pushed::Queued));
+    list.write_all();
+    assert_eq!(carrier.calls(), 6);
+}
+
+#[test]
+fn a_new_sink_takes_over_whenever_it_comes() {
+    // At every call of a visit of several, the last among them.
+    for at in 1..=BATCHES_PER_VISIT {
+        without_locking_up(move || {
+            let (outbox, list, _) = connected(1 << 20);
+            let (old, new) = (Carrier::default(), Carrier::default());
+            let closing = outbox.clone();
+            // A sink may use its outbox as it goes: it is dropped under no lock.
+            outbox.set_sink(old.sink_with_end(move || _ = closing.waiting()));
+            let frames = BATCHES_PER_VISIT * BATCH_FRAMES + 1;
+            let texts: Vec<_> = (0..frames).map(|number| number.to_string()).collect();
+            texts.iter().for_each(|text| assert_eq!(push(&outbox, text), Pushed::Queued));
+            let (changing, next) = (outbox.clone(), new.clone());
+            old.at_each_call(move |call| {
+                if call == at {
+                    changing.set_sink(next.sink());
+                }
+            });
+            list.write_all();
+            assert_eq!((old.calls(), old.is_held()), (at, false));
+            assert_eq!([old.written(), new.written()].concat(), texts);
+        });
+    }
+}
+
+#[test]
+fn the_last_of_several_new_sinks_counts() {
+    let (outbox, list, old) = connected(1 << 20);
+    let [first, second] = [Carrier::default(), Carrier::default()];
+    let (changing, sinks) = (outbox.clone(), [first.clone(), second.clone()]);
+    old.takes(0);
+    old.at_each_call(move |_| sinks.iter().for_each(|next| changing.set_sink(next.sink())));
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!((old.written().len(), first.written().len(), second.written()), (0, 0, vec!["x".to_owned()]));
+    old.at_each_call(|_| {});
+    assert!(!first.is_held() && !old.is_held());
+}
+
+#[test]
+fn an_old_sink_that_breaks_as_it_is_replaced_harms_nobody() {
+    let (outbox, list, old) = connected(1 << 20);
+    let new = Carrier::default();
+    let (changing, next) = (outbox.clone(), new.clone());
+    old.breaks(ConnectionError::Misused("test"));
+    old.at_each_call(move |_| changing.set_sink(next.sink()));
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!((outbox.closed(), new.written()), (None, vec!["x".to_owned()]));
+}
+
+#[test]
+fn closing_while_the_sink_is_out_drops_it_when_it_is_back() {
+    without_locking_up(|| {
+        let (outbox, list, _) = connected(1 << 20);
+        let carrier = Carrier::default();
+        let owner = Arc::new(Owner::default());
+        assert!(owner.poll(&outbox).is_pending());
+        let ended = outbox.clone();
+        outbox.set_sink(carrier.sink_with_end(move || _ = ended.waiting()));
+        carrier.takes(1);
+        let closing = outbox.clone();
+        carrier.at_each_call(move |_| closing.close(CloseReason::ServerShutdown));
+        (0..3).for_each(|_| _ = push(&outbox, "x"));
+        list.write_all();
+        carrier.at_each_call(|_| {});
+        assert_eq!((outbox.waiting(), carrier.is_held()), (Waiting::default(), false));
+        assert_eq!((owner.wakes(), carrier.written().len()), (1, 1));
+    });
+}
+
+#[test]
+fn a_sink_that_comes_too_late_is_not_kept() {
+    let (outbox, _list, carrier) = connected(1 << 20);
+    outbox.close(CloseReason::ServerShutdown);
+    let late = Carrier::default();
+    outbox.set_sink(late.sink());
+    assert!(!late.is_held() && !carrier.is_held());
+}
+
+#[test]
+fn a_sink_can_be_taken_elsewhere() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    assert_eq!(push(&outbox, "stays"), Pushed::Queued);
+    let sink = outbox.take_sink().expect("nobody holds it");
+    assert!(outbox.take_sink().is_none());
+    list.write_all();
+    assert_eq!((outbox.waiting().frames, carrier.written().len()), (1, 0));
+    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::Close), Pushed::Dropped);
+    let (other, other_list) = (Outbox::new(1 << 20, list.clone()), list);
+    other.set_sink(sink);
+    assert_eq!(push(&other, "x"), Pushed::Queued);
+    other_list.write_all();
+    assert_eq!(carrier.written(), ["x"]);
+    assert_eq!(waiting(&outbox, &other_list), ["stays"]);
+}
+
+#[test]
+fn a_sink_that_is_lent_out_can_be_taken_when_the_owner_is_told() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    let taking = outbox.clone();
+    carrier.at_each_call(move |_| assert!(taking.take_sink().is_none()));
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!(owner.wakes(), 1);
+    // Having asked changes nothing for others.
+    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::Close), Pushed::Queued);
+    assert!(outbox.take_sink().is_some());
+}
