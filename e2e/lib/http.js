@@ -14,7 +14,7 @@ export function request(url, { body, ...options } = {}) {
  *
  * Without a `content-length` header what is written goes out chunked.
  */
-export function begin(url, { method = "GET", headers = {}, within = 5000 } = {}) {
+export function begin(url, { method = "GET", headers = {}, within = 5000, agent = shared } = {}) {
   const outgoing = send(url, { method, headers, agent });
   const response = new Promise((resolve, reject) => {
     const late = setTimeout(
@@ -63,4 +63,9 @@ export function rawExchange(port, text, { within = 2000 } = {}) {
   });
 }
 
-const agent = new Agent({ keepAlive: true, timeout: 3000 });
+/** Closes the connections that are kept for further requests */
+export function dropIdle() {
+  shared.destroy();
+}
+
+const shared = new Agent({ keepAlive: true, timeout: 3000 });

@@ -28,8 +28,9 @@ export function startConformance(flags = CALM) {
 }
 
 /** Starts the demo application, `roomcast serve`, on a free port unless one is given */
-export function startDemo(port = 0) {
-  const args = ["serve", "--addr", `127.0.0.1:${port}`];
+export function startDemo(port = 0, flags = {}) {
+  const options = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
+  const args = ["serve", "--addr", `127.0.0.1:${port}`, ...options];
   return target === "node"
     ? start(process.execPath, [reference("demo.js"), ...args])
     : start(binary("roomcast"), args);
@@ -91,7 +92,7 @@ function binary(name) {
   const found = places.find((place) => existsSync(place));
   if (found) return found;
   throw new Error(
-    `no ${name} in ${folder}; run \`cargo build --workspace --bins --examples\`, or set ROOMCAST_BIN_DIR ` +
+    `no ${name} in ${folder}; run \`cargo build --bins --examples\`, or set ROOMCAST_BIN_DIR ` +
       "to the folder it was built in, or ROOMCAST_E2E_TARGET=node to test the reference server",
   );
 }

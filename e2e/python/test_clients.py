@@ -69,7 +69,7 @@ def command():
         if place.exists():
             return [str(place)]
     raise FileNotFoundError(
-        f"no conformance_server in {folder}; run `cargo build --workspace --examples`, set ROOMCAST_BIN_DIR to the "
+        f"no conformance_server in {folder}; run `cargo build --bins --examples`, set ROOMCAST_BIN_DIR to the "
         "folder it was built in, or ROOMCAST_E2E_TARGET=node to test the reference server"
     )
 

@@ -4,6 +4,7 @@ use std::env;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::autobahn;
 use crate::need::Need;
 use crate::project::{Project, cargo};
 use crate::tally::{self, Tally};
@@ -61,7 +62,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         rust(
             "build",
             "the command and the examples that real clients talk to",
-            cargo_run(&["build", "--workspace", "--bins", "--examples"]),
+            cargo_run(&["build", "--bins", "--examples"]),
         ),
         Step {
             limit: Duration::from_secs(300),
@@ -84,6 +85,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             ..client(project, "browser", "the demo page in Chromium")
         },
         python(project),
+        autobahn(project, &autobahn::SAMPLE.map(str::to_owned)),
         Step {
             slow: true,
             tally: Some(tally::libtest),
@@ -201,6 +203,21 @@ fn python(project: &Project) -> Step {
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
         ..rust("python", "python-socketio, threaded and asyncio, and websocket-client", Command::new("true"))
+    }
+}
+
+/// The WebSocket suite on these of its cases
+pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.arg("autobahn-cases").args(cases).current_dir(&project.root);
+    Step {
+        needs: &[Need::Python, Need::Python2],
+        after: &["build"],
+        tally: Some(autobahn::tally),
+        excerpt: Some(autobahn::excerpt),
+        limit: Duration::from_secs(20 * 60),
+        leaves_daemons: false,
+        ..rust("autobahn", "the rules of WebSocket, by Autobahn|Testsuite", command)
     }
 }
 

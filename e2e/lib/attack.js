@@ -1,0 +1,197 @@
+// What has to hold for every attack: the server lives, others notice nothing, and afterwards all is as before.
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { Bystanders } from "./bystanders.js";
+import { dropIdle } from "./http.js";
+import { descriptors, forgetPeak, memory, peakMemory, processorTime } from "./process.js";
+import { closeAll, frame, httpRequest, RawConnection, RawWebSocket } from "./raw.js";
+import { CALM, startConformance, startDemo } from "./server.js";
+
+export const MIB = 1024 * 1024;
+
+/**
+ * A test that attacks a server of its own.
+ *
+ * `growth` is how many bytes of memory the server may take for it at most. `flags` are those of the conformance
+ * server; `app: "demo"` attacks `roomcast serve` instead. `worst` is how many milliseconds an answer to one of the
+ * bystanders may take. `settle` is how many milliseconds the server has to let go of everything afterwards. The
+ * attack gets a `Target`; what it returns is noted in the table.
+ */
+export function attack(name, { growth, flags, app = "conformance", worst = 1000, settle = 1000 }, body) {
+  test(name, async () => {
+    const server = app === "demo" ? await startDemo(0, flags) : await startConformance({ ...CALM, ...flags });
+    const target = new Target(server);
+    const row = { name, ms: 0, growth: 0, limit: growth, worst: 0, outcome: "FAILED", note: "" };
+    table.push(row);
+    let bystanders;
+    try {
+      bystanders = await Bystanders.open(server, app);
+      await target.untilIdle(5000);
+      const before = target.measure();
+      forgetPeak(target.pid);
+      await bystanders.watch();
+
+      const began = performance.now();
+      row.note = (await body(target)) ?? "";
+      row.ms = performance.now() - began;
+
+      const seen = await bystanders.rest();
+      row.worst = seen.worst;
+      await Promise.all([closeAll(), dropIdle()]);
+      target.isAlive();
+      assert.equal(seen.failure, undefined, "a bystander was hurt");
+      assert.ok(seen.rounds >= 4, `the bystanders were answered only ${seen.rounds} times`);
+      assert.ok(seen.worst <= worst, `a bystander waited ${seen.worst.toFixed()} ms; up to ${worst} are allowed`);
+
+      const left = () => target.descriptors() - before.descriptors;
+      await target.eventually(() => left() <= 0, () => `${left()} descriptors were not given back`, settle);
+      await target.untilIdle(settle);
+      row.growth = Math.max(peakMemory(target.pid) - before.memory, 0);
+      const grown = `the server took ${mib(row.growth)} MiB more; up to ${mib(growth)} are allowed`;
+      assert.ok(row.growth <= growth, grown);
+      row.outcome = "ok";
+    } finally {
+      await bystanders?.close();
+      await Promise.all([closeAll(), dropIdle()]);
+      const alive = target.exited === undefined;
+      await server.stop();
+      console.log(line(row));
+      if (!alive) console.log(server.output.slice(-2000));
+    }
+  });
+}
+
+/** The server under attack, and the ways to reach it */
+class Target {
+  constructor(server) {
+    this.server = server;
+    server.exited.then((outcome) => (this.exited = outcome));
+  }
+
+  get pid() {
+    return this.server.child.pid;
+  }
+
+  get port() {
+    return this.server.port;
+  }
+
+  get url() {
+    return this.server.url;
+  }
+
+  /** Fails if the process has ended */
+  isAlive() {
+    assert.equal(this.exited, undefined, `the server ended with ${this.exited}: ${this.server.output.slice(-1000)}`);
+  }
+
+  /** A connection on which nothing was sent */
+  connect() {
+    return RawConnection.open(this.port);
+  }
+
+  /** Sends something on a connection of its own and sees it refused. Resolves to the answer */
+  async refuses(bytes, expected) {
+    const connection = await this.connect();
+    connection.write(bytes);
+    const answer = await connection.refused(expected);
+    connection.destroy();
+    return answer;
+  }
+
+  /** The answer to one request on a connection of its own */
+  async ask(method, path, headers = [], body = "") {
+    const connection = await this.connect();
+    connection.write(httpRequest(method, path, [["Host", "localhost"], ["Connection", "close"], ...headers], body));
+    const answer = await connection.response();
+    connection.destroy();
+    return answer;
+  }
+
+  /** A WebSocket by hand, with `early` frames right behind the handshake */
+  webSocket(path, options) {
+    return RawWebSocket.open(this, path, options);
+  }
+
+  /** An Engine.IO session by hand on `/engine.io/`, where messages are echoed */
+  async engine(options) {
+    const client = await this.webSocket("/engine.io/?EIO=4&transport=websocket", options);
+    client.opened = JSON.parse((await client.text()).slice(1));
+    return client;
+  }
+
+  /** A Socket.IO session by hand that is in the main namespace */
+  async socket(options) {
+    const client = await this.webSocket("/socket.io/?EIO=4&transport=websocket", options);
+    client.opened = JSON.parse((await client.text()).slice(1));
+    client.send(frame("40"));
+    client.joined = JSON.parse((await client.text()).slice(2));
+    await client.text();
+    return client;
+  }
+
+  /** A polling session that nobody polls; resolves to its sid */
+  async session(path = "/engine.io/") {
+    const answer = await this.ask("GET", `${path}?EIO=4&transport=polling`);
+    assert.equal(answer.status, 200);
+    return JSON.parse(answer.body.slice(1)).sid;
+  }
+
+  /** Milliseconds of processor time that the server takes while `work` is under way */
+  async processorTime(work) {
+    const before = processorTime(this.pid);
+    await work();
+    return processorTime(this.pid) - before;
+  }
+
+  /** Bytes of memory in use now */
+  memory() {
+    return memory(this.pid);
+  }
+
+  descriptors() {
+    return descriptors(this.pid);
+  }
+
+  measure() {
+    return { memory: this.memory(), descriptors: this.descriptors() };
+  }
+
+  /** Waits until the server takes next to no processor time */
+  untilIdle(within) {
+    let used;
+    const isIdle = async () => (used = await this.processorTime(() => pause(IDLE_FOR))) <= IDLE_LIMIT;
+    return this.eventually(isIdle, () => `the server is still busy: ${used} of ${IDLE_FOR} ms`, within);
+  }
+
+  /** Waits until the condition holds; looks at least twice, however long each look takes */
+  async eventually(condition, missing, within) {
+    const deadline = performance.now() + within;
+    for (let look = 0; ; look += 1) {
+      this.isAlive();
+      if (await condition()) return;
+      if (look > 0 && performance.now() > deadline) throw new Error(`${missing()} within ${within} ms`);
+      await pause(10);
+    }
+  }
+}
+
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Milliseconds over which idleness is judged, and how many of them the server may be busy */
+const IDLE_FOR = 300;
+const IDLE_LIMIT = 30;
+
+const table = [];
+const mib = (bytes) => (bytes / MIB).toFixed(1);
+
+function line({ name, ms, growth, limit, worst, outcome, note }) {
+  const memory = `+${mib(growth)} MiB (up to ${mib(limit)})`;
+  const time = `${ms.toFixed()} ms`;
+  return `| ${outcome} | ${time} | ${memory} | others ${worst.toFixed()} ms | ${name}${note && `: ${note}`} |`;
+}
+
+after(() => {
+  const failed = table.filter(({ outcome }) => outcome !== "ok").length;
+  console.log(`| ${table.length} attacks, ${failed} of them with an effect |`);
+});
