@@ -28,9 +28,15 @@ use crate::wire::WsWire;
 pub(crate) struct WsConnection {
     state: State,
     reader: FrameReader,
+    /// How the client ended it, while what came before that is being taken
+    end: Option<End>,
     close_sent: bool,
-    close_received: bool,
     bare_close: bool,
+}
+
+enum End {
+    Closed { code: Option<u16> },
+    Broken(Violation),
 }
 
 enum State {
@@ -64,8 +70,8 @@ impl WsConnection {
         Self {
             state: State::Opening(upgrade),
             reader: FrameReader::new(config.limits()),
+            end: None,
             close_sent: false,
-            close_received: false,
             bare_close: config.bare_close_frames(),
         }
     }
@@ -101,10 +107,21 @@ impl WsConnection {
                 Incoming::Message(message) => messages.push(message),
                 Incoming::Ping(payload) => push_control(outbox, |out| put_pong(out, &payload)),
                 Incoming::Pong(_) => {}
-                Incoming::Close { code, .. } => {
-                    self.close_received = true;
-                    self.push_close(outbox, code, "");
-                }
+                Incoming::Close { code, .. } => self.end = Some(End::Closed { code }),
+            }
+        }
+    }
+
+    /// Answers the end, and tells it
+    fn finish(&mut self, end: End, outbox: &Outbox) -> Result<Received, ConnectionError> {
+        match end {
+            End::Closed { code } => {
+                self.push_close(outbox, code, "");
+                Ok(Received::Closed)
+            }
+            End::Broken(violation) => {
+                self.push_close(outbox, Some(violation.close_code().into()), &violation.to_string());
+                Err(broken_by(violation))
             }
         }
     }
@@ -142,6 +159,10 @@ impl Connection for WsConnection {
         outbox: &Outbox,
         messages: &mut Vec<Message>,
     ) -> Poll<Result<Received, ConnectionError>> {
+        if let Some(end) = self.end.take() {
+            return Poll::Ready(self.finish(end, outbox));
+        }
+        let before = messages.len();
         let mut scratch = SCRATCHES.take();
         let outcome = self.poll_fill(cx, &mut scratch);
         self.take_items(&mut scratch, outbox, messages);
@@ -149,21 +170,24 @@ impl Connection for WsConnection {
         scratch.items.shrink_to(KEPT_ITEMS);
         SCRATCHES.set(scratch);
         match ready!(outcome) {
-            Ok(true) if self.close_received => Poll::Ready(Ok(Received::Closed)),
-            Ok(true) => Poll::Ready(Ok(Received::Activity)),
+            Ok(true) => {}
             Ok(false) => {
                 self.state = State::Over;
-                Poll::Ready(Ok(Received::Closed))
+                return Poll::Ready(Ok(Received::Closed));
             }
             Err(ReadError::Io(error)) => {
                 self.state = State::Over;
-                Poll::Ready(Err(error.into()))
+                return Poll::Ready(Err(error.into()));
             }
-            Err(ReadError::Violation(violation)) => {
-                self.push_close(outbox, Some(violation.close_code().into()), &violation.to_string());
-                Poll::Ready(Err(broken_by(violation)))
-            }
+            Err(ReadError::Violation(violation)) => self.end = Some(End::Broken(violation)),
         }
+        // Nothing leaves behind a close frame, so what the messages before it are answered with goes first.
+        if messages.len() == before
+            && let Some(end) = self.end.take()
+        {
+            return Poll::Ready(self.finish(end, outbox));
+        }
+        Poll::Ready(Ok(Received::Activity))
     }
 
     fn ping(&mut self, outbox: &Outbox) -> bool {
@@ -212,7 +236,7 @@ impl fmt::Debug for WsConnection {
         f.debug_struct("WsConnection")
             .field("open", &matches!(self.state, State::Open(..)))
             .field("close_sent", &self.close_sent)
-            .field("close_received", &self.close_received)
+            .field("ended_by_peer", &self.reader.is_ended())
             .finish_non_exhaustive()
     }
 }

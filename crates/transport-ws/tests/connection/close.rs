@@ -114,11 +114,13 @@ fn a_client_that_closes_first_is_answered_with_its_code() {
         let mut served = Served::open();
         served.push("before");
         served.wire.arrive([client_frame(TEXT, b"last words"), close, client_frame(TEXT, b"no")].concat());
+        assert_eq!(served.read(), ["last words".into()]);
+        served.push("answer to them");
         let (outcome, messages) = served.recv();
         assert!(matches!(outcome, Poll::Ready(Ok(Received::Closed))), "{outcome:?}");
-        assert_eq!(messages, ["last words".into()]);
+        assert_eq!(messages, []);
         served.connection.start_close(CloseReason::TransportClose, &served.outbox);
-        let expected = [server_frame(TEXT, b"before"), answer];
+        let expected = [server_frame(TEXT, b"before"), server_frame(TEXT, b"answer to them"), answer];
         assert_eq!(finish(&served, CloseReason::TransportClose), expected.concat());
         assert!(served.poll_closed().is_pending());
         served.wire.end();
@@ -152,15 +154,18 @@ fn a_client_that_breaks_the_rules_hears_which() {
         let mut served = Served::open_with(&limited, "");
         served.push("before");
         served.wire.arrive([client_frame(TEXT, b"fine"), offence, client_frame(TEXT, b"no")].concat());
+        assert_eq!(served.read(), ["fine".into()], "what came before it counts");
+        served.push("answer to it");
         let (outcome, messages) = served.recv();
         let Poll::Ready(Err(error)) = outcome else { panic!("{reason}: {outcome:?}") };
         match (&error, code) {
             (ConnectionError::TooBig { limit: 10 }, 1009) | (ConnectionError::Misused(_), _) => {}
             _ => panic!("{reason}: {error:?}"),
         }
-        assert_eq!(messages, ["fine".into()], "what came before it counts");
+        assert_eq!(messages, []);
         served.connection.start_close(error.reason(), &served.outbox);
-        let expected = [server_frame(TEXT, b"before"), server_close(code, reason)];
+        let expected =
+            [server_frame(TEXT, b"before"), server_frame(TEXT, b"answer to it"), server_close(code, reason)];
         assert_eq!(finish(&served, error.reason()), expected.concat());
     }
 }
