@@ -6,6 +6,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "steps are timed by the clock on the wall")]
 
+mod autobahn;
+mod bullseye;
 mod need;
 mod plan;
 mod process;
@@ -29,6 +31,34 @@ enum Cli {
     Test(Options),
     /// Run what has to hold before a change goes in: formatting, lints, documentation, then every test
     Ci(Options),
+    /// Run Autobahn|Testsuite against the echo of `conformance_server`
+    Autobahn(AutobahnOptions),
+    /// What the step `autobahn` runs
+    #[command(hide = true)]
+    AutobahnCases { cases: Vec<String> },
+}
+
+#[derive(Debug, Args)]
+struct AutobahnOptions {
+    /// Cases such as 6.4.1 or 9.*, by commas; default: a sample
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    cases: Vec<String>,
+    /// Every case that needs no compression, 301 of them
+    #[arg(long, conflicts_with = "cases")]
+    full: bool,
+    /// Install what is missing (Python 2.7 from Debian's bullseye) with apt-get, as `cargo xtask test` does
+    #[arg(long)]
+    install: bool,
+}
+
+impl AutobahnOptions {
+    fn cases(&self) -> Vec<String> {
+        match self {
+            Self { full: true, .. } => vec!["*".into()],
+            Self { cases, .. } if cases.is_empty() => autobahn::SAMPLE.map(str::to_owned).into(),
+            Self { cases, .. } => cases.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -48,6 +78,13 @@ struct Options {
     list: bool,
 }
 
+impl Options {
+    /// Those of a command of its own for one step
+    fn only(step: &str, install: bool) -> Self {
+        Self { only: vec![step.into()], install, quick: false, list: false }
+    }
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let project = match Project::locate() {
@@ -60,6 +97,15 @@ fn main() -> ExitCode {
     let (options, steps) = match cli {
         Cli::Test(options) => (options, plan::tests(&project)),
         Cli::Ci(options) => (options, plan::checks().into_iter().chain(plan::tests(&project)).collect()),
+        Cli::Autobahn(chosen) => {
+            let options = Options::only("autobahn", chosen.install);
+            let steps = plan::tests(&project).into_iter().map(|step| match step.name {
+                "autobahn" => plan::autobahn(&project, &chosen.cases()),
+                _ => step,
+            });
+            (options, steps.collect())
+        }
+        Cli::AutobahnCases { cases } => return autobahn::run(&project, &cases),
     };
     let steps = match plan::only(steps, &options.only) {
         Ok(steps) => steps,

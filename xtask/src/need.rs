@@ -8,6 +8,8 @@ use std::process::{Command, Output};
 
 use rustix::process::geteuid;
 
+use crate::bullseye;
+
 /// A program that does not come with Rust
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
@@ -17,6 +19,8 @@ pub(crate) enum Need {
     Chromium,
     /// Python with venv, for the clients written in Python
     Python,
+    /// Python 2.7 with its headers and a compiler, for Autobahn's suite
+    Python2,
 }
 
 /// Why a step cannot run here, and how to change that
@@ -37,7 +41,10 @@ impl Need {
     ) -> Result<Vec<(&'static str, OsString)>, Missing> {
         let Err(reason) = self.find() else { return Ok(self.variables()) };
         let packages = self.packages();
-        let remedy = format!("apt-get install {}, or cargo xtask test --install", packages.join(" "));
+        let remedy = match self {
+            Self::Python2 => "cargo xtask test --install, which takes it from Debian's bullseye".to_owned(),
+            _ => format!("apt-get install {}, or cargo xtask test --install", packages.join(" ")),
+        };
         let missing = |reason: String| Missing { reason, remedy: remedy.clone() };
         let root = geteuid().is_root();
         let may_install = install || root && on_debian();
@@ -51,10 +58,15 @@ impl Need {
             });
         }
         println!("  {reason}: installing {}", packages.join(" "));
-        // What cannot be reached here may well not be needed.
-        let _ = run(apt(root, &["update"]));
-        let installed =
-            run(apt(root, &[&["install", "--yes", "--no-install-recommends"], packages].concat()));
+        let installed = match self {
+            Self::Python2 => bullseye::install(root, packages, &mut run),
+            _ => {
+                // What cannot be reached here may well not be needed.
+                let _ = run(apt(root, &[], &["update"]));
+                let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
+                run(apt(root, &[], &install))
+            }
+        };
         match self.find() {
             Ok(()) => Ok(self.variables()),
             Err(reason) if installed => Err(missing(format!("{reason}, even after apt-get install"))),
@@ -78,12 +90,17 @@ impl Need {
                 let venv = printed("python3", &["-c", "import ensurepip, venv; print('here')"]);
                 venv.map(drop).ok_or_else(|| "python3 has no venv".into())
             }
+            Self::Python2 => {
+                python2().ok_or("no python2.7 with its headers")?;
+                printed("cc", &["--version"]).map(drop).ok_or_else(|| "no C compiler".into())
+            }
         }
     }
 
     fn variables(self) -> Vec<(&'static str, OsString)> {
         match self {
             Self::Chromium => chromium().map(|path| ("ROOMCAST_CHROMIUM", path.into())).into_iter().collect(),
+            Self::Python2 => python2().map(|path| (PYTHON2, path.into())).into_iter().collect(),
             Self::Node | Self::Python => Vec::new(),
         }
     }
@@ -93,6 +110,7 @@ impl Need {
             Self::Node => &["nodejs", "npm"],
             Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Python => &["python3", "python3-venv"],
+            Self::Python2 => &["python2.7", "python2.7-dev", "gcc", "libc6-dev"],
         }
     }
 }
@@ -103,14 +121,29 @@ fn chromium() -> Option<PathBuf> {
     chosen.or_else(|| names.into_iter().find_map(found))
 }
 
-fn apt(root: bool, args: &[&str]) -> Command {
+/// The first that works and has its headers: a version manager may stand before it with a name and nothing behind it
+fn python2() -> Option<PathBuf> {
+    let headers =
+        "import os, sysconfig; print(os.path.exists(sysconfig.get_config_var('INCLUDEPY') + '/Python.h'))";
+    let folders = env::var_os("PATH")?;
+    let mut all = env::split_paths(&folders).map(|folder| folder.join("python2.7"));
+    all.find(|path| {
+        path.to_str().and_then(|path| printed(path, &["-c", headers])).is_some_and(|it| it == "True")
+    })
+}
+
+pub(crate) fn apt(root: bool, options: &[String], args: &[&str]) -> Command {
     let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
     if !root {
         // Asking for a password would wait where nobody sees it.
         command.args(["--non-interactive", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     }
     // Somebody else may be installing something.
-    command.args(["-o", "DPkg::Lock::Timeout=300"]).args(args).env("DEBIAN_FRONTEND", "noninteractive");
+    command
+        .args(["-o", "DPkg::Lock::Timeout=300"])
+        .args(options)
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
@@ -138,6 +171,9 @@ fn at_least(version: &str, oldest: (u32, u32)) -> bool {
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     found >= oldest
 }
+
+/// The variable that names [`Need::Python2`] to a step
+pub(crate) const PYTHON2: &str = "ROOMCAST_PYTHON2";
 
 /// The one in Ubuntu 24.04; Debian 12 has a later 18. `engines` in e2e/package.json says the same
 const OLDEST_NODE: (u32, u32) = (18, 19);

@@ -130,6 +130,7 @@ impl Runner<'_> {
             Need::Node => "node",
             Need::Chromium => "chromium",
             Need::Python => "python",
+            Need::Python2 => "python2",
         };
         let install = self.options.install;
         let interrupted = &self.interrupted;

@@ -1,0 +1,259 @@
+//! Autobahn|Testsuite, which plays a WebSocket client in 301 cases without compression, against our echo
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::need::PYTHON2;
+use crate::project::Project;
+use crate::tally::Tally;
+
+/// What every change is held to: all rules of the protocol, and the smallest and largest of the large messages
+pub(crate) const SAMPLE: [&str; 12] =
+    ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*", "9.1.6", "9.2.6", "9.3.1", "9.4.1"];
+
+/// Sets the suite up where that was not done, runs these cases, and prints what became of them
+///
+/// Fails if one case is anything but OK, or informational, which by the suite's own words has no right answer.
+pub(crate) fn run(project: &Project, cases: &[String]) -> ExitCode {
+    match try_run(project, cases) {
+        Ok(results) => {
+            print!("{}", results.table());
+            if results.all_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What [`run`] printed, for the report
+pub(crate) fn excerpt(log: &str) -> String {
+    log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
+}
+
+/// The cases of the table that [`run`] printed
+pub(crate) fn tally(log: &str) -> Tally {
+    let total = log.lines().rfind(|line| line.starts_with("all ")).unwrap_or_default();
+    let mut columns = total.split_whitespace().skip(1).map(|number| number.parse::<u64>().unwrap_or(0));
+    let mut column = || columns.next().unwrap_or(0);
+    let (ok, informational, bad) = (column(), column(), column() + column() + column());
+    Tally { passed: ok + informational, failed: bad, skipped: 0 }
+}
+
+fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
+    let folder = project.target.join("autobahn");
+    let wstest = set_up(&folder)?;
+    let server = Server::start(&project.target.join("debug/examples/conformance_server"))
+        .map_err(|error| format!("the server under test: {error}"))?;
+    let reports = folder.join("reports");
+    // Of an earlier run.
+    let _ = fs::remove_dir_all(&reports);
+    let spec = json!({
+        "outdir": reports,
+        "servers": [{
+            "agent": AGENT,
+            "url": format!("ws://{}/echo", server.address),
+            "options": { "version": 18 },
+        }],
+        "cases": cases,
+        "exclude-cases": ["12.*", "13.*"],
+        "exclude-agent-cases": {},
+    });
+    let file = folder.join("spec.json");
+    fs::write(&file, spec.to_string()).map_err(|error| format!("{}: {error}", file.display()))?;
+    let mut suite = Command::new(wstest);
+    succeed(suite.args(["--mode", "fuzzingclient", "--spec"]).arg(&file))?;
+    let index = reports.join("index.json");
+    let index = fs::read_to_string(&index).map_err(|error| format!("{}: {error}", index.display()))?;
+    Results::read(&index)
+}
+
+/// Makes an environment for the suite. Newer tools know no Python 2 any more, so it takes an older one to make it
+fn set_up(folder: &Path) -> Result<PathBuf, String> {
+    let wstest = folder.join("python2/bin/wstest");
+    if Command::new(&wstest).arg("--help").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
+    {
+        return Ok(wstest);
+    }
+    let python2 =
+        std::env::var_os(PYTHON2).ok_or_else(|| format!("{PYTHON2} has to name a python2.7 with headers"))?;
+    let (tools, suite) = (folder.join("tools"), folder.join("python2"));
+    let pip = |of: &Path| {
+        let mut pip = Command::new(of.join("bin/pip"));
+        pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+        pip
+    };
+    succeed(Command::new("python3").args(["-m", "venv"]).arg(&tools))?;
+    succeed(pip(&tools).arg(VIRTUALENV))?;
+    succeed(
+        Command::new(tools.join("bin/virtualenv")).args(["--quiet", "--python"]).arg(python2).arg(&suite),
+    )?;
+    succeed(pip(&suite).arg(SUITE))?;
+    Ok(wstest)
+}
+
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let status = command.status().map_err(|error| format!("{program} could not be started: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}")) }
+}
+
+/// A server whose only worry is the suite: nothing of its own comes between the suite's frames
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(program: &Path) -> io::Result<Self> {
+        let quiet = "600000";
+        let mut child = Command::new(program)
+            .args(["--ping-interval", quiet, "--ping-timeout", quiet, "--connect-timeout", quiet])
+            .args(["--max-payload", "33554432", "--max-fragments", "131072", "--outbox", "134217728"])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut line = String::new();
+        if let Some(stdout) = &mut child.stdout {
+            BufReader::new(stdout).read_line(&mut line)?;
+        }
+        let address = line.trim().rsplit_once("http://").map(|(_, address)| address.to_owned());
+        let server = Self { child, address: address.unwrap_or_default() };
+        if server.address.is_empty() {
+            return Err(io::Error::other(format!("it said {line:?} and not where it listens")));
+        }
+        Ok(server)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended already, which the suite has noticed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Verdicts by case. One of a case's closing counts beside that of its messages
+struct Results(BTreeMap<String, Verdict>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Ok,
+    Informational,
+    NonStrict,
+    Unimplemented,
+    Failed,
+}
+
+impl Results {
+    fn read(index: &str) -> Result<Self, String> {
+        let index: Value =
+            serde_json::from_str(index).map_err(|error| format!("the suite's index: {error}"))?;
+        let cases = index[AGENT].as_object().ok_or("the suite's index has no results")?;
+        let verdict = |case: &Value| worse(verdict(&case["behavior"]), verdict(&case["behaviorClose"]));
+        Ok(Self(cases.iter().map(|(id, case)| (id.clone(), verdict(case))).collect()))
+    }
+
+    fn all_good(&self) -> bool {
+        !self.0.is_empty()
+            && self.0.values().all(|verdict| matches!(verdict, Verdict::Ok | Verdict::Informational))
+    }
+
+    /// Verdicts counted by section, then the cases that are not as they should be
+    fn table(&self) -> String {
+        let mut sections: BTreeMap<u32, [u32; 5]> = BTreeMap::new();
+        let mut total = [0; 5];
+        let mut bad = String::new();
+        for (id, verdict) in &self.0 {
+            let section = id.split('.').next().and_then(|section| section.parse().ok()).unwrap_or(0);
+            sections.entry(section).or_default()[*verdict as usize] += 1;
+            total[*verdict as usize] += 1;
+            if !matches!(verdict, Verdict::Ok | Verdict::Informational) {
+                bad += &format!("{id}: {verdict:?}\n");
+            }
+        }
+        let row = |name: &str, [ok, informational, non_strict, unimplemented, failed]: [u32; 5]| {
+            format!("{name:8}{ok:>5}{informational:>15}{non_strict:>12}{unimplemented:>15}{failed:>8}\n")
+        };
+        let mut table = format!("{HEAD}   OK  INFORMATIONAL  NON-STRICT  UNIMPLEMENTED  FAILED\n");
+        table.extend(sections.iter().map(|(section, counts)| row(&format!("{section}.*"), *counts)));
+        table + &row("all", total) + &bad
+    }
+}
+
+fn verdict(value: &Value) -> Verdict {
+    match value.as_str() {
+        Some("OK") => Verdict::Ok,
+        Some("INFORMATIONAL") => Verdict::Informational,
+        Some("NON-STRICT") => Verdict::NonStrict,
+        Some("UNIMPLEMENTED") => Verdict::Unimplemented,
+        // Also WRONG CODE, UNCLEAN and FAILED BY CLIENT, which the suite says of closing.
+        _ => Verdict::Failed,
+    }
+}
+
+fn worse(one: Verdict, other: Verdict) -> Verdict {
+    if one as usize >= other as usize { one } else { other }
+}
+
+const AGENT: &str = "roomcast";
+const HEAD: &str = "cases   ";
+/// The last line that makes environments for Python 2
+const VIRTUALENV: &str = "virtualenv<20.22";
+const SUITE: &str = "autobahntestsuite==25.10.1";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn results(cases: &[(&str, &str, &str)]) -> Results {
+        let cases: serde_json::Map<_, _> = cases
+            .iter()
+            .map(|(id, behavior, close)| {
+                ((*id).to_owned(), json!({ "behavior": behavior, "behaviorClose": close }))
+            })
+            .collect();
+        Results::read(&json!({ AGENT: cases }).to_string()).unwrap()
+    }
+
+    #[test]
+    fn verdicts_are_counted_by_section_and_read_back_from_the_table() {
+        let results = results(&[
+            ("1.1.1", "OK", "OK"),
+            ("7.1.6", "INFORMATIONAL", "INFORMATIONAL"),
+            ("7.1.5", "OK", "INFORMATIONAL"),
+            ("10.1.1", "OK", "OK"),
+        ]);
+        assert!(results.all_good());
+        let table = results.table();
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(table.lines().nth(2).unwrap()), ["7.*", "0", "2", "0", "0", "0"]);
+        assert_eq!(words(table.lines().last().unwrap()), ["all", "2", "2", "0", "0", "0"]);
+        let log = format!("Running test case ID 1.1.1\n{table}");
+        assert_eq!(tally(&log), Tally { passed: 4, failed: 0, skipped: 0 });
+        assert_eq!(excerpt(&log), table.trim_end());
+    }
+
+    #[test]
+    fn anything_but_ok_fails_and_is_named() {
+        for (behavior, close) in [
+            ("OK", "UNCLEAN"),
+            ("OK", "WRONG CODE"),
+            ("FAILED", "OK"),
+            ("NON-STRICT", "OK"),
+            ("UNIMPLEMENTED", "OK"),
+        ] {
+            let results = results(&[("1.1.1", "OK", "OK"), ("6.4.1", behavior, close)]);
+            assert!(!results.all_good(), "{behavior} {close}");
+            assert!(results.table().lines().last().unwrap().starts_with("6.4.1: "));
+            assert_eq!(tally(&results.table()), Tally { passed: 1, failed: 1, skipped: 0 });
+        }
+        assert!(!Results(BTreeMap::new()).all_good());
+    }
+}
