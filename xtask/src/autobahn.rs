@@ -12,10 +12,6 @@ use crate::need::PYTHON2;
 use crate::project::Project;
 use crate::tally::Tally;
 
-/// What every change is held to: all rules of the protocol, and the smallest and largest of the large messages
-pub(crate) const SAMPLE: [&str; 12] =
-    ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "10.*", "9.1.6", "9.2.6", "9.3.1", "9.4.1"];
-
 /// Sets the suite up where that was not done, runs these cases, and prints what became of them
 ///
 /// Fails if one case is anything but OK, or informational, which by the suite's own words has no right answer.
