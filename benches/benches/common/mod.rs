@@ -1,0 +1,85 @@
+//! What the benchmarks have in common: settings, members, and a write half that pays for its copy
+
+// Each benchmark is a program of its own and uses what it needs.
+#![allow(dead_code)]
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::task::Context;
+use std::time::Duration;
+
+use criterion::Criterion;
+use roomcast_core::{
+    AckTable, ByteString, Codec, ConnectionError, Event, FlushList, Frame, FrameSink, IntoArgs, Member,
+    Namespace, Outbox, Readiness, SocketId,
+};
+use roomcast_transport_ws::WsWire;
+
+/// Short runs: enough to see a change of ten percent, and no more
+pub(crate) fn settings() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1))
+        .configure_from_args()
+}
+
+/// A write half whose every frame costs one copy of its bytes, which stands for what the kernel does with them
+///
+/// Like the WebSocket's own it renders a shared frame once for all and writes into one buffer of the thread.
+#[derive(Debug)]
+pub(crate) struct CopySink;
+
+thread_local! {
+    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Bytes that the WebSocket's write half hands over at once
+const CORK: usize = 64 * 1024;
+
+impl FrameSink for CopySink {
+    fn poll_send(
+        &mut self,
+        _: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        WRITTEN.with_borrow_mut(|written| {
+            for frame in batch.drain(..) {
+                if written.len() >= CORK {
+                    black_box(&*written);
+                    written.clear();
+                }
+                written.extend_from_slice(&frame.wire(&WsWire));
+            }
+            black_box(&*written);
+            written.clear();
+        });
+        Ok(Readiness::Ready)
+    }
+}
+
+/// A member whose outbox is empty and ready
+pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -> Member {
+    let outbox = Outbox::new(1 << 20, flush.clone());
+    outbox.set_sink(Box::new(CopySink));
+    let id = SocketId::new(format!("socket-{number}"));
+    Member { id, codec: codec.clone(), outbox, acks: AckTable::default() }
+}
+
+/// The event `message` with one string of this many bytes, which every kind of client can carry
+pub(crate) fn event(bytes: usize) -> Event {
+    let args = text(bytes).into_args().expect("a string can be written");
+    Event::new(Namespace::main(), "message", args)
+}
+
+/// Text without anything to escape, as most of it is
+pub(crate) fn text(bytes: usize) -> ByteString {
+    "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(bytes).collect::<String>().into()
+}
+
+/// A size as it stands in the name of a benchmark
+pub(crate) fn size_name(bytes: usize) -> String {
+    if bytes >= 1024 { format!("{}KiB", bytes / 1024) } else { format!("{bytes}B") }
+}

@@ -1,0 +1,160 @@
+//! The whole server over real loopback sockets, by its public API
+//!
+//! Measured: the time from a client's frame to the arrival of what it causes at the last of its recipients: system
+//! calls, wake-ups, frames, protocol, handler and rooms, and the reads of the clients, which are as many again as
+//! the server's writes. Paced: the next round begins when the last client has read. The server has one thread, the
+//! clients share another.
+//!
+//! Not measured: how much a server can take at once, and what it costs in CPU. The load generator does that, from
+//! outside of the process.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use roomcast::{Args, Endpoint, Io, Server, Socket};
+use roomcast_core::{Message, Wire as _};
+use roomcast_transport_ws::WsWire;
+use tokio::runtime::Builder;
+use tokio::sync::oneshot;
+
+use common::{settings, size_name, text};
+
+const CLIENTS: usize = 100;
+const PAYLOADS: [usize; 3] = [64, 1024, 16 * 1024];
+
+fn main() {
+    let mut criterion = settings();
+    let server = Running::start();
+    let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(server.address)).collect();
+    broadcast(&mut criterion, &mut clients);
+    echo(&mut criterion, &mut clients[0]);
+    criterion.final_summary();
+}
+
+fn broadcast(criterion: &mut Criterion, clients: &mut [Client]) {
+    let mut group = criterion.benchmark_group("loopback/broadcast");
+    group.throughput(Throughput::Elements(CLIENTS as u64));
+    for bytes in PAYLOADS {
+        let round = Round::new("broadcast ", bytes);
+        group.bench_function(BenchmarkId::new(size_name(bytes), CLIENTS), |bencher| {
+            bencher.iter(|| {
+                clients[0].send(&round);
+                clients.iter_mut().for_each(|client| client.receive(&round));
+            });
+        });
+    }
+}
+
+fn echo(criterion: &mut Criterion, client: &mut Client) {
+    let mut group = criterion.benchmark_group("loopback/echo");
+    group.throughput(Throughput::Elements(1));
+    for bytes in PAYLOADS {
+        let round = Round::new("echo ", bytes);
+        group.bench_function(size_name(bytes), |bencher| {
+            bencher.iter(|| {
+                client.send(&round);
+                client.receive(&round);
+            });
+        });
+    }
+}
+
+/// What is sent in each round, and what comes back
+struct Round {
+    sent: Vec<u8>,
+    received: Vec<u8>,
+}
+
+impl Round {
+    fn new(command: &str, bytes: usize) -> Self {
+        let text = format!("{command}{}", text(bytes - command.len()));
+        let received = WsWire.render(&[Message::from(text)]);
+        // A client's frame has a mask behind its length, here one that changes nothing.
+        let mut sent = received.to_vec();
+        sent[1] |= 0x80;
+        let header = if bytes > 125 { 4 } else { 2 };
+        sent.splice(header..header, [0; 4]);
+        Self { sent, received: received.to_vec() }
+    }
+}
+
+/// A plain client on a blocking socket
+struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the server listens");
+        stream.set_nodelay(true).expect("an option");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("an option");
+        let (socket, _) = tungstenite::client(format!("ws://{address}/"), stream).expect("a handshake");
+        // Nothing has been sent to it yet, so nothing is left behind in there.
+        let mut client = Self { stream: socket.into_inner(), buffer: Vec::new() };
+        // Its first echo shows that it is in.
+        let hello = Round::new("echo ", 64);
+        client.send(&hello);
+        client.receive(&hello);
+        client
+    }
+
+    fn send(&mut self, round: &Round) {
+        self.stream.write_all(&round.sent).expect("the server reads");
+    }
+
+    fn receive(&mut self, round: &Round) {
+        self.buffer.resize(round.received.len(), 0);
+        self.stream.read_exact(&mut self.buffer).expect("the server answers");
+        assert!(self.buffer == round.received, "something else arrived");
+    }
+}
+
+/// A server on a thread of its own, until it is dropped
+struct Running {
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    fn start() -> Self {
+        let io = Io::builder().endpoint(Endpoint::plain("*")).build();
+        io.on("message", async |socket: Socket, args: Args| {
+            let to_all = args.json().starts_with("\"broadcast ");
+            let sent = if to_all {
+                socket.namespace().emit("message", &args)
+            } else {
+                socket.emit("message", &args)
+            };
+            assert!(sent.is_ok(), "what came over the wire can go back");
+        });
+        let bound = Server::new(io).bind("127.0.0.1:0").expect("there is a port");
+        let address = bound.address();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                tokio::select! {
+                    served = bound.serve() => panic!("the server ended: {served:?}"),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! One client's queue: frames in, frames out
+//!
+//! Measured, on one thread: pushing shared frames to an outbox, its entry on the flush list, and writing it, with
+//! one copy of each frame's bytes. Not measured: encoding and rendering, which are done once beforehand, system
+//! calls, and threads that meet at the outbox.
+
+mod common;
+
+use std::hint::black_box;
+
+use criterion::{BenchmarkId, Throughput};
+use roomcast_core::{Delivery, FlushList, Frame, Outbox, Overflow};
+use roomcast_transport_ws::WsWire;
+
+use common::{CopySink, settings, size_name, text};
+
+fn main() {
+    let mut criterion = settings();
+    let mut group = criterion.benchmark_group("outbox/push_and_flush");
+    for frames in [1, 64] {
+        for bytes in [64, 1024] {
+            let flush = FlushList::new();
+            let outbox = Outbox::new(1 << 20, flush.clone());
+            outbox.set_sink(Box::new(CopySink));
+            let frame = Frame::new(text(bytes));
+            black_box(frame.wire(&WsWire));
+            group.throughput(Throughput::Elements(frames));
+            group.bench_function(BenchmarkId::new(size_name(bytes), frames), |bencher| {
+                bencher.iter(|| {
+                    for _ in 0..frames {
+                        outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close);
+                    }
+                    flush.write_all();
+                });
+            });
+            assert_eq!(outbox.waiting().frames, 0);
+        }
+    }
+    group.finish();
+    criterion.final_summary();
+}
