@@ -19,7 +19,7 @@ use crate::socket::Socket;
 /// Its parameters say what it wants. Those that are known here take their part of the event ([`Socket`], [`Io`],
 /// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`]); each of the others takes the next argument that
 /// the client sent and may be anything that serde deserialises. An argument that is missing reads as `null`, so
-/// `Option` makes it optional. [`Args`] takes all the arguments that are left, unparsed, and so should come last.
+/// `Option` makes it optional. [`Args`] takes all the arguments that are left, unparsed.
 ///
 /// It returns nothing, or a `Result` whose error is logged with the name of the event. A handler that fails,
 /// panics, or is given arguments that do not fit costs that event and nothing else.
@@ -124,9 +124,7 @@ impl FromEvent<ByType> for Ack {
 
 impl FromEvent<ByType> for Args {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        // What follows an `Args` would get the same arguments again; it belongs last, and scanning the rest to
-        // say so would cost every event.
-        Ok(event.reader.rest())
+        Ok(event.reader.take_rest())
     }
 }
 

@@ -55,6 +55,13 @@ impl<'a> ArgsReader<'a> {
         }
     }
 
+    /// The arguments not read yet, as [`rest`](Self::rest), after which none is left; takes constant time
+    pub fn take_rest(&mut self) -> Args {
+        let rest = self.rest();
+        self.iter = ArgsIter::new("");
+        rest
+    }
+
     /// Whether no argument is left
     pub fn is_at_end(&self) -> bool {
         self.iter.rest().is_empty()
