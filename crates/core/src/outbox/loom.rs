@@ -6,10 +6,11 @@
 //! must have arrived by then has arrived, or a wake-up was lost.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
+use ::loom::sync::Mutex;
 use ::loom::thread;
 
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
 
 #[test]
 fn two_pushers_and_a_flusher_lose_and_reorder_nothing() {
-    check(|| {
+    check_up_to(5, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
         outbox.set_sink(carrier.sink());
@@ -127,6 +128,38 @@ fn a_sink_that_is_replaced_while_it_is_blocked_leaves_nothing_behind() {
         changing.join().unwrap();
         rest(&flusher, &owner, &new);
         assert_eq!([old.written(), new.written()].concat(), two("a"));
+    });
+}
+
+#[test]
+fn everybody_at_once_loses_and_reorders_nothing() {
+    check_up_to(4, || {
+        let (flusher, outbox) = outbox();
+        let (old, new) = (Carrier::default(), Carrier::default());
+        old.block_once();
+        outbox.set_sink(old.sink());
+        let owner = Owner::of(&outbox);
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                push_two(&outbox, "a");
+                push(&outbox, "a3");
+            })
+        };
+        let polling = {
+            let owner = owner.clone();
+            thread::spawn(move || assert!(owner.poll().is_pending()))
+        };
+        let changing = {
+            let (outbox, new) = (outbox.clone(), new.sink());
+            thread::spawn(move || outbox.set_sink(new))
+        };
+        flusher.run();
+        for thread in [pusher, polling, changing] {
+            thread.join().unwrap();
+        }
+        rest(&flusher, &owner, &new);
+        assert_eq!([old.written(), new.written()].concat(), ["a1", "a2", "a3"]);
     });
 }
 
@@ -263,9 +296,15 @@ fn a_sink_that_is_wanted_elsewhere_comes_free() {
     });
 }
 
+/// Tries every interleaving
 fn check(model: impl Fn() + Send + Sync + 'static) {
+    ::loom::model::Builder::new().check(model);
+}
+
+/// Tries every interleaving in which a thread is interrupted at most so often where it could have gone on
+fn check_up_to(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = ::loom::model::Builder::new();
-    builder.preemption_bound = Some(3);
+    builder.preemption_bound = Some(interruptions);
     builder.check(model);
 }
 
@@ -373,7 +412,7 @@ impl Owner {
 
 /// What is behind a sink
 ///
-/// Its lock is none of loom's: it is never waited for, since no thread changes inside.
+/// Its lock is one of loom's, so that what happens here is part of what is interleaved.
 #[derive(Clone, Debug, Default)]
 struct Carrier(Arc<Mutex<Line>>);
 

@@ -60,12 +60,16 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
+    /// The client did not read: what waited is gone, and only the protocol may still say good-bye
+    Overflowed,
     /// Nothing more is taken in; what waits is still sent
     Finishing,
     /// What waited is gone
     Closed(CloseReason),
 }
 
+/// Bytes that may be said to a client after it overflowed: a close frame, or the last packets of its protocol
+const GOODBYE: usize = 4096;
 /// How many batches one visit of a flusher may write before the next outbox has its turn
 const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 
@@ -94,10 +98,16 @@ impl Outbox {
     /// Puts a frame behind what waits already
     ///
     /// Does not block and does not write. A [`Delivery::Reliable`] frame that does not fit meets the policy of
-    /// `overflow`; by default the outbox is closed with [`CloseReason::SlowConsumer`] and all that waited is freed.
+    /// `overflow`; by default all that waited is freed, and the owner is told [`CloseReason::SlowConsumer`]; it may
+    /// still push what the protocol says at its end.
     pub fn push(&self, frame: Frame, delivery: Delivery, overflow: Overflow) -> Pushed {
         let mut state = self.state();
-        if state.phase != Phase::Open {
+        let takes = match state.phase {
+            Phase::Open => true,
+            Phase::Overflowed => delivery == Delivery::Protocol && state.queue.bytes() < GOODBYE,
+            Phase::Finishing | Phase::Closed(_) => false,
+        };
+        if !takes {
             return Pushed::Closed;
         }
         if delivery == Delivery::Volatile && state.readiness != Readiness::Ready {
@@ -108,7 +118,13 @@ impl Outbox {
             Admission::Admitted(displaced) => displaced,
             Admission::Refused => return Pushed::Dropped,
             Admission::Overflowed => {
-                self.close_locked(state, CloseReason::SlowConsumer);
+                // The write half stays, so that a client which reads again hears why it was closed.
+                state.phase = Phase::Overflowed;
+                let spilled = std::mem::take(&mut state.queue);
+                let owner = state.owner.take();
+                drop(state);
+                drop(spilled);
+                wake(owner);
                 return Pushed::Closed;
             }
         };
@@ -166,7 +182,7 @@ impl Outbox {
     pub fn poll_owner(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         {
             let mut state = self.state();
-            if let Phase::Closed(reason) = state.phase {
+            if let Some(reason) = state.phase.reason() {
                 return Poll::Ready(reason);
             }
             if !state.owner.as_ref().is_some_and(|owner| owner.will_wake(cx.waker())) {
@@ -184,16 +200,16 @@ impl Outbox {
         if written.frames > 0 {
             self.0.flusher.record(written);
         }
-        match self.state().phase {
-            Phase::Closed(reason) => Poll::Ready(reason),
-            _ => Poll::Pending,
+        match self.state().phase.reason() {
+            Some(reason) => Poll::Ready(reason),
+            None => Poll::Pending,
         }
     }
 
     /// Takes in nothing more; what waits is still sent
     pub fn finish(&self) {
         let mut state = self.state();
-        if state.phase == Phase::Open {
+        if matches!(state.phase, Phase::Open | Phase::Overflowed) {
             state.phase = Phase::Finishing;
         }
     }
@@ -223,10 +239,7 @@ impl Outbox {
 
     /// Why the outbox was closed, if it was
     pub fn closed(&self) -> Option<CloseReason> {
-        match self.state().phase {
-            Phase::Closed(reason) => Some(reason),
-            _ => None,
-        }
+        self.state().phase.reason()
     }
 
     /// Whether there is nothing to write to until the owner is handed something
@@ -272,7 +285,9 @@ impl Outbox {
                 }
                 (None, Err(error)) => spilled = Some(state.close(error.reason())),
             }
-            if !state.is_closed() {
+            if state.phase == Phase::Overflowed {
+                batch.clear();
+            } else if !state.is_closed() {
                 state.queue.put_back(&mut batch);
             }
             let goes_on = state.readiness == Readiness::Ready && visit < BATCHES_PER_VISIT;
@@ -375,6 +390,17 @@ impl Drop for Lease<'_> {
             let mut state = self.outbox.state();
             state.leased = false;
             self.outbox.close_locked(state, CloseReason::TransportError);
+        }
+    }
+}
+
+impl Phase {
+    /// Why nothing is taken in any more, if that is the outbox's own doing
+    fn reason(self) -> Option<CloseReason> {
+        match self {
+            Self::Open | Self::Finishing => None,
+            Self::Overflowed => Some(CloseReason::SlowConsumer),
+            Self::Closed(reason) => Some(reason),
         }
     }
 }

@@ -1,0 +1,84 @@
+//! What an outbox costs in memory: little while it is idle, nothing for a client that keeps up
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use allocation_counter::measure;
+use roomcast_core::{
+    ConnectionError, Delivery, FlushList, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness,
+};
+
+/// Writes everything to nowhere
+#[derive(Debug)]
+struct Nowhere;
+
+impl FrameSink for Nowhere {
+    fn poll_send(
+        &mut self,
+        _cx: &mut Context<'_>,
+        batch: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        batch.clear();
+        Ok(Readiness::Ready)
+    }
+}
+
+/// One round of a flusher
+fn flush(list: &FlushList, spare: &mut Vec<Outbox>) {
+    list.take(spare);
+    spare.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
+}
+
+fn push(outbox: &Outbox, frame: &Frame) {
+    assert_eq!(outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close), Pushed::Queued);
+}
+
+#[test]
+fn a_client_that_keeps_up_costs_no_allocation() {
+    let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
+    let outboxes: Vec<_> = (0..100).map(|_| Outbox::new(1 << 20, list.clone())).collect();
+    outboxes.iter().for_each(|outbox| outbox.set_sink(Box::new(Nowhere)));
+    let mut spare = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut round = || {
+        outboxes.iter().for_each(|outbox| push(outbox, &frame));
+        flush(&list, &mut spare);
+        assert!(outboxes.iter().all(|outbox| outbox.poll_owner(&mut cx).is_pending()));
+    };
+    // The list grows to its size on both sides of the swap.
+    (0..2).for_each(|_| round());
+    assert_eq!(measure(|| (0..10).for_each(|_| round())).count_total, 0);
+    assert!(list.poll_listed(&mut cx).is_pending());
+}
+
+#[test]
+fn an_outbox_that_was_full_once_is_small_again() {
+    let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
+    let outbox = Outbox::new(1 << 20, list.clone());
+    let mut spare = Vec::with_capacity(4);
+    let burst = measure(|| {
+        (0..10_000).for_each(|_| push(&outbox, &frame));
+        outbox.set_sink(Box::new(Nowhere));
+        for _ in 0..20 {
+            flush(&list, &mut spare);
+        }
+        assert_eq!(outbox.waiting().frames, 0);
+        let _ = outbox.take_sink();
+    });
+    assert!(burst.bytes_max > 100_000, "{burst:?}");
+    // What is left belongs to the thread that wrote (one batch) and to the list (one entry).
+    assert!(burst.bytes_current < 2_000, "{burst:?}");
+}
+
+#[test]
+fn an_idle_outbox_is_small() {
+    let list = FlushList::new();
+    let mut outboxes = Vec::with_capacity(100);
+    let idle = measure(|| outboxes.extend((0..100).map(|_| Outbox::new(1 << 20, list.clone()))));
+    assert_eq!(idle.count_total, 100, "one piece each");
+    let each = idle.bytes_current / 100;
+    println!("{each} bytes for an idle outbox");
+    assert!(each <= 256, "{each} bytes");
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(outboxes.iter().all(|outbox| outbox.poll_owner(&mut cx) == Poll::Pending));
+}
