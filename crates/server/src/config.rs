@@ -1,12 +1,18 @@
 //! Settings, each with its default
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use roomcast_transport_ws::WebSocket;
+
+use crate::origin::Origins;
+use crate::proxy::TrustedProxies;
 
 /// Settings of a server, each with its default
 ///
-/// All of them hold both in a [`Server`](crate::Server) and when mounted.
+/// All of them hold both in a [`Server`](crate::Server) and when mounted, unless they say otherwise; what concerns
+/// TCP connections and HTTP headers is set on the [`Server`](crate::Server).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub(crate) ping_interval: Duration,
@@ -22,7 +28,13 @@ pub struct Config {
     pub(crate) max_acks: usize,
     pub(crate) max_attachments: usize,
     pub(crate) max_namespaces: usize,
+    pub(crate) max_sessions: usize,
+    pub(crate) max_connections_per_address: Option<usize>,
+    pub(crate) event_rate: Option<EventRate>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) cors: Cors,
+    pub(crate) origins: Origins,
+    pub(crate) allowed_origins: Vec<String>,
 }
 
 impl Default for Config {
@@ -41,7 +53,13 @@ impl Default for Config {
             max_acks: 1000,
             max_attachments: 10,
             max_namespaces: 100,
+            max_sessions: 1_000_000,
+            max_connections_per_address: None,
+            event_rate: None,
+            trusted_proxies: TrustedProxies::default(),
             cors: Cors::Off,
+            origins: Origins::default(),
+            allowed_origins: Vec::new(),
         }
     }
 }
@@ -94,8 +112,100 @@ setters! {
     max_attachments: usize,
     /// Namespaces one client may be in. Default: 100
     max_namespaces: usize,
-    /// Which pages of other origins may use long-polling. Default: none
+    /// Sessions that may be open at once, of all clients and transports. Default: 1,000,000
+    ///
+    /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes
+    /// a few kilobytes. Counted as [`Breach::Sessions`](crate::Breach::Sessions).
+    max_sessions: usize,
+    /// Which pages of other origins may read answers to their requests, which long-polling needs. Default: none
     cors: Cors,
+    /// Which pages may begin sessions and open WebSockets. Default: [`Origins::SameOrCookieless`]
+    ///
+    /// Others are answered with 403 and a text that says how to let them in. Counted as
+    /// [`Breach::Origin`](crate::Breach::Origin).
+    origins: Origins,
+}
+
+impl Config {
+    /// Connections that one address may have open, and sessions. Default: no limit
+    ///
+    /// In a [`Server`](crate::Server), TCP connections are counted where the address is known when they are
+    /// accepted: of clients that connect directly, or through a proxy by the PROXY protocol. Sessions are counted
+    /// there too, and alone when mounted or behind a proxy that is known by `X-Forwarded-For`. An IPv6 address
+    /// counts as its /64 network.
+    ///
+    /// One more is answered with 503, `Retry-After` and a text. A browser takes up to three connections for a
+    /// session that polls, and people behind one router share an address, so it should not be low. Counted as
+    /// [`Breach::Address`](crate::Breach::Address). While it is off no address is kept.
+    pub fn max_connections_per_address(mut self, max: usize) -> Self {
+        self.max_connections_per_address = Some(max);
+        self
+    }
+
+    /// Events that each client may send. Default: no limit
+    ///
+    /// Counted over all its namespaces, requests to join one included; answers and the protocol's own packets are
+    /// not. A client that sends more is closed with the reason
+    /// [`RateLimited`](roomcast_core::CloseReason::RateLimited): dropping some of its events would break the order
+    /// and the answers that its own code relies on, without telling it. What it had sent before is handled. Counted
+    /// as [`Breach::EventRate`](crate::Breach::EventRate).
+    pub fn event_rate(mut self, rate: EventRate) -> Self {
+        self.event_rate = Some(rate);
+        self
+    }
+
+    /// The proxies whose word is taken for where a client comes from. Default: none
+    ///
+    /// From these `X-Forwarded-For` is read, from the right and past trusted hops only, into
+    /// [`Handshake::address`](crate::Handshake::address) and the limit for each address; `X-Forwarded-Proto` into
+    /// [`Handshake::is_secure`](crate::Handshake::is_secure); and `X-Forwarded-Host` is taken for this server's own
+    /// host when origins are compared. Anybody else may send such headers in vain. When mounted it needs a
+    /// [`Peer`](crate::Peer) with the request.
+    ///
+    /// ```
+    /// use roomcast_server::{Config, IpNet};
+    ///
+    /// let config = Config::default().trusted_proxies(["10.0.0.0/8".parse::<IpNet>()?]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = impl Into<IpNet>>) -> Self {
+        self.trusted_proxies = TrustedProxies::new(networks);
+        self
+    }
+
+    /// Lets pages of this origin, such as `https://chat.example`, in: they may use WebSocket and long-polling
+    /// here, with cookies; may be called again for others
+    ///
+    /// It comes on top of [`origins`](Self::origins) and [`cors`](Self::cors).
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        let mut origin = origin.into();
+        // A browser never sends the slash that people copy along.
+        origin.truncate(origin.trim_end_matches('/').len());
+        self.allowed_origins.push(origin);
+        self
+    }
+}
+
+/// How many events a client may send in a time
+///
+/// A bucket that holds `burst` and is filled by `per_second` each second; each event takes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventRate {
+    pub(crate) per_second: NonZeroU32,
+    pub(crate) burst: NonZeroU32,
+}
+
+impl EventRate {
+    /// This many in the long run, and twice as many at once after a pause
+    pub fn per_second(events: NonZeroU32) -> Self {
+        Self { per_second: events, burst: events.saturating_mul(NonZeroU32::MIN.saturating_add(1)) }
+    }
+
+    /// How many may come at once after a pause
+    pub fn burst(mut self, events: NonZeroU32) -> Self {
+        self.burst = events;
+        self
+    }
 }
 
 impl Config {

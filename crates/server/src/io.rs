@@ -4,17 +4,19 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use roomcast_core::{CloseReason, IntoArgs, Namespace, Receipt, Room, Router, Transport};
+use roomcast_core::{CloseReason, IntoArgs, Namespace, Receipt, Room, Router, RouterStats, Transport};
 use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
 use crate::ack::Answers;
 use crate::config::Config;
+use crate::drain::Lifecycle;
 use crate::emit::{Emit, IntoRooms};
 use crate::endpoint::Endpoint;
 use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::inbox::Visit;
+use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::runtime::Flushers;
@@ -35,6 +37,8 @@ pub(crate) struct App {
     pub(crate) sessions: Sessions,
     pub(crate) flushers: Flushers,
     pub(crate) metrics: Metrics,
+    pub(crate) limits: Limits,
+    pub(crate) lifecycle: Lifecycle,
     main: Arc<NamespaceState>,
     namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
     router: RouterFactory,
@@ -143,6 +147,13 @@ impl Io {
         &self.0.config
     }
 
+    /// How much there is in each namespace
+    pub(crate) fn router_stats(&self) -> Vec<(Namespace, RouterStats)> {
+        let named = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let all = std::iter::once(&self.0.main).chain(named.values());
+        all.map(|state| (state.name.clone(), state.router.stats())).collect()
+    }
+
     pub(crate) fn app(&self) -> &App {
         &self.0
     }
@@ -236,12 +247,15 @@ impl IoBuilder {
             .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
             .collect();
         let main = Arc::new(NamespaceState::new(Namespace::main(), router(&Namespace::main())));
+        let limits = Limits::new(config.max_sessions, config.max_connections_per_address);
         let io = Io(Arc::new(App {
             config,
             endpoints,
             sessions: Sessions::default(),
             flushers: Flushers::default(),
             metrics: Metrics::default(),
+            limits,
+            lifecycle: Lifecycle::default(),
             main,
             namespaces: RwLock::default(),
             router,

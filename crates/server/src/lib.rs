@@ -1,20 +1,29 @@
 //! The Roomcast server: HTTP in, one driver task a session, handlers, builder, tower layer
 
 mod ack;
+mod admin;
+mod breach;
 mod clock;
 mod config;
+mod drain;
 mod driver;
 mod emit;
 mod endpoint;
 mod error;
+mod exposition;
 mod handler;
 mod handshake;
 mod ids;
 mod inbox;
 mod io;
 mod layer;
+mod limits;
 mod metrics;
 mod namespace;
+mod origin;
+mod probe;
+mod proxy;
+mod proxy_protocol;
 mod requests;
 mod runtime;
 mod serve;
@@ -22,7 +31,9 @@ mod session;
 mod socket;
 
 pub use ack::{Ack, Answers};
-pub use config::{Config, Cors};
+pub use breach::Breach;
+pub use config::{Config, Cors, EventRate};
+pub use drain::{Drain, Drained};
 pub use emit::{Emit, IntoRooms};
 pub use endpoint::Endpoint;
 pub use error::{AckError, ConnectError, EmitError, ServeError};
@@ -35,6 +46,7 @@ pub use io::{Io, IoBuilder};
 pub use layer::{IoLayer, IoService, NotFound};
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
+pub use origin::Origins;
 pub use requests::Peer;
 pub use serve::{Bound, Server};
 pub use session::ClientKind;
@@ -47,6 +59,9 @@ pub use roomcast_core::{
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
 pub use roomcast_transport_polling::Polling;
 pub use roomcast_transport_ws::WebSocket;
+
+/// A network of addresses, or one of them
+pub use ipnet::IpNet;
 
 /// The types of HTTP requests and answers
 pub use ::http;

@@ -1,23 +1,47 @@
 //! What a node has counted since it started
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::breach::{Breach, Breaches};
 
 macro_rules! counters {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
+    ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
         /// What a node has counted since it started
-        #[derive(Debug, Default)]
+        #[derive(Debug)]
         pub struct Metrics {
             $($name: AtomicU64,)*
+            pub(crate) breaches: Breaches,
+            pub(crate) received: Received,
+            /// Seconds from push to write, of the probes of [`crate::probe`]
+            pub(crate) delivery: Histogram,
+        }
+
+        impl Default for Metrics {
+            fn default() -> Self {
+                Self {
+                    $($name: AtomicU64::new(0),)*
+                    breaches: Breaches::default(),
+                    received: Received::default(),
+                    delivery: Histogram::new(exponential_buckets(0.000_05, 4.0, 9)),
+                }
+            }
         }
 
         impl Metrics {
-            $($(#[$doc])* pub fn $name(&self) -> u64 {
+            $(#[doc = $doc] pub fn $name(&self) -> u64 {
                 self.$name.load(Ordering::Relaxed)
             })*
 
             /// Every counter with its name
             pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name()),)*].into_iter()
+            }
+
+            /// Every counter with its name and what it means
+            pub(crate) fn described(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+                [$((stringify!($name), $doc, self.$name()),)*].into_iter()
             }
         }
 
@@ -33,6 +57,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// TCP connections that were let in, by servers of one's own
+    connections_opened,
     /// Sessions that began
     sessions_opened,
     /// Sessions that ended
@@ -55,4 +81,54 @@ counters! {
     overloaded,
     /// Clients that broke their protocol
     protocol_errors,
+}
+
+impl Metrics {
+    /// How often a limit turned somebody away
+    pub fn breaches(&self, breach: Breach) -> u64 {
+        self.breaches.count(breach)
+    }
+
+    /// Messages that clients have sent, packets of their protocol included
+    pub fn messages_received(&self) -> u64 {
+        self.received.sum(|shard| &shard.messages)
+    }
+
+    /// Bytes of those messages
+    pub fn bytes_received(&self) -> u64 {
+        self.received.sum(|shard| &shard.bytes)
+    }
+}
+
+/// What came in, counted by each thread on a cache line of its own
+#[derive(Debug, Default)]
+pub(crate) struct Received([Shard; SHARDS]);
+
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Shard {
+    messages: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// Threads beyond that share
+const SHARDS: usize = 16;
+
+impl Received {
+    /// Counts what one read brought
+    pub(crate) fn add(&self, messages: usize, bytes: usize) {
+        thread_local! {
+            static SHARD: usize = {
+                static NEXT: AtomicUsize = AtomicUsize::new(0);
+                NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
+            };
+        }
+        let shard = &self.0[SHARD.with(|shard| *shard)];
+        shard.messages.fetch_add(messages as u64, Ordering::Relaxed);
+        shard.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
+        self.0.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    }
 }

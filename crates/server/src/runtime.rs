@@ -32,6 +32,27 @@ impl Flushers {
         lists.lists[turn % lists.lists.len()].clone()
     }
 
+    /// Every list there is, each with a name of its own
+    pub(crate) fn each(&self) -> Vec<((Id, usize), FlushList)> {
+        let each = |runtime: Id, lists: &Lists| {
+            lists
+                .lists
+                .iter()
+                .cloned()
+                .enumerate()
+                .map(move |(at, list)| ((runtime, at), list))
+                .collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(|entry| each(*entry.key(), entry.value())).collect()
+    }
+
+    /// What was written on all of them
+    pub(crate) fn written(&self) -> Written {
+        let mut written = Written::default();
+        self.each().iter().for_each(|(_, list)| written += list.written());
+        written
+    }
+
     fn start(&self, handle: &Handle) -> Arc<Lists> {
         let lists = self.0.entry(handle.id()).or_insert_with(|| {
             let lists: Box<[_]> = (0..handle.metrics().num_workers()).map(|_| FlushList::new()).collect();

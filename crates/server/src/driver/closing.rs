@@ -8,6 +8,7 @@ use roomcast_core::CloseReason;
 
 use super::lane::LaneState;
 use super::{Driver, events};
+use crate::breach::{Breach, breach};
 use crate::inbox::Visit;
 use crate::metrics::count;
 
@@ -33,6 +34,15 @@ impl Driver {
                 tracing::info!(transport = %self.primary.name, "closed a client that did not read");
             }
             CloseReason::Overloaded => count::overloaded(io.metrics()),
+            CloseReason::RateLimited => {
+                let address = self.shared.handshake.address();
+                breach!(
+                    io,
+                    Breach::EventRate,
+                    ?address,
+                    "closed a client that sent events faster than it may"
+                );
+            }
             CloseReason::ParseError | CloseReason::ForcedClose => count::protocol_errors(io.metrics()),
             _ => {}
         }
@@ -111,6 +121,8 @@ impl Driver {
     pub(super) fn forget(&mut self) {
         if self.shared.io.app().sessions.remove(&self.shared.sid) {
             count::sessions_closed(self.shared.io.metrics());
+            let address = self.shared.handshake.address().map(|address| address.ip());
+            self.shared.io.app().limits.end_session(address);
         }
         for visit in self.shared.inbox.close() {
             if let Visit::Exchange(_, exchange) = visit {

@@ -1,8 +1,11 @@
 //! A connection and what waits for it
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use roomcast_core::{Connection, Message, Outbox, TransportName};
+
+use crate::limits::ConnectionPermit;
 
 /// A connection and what waits for it
 pub(crate) struct LaneState {
@@ -11,11 +14,13 @@ pub(crate) struct LaneState {
     pub(crate) name: TransportName,
     /// Whether its write half is there
     pub(crate) open: bool,
+    /// Counts the TCP connection that this took over from HTTP, for as long as it is there
+    pub(crate) permit: Option<Arc<ConnectionPermit>>,
 }
 
 impl LaneState {
     pub(crate) fn new(connection: Box<dyn Connection>, outbox: Outbox, name: TransportName) -> Self {
-        Self { connection, outbox, name, open: false }
+        Self { connection, outbox, name, open: false, permit: None }
     }
 }
 

@@ -4,6 +4,7 @@ mod closing;
 mod events;
 mod lane;
 mod members;
+mod rate;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,8 +14,8 @@ use std::time::Instant;
 
 use http::StatusCode;
 use roomcast_core::{
-    Action, CloseReason, Command, Connection, Exchange, Lane, Outbox, Overflow, Received, Rejection, Session,
-    TransportName,
+    Action, CloseReason, Command, Connection, Exchange, Lane, Message, Outbox, Overflow, Received, Rejection,
+    Session, TransportName,
 };
 use tokio::time::Sleep;
 
@@ -22,8 +23,10 @@ use self::closing::Closing;
 use self::events::Work;
 use self::lane::LaneState;
 use self::members::Members;
+use self::rate::Bucket;
 use crate::clock;
 use crate::inbox::Visit;
+use crate::limits::ConnectionPermit;
 use crate::metrics::count;
 use crate::session::SessionShared;
 
@@ -38,6 +41,7 @@ pub(crate) struct Driver {
     probe: Option<Box<LaneState>>,
     members: Members,
     work: Work,
+    bucket: Bucket,
     timer: Timer,
     closing: Option<Closing>,
     /// The probe has proven itself, and its write half is still lent to a flusher
@@ -54,8 +58,11 @@ impl Driver {
         shared: Arc<SessionShared>,
         session: Box<dyn Session>,
         connection: Box<dyn Connection>,
+        permit: Option<Arc<ConnectionPermit>>,
     ) -> Self {
-        let primary = LaneState::new(connection, shared.outbox.clone(), shared.transport());
+        shared.io.app().lifecycle.driver_started();
+        let mut primary = LaneState::new(connection, shared.outbox.clone(), shared.transport());
+        primary.permit = permit;
         Self {
             shared,
             session,
@@ -63,6 +70,7 @@ impl Driver {
             probe: None,
             members: Members::default(),
             work: Work::default(),
+            bucket: Bucket::default(),
             timer: Timer::default(),
             closing: None,
             promoting: false,
@@ -121,10 +129,13 @@ impl Driver {
             let _ = exchange.respond.send(rejection.response());
             return;
         };
+        let permit = exchange.request.extensions.get().cloned();
         match kind.open(exchange) {
             Ok(connection) => {
                 let outbox = Outbox::new(PROBE_OUTBOX, self.shared.io.app().flushers.list());
-                self.probe = Some(Box::new(LaneState::new(connection, outbox, transport)));
+                let mut probe = Box::new(LaneState::new(connection, outbox, transport));
+                probe.permit = permit;
+                self.probe = Some(probe);
             }
             Err(refused) => {
                 count::requests_refused(self.shared.io.metrics());
@@ -164,6 +175,10 @@ impl Driver {
         let arrived = !messages.is_empty();
         if arrived || outcome.is_ready() {
             self.session.handle_activity(lane, now);
+        }
+        if arrived {
+            let bytes = messages.iter().map(Message::len).sum();
+            self.shared.io.metrics().received.add(messages.len(), bytes);
         }
         for message in messages.drain(..) {
             if self.closing.is_some() {
@@ -237,6 +252,7 @@ impl Driver {
                 }
             }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
+            Action::Connect { .. } | Action::Event(_) if !self.is_within_rate(now) => {}
             Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
             Action::Event(inbound) => self.dispatch(inbound, cx, now),
             Action::Answer { namespace, id, args } => {
@@ -248,6 +264,16 @@ impl Driver {
             Action::Close(reason) => self.start_closing(reason, cx, now),
             other => tracing::error!(?other, "a session asked for what this server does not know"),
         }
+    }
+
+    /// Whether the client may send one more event now; if not it is closed
+    fn is_within_rate(&mut self, now: Instant) -> bool {
+        let Some(rate) = self.shared.io.config().event_rate else { return true };
+        let within = self.bucket.take(rate, now);
+        if !within {
+            self.session.handle_command(Command::Close(CloseReason::RateLimited), now);
+        }
+        within
     }
 
     /// Lets the probe carry the session, once nobody else holds its write half
@@ -264,11 +290,12 @@ impl Driver {
         };
         self.promoting = false;
         let Some(probe) = self.probe.take() else { return false };
-        let LaneState { connection, name, .. } = *probe;
+        let LaneState { connection, name, permit, .. } = *probe;
         self.primary.connection.start_close(CloseReason::TransportClose, &self.primary.outbox);
         self.primary.outbox.set_sink(sink);
         self.primary.connection = connection;
         self.primary.name = name;
+        self.primary.permit = permit;
         count::upgrades(self.shared.io.metrics());
         true
     }
@@ -322,6 +349,7 @@ impl Future for Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         self.forget();
+        self.shared.io.app().lifecycle.driver_ended();
     }
 }
 

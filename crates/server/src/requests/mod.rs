@@ -5,7 +5,7 @@ mod query;
 mod refusal;
 mod upgrade;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -17,7 +17,9 @@ use roomcast_core::{BoxError, Exchange, Outbox, Rejection, RequestBody, Responde
 
 use self::query::EngineQuery;
 pub(crate) use self::refusal::{Refusal, mismatch, unknown_session};
+use crate::breach::{Breach, breach};
 use crate::clock;
+use crate::drain::Phase;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::handshake::Handshake;
@@ -25,6 +27,7 @@ use crate::ids;
 use crate::inbox::Visit;
 use crate::io::Io;
 use crate::metrics::count;
+use crate::origin;
 use crate::session::{Beginning, SessionShared};
 
 /// Where a client connects from
@@ -65,7 +68,7 @@ where
             Err(refused) => *refused,
         },
     };
-    if response.status().is_client_error() {
+    if response.status().is_client_error() || response.status().is_server_error() {
         count::requests_refused(io.metrics());
     }
     if endpoint.is_engine() {
@@ -109,6 +112,9 @@ fn engine_request(
     if !has_sane_origin(&exchange.request) {
         return Err(refuse(Refusal::BadRequest));
     }
+    if query.sid.is_none() || upgrades {
+        check_origin(io, &exchange.request).map_err(|()| refuse(Refusal::ForeignOrigin))?;
+    }
     let needs_upgrade = transport.capabilities().upgrades_to;
     if upgrades && !needs_upgrade {
         return Err(refuse(Refusal::BadRequest));
@@ -149,6 +155,9 @@ fn plain_request(
     let Some(transport) = endpoint.transports().first() else {
         return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
     };
+    if check_origin(io, &exchange.request).is_err() {
+        return Err(Box::new(Rejection::new(StatusCode::FORBIDDEN, origin::REPAIR).response()));
+    }
     exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
     begin(io, endpoint, transport, exchange)
 }
@@ -162,7 +171,10 @@ fn begin(
 ) -> Result<(), Box<Response<ResponseBody>>> {
     let app = io.app();
     let peer = exchange.request.extensions.get::<Peer>().copied();
+    let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
     let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
+    let place = SessionPlace::take(io, address.map(|address| address.ip()))?;
+    let permit = exchange.request.extensions.get().cloned();
     let handshake = Handshake::new(&exchange.request, address, secure, clock::wall());
     let subprotocol = exchange.subprotocol;
     let connection =
@@ -173,6 +185,7 @@ fn begin(
             response.headers_mut().append(http::header::CONNECTION, HeaderValue::from_static("close"));
             Box::new(response)
         })?;
+    place.keep();
     let sid = ids::sid();
     let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
     let shared = Arc::new(SessionShared::new(Beginning {
@@ -187,8 +200,67 @@ fn begin(
     }));
     app.sessions.insert(shared.clone());
     count::sessions_opened(io.metrics());
-    tokio::spawn(Driver::new(shared, session, connection));
+    tokio::spawn(Driver::new(shared, session, connection, permit));
     Ok(())
+}
+
+/// A session that is counted in, and counted out again if it does not come to be
+struct SessionPlace<'a> {
+    io: &'a Io,
+    address: Option<IpAddr>,
+    kept: bool,
+}
+
+impl<'a> SessionPlace<'a> {
+    fn take(io: &'a Io, address: Option<IpAddr>) -> Result<Self, Box<Response<ResponseBody>>> {
+        let app = io.app();
+        let draining = app.lifecycle.phase() >= Phase::Draining;
+        let room = if draining { Err(Breach::Draining) } else { app.limits.begin_session(address) };
+        let Err(limit) = room else { return Ok(Self { io, address, kept: false }) };
+        if limit == Breach::Draining {
+            // It is meant to be so, and may be said of many.
+            let _ = app.metrics.breaches.record(limit);
+        } else {
+            breach!(io, limit, ?address, "refused a session with 503");
+        }
+        let text = match limit {
+            Breach::Draining => "This server is going away; connect to another.",
+            _ => "There is no room for another session here; try again later.",
+        };
+        let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text)
+            .header(http::header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+            .header(http::header::CONNECTION, HeaderValue::from_static("close"));
+        Err(Box::new(rejection.response()))
+    }
+
+    /// The session came to be, and is counted out at its end
+    fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for SessionPlace<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            self.io.app().limits.end_session(self.address);
+        }
+    }
+}
+
+/// Seconds after which a client that found no room may try again
+pub(crate) const RETRY_AFTER: &str = "5";
+
+/// Whether the page behind a request may use this server; says so in the log if not
+fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
+    let peer = request.extensions.get::<Peer>().copied();
+    origin::check(io.config(), peer, &request.headers).map_err(|foreign| {
+        breach!(
+            io, Breach::Origin, origin = foreign.origin, host = foreign.host,
+            "refused a page of another origin, whose request carried the visitor's cookies or was not to be let in \
+             without; if it is yours, add it with Config::allow_origin({:?}), or `--allow-origin` of the command",
+            foreign.origin
+        );
+    })
 }
 
 /// `Origin` may hold only what can stand in a header that answers it

@@ -4,6 +4,8 @@ use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
+use crate::origin::REPAIR;
+
 /// Why a request is refused, by the table of the Engine.IO protocol
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Refusal {
@@ -11,6 +13,7 @@ pub(crate) enum Refusal {
     UnknownSession,
     BadMethod,
     BadRequest,
+    ForeignOrigin,
     UnsupportedVersion,
 }
 
@@ -21,6 +24,7 @@ impl Refusal {
             Self::UnknownSession => 1,
             Self::BadMethod => 2,
             Self::BadRequest => 3,
+            Self::ForeignOrigin => 4,
             Self::UnsupportedVersion => 5,
         }
     }
@@ -31,7 +35,15 @@ impl Refusal {
             Self::UnknownSession => "Session ID unknown",
             Self::BadMethod => "Bad handshake method",
             Self::BadRequest => "Bad request",
+            Self::ForeignOrigin => REPAIR,
             Self::UnsupportedVersion => "Unsupported protocol version",
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::ForeignOrigin => StatusCode::FORBIDDEN,
+            _ => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -44,7 +56,7 @@ impl Refusal {
             (ResponseBody::from(json), "application/json")
         };
         let mut response = Response::new(body);
-        *response.status_mut() = StatusCode::BAD_REQUEST;
+        *response.status_mut() = self.status();
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
         if upgrades {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -10,6 +10,8 @@ use roomcast_core::{Upgrade, Upgraded};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
+use crate::serve::HttpStream;
+
 /// Whether a request asks for a WebSocket, well or badly
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
@@ -37,8 +39,15 @@ pub(super) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
     }))
 }
 
-/// Finds the TCP stream inside, if there is one: hyper's own, or as `axum::serve` wraps it
+/// Finds the TCP stream inside, if there is one: as this server has it, hyper's own, or as `axum::serve` wraps it
 fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
+    let upgraded = match upgraded.downcast::<TokioIo<HttpStream>>() {
+        Ok(parts) => {
+            let stream = Box::new(parts.io.into_inner().into_tcp());
+            return Upgraded { stream, read_buffer: parts.read_buf };
+        }
+        Err(upgraded) => upgraded,
+    };
     let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
         Ok(parts) => {
             return Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf };

@@ -1,0 +1,136 @@
+//! What happens when a limit is reached: it is counted, and said in the log
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::clock;
+
+/// A limit of the server that turned somebody away
+///
+/// Each is counted in [`Metrics::breaches`](crate::Metrics::breaches) and in `roomcast_refused_total`, and said in
+/// the log as a warning, once a second at most with the number of those before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Breach {
+    /// [`Server::max_connections`](crate::Server::max_connections): 503, and the connection is closed
+    Connections,
+    /// [`Config::max_connections_per_address`](crate::Config::max_connections_per_address): 503
+    Address,
+    /// [`Config::max_sessions`](crate::Config::max_sessions): 503
+    Sessions,
+    /// A session was to begin while the server drains: 503
+    Draining,
+    /// [`Config::origins`](crate::Config::origins): 403
+    Origin,
+    /// [`Server::max_header_bytes`](crate::Server::max_header_bytes) or
+    /// [`max_headers`](crate::Server::max_headers): 431, and the connection is closed
+    HeaderSize,
+    /// [`Server::header_timeout`](crate::Server::header_timeout): the connection is closed
+    HeaderTime,
+    /// [`Server::proxy_protocol`](crate::Server::proxy_protocol): a trusted proxy sent no valid header; the
+    /// connection is closed
+    ProxyHeader,
+    /// [`Config::event_rate`](crate::Config::event_rate): the client is closed, reason `rate limited`
+    EventRate,
+}
+
+impl Breach {
+    /// All there are
+    pub const ALL: [Self; 9] = [
+        Self::Connections,
+        Self::Address,
+        Self::Sessions,
+        Self::Draining,
+        Self::Origin,
+        Self::HeaderSize,
+        Self::HeaderTime,
+        Self::ProxyHeader,
+        Self::EventRate,
+    ];
+
+    /// The name it has as label of `roomcast_refused_total`
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Address => "address",
+            Self::Sessions => "sessions",
+            Self::Draining => "draining",
+            Self::Origin => "origin",
+            Self::HeaderSize => "header_size",
+            Self::HeaderTime => "header_time",
+            Self::ProxyHeader => "proxy_header",
+            Self::EventRate => "event_rate",
+        }
+    }
+}
+
+impl fmt::Display for Breach {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How often each limit turned somebody away
+#[derive(Debug, Default)]
+pub(crate) struct Breaches([Tally; Breach::ALL.len()]);
+
+#[derive(Debug, Default)]
+struct Tally {
+    count: AtomicU64,
+    /// The second in which the last line was written
+    said_at: AtomicU64,
+    /// The count when it was
+    said: AtomicU64,
+}
+
+impl Breaches {
+    pub(crate) fn count(&self, breach: Breach) -> u64 {
+        self.0[breach as usize].count.load(Ordering::Relaxed)
+    }
+
+    /// Counts one; gives the number of those since the last line if it is time for another
+    ///
+    /// Whoever attacks a limit should not fill the disk with what is said about it.
+    pub(crate) fn record(&self, breach: Breach) -> Option<u64> {
+        let tally = &self.0[breach as usize];
+        let count = tally.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let second = clock::wall().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        if tally.said_at.swap(second, Ordering::Relaxed) == second {
+            return None;
+        }
+        Some(count.saturating_sub(tally.said.swap(count, Ordering::Relaxed)))
+    }
+}
+
+/// Counts a breach, and says it if it is time to: what the limit is, then `key = value` fields, then a text
+macro_rules! breach {
+    ($io:expr, $breach:expr, $($line:tt)+) => {
+        if let Some(times) = $io.metrics().breaches.record($breach) {
+            tracing::warn!(limit = %$breach, times, $($line)+);
+        }
+    };
+}
+pub(crate) use breach;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_counted_and_a_flood_makes_few_lines() {
+        let breaches = Breaches::default();
+        let said: Vec<u64> = (0..1000).filter_map(|_| breaches.record(Breach::Origin)).collect();
+        assert_eq!(breaches.count(Breach::Origin), 1000);
+        assert_eq!(breaches.count(Breach::Sessions), 0);
+        assert_eq!(said.first(), Some(&1));
+        assert!(said.len() <= 3, "{said:?}");
+    }
+
+    #[test]
+    fn names_are_distinct_and_in_the_order_of_the_table() {
+        for (at, breach) in Breach::ALL.into_iter().enumerate() {
+            assert_eq!(breach as usize, at);
+            assert_eq!(Breach::ALL.iter().filter(|other| other.as_str() == breach.as_str()).count(), 1);
+        }
+    }
+}

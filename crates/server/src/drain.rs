@@ -1,0 +1,251 @@
+//! Going away without everybody noticing at once
+
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use roomcast_core::CloseReason;
+use tokio::sync::watch;
+
+use crate::clock;
+use crate::inbox::Visit;
+use crate::io::Io;
+
+/// How a server goes away
+///
+/// 1. It says that it is no longer [ready](Io::is_ready), and serves on for the [delay](Self::delay): time for
+///    load balancers to notice.
+/// 2. It takes in nothing new: a [`Server`](crate::Server) accepts no more connections, and sessions that would
+///    begin on those that are open are answered with 503.
+/// 3. It closes its sessions in batches, so that clients which come back elsewhere do not come all at once. What
+///    waits for a client is still sent. A WebSocket is closed with 1001; no Socket.IO client gets a DISCONNECT
+///    packet, after which it would not come back by itself. Handlers of `disconnect` see
+///    [`CloseReason::ServerShutdown`].
+/// 4. When all are gone, or the [timeout](Self::timeout) is over, it ends.
+///
+/// Holds in [`Bound::serve_with_shutdown`](crate::Bound::serve_with_shutdown) and
+/// [`run_with_shutdown`](crate::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Drain {
+    delay: Duration,
+    timeout: Duration,
+    batch: usize,
+    interval: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self {
+            delay: Duration::ZERO,
+            timeout: Duration::from_secs(30),
+            batch: 1000,
+            interval: Duration::from_millis(250),
+        }
+    }
+}
+
+impl Drain {
+    /// How long it serves on when it is no longer ready. Default: 0
+    ///
+    /// Behind a load balancer that asks `/ready`, take a little more than it needs to notice, such as 5 s.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// How long closing may take, after the delay. Default: 30 s
+    ///
+    /// Sessions that are left then are cut off.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sessions that are closed at once, and the time from one batch to the next. Default: 1000, each 250 ms
+    ///
+    /// Batches are larger when there are so many sessions that the timeout would not do.
+    pub fn batches(mut self, sessions: usize, interval: Duration) -> Self {
+        self.batch = sessions.max(1);
+        self.interval = interval;
+        self
+    }
+
+    /// How many to close at once, so that this many are closed in four fifths of the time
+    fn batch_of(&self, sessions: usize) -> usize {
+        if self.interval.is_zero() {
+            return sessions.max(1);
+        }
+        let batches = (self.timeout * 4 / 5).as_nanos() / self.interval.as_nanos();
+        let batches = usize::try_from(batches).unwrap_or(usize::MAX).max(1);
+        self.batch.max(sessions.div_ceil(batches))
+    }
+}
+
+/// What became of the sessions that there were
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Drained {
+    /// Sessions that were closed
+    pub closed: usize,
+    /// Those that had not come to their end when the time was over
+    pub left: usize,
+}
+
+impl fmt::Display for Drained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} sessions closed, {} of them cut off", self.closed, self.left)
+    }
+}
+
+/// How far the server is on its way out
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    Serving,
+    /// No longer ready, and serving all the same
+    Leaving,
+    /// Takes in nothing new
+    Draining,
+    /// The sessions are closed, and HTTP connections are
+    Closing,
+    Over,
+}
+
+pub(crate) struct Lifecycle {
+    phase: watch::Sender<Phase>,
+    /// Tasks that drive sessions, those that are closing included
+    drivers: AtomicUsize,
+}
+
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self { phase: watch::Sender::new(Phase::Serving), drivers: AtomicUsize::new(0) }
+    }
+}
+
+impl Lifecycle {
+    pub(crate) fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// Goes on to a phase, never back
+    pub(crate) fn advance(&self, to: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let later = *phase < to;
+            if later {
+                *phase = to;
+            }
+            later
+        });
+    }
+
+    /// Waits until a phase is reached
+    ///
+    /// Cancel safe.
+    pub(crate) async fn reached(&self, at_least: Phase) {
+        // The sender is `self`, so it cannot be gone.
+        let _ = self.phase.subscribe().wait_for(|phase| *phase >= at_least).await;
+    }
+
+    pub(crate) fn driver_started(&self) {
+        self.drivers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn driver_ended(&self) {
+        self.drivers.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn drivers(&self) -> usize {
+        self.drivers.load(Ordering::Relaxed)
+    }
+}
+
+/// How often to look whether everybody is gone
+const LOOK: Duration = Duration::from_millis(10);
+/// How often to tell those again that are not
+const RETELL: Duration = Duration::from_millis(500);
+
+impl Io {
+    /// Whether new clients are welcome: `false` from the moment that draining begins
+    pub fn is_ready(&self) -> bool {
+        self.app().lifecycle.phase() == Phase::Serving
+    }
+
+    /// Goes away as [`Drain`] tells, for a server that somebody else runs; there is no way back
+    ///
+    /// Sessions that begin meanwhile are refused with 503 once the delay is over. When it returns, stop the HTTP
+    /// server around it.
+    ///
+    /// Cancel safe in that sessions which were told to close do, and no new one begins.
+    pub async fn drain(&self, drain: Drain) -> Drained {
+        let lifecycle = &self.app().lifecycle;
+        lifecycle.advance(Phase::Leaving);
+        if !drain.delay.is_zero() {
+            tracing::info!(delay = ?drain.delay, sessions = self.client_count(), "no longer ready");
+            tokio::time::sleep(drain.delay).await;
+        }
+        lifecycle.advance(Phase::Draining);
+        let deadline = clock::now() + drain.timeout;
+        tracing::info!(timeout = ?drain.timeout, sessions = self.client_count(), "closing all sessions");
+        let before = self.metrics().sessions_closed();
+        loop {
+            self.close_in_batches(&drain, deadline).await;
+            let soon = deadline.min(clock::now() + RETELL);
+            self.until_gone(soon, || lifecycle.drivers() == 0).await;
+            if lifecycle.drivers() == 0 || clock::now() >= deadline {
+                break;
+            }
+            // A session that was beginning as the phase changed is told now.
+        }
+        let closed = usize::try_from(self.metrics().sessions_closed() - before).unwrap_or(usize::MAX);
+        let drained = Drained { closed, left: lifecycle.drivers() };
+        tracing::info!(%drained, "drained");
+        drained
+    }
+
+    /// Tells all sessions to close, some at a time
+    async fn close_in_batches(&self, drain: &Drain, deadline: Instant) {
+        let sessions = self.app().sessions.all();
+        let batch = drain.batch_of(sessions.len());
+        for (number, batch) in sessions.chunks(batch).enumerate() {
+            if number > 0 {
+                let next = clock::now() + drain.interval;
+                tokio::time::sleep_until(next.min(deadline).into()).await;
+            }
+            for session in batch {
+                // One that is over already needs no closing.
+                let _ = session.inbox.push(Visit::Close(CloseReason::ServerShutdown));
+            }
+        }
+    }
+
+    /// Waits for something to come about, no longer than until the deadline
+    pub(crate) async fn until_gone(&self, deadline: Instant, gone: impl Fn() -> bool) {
+        while !gone() && clock::now() < deadline {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_grow_so_that_all_are_closed_in_time() {
+        let drain = Drain::default();
+        assert_eq!(drain.batch_of(3), 1000);
+        assert_eq!(drain.batch_of(96_000), 1000);
+        assert_eq!(drain.batch_of(960_000), 10_000);
+        assert_eq!(drain.timeout(Duration::ZERO).batch_of(500_000), 500_000);
+        assert_eq!(drain.batches(10, Duration::ZERO).batch_of(500_000), 500_000);
+        assert_eq!(drain.batches(0, Duration::from_secs(1)).batch_of(24), 1);
+    }
+
+    #[test]
+    fn a_phase_is_never_gone_back_to() {
+        let lifecycle = Lifecycle::default();
+        lifecycle.advance(Phase::Draining);
+        lifecycle.advance(Phase::Leaving);
+        assert_eq!(lifecycle.phase(), Phase::Draining);
+    }
+}

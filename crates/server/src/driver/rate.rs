@@ -1,0 +1,73 @@
+//! How many events a client may still send
+
+use std::time::{Duration, Instant};
+
+use crate::config::EventRate;
+
+/// How many events a client may still send, as one point in time
+///
+/// When the bucket is full again at the rate it is filled (the generic cell rate algorithm): one number instead of
+/// a level and the time at which it held.
+#[derive(Debug, Default)]
+pub(super) struct Bucket {
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    /// Takes one; `false` if there is none left
+    pub(super) fn take(&mut self, rate: EventRate, now: Instant) -> bool {
+        let each = Duration::from_secs(1) / rate.per_second.get();
+        let from = self.full_at.map_or(now, |full_at| full_at.max(now));
+        // Overflow needs a rate below one in years.
+        let Some(full_at) = from.checked_add(each) else { return false };
+        let fits = full_at.duration_since(now) <= each * rate.burst.get();
+        if fits {
+            self.full_at = Some(full_at);
+        }
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn taken(bucket: &mut Bucket, rate: EventRate, now: Instant, tries: usize) -> usize {
+        (0..tries).filter(|_| bucket.take(rate, now)).count()
+    }
+
+    fn number(number: u32) -> NonZeroU32 {
+        NonZeroU32::new(number).expect("not zero")
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
+    fn a_burst_at_once_and_the_rate_in_the_long_run() {
+        let start = Instant::now();
+        let mut bucket = Bucket::default();
+        let rate = EventRate::per_second(number(10)).burst(number(25));
+        assert_eq!(taken(&mut bucket, rate, start, 100), 25);
+        assert_eq!(taken(&mut bucket, rate, start + Duration::from_millis(99), 5), 0);
+        assert_eq!(taken(&mut bucket, rate, start + Duration::from_millis(100), 5), 1);
+        // Two seconds fill it by twenty; a long pause by no more than it holds.
+        assert_eq!(taken(&mut bucket, rate, start + Duration::from_millis(2100), 100), 20);
+        assert_eq!(taken(&mut bucket, rate, start + Duration::from_secs(3600), 100), 25);
+        let mut long = Bucket::default();
+        let sent: usize =
+            (0..10_000).map(|tick| taken(&mut long, rate, start + Duration::from_millis(tick), 1)).sum();
+        assert_eq!(sent, 25 + 99);
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
+    fn the_least_and_the_most() {
+        let start = Instant::now();
+        let once = EventRate::per_second(number(1)).burst(number(1));
+        assert_eq!(taken(&mut Bucket::default(), once, start, 9), 1);
+        let most = EventRate::per_second(number(u32::MAX));
+        assert_eq!(taken(&mut Bucket::default(), most, start, 1000), 1000);
+        assert_eq!(EventRate::per_second(number(10)).burst.get(), 20);
+    }
+}

@@ -1,0 +1,206 @@
+//! What Prometheus is told, in the OpenMetrics text format
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+use roomcast_core::Written;
+
+use crate::breach::Breach;
+use crate::io::Io;
+
+/// What the text is, for the `Content-Type` of an answer
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Io {
+    /// Everything that is counted and measured on this node, in the OpenMetrics text format that Prometheus reads
+    ///
+    /// For servers that this is mounted in; [`Server::admin`](crate::Server::admin) answers `/metrics` with it. It
+    /// looks at every session, some at a time, so it is not for each request. To be served as
+    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    ///
+    /// Cancel safe.
+    pub async fn openmetrics(&self) -> String {
+        let mut registry = Registry::with_prefix("roomcast");
+        registry.register_collector(Box::new(Snapshot::take(self).await));
+        let mut text = String::new();
+        // Nothing but the formatting of a number could fail here, and that does not.
+        let _ = text::encode(&mut text, &registry);
+        text
+    }
+}
+
+/// What there is at one moment
+#[derive(Debug)]
+struct Snapshot {
+    ready: bool,
+    connections: usize,
+    /// By kind of client and transport
+    sessions: BTreeMap<(&'static str, &'static str), usize>,
+    waiting_frames: usize,
+    waiting_bytes: usize,
+    waiting_most: usize,
+    /// Members and rooms by namespace
+    namespaces: BTreeMap<String, (usize, usize)>,
+    written: Written,
+    messages_received: u64,
+    bytes_received: u64,
+    counters: Vec<(&'static str, &'static str, u64)>,
+    refused: Vec<(&'static str, u64)>,
+    delivery: Histogram,
+}
+
+/// How many sessions are looked at before others have their turn
+const CHUNK: usize = 1024;
+/// How many namespaces have a line of their own; what is in the others is added up as `other`
+const MAX_NAMESPACES: usize = 100;
+
+impl Snapshot {
+    async fn take(io: &Io) -> Self {
+        let (app, metrics) = (io.app(), io.metrics());
+        let mut snapshot = Self {
+            ready: io.is_ready(),
+            connections: app.limits.connections(),
+            sessions: BTreeMap::new(),
+            waiting_frames: 0,
+            waiting_bytes: 0,
+            waiting_most: 0,
+            namespaces: BTreeMap::new(),
+            written: app.flushers.written(),
+            messages_received: metrics.messages_received(),
+            bytes_received: metrics.bytes_received(),
+            counters: metrics.described().collect(),
+            refused: Breach::ALL.iter().map(|limit| (limit.as_str(), metrics.breaches(*limit))).collect(),
+            delivery: metrics.delivery.clone(),
+        };
+        for (name, stats) in io.router_stats() {
+            let known = snapshot.namespaces.len() < MAX_NAMESPACES;
+            let name = if known { name.to_string() } else { "other".to_owned() };
+            let (members, rooms) = snapshot.namespaces.entry(name).or_default();
+            *members += stats.members;
+            *rooms += stats.rooms;
+        }
+        for chunk in app.sessions.all().chunks(CHUNK) {
+            for session in chunk {
+                let waiting = session.outbox.waiting();
+                snapshot.waiting_frames += waiting.frames;
+                snapshot.waiting_bytes += waiting.bytes;
+                snapshot.waiting_most = snapshot.waiting_most.max(waiting.bytes);
+                *snapshot.sessions.entry((session.kind.as_str(), session.transport().0)).or_default() += 1;
+            }
+            tokio::task::yield_now().await;
+        }
+        snapshot
+    }
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let to = &mut encoder;
+        gauge(
+            to,
+            "ready",
+            "1 while new clients are welcome, 0 while the server drains",
+            u32::from(self.ready),
+        )?;
+        gauge(to, "connections", "TCP connections that are open to a server of one's own", self.connections)?;
+        let sessions = self
+            .sessions
+            .iter()
+            .map(|((kind, transport), count)| ([("kind", *kind), ("transport", *transport)], *count));
+        gauges(to, "sessions", "Sessions that are open", sessions)?;
+        let sockets =
+            self.namespaces.iter().map(|(name, (members, _))| ([("namespace", name.as_str())], *members));
+        gauges(to, "sockets", "Clients in each namespace", sockets)?;
+        let rooms = self.namespaces.iter().map(|(name, (_, rooms))| ([("namespace", name.as_str())], *rooms));
+        gauges(to, "rooms", "Rooms that somebody has joined, those of sockets' own ids not counted", rooms)?;
+        gauge(to, "waiting_frames", "Frames that wait to be sent, of all clients", self.waiting_frames)?;
+        gauge(
+            to,
+            "waiting_bytes",
+            "Bytes that wait to be sent, of all clients, 64 for each frame included",
+            self.waiting_bytes,
+        )?;
+        gauge(
+            to,
+            "waiting_bytes_most",
+            "Bytes that wait for the client that is furthest behind",
+            self.waiting_most,
+        )?;
+        counter(
+            to,
+            "frames_sent",
+            "Frames handed to connections, those of protocols included",
+            self.written.frames,
+        )?;
+        counter(to, "bytes_sent", "Bytes of the messages in those frames", self.written.bytes)?;
+        counter(
+            to,
+            "messages_received",
+            "Messages from clients, packets of their protocols included",
+            self.messages_received,
+        )?;
+        counter(to, "bytes_received", "Bytes of those messages", self.bytes_received)?;
+        let help = "Connections, requests and clients that a limit turned away";
+        let mut family = to.encode_descriptor("refused", help, None, MetricType::Counter)?;
+        for (limit, count) in &self.refused {
+            let labels = [("limit", *limit)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        for (name, help, count) in &self.counters {
+            counter(to, name, help.trim(), *count)?;
+        }
+        let help = "Seconds from queueing a frame to writing it, probed once a second while somebody asks";
+        let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
+        self.delivery.encode(histogram)
+    }
+}
+
+fn counter(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: impl EncodeCounterValue,
+) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Counter)?
+        .encode_counter::<NoLabelSet, _, u64>(&value, None)
+}
+
+fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: impl Number) -> fmt::Result {
+    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.number())
+}
+
+fn gauges<L: EncodeLabelSet>(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    values: impl Iterator<Item = (L, usize)>,
+) -> fmt::Result {
+    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, value) in values {
+        family.encode_family(&labels)?.encode_gauge(&value.number())?;
+    }
+    Ok(())
+}
+
+trait Number {
+    fn number(self) -> impl EncodeGaugeValue;
+}
+
+impl Number for u32 {
+    fn number(self) -> impl EncodeGaugeValue {
+        i64::from(self)
+    }
+}
+
+impl Number for usize {
+    fn number(self) -> impl EncodeGaugeValue {
+        i64::try_from(self).unwrap_or(i64::MAX)
+    }
+}

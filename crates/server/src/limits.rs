@@ -1,0 +1,202 @@
+//! How many may come in: connections and sessions, in all and from one address
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+
+use crate::breach::Breach;
+use crate::io::Io;
+
+/// What is open, and how much of it may be
+pub(crate) struct Limits {
+    connections: AtomicUsize,
+    sessions: AtomicUsize,
+    max_sessions: usize,
+    addresses: Option<Addresses>,
+}
+
+/// What each address has open; an entry only for one that has something open
+struct Addresses {
+    limit: usize,
+    open: DashMap<IpAddr, Open>,
+}
+
+#[derive(Default, Clone, Copy)]
+struct Open {
+    connections: usize,
+    sessions: usize,
+}
+
+impl Limits {
+    pub(crate) fn new(max_sessions: usize, max_per_address: Option<usize>) -> Self {
+        Self {
+            connections: AtomicUsize::new(0),
+            sessions: AtomicUsize::new(0),
+            max_sessions,
+            addresses: max_per_address.map(|limit| Addresses { limit, open: DashMap::new() }),
+        }
+    }
+
+    /// TCP connections that are open
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a session in, to be counted out by [`end_session`](Self::end_session) with the same address
+    pub(crate) fn begin_session(&self, address: Option<IpAddr>) -> Result<(), Breach> {
+        take(&self.sessions, self.max_sessions).map_err(|()| Breach::Sessions)?;
+        if let (Some(addresses), Some(address)) = (&self.addresses, address)
+            && !addresses.take(address, |open| &mut open.sessions)
+        {
+            self.sessions.fetch_sub(1, Ordering::Relaxed);
+            return Err(Breach::Address);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn end_session(&self, address: Option<IpAddr>) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(addresses), Some(address)) = (&self.addresses, address) {
+            addresses.give_back(address, |open| &mut open.sessions);
+        }
+    }
+
+    #[cfg(test)]
+    fn known_addresses(&self) -> usize {
+        self.addresses.as_ref().map_or(0, |addresses| addresses.open.len())
+    }
+}
+
+impl Addresses {
+    fn take(&self, address: IpAddr, part: impl Fn(&mut Open) -> &mut usize) -> bool {
+        if self.limit == 0 {
+            return false;
+        }
+        let mut open = self.open.entry(network(address)).or_default();
+        let count = part(&mut open);
+        let fits = *count < self.limit;
+        *count += usize::from(fits);
+        fits
+    }
+
+    fn give_back(&self, address: IpAddr, part: impl Fn(&mut Open) -> &mut usize) {
+        if let Entry::Occupied(mut entry) = self.open.entry(network(address)) {
+            let open = entry.get_mut();
+            let count = part(open);
+            *count = count.saturating_sub(1);
+            if open.connections == 0 && open.sessions == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
+/// An open TCP connection; it counts until this is dropped
+///
+/// It goes with the requests of the connection, and when one of them leaves HTTP, with the session.
+pub(crate) struct ConnectionPermit {
+    io: Io,
+    address: Option<IpAddr>,
+}
+
+impl ConnectionPermit {
+    /// Counts a connection in, if there is room
+    pub(crate) fn new(io: &Io, max_connections: usize) -> Result<Self, Breach> {
+        take(&io.app().limits.connections, max_connections).map_err(|()| Breach::Connections)?;
+        Ok(Self { io: io.clone(), address: None })
+    }
+
+    /// Counts it among those of this address too
+    pub(crate) fn for_address(mut self, address: IpAddr) -> Result<Self, Breach> {
+        if let Some(addresses) = &self.io.app().limits.addresses {
+            if !addresses.take(address, |open| &mut open.connections) {
+                return Err(Breach::Address);
+            }
+            self.address = Some(address);
+        }
+        Ok(self)
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let limits = &self.io.app().limits;
+        limits.connections.fetch_sub(1, Ordering::Relaxed);
+        if let (Some(addresses), Some(address)) = (&limits.addresses, self.address) {
+            addresses.give_back(address, |open| &mut open.connections);
+        }
+    }
+}
+
+impl fmt::Debug for ConnectionPermit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ConnectionPermit")
+    }
+}
+
+fn take(count: &AtomicUsize, limit: usize) -> Result<(), ()> {
+    let more = |count| (count < limit).then_some(count + 1);
+    count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(drop).map_err(drop)
+}
+
+/// What counts as one address: an IPv4 address, or the /64 that an IPv6 subscriber has to himself
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().expect("an address"))
+    }
+
+    #[test]
+    fn sessions_are_bounded_in_all_and_from_one_address() {
+        let limits = Limits::new(3, Some(2));
+        let (a, b) = (ip("192.0.2.1"), ip("192.0.2.2"));
+        assert_eq!(limits.begin_session(a), Ok(()));
+        assert_eq!(limits.begin_session(a), Ok(()));
+        assert_eq!(limits.begin_session(a), Err(Breach::Address));
+        assert_eq!(limits.begin_session(b), Ok(()));
+        assert_eq!(limits.begin_session(None), Err(Breach::Sessions));
+        limits.end_session(a);
+        assert_eq!(limits.begin_session(None), Ok(()));
+    }
+
+    #[test]
+    fn an_address_is_known_only_while_it_has_something_open() {
+        let limits = Limits::new(10, Some(2));
+        for _ in 0..3 {
+            limits.begin_session(ip("192.0.2.1")).expect("there is room");
+            limits.begin_session(ip("2001:db8::1")).expect("there is room");
+            assert_eq!(limits.known_addresses(), 2);
+            limits.end_session(ip("192.0.2.1"));
+            limits.end_session(ip("2001:db8::1"));
+            assert_eq!(limits.known_addresses(), 0);
+        }
+        let off = Limits::new(10, None);
+        off.begin_session(ip("192.0.2.1")).expect("there is room");
+        assert_eq!(off.known_addresses(), 0);
+    }
+
+    #[test]
+    fn an_ipv6_subscriber_cannot_take_one_address_after_the_other() {
+        let limits = Limits::new(10, Some(1));
+        assert_eq!(limits.begin_session(ip("2001:db8:0:1::1")), Ok(()));
+        assert_eq!(limits.begin_session(ip("2001:db8:0:1:ffff::2")), Err(Breach::Address));
+        assert_eq!(limits.begin_session(ip("2001:db8:0:2::1")), Ok(()));
+        assert_eq!(limits.begin_session(ip("192.0.2.1")), Ok(()));
+        assert_eq!(limits.begin_session(ip("::ffff:192.0.2.1")), Err(Breach::Address));
+    }
+}

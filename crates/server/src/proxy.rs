@@ -1,0 +1,164 @@
+//! Where a client really comes from, when trusted proxies stand in between
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+use crate::requests::Peer;
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// The proxies whose word is taken for where a client comes from
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct TrustedProxies(Vec<IpNet>);
+
+impl TrustedProxies {
+    pub(crate) fn new(networks: impl IntoIterator<Item = impl Into<IpNet>>) -> Self {
+        Self(networks.into_iter().map(Into::into).collect())
+    }
+
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// Where a request comes from, by the headers that trusted proxies add; anybody else's count for nothing
+    pub(crate) fn resolve(&self, peer: Peer, headers: &HeaderMap) -> Peer {
+        let peer = Peer { address: canonical(peer.address), ..peer };
+        if !self.trusts(peer.address.ip()) {
+            return peer;
+        }
+        let proto = last(headers, &X_FORWARDED_PROTO);
+        let secure = proto.map_or(peer.secure, |proto| {
+            proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
+        });
+        Peer { address: self.forwarded_for(peer.address, headers), secure }
+    }
+
+    /// The host that the client asked for, if a trusted proxy says so
+    pub(crate) fn forwarded_host<'a>(&self, peer: Option<Peer>, headers: &'a HeaderMap) -> Option<&'a str> {
+        peer.filter(|peer| self.trusts(peer.address.ip()))?;
+        last(headers, &X_FORWARDED_HOST)
+    }
+
+    /// Each proxy adds on the right whom it heard from, so the list is read from there, as far as hops are trusted
+    fn forwarded_for(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
+        let lists = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
+        // As bytes: what a client put on the left must not spoil what a proxy added to it.
+        let hops = lists.flat_map(|list| list.as_bytes().rsplit(|&byte| byte == b','));
+        let mut client = peer;
+        for hop in hops {
+            // What cannot be read was not written by a proxy worth trusting further.
+            let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| parse_hop(hop.trim())) else {
+                break;
+            };
+            client = canonical(address);
+            if !self.trusts(client.ip()) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// An address with a port or without, in which case it is 0
+fn parse_hop(hop: &str) -> Option<SocketAddr> {
+    if let Ok(address) = hop.parse::<SocketAddr>() {
+        return Some(address);
+    }
+    let bare = hop.strip_prefix('[').and_then(|hop| hop.strip_suffix(']')).unwrap_or(hop);
+    bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0))
+}
+
+/// An IPv4 address that came in the clothes of an IPv6 one is what it is
+pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// What the nearest proxy says, which is the last in a list
+fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let value = headers.get_all(name).into_iter().next_back()?.to_str().ok()?;
+    value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn resolve(trusted: &[&str], peer: &str, headers: &[(&'static str, &str)]) -> Peer {
+        let networks = trusted.iter().map(|text| {
+            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).expect("a network")
+        });
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, HeaderValue::from_bytes(value.as_bytes()).expect("a value"));
+        }
+        let peer = Peer { address: SocketAddr::new(peer.parse().expect("an address"), 9), secure: false };
+        TrustedProxies::new(networks).resolve(peer, &map)
+    }
+
+    fn client(trusted: &[&str], peer: &str, forwarded: &[&str]) -> String {
+        let headers: Vec<_> = forwarded.iter().map(|value| ("x-forwarded-for", *value)).collect();
+        resolve(trusted, peer, &headers).address.ip().to_string()
+    }
+
+    #[test]
+    fn the_header_of_a_stranger_is_not_believed() {
+        assert_eq!(client(&[], "192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        assert_eq!(client(&["10.0.0.0/8"], "192.0.2.1", &["198.51.100.7"]), "192.0.2.1");
+        let peer = resolve(&["10.0.0.0/8"], "192.0.2.1", &[("x-forwarded-proto", "https")]);
+        assert!(!peer.secure);
+    }
+
+    #[test]
+    fn the_list_is_read_from_the_right_past_trusted_hops_only() {
+        let trusted = &["10.0.0.0/8", "2001:db8::1"];
+        for (peer, forwarded, expected) in [
+            ("10.0.0.1", &["198.51.100.7"][..], "198.51.100.7"),
+            // What the client wrote itself stands left of what the first proxy saw.
+            ("10.0.0.1", &["127.0.0.1, 198.51.100.7"], "198.51.100.7"),
+            ("10.0.0.1", &["1.1.1.1,198.51.100.7, 10.9.9.9"], "198.51.100.7"),
+            ("10.0.0.1", &["1.1.1.1", "198.51.100.7", "10.9.9.9,10.9.9.8"], "198.51.100.7"),
+            ("2001:db8::1", &["198.51.100.7:4711"], "198.51.100.7"),
+            ("10.0.0.1", &["[2001:db8::7]:4711"], "2001:db8::7"),
+            ("10.0.0.1", &["[2001:db8::7]"], "2001:db8::7"),
+            ("10.0.0.1", &["2001:db8::7"], "2001:db8::7"),
+            ("::ffff:10.0.0.1", &["::ffff:198.51.100.7"], "198.51.100.7"),
+            // All hops are ours: the first of them is the client.
+            ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
+            // Without a list the proxy itself is all that is known.
+            ("10.0.0.1", &[], "10.0.0.1"),
+        ] {
+            assert_eq!(client(trusted, peer, forwarded), expected, "{peer} {forwarded:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_ends_the_search_at_the_hop_before() {
+        let trusted = &["10.0.0.0/8"];
+        for unreadable in ["unknown", "", "_hidden", "256.1.1.1", "10.0.0.2 10.0.0.3", "é"] {
+            assert_eq!(client(trusted, "10.0.0.1", &[unreadable]), "10.0.0.1", "{unreadable:?}");
+            let list = format!("1.1.1.1, {unreadable}, 10.0.0.2");
+            assert_eq!(client(trusted, "10.0.0.1", &[&list]), "10.0.0.2", "{unreadable:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_proxy_says_whether_it_was_tls() {
+        for (proto, secure) in [("https", true), ("WSS", true), ("http", false), ("https, http", false)] {
+            let peer = resolve(&["10.0.0.1"], "10.0.0.1", &[("x-forwarded-proto", proto)]);
+            assert_eq!(peer.secure, secure, "{proto}");
+        }
+    }
+
+    #[test]
+    fn a_long_list_takes_linear_time() {
+        let list = vec!["10.0.0.2"; 100_000].join(",");
+        assert_eq!(client(&["10.0.0.0/8"], "10.0.0.1", &[&list]), "10.0.0.2");
+    }
+}

@@ -1,0 +1,326 @@
+//! One HTTP connection: how long it may take, and what it is told when it may not
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use roomcast_core::{BoxError, ResponseBody};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::Server;
+use crate::breach::{Breach, breach};
+use crate::clock;
+use crate::drain::Phase;
+use crate::limits::ConnectionPermit;
+use crate::proxy::canonical;
+use crate::proxy_protocol::{self, Proxied};
+use crate::requests::{Peer, RETRY_AFTER, answer};
+
+/// Serves one connection to its end, or until it leaves HTTP
+pub(super) async fn serve_connection(server: Server, mut stream: TcpStream, address: SocketAddr) {
+    let io = server.io.clone();
+    let permit = match ConnectionPermit::new(&io, server.http.max_connections) {
+        Ok(permit) => permit,
+        Err(limit) => return refuse(&server, stream, limit, address).await,
+    };
+    // Answers to polls are small, and one must not wait for the acknowledgement of the one before it.
+    let _ = stream.set_nodelay(true);
+    let Some(peer) = peer(&server, &mut stream, canonical(address)).await else { return };
+    // A proxy's own connections carry many clients; those are told apart by the requests.
+    let shared = io.config().trusted_proxies.trusts(peer.address.ip());
+    let permit = if shared { Ok(permit) } else { permit.for_address(peer.address.ip()) };
+    let permit = match permit {
+        Ok(permit) => Arc::new(permit),
+        Err(limit) => return refuse(&server, stream, limit, peer.address).await,
+    };
+    crate::metrics::count::connections_opened(io.metrics());
+    serve_http(server, stream, peer, permit).await;
+}
+
+/// Who is at the other end; `None` if it did not say so as it should
+async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> Option<Peer> {
+    let direct = Peer { address, secure: false };
+    if !server.http.proxy_protocol || !server.io.config().trusted_proxies.trusts(address.ip()) {
+        return Some(direct);
+    }
+    let read = tokio::time::timeout(server.http.header_timeout, proxy_protocol::read(stream));
+    match read.await {
+        Ok(Ok(Proxied::From(address, secure))) => Some(Peer { address: canonical(address), secure }),
+        Ok(Ok(Proxied::Itself)) => Some(direct),
+        Ok(Err(error)) => {
+            breach!(server.io, Breach::ProxyHeader, %address, %error, "closed a connection of a trusted proxy");
+            None
+        }
+        Err(_) => {
+            breach!(server.io, Breach::ProxyHeader, %address, "a trusted proxy sent no PROXY header in time");
+            None
+        }
+    }
+}
+
+async fn serve_http(server: Server, stream: TcpStream, peer: Peer, permit: Arc<ConnectionPermit>) {
+    let Server { io, http, .. } = server.clone();
+    let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
+    let stream = HttpStream { stream, activity: activity.clone() };
+    let service = {
+        let activity = activity.clone();
+        service_fn(move |mut request: Request<Incoming>| {
+            activity.request_began();
+            let (server, permit, activity) = (server.clone(), permit.clone(), activity.clone());
+            async move {
+                request.extensions_mut().insert(peer);
+                if request.headers().contains_key(http::header::UPGRADE) {
+                    request.extensions_mut().insert(permit);
+                }
+                let response = match answer(&server.io, request).await {
+                    Ok(response) => response,
+                    Err(request) => (server.fallback)(request.map(drop)),
+                };
+                Ok::<_, Infallible>(response.map(|body| ActiveBody { body, activity }))
+            }
+        })
+    };
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_buf_size(HTTP_BUFFER.max(http.max_header_bytes));
+    builder.max_header_size(http.max_header_bytes);
+    if http.max_headers != DEFAULT_MAX_HEADERS {
+        // Said only when it differs, since it makes the library allocate for each request.
+        builder.max_headers(http.max_headers);
+    }
+    let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let mut connection = pin!(connection);
+    let mut timer = pin!(tokio::time::sleep_until(activity.deadline().into()));
+    let mut leaving = pin!(io.app().lifecycle.reached(Phase::Closing));
+    let mut told = false;
+    loop {
+        tokio::select! {
+            biased;
+            outcome = &mut connection => {
+                if let Err(error) = outcome {
+                    if error.is_parse_too_large() {
+                        breach!(
+                            io, Breach::HeaderSize, address = %peer.address, max_header_bytes = http.max_header_bytes,
+                            max_headers = http.max_headers, "refused a request with 431"
+                        );
+                    }
+                    tracing::debug!(%error, "an HTTP connection ended");
+                }
+                return;
+            }
+            () = &mut timer => {
+                let deadline = activity.deadline();
+                if deadline <= clock::now() {
+                    if activity.is_in_header() {
+                        breach!(
+                            io, Breach::HeaderTime, address = %peer.address, timeout = ?http.header_timeout,
+                            "closed a connection whose request did not come in time"
+                        );
+                    }
+                    return;
+                }
+                timer.as_mut().reset(deadline.into());
+            }
+            () = &mut leaving, if !told => {
+                told = true;
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+/// Bytes that are buffered of the body of a request
+const HTTP_BUFFER: usize = 64 * 1024;
+/// What the HTTP library takes when it is told nothing
+const DEFAULT_MAX_HEADERS: usize = 100;
+
+/// Tells a client that there is no room for its connection, and hangs up
+async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: SocketAddr) {
+    breach!(server.io, limit, %address, "refused a connection with 503");
+    let Some(_place) = server.refusals.clone().try_acquire_owned().ok() else { return };
+    let text = "There is no room for another connection here; try again later.\n";
+    let response = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: {RETRY_AFTER}\r\n\
+         Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{text}",
+        text.len()
+    );
+    let farewell = async {
+        stream.write_all(response.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closed with its request unread the connection would be reset, and the answer could be lost by that.
+        let mut sink = tokio::io::sink();
+        let mut request = tokio::io::AsyncReadExt::take(stream, HTTP_BUFFER as u64);
+        tokio::io::copy(&mut request, &mut sink).await
+    };
+    // Whoever does not listen misses it.
+    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+}
+
+/// How long a client that is refused may take to hear it
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How many are told at a time; in a flood the others are just cut off
+pub(super) const FAREWELLS: usize = 256;
+
+/// What a connection waits for, and since when
+///
+/// One task changes and reads it.
+#[derive(Debug)]
+struct Activity {
+    began: Instant,
+    header_timeout: Duration,
+    keep_alive_timeout: Duration,
+    /// Whether a request is being answered
+    busy: AtomicBool,
+    /// Whether a request has begun to come, or the first one is awaited
+    in_header: AtomicBool,
+    /// Milliseconds from `began` to the last change of the two
+    since: AtomicU64,
+}
+
+impl Activity {
+    fn new(header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
+        Self {
+            began: clock::now(),
+            header_timeout,
+            keep_alive_timeout,
+            busy: AtomicBool::new(false),
+            in_header: AtomicBool::new(true),
+            since: AtomicU64::new(0),
+        }
+    }
+
+    fn bytes_arrived(&self) {
+        if !self.busy.load(Ordering::Relaxed) && !self.in_header.swap(true, Ordering::Relaxed) {
+            self.mark();
+        }
+    }
+
+    fn request_began(&self) {
+        self.in_header.store(false, Ordering::Relaxed);
+        self.busy.store(true, Ordering::Relaxed);
+    }
+
+    fn request_ended(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+        self.mark();
+    }
+
+    fn mark(&self) {
+        let since = clock::now().saturating_duration_since(self.began).as_millis();
+        self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    fn is_in_header(&self) -> bool {
+        self.in_header.load(Ordering::Relaxed)
+    }
+
+    /// When to look again, or to close: the latter if it has passed
+    fn deadline(&self) -> Instant {
+        if self.busy.load(Ordering::Relaxed) {
+            return clock::now() + self.header_timeout.min(self.keep_alive_timeout).max(SHORTEST_LOOK);
+        }
+        let since = self.began + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        since + if self.is_in_header() { self.header_timeout } else { self.keep_alive_timeout }
+    }
+}
+
+/// So that a timeout of nothing does not make a busy connection spin
+const SHORTEST_LOOK: Duration = Duration::from_secs(1);
+
+/// The body of an answer; the request is over when it is
+struct ActiveBody {
+    body: ResponseBody,
+    activity: Arc<Activity>,
+}
+
+impl Body for ActiveBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ActiveBody {
+    fn drop(&mut self) {
+        self.activity.request_ended();
+    }
+}
+
+/// A TCP stream that tells when a request begins to come
+#[derive(Debug)]
+pub(crate) struct HttpStream {
+    stream: TcpStream,
+    activity: Arc<Activity>,
+}
+
+impl HttpStream {
+    pub(crate) fn into_tcp(self) -> TcpStream {
+        self.stream
+    }
+}
+
+impl AsyncRead for HttpStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.activity.bytes_arrived();
+        }
+        outcome
+    }
+}
+
+impl AsyncWrite for HttpStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

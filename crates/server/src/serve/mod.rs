@@ -1,0 +1,385 @@
+//! A server of one's own: sockets, threads, HTTP
+
+mod accept;
+mod http;
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::{Future, pending};
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ::http::{Request, Response, StatusCode};
+use roomcast_core::ResponseBody;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+
+use self::accept::{accept_all, listen, listen_alone};
+pub(crate) use self::http::HttpStream;
+use crate::admin;
+use crate::clock;
+use crate::drain::{Drain, Drained, Phase};
+use crate::error::ServeError;
+use crate::io::Io;
+
+/// Serves an [`Io`] on TCP, without another HTTP server around it
+///
+/// [`bind`](Self::bind) it, then [`serve`](Bound::serve) on the runtime that is there, or [`run`](Bound::run) on
+/// threads of its own.
+///
+/// Its settings concern TCP and HTTP, so they hold here and not when the [`Io`] is mounted in another server, which
+/// has its own. Those of [`Config`](crate::Config) hold in both.
+#[derive(Clone)]
+pub struct Server {
+    io: Io,
+    fallback: Arc<Fallback>,
+    http: HttpSettings,
+    drain: Drain,
+    admin: Option<SocketAddr>,
+    /// How many clients that are refused may be told so at a time
+    refusals: Arc<Semaphore>,
+}
+
+type Fallback = dyn Fn(Request<()>) -> Response<ResponseBody> + Send + Sync;
+
+#[derive(Debug, Clone, Copy)]
+struct HttpSettings {
+    max_connections: usize,
+    max_header_bytes: usize,
+    max_headers: usize,
+    header_timeout: Duration,
+    keep_alive_timeout: Duration,
+    proxy_protocol: bool,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            max_connections: accept::descriptors(),
+            max_header_bytes: 16 * 1024,
+            max_headers: 100,
+            header_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(75),
+            proxy_protocol: false,
+        }
+    }
+}
+
+impl Server {
+    /// Serves this
+    pub fn new(io: Io) -> Self {
+        Self {
+            io,
+            fallback: Arc::new(|_| not_found()),
+            http: HttpSettings::default(),
+            drain: Drain::default(),
+            admin: None,
+            refusals: Arc::new(Semaphore::new(http::FAREWELLS)),
+        }
+    }
+
+    /// Answers requests that no endpoint takes
+    ///
+    /// Default: 404.
+    pub fn fallback(
+        mut self,
+        fallback: impl Fn(Request<()>) -> Response<ResponseBody> + Send + Sync + 'static,
+    ) -> Self {
+        self.fallback = Arc::new(fallback);
+        self
+    }
+
+    /// TCP connections that may be open at once, on all threads together. Default: as many as the process may have
+    /// descriptors, less 64
+    ///
+    /// One more is told 503 with `Retry-After`, and closed; those that are open go on. In a flood some are closed
+    /// without a word. Counted as [`Breach::Connections`](crate::Breach::Connections).
+    pub fn max_connections(mut self, max: usize) -> Self {
+        self.http.max_connections = max;
+        self
+    }
+
+    /// Bytes that the first line and the headers of a request may have. Default: 16 KiB; at least 1 KiB
+    ///
+    /// More are answered with 431, and the connection is closed. Counted as
+    /// [`Breach::HeaderSize`](crate::Breach::HeaderSize).
+    pub fn max_header_bytes(mut self, bytes: usize) -> Self {
+        self.http.max_header_bytes = bytes.max(1024);
+        self
+    }
+
+    /// Headers that a request may have. Default: 100
+    ///
+    /// More are answered with 431, and the connection is closed. Counted as
+    /// [`Breach::HeaderSize`](crate::Breach::HeaderSize). Any other number than the default costs an allocation for
+    /// each request.
+    pub fn max_headers(mut self, headers: usize) -> Self {
+        self.http.max_headers = headers;
+        self
+    }
+
+    /// How long the headers of a request may take to come, counted from their first byte, and for the first request
+    /// from the beginning of the connection. Default: 10 s
+    ///
+    /// After that the connection is closed. Counted as [`Breach::HeaderTime`](crate::Breach::HeaderTime). It bounds
+    /// the header of the [PROXY protocol](Self::proxy_protocol) too.
+    pub fn header_timeout(mut self, timeout: Duration) -> Self {
+        self.http.header_timeout = timeout;
+        self
+    }
+
+    /// How long a connection may stay open after an answer without another request. Default: 75 s
+    ///
+    /// After that it is closed. Behind a load balancer it should be longer than the time for which that keeps idle
+    /// connections, which is often 60 s; otherwise it will now and then send a request into a connection that is
+    /// just being closed. A poll that waits is no idle connection, nor is a WebSocket.
+    pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
+        self.http.keep_alive_timeout = timeout;
+        self
+    }
+
+    /// Expects the header of the PROXY protocol, version 1 or 2, from [trusted
+    /// proxies](crate::Config::trusted_proxies). Default: off
+    ///
+    /// A trusted proxy that sends none is closed; from anybody else none is expected, and none believed. The address
+    /// it tells is [`Handshake::address`](crate::Handshake::address) and the one that limits count; a client that
+    /// came to it over TLS is [secure](crate::Handshake::is_secure). Failures are counted as
+    /// [`Breach::ProxyHeader`](crate::Breach::ProxyHeader).
+    pub fn proxy_protocol(mut self, expected: bool) -> Self {
+        self.http.proxy_protocol = expected;
+        self
+    }
+
+    /// How it goes away when it is told to. Default: [`Drain::default`]
+    pub fn drain(mut self, drain: Drain) -> Self {
+        self.drain = drain;
+        self
+    }
+
+    /// Answers questions about the server on another address: `/live`, `/ready` and, for Prometheus, `/metrics`
+    ///
+    /// Default: none, so that nothing listens that was not asked for. It asks nobody who he is; keep it on an
+    /// address that only those reach who run the server. While the server drains `/ready` is 503.
+    pub fn admin(mut self, address: SocketAddr) -> Self {
+        self.admin = Some(address);
+        self
+    }
+
+    /// Listens on an address, such as `"127.0.0.1:3000"`; port 0 takes a free one
+    ///
+    /// # Errors
+    /// When the address cannot be resolved or is taken, or that for [`admin`](Self::admin) is.
+    pub fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Bound, ServeError> {
+        let admin = match self.admin {
+            Some(address) => {
+                let failed = |source| ServeError::Bind { address: address.to_string(), source };
+                Some(listen_alone(address).map_err(failed)?)
+            }
+            None => None,
+        };
+        let text = format!("{address:?}");
+        let failed = |source| ServeError::Bind { address: text.clone(), source };
+        let mut last =
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, "the address resolves to nothing");
+        for address in address.to_socket_addrs().map_err(failed)? {
+            match listen(address) {
+                Ok(listener) => {
+                    let address = listener.local_addr().map_err(failed)?;
+                    return Ok(Bound { server: self, listener, address, admin });
+                }
+                Err(error) => last = error,
+            }
+        }
+        Err(failed(last))
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("io", &self.io).field("http", &self.http).finish_non_exhaustive()
+    }
+}
+
+/// A server that listens and does not accept yet
+#[derive(Debug)]
+pub struct Bound {
+    server: Server,
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    admin: Option<std::net::TcpListener>,
+}
+
+impl Bound {
+    /// Where it listens
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where it answers questions about itself, if it was [told to](Server::admin)
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref()?.local_addr().ok()
+    }
+
+    /// Serves on the runtime that is there, until the future is dropped
+    ///
+    /// Connections that are open then stay as long as the runtime does; see [`Io::drain`], which also makes it stop
+    /// accepting.
+    ///
+    /// # Errors
+    /// When a listener cannot be used on this runtime.
+    pub async fn serve(self) -> Result<Infallible, ServeError> {
+        self.serve_with_shutdown(pending()).await?;
+        // Drained by the application, which knows.
+        pending().await
+    }
+
+    /// Serves on the runtime that is there; when `shutdown` resolves it goes away as [`Drain`] tells, and returns
+    ///
+    /// The [`Io`] cannot be served again.
+    ///
+    /// # Errors
+    /// When a listener cannot be used on this runtime.
+    pub async fn serve_with_shutdown(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Drained, ServeError> {
+        let Self { server, listener, address, admin } = self;
+        let bind = |source| ServeError::Bind { address: address.to_string(), source };
+        let listener = TcpListener::from_std(listener).map_err(bind)?;
+        let admin = admin.map(TcpListener::from_std).transpose().map_err(bind)?;
+        let admin = async {
+            match admin {
+                Some(listener) => admin::serve(server.io.clone(), listener).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            drained = serve_until(&server, listener, shutdown) => {
+                server.io.app().lifecycle.advance(Phase::Over);
+                Ok(drained)
+            }
+            () = admin => Err(ServeError::Thread(std::io::Error::other("the admin listener ended"))),
+        }
+    }
+
+    /// Serves on this many threads of its own, each with a runtime, a listener and clients of its own; blocks
+    ///
+    /// A client stays on the thread that accepted it, so most of what concerns it stays in the memory of one core.
+    /// A broadcast reaches the clients of all threads; each thread writes for its own.
+    ///
+    /// # Errors
+    /// When a thread, its runtime or its listener cannot be made.
+    pub fn run(self, threads: usize) -> Result<Infallible, ServeError> {
+        self.run_with_shutdown(threads, pending())?;
+        loop {
+            // Drained by the application, which knows.
+            std::thread::park();
+        }
+    }
+
+    /// As [`run`](Self::run); when `shutdown` resolves it goes away as [`Drain`] tells, and returns
+    ///
+    /// `shutdown` is polled on the calling thread, within a runtime. Another thread answers for
+    /// [`admin`](Server::admin), so that asking does not disturb those that serve. All threads have ended when it
+    /// returns; the [`Io`] cannot be served again.
+    ///
+    /// # Errors
+    /// When a thread, its runtime or its listener cannot be made.
+    pub fn run_with_shutdown(
+        self,
+        threads: usize,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<Drained, ServeError> {
+        let Self { server, listener: first, address, admin } = self;
+        let mut running = Running { io: server.io.clone(), threads: Vec::new() };
+        if let Some(listener) = admin {
+            let io = server.io.clone();
+            running.spawn("roomcast-admin".into(), listener, async move |listener| {
+                tokio::select! {
+                    () = admin::serve(io.clone(), listener) => {}
+                    () = io.app().lifecycle.reached(Phase::Over) => {}
+                }
+            })?;
+        }
+        for number in 1..threads {
+            let bind = |source| ServeError::Bind { address: address.to_string(), source };
+            let listener = listen(address).map_err(bind)?;
+            let server = server.clone();
+            running.spawn(format!("roomcast-{number}"), listener, async move |listener| {
+                accept_all(&server, listener).await;
+                server.io.app().lifecycle.reached(Phase::Over).await;
+            })?;
+        }
+        let runtime = runtime()?;
+        let drained = runtime.block_on(async {
+            let listener = TcpListener::from_std(first).map_err(ServeError::Thread)?;
+            Ok(serve_until(&server, listener, shutdown).await)
+        });
+        drop(running);
+        drained
+    }
+}
+
+/// Threads that end, and are waited for, when this is dropped
+struct Running {
+    io: Io,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn spawn<F: Future<Output = ()>>(
+        &mut self,
+        name: String,
+        listener: std::net::TcpListener,
+        serve: impl FnOnce(TcpListener) -> F + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let runtime = runtime()?;
+        let listener = {
+            let _within = runtime.enter();
+            TcpListener::from_std(listener).map_err(ServeError::Thread)?
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(move || runtime.block_on(serve(listener)));
+        self.threads.push(thread.map_err(ServeError::Thread)?);
+        Ok(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.io.app().lifecycle.advance(Phase::Over);
+        for thread in self.threads.drain(..) {
+            // A panic there was said already, by the hook.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Accepts until it is told to stop, by `shutdown` or by [`Io::drain`], and goes away
+async fn serve_until(server: &Server, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Drained {
+    let io = &server.io;
+    let stop = async {
+        shutdown.await;
+        let drained = io.drain(server.drain).await;
+        // HTTP connections that are answering something end with it; the others now.
+        io.app().lifecycle.advance(Phase::Closing);
+        io.until_gone(clock::now() + LAST_ANSWERS, || io.app().limits.connections() == 0).await;
+        drained
+    };
+    let ((), drained) = tokio::join!(accept_all(server, listener), stop);
+    drained
+}
+
+/// How long HTTP connections may take to end when all sessions are closed
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
+fn runtime() -> Result<Runtime, ServeError> {
+    Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)
+}
+
+fn not_found() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response
+}
