@@ -421,9 +421,7 @@ impl State {
 
     /// Returns what must be dropped outside the lock
     fn close(&mut self, reason: CloseReason) -> Spilled {
-        if !self.is_closed() {
-            self.phase = Phase::Closed(reason);
-        }
+        self.phase = Phase::Closed(self.phase.reason().unwrap_or(reason));
         Spilled { _queue: std::mem::take(&mut self.queue), _sinks: [self.sink.take(), self.successor.take()] }
     }
 }

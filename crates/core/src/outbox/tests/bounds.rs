@@ -51,13 +51,37 @@ fn a_slow_consumer_frees_all_that_waited() {
         let woken = owner.wakes();
         assert_eq!(push(&outbox, "second"), Pushed::Closed);
         assert_eq!((outbox.waiting(), first.is_shared()), (Waiting::default(), false));
-        assert!(!carrier.is_held());
         assert_eq!(owner.wakes(), woken + 1);
         assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
         assert_eq!(push(&outbox, "third"), Pushed::Closed);
         // The first reason stays.
         outbox.close(CloseReason::ServerShutdown);
         assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+        assert!(!carrier.is_held());
+    });
+}
+
+#[test]
+fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
+    without_locking_up(|| {
+        let (outbox, list, carrier) = connected(100);
+        let owner = Arc::new(Owner::default());
+        carrier.takes(0);
+        assert_eq!(push(&outbox, "lost"), Pushed::Queued);
+        list.write_all();
+        assert_eq!(push(&outbox, "does not fit"), Pushed::Closed);
+        assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
+        assert!(carrier.is_held());
+        assert_eq!(outbox.push_protocol(frame("goodbye")), Pushed::Queued);
+        assert_eq!(push(&outbox, "no"), Pushed::Closed, "the application is not heard any more");
+        outbox.finish();
+        assert_eq!(outbox.push_protocol(frame("more")), Pushed::Closed);
+        assert!(owner.drain(&outbox).is_pending());
+        carrier.takes_all();
+        assert!(owner.drain(&outbox).is_ready());
+        assert_eq!(carrier.written(), ["goodbye"]);
+        outbox.close(CloseReason::SlowConsumer);
+        assert!(!carrier.is_held());
     });
 }
 
