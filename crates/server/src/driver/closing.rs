@@ -43,7 +43,9 @@ impl Driver {
                     "closed a client that sent events faster than it may"
                 );
             }
-            CloseReason::ParseError | CloseReason::ForcedClose => count::protocol_errors(io.metrics()),
+            CloseReason::ParseError | CloseReason::ForcedClose if !self.refusing => {
+                count::protocol_errors(io.metrics());
+            }
             _ => {}
         }
         // The application closed it, or the protocol did: the client is well and can be told.

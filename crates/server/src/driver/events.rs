@@ -207,7 +207,7 @@ impl Driver {
             let Running { socket, counted, admission, .. } = ended;
             match (admission, outcome) {
                 (Some(admission), Ok(())) => self.ask_next(admission, cx, now),
-                (Some(admission), Err(error)) => self.refuse(&admission.socket, &error, now),
+                (Some(admission), Err(error)) => self.refuse(&admission.socket, &error, cx, now),
                 (None, _) => {
                     if counted && let Some(member) = self.members.by_id(socket.id()) {
                         member.running -= 1;

@@ -96,7 +96,7 @@ impl Driver {
             let call = Call { handler: &middleware, name: &name, args: &args, ack: None, reason: None };
             match Running::start(&admission.socket, &admission.auth, call, cx) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.refuse(&admission.socket, &error, now),
+                Ok(Err(error)) => return self.refuse(&admission.socket, &error, cx, now),
                 Err(mut running) => {
                     running.admission = Some(admission);
                     return self.work.add(running);
@@ -106,9 +106,18 @@ impl Driver {
         self.accept(*admission, cx, now);
     }
 
-    pub(super) fn refuse(&mut self, socket: &Socket, error: &HandlerError, now: Instant) {
+    pub(super) fn refuse(
+        &mut self,
+        socket: &Socket,
+        error: &HandlerError,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         let namespace = socket.name_of_namespace().clone();
         self.session.handle_command(Command::Refuse { namespace, error: refusal(error) }, now);
+        self.refusing = true;
+        self.perform(cx, now);
+        self.refusing = false;
     }
 
     fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use http::StatusCode;
 use roomcast_core::{
-    Action, CloseReason, Command, Connection, Exchange, Lane, Message, Outbox, Overflow, Received, Rejection,
+    Action, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message, Outbox, Overflow, Received, Rejection,
     Session, TransportName,
 };
 use tokio::time::Sleep;
@@ -46,6 +46,8 @@ pub(crate) struct Driver {
     closing: Option<Closing>,
     /// The probe has proven itself, and its write half is still lent to a flusher
     promoting: bool,
+    /// The application refuses the client, which for some kinds of client is the end
+    refusing: bool,
 }
 
 /// Rounds of one visit before other tasks have their turn
@@ -74,6 +76,7 @@ impl Driver {
             timer: Timer::default(),
             closing: None,
             promoting: false,
+            refusing: false,
         }
     }
 
@@ -196,7 +199,10 @@ impl Driver {
             Poll::Ready(Ok(Received::Closed)) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Poll::Ready(Err(error)) => {
                 tracing::debug!(%error, transport = %self.primary.name, "a connection ended");
-                count::protocol_errors(self.shared.io.metrics());
+                // A broken connection is nobody's fault, and what is malformed counts when the session ends.
+                if matches!(error, ConnectionError::Misused(_) | ConnectionError::TooBig { .. }) {
+                    count::protocol_errors(self.shared.io.metrics());
+                }
                 self.lane_lost(lane, error.reason(), now);
             }
         }
