@@ -1,5 +1,9 @@
 //! The server as clients of every kind see it, through its public API alone
 
+mod handlers;
+mod middleware;
+mod order;
 mod patterns;
+mod serial;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;

@@ -175,6 +175,14 @@ impl Client {
         self.engine().send(socketio::disconnect(namespace));
     }
 
+    /// Returns when the server has dealt with everything that was sent so far
+    pub fn sync(&mut self) {
+        match &mut self.link {
+            Link::Engine(engine) => engine.sync(),
+            Link::Json(ws) | Link::Plain(ws) => ws.sync(),
+        }
+    }
+
     /// What comes next
     pub fn hear(&mut self) -> Heard {
         loop {

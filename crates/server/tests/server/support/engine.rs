@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::fmt::Write;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
+use super::PATIENCE;
 use super::dial::Dial;
 use super::http::{Answer, Http};
 use super::ws::{Ended, Message, Ws};
@@ -30,7 +32,12 @@ enum Carrier {
 
 impl Engine {
     pub fn websocket(dial: &Dial, path: &str) -> Self {
-        let mut ws = Ws::open(dial, &format!("{path}?EIO=4&transport=websocket"), None);
+        Self::websocket_with(dial, path, "")
+    }
+
+    /// With more query parameters, each of which begins with `&`
+    pub fn websocket_with(dial: &Dial, path: &str, query: &str) -> Self {
+        let mut ws = Ws::open(dial, &format!("{path}?EIO=4&transport=websocket{query}"), None);
         let Ok(Message::Text(open)) = ws.receive() else { panic!("the server opens with a packet") };
         Self::new(Carrier::WebSocket(ws), &open)
     }
@@ -73,31 +80,59 @@ impl Engine {
 
     /// The next message
     pub fn receive(&mut self) -> Result<Message, Ended> {
+        let from = now();
         loop {
-            let packet = match self.arrived.pop_front() {
-                Some(packet) => packet,
-                None => match &mut self.carrier {
-                    Carrier::WebSocket(ws) => ws.receive()?,
-                    Carrier::Polling(polling) => {
-                        self.arrived.extend(polling.get()?);
-                        continue;
-                    }
-                },
-            };
-            let text = match packet {
-                Message::Text(text) => text,
-                binary => return Ok(binary),
-            };
-            match text.split_at_checked(1) {
-                Some(("4", message)) => return Ok(message.into()),
-                Some(("2", "")) => {
-                    self.pings += 1;
-                    self.send_packets(vec!["3".into()]);
-                }
-                Some(("1", "")) => return Err(Ended::default()),
-                Some(("6", "")) => {}
-                _ => panic!("not a packet of Engine.IO: {text}"),
+            // Pings go on for ever, and are not what is waited for.
+            assert!(from.elapsed() < PATIENCE, "nothing came but {} pings", self.pings);
+            let packet = self.next_packet()?;
+            if let Some(message) = self.handle(packet)? {
+                return Ok(message);
             }
+        }
+    }
+
+    fn next_packet(&mut self) -> Result<Message, Ended> {
+        loop {
+            match (self.arrived.pop_front(), &mut self.carrier) {
+                (Some(packet), _) => return Ok(packet),
+                (None, Carrier::WebSocket(ws)) => return ws.receive(),
+                (None, Carrier::Polling(polling)) => self.arrived.extend(polling.get()?),
+            }
+        }
+    }
+
+    /// Does what a packet asks for, and gives the message that it may carry
+    fn handle(&mut self, packet: Message) -> Result<Option<Message>, Ended> {
+        let text = match packet {
+            Message::Text(text) => text,
+            binary => return Ok(Some(binary)),
+        };
+        match text.split_at_checked(1) {
+            Some(("4", message)) => return Ok(Some(message.into())),
+            Some(("2", "")) => {
+                self.pings += 1;
+                self.send_packets(vec!["3".into()]);
+            }
+            Some(("1", "")) => return Err(Ended::default()),
+            Some(("6", "")) => {}
+            _ => panic!("not a packet of Engine.IO: {text}"),
+        }
+        Ok(None)
+    }
+
+    /// Returns when the server has dealt with everything that was sent so far
+    pub fn sync(&mut self) {
+        // A request is answered when what it brought has been dealt with.
+        if let Carrier::WebSocket(ws) = &mut self.carrier {
+            ws.sync();
+        }
+    }
+
+    /// Answers pings until there were so many; nothing else may come meanwhile
+    pub fn wait_for_ping(&mut self, pings: usize) {
+        while self.pings < pings {
+            let packet = self.next_packet().expect("the session goes on");
+            assert!(self.handle(packet).expect("the session goes on").is_none(), "a message came");
         }
     }
 
@@ -140,6 +175,11 @@ impl Engine {
     pub fn sid(&self) -> &str {
         self.opened["sid"].as_str().expect("an id")
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a test that waits in vain has to end")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Requests of one session

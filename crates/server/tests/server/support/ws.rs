@@ -1,6 +1,8 @@
 //! A WebSocket client
 
+use std::collections::VecDeque;
 use std::fmt;
+use std::io::ErrorKind;
 
 use tungstenite::client::ClientRequestBuilder;
 use tungstenite::error::Error;
@@ -25,6 +27,10 @@ pub struct Ended {
 /// A WebSocket that blocks
 pub struct Ws {
     socket: WebSocket<Box<dyn Stream>>,
+    /// What came before it was asked for
+    early: VecDeque<Message>,
+    pongs: usize,
+    ended: Ended,
     pub protocol: Option<String>,
 }
 
@@ -44,7 +50,7 @@ impl Ws {
             Ok((socket, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.map(|name| name.to_str().expect("a name").to_owned());
-                Ok(Self { socket, protocol })
+                Ok(Self { socket, early: VecDeque::new(), pongs: 0, ended: Ended::default(), protocol })
             }
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
                 Err(response.status().as_u16())
@@ -73,26 +79,47 @@ impl Ws {
 
     /// The next message, or how the connection ended
     pub fn receive(&mut self) -> Result<Message, Ended> {
-        let mut ended = Ended::default();
+        if let Some(message) = self.early.pop_front() {
+            return Ok(message);
+        }
         loop {
-            match self.socket.read() {
-                Ok(tungstenite::Message::Text(text)) => return Ok(Message::Text(text.to_string())),
-                Ok(tungstenite::Message::Binary(bytes)) => return Ok(Message::Binary(bytes.to_vec())),
-                Ok(tungstenite::Message::Close(Some(frame))) => {
-                    ended = Ended { code: Some(frame.code.into()), reason: frame.reason.to_string() };
-                }
-                Ok(_) => {}
-                Err(Error::Io(error))
-                    if matches!(
-                        error.kind(),
-                        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-                    ) =>
-                {
-                    panic!("nothing came")
-                }
-                Err(_) => return Err(ended),
+            if let Some(message) = self.read()? {
+                return Ok(message);
             }
         }
+    }
+
+    /// Returns when the server has dealt with everything that was sent so far
+    pub fn sync(&mut self) {
+        // The pong to the first may leave while what was read together with it is still being dealt with.
+        for _ in 0..2 {
+            self.socket
+                .send(tungstenite::Message::Ping(tungstenite::Bytes::new()))
+                .expect("the server reads");
+            self.pongs = 0;
+            while self.pongs == 0 {
+                let message = self.read().expect("the connection goes on");
+                self.early.extend(message);
+            }
+        }
+    }
+
+    /// Reads one frame, and gives it if it is a message
+    fn read(&mut self) -> Result<Option<Message>, Ended> {
+        match self.socket.read() {
+            Ok(tungstenite::Message::Text(text)) => return Ok(Some(Message::Text(text.to_string()))),
+            Ok(tungstenite::Message::Binary(bytes)) => return Ok(Some(Message::Binary(bytes.to_vec()))),
+            Ok(tungstenite::Message::Close(Some(frame))) => {
+                self.ended = Ended { code: Some(frame.code.into()), reason: frame.reason.to_string() };
+            }
+            Ok(tungstenite::Message::Pong(_)) => self.pongs += 1,
+            Ok(_) => {}
+            Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                panic!("nothing came")
+            }
+            Err(_) => return Err(self.ended.clone()),
+        }
+        Ok(None)
     }
 
     /// Says goodbye, and hangs up without waiting for an answer

@@ -1,0 +1,222 @@
+//! What handlers take, and what becomes of those that fail
+
+use std::panic::resume_unwind;
+
+use roomcast_server::{Ack, Args, Bytes, EmitError, EventName, Io, Socket, Value};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING, bytes};
+use crate::support::heard::ear;
+use crate::support::logs;
+use crate::support::serve::{serve, until};
+
+/// Panics without a word on the terminal
+fn panic_quietly() -> ! {
+    resume_unwind(Box::new("boom"))
+}
+
+/// Handlers that go wrong in every way there is, and one that does not
+fn failing() -> Io {
+    let io = Io::new();
+    io.on("fail:panic in call", || -> std::future::Ready<()> { panic_quietly() })
+        .on("fail:panic at once", async || -> () { panic_quietly() })
+        .on("fail:panic later", async || -> () {
+            tokio::task::yield_now().await;
+            panic_quietly()
+        })
+        .on("fail:error at once", async || Err::<(), _>("no luck"))
+        .on("fail:error later", async || {
+            tokio::task::yield_now().await;
+            Err::<(), _>(std::io::Error::other("no luck"))
+        })
+        .on("fail:mismatch", async |_: Socket, _number: u32| {})
+        .on("fail:missing", async |_first: String, _second: String| {})
+        .on("echo", async |ack: Ack, args: Args| ack.send(args).map(drop));
+    io
+}
+
+#[test]
+fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
+    logs::listen();
+    let wrong = [
+        ("fail:panic in call", "a handler panicked; only this event is lost", "ERROR"),
+        ("fail:panic at once", "a handler panicked; only this event is lost", "ERROR"),
+        ("fail:panic later", "a handler panicked; only this event is lost", "ERROR"),
+        ("fail:error at once", "a handler failed", "WARN"),
+        ("fail:error later", "a handler failed", "WARN"),
+        ("fail:mismatch", "the client's arguments do not fit the handler of this event", "WARN"),
+        ("fail:missing", "the client's arguments do not fit the handler of this event", "WARN"),
+    ];
+    let io = failing();
+    let server = serve(&io);
+    let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    for (round, client) in (1..).zip(&mut clients) {
+        for (event, message, level) in wrong {
+            // Behind it at one go, so that it meets the event in the middle of its failure.
+            let ask = |name, ack| Said { namespace: "/", ack: Some(ack), name, args: json!(["one"]) };
+            client.say_all(vec![ask("echo", 100), ask(event, 101), ask("echo", 102)]);
+            for ack in [100, 102] {
+                let answer = Heard::Answer { namespace: "/".into(), ack, args: json!(["one"]) };
+                assert_eq!(client.hear(), answer, "{event}");
+            }
+            until(|| logs::about(event).len() == round);
+            let line = logs::about(event).pop().expect("a line");
+            assert_eq!((line.message.as_str(), line.level.as_str()), (message, level));
+        }
+        client.emit("fail:unknown", json!([]));
+        assert_eq!(client.ask("echo", json!([])), json!([]));
+        let metrics = io.metrics();
+        assert_eq!(metrics.handlers_panicked(), 3 * round as u64);
+        assert_eq!(metrics.handlers_failed(), 2 * round as u64);
+        assert_eq!(metrics.events_mismatched(), 2 * round as u64);
+        assert_eq!(metrics.events_unhandled(), round as u64);
+    }
+    assert_eq!((io.client_count(), io.metrics().sessions_closed()), (4, 0));
+}
+
+#[test]
+fn a_failing_connect_handler_costs_the_client_nothing_else() {
+    let io = Io::new();
+    io.on_connect(async || -> () { panic_quietly() });
+    io.on("message", async |socket: Socket, text: String| socket.emit("said", text).map(drop));
+    let server = serve(&io);
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        client.emit("message", json!(["still here"]));
+        client.expect("said", json!(["still here"]));
+    }
+    assert_eq!(io.metrics().handlers_panicked(), 5);
+}
+
+#[derive(serde::Deserialize, serde::Serialize)]
+struct Upload {
+    name: String,
+    parts: Vec<Bytes>,
+}
+
+/// Handlers that answer with what they took
+fn taking() -> Io {
+    let io = Io::new();
+    io.on("nothing", async |ack: Ack| ack.send(()).map(drop))
+        .on("mixed", async |ack: Ack, number: u32, io: Io, text: String, socket: Socket| {
+            let known = io.count(socket.id()) == 1;
+            ack.send((number, text, known)).map(drop)
+        })
+        .on("optional", async |text: String, number: Option<u32>, ack: Ack| {
+            ack.send((text, number)).map(drop)
+        })
+        .on("rest", async |first: Value, ack: Ack, rest: Args| {
+            let rest: Vec<Value> = rest.parse()?;
+            ack.send((first, rest.len())).map(drop)
+        })
+        .on("echo rest", async |_first: Value, rest: Args, ack: Ack| ack.send(rest).map(drop))
+        .on("bytes", async |data: Bytes, ack: Ack| {
+            let reversed: Bytes = data.iter().rev().copied().collect();
+            ack.send(reversed).map(drop)
+        })
+        .on("struct", async |mut upload: Upload, ack: Ack| {
+            upload.parts.reverse();
+            upload.name.push('!');
+            ack.send(&upload).map(drop)
+        })
+        .on("eight", async |a: u8, b: u8, c: u8, d: u8, ack: Ack, e: u8, f: u8, g: u8| {
+            ack.send([a, b, c, d, e, f, g]).map(drop)
+        });
+    io
+}
+
+#[test]
+fn arguments_come_as_the_types_that_the_handler_names() {
+    let io = taking();
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        assert_eq!(client.ask("nothing", json!(["ignored"])), json!([]));
+        assert_eq!(client.ask("mixed", json!([7, "x", "ignored"])), json!([7, "x", true]));
+        assert_eq!(client.ask("optional", json!(["x", 7])), json!(["x", 7]));
+        assert_eq!(client.ask("optional", json!(["x"])), json!(["x", null]));
+        assert_eq!(client.ask("optional", json!(["x", null])), json!(["x", null]));
+        assert_eq!(client.ask("rest", json!([{ "a": 1 }, 2, "3"])), json!([{ "a": 1 }, 2]));
+        assert_eq!(client.ask("rest", json!([])), json!([null, 0]));
+        let nested = json!(["skipped", { "x": [bytes(b"\x01\x02"), 3] }, bytes(b"")]);
+        let rest = json!([{ "x": [bytes(b"\x01\x02"), 3] }, bytes(b"")]);
+        assert_eq!(client.ask("echo rest", nested), rest);
+        assert_eq!(client.ask("bytes", json!([bytes(b"\x01\x02\xff")])), json!([bytes(b"\xff\x02\x01")]));
+        let upload = json!([{ "name": "a", "parts": [bytes(b"\x01"), bytes(b"\x02\x03")] }]);
+        let answer = json!([{ "name": "a!", "parts": [bytes(b"\x02\x03"), bytes(b"\x01")] }]);
+        assert_eq!(client.ask("struct", upload), answer);
+        assert_eq!(client.ask("eight", json!([1, 2, 3, 4, 5, 6, 7])), json!([[1, 2, 3, 4, 5, 6, 7]]));
+    }
+    assert_eq!(io.metrics().events_mismatched(), 0);
+}
+
+#[test]
+fn plain_clients_bring_text_or_bytes() {
+    let io = Io::new();
+    io.on("message", async |socket: Socket, args: Args| {
+        if args.attachments().is_empty() {
+            let text: String = args.get(0)?;
+            socket.emit("message", text.to_uppercase())
+        } else {
+            let data: Bytes = args.get(0)?;
+            socket.emit("message", data.slice(1..))
+        }
+        .map(drop)
+    });
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::Plain, &server.dial);
+    client.emit("message", json!([r#"["join","red"]"#]));
+    client.expect("JOIN", json!(["RED"]));
+    client.emit("message", json!([""]));
+    client.expect("message", json!([""]));
+    client.emit("message", json!([bytes(b"\x00\xfe\xff")]));
+    client.expect("message", json!([bytes(b"\xfe\xff")]));
+}
+
+#[test]
+fn only_who_asked_is_answered() {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.on("message", move |ack: Ack| {
+        let told = told.clone();
+        async move {
+            let _ = told.send((ack.is_wanted(), ack.send("answer")?));
+            Ok::<_, EmitError>(())
+        }
+    });
+    let server = serve(&io);
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        client.emit("message", json!(["x"]));
+        assert_eq!(ear.next(), (false, false), "{kind:?}");
+        if kind != Kind::Plain {
+            assert_eq!(client.ask("message", json!([])), json!(["answer"]));
+            assert_eq!(ear.next(), (true, true), "{kind:?}");
+        }
+        io.emit("end", ()).expect("a name");
+        client.expect("end", json!([]));
+        client.close();
+        until(|| io.client_count() == 0);
+    }
+}
+
+#[test]
+fn events_without_a_handler_of_their_own_go_to_the_other_one() {
+    let io = Io::new();
+    io.on("known", async |ack: Ack| ack.send("first").map(drop));
+    io.main().on_other(async |EventName(name): EventName, args: Args, ack: Ack| {
+        ack.send((&*name, args.len())).map(drop)
+    });
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        assert_eq!(client.ask("known", json!([1])), json!(["first"]));
+        assert_eq!(client.ask("unknown", json!([1, 2])), json!(["unknown", 2]));
+        assert_eq!(client.ask("\"ü\\", json!([])), json!(["\"ü\\", 0]));
+    }
+    // From now on: a handler takes the place of the one before it.
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    io.on("known", async |ack: Ack| ack.send("second").map(drop));
+    assert_eq!(client.ask("known", json!([])), json!(["second"]));
+    assert_eq!(io.metrics().events_unhandled(), 0);
+}

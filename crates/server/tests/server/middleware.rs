@@ -1,0 +1,212 @@
+//! Who may come in
+
+use roomcast_server::{Ack, Auth, Config, ConnectError, Endpoint, Io, Socket, Value};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
+use crate::support::heard::{Gate, Log, ear};
+use crate::support::serve::{serve, until};
+
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+struct Ticket {
+    name: String,
+    seat: Option<u32>,
+}
+
+fn refused(namespace: &str, error: Value) -> Heard {
+    Heard::Refused { namespace: namespace.into(), error }
+}
+
+#[test]
+fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.main().middleware(async |Auth(ticket): Auth<Ticket>| {
+        if ticket.name == "nobody" {
+            return Err(ConnectError::new("not \"you\"").with_data(&json!({ "seat": ticket.seat })));
+        }
+        Ok(())
+    });
+    io.on_connect(move |Auth(ticket): Auth<Ticket>| {
+        let _ = told.send(ticket);
+        async {}
+    });
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::open(kind, &server.dial);
+        let error = json!({ "message": "not \"you\"", "data": { "seat": 3 } });
+        assert_eq!(client.join("/", json!({ "name": "nobody", "seat": 3 })), refused("/", error));
+        // What does not fit is refused too; and a client may try again.
+        let Heard::Refused { error, .. } = client.join("/", json!(null)) else { panic!("it is in") };
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("missing field")), "{error}");
+        assert!(matches!(client.join("/", json!({ "name": "ann" })), Heard::Joined { .. }));
+        assert_eq!(ear.next(), Ticket { name: "ann".into(), seat: None });
+    }
+    assert_eq!((ear.all(), io.count("anywhere")), (vec![], 0));
+}
+
+#[test]
+fn clients_that_show_nothing_show_an_empty_object() {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.on_connect(move |Auth(shown): Auth<Value>| {
+        let _ = told.send(shown);
+        async {}
+    });
+    let server = serve(&io);
+    for kind in ALL {
+        let _client = Client::connect(kind, &server.dial);
+        assert_eq!(ear.next(), json!({}));
+    }
+}
+
+#[test]
+fn a_middleware_that_fails_or_panics_refuses_and_nobody_behind_it_is_asked() {
+    let log = Log::default();
+    let io = Io::new();
+    let later = log.clone();
+    io.main()
+        .middleware(async |socket: Socket| {
+            let kind = socket.handshake().query_value("outcome");
+            match kind.as_deref() {
+                Some("error") => Err("no"),
+                Some("panic") => std::panic::resume_unwind(Box::new("a secret")),
+                Some("late-panic") => {
+                    tokio::task::yield_now().await;
+                    std::panic::resume_unwind(Box::new("a secret"))
+                }
+                _ => Ok(()),
+            }
+        })
+        .middleware(move |socket: Socket| {
+            later.write(socket.handshake().query_value("outcome"));
+            async {}
+        });
+    let server = serve(&io);
+    for (outcome, message) in [("error", "no"), ("panic", "internal error"), ("late-panic", "internal error")]
+    {
+        let mut engine = crate::support::engine::Engine::websocket_with(
+            &server.dial,
+            "/socket.io/",
+            &format!("&outcome={outcome}"),
+        );
+        engine.send("0".into());
+        let error = format!(r#"4{{"message":"{message}"}}"#);
+        assert_eq!(engine.receive(), Ok(error.into()));
+    }
+    assert_eq!(log.read(), []);
+    assert_eq!((io.metrics().handlers_failed(), io.metrics().handlers_panicked()), (1, 2));
+    assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
+}
+
+#[test]
+fn plain_clients_that_are_refused_are_told_why_and_closed() {
+    let io = Io::new();
+    io.main().middleware(async || Err::<(), _>(ConnectError::new("full").with_data(&7)));
+    let server = serve(&io);
+
+    let mut client = Client::open(Kind::Json, &server.dial);
+    assert_eq!(client.hear(), refused("/", json!({ "message": "full", "data": 7 })));
+    assert_eq!(client.end().code, Some(1008));
+
+    let mut client = Client::open(Kind::Plain, &server.dial);
+    assert_eq!(client.end().code, Some(1008));
+    until(|| io.client_count() == 0);
+    assert_eq!(io.metrics().protocol_errors(), 0, "they have done nothing wrong");
+}
+
+#[test]
+fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
+    let gate = Gate::closed();
+    let log = Log::default();
+    let io = Io::new();
+    let (door, connected, events) = (gate.clone(), log.clone(), log.clone());
+    io.main().middleware(async || {});
+    io.main().middleware(move || {
+        let door = door.clone();
+        async move { door.pass().await }
+    });
+    io.on_connect(move |socket: Socket| {
+        connected.write("connected".to_owned());
+        async move { socket.emit("welcome", ()).map(drop) }
+    });
+    io.on("message", move |socket: Socket, text: String| {
+        events.write(text.clone());
+        async move { socket.emit("said", text).map(drop) }
+    });
+    let server = serve(&io);
+    let mut clients: Vec<_> = ALL.iter().map(|kind| Client::open(*kind, &server.dial)).collect();
+    for client in &mut clients {
+        client.say_hello(json!(null));
+        client.emit("message", json!(["1"]));
+        let said = |text| Said { namespace: "/", ack: None, name: "message", args: json!([text]) };
+        client.say_all(vec![said("2"), said("3")]);
+        client.sync();
+    }
+    assert_eq!(log.read(), [""; 0]);
+    // Nobody is in yet, so nobody hears this.
+    assert_eq!(io.emit("too early", ()).expect("a name").queued, 0);
+    for admitted in 1..=clients.len() {
+        gate.let_one_pass();
+        until(|| log.read().len() == 4 * admitted);
+        assert_eq!(log.read()[4 * (admitted - 1)..], ["connected", "1", "2", "3"]);
+    }
+    for client in &mut clients {
+        client.hear_welcome();
+        client.expect("welcome", json!([]));
+        ["1", "2", "3"].iter().for_each(|text| client.expect("said", json!([text])));
+    }
+}
+
+#[test]
+fn who_sends_too_much_before_being_in_is_closed() {
+    let io = Io::new();
+    io.main().middleware(async || std::future::pending::<()>().await);
+    let server = serve(&io);
+    for (closed, kind) in (1..).zip([Kind::WebSocket, Kind::Json, Kind::Plain]) {
+        let mut client = Client::open(kind, &server.dial);
+        client.say_hello(json!(null));
+        let text = "x".repeat(64 * 1024);
+        for _ in 0..5 {
+            client.emit("message", json!([text]));
+        }
+        assert_eq!(client.end().code, Some(1008), "{kind:?}");
+        until(|| io.client_count() == 0);
+        assert_eq!(io.metrics().overloaded(), closed);
+    }
+}
+
+#[test]
+fn a_socket_at_the_door_is_in_no_room_and_cannot_join_any() {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.main().middleware(move |socket: Socket| {
+        let _ = told.send((socket.join("room"), socket.rooms(), socket.is_connected()));
+        async {}
+    });
+    io.on("in?", async |socket: Socket, ack: Ack| ack.send(socket.rooms().len()).map(drop));
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        assert_eq!(ear.next(), (false, vec![], false));
+        assert_eq!(client.ask("in?", json!([])), json!([1]));
+    }
+    assert_eq!(io.count("room"), 0);
+}
+
+#[test]
+fn each_namespace_has_its_own_door() {
+    let io = Io::builder()
+        .config(Config::default())
+        .endpoint(Endpoint::socket_io())
+        .endpoint(Endpoint::plain("/ws").in_namespace("/closed"))
+        .build();
+    io.of("/closed").middleware(async || Err::<(), _>("closed"));
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    assert_eq!(client.join("/closed", json!(null)), refused("/closed", json!({ "message": "closed" })));
+    assert!(matches!(client.join("/", json!(null)), Heard::Ended(_)), "it has joined already");
+    let mut client = Client::open(Kind::Plain, &server.dial);
+    client.end();
+}

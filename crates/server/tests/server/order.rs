@@ -1,0 +1,211 @@
+//! Handlers start in the order of their events, and what one sender says arrives in that order
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, ThreadId};
+
+use roomcast_server::{Io, Socket, SocketId};
+use serde_json::{Value, json};
+
+use crate::support::client::{ALL, Client, Kind, Said, TALKING};
+use crate::support::heard::{Ear, ear};
+use crate::support::serve::{On, Running, serve_on};
+
+/// Events of one client at one go
+const BURST: usize = 1000;
+
+/// What the handlers of one client did
+#[derive(Default)]
+struct Course {
+    /// Whether a handler is between its start and its first wait
+    inside: bool,
+    starts: Vec<usize>,
+    overlaps: usize,
+}
+
+type Courses = Arc<Mutex<HashMap<SocketId, Course>>>;
+
+fn with_course<T>(courses: &Courses, socket: &Socket, change: impl FnOnce(&mut Course) -> T) -> T {
+    let mut courses = courses.lock().expect("nobody panics here");
+    change(courses.entry(socket.id().clone()).or_default())
+}
+
+fn said(args: Value) -> Said<'static> {
+    Said { namespace: "/", ack: None, name: "message", args }
+}
+
+#[test]
+fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
+    for on in [On::CurrentThread, On::Workers(4), On::Threads(2)] {
+        let courses = Courses::default();
+        let (done, ear) = ear();
+        let io = Io::new();
+        let seen = courses.clone();
+        io.on("message", move |socket: Socket, number: String| {
+            let (courses, done) = (seen.clone(), done.clone());
+            async move {
+                let number: usize = number.parse().expect("a number");
+                with_course(&courses, &socket, |course| {
+                    course.overlaps += usize::from(std::mem::replace(&mut course.inside, true));
+                    course.starts.push(number);
+                });
+                thread::yield_now();
+                with_course(&courses, &socket, |course| course.inside = false);
+                // Some end at once, others need several turns.
+                for _ in 0..number % 4 {
+                    tokio::task::yield_now().await;
+                }
+                let _ = done.send(number);
+            }
+        });
+        let server = serve_on(&io, on);
+        let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+        for client in &mut clients {
+            client.say_all((0..BURST).map(|number| said(json!([number.to_string()]))).collect());
+        }
+        ear.take(BURST * clients.len());
+        let courses = courses.lock().expect("nobody panics here");
+        assert_eq!(courses.len(), clients.len());
+        for course in courses.values() {
+            assert!(course.starts.iter().copied().eq(0..BURST), "{on:?}: {:?}", course.starts);
+            assert_eq!(course.overlaps, 0, "{on:?}");
+        }
+    }
+}
+
+/// Events of each sender
+const LINES: usize = 300;
+
+/// Passes on to the room what anybody says, and lets people in and out of it
+fn relay() -> (Io, Ear<ThreadId>) {
+    let (threads, ear) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        let _ = threads.send(thread::current().id());
+        // Listeners are in from the start; who comes and goes says so.
+        socket.join("room");
+        async {}
+    });
+    io.on("message", async |socket: Socket, text: String| {
+        match text.as_str() {
+            "join" => assert!(socket.join("room")),
+            "leave" => assert!(socket.leave("room")),
+            _ => return socket.within("room").emit("line", text).map(drop),
+        }
+        socket.emit("done", text).map(drop)
+    });
+    (io, ear)
+}
+
+/// Connects clients of these kinds, in turn on one and the other thread where there are two
+fn connect(server: &Running, on: On, threads: &Ear<ThreadId>, kinds: &[Kind]) -> Vec<Client> {
+    let mut first = None;
+    let connect_one = |(at, kind): (usize, &Kind)| {
+        loop {
+            let client = Client::connect(*kind, &server.dial);
+            let thread = threads.next();
+            let same = *first.get_or_insert(thread) == thread;
+            if !matches!(on, On::Threads(2)) || same == (at % 2 == 0) {
+                return client;
+            }
+            client.close();
+        }
+    };
+    kinds.iter().enumerate().map(connect_one).collect()
+}
+
+/// The number of each sender's last line
+#[derive(Default)]
+struct Heard(HashMap<String, usize>);
+
+impl Heard {
+    /// Notes a line `sender number`, which must be the next of that sender, or a later one if lines may be missed
+    fn note(&mut self, line: &Value, may_miss: impl FnOnce(&str) -> bool) {
+        let (sender, number) = line[0].as_str().and_then(|line| line.split_once(' ')).expect("a line");
+        let number: usize = number.parse().expect("a number");
+        let may_miss = may_miss(sender);
+        let next = self.0.get(sender).map_or(0, |last| last + 1);
+        assert!(number == next || may_miss && number > next, "{sender} said {number}, not {next}");
+        self.0.insert(sender.to_owned(), number);
+    }
+}
+
+fn listen(client: &mut Client, lines: usize) {
+    let mut heard = Heard::default();
+    for _ in 0..lines {
+        let (name, line) = client.event();
+        assert_eq!(name, "line");
+        heard.note(&line, |_| false);
+    }
+}
+
+/// Says its lines in portions, then listens
+fn speak(client: &mut Client, sender: usize, lines: usize) {
+    let mut numbers = 0..LINES;
+    for portion in (1..=7).cycle() {
+        let line = |number| said(json!([format!("{sender} {number}")]));
+        let portion: Vec<_> = numbers.by_ref().take(portion).map(line).collect();
+        if portion.is_empty() {
+            break;
+        }
+        client.say_all(portion);
+    }
+    listen(client, lines);
+}
+
+/// Leaves and joins until all is over; of each stay it misses nothing, from the first line on that it hears
+fn come_and_go(client: &mut Client, over: &AtomicBool) {
+    let mut heard = Heard::default();
+    // Who was heard in this stay; the first one began before anybody spoke.
+    let mut stay: Option<HashSet<String>> = None;
+    while !over.load(Ordering::Relaxed) {
+        for wish in ["leave", "join"] {
+            if wish == "join" {
+                stay = Some(HashSet::new());
+            }
+            client.emit("message", json!([wish]));
+            loop {
+                let (name, line) = client.event();
+                if name == "done" {
+                    break;
+                }
+                heard
+                    .note(&line, |sender| stay.as_mut().is_some_and(|known| known.insert(sender.to_owned())));
+            }
+        }
+    }
+}
+
+fn lines_of_a_sender_arrive_in_order(on: On) {
+    let (io, threads) = relay();
+    let server = serve_on(&io, on);
+    let mut speakers = connect(&server, on, &threads, &TALKING);
+    let mut listeners = connect(&server, on, &threads, &ALL);
+    let mut guests = connect(&server, on, &threads, &[Kind::WebSocket, Kind::Polling, Kind::Plain]);
+    let lines = speakers.len() * LINES;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let over = &over;
+        for guest in &mut guests {
+            scope.spawn(move || come_and_go(guest, over));
+        }
+        let listeners = listeners.iter_mut().map(|client| scope.spawn(move || listen(client, lines)));
+        let mut others: Vec<_> = listeners.collect();
+        let speakers = speakers.iter_mut().enumerate();
+        others.extend(speakers.map(|(at, client)| scope.spawn(move || speak(client, at, lines))));
+        let outcomes: Vec<_> = others.into_iter().map(|thread| thread.join()).collect();
+        over.store(true, Ordering::Relaxed);
+        outcomes.into_iter().for_each(|outcome| outcome.expect("everything arrives in order"));
+    });
+}
+
+#[test]
+fn lines_of_a_sender_arrive_in_order_on_workers() {
+    lines_of_a_sender_arrive_in_order(On::Workers(4));
+}
+
+#[test]
+fn lines_of_a_sender_arrive_in_order_across_threads() {
+    lines_of_a_sender_arrive_in_order(On::Threads(2));
+}

@@ -1,0 +1,157 @@
+//! Handlers that wait: one beside the other, or one after the other
+
+use std::time::Duration;
+
+use roomcast_server::{Ack, Config, Io, NamespaceHandle, Socket, Value};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};
+use crate::support::heard::{Ear, Gate, Log, ear};
+use crate::support::serve::{Running, serve};
+
+/// Handlers that tell when they start and end, and wait in between for the test
+fn waiting(namespace: &NamespaceHandle) -> (Gate, Ear<String>) {
+    let gate = Gate::closed();
+    let (told, ear) = ear();
+    let handlers_gate = gate.clone();
+    namespace.on("message", move |text: String| {
+        let (gate, told) = (handlers_gate.clone(), told.clone());
+        async move {
+            let _ = told.send(format!("start {text}"));
+            gate.pass().await;
+            let _ = told.send(format!("end {text}"));
+        }
+    });
+    namespace.on("panic", async || -> () {
+        tokio::task::yield_now().await;
+        std::panic::resume_unwind(Box::new("boom"))
+    });
+    (gate, ear)
+}
+
+fn message(text: &str) -> Said<'_> {
+    Said { namespace: "/", ack: None, name: "message", args: json!([text]) }
+}
+
+#[test]
+fn by_default_a_handler_that_waits_holds_up_nobody() {
+    let io = Io::new();
+    let (gate, ear) = waiting(&io.main());
+    let server = serve(&io);
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        client.say_all(vec![message("1"), message("2"), message("3")]);
+        assert_eq!(ear.take(3), ["start 1", "start 2", "start 3"]);
+        (0..3).for_each(|_| gate.let_one_pass());
+        let mut ends = ear.take(3);
+        ends.sort();
+        assert_eq!(ends, ["end 1", "end 2", "end 3"]);
+    }
+}
+
+#[test]
+fn in_serial_an_event_starts_when_the_one_before_it_has_ended() {
+    let io = Io::new();
+    let (gate, ear) = waiting(io.main().serial(true));
+    let server = serve(&io);
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        let mut other = Client::connect(kind, &server.dial);
+
+        client.say_all(vec![message("1"), message("2"), message("3")]);
+        assert_eq!(ear.next(), "start 1");
+        client.sync();
+        // Another socket is not held up.
+        other.say(message("x"));
+        assert_eq!(ear.next(), "start x");
+        assert_eq!(ear.all(), [""; 0]);
+        // One permit lets the first that waits pass, and each that passes lets the next start.
+        gate.let_one_pass();
+        assert_eq!(ear.take(2), ["end 1", "start 2"]);
+        gate.let_one_pass();
+        assert_eq!(ear.next(), "end x");
+        gate.let_one_pass();
+        assert_eq!(ear.take(2), ["end 2", "start 3"]);
+        gate.let_one_pass();
+        assert_eq!(ear.next(), "end 3");
+        client.sync();
+        assert_eq!(ear.all(), [""; 0]);
+    }
+}
+
+#[test]
+fn in_serial_a_panic_lets_the_next_start() {
+    let io = Io::new();
+    let (gate, ear) = waiting(io.main().serial(true));
+    gate.open();
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let panic = || Said { namespace: "/", ack: None, name: "panic", args: json!([]) };
+    client.say_all(vec![panic(), message("1"), panic(), message("2")]);
+    assert_eq!(ear.take(4), ["start 1", "end 1", "start 2", "end 2"]);
+    assert_eq!(io.metrics().handlers_panicked(), 2);
+}
+
+/// Asks its client, in a handler, while other events come
+fn asking(io: &Io) -> Log<String> {
+    let log = Log::default();
+    let (asker, noter) = (log.clone(), log.clone());
+    io.on("ask me", move |socket: Socket, ack: Ack| {
+        let log = asker.clone();
+        async move {
+            let answer = socket.emit_with_ack("question", "why?").await?;
+            log.write(format!("answered {}", answer.get::<String>(0)?));
+            ack.send(answer)?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+        }
+    });
+    io.on("note", move |ack: Ack, text: Value| {
+        noter.write(format!("note {text}"));
+        async move { ack.send(()).map(drop) }
+    });
+    log
+}
+
+fn server_with_pings(io: impl FnOnce(&Io)) -> (Io, Running) {
+    let config = Config::default().ping_interval(Duration::from_millis(20));
+    let server = Io::builder().config(config).build();
+    io(&server);
+    let running = serve(&server);
+    (server, running)
+}
+
+#[test]
+fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
+    for serial in [false, true] {
+        let mut log = Log::default();
+        let (_io, server) = server_with_pings(|io| {
+            io.main().serial(serial);
+            log = asking(io);
+        });
+        for kind in TALKING {
+            let mut client = Client::connect(kind, &server.dial);
+            client.say(Said { namespace: "/", ack: Some(100), name: "ask me", args: json!([]) });
+            let question = client.question("question");
+            if !serial {
+                assert_eq!(client.ask("note", json!([1])), json!([]));
+            } else {
+                client.emit("note", json!([1]));
+            }
+            if kind != Kind::Json {
+                // Each ping but the first comes because the pong before it was read.
+                let pings = client.engine().pings;
+                client.engine().wait_for_ping(pings + 3);
+            }
+            client.answer(question, json!(["because"]));
+            let answer = Heard::Answer { namespace: "/".into(), ack: 100, args: json!(["because"]) };
+            assert_eq!(client.hear(), answer);
+            assert_eq!(client.ask("note", json!([2])), json!([]));
+        }
+        let one = if serial {
+            ["answered because", "note 1", "note 2"]
+        } else {
+            ["note 1", "answered because", "note 2"]
+        };
+        assert_eq!(log.read(), one.repeat(TALKING.len()));
+    }
+}

@@ -1,0 +1,67 @@
+//! What the server logs as a warning or worse
+
+use std::fmt;
+use std::sync::{Mutex, Once};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
+
+/// One line of the log: how bad it is, what it says, and the event that it is about
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Line {
+    pub level: String,
+    pub message: String,
+    event: String,
+}
+
+static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
+
+/// Writes down what is logged from now on; tests share the log, so they name their events apart
+pub fn listen() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("nobody else does"));
+}
+
+/// What was logged about events of this name
+pub fn about(event: &str) -> Vec<Line> {
+    let lines = LINES.lock().expect("nobody panics here");
+    lines.iter().filter(|line| line.event == event).cloned().collect()
+}
+
+struct Log;
+
+impl Subscriber for Log {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        *metadata.level() <= Level::WARN && metadata.target().starts_with("roomcast")
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line { level: event.metadata().level().to_string(), ..Line::default() };
+        event.record(&mut line);
+        LINES.lock().expect("nobody panics here").push(line);
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn enter(&self, _: &Id) {}
+    fn exit(&self, _: &Id) {}
+}
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "event" {
+            value.clone_into(&mut self.event);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+}
