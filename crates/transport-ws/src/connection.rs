@@ -283,7 +283,9 @@ fn close_frame(reason: CloseReason, bare: bool) -> (Option<u16>, &'static str) {
     const POLICY: u16 = 1008;
     const TOO_BIG: u16 = 1009;
     match reason {
-        CloseReason::SlowConsumer | CloseReason::Overloaded => (Some(POLICY), reason.as_str()),
+        CloseReason::SlowConsumer | CloseReason::Overloaded | CloseReason::RateLimited => {
+            (Some(POLICY), reason.as_str())
+        }
         CloseReason::MessageTooBig => (Some(TOO_BIG), ""),
         CloseReason::ServerShutdown => (Some(GOING_AWAY), reason.as_str()),
         _ if bare => (None, ""),

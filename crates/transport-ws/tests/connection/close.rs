@@ -27,6 +27,7 @@ fn the_server_says_why_it_closes() {
         (CloseReason::ConnectTimeout, 1008, "forced close"),
         (CloseReason::SlowConsumer, 1008, "slow consumer"),
         (CloseReason::Overloaded, 1008, "overloaded"),
+        (CloseReason::RateLimited, 1008, "rate limited"),
         (CloseReason::MessageTooBig, 1009, ""),
         (CloseReason::ForcedServerClose, 1000, "forced server close"),
         (CloseReason::ServerNamespaceDisconnect, 1000, "server namespace disconnect"),
