@@ -16,6 +16,7 @@ const common = {
   // Three servers share one listener, so none of them may end an upgrade that is meant for another.
   destroyUpgrade: false,
   ...(options.cors && { cors: { origin: options.cors } }),
+  ...(options.cookie && { cookie: { name: options.cookie, path: "/", httpOnly: true, sameSite: "lax" } }),
 };
 
 const engine = new EngineServer(common);

@@ -11,6 +11,7 @@ export function conformanceOptions() {
       "connect-timeout": { type: "string", default: "1000" },
       "max-payload": { type: "string", default: "1000000" },
       cors: { type: "string" },
+      cookie: { type: "string" },
     },
   });
   return {
@@ -21,6 +22,7 @@ export function conformanceOptions() {
     connectTimeout: Number(values["connect-timeout"]),
     maxPayload: Number(values["max-payload"]),
     cors: values.cors,
+    cookie: values.cookie,
   };
 }
 

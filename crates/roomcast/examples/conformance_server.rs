@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::{Ack, Args, Auth, Config, Cors, Endpoint, Io, Server, Socket};
+use roomcast::{Ack, Args, Auth, Config, Cookie, Cors, Endpoint, Io, Server, Socket};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -38,6 +38,9 @@ struct Options {
     /// Origin whose pages may use long-polling, or `*`
     #[arg(long)]
     cors: Option<String>,
+    /// Name of the cookie with the session's id; none if not given
+    #[arg(long)]
+    cookie: Option<String>,
     /// How many threads serve
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -54,7 +57,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("*") => Cors::Any,
         Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: false },
     };
-    let config = Config::default()
+    let mut config = Config::default()
         .ping_interval(Duration::from_millis(options.ping_interval))
         .ping_timeout(Duration::from_millis(options.ping_timeout))
         .upgrade_timeout(Duration::from_millis(options.upgrade_timeout))
@@ -63,6 +66,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .max_fragments(options.max_fragments)
         .outbox_limit(options.outbox)
         .cors(cors);
+    if let Some(name) = options.cookie {
+        config = config.cookie(Cookie::new(name));
+    }
     let io = Io::builder()
         .config(config)
         .endpoint(Endpoint::socket_io())

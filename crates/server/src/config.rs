@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roomcast_transport_ws::WebSocket;
 
+use crate::cookie::Cookie;
 use crate::origin::Origins;
 use crate::proxy::TrustedProxies;
 
@@ -33,6 +34,7 @@ pub struct Config {
     pub(crate) event_rate: Option<EventRate>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) cors: Cors,
+    pub(crate) cookie: Option<Cookie>,
     pub(crate) origins: Origins,
     pub(crate) allowed_origins: Vec<String>,
 }
@@ -58,9 +60,18 @@ impl Default for Config {
             event_rate: None,
             trusted_proxies: TrustedProxies::default(),
             cors: Cors::Off,
+            cookie: None,
             origins: Origins::default(),
             allowed_origins: Vec::new(),
         }
+    }
+}
+
+impl Config {
+    /// Sets this cookie, with the session's id, when a session begins by long-polling. Default: none
+    pub fn cookie(mut self, cookie: Cookie) -> Self {
+        self.cookie = Some(cookie);
+        self
     }
 }
 

@@ -13,7 +13,9 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
-use roomcast_core::{BoxError, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Transport};
+use roomcast_core::{
+    BoxError, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Sid, Transport,
+};
 
 use self::query::EngineQuery;
 pub(crate) use self::refusal::{Refusal, mismatch, unknown_session};
@@ -51,20 +53,26 @@ where
     let Some(endpoint) = app.endpoints.iter().find(|endpoint| endpoint.takes(request.uri().path())) else {
         return Err(request);
     };
-    let cors = &app.config.cors;
+    let config = &app.config;
     if endpoint.is_engine()
-        && let Some(preflight) = cors::preflight(cors, &request)
+        && let Some(preflight) = cors::preflight(config, &request)
     {
         return Ok(preflight);
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     let mut response = match exchange(request) {
         (exchange, answer) if endpoint.is_engine() => match engine_request(io, endpoint, exchange) {
-            Ok(()) => answer.await.unwrap_or_else(|_| unanswered()),
+            Ok(cookie) => {
+                let mut response = answer.await.unwrap_or_else(|_| unanswered());
+                if let Some(cookie) = cookie {
+                    response.headers_mut().append(http::header::SET_COOKIE, cookie);
+                }
+                response
+            }
             Err(refused) => *refused,
         },
         (exchange, answer) => match plain_request(io, endpoint, exchange) {
-            Ok(()) => answer.await.unwrap_or_else(|_| unanswered()),
+            Ok(_) => answer.await.unwrap_or_else(|_| unanswered()),
             Err(refused) => *refused,
         },
     };
@@ -72,7 +80,7 @@ where
         count::requests_refused(io.metrics());
     }
     if endpoint.is_engine() {
-        cors::allow(cors, origin.as_ref(), response.headers_mut());
+        cors::allow(config, origin.as_ref(), response.headers_mut());
     }
     Ok(response)
 }
@@ -96,11 +104,13 @@ where
 }
 
 /// A request with the query parameters of Engine.IO: begins a session, or belongs to one
+///
+/// Gives the cookie that a new session is to be told with, if there is one.
 fn engine_request(
     io: &Io,
     endpoint: &Endpoint,
     exchange: Exchange,
-) -> Result<(), Box<Response<ResponseBody>>> {
+) -> Result<Option<HeaderValue>, Box<Response<ResponseBody>>> {
     let upgrades = upgrade::is_asked(&exchange.request.headers);
     let refuse = |refusal: Refusal| {
         tracing::debug!(refusal = refusal.message(), "refused a request");
@@ -129,7 +139,8 @@ fn engine_request(
                 return Err(refuse(Refusal::BadRequest));
             }
             let visit = Visit::Exchange(transport.name(), Box::new(exchange));
-            session.inbox.push(visit).map_err(|_| refuse(Refusal::UnknownSession))
+            session.inbox.push(visit).map_err(|_| refuse(Refusal::UnknownSession))?;
+            Ok(None)
         }
         None => {
             if exchange.request.method != Method::GET {
@@ -141,7 +152,10 @@ fn engine_request(
             if !query.is_supported() {
                 return Err(refuse(Refusal::UnsupportedVersion));
             }
-            begin(io, endpoint, transport, exchange)
+            let sid = begin(io, endpoint, transport, exchange)?;
+            // A client that begins by asking for each answer may come back on another connection.
+            let cookie = io.app().config.cookie.as_ref().filter(|_| transport.capabilities().upgrades_from);
+            Ok(cookie.and_then(|cookie| cookie.header(&sid)))
         }
     }
 }
@@ -151,7 +165,7 @@ fn plain_request(
     io: &Io,
     endpoint: &Endpoint,
     mut exchange: Exchange,
-) -> Result<(), Box<Response<ResponseBody>>> {
+) -> Result<Sid, Box<Response<ResponseBody>>> {
     let Some(transport) = endpoint.transports().first() else {
         return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
     };
@@ -168,7 +182,7 @@ fn begin(
     endpoint: &Endpoint,
     transport: &Arc<dyn Transport>,
     exchange: Exchange,
-) -> Result<(), Box<Response<ResponseBody>>> {
+) -> Result<Sid, Box<Response<ResponseBody>>> {
     let app = io.app();
     let peer = exchange.request.extensions.get::<Peer>().copied();
     let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
@@ -190,7 +204,7 @@ fn begin(
     let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
     let shared = Arc::new(SessionShared::new(Beginning {
         io: io.clone(),
-        sid,
+        sid: sid.clone(),
         kind,
         codec,
         outbox: Outbox::new(app.config.outbox_limit, app.flushers.list()),
@@ -201,7 +215,7 @@ fn begin(
     app.sessions.insert(shared.clone());
     count::sessions_opened(io.metrics());
     tokio::spawn(Driver::new(shared, session, connection, permit));
-    Ok(())
+    Ok(sid)
 }
 
 /// A session that is counted in, and counted out again if it does not come to be

@@ -1,0 +1,134 @@
+//! The cookie that a polling session begins with
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::HeaderValue;
+use roomcast_core::Sid;
+
+/// A cookie with the id of the session, for load balancers that keep a client on one node by it
+///
+/// Set on the first answer of a session that begins by long-polling, as a server on Node does; one that begins on
+/// WebSocket has a single connection and needs none. It holds the secret id, so it should stay `HttpOnly`.
+///
+/// ```
+/// use roomcast_server::{Config, Cookie};
+///
+/// let config = Config::default().cookie(Cookie::new("io").secure(true));
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cookie {
+    name: String,
+    path: String,
+    domain: Option<String>,
+    max_age: Option<Duration>,
+    http_only: bool,
+    secure: bool,
+    same_site: SameSite,
+}
+
+/// To which requests a browser adds a cookie
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameSite {
+    /// Those of the same site
+    Strict,
+    /// Those of the same site, and links to it
+    Lax,
+    /// All of them; browsers want [`Cookie::secure`] for that
+    None,
+}
+
+impl Cookie {
+    /// A cookie of this name; `io` is what Node calls it
+    ///
+    /// Path `/`, `HttpOnly`, `SameSite=Lax`, for as long as the browser is open.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            path: "/".into(),
+            domain: None,
+            max_age: None,
+            http_only: true,
+            secure: false,
+            same_site: SameSite::Lax,
+        }
+    }
+
+    /// Under which path it is sent. Default: `/`
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = path.into();
+        self
+    }
+
+    /// To which hosts it is sent. Default: the one that set it
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// How long it is kept, in whole seconds. Default: until the browser is closed
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = Some(age);
+        self
+    }
+
+    /// Whether it is kept from scripts. Default: yes
+    pub fn http_only(mut self, http_only: bool) -> Self {
+        self.http_only = http_only;
+        self
+    }
+
+    /// Whether it is sent over TLS only. Default: no
+    pub fn secure(mut self, secure: bool) -> Self {
+        self.secure = secure;
+        self
+    }
+
+    /// To which requests it is added. Default: [`SameSite::Lax`]
+    pub fn same_site(mut self, same_site: SameSite) -> Self {
+        self.same_site = same_site;
+        self
+    }
+
+    /// The header that sets it; `None` if name, path or domain cannot stand in one
+    pub(crate) fn header(&self, sid: &Sid) -> Option<HeaderValue> {
+        let mut text = format!("{}={}; Path={}", self.name, sid.expose(), self.path);
+        if let Some(domain) = &self.domain {
+            let _ = write!(text, "; Domain={domain}");
+        }
+        if let Some(age) = self.max_age {
+            let _ = write!(text, "; Max-Age={}", age.as_secs());
+        }
+        if self.http_only {
+            text.push_str("; HttpOnly");
+        }
+        if self.secure {
+            text.push_str("; Secure");
+        }
+        let _ = write!(text, "; SameSite={:?}", self.same_site);
+        HeaderValue::try_from(text).ok().map(|mut header| {
+            header.set_sensitive(true);
+            header
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn by_default_it_is_the_one_that_node_sets() {
+        let header = Cookie::new("io").header(&Sid::new("abc")).expect("a header");
+        assert_eq!(header, "io=abc; Path=/; HttpOnly; SameSite=Lax");
+    }
+
+    #[test]
+    fn everything_that_is_said_of_it_is_in_the_header() {
+        let cookie = Cookie::new("c").path("/x").domain("example.org").max_age(Duration::from_secs(60));
+        let cookie = cookie.http_only(false).secure(true).same_site(SameSite::None);
+        let header = cookie.header(&Sid::new("abc")).expect("a header");
+        assert_eq!(header, "c=abc; Path=/x; Domain=example.org; Max-Age=60; Secure; SameSite=None");
+        assert!(Cookie::new("a\nb").header(&Sid::new("abc")).is_none());
+    }
+}
