@@ -14,8 +14,8 @@ use std::time::Instant;
 
 use http::StatusCode;
 use roomcast_core::{
-    Action, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message, Outbox, Overflow, Received, Rejection,
-    Session, TransportName,
+    Action, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message, Outbox, Overflow,
+    Received, Rejection, Session, TransportName,
 };
 use tokio::time::Sleep;
 
@@ -282,18 +282,22 @@ impl Driver {
         within
     }
 
-    /// Lets the probe carry the session, once nobody else holds its write half
-    fn promote(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Lets the probe carry the session, once what it was sent as a probe is out and nobody else writes to it
+    fn promote(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(probe) = self.probe.as_mut() else {
             self.promoting = false;
             return false;
         };
-        let Some(sink) = probe.outbox.take_sink() else {
-            if probe.outbox.closed().is_none() {
-                cx.waker().wake_by_ref();
-            }
+        if let Some(reason) = probe.outbox.closed() {
+            // It broke with the session on it already.
+            self.lane_lost(Lane::Probe, reason, now);
+            self.perform(cx, now);
+            return true;
+        }
+        if probe.outbox.poll_drained(cx).is_pending() {
             return false;
-        };
+        }
+        let Some(sink) = probe.outbox.take_sink() else { return true };
         self.promoting = false;
         let Some(probe) = self.probe.take() else { return false };
         let LaneState { connection, name, permit, .. } = *probe;
@@ -332,7 +336,7 @@ impl Future for Driver {
             if this.closing.is_some() {
                 return this.poll_closing(cx, now);
             }
-            progress |= this.promoting && this.promote(cx);
+            progress |= this.promoting && this.promote(cx, now);
             if !this.promoting {
                 progress |= this.poll_lane(Lane::Primary, cx, now);
                 progress |= this.probe.is_some() && this.poll_lane(Lane::Probe, cx, now);
