@@ -7,17 +7,18 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
-use crate::config::Cors;
+use crate::config::{Config, Cors};
 
 /// Answers the question a browser asks before it sends a cross-origin request; `None` if this is no such question
-pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<ResponseBody>> {
-    if *cors == Cors::Off || request.method() != Method::OPTIONS {
+pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Response<ResponseBody>> {
+    let off = config.cors == Cors::Off && config.allowed_origins.is_empty();
+    if off || request.method() != Method::OPTIONS {
         return None;
     }
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
-    if allow(cors, request.headers().get(ORIGIN), headers) {
+    if allow(config, request.headers().get(ORIGIN), headers) {
         const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE");
         headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
         if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
@@ -29,8 +30,17 @@ pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response
 }
 
 /// Says on an answer who may read it; tells whether this origin may
-pub(super) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-    match cors {
+pub(super) fn allow(config: &Config, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
+    if !config.allowed_origins.is_empty() {
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+        let allowed = |origin: &&HeaderValue| config.allowed_origins.iter().any(|known| *known == **origin);
+        if let Some(origin) = origin.filter(allowed) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+            return true;
+        }
+    }
+    match &config.cors {
         Cors::Off => false,
         Cors::Any => {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

@@ -1,0 +1,150 @@
+//! What the server tells of itself, on an address of its own
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use roomcast_server::{Drain, Io, Server, Socket};
+use tokio::sync::oneshot;
+
+use crate::support::{Answer, Client, Frame, POLLING, WebSocket, get, until};
+
+async fn ask(address: SocketAddr, target: &str) -> Answer {
+    let mut client = Client::connect(address).await;
+    client.send(&get(target, "")).await;
+    client.answer().await
+}
+
+/// The value of a line, which is its name with labels
+fn value(metrics: &str, name: &str) -> Option<f64> {
+    let line =
+        metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn it_is_live_and_ready_until_it_drains() {
+    let io = Io::new();
+    let drain = Drain::default().delay(Duration::from_millis(1500));
+    let server = Server::new(io.clone()).drain(drain).admin("127.0.0.1:0".parse().expect("an address"));
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
+    let admin = bound.admin_address().expect("it was asked for");
+    assert_ne!(admin, bound.address());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(bound.serve_with_shutdown(async { stopped.await.expect("told to stop") }));
+    for (target, status, body) in [
+        ("/live", 200, "live\n"),
+        ("/ready", 200, "ready\n"),
+        ("/", 404, "There are /live, /ready and /metrics.\n"),
+    ] {
+        let answer = ask(admin, target).await;
+        assert_eq!((answer.status, answer.body.as_str()), (status, body), "{target}");
+    }
+    let mut client = Client::connect(admin).await;
+    client.send("POST /ready HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 405);
+    stop.send(()).expect("it runs");
+    until(|| !io.is_ready()).await;
+    assert_eq!(ask(admin, "/ready").await.status, 503);
+    assert_eq!(ask(admin, "/live").await.status, 200);
+    let metrics = ask(admin, "/metrics").await;
+    assert_eq!(value(&metrics.body, "roomcast_ready"), Some(0.0));
+    task.await.expect("it ends").expect("it served");
+    assert!(tokio::net::TcpStream::connect(admin).await.is_err(), "still listening");
+}
+
+#[tokio::test]
+async fn metrics_tell_what_there_is_and_what_there_was() {
+    let io = Io::new();
+    io.on("join", async |socket: Socket, room: String| {
+        socket.join(room.as_str());
+    });
+    io.of("/news");
+    let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
+    let (address, admin) = (bound.address(), bound.admin_address().expect("it was asked for"));
+    let task = tokio::spawn(bound.serve());
+    let mut chat = WebSocket::socket_io(address).await;
+    let mut plain = WebSocket::plain(address).await;
+    let mut poll = Client::connect(address).await;
+    poll.send(&get(POLLING, "")).await;
+    poll.answer().await;
+    chat.text("42[\"join\",\"red\"]").await;
+    chat.text("42[\"join\",\"blue\"]").await;
+    until(|| io.count("blue") == 1).await;
+    io.emit("message", "hello").expect("emitted");
+    assert_eq!(chat.next().await, Frame::Text("42[\"message\",\"hello\"]".into()));
+    assert_eq!(plain.next().await, Frame::Text("hello".into()));
+    let foreign = "Cookie: a=b\r\nOrigin: https://evil.example\r\n";
+    poll.send(&get(POLLING, foreign)).await;
+    assert_eq!(poll.answer().await.status, 403);
+
+    let answer = ask(admin, "/metrics").await;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)));
+    let metrics = answer.body;
+    assert!(metrics.ends_with("# EOF\n"));
+    for (name, expected) in [
+        ("roomcast_ready", 1.0),
+        ("roomcast_connections", 3.0),
+        ("roomcast_sessions{kind=\"socket.io\",transport=\"websocket\"}", 1.0),
+        ("roomcast_sessions{kind=\"socket.io\",transport=\"polling\"}", 1.0),
+        ("roomcast_sessions{kind=\"plain\",transport=\"websocket\"}", 1.0),
+        ("roomcast_sockets{namespace=\"/\"}", 2.0),
+        ("roomcast_sockets{namespace=\"/news\"}", 0.0),
+        ("roomcast_rooms{namespace=\"/\"}", 2.0),
+        ("roomcast_waiting_frames", 0.0),
+        ("roomcast_waiting_bytes", 0.0),
+        // Two joins of rooms, and one of the namespace.
+        ("roomcast_messages_received_total", 3.0),
+        ("roomcast_bytes_received_total", 2.0 + 16.0 + 17.0),
+        // Socket.IO: open, connected, the event; plain: the event; polling: open, which its GET took.
+        ("roomcast_frames_sent_total", 5.0),
+        ("roomcast_connections_opened_total", 3.0),
+        ("roomcast_sessions_opened_total", 3.0),
+        ("roomcast_sessions_closed_total", 0.0),
+        ("roomcast_requests_refused_total", 1.0),
+        ("roomcast_refused_total{limit=\"origin\"}", 1.0),
+        ("roomcast_refused_total{limit=\"sessions\"}", 0.0),
+    ] {
+        assert_eq!(value(&metrics, name), Some(expected), "{name} in\n{metrics}");
+    }
+    assert!(value(&metrics, "roomcast_bytes_sent_total").is_some_and(|bytes| bytes > 100.0));
+    // Once a second a frame is sent through each flusher.
+    let delivered = async || value(&ask(admin, "/metrics").await.body, "roomcast_delivery_seconds_count");
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(8);
+    while delivered().await == Some(0.0) && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(delivered().await.is_some_and(|count| count >= 1.0));
+    // Probes are not counted as sent.
+    assert_eq!(value(&ask(admin, "/metrics").await.body, "roomcast_frames_sent_total"), Some(5.0));
+    task.abort();
+}
+
+#[tokio::test]
+async fn nothing_listens_that_was_not_asked_for_and_an_address_that_is_taken_is_said() {
+    let bound = Server::new(Io::new()).bind("127.0.0.1:0").expect("a free port");
+    assert_eq!(bound.admin_address(), None);
+    let taken = Server::new(Io::new()).admin(bound.address()).bind("127.0.0.1:0");
+    let error = taken.expect_err("it is taken").to_string();
+    assert!(error.contains(&bound.address().to_string()), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_of_its_own_are_asked_on_another() {
+    let io = Io::new();
+    let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
+    let (address, admin) = (bound.address(), bound.admin_address().expect("it was asked for"));
+    let (stop, stopped) = oneshot::channel::<()>();
+    let thread = std::thread::spawn(move || {
+        bound.run_with_shutdown(2, async { stopped.await.expect("told to stop") }).expect("it serves")
+    });
+    let _clients = (WebSocket::socket_io(address).await, WebSocket::socket_io(address).await);
+    let metrics = ask(admin, "/metrics").await.body;
+    assert_eq!(value(&metrics, "roomcast_sockets{namespace=\"/\"}"), Some(2.0));
+    assert_eq!(ask(admin, "/ready").await.status, 200);
+    drop(_clients);
+    stop.send(()).expect("it runs");
+    tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("it ends");
+}

@@ -1,0 +1,159 @@
+//! Going away: nobody is cut short, and not all come back at once
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use roomcast_server::{Breach, Drain, Drained, Io, Server};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tower_service::Service;
+
+use crate::support::{Client, Frame, POLLING, WebSocket, get, until};
+
+struct Draining {
+    address: std::net::SocketAddr,
+    io: Io,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Drained>,
+}
+
+fn start(drain: Drain) -> Draining {
+    let io = Io::new();
+    let bound = Server::new(io.clone()).drain(drain).bind("127.0.0.1:0").expect("a free port");
+    let address = bound.address();
+    let (stop, stopped) = oneshot::channel();
+    let task = tokio::spawn(async move {
+        let shutdown = async { stopped.await.expect("told to stop") };
+        bound.serve_with_shutdown(shutdown).await.expect("it serves")
+    });
+    Draining { address, io, stop, task }
+}
+
+#[tokio::test]
+async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_disconnect() {
+    const INTERVAL: Duration = Duration::from_millis(500);
+    let Draining { address, io, stop, task } = start(Drain::default().batches(4, INTERVAL));
+    let mut clients = Vec::new();
+    for _ in 0..12 {
+        clients.push(WebSocket::socket_io(address).await);
+    }
+    io.emit("last", "words").expect("emitted");
+    stop.send(()).expect("it runs");
+    let began = Instant::now();
+    let ends = clients.into_iter().map(|mut client| {
+        tokio::spawn(async move {
+            assert_eq!(client.next().await, Frame::Text("42[\"last\",\"words\"]".into()));
+            assert_eq!(client.next().await, Frame::Close(1001, "server shutting down".into()));
+            began.elapsed()
+        })
+    });
+    let mut times = Vec::new();
+    for end in ends.collect::<Vec<_>>() {
+        times.push(end.await.expect("it is closed as it should be"));
+    }
+    times.sort();
+    // Three batches: the second begins after one interval, the third after two.
+    assert!(times[3] < INTERVAL, "{times:?}");
+    assert!(times[4] >= INTERVAL * 9 / 10 && times[8] >= INTERVAL * 19 / 10, "{times:?}");
+    let drained = task.await.expect("it ends");
+    assert_eq!((drained.closed, drained.left), (12, 0));
+}
+
+#[tokio::test]
+async fn it_serves_on_for_the_delay_and_then_takes_nobody_in() {
+    let Draining { address, io, stop, task } = start(Drain::default().delay(Duration::from_millis(1500)));
+    assert!(io.is_ready());
+    let mut kept = Client::connect(address).await;
+    kept.send(&get("/nothing", "")).await;
+    assert_eq!(kept.answer().await.status, 404);
+    stop.send(()).expect("it runs");
+    until(|| !io.is_ready()).await;
+    let mut late = WebSocket::socket_io(address).await;
+    io.emit("still", "here").expect("emitted");
+    assert_eq!(late.next().await, Frame::Text("42[\"still\",\"here\"]".into()));
+    // Not closing keeps the session under way, so that there is time to knock.
+    let closed = late.next().await;
+    assert_eq!(closed, Frame::Close(1001, "server shutting down".into()));
+    assert!(TcpStream::connect(address).await.is_err(), "still listening");
+    kept.send(&get(POLLING, "")).await;
+    let refused = kept.answer().await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert!(refused.body.contains("going away"), "{}", refused.body);
+    assert_eq!(io.metrics().breaches(Breach::Draining), 1);
+    drop(late);
+    assert_eq!(task.await.expect("it ends").left, 0);
+}
+
+#[tokio::test]
+async fn a_poll_that_waits_is_answered_and_idle_connections_are_hung_up() {
+    let Draining { address, stop, task, .. } = start(Drain::default());
+    let mut idle = Client::connect(address).await;
+    idle.send(&get("/nothing", "")).await;
+    assert_eq!(idle.answer().await.status, 404);
+    let mut poll = Client::connect(address).await;
+    poll.send(&get(POLLING, "")).await;
+    let sid = poll.answer().await.sid();
+    poll.send(&get(&format!("{POLLING}&sid={sid}"), "")).await;
+    assert!(poll.is_quiet_for(Duration::from_millis(100)).await);
+    stop.send(()).expect("it runs");
+    assert_eq!(poll.answer().await.body, "1");
+    assert_eq!(idle.end().await, "");
+    assert_eq!(poll.end().await, "");
+    assert_eq!(task.await.expect("it ends").closed, 1);
+}
+
+#[tokio::test]
+async fn who_does_not_hang_up_is_cut_off_when_the_time_is_over() {
+    const TIMEOUT: Duration = Duration::from_millis(400);
+    let Draining { address, stop, task, .. } = start(Drain::default().timeout(TIMEOUT));
+    // Does not read, and does not answer the close.
+    let deaf = WebSocket::socket_io(address).await;
+    stop.send(()).expect("it runs");
+    let began = Instant::now();
+    let drained = task.await.expect("it ends");
+    assert_eq!((drained.closed, drained.left), (1, 1));
+    assert!(began.elapsed() >= TIMEOUT && began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(deaf);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_of_its_own_all_end() {
+    let io = Io::new();
+    let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
+    let address = bound.address();
+    let (stop, stopped) = oneshot::channel();
+    let thread = std::thread::spawn(move || {
+        let shutdown = async { stopped.await.expect("told to stop") };
+        bound.run_with_shutdown(3, shutdown).expect("it serves")
+    });
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(WebSocket::socket_io(address).await);
+    }
+    io.emit("last", "words").expect("emitted");
+    stop.send(()).expect("it runs");
+    for mut client in clients {
+        assert_eq!(client.next().await, Frame::Text("42[\"last\",\"words\"]".into()));
+        assert_eq!(client.next().await, Frame::Close(1001, "server shutting down".into()));
+    }
+    let drained = tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("it ends");
+    assert_eq!((drained.closed, drained.left), (20, 0));
+    assert!(TcpStream::connect(address).await.is_err(), "still listening");
+}
+
+#[tokio::test]
+async fn a_mounted_server_drains_too() {
+    let io = Io::new();
+    let open = async || {
+        let request = http::Request::get(POLLING).body(Empty::<Bytes>::new()).expect("a request");
+        io.service().call(request).await.expect("an answer").status().as_u16()
+    };
+    assert_eq!(open().await, 200);
+    assert_eq!(io.client_count(), 1);
+    let drained = io.drain(Drain::default()).await;
+    assert_eq!((drained.closed, drained.left, io.client_count()), (1, 0, 0));
+    assert_eq!(open().await, 503);
+    assert!(!io.is_ready());
+}

@@ -1,0 +1,229 @@
+//! Each limit has its outcome, and costs nobody else a message
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::Empty;
+use roomcast_server::{Breach, CloseReason, Config, EventRate, Io, Server, Socket};
+use tower_service::Service;
+
+use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WEBSOCKET, WebSocket, frame, get, until};
+
+#[tokio::test]
+async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
+    let io = Io::new();
+    let rig = Rig::start(&io, Server::new(io.clone()).max_connections(2));
+    let mut chat = WebSocket::socket_io(rig.address).await;
+    let mut idle = rig.connect().await;
+    idle.send(&get("/nothing", "")).await;
+    assert_eq!(idle.answer().await.status, 404);
+
+    let refused = rig.get(POLLING, "").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert_eq!(refused.header("connection"), Some("close"));
+    assert!(refused.body.contains("no room"), "{}", refused.body);
+    assert_eq!(io.metrics().breaches(Breach::Connections), 1);
+
+    io.emit("news", 1).expect("emitted");
+    assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
+    // A WebSocket holds its place to its end, and then gives it back.
+    drop(chat);
+    rig.until_status("/nothing", 404).await;
+    drop(idle);
+}
+
+#[tokio::test]
+async fn a_session_too_many_is_told_so_whatever_its_transport() {
+    let rig = Rig::with_config(Config::default().max_sessions(2));
+    let mut chat = WebSocket::socket_io(rig.address).await;
+    let polling = rig.get(POLLING, "").await;
+    assert_eq!(polling.status, 200);
+    for (target, headers) in [(POLLING, ""), (WEBSOCKET, UPGRADE), ("/ws", UPGRADE)] {
+        let refused = rig.get(target, headers).await;
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{target}");
+        assert!(refused.body.contains("no room"), "{}", refused.body);
+    }
+    assert_eq!(rig.io.metrics().breaches(Breach::Sessions), 3);
+    assert_eq!(rig.io.client_count(), 2);
+    chat.text("42[\"unheard\"]").await;
+    drop(chat);
+    until(|| rig.io.client_count() == 1).await;
+    assert_eq!(rig.get(POLLING, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_handshake_that_fails_takes_no_place() {
+    let rig = Rig::with_config(Config::default().max_sessions(1).max_connections_per_address(1));
+    for _ in 0..3 {
+        let broken = UPGRADE.replace("13", "12");
+        assert_eq!(rig.get("/ws", &broken).await.status, 426);
+    }
+    assert_eq!(rig.get(POLLING, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn the_limit_of_sessions_holds_when_mounted_too() {
+    let io = Io::builder().config(Config::default().max_sessions(1)).build();
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let request = http::Request::get(POLLING).body(Empty::<Bytes>::new()).expect("a request");
+        let response = io.service().call(request).await.expect("an answer");
+        statuses.push((response.status().as_u16(), response.headers().contains_key("retry-after")));
+    }
+    assert_eq!(statuses, [(200, false), (503, true)]);
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_place_of_others() {
+    let rig = Rig::with_config(Config::default().max_connections_per_address(2));
+    let chat = WebSocket::socket_io(rig.address).await;
+    let mut idle = rig.connect().await;
+    idle.send(&get("/nothing", "")).await;
+    assert_eq!(idle.answer().await.status, 404);
+
+    let refused = rig.get(POLLING, "").await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    let mut other = Client::connect_from("127.0.0.2", rig.address).await;
+    other.send(&get(POLLING, "")).await;
+    assert_eq!(other.answer().await.status, 200);
+    assert_eq!(rig.io.metrics().breaches(Breach::Address), 1);
+
+    drop(chat);
+    rig.until_status(POLLING, 200).await;
+}
+
+#[tokio::test]
+async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
+    let rig = Rig::with_config(Config::default().max_connections_per_address(2));
+    let mut statuses = Vec::new();
+    let mut client = rig.connect().await;
+    for _ in 0..3 {
+        client.send(&get(POLLING, "")).await;
+        statuses.push(client.answer().await.status);
+    }
+    assert_eq!(statuses, [200, 200, 503]);
+}
+
+#[tokio::test]
+async fn headers_are_bounded_in_size_and_number() {
+    let rig = Rig::with_config(Config::default());
+    let fits = format!("X-Long: {}\r\n", "x".repeat(15 * 1024));
+    assert_eq!(rig.get("/", &fits).await.status, 404);
+    let too_long = format!("X-Long: {}\r\n", "x".repeat(17 * 1024));
+    let many = |headers: usize| (0..headers).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
+    assert_eq!(rig.get("/", &many(99)).await.status, 404);
+    for headers in [too_long, many(100)] {
+        let mut client = rig.connect().await;
+        client.send(&get("/", &headers)).await;
+        assert_eq!(client.answer().await.status, 431);
+        client.end().await;
+    }
+    assert_eq!(rig.io.metrics().breaches(Breach::HeaderSize), 2);
+
+    let io = Io::new();
+    let strict = Rig::start(&io, Server::new(io.clone()).max_headers(3).max_header_bytes(2048));
+    assert_eq!(strict.get("/", &many(2)).await.status, 404);
+    assert_eq!(strict.get("/", &many(3)).await.status, 431);
+    assert_eq!(strict.get("/", &format!("x: {}\r\n", "x".repeat(3000))).await.status, 431);
+}
+
+#[tokio::test]
+async fn a_request_that_does_not_come_is_not_waited_for() {
+    const TIMEOUT: Duration = Duration::from_millis(400);
+    let io = Io::new();
+    let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
+    let started = Instant::now();
+    let mut silent = rig.connect().await;
+    let mut half = rig.connect().await;
+    half.send("GET / HTTP/1.1\r\nHost:").await;
+    let mut dribbling = rig.connect().await;
+    dribbling.send("GET / HTTP/1.1\r\nX: ").await;
+    let dribble = async {
+        while dribbling.try_send(b"x").await && started.elapsed() < Duration::from_secs(8) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        started.elapsed()
+    };
+    let ends = async {
+        silent.end().await;
+        half.end().await;
+        started.elapsed()
+    };
+    let (dribbled, ended) = tokio::join!(dribble, ends);
+    assert!(ended >= TIMEOUT && ended < Duration::from_secs(4), "{ended:?}");
+    assert!(dribbled >= TIMEOUT && dribbled < Duration::from_secs(4), "{dribbled:?}");
+    assert_eq!(io.metrics().breaches(Breach::HeaderTime), 3);
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
+    const TIMEOUT: Duration = Duration::from_millis(300);
+    let io = Io::new();
+    let server = Server::new(io.clone()).keep_alive_timeout(TIMEOUT).header_timeout(TIMEOUT * 4);
+    let rig = Rig::start(&io, server);
+    let mut idle = rig.connect().await;
+    idle.send(&get("/", "")).await;
+    assert_eq!(idle.answer().await.status, 404);
+    assert!(idle.is_quiet_for(TIMEOUT / 2).await);
+    // A request in time is answered, and begins the time anew.
+    idle.send(&get("/", "")).await;
+    assert_eq!(idle.answer().await.status, 404);
+    let answered = Instant::now();
+
+    let mut poll = rig.connect().await;
+    poll.send(&get(POLLING, "")).await;
+    let sid = poll.answer().await.sid();
+    poll.send(&get(&format!("{POLLING}&sid={sid}"), "")).await;
+    idle.end().await;
+    let closed = answered.elapsed();
+    assert!(closed >= TIMEOUT && closed < Duration::from_secs(4), "{closed:?}");
+    assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a poll was cut off");
+    assert_eq!(io.metrics().breaches(Breach::HeaderTime), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
+    let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(5).expect("five"));
+    let io = Io::builder().config(Config::default().event_rate(rate)).build();
+    let reasons: Arc<Mutex<Vec<CloseReason>>> = Arc::default();
+    let seen = reasons.clone();
+    io.on_disconnect(move |reason: CloseReason| {
+        let seen = seen.clone();
+        async move { seen.lock().expect("not poisoned").push(reason) }
+    });
+    io.on("say", async |socket: Socket, number: u32| {
+        let _ = socket.broadcast().emit("said", number);
+    });
+    let rig = Rig::start(&io, Server::new(io.clone()));
+    let mut listener = WebSocket::socket_io(rig.address).await;
+    let mut flooder = WebSocket::socket_io(rig.address).await;
+    // Joining took one of five.
+    let flood: Vec<u8> =
+        (0..50).flat_map(|number| frame(0x81, format!("42[\"say\",{number}]").as_bytes())).collect();
+    flooder.0.send_bytes(&flood).await;
+    assert_eq!(flooder.next().await, Frame::Close(1008, "rate limited".into()));
+    for number in 0..4 {
+        assert_eq!(listener.next().await, Frame::Text(format!("42[\"said\",{number}]")));
+    }
+    until(|| *reasons.lock().expect("not poisoned") == [CloseReason::RateLimited]).await;
+    assert_eq!(io.metrics().breaches(Breach::EventRate), 1);
+    io.emit("said", "on").expect("emitted");
+    assert_eq!(listener.next().await, Frame::Text("42[\"said\",\"on\"]".into()));
+}
+
+#[tokio::test]
+async fn answers_are_no_events() {
+    let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(3).expect("three"));
+    let rig = Rig::with_config(Config::default().event_rate(rate));
+    let mut client = WebSocket::socket_io(rig.address).await;
+    for _ in 0..20 {
+        client.text("430[1]").await;
+        client.text("3").await;
+    }
+    client.text("42[\"last\"]").await;
+    rig.io.emit("still", "here").expect("emitted");
+    assert_eq!(client.next().await, Frame::Text("42[\"still\",\"here\"]".into()));
+    until(|| rig.io.metrics().events_unhandled() == 1).await;
+}

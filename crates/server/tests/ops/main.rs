@@ -1,0 +1,9 @@
+//! Operating the server: limits, proxies, origins, draining, and what it tells of itself
+#![allow(clippy::disallowed_methods, reason = "tests read a clock")]
+
+mod admin;
+mod drain;
+mod limits;
+mod origin;
+mod proxy;
+mod support;

@@ -1,0 +1,96 @@
+//! Pages of other origins cannot use the cookies of a visitor
+
+use roomcast_server::{Breach, Config, Cors, Origins};
+
+use crate::support::{POLLING, Rig, UPGRADE, WEBSOCKET};
+
+const COOKIE: &str = "Cookie: session=secret\r\n";
+const FOREIGN: &str = "Origin: https://evil.example\r\n";
+const OWN: &str = "Origin: https://chat.example\r\n";
+
+/// Asks for a session in each way there is; gives back the statuses
+async fn statuses(rig: &Rig, headers: &str) -> [u16; 3] {
+    let upgrade = format!("{UPGRADE}{headers}");
+    [
+        rig.get(POLLING, headers).await.status,
+        rig.get(WEBSOCKET, &upgrade).await.status,
+        rig.get("/ws", &upgrade).await.status,
+    ]
+}
+
+#[tokio::test]
+async fn cve_2019_13611_a_foreign_page_with_cookies_is_refused_on_every_way_in() {
+    let rig = Rig::with_config(Config::default());
+    assert_eq!(statuses(&rig, &format!("{COOKIE}{FOREIGN}")).await, [403; 3]);
+    assert_eq!(rig.io.metrics().breaches(Breach::Origin), 3);
+    assert_eq!(rig.io.client_count(), 0);
+    for headers in [FOREIGN.to_owned(), format!("{COOKIE}{OWN}"), COOKIE.to_owned(), String::new()] {
+        assert_eq!(statuses(&rig, &headers).await, [200, 101, 101], "{headers}");
+    }
+}
+
+#[tokio::test]
+async fn the_refusal_says_how_to_let_the_page_in() {
+    let rig = Rig::with_config(Config::default());
+    for (target, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE), ("/ws", UPGRADE)] {
+        let refused = rig.get(target, &format!("{upgrade}{COOKIE}{FOREIGN}")).await;
+        assert!(refused.body.contains("Config::allow_origin"), "{target}: {}", refused.body);
+        assert!(!refused.body.contains("evil"), "nothing of the request is repeated");
+    }
+    let json = rig.get(POLLING, &format!("{COOKIE}{FOREIGN}")).await;
+    assert_eq!(json.header("content-type"), Some("application/json"));
+    assert!(json.body.starts_with("{\"code\":4,\"message\":\""), "{}", json.body);
+}
+
+#[tokio::test]
+async fn an_upgrade_is_checked_as_the_handshake_was() {
+    let rig = Rig::with_config(Config::default());
+    let sid = rig.get(POLLING, "").await.sid();
+    let target = format!("{WEBSOCKET}&sid={sid}");
+    assert_eq!(rig.get(&target, &format!("{UPGRADE}{COOKIE}{FOREIGN}")).await.status, 403);
+    assert_eq!(rig.get(&target, &format!("{UPGRADE}{COOKIE}{OWN}")).await.status, 101);
+}
+
+#[tokio::test]
+async fn an_origin_that_is_allowed_comes_in_and_may_read() {
+    let rig = Rig::with_config(Config::default().allow_origin("https://app.example"));
+    let page = format!("{COOKIE}Origin: https://app.example\r\n");
+    assert_eq!(statuses(&rig, &page).await, [200, 101, 101]);
+    let opened = rig.get(POLLING, &page).await;
+    assert_eq!(opened.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(opened.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(opened.header("vary"), Some("Origin"));
+    let other = rig.get(POLLING, FOREIGN).await;
+    assert_eq!((other.status, other.header("access-control-allow-origin")), (200, None));
+    assert_eq!(other.header("vary"), Some("Origin"));
+
+    let mut preflight = rig.connect().await;
+    let asks = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: content-type\r\n";
+    preflight.send(&format!("OPTIONS {POLLING} HTTP/1.1\r\nHost: x\r\n{page}{asks}\r\n")).await;
+    let answer = preflight.answer().await;
+    assert_eq!(answer.status, 204);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(answer.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(answer.header("access-control-allow-headers"), Some("content-type"));
+}
+
+#[tokio::test]
+async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
+    let config = Config::default().cors(Cors::Any).allow_origin("https://app.example");
+    let rig = Rig::with_config(config);
+    let page = rig.get(POLLING, FOREIGN).await;
+    assert_eq!(page.header("access-control-allow-origin"), Some("*"));
+    assert_eq!(page.header("access-control-allow-credentials"), None);
+    let app = rig.get(POLLING, "Origin: https://app.example\r\n").await;
+    assert_eq!(app.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(app.header("access-control-allow-credentials"), Some("true"));
+}
+
+#[tokio::test]
+async fn stricter_and_laxer_servers() {
+    let strict = Rig::with_config(Config::default().origins(Origins::Same));
+    assert_eq!(statuses(&strict, FOREIGN).await, [403; 3]);
+    assert_eq!(statuses(&strict, OWN).await, [200, 101, 101]);
+    let lax = Rig::with_config(Config::default().origins(Origins::Any));
+    assert_eq!(statuses(&lax, &format!("{COOKIE}{FOREIGN}")).await, [200, 101, 101]);
+}

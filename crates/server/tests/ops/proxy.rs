@@ -1,0 +1,126 @@
+//! Where clients come from, behind proxies and without
+
+use std::net::IpAddr;
+
+use roomcast_server::{Breach, Config, Endpoint, Io, IpNet, Server, Socket};
+
+use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WebSocket, get};
+
+/// Tells each plain client where it comes from
+fn teller(config: Config) -> Io {
+    let io =
+        Io::builder().config(config).endpoint(Endpoint::plain("/ws")).endpoint(Endpoint::socket_io()).build();
+    io.on_connect(async |socket: Socket| {
+        let (address, secure) = (socket.handshake().address(), socket.handshake().is_secure());
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        let _ = socket.emit("message", format!("{address} {secure}"));
+    });
+    io
+}
+
+fn trusting(networks: &[&str]) -> Config {
+    let networks = networks.iter().map(|text| {
+        text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).expect("a network")
+    });
+    Config::default().trusted_proxies(networks)
+}
+
+async fn told(mut client: Client, headers: &str) -> String {
+    client.send(&get("/ws", &format!("{UPGRADE}{headers}"))).await;
+    assert_eq!(client.answer().await.status, 101);
+    match WebSocket(client).next().await {
+        Frame::Text(told) => told,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn only_a_trusted_proxy_is_believed() {
+    let io = teller(trusting(&["127.0.0.1"]));
+    let rig = Rig::start(&io, Server::new(io.clone()));
+    let headers = "X-Forwarded-For: 203.0.113.9, 198.51.100.7\r\nX-Forwarded-Proto: https\r\n";
+    assert_eq!(told(rig.connect().await, headers).await, "198.51.100.7:0 true");
+    let stranger = Client::connect_from("127.0.0.2", rig.address).await;
+    let told = told(stranger, headers).await;
+    assert!(told.starts_with("127.0.0.2:") && told.ends_with(" false"), "{told}");
+}
+
+#[tokio::test]
+async fn the_limit_of_an_address_counts_clients_and_not_their_proxy() {
+    let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
+    let rig = Rig::start(&io, Server::new(io.clone()));
+    // More connections of the proxy than one client may have.
+    let mut proxy = Vec::new();
+    for client in ["198.51.100.1", "198.51.100.2", "198.51.100.1"] {
+        let mut connection = rig.connect().await;
+        connection.send(&get(POLLING, &format!("X-Forwarded-For: {client}\r\n"))).await;
+        proxy.push((connection.answer().await.status, connection));
+    }
+    let statuses: Vec<u16> = proxy.iter().map(|(status, _)| *status).collect();
+    assert_eq!(statuses, [200, 200, 503]);
+    assert_eq!(io.metrics().breaches(Breach::Address), 1);
+}
+
+/// A header of version 2 for a client at 192.0.2.1:4660, with an extension
+fn version_2(extension: &[u8]) -> Vec<u8> {
+    let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0".to_vec();
+    header.push(12 + u8::try_from(extension.len()).expect("a short extension"));
+    header.extend([192, 0, 2, 1, 10, 0, 0, 1, 0x12, 0x34, 0, 80]);
+    header.extend(extension);
+    header
+}
+
+#[tokio::test]
+async fn the_proxy_protocol_tells_whose_a_connection_is() {
+    let io = teller(trusting(&["127.0.0.1"]));
+    let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
+    for (header, expected) in [
+        (version_2(b""), "192.0.2.1:4660 false"),
+        (version_2(b"\x20\0\x05\x01\0\0\0\0"), "192.0.2.1:4660 true"),
+        (b"PROXY TCP4 192.0.2.1 10.0.0.1 4660 80\r\n".to_vec(), "192.0.2.1:4660 false"),
+        (b"PROXY TCP6 2001:db8::1 ::1 4660 80\r\n".to_vec(), "[2001:db8::1]:4660 false"),
+    ] {
+        let mut client = rig.connect().await;
+        client.send_bytes(&header).await;
+        // What the client behind it claims is not believed.
+        assert_eq!(told(client, "X-Forwarded-For: 203.0.113.9\r\n").await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
+    let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
+    let server =
+        Server::new(io.clone()).proxy_protocol(true).header_timeout(std::time::Duration::from_millis(300));
+    let rig = Rig::start(&io, server);
+    let mut bare = rig.connect().await;
+    bare.send(&get(POLLING, "")).await;
+    assert_eq!(bare.end().await, "");
+    let mut silent = rig.connect().await;
+    assert_eq!(silent.end().await, "");
+    assert_eq!(io.metrics().breaches(Breach::ProxyHeader), 2);
+
+    let direct = Client::connect_from("127.0.0.2", rig.address).await;
+    assert!(told(direct, "").await.starts_with("127.0.0.2:"));
+    // From a stranger the header is not believed: it is no HTTP.
+    let mut liar = Client::connect_from("127.0.0.3", rig.address).await;
+    liar.send_bytes(&version_2(b"")).await;
+    liar.send(&get(POLLING, "")).await;
+    assert_eq!(liar.answer().await.status, 400);
+}
+
+#[tokio::test]
+async fn connections_by_the_proxy_protocol_count_for_their_client() {
+    let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
+    let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
+    let mut statuses = Vec::new();
+    let mut kept = Vec::new();
+    for client in ["192.0.2.1", "192.0.2.2", "192.0.2.1"] {
+        let mut connection = rig.connect().await;
+        connection.send(&format!("PROXY TCP4 {client} 10.0.0.1 4660 80\r\n")).await;
+        connection.send(&get("/nothing", "")).await;
+        statuses.push(connection.answer().await.status);
+        kept.push(connection);
+    }
+    assert_eq!(statuses, [404, 404, 503]);
+}

@@ -1,0 +1,237 @@
+//! A server under test, and clients that say exactly what they are told to
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use roomcast_server::{Config, Io, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinHandle;
+
+/// Nothing here takes that long
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A server on a port of its own, until it is dropped
+pub(crate) struct Rig {
+    pub(crate) address: SocketAddr,
+    pub(crate) io: Io,
+    task: JoinHandle<()>,
+}
+
+impl Rig {
+    pub(crate) fn start(io: &Io, server: Server) -> Self {
+        let bound = server.bind("127.0.0.1:0").expect("a free port");
+        let address = bound.address();
+        let task = tokio::spawn(async move {
+            let _ = bound.serve().await;
+        });
+        Self { address, io: io.clone(), task }
+    }
+
+    pub(crate) fn with_config(config: Config) -> Self {
+        let io = Io::builder().config(config).build();
+        Self::start(&io, Server::new(io.clone()))
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// Asks until this is the status of the answer
+    pub(crate) async fn until_status(&self, target: &str, status: u16) {
+        let asked = tokio::time::timeout(PATIENCE, async {
+            while self.get(target, "").await.status != status {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        asked.await.expect("it comes about in time");
+    }
+
+    /// Connects, asks, and gives back the answer
+    pub(crate) async fn get(&self, target: &str, headers: &str) -> Answer {
+        let mut client = self.connect().await;
+        client.send(&get(target, headers)).await;
+        client.answer().await
+    }
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
+pub(crate) const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+/// A request; each of the headers ends with its line end
+pub(crate) fn get(target: &str, headers: &str) -> String {
+    format!("GET {target} HTTP/1.1\r\nHost: chat.example\r\n{headers}\r\n")
+}
+
+/// What a request for a WebSocket has besides
+pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    read: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// The session's id in the answer to a handshake
+    pub(crate) fn sid(&self) -> String {
+        let (_, rest) = self.body.split_once("\"sid\":\"").expect("a handshake");
+        rest.split('"').next().expect("an id").to_owned()
+    }
+}
+
+impl Client {
+    pub(crate) async fn connect(to: SocketAddr) -> Self {
+        Self::connect_from("127.0.0.1", to).await
+    }
+
+    /// Connects from another address of this machine
+    pub(crate) async fn connect_from(from: &str, to: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind(format!("{from}:0").parse().expect("an address")).expect("an address of this machine");
+        let stream = socket.connect(to).await.expect("a connection");
+        stream.set_nodelay(true).expect("a socket");
+        Self { stream, read: Vec::new() }
+    }
+
+    pub(crate) async fn send(&mut self, text: &str) {
+        self.send_bytes(text.as_bytes()).await;
+    }
+
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("sent");
+    }
+
+    /// Sends what may find the connection closed
+    pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).await.is_ok()
+    }
+
+    async fn fill(&mut self) -> bool {
+        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
+        matches!(read.expect("something in time"), Ok(read) if read > 0)
+    }
+
+    pub(crate) async fn answer(&mut self) -> Answer {
+        let end = loop {
+            if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
+                break at;
+            }
+            let more = self.fill().await;
+            assert!(more, "closed with {:?}", String::from_utf8_lossy(&self.read));
+        };
+        let head = String::from_utf8(self.read.drain(..end + 4).collect()).expect("text");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let mut answer = Answer { status, head, body: String::new() };
+        let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length"));
+        while self.read.len() < len {
+            assert!(self.fill().await, "the body is cut short");
+        }
+        answer.body = String::from_utf8(self.read.drain(..len).collect()).expect("text");
+        answer
+    }
+
+    /// Waits for the end of the connection; gives back what still came
+    pub(crate) async fn end(&mut self) -> String {
+        while self.fill().await {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+    }
+
+    /// Whether the connection is still open after this time, and nothing came
+    pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
+        tokio::time::timeout(time, self.stream.read_buf(&mut self.read)).await.is_err()
+    }
+
+    /// Opens a WebSocket
+    pub(crate) async fn upgrade(mut self, target: &str) -> WebSocket {
+        self.send(&get(target, UPGRADE)).await;
+        assert_eq!(self.answer().await.status, 101);
+        WebSocket(self)
+    }
+}
+
+pub(crate) struct WebSocket(pub(crate) Client);
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Text(String),
+    Close(u16, String),
+}
+
+impl WebSocket {
+    /// Opens a plain WebSocket
+    pub(crate) async fn plain(to: SocketAddr) -> Self {
+        Client::connect(to).await.upgrade("/ws").await
+    }
+
+    /// Opens a session of Socket.IO and joins the main namespace
+    pub(crate) async fn socket_io(to: SocketAddr) -> Self {
+        let mut socket = Client::connect(to).await.upgrade(WEBSOCKET).await;
+        assert!(matches!(socket.next().await, Frame::Text(open) if open.starts_with("0{")));
+        socket.text("40").await;
+        assert!(matches!(socket.next().await, Frame::Text(connected) if connected.starts_with("40{")));
+        socket
+    }
+
+    pub(crate) async fn text(&mut self, text: &str) {
+        self.0.send_bytes(&frame(0x81, text.as_bytes())).await;
+    }
+
+    pub(crate) async fn next(&mut self) -> Frame {
+        loop {
+            let client = &mut self.0;
+            while client.read.len() < 2 || client.read.len() < 2 + usize::from(client.read[1]) {
+                assert!(client.fill().await, "ended without a close frame");
+            }
+            let len = usize::from(client.read[1]);
+            assert!(len < 126, "a short frame");
+            let payload = client.read.drain(..2 + len).collect::<Vec<_>>();
+            match payload[0] {
+                0x81 => return Frame::Text(String::from_utf8(payload[2..].to_vec()).expect("text")),
+                0x88 => {
+                    let code = payload[2..].first_chunk::<2>().map_or(1005, |code| u16::from_be_bytes(*code));
+                    let reason = String::from_utf8_lossy(payload.get(4..).unwrap_or_default()).into_owned();
+                    return Frame::Close(code, reason);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// A frame of a client
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).expect("a short payload");
+    assert!(len < 126, "a short payload");
+    let mut frame = vec![first, 0x80 | len, 0, 0, 0, 0];
+    frame.extend(payload);
+    frame
+}
+
+/// Waits until something is so
+pub(crate) async fn until(what: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !what() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("it comes about in time");
+}
