@@ -38,10 +38,15 @@ export class Bystanders {
 
   async #reply(order) {
     return new Promise((resolve, reject) => {
-      this.worker.once("message", resolve);
-      this.worker.once("error", reject);
+      const settle = (error, answer) => {
+        this.worker.off("message", answered).off("error", settle);
+        if (error) reject(error);
+        else resolve(answer);
+      };
+      const answered = (answer) => settle(undefined, answer);
+      this.worker.on("message", answered).on("error", settle);
       this.worker.postMessage(order);
-    }).finally(() => this.worker.removeAllListeners());
+    });
   }
 }
 
@@ -57,7 +62,10 @@ const APPS = {
   },
 };
 
-/** Longer than any client waits */
+/** Between two questions of a client, in milliseconds */
+const PAUSE = 10;
+
+/** Longer than any client waits, in milliseconds */
 const GIVEN_UP = 10_000;
 
 /** A client whose every packet passes `receive`, which keeps the heartbeat */
@@ -212,8 +220,6 @@ if (!isMainThread && workerData?.app) {
     },
     close: async () => clients.forEach((client) => client.close()),
   };
-  /** Between two questions of a client, in milliseconds */
-  const PAUSE = 10;
   parentPort.on("message", async (order) => {
     await orders[order]();
     parentPort.postMessage({ ...seen });
