@@ -36,7 +36,7 @@ use trial::{Trial, Trials};
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "compare")]
 pub struct Options {
-    /// Scenarios, with a comma between: NAME[:CLIENTS[:PAYLOAD]]
+    /// Scenarios, with a comma between: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
     ///
     /// NAME is paced, saturated, echo, rooms, idle, poll-paced or poll-saturated; what they do is in `loadgen --help`.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS)]
