@@ -1,8 +1,10 @@
 //! The `roomcast` command
 
 mod demo;
+mod options;
 mod pages;
 mod serve;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -19,12 +21,12 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start a server with the demo application (this is also what happens without a command)
-    Serve(serve::Options),
+    Serve(options::Options),
 }
 
 fn main() -> ExitCode {
     let Command::Serve(options) =
-        Cli::parse().command.unwrap_or_else(|| Command::Serve(serve::Options::parse_from(["roomcast"])));
+        Cli::parse().command.unwrap_or_else(|| Command::Serve(options::Options::parse_from(["roomcast"])));
     match serve::run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

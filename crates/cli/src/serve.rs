@@ -2,74 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use clap::{Parser, ValueEnum};
-use roomcast::{Config, Cors, Io, Polling, Server, WebSocket};
+use roomcast::{Config, Drain, EventRate, Io, Polling, Server, WebSocket};
 use tracing_subscriber::EnvFilter;
 
-use crate::{demo, pages};
+use crate::options::{Options, Transport};
+use crate::{demo, pages, signals};
 
-/// What `roomcast serve` is told
-#[derive(Parser, Debug)]
-pub(crate) struct Options {
-    /// Address and port to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000", env = "ROOMCAST_ADDR")]
-    addr: SocketAddr,
-
-    /// Serve the demo to other machines too; anybody who can reach the port can then use it
-    #[arg(long, env = "ROOMCAST_PUBLIC")]
-    public: bool,
-
-    /// How many threads serve, each with clients of its own
-    #[arg(long, value_name = "N", default_value = "1", env = "ROOMCAST_THREADS")]
-    threads: NonZeroUsize,
-
-    /// How clients may connect; without `websocket` there is no plain WebSocket either
-    #[arg(
-        long,
-        value_name = "LIST",
-        value_enum,
-        value_delimiter = ',',
-        default_value = "polling,websocket",
-        env = "ROOMCAST_TRANSPORTS"
-    )]
-    transports: Vec<Transport>,
-
-    /// Origin whose pages may use long-polling here, or `*` for all; may be repeated
-    #[arg(long, value_name = "ORIGIN", env = "ROOMCAST_CORS", value_delimiter = ',')]
-    cors: Vec<String>,
-
-    /// Milliseconds between a sign of life and the next ping
-    #[arg(long, value_name = "MS", default_value_t = 25_000, env = "ROOMCAST_PING_INTERVAL")]
-    ping_interval: u64,
-
-    /// Milliseconds a client has to answer a ping
-    #[arg(long, value_name = "MS", default_value_t = 20_000, env = "ROOMCAST_PING_TIMEOUT")]
-    ping_timeout: u64,
-
-    /// Bytes one message may have
-    #[arg(long, value_name = "BYTES", default_value_t = 1_000_000, env = "ROOMCAST_MAX_PAYLOAD")]
-    max_payload: usize,
-
-    /// Bytes that may wait for one client before it is closed as a slow consumer
-    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "ROOMCAST_OUTBOX")]
-    outbox: usize,
-
-    /// What is logged, such as `info` or `roomcast_server=debug`
-    #[arg(long, value_name = "FILTER", default_value = "info", env = "ROOMCAST_LOG")]
-    log: String,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum, PartialEq, Eq, PartialOrd, Ord)]
-enum Transport {
-    Polling,
-    #[value(name = "websocket")]
-    WebSocket,
-}
-
-/// Serves until the process ends
+/// Serves until it is told to stop, and everybody is gone
 pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     if !options.addr.ip().is_loopback() && !options.public {
         return Err(format!(
@@ -82,26 +23,41 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|error| format!("--log {:?} is not a filter: {error}", options.log))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    if options.admin_addr.is_some_and(|address| !address.ip().is_loopback()) {
+        tracing::warn!("the admin listener asks nobody who he is; see that only you can reach it");
+    }
+    raise_descriptors();
 
+    let stop = signals::stop()?;
     let io = build(options);
     demo::install(&io);
-    let bound = Server::new(io).fallback(|request| pages::answer(&request)).bind(options.addr)?;
-    announce(bound.address(), options);
-    match bound.run(options.threads.get())? {}
+    let bound = server(io, options).bind(options.addr)?;
+    announce(bound.address(), bound.admin_address(), options);
+    let drained = bound.run_with_shutdown(options.threads.get(), stop)?;
+    println!("Stopped: {drained}.");
+    Ok(())
 }
 
 fn build(options: &Options) -> Io {
-    let cors = match options.cors.as_slice() {
-        [] => Cors::Off,
-        origins if origins.iter().any(|origin| origin == "*") => Cors::Any,
-        origins => Cors::Origins { origins: origins.to_vec(), credentials: false },
-    };
-    let config = Config::default()
+    let mut config = Config::default()
         .ping_interval(Duration::from_millis(options.ping_interval))
         .ping_timeout(Duration::from_millis(options.ping_timeout))
         .max_payload(options.max_payload)
         .outbox_limit(options.outbox)
-        .cors(cors);
+        .max_sessions(options.max_sessions.get())
+        .trusted_proxies(options.trusted_proxy.iter().copied())
+        .origins(options.origins())
+        .cors(options.cors());
+    if let Some(max) = options.max_connections_per_address {
+        config = config.max_connections_per_address(max.get());
+    }
+    if let Some(events) = options.max_events_per_second {
+        let rate = EventRate::per_second(events);
+        config = config.event_rate(options.event_burst.map_or(rate, |burst| rate.burst(burst)));
+    }
+    for origin in &options.allow_origin {
+        config = config.allow_origin(origin);
+    }
     let mut builder = Io::builder().config(config);
     for transport in options.transports.iter().collect::<BTreeSet<_>>() {
         builder = match transport {
@@ -114,8 +70,48 @@ fn build(options: &Options) -> Io {
     builder.build()
 }
 
+fn server(io: Io, options: &Options) -> Server {
+    let drain = Drain::default()
+        .delay(options.drain_delay)
+        .timeout(options.drain_timeout)
+        .batches(options.drain_batch.get(), DRAIN_INTERVAL);
+    let mut server = Server::new(io)
+        .fallback(|request| pages::answer(&request))
+        .max_header_bytes(options.max_header_bytes)
+        .max_headers(options.max_headers)
+        .header_timeout(options.header_timeout)
+        .keep_alive_timeout(options.keep_alive_timeout)
+        .proxy_protocol(options.proxy_protocol)
+        .drain(drain);
+    if let Some(max) = options.max_connections {
+        server = server.max_connections(max.get());
+    }
+    if let Some(address) = options.admin_addr {
+        server = server.admin(address);
+    }
+    server
+}
+
+/// From one batch to the next, as `--drain-batch` says
+const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Takes as many descriptors as the system lets the process have; often it begins with 1024
+#[cfg(unix)]
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, descriptors = ?limit.current, "cannot have more descriptors");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptors() {}
+
 /// Says what is where
-fn announce(address: SocketAddr, options: &Options) {
+fn announce(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) {
     let websocket = options.transports.contains(&Transport::WebSocket);
     let polling = options.transports.contains(&Transport::Polling);
     let by = match (polling, websocket) {
@@ -131,6 +127,9 @@ fn announce(address: SocketAddr, options: &Options) {
         println!(
             "  plain WebSocket  ws://{address}/ws            (subprotocol roomcast.json for events and acks)"
         );
+    }
+    if let Some(admin) = admin {
+        println!("  metrics          http://{admin}/metrics     (and /live, /ready)");
     }
     println!();
     println!("Stop it with Ctrl-C.");

@@ -1,0 +1,49 @@
+//! When to stop
+
+use std::future::Future;
+use std::io;
+
+use tokio::sync::oneshot;
+
+/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once, with 128 and its number
+///
+/// A thread of its own waits for them, so the second is heard even if everything else stands still.
+#[cfg(unix)]
+pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
+    use signal_hook::consts::{SIGINT, SIGTERM};
+
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    let (tell, told) = oneshot::channel();
+    std::thread::Builder::new().name("roomcast-signals".into()).spawn(move || {
+        let mut arriving = signals.forever();
+        if arriving.next().is_some() {
+            tracing::info!("stopping; another signal ends it at once");
+            // Who no longer listens has stopped already.
+            let _ = tell.send(());
+        }
+        if let Some(signal) = arriving.next() {
+            std::process::exit(128 + signal);
+        }
+    })?;
+    Ok(async {
+        let _ = told.await;
+    })
+}
+
+/// Resolves at the first Ctrl-C; the second ends the process at once
+#[cfg(not(unix))]
+pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
+    let (tell, told) = oneshot::channel();
+    Ok(async move {
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                tracing::info!("stopping; another Ctrl-C ends it at once");
+                let _ = tell.send(());
+            }
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(130);
+            }
+        });
+        let _ = told.await;
+    })
+}

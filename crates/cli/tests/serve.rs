@@ -1,0 +1,246 @@
+//! The command as those who run it see it
+#![cfg(unix)]
+#![allow(clippy::disallowed_methods, reason = "tests read a clock")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Nothing here takes that long
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The command under way; ends with the test
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
+    let set = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMCAST_"));
+    set.for_each(|(name, _)| _ = command.env_remove(name));
+    command
+}
+
+impl Running {
+    fn start(configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let mut command = command();
+        configure(command.args(["serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]));
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (mut address, mut admin) = (None, None);
+        while address.is_none() || admin.is_none() {
+            let mut line = String::new();
+            let read = stdout.read_line(&mut line).expect("text");
+            assert!(read > 0, "it ended before it said where it is");
+            let told = line.trim().split_once("http://").map(|(_, rest)| rest);
+            if line.contains("is listening on") {
+                address = told.and_then(|address| address.parse().ok());
+            } else if line.contains("metrics") {
+                admin = told.and_then(|rest| rest.split('/').next()?.parse().ok());
+            }
+        }
+        let (address, admin) = (address.expect("an address"), admin.expect("an address"));
+        Self { child, stdout, address, admin }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks, and gives back status and body
+fn ask(address: SocketAddr, target: &str) -> (u16, String) {
+    let mut stream = connect(address);
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+    stream
+}
+
+/// A client of Socket.IO in the main namespace
+struct Chat(TcpStream);
+
+impl Chat {
+    fn open(address: SocketAddr) -> Self {
+        let mut stream = connect(address);
+        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
+                       Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("sent");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("an answer");
+            head.push(byte[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+        let mut chat = Self(stream);
+        assert!(chat.next().1.starts_with(b"0{"));
+        chat.0.write_all(b"\x81\x82\0\0\0\x0040").expect("sent");
+        assert!(chat.next().1.starts_with(b"40{"));
+        // What the demo says to everybody who comes.
+        assert!(chat.next().1.starts_with(b"42[\"hello\""));
+        chat
+    }
+
+    /// First byte and payload of the next frame
+    fn next(&mut self) -> (u8, Vec<u8>) {
+        let mut head = [0; 2];
+        self.0.read_exact(&mut head).expect("a frame");
+        let mut len = usize::from(head[1]);
+        if len == 126 {
+            let mut long = [0; 2];
+            self.0.read_exact(&mut long).expect("a frame");
+            len = usize::from(u16::from_be_bytes(long));
+        }
+        let mut payload = vec![0; len];
+        self.0.read_exact(&mut payload).expect("a frame");
+        (head[0], payload)
+    }
+}
+
+#[test]
+fn sigterm_drains_and_ends_with_success() {
+    let mut server = Running::start(|command| {
+        command.args(["--threads", "2", "--drain-delay", "1500ms", "--drain-batch", "2"])
+    });
+    assert_eq!(ask(server.admin, "/live"), (200, "live\n".into()));
+    assert_eq!(ask(server.admin, "/ready"), (200, "ready\n".into()));
+    let chats: Vec<_> = (0..4).map(|_| Chat::open(server.address)).collect();
+    let (status, metrics) = ask(server.admin, "/metrics");
+    assert_eq!(status, 200);
+    assert!(metrics.contains("\nroomcast_sockets{namespace=\"/\"} 4\n"), "{metrics}");
+
+    server.signal(Signal::TERM);
+    let signalled = Instant::now();
+    while ask(server.admin, "/ready").0 == 200 {
+        assert!(signalled.elapsed() < PATIENCE, "it stays ready");
+    }
+    // It serves on for the delay.
+    assert_eq!(ask(server.admin, "/live").0, 200);
+    assert_eq!(ask(server.address, "/").0, 200);
+    let ends = chats.into_iter().map(|mut chat| {
+        std::thread::spawn(move || {
+            let frame = chat.next();
+            (frame, signalled.elapsed())
+        })
+    });
+    let mut times = Vec::new();
+    for end in ends.collect::<Vec<_>>() {
+        let ((first, payload), time) = end.join().expect("it is closed");
+        assert_eq!((first, payload.as_slice()), (0x88, &b"\x03\xe9server shutting down"[..]));
+        times.push(time);
+    }
+    times.sort();
+    assert!(times[0] >= Duration::from_millis(1400), "{times:?}");
+    assert!(times[2] - times[0] >= Duration::from_millis(150), "one batch after the other: {times:?}");
+    assert_eq!(server.wait().code(), Some(0));
+    let mut said = String::new();
+    server.stdout.read_to_string(&mut said).expect("text");
+    assert!(said.contains("Stopped: 4 sessions closed, 0 of them cut off."), "{said}");
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    for (signal, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        let mut server = Running::start(|command| command.args(["--drain-delay", "10m"]));
+        let mut chat = Chat::open(server.address);
+        server.signal(signal);
+        let signalled = Instant::now();
+        while ask(server.admin, "/ready").0 == 200 {
+            assert!(signalled.elapsed() < PATIENCE, "it stays ready");
+        }
+        assert!(server.child.try_wait().expect("a child").is_none(), "the first only drains");
+        server.signal(signal);
+        assert_eq!(server.wait().code(), Some(code));
+        let mut rest = Vec::new();
+        let _ = chat.0.read_to_end(&mut rest);
+        assert_eq!(rest, b"", "no time for a goodbye");
+    }
+}
+
+#[test]
+fn without_clients_it_ends_at_once() {
+    let mut server = Running::start(|command| command);
+    server.signal(Signal::INT);
+    let signalled = Instant::now();
+    assert_eq!(server.wait().code(), Some(0));
+    assert!(signalled.elapsed() < Duration::from_secs(10), "{:?}", signalled.elapsed());
+}
+
+#[test]
+fn variables_stand_for_flags() {
+    let server = Running::start(|command| {
+        command
+            .env("ROOMCAST_MAX_SESSIONS", "1")
+            .env("ROOMCAST_ALLOW_ORIGIN", "https://a.example,https://b.example")
+    });
+    let _chat = Chat::open(server.address);
+    let (status, body) = ask(server.address, "/socket.io/?EIO=4&transport=polling");
+    assert_eq!(status, 503);
+    assert!(body.contains("no room"), "{body}");
+}
+
+fn output(arguments: &[&str]) -> Output {
+    command().args(arguments).output().expect("it runs")
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_what_would() {
+    for (arguments, repair) in [
+        (&["serve", "--drain-delay", "5"][..], "30s"),
+        (&["serve", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/8"),
+        (&["serve", "--proxy-protocol"], "--trusted-proxy"),
+        (&["serve", "--event-burst", "5"], "--max-events-per-second"),
+        (&["serve", "--max-sessions", "0"], "--max-sessions"),
+        (&["serve", "--addr", "0.0.0.0:0"], "--public"),
+        (&["serve", "--log", "=["], "--log"),
+    ] {
+        let output = output(arguments);
+        assert!(!output.status.success(), "{arguments:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(repair), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn help_is_in_groups() {
+    let output = output(&["serve", "--help"]);
+    let help = String::from_utf8(output.stdout).expect("text");
+    let headings = ["Listening:", "Pages of other sites:", "Limits:", "Times:", "Stopping:", "Watching:"];
+    let at: Vec<_> = headings.map(|heading| help.find(&format!("\n{heading}\n")).expect(heading)).into();
+    assert!(at.is_sorted(), "{help}");
+    assert!(help.contains("A second signal"), "{help}");
+}
