@@ -78,7 +78,8 @@ impl WsConnection {
 
     fn push_close(&mut self, outbox: &Outbox, code: Option<u16>, reason: &str) {
         if !std::mem::replace(&mut self.close_sent, true) {
-            push_control(outbox, |out| put_close(out, code, reason));
+            // A client that is gone needs no answer.
+            let _ = outbox.push_last(control(|out| put_close(out, code, reason)));
         }
     }
 
@@ -120,7 +121,9 @@ impl WsConnection {
                 Ok(Received::Closed)
             }
             End::Broken(violation) => {
-                self.push_close(outbox, Some(violation.close_code().into()), &violation.to_string());
+                // A server on Node gives the code alone.
+                let reason = if self.bare_close { String::new() } else { violation.to_string() };
+                self.push_close(outbox, Some(violation.close_code().into()), &reason);
                 Err(broken_by(violation))
             }
         }
@@ -266,10 +269,15 @@ fn broken_by(violation: Violation) -> ConnectionError {
 }
 
 fn push_control(outbox: &Outbox, put: impl FnOnce(&mut BytesMut)) {
+    // As above.
+    let _ = outbox.push_protocol(control(put));
+}
+
+/// A frame that exists on this wire alone
+fn control(put: impl FnOnce(&mut BytesMut)) -> Frame {
     let mut out = BytesMut::new();
     put(&mut out);
-    // A client that is gone needs no answer.
-    let _ = outbox.push_protocol(Frame::of_wire(WsWire::wire_key(), out.freeze()));
+    Frame::of_wire(WsWire::wire_key(), out.freeze())
 }
 
 /// What the close frame says for each reason

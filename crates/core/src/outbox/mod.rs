@@ -60,7 +60,7 @@ struct State {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Open,
-    /// The client did not read: what waited is gone, and only the protocol may still say good-bye
+    /// The client did not read: what waited is gone, and only a good-bye is still taken
     Overflowed,
     /// Nothing more is taken in; what waits is still sent
     Finishing,
@@ -68,8 +68,6 @@ enum Phase {
     Closed(CloseReason),
 }
 
-/// Bytes that may be said to a client after it overflowed: a close frame, or the last packets of its protocol
-const GOODBYE: usize = 4096;
 /// How many batches one visit of a flusher may write before the next outbox has its turn
 const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 
@@ -99,15 +97,10 @@ impl Outbox {
     ///
     /// Does not block and does not write. A [`Delivery::Reliable`] frame that does not fit meets the policy of
     /// `overflow`; by default all that waited is freed, and the owner is told [`CloseReason::SlowConsumer`]; it may
-    /// still push what the protocol says at its end.
+    /// still say good-bye, with [`push_last`](Self::push_last).
     pub fn push(&self, frame: Frame, delivery: Delivery, overflow: Overflow) -> Pushed {
         let mut state = self.state();
-        let takes = match state.phase {
-            Phase::Open => true,
-            Phase::Overflowed => delivery == Delivery::Protocol && state.queue.bytes() < GOODBYE,
-            Phase::Finishing | Phase::Closed(_) => false,
-        };
-        if !takes {
+        if state.phase != Phase::Open {
             return Pushed::Closed;
         }
         if delivery == Delivery::Volatile && state.readiness != Readiness::Ready {
@@ -141,6 +134,24 @@ impl Outbox {
     /// Puts a packet of the protocol itself, or an answer, behind what waits already
     pub fn push_protocol(&self, frame: Frame) -> Pushed {
         self.push(frame, Delivery::Protocol, Overflow::Close)
+    }
+
+    /// Puts the carrier's good-bye, such as a close frame, behind what waits already
+    ///
+    /// After an overflow it is the one frame that is still taken, so a client that reads again hears why it was
+    /// closed.
+    pub fn push_last(&self, frame: Frame) -> Pushed {
+        let mut state = self.state();
+        if state.phase != Phase::Overflowed {
+            drop(state);
+            return self.push_protocol(frame);
+        }
+        if !state.queue.is_empty() {
+            return Pushed::Closed;
+        }
+        state.queue.push_back(frame, Delivery::Protocol);
+        self.unlock_and_enlist(state);
+        Pushed::Queued
     }
 
     /// Gives the outbox the write half of a connection, in place of the one it had

@@ -72,7 +72,9 @@ fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
         assert_eq!(push(&outbox, "does not fit"), Pushed::Closed);
         assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
         assert!(carrier.is_held());
-        assert_eq!(outbox.push_protocol(frame("goodbye")), Pushed::Queued);
+        assert_eq!(outbox.push_protocol(frame("pong")), Pushed::Closed);
+        assert_eq!(outbox.push_last(frame("goodbye")), Pushed::Queued);
+        assert_eq!(outbox.push_last(frame("again")), Pushed::Closed);
         assert_eq!(push(&outbox, "no"), Pushed::Closed, "the application is not heard any more");
         outbox.finish();
         assert_eq!(outbox.push_protocol(frame("more")), Pushed::Closed);
