@@ -7,7 +7,7 @@ mod members;
 mod rate;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -48,10 +48,15 @@ pub(crate) struct Driver {
     promoting: bool,
     /// The application refuses the client, which for some kinds of client is the end
     refusing: bool,
+    /// Messages of this visit
+    heard: usize,
 }
 
-/// Rounds of one visit before other tasks have their turn
+/// Rounds of one visit, and messages heard in it, before other tasks have their turn
+///
+/// The messages of the last round are heard all the same, so that none has to be kept.
 const ROUNDS: usize = 32;
+const MESSAGES: usize = 256;
 /// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
 const PROBE_OUTBOX: usize = 64 * 1024;
 
@@ -77,6 +82,7 @@ impl Driver {
             closing: None,
             promoting: false,
             refusing: false,
+            heard: 0,
         }
     }
 
@@ -179,6 +185,7 @@ impl Driver {
         if arrived || outcome.is_ready() {
             self.session.handle_activity(lane, now);
         }
+        self.heard += messages.len();
         if arrived {
             let bytes = messages.iter().map(Message::len).sum();
             self.shared.io.metrics().received.add(messages.len(), bytes);
@@ -331,6 +338,7 @@ impl Future for Driver {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let now = clock::now();
+        this.heard = 0;
         for _ in 0..ROUNDS {
             let mut progress = this.poll_inbox(cx, now);
             if this.closing.is_some() {
@@ -349,10 +357,21 @@ impl Future for Driver {
             if !progress {
                 return Poll::Pending;
             }
+            if this.heard >= MESSAGES {
+                break;
+            }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
+}
+
+/// Wakes the task again when everything else has had its turn, and the runtime has looked for what arrived
+///
+/// A task that just wakes itself runs again before that, dozens of times: one busy client would keep all others
+/// waiting.
+fn give_way(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// A session that is dropped without an end, because its runtime goes away, is forgotten all the same
