@@ -102,6 +102,9 @@ fn a_blocked_sink_is_the_owners_business() {
     assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "flushers leave it alone");
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!((owner.wakes(), carrier.calls()), (1, 2), "the owner waits for the socket itself");
+    // A visit that was due already would take the place of the owner, who would then wait in vain.
+    FlushList::write(&outbox);
+    assert_eq!(carrier.calls(), 2);
     carrier.takes_all();
     assert_eq!(owner.wakes(), 2);
     assert!(owner.poll(&outbox).is_pending());
@@ -170,6 +173,12 @@ fn an_owner_is_not_woken_for_what_it_need_not_know() {
         list.write_all();
     });
     assert_eq!((carrier.written().len(), owner.wakes()), (3, 0));
+    // That it came while the sink was ready is forgotten when it parks later.
+    carrier.at_each_call(|_| {});
+    carrier.park();
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!((outbox.is_parked(), owner.wakes()), (true, 0));
 }
 
 #[test]
