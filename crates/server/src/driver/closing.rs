@@ -56,6 +56,10 @@ impl Driver {
         for member in self.members.take_all() {
             self.part(member, reason, cx);
         }
+        // They need not wait until the client has heard of its end.
+        if let Some(running) = self.work.take() {
+            tokio::spawn(events::outlive(running));
+        }
         self.drop_probe(reason);
         self.primary.connection.start_close(reason, &self.primary.outbox);
         self.primary.outbox.finish();
@@ -113,9 +117,6 @@ impl Driver {
         let reason = self.closing.as_ref().map_or(CloseReason::TransportClose, |closing| closing.reason);
         self.primary.outbox.close(reason);
         self.forget();
-        if let Some(running) = self.work.take() {
-            tokio::spawn(events::outlive(running));
-        }
         Poll::Ready(())
     }
 

@@ -201,7 +201,10 @@ impl Driver {
     /// Runs the handlers that were waiting for something
     pub(super) fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut progress = false;
-        while let Some(running) = self.work.running.as_deref_mut() {
+        // Whoever is closing comes in no more, and what it left behind runs elsewhere.
+        while self.closing.is_none()
+            && let Some(running) = self.work.running.as_deref_mut()
+        {
             let Poll::Ready(Some((ended, outcome))) = Pin::new(running).poll_next(cx) else { break };
             progress = true;
             let Running { socket, counted, admission, .. } = ended;
@@ -212,13 +215,10 @@ impl Driver {
                     if counted && let Some(member) = self.members.by_id(socket.id()) {
                         member.running -= 1;
                     }
-                    self.start_waiting(cx);
                 }
             }
+            self.start_waiting(cx);
             self.perform(cx, now);
-            if self.closing.is_some() {
-                break;
-            }
         }
         progress
     }
