@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use roomcast_core::{CloseReason, Exchange, Namespace, TransportName};
+use roomcast_core::{CloseReason, Exchange, Namespace, SocketId, TransportName};
 
 /// Hands things to the task that drives a session; cloning gives another handle
 ///
@@ -26,8 +26,8 @@ struct State {
 pub(crate) enum Visit {
     /// An HTTP request of the session, for this transport
     Exchange(TransportName, Box<Exchange>),
-    /// Take the client out of a namespace
-    Disconnect(Namespace),
+    /// Take this socket out of its namespace
+    Disconnect(Namespace, SocketId),
     /// End the session
     Close(CloseReason),
 }

@@ -1,12 +1,13 @@
 //! One client in one namespace
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, AckRequest, Args, CloseReason, Delivery, IntoArgs, Joined, Member, MemberKey, Namespace, Overflow, Pushed,
-    Receipt, Room, SocketId, Target, TransportName,
+    AckId, AckRequest, Args, CloseReason, Delivery, IntoArgs, Joined, Member, MemberKey, Namespace, Overflow,
+    Pushed, Receipt, Room, SocketId, Target, TransportName,
 };
 
 use crate::ack::Collector;
@@ -31,11 +32,19 @@ struct Inner {
     key: OnceLock<MemberKey>,
     namespace: Arc<NamespaceState>,
     session: Arc<SessionShared>,
+    /// It has left its namespace; its client may still be there
+    left: AtomicBool,
 }
 
 impl Socket {
     pub(crate) fn new(member: Member, namespace: Arc<NamespaceState>, session: Arc<SessionShared>) -> Self {
-        Self(Arc::new(Inner { member, key: OnceLock::new(), namespace, session }))
+        Self(Arc::new(Inner {
+            member,
+            key: OnceLock::new(),
+            namespace,
+            session,
+            left: AtomicBool::new(false),
+        }))
     }
 
     /// Its public id, which is also the name of its own room
@@ -70,7 +79,7 @@ impl Socket {
 
     /// Whether the client may still be reached
     pub fn is_connected(&self) -> bool {
-        self.0.member.outbox.closed().is_none() && self.0.key.get().is_some()
+        self.0.key.get().is_some() && !self.has_left() && self.0.member.outbox.closed().is_none()
     }
 
     /// Bytes that wait to be sent to the client
@@ -108,6 +117,9 @@ impl Socket {
     /// See [`Emit::emit`].
     pub fn emit(&self, name: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let event = event(&self.0.namespace, name, args.into_args()?, None)?;
+        if self.has_left() {
+            return Ok(Receipt { closed: 1, ..Receipt::default() });
+        }
         Ok(self.0.namespace.router.send(&self.0.member, Delivery::Reliable, &event))
     }
 
@@ -181,12 +193,17 @@ impl Socket {
     /// Takes the client out of this namespace; its other namespaces and its connection stay
     pub fn disconnect(&self) {
         // If the session is over already there is nothing left to do.
-        let _ = self.0.session.inbox.push(Visit::Disconnect(self.0.namespace.name.clone()));
+        let visit = Visit::Disconnect(self.0.namespace.name.clone(), self.id().clone());
+        let _ = self.0.session.inbox.push(visit);
     }
 
     /// Closes the connection of the client, with all its namespaces
     pub fn disconnect_client(&self) {
         let _ = self.0.session.inbox.push(Visit::Close(CloseReason::ForcedServerClose));
+    }
+
+    fn has_left(&self) -> bool {
+        self.0.left.load(Ordering::Acquire)
     }
 
     pub(crate) fn name_of_namespace(&self) -> &Namespace {
@@ -204,6 +221,7 @@ impl Socket {
 
     /// Takes it out of all rooms, and tells those who wait for its answers
     pub(crate) fn detach(&self) {
+        self.0.left.store(true, Ordering::Release);
         if let Some(&key) = self.0.key.get() {
             self.0.namespace.router.detach(key);
         }
@@ -218,6 +236,9 @@ impl Socket {
     /// Answers an event of the client; `false` if it cannot be told
     pub(crate) fn answer(&self, id: AckId, args: &Args) -> bool {
         let member = &self.0.member;
+        if self.has_left() {
+            return false;
+        }
         match member.codec.encode_answer(&self.0.namespace.name, id, args) {
             Ok(frame) => member.outbox.push_protocol(frame) != Pushed::Closed,
             Err(error) => {

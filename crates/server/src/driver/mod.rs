@@ -92,7 +92,8 @@ impl Driver {
             progress = true;
             match visit {
                 Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
-                Visit::Disconnect(namespace) if self.closing.is_none() => {
+                // The client may have left meanwhile, and come again as another socket.
+                Visit::Disconnect(namespace, id) if self.members.by_id(&id).is_some() => {
                     self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
                     self.perform(cx, now);
                     self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
@@ -101,7 +102,7 @@ impl Driver {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
-                Visit::Disconnect(_) | Visit::Close(_) => {}
+                Visit::Disconnect(..) | Visit::Close(_) => {}
             }
         }
         progress
@@ -374,10 +375,18 @@ fn give_way(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
-/// A session that is dropped without an end, because its runtime goes away, is forgotten all the same
+/// A session that is dropped without an end, because its runtime goes away, leaves nothing behind all the same
 impl Drop for Driver {
     fn drop(&mut self) {
         self.forget();
+        for member in self.members.take_all() {
+            member.socket.detach();
+        }
+        // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
+        // flusher that is gone holds the list, which holds what is listed.
+        for lane in [Some(&self.primary), self.probe.as_deref()].into_iter().flatten() {
+            lane.outbox.close(CloseReason::ServerShutdown);
+        }
         self.shared.io.app().lifecycle.driver_ended();
     }
 }
