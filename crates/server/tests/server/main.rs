@@ -1,9 +1,13 @@
 //! The server as clients of every kind see it, through its public API alone
 
+mod acks;
+mod closing;
 mod handlers;
+mod limits;
 mod middleware;
 mod order;
 mod patterns;
 mod serial;
+mod slow;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;

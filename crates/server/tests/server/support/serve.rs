@@ -30,7 +30,7 @@ pub struct Running {
     io: Io,
     runtime: Option<Runtime>,
     handle: Handle,
-    _stop: Option<oneshot::Sender<()>>,
+    stop: Option<oneshot::Sender<()>>,
 }
 
 /// Serves on two workers
@@ -47,7 +47,7 @@ pub fn serve_on(io: &Io, on: On) -> Running {
         io: io.clone(),
         runtime,
         handle,
-        _stop: stop,
+        stop,
     };
     match on {
         On::CurrentThread => {
@@ -71,11 +71,12 @@ pub fn serve_on(io: &Io, on: On) -> Running {
             running(Some(runtime), handle, None)
         }
         On::Threads(threads) => {
-            // They have no end of their own, so they end with the process; their clients end here.
-            std::thread::spawn(move || bound.run(threads));
+            let (stop, stopped) = oneshot::channel();
+            std::thread::spawn(move || bound.run_with_shutdown(threads, async { _ = stopped.await }));
+            // What the test itself runs runs elsewhere.
             let runtime = workers_of_test(1);
             let handle = runtime.handle().clone();
-            running(Some(runtime), handle, None)
+            running(Some(runtime), handle, Some(stop))
         }
     }
 }
@@ -90,14 +91,25 @@ impl Running {
     pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Spawned<T> {
         Spawned(self.handle.spawn(future), self.handle.clone())
     }
+
+    /// Ends the runtime with everything on it, as it stands
+    pub fn end_at_once(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        // Whoever waits for this is told by its end.
+        self.stop = None;
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         self.io.close();
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
+        self.end();
     }
 }
 

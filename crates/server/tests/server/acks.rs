@@ -1,0 +1,271 @@
+//! Questions and answers, both ways
+
+use std::time::Duration;
+
+use roomcast_server::{AckError, Answers, Args, Bytes, Config, EmitError, Io, Socket, SocketId};
+use serde_json::json;
+
+use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
+use crate::support::heard::{Ear, ear};
+use crate::support::serve::{Running, serve, until};
+
+/// Time that nobody needs, unless something is wrong
+const AGES: Duration = Duration::from_secs(60);
+/// Time that passes because somebody does not answer
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// A server that hands its sockets to the test
+fn open() -> (Io, Running, Ear<Socket>) {
+    open_with(Config::default())
+}
+
+fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
+    let (told, ear) = ear();
+    let io = Io::builder().config(config).build();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    (io, server, ear)
+}
+
+#[test]
+fn the_server_asks_and_the_client_answers_with_binary_too() {
+    let (_io, server, sockets) = open();
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        assert_eq!(socket.id().as_str(), client.id);
+        for number in 0..3_u8 {
+            let socket = socket.clone();
+            let asked = server.spawn(async move {
+                let data = Bytes::from(vec![number, 0xff]);
+                socket.emit_with_ack_in("question", (number, data), AGES).await
+            });
+            let Heard::Event { name, args, ack: Some(ack), .. } = client.hear() else {
+                panic!("no question")
+            };
+            assert_eq!((name.as_str(), args), ("question", json!([number, bytes(&[number, 0xff])])));
+            client.answer(ack, json!([{ "data": bytes(b"\x01\x02") }, number]));
+            let answer = asked.join().expect("it answered");
+            #[derive(serde::Deserialize)]
+            struct Data {
+                data: Bytes,
+            }
+            let (data, echoed): (Data, u8) = answer.parse().expect("what the client said");
+            assert_eq!((&data.data[..], echoed), (&b"\x01\x02"[..], number));
+        }
+    }
+}
+
+#[test]
+fn several_questions_are_answered_in_any_order() {
+    let (_io, server, sockets) = open();
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        let ask = |number: u32| {
+            let socket = socket.clone();
+            server.spawn(async move {
+                socket.emit_with_ack("question", number).await?.get::<u32>(0).map_err(AckError::from)
+            })
+        };
+        let mut asked = Vec::new();
+        let mut questions = Vec::new();
+        for number in 0..4 {
+            asked.push(ask(number));
+            questions.push(client.question("question"));
+        }
+        for (number, question) in (0..4).zip(questions).rev() {
+            client.answer(question, json!([number * 10]));
+        }
+        for (number, asked) in (0..4).zip(asked) {
+            assert_eq!(asked.join().expect("an answer"), number * 10);
+        }
+    }
+}
+
+#[test]
+fn who_does_not_answer_in_time_is_not_waited_for() {
+    let (_io, server, sockets) = open();
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        let outcome = server.block_on(socket.emit_with_ack_in("question", 1, MOMENT));
+        assert!(matches!(outcome, Err(AckError::Timeout)), "{outcome:?}");
+        // The answer that comes late is nobody's, least of all the next question's.
+        let late = client.question("question");
+        let asked = server.spawn(async move { socket.emit_with_ack_in("question", 2, AGES).await });
+        let question = client.question("question");
+        assert_ne!(late, question);
+        client.answer(late, json!(["late"]));
+        client.answer(question, json!(["in time"]));
+        assert_eq!(asked.join().expect("an answer").json(), r#""in time""#);
+    }
+}
+
+#[test]
+fn who_goes_away_is_not_waited_for() {
+    let (_io, server, sockets) = open();
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        let asked = {
+            let socket = socket.clone();
+            server.spawn(async move { socket.emit_with_ack_in("question", 1, AGES).await })
+        };
+        client.question("question");
+        client.close();
+        let outcome = asked.join();
+        assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
+        // And who is gone is not even asked.
+        let outcome = server.block_on(socket.emit_with_ack_in("question", 2, AGES));
+        assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
+    }
+}
+
+#[test]
+fn plain_clients_cannot_be_asked() {
+    let (_io, server, sockets) = open();
+    let mut client = Client::connect(Kind::Plain, &server.dial);
+    let socket = sockets.next();
+    let outcome = server.block_on(socket.emit_with_ack_in("question", 1, AGES));
+    assert!(matches!(outcome, Err(AckError::Unsupported)), "{outcome:?}");
+    socket.emit("end", ()).expect("a name");
+    client.expect("end", json!([]));
+}
+
+#[test]
+fn what_cannot_be_emitted_cannot_be_asked() {
+    let (io, server, sockets) = open();
+    let _client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    for name in ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"] {
+        let outcome = server.block_on(socket.emit_with_ack(name, ()));
+        assert!(matches!(outcome, Err(AckError::Emit(EmitError::ReservedName(_)))), "{outcome:?}");
+        assert!(matches!(io.emit(name, ()), Err(EmitError::ReservedName(_))));
+    }
+}
+
+fn answers_of(answers: &Answers) -> Vec<(SocketId, String)> {
+    let text = |args: &Args| args.get(0).expect("a text");
+    let mut all: Vec<_> = answers.answers.iter().map(|(id, args)| (id.clone(), text(args))).collect();
+    all.sort();
+    all
+}
+
+fn ids(clients: &[&Client]) -> Vec<SocketId> {
+    let mut ids: Vec<_> = clients.iter().map(|client| SocketId::from(client.id.as_str())).collect();
+    ids.sort();
+    ids
+}
+
+fn sorted(mut ids: Vec<SocketId>) -> Vec<SocketId> {
+    ids.sort();
+    ids
+}
+
+#[test]
+fn all_are_asked_and_all_answer() {
+    let (io, server, sockets) = open();
+    let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    sockets.take(clients.len());
+    for _ in 0..3 {
+        let asked = {
+            let io = io.clone();
+            server.spawn(async move { io.main().target().timeout(AGES).emit_with_ack("question", "?").await })
+        };
+        for client in &mut clients {
+            let question = client.question("question");
+            let id = client.id.clone();
+            client.answer(question, json!([id]));
+        }
+        let answers = asked.join().expect("a name");
+        assert!(answers.is_complete());
+        let answered = answers_of(&answers);
+        assert_eq!(answered.len(), 4);
+        assert!(answered.iter().all(|(id, text)| id.as_str() == text), "{answered:?}");
+    }
+}
+
+#[test]
+fn plain_clients_are_named_and_not_waited_for() {
+    let (io, server, sockets) = open();
+    let _plain = Client::connect(Kind::Plain, &server.dial);
+    let plain = sockets.next();
+    let mut client = Client::connect(Kind::Json, &server.dial);
+    let asked = {
+        let io = io.clone();
+        server.spawn(async move { io.main().target().timeout(AGES).emit_with_ack("question", ()).await })
+    };
+    let question = client.question("question");
+    client.answer(question, json!(["yes"]));
+    let answers = asked.join().expect("a name");
+    assert_eq!(answers_of(&answers), [(client.id.as_str().into(), "yes".to_owned())]);
+    assert_eq!((answers.gone, answers.missing), (vec![plain.id().clone()], vec![]));
+    // Nobody at all is not waited for either.
+    let nobody = io.to("empty").timeout(AGES);
+    let answers = server.block_on(nobody.emit_with_ack("question", ())).expect("a name");
+    assert!(answers.is_complete() && answers.answers.is_empty());
+}
+
+#[test]
+fn some_answer_some_do_not_and_some_go() {
+    let (io, server, sockets) = open();
+    let mut answering = Client::connect(Kind::Polling, &server.dial);
+    let mut silent = Client::connect(Kind::WebSocket, &server.dial);
+    let mut leaving = Client::connect(Kind::Upgraded, &server.dial);
+    let mut late = Client::connect(Kind::Json, &server.dial);
+    sockets.take(4);
+    let asked = {
+        let io = io.clone();
+        // Long enough for those who answer, on any machine.
+        let timeout = Duration::from_secs(2);
+        server.spawn(async move { io.main().target().timeout(timeout).emit_with_ack("question", ()).await })
+    };
+    let question = answering.question("question");
+    answering.answer(question, json!(["here"]));
+    silent.question("question");
+    leaving.question("question");
+    let gone = ids(&[&leaving]);
+    leaving.close();
+    let question = late.question("question");
+    until(|| io.client_count() == 3);
+    let answers = asked.join().expect("a name");
+    assert_eq!(answers_of(&answers), [(answering.id.as_str().into(), "here".to_owned())]);
+    assert_eq!(sorted(answers.missing), ids(&[&silent, &late]));
+    assert_eq!(answers.gone, gone);
+    // Too late for that; the client goes on.
+    late.answer(question, json!(["here"]));
+    io.emit("end", ()).expect("a name");
+    for client in [&mut answering, &mut silent, &mut late] {
+        client.expect("end", json!([]));
+    }
+}
+
+#[test]
+fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
+    let (io, server, sockets) = open_with(Config::default().max_acks(2));
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    let ask = |socket: Socket| {
+        server.spawn(async move { socket.emit_with_ack_in("question", (), AGES).await.map(drop) })
+    };
+    let first = ask(socket.clone());
+    let one = client.question("question");
+    let second = ask(socket.clone());
+    let other = client.question("question");
+    let all = io.main().target().timeout(AGES);
+    let answers = server.block_on(all.emit_with_ack("question", ())).expect("a name");
+    assert_eq!(answers.gone, ids(&[&client]));
+    // It pays its debts, and is asked again.
+    client.answer(one, json!([]));
+    client.answer(other, json!([]));
+    first.join().expect("an answer");
+    second.join().expect("an answer");
+    let third = ask(socket);
+    let question = client.question("question");
+    client.answer(question, json!([]));
+    third.join().expect("an answer");
+}

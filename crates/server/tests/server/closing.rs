@@ -1,0 +1,289 @@
+//! How clients, sockets and servers end
+
+use roomcast_server::{Ack, CloseReason, Io, Receipt, Socket};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
+use crate::support::heard::{Ear, Gate, ear};
+use crate::support::serve::{On, Running, serve, serve_on, until};
+
+/// What the two handlers of an end saw
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    handler: &'static str,
+    reason: CloseReason,
+    rooms: Vec<String>,
+    members: usize,
+    joined: bool,
+}
+
+/// A server whose sockets join a room, and that tells of their beginnings and ends
+fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
+    let (sockets, socket_ear) = ear();
+    let (seen, seen_ear) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        assert!(socket.join("room"));
+        let _ = sockets.send(socket);
+        async {}
+    });
+    let tell = move |handler: &'static str| {
+        let seen = seen.clone();
+        move |socket: Socket, reason: CloseReason| {
+            let mut rooms: Vec<_> = socket.rooms().iter().map(ToString::to_string).collect();
+            rooms
+                .iter_mut()
+                .filter(|room| **room == *socket.id().as_str())
+                .for_each(|room| *room = "own".into());
+            let members = socket.io().count("room");
+            let joined = socket.join("late");
+            let _ = seen.send(Seen { handler, reason, rooms, members, joined });
+            async {}
+        }
+    };
+    io.main().on_disconnecting(tell("disconnecting"));
+    io.on_disconnect(tell("disconnect"));
+    io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
+    let server = serve(&io);
+    (io, server, socket_ear, seen_ear)
+}
+
+#[track_caller]
+fn saw(seen: &Ear<Seen>, reason: CloseReason) {
+    let rooms = vec!["own".to_owned(), "room".to_owned()];
+    let before = Seen { handler: "disconnecting", reason, rooms, members: 1, joined: true };
+    let after = Seen { handler: "disconnect", reason, rooms: vec![], members: 0, joined: false };
+    assert_eq!(seen.take(2), [before, after]);
+}
+
+#[test]
+fn a_client_that_goes_is_in_its_rooms_while_disconnecting_and_then_in_none() {
+    let (io, server, _sockets, seen) = open();
+    for kind in ALL {
+        Client::connect(kind, &server.dial).close();
+        saw(&seen, CloseReason::TransportClose);
+    }
+    for kind in [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain] {
+        // Hangs up without a word, as one that crashes.
+        drop(Client::connect(kind, &server.dial));
+        let Seen { reason, .. } = seen.next();
+        assert!(matches!(reason, CloseReason::TransportClose | CloseReason::TransportError), "{reason:?}");
+        seen.next();
+    }
+    until(|| io.client_count() == 0);
+    assert_eq!((io.count("room"), io.count("late"), io.metrics().protocol_errors()), (0, 0, 0));
+}
+
+#[test]
+fn a_client_may_leave_a_namespace_and_come_again() {
+    let (io, server, sockets, seen) = open();
+    for kind in SOCKET_IO {
+        let mut client = Client::connect(kind, &server.dial);
+        let first = sockets.next();
+        client.leave("/");
+        saw(&seen, CloseReason::ClientNamespaceDisconnect);
+        assert_eq!((first.is_connected(), first.rooms(), first.join("room")), (false, vec![], false));
+        assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
+        let second = sockets.next();
+        assert_ne!(first.id(), second.id());
+        // The client is there, but what concerned the first socket reaches nobody.
+        let closed = Receipt { closed: 1, ..Receipt::default() };
+        assert_eq!(first.emit("late", ()).expect("a name"), closed);
+        assert_eq!(first.target().emit("late", ()).expect("a name"), Receipt::default());
+        first.disconnect();
+        client.sync();
+        assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
+        assert!(second.is_connected());
+        client.close();
+        saw(&seen, CloseReason::TransportClose);
+    }
+    assert_eq!(io.count("late"), 0);
+}
+
+#[test]
+fn the_application_takes_a_socket_out_of_its_namespace() {
+    let (_io, server, sockets, seen) = open();
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        socket.emit("last words", ()).expect("a name");
+        socket.disconnect();
+        saw(&seen, CloseReason::ServerNamespaceDisconnect);
+        client.expect("last words", json!([]));
+        if SOCKET_IO.contains(&kind) {
+            // Its connection stays, and it may come again.
+            assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
+            assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
+            sockets.next().disconnect_client();
+            saw(&seen, CloseReason::ForcedServerClose);
+        } else {
+            assert_eq!(client.end().code, Some(1000), "{kind:?}");
+        }
+    }
+}
+
+#[test]
+fn the_application_closes_a_client_which_hears_what_was_said_before() {
+    let (io, server, sockets, seen) = open();
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        socket.emit("last words", ()).expect("a name");
+        socket.disconnect_client();
+        saw(&seen, CloseReason::ForcedServerClose);
+        let closed = Receipt { closed: 1, ..Receipt::default() };
+        assert_eq!(socket.emit("late", ()).expect("a name"), closed);
+        client.expect("last words", json!([]));
+        if SOCKET_IO.contains(&kind) {
+            assert_eq!(client.hear(), Heard::Left { namespace: "/".into() }, "{kind:?}");
+        }
+        client.end();
+        until(|| io.client_count() == 0);
+    }
+}
+
+#[test]
+fn a_server_that_closes_says_goodbye_to_connections_and_not_to_sockets() {
+    let (io, server, sockets, seen) = open();
+    let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    sockets.take(clients.len());
+    io.emit("last words", ()).expect("a name");
+    for client in &mut clients {
+        client.expect("last words", json!([]));
+        if client.kind == Kind::Polling {
+            client.engine().start_get();
+            client.sync();
+        }
+    }
+    io.close();
+    for client in &mut clients {
+        // Not `Left`, upon which a Socket.IO client would stay away.
+        let ended = client.end();
+        if client.kind != Kind::Polling {
+            assert_eq!((ended.code, ended.reason.as_str()), (Some(1001), "server shutting down"));
+        }
+    }
+    assert!(seen.take(2 * clients.len()).iter().all(|seen| seen.reason == CloseReason::ServerShutdown));
+    until(|| io.client_count() == 0);
+    // They may come back, here or elsewhere.
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
+}
+
+#[test]
+fn handlers_that_outlive_their_client_run_to_their_end() {
+    for on in [On::CurrentThread, On::Workers(2)] {
+        let (told, ear) = ear();
+        let gate = Gate::closed();
+        let io = Io::new();
+        let waiting = |name: &'static str| {
+            let (gate, told) = (gate.clone(), told.clone());
+            move |socket: Socket, ack: Ack| {
+                let (gate, told) = (gate.clone(), told.clone());
+                async move {
+                    let _ = told.send((name, true, false));
+                    gate.pass().await;
+                    tokio::task::yield_now().await;
+                    let _ = told.send((name, socket.is_connected(), ack.send("late")?));
+                    Ok::<_, roomcast_server::EmitError>(())
+                }
+            }
+        };
+        io.on("message", waiting("message")).on_disconnect(waiting("disconnect"));
+        let server = serve_on(&io, on);
+        for (ends, kind) in
+            [(true, Kind::Polling), (false, Kind::Polling), (true, Kind::Json), (false, Kind::WebSocket)]
+        {
+            let mut client = Client::connect(kind, &server.dial);
+            client.say(Said { namespace: "/", ack: Some(1), name: "message", args: json!([]) });
+            assert_eq!(ear.next().0, "message");
+            if ends {
+                client.close();
+            } else {
+                io.close();
+            }
+            assert_eq!(ear.next().0, "disconnect");
+            gate.let_one_pass();
+            gate.let_one_pass();
+            let mut ended = ear.take(2);
+            ended.sort();
+            assert_eq!(ended, [("disconnect", false, false), ("message", false, false)], "{on:?} {kind:?}");
+        }
+    }
+}
+
+#[test]
+fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
+    let (told, ear) = ear();
+    let gate = Gate::closed();
+    let io = Io::new();
+    let door = gate.clone();
+    io.on("message", move |socket: Socket| {
+        let (gate, told) = (door.clone(), told.clone());
+        async move {
+            socket.disconnect_client();
+            gate.pass().await;
+            let _ = told.send(());
+        }
+    });
+    let server = serve(&io);
+    // It has no request waiting, so its session stays for a while, that it may hear.
+    let mut client = Client::connect(Kind::Polling, &server.dial);
+    client.emit("message", json!([]));
+    until(|| io.count("anybody") == 0 && io.emit("gone", ()).expect("a name") == Receipt::default());
+    gate.open();
+    ear.next();
+    assert_eq!(io.client_count(), 1);
+    assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
+    client.end();
+}
+
+#[test]
+fn an_answer_to_who_has_left_the_namespace_goes_nowhere() {
+    let (told, ear) = ear();
+    let gate = Gate::closed();
+    let io = Io::new();
+    let door = gate.clone();
+    io.of("/room").on("slow", move |ack: Ack| {
+        let (gate, told) = (door.clone(), told.clone());
+        async move {
+            gate.pass().await;
+            let _ = told.send(ack.send("too late")?);
+            Ok::<_, roomcast_server::EmitError>(())
+        }
+    });
+    io.on("echo", async |ack: Ack| ack.send(()).map(drop));
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::connect(kind, &server.dial);
+        assert!(matches!(client.join("/room", json!(null)), Heard::Joined { .. }));
+        client.say(Said { namespace: "/room", ack: Some(1), name: "slow", args: json!([]) });
+        client.leave("/room");
+        client.sync();
+        gate.let_one_pass();
+        assert!(!ear.next());
+        assert_eq!(client.ask("echo", json!([])), json!([]));
+    }
+}
+
+#[test]
+fn a_server_whose_runtime_ends_leaves_nothing_behind() {
+    for on in [On::CurrentThread, On::Workers(2)] {
+        let io = Io::new();
+        let server = serve_on(&io, on);
+        let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+        let mut plain = Client::connect(Kind::Plain, &server.dial);
+        plain.sync();
+        clients.push(plain);
+        assert_eq!((io.client_count(), io.emit("hello", ()).expect("a name").queued), (5, 5));
+        server.end_at_once();
+        until(|| io.client_count() == 0);
+        assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+        for client in &mut clients {
+            if client.kind != Kind::Polling {
+                // `hello` may have gone out or not.
+                while !matches!(client.hear(), Heard::Ended(_)) {}
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! How much of one client may be under way
+
+use roomcast_server::{Ack, CloseReason, Config, Io, Socket};
+use serde_json::{Value, json};
+
+use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
+use crate::support::heard::{Ear, Gate, ear};
+use crate::support::serve::{serve, until};
+
+/// Handlers that tell when they start, and wait for the test
+fn waiting(config: Config) -> (Io, Gate, Ear<String>) {
+    let gate = Gate::closed();
+    let (told, ear) = ear();
+    let io = Io::builder().config(config).build();
+    for namespace in ["/", "/other"] {
+        let (door, told) = (gate.clone(), told.clone());
+        io.of(namespace).on("message", move |text: String| {
+            let (gate, told) = (door.clone(), told.clone());
+            async move {
+                let _ = told.send(text);
+                gate.pass().await;
+            }
+        });
+    }
+    (io, gate, ear)
+}
+
+fn said<'a>(namespace: &'a str, text: impl Into<Value>) -> Said<'a> {
+    Said { namespace, ack: None, name: "message", args: json!([text.into()]) }
+}
+
+#[test]
+fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
+    let (io, gate, ear) = waiting(Config::default().max_handlers(2));
+    let server = serve(&io);
+    for kind in ALL {
+        let mut client = Client::connect(kind, &server.dial);
+        client.say_all(["1", "2", "3", "4", "5"].map(|text| said("/", text)).into());
+        client.sync();
+        assert_eq!(ear.all(), ["1", "2"], "{kind:?}");
+        for next in ["3", "4", "5"] {
+            gate.let_one_pass();
+            assert_eq!(ear.next(), next);
+            client.sync();
+            assert_eq!(ear.all(), [""; 0], "{kind:?}");
+        }
+        gate.let_one_pass();
+        gate.let_one_pass();
+    }
+}
+
+#[test]
+fn answers_are_read_while_events_wait() {
+    let (io, gate, ear) = waiting(Config::default().max_handlers(1));
+    io.on("ask me", async |socket: Socket, ack: Ack| {
+        let answer = socket.emit_with_ack("question", ()).await?;
+        ack.send(answer)?;
+        Ok::<_, roomcast_server::AckError>(())
+    });
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let ask = Said { namespace: "/", ack: Some(7), name: "ask me", args: json!([]) };
+        client.say_all(vec![ask, said("/", "behind it")]);
+        let question = client.question("question");
+        client.sync();
+        assert_eq!(ear.all(), [""; 0]);
+        client.answer(question, json!(["x"]));
+        assert_eq!(client.hear(), Heard::Answer { namespace: "/".into(), ack: 7, args: json!(["x"]) });
+        assert_eq!(ear.next(), "behind it");
+        gate.let_one_pass();
+    }
+}
+
+#[test]
+fn who_sends_more_than_may_wait_is_closed_and_nobody_else() {
+    let (io, _gate, ear) = waiting(Config::default().max_handlers(1).max_event_bytes(10_000));
+    let (told, reasons) = crate::support::heard::ear();
+    io.on_disconnect(move |reason: CloseReason| {
+        let _ = told.send(reason);
+        async {}
+    });
+    io.on("echo", async |ack: Ack| ack.send(()).map(drop));
+    let server = serve(&io);
+    let mut other = Client::connect(Kind::WebSocket, &server.dial);
+    let kilobyte = "x".repeat(1000);
+    for (closed, kind) in (1..).zip(ALL) {
+        let mut client = Client::connect(kind, &server.dial);
+        // One runs, and eight wait, which is within the limit with all that they cost besides.
+        client.say_all((0..9).map(|_| said("/", kilobyte.as_str())).collect());
+        client.sync();
+        assert_eq!((ear.take(1).len(), ear.all().len(), reasons.all().len()), (1, 0, 0), "{kind:?}");
+        client.say_all((0..2).map(|_| said("/", kilobyte.as_str())).collect());
+        assert_eq!(reasons.next(), CloseReason::Overloaded);
+        let ended = client.end();
+        if kind != Kind::Polling {
+            assert_eq!((ended.code, ended.reason.as_str()), (Some(1008), "overloaded"), "{kind:?}");
+        }
+        assert_eq!(io.metrics().overloaded(), closed);
+        assert_eq!(other.ask("echo", json!([])), json!([]));
+    }
+    assert_eq!(ear.all(), [""; 0], "what waited was not handled after the end");
+}
+
+#[test]
+fn what_waited_for_a_namespace_counts_no_more_when_the_client_has_left_it() {
+    let (io, gate, ear) = waiting(Config::default().max_handlers(1).max_event_bytes(10_000));
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::connect(kind, &server.dial);
+        assert!(matches!(client.join("/other", json!(null)), Heard::Joined { .. }));
+        let kilobyte = "x".repeat(1000);
+        client.say_all((0..9).map(|_| said("/other", kilobyte.as_str())).collect());
+        client.leave("/other");
+        let mut names: Vec<_> = (0..8).map(|number| number.to_string()).collect();
+        client.say_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());
+        client.sync();
+        assert_eq!(ear.take(1), [kilobyte.as_str()]);
+        // The handler that runs has outlived its namespace, and still counts.
+        assert_eq!(ear.all(), [""; 0]);
+        (0..9).for_each(|_| gate.let_one_pass());
+        names.iter_mut().for_each(|name| name.push_str(&kilobyte));
+        assert_eq!(ear.take(8), names);
+    }
+    assert_eq!(io.metrics().overloaded(), 0);
+}
+
+#[test]
+fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
+    let (io, gate, ear) = waiting(Config::default().max_handlers(1));
+    let door = Gate::closed();
+    let handle = door.clone();
+    io.of("/slow").middleware(move || {
+        let door = handle.clone();
+        async move { door.pass().await }
+    });
+    gate.open();
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::connect(kind, &server.dial);
+        client.say_hello_to("/slow", json!(null));
+        client.say(said("/", "waits"));
+        client.sync();
+        assert_eq!(ear.all(), [""; 0]);
+        door.let_one_pass();
+        assert!(matches!(client.hear(), Heard::Joined { .. }));
+        assert_eq!(ear.next(), "waits");
+        client.close();
+        until(|| io.client_count() == 0);
+    }
+}

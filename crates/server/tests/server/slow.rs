@@ -1,0 +1,253 @@
+//! Clients that do not read
+
+use roomcast_server::{Ack, CloseReason, Config, Io, Overflow, Receipt, Socket};
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, Heard, Kind, Said};
+use crate::support::heard::{Ear, ear};
+use crate::support::serve::{Running, serve, until};
+
+/// A server that hands its sockets, and the reasons of their end, to the test
+fn open(outbox_limit: usize) -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
+    let (sockets, socket_ear) = ear();
+    let (reasons, reason_ear) = ear();
+    let io = Io::builder().config(Config::default().outbox_limit(outbox_limit)).build();
+    io.on_connect(move |socket: Socket| {
+        let _ = sockets.send(socket);
+        async {}
+    });
+    io.on_disconnect(move |reason: CloseReason| {
+        let _ = reasons.send(reason);
+        async {}
+    });
+    io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
+    let server = serve(&io);
+    (io, server, socket_ear, reason_ear)
+}
+
+/// Hears events with one number until another event comes
+fn numbers(client: &mut Client, name: &str) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    loop {
+        match client.event() {
+            (heard, args) if heard == name => numbers.push(args[0].as_u64().expect("a number")),
+            (heard, _) => {
+                assert_eq!(heard, "end");
+                return numbers;
+            }
+        }
+    }
+}
+
+#[test]
+fn who_does_not_read_is_closed_and_the_others_get_everything() {
+    let (io, server, _sockets, reasons) = open(256 * 1024);
+    let large = "x".repeat(32 * 1024);
+    for (closed, kind) in (1..).zip([Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain, Kind::Polling])
+    {
+        let mut reader = Client::connect(Kind::WebSocket, &server.dial);
+        let mut poller = Client::connect(Kind::Polling, &server.dial);
+        let mut slow = Client::connect(kind, &server.dial);
+        let mut emitted = 0;
+        loop {
+            let receipt = io.emit("flood", (emitted, &large)).expect("a name");
+            let expected = json!([emitted, large]);
+            reader.expect("flood", expected.clone());
+            poller.expect("flood", expected);
+            emitted += 1;
+            if receipt.closed == 1 {
+                assert_eq!(receipt, Receipt { queued: 2, closed: 1, ..Receipt::default() });
+                break;
+            }
+            assert_eq!(receipt, Receipt { queued: 3, ..Receipt::default() });
+        }
+        assert_eq!(reasons.next(), CloseReason::SlowConsumer);
+        assert_eq!(reasons.all(), []);
+        assert_eq!(io.metrics().slow_consumers(), closed);
+        // If it reads again it finds the beginning of what it missed, and the reason.
+        let mut heard = 0;
+        let ended = loop {
+            match slow.hear() {
+                Heard::Event { args, .. } => {
+                    assert_eq!(args[0], json!(heard));
+                    heard += 1;
+                }
+                Heard::Ended(ended) => break ended,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert!(heard < emitted, "{kind:?}");
+        if kind != Kind::Polling {
+            assert_eq!((ended.code, ended.reason.as_str()), (Some(1008), "slow consumer"), "{kind:?}");
+        }
+        reader.close();
+        poller.close();
+        reasons.take(2);
+    }
+}
+
+#[test]
+fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
+    let (io, server, sockets, _reasons) = open(64 * 1024 * 1024);
+    let mut reader = Client::connect(Kind::Json, &server.dial);
+    let reader_socket = sockets.next();
+    let mut polling = Client::connect(Kind::Polling, &server.dial);
+    let polling_socket = sockets.next();
+    // A client that polls can take something when a request of its waits.
+    let volatile = |socket: &Socket| socket.target().volatile().emit("volatile", 1).expect("a name");
+    let dropped = Receipt { dropped: 1, ..Receipt::default() };
+    let queued = Receipt { queued: 1, ..Receipt::default() };
+    assert_eq!(volatile(&polling_socket), dropped);
+    polling.engine().start_get();
+    until(|| volatile(&polling_socket) == queued);
+    polling.expect("volatile", json!([1]));
+
+    // A WebSocket cannot when its connection is full.
+    let mut slow = Client::connect(Kind::WebSocket, &server.dial);
+    let slow_socket = sockets.next();
+    assert_eq!((volatile(&slow_socket), slow_socket.waiting_bytes() < 1000), (queued, true));
+    let large = "x".repeat(64 * 1024);
+    let mut reliable = 0;
+    while slow_socket.waiting_bytes() < 1024 * 1024 {
+        slow_socket.emit("number", (reliable, &large)).expect("a name");
+        reliable += 1;
+    }
+    until(|| volatile(&slow_socket) == dropped);
+    let receipt = io.main().target().volatile().emit("volatile", 2).expect("a name");
+    assert_eq!(receipt, Receipt { queued: 1, dropped: 2, ..Receipt::default() });
+    reader.expect("volatile", json!([2]));
+    assert_eq!(reader_socket.waiting_bytes(), 0);
+    // What is reliable is all there, in order; what was dropped never comes.
+    slow_socket.emit("end", ()).expect("a name");
+    let mut heard = 0;
+    loop {
+        let (name, args) = slow.event();
+        match name.as_str() {
+            "number" => {
+                assert_eq!(args[0], json!(heard));
+                heard += 1;
+            }
+            "volatile" => assert_eq!(args, json!([1])),
+            _ => break,
+        }
+    }
+    assert_eq!(heard, reliable);
+    until(|| volatile(&slow_socket) == queued);
+    slow.expect("volatile", json!([1]));
+}
+
+/// A client that polls and has no request waiting, so everything for it stays with the server
+fn parked(server: &Running, sockets: &Ear<Socket>) -> (Client, Socket) {
+    let client = Client::connect(Kind::Polling, &server.dial);
+    (client, sockets.next())
+}
+
+const ALL: u64 = 100;
+
+#[test]
+fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
+    let (io, server, sockets, reasons) = open(2000);
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        let (mut client, socket) = parked(&server, &sockets);
+        // An answer is none of what may be dropped, wherever it stands.
+        client.say(Said { namespace: "/", ack: Some(3), name: "echo", args: json!(["x"]) });
+        let mut total = Receipt::default();
+        for number in 0..ALL {
+            total += io.main().target().overflow(overflow).emit("number", number).expect("a name");
+            assert!(socket.waiting_bytes() <= 2000);
+        }
+        assert!(socket.waiting_bytes() > 1000);
+        assert_eq!(client.hear(), Heard::Answer { namespace: "/".into(), ack: 3, args: json!(["x"]) });
+        until(|| socket.waiting_bytes() == 0);
+        socket.emit("end", ()).expect("a name");
+        let heard = numbers(&mut client, "number");
+        assert!(heard.len() > 10 && heard.len() < 30, "{heard:?}");
+        let dropped = ALL as usize - heard.len();
+        if overflow == Overflow::DropNewest {
+            assert!(heard.iter().copied().eq(0..heard.len() as u64), "{heard:?}");
+            assert_eq!(total, Receipt { queued: heard.len(), dropped, ..Receipt::default() });
+        } else {
+            assert!(heard.iter().copied().eq(dropped as u64..ALL), "{heard:?}");
+            assert_eq!(total, Receipt { queued: ALL as usize, dropped, ..Receipt::default() });
+        }
+        client.close();
+        reasons.next();
+    }
+    assert_eq!(io.metrics().slow_consumers(), 0);
+}
+
+#[test]
+fn of_what_has_a_key_only_the_latest_is_kept() {
+    let (io, server, sockets, _reasons) = open(1_000_000);
+    let (mut client, socket) = parked(&server, &sockets);
+    let latest = |key: &str, value: Value| {
+        io.main().target().latest(key).emit("latest", (key, value)).expect("a name")
+    };
+    for round in 0..5 {
+        let displaced = usize::from(round > 0);
+        for key in ["x", "y"] {
+            assert_eq!(
+                latest(key, json!(round)),
+                Receipt { queued: 1, dropped: displaced, ..Receipt::default() }
+            );
+        }
+        io.emit("number", round).expect("a name");
+    }
+    let bytes = socket.waiting_bytes();
+    latest("y", json!(5));
+    assert_eq!(socket.waiting_bytes(), bytes);
+    for round in 0..4 {
+        client.expect("number", json!([round]));
+    }
+    client.expect("latest", json!(["x", 4]));
+    client.expect("number", json!([4]));
+    client.expect("latest", json!(["y", 5]));
+    // Who keeps up gets each.
+    let mut reader = Client::connect(Kind::WebSocket, &server.dial);
+    for round in 0..5 {
+        latest("x", json!(round));
+        reader.expect("latest", json!(["x", round]));
+    }
+}
+
+#[test]
+fn a_socket_and_a_room_may_say_what_happens_to_what_does_not_fit() {
+    let (io, server, sockets, reasons) = open(2000);
+    let (mut by_socket, socket) = parked(&server, &sockets);
+    socket.set_overflow(Overflow::DropOldest);
+    let (mut by_room, in_room) = parked(&server, &sockets);
+    assert!(in_room.join("room") && socket.join("room"));
+    io.main().set_room_overflow("room", Overflow::DropNewest);
+    for number in 0..ALL {
+        socket.emit("number", number).expect("a name");
+    }
+    assert_eq!(
+        socket.emit("number", ALL).expect("a name"),
+        Receipt { queued: 1, dropped: 1, ..Receipt::default() }
+    );
+    let heard_first = Receipt { dropped: 1, ..Receipt::default() };
+    for number in 0..ALL {
+        let receipt = io.to("room").except(socket.id()).emit("number", number).expect("a name");
+        assert!(receipt.queued == 1 || receipt == heard_first);
+    }
+    // What the room says goes before what the socket says: nothing old is dropped for this.
+    let receipt = io.to("room").emit("number", ALL + 1).expect("a name");
+    assert_eq!(receipt, Receipt { dropped: 2, ..Receipt::default() });
+    for (client, ends) in [(&mut by_socket, Some(ALL)), (&mut by_room, None)] {
+        client.engine().start_get();
+        let (_, first) = client.event();
+        let socket = if ends.is_some() { &socket } else { &in_room };
+        until(|| socket.waiting_bytes() == 0);
+        socket.emit("end", ()).expect("a name");
+        let heard = numbers(client, "number");
+        match ends {
+            Some(last) => assert_eq!(heard.last(), Some(&last)),
+            None => assert_eq!(first, json!([0])),
+        }
+    }
+    // Elsewhere, who was told nothing is closed.
+    for number in 0..ALL {
+        in_room.emit("number", number).expect("a name");
+    }
+    assert_eq!(reasons.next(), CloseReason::SlowConsumer);
+}
