@@ -226,6 +226,15 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_tells_of_each_flag() {
+        let manual = include_str!("../../../docs/operations.md");
+        for flag in Options::command().get_arguments().filter_map(|flag| flag.get_long()) {
+            let told = manual.contains(&format!("`--{flag}`")) || manual.contains(&format!("`--{flag} "));
+            assert!(told, "--{flag}");
+        }
+    }
+
+    #[test]
     fn times_have_a_unit() {
         for (text, expected) in [
             ("500ms", Some(500)),

@@ -83,6 +83,12 @@ async fn metrics_tell_what_there_is_and_what_there_was() {
     assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)));
     let metrics = answer.body;
     assert!(metrics.ends_with("# EOF\n"));
+    let manual = include_str!("../../../../docs/operations.md");
+    for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').expect("a name and a kind");
+        let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
+        assert!(manual.contains(&name), "{name} is not in the manual");
+    }
     for (name, expected) in [
         ("roomcast_ready", 1.0),
         ("roomcast_connections", 3.0),
