@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
@@ -46,11 +47,13 @@ fn start(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpListene
 
 /// Accepts connections until the server drains
 pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
+    // One for all connections, so that a request takes one count and not one for each part.
+    let shared = Arc::new(server.clone());
     let accept = async {
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    tokio::spawn(serve_connection(server.clone(), stream, address));
+                    tokio::spawn(serve_connection(shared.clone(), stream, address));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");

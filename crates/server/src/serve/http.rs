@@ -30,7 +30,7 @@ use crate::proxy_protocol::{self, Proxied};
 use crate::requests::{Peer, RETRY_AFTER, answer};
 
 /// Serves one connection to its end, or until it leaves HTTP
-pub(super) async fn serve_connection(server: Server, mut stream: TcpStream, address: SocketAddr) {
+pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
     let io = server.io.clone();
     let permit = match ConnectionPermit::new(&io, server.http.max_connections) {
         Ok(permit) => permit,
@@ -71,8 +71,8 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
     }
 }
 
-async fn serve_http(server: Server, stream: TcpStream, peer: Peer, permit: Arc<ConnectionPermit>) {
-    let Server { io, http, .. } = server.clone();
+async fn serve_http(server: Arc<Server>, stream: TcpStream, peer: Peer, permit: Arc<ConnectionPermit>) {
+    let (io, http) = (server.io.clone(), server.http);
     let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
     let stream = HttpStream { stream, activity: activity.clone() };
     let service = {
@@ -207,6 +207,13 @@ impl Activity {
         }
     }
 
+    fn bytes_left(&self) {
+        // An answer that is read slowly is no idleness.
+        if !self.busy.load(Ordering::Relaxed) && !self.is_in_header() {
+            self.mark();
+        }
+    }
+
     fn request_began(&self) {
         self.in_header.store(false, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
@@ -301,7 +308,11 @@ impl AsyncRead for HttpStream {
 
 impl AsyncWrite for HttpStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if outcome.is_ready() {
+            self.activity.bytes_left();
+        }
+        outcome
     }
 
     fn poll_write_vectored(
@@ -309,7 +320,11 @@ impl AsyncWrite for HttpStream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        if outcome.is_ready() {
+            self.activity.bytes_left();
+        }
+        outcome
     }
 
     fn is_write_vectored(&self) -> bool {

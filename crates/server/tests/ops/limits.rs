@@ -227,3 +227,23 @@ async fn answers_are_no_events() {
     assert_eq!(client.next().await, Frame::Text("42[\"still\",\"here\"]".into()));
     until(|| rig.io.metrics().events_unhandled() == 1).await;
 }
+
+#[tokio::test]
+async fn an_answer_that_is_read_slowly_is_not_idle() {
+    const TIMEOUT: Duration = Duration::from_millis(400);
+    const LEN: usize = 12 << 20;
+    let io = Io::new();
+    let server = Server::new(io.clone())
+        .keep_alive_timeout(TIMEOUT)
+        .fallback(|_| http::Response::new(Bytes::from(vec![b'x'; LEN]).into()));
+    let rig = Rig::start(&io, server);
+    let mut client = rig.connect().await;
+    client.send(&get("/large", "")).await;
+    let began = Instant::now();
+    let mut read = 0;
+    while read < LEN {
+        read += client.take(LEN / 16).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(began.elapsed() > TIMEOUT * 2, "{:?}", began.elapsed());
+}

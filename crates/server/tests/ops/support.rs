@@ -149,6 +149,15 @@ impl Client {
         answer
     }
 
+    /// Reads this much at most, and tells how much it was
+    pub(crate) async fn take(&mut self, most: usize) -> usize {
+        let mut buffer = vec![0; most];
+        let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await;
+        let read = read.expect("something in time").expect("it is open");
+        assert!(read > 0, "cut off");
+        read
+    }
+
     /// Waits for the end of the connection; gives back what still came
     pub(crate) async fn end(&mut self) -> String {
         while self.fill().await {}
