@@ -1,7 +1,8 @@
 //! The server that conformance suites run against: `conformance_server --port N`
 //!
 //! Engine.IO echo at `/engine.io/`; the application of the Socket.IO protocol suite at `/socket.io/`, in the
-//! namespaces `/` and `/custom`; plain WebSocket echo at `/echo`. Timings and limits are flags.
+//! namespaces `/` and `/custom`; plain WebSocket echo at `/echo`. The event `slow` keeps its handler for a second.
+//! Timings and limits are flags.
 
 use std::time::Duration;
 
@@ -26,6 +27,9 @@ struct Options {
     /// Milliseconds a client has to join a namespace
     #[arg(long, default_value_t = 1000)]
     connect_timeout: u64,
+    /// Milliseconds a client has to send attachments that it announced
+    #[arg(long, default_value_t = 60_000)]
+    attachment_timeout: u64,
     /// Bytes of one message, or of one POST
     #[arg(long, default_value_t = 1_000_000)]
     max_payload: usize,
@@ -62,6 +66,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .ping_timeout(Duration::from_millis(options.ping_timeout))
         .upgrade_timeout(Duration::from_millis(options.upgrade_timeout))
         .connect_timeout(Duration::from_millis(options.connect_timeout))
+        .attachment_timeout(Duration::from_millis(options.attachment_timeout))
         .max_payload(options.max_payload)
         .max_fragments(options.max_fragments)
         .outbox_limit(options.outbox)
@@ -89,6 +94,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let _ = socket.emit("message-back", args);
     });
     io.on("message-with-ack", async |ack: Ack, args: Args| ack.send(args).map(drop));
+    io.on("slow", async |ack: Ack| {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        ack.send(()).map(drop)
+    });
     io.on("emit-with-ack", async |socket: Socket, args: Args| {
         if let Ok(answer) = socket.emit_with_ack("emit-with-ack", args).await {
             let _ = socket.emit("emit-with-ack", answer);

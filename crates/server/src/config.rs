@@ -28,6 +28,7 @@ pub struct Config {
     pub(crate) max_event_bytes: usize,
     pub(crate) max_acks: usize,
     pub(crate) max_attachments: usize,
+    pub(crate) attachment_timeout: Duration,
     pub(crate) max_namespaces: usize,
     pub(crate) max_sessions: usize,
     pub(crate) max_connections_per_address: Option<usize>,
@@ -54,6 +55,7 @@ impl Default for Config {
             max_event_bytes: 4 * 1024 * 1024,
             max_acks: 1000,
             max_attachments: 10,
+            attachment_timeout: Duration::from_secs(60),
             max_namespaces: 100,
             max_sessions: 1_000_000,
             max_connections_per_address: None,
@@ -121,6 +123,8 @@ setters! {
     max_acks: usize,
     /// Binary attachments of one event from a client. Default: 10
     max_attachments: usize,
+    /// How long a client has to send the attachments that it announced, before it is closed. Default: 60 s
+    attachment_timeout: Duration,
     /// Namespaces one client may be in. Default: 100
     max_namespaces: usize,
     /// Sessions that may be open at once, of all clients and transports. Default: 1,000,000

@@ -96,6 +96,7 @@ impl Endpoint {
                 *protocol = Arc::new(SocketIoConfig {
                     engine: Arc::new(engine_config(all, config)),
                     connect_timeout: config.connect_timeout,
+                    attachment_timeout: config.attachment_timeout,
                     max_namespaces: config.max_namespaces,
                     limits: Limits { attachments: config.max_attachments, ..Limits::default() },
                     ..SocketIoConfig::default()
@@ -115,6 +116,7 @@ impl Endpoint {
                     ping_interval: config.ping_interval,
                     ping_timeout: config.ping_timeout,
                     max_attachments: config.max_attachments,
+                    attachment_timeout: config.attachment_timeout,
                     ..PlainConfig::default()
                 });
             }
