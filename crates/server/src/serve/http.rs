@@ -1,6 +1,7 @@
 //! One HTTP connection: how long it may take, and what it is told when it may not
 
 use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -102,43 +103,54 @@ async fn serve_http(server: Arc<Server>, stream: TcpStream, peer: Peer, permit: 
     }
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let mut connection = pin!(connection);
-    let mut timer = pin!(tokio::time::sleep_until(activity.deadline().into()));
+    let mut timer = pin!(tokio::time::sleep_until(clock::now().into()));
     let mut leaving = pin!(io.app().lifecycle.reached(Phase::Closing));
     let mut told = false;
-    loop {
-        tokio::select! {
-            biased;
-            outcome = &mut connection => {
-                if let Err(error) = outcome {
-                    if error.is_parse_too_large() {
-                        breach!(
-                            io, Breach::HeaderSize, address = %peer.address, max_header_bytes = http.max_header_bytes,
-                            max_headers = http.max_headers, "refused a request with 431"
-                        );
-                    }
-                    tracing::debug!(%error, "an HTTP connection ended");
-                }
-                return;
-            }
-            () = &mut timer => {
-                let deadline = activity.deadline();
-                if deadline <= clock::now() {
-                    if activity.is_in_header() {
-                        breach!(
-                            io, Breach::HeaderTime, address = %peer.address, timeout = ?http.header_timeout,
-                            "closed a connection whose request did not come in time"
-                        );
-                    }
-                    return;
-                }
-                timer.as_mut().reset(deadline.into());
-            }
-            () = &mut leaving, if !told => {
-                told = true;
-                connection.as_mut().graceful_shutdown();
-            }
+    let end = poll_fn(|cx| {
+        if !told && leaving.as_mut().poll(cx).is_ready() {
+            told = true;
+            connection.as_mut().graceful_shutdown();
         }
+        if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
+            return Poll::Ready(End::Over(outcome));
+        }
+        // What is waited for changes only in the lines above, so here is the place to look.
+        let Some(deadline) = activity.deadline() else { return Poll::Pending };
+        if timer.deadline().into_std() > deadline {
+            timer.as_mut().reset(deadline.into());
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= clock::now() {
+                return Poll::Ready(End::Late);
+            }
+            timer.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    });
+    match end.await {
+        End::Over(Ok(())) => {}
+        End::Over(Err(error)) => {
+            if error.is_parse_too_large() {
+                breach!(
+                    io, Breach::HeaderSize, address = %peer.address, max_header_bytes = http.max_header_bytes,
+                    max_headers = http.max_headers, "refused a request with 431"
+                );
+            }
+            tracing::debug!(%error, "an HTTP connection ended");
+        }
+        End::Late if activity.is_in_header() => breach!(
+            io, Breach::HeaderTime, address = %peer.address, timeout = ?http.header_timeout,
+            "closed a connection whose request did not come in time"
+        ),
+        End::Late => {}
     }
+}
+
+/// How an HTTP connection ended
+enum End {
+    Over(hyper::Result<()>),
+    /// What was waited for did not come
+    Late,
 }
 
 /// Bytes that are buffered of the body of a request
@@ -233,18 +245,17 @@ impl Activity {
         self.in_header.load(Ordering::Relaxed)
     }
 
-    /// When to look again, or to close: the latter if it has passed
-    fn deadline(&self) -> Instant {
+    /// Until when a request, or the rest of one, is waited for; `None` while one is being answered
+    fn deadline(&self) -> Option<Instant> {
         if self.busy.load(Ordering::Relaxed) {
-            return clock::now() + self.header_timeout.min(self.keep_alive_timeout).max(SHORTEST_LOOK);
+            return None;
         }
         let since = self.began + Duration::from_millis(self.since.load(Ordering::Relaxed));
-        since + if self.is_in_header() { self.header_timeout } else { self.keep_alive_timeout }
+        let timeout = if self.is_in_header() { self.header_timeout } else { self.keep_alive_timeout };
+        // A timeout beyond what can be reckoned is none.
+        since.checked_add(timeout)
     }
 }
-
-/// So that a timeout of nothing does not make a busy connection spin
-const SHORTEST_LOOK: Duration = Duration::from_secs(1);
 
 /// The body of an answer; the request is over when it is
 struct ActiveBody {

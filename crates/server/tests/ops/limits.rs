@@ -158,10 +158,28 @@ async fn a_request_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn a_later_request_has_no_more_time_than_the_first() {
+    const TIMEOUT: Duration = Duration::from_millis(400);
+    let io = Io::new();
+    let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
+    let mut client = rig.connect().await;
+    for _ in 0..2 {
+        client.send(&get("/", "")).await;
+        assert_eq!(client.answer().await.status, 404);
+        assert!(client.is_quiet_for(TIMEOUT * 2).await, "between requests there is more time");
+    }
+    client.send("GET / HTTP/1.1\r\nHost:").await;
+    let began = Instant::now();
+    client.end().await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_eq!(io.metrics().breaches(Breach::HeaderTime), 1);
+}
+
+#[tokio::test]
 async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let io = Io::new();
-    let server = Server::new(io.clone()).keep_alive_timeout(TIMEOUT).header_timeout(TIMEOUT * 4);
+    let server = Server::new(io.clone()).keep_alive_timeout(TIMEOUT);
     let rig = Rig::start(&io, server);
     let mut idle = rig.connect().await;
     idle.send(&get("/", "")).await;
