@@ -181,7 +181,10 @@ impl Responder {
     ///
     /// # Errors
     /// Gives the response back if the client is gone.
-    pub fn send(self, response: http::Response<ResponseBody>) -> Result<(), Box<http::Response<ResponseBody>>> {
+    pub fn send(
+        self,
+        response: http::Response<ResponseBody>,
+    ) -> Result<(), Box<http::Response<ResponseBody>>> {
         self.0.send(response).map_err(Box::new)
     }
 
@@ -364,10 +367,9 @@ impl Rejection {
         let mut response = http::Response::new(body);
         *response.status_mut() = self.status;
         if !self.text.is_empty() {
-            response.headers_mut().insert(
-                http::header::CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; charset=utf-8"),
-            );
+            response
+                .headers_mut()
+                .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         }
         for (name, value) in &self.headers {
             response.headers_mut().append(name, value.clone());

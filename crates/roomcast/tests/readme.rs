@@ -6,5 +6,8 @@ fn the_readme_shows_the_chat_example() {
     let example = include_str!("../examples/chat.rs");
     let program = example.split_once("\n\n").map(|(_, program)| program.trim()).unwrap_or_default();
     assert!(program.starts_with("use roomcast::"), "{program}");
-    assert!(readme.contains(program), "README.md shows another program than crates/roomcast/examples/chat.rs");
+    assert!(
+        readme.contains(program),
+        "README.md shows another program than crates/roomcast/examples/chat.rs"
+    );
 }
