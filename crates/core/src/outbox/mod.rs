@@ -381,7 +381,8 @@ impl Lease<'_> {
             state.sink = sink.take();
         }
         let came = std::mem::take(&mut state.owner_came);
-        let waited = std::mem::take(&mut state.owner_waits);
+        // An owner that writes itself is awake: to wake it once more would keep it busy for as long as it waits.
+        let waited = std::mem::take(&mut state.owner_waits) && writer == Writer::Flusher;
         let wanted = match state.readiness {
             Readiness::Ready => false,
             Readiness::Blocked => writer == Writer::Flusher,

@@ -88,6 +88,28 @@ fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
 }
 
 #[test]
+fn an_overflow_while_the_sink_is_out_frees_what_it_left_too() {
+    let (outbox, list, carrier) = connected(2 * (EACH + 1));
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    let out = frame("2");
+    assert_eq!(push(&outbox, "1"), Pushed::Queued);
+    assert_eq!(outbox.push(out.clone(), Delivery::Reliable, Overflow::Close), Pushed::Queued);
+    carrier.takes(1);
+    let pushing = outbox.clone();
+    carrier.at_each_call(move |_| {
+        let pushed = ["3", "4", "5"].map(|text| push(&pushing, text));
+        assert_eq!(pushed, [Pushed::Queued, Pushed::Queued, Pushed::Closed]);
+    });
+    list.write_all();
+    assert_eq!((outbox.waiting(), out.is_shared()), (Waiting::default(), false));
+    assert_eq!(
+        (carrier.written(), owner.poll(&outbox)),
+        (vec!["1".into()], Poll::Ready(CloseReason::SlowConsumer))
+    );
+}
+
+#[test]
 fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
     let volatile = |outbox: &Outbox| outbox.push(frame("v"), Delivery::Volatile, Overflow::Close);
     let list = FlushList::new();

@@ -221,6 +221,23 @@ fn whoever_waits_for_the_drain_is_woken_even_without_a_finish() {
 }
 
 #[test]
+fn an_owner_that_waits_for_a_parked_sink_sleeps() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    carrier.park();
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    outbox.finish();
+    for _ in 0..3 {
+        assert!(owner.drain(&outbox).is_pending());
+    }
+    assert_eq!(owner.wakes(), 0, "nothing has happened that it could act on");
+    carrier.takes_all();
+    assert!(owner.drain(&outbox).is_ready());
+    assert_eq!((owner.wakes(), carrier.written()), (0, vec!["x".to_owned()]));
+}
+
+#[test]
 fn a_closed_outbox_is_drained() {
     let (outbox, _list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
