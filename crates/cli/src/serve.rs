@@ -1,6 +1,7 @@
 //! `roomcast serve`
 
 use std::collections::BTreeSet;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -22,7 +23,11 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     }
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|error| format!("--log {:?} is not a filter: {error}", options.log))?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
     if options.admin_addr.is_some_and(|address| !address.ip().is_loopback()) {
         tracing::warn!("the admin listener asks nobody who he is; see that only you can reach it");
     }

@@ -270,8 +270,8 @@ fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
     origin::check(io.config(), peer, &request.headers).map_err(|foreign| {
         breach!(
             io, Breach::Origin, origin = foreign.origin, host = foreign.host,
-            "refused a page of another origin, whose request carried the visitor's cookies or was not to be let in \
-             without; if it is yours, add it with Config::allow_origin({:?}), or `--allow-origin` of the command",
+            "refused a page of another origin, lest it use the visitor's cookies; if it is yours, let it in with \
+             Config::allow_origin({:?}), or with --allow-origin of roomcast serve",
             foreign.origin
         );
     })

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use roomcast_server::{Breach, Config, Endpoint, Io, IpNet, Server, Socket};
+use bytes::Bytes;
+use http_body_util::Empty;
+use roomcast_server::{Breach, Config, Endpoint, Io, IpNet, Peer, Server, Socket};
+use tower_service::Service;
 
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WebSocket, get};
 
@@ -123,4 +126,25 @@ async fn connections_by_the_proxy_protocol_count_for_their_client() {
         kept.push(connection);
     }
     assert_eq!(statuses, [404, 404, 503]);
+}
+
+#[tokio::test]
+async fn when_mounted_the_peer_that_comes_with_the_request_is_the_proxy() {
+    let io = teller(trusting(&["10.0.0.0/8"]).max_connections_per_address(1));
+    let mut statuses = Vec::new();
+    for (peer, client) in [
+        ("10.0.0.1:1", "198.51.100.1"),
+        ("10.0.0.2:1", "198.51.100.1"),
+        ("10.0.0.2:1", "198.51.100.2"),
+        ("192.0.2.1:1", "198.51.100.3"),
+        ("192.0.2.1:1", "198.51.100.4"),
+    ] {
+        let request = http::Request::get(POLLING)
+            .header("x-forwarded-for", client)
+            .extension(Peer { address: peer.parse().expect("an address"), secure: false })
+            .body(Empty::<Bytes>::new())
+            .expect("a request");
+        statuses.push(io.service().call(request).await.expect("an answer").status().as_u16());
+    }
+    assert_eq!(statuses, [200, 503, 200, 200, 503]);
 }
