@@ -8,6 +8,7 @@
 
 mod autobahn;
 mod bullseye;
+mod fuzz;
 mod need;
 mod plan;
 mod process;
@@ -33,9 +34,24 @@ enum Cli {
     Ci(Options),
     /// Run Autobahn|Testsuite against the echo of `conformance_server`
     Autobahn(AutobahnOptions),
+    /// Run libFuzzer on the targets in `fuzz`, with the nightly toolchain
+    Fuzz(FuzzOptions),
     /// What the step `autobahn` runs
     #[command(hide = true)]
     AutobahnCases { cases: Vec<String> },
+    /// What the step of `fuzz` runs
+    #[command(hide = true)]
+    FuzzTargets(FuzzOptions),
+}
+
+#[derive(Debug, Args)]
+struct FuzzOptions {
+    /// Only these targets; default: all
+    #[arg(value_name = "TARGET")]
+    targets: Vec<String>,
+    /// How long each of them is run
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
 }
 
 #[derive(Debug, Args)]
@@ -92,6 +108,10 @@ fn main() -> ExitCode {
             });
             (options, steps.collect())
         }
+        Cli::Fuzz(chosen) => {
+            (Options::only("fuzz", false), vec![plan::fuzz(&project, chosen.seconds, &chosen.targets)])
+        }
+        Cli::FuzzTargets(chosen) => return fuzz::run(&project, chosen.seconds, &chosen.targets),
         Cli::AutobahnCases { cases } => return autobahn::run(&project, &cases),
     };
     let steps = match plan::only(steps, &options.only) {

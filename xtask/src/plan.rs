@@ -4,10 +4,10 @@ use std::env;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::autobahn;
 use crate::need::Need;
 use crate::project::{Project, cargo};
 use crate::tally::{self, Tally};
+use crate::{autobahn, fuzz};
 
 /// One row of the report
 #[derive(Debug)]
@@ -87,6 +87,10 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         client(project, "security", "attacks that hit others, at a server that has to live on"),
         python(project),
         autobahn(project, &["*".to_owned()]),
+        Step {
+            tally: Some(tally::libtest),
+            ..rust("fuzz smoke", "decoders and protocols, fed with mutations of seeds", fuzz_smoke(project))
+        },
         Step {
             slow: true,
             tally: Some(tally::libtest),
@@ -220,6 +224,28 @@ pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
         leaves_daemons: false,
         ..rust("autobahn", "the rules of WebSocket, by Autobahn|Testsuite", command)
     }
+}
+
+/// libFuzzer on these targets, or all, for so many seconds each
+pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command
+        .args(["fuzz-targets", "--seconds", &seconds.to_string()])
+        .args(targets)
+        .current_dir(&project.root);
+    Step {
+        tally: Some(fuzz::tally),
+        excerpt: Some(fuzz::excerpt),
+        limit: Duration::from_secs(24 * 60 * 60),
+        ..rust("fuzz", "decoders and protocols, fed with whatever reaches new code", command)
+    }
+}
+
+fn fuzz_smoke(project: &Project) -> Command {
+    let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
+    // It is a workspace of its own, and would build into a folder of its own.
+    command.arg(project.fuzz().join("Cargo.toml")).arg("--target-dir").arg(&project.target);
+    command
 }
 
 /// Tells a client's tests which server is meant: the one that was just built, whatever the user's shell says

@@ -37,6 +37,11 @@ impl Project {
         self.root.join("e2e")
     }
 
+    /// The checks that are fed with anything, a workspace of their own
+    pub(crate) fn fuzz(&self) -> PathBuf {
+        self.root.join("fuzz")
+    }
+
     /// The environment that the Python clients live in
     pub(crate) fn venv(&self) -> PathBuf {
         self.target.join("xtask").join("python")

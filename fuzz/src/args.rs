@@ -1,0 +1,95 @@
+//! Arguments: cutting, checking, and serde both ways
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use roomcast_core::{Args, IntoArgs as _};
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// Arguments are what an array of them is to serde_json, whatever they are read as
+///
+/// The first line is the list, the others are attachments.
+pub fn args(data: &[u8]) {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let Some(Ok(list)) = lines.next().map(str::from_utf8) else { return };
+    let attachments: Vec<Bytes> = lines.map(Bytes::copy_from_slice).collect();
+
+    // Whoever hands over what is no JSON gets it cut somewhere, and no more than that.
+    let unchecked = Args::from_validated(list.into(), attachments.clone());
+    assert!(unchecked.iter().count() <= list.len());
+    let _ = unchecked.parse::<(Value, Bytes, Option<Shape>)>();
+    let _ = unchecked.check_placeholders();
+
+    let array = format!("[{list}]");
+    let elements: Option<Vec<&RawValue>> = serde_json::from_str(&array).ok();
+    let args = Args::from_json(ByteString::from(list), attachments).ok();
+    assert_eq!(args.is_some(), elements.is_some(), "valid to one and not to the other");
+    let (Some(args), Some(elements)) = (args, elements) else { return };
+
+    let cut: Vec<&str> = args.iter().collect();
+    assert_eq!(cut, elements.iter().map(|raw| raw.get()).collect::<Vec<_>>());
+    assert_eq!((args.len(), args.is_empty()), (cut.len(), cut.is_empty()));
+    for (index, element) in elements.iter().enumerate() {
+        let ours = args.get::<Value>(index).ok();
+        assert_eq!(ours, serde_json::from_str(element.get()).ok(), "argument {index}");
+        if let Some(value) = ours {
+            comes_back(value);
+        }
+        let _ = args.get::<Shape>(index);
+        let _ = args.get::<Flat>(index);
+        let _ = args.get::<Untagged>(index);
+    }
+    yields_no_more_than_came(&args);
+    let more = args.with_last(" true ").expect("true is JSON");
+    assert_eq!((more.len(), more.get(args.len())), (args.len() + 1, Ok(true)));
+}
+
+fn yields_no_more_than_came(args: &Args) {
+    if let Ok(all) = args.parse::<Vec<Option<Bytes>>>() {
+        let bytes: usize = all.iter().flatten().map(Bytes::len).sum();
+        assert!(bytes <= args.byte_len());
+    }
+    if let Ok(lists) = args.parse::<Vec<Vec<Bytes>>>() {
+        let bytes: usize = lists.iter().flatten().map(Bytes::len).sum();
+        assert!(bytes <= args.byte_len());
+    }
+}
+
+fn comes_back(value: Value) {
+    let written = (&value,).into_args().expect("a value of JSON can be written");
+    assert_eq!(written.len(), 1);
+    // The last digits of a number may be rounded the first time.
+    let read: Value = written.get(0).expect("what was written can be read");
+    let again = (&read,).into_args().expect("a value of JSON can be written");
+    assert_eq!(again.get::<Value>(0), Ok(read));
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "it is read for its own sake")]
+enum Shape {
+    Unit,
+    New(Bytes),
+    Tuple(Bytes, Option<u64>),
+    Struct { image: Bytes, name: Option<String>, list: Vec<Bytes> },
+}
+
+#[derive(Deserialize)]
+#[allow(dead_code, reason = "it is read for its own sake")]
+struct Flat {
+    a: Option<f64>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[allow(dead_code, reason = "it is read for its own sake")]
+enum Untagged {
+    Number(i64),
+    Text(String),
+    Map(BTreeMap<String, Untagged>),
+    List(Vec<Untagged>),
+}

@@ -1,0 +1,95 @@
+//! Socket.IO packets
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use roomcast_core::{AckRequest, AnswerSink, Args, Codec as _, Event, Message, Namespace, SocketId};
+use roomcast_socketio::{Body, DefaultCodec, Limits, Packet, Parser as _};
+use serde_json::Value;
+
+/// What is decoded is within the limits and valid, and is decoded as the same again when it is encoded
+///
+/// Messages are lines, binary ones begin with `b`; so is the text of a packet without Engine.IO's digit.
+pub fn socketio_packets(data: &[u8]) {
+    let limits = Limits { attachments: 3, packet_bytes: 2000, namespace_bytes: 20 };
+    let mut decoder = DefaultCodec::default().decoder(&limits);
+    for line in data.split(|byte| *byte == b'\n') {
+        let message = match line.split_first() {
+            Some((b'b', bytes)) => Message::Binary(Bytes::copy_from_slice(bytes)),
+            _ => match str::from_utf8(line) {
+                Ok(text) => Message::from(text.to_owned()),
+                Err(_) => continue,
+            },
+        };
+        match decoder.decode(message) {
+            Ok(Some(packet)) => {
+                assert!(!decoder.is_waiting());
+                is_lawful(&packet, &limits);
+                comes_back(&packet);
+            }
+            Ok(None) => assert!(decoder.is_waiting(), "a packet has begun"),
+            // The connection is closed.
+            Err(_) => return,
+        }
+    }
+}
+
+fn is_lawful(packet: &Packet, limits: &Limits) {
+    assert!(packet.namespace.starts_with('/') && packet.namespace.len() <= limits.namespace_bytes);
+    match &packet.body {
+        Body::Connect { auth } => {
+            assert!(
+                auth.is_empty() || serde_json::from_str::<Value>(auth).map_or(true, |auth| auth.is_object())
+            );
+        }
+        Body::Event { args, .. } | Body::Ack { args, .. } => {
+            are_lawful(args);
+            assert!(args.attachments().len() <= limits.attachments);
+        }
+        Body::Disconnect | Body::ConnectError => {}
+    }
+}
+
+/// Arguments that reach an application are JSON, and name only attachments that are there
+pub(crate) fn are_lawful(args: &Args) {
+    let checked = Args::from_json(args.list().clone(), args.attachments().to_vec());
+    assert_eq!(checked.as_ref(), Ok(args));
+    assert_eq!(args.check_placeholders(), Ok(()));
+}
+
+fn comes_back(packet: &Packet) {
+    let namespace = Namespace::new(&*packet.namespace);
+    let frame = match &packet.body {
+        Body::Event { name, args, ack } => {
+            let mut event = Event::new(namespace, name.clone(), args.clone());
+            event.ack = ack.map(|id| AckRequest { id, answers: Arc::new(Nobody) });
+            DefaultCodec::default().encode(&event)
+        }
+        Body::Ack { id, args } => DefaultCodec::default().encode_answer(&namespace, *id, args),
+        Body::Connect { .. } | Body::Disconnect | Body::ConnectError => return,
+    };
+    let frame = frame.expect("a client may be told what a client may say");
+    let mut decoder = DefaultCodec::default().decoder(&Limits::default());
+    let mut decoded = None;
+    for message in frame.messages() {
+        assert_eq!(decoded, None, "nothing follows a whole packet");
+        let message = match message {
+            Message::Text(text) => {
+                let packet = text.strip_prefix('4').expect("a message of Engine.IO");
+                Message::from(ByteString::from(packet))
+            }
+            Message::Binary(_) => message.clone(),
+        };
+        decoded = decoder.decode(message).expect("what a server says is valid");
+    }
+    assert_eq!(decoded.as_ref(), Some(packet));
+}
+
+struct Nobody;
+
+impl AnswerSink for Nobody {
+    fn asked(&self, _: &SocketId) {}
+    fn answered(&self, _: &SocketId, _: Args) {}
+    fn gone(&self, _: &SocketId) {}
+}

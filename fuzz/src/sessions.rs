@@ -1,0 +1,289 @@
+//! Sessions: whatever clients, drivers and applications do to them, in any order
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use roomcast_core::{
+    Action, CloseReason, Command, Frame, Lane, Message, Namespace, Session, Sid, SocketId, TransportName,
+};
+use roomcast_engine::{EngineConfig, EngineSession, Handshake, Version};
+use roomcast_plain::{Mode, PlainConfig, PlainSession};
+use roomcast_socketio::{SocketIoConfig, SocketIoSession};
+
+use crate::packets::are_lawful;
+
+/// An Engine.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
+pub fn engine_session(data: &[u8]) {
+    let session = EngineSession::new(engine_config(), handshake()).in_namespace(Namespace::main());
+    Script::new(Box::new(session), Protocol::Engine, data).play();
+}
+
+/// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
+pub fn socketio_session(data: &[u8]) {
+    let config = SocketIoConfig {
+        engine: engine_config(),
+        connect_timeout: Duration::from_secs(4),
+        attachment_timeout: Duration::from_secs(5),
+        max_namespaces: 3,
+        pending_limit: 2000,
+        ..SocketIoConfig::default()
+    };
+    let session = SocketIoSession::new(Arc::new(config), handshake());
+    Script::new(Box::new(session), Protocol::SocketIo, data).play();
+}
+
+/// A session in plain mode keeps its promises. The lines of `data` are what happens, see [`Script`]
+pub fn plain_session(data: &[u8]) {
+    let session = PlainSession::new(Mode::Plain, plain_config(), Namespace::main());
+    Script::new(Box::new(session), Protocol::Plain, data).play();
+}
+
+/// A session in JSON mode keeps its promises. The lines of `data` are what happens, see [`Script`]
+pub fn plain_json_session(data: &[u8]) {
+    let session = PlainSession::new(Mode::Json, plain_config(), Namespace::main());
+    Script::new(Box::new(session), Protocol::Plain, data).play();
+}
+
+fn engine_config() -> Arc<EngineConfig> {
+    Arc::new(EngineConfig {
+        ping_interval: Duration::from_secs(2),
+        ping_timeout: Duration::from_secs(3),
+        upgrade_timeout: Duration::from_secs(1),
+        upgrades: vec![WEBSOCKET],
+        polled: vec![POLLING],
+        pending_limit: 2000,
+        ..EngineConfig::default()
+    })
+}
+
+fn plain_config() -> Arc<PlainConfig> {
+    Arc::new(PlainConfig {
+        ping_interval: Duration::from_secs(2),
+        ping_timeout: Duration::from_secs(3),
+        pending_limit: 2000,
+        max_attachments: 3,
+        max_event_bytes: 5000,
+        attachment_timeout: Duration::from_secs(5),
+    })
+}
+
+fn handshake() -> Handshake {
+    Handshake { sid: Sid::new("sid"), version: Version::V4 }
+}
+
+const POLLING: TransportName = TransportName("polling");
+const WEBSOCKET: TransportName = TransportName("websocket");
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Protocol {
+    Engine,
+    SocketIo,
+    Plain,
+}
+
+/// What happens to a session, line by line, and what it has asked for so far
+///
+/// The first byte of a line says what happens, the rest is what it happens with; a capital letter means the lane
+/// that carries the session, a small one the probe:
+///
+/// | | |
+/// | --- | --- |
+/// | `T` `t` | a text message |
+/// | `B` `b` | a binary message |
+/// | `O` `o` | a lane opens; the rest is `polling` or it is a WebSocket |
+/// | `L` `l` | a lane is lost |
+/// | `A` `a` | something arrived |
+/// | `+` `-` | the application lets the client into the namespace, or does not |
+/// | `!` | the application takes the client out of the namespace |
+/// | `W` | so many milliseconds pass, and each timer fires in time |
+/// | `S` | so many milliseconds pass at once |
+/// | `X` | the server closes the session |
+struct Script<'a> {
+    session: Box<dyn Session>,
+    protocol: Protocol,
+    lines: Vec<&'a [u8]>,
+    now: Instant,
+    beliefs: HashMap<Namespace, Belief>,
+    opened: bool,
+    closed: bool,
+    promoted: bool,
+}
+
+/// What a driver believes of a namespace
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Belief {
+    Asked,
+    In,
+}
+
+impl<'a> Script<'a> {
+    fn new(session: Box<dyn Session>, protocol: Protocol, data: &'a [u8]) -> Self {
+        static BEGINNING: LazyLock<Instant> = LazyLock::new(Instant::now);
+        Self {
+            session,
+            protocol,
+            lines: data.split(|byte| *byte == b'\n').take(LINES).collect(),
+            now: *BEGINNING,
+            beliefs: HashMap::new(),
+            opened: false,
+            closed: false,
+            promoted: false,
+        }
+    }
+
+    fn play(mut self) {
+        for line in std::mem::take(&mut self.lines) {
+            if let Some((what, with)) = line.split_first() {
+                self.happen(*what, with);
+            }
+            self.settle();
+        }
+        // Left alone, a session ends.
+        if self.opened {
+            self.wait(Duration::from_secs(60));
+            assert!(self.closed, "{:?}", self.session);
+        }
+    }
+
+    fn happen(&mut self, what: u8, with: &[u8]) {
+        let (now, text) = (self.now, String::from_utf8_lossy(with).into_owned());
+        let lane = if what.is_ascii_lowercase() { Lane::Probe } else { Lane::Primary };
+        let namespace = Namespace::new(if text.is_empty() { "/" } else { &*text });
+        let millis = Duration::from_millis(text.parse::<u16>().unwrap_or(0).into());
+        match what.to_ascii_uppercase() {
+            b'T' => self.session.handle_message(lane, Message::from(text), now),
+            b'B' => self.session.handle_message(lane, Message::Binary(Bytes::copy_from_slice(with)), now),
+            b'O' => {
+                // A session that has not begun has no probe.
+                self.opened |= lane == Lane::Primary;
+                let name = if text == POLLING.0 { POLLING } else { WEBSOCKET };
+                if self.opened {
+                    self.session.handle_lane_opened(lane, name, now);
+                }
+            }
+            b'L' => self.session.handle_lane_closed(lane, CloseReason::TransportError, now),
+            b'A' => self.session.handle_activity(lane, now),
+            b'+' => {
+                let socket = SocketId::new("socket");
+                self.let_in(&namespace);
+                self.session.handle_command(Command::Accept { namespace, socket, recovery: None }, now);
+            }
+            b'-' => {
+                if self.protocol != Protocol::SocketIo && self.beliefs.get(&namespace) == Some(&Belief::Asked)
+                {
+                    self.beliefs.remove(&namespace);
+                }
+                self.session.handle_command(Command::Refuse { namespace, error: "{}".into() }, now);
+            }
+            b'!' => self.session.handle_command(Command::Disconnect { namespace }, now),
+            b'W' => self.wait(millis),
+            b'S' => {
+                self.now += millis;
+                self.session.handle_timeout(self.now);
+            }
+            b'X' => self.session.handle_command(Command::Close(CloseReason::ServerShutdown), now),
+            _ => {}
+        }
+    }
+
+    /// Where there is no packet for it, the client is in as soon as the application says so
+    fn let_in(&mut self, namespace: &Namespace) {
+        if self.protocol != Protocol::SocketIo
+            && let Some(belief) = self.beliefs.get_mut(namespace)
+        {
+            *belief = Belief::In;
+        }
+    }
+
+    fn wait(&mut self, time: Duration) {
+        let end = self.now + time;
+        let mut fired = 0;
+        self.settle();
+        while let Some(at) = self.session.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.session.handle_timeout(self.now);
+            self.settle();
+            fired += 1;
+            assert!(fired < 1000, "a timer that fires for ever: {:?}", self.session);
+        }
+        self.now = end;
+    }
+
+    /// Takes every action, and holds it against what came before
+    fn settle(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            assert!(!self.closed, "{action:?} behind the close");
+            self.follow(action);
+        }
+        if self.closed {
+            assert_eq!(self.session.poll_timeout(), None);
+            assert!(!self.session.can_upgrade());
+        } else if self.opened {
+            assert!(self.session.poll_timeout().is_some(), "an open session has something to come");
+        }
+    }
+
+    fn follow(&mut self, action: Action) {
+        match action {
+            Action::Connect { namespace, .. } => {
+                let before = self.beliefs.insert(namespace, Belief::Asked);
+                assert_eq!(before, None, "asked once until it is answered, and only from outside");
+            }
+            Action::Event(inbound) => {
+                assert_eq!(self.beliefs.get(&inbound.namespace), Some(&Belief::In), "an event from outside");
+                are_lawful(&inbound.args);
+            }
+            Action::Answer { namespace, args, .. } => {
+                assert_eq!(self.beliefs.get(&namespace), Some(&Belief::In), "an answer from outside");
+                are_lawful(&args);
+            }
+            Action::Leave { namespace, .. } => {
+                assert_eq!(self.beliefs.remove(&namespace), Some(Belief::In), "only who is in can leave");
+            }
+            Action::Transmit { frame, .. } => self.follow_frame(&frame),
+            Action::Promote => {
+                assert!(!std::mem::replace(&mut self.promoted, true), "promoted twice");
+            }
+            Action::Close(_) => self.closed = true,
+            _ => {}
+        }
+    }
+
+    /// What a session says by itself is of its protocol's grammar
+    fn follow_frame(&mut self, frame: &Frame) {
+        for message in frame.messages() {
+            let Message::Text(text) = message else { panic!("{message:?} by itself") };
+            match self.protocol {
+                Protocol::Plain => assert!(text.starts_with("[{") && text.ends_with("}]"), "{text}"),
+                Protocol::Engine => {
+                    assert!(["0", "1", "2", "3", "6"].contains(&&text[..1]), "{text}");
+                }
+                Protocol::SocketIo => match text.strip_prefix('4') {
+                    Some(packet) => self.follow_packet(packet),
+                    None => assert!(["0", "1", "2", "3", "6"].contains(&&text[..1]), "{text}"),
+                },
+            }
+        }
+    }
+
+    fn follow_packet(&mut self, packet: &str) {
+        let (kind, rest) = packet.split_at(1);
+        let name = if rest.starts_with('/') { rest.split(',').next().unwrap_or_default() } else { "/" };
+        let namespace = Namespace::new(name);
+        match kind {
+            "0" => {
+                let before = self.beliefs.insert(namespace, Belief::In);
+                assert_eq!(before, Some(Belief::Asked), "let in unasked");
+            }
+            // Also unasked, when the client asks for more than it may.
+            "4" => assert_ne!(self.beliefs.remove(&namespace), Some(Belief::In), "refused where it is"),
+            "1" => assert!(self.beliefs.remove(&namespace).is_some(), "taken out from outside"),
+            _ => panic!("{packet} is no packet of the protocol itself"),
+        }
+    }
+}
+
+/// More tell nothing new, and take long
+const LINES: usize = 300;

@@ -1,0 +1,118 @@
+//! Each check on its seeds, and on ten thousand mutations of them, always the same
+
+use std::panic::{self, AssertUnwindSafe};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::{env, fs};
+
+use roomcast_fuzz::CHECKS;
+
+#[test]
+fn every_check_holds_for_its_seeds_and_mutations_of_them() {
+    let mutations = env::var("ROOMCAST_FUZZ_MUTATIONS")
+        .map_or(MUTATIONS, |number| number.parse().expect("ROOMCAST_FUZZ_MUTATIONS is a number"));
+    count_panics();
+    for (name, check) in CHECKS {
+        let seeds = seeds(name);
+        assert!(!seeds.is_empty(), "fuzz/seeds/{name} has no seeds");
+        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        seeds.iter().for_each(|seed| run(name, check, seed));
+        for _ in 0..mutations {
+            let input = mutated(&seeds, &mut chance);
+            run(name, check, &input);
+        }
+        println!("{name}: {} seeds, {mutations} mutations", seeds.len());
+    }
+}
+
+#[test]
+fn every_check_has_a_target_and_every_folder_of_seeds_a_check() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let names = |folder: &str| {
+        let entries = fs::read_dir(root.join(folder)).expect("the folder is there");
+        let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        let mut names: Vec<_> = entries.flatten().filter_map(|entry| stem(&entry.path())).collect();
+        names.sort();
+        names
+    };
+    let checks = CHECKS.map(|(name, _)| name.to_owned());
+    assert_eq!(names("fuzz_targets"), checks);
+    assert_eq!(names("seeds"), checks);
+}
+
+fn run(name: &str, check: fn(&[u8]), input: &[u8]) {
+    let before = PANICS.load(Ordering::Relaxed);
+    let outcome = panic::catch_unwind(AssertUnwindSafe(|| check(input)));
+    // One in a task of its own would go unnoticed otherwise.
+    let calm = outcome.is_ok() && PANICS.load(Ordering::Relaxed) == before;
+    assert!(calm, "{name} does not hold for b\"{}\"", input.escape_ascii());
+}
+
+fn count_panics() {
+    let print = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        PANICS.fetch_add(1, Ordering::Relaxed);
+        print(info);
+    }));
+}
+
+fn seeds(name: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds").join(name);
+    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    files.iter().map(|file| fs::read(file).expect("a seed can be read")).collect()
+}
+
+/// A few changes to a seed, of the kinds that break parsers
+fn mutated(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
+    let mut input = seeds[chance.below(seeds.len())].clone();
+    for _ in 0..1 + chance.below(6) {
+        let at = chance.below(input.len() + 1);
+        let end = at + chance.below(input.len() - at + 1).min(chance.below(64));
+        match chance.below(8) {
+            0 if at < input.len() => input[at] ^= 1 << chance.below(8),
+            1 if at < input.len() => input[at] = INTERESTING[chance.below(INTERESTING.len())],
+            2 => input.insert(at, INTERESTING[chance.below(INTERESTING.len())]),
+            3 => drop(input.drain(at..end)),
+            4 => {
+                let copy = input[at..end].to_vec();
+                let to = chance.below(input.len() + 1);
+                input.splice(to..to, copy);
+            }
+            5 => {
+                let other = &seeds[chance.below(seeds.len())];
+                let from = chance.below(other.len() + 1);
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+            6 => input.truncate(at),
+            _ => {
+                let mut lines: Vec<&[u8]> = input.split_inclusive(|byte| *byte == b'\n').collect();
+                let (one, other) = (chance.below(lines.len().max(1)), chance.below(lines.len().max(1)));
+                if !lines.is_empty() {
+                    lines.swap(one, other);
+                }
+                input = lines.concat();
+            }
+        }
+    }
+    input
+}
+
+/// Numbers that look drawn, the same each time
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % bound.max(1)
+    }
+}
+
+static PANICS: AtomicU64 = AtomicU64::new(0);
+const MUTATIONS: usize = 10_000;
+const INTERESTING: &[u8] =
+    b"\x00\x01\x1e\x7f\x80\x81\x88\xc3\xed\xf4\xfe\xff\n\r\t \"\\,:[]{}0123456789-_/bTeE+.";
