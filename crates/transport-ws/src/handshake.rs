@@ -33,7 +33,7 @@ pub fn check(request: &Parts) -> Result<Accepted, Refused> {
     if request.version > Version::HTTP_11 {
         return Err(Refused::HttpTooNew);
     }
-    if !only(headers, &HOST).is_some_and(is_host) {
+    if !has_host(headers) {
         return Err(Refused::Host);
     }
     if !lists(headers, &UPGRADE, "websocket") || !lists(headers, &CONNECTION, "upgrade") {
@@ -151,6 +151,11 @@ impl From<Refused> for Rejection {
             .iter()
             .fold(rejection, |rejection, (name, value)| rejection.header(name.clone(), value.clone()))
     }
+}
+
+/// Whether a request names the host it is for exactly once, and well-formed (RFC 9112 section 3.2)
+pub fn has_host(headers: &HeaderMap) -> bool {
+    only(headers, &HOST).is_some_and(is_host)
 }
 
 /// The value of a header that is there exactly once

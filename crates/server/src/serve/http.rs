@@ -21,7 +21,7 @@ use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::Server;
+use super::{Server, rules};
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::drain::Phase;
@@ -86,9 +86,12 @@ async fn serve_http(server: Arc<Server>, stream: TcpStream, peer: Peer, permit: 
                 if request.headers().contains_key(http::header::UPGRADE) {
                     request.extensions_mut().insert(permit);
                 }
-                let response = match answer(&server.io, request).await {
-                    Ok(response) => response,
-                    Err(request) => (server.fallback)(request.map(drop)),
+                let response = match rules::check(&request) {
+                    Ok(()) => match answer(&server.io, request).await {
+                        Ok(response) => response,
+                        Err(request) => (server.fallback)(request.map(drop)),
+                    },
+                    Err(broken) => broken.response(),
                 };
                 Ok::<_, Infallible>(response.map(|body| ActiveBody { body, activity }))
             }

@@ -2,6 +2,7 @@
 
 mod accept;
 mod http;
+mod rules;
 
 use std::convert::Infallible;
 use std::fmt;
