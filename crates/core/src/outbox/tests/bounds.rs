@@ -176,6 +176,19 @@ fn the_oldest_are_dropped_and_the_rest_keeps_its_order() {
 }
 
 #[test]
+fn what_the_protocol_held_is_free_again_once_it_is_written() {
+    let (outbox, list, carrier) = connected(2 * (EACH + 1));
+    for _ in 0..10 {
+        assert_eq!(["p", "q"].map(|text| outbox.push_protocol(frame(text))), [Pushed::Queued; 2]);
+        list.write_all();
+    }
+    let drop_oldest = |text| outbox.push(frame(text), Delivery::Reliable, Overflow::DropOldest);
+    assert_eq!(["1", "2", "3"].map(drop_oldest), [Pushed::Queued, Pushed::Queued, Pushed::Displaced(1)]);
+    list.write_all();
+    assert_eq!(carrier.written()[20..], ["2", "3"]);
+}
+
+#[test]
 fn nothing_is_dropped_for_what_would_not_fit_even_so() {
     let list = FlushList::new();
     let outbox = Outbox::new(3 * (EACH + 1), list.clone());

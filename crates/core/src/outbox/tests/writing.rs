@@ -443,11 +443,16 @@ fn a_sink_that_is_lent_out_can_be_taken_when_the_owner_is_told() {
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     let taking = outbox.clone();
-    carrier.at_each_call(move |_| assert!(taking.take_sink().is_none()));
+    carrier.at_each_call(move |call| {
+        assert!(taking.take_sink().is_none());
+        if call == 1 {
+            // Having asked changes nothing for others.
+            let pushed = taking.push(frame("v"), Delivery::Volatile, Overflow::Close);
+            assert_eq!(pushed, Pushed::Queued);
+        }
+    });
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     list.write_all();
-    assert_eq!(owner.wakes(), 1);
-    // Having asked changes nothing for others.
-    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::Close), Pushed::Queued);
+    assert_eq!((owner.wakes(), carrier.written()), (1, vec!["x".into(), "v".into()]));
     assert!(outbox.take_sink().is_some());
 }
