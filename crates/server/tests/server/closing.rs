@@ -272,9 +272,7 @@ fn a_server_whose_runtime_ends_leaves_nothing_behind() {
         let io = Io::new();
         let server = serve_on(&io, on);
         let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
-        let mut plain = Client::connect(Kind::Plain, &server.dial);
-        plain.sync();
-        clients.push(plain);
+        clients.push(Client::connect(Kind::Plain, &server.dial));
         assert_eq!((io.client_count(), io.emit("hello", ()).expect("a name").queued), (5, 5));
         server.end_at_once();
         until(|| io.client_count() == 0);

@@ -5,9 +5,14 @@ mod closing;
 mod handlers;
 mod limits;
 mod middleware;
+#[cfg(unix)]
+mod mounted;
+mod namespaces;
 mod order;
 mod patterns;
 mod serial;
 mod slow;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;
+mod transports;
+mod upgrade;

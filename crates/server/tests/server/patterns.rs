@@ -187,3 +187,21 @@ fn exceptions_and_several_rooms_reach_each_client_once() {
     io.emit("end", ()).expect("a name");
     clients.iter_mut().for_each(|client| client.expect("end", json!([])));
 }
+
+#[test]
+fn nothing_is_heard_before_the_welcome() {
+    let io = Io::new();
+    let server = serve(&io);
+    std::thread::scope(|scope| {
+        let clients = scope.spawn(|| {
+            for kind in [Kind::WebSocket, Kind::Json].repeat(200) {
+                let mut client = Client::open(kind, &server.dial);
+                client.say_hello(json!(null));
+                client.hear_welcome();
+            }
+        });
+        while !clients.is_finished() {
+            io.emit("noise", ()).expect("a name");
+        }
+    });
+}

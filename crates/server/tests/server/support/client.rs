@@ -107,10 +107,10 @@ impl Client {
         }
     }
 
-    /// Hears that it is in; plain clients hear nothing
+    /// Hears that it is in; plain clients are not told, but see that the server has come that far
     pub fn hear_welcome(&mut self) {
         if self.kind == Kind::Plain {
-            return;
+            return self.sync();
         }
         match self.hear() {
             Heard::Joined { id, .. } => self.id = id,

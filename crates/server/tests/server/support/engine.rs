@@ -145,13 +145,18 @@ impl Engine {
 
     /// Opens a WebSocket beside the requests, and hears that it works
     pub fn probe(&mut self) -> Ws {
+        self.try_probe().expect("the server takes a probe")
+    }
+
+    /// The status of the answer, if the server refuses
+    pub fn try_probe(&mut self) -> Result<Ws, u16> {
         let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
         polling.start_get();
         let target = polling.target("websocket");
-        let mut ws = Ws::open(&polling.dial, &target, None);
+        let mut ws = Ws::try_open(&polling.dial, &target, None)?;
         ws.send("2probe".into());
         assert_eq!(ws.receive(), Ok("3probe".into()));
-        ws
+        Ok(ws)
     }
 
     /// Leaves the requests behind, once the one that waits is answered

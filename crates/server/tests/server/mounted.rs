@@ -1,0 +1,224 @@
+//! Mounted in other servers: axum, hyper alone, and on streams that are no TCP sockets
+
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use roomcast_server::{Ack, Args, Io, Receipt, Socket};
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::support::client::{ALL, Client, Kind, TALKING};
+use crate::support::dial::Dial;
+use crate::support::heard::{Gate, ear};
+use crate::support::http::Http;
+use crate::support::serve::until;
+
+fn chat() -> Io {
+    let io = Io::new();
+    io.on("echo", async |ack: Ack, args: Args| ack.send(args).map(drop));
+    io.on("message", async |socket: Socket, text: String| socket.io().emit("said", text).map(drop));
+    io
+}
+
+fn runtime() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// Clients of every kind come, talk to each other, and go
+fn everybody_meets(io: &Io, dial: &Dial) {
+    let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, dial)).collect();
+    for at in 0..clients.len() {
+        let kind = clients[at].kind;
+        // More than one read or write takes.
+        let text = format!("{at}{}", "x".repeat(100_000));
+        if TALKING.contains(&kind) {
+            assert_eq!(clients[at].ask("echo", json!([text, at])), json!([text, at]), "{kind:?}");
+        }
+        clients[at].emit("message", json!([text]));
+        clients.iter_mut().for_each(|client| client.expect("said", json!([text])));
+    }
+    clients.into_iter().for_each(Client::close);
+    until(|| io.client_count() == 0);
+    assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+}
+
+/// Other routes are as they would be without it, or are not there
+fn others_are_answered(dial: &Dial, hello: Option<&str>) {
+    let mut http = Http::open(dial);
+    let answer = http.get("/hello");
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (if hello.is_some() { 200 } else { 404 }, hello.unwrap_or(""))
+    );
+    assert_eq!(http.get("/elsewhere").status, 404);
+    assert_eq!(http.post("/hello", b"body").status, if hello.is_some() { 405 } else { 404 });
+}
+
+async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+#[test]
+fn in_axum_beside_other_routes() {
+    let runtime = runtime();
+    let io = chat();
+    let (listener, address) = runtime.block_on(listen());
+    let accepted: Arc<Mutex<Vec<std::net::TcpStream>>> = Arc::default();
+    let streams = accepted.clone();
+    let listener = listener.tap_io(move |tcp| {
+        let fd = tcp.as_fd().try_clone_to_owned().expect("a descriptor");
+        streams.lock().expect("nobody panics here").push(fd.into());
+    });
+    let routes = Router::new().route("/hello", get(async || "hello")).layer(io.layer());
+    runtime.spawn(axum::serve(listener, routes).into_future());
+    let dial = Dial::Tcp(address);
+    others_are_answered(&dial, Some("hello"));
+    everybody_meets(&io, &dial);
+
+    // The socket below is found, however it is wrapped: axum sets nothing on it, a WebSocket of ours does.
+    accepted.lock().expect("nobody panics here").clear();
+    let _client = Client::connect(Kind::WebSocket, &dial);
+    let streams = std::mem::take(&mut *accepted.lock().expect("nobody panics here"));
+    let nodelay: Vec<_> = streams.iter().map(|tcp| tcp.nodelay().expect("a socket")).collect();
+    assert_eq!(nodelay, [true]);
+}
+
+#[test]
+fn as_a_service_of_its_own_in_hyper() {
+    let runtime = runtime();
+    let io = chat();
+    let (listener, address) = runtime.block_on(listen());
+    let service = io.service();
+    runtime.spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let service = TowerToHyperService::new(service.clone());
+            let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            tokio::spawn(connection.with_upgrades());
+        }
+    });
+    let dial = Dial::Tcp(address);
+    others_are_answered(&dial, None);
+    everybody_meets(&io, &dial);
+}
+
+#[cfg(unix)]
+#[test]
+fn on_streams_that_are_no_tcp_sockets() {
+    let path = std::env::temp_dir().join(format!("roomcast-{}.sock", std::process::id()));
+    let runtime = runtime();
+    let io = chat();
+    let listener = {
+        let _within = runtime.enter();
+        tokio::net::UnixListener::bind(&path).expect("a free path")
+    };
+    let routes = Router::new().route("/hello", get(async || "hello")).layer(io.layer());
+    runtime.spawn(async move {
+        let builder = auto::Builder::new(TokioExecutor::new());
+        loop {
+            let (stream, _) = listener.accept().await.expect("a connection");
+            let (builder, service) = (builder.clone(), TowerToHyperService::new(routes.clone()));
+            tokio::spawn(async move {
+                let _ = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    let dial = Dial::Unix(path.clone());
+    others_are_answered(&dial, Some("hello"));
+    everybody_meets(&io, &dial);
+    std::fs::remove_file(path).expect("it was there");
+}
+
+/// A WebSocket in memory, through hyper; everything happens on the thread that asks
+async fn in_memory(io: &Io) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
+    let (mut client, server) = tokio::io::duplex(64 * 1024);
+    let service = TowerToHyperService::new(io.service());
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(connection.with_upgrades());
+    let request = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(request.as_bytes()).await.expect("hyper reads");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        answer.push(client.read_u8().await.expect("hyper answers"));
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    client
+}
+
+/// A frame of a client, masked with zeros
+fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).expect("a short one");
+    [&[0x80 | opcode, 0x80 | len, 0, 0, 0, 0], payload].concat()
+}
+
+const TEXT: u8 = 1;
+const CLOSE: u8 = 8;
+
+#[test]
+fn on_a_stream_in_memory() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let io = chat();
+        let mut client = in_memory(&io).await;
+        for number in 0..10 {
+            let text = format!("hello {number}");
+            client.write_all(&frame(TEXT, text.as_bytes())).await.expect("the server reads");
+            let expected = format!(r#"["said","{text}"]"#);
+            let mut answer = vec![0; 2 + expected.len()];
+            client.read_exact(&mut answer).await.expect("the server answers");
+            assert_eq!(answer[2..], *expected.as_bytes());
+        }
+        drop(client);
+        while io.client_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    });
+}
+
+/// A client hangs up at the very moment at which it would be let in
+#[test]
+fn nobody_comes_in_behind_the_end() {
+    let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let gate = Gate::closed();
+        let (told, ear) = ear();
+        let io = chat();
+        let (door, asked) = (gate.clone(), told.clone());
+        io.main().middleware(move || {
+            let (door, told) = (door.clone(), asked.clone());
+            async move {
+                let _ = told.send("asked");
+                door.pass().await;
+            }
+        });
+        io.on_connect(move || {
+            let _ = told.send("in");
+            async {}
+        });
+        let mut client = in_memory(&io).await;
+        while ear.all().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        // Nothing waits between the two, so the server finds both at once.
+        client.write_all(&frame(CLOSE, b"")).await.expect("there is room");
+        gate.let_one_pass();
+        while io.client_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+        assert_eq!(ear.all(), [""; 0]);
+    });
+}

@@ -1,0 +1,57 @@
+//! Servers with one transport
+
+use roomcast_server::{Ack, Io, Polling, Transport, WebSocket};
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, Kind};
+use crate::support::engine::Engine;
+use crate::support::http::Http;
+use crate::support::serve::{Running, serve};
+use crate::support::ws::Ws;
+
+fn only(transport: impl Transport) -> (Io, Running) {
+    let io = Io::builder().transport(transport).build();
+    io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
+    let server = serve(&io);
+    (io, server)
+}
+
+fn works(kind: Kind, server: &Running) {
+    let mut client = Client::connect(kind, &server.dial);
+    assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
+}
+
+const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=";
+
+#[test]
+fn both_are_there_by_default_and_one_leads_to_the_other() {
+    let io = Io::new();
+    let server = serve(&io);
+    assert_eq!(Engine::polling(&server.dial, "/socket.io/").opened["upgrades"], json!(["websocket"]));
+    assert_eq!(Engine::websocket(&server.dial, "/socket.io/").opened["upgrades"], json!([]));
+}
+
+#[test]
+fn websocket_alone_refuses_polling() {
+    let (io, server) = only(WebSocket::new());
+    let answer = Http::open(&server.dial).get(&format!("{HANDSHAKE}polling"));
+    let body: Value = serde_json::from_str(&answer.body).expect("JSON");
+    assert_eq!((answer.status, body), (400, json!({ "code": 0, "message": "Transport unknown" })));
+    assert_eq!(Engine::websocket(&server.dial, "/socket.io/").opened["upgrades"], json!([]));
+    [Kind::WebSocket, Kind::Json].iter().for_each(|kind| works(*kind, &server));
+    let _plain = Client::connect(Kind::Plain, &server.dial);
+    assert_eq!(io.metrics().requests_refused(), 1);
+}
+
+#[test]
+fn polling_alone_offers_no_upgrade_and_has_no_plain_clients() {
+    let (_io, server) = only(Polling::new());
+    let engine = Engine::polling(&server.dial, "/socket.io/");
+    assert_eq!(engine.opened["upgrades"], json!([]));
+    works(Kind::Polling, &server);
+    assert_eq!(Ws::try_open(&server.dial, &format!("{HANDSHAKE}websocket"), None).err(), Some(400));
+    let probe = format!("{HANDSHAKE}websocket&sid={}", engine.sid());
+    assert_eq!(Ws::try_open(&server.dial, &probe, None).err(), Some(400));
+    assert_eq!(Ws::try_open(&server.dial, "/ws", None).err(), Some(404));
+    assert_eq!(Http::open(&server.dial).get("/ws").status, 404);
+}

@@ -1,0 +1,120 @@
+//! From polling to WebSocket, while messages go both ways
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use roomcast_server::{Ack, Io, Socket, SocketId, TransportName};
+use serde_json::json;
+
+use crate::support::client::{Client, Kind, Said};
+use crate::support::heard::ear;
+use crate::support::serve::{On, serve_on, until};
+
+const ROUNDS: u64 = 100;
+/// Messages from the server in each round
+const DOWN: u64 = 60;
+
+fn up(number: u64) -> Said<'static> {
+    Said { namespace: "/", ack: None, name: "up", args: json!([number]) }
+}
+
+/// Says the next few numbers
+fn say(client: &mut Client, said: &mut u64, count: u64) {
+    if count > 0 {
+        client.say_all((*said..*said + count).map(up).collect());
+        *said += count;
+    }
+}
+
+fn nothing_is_lost_or_out_of_order(on: On) {
+    let arrived: Arc<Mutex<HashMap<SocketId, Vec<u64>>>> = Arc::default();
+    let (told, sockets) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let noted = arrived.clone();
+    io.on("up", move |socket: Socket, number: u64| {
+        noted.lock().expect("nobody panics here").entry(socket.id().clone()).or_default().push(number);
+        async {}
+    });
+    io.on("done", async |ack: Ack, socket: Socket| ack.send(socket.transport().0).map(drop));
+    let server = serve_on(&io, on);
+    for round in 0..ROUNDS {
+        let mut client = Client::connect(Kind::Polling, &server.dial);
+        let socket = sockets.next();
+        assert_eq!(socket.transport(), TransportName("polling"));
+        let talking = {
+            let socket = socket.clone();
+            server.spawn(async move {
+                for number in 0..DOWN {
+                    socket.emit("down", number).expect("a name");
+                    for _ in 0..round % 7 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            })
+        };
+        let mut said = 0;
+        let mut heard = 0..;
+        let mut hear = |client: &mut Client| client.expect("down", json!([heard.next()]));
+        say(&mut client, &mut said, round % 4);
+        (0..round % 5).for_each(|_| hear(&mut client));
+        let ws = client.engine().probe();
+        say(&mut client, &mut said, round % 3);
+        client.engine().move_to(ws);
+        say(&mut client, &mut said, 1 + round % 6);
+        (round % 5..DOWN).for_each(|_| hear(&mut client));
+        talking.join();
+        say(&mut client, &mut said, 1);
+        assert_eq!(client.ask("done", json!([])), json!(["websocket"]));
+        let arrived = arrived.lock().expect("nobody panics here").remove(socket.id());
+        assert_eq!(arrived, Some((0..said).collect()), "{on:?}, round {round}");
+        client.close();
+    }
+    assert_eq!(io.metrics().upgrades(), ROUNDS);
+}
+
+#[test]
+fn nothing_is_lost_or_out_of_order_on_workers() {
+    nothing_is_lost_or_out_of_order(On::Workers(2));
+}
+
+#[test]
+fn nothing_is_lost_or_out_of_order_on_one_thread() {
+    nothing_is_lost_or_out_of_order(On::CurrentThread);
+}
+
+#[test]
+fn nothing_is_lost_or_out_of_order_when_the_websocket_lands_on_another_thread() {
+    nothing_is_lost_or_out_of_order(On::Threads(2));
+}
+
+#[test]
+fn a_probe_that_goes_away_changes_nothing_and_another_may_come() {
+    let io = Io::new();
+    io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
+    let server = serve_on(&io, On::Workers(2));
+    let mut client = Client::connect(Kind::Polling, &server.dial);
+    // The one before may not be gone yet when the next comes; that is refused then, and may be tried again.
+    let probe = |client: &mut Client| {
+        let mut probed = Err(0);
+        until(|| {
+            probed = client.engine().try_probe();
+            probed.as_ref().err() != Some(&400)
+        });
+        probed.expect("refused for no other reason")
+    };
+    for number in 0..3 {
+        probe(&mut client).close();
+        let text = number.to_string();
+        assert_eq!(client.ask("echo", json!([text])), json!([text]));
+    }
+    let ws = probe(&mut client);
+    client.engine().move_to(ws);
+    assert_eq!(client.ask("echo", json!(["over"])), json!(["over"]));
+    io.emit("end", ()).expect("a name");
+    client.expect("end", json!([]));
+    assert_eq!(io.metrics().upgrades(), 1);
+}
