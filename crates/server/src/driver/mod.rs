@@ -378,7 +378,6 @@ fn give_way(cx: &mut Context<'_>) {
 /// A session that is dropped without an end, because its runtime goes away, leaves nothing behind all the same
 impl Drop for Driver {
     fn drop(&mut self) {
-        self.forget();
         for member in self.members.take_all() {
             member.socket.detach();
         }
@@ -387,6 +386,7 @@ impl Drop for Driver {
         for lane in [Some(&self.primary), self.probe.as_deref()].into_iter().flatten() {
             lane.outbox.close(CloseReason::ServerShutdown);
         }
+        self.forget();
         self.shared.io.app().lifecycle.driver_ended();
     }
 }
