@@ -205,6 +205,18 @@ fn drained_means_handed_over() {
 }
 
 #[test]
+fn what_a_flusher_is_about_to_write_is_not_handed_over_yet() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    let (draining, drainer) = (outbox.clone(), owner.clone());
+    carrier.at_each_call(move |_| assert!(drainer.drain(&draining).is_pending()));
+    assert_eq!(push(&outbox, "x"), Pushed::Queued);
+    list.write_all();
+    assert_eq!(owner.wakes(), 1);
+    assert!(owner.drain(&outbox).is_ready());
+}
+
+#[test]
 fn whoever_waits_for_the_drain_is_woken_even_without_a_finish() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
