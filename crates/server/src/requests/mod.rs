@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use roomcast_core::{
@@ -60,7 +60,9 @@ where
         return Ok(preflight);
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
+    let is_sound = request.method() != Method::GET || !has_body(request.headers());
     let mut response = match exchange(request) {
+        _ if !is_sound => unread_body(),
         (exchange, answer) if endpoint.is_engine() => match engine_request(io, endpoint, exchange) {
             Ok(cookie) => {
                 let mut response = answer.await.unwrap_or_else(|_| unanswered());
@@ -83,6 +85,21 @@ where
         cors::allow(config, origin.as_ref(), response.headers_mut());
     }
     Ok(response)
+}
+
+/// Whether a body follows the headers of a request
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(http::header::CONTENT_LENGTH);
+    headers.contains_key(http::header::TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+}
+
+/// The answer to a GET with a body
+///
+/// Nobody would read it, and while it fills the connection nobody would see that the client of a poll has gone.
+fn unread_body() -> Response<ResponseBody> {
+    Rejection::new(StatusCode::BAD_REQUEST, "A GET has no body here.\n")
+        .header(http::header::CONNECTION, HeaderValue::from_static("close"))
+        .response()
 }
 
 type Answer = tokio::sync::oneshot::Receiver<Response<ResponseBody>>;
