@@ -114,6 +114,9 @@ setters! {
     /// exists once.
     outbox_limit: usize,
     /// Handlers of one client that may be under way at once; further events wait in order. Default: 1024
+    ///
+    /// Handlers of joining and leaving do not wait. A client that leaves and joins again while twice as many are
+    /// under way is closed as [`Overloaded`](roomcast_core::CloseReason::Overloaded).
     max_handlers: usize,
     /// Bytes of events of one client that may wait for handlers; beyond that the client is closed. Default: 4 MiB
     ///

@@ -61,6 +61,13 @@ impl Work {
         self.running.take().filter(|running| !running.is_empty())
     }
 
+    /// Whether so many handlers are under way that those of events, which wait for their turn, are not all there is
+    ///
+    /// What is left are those of joining and leaving, which do not wait.
+    pub(crate) fn is_crowded(&self, max_handlers: usize) -> bool {
+        self.under_way() >= max_handlers.saturating_mul(2)
+    }
+
     fn under_way(&self) -> usize {
         self.running.as_ref().map_or(0, |running| running.len())
     }

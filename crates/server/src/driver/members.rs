@@ -77,6 +77,11 @@ impl Driver {
             self.session.handle_command(Command::Refuse { namespace, error: invalid_namespace() }, now);
             return;
         };
+        if self.work.is_crowded(self.shared.io.config().max_handlers) {
+            tracing::warn!(%namespace, "a client comes and goes faster than its handlers work; closing it");
+            self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
+            return;
+        }
         let member = Member {
             id: ids::socket_id(),
             codec: self.shared.codec.clone(),

@@ -149,3 +149,40 @@ fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
         until(|| io.client_count() == 0);
     }
 }
+
+#[test]
+fn who_comes_and_goes_faster_than_its_handlers_work_is_closed() {
+    let gate = Gate::closed();
+    let (told, reasons) = ear();
+    let io = Io::builder().config(Config::default().max_handlers(4)).build();
+    let door = gate.clone();
+    io.on_connect(move || {
+        let door = door.clone();
+        async move { door.pass().await }
+    });
+    io.on_disconnect(move |reason: CloseReason| {
+        let _ = told.send(reason);
+        async {}
+    });
+    let server = serve(&io);
+    let come_and_go = |client: &mut Client| {
+        client.say_hello(json!(null));
+        client.leave("/");
+    };
+    for (closed, kind) in (1..).zip(SOCKET_IO) {
+        let mut client = Client::open(kind, &server.dial);
+        (0..8).for_each(|_| come_and_go(&mut client));
+        client.sync();
+        assert_eq!(reasons.take(8), [CloseReason::ClientNamespaceDisconnect; 8]);
+        (0..8).for_each(|_| client.hear_welcome());
+        client.say_hello(json!(null));
+        client.end();
+        until(|| io.client_count() == 0);
+        assert_eq!((io.metrics().overloaded(), reasons.all()), (closed, vec![]));
+    }
+    // As often as it likes, if the handlers keep up.
+    gate.open();
+    let mut client = Client::open(Kind::WebSocket, &server.dial);
+    (0..100).for_each(|_| come_and_go(&mut client));
+    (0..100).for_each(|_| client.hear_welcome());
+}

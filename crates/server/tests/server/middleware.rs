@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
-use crate::support::heard::{Gate, Log, ear};
+use crate::support::heard::{Ear, Gate, Log, ear};
 use crate::support::serve::{serve, until};
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -174,6 +174,76 @@ fn who_sends_too_much_before_being_in_is_closed() {
         assert_eq!(client.end().code, Some(1008), "{kind:?}");
         until(|| io.client_count() == 0);
         assert_eq!(io.metrics().overloaded(), closed);
+    }
+}
+
+/// A server whose door is opened by the test, and that tells who was asked, came in, and left
+fn with_door() -> (Io, Gate, Ear<&'static str>) {
+    let (told, ear) = ear();
+    let gate = Gate::closed();
+    let io = Io::new();
+    let (door, asked) = (gate.clone(), told.clone());
+    io.main().middleware(move |socket: Socket| {
+        let (door, told) = (door.clone(), asked.clone());
+        async move {
+            let _ = told.send("asked");
+            // Who is not in cannot be taken out.
+            socket.disconnect();
+            door.pass().await;
+            let _ = told.send("answered");
+        }
+    });
+    let tell = |what: &'static str| {
+        let told = told.clone();
+        move || {
+            let _ = told.send(what);
+            async {}
+        }
+    };
+    io.on_connect(tell("in")).on_disconnect(tell("out"));
+    (io, gate, ear)
+}
+
+#[test]
+fn who_goes_away_at_the_door_never_comes_in() {
+    let (io, gate, ear) = with_door();
+    let server = serve(&io);
+    for kind in ALL {
+        let mut client = Client::open(kind, &server.dial);
+        client.say_hello(json!(null));
+        assert_eq!(ear.next(), "asked");
+        client.close();
+        until(|| io.client_count() == 0);
+        // The middleware has outlived its client, and nobody asks for its answer.
+        gate.let_one_pass();
+        assert_eq!(ear.next(), "answered");
+    }
+    assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
+    assert_eq!(ear.all(), [""; 0]);
+}
+
+#[test]
+fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
+    let (io, gate, ear) = with_door();
+    io.on("in?", async |ack: Ack| ack.send("yes").map(drop));
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::open(kind, &server.dial);
+        client.say_hello(json!(null));
+        client.leave("/");
+        client.say_hello(json!(null));
+        client.sync();
+        assert_eq!(ear.all(), ["asked"]);
+        gate.let_one_pass();
+        client.hear_welcome();
+        assert_eq!(ear.take(4), ["answered", "in", "out", "asked"]);
+        assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
+        gate.let_one_pass();
+        client.hear_welcome();
+        assert_eq!(ear.take(2), ["answered", "in"]);
+        assert_eq!(client.ask("in?", json!([])), json!(["yes"]));
+        client.close();
+        assert_eq!(ear.next(), "out");
     }
 }
 
