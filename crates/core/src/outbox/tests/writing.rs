@@ -424,6 +424,17 @@ fn closing_while_the_sink_is_out_drops_it_when_it_is_back() {
 }
 
 #[test]
+fn a_sink_that_is_closed_may_use_its_outbox_as_it_goes() {
+    without_locking_up(|| {
+        let (outbox, _list, _) = connected(1 << 20);
+        let (ended, carrier) = (outbox.clone(), Carrier::default());
+        outbox.set_sink(carrier.sink_with_end(move || _ = ended.waiting()));
+        outbox.close(CloseReason::ServerShutdown);
+        assert!(!carrier.is_held());
+    });
+}
+
+#[test]
 fn a_sink_that_comes_too_late_is_not_kept() {
     let (outbox, _list, carrier) = connected(1 << 20);
     outbox.close(CloseReason::ServerShutdown);
