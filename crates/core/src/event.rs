@@ -62,7 +62,8 @@ impl fmt::Debug for AckRequest {
 
 /// Takes the answers to one event
 ///
-/// Called from the tasks of the clients that answer; must not block.
+/// Each recipient is announced with `asked`, and then either answers or is said to be gone, once; neither follows if
+/// the wish is withdrawn. Called from the tasks of the clients that answer; must not block.
 pub trait AnswerSink: Send + Sync {
     /// `socket` is going to be asked
     ///
