@@ -20,6 +20,8 @@ struct Table {
     // a dropped future) needs not be found in every table to be forgotten.
     pending: BTreeMap<AckId, Weak<dyn AnswerSink>>,
     limit: Option<usize>,
+    /// Wishes since the last sweep, refused ones included
+    since_sweep: u32,
     closed: bool,
 }
 
@@ -40,8 +42,9 @@ impl AckTable {
             return false;
         }
         let limit = table.limit.unwrap_or(usize::MAX);
-        let owed = table.pending.len();
-        if owed >= limit || owed >= SWEEP_FROM && owed.is_power_of_two() {
+        table.since_sweep = table.since_sweep.saturating_add(1);
+        if table.is_worth_sweeping(limit) {
+            table.since_sweep = 0;
             table.pending.retain(|_, sink| sink.strong_count() > 0);
         }
         if table.pending.len() >= limit {
@@ -96,11 +99,77 @@ impl AckTable {
     }
 }
 
-/// From this many on, the table is swept each time it has doubled
+impl Table {
+    /// Whether enough was asked since the last sweep to pay for another, which costs as much as there are entries
+    ///
+    /// Sooner at the limit, where an entry that nobody waits for keeps another out; but not each time, or a client
+    /// that answers nothing would make every further wish as expensive as its whole table.
+    fn is_worth_sweeping(&self, limit: usize) -> bool {
+        let owed = self.pending.len();
+        let enough = if owed >= limit { owed / 4 } else { (owed / 2).max(SWEEP_FROM) };
+        self.since_sweep as usize > enough
+    }
+}
+
+/// From about this many on, the table is swept each time it has doubled
 const SWEEP_FROM: usize = 8;
 
 impl fmt::Debug for AckTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AckTable").field("pending", &self.len()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    struct Waits;
+
+    impl AnswerSink for Waits {
+        fn asked(&self, _: &SocketId) {}
+        fn answered(&self, _: &SocketId, _: Args) {}
+        fn gone(&self, _: &SocketId) {}
+    }
+
+    fn ask(table: &AckTable, id: u64) -> (bool, AckRequest) {
+        let request = AckRequest { id: AckId(id), answers: Arc::new(Waits) };
+        (table.register(&SocketId::new("a"), &request), request)
+    }
+
+    #[test]
+    fn a_full_table_takes_more_when_nobody_waits_for_what_is_in_it() {
+        for limit in [1, 2, 7, 8, 100, 1000] {
+            let table = AckTable::with_limit(limit);
+            let waiting: Vec<_> = (0..limit as u64).map(|id| ask(&table, id)).collect();
+            assert!(waiting.iter().all(|(taken, _)| *taken), "{limit}");
+            assert!(!ask(&table, u64::MAX).0, "{limit}");
+            drop(waiting);
+            // Some may be refused until it is worth looking again.
+            let refused = (0..).take_while(|id| !ask(&table, 10_000 + id).0).count();
+            assert!(refused <= limit / 4, "{limit}: {refused} were refused");
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_does_not_pile_up() {
+        let table = AckTable::default();
+        let waiting: Vec<_> = (0..100).map(|id| ask(&table, id)).collect();
+        for id in 0..10_000 {
+            assert!(ask(&table, 1000 + id).0);
+            assert!(table.len() <= 2 * waiting.len() + 2 * SWEEP_FROM, "{}", table.len());
+        }
+    }
+
+    #[test]
+    fn a_client_that_answers_nothing_does_not_make_each_wish_cost_its_whole_table() {
+        let table = AckTable::with_limit(1000);
+        let waiting: Vec<_> = (0..1000).map(|id| ask(&table, id)).collect();
+        let sweeps = (0..10_000).filter(|id| {
+            assert!(!ask(&table, 1000 + id).0);
+            lock(&table.0).since_sweep == 0
+        });
+        assert!(sweeps.count() <= 40);
+        drop(waiting);
     }
 }
