@@ -47,7 +47,10 @@ enum State {
 }
 
 /// What one attempt reads at most; one buffer of this size for each thread that reads
-const SCRATCH: usize = 64 * 1024;
+///
+/// All messages of a read are heard before another client has its turn, and in this much are two thousand of the
+/// smallest.
+const SCRATCH: usize = 16 * 1024;
 
 /// Attempts to read on a closing connection before other tasks have their turn
 const DISCARDS: usize = 16;
