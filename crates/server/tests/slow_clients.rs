@@ -1,0 +1,333 @@
+//! A crowd that stops reading while a broadcast goes on, and one client that reads on
+
+#![cfg(target_os = "linux")]
+#![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall")]
+
+use std::fs;
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use roomcast_server::{Ack, CloseReason, Config, Io, Overflow, Receipt, Server, Socket};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use socket2::{Domain, Type};
+use tokio::runtime::{Builder, Runtime};
+
+#[test]
+fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
+    let mut stage = Stage::open();
+    let before = resident();
+    let (mut emitted, mut most_waiting) = (0, 0);
+    while stage.io.metrics().slow_consumers() < CROWD as u64 {
+        let receipt = stage.emit(emitted, Overflow::Close);
+        emitted += 1;
+        assert_eq!(receipt.dropped, 0);
+        most_waiting = most_waiting.max(stage.waiting());
+        assert!(emitted < ENOUGH, "{receipt:?} after {emitted} events");
+    }
+    stage.tell("closed", emitted, most_waiting, before);
+    let other: Vec<_> =
+        stage.reasons.iter().take(CROWD).filter(|reason| *reason != CloseReason::SlowConsumer).collect();
+    assert_eq!(other, []);
+    assert_eq!(stage.io.metrics().slow_consumers(), CROWD as u64);
+    // The reader is alone, and all is as before.
+    assert_eq!(stage.emit(emitted, Overflow::Close), Receipt { queued: 1, ..Receipt::default() });
+    assert!(stage.waiting() < CROWD * 128, "no more than good-byes");
+    // Whoever reads again finds the beginning of what it missed, and why it was closed.
+    for client in &mut stage.crowd {
+        let mut heard = 0;
+        let end = loop {
+            match client.hear() {
+                Heard::Number(number) => {
+                    assert_eq!(number, heard);
+                    heard += 1;
+                }
+                Heard::Ping => {}
+                other => break other,
+            }
+        };
+        assert_eq!(end, Heard::Close(1008, "slow consumer".into()));
+        assert!(heard < emitted);
+    }
+}
+
+#[test]
+fn of_a_crowd_that_keeps_what_is_oldest_everybody_gets_the_beginning() {
+    keeps(Overflow::DropNewest, |numbers, all| {
+        assert!(numbers.starts_with(&BEGINNING) && numbers.len() < all, "{numbers:?}");
+        assert!(numbers.last() < Some(&(all - 1)), "the newest are not among them: {numbers:?}");
+    });
+}
+
+#[test]
+fn of_a_crowd_that_keeps_what_is_newest_everybody_gets_the_end() {
+    keeps(Overflow::DropOldest, |numbers, all| {
+        assert!(numbers.len() < all && numbers.ends_with(&[all - 2, all - 1]), "{numbers:?}");
+    });
+}
+
+#[test]
+fn of_a_crowd_that_keeps_the_latest_everybody_gets_that() {
+    keeps(Overflow::KeepLatest, |numbers, all| {
+        assert!(numbers.len() < all && numbers.last() == Some(&(all - 1)), "{numbers:?}");
+    });
+}
+
+/// Emits until everybody has lost some, and holds what arrives, in the end, against the policy
+fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
+    let mut stage = Stage::open();
+    let opened = Instant::now();
+    let before = resident();
+    let (mut emitted, mut full, mut most_waiting) = (0, 0, 0);
+    while full < 20 {
+        let receipt = stage.emit(emitted, overflow);
+        emitted += 1;
+        assert_eq!(receipt.closed, 0);
+        full += usize::from(receipt.dropped == CROWD);
+        most_waiting = most_waiting.max(stage.waiting());
+        assert!(emitted < ENOUGH, "{receipt:?} after {emitted} events");
+    }
+    stage.tell(&format!("{overflow:?}"), emitted, most_waiting, before);
+    // An answer and a ping, when there is no room for them.
+    stage.crowd.iter_mut().for_each(|client| client.send(br#"427["echo","x"]"#));
+    wait_for(|| stage.echoes.load(Ordering::Relaxed) == CROWD);
+    std::thread::sleep((PING_INTERVAL + Duration::from_millis(500)).saturating_sub(opened.elapsed()));
+    for client in &mut stage.crowd {
+        let mut numbers = Vec::new();
+        let (mut answered, mut pinged) = (false, false);
+        while !answered || !pinged {
+            match client.hear() {
+                Heard::Number(number) => numbers.push(number),
+                Heard::Ping => pinged = true,
+                Heard::Answer => answered = true,
+                Heard::Close(code, reason) => panic!("closed with {code} {reason}"),
+            }
+        }
+        // What goes on filling the kernel's buffers makes gaps of its own; the order stays.
+        assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
+        holds(&numbers, emitted);
+    }
+    assert_eq!(stage.io.metrics().slow_consumers(), 0);
+    assert!(stage.reasons.try_recv().is_err(), "nobody was closed");
+}
+
+/// A server with its crowd, and the one client that reads
+struct Stage {
+    crowd: Vec<Client>,
+    reader: Client,
+    sockets: Vec<Socket>,
+    reasons: Receiver<CloseReason>,
+    echoes: Arc<AtomicUsize>,
+    io: Io,
+    runtime: Option<Runtime>,
+    // Memory is that of the whole process, so there is one stage at a time.
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    fn open() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        allow_many_files();
+        let config = Config::default()
+            .outbox_limit(OUTBOX)
+            .ping_interval(PING_INTERVAL)
+            .ping_timeout(PATIENCE)
+            .close_timeout(PATIENCE);
+        let io = Io::builder().config(config).build();
+        let (told_socket, sockets) = channel();
+        let (told_reason, reasons) = channel();
+        let echoes = Arc::new(AtomicUsize::new(0));
+        io.on_connect(move |socket: Socket| {
+            let _ = told_socket.send(socket);
+            async {}
+        });
+        io.on_disconnect(move |reason: CloseReason| {
+            let _ = told_reason.send(reason);
+            async {}
+        });
+        let counter = echoes.clone();
+        io.on("echo", move |ack: Ack, text: String| {
+            let answered = ack.send(text).map(drop);
+            counter.fetch_add(1, Ordering::Relaxed);
+            async { answered }
+        });
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
+        let address = bound.address();
+        runtime.spawn(bound.serve());
+        let crowd = (0..CROWD).map(|_| Client::connect(address)).collect();
+        let reader = Client::connect(address);
+        let sockets = sockets.iter().take(CROWD + 1).collect();
+        Self { crowd, reader, sockets, reasons, echoes, io, runtime: Some(runtime), _alone: alone }
+    }
+
+    /// Emits to everybody, and lets the reader have it; what waits for others stays within its limit
+    fn emit(&mut self, number: usize, overflow: Overflow) -> Receipt {
+        let target = self.io.main().target();
+        let target = match overflow {
+            Overflow::KeepLatest => target.latest("number"),
+            other => target.overflow(other),
+        };
+        let receipt = target.emit("number", (number, "x".repeat(EVENT))).expect("a name");
+        loop {
+            match self.reader.hear() {
+                Heard::Number(heard) => {
+                    break assert_eq!(heard, number, "the reader gets everything in order");
+                }
+                Heard::Ping => self.reader.send(b"3"),
+                other => panic!("{other:?}"),
+            }
+        }
+        for socket in &self.sockets {
+            assert!(socket.waiting_bytes() <= MOST);
+        }
+        receipt
+    }
+
+    fn waiting(&self) -> usize {
+        self.sockets.iter().map(Socket::waiting_bytes).sum()
+    }
+
+    /// What this has cost: frames that wait for many exist once
+    fn tell(&self, case: &str, emitted: usize, most_waiting: usize, before: usize) {
+        let grown = resident().saturating_sub(before);
+        println!(
+            "{case}: {CROWD} clients, {emitted} events of {EVENT} bytes; at most {} KiB waited, memory grew by {} KiB",
+            most_waiting / 1024,
+            grown / 1024,
+        );
+        assert!(most_waiting <= CROWD * MOST);
+        assert!(grown < MEMORY, "memory grew by {grown} bytes");
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A Socket.IO client on a WebSocket, that takes little before it has to read
+struct Client(BufReader<TcpStream>);
+
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Number(usize),
+    Answer,
+    Ping,
+    Close(u16, String),
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Else the kernel takes what the server was to keep.
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket.connect(&address.into()).expect("a connection");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        let mut client = Self(BufReader::with_capacity(2048, stream));
+        let request = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        client.0.get_mut().write_all(request).expect("the server reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.bytes(1)[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
+        assert!(client.frame().1.starts_with(b"0{"));
+        client.send(b"40");
+        assert!(client.frame().1.starts_with(b"40{"));
+        client
+    }
+
+    fn send(&mut self, text: &[u8]) {
+        // Under a key of zeros the payload is as it is.
+        let header = [0x81, 0x80 | u8::try_from(text.len()).expect("a short text"), 0, 0, 0, 0];
+        self.0.get_mut().write_all(&[&header, text].concat()).expect("the server reads");
+    }
+
+    fn hear(&mut self) -> Heard {
+        match self.frame() {
+            (0x81, text) if text == b"2" => Heard::Ping,
+            (0x81, text) if text == br#"437["x"]"# => Heard::Answer,
+            (0x81, text) => {
+                let text = String::from_utf8(text).expect("text is UTF-8");
+                let (number, rest) = text
+                    .strip_prefix(r#"42["number","#)
+                    .and_then(|rest| rest.split_once(','))
+                    .unwrap_or_else(|| panic!("{text:.80}"));
+                assert_eq!(rest.len(), EVENT + 3, "whole");
+                Heard::Number(number.parse().expect("a number"))
+            }
+            (0x88, payload) => {
+                let code = u16::from_be_bytes([payload[0], payload[1]]);
+                Heard::Close(code, String::from_utf8_lossy(&payload[2..]).into_owned())
+            }
+            (first, _) => panic!("a frame that begins with {first:#x}"),
+        }
+    }
+
+    fn frame(&mut self) -> (u8, Vec<u8>) {
+        let header = self.bytes(2);
+        let len = match header[1] {
+            126 => self.bytes(2).iter().fold(0, |len, byte| len << 8 | usize::from(*byte)),
+            127 => self.bytes(8).iter().fold(0, |len, byte| len << 8 | usize::from(*byte)),
+            len => usize::from(len),
+        };
+        (header[0], self.bytes(len))
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact(&mut bytes).expect("the server goes on");
+        bytes
+    }
+}
+
+fn wait_for(mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "it never came about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Bytes of memory of this process
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux tells");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
+    let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kibibytes * 1024
+}
+
+/// Two ends of each connection are in this process
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+const CROWD: usize = 1000;
+/// Bytes that may wait for one client
+const OUTBOX: usize = 64 * 1024;
+/// What may wait at most: as much again comes back when a write is blocked, and protocol packets and answers may
+/// go beyond the limit, here a ping and an answer of a few bytes
+const MOST: usize = 2 * OUTBOX + 1024;
+/// Bytes of an event
+const EVENT: usize = 8 * 1024;
+/// What everybody gets, as there is room for it
+const BEGINNING: [usize; 4] = [0, 1, 2, 3];
+/// Events that are more than what a client, the kernel and an outbox can hold together
+const ENOUGH: usize = 3000;
+/// What a crowd may cost while 64 MiB wait for it: the frames once, and a queue of references for each
+const MEMORY: usize = 24 * 1024 * 1024;
+const PING_INTERVAL: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(60);
