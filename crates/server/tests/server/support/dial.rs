@@ -1,7 +1,7 @@
 //! Streams of clients, whatever lies below them
 
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
 use super::PATIENCE;
@@ -10,6 +10,35 @@ use super::PATIENCE;
 pub trait Stream: Read + Write + Send + fmt::Debug {}
 
 impl<T: Read + Write + Send + fmt::Debug> Stream for T {}
+
+/// Goes on when a signal comes in between; a read with a timeout is otherwise cut short by it
+#[derive(Debug)]
+struct Persistent<T>(T);
+
+impl<T: Read> Read for Persistent<T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        persist(|| self.0.read(buf))
+    }
+}
+
+impl<T: Write> Write for Persistent<T> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        persist(|| self.0.write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        persist(|| self.0.flush())
+    }
+}
+
+fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
 
 /// Opens streams to one server
 #[derive(Debug, Clone)]
@@ -27,14 +56,14 @@ impl Dial {
                 stream.set_nodelay(true).expect("a fresh socket");
                 stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
                 stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
-                Box::new(stream)
+                Box::new(Persistent(stream))
             }
             #[cfg(unix)]
             Self::Unix(path) => {
                 let stream = std::os::unix::net::UnixStream::connect(path).expect("the server listens");
                 stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
                 stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
-                Box::new(stream)
+                Box::new(Persistent(stream))
             }
         }
     }
