@@ -371,7 +371,7 @@ impl Future for Driver {
 ///
 /// A task that just wakes itself runs again before that, dozens of times: one busy client would keep all others
 /// waiting.
-fn give_way(cx: &mut Context<'_>) {
+pub(crate) fn give_way(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 

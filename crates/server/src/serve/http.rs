@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use super::{Server, rules};
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::drain::Phase;
+use crate::driver::give_way;
 use crate::limits::ConnectionPermit;
 use crate::proxy::canonical;
 use crate::proxy_protocol::{self, Proxied};
@@ -109,14 +110,22 @@ async fn serve_http(server: Arc<Server>, stream: TcpStream, peer: Peer, permit: 
     let mut timer = pin!(tokio::time::sleep_until(clock::now().into()));
     let mut leaving = pin!(io.app().lifecycle.reached(Phase::Closing));
     let mut told = false;
+    let mut hurries = false;
     let end = poll_fn(|cx| {
+        if std::mem::take(&mut hurries) {
+            give_way(cx);
+            return Poll::Pending;
+        }
         if !told && leaving.as_mut().poll(cx).is_ready() {
             told = true;
             connection.as_mut().graceful_shutdown();
         }
+        let before = activity.requests();
         if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
             return Poll::Ready(End::Over(outcome));
         }
+        // With so many requests behind each other the HTTP library has woken itself to go on at once.
+        hurries = activity.requests().wrapping_sub(before) >= IN_A_HURRY;
         // What is waited for changes only in the lines above, so here is the place to look.
         let Some(deadline) = activity.deadline() else { return Poll::Pending };
         if timer.deadline().into_std() > deadline {
@@ -156,6 +165,8 @@ enum End {
     Late,
 }
 
+/// So many requests at one go make a connection wait until all others have had their turn
+const IN_A_HURRY: usize = 8;
 /// Bytes that are buffered of the body of a request
 const HTTP_BUFFER: usize = 64 * 1024;
 /// What the HTTP library takes when it is told nothing
@@ -202,6 +213,8 @@ struct Activity {
     in_header: AtomicBool,
     /// Milliseconds from `began` to the last change of the two
     since: AtomicU64,
+    /// How many requests there were
+    requests: AtomicUsize,
 }
 
 impl Activity {
@@ -213,6 +226,7 @@ impl Activity {
             busy: AtomicBool::new(false),
             in_header: AtomicBool::new(true),
             since: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
         }
     }
 
@@ -229,7 +243,12 @@ impl Activity {
         }
     }
 
+    fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
     fn request_began(&self) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         self.in_header.store(false, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
     }
