@@ -3,6 +3,7 @@
 import { Agent } from "node:http";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { request } from "./http.js";
+import { starvation } from "./process.js";
 import { SEPARATOR } from "./session.js";
 import { WebSocketClient } from "./websocket.js";
 
@@ -10,7 +11,7 @@ import { WebSocketClient } from "./websocket.js";
 export class Bystanders {
   /** Connects both to a server's Socket.IO endpoint; `app` says what answers there */
   static async open(server, app) {
-    const worker = new Worker(new URL(import.meta.url), { workerData: { url: server.url, app } });
+    const worker = new Worker(new URL(import.meta.url), { workerData: { url: server.url, pid: server.child.pid, app } });
     const bystanders = new Bystanders(worker);
     await bystanders.#reply("open");
     return bystanders;
@@ -85,14 +86,15 @@ class Client {
     await this.#arrival("joined");
   }
 
-  /** Asks once; resolves to how long the answer took */
+  /** Asks once; resolves to how long the answer took, without the time for which the server was not let run */
   async ask() {
     const [question, answer] = this.app.ask((this.#asked += 1));
+    const starved = starvation(workerData.pid);
     const began = performance.now();
     const arrival = this.#arrival(answer);
     this.send(question);
     await arrival;
-    return performance.now() - began;
+    return Math.max(performance.now() - began - (starvation(workerData.pid) - starved), 0);
   }
 
   receive(packet) {
@@ -158,10 +160,12 @@ class ByPolling extends Client {
   }
 
   send(packet) {
-    this.#posts = this.#posts.then(async () => {
-      const answer = await request(this.url, { method: "POST", body: packet, agent: this.#agent, within: 60_000 });
-      if (answer.status !== 200) this.fail(`its POST got ${answer.status} ${answer.body}`);
-    }).catch((error) => this.fail(`its POST failed: ${error.message}`));
+    this.#posts = this.#posts
+      .then(async () => {
+        const answer = await request(this.url, { method: "POST", body: packet, agent: this.#agent, within: 60_000 });
+        if (answer.status !== 200) this.fail(`its POST got ${answer.status} ${answer.body}`);
+      })
+      .catch((error) => this.fail(`its POST failed: ${error.message}`));
   }
 
   async #poll() {

@@ -239,10 +239,12 @@ export function responses(bytes) {
     const [first, ...lines] = bytes.toString("latin1", at, headEnd).split("\r\n");
     const status = Number(/^HTTP\/1\.[01] (\d{3})/.exec(first)?.[1]);
     if (!status) break;
-    const headers = Object.fromEntries(lines.map((line) => {
-      const colon = line.indexOf(":");
-      return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
-    }));
+    const headers = Object.fromEntries(
+      lines.map((line) => {
+        const colon = line.indexOf(":");
+        return [line.slice(0, colon).toLowerCase(), line.slice(colon + 1).trim()];
+      }),
+    );
     const end = headEnd + 4 + (status === 101 ? 0 : Number(headers["content-length"] ?? 0));
     if (end > bytes.length) break;
     found.push({ status, headers, body: bytes.toString("utf8", headEnd + 4, end), end });

@@ -36,9 +36,37 @@ async function smugglesNothing(target, headers, body, { version = "1.1", statuse
 attack("CVE-2021-45945 requests cut at every byte", { growth: 4 * MIB }, async (target) => {
   const sid = await target.session();
   for (const [bytes, status] of [
-    [httpRequest("GET", HANDSHAKE, [["Host", "a"], ["X", "y"]]), 200],
-    [httpRequest("POST", `${HANDSHAKE}&sid=${sid}`, [["Host", "a"], ["Content-Length", 3]], "4ab"), 200],
-    [httpRequest("POST", `${HANDSHAKE}&sid=${sid}`, [["Host", "a"], ["Transfer-Encoding", "chunked"]], "3\r\n4ab\r\n0\r\n\r\n"), 200],
+    [
+      httpRequest("GET", HANDSHAKE, [
+        ["Host", "a"],
+        ["X", "y"],
+      ]),
+      200,
+    ],
+    [
+      httpRequest(
+        "POST",
+        `${HANDSHAKE}&sid=${sid}`,
+        [
+          ["Host", "a"],
+          ["Content-Length", 3],
+        ],
+        "4ab",
+      ),
+      200,
+    ],
+    [
+      httpRequest(
+        "POST",
+        `${HANDSHAKE}&sid=${sid}`,
+        [
+          ["Host", "a"],
+          ["Transfer-Encoding", "chunked"],
+        ],
+        "3\r\n4ab\r\n0\r\n\r\n",
+      ),
+      200,
+    ],
     [upgradeRequest("/echo"), 101],
   ]) {
     const cut = async (at) => {
@@ -117,11 +145,28 @@ attack("uWebSockets-1497 requests with two ends", { growth: 4 * MIB }, async (ta
   // With a length and chunks, the chunks count and the connection ends: the other of the two ways to treat it that
   // RFC 9112 section 6.1 leaves. What is in the chunks is a payload, if an empty one.
   const chunked = { statuses: [200, 400, 404] };
-  await smugglesNothing(target, `Content-Length: ${SMUGGLED.length + 5}\r\nTransfer-Encoding: chunked`, CHUNKS, chunked);
+  await smugglesNothing(
+    target,
+    `Content-Length: ${SMUGGLED.length + 5}\r\nTransfer-Encoding: chunked`,
+    CHUNKS,
+    chunked,
+  );
   await smugglesNothing(target, "Transfer-Encoding: chunked\r\nContent-Length: 4", CHUNKS, chunked);
   await smugglesNothing(target, `Content-Length: 0\r\nContent-Length: ${SMUGGLED.length}`, "");
   await smugglesNothing(target, `Content-Length: ${SMUGGLED.length}\r\nContent-Length: 0`, "");
-  const lengths = ["+5", "5,5", "5, 6", "0x5", "5 5", "-1", "5.", "five", "", String(2n ** 64n), String(2n ** 64n + 5n)];
+  const lengths = [
+    "+5",
+    "5,5",
+    "5, 6",
+    "0x5",
+    "5 5",
+    "-1",
+    "5.",
+    "five",
+    "",
+    String(2n ** 64n),
+    String(2n ** 64n + 5n),
+  ];
   for (const length of lengths) await smugglesNothing(target, `Content-Length: ${length}`, "12345");
   const unknown = ["xchunked", "chunked, gzip", "chunked;q=1", '"chunked"', "chun\0ked", "\x0bchunked", "identity", ""];
   for (const coding of unknown) await smugglesNothing(target, `Transfer-Encoding: ${coding}`, CHUNKS);
@@ -136,10 +181,26 @@ attack("uWebSockets-1497 requests with two ends", { growth: 4 * MIB }, async (ta
 
 attack("uWebSockets-1497 chunks of no size, and more than there should be", { growth: 4 * MIB }, async (target) => {
   const sid = await target.session();
-  const head = httpRequest("POST", `${HANDSHAKE}&sid=${sid}`, [["Host", "a"], ["Transfer-Encoding", "chunked"]]);
-  for (const chunks of ["G\r\n", "0x1\r\na\r\n", "-1\r\na\r\n", "+1\r\na\r\n", `1${"0".repeat(16)}\r\n`, "f".repeat(16), " 1\r\na\r\n",
-    "1\r\nab\r\n", "1\ra", "\r\n", `1;${"x".repeat(20_000)}\r\na\r\n`, "3\r\n4aXX\r\n", "0\r\nno colon\r\n\r\n"]) {
-    const own = (await target.session());
+  const head = httpRequest("POST", `${HANDSHAKE}&sid=${sid}`, [
+    ["Host", "a"],
+    ["Transfer-Encoding", "chunked"],
+  ]);
+  for (const chunks of [
+    "G\r\n",
+    "0x1\r\na\r\n",
+    "-1\r\na\r\n",
+    "+1\r\na\r\n",
+    `1${"0".repeat(16)}\r\n`,
+    "f".repeat(16),
+    " 1\r\na\r\n",
+    "1\r\nab\r\n",
+    "1\ra",
+    "\r\n",
+    `1;${"x".repeat(20_000)}\r\na\r\n`,
+    "3\r\n4aXX\r\n",
+    "0\r\nno colon\r\n\r\n",
+  ]) {
+    const own = await target.session();
     const connection = await target.connect();
     connection.write(`${head.replace(sid, own)}${chunks}${SMUGGLED}`);
     await connection.untilEnded();
@@ -152,7 +213,17 @@ attack("uWebSockets-1497 chunks of no size, and more than there should be", { gr
   assert.deepEqual([(await tabbed.response()).status, (await tabbed.response({ skip: 1 })).status], [200, 404]);
   // What follows a body is another request, and has to be one.
   const behind = await target.connect();
-  behind.write(`${httpRequest("POST", `${HANDSHAKE}&sid=${sid}`, [["Host", "a"], ["Content-Length", 2]], "4a")}rest\r\n\r\n`);
+  behind.write(
+    `${httpRequest(
+      "POST",
+      `${HANDSHAKE}&sid=${sid}`,
+      [
+        ["Host", "a"],
+        ["Content-Length", 2],
+      ],
+      "4a",
+    )}rest\r\n\r\n`,
+  );
   assert.equal((await behind.response()).status, 200);
   assert.equal((await behind.response({ skip: 1 })).status, 400);
   await behind.untilEnded();
@@ -199,39 +270,72 @@ attack("CVE-2026-54465 headers without an end", { growth: 4 * MIB }, async (targ
 
 attack("CVE-2026-61666 malformed hosts", { growth: 2 * MIB }, async (target) => {
   const sid = await target.session();
-  const hosts = ["[", "]", "[::1", "a b", "", "a/b", "user@a", ":80", "a:b", "a:65536", "a:1:2", "\xe4", "a\tb", "a, b", "<a>"];
+  const hosts = [
+    "[",
+    "]",
+    "[::1",
+    "a b",
+    "",
+    "a/b",
+    "user@a",
+    ":80",
+    "a:b",
+    "a:65536",
+    "a:1:2",
+    "\xe4",
+    "a\tb",
+    "a, b",
+    "<a>",
+  ];
   for (const host of hosts) {
     for (const path of [HANDSHAKE, "/socket.io/?EIO=4&transport=polling", `${HANDSHAKE}&sid=${sid}`]) {
       await target.refuses(Buffer.from(httpRequest("GET", path, [["Host", host]]), "latin1"), { statuses: [400] });
     }
     await target.refuses(Buffer.from(upgradeRequest("/echo", [["Host", host]]), "latin1"), { statuses: [400] });
   }
-  for (const headers of [[], [["Host", "a"], ["Host", "a"]], [["Host", "a"], ["Host", "b"]]]) {
+  for (const headers of [
+    [],
+    [
+      ["Host", "a"],
+      ["Host", "a"],
+    ],
+    [
+      ["Host", "a"],
+      ["Host", "b"],
+    ],
+  ]) {
     await target.refuses(httpRequest("GET", HANDSHAKE, headers), { statuses: [400] });
     const upgrade = upgradeRequest("/echo", [["Host", null], ...headers]);
     await target.refuses(upgrade, { statuses: [400] });
   }
   for (const host of ["a", "a.example:80", "127.0.0.1:3000", "[::1]:80", "a_b"]) {
-    assert.equal((await target.refuses(httpRequest("GET", HANDSHAKE, [["Host", host]]), { statuses: [200] })).status, 200);
+    assert.equal(
+      (await target.refuses(httpRequest("GET", HANDSHAKE, [["Host", host]]), { statuses: [200] })).status,
+      200,
+    );
   }
 });
 
-attack("CVE-2026-cc951d84 very many paths", { growth: 4 * MIB, app: "demo", flags: { "admin-addr": "127.0.0.1:0" } }, async (target) => {
-  const admin = /http:\/\/127\.0\.0\.1:(\d+)\/metrics/.exec(target.server.output)?.[1];
-  assert.ok(admin, `where the metrics are is not said: ${target.server.output}`);
-  const series = async () => {
-    const { body } = await request(`http://127.0.0.1:${admin}/metrics`);
-    return body.split("\n").filter((line) => line && !line.startsWith("#")).length;
-  };
-  const before = await series();
-  for (let round = 0; round < 200; round += 1) {
-    const connection = await target.connect();
-    const paths = ["/", "/socket.io/?EIO=4&transport=", "/ws", "/socket.io/?EIO=4&transport=polling&sid="];
-    const requests = Array.from({ length: 100 }, (_, at) => httpRequest("GET", `${paths[at % 4]}${round}-${at}`));
-    connection.write(requests.join(""));
-    await connection.until(() => responses(connection.received).length === 100, "not all are answered", 5000);
-    connection.destroy();
-  }
-  assert.equal(await series(), before);
-  return `20000 paths, ${before} series`;
-});
+attack(
+  "centrifugo cc951d84 very many paths",
+  { growth: 4 * MIB, app: "demo", flags: { "admin-addr": "127.0.0.1:0" } },
+  async (target) => {
+    const admin = /http:\/\/127\.0\.0\.1:(\d+)\/metrics/.exec(target.server.output)?.[1];
+    assert.ok(admin, `where the metrics are is not said: ${target.server.output}`);
+    const series = async () => {
+      const { body } = await request(`http://127.0.0.1:${admin}/metrics`);
+      return body.split("\n").filter((line) => line && !line.startsWith("#")).length;
+    };
+    const before = await series();
+    for (let round = 0; round < 200; round += 1) {
+      const connection = await target.connect();
+      const paths = ["/", "/socket.io/?EIO=4&transport=", "/ws", "/socket.io/?EIO=4&transport=polling&sid="];
+      const requests = Array.from({ length: 100 }, (_, at) => httpRequest("GET", `${paths[at % 4]}${round}-${at}`));
+      connection.write(requests.join(""));
+      await connection.until(() => responses(connection.received).length === 100, "not all are answered", 5000);
+      connection.destroy();
+    }
+    assert.equal(await series(), before);
+    return `20000 paths, ${before} series`;
+  },
+);

@@ -75,7 +75,20 @@ attack("CVE-2020-36049 endless numbers and names", { growth: 24 * MIB }, async (
 });
 
 attack("CVE-2022-2421 placeholders whose number is no index", { growth: 2 * MIB }, async (target) => {
-  const numbers = ['"splice"', -1, 1, 1.5, "1e99", null, '"0"', "[0]", "{}", true, 99999999999999999999n, '"__proto__"'];
+  const numbers = [
+    '"splice"',
+    -1,
+    1,
+    1.5,
+    "1e99",
+    null,
+    '"0"',
+    "[0]",
+    "{}",
+    true,
+    99999999999999999999n,
+    '"__proto__"',
+  ];
   for (const num of numbers) await closes(target, withPlaceholder(1, num), binary());
   await closes(target, text('451-["x",{"_placeholder":true}]'), binary());
   await closes(target, text('452-["x",{"_placeholder":true,"num":2}]'), binary(), binary());
@@ -114,37 +127,41 @@ attack("CVE-2026-69185 packets with no attachments that wait for some", { growth
   }
 });
 
-attack("GHSA-55mf-67qm-4wpg attachments before anybody was let in", { growth: 24 * MIB, flags: { "attachment-timeout": 300 } }, async (target) => {
-  const open = () => target.webSocket("/socket.io/?EIO=4&transport=websocket");
-  for (const count of TOO_MANY) {
+attack(
+  "GHSA-55mf-67qm-4wpg attachments before anybody was let in",
+  { growth: 24 * MIB, flags: { "attachment-timeout": 300 } },
+  async (target) => {
+    const open = () => target.webSocket("/socket.io/?EIO=4&transport=websocket");
+    for (const count of TOO_MANY) {
+      const client = await open();
+      client.send(withPlaceholder(count, 0));
+      await client.untilClosed();
+    }
+    // As many as are allowed, each as large as allowed, to a namespace that nobody joined.
     const client = await open();
-    client.send(withPlaceholder(count, 0));
+    client.send(withPlaceholder(10, 0));
+    const large = binary(Buffer.alloc(1_000_000));
+    for (let sent = 0; sent < 12 && !client.ended; sent += 1) await client.write(large);
     await client.untilClosed();
-  }
-  // As many as are allowed, each as large as allowed, to a namespace that nobody joined.
-  const client = await open();
-  client.send(withPlaceholder(10, 0));
-  const large = binary(Buffer.alloc(1_000_000));
-  for (let sent = 0; sent < 12 && !client.ended; sent += 1) await client.write(large);
-  await client.untilClosed();
-  const over = await open();
-  over.send(binary(Buffer.alloc(1_000_001)));
-  assert.equal((await over.untilClosed()).code, 1009);
-  // Never completed: whoever begins and stops is closed when its time is over, whether it joined or not.
-  const slow = [await open(), await target.socket()];
-  for (const one of slow) one.send(withPlaceholder(2, 0), binary());
-  for (const one of slow) await one.untilClosed(1300);
-  // Progress does not buy more time.
-  const drip = await target.socket();
-  drip.send(withPlaceholder(10, 0));
-  for (let sent = 0; sent < 9 && !drip.ended; sent += 1) {
-    drip.send(binary());
-    await pause(100);
-  }
-  await drip.untilClosed(300);
-});
+    const over = await open();
+    over.send(binary(Buffer.alloc(1_000_001)));
+    assert.equal((await over.untilClosed()).code, 1009);
+    // Never completed: whoever begins and stops is closed when its time is over, whether it joined or not.
+    const slow = [await open(), await target.socket()];
+    for (const one of slow) one.send(withPlaceholder(2, 0), binary());
+    for (const one of slow) await one.untilClosed(1300);
+    // Progress does not buy more time.
+    const drip = await target.socket();
+    drip.send(withPlaceholder(10, 0));
+    for (let sent = 0; sent < 9 && !drip.ended; sent += 1) {
+      drip.send(binary());
+      await pause(100);
+    }
+    await drip.untilClosed(300);
+  },
+);
 
-attack("GHSA-2xbh-55mf parser got binary or text out of turn", { growth: 2 * MIB }, async (target) => {
+attack("socket.io-parser binary or text out of turn", { growth: 2 * MIB }, async (target) => {
   assert.equal((await closes(target, binary())).code, 1005);
   await closes(target, withPlaceholder(1, 0), binary(), binary());
   await closes(target, withPlaceholder(2, 0), binary(), text('42["x"]'));
@@ -169,30 +186,54 @@ attack("CVE-2026-48804 attachments pile up over polling", { growth: 16 * MIB }, 
   assert.ok(sent <= 12, `${sent} were taken`);
 });
 
-attack("CVE-2020-11020 nothing is heard from who was not let in, however it writes the namespace", { growth: 2 * MIB }, async (target) => {
-  const open = async () => {
-    const client = await target.webSocket("/socket.io/?EIO=4&transport=websocket");
-    await client.text();
-    return client;
-  };
-  for (const packet of ['42["message","hi"]', '421["message-with-ack"]', "41", "431[]", '42/custom,["x"]', '44{"message":"x"}']) {
-    const client = await open();
-    client.send(text(packet));
-    assert.equal((await client.untilClosed()).code, 1005);
-    assert.deepEqual(client.frames.filter(({ opcode }) => opcode === OPCODES.text), []);
-  }
-  const names = ["/custom/", "/Custom", "/CUSTOM", "/%63ustom", "//custom", "/custom%2f", "/custom?x=1", "/custom\\u0000", "/./custom"];
-  for (const name of [...names, "/engine/", "/__proto__", "/constructor"]) {
-    const client = await open();
-    client.send(text(`40${name},{}`));
-    assert.match(await client.text(), /^44.*"Invalid namespace"/, name);
-    // Who is in one namespace is not in another.
-    client.send(text("40"), text(`42${name},["message","hi"]`));
-    await client.untilClosed();
-  }
-});
+attack(
+  "CVE-2020-11020 nothing is heard from who was not let in, however it writes the namespace",
+  { growth: 2 * MIB },
+  async (target) => {
+    const open = async () => {
+      const client = await target.webSocket("/socket.io/?EIO=4&transport=websocket");
+      await client.text();
+      return client;
+    };
+    for (const packet of [
+      '42["message","hi"]',
+      '421["message-with-ack"]',
+      "41",
+      "431[]",
+      '42/custom,["x"]',
+      '44{"message":"x"}',
+    ]) {
+      const client = await open();
+      client.send(text(packet));
+      assert.equal((await client.untilClosed()).code, 1005);
+      assert.deepEqual(
+        client.frames.filter(({ opcode }) => opcode === OPCODES.text),
+        [],
+      );
+    }
+    const names = [
+      "/custom/",
+      "/Custom",
+      "/CUSTOM",
+      "/%63ustom",
+      "//custom",
+      "/custom%2f",
+      "/custom?x=1",
+      "/custom\\u0000",
+      "/./custom",
+    ];
+    for (const name of [...names, "/engine/", "/__proto__", "/constructor"]) {
+      const client = await open();
+      client.send(text(`40${name},{}`));
+      assert.match(await client.text(), /^44.*"Invalid namespace"/, name);
+      // Who is in one namespace is not in another.
+      client.send(text("40"), text(`42${name},["message","hi"]`));
+      await client.untilClosed();
+    }
+  },
+);
 
-attack("CVE-2026-cc951d84 very many namespaces that do not exist", { growth: 8 * MIB }, async (target) => {
+attack("centrifugo cc951d84 very many namespaces that do not exist", { growth: 8 * MIB }, async (target) => {
   for (let round = 0; round < 10; round += 1) {
     const client = await target.socket();
     const joins = Array.from({ length: 10_000 }, (_, at) => text(`40/${round}-${at},{}`));

@@ -74,7 +74,13 @@ attack("CVE-2022-35922 nothing is allocated by a declared length", { growth: 8 *
 });
 
 attack("GHSA-5v72-xg48-5rpm names of prototypes as extensions", { growth: 2 * MIB }, async (target) => {
-  for (const value of ["constructor", ",;constructor", "__proto__; toString=1", "toString;hasOwnProperty=valueOf", ""]) {
+  for (const value of [
+    "constructor",
+    ",;constructor",
+    "__proto__; toString=1",
+    "toString;hasOwnProperty=valueOf",
+    "",
+  ]) {
     await harmless(target, [["Sec-WebSocket-Extensions", value]]);
   }
 });
@@ -170,7 +176,11 @@ attack("CVE-2026-62389 empty fragments without end", { growth: 4 * MIB }, async 
 
 attack("CVE-2016-10544 compression is not agreed to, so nothing can be a bomb", { growth: 4 * MIB }, async (target) => {
   for (const path of ENDPOINTS) {
-    for (const offer of ["permessage-deflate", "permessage-deflate; client_max_window_bits", "x-webkit-deflate-frame"]) {
+    for (const offer of [
+      "permessage-deflate",
+      "permessage-deflate; client_max_window_bits",
+      "x-webkit-deflate-frame",
+    ]) {
       const headers = [["Sec-WebSocket-Extensions", offer]];
       for (const options of [{ rsv: 4 }, { rsv: 4, fin: false }, { rsv: 4, opcode: OPCODES.binary }]) {
         const client = await target.webSocket(path, { headers });
@@ -194,15 +204,19 @@ attack("CVE-2026-54490 no size limit is passed by compression", { growth: 4 * MI
   }
 });
 
-attack("CVE-2026-62963 no endpoint for plain clients inflates anything", { growth: 4 * MIB, app: "demo" }, async (target) => {
-  for (const protocols of [[], [["Sec-WebSocket-Protocol", "roomcast.json"]]]) {
-    const headers = [...protocols, ["Sec-WebSocket-Extensions", "permessage-deflate"]];
-    const client = await target.webSocket("/ws", { headers });
-    assert.equal(client.handshake.headers["sec-websocket-extensions"], undefined);
-    client.send(frame(DEFLATED_ZEROS, { rsv: 4 }));
-    assert.equal((await client.untilClosed()).code, 1002);
-  }
-});
+attack(
+  "CVE-2026-62963 no endpoint for plain clients inflates anything",
+  { growth: 4 * MIB, app: "demo" },
+  async (target) => {
+    for (const protocols of [[], [["Sec-WebSocket-Protocol", "roomcast.json"]]]) {
+      const headers = [...protocols, ["Sec-WebSocket-Extensions", "permessage-deflate"]];
+      const client = await target.webSocket("/ws", { headers });
+      assert.equal(client.handshake.headers["sec-websocket-extensions"], undefined);
+      client.send(frame(DEFLATED_ZEROS, { rsv: 4 }));
+      assert.equal((await client.untilClosed()).code, 1002);
+    }
+  },
+);
 
 attack("CVE-2026-1526 CVE-2026-1528 CVE-2026-2229 parameters of an offer", { growth: 2 * MIB }, async (target) => {
   const parameters = [
@@ -218,20 +232,31 @@ attack("CVE-2026-1526 CVE-2026-1528 CVE-2026-2229 parameters of an offer", { gro
   }
 });
 
-attack("CVE-2020-7662 CVE-2020-7663 unclosed quotes in Sec-WebSocket-Extensions", { growth: 4 * MIB }, async (target) => {
-  for (const size of [1000, 7000, 15_000]) {
-    for (const value of [`a;b="${"\\c".repeat(size)}`, `a; b=${'"'.repeat(size)}`, `${"a,;".repeat(size / 2)}`]) {
-      const spent = await target.processorTime(() => harmless(target, [["Sec-WebSocket-Extensions", value]]));
-      assert.ok(spent <= 50, `${size}: ${spent} ms`);
+attack(
+  "CVE-2020-7662 CVE-2020-7663 unclosed quotes in Sec-WebSocket-Extensions",
+  { growth: 4 * MIB },
+  async (target) => {
+    for (const size of [1000, 7000, 15_000]) {
+      for (const value of [`a;b="${"\\c".repeat(size)}`, `a; b=${'"'.repeat(size)}`, `${"a,;".repeat(size / 2)}`]) {
+        const spent = await target.processorTime(() => harmless(target, [["Sec-WebSocket-Extensions", value]]));
+        assert.ok(spent <= 50, `${size}: ${spent} ms`);
+      }
     }
-  }
-});
+  },
+);
 
 attack("CVE-2026-54466 CVE-2026-54463 drafts are not spoken", { growth: 2 * MIB }, async (target) => {
   const endless = Buffer.concat([Buffer.of(0x80), Buffer.alloc(100_000, 0xff)]);
   for (const headers of [
-    [["Sec-WebSocket-Version", null], ["Sec-WebSocket-Key", null]],
-    [["Sec-WebSocket-Version", null], ["Sec-WebSocket-Key1", "4 @1  46546xW%0l 1 5"], ["Sec-WebSocket-Key2", "1 2"]],
+    [
+      ["Sec-WebSocket-Version", null],
+      ["Sec-WebSocket-Key", null],
+    ],
+    [
+      ["Sec-WebSocket-Version", null],
+      ["Sec-WebSocket-Key1", "4 @1  46546xW%0l 1 5"],
+      ["Sec-WebSocket-Key2", "1 2"],
+    ],
     [["Sec-WebSocket-Version", "8"]],
     [["Sec-WebSocket-Version", "0"]],
     [["Sec-WebSocket-Version", "13, 8"]],
@@ -283,46 +308,81 @@ attack("CVE-2022-41940 connections reset while they are refused or upgraded", { 
 attack("CVE-2019-13611 a foreign page cannot use a visitor's cookies", { growth: 2 * MIB }, async (target) => {
   for (const origin of ["http://evil.example", "null", `http://localhost.evil.example`, "http://localhost:1"]) {
     for (const path of ENDPOINTS) {
-      const headers = [["Origin", origin], ["Cookie", "session=secret"]];
+      const headers = [
+        ["Origin", origin],
+        ["Cookie", "session=secret"],
+      ];
       await target.refuses(upgradeRequest(path, headers), { statuses: [403, 400] });
     }
-    const polling = await target.ask("GET", "/socket.io/?EIO=4&transport=polling", [["Origin", origin], ["Cookie", "a=b"]]);
+    const polling = await target.ask("GET", "/socket.io/?EIO=4&transport=polling", [
+      ["Origin", origin],
+      ["Cookie", "a=b"],
+    ]);
     assert.equal(polling.status, 403);
   }
-  for (const headers of [[["Origin", "http://localhost"], ["Cookie", "a=b"]], [["Cookie", "a=b"]]]) {
+  for (const headers of [
+    [
+      ["Origin", "http://localhost"],
+      ["Cookie", "a=b"],
+    ],
+    [["Cookie", "a=b"]],
+  ]) {
     (await RawWebSocket.open(target, "/echo", { headers })).destroy();
   }
   const session = await target.session();
   const upgrade = `/engine.io/?EIO=4&transport=websocket&sid=${session}`;
-  await target.refuses(upgradeRequest(upgrade, [["Origin", "http://evil.example"], ["Cookie", "a=b"]]));
+  await target.refuses(
+    upgradeRequest(upgrade, [
+      ["Origin", "http://evil.example"],
+      ["Cookie", "a=b"],
+    ]),
+  );
 });
 
-attack("RUSTSEC-2020-0043 a client that asks and never reads", { growth: 24 * MIB, flags: { outbox: MIB } }, async (target) => {
-  const ask = {
-    "/engine.io/?EIO=4&transport=websocket": frame(`4${"x".repeat(50_000)}`),
-    "/echo": frame("x".repeat(50_000)),
-  };
-  for (const [path, message] of Object.entries(ask)) {
-    const client = await target.webSocket(path);
-    client.socket.pause();
-    // What the kernel holds in both directions is not the server's; far more than that is sent.
-    for (let sent = 0; sent < 1000 && client.socket.writable; sent += 1) {
-      const written = await Promise.race([client.write(message), pause(500).then(() => "full")]);
+attack(
+  "CVE-2019-13611 only pages of the origins that are named",
+  { growth: 2 * MIB, app: "demo", flags: { "allow-origin": "https://chat.example", origins: "same" } },
+  async (target) => {
+    for (const cookie of [[], [["Cookie", "session=secret"]]]) {
+      for (const origin of ["https://evil.example", "http://chat.example", "https://chat.example.evil.example", "null"]) {
+        await target.refuses(upgradeRequest("/ws", [["Origin", origin], ...cookie]), { statuses: [403] });
+      }
+      await target.refuses(upgradeRequest("/ws", [["Origin", "https://chat.example"], ...cookie]), { statuses: [101] });
+      await target.refuses(upgradeRequest("/ws", cookie), { statuses: [101] });
+    }
+  },
+);
+
+attack(
+  "RUSTSEC-2020-0043 a client that asks and never reads",
+  { growth: 24 * MIB, flags: { outbox: MIB } },
+  async (target) => {
+    const ask = {
+      "/engine.io/?EIO=4&transport=websocket": frame(`4${"x".repeat(50_000)}`),
+      "/echo": frame("x".repeat(50_000)),
+    };
+    for (const [path, message] of Object.entries(ask)) {
+      const client = await target.webSocket(path);
+      client.socket.pause();
+      // What the kernel holds in both directions is not the server's; far more than that is sent.
+      for (let sent = 0; sent < 1000 && client.socket.writable; sent += 1) {
+        const written = await Promise.race([client.write(message), pause(500).then(() => "full")]);
+        if (written === "full") break;
+      }
+      client.socket.resume();
+      assert.deepEqual(await client.untilClosed(5000), { code: 1008, reason: "slow consumer" });
+      assert.ok(client.size < 40 * MIB);
+      client.destroy();
+    }
+    // Pongs and echoes of closes wait in the same queue.
+    const pinger = await target.webSocket("/echo");
+    pinger.socket.pause();
+    const pings = Buffer.concat(Array(2000).fill(frame(Buffer.alloc(125, 7), { opcode: OPCODES.ping })));
+    for (let sent = 0; sent < 200 && pinger.socket.writable; sent += 1) {
+      const written = await Promise.race([pinger.write(pings), pause(500).then(() => "full")]);
       if (written === "full") break;
     }
-    client.socket.resume();
-    assert.deepEqual(await client.untilClosed(5000), { code: 1008, reason: "slow consumer" });
-    assert.ok(client.size < 40 * MIB);
-    client.destroy();
-  }
-  // Pongs and echoes of closes wait in the same queue.
-  const pinger = await target.webSocket("/echo");
-  pinger.socket.pause();
-  const pings = Buffer.concat(Array(2000).fill(frame(Buffer.alloc(125, 7), { opcode: OPCODES.ping })));
-  for (let sent = 0; sent < 200 && pinger.socket.writable; sent += 1) {
-    const written = await Promise.race([pinger.write(pings), pause(500).then(() => "full")]);
-    if (written === "full") break;
-  }
-  pinger.socket.resume();
-  await pinger.untilEnded(5000);
-});
+    pinger.socket.resume();
+    await pinger.untilEnded(5000);
+  },
+);
