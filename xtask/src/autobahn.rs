@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::need::PYTHON2;
 use crate::project::Project;
+use crate::server::Server;
 use crate::tally::Tally;
 
 /// Sets the suite up where that was not done, runs these cases, and prints what became of them
@@ -45,7 +45,18 @@ pub(crate) fn tally(log: &str) -> Tally {
 fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     let folder = project.target.join("autobahn");
     let wstest = set_up(&folder)?;
-    let server = Server::start(&project.target.join("debug/examples/conformance_server"))
+    // Nothing of its own is to come between the suite's frames.
+    let quiet = "600000";
+    let flags = [
+        ["--ping-interval", quiet],
+        ["--ping-timeout", quiet],
+        ["--connect-timeout", quiet],
+        ["--max-payload", "33554432"],
+        ["--max-fragments", "131072"],
+        ["--outbox", "134217728"],
+    ];
+    let program = project.target.join("debug/examples/conformance_server");
+    let server = Server::start(&program, flags.as_flattened())
         .map_err(|error| format!("the server under test: {error}"))?;
     let reports = folder.join("reports");
     // Of an earlier run.
@@ -98,41 +109,6 @@ fn succeed(command: &mut Command) -> Result<(), String> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.status().map_err(|error| format!("{program} could not be started: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}")) }
-}
-
-/// A server whose only worry is the suite: nothing of its own comes between the suite's frames
-struct Server {
-    child: Child,
-    address: String,
-}
-
-impl Server {
-    fn start(program: &Path) -> io::Result<Self> {
-        let quiet = "600000";
-        let mut child = Command::new(program)
-            .args(["--ping-interval", quiet, "--ping-timeout", quiet, "--connect-timeout", quiet])
-            .args(["--max-payload", "33554432", "--max-fragments", "131072", "--outbox", "134217728"])
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let mut line = String::new();
-        if let Some(stdout) = &mut child.stdout {
-            BufReader::new(stdout).read_line(&mut line)?;
-        }
-        let address = line.trim().rsplit_once("http://").map(|(_, address)| address.to_owned());
-        let server = Self { child, address: address.unwrap_or_default() };
-        if server.address.is_empty() {
-            return Err(io::Error::other(format!("it said {line:?} and not where it listens")));
-        }
-        Ok(server)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended already, which the suite has noticed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// Verdicts by case. One of a case's closing counts beside that of its messages

@@ -15,6 +15,8 @@ mod process;
 mod project;
 mod report;
 mod run;
+mod server;
+mod soak;
 mod tally;
 
 use std::process::ExitCode;
@@ -36,12 +38,24 @@ enum Cli {
     Autobahn(AutobahnOptions),
     /// Run libFuzzer on the targets in `fuzz`, with the nightly toolchain
     Fuzz(FuzzOptions),
+    /// Let clients come and go in every way there is, and watch the server's memory and descriptors
+    Soak(SoakOptions),
+    /// What the step `soak` runs
+    #[command(hide = true)]
+    SoakClients(SoakOptions),
     /// What the step `autobahn` runs
     #[command(hide = true)]
     AutobahnCases { cases: Vec<String> },
     /// What the step of `fuzz` runs
     #[command(hide = true)]
     FuzzTargets(FuzzOptions),
+}
+
+#[derive(Debug, Args)]
+struct SoakOptions {
+    /// How many
+    #[arg(long, default_value_t = 200_000)]
+    clients: u64,
 }
 
 #[derive(Debug, Args)]
@@ -108,6 +122,14 @@ fn main() -> ExitCode {
             });
             (options, steps.collect())
         }
+        Cli::Soak(chosen) => {
+            let steps = plan::tests(&project).into_iter().map(|step| match step.name {
+                "soak" => plan::soak(&project, chosen.clients),
+                _ => step,
+            });
+            (Options::only("soak", false), steps.collect())
+        }
+        Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),
         Cli::Fuzz(chosen) => {
             (Options::only("fuzz", false), vec![plan::fuzz(&project, chosen.seconds, &chosen.targets)])
         }

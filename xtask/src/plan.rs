@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::need::Need;
 use crate::project::{Project, cargo};
 use crate::tally::{self, Tally};
-use crate::{autobahn, fuzz};
+use crate::{autobahn, fuzz, soak};
 
 /// One row of the report
 #[derive(Debug)]
@@ -87,6 +87,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         client(project, "security", "attacks that hit others, at a server that has to live on"),
         python(project),
         autobahn(project, &["*".to_owned()]),
+        soak(project, 20_000),
         Step {
             tally: Some(tally::libtest),
             ..rust("fuzz smoke", "decoders and protocols, fed with mutations of seeds", fuzz_smoke(project))
@@ -223,6 +224,20 @@ pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
         limit: Duration::from_secs(20 * 60),
         leaves_daemons: false,
         ..rust("autobahn", "the rules of WebSocket, by Autobahn|Testsuite", command)
+    }
+}
+
+/// So many clients that come and go
+pub(crate) fn soak(project: &Project, clients: u64) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.args(["soak-clients", "--clients", &clients.to_string()]).current_dir(&project.root);
+    Step {
+        after: &["build"],
+        tally: Some(soak::tally),
+        excerpt: Some(soak::excerpt),
+        limit: Duration::from_secs(60 * 60),
+        leaves_daemons: false,
+        ..rust("soak", "clients that come and go in every way, and what is left of them", command)
     }
 }
 
