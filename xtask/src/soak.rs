@@ -46,7 +46,7 @@ fn try_run(project: &Project, clients: u64) -> Result<(), String> {
         Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
     let watch =
         |done| Sample::take(server.id(), done).map_err(|error| format!("the server's /proc: {error}"));
-    let before = watch(0)?;
+    let before = at_rest(&server.address, || watch(0))?;
     let mut samples = Vec::new();
     let (next, done) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(None);
@@ -96,6 +96,23 @@ fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     print!("{}", curve(&samples));
     println!("all samples in {}", file.display());
     judge(clients, before, &samples, end)
+}
+
+/// The server when it has served somebody, and nobody is there
+///
+/// One that has only said that it listens may still be opening what its threads need.
+fn at_rest(address: &str, watch: impl Fn() -> Result<Sample, String>) -> Result<Sample, String> {
+    for number in 0..client::WAYS.len() as u64 {
+        client::come_and_go(address, number).map_err(|error| format!("{}: {error}", client::name(number)))?;
+    }
+    sleep(SILENCE);
+    let mut least = watch()?;
+    for _ in 0..4 {
+        sleep(TICK);
+        let sample = watch()?;
+        least.descriptors = least.descriptors.min(sample.descriptors);
+    }
+    Ok(least)
 }
 
 fn judge(clients: u64, before: Sample, samples: &[Sample], end: Sample) -> Result<(), String> {

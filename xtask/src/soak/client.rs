@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_linger;
 
-type Way = (&'static str, fn(&str) -> io::Result<()>);
+pub(super) type Way = (&'static str, fn(&str) -> io::Result<()>);
 
 /// Plays one client, in the way that its number says
 pub(super) fn come_and_go(address: &str, number: u64) -> io::Result<()> {
@@ -22,7 +22,8 @@ fn way(number: u64) -> Way {
     WAYS[(number % WAYS.len() as u64) as usize]
 }
 
-const WAYS: [Way; 11] = [
+/// Every way there is, one after the other by the clients' numbers
+pub(super) const WAYS: [Way; 11] = [
     ("polling, closed", polling_closed),
     ("polling, left without a word", |address| Polling::join(address).map(drop)),
     ("polling, a poll abandoned", polling_abandoned),
