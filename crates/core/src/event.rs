@@ -24,12 +24,14 @@ pub struct Event {
     pub offset: Option<ByteString>,
     /// What a newer event takes the place of in an outbox, with [`Overflow::KeepLatest`](crate::Overflow)
     pub key: Option<Arc<str>>,
+    /// Whether transports may compress it; a hint, see [`Frame::without_compression`]
+    pub compress: bool,
 }
 
 impl Event {
     /// An event that asks for no answer
     pub fn new(namespace: Namespace, name: impl Into<ByteString>, args: Args) -> Self {
-        Self { namespace, name: name.into(), args, ack: None, offset: None, key: None }
+        Self { namespace, name: name.into(), args, ack: None, offset: None, key: None, compress: true }
     }
 
     /// Encodes it for the clients of one codec
@@ -37,11 +39,11 @@ impl Event {
     /// # Errors
     /// When this kind of client cannot carry it.
     pub fn frame(&self, codec: &dyn Codec) -> Result<Frame, EncodeError> {
-        let frame = codec.encode(self)?;
-        Ok(match &self.key {
-            Some(key) => frame.with_key(key.clone()),
-            None => frame,
-        })
+        let mut frame = codec.encode(self)?;
+        if let Some(key) = &self.key {
+            frame = frame.with_key(key.clone());
+        }
+        Ok(if self.compress { frame } else { frame.without_compression() })
     }
 }
 

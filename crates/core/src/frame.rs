@@ -20,6 +20,7 @@ struct Inner {
     messages: Messages,
     len: usize,
     key: Option<Arc<str>>,
+    uncompressed: bool,
     first: OnceLock<Rendered>,
     // Mixed rooms need a few wires; a room with one kind of client never allocates this.
     more: OnceLock<Box<[OnceLock<Rendered>; MORE_WIRES]>>,
@@ -62,7 +63,7 @@ impl Frame {
     }
 
     fn build(messages: Messages, len: usize, first: OnceLock<Rendered>) -> Self {
-        Self(Arc::new(Inner { messages, len, key: None, first, more: OnceLock::new() }))
+        Self(Arc::new(Inner { messages, len, key: None, uncompressed: false, first, more: OnceLock::new() }))
     }
 
     /// Gives the frame a key, by which a newer one takes its place in an outbox that keeps only the latest
@@ -78,6 +79,22 @@ impl Frame {
     /// The key it was given, if any
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
+    }
+
+    /// Asks transports that compress to lay this frame out as it is
+    ///
+    /// A hint, for what is compressed already or is a secret beside what others choose. Only for a frame that nobody
+    /// else holds yet; a shared one stays as it is. Default: a transport may compress.
+    pub fn without_compression(mut self) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.uncompressed = true;
+        }
+        self
+    }
+
+    /// Whether a transport may compress it
+    pub fn may_compress(&self) -> bool {
+        !self.0.uncompressed
     }
 
     /// The messages, in the order in which they must arrive
@@ -226,6 +243,15 @@ mod tests {
         for params in 0..40 {
             assert_eq!(&frame.wire(&Counting::<1>::new(params))[..], [1, params as u8, b'x']);
         }
+    }
+
+    #[test]
+    fn only_who_holds_a_frame_alone_says_that_it_is_not_compressed() {
+        let frame = Frame::new("x").without_compression();
+        assert!(!frame.may_compress() && !frame.clone().may_compress());
+        let shared = Frame::new("x");
+        let other = shared.clone();
+        assert!(shared.without_compression().may_compress() && other.may_compress());
     }
 
     #[test]
