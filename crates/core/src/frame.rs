@@ -125,20 +125,23 @@ impl Frame {
 
     /// The frame in the bytes of `wire`, rendered by whichever connection asks first
     pub fn wire<W: Wire + ?Sized>(&self, wire: &W) -> Bytes {
+        self.kept(wire).cloned().unwrap_or_else(|| wire.render(self.messages()))
+    }
+
+    /// The frame in the bytes of `wire`, if it keeps them or has a place where to keep them
+    ///
+    /// Like [`wire`](Self::wire), but nothing is rendered that the next recipient would have to render again. For
+    /// a wire that is dear to render and has a cheaper one to fall back to.
+    pub fn kept<W: Wire + ?Sized>(&self, wire: &W) -> Option<&Bytes> {
         let key = wire.key();
         let render = || Rendered { key, bytes: wire.render(self.messages()) };
         let first = self.0.first.get_or_init(render);
         if first.key == key {
-            return first.bytes.clone();
+            return Some(&first.bytes);
         }
         let more = self.0.more.get_or_init(Box::default);
-        for slot in more.iter() {
-            let rendered = slot.get_or_init(render);
-            if rendered.key == key {
-                return rendered.bytes.clone();
-            }
-        }
-        wire.render(self.messages())
+        let mut slots = more.iter().map(|slot| slot.get_or_init(render));
+        slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
     }
 
     /// The bytes of this wire if they were rendered before
@@ -243,6 +246,9 @@ mod tests {
         for params in 0..40 {
             assert_eq!(&frame.wire(&Counting::<1>::new(params))[..], [1, params as u8, b'x']);
         }
+        let late = Counting::<1>::new(40);
+        assert_eq!((frame.kept(&late), late.renders.get()), (None, 0));
+        assert_eq!(frame.kept(&Counting::<1>::new(7)).map(|bytes| &bytes[..]), Some(&[1, 7, b'x'][..]));
     }
 
     #[test]
