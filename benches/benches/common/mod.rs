@@ -65,7 +65,7 @@ pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -
     let outbox = Outbox::new(1 << 20, flush.clone());
     outbox.set_sink(Box::new(CopySink));
     let id = SocketId::new(format!("socket-{number}"));
-    Member { id, codec: codec.clone(), outbox, acks: AckTable::default() }
+    Member { id, codec: codec.clone(), outbox, acks: AckTable::default(), control: None }
 }
 
 /// The event `message` with one string of this many bytes, which every kind of client can carry

@@ -8,23 +8,28 @@
 mod ack;
 mod args;
 mod close;
+mod control;
 mod event;
 mod frame;
 mod ids;
 mod message;
+mod nodes;
 mod outbox;
 mod router;
 mod session;
 mod sync;
 mod transport;
+mod watch;
 
 pub use ack::AckTable;
 pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs};
 pub use close::CloseReason;
+pub use control::{Found, MemberControl};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
+pub use nodes::ServerSide;
 pub use outbox::{Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Waiting, Written};
 pub use router::{
     Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope, Target,
@@ -34,6 +39,7 @@ pub use transport::{
     BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
     RequestBody, Responder, ResponseBody, Transport, TransportName, Upgrade, Upgraded,
 };
+pub use watch::{ChangeQueue, RoomChange, RoomWatcher};
 
 /// What crates downstream need to name the types above
 pub use bytes::Bytes;

@@ -2,16 +2,20 @@
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use bytestring::ByteString;
 
-use crate::{AckTable, Codec, Delivery, Event, Outbox, Overflow, Room, SocketId};
+use crate::{
+    AckTable, Args, Codec, Delivery, Event, Found, MemberControl, Outbox, Overflow, Room, RoomWatcher,
+    ServerSide, SocketId,
+};
 
 /// Who is in which room of one namespace, and how an event reaches them; on Node this is called an adapter
 ///
-/// Every method but [`sockets`](Self::sockets) answers at once and waits for nobody. Events emitted one after
-/// the other by one task reach each member they have in common in that order.
+/// Every method that is not async answers at once and waits for nobody. Events emitted one after the other by one
+/// task reach each member they have in common in that order.
 #[async_trait]
 pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Lets a member in; it is in no room but the one of its own id
@@ -54,11 +58,39 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
         RouterStats::default()
     }
 
+    /// Who is named by a target on this node
+    fn find(&self, target: &Target) -> Vec<Found>;
+
     /// Who is named by a target, in the whole cluster unless it is local
     ///
     /// # Errors
     /// When other nodes did not answer in time; the error carries those that did.
-    async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError>;
+    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>>;
+
+    /// Disconnects everybody the target names, by [`MemberControl::disconnect`]; tells how many members here it told
+    ///
+    /// They are still attached when this returns: each leaves when its own task comes to it. Of the target, its
+    /// delivery and overflow mean nothing here.
+    fn disconnect(&self, target: &Target, close: bool) -> usize;
+
+    /// Tells this watcher what becomes of rooms on this node from now on; there is one, and further calls do nothing
+    ///
+    /// Until the first call it costs nothing. Rooms that are there already are not told of as created, nor
+    /// their members as having joined; all that becomes of them from now on is. The room of a member's own id is
+    /// created and joined when it is attached, and left and deleted when it is detached.
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>);
+
+    /// Where to hand what other nodes emit to servers; called once, before anybody is attached
+    fn listen(&self, servers: Weak<dyn ServerSide>);
+
+    /// Emits to the servers of all other nodes, not to their clients and not to this node
+    fn server_side_emit(&self, name: &ByteString, args: &Args);
+
+    /// Emits to the servers of all other nodes and collects what each answers, in the order in which answers come
+    ///
+    /// # Errors
+    /// When other nodes did not answer in time; the error carries the answers of those that did.
+    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>>;
 }
 
 /// A socket as a router sees it
@@ -72,6 +104,8 @@ pub struct Member {
     pub outbox: Outbox,
     /// Who waits for its answers
     pub acks: AckTable,
+    /// What else can be asked of it and done to it; without one it can only be sent to
+    pub control: Option<Arc<dyn MemberControl>>,
 }
 
 /// Names one attachment of a member: a number never used twice, so a late detach or leave hits nobody else
@@ -193,9 +227,9 @@ impl AddAssign for Receipt {
 /// A question to the cluster was not answered by all
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{missing} nodes did not answer in time")]
-pub struct RouterError {
+pub struct RouterError<T> {
     /// How many nodes did not answer
     pub missing: usize,
     /// What the others said
-    pub partial: Vec<SocketId>,
+    pub partial: Vec<T>,
 }

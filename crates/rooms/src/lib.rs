@@ -13,7 +13,8 @@
 //!    the next lock is taken;
 //! 3. the members of one room, held for reading during a broadcast to it: a broadcast delays joins and leaves of
 //!    its own room and of no other. Only [`Codec::encode`](roomcast_core::Codec::encode), a note in the
-//!    [`AckTable`](roomcast_core::AckTable) and [`Outbox::push`](roomcast_core::Outbox::push) run under it;
+//!    [`AckTable`](roomcast_core::AckTable) and [`Outbox::push`](roomcast_core::Outbox::push) run under it, and a
+//!    note of the change if rooms are watched; the watcher is told when all locks are let go;
 //! 4. inside an outbox.
 //!
 //! Two rooms are never held at once, not even for reading. A waiting writer holds up new readers, so of two
@@ -21,21 +22,23 @@
 
 mod fanout;
 mod members;
+mod watch;
 
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
-    Delivery, Event, Joined, Member, MemberKey, Membership, Overflow, Receipt, Room, Router, RouterError,
-    RouterStats, SocketId, Target,
+    Args, ByteString, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Overflow, Receipt, Room,
+    RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
 use crate::fanout::Fanout;
 use crate::members::{ByKey, Everybody, KeySet, MemberList, Recipient};
+use crate::watch::Watch;
 
 /// Who is in which room, in one process
 ///
@@ -73,6 +76,7 @@ pub struct Rooms {
     ids: DashMap<SocketId, Arc<Entry>>,
     rooms: DashMap<Room, Arc<MemberList>>,
     everybody: Everybody,
+    watch: OnceLock<Box<Watch>>,
 }
 
 /// One attachment of a member
@@ -93,7 +97,12 @@ impl Router for Rooms {
         let entry = Arc::new(Entry { key, member, joined: Mutex::new(Some(HashSet::new())) });
         self.members.insert(key, entry.clone());
         self.everybody.insert(key, Recipient::of(&entry));
-        self.ids.insert(entry.member.id.clone(), entry);
+        let enter = || _ = self.ids.insert(entry.member.id.clone(), entry.clone());
+        match self.watch.get() {
+            Some(watch) => watch.attached(&entry.member, enter),
+            None => enter(),
+        }
+        self.tell();
         key
     }
 
@@ -102,26 +111,33 @@ impl Router for Rooms {
         // From here on a join that found the entry before is refused.
         let mut joined = entry.joined();
         for room in joined.take().into_iter().flatten() {
-            self.exit(key, &room);
+            self.exit(&entry, &room);
         }
-        self.ids.remove_if(&entry.member.id, |_, newest| newest.key == key);
+        let exit = || self.ids.remove_if(&entry.member.id, |_, newest| newest.key == key).is_some();
+        match self.watch.get() {
+            Some(watch) => watch.detached(&entry.member, exit),
+            None => _ = exit(),
+        }
         self.everybody.remove(key);
+        drop(joined);
+        self.tell();
         true
     }
 
     fn join(&self, key: MemberKey, room: &Room) -> Joined {
-        self.entry(key).map_or(Joined::Detached, |entry| self.join_entry(&entry, room))
+        let joined = self.entry(key).map_or(Joined::Detached, |entry| self.join_entry(&entry, room));
+        self.tell();
+        joined
     }
 
     fn leave(&self, key: MemberKey, room: &Room) -> bool {
-        self.entry(key).is_some_and(|entry| self.leave_entry(&entry, room))
+        let left = self.entry(key).is_some_and(|entry| self.leave_entry(&entry, room));
+        self.tell();
+        left
     }
 
     fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
-        let Some(entry) = self.entry(key) else { return Vec::new() };
-        let joined = entry.joined();
-        let Some(joined) = joined.as_ref() else { return Vec::new() };
-        std::iter::once(Room::from(&entry.member.id)).chain(joined.iter().cloned()).collect()
+        self.entry(key).map_or_else(Vec::new, |entry| entry.rooms())
     }
 
     fn count(&self, room: &Room) -> usize {
@@ -144,8 +160,7 @@ impl Router for Rooms {
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {
-        let mut named = Vec::new();
-        self.for_each(target, |_, recipient| named.push(recipient.entry.clone()));
+        let named = self.named(target);
         let changes = |entry: &Arc<Entry>| match change {
             Membership::Join(rooms) => {
                 let joined = rooms.iter().filter(|room| self.join_entry(entry, room) == Joined::Joined);
@@ -155,17 +170,68 @@ impl Router for Rooms {
                 rooms.iter().filter(|room| self.leave_entry(entry, room)).count() != 0
             }
         };
-        named.iter().filter(|entry| changes(entry)).count()
+        let changed = |entry: &&Arc<Entry>| {
+            let changed = changes(entry);
+            // Member by member, so that no more than one member's changes wait.
+            self.tell();
+            changed
+        };
+        named.iter().filter(changed).count()
     }
 
     fn stats(&self) -> RouterStats {
         RouterStats::new(self.member_count(), self.room_count())
     }
 
-    async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError> {
-        let mut named = Vec::new();
-        self.for_each(target, |_, recipient| named.push(recipient.member().id.clone()));
-        Ok(named)
+    fn find(&self, target: &Target) -> Vec<Found> {
+        let found = |entry: Arc<Entry>| Found {
+            id: entry.member.id.clone(),
+            rooms: entry.rooms(),
+            control: entry.member.control.clone(),
+        };
+        self.named(target).into_iter().map(found).collect()
+    }
+
+    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+        Ok(self.find(target))
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> usize {
+        let named = self.named(target);
+        let controls = named.iter().filter_map(|entry| entry.member.control.as_ref());
+        controls.map(|control| control.disconnect(close)).count()
+    }
+
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
+        let mut is_new = false;
+        let watch = self.watch.get_or_init(|| {
+            is_new = true;
+            Box::new(Watch::new(watcher))
+        });
+        if !is_new {
+            return;
+        }
+        watch.were_attached(|| self.ids.iter().map(|id| Room::from(id.key())).collect());
+        // A list that is made meanwhile is watched from its beginning.
+        let lists: Vec<_> =
+            self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
+        for (room, list) in lists {
+            list.watch(|| watch.was_listed(&room));
+        }
+    }
+
+    // There are no other nodes.
+
+    fn listen(&self, _servers: Weak<dyn ServerSide>) {}
+
+    fn server_side_emit(&self, _name: &ByteString, _args: &Args) {}
+
+    async fn server_side_ask(
+        &self,
+        _name: &ByteString,
+        _args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>> {
+        Ok(Vec::new())
     }
 }
 
@@ -201,7 +267,7 @@ impl Rooms {
         let mut joined = entry.joined();
         let left = joined.as_mut().is_some_and(|joined| joined.remove(room));
         if left {
-            self.exit(entry.key, room);
+            self.exit(entry, room);
         }
         left
     }
@@ -215,21 +281,47 @@ impl Rooms {
         loop {
             let list = match self.list(room) {
                 Some(list) => list,
-                None => self.rooms.entry(room.clone()).or_default().clone(),
+                // Looked up under the lock of the shard: who starts to watch finds the list, or it is watched already.
+                None => {
+                    let make = || Arc::new(MemberList::new(self.watch.get().is_some()));
+                    self.rooms.entry(room.clone()).or_insert_with(make).clone()
+                }
             };
-            if list.insert(entry.key, Recipient::of(entry)) {
+            let note = || self.note(|watch| watch.entered(room, &entry.member));
+            if list.insert_noting(entry.key, Recipient::of(entry), note) {
                 return;
             }
             self.remove_list(room, &list);
         }
     }
 
-    fn exit(&self, key: MemberKey, room: &Room) {
+    fn exit(&self, entry: &Entry, room: &Room) {
+        let note = |last| self.note(|watch| watch.exited(room, &entry.member, last));
         if let Some(list) = self.list(room)
-            && list.remove_or_close(key)
+            && list.remove_or_close(entry.key, note)
         {
             self.remove_list(room, &list);
         }
+    }
+
+    /// Notes a change of a list, under its lock
+    fn note(&self, note: impl FnOnce(&Watch)) {
+        if let Some(watch) = self.watch.get() {
+            note(watch);
+        }
+    }
+
+    /// Tells whoever watches what was noted; under no lock
+    fn tell(&self) {
+        if let Some(watch) = self.watch.get() {
+            watch.tell();
+        }
+    }
+
+    fn named(&self, target: &Target) -> Vec<Arc<Entry>> {
+        let mut named = Vec::new();
+        self.for_each(target, |_, recipient| named.push(recipient.entry.clone()));
+        named
     }
 
     /// Takes a closed list out of the map, unless a new one has taken its place already
@@ -304,6 +396,13 @@ impl Entry {
     fn joined(&self) -> MutexGuard<'_, Option<HashSet<Room>>> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Its rooms, its own first; none once it is detached
+    fn rooms(&self) -> Vec<Room> {
+        let joined = self.joined();
+        let Some(joined) = joined.as_ref() else { return Vec::new() };
+        std::iter::once(Room::from(&self.member.id)).chain(joined.iter().cloned()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -331,7 +430,7 @@ mod tests {
         let old = rooms.list(&room).expect("somebody is there");
         let entry = rooms.entry(b).expect("it is attached");
         // As if `a` left while `b`, who has looked the list up, was about to enter it, and the map came after.
-        assert!(old.remove_or_close(a));
+        assert!(old.remove_or_close(a, |_| {}));
         assert!(!old.insert(b, Recipient::of(&entry)));
         assert_eq!(rooms.join(b, &room), Joined::Joined);
         let new = rooms.list(&room).expect("somebody is there");

@@ -38,16 +38,41 @@ struct List {
     // Dense, in no order: the last one takes the place of one that leaves.
     members: IndexMap<MemberKey, Recipient, ByKey>,
     closed: bool,
+    /// Whether its changes are noted
+    watched: bool,
 }
 
 impl MemberList {
+    /// An empty list whose changes are noted or not
+    pub(crate) fn new(watched: bool) -> Self {
+        Self(RwLock::new(List { watched, ..List::default() }))
+    }
+
     /// Enters a member; `false` if the list is closed
     pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) -> bool {
+        self.insert_noting(key, recipient, || {})
+    }
+
+    /// As [`insert`](Self::insert), noting it under the lock if the list is watched
+    pub(crate) fn insert_noting(&self, key: MemberKey, recipient: Recipient, note: impl FnOnce()) -> bool {
         let mut list = self.write();
-        if !list.closed {
-            list.members.insert(key, recipient);
+        if list.closed {
+            return false;
         }
-        !list.closed
+        list.members.insert(key, recipient);
+        if list.watched {
+            note();
+        }
+        true
+    }
+
+    /// Notes its changes from now on; `seed` runs under the lock if it has members already
+    pub(crate) fn watch(&self, seed: impl FnOnce()) {
+        let mut list = self.write();
+        list.watched = true;
+        if !list.members.is_empty() {
+            seed();
+        }
     }
 
     /// Takes a member out
@@ -60,10 +85,15 @@ impl MemberList {
     }
 
     /// Takes a member out; closes the list and tells so if that was the last
-    pub(crate) fn remove_or_close(&self, key: MemberKey) -> bool {
+    ///
+    /// `note` runs under the lock if the list is watched, and is told the same.
+    pub(crate) fn remove_or_close(&self, key: MemberKey, note: impl FnOnce(bool)) -> bool {
         let mut list = self.write();
         let removed = list.members.swap_remove(&key);
         list.closed = list.members.is_empty();
+        if list.watched && removed.is_some() {
+            note(list.closed);
+        }
         list.give_memory_back();
         let closed = list.closed;
         drop(list);

@@ -43,7 +43,7 @@ impl Hall {
             outbox.set_sink(Box::new(Nowhere));
             let id = SocketId::new(format!("m{index}"));
             let codec = codecs[index % codecs.len()].clone();
-            let key = rooms.attach(Member { id, codec, outbox, acks: AckTable::default() });
+            let key = rooms.attach(Member { id, codec, outbox, acks: AckTable::default(), control: None });
             rooms.join(key, &Room::from("r"));
             rooms.join(key, &Room::from("s"));
         }
@@ -96,8 +96,13 @@ fn whoever_leaves_takes_its_memory_along() {
             .map(|index| {
                 let outbox = Outbox::new(1 << 20, hall.flusher.clone());
                 let id = SocketId::new(format!("guest {index}"));
-                let key =
-                    hall.rooms.attach(Member { id, codec: codec.clone(), outbox, acks: AckTable::default() });
+                let key = hall.rooms.attach(Member {
+                    id,
+                    codec: codec.clone(),
+                    outbox,
+                    acks: AckTable::default(),
+                    control: None,
+                });
                 hall.rooms.join(key, &room);
                 key
             })

@@ -10,7 +10,7 @@ use roomcast_core::{
     Target,
 };
 use roomcast_rooms::Rooms;
-use roomcast_testkit::{AnswerLog, MemberProbe, MemoryRouter, TextCodec};
+use roomcast_testkit::{AnswerLog, MemberProbe, MemoryRouter, RoomLog, TextCodec};
 
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
 /// Rooms of their own, and two that bear the ids of sockets
@@ -25,6 +25,7 @@ enum Operation {
     Leave(Index, &'static str),
     Update { to: To, join: bool, rooms: Vec<&'static str> },
     Broadcast { to: To, event: Shape },
+    Watch,
     Send(Index, Shape),
 }
 
@@ -53,6 +54,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         1 => (to(), any::<bool>(), subsequence(&NAMES[..], 1..3))
             .prop_map(|(to, join, rooms)| Operation::Update { to, join, rooms }),
         6 => (to(), shape()).prop_map(|(to, event)| Operation::Broadcast { to, event }),
+        1 => Just(Operation::Watch),
         1 => (any::<Index>(), shape()).prop_map(|(who, event)| Operation::Send(who, event)),
     ]
 }
@@ -81,12 +83,13 @@ struct Side<R> {
     router: R,
     codecs: [Arc<TextCodec>; 3],
     attached: Vec<(MemberKey, MemberProbe)>,
+    log: Arc<RoomLog>,
 }
 
 impl<R: Router> Side<R> {
     fn new(router: R) -> Self {
         let codecs = [TextCodec::new("x"), TextCodec::new("y"), TextCodec::limited("z")];
-        Self { router, codecs, attached: Vec::new() }
+        Self { router, codecs, attached: Vec::new(), log: RoomLog::new() }
     }
 
     fn attach(&mut self, id: &str, kind: usize) {
@@ -143,6 +146,10 @@ impl<R: Router> Side<R> {
                 let receipt = self.router.broadcast(&self.target(to), &event);
                 format!("{receipt:?} {:?} {:?} {}", log.asked(), log.gone(), self.named(&self.target(to)))
             }
+            Operation::Watch => {
+                self.router.watch(self.log.clone());
+                String::new()
+            }
             Operation::Send(who, shape) => {
                 let Some((_, probe)) = self.member(who) else { return String::new() };
                 let (event, log) = event(number, *shape);
@@ -150,14 +157,20 @@ impl<R: Router> Side<R> {
                 format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
             }
         };
+        // In which order members are gone through is nobody's business; the log checks that of each room.
+        let mut changes = self.log.take();
+        changes.sort();
         let counts = NAMES.map(|name| self.router.count(&Room::from(name)));
         let owed: Vec<_> = self.attached.iter().map(|(_, probe)| probe.acks().len()).collect();
-        format!("{outcome} {counts:?} {owed:?} {}", self.encoded())
+        format!("{outcome} {changes:?} {counts:?} {owed:?} {}", self.encoded())
     }
 
     fn named(&self, target: &Target) -> String {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
-        let mut named = runtime.block_on(self.router.sockets(target)).expect("this node answers");
+        let found = self.router.find(target).into_iter().map(|mut found| {
+            found.rooms[1..].sort();
+            (found.id, found.rooms)
+        });
+        let mut named: Vec<_> = found.collect();
         named.sort();
         format!("{named:?}")
     }
@@ -248,5 +261,8 @@ fn the_model_knows_what_reaches_whom() {
     let outcome = side.perform(7, &Operation::Broadcast { to: everybody, event: shape });
     assert!(outcome.starts_with("Receipt { queued: 1,"), "{outcome}");
     assert_eq!(side.received(), [["x:news[7]#7"]]);
-    assert_eq!(side.named(&Target::default()), format!("{:?}", [SocketId::from("a")]));
+    assert_eq!(
+        side.named(&Target::default()),
+        format!("{:?}", [(SocketId::from("a"), vec![Room::from("a")])])
+    );
 }

@@ -6,6 +6,7 @@
 mod answers;
 mod chance;
 mod codec;
+mod control;
 mod exchange;
 mod member;
 pub mod pair;
@@ -16,6 +17,7 @@ pub mod transport;
 
 pub use answers::AnswerLog;
 pub use codec::TextCodec;
+pub use control::{ControlProbe, RoomLog};
 pub use exchange::{Answer, Answered, BodyFeed, ExchangeBuilder};
 pub use member::MemberProbe;
 pub use pair::Pair;

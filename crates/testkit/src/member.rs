@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{AckTable, Codec, FlushList, Member, Outbox, SocketId};
+use roomcast_core::{AckTable, Codec, FlushList, Member, MemberControl, Outbox, SocketId};
 
 use crate::MemorySink;
 
@@ -38,6 +38,7 @@ impl MemberProbe {
             codec: Arc::clone(codec) as Arc<dyn Codec>,
             outbox,
             acks: AckTable::default(),
+            control: None,
         };
         Self { member, flusher, sink: MemorySink::new() }
     }
@@ -50,6 +51,12 @@ impl MemberProbe {
     /// Replaces the table of answers it owes
     pub fn with_acks(mut self, acks: AckTable) -> Self {
         self.member.acks = acks;
+        self
+    }
+
+    /// Gives it something that can be asked about it
+    pub fn with_control(mut self, control: Arc<dyn MemberControl>) -> Self {
+        self.member.control = Some(control);
         self
     }
 

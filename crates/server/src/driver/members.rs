@@ -87,6 +87,7 @@ impl Driver {
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
             acks: AckTable::with_limit(self.shared.io.config().max_acks),
+            control: None,
         };
         let rest = state.middleware().into_iter();
         let socket = Socket::new(member, state, self.shared.clone());

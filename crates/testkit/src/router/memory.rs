@@ -1,12 +1,13 @@
 //! The simplest router there can be
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, Codec, Delivery, EncodeError, Event, Frame, Joined, Member, MemberKey, Membership, Overflow,
-    Pushed, Receipt, Room, Router, RouterError, RouterStats, SocketId, Target,
+    AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, EncodeError, Event, Found, Frame, Joined,
+    Member, MemberControl, MemberKey, Membership, Overflow, Pushed, Receipt, Room, RoomChange, RoomWatcher,
+    Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
 /// The simplest router there can be: one lock, and every question is answered by asking each member in turn
@@ -20,6 +21,7 @@ struct State {
     last_key: u64,
     members: BTreeMap<MemberKey, Attached>,
     ids: HashMap<SocketId, MemberKey>,
+    changes: Option<Arc<ChangeQueue>>,
 }
 
 #[derive(Debug)]
@@ -31,29 +33,38 @@ struct Attached {
 #[async_trait]
 impl Router for MemoryRouter {
     fn attach(&self, member: Member) -> MemberKey {
-        let mut state = self.state();
-        state.last_key += 1;
-        let key = MemberKey(state.last_key);
-        state.ids.insert(member.id.clone(), key);
-        state.members.insert(key, Attached { member, rooms: BTreeSet::new() });
-        key
+        self.change(|state| {
+            state.last_key += 1;
+            let (key, own) = (MemberKey(state.last_key), Room::from(&member.id));
+            let (was_there, was_owned) = (state.exists(&own), state.ids.contains_key(&member.id));
+            let (id, control) = (member.id.clone(), member.control.clone());
+            state.ids.insert(id.clone(), key);
+            state.members.insert(key, Attached { member, rooms: BTreeSet::new() });
+            if !was_owned {
+                state.entered(was_there, &own, id, control);
+            }
+            key
+        })
     }
 
     fn detach(&self, key: MemberKey) -> bool {
-        let mut state = self.state();
-        let Some(attached) = state.members.remove(&key) else { return false };
-        if state.ids.get(&attached.member.id) == Some(&key) {
-            state.ids.remove(&attached.member.id);
-        }
-        true
+        self.change(|state| {
+            let Some(Attached { member, rooms }) = state.members.remove(&key) else { return false };
+            if state.ids.get(&member.id) == Some(&key) {
+                state.ids.remove(&member.id);
+                state.exited(&Room::from(&member.id), member.id.clone());
+            }
+            rooms.iter().for_each(|room| state.exited(room, member.id.clone()));
+            true
+        })
     }
 
     fn join(&self, key: MemberKey, room: &Room) -> Joined {
-        self.state().join(key, room)
+        self.change(|state| state.join(key, room))
     }
 
     fn leave(&self, key: MemberKey, room: &Room) -> bool {
-        self.state().leave(key, room)
+        self.change(|state| state.leave(key, room))
     }
 
     fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
@@ -86,17 +97,18 @@ impl Router for MemoryRouter {
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {
-        let mut state = self.state();
-        let mut changed = 0;
-        for key in state.named(target) {
-            let before = state.members[&key].rooms.len();
-            match change {
-                Membership::Join(rooms) => rooms.iter().for_each(|room| _ = state.join(key, room)),
-                Membership::Leave(rooms) => rooms.iter().for_each(|room| _ = state.leave(key, room)),
+        self.change(|state| {
+            let mut changed = 0;
+            for key in state.named(target) {
+                let before = state.members[&key].rooms.len();
+                match change {
+                    Membership::Join(rooms) => rooms.iter().for_each(|room| _ = state.join(key, room)),
+                    Membership::Leave(rooms) => rooms.iter().for_each(|room| _ = state.leave(key, room)),
+                }
+                changed += usize::from(state.members[&key].rooms.len() != before);
             }
-            changed += usize::from(state.members[&key].rooms.len() != before);
-        }
-        changed
+            changed
+        })
     }
 
     fn stats(&self) -> RouterStats {
@@ -105,13 +117,54 @@ impl Router for MemoryRouter {
         RouterStats::new(state.members.len(), rooms.len())
     }
 
-    async fn sockets(&self, target: &Target) -> Result<Vec<SocketId>, RouterError> {
-        let state = self.state();
-        Ok(state.named(target).iter().map(|key| state.members[key].member.id.clone()).collect())
+    fn find(&self, target: &Target) -> Vec<Found> {
+        let named = self.state().named(target);
+        let found = |key| {
+            let rooms = self.rooms_of(key);
+            let state = self.state();
+            let member = &state.members.get(&key)?.member;
+            Some(Found { id: member.id.clone(), rooms, control: member.control.clone() })
+        };
+        named.into_iter().filter_map(found).collect()
+    }
+
+    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+        Ok(self.find(target))
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> usize {
+        let controls = self.find(target).into_iter().filter_map(|found| found.control);
+        controls.map(|control| control.disconnect(close)).count()
+    }
+
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
+        self.state().changes.get_or_insert_with(|| Arc::new(ChangeQueue::new(watcher)));
+    }
+
+    fn listen(&self, _servers: Weak<dyn ServerSide>) {}
+
+    fn server_side_emit(&self, _name: &ByteString, _args: &Args) {}
+
+    async fn server_side_ask(
+        &self,
+        _name: &ByteString,
+        _args: &Args,
+    ) -> Result<Vec<Args>, RouterError<Args>> {
+        Ok(Vec::new())
     }
 }
 
 impl MemoryRouter {
+    /// Changes who is where, and tells whoever watches
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let outcome = change(&mut state);
+        let changes = state.changes.clone();
+        drop(state);
+        changes.into_iter().for_each(|changes| changes.tell());
+        outcome
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -119,15 +172,54 @@ impl MemoryRouter {
 
 impl State {
     fn join(&mut self, key: MemberKey, room: &Room) -> Joined {
+        let was_there = self.exists(room);
         let Some(attached) = self.members.get_mut(&key) else { return Joined::Detached };
         if Room::from(&attached.member.id) == *room || !attached.rooms.insert(room.clone()) {
             return Joined::Already;
         }
+        let (id, control) = (attached.member.id.clone(), attached.member.control.clone());
+        self.entered(was_there, room, id, control);
         Joined::Joined
     }
 
     fn leave(&mut self, key: MemberKey, room: &Room) -> bool {
-        self.members.get_mut(&key).is_some_and(|attached| attached.rooms.remove(room))
+        let Some(attached) = self.members.get_mut(&key) else { return false };
+        let left = attached.rooms.remove(room);
+        if left {
+            let id = attached.member.id.clone();
+            self.exited(room, id);
+        }
+        left
+    }
+
+    /// Whether a room has members, or bears the id of one
+    fn exists(&self, room: &Room) -> bool {
+        self.ids.contains_key(room.as_str())
+            || self.members.values().any(|attached| attached.rooms.contains(room))
+    }
+
+    /// Notes for whoever watches that a socket is in a room from now on
+    fn entered(
+        &self,
+        was_there: bool,
+        room: &Room,
+        socket: SocketId,
+        control: Option<Arc<dyn MemberControl>>,
+    ) {
+        let Some(changes) = &self.changes else { return };
+        if !was_there {
+            changes.push(RoomChange::Created { room: room.clone() });
+        }
+        changes.push(RoomChange::Joined { room: room.clone(), socket, control });
+    }
+
+    /// Notes for whoever watches that a socket is in a room no more
+    fn exited(&self, room: &Room, socket: SocketId) {
+        let Some(changes) = &self.changes else { return };
+        changes.push(RoomChange::Left { room: room.clone(), socket });
+        if !self.exists(room) {
+            changes.push(RoomChange::Deleted { room: room.clone() });
+        }
     }
 
     /// Whether a name of a room, or of the room of an id, means this member

@@ -49,6 +49,14 @@ macro_rules! router_conformance {
             how_much_there_is
             who_is_named
             what_one_sender_sends_arrives_in_order
+            who_is_found_is_as_it_is_here
+            who_is_named_is_disconnected
+            rooms_come_and_go_as_told
+            who_watches_late_hears_what_is_new
+            a_room_with_an_owner_and_guests_is_one_room
+            a_watcher_may_call_the_router
+            changes_of_many_threads_are_told_once_and_in_order
+            no_other_node_answers
         }
     };
     (@cases $make:expr; $($case:ident)*) => {$(

@@ -1,6 +1,6 @@
 //! Whom a target names
 
-use roomcast_core::{CloseReason, Delivery, Joined, Receipt, Room, Scope, SocketId, Target};
+use roomcast_core::{CloseReason, Delivery, Joined, Receipt, Room, Scope, Target};
 
 use super::{Subject, asking, attach, attach_all, emit, event, queued, rooms};
 use crate::{AnswerLog, TextCodec};
@@ -180,8 +180,9 @@ pub async fn who_is_named(router: Subject) {
         (Target { rooms: rooms(["none"]), ..node }, vec![]),
     ];
     for (target, expected) in cases {
-        let mut named = router.sockets(&target).await.expect("this node answers");
-        named.sort();
-        assert_eq!(named.iter().map(SocketId::as_str).collect::<Vec<_>>(), expected, "{target:?}");
+        let found = router.fetch(&target).await.expect("this node answers");
+        let mut named: Vec<_> = found.iter().map(|found| found.id.as_str()).collect();
+        named.sort_unstable();
+        assert_eq!(named, expected, "{target:?}");
     }
 }

@@ -4,6 +4,7 @@ mod addressing;
 mod answers;
 mod delivery;
 mod membership;
+mod watching;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ pub use addressing::*;
 pub use answers::*;
 pub use delivery::*;
 pub use membership::*;
+pub use watching::*;
 
 use crate::MemberProbe;
 

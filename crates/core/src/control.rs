@@ -1,0 +1,39 @@
+//! What can be asked of a socket, and done to it, by whoever knows only its name
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use crate::{Room, SocketId};
+
+/// What a router can ask of a member, and do to it, besides sending
+///
+/// Given to the router with the [`Member`](crate::Member), and held until it is detached. A router that speaks for
+/// other nodes makes one for each socket it has heard of, out of what it was told. Called under no lock; must not
+/// block.
+pub trait MemberControl: Any + Send + Sync + fmt::Debug {
+    /// The request that its session began with, as the JSON object that the servers of a cluster tell each other
+    ///
+    /// Its fields are those of Node's `socket.handshake`: `headers`, `time`, `address`, `xdomain`, `secure`, `issued`
+    /// in milliseconds, `url`, `query`, `auth`.
+    fn handshake(&self) -> ByteString;
+
+    /// What the application keeps with it, as JSON text; `{}` if nothing
+    fn data(&self) -> ByteString;
+
+    /// Takes it out of its namespace and tells its client; with `close` ends the client's connection
+    fn disconnect(&self, close: bool);
+}
+
+/// A socket that was asked for, as it was then
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// Its public id
+    pub id: SocketId,
+    /// Its rooms, its own first
+    pub rooms: Vec<Room>,
+    /// More about it; none if its member came without
+    pub control: Option<Arc<dyn MemberControl>>,
+}

@@ -1,0 +1,147 @@
+//! Rooms as they come and go, told in order and once
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use crate::{MemberControl, Room, SocketId};
+
+/// What became of a room on this node
+#[derive(Clone, Debug)]
+pub enum RoomChange {
+    /// Somebody is about to be its first member
+    Created {
+        /// Which room
+        room: Room,
+    },
+    /// A socket has joined it
+    Joined {
+        /// Which room
+        room: Room,
+        /// Who
+        socket: SocketId,
+        /// More about whoever joined
+        control: Option<Arc<dyn MemberControl>>,
+    },
+    /// A socket has left it, or is gone
+    Left {
+        /// Which room
+        room: Room,
+        /// Who
+        socket: SocketId,
+    },
+    /// Its last member has left
+    Deleted {
+        /// Which room
+        room: Room,
+    },
+}
+
+impl RoomChange {
+    /// The room
+    pub fn room(&self) -> &Room {
+        match self {
+            Self::Created { room }
+            | Self::Joined { room, .. }
+            | Self::Left { room, .. }
+            | Self::Deleted { room } => room,
+        }
+    }
+}
+
+/// Is told what becomes of rooms
+///
+/// One change at a time, under no lock, on the thread of whoever made it or of another that makes one at the same
+/// time; so it may use the router, and must be quick. For each room changes come in their order: created, then
+/// everybody who joins and leaves, then deleted, then perhaps created again. None is lost and none is told twice. By
+/// the time a method of the router returns, what it changed has been told, except to a watcher that called the
+/// method itself: it is told when it returns.
+pub trait RoomWatcher: Send + Sync + 'static {
+    /// Something became of a room
+    fn room_changed(&self, change: &RoomChange);
+}
+
+/// Changes on their way to a watcher, for routers
+///
+/// [`push`](Self::push) under the lock that makes the change one, so that changes stand in their order, and
+/// [`tell`](Self::tell) under no lock, when it is made. It holds no more than threads are about to tell.
+pub struct ChangeQueue {
+    changes: Mutex<VecDeque<RoomChange>>,
+    /// Held by the one who tells
+    watcher: Mutex<Arc<dyn RoomWatcher>>,
+}
+
+thread_local! {
+    /// Whether this thread is inside a watcher: it must not wait there for others who tell
+    static TELLING: Cell<bool> = const { Cell::new(false) };
+}
+
+impl ChangeQueue {
+    /// A queue without changes
+    pub fn new(watcher: Arc<dyn RoomWatcher>) -> Self {
+        Self { changes: Mutex::default(), watcher: Mutex::new(watcher) }
+    }
+
+    /// Puts a change behind the others; calls nobody
+    pub fn push(&self, change: RoomChange) {
+        self.changes().push_back(change);
+    }
+
+    /// Tells all changes, or waits until whoever tells already has told them
+    ///
+    /// Inside a watcher it does not wait: what is left is told by the one who called the watcher.
+    pub fn tell(&self) {
+        loop {
+            let watcher = if TELLING.get() {
+                match self.watcher.try_lock() {
+                    Ok(watcher) => watcher,
+                    Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                    Err(TryLockError::WouldBlock) => return,
+                }
+            } else {
+                self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+            };
+            while let Some(change) = self.next() {
+                let _telling = Telling::begin();
+                watcher.room_changed(&change);
+            }
+            drop(watcher);
+            // Somebody inside a watcher may have pushed and found this one still telling.
+            if self.changes().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn next(&self) -> Option<RoomChange> {
+        self.changes().pop_front()
+    }
+
+    fn changes(&self) -> MutexGuard<'_, VecDeque<RoomChange>> {
+        self.changes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for ChangeQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChangeQueue").field("waiting", &self.changes().len()).finish()
+    }
+}
+
+/// This thread is inside a watcher until it is dropped, a panic of the watcher included
+struct Telling {
+    before: bool,
+}
+
+impl Telling {
+    fn begin() -> Self {
+        Self { before: TELLING.replace(true) }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        TELLING.set(self.before);
+    }
+}

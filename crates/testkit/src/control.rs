@@ -1,0 +1,122 @@
+//! Members that can be asked about and disconnected, and watchers that take notes
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use roomcast_core::{ByteString, MemberControl, RoomChange, RoomWatcher};
+
+/// Remembers how it was disconnected
+#[derive(Debug, Default)]
+pub struct ControlProbe {
+    data: &'static str,
+    disconnected: Mutex<Vec<bool>>,
+}
+
+impl ControlProbe {
+    /// One whose data is this JSON text
+    pub fn new(data: &'static str) -> Arc<Self> {
+        Arc::new(Self { data, disconnected: Mutex::default() })
+    }
+
+    /// Each disconnect so far: whether it was to close the connection
+    pub fn disconnected(&self) -> Vec<bool> {
+        self.disconnected.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl MemberControl for ControlProbe {
+    fn handshake(&self) -> ByteString {
+        ByteString::from_static(r#"{"headers":{},"url":"/"}"#)
+    }
+
+    fn data(&self) -> ByteString {
+        ByteString::from_static(self.data)
+    }
+
+    fn disconnect(&self, close: bool) {
+        self.disconnected.lock().unwrap_or_else(PoisonError::into_inner).push(close);
+    }
+}
+
+/// Notes what becomes of rooms, and holds it to the order that a watcher can count on
+#[derive(Debug, Default)]
+pub struct RoomLog(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    changes: Vec<String>,
+    rooms: HashMap<String, Known>,
+}
+
+/// What was told of a room
+#[derive(Debug, Default)]
+struct Known {
+    /// Whether it was created under the eyes of the watcher, who then knows all its members
+    from_the_start: bool,
+    /// Attachments by id; an id may be attached twice
+    members: HashMap<String, usize>,
+}
+
+impl RoomLog {
+    /// A log with nothing in it
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// What has happened since the last call, such as `created r`, `a joined r`, `a left r`, `deleted r`
+    pub fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.noted().changes)
+    }
+
+    /// Who is in a room, by what was told, sorted; `None` if there is no such room
+    pub fn members(&self, room: &str) -> Option<Vec<String>> {
+        let mut members: Vec<_> = self.noted().rooms.get(room)?.members.keys().cloned().collect();
+        members.sort();
+        Some(members)
+    }
+
+    /// How many rooms there are, by what was told
+    pub fn room_count(&self) -> usize {
+        self.noted().rooms.len()
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RoomWatcher for RoomLog {
+    /// # Panics
+    /// If the change cannot follow what was told before, so that one must be lost, doubled, or told too early.
+    fn room_changed(&self, change: &RoomChange) {
+        let mut noted = self.noted();
+        let Noted { changes, rooms } = &mut *noted;
+        let name = change.room().as_str();
+        match change {
+            RoomChange::Created { .. } => {
+                let known = Known { from_the_start: true, ..Known::default() };
+                assert!(rooms.insert(name.to_owned(), known).is_none(), "`{name}` was created twice");
+                changes.push(format!("created {name}"));
+            }
+            RoomChange::Joined { socket, .. } => {
+                let known = rooms.entry(name.to_owned()).or_default();
+                *known.members.entry(socket.to_string()).or_default() += 1;
+                changes.push(format!("{socket} joined {name}"));
+            }
+            RoomChange::Left { socket, .. } => {
+                let known = rooms.entry(name.to_owned()).or_default();
+                let times = known.members.remove(socket.as_str()).unwrap_or(0);
+                assert!(times > 0 || !known.from_the_start, "`{socket}` left `{name}`, where it was not");
+                if times > 1 {
+                    known.members.insert(socket.to_string(), times - 1);
+                }
+                changes.push(format!("{socket} left {name}"));
+            }
+            RoomChange::Deleted { .. } => {
+                let members = rooms.remove(name).unwrap_or_default().members;
+                assert!(members.is_empty(), "`{name}` was deleted with {members:?} in it");
+                changes.push(format!("deleted {name}"));
+            }
+        }
+    }
+}

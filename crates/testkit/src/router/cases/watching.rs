@@ -1,0 +1,201 @@
+//! Rooms as they come and go, and members that are looked at and sent away
+
+use std::sync::{Arc, OnceLock};
+
+use roomcast_core::{
+    Args, ByteString, Found, Joined, MemberKey, Membership, Room, RoomChange, RoomWatcher, Target,
+};
+
+use super::{Subject, attach, attach_all, rooms};
+use crate::{ControlProbe, MemberProbe, RoomLog, TextCodec};
+
+fn attach_with_control(router: &Subject, id: &str, data: &'static str) -> (Arc<ControlProbe>, MemberKey) {
+    let control = ControlProbe::new(data);
+    let probe = MemberProbe::new(id, &TextCodec::new("t")).with_control(control.clone());
+    (control, router.attach(probe.member()))
+}
+
+/// Members are found with their rooms, and with what else they came with
+pub async fn who_is_found_is_as_it_is_here(router: Subject) {
+    let (_, a) = attach_with_control(&router, "a", r#"{"name":"ada"}"#);
+    let (_, b) = attach(&router, "b", &TextCodec::new("t"));
+    for (key, room) in [(a, "r"), (b, "r"), (a, "s")] {
+        router.join(key, &Room::from(room));
+    }
+    let target = Target { rooms: rooms(["r"]), ..Target::default() };
+    for mut found in [router.find(&target), router.fetch(&target).await.expect("this node answers")] {
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        let [a, b] = &mut found[..] else { panic!("not two but {found:?}") };
+        a.rooms[1..].sort();
+        assert_eq!((a.id.as_str(), &a.rooms), ("a", &rooms(["a", "r", "s"])));
+        assert_eq!((b.id.as_str(), &b.rooms), ("b", &rooms(["b", "r"])));
+        let data = |found: &Found| found.control.as_ref().map(|control| control.data().to_string());
+        assert_eq!((data(a), data(b)), (Some(r#"{"name":"ada"}"#.to_owned()), None));
+    }
+}
+
+/// Whoever is named is told to go, once each, and is there until it has gone
+pub async fn who_is_named_is_disconnected(router: Subject) {
+    let [(a, a_key), (b, b_key), (c, _)] = ["a", "b", "c"].map(|id| attach_with_control(&router, id, "{}"));
+    let (_, d) = attach(&router, "d", &TextCodec::new("t"));
+    for key in [a_key, b_key, d] {
+        router.join(key, &Room::from("r"));
+        router.join(key, &Room::from("s"));
+    }
+    let target = Target { rooms: rooms(["r", "s"]), except: rooms(["b"]), ..Target::default() };
+    assert_eq!(router.disconnect(&target, false), 1, "one of two can be told");
+    assert_eq!(router.disconnect(&Target { rooms: rooms(["c"]), ..Target::default() }, true), 1);
+    assert_eq!((a.disconnected(), b.disconnected(), c.disconnected()), (vec![false], vec![], vec![true]));
+    assert_eq!(router.count(&Room::from("r")), 3);
+}
+
+/// Created with the first member, deleted with the last, and everybody in between
+pub async fn rooms_come_and_go_as_told(router: Subject) {
+    let log = RoomLog::new();
+    router.watch(log.clone());
+    let codec = TextCodec::new("t");
+    let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
+    assert_eq!(log.take(), ["created a", "a joined a", "created b", "b joined b"]);
+    let room = Room::from("r");
+    router.join(a, &room);
+    assert_eq!(log.take(), ["created r", "a joined r"]);
+    router.join(a, &room);
+    router.leave(b, &room);
+    router.join(a, &Room::from("a"));
+    assert_eq!(log.take(), [""; 0], "what changes nothing is nothing to tell");
+    router.join(b, &room);
+    router.leave(a, &room);
+    assert_eq!(log.take(), ["b joined r", "a left r"]);
+    router.update(&Target::default(), &Membership::Join(rooms(["r"])));
+    assert_eq!(log.take(), ["a joined r"]);
+    router.detach(b);
+    let mut gone = log.take();
+    assert_eq!(
+        gone.iter().position(|change| change == "b left b").map(|at| &*gone[at + 1]),
+        Some("deleted b")
+    );
+    gone.sort();
+    assert_eq!(gone, ["b left b", "b left r", "deleted b"]);
+    router.update(&Target::default(), &Membership::Leave(rooms(["r"])));
+    assert_eq!(log.take(), ["a left r", "deleted r"]);
+    router.detach(b);
+    router.detach(a);
+    assert_eq!(log.take(), ["a left a", "deleted a"]);
+    // There is one watcher.
+    router.watch(RoomLog::new());
+    attach(&router, "c", &codec);
+    assert_eq!(log.take(), ["created c", "c joined c"]);
+}
+
+/// What was there before the watcher is not told of, and what becomes of it is
+pub async fn who_watches_late_hears_what_is_new(router: Subject) {
+    let codec = TextCodec::new("t");
+    let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
+    router.join(a, &Room::from("r"));
+    let log = RoomLog::new();
+    router.watch(log.clone());
+    router.join(b, &Room::from("r"));
+    router.join(b, &Room::from("s"));
+    assert_eq!(log.take(), ["b joined r", "created s", "b joined s"]);
+    router.leave(a, &Room::from("r"));
+    router.leave(b, &Room::from("r"));
+    assert_eq!(log.take(), ["a left r", "b left r", "deleted r"]);
+    router.detach(a);
+    assert_eq!(log.take(), ["a left a", "deleted a"]);
+}
+
+/// A room that bears the id of a socket is there for its owner and for its guests
+pub async fn a_room_with_an_owner_and_guests_is_one_room(router: Subject) {
+    let log = RoomLog::new();
+    router.watch(log.clone());
+    let codec = TextCodec::new("t");
+    let (_, guest) = attach(&router, "guest", &codec);
+    log.take();
+    router.join(guest, &Room::from("a"));
+    assert_eq!(log.take(), ["created a", "guest joined a"]);
+    let (_, owner) = attach(&router, "a", &codec);
+    assert_eq!(log.take(), ["a joined a"]);
+    router.leave(guest, &Room::from("a"));
+    router.join(guest, &Room::from("a"));
+    assert_eq!(log.take(), ["guest left a", "guest joined a"]);
+    router.detach(owner);
+    assert_eq!(log.take(), ["a left a"]);
+    router.leave(guest, &Room::from("a"));
+    assert_eq!(log.take(), ["guest left a", "deleted a"]);
+}
+
+/// A watcher is under no lock: it may change what it is told of, and is told of that afterwards
+pub async fn a_watcher_may_call_the_router(router: Subject) {
+    struct Host {
+        router: OnceLock<(Subject, MemberKey)>,
+        log: Arc<RoomLog>,
+    }
+    impl RoomWatcher for Host {
+        fn room_changed(&self, change: &RoomChange) {
+            self.log.room_changed(change);
+            let Some((router, key)) = self.router.get() else { return };
+            if let RoomChange::Joined { room, .. } = change
+                && room.as_str() == "r"
+            {
+                assert_eq!(router.join(*key, &Room::from("hosted")), Joined::Joined);
+                assert!(router.leave(*key, room));
+                assert_eq!(router.count(&Room::from("hosted")), 1);
+            }
+        }
+    }
+    let log = RoomLog::new();
+    let host = Arc::new(Host { router: OnceLock::new(), log: log.clone() });
+    router.watch(host.clone());
+    let (_, key) = attach(&router, "a", &TextCodec::new("t"));
+    let _ = host.router.set((router.clone(), key));
+    log.take();
+    router.join(key, &Room::from("r"));
+    let expected = ["created r", "a joined r", "created hosted", "a joined hosted", "a left r", "deleted r"];
+    assert_eq!(log.take(), expected);
+}
+
+/// Whoever changes what at the same time, changes are told once and in an order that can have been
+pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject) {
+    const ROUNDS: usize = 300;
+    let codec = TextCodec::new("t");
+    let log = RoomLog::new();
+    let (_, steady) = attach(&router, "steady", &codec);
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (router, codec) = (&router, &codec);
+            scope.spawn(move || {
+                let names = ["r", "s", "steady"].map(Room::from);
+                for round in 0..ROUNDS {
+                    let (_, key) = attach(router, &format!("{thread} {round}"), codec);
+                    for room in &names {
+                        router.join(key, room);
+                    }
+                    match round % 3 {
+                        0 => _ = router.leave(key, &names[0]),
+                        1 => {
+                            _ = router.update(
+                                &Target { rooms: rooms(["r"]), ..Target::default() },
+                                &Membership::Leave(rooms(["s"])),
+                            )
+                        }
+                        _ => _ = router.join(steady, &names[round % 2]),
+                    }
+                    router.detach(key);
+                }
+            });
+        }
+        // Somebody begins to watch meanwhile; the log itself checks what it is told.
+        scope.spawn(|| router.watch(log.clone()));
+    });
+    router.leave(steady, &Room::from("r"));
+    router.leave(steady, &Room::from("s"));
+    router.detach(steady);
+    assert_eq!((log.room_count(), log.members("r")), (0, None), "{:?}", log.members("r"));
+}
+
+/// Where there is one node, nobody else is told, and nobody else answers
+pub async fn no_other_node_answers(router: Subject) {
+    let (name, args) = (ByteString::from_static("hello"), Args::empty());
+    router.server_side_emit(&name, &args);
+    assert_eq!(router.server_side_ask(&name, &args).await.expect("nobody is missing"), []);
+}
