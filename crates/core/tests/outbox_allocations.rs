@@ -24,7 +24,7 @@ impl FrameSink for Nowhere {
 }
 
 /// One round of a flusher
-fn flush(list: &FlushList, spare: &mut Vec<Outbox>) {
+fn flush(list: &FlushList, spare: &mut VecDeque<Outbox>) {
     list.take(spare);
     spare.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
 }
@@ -38,7 +38,7 @@ fn a_client_that_keeps_up_costs_no_allocation() {
     let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
     let outboxes: Vec<_> = (0..100).map(|_| Outbox::new(1 << 20, list.clone())).collect();
     outboxes.iter().for_each(|outbox| outbox.set_sink(Box::new(Nowhere)));
-    let mut spare = Vec::new();
+    let mut spare = VecDeque::new();
     let mut cx = Context::from_waker(Waker::noop());
     let mut round = || {
         outboxes.iter().for_each(|outbox| push(outbox, &frame));
@@ -55,7 +55,7 @@ fn a_client_that_keeps_up_costs_no_allocation() {
 fn an_outbox_that_was_full_once_is_small_again() {
     let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
     let outbox = Outbox::new(1 << 20, list.clone());
-    let mut spare = Vec::with_capacity(4);
+    let mut spare = VecDeque::with_capacity(4);
     let burst = measure(|| {
         (0..10_000).for_each(|_| push(&outbox, &frame));
         outbox.set_sink(Box::new(Nowhere));

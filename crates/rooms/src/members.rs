@@ -107,7 +107,14 @@ impl MemberList {
 
     /// Visits each member, under the lock of the list
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
-        self.read().members.iter().for_each(|(key, recipient)| visit(*key, recipient));
+        let list = self.read();
+        let mut rest = list.members.as_slice();
+        while !rest.is_empty() {
+            let (group, further) = rest.split_at(rest.len().min(FETCHED_TOGETHER));
+            group.values().for_each(|recipient| recipient.outbox.prefetch());
+            group.iter().for_each(|(key, recipient)| visit(*key, recipient));
+            rest = further;
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, List> {
@@ -177,6 +184,8 @@ impl Hasher for KeyHasher {
 
 /// 2^64 divided by the golden ratio, to the next odd number (Knuth, "Sorting and Searching", section 6.4)
 const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+/// Members whose outboxes are fetched side by side
+const FETCHED_TOGETHER: usize = 16;
 /// Enough to keep a handful of threads apart; a broadcast to all locks each once
 const LISTS: usize = 8;
 /// A list of this capacity is not worth shrinking

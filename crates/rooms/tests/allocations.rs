@@ -30,7 +30,7 @@ impl FrameSink for Nowhere {
 struct Hall {
     rooms: Rooms,
     flusher: FlushList,
-    spare: Vec<Outbox>,
+    spare: VecDeque<Outbox>,
 }
 
 impl Hall {
@@ -47,7 +47,7 @@ impl Hall {
             rooms.join(key, &Room::from("r"));
             rooms.join(key, &Room::from("s"));
         }
-        Self { rooms, flusher, spare: Vec::new() }
+        Self { rooms, flusher, spare: VecDeque::new() }
     }
 
     fn broadcast_and_flush(&mut self, target: &Target, event: &Event) -> usize {

@@ -76,9 +76,9 @@ const CHUNK: usize = 128;
 /// it, and each client then gets all of them in one write. What is listed while a large round is being written
 /// makes a round of its own and they take turns, so a broadcast to thousands does not hold up a chat of two.
 async fn flush(list: FlushList) {
-    let mut rounds: VecDeque<Round> = VecDeque::new();
+    let mut rounds: VecDeque<VecDeque<Outbox>> = VecDeque::new();
     // Lists are swapped, not made: a steady state allocates nothing.
-    let mut spare: Vec<Outbox> = Vec::new();
+    let mut spare: VecDeque<Outbox> = VecDeque::new();
     loop {
         if rounds.is_empty() {
             poll_fn(|cx| list.poll_listed(cx)).await;
@@ -86,26 +86,16 @@ async fn flush(list: FlushList) {
         tokio::task::yield_now().await;
         list.take(&mut spare);
         if !spare.is_empty() {
-            rounds.push_front(Round { outboxes: std::mem::take(&mut spare), written: 0 });
+            rounds.push_front(std::mem::take(&mut spare));
         }
         for _ in 0..rounds.len() {
             let Some(mut round) = rounds.pop_front() else { break };
-            let end = round.outboxes.len().min(round.written + CHUNK);
-            let mut written = Written::default();
-            round.outboxes[round.written..end].iter().for_each(|outbox| written += FlushList::write(outbox));
-            list.record(written);
-            round.written = end;
-            if end < round.outboxes.len() {
-                rounds.push_back(round);
+            list.record(FlushList::write_some(&mut round, CHUNK));
+            if round.is_empty() {
+                spare = round;
             } else {
-                round.outboxes.clear();
-                spare = round.outboxes;
+                rounds.push_back(round);
             }
         }
     }
-}
-
-struct Round {
-    outboxes: Vec<Outbox>,
-    written: usize,
 }

@@ -48,8 +48,10 @@ impl WsSink {
             ready!(self.poll_rest(cx))?;
             let Some(first) = batch.front() else { break };
             let outcome = if batch.len() == 1 && first.is_shared() || wire_len(first) >= COPY_BELOW {
-                let bytes = first.wire(&WsWire);
-                self.stream.poll_write(cx, &bytes)
+                match first.rendered(WsWire::wire_key()) {
+                    Some(bytes) => self.stream.poll_write(cx, bytes),
+                    None => self.stream.poll_write(cx, &first.wire(&WsWire)),
+                }
             } else {
                 let mut corked = CORKED.take();
                 fill(&mut corked, batch);
@@ -114,6 +116,10 @@ impl FrameSink for WsSink {
             Poll::Ready(Err(error)) => Err(error.into()),
             Poll::Pending => Ok(Readiness::Blocked),
         }
+    }
+
+    fn prefetch(&self) {
+        self.stream.prefetch();
     }
 }
 

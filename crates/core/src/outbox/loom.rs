@@ -356,9 +356,12 @@ struct Flusher {
 impl Flusher {
     fn run(&self) {
         let waker = Waker::from(self.woken.clone());
-        let mut outboxes = Vec::new();
+        let mut outboxes = VecDeque::new();
         while self.list.poll_take(&mut Context::from_waker(&waker), &mut outboxes).is_ready() {
-            outboxes.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
+            for group in outboxes.make_contiguous().chunks(super::GROUP) {
+                Outbox::flush_group(group);
+            }
+            outboxes.clear();
         }
     }
 

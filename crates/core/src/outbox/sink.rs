@@ -25,6 +25,14 @@ pub trait FrameSink: Send + fmt::Debug {
         cx: &mut Context<'_>,
         batch: &mut VecDeque<Frame>,
     ) -> Result<Readiness, ConnectionError>;
+
+    /// Looks at the memory that the next [`poll_send`](Self::poll_send) needs first, and changes nothing
+    ///
+    /// A flusher that is about to write to several calls it for all of them, so that the processor fetches side by
+    /// side what it would otherwise wait for one by one.
+    ///
+    /// Default: does nothing.
+    fn prefetch(&self) {}
 }
 
 /// Whether a carrier can take more now

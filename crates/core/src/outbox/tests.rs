@@ -163,10 +163,16 @@ impl Owner {
 
 /// An outbox of so many bytes whose sink takes everything
 fn connected(limit: usize) -> (Outbox, FlushList, Carrier) {
-    let (list, carrier) = (FlushList::new(), Carrier::default());
+    let list = FlushList::new();
+    let (outbox, carrier) = connected_to(&list, limit);
+    (outbox, list, carrier)
+}
+
+fn connected_to(list: &FlushList, limit: usize) -> (Outbox, Carrier) {
+    let carrier = Carrier::default();
     let outbox = Outbox::new(limit, list.clone());
     outbox.set_sink(carrier.sink());
-    (outbox, list, carrier)
+    (outbox, carrier)
 }
 
 fn push(outbox: &Outbox, text: &str) -> Pushed {

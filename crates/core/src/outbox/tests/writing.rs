@@ -17,7 +17,7 @@ fn a_flusher_writes_what_waits_in_one_visit_and_in_order() {
 #[test]
 fn an_outbox_is_listed_once_however_much_waits() {
     let (outbox, list, carrier) = connected(1 << 20);
-    let mut listed = Vec::new();
+    let mut listed = VecDeque::new();
     list.take(&mut listed);
     assert!(listed.is_empty(), "nothing waits");
     (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
@@ -25,7 +25,7 @@ fn an_outbox_is_listed_once_however_much_waits() {
     list.take(&mut listed);
     assert_eq!(listed.len(), 1);
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    let mut again = Vec::new();
+    let mut again = VecDeque::new();
     list.take(&mut again);
     assert!(again.is_empty(), "it is still to be visited");
     FlushList::write(&listed[0]);
@@ -46,7 +46,7 @@ fn the_flusher_is_woken_when_there_is_something_again() {
     let (outbox, list, _carrier) = connected(1 << 20);
     let flusher = Arc::new(Owner::default());
     let waker = Waker::from(flusher.clone());
-    let mut listed = Vec::new();
+    let mut listed = VecDeque::new();
     assert!(list.poll_take(&mut Context::from_waker(&waker), &mut listed).is_pending());
     (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
     assert_eq!(flusher.wakes(), 1);
@@ -62,7 +62,7 @@ fn what_waits_without_a_sink_flows_when_one_comes() {
     let list = FlushList::new();
     let outbox = Outbox::new(1 << 20, list.clone());
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    let mut listed = Vec::new();
+    let mut listed = VecDeque::new();
     list.take(&mut listed);
     assert!(listed.is_empty(), "there is nobody to write to");
     assert_eq!(waiting(&outbox, &list), ["x"]);
@@ -289,16 +289,50 @@ fn a_sink_that_breaks_under_the_owner_says_so_at_once() {
 
 #[test]
 fn a_sink_that_panics_takes_its_client_along_and_nobody_else() {
-    let (outbox, list, carrier) = connected(1 << 20);
+    let list = FlushList::new();
+    let clients: Vec<_> = (0..3 * GROUP).map(|_| connected_to(&list, 1 << 20)).collect();
+    let (outbox, carrier) = &clients[GROUP / 2];
     let owner = Arc::new(Owner::default());
-    assert!(owner.poll(&outbox).is_pending());
+    assert!(owner.poll(outbox).is_pending());
     carrier.at_each_call(|_| panic!("as asked"));
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    let flushed = std::panic::catch_unwind(|| list.write_all());
-    assert!(flushed.is_err());
+    clients.iter().for_each(|(outbox, _)| (0..2).for_each(|_| assert_eq!(push(outbox, "x"), Pushed::Queued)));
+    list.write_all();
     assert_eq!(owner.wakes(), 1);
-    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::TransportError));
-    assert_eq!(push(&outbox, "x"), Pushed::Closed);
+    assert_eq!(owner.poll(outbox), Poll::Ready(CloseReason::TransportError));
+    assert_eq!(push(outbox, "x"), Pushed::Closed);
+    for (at, (outbox, carrier)) in clients.iter().enumerate().filter(|(at, _)| *at != GROUP / 2) {
+        assert_eq!((carrier.written().len(), outbox.closed()), (2, None), "{at}");
+    }
+}
+
+#[test]
+fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
+    let list = FlushList::new();
+    let [first, closed, moved, flooded] = [(); 4].map(|()| connected_to(&list, 1 << 20));
+    for (outbox, _) in [&first, &closed, &moved, &flooded] {
+        assert_eq!(push(outbox, "x"), Pushed::Queued);
+    }
+    let new = Carrier::default();
+    first.1.at_each_call({
+        let (closed, moved, flooded) = (closed.0.clone(), moved.0.clone(), flooded.0.clone());
+        let new = new.clone();
+        move |_| {
+            closed.close(CloseReason::PingTimeout);
+            moved.set_sink(new.sink());
+            let much = "y".repeat(1 << 20);
+            assert_eq!(push(&flooded, &much), Pushed::Queued);
+            assert_eq!(push(&flooded, &much), Pushed::Closed);
+        }
+    });
+    list.write_all();
+    assert_eq!(first.1.written(), ["x"]);
+    assert!(!closed.1.is_held() && !moved.1.is_held());
+    // What a sink has in hand counts as sent, whoever takes its place.
+    assert_eq!([moved.1.written(), new.written()].concat(), ["x"]);
+    assert_eq!(push(&moved.0, "z"), Pushed::Queued);
+    list.write_all();
+    assert_eq!(new.written().last().map(String::as_str), Some("z"));
+    assert_eq!(flooded.0.closed(), Some(CloseReason::SlowConsumer));
 }
 
 #[test]
@@ -311,7 +345,7 @@ fn what_is_pushed_while_the_sink_is_out_is_written_in_the_same_visit() {
         }
     });
     assert_eq!(push(&outbox, "0"), Pushed::Queued);
-    let mut listed = Vec::new();
+    let mut listed = VecDeque::new();
     list.take(&mut listed);
     FlushList::write(&listed[0]);
     assert_eq!(carrier.written(), ["0", "1", "2", "3"]);
@@ -326,7 +360,7 @@ fn a_visit_ends_even_if_there_is_always_more() {
     let pushing = outbox.clone();
     carrier.at_each_call(move |call| assert_eq!(push(&pushing, &call.to_string()), Pushed::Queued));
     assert_eq!(push(&outbox, "0"), Pushed::Queued);
-    let mut listed = Vec::new();
+    let mut listed = VecDeque::new();
     list.take(&mut listed);
     FlushList::write(&listed[0]);
     assert_eq!(carrier.calls(), BATCHES_PER_VISIT);
