@@ -32,7 +32,8 @@ export function attack(name, options, body) {
  *
  * `growth` is how many bytes of memory it may take for it at most, at any moment. `worst` is how many milliseconds an
  * answer to one of the bystanders may take. `settle` is how many milliseconds the server has to let go of everything
- * afterwards. Time for which other programs keep the server from running does not count in either. `flags` are those of the conformance server; `app: "demo"` means `roomcast serve` instead.
+ * afterwards. Time for which other programs keep the server from running does not count in either. `flags` are those
+ * of the conformance server; `app: "demo"` means `roomcast serve` instead.
  */
 export async function withstand(options, body, row = {}) {
   const { growth, flags, app = "conformance", worst = 1000, settle = 1000 } = options;

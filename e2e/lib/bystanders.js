@@ -11,7 +11,8 @@ import { WebSocketClient } from "./websocket.js";
 export class Bystanders {
   /** Connects both to a server's Socket.IO endpoint; `app` says what answers there */
   static async open(server, app) {
-    const worker = new Worker(new URL(import.meta.url), { workerData: { url: server.url, pid: server.child.pid, app } });
+    const workerData = { url: server.url, pid: server.child.pid, app };
+    const worker = new Worker(new URL(import.meta.url), { workerData });
     const bystanders = new Bystanders(worker);
     await bystanders.#reply("open");
     return bystanders;
