@@ -318,9 +318,9 @@ fn allow_many_files() {
 const CROWD: usize = 1000;
 /// Bytes that may wait for one client
 const OUTBOX: usize = 64 * 1024;
-/// What may wait at most: as much again comes back when a write is blocked, and protocol packets and answers may
-/// go beyond the limit, here a ping and an answer of a few bytes
-const MOST: usize = 2 * OUTBOX + 1024;
+/// What may wait at most: protocol packets and answers may go beyond the limit, here a ping and an answer of a few
+/// bytes
+const MOST: usize = OUTBOX + 1024;
 /// Bytes of an event
 const EVENT: usize = 8 * 1024;
 /// What everybody gets, as there is room for it

@@ -76,8 +76,10 @@ const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 impl Outbox {
     /// Makes an empty outbox without a sink
     ///
-    /// `limit` is in bytes: bodies plus 64 for each frame. One frame is always taken when nothing waits, however
-    /// large, so a limit below the size of a message does not make that message undeliverable.
+    /// `limit` is in bytes: bodies plus 64 for each frame. What a sink has in hand counts too, until it was taken by
+    /// the carrier. One frame is always taken when nothing waits, however large, so a limit below the size of a
+    /// message does not make that message undeliverable. Beyond the limit, or that one frame, 64 KiB are kept for
+    /// packets of the protocol and answers.
     pub fn new(limit: usize, flusher: FlushList) -> Self {
         let state = State {
             queue: Queue::default(),
@@ -307,7 +309,7 @@ impl Outbox {
         let sink = state.sink.take()?;
         state.leased = true;
         let mut batch = spare_batch();
-        let bytes = state.queue.take_batch(&mut batch);
+        let bytes = state.queue.take_batch(&mut batch, self.0.limit);
         Some(Lease { outbox: self, writer, sink: Some(sink), batch, bytes, in_use: false })
     }
 
@@ -382,12 +384,13 @@ impl Lease<'_> {
             }
             if state.phase == Phase::Overflowed {
                 self.batch.clear();
-            } else if !state.is_closed() {
+            }
+            if !state.is_closed() {
                 state.queue.put_back(&mut self.batch);
             }
             let goes_on = state.readiness == Readiness::Ready && visit < BATCHES_PER_VISIT;
             if goes_on && !state.is_closed() {
-                self.bytes = state.queue.take_batch(&mut self.batch);
+                self.bytes = state.queue.take_batch(&mut self.batch, self.outbox.0.limit);
                 if !self.batch.is_empty() {
                     drop(state);
                     drop(retired);

@@ -12,9 +12,12 @@ pub(super) struct Queue {
     // needs the ring's memory. Invariant: `head` is `None` only if `tail` is empty.
     head: Option<Entry>,
     tail: VecDeque<Entry>,
+    /// What waits, and the batch in flight: if a sink gives that back, its room is still there
     bytes: usize,
     /// Those of `bytes` that no policy takes back
     kept: usize,
+    /// Those of `kept` that are in flight
+    in_flight: usize,
 }
 
 struct Entry {
@@ -41,8 +44,9 @@ impl Queue {
         usize::from(self.head.is_some()) + self.tail.len()
     }
 
+    /// Bytes of what waits, without those in flight
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes - self.in_flight
     }
 
     /// Makes room for a frame as far as its policy allows; nothing is dropped for one that would not fit even so
@@ -54,7 +58,7 @@ impl Queue {
         limit: usize,
     ) -> Admission {
         let protocol = delivery == Delivery::Protocol;
-        let limit = limit.saturating_add(if protocol { PROTOCOL_RESERVE } else { 0 });
+        let limit = if protocol { self.occupied(limit).saturating_add(PROTOCOL_RESERVE) } else { limit };
         let cost = cost(frame);
         let fits = |waiting: usize| waiting == 0 || waiting.saturating_add(cost) <= limit;
         let stale = match frame.key() {
@@ -82,12 +86,17 @@ impl Queue {
         }
     }
 
-    /// Moves the next frames into `batch`; tells how many bytes their messages have
-    pub(super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>) -> usize {
+    /// Moves the next frames into `batch`, which is empty; tells how many bytes their messages have
+    ///
+    /// They count until [`put_back`](Self::put_back) is told how many of them are left.
+    pub(super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
+        // Since no policy takes a batch back, half of the room is left to those that drop what is older.
+        let enough = BATCH_BYTES.min(limit / 2);
         let mut taken = 0;
-        while batch.len() < BATCH_FRAMES && taken < BATCH_BYTES {
+        while batch.is_empty() || batch.len() < BATCH_FRAMES && self.in_flight < enough {
             let Some(entry) = self.pop_front() else { break };
-            self.discount(&entry);
+            self.kept += cost(&entry.frame) - entry.kept();
+            self.in_flight += cost(&entry.frame);
             taken += entry.frame.len();
             batch.push_back(entry.frame);
         }
@@ -97,14 +106,25 @@ impl Queue {
         taken
     }
 
-    /// Puts what a sink left back to the front, in its order
+    /// Puts what a sink left of a batch back to the front, in its order
     pub(super) fn put_back(&mut self, batch: &mut VecDeque<Frame>) {
+        self.bytes -= self.in_flight;
+        self.kept -= self.in_flight;
+        self.in_flight = 0;
         while let Some(frame) = batch.pop_back() {
             // It was on its way out: as good as sent, so no policy takes it back.
             let entry = Entry { frame, delivery: Delivery::Protocol };
             self.count(&entry);
             self.push_front(entry);
         }
+    }
+
+    /// The room that frames of the application may have taken: the limit, or one frame that is larger by itself
+    ///
+    /// Such a frame came when nothing waited, so it is the first, alone in its batch if it is in flight.
+    fn occupied(&self, limit: usize) -> usize {
+        let first = self.head.as_ref().map_or(0, |head| cost(&head.frame));
+        limit.max(first).max(self.in_flight)
     }
 
     fn bytes_under(&self, key: &str) -> usize {

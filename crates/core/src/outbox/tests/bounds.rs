@@ -1,6 +1,6 @@
 //! What is let in, and what has to go
 
-use super::queue::{ENTRY_COST, PROTOCOL_RESERVE};
+use super::queue::{BATCH_FRAMES, ENTRY_COST, PROTOCOL_RESERVE};
 use super::*;
 
 /// Bytes that a frame counts besides those of its messages
@@ -89,7 +89,7 @@ fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
 
 #[test]
 fn an_overflow_while_the_sink_is_out_frees_what_it_left_too() {
-    let (outbox, list, carrier) = connected(2 * (EACH + 1));
+    let (outbox, list, carrier) = connected(4 * (EACH + 1));
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     let out = frame("2");
@@ -266,4 +266,83 @@ fn what_was_on_its_way_is_not_taken_back() {
     assert_eq!(outbox.push(keyed("a", "a2"), Delivery::Reliable, Overflow::KeepLatest), Pushed::Queued);
     assert_eq!(outbox.push(frame("xx"), Delivery::Reliable, Overflow::DropOldest), Pushed::Displaced(1));
     assert_eq!(waiting(&outbox, &list), ["a1", "b1", "xx"]);
+}
+
+/// Fills an outbox to its limit, tries more while a batch is out, and lets the sink give all of it back
+fn blocked(frames: usize) -> (Outbox, FlushList) {
+    let (outbox, list, carrier) = connected(frames * (EACH + 4));
+    let old = |number| outbox.push(frame(&format!("{number:04}")), Delivery::Reliable, Overflow::Close);
+    assert!((0..frames).all(|number| old(number) == Pushed::Queued));
+    carrier.takes(0);
+    let pushing = outbox.clone();
+    carrier.at_each_call(move |_| {
+        assert!(pushing.waiting().frames < frames, "a batch is out");
+        assert_eq!(pushing.push(frame("late"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
+    });
+    list.write_all();
+    assert_eq!(carrier.calls(), 1);
+    assert_eq!(outbox.waiting(), Waiting { frames, bytes: frames * (EACH + 4) });
+    (outbox, list)
+}
+
+#[test]
+fn a_batch_in_flight_keeps_its_room() {
+    for frames in [1, 2, 10, 3 * BATCH_FRAMES] {
+        let (outbox, _list) = blocked(frames);
+        assert_eq!(outbox.push(frame(""), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
+        // What is the protocol's is left to it, and no more.
+        let answer = "x".repeat(PROTOCOL_RESERVE - EACH);
+        assert_eq!(outbox.push_protocol(frame(&answer)), Pushed::Queued);
+        assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+    }
+}
+
+#[test]
+fn a_batch_that_came_back_leaves_room_to_the_newest() {
+    for frames in [4, 10, 3 * BATCH_FRAMES] {
+        let (outbox, list) = blocked(frames);
+        for number in frames..3 * frames {
+            let newest = frame(&format!("{number:04}"));
+            assert_eq!(outbox.push(newest, Delivery::Reliable, Overflow::DropOldest), Pushed::Displaced(1));
+        }
+        let came_back = (frames / 2).min(BATCH_FRAMES);
+        let numbers = (0..came_back).chain(2 * frames + came_back..3 * frames);
+        let expected: Vec<_> = numbers.map(|number| format!("{number:04}")).collect();
+        assert_eq!(waiting(&outbox, &list), expected);
+    }
+}
+
+#[test]
+fn the_protocol_has_its_reserve_behind_a_frame_that_is_larger_than_the_limit() {
+    let (outbox, list, carrier) = connected(100);
+    let large = "x".repeat(3 * PROTOCOL_RESERVE);
+    let ping = |outbox: &Outbox| outbox.push_protocol(frame(&"p".repeat(PROTOCOL_RESERVE / 4 - EACH)));
+    carrier.takes(0);
+    assert_eq!(push(&outbox, &large), Pushed::Queued);
+    assert_eq!(ping(&outbox), Pushed::Queued, "it waits");
+    let pushing = outbox.clone();
+    carrier.at_each_call(move |_| assert_eq!(ping(&pushing), Pushed::Queued, "it is in flight"));
+    list.write_all();
+    assert_eq!([(); 2].map(|()| ping(&outbox)), [Pushed::Queued; 2], "it came back");
+    assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+}
+
+#[test]
+fn room_comes_free_as_a_sink_takes_what_it_was_given() {
+    let (outbox, list, carrier) = connected(4 * (EACH + 1));
+    for text in ["1", "2", "3", "4"] {
+        assert_eq!(push(&outbox, text), Pushed::Queued);
+    }
+    carrier.takes(1);
+    list.write_all();
+    assert_eq!(outbox.waiting(), Waiting { frames: 3, bytes: 3 * (EACH + 1) });
+    assert_eq!(push(&outbox, "5"), Pushed::Queued);
+    assert_eq!(outbox.push(frame("6"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
+    assert_eq!(waiting(&outbox, &list), ["2", "3", "4", "5"]);
+    for _ in 0..10 {
+        assert_eq!(["6", "7", "8", "9"].map(|text| push(&outbox, text)), [Pushed::Queued; 4]);
+        assert_eq!(outbox.push(frame(""), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
+        list.write_all();
+        assert_eq!(outbox.waiting(), Waiting::default());
+    }
 }
