@@ -76,10 +76,9 @@ const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 impl Outbox {
     /// Makes an empty outbox without a sink
     ///
-    /// `limit` is in bytes: bodies plus 64 for each frame. What a sink has in hand counts too, until it was taken by
-    /// the carrier. One frame is always taken when nothing waits, however large, so a limit below the size of a
-    /// message does not make that message undeliverable. Beyond the limit, or that one frame, 64 KiB are kept for
-    /// packets of the protocol and answers.
+    /// `limit` is in bytes: bodies plus 64 for each frame, those that a sink has in hand included. One frame is always
+    /// taken when no other waits, however large, so a limit below the size of a message does not make that message
+    /// undeliverable. Beyond that 64 KiB are kept for packets of the protocol and answers.
     pub fn new(limit: usize, flusher: FlushList) -> Self {
         let state = State {
             queue: Queue::default(),

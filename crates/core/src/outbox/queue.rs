@@ -18,6 +18,8 @@ pub(super) struct Queue {
     kept: usize,
     /// Those of `kept` that are in flight
     in_flight: usize,
+    /// How far one frame that is larger than its room went beyond the limit
+    beyond: usize,
 }
 
 struct Entry {
@@ -58,22 +60,33 @@ impl Queue {
         limit: usize,
     ) -> Admission {
         let protocol = delivery == Delivery::Protocol;
-        let limit = if protocol { self.occupied(limit).saturating_add(PROTOCOL_RESERVE) } else { limit };
-        let cost = cost(frame);
-        let fits = |waiting: usize| waiting == 0 || waiting.saturating_add(cost) <= limit;
+        let reserve = if protocol { PROTOCOL_RESERVE.saturating_add(self.beyond) } else { 0 };
+        let within = limit.saturating_add(reserve);
+        let (cost, in_flight) = (cost(frame), self.in_flight);
+        // One frame is taken if nothing waits, however large.
+        let fits = |counted: usize| counted == in_flight || counted.saturating_add(cost) <= within;
         let stale = match frame.key() {
             Some(key) if overflow == Overflow::KeepLatest && !protocol => self.bytes_under(key),
             _ => 0,
         };
-        if fits(self.bytes - stale) {
-            return Admission::Admitted(if stale > 0 { self.remove_under(frame.key()) } else { 0 });
+        let displaced = if fits(self.bytes - stale) {
+            if stale > 0 { self.remove_under(frame.key()) } else { 0 }
+        } else {
+            match (delivery, overflow) {
+                (Delivery::Volatile, _) => return Admission::Refused,
+                (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) => {
+                    return Admission::Overflowed;
+                }
+                (_, Overflow::DropOldest) if fits(self.kept) => self.remove_oldest(fits),
+                (_, Overflow::DropOldest | Overflow::DropNewest | Overflow::KeepLatest) => {
+                    return Admission::Refused;
+                }
+            }
+        };
+        if !protocol {
+            self.beyond = self.bytes.saturating_add(cost).saturating_sub(limit);
         }
-        match (delivery, overflow) {
-            (Delivery::Volatile, _) => Admission::Refused,
-            (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) => Admission::Overflowed,
-            (_, Overflow::DropOldest) if fits(self.kept) => Admission::Admitted(self.remove_oldest(fits)),
-            (_, Overflow::DropOldest | Overflow::DropNewest | Overflow::KeepLatest) => Admission::Refused,
-        }
+        Admission::Admitted(displaced)
     }
 
     pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
@@ -117,14 +130,9 @@ impl Queue {
             self.count(&entry);
             self.push_front(entry);
         }
-    }
-
-    /// The room that frames of the application may have taken: the limit, or one frame that is larger by itself
-    ///
-    /// Such a frame came when nothing waited, so it is the first, alone in its batch if it is in flight.
-    fn occupied(&self, limit: usize) -> usize {
-        let first = self.head.as_ref().map_or(0, |head| cost(&head.frame));
-        limit.max(first).max(self.in_flight)
+        if self.head.is_none() {
+            self.beyond = 0;
+        }
     }
 
     fn bytes_under(&self, key: &str) -> usize {

@@ -287,7 +287,7 @@ fn blocked(frames: usize) -> (Outbox, FlushList) {
 
 #[test]
 fn a_batch_in_flight_keeps_its_room() {
-    for frames in [1, 2, 10, 3 * BATCH_FRAMES] {
+    for frames in [2, 10, 3 * BATCH_FRAMES] {
         let (outbox, _list) = blocked(frames);
         assert_eq!(outbox.push(frame(""), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
         // What is the protocol's is left to it, and no more.
@@ -325,6 +325,32 @@ fn the_protocol_has_its_reserve_behind_a_frame_that_is_larger_than_the_limit() {
     list.write_all();
     assert_eq!([(); 2].map(|()| ping(&outbox)), [Pushed::Queued; 2], "it came back");
     assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+}
+
+#[test]
+fn one_frame_is_taken_behind_what_is_in_flight_however_large() {
+    for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
+        let (outbox, list, carrier) = connected(1000);
+        carrier.takes(0);
+        assert_eq!(push(&outbox, "out"), Pushed::Queued);
+        let pushing = outbox.clone();
+        carrier.at_each_call(move |_| {
+            let large = frame(&"x".repeat(3 * PROTOCOL_RESERVE));
+            assert_eq!(pushing.push(large, Delivery::Reliable, overflow), Pushed::Queued);
+            assert_eq!(pushing.push(frame("v"), Delivery::Volatile, overflow), Pushed::Dropped);
+        });
+        list.write_all();
+        let answer = "x".repeat(PROTOCOL_RESERVE - EACH);
+        assert_eq!(outbox.push_protocol(frame(&answer)), Pushed::Queued);
+        carrier.at_each_call(|_| {});
+        carrier.takes_all();
+        assert!(Arc::new(Owner::default()).poll(&outbox).is_pending());
+        assert_eq!(carrier.written().len(), 3);
+        // The room is what it was.
+        assert_eq!(outbox.push_protocol(frame(&answer)), Pushed::Queued);
+        assert_eq!(outbox.push_protocol(frame(&"x".repeat(1000 - EACH))), Pushed::Queued);
+        assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+    }
 }
 
 #[test]
