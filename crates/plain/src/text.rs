@@ -19,7 +19,7 @@ pub(crate) fn unquote(json: &ByteString) -> Option<ByteString> {
 pub(crate) fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
     let mut rest = text;
-    while let Some(at) = rest.bytes().position(needs_escape) {
+    while let Some(at) = next_escape(rest.as_bytes()) {
         out.push_str(&rest[..at]);
         push_escape(out, rest.as_bytes()[at]);
         rest = &rest[at + 1..];
@@ -44,9 +44,22 @@ pub(crate) fn placeholder(json: &str) -> Option<u64> {
     placeholder.mark.then_some(placeholder.num)
 }
 
-fn needs_escape(byte: u8) -> bool {
-    matches!(byte, 0..=0x1f | b'"' | b'\\')
+/// Where the next byte is that cannot stand in a JSON string as it is
+fn next_escape(text: &[u8]) -> Option<usize> {
+    // A block at a time and without a way out in its middle, so that the compiler looks at many bytes at once.
+    let clean = text
+        .chunks(BLOCK)
+        .take_while(|block| !block.iter().fold(false, |any, &byte| any | needs_escape(byte)));
+    let start = clean.map(<[u8]>::len).sum();
+    Some(start + text[start..].iter().position(|&byte| needs_escape(byte))?)
 }
+
+fn needs_escape(byte: u8) -> bool {
+    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
+}
+
+/// Bytes looked at together
+const BLOCK: usize = 64;
 
 fn push_escape(out: &mut String, byte: u8) {
     const HEX: &[u8; 16] = b"0123456789abcdef";

@@ -11,9 +11,9 @@ pub(crate) struct Fanout<'a> {
     event: &'a Event,
     delivery: Delivery,
     overflow: Overflow,
-    encoded: Vec<Encoded>,
-    /// The one used last: nearly every room has one codec
-    front: usize,
+    /// For the codec used last: nearly every room has but one
+    front: Option<Encoded>,
+    others: Vec<Encoded>,
     receipt: Receipt,
     not_asked: Vec<SocketId>,
 }
@@ -26,7 +26,7 @@ struct Encoded {
 impl<'a> Fanout<'a> {
     pub(crate) fn new(event: &'a Event, delivery: Delivery, overflow: Overflow) -> Self {
         let receipt = Receipt::default();
-        Self { event, delivery, overflow, encoded: Vec::new(), front: 0, receipt, not_asked: Vec::new() }
+        Self { event, delivery, overflow, front: None, others: Vec::new(), receipt, not_asked: Vec::new() }
     }
 
     /// Hands the event to a member; runs under the lock of a list
@@ -70,13 +70,15 @@ impl<'a> Fanout<'a> {
 
     fn frame(&mut self, codec: &Arc<dyn Codec>) -> Result<Frame, EncodeError> {
         let known = |encoded: &Encoded| Arc::ptr_eq(&encoded.codec, codec);
-        if !self.encoded.get(self.front).is_some_and(known) {
-            self.front = self.encoded.iter().position(known).unwrap_or_else(|| {
-                let frame = self.event.frame(&**codec);
-                self.encoded.push(Encoded { codec: codec.clone(), frame });
-                self.encoded.len() - 1
-            });
+        if let Some(front) = self.front.as_ref().filter(|front| known(front)) {
+            return front.frame.clone();
         }
-        self.encoded[self.front].frame.clone()
+        let next = match self.others.iter().position(known) {
+            Some(at) => self.others.swap_remove(at),
+            None => Encoded { codec: codec.clone(), frame: self.event.frame(&**codec) },
+        };
+        let frame = next.frame.clone();
+        self.others.extend(self.front.replace(next));
+        frame
     }
 }

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytestring::ByteString;
 use roomcast_core::{
     AckRequest, Args, Delivery, Event, IntoArgs, Overflow, Receipt, Room, Scope, SocketId, Target,
 };
 
 use crate::ack::{Answers, Collector};
 use crate::error::EmitError;
+use crate::names;
 use crate::namespace::NamespaceState;
 
 /// Whom an event goes to, and how; ends with [`emit`](Self::emit)
@@ -146,7 +146,7 @@ pub(crate) fn event(
     args: Args,
     key: Option<Arc<str>>,
 ) -> Result<Event, EmitError> {
-    let name = ByteString::from(name);
+    let name = names::shared(name);
     if RESERVED.contains(&&*name) {
         return Err(EmitError::ReservedName(name));
     }

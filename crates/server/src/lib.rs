@@ -20,6 +20,7 @@ mod io;
 mod layer;
 mod limits;
 mod metrics;
+mod names;
 mod namespace;
 mod origin;
 mod probe;
