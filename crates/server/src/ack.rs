@@ -1,6 +1,7 @@
 //! Answers, both ways
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -14,11 +15,27 @@ use crate::socket::Socket;
 /// A client that asked for none gets none: sending is then harmless and says `false`.
 #[derive(Debug)]
 #[must_use = "a client may be waiting for this answer"]
-pub struct Ack(Option<(Socket, AckId)>);
+pub struct Ack(Option<Asked>);
+
+#[derive(Debug, Clone)]
+struct Asked {
+    socket: Socket,
+    id: AckId,
+    /// Whether another handler has answered, where there are several
+    answered: Option<Arc<AtomicBool>>,
+}
 
 impl Ack {
     pub(crate) fn new(socket: Socket, id: AckId) -> Self {
-        Self(Some((socket, id)))
+        Self(Some(Asked { socket, id, answered: None }))
+    }
+
+    /// The same answer for another handler; the first one that is sent counts
+    pub(crate) fn share(&mut self) -> Self {
+        if let Some(asked) = &mut self.0 {
+            asked.answered.get_or_insert_default();
+        }
+        Self(self.0.clone())
     }
 
     pub(crate) fn unwanted() -> Self {
@@ -30,14 +47,16 @@ impl Ack {
         self.0.is_some()
     }
 
-    /// Answers; `false` if the client did not ask, cannot be told, or is gone
+    /// Answers; `false` if the client did not ask, cannot be told, is gone, or was answered by another handler of the
+    /// same event
     ///
     /// # Errors
     /// When the arguments cannot be serialised.
     pub fn send(self, args: impl IntoArgs) -> Result<bool, EmitError> {
-        let Some((socket, id)) = self.0 else { return Ok(false) };
+        let Some(Asked { socket, id, answered }) = self.0 else { return Ok(false) };
         let args = args.into_args()?;
-        Ok(socket.answer(id, &args))
+        let is_first = answered.is_none_or(|answered| !answered.swap(true, Ordering::Relaxed));
+        Ok(is_first && socket.answer(id, &args))
     }
 }
 

@@ -68,6 +68,41 @@ impl From<ConnectError> for HandlerError {
     }
 }
 
+/// Something went wrong with an event
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("event `{event}`: {cause}")]
+#[non_exhaustive]
+pub struct EventError {
+    /// The name of the event; `connect` and `disconnect` for the handlers of those
+    pub event: ByteString,
+    /// What was wrong
+    pub cause: EventErrorCause,
+}
+
+/// What was wrong with an event
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EventErrorCause {
+    /// An argument does not fit the handler; client and server disagree about the event
+    #[error("the arguments do not fit the handler: {0}")]
+    Mismatch(ArgsError),
+    /// A middleware kept the event from its handlers
+    #[error("a middleware refused it: {0}")]
+    Refused(HandlerError),
+    /// A handler returned an error
+    #[error("a handler failed: {0}")]
+    Failed(HandlerError),
+    /// A handler panicked
+    #[error("a handler panicked")]
+    Panicked,
+}
+
+impl EventError {
+    pub(crate) fn new(event: &ByteString, cause: EventErrorCause) -> Self {
+        Self { event: event.clone(), cause }
+    }
+}
+
 /// A server could not be started
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -10,14 +10,14 @@ use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
-use crate::error::ConnectError;
+use crate::error::{ConnectError, EventError};
 use crate::io::Io;
 use crate::socket::Socket;
 
 /// An async function that handles events
 ///
 /// Its parameters say what it wants. Those that are known here take their part of the event ([`Socket`], [`Io`],
-/// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`]); each of the others takes the next argument that
+/// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`], [`EventError`]); each of the others takes the next argument that
 /// the client sent and may be anything that serde deserialises. An argument that is missing reads as `null`, so
 /// `Option` makes it optional. [`Args`] takes all the arguments that are left, unparsed.
 ///
@@ -40,7 +40,7 @@ use crate::socket::Socket;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     note = "a handler is an async function (or a closure that returns a future) of up to eight parameters",
-    note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, or implements `DeserializeOwned`",
+    note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, `EventError`, or implements `DeserializeOwned`",
     note = "it returns nothing or a `Result<(), E>` where `E: Display`, and its future is `Send + 'static`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
@@ -71,8 +71,19 @@ pub struct HandlerInput<'a> {
     pub(crate) name: &'a ByteString,
     pub(crate) reader: ArgsReader<'a>,
     pub(crate) ack: Option<Ack>,
-    pub(crate) auth: &'a str,
-    pub(crate) reason: Option<CloseReason>,
+    pub(crate) beside: Beside<'a>,
+}
+
+/// What an event has besides its arguments
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Beside<'a> {
+    Nothing,
+    /// What the client showed at the door
+    Auth(&'a str),
+    /// Why the client left
+    Reason(CloseReason),
+    /// What went wrong
+    Error(&'a EventError),
 }
 
 /// A parameter of a handler
@@ -140,7 +151,22 @@ impl FromEvent<ByType> for EventName {
 
 impl FromEvent<ByType> for CloseReason {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        Ok(event.reason.unwrap_or(Self::TransportClose))
+        Ok(match event.beside {
+            Beside::Reason(reason) => reason,
+            _ => Self::TransportClose,
+        })
+    }
+}
+
+impl FromEvent<ByType> for EventError {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        match event.beside {
+            Beside::Error(error) => Ok(error.clone()),
+            _ => Err(ArgsError::Mismatch {
+                position: 0,
+                reason: "only a handler registered by `on_error` can take an `EventError`".into(),
+            }),
+        }
     }
 }
 
@@ -150,7 +176,10 @@ pub struct Auth<T>(pub T);
 
 impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        let json = if event.auth.is_empty() { "{}" } else { event.auth };
+        let json = match event.beside {
+            Beside::Auth(auth) if !auth.is_empty() => auth,
+            _ => "{}",
+        };
         let args = Args::from_validated(ByteString::from(json), Vec::new());
         args.get::<T>(0).map(Auth)
     }

@@ -17,6 +17,7 @@ use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::inbox::Visit;
 use crate::limits::Limits;
+use crate::listeners::{Board, Topic, listening};
 use crate::metrics::Metrics;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::runtime::Flushers;
@@ -77,20 +78,13 @@ impl Io {
 
     /// See [`NamespaceHandle::on_connect`]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.main().on_connect(handler);
-        self
+        self.listen(Topic::Connect, handler)
     }
 
-    /// See [`NamespaceHandle::on_disconnect`]
-    pub fn on_disconnect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.main().on_disconnect(handler);
-        self
-    }
-
-    /// See [`NamespaceHandle::on`]
-    pub fn on<M: 'static>(&self, event: &str, handler: impl Handler<M>) -> &Self {
-        self.main().on(event, handler);
-        self
+    /// See [`NamespaceHandle::middleware`]
+    #[doc(alias = "use")]
+    pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
+        self.listen(Topic::Door, middleware)
     }
 
     /// Emits to everybody in the main namespace
@@ -154,6 +148,10 @@ impl Io {
         all.map(|state| (state.name.clone(), state.router.stats())).collect()
     }
 
+    pub(crate) fn board(&self) -> &Board {
+        &self.0.main.board
+    }
+
     pub(crate) fn app(&self) -> &App {
         &self.0
     }
@@ -165,6 +163,8 @@ impl Io {
         self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }
+
+listening!(Io);
 
 impl Default for Io {
     fn default() -> Self {

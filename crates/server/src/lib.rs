@@ -19,6 +19,7 @@ mod inbox;
 mod io;
 mod layer;
 mod limits;
+mod listeners;
 mod metrics;
 mod names;
 mod namespace;
@@ -39,7 +40,7 @@ pub use cookie::{Cookie, SameSite};
 pub use drain::{Drain, Drained};
 pub use emit::{Emit, IntoRooms};
 pub use endpoint::Endpoint;
-pub use error::{AckError, ConnectError, EmitError, ServeError};
+pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, ServeError};
 pub use handler::{
     Auth, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture, HandlerInput,
     Outcome,
@@ -47,6 +48,7 @@ pub use handler::{
 pub use handshake::Handshake;
 pub use io::{Io, IoBuilder};
 pub use layer::{IoLayer, IoService, NotFound};
+pub use listeners::ListenerId;
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
 pub use origin::Origins;

@@ -10,13 +10,14 @@ use roomcast_core::{AckId, IntoArgs, Namespace, Overflow, Receipt, Room, Router,
 use crate::ack::Answers;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::EmitError;
-use crate::handler::{AnyHandler, Handler, erase};
+use crate::handler::Handler;
 use crate::io::Io;
+use crate::listeners::{Board, Topic, listening};
 
 /// A namespace, for registering handlers and for emitting; cloning gives another handle
 ///
-/// Handlers are registered for the namespace, not for each socket: they cost nothing per client. One that is
-/// registered later takes the place of the one before it, for events that come from then on.
+/// Handlers registered here hold for all its sockets and cost nothing per client; a [`Socket`](crate::Socket) can have
+/// some of its own.
 #[derive(Clone)]
 pub struct NamespaceHandle {
     pub(crate) io: Io,
@@ -29,48 +30,12 @@ impl NamespaceHandle {
         &self.state.name
     }
 
-    /// Called when a client has joined the namespace, before any of its events
+    /// Called when a client has joined the namespace, before any of its events; several are called in order
+    ///
+    /// What it registers on the [`Socket`](crate::Socket) before its first wait misses no event.
     #[doc = include_str!("../docs/handler.md")]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.state.register(|handlers| handlers.connect = Some(erase(handler)));
-        self
-    }
-
-    /// Called when a client is about to leave the namespace, while it is still in its rooms
-    ///
-    /// It may take [`CloseReason`](roomcast_core::CloseReason). Only what it does before its first wait finds the
-    /// socket in its rooms.
-    #[doc = include_str!("../docs/handler.md")]
-    pub fn on_disconnecting<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.state.register(|handlers| handlers.disconnecting = Some(erase(handler)));
-        self
-    }
-
-    /// Called when a client has left the namespace and all its rooms
-    ///
-    /// It may take [`CloseReason`](roomcast_core::CloseReason).
-    #[doc = include_str!("../docs/handler.md")]
-    pub fn on_disconnect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.state.register(|handlers| handlers.disconnect = Some(erase(handler)));
-        self
-    }
-
-    /// Called for each event of this name
-    #[doc = include_str!("../docs/handler.md")]
-    pub fn on<M: 'static>(&self, event: &str, handler: impl Handler<M>) -> &Self {
-        self.state.register(|handlers| {
-            handlers.events.insert(event.into(), erase(handler));
-        });
-        self
-    }
-
-    /// Called for each event that has no handler of its own
-    ///
-    /// [`EventName`](crate::EventName) tells which one it was.
-    #[doc = include_str!("../docs/handler.md")]
-    pub fn on_other<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.state.register(|handlers| handlers.other = Some(erase(handler)));
-        self
+        self.listen(Topic::Connect, handler)
     }
 
     /// Asked whether a client may join, before it has; several are asked in the order of their registration
@@ -79,9 +44,9 @@ impl NamespaceHandle {
     /// [`ConnectError`](crate::ConnectError). It may take [`Auth`](crate::Auth) and the socket, which is in no
     /// room yet. Until all have answered, events of the client wait.
     #[doc = include_str!("../docs/handler.md")]
+    #[doc(alias = "use")]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
-        self.state.register(|handlers| handlers.middleware.push(erase(middleware)));
-        self
+        self.listen(Topic::Door, middleware)
     }
 
     /// Whether an event of a socket waits until the handler of the one before it has ended
@@ -159,7 +124,13 @@ impl NamespaceHandle {
     pub fn io(&self) -> &Io {
         &self.io
     }
+
+    pub(crate) fn board(&self) -> &Board {
+        &self.state.board
+    }
 }
+
+listening!(NamespaceHandle);
 
 impl fmt::Debug for NamespaceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -171,21 +142,11 @@ impl fmt::Debug for NamespaceHandle {
 pub(crate) struct NamespaceState {
     pub(crate) name: Namespace,
     pub(crate) router: Arc<dyn Router>,
-    handlers: RwLock<Handlers>,
+    pub(crate) board: Board,
     next_ack: AtomicU64,
     serial: AtomicBool,
     has_room_overflow: AtomicBool,
     room_overflow: RwLock<HashMap<Room, Overflow>>,
-}
-
-#[derive(Default)]
-struct Handlers {
-    middleware: Vec<AnyHandler>,
-    connect: Option<AnyHandler>,
-    disconnecting: Option<AnyHandler>,
-    disconnect: Option<AnyHandler>,
-    events: HashMap<Box<str>, AnyHandler>,
-    other: Option<AnyHandler>,
 }
 
 impl NamespaceState {
@@ -193,32 +154,12 @@ impl NamespaceState {
         Self {
             name,
             router,
-            handlers: RwLock::default(),
+            board: Board::default(),
             next_ack: AtomicU64::new(0),
             serial: AtomicBool::new(false),
             has_room_overflow: AtomicBool::new(false),
             room_overflow: RwLock::default(),
         }
-    }
-
-    pub(crate) fn middleware(&self) -> Vec<AnyHandler> {
-        self.with_handlers(|handlers| handlers.middleware.clone())
-    }
-
-    pub(crate) fn connect_handler(&self) -> Option<AnyHandler> {
-        self.with_handlers(|handlers| handlers.connect.clone())
-    }
-
-    pub(crate) fn disconnecting_handler(&self) -> Option<AnyHandler> {
-        self.with_handlers(|handlers| handlers.disconnecting.clone())
-    }
-
-    pub(crate) fn disconnect_handler(&self) -> Option<AnyHandler> {
-        self.with_handlers(|handlers| handlers.disconnect.clone())
-    }
-
-    pub(crate) fn event_handler(&self, name: &str) -> Option<AnyHandler> {
-        self.with_handlers(|handlers| handlers.events.get(name).or(handlers.other.as_ref()).cloned())
     }
 
     /// What the rooms of a target were told about full outboxes
@@ -239,14 +180,6 @@ impl NamespaceState {
     /// One counter for all sockets, so that an event that asks all of them is encoded once.
     pub(crate) fn next_ack(&self) -> AckId {
         AckId(self.next_ack.fetch_add(1, Ordering::Relaxed))
-    }
-
-    fn register(&self, change: impl FnOnce(&mut Handlers)) {
-        change(&mut self.handlers.write().unwrap_or_else(PoisonError::into_inner));
-    }
-
-    fn with_handlers<T>(&self, read: impl FnOnce(&Handlers) -> T) -> T {
-        read(&self.handlers.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

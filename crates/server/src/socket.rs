@@ -1,7 +1,8 @@
 //! One client in one namespace
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::error::{AckError, EmitError};
 use crate::handshake::Handshake;
 use crate::inbox::Visit;
 use crate::io::Io;
+use crate::listeners::{Board, Listeners, Topic, listening};
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::session::{ClientKind, SessionShared};
 
@@ -34,6 +36,16 @@ struct Inner {
     session: Arc<SessionShared>,
     /// It has left its namespace; its client may still be there
     left: AtomicBool,
+    /// Whether an event waits for the handlers of the one before it
+    serial: AtomicBool,
+    /// What few sockets have
+    extras: OnceLock<Box<Extras>>,
+}
+
+/// What a socket has only if the application wants it to
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub(crate) board: Board,
 }
 
 impl Socket {
@@ -44,6 +56,8 @@ impl Socket {
             namespace,
             session,
             left: AtomicBool::new(false),
+            serial: AtomicBool::new(false),
+            extras: OnceLock::new(),
         }))
     }
 
@@ -190,6 +204,14 @@ impl Socket {
         Emit::new(self.0.namespace.clone(), target)
     }
 
+    /// Whether an event of this socket waits until the handlers of the one before it have ended
+    ///
+    /// Default: what its [namespace](NamespaceHandle::serial) was told. A handler must then not wait for an event of
+    /// its own client, which would come to nothing; waiting for an answer is fine.
+    pub fn serial(&self, serial: bool) {
+        self.0.serial.store(serial, Ordering::Relaxed);
+    }
+
     /// Takes the client out of this namespace; its other namespaces and its connection stay
     pub fn disconnect(&self) {
         // If the session is over already there is nothing left to do.
@@ -204,6 +226,53 @@ impl Socket {
 
     fn has_left(&self) -> bool {
         self.0.left.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_serial(&self) -> bool {
+        self.0.serial.load(Ordering::Relaxed) || self.0.namespace.is_serial()
+    }
+
+    /// What it has beyond others, if anything
+    pub(crate) fn extras(&self) -> Option<&Extras> {
+        self.0.extras.get().map(AsRef::as_ref)
+    }
+
+    fn board(&self) -> &Board {
+        let board = &self.0.extras.get_or_init(Box::default).board;
+        // Either this sees that it has left, or `clear` sees that there is something to let go of.
+        fence(Ordering::SeqCst);
+        if self.has_left() {
+            board.close();
+        }
+        board
+    }
+
+    /// Those that listen to something, of the namespace first
+    pub(crate) fn listening_to(&self, topic: Topic) -> [Listeners; 2] {
+        let own = self.extras().map(|extras| extras.board.topic(topic)).unwrap_or_default();
+        [self.0.namespace.board.topic(topic), own]
+    }
+
+    /// Those that listen to an event by its name, of the namespace first, or else those that listen to others; those
+    /// that do so once do so no longer
+    pub(crate) fn take_event(&self, name: &str) -> [Listeners; 2] {
+        let own = self.extras().map(|extras| extras.board.take_event(name)).unwrap_or_default();
+        let all = self.0.namespace.board.take_event(name);
+        if all.is_empty() && own.is_empty() {
+            return self.listening_to(Topic::Other);
+        }
+        [all, own]
+    }
+
+    /// Lets go of what the application gave it, which may hold the socket itself; for when it is over
+    pub(crate) fn clear(&self) {
+        self.0.left.store(true, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if let Some(extras) = self.extras()
+            && catch_unwind(AssertUnwindSafe(|| extras.board.close())).is_err()
+        {
+            tracing::error!(socket = %self.id(), "what a handler held panicked when it was dropped");
+        }
     }
 
     pub(crate) fn name_of_namespace(&self) -> &Namespace {
@@ -248,6 +317,8 @@ impl Socket {
         }
     }
 }
+
+listening!(Socket);
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

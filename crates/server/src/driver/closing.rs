@@ -53,8 +53,13 @@ impl Driver {
             && self.shared.is_polled(self.primary.name);
         let deadline = now + if lingers { LINGER } else { io.config().close_timeout };
         self.closing = Some(Closing { reason, deadline, lingers, drained: false });
+        // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
+        let told = match reason {
+            CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
+            reason => reason,
+        };
         for member in self.members.take_all() {
-            self.part(member, reason, cx);
+            self.part(member, told, cx);
         }
         // They need not wait until the client has heard of its end.
         if let Some(running) = self.work.take() {

@@ -8,12 +8,15 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use futures_util::stream::{FuturesUnordered, Stream};
-use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, Command, Inbound};
+use roomcast_core::{Args, ArgsReader, CloseReason, Command, Inbound};
 
 use super::Driver;
-use super::members::Admission;
+use super::errors::{told, went_wrong};
+use super::members::{Admission, handlers};
 use crate::ack::Ack;
-use crate::handler::{AnyHandler, HandlerError, HandlerFuture, HandlerInput};
+use crate::error::EventErrorCause;
+use crate::handler::{AnyHandler, Beside, HandlerError, HandlerFuture, HandlerInput};
+use crate::listeners::{Found, Listeners, Topic};
 use crate::metrics::count;
 use crate::socket::Socket;
 
@@ -28,20 +31,63 @@ pub(crate) struct Work {
 /// A handler on its way
 pub(crate) struct Running {
     future: HandlerFuture,
-    socket: Socket,
+    /// Nobody yet while a namespace is asked for
+    socket: Option<Socket>,
     name: ByteString,
-    /// Whether it counts as one of the socket's events
-    counted: bool,
-    pub(crate) admission: Option<Box<Admission>>,
+    role: Role,
+    /// How it failed, if what is left is the telling of it
+    failed: Option<HandlerError>,
+    pub(crate) then: Then,
+}
+
+/// What a handler is called for, which decides what its failing means
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Somebody asks to come in; failing is a refusal
+    Door,
+    /// An event is to be let through; failing is a refusal
+    Middleware,
+    /// Everything else
+    Handler,
+    /// To hear of what went wrong; nobody hears of it if this goes wrong
+    Error,
+}
+
+/// What follows when a handler has ended
+#[derive(Default)]
+pub(crate) enum Then {
+    #[default]
+    Nothing,
+    /// One handler of an event less is under way
+    EventEnded,
+    /// The event goes on
+    Pass(Box<Passage>),
+    /// The client is asked further
+    Admit(Box<Admission>),
+}
+
+/// An event on its way through its middlewares
+pub(crate) struct Passage {
+    inbound: Inbound,
+    ack: Option<Ack>,
+    rest: std::vec::IntoIter<AnyHandler>,
+}
+
+/// A handler that has ended
+pub(crate) struct Ended {
+    pub(crate) socket: Option<Socket>,
+    pub(crate) then: Then,
+    pub(crate) outcome: Result<(), HandlerError>,
 }
 
 /// A handler and what it is called with
 pub(crate) struct Call<'a> {
     pub(crate) handler: &'a AnyHandler,
+    pub(crate) role: Role,
     pub(crate) name: &'a ByteString,
     pub(crate) args: &'a Args,
     pub(crate) ack: Option<Ack>,
-    pub(crate) reason: Option<CloseReason>,
+    pub(crate) beside: Beside<'a>,
 }
 
 /// What an event that waits costs besides its bytes
@@ -77,12 +123,11 @@ impl Running {
     /// Calls a handler and runs it to its first wait; gives back what is left of it if it did not end there
     pub(crate) fn start(
         socket: &Socket,
-        auth: &str,
         call: Call<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Result<(), HandlerError>, Self> {
-        let Call { handler, name, args, ack, reason } = call;
-        let mut input = HandlerInput { socket, name, reader: ArgsReader::new(args), ack, auth, reason };
+        let Call { handler, role, name, args, ack, beside } = call;
+        let mut input = HandlerInput { socket, name, reader: ArgsReader::new(args), ack, beside };
         // Called and run to its first wait in one go, which for most handlers is all there is.
         let ran = catch_unwind(AssertUnwindSafe(|| {
             let mut future = handler(&mut input)?;
@@ -92,73 +137,69 @@ impl Running {
                 Poll::Pending => Err(future),
             })
         }));
-        match ran {
-            Ok(Ok(Ok(outcome))) => Ok(outcome.inspect_err(|error| failed(socket, name, error))),
-            Ok(Ok(Err(future))) => {
-                let (socket, name) = (socket.clone(), name.clone());
-                Err(Self { future, socket, name, counted: false, admission: None })
+        let cause = match ran {
+            Ok(Ok(Ok(Ok(())))) => return Ok(Ok(())),
+            Ok(Ok(Err(future))) => return Err(Self::new(future, Some(socket.clone()), name.clone(), role)),
+            Ok(Ok(Ok(Err(error)))) => failure(role, error),
+            Ok(Err(error)) => EventErrorCause::Mismatch(error),
+            Err(_) => EventErrorCause::Panicked,
+        };
+        let failed = told(&cause);
+        match went_wrong(socket, name, role, cause, cx) {
+            None => Ok(Err(failed)),
+            Some(telling) => {
+                let failed = Some(failed);
+                Err(Self { failed, ..Self::new(telling, Some(socket.clone()), name.clone(), role) })
             }
-            Ok(Err(error)) => Ok(Err(mismatched(socket, name, &error))),
-            Err(_) => Ok(Err(panicked(socket, name))),
         }
+    }
+
+    pub(crate) fn new(future: HandlerFuture, socket: Option<Socket>, name: ByteString, role: Role) -> Self {
+        Self { future, socket, name, role, failed: None, then: Then::Nothing }
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
-        match catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map_err(|error| {
-                failed(&self.socket, &self.name, &error);
-                error
-            }),
-            Err(_) => Poll::Ready(Err(panicked(&self.socket, &self.name))),
+        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
+        if let Ok(Poll::Pending) = polled {
+            return Poll::Pending;
+        }
+        if let Some(failed) = self.failed.take() {
+            return Poll::Ready(Err(failed));
+        }
+        let cause = match polled {
+            Ok(Poll::Pending | Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+            Ok(Poll::Ready(Err(error))) => failure(self.role, error),
+            Err(_) => EventErrorCause::Panicked,
+        };
+        let failed = told(&cause);
+        let Some(socket) = &self.socket else { return Poll::Ready(Err(failed)) };
+        match went_wrong(socket, &self.name, self.role, cause, cx) {
+            None => Poll::Ready(Err(failed)),
+            Some(telling) => {
+                self.future = telling;
+                self.failed = Some(failed);
+                Poll::Pending
+            }
         }
     }
 }
 
-fn failed(socket: &Socket, name: &ByteString, error: &HandlerError) {
-    count::handlers_failed(socket.io().metrics());
-    tracing::warn!(
-        event = &**name, namespace = %socket.name_of_namespace(), socket = %socket.id(), %error,
-        "a handler failed"
-    );
-}
-
-fn mismatched(socket: &Socket, name: &ByteString, error: &ArgsError) -> HandlerError {
-    count::events_mismatched(socket.io().metrics());
-    tracing::warn!(
-        event = &**name, namespace = %socket.name_of_namespace(), socket = %socket.id(), %error,
-        "the client's arguments do not fit the handler of this event"
-    );
-    HandlerError { message: error.to_string(), data: None }
-}
-
-fn panicked(socket: &Socket, name: &ByteString) -> HandlerError {
-    count::handlers_panicked(socket.io().metrics());
-    tracing::error!(
-        event = &**name, namespace = %socket.name_of_namespace(), socket = %socket.id(),
-        "a handler panicked; only this event is lost"
-    );
-    // What a client at the door is told: the panic's own text is nobody's business.
-    HandlerError { message: "internal error".into(), data: None }
-}
-
 impl Future for Running {
-    type Output = (Self, Result<(), HandlerError>);
+    type Output = Ended;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.poll_handler(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(outcome) => {
-                let this = &mut *self;
-                let ended = Self {
-                    future: Box::pin(std::future::ready(Ok(()))),
-                    socket: this.socket.clone(),
-                    name: this.name.clone(),
-                    counted: this.counted,
-                    admission: this.admission.take(),
-                };
-                Poll::Ready((ended, outcome))
-            }
-        }
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.poll_handler(cx).map(|outcome| Ended {
+            socket: self.socket.take(),
+            then: std::mem::take(&mut self.then),
+            outcome,
+        })
+    }
+}
+
+fn failure(role: Role, error: HandlerError) -> EventErrorCause {
+    match role {
+        Role::Middleware => EventErrorCause::Refused(error),
+        _ => EventErrorCause::Failed(error),
     }
 }
 
@@ -169,16 +210,14 @@ impl Driver {
         let (max_handlers, max_bytes) = (config.max_handlers, config.max_event_bytes);
         let under_way = self.work.under_way();
         let Some(member) = self.members.find(&inbound.namespace) else { return };
-        let serial = member.socket.state().is_serial();
-        let must_wait =
-            !member.waiting.is_empty() || under_way >= max_handlers || serial && member.running > 0;
+        let must_wait = !member.waiting.is_empty() || under_way >= max_handlers || member.is_busy();
         if !must_wait {
             return self.start_event(inbound, cx);
         }
         let waiting_bytes = self.work.waiting_bytes + cost(&inbound);
         if waiting_bytes > max_bytes {
             tracing::warn!(
-                socket = %member.socket.id(), event = &*inbound.name, waiting_bytes,
+                socket = %member.socket().id(), event = &*inbound.name, waiting_bytes,
                 "a client sends faster than its handlers work; closing it"
             );
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
@@ -190,18 +229,98 @@ impl Driver {
 
     fn start_event(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
         let Some(member) = self.members.find(&inbound.namespace) else { return };
-        let socket = member.socket.clone();
-        let Some(handler) = socket.state().event_handler(&inbound.name) else {
+        let socket = member.socket().clone();
+        let found =
+            if socket.extras().is_some() { Found::Detour } else { socket.state().board.find(&inbound.name) };
+        match found {
+            Found::Direct(listeners) => {
+                let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
+                self.deliver(&socket, &inbound, ack, &[listeners], cx);
+            }
+            Found::Detour => self.start_detour(socket, inbound, cx),
+        }
+    }
+
+    /// Hands an event to all its listeners
+    fn deliver(
+        &mut self,
+        socket: &Socket,
+        inbound: &Inbound,
+        mut ack: Option<Ack>,
+        listeners: &[Listeners],
+        cx: &mut Context<'_>,
+    ) {
+        let mut listeners = listeners.iter().flat_map(Listeners::as_slice).peekable();
+        if listeners.peek().is_none() {
             count::events_unhandled(socket.io().metrics());
             tracing::trace!(event = &*inbound.name, namespace = %inbound.namespace, "nobody handles this event");
-            return;
-        };
-        let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
-        let call = Call { handler: &handler, name: &inbound.name, args: &inbound.args, ack, reason: None };
-        if let Err(mut running) = Running::start(&socket, "", call, cx) {
-            running.counted = true;
-            member.running += 1;
+        }
+        while let Some(listener) = listeners.next() {
+            let is_last = listeners.peek().is_none();
+            let ack = if is_last { ack.take() } else { ack.as_mut().map(Ack::share) };
+            self.call_listener(socket, inbound, &listener.handler, ack, cx);
+        }
+    }
+
+    fn call_listener(
+        &mut self,
+        socket: &Socket,
+        inbound: &Inbound,
+        handler: &AnyHandler,
+        ack: Option<Ack>,
+        cx: &mut Context<'_>,
+    ) {
+        let (name, args) = (&inbound.name, &inbound.args);
+        let call = Call { handler, role: Role::Handler, name, args, ack, beside: Beside::Nothing };
+        if let Err(mut running) = Running::start(socket, call, cx) {
+            running.then = Then::EventEnded;
+            if let Some(member) = self.members.by_id(socket.id()) {
+                member.running += 1;
+            }
             self.work.add(running);
+        }
+    }
+
+    /// Starts an event that there may be more to than its handlers
+    fn start_detour(&mut self, socket: Socket, inbound: Inbound, cx: &mut Context<'_>) {
+        let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
+        for listener in socket.listening_to(Topic::Any).iter().flat_map(Listeners::as_slice) {
+            let ack = ack.as_mut().map(Ack::share);
+            self.call_listener(&socket, &inbound, &listener.handler, ack, cx);
+        }
+        let rest = handlers(&socket.listening_to(Topic::Middleware)).into_iter();
+        self.pass(&socket, Passage { inbound, ack, rest }, cx);
+    }
+
+    /// Asks the middlewares of an event that are left, up to the first that takes its time; then it is delivered
+    fn pass(&mut self, socket: &Socket, mut passage: Passage, cx: &mut Context<'_>) {
+        while let Some(handler) = passage.rest.next() {
+            let Passage { inbound, ack, .. } = &mut passage;
+            let call = Call {
+                handler: &handler,
+                role: Role::Middleware,
+                name: &inbound.name,
+                args: &inbound.args,
+                ack: ack.as_mut().map(Ack::share),
+                beside: Beside::Nothing,
+            };
+            match Running::start(socket, call, cx) {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(mut running) => {
+                    if let Some(member) = self.members.by_id(socket.id()) {
+                        member.passing = true;
+                    }
+                    running.then = Then::Pass(Box::new(passage));
+                    return self.work.add(running);
+                }
+            }
+        }
+        let Passage { inbound, ack, .. } = passage;
+        // Registered meanwhile counts, and a client that left meanwhile sends no more.
+        if self.members.by_id(socket.id()).is_some() {
+            let listeners = socket.take_event(&inbound.name);
+            self.deliver(socket, &inbound, ack, &listeners, cx);
         }
     }
 
@@ -212,17 +331,27 @@ impl Driver {
         while self.closing.is_none()
             && let Some(running) = self.work.running.as_deref_mut()
         {
-            let Poll::Ready(Some((ended, outcome))) = Pin::new(running).poll_next(cx) else { break };
+            let Poll::Ready(Some(ended)) = Pin::new(running).poll_next(cx) else { break };
             progress = true;
-            let Running { socket, counted, admission, .. } = ended;
-            match (admission, outcome) {
-                (Some(admission), Ok(())) => self.ask_next(admission, cx, now),
-                (Some(admission), Err(error)) => self.refuse(&admission.socket, &error, cx, now),
-                (None, _) => {
-                    if counted && let Some(member) = self.members.by_id(socket.id()) {
+            let Ended { socket, then, outcome } = ended;
+            let member = socket.as_ref().and_then(|socket| self.members.by_id(socket.id()));
+            match (then, outcome) {
+                (Then::Nothing, _) => {}
+                (Then::EventEnded, _) => {
+                    if let Some(member) = member {
                         member.running -= 1;
                     }
                 }
+                (Then::Pass(passage), outcome) => {
+                    if let Some(member) = member {
+                        member.passing = false;
+                    }
+                    if let (Some(socket), Ok(())) = (socket, outcome) {
+                        self.pass(&socket, *passage, cx);
+                    }
+                }
+                (Then::Admit(admission), Ok(())) => self.ask_next(admission, cx, now),
+                (Then::Admit(admission), Err(error)) => self.refuse(admission.socket(), &error, cx, now),
             }
             self.start_waiting(cx);
             self.perform(cx, now);
@@ -237,10 +366,10 @@ impl Driver {
             if self.work.under_way() >= max_handlers {
                 return;
             }
-            let next = self.members.each().find_map(|member| {
-                let serial = member.socket.state().is_serial();
-                if serial && member.running > 0 { None } else { member.waiting.pop_front() }
-            });
+            let next = self
+                .members
+                .each()
+                .find_map(|member| if member.is_busy() { None } else { member.waiting.pop_front() });
             let Some(inbound) = next else { return };
             self.work.release(&inbound);
             self.start_event(inbound, cx);

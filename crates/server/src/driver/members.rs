@@ -10,10 +10,11 @@ use roomcast_core::{
 };
 
 use super::Driver;
-use super::events::{Call, Running};
+use super::events::{Call, Role, Running, Then};
 use crate::error::{invalid_namespace, refusal};
-use crate::handler::{AnyHandler, HandlerError};
+use crate::handler::{AnyHandler, Beside, HandlerError};
 use crate::ids;
+use crate::listeners::{Listeners, Topic};
 use crate::socket::Socket;
 
 /// The sockets of a session; nearly always one
@@ -22,26 +23,54 @@ pub(crate) struct Members(Vec<MemberState>);
 
 /// A socket and the events that wait for its handlers
 pub(crate) struct MemberState {
-    pub(crate) socket: Socket,
-    /// Handlers under way
+    stay: Stay,
+    /// Handlers of events under way
     pub(crate) running: usize,
+    /// Whether an event waits for its middlewares
+    pub(crate) passing: bool,
     pub(crate) waiting: VecDeque<Inbound>,
 }
 
 /// A client at the door: the middlewares that have not agreed yet
 pub(crate) struct Admission {
-    pub(crate) socket: Socket,
-    pub(crate) auth: ByteString,
-    pub(crate) rest: std::vec::IntoIter<AnyHandler>,
+    stay: Stay,
+    auth: ByteString,
+    rest: std::vec::IntoIter<AnyHandler>,
+}
+
+/// A socket from when it asks to come in to when it is out; however it ends, it leaves nothing behind
+struct Stay(Socket);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl MemberState {
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.stay.0
+    }
+
+    /// Whether its next event has to wait for one that is under way
+    pub(crate) fn is_busy(&self) -> bool {
+        self.passing || self.running > 0 && self.socket().is_serial()
+    }
+}
+
+impl Admission {
+    pub(crate) fn socket(&self) -> &Socket {
+        &self.stay.0
+    }
 }
 
 impl Members {
     pub(crate) fn find(&mut self, namespace: &Namespace) -> Option<&mut MemberState> {
-        self.0.iter_mut().find(|member| member.socket.name_of_namespace() == namespace)
+        self.0.iter_mut().find(|member| member.socket().name_of_namespace() == namespace)
     }
 
     pub(crate) fn by_id(&mut self, id: &SocketId) -> Option<&mut MemberState> {
-        self.0.iter_mut().find(|member| member.socket.id() == id)
+        self.0.iter_mut().find(|member| member.socket().id() == id)
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut MemberState> {
@@ -53,14 +82,14 @@ impl Members {
     }
 
     fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
-        let at = self.0.iter().position(|member| member.socket.name_of_namespace() == namespace)?;
+        let at = self.0.iter().position(|member| member.socket().name_of_namespace() == namespace)?;
         Some(self.0.swap_remove(at))
     }
 
-    fn add(&mut self, socket: Socket) {
+    fn add(&mut self, stay: Stay) {
         // One namespace is the rule, and an idle client should not pay for four.
         self.0.reserve_exact(1);
-        self.0.push(MemberState { socket, running: 0, waiting: VecDeque::new() });
+        self.0.push(MemberState { stay, running: 0, passing: false, waiting: VecDeque::new() });
     }
 }
 
@@ -89,9 +118,9 @@ impl Driver {
             acks: AckTable::with_limit(self.shared.io.config().max_acks),
             control: None,
         };
-        let rest = state.middleware().into_iter();
-        let socket = Socket::new(member, state, self.shared.clone());
-        self.ask_next(Box::new(Admission { socket, auth: auth.clone(), rest }), cx, now);
+        let rest = handlers(&[state.board.topic(Topic::Door)]);
+        let stay = Stay(Socket::new(member, state, self.shared.clone()));
+        self.ask_next(Box::new(Admission { stay, auth: auth.clone(), rest: rest.into_iter() }), cx, now);
     }
 
     /// Asks the middlewares that are left, up to the first that takes its time
@@ -99,12 +128,13 @@ impl Driver {
         while let Some(middleware) = admission.rest.next() {
             let name = ByteString::from_static("connect");
             let args = Args::empty();
-            let call = Call { handler: &middleware, name: &name, args: &args, ack: None, reason: None };
-            match Running::start(&admission.socket, &admission.auth, call, cx) {
+            let (role, beside) = (Role::Door, Beside::Auth(&admission.auth));
+            let call = Call { handler: &middleware, role, name: &name, args: &args, ack: None, beside };
+            match Running::start(admission.socket(), call, cx) {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.refuse(&admission.socket, &error, cx, now),
+                Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
                 Err(mut running) => {
-                    running.admission = Some(admission);
+                    running.then = Then::Admit(admission);
                     return self.work.add(running);
                 }
             }
@@ -127,7 +157,8 @@ impl Driver {
     }
 
     fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
-        let Admission { socket, auth, .. } = admission;
+        let Admission { stay, auth, .. } = admission;
+        let socket = stay.0.clone();
         let namespace = socket.name_of_namespace().clone();
         let command =
             Command::Accept { namespace: namespace.clone(), socket: socket.id().clone(), recovery: None };
@@ -143,15 +174,8 @@ impl Driver {
             }
         };
         socket.attach();
-        self.members.add(socket.clone());
-        if let Some(handler) = socket.state().connect_handler() {
-            let name = ByteString::from_static("connect");
-            let args = Args::empty();
-            let call = Call { handler: &handler, name: &name, args: &args, ack: None, reason: None };
-            if let Err(running) = Running::start(&socket, &auth, call, cx) {
-                self.work.add(running);
-            }
-        }
+        self.members.add(stay);
+        self.tell(&socket, Topic::Connect, Beside::Auth(&auth), cx);
         if let Some(action) = next {
             self.perform_one(action, cx, now);
         }
@@ -166,21 +190,29 @@ impl Driver {
 
     /// Tells the application and the rooms that a socket is gone
     pub(super) fn part(&mut self, member: MemberState, reason: CloseReason, cx: &mut Context<'_>) {
-        let MemberState { socket, waiting, .. } = member;
-        for inbound in &waiting {
+        for inbound in &member.waiting {
             self.work.release(inbound);
         }
-        let state = socket.state().clone();
-        let (name, args) = (ByteString::from_static("disconnect"), Args::empty());
-        let mut tell = |handler: Option<AnyHandler>| {
-            let Some(handler) = handler else { return };
-            let call = Call { handler: &handler, name: &name, args: &args, ack: None, reason: Some(reason) };
-            if let Err(running) = Running::start(&socket, "", call, cx) {
+        let socket = member.socket();
+        self.tell(socket, Topic::Disconnecting, Beside::Reason(reason), cx);
+        socket.detach();
+        self.tell(socket, Topic::Disconnect, Beside::Reason(reason), cx);
+    }
+
+    /// Calls those who want to hear of a socket that comes or goes
+    fn tell(&mut self, socket: &Socket, topic: Topic, beside: Beside<'_>, cx: &mut Context<'_>) {
+        let name = if topic == Topic::Connect { "connect" } else { "disconnect" };
+        let (name, args) = (ByteString::from_static(name), Args::empty());
+        for listener in socket.listening_to(topic).iter().flat_map(Listeners::as_slice) {
+            let (handler, role) = (&listener.handler, Role::Handler);
+            let call = Call { handler, role, name: &name, args: &args, ack: None, beside };
+            if let Err(running) = Running::start(socket, call, cx) {
                 self.work.add(running);
             }
-        };
-        tell(state.disconnecting_handler());
-        socket.detach();
-        tell(state.disconnect_handler());
+        }
     }
+}
+
+pub(super) fn handlers(listeners: &[Listeners]) -> Vec<AnyHandler> {
+    listeners.iter().flat_map(Listeners::as_slice).map(|listener| listener.handler.clone()).collect()
 }

@@ -1,6 +1,7 @@
 //! The task that drives one session
 
 mod closing;
+mod errors;
 mod events;
 mod lane;
 mod members;
@@ -271,7 +272,7 @@ impl Driver {
             Action::Event(inbound) => self.dispatch(inbound, cx, now),
             Action::Answer { namespace, id, args } => {
                 if let Some(member) = self.members.find(&namespace) {
-                    member.socket.answered(id, args);
+                    member.socket().answered(id, args);
                 }
             }
             Action::Leave { namespace, reason } => self.leave(&namespace, reason, cx),
@@ -379,7 +380,7 @@ pub(crate) fn give_way(cx: &mut Context<'_>) {
 impl Drop for Driver {
     fn drop(&mut self) {
         for member in self.members.take_all() {
-            member.socket.detach();
+            member.socket().detach();
         }
         // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
         // flusher that is gone holds the list, which holds what is listed.

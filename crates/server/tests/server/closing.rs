@@ -115,7 +115,7 @@ fn the_application_takes_a_socket_out_of_its_namespace() {
             assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
             assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
             sockets.next().disconnect_client();
-            saw(&seen, CloseReason::ForcedServerClose);
+            saw(&seen, CloseReason::ServerNamespaceDisconnect);
         } else {
             assert_eq!(client.end().code, Some(1000), "{kind:?}");
         }
@@ -130,7 +130,7 @@ fn the_application_closes_a_client_which_hears_what_was_said_before() {
         let socket = sockets.next();
         socket.emit("last words", ()).expect("a name");
         socket.disconnect_client();
-        saw(&seen, CloseReason::ForcedServerClose);
+        saw(&seen, CloseReason::ServerNamespaceDisconnect);
         let closed = Receipt { closed: 1, ..Receipt::default() };
         assert_eq!(socket.emit("late", ()).expect("a name"), closed);
         client.expect("last words", json!([]));

@@ -4,6 +4,7 @@ mod acks;
 mod closing;
 mod handlers;
 mod limits;
+mod listening;
 mod middleware;
 #[cfg(unix)]
 mod mounted;

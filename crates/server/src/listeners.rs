@@ -1,0 +1,489 @@
+//! Which handlers listen to what, of a namespace and of a socket
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::handler::{AnyHandler, Handler, erase};
+
+/// Names one registration of a handler, so that it can be taken back
+///
+/// Never given twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ListenerId(u64);
+
+impl ListenerId {
+    pub(crate) fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// A handler that was registered
+#[derive(Clone)]
+pub(crate) struct Listener {
+    id: ListenerId,
+    once: bool,
+    pub(crate) handler: AnyHandler,
+}
+
+impl Listener {
+    pub(crate) fn new<M: 'static>(handler: impl Handler<M>) -> Self {
+        Self { id: ListenerId::next(), once: false, handler: erase(handler) }
+    }
+
+    fn once(self) -> Self {
+        Self { once: true, ..self }
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("id", &self.id).field("once", &self.once).finish_non_exhaustive()
+    }
+}
+
+/// Those that listen to one thing, in the order in which they are called; cloning costs one reference count
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Listeners {
+    #[default]
+    Nobody,
+    One(Listener),
+    Several(Arc<[Listener]>),
+}
+
+impl Listeners {
+    pub(crate) fn as_slice(&self) -> &[Listener] {
+        match self {
+            Self::Nobody => &[],
+            Self::One(listener) => std::slice::from_ref(listener),
+            Self::Several(listeners) => listeners,
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Nobody)
+    }
+
+    fn ids(&self) -> Vec<ListenerId> {
+        self.as_slice().iter().map(|listener| listener.id).collect()
+    }
+
+    fn has_once(&self) -> bool {
+        self.as_slice().iter().any(|listener| listener.once)
+    }
+
+    fn append(&mut self, listener: Listener) {
+        self.change(|listeners| listeners.push(listener));
+    }
+
+    fn prepend(&mut self, listener: Listener) {
+        self.change(|listeners| listeners.insert(0, listener));
+    }
+
+    fn remove(&mut self, id: ListenerId) -> Option<Listener> {
+        let at = self.as_slice().iter().position(|listener| listener.id == id)?;
+        let mut removed = None;
+        self.change(|listeners| removed = Some(listeners.remove(at)));
+        removed
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Listener>)) {
+        let mut listeners = self.as_slice().to_vec();
+        change(&mut listeners);
+        *self = match <[Listener; 1]>::try_from(listeners) {
+            Ok([one]) => Self::One(one),
+            Err(none) if none.is_empty() => Self::Nobody,
+            Err(several) => Self::Several(several.into()),
+        };
+    }
+}
+
+/// What there is to listen to besides events by their name
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Topic {
+    /// A client asks to come in
+    Door,
+    Connect,
+    Disconnecting,
+    Disconnect,
+    /// Every event, whatever its name
+    Any,
+    /// Every event, before those who listen to its name
+    Middleware,
+    /// Events that nobody listens to by their name
+    Other,
+    /// Something went wrong with an event
+    Error,
+}
+
+const TOPICS: usize = 8;
+
+/// Who listens to an event by its name
+pub(crate) enum Found {
+    /// These, and there is nothing else to be done with the event
+    Direct(Listeners),
+    /// There are some that listen to every event
+    Detour,
+}
+
+/// All listeners of a namespace or a socket
+///
+/// Behind an `Arc`, so that the namespaces made from one pattern share what they were made with until one of them
+/// changes it.
+#[derive(Default)]
+pub(crate) struct Board(RwLock<Arc<Table>>);
+
+#[derive(Clone, Default)]
+struct Table {
+    events: HashMap<Box<str>, Listeners>,
+    topics: [Listeners; TOPICS],
+    /// Takes no more, since nothing will come
+    closed: bool,
+}
+
+impl Table {
+    fn topic(&self, topic: Topic) -> &Listeners {
+        &self.topics[topic as usize]
+    }
+
+    fn every(&mut self) -> impl Iterator<Item = &mut Listeners> {
+        self.topics.iter_mut().chain(self.events.values_mut())
+    }
+}
+
+impl Board {
+    /// Another one that begins with the same listeners
+    #[cfg(test)]
+    pub(crate) fn copy(&self) -> Self {
+        Self(RwLock::new(self.table()))
+    }
+
+    /// Who listens to an event of this name, if that is all there is to it
+    pub(crate) fn find(&self, event: &str) -> Found {
+        let listeners = {
+            let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
+                return Found::Detour;
+            }
+            match table.events.get(event) {
+                Some(listeners) => listeners.clone(),
+                None => return Found::Direct(table.topic(Topic::Other).clone()),
+            }
+        };
+        Found::Direct(if listeners.has_once() { self.take_event(event) } else { listeners })
+    }
+
+    /// Who listens to an event of this name; those that do so once do so no longer
+    pub(crate) fn take_event(&self, event: &str) -> Listeners {
+        let listeners = self.table().events.get(event).cloned().unwrap_or_default();
+        if !listeners.has_once() {
+            return listeners;
+        }
+        self.change(|table| {
+            // Of two that come at the same time one finds them gone.
+            let Some(listeners) = table.events.get_mut(event) else { return Listeners::Nobody };
+            let found = listeners.clone();
+            listeners.change(|listeners| listeners.retain(|listener| !listener.once));
+            if listeners.is_empty() {
+                table.events.remove(event);
+            }
+            found
+        })
+    }
+
+    pub(crate) fn topic(&self, topic: Topic) -> Listeners {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).topic(topic).clone()
+    }
+
+    pub(crate) fn on(&self, event: &str, listener: Listener) {
+        self.add(listener, |table| table.events.entry(event.into()).or_default(), Listeners::append);
+    }
+
+    pub(crate) fn once(&self, event: &str, listener: Listener) {
+        self.on(event, listener.once());
+    }
+
+    pub(crate) fn on_topic(&self, topic: Topic, listener: Listener) {
+        self.add(listener, |table| &mut table.topics[topic as usize], Listeners::append);
+    }
+
+    pub(crate) fn prepend_topic(&self, topic: Topic, listener: Listener) {
+        self.add(listener, |table| &mut table.topics[topic as usize], Listeners::prepend);
+    }
+
+    // What is taken out is dropped outside the lock: it runs what the application wrote.
+
+    pub(crate) fn off(&self, event: &str) {
+        drop(self.change(|table| table.events.remove(event)));
+    }
+
+    pub(crate) fn off_all(&self) {
+        drop(self.change(|table| std::mem::take(&mut table.events)));
+    }
+
+    pub(crate) fn off_topic(&self, topic: Topic) {
+        drop(self.change(|table| std::mem::take(&mut table.topics[topic as usize])));
+    }
+
+    pub(crate) fn remove(&self, id: ListenerId) -> bool {
+        let removed = self.change(|table| {
+            let removed = table.every().find_map(|listeners| listeners.remove(id));
+            table.events.retain(|_, listeners| !listeners.is_empty());
+            removed
+        });
+        removed.is_some()
+    }
+
+    pub(crate) fn ids(&self, event: &str) -> Vec<ListenerId> {
+        self.table().events.get(event).map(Listeners::ids).unwrap_or_default()
+    }
+
+    pub(crate) fn ids_of_topic(&self, topic: Topic) -> Vec<ListenerId> {
+        self.topic(topic).ids()
+    }
+
+    /// Lets go of all listeners and takes no more
+    ///
+    /// What they hold may hold whatever the board belongs to.
+    pub(crate) fn close(&self) {
+        let closed = Arc::new(Table { closed: true, ..Table::default() });
+        drop(std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), closed));
+    }
+
+    fn add(
+        &self,
+        listener: Listener,
+        place: impl FnOnce(&mut Table) -> &mut Listeners,
+        add: impl FnOnce(&mut Listeners, Listener),
+    ) {
+        let refused = self.change(|table| {
+            if table.closed {
+                return Some(listener);
+            }
+            add(place(table), listener);
+            None
+        });
+        drop(refused);
+    }
+
+    fn table(&self) -> Arc<Table> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+        change(Arc::make_mut(&mut self.0.write().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl fmt::Debug for Board {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Board").field("events", &self.table().events.len()).finish_non_exhaustive()
+    }
+}
+
+/// The methods by which handlers are registered, the same for all that has a board
+macro_rules! listening {
+    ($type:ty) => {
+        impl $type {
+            #[doc = include_str!("../docs/listening/on.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
+                self.board().on(event, $crate::listeners::Listener::new(handler));
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/once.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
+                self.board().once(event, $crate::listeners::Listener::new(handler));
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/off.md")]
+            #[doc(alias = "remove_all_listeners")]
+            pub fn off(&self, event: &str) -> &Self {
+                self.board().off(event);
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/off_all.md")]
+            #[doc(alias = "remove_all_listeners")]
+            pub fn off_all(&self) -> &Self {
+                self.board().off_all();
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/on_other.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_other<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Other, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/on_any.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Any, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/prepend_any.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn prepend_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                let listener = $crate::listeners::Listener::new(handler);
+                self.board().prepend_topic($crate::listeners::Topic::Any, listener);
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/off_any.md")]
+            pub fn off_any(&self) -> &Self {
+                self.board().off_topic($crate::listeners::Topic::Any);
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/event_middleware.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            #[doc(alias = "use")]
+            pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Middleware, middleware)
+            }
+
+            #[doc = include_str!("../docs/listening/on_disconnecting.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Disconnecting, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/on_disconnect.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Disconnect, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/on_error.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_error<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Error, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/listeners.md")]
+            pub fn listeners(&self, event: &str) -> Vec<$crate::ListenerId> {
+                self.board().ids(event)
+            }
+
+            #[doc = include_str!("../docs/listening/listeners_any.md")]
+            pub fn listeners_any(&self) -> Vec<$crate::ListenerId> {
+                self.board().ids_of_topic($crate::listeners::Topic::Any)
+            }
+
+            #[doc = include_str!("../docs/listening/remove_listener.md")]
+            pub fn remove_listener(&self, listener: $crate::ListenerId) -> bool {
+                self.board().remove(listener)
+            }
+
+            fn listen<M: 'static>(
+                &self,
+                topic: $crate::listeners::Topic,
+                handler: impl $crate::Handler<M>,
+            ) -> &Self {
+                self.board().on_topic(topic, $crate::listeners::Listener::new(handler));
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use listening;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener() -> Listener {
+        Listener::new(async || {})
+    }
+
+    fn found(board: &Board, event: &str) -> Vec<ListenerId> {
+        match board.find(event) {
+            Found::Direct(listeners) => listeners.ids(),
+            Found::Detour => panic!("nobody listens to everything"),
+        }
+    }
+
+    #[test]
+    fn listeners_keep_the_order_of_their_registration() {
+        let board = Board::default();
+        let listeners: Vec<_> = (0..4).map(|_| listener()).collect();
+        let ids: Vec<_> = listeners.iter().map(|listener| listener.id).collect();
+        for listener in listeners {
+            board.on("event", listener);
+        }
+        assert_eq!(found(&board, "event"), ids);
+        assert_eq!(board.ids("event"), ids);
+        assert!(board.remove(ids[1]) && !board.remove(ids[1]));
+        assert_eq!(found(&board, "event"), [ids[0], ids[2], ids[3]]);
+        board.off("event");
+        assert_eq!(found(&board, "event"), []);
+        board.on("event", listener());
+        board.off_all();
+        assert_eq!(found(&board, "event"), []);
+    }
+
+    #[test]
+    fn once_is_found_once_and_the_others_stay() {
+        let board = Board::default();
+        let (first, once, last) = (listener(), listener(), listener());
+        let ids = [first.id, once.id, last.id];
+        board.on("event", first);
+        board.once("event", once);
+        board.on("event", last);
+        board.once("alone", listener());
+        assert_eq!(found(&board, "event"), ids);
+        assert_eq!(found(&board, "event"), [ids[0], ids[2]]);
+        assert_eq!(found(&board, "alone").len(), 1);
+        assert_eq!(found(&board, "alone"), []);
+        assert!(!board.table().events.contains_key("alone"));
+    }
+
+    #[test]
+    fn a_copy_shares_until_one_changes() {
+        let board = Board::default();
+        board.on("event", listener());
+        let copy = board.copy();
+        assert!(Arc::ptr_eq(&board.table(), &copy.table()));
+        copy.on("event", listener());
+        assert_eq!((board.ids("event").len(), copy.ids("event").len()), (1, 2));
+    }
+
+    #[test]
+    fn a_closed_board_lets_go_and_takes_no_more() {
+        let board = Board::default();
+        let held = Arc::new(());
+        let holds = held.clone();
+        board.on(
+            "event",
+            Listener::new(move || {
+                let _ = &holds;
+                async {}
+            }),
+        );
+        assert_eq!(Arc::strong_count(&held), 2);
+        board.close();
+        assert_eq!(Arc::strong_count(&held), 1);
+        board.on("event", listener());
+        board.on_topic(Topic::Any, listener());
+        board.prepend_topic(Topic::Any, listener());
+        assert_eq!(found(&board, "event"), []);
+    }
+
+    #[test]
+    fn who_listens_to_everything_makes_a_detour() {
+        for topic in [Topic::Any, Topic::Middleware] {
+            let board = Board::default();
+            board.prepend_topic(topic, listener());
+            assert!(matches!(board.find("event"), Found::Detour));
+            board.off_topic(topic);
+            assert_eq!(found(&board, "event"), []);
+        }
+    }
+}
