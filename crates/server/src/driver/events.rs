@@ -36,7 +36,7 @@ pub(crate) struct Running {
     name: ByteString,
     role: Role,
     /// How it failed, if what is left is the telling of it
-    failed: Option<HandlerError>,
+    failed: Option<Box<HandlerError>>,
     pub(crate) then: Then,
 }
 
@@ -148,7 +148,7 @@ impl Running {
         match went_wrong(socket, name, role, cause, cx) {
             None => Ok(Err(failed)),
             Some(telling) => {
-                let failed = Some(failed);
+                let failed = Some(Box::new(failed));
                 Err(Self { failed, ..Self::new(telling, Some(socket.clone()), name.clone(), role) })
             }
         }
@@ -164,7 +164,7 @@ impl Running {
             return Poll::Pending;
         }
         if let Some(failed) = self.failed.take() {
-            return Poll::Ready(Err(failed));
+            return Poll::Ready(Err(*failed));
         }
         let cause = match polled {
             Ok(Poll::Pending | Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
@@ -177,7 +177,7 @@ impl Running {
             None => Poll::Ready(Err(failed)),
             Some(telling) => {
                 self.future = telling;
-                self.failed = Some(failed);
+                self.failed = Some(Box::new(failed));
                 Poll::Pending
             }
         }
