@@ -36,6 +36,11 @@ export function startDemo(port = 0, flags = {}) {
     : start(binary("roomcast"), args);
 }
 
+/** Starts an example that takes `--port`, on a free one */
+export function startExample(name) {
+  return start(binary(name), ["--port", "0"]);
+}
+
 /** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
 class Server {
   constructor(child) {

@@ -82,7 +82,8 @@
 //! # Parts
 //!
 //! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]; one's own parts implement the traits
-//! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`.
+//! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`. The example `sse` adds a transport of
+//! server-sent events and POST in one file, `examples/sse/transport.rs`; `tests/sse.rs` holds it to the suite.
 
 pub use roomcast_rooms::Rooms;
 pub use roomcast_server::*;

@@ -1,0 +1,39 @@
+//! A chat with a third transport: server-sent events and POST, beside long-polling and WebSocket
+//!
+//! `cargo run --example sse`. The transport is in `transport.rs`, which needs nothing but the public traits; here it is
+//! named in the builder, and that is all. It carries Socket.IO: a browser's `EventSource` on
+//! `/socket.io/?EIO=4&transport=sse` gets `0{"sid":…}`, then POSTs `40` to the same address with `&sid=…`, and so on.
+
+use clap::Parser;
+use roomcast::{Ack, Bytes, Io, Polling, Server, Socket, WebSocket};
+
+mod transport;
+
+use transport::Sse;
+
+#[derive(Parser)]
+struct Options {
+    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 3000)]
+    port: u16,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let io =
+        Io::builder().transport(Polling::new()).transport(WebSocket::new()).transport(Sse::new()).build();
+    io.on("join", async |socket: Socket, room: String, ack: Ack| {
+        socket.join(&room);
+        ack.send(socket.id().as_str()).map(drop)
+    });
+    io.on("say", async |socket: Socket, room: String, text: String| {
+        socket.within(&room).emit("said", (socket.id().as_str(), text)).map(drop)
+    });
+    io.on("draw", async |socket: Socket, room: String, picture: Bytes| {
+        socket.within(&room).emit("drawn", (socket.id().as_str(), picture)).map(drop)
+    });
+    let bound = Server::new(io).bind(("127.0.0.1", Options::parse().port))?;
+    println!("listening on http://{}", bound.address());
+    bound.serve().await?;
+    Ok(())
+}
