@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Cors, Origins};
+use roomcast::{Cors, Origins, RecoveryConfig};
 
 /// What `roomcast serve` is told
 #[derive(Parser, Debug)]
@@ -95,6 +95,39 @@ pub(crate) struct Options {
     #[arg(help_heading = LIMITS)]
     pub(crate) max_headers: usize,
 
+    /// Let clients whose connection broke come back with their rooms and what they missed
+    #[arg(long, env = "ROOMCAST_RECOVERY", help_heading = RECOVERY)]
+    pub(crate) recovery: bool,
+
+    /// How long after that they may come back
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration, requires = "recovery")]
+    #[arg(env = "ROOMCAST_RECOVERY_TIME", help_heading = RECOVERY)]
+    pub(crate) recovery_time: Duration,
+
+    /// Ask the middlewares again about clients that come back
+    #[arg(long, requires = "recovery", env = "ROOMCAST_RECOVERY_ASKS_MIDDLEWARES", help_heading = RECOVERY)]
+    pub(crate) recovery_asks_middlewares: bool,
+
+    /// Events kept for them in each namespace; when there are more, those who missed the oldest begin anew
+    #[arg(long, value_name = "N", default_value = "10000", requires = "recovery")]
+    #[arg(env = "ROOMCAST_RECOVERY_LOG_EVENTS", help_heading = RECOVERY)]
+    pub(crate) recovery_log_events: NonZeroUsize,
+
+    /// Bytes of those events
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, requires = "recovery")]
+    #[arg(env = "ROOMCAST_RECOVERY_LOG_BYTES", help_heading = RECOVERY)]
+    pub(crate) recovery_log_bytes: usize,
+
+    /// Clients that are kept in each namespace after they went away; with more, the oldest are forgotten
+    #[arg(long, value_name = "N", default_value = "10000", requires = "recovery")]
+    #[arg(env = "ROOMCAST_RECOVERY_SESSIONS", help_heading = RECOVERY)]
+    pub(crate) recovery_sessions: NonZeroUsize,
+
+    /// Bytes of their rooms and data
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, requires = "recovery")]
+    #[arg(env = "ROOMCAST_RECOVERY_SESSION_BYTES", help_heading = RECOVERY)]
+    pub(crate) recovery_session_bytes: usize,
+
     /// Milliseconds between a sign of life and the next ping
     #[arg(long, value_name = "MS", default_value_t = 25_000, env = "ROOMCAST_PING_INTERVAL")]
     #[arg(help_heading = TIMES)]
@@ -143,6 +176,7 @@ pub(crate) struct Options {
 const LISTENING: &str = "Listening";
 const PAGES: &str = "Pages of other sites";
 const LIMITS: &str = "Limits";
+const RECOVERY: &str = "Recovery of clients whose connection broke";
 const TIMES: &str = "Times";
 const STOPPING: &str = "Stopping";
 const WATCHING: &str = "Watching";
@@ -175,6 +209,18 @@ impl Options {
             OriginsOption::Same => Origins::Same,
             OriginsOption::Any => Origins::Any,
         }
+    }
+
+    pub(crate) fn recovery(&self) -> Option<RecoveryConfig> {
+        self.recovery.then(|| RecoveryConfig {
+            max_disconnection_duration: self.recovery_time,
+            skip_middlewares: !self.recovery_asks_middlewares,
+            max_log_events: self.recovery_log_events.get(),
+            max_log_bytes: self.recovery_log_bytes,
+            max_sessions: self.recovery_sessions.get(),
+            max_session_bytes: self.recovery_session_bytes,
+            ..RecoveryConfig::default()
+        })
     }
 
     pub(crate) fn cors(&self) -> Cors {

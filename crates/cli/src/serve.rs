@@ -56,6 +56,9 @@ fn build(options: &Options) -> Io {
     if let Some(max) = options.max_connections_per_address {
         config = config.max_connections_per_address(max.get());
     }
+    if let Some(recovery) = options.recovery() {
+        config = config.connection_state_recovery(recovery);
+    }
     if let Some(events) = options.max_events_per_second {
         let rate = EventRate::per_second(events);
         config = config.event_rate(options.event_burst.map_or(rate, |burst| rate.burst(burst)));

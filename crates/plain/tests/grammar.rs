@@ -69,6 +69,32 @@ fn the_session_in_json_mode_goes_as_written() {
 }
 
 #[test]
+fn one_that_comes_back_is_told_as_written() {
+    let codec = Mode::Json.codec();
+    let said = example("### Coming back").into_iter().map(|(_, line)| line);
+    let secret = "h0nUq3zT5xYbN2kC8wLd";
+    let mut told = Vec::new();
+    for (number, word) in [(17, "later"), (18, "missed")] {
+        let mut session = PlainSession::new(Mode::Json, Arc::default(), Namespace::main());
+        session.handle_lane_opened(Lane::Primary, TransportName("websocket"), start());
+        let socket = SocketId::new("8tKZp3lJvRt2WqYw");
+        let recovery = Some(secret.into());
+        session.handle_command(Command::Accept { namespace: Namespace::main(), socket, recovery }, start());
+        let welcome = std::iter::from_fn(|| session.poll_action()).find_map(|action| match action {
+            Action::Transmit { frame, .. } => Some(frame),
+            _ => None,
+        });
+        let mut news = Event::new(Namespace::main(), "news", word.into_args().unwrap());
+        news.offset = Some(format!("Zk3jd8QwbW1nXo5TfE2a-{number}").into());
+        for frame in [welcome.expect("it is let in"), codec.encode(&news).unwrap()] {
+            told.push(String::from_utf8(frame.messages()[0].as_bytes().to_vec()).unwrap());
+        }
+    }
+    assert!(said.eq(told.iter().cloned()), "{told:?}");
+    assert!(GRAMMAR.contains(&format!("GET /ws?pid={secret}&offset=Zk3jd8QwbW1nXo5TfE2a-17")));
+}
+
+#[test]
 fn the_lines_of_plain_mode_are_what_the_codec_says() {
     let lines: Vec<String> = example("## Plain mode")
         .into_iter()

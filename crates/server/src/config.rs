@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use roomcast_recovery::RecoveryConfig;
 use roomcast_transport_ws::WebSocket;
 
 use crate::cookie::Cookie;
@@ -33,6 +34,7 @@ pub struct Config {
     pub(crate) max_sessions: usize,
     pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) event_rate: Option<EventRate>,
+    pub(crate) recovery: Option<RecoveryConfig>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) cors: Cors,
     pub(crate) cookie: Option<Cookie>,
@@ -60,6 +62,7 @@ impl Default for Config {
             max_sessions: 1_000_000,
             max_connections_per_address: None,
             event_rate: None,
+            recovery: None,
             trusted_proxies: TrustedProxies::default(),
             cors: Cors::Off,
             cookie: None,
@@ -169,6 +172,35 @@ impl Config {
     /// as [`Breach::EventRate`](crate::Breach::EventRate).
     pub fn event_rate(mut self, rate: EventRate) -> Self {
         self.event_rate = Some(rate);
+        self
+    }
+
+    /// Lets clients whose connection broke come back as who they were: connection state recovery. Default: off
+    ///
+    /// A client of Socket.IO, or a plain one in JSON mode, that comes back in time has its id, its rooms and its data
+    /// again, and is sent the events it missed, binary ones included; [`Socket::recovered`](crate::Socket::recovered)
+    /// tells. It may come back after its connection was lost or the server closed it for the protocol's sake, but not
+    /// after the application put it out, or it left by itself.
+    ///
+    /// Events that are neither volatile nor ask for an answer get an offset, which clients of Socket.IO are sent as one
+    /// more argument, the last. When the limits of the log are passed, those who would have a gap begin anew; nobody is
+    /// recovered with one.
+    ///
+    /// Costs one lock of the namespace and one entry of its log for each emit; while it is off, nothing. The limits hold
+    /// for each namespace. [`RecoveryConfig::grace`] is set by the server.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use roomcast_server::{Config, RecoveryConfig};
+    ///
+    /// let recovery = RecoveryConfig {
+    ///     max_disconnection_duration: Duration::from_secs(300),
+    ///     ..RecoveryConfig::default()
+    /// };
+    /// let config = Config::default().connection_state_recovery(recovery);
+    /// ```
+    pub fn connection_state_recovery(mut self, recovery: RecoveryConfig) -> Self {
+        self.recovery = Some(recovery);
         self
     }
 

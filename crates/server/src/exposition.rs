@@ -11,6 +11,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use roomcast_core::Written;
+use roomcast_recovery::{Refused, Usage};
 
 use crate::breach::Breach;
 use crate::io::Io;
@@ -48,6 +49,10 @@ struct Snapshot {
     waiting_most: usize,
     /// Members and rooms by namespace
     namespaces: BTreeMap<String, (usize, usize)>,
+    /// What is kept for clients that come back, by namespace
+    kept: BTreeMap<String, Usage>,
+    recovered: u64,
+    not_recovered: Vec<(&'static str, u64)>,
     written: Written,
     messages_received: u64,
     bytes_received: u64,
@@ -72,6 +77,12 @@ impl Snapshot {
             waiting_bytes: 0,
             waiting_most: 0,
             namespaces: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            recovered: metrics.recovered(),
+            not_recovered: Refused::ALL
+                .iter()
+                .map(|reason| (reason.as_str(), metrics.recovery_refused(*reason)))
+                .collect(),
             written: app.flushers.written(),
             messages_received: metrics.messages_received(),
             bytes_received: metrics.bytes_received(),
@@ -85,6 +96,14 @@ impl Snapshot {
             let (members, rooms) = snapshot.namespaces.entry(name).or_default();
             *members += stats.members;
             *rooms += stats.rooms;
+        }
+        for (name, usage) in io.recovery_usage() {
+            let known = snapshot.kept.len() < MAX_NAMESPACES;
+            let name = if known { name.to_string() } else { "other".to_owned() };
+            let sum = snapshot.kept.entry(name).or_default();
+            sum.events += usage.events;
+            sum.bytes += usage.bytes;
+            sum.sessions += usage.sessions;
         }
         for chunk in app.sessions.all().chunks(CHUNK) {
             for session in chunk {
@@ -151,6 +170,21 @@ impl Collector for Snapshot {
         let mut family = to.encode_descriptor("refused", help, None, MetricType::Counter)?;
         for (limit, count) in &self.refused {
             let labels = [("limit", *limit)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        let by_namespace = |part: fn(&Usage) -> usize| {
+            self.kept.iter().map(move |(name, usage)| ([("namespace", name.as_str())], part(usage)))
+        };
+        let help = "Events kept for clients that come back";
+        gauges(to, "recovery_log_events", help, by_namespace(|usage| usage.events))?;
+        gauges(to, "recovery_log_bytes", "Bytes of those events", by_namespace(|usage| usage.bytes))?;
+        let help = "Clients that went away and may come back";
+        gauges(to, "recovery_sessions", help, by_namespace(|usage| usage.sessions))?;
+        counter(to, "recovered", "Clients that came back and were recovered", self.recovered)?;
+        let help = "Clients that came back and had to begin anew";
+        let mut family = to.encode_descriptor("recovery_refused", help, None, MetricType::Counter)?;
+        for (reason, count) in &self.not_recovered {
+            let labels = [("reason", *reason)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
         for (name, help, count) in &self.counters {

@@ -1,5 +1,6 @@
 //! Ids that cannot be guessed
 
+use bytestring::ByteString;
 use roomcast_core::{Sid, SocketId};
 
 /// Bytes of randomness in an id: 120 bits
@@ -14,6 +15,16 @@ pub(crate) fn sid() -> Sid {
 /// A new public id of a socket, unrelated to the session's
 pub(crate) fn socket_id() -> SocketId {
     SocketId::new(random())
+}
+
+/// A new secret by which a socket may come back
+pub(crate) fn recovery_secret() -> ByteString {
+    random().into()
+}
+
+/// A new mark that tells one log of events from another
+pub(crate) fn epoch() -> String {
+    random()
 }
 
 /// Twenty characters of base64url, the form that Socket.IO ids have

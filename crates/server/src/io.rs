@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use roomcast_core::{CloseReason, IntoArgs, Namespace, Receipt, Room, Router, RouterStats, Transport};
+use roomcast_recovery::Usage;
 use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
@@ -65,7 +66,7 @@ impl Io {
         let known = self.namespace(&name);
         let state = known.unwrap_or_else(|| {
             let mut namespaces = self.0.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-            let make = || Arc::new(NamespaceState::new(name.clone(), (self.0.router)(&name)));
+            let make = || Arc::new(NamespaceState::new(name.clone(), (self.0.router)(&name), &self.0.config));
             namespaces.entry(name.clone()).or_insert_with(make).clone()
         });
         NamespaceHandle { io: self.clone(), state }
@@ -150,6 +151,13 @@ impl Io {
 
     pub(crate) fn board(&self) -> &Board {
         &self.0.main.board
+    }
+
+    /// How much each namespace keeps for clients that come back
+    pub(crate) fn recovery_usage(&self) -> Vec<(Namespace, Usage)> {
+        let named = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner);
+        let all = std::iter::once(&self.0.main).chain(named.values());
+        all.filter_map(|state| Some((state.name.clone(), state.sequencer.as_ref()?.usage()))).collect()
     }
 
     pub(crate) fn app(&self) -> &App {
@@ -246,7 +254,7 @@ impl IoBuilder {
             .into_iter()
             .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
             .collect();
-        let main = Arc::new(NamespaceState::new(Namespace::main(), router(&Namespace::main())));
+        let main = Arc::new(NamespaceState::new(Namespace::main(), router(&Namespace::main()), &config));
         let limits = Limits::new(config.max_sessions, config.max_connections_per_address);
         let io = Io(Arc::new(App {
             config,

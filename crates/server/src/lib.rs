@@ -27,6 +27,7 @@ mod origin;
 mod probe;
 mod proxy;
 mod proxy_protocol;
+mod recovery;
 mod requests;
 mod runtime;
 mod serve;
@@ -62,6 +63,7 @@ pub use roomcast_core::{
     Room, SocketId, Transport, TransportName,
 };
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
+pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};
 pub use roomcast_transport_polling::Polling;
 pub use roomcast_transport_ws::WebSocket;
 

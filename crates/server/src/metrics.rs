@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use roomcast_recovery::Refused;
 
 use crate::breach::{Breach, Breaches};
+use crate::recovery::Recoveries;
 
 macro_rules! counters {
     ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
@@ -14,6 +16,7 @@ macro_rules! counters {
             $($name: AtomicU64,)*
             pub(crate) breaches: Breaches,
             pub(crate) received: Received,
+            pub(crate) recoveries: Recoveries,
             /// Seconds from push to write, of the probes of [`crate::probe`]
             pub(crate) delivery: Histogram,
         }
@@ -24,6 +27,7 @@ macro_rules! counters {
                     $($name: AtomicU64::new(0),)*
                     breaches: Breaches::default(),
                     received: Received::default(),
+                    recoveries: Recoveries::default(),
                     delivery: Histogram::new(exponential_buckets(0.000_05, 4.0, 9)),
                 }
             }
@@ -87,6 +91,16 @@ impl Metrics {
     /// How often a limit turned somebody away
     pub fn breaches(&self, breach: Breach) -> u64 {
         self.breaches.count(breach)
+    }
+
+    /// Clients that came back and were recovered
+    pub fn recovered(&self) -> u64 {
+        self.recoveries.recovered()
+    }
+
+    /// Clients that came back and had to begin anew, for this reason
+    pub fn recovery_refused(&self, refused: Refused) -> u64 {
+        self.recoveries.refused(refused)
     }
 
     /// Messages that clients have sent, packets of their protocol included

@@ -6,13 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use roomcast_core::{AckId, IntoArgs, Namespace, Overflow, Receipt, Room, Router, Target};
+use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
+use crate::config::Config;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::listeners::{Board, Topic, listening};
+use crate::recovery;
 
 /// A namespace, for registering handlers and for emitting; cloning gives another handle
 ///
@@ -142,6 +145,8 @@ impl fmt::Debug for NamespaceHandle {
 pub(crate) struct NamespaceState {
     pub(crate) name: Namespace,
     pub(crate) router: Arc<dyn Router>,
+    /// The same router, when recovery is on
+    pub(crate) sequencer: Option<Arc<Sequencer>>,
     pub(crate) board: Board,
     next_ack: AtomicU64,
     serial: AtomicBool,
@@ -150,10 +155,13 @@ pub(crate) struct NamespaceState {
 }
 
 impl NamespaceState {
-    pub(crate) fn new(name: Namespace, router: Arc<dyn Router>) -> Self {
+    pub(crate) fn new(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
+        let sequencer = recovery::sequencer(&router, config);
+        let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
         Self {
             name,
-            router,
+            router: sequenced.unwrap_or(router),
+            sequencer,
             board: Board::default(),
             next_ack: AtomicU64::new(0),
             serial: AtomicBool::new(false),

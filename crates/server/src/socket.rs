@@ -6,10 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use bytestring::ByteString;
 use roomcast_core::{
     AckId, AckRequest, Args, CloseReason, Delivery, IntoArgs, Joined, Member, MemberKey, Namespace, Overflow,
     Pushed, Receipt, Room, SocketId, Target, TransportName,
 };
+use roomcast_recovery::{Claim, Order, Refused};
 
 use crate::ack::Collector;
 use crate::emit::{ACK_TIMEOUT, Emit, IntoRooms, event};
@@ -19,6 +21,7 @@ use crate::inbox::Visit;
 use crate::io::Io;
 use crate::listeners::{Board, Listeners, Topic, listening};
 use crate::namespace::{NamespaceHandle, NamespaceState};
+use crate::recovery::Recoverable;
 use crate::session::{ClientKind, SessionShared};
 
 /// One client in one namespace; cloning gives another handle to the same socket
@@ -34,6 +37,8 @@ struct Inner {
     key: OnceLock<MemberKey>,
     namespace: Arc<NamespaceState>,
     session: Arc<SessionShared>,
+    /// Boxed, since it is nothing where recovery is off
+    recovery: Option<Box<Recoverable>>,
     /// It has left its namespace; its client may still be there
     left: AtomicBool,
     /// Whether an event waits for the handlers of the one before it
@@ -49,12 +54,18 @@ pub(crate) struct Extras {
 }
 
 impl Socket {
-    pub(crate) fn new(member: Member, namespace: Arc<NamespaceState>, session: Arc<SessionShared>) -> Self {
+    pub(crate) fn new(
+        member: Member,
+        namespace: Arc<NamespaceState>,
+        session: Arc<SessionShared>,
+        recovery: Option<Box<Recoverable>>,
+    ) -> Self {
         Self(Arc::new(Inner {
             member,
             key: OnceLock::new(),
             namespace,
             session,
+            recovery,
             left: AtomicBool::new(false),
             serial: AtomicBool::new(false),
             extras: OnceLock::new(),
@@ -94,6 +105,14 @@ impl Socket {
     /// Whether the client may still be reached
     pub fn is_connected(&self) -> bool {
         self.0.key.get().is_some() && !self.has_left() && self.0.member.outbox.closed().is_none()
+    }
+
+    /// Whether its connection had broken, and it came back with its id, its rooms and its data, and is sent what it
+    /// missed
+    ///
+    /// Never where [recovery](crate::Config::connection_state_recovery) is off.
+    pub fn recovered(&self) -> bool {
+        self.0.recovery.as_ref().is_some_and(|recovery| recovery.recovered)
     }
 
     /// Bytes that wait to be sent to the client
@@ -288,11 +307,30 @@ impl Socket {
         self.0.key.get_or_init(|| self.0.namespace.router.attach(self.0.member.clone()));
     }
 
-    /// Takes it out of all rooms, and tells those who wait for its answers
-    pub(crate) fn detach(&self) {
+    /// Lets it into the router as who it was, with `welcome` where it belongs among what it missed
+    pub(crate) fn resume(&self, claim: Claim, order: Order, welcome: impl FnOnce()) -> Result<(), Refused> {
+        let key = claim.resume(self.0.member.clone(), order, welcome)?;
+        self.0.key.get_or_init(|| key);
+        Ok(())
+    }
+
+    /// By what it may come back, where that is on
+    pub(crate) fn recovery_secret(&self) -> Option<ByteString> {
+        self.0.recovery.as_ref().map(|recovery| recovery.secret.clone())
+    }
+
+    /// Takes it out of all rooms, and tells those who wait for its answers; if it may come back, it is kept
+    pub(crate) fn detach(&self, may_come_back: bool) {
         self.0.left.store(true, Ordering::Release);
         if let Some(&key) = self.0.key.get() {
-            self.0.namespace.router.detach(key);
+            match self.0.recovery.as_ref().filter(|_| may_come_back) {
+                Some(recovery) => {
+                    recovery.sequencer.keep(key, recovery.secret.clone(), ByteString::new());
+                }
+                None => {
+                    self.0.namespace.router.detach(key);
+                }
+            }
         }
         self.0.member.acks.close(&self.0.member.id);
     }

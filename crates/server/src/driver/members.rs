@@ -1,6 +1,7 @@
 //! The sockets of a session: how they join and leave their namespaces
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use bytestring::ByteString;
 use roomcast_core::{
     AckTable, Action, Args, CloseReason, Command, Inbound, Lane, Member, Namespace, SocketId,
 };
+use roomcast_recovery::Claim;
 
 use super::Driver;
 use super::events::{Call, Role, Running, Then};
@@ -15,6 +17,9 @@ use crate::error::{invalid_namespace, refusal};
 use crate::handler::{AnyHandler, Beside, HandlerError};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
+use crate::namespace::NamespaceState;
+use crate::recovery::{self, Recoverable, Shown};
+use crate::session::SessionShared;
 use crate::socket::Socket;
 
 /// The sockets of a session; nearly always one
@@ -36,6 +41,8 @@ pub(crate) struct Admission {
     stay: Stay,
     auth: ByteString,
     rest: std::vec::IntoIter<AnyHandler>,
+    /// What was kept for it, if it has been here before
+    claim: Option<Box<Claim>>,
 }
 
 /// A socket from when it asks to come in to when it is out; however it ends, it leaves nothing behind
@@ -111,16 +118,33 @@ impl Driver {
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
             return;
         }
+        let claim = self.claim(&state, auth);
+        self.admit_as(claim, state, auth.clone(), cx, now);
+    }
+
+    /// Asks the middlewares about a client that is new here, or has been here before
+    fn admit_as(
+        &mut self,
+        claim: Option<Box<Claim>>,
+        state: Arc<NamespaceState>,
+        auth: ByteString,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        let recovery = self.recovery(&state, claim.as_deref());
+        let skips = claim.as_ref().is_some_and(|claim| claim.skips_middlewares());
+        let asked = if skips { Vec::new() } else { handlers(&[state.board.topic(Topic::Door)]) };
+        let rest = asked.into_iter();
+        let id = claim.as_ref().map(|claim| claim.kept().id().clone());
         let member = Member {
-            id: ids::socket_id(),
+            id: id.unwrap_or_else(ids::socket_id),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
             acks: AckTable::with_limit(self.shared.io.config().max_acks),
             control: None,
         };
-        let rest = handlers(&[state.board.topic(Topic::Door)]);
-        let stay = Stay(Socket::new(member, state, self.shared.clone()));
-        self.ask_next(Box::new(Admission { stay, auth: auth.clone(), rest: rest.into_iter() }), cx, now);
+        let stay = Stay(Socket::new(member, state, self.shared.clone(), recovery));
+        self.ask_next(Box::new(Admission { stay, auth, rest, claim }), cx, now);
     }
 
     /// Asks the middlewares that are left, up to the first that takes its time
@@ -157,28 +181,72 @@ impl Driver {
     }
 
     fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
-        let Admission { stay, auth, .. } = admission;
+        let Admission { stay, auth, claim, .. } = admission;
         let socket = stay.0.clone();
-        let namespace = socket.name_of_namespace().clone();
-        let command =
-            Command::Accept { namespace: namespace.clone(), socket: socket.id().clone(), recovery: None };
-        self.session.handle_command(command, now);
         // The answer to the client goes out first, so no broadcast can come before it; then it is let into the
         // rooms; then the application hears of it; and only then of the events that the client sent meanwhile.
-        let next = loop {
-            match self.session.poll_action() {
-                Some(action @ Action::Transmit { lane: Lane::Primary, .. }) => {
-                    self.perform_one(action, cx, now)
+        let next = match (claim, recovery::order(self.shared.kind)) {
+            (Some(claim), Some(order)) => {
+                let mut next = None;
+                let resumed = socket.resume(*claim, order, || next = self.welcome(&socket, cx, now));
+                if let Err(refused) = resumed {
+                    // It waited at the door for too long. Nothing was said to it yet.
+                    self.shared.io.metrics().recoveries.count_refused(refused);
+                    return self.admit_as(None, socket.state().clone(), auth, cx, now);
                 }
-                other => break other,
+                self.shared.io.metrics().recoveries.count_recovered();
+                next
+            }
+            _ => {
+                let next = self.welcome(&socket, cx, now);
+                socket.attach();
+                next
             }
         };
-        socket.attach();
         self.members.add(stay);
         self.tell(&socket, Topic::Connect, Beside::Auth(&auth), cx);
         if let Some(action) = next {
             self.perform_one(action, cx, now);
         }
+    }
+
+    /// Tells a client that it is in; gives back what is to be done behind that
+    fn welcome(&mut self, socket: &Socket, cx: &mut Context<'_>, now: Instant) -> Option<Action> {
+        let namespace = socket.name_of_namespace().clone();
+        let (id, recovery) = (socket.id().clone(), socket.recovery_secret());
+        self.session.handle_command(Command::Accept { namespace, socket: id, recovery }, now);
+        loop {
+            match self.session.poll_action() {
+                Some(action @ Action::Transmit { lane: Lane::Primary, .. }) => {
+                    self.perform_one(action, cx, now);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// Looks for what was kept for a client that has been here before
+    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Box<Claim>> {
+        let sequencer = state.sequencer.as_ref()?;
+        let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
+        let shown = Shown::by(*kind, auth, handshake)?;
+        match shown.claim(sequencer, outbox, io.config().outbox_limit) {
+            Ok(claim) => Some(Box::new(claim)),
+            Err(refused) => {
+                io.metrics().recoveries.count_refused(refused);
+                tracing::debug!(namespace = %state.name, %refused, "a client that came back begins anew");
+                None
+            }
+        }
+    }
+
+    /// By what a client of this kind may come back, if it may
+    fn recovery(&self, state: &NamespaceState, claim: Option<&Claim>) -> Option<Box<Recoverable>> {
+        let sequencer = state.sequencer.clone()?;
+        recovery::order(self.shared.kind)?;
+        let kept = claim.map(|claim| claim.kept().secret().clone());
+        let secret = kept.unwrap_or_else(ids::recovery_secret);
+        Some(Box::new(Recoverable { sequencer, secret, recovered: claim.is_some() }))
     }
 
     /// A socket leaves its namespace
@@ -195,7 +263,7 @@ impl Driver {
         }
         let socket = member.socket();
         self.tell(socket, Topic::Disconnecting, Beside::Reason(reason), cx);
-        socket.detach();
+        socket.detach(recovery::is_recoverable(reason));
         self.tell(socket, Topic::Disconnect, Beside::Reason(reason), cx);
     }
 

@@ -380,7 +380,7 @@ pub(crate) fn give_way(cx: &mut Context<'_>) {
 impl Drop for Driver {
     fn drop(&mut self) {
         for member in self.members.take_all() {
-            member.socket().detach();
+            member.socket().detach(false);
         }
         // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
         // flusher that is gone holds the list, which holds what is listed.

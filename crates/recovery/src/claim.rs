@@ -1,0 +1,142 @@
+//! Coming back
+
+use std::sync::Arc;
+
+use roomcast_core::{Delivery, Frame, Member, MemberKey, Overflow};
+
+use crate::kept::{Kept, Stay};
+use crate::sequencer::Sequencer;
+
+/// Somebody who came back, and has not been let in yet
+///
+/// Dropped, it leaves what is kept as it was.
+#[derive(Debug)]
+pub struct Claim {
+    sequencer: Arc<Sequencer>,
+    kept: Kept,
+    /// Nothing is left to be given back
+    spent: bool,
+    seen: u64,
+    budget: usize,
+}
+
+impl Claim {
+    pub(crate) fn new(sequencer: Arc<Sequencer>, kept: Kept, seen: u64, budget: usize) -> Self {
+        Self { sequencer, kept, spent: false, seen, budget }
+    }
+
+    /// What was kept
+    pub fn kept(&self) -> &Kept {
+        &self.kept
+    }
+
+    /// Whether it is let in without asking the middlewares again
+    pub fn skips_middlewares(&self) -> bool {
+        self.sequencer.config.skip_middlewares
+    }
+
+    /// Lets it in: into its rooms, with what it missed on the way before anything that is emitted from now on
+    ///
+    /// `member` has the [id](Kept::id) that was kept. `welcome` tells the client that it is in, at the place that
+    /// `order` says; it is called under the lock, so it may push and nothing else.
+    ///
+    /// # Errors
+    /// When it has to begin anew, since its time ran out or it missed too much meanwhile; `welcome` was not called
+    /// then, and nothing is kept any more.
+    pub fn resume(
+        mut self,
+        member: Member,
+        order: Order,
+        welcome: impl FnOnce(),
+    ) -> Result<MemberKey, Refused> {
+        self.spent = true;
+        let sequencer = &self.sequencer;
+        let mut state = sequencer.state();
+        let now = (sequencer.clock)();
+        let missed = sequencer.missed(&state, &self.kept, self.seen, self.budget, now)?;
+        // What this kind of client cannot carry it would not have been told either.
+        let frames: Vec<Frame> =
+            missed.into_iter().filter_map(|event| event.frame(&*member.codec).ok()).collect();
+        let replay = || {
+            for frame in frames {
+                // A client that is gone again is noticed by whoever owns the outbox.
+                let _ = member.outbox.push(frame, Delivery::Reliable, Overflow::Close);
+            }
+        };
+        match order {
+            Order::MissedFirst => {
+                replay();
+                welcome();
+            }
+            Order::WelcomeFirst => {
+                welcome();
+                replay();
+            }
+        }
+        let key = sequencer.router.attach(member);
+        let anew = Stay::new(self.kept.id().clone(), self.seen);
+        let stay = std::mem::replace(&mut self.kept.stay, anew);
+        for room in stay.joined() {
+            sequencer.router.join(key, room);
+        }
+        state.insert(key, stay);
+        sequencer.let_go(state);
+        Ok(key)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if !self.spent {
+            let mut state = self.sequencer.state();
+            let now = (self.sequencer.clock)();
+            state.absent.insert(self.kept.clone(), now, &self.sequencer.config);
+        }
+    }
+}
+
+/// Where in the catching up a client is told that it is in
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// First what it missed, then that it is in: Socket.IO
+    MissedFirst,
+    /// First that it is in, then what it missed
+    WelcomeFirst,
+}
+
+/// Why somebody who came back has to begin anew
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// Nobody with this secret is kept: it was away too long, never was here, or is here still
+    #[error("nobody with this secret is kept")]
+    Unknown,
+    /// It was away too long
+    #[error("it was away too long")]
+    Expired,
+    /// What it says it had last is no offset of this log
+    #[error("the offset is none of this log")]
+    Offset,
+    /// Some of what it missed was dropped, since the log was full
+    #[error("some of what it missed is no longer kept; raise the limits of the log")]
+    Overflow,
+    /// It missed more than would fit into its outbox
+    #[error("it missed more than fits into its outbox")]
+    TooMuch,
+}
+
+impl Refused {
+    /// Every reason
+    pub const ALL: [Self; 5] = [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooMuch];
+
+    /// A short name
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Offset => "offset",
+            Self::Overflow => "overflow",
+            Self::TooMuch => "too_much",
+        }
+    }
+}

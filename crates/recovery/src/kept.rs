@@ -1,0 +1,191 @@
+//! Members that went away and may come back
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::time::Instant;
+
+use bytestring::ByteString;
+use roomcast_core::{MemberKey, Room, SocketId};
+
+use crate::RecoveryConfig;
+
+/// Since when somebody has been where: events before that are not for it
+#[derive(Debug, Clone)]
+pub(crate) struct Stay {
+    pub(crate) id: SocketId,
+    /// The number of the last event before it came
+    pub(crate) since: u64,
+    /// The same for each room besides its own, where it is known
+    joined: HashMap<Room, u64>,
+}
+
+impl Stay {
+    pub(crate) fn new(id: SocketId, since: u64) -> Self {
+        Self { id, since, joined: HashMap::new() }
+    }
+
+    /// It is in a room now
+    pub(crate) fn join(&mut self, room: &Room, since: u64) {
+        self.joined.insert(room.clone(), since);
+    }
+
+    pub(crate) fn leave(&mut self, room: &Room) {
+        self.joined.remove(room);
+    }
+
+    /// Makes its rooms those that the router knows; one that it was put into by others counts from its beginning
+    pub(crate) fn settle(&mut self, rooms: Vec<Room>) {
+        let own = Room::from(&self.id);
+        let since = |room: &Room| self.joined.get(room).copied().unwrap_or(self.since);
+        self.joined = rooms
+            .into_iter()
+            .filter(|room| *room != own)
+            .map(|room| {
+                let since = since(&room);
+                (room, since)
+            })
+            .collect();
+    }
+
+    /// Since when it has been in a room, its own included
+    pub(crate) fn since_in(&self, room: &Room) -> Option<u64> {
+        if room.as_str() == self.id.as_str() {
+            return Some(self.since);
+        }
+        self.joined.get(room).copied()
+    }
+
+    /// All rooms, its own included, with since when it has been there
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = (&str, u64)> {
+        let joined = self.joined.iter().map(|(room, since)| (room.as_str(), *since));
+        std::iter::once((self.id.as_str(), self.since)).chain(joined)
+    }
+
+    /// The rooms besides its own
+    pub(crate) fn joined(&self) -> impl Iterator<Item = &Room> {
+        self.joined.keys()
+    }
+}
+
+/// What is kept of a member that went away
+#[derive(Clone)]
+pub struct Kept {
+    pub(crate) secret: ByteString,
+    pub(crate) key: MemberKey,
+    pub(crate) stay: Stay,
+    pub(crate) data: ByteString,
+    pub(crate) gone_at: Instant,
+    /// Tells apart those that went at the same time
+    turn: u64,
+}
+
+impl Kept {
+    pub(crate) fn new(
+        secret: ByteString,
+        key: MemberKey,
+        stay: Stay,
+        data: ByteString,
+        gone_at: Instant,
+    ) -> Self {
+        Self { secret, key, stay, data, gone_at, turn: 0 }
+    }
+
+    /// The secret it was kept under
+    pub fn secret(&self) -> &ByteString {
+        &self.secret
+    }
+
+    /// Its public id
+    pub fn id(&self) -> &SocketId {
+        &self.stay.id
+    }
+
+    /// The rooms it was in, besides its own
+    pub fn rooms(&self) -> impl Iterator<Item = &Room> {
+        self.stay.joined()
+    }
+
+    /// What was kept with it
+    pub fn data(&self) -> &ByteString {
+        &self.data
+    }
+
+    pub(crate) fn is_expired(&self, now: Instant, config: &RecoveryConfig) -> bool {
+        now.saturating_duration_since(self.gone_at) > config.max_disconnection_duration
+    }
+
+    fn bytes(&self) -> usize {
+        let rooms = self.stay.joined().map(|room| room.as_str().len() + ROOM_COST);
+        size_of::<Self>() + INDEX_COST + self.secret.len() + self.data.len() + rooms.sum::<usize>()
+    }
+}
+
+impl fmt::Debug for Kept {
+    // Whoever knows the secret can speak for the client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kept").field("id", self.id()).field("gone_at", &self.gone_at).finish_non_exhaustive()
+    }
+}
+
+/// What a room costs besides its name, and a member in the three indexes
+const ROOM_COST: usize = 48;
+const INDEX_COST: usize = 128;
+
+/// Members that went away, found by their secrets
+#[derive(Default)]
+pub(crate) struct Absent {
+    by_secret: HashMap<ByteString, Kept>,
+    by_time: BTreeMap<(Instant, u64), ByteString>,
+    by_key: HashMap<MemberKey, SocketId>,
+    bytes: usize,
+    turns: u64,
+}
+
+impl Absent {
+    pub(crate) fn len(&self) -> usize {
+        self.by_secret.len()
+    }
+
+    pub(crate) fn insert(&mut self, mut kept: Kept, now: Instant, config: &RecoveryConfig) {
+        self.turns += 1;
+        kept.turn = self.turns;
+        self.take(&kept.secret.clone());
+        self.bytes += kept.bytes();
+        self.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
+        self.by_key.insert(kept.key, kept.stay.id.clone());
+        self.by_secret.insert(kept.secret.clone(), kept);
+        self.forget(now, config);
+        while self.len() > config.max_sessions || self.bytes > config.max_session_bytes {
+            if !self.take_oldest() {
+                return;
+            }
+        }
+    }
+
+    pub(crate) fn take(&mut self, secret: &str) -> Option<Kept> {
+        let kept = self.by_secret.remove(secret)?;
+        self.by_time.remove(&(kept.gone_at, kept.turn));
+        self.by_key.remove(&kept.key);
+        self.bytes -= kept.bytes();
+        Some(kept)
+    }
+
+    /// The id of somebody who went away, by what it was known by while it was there
+    pub(crate) fn id_of(&self, key: MemberKey) -> Option<&SocketId> {
+        self.by_key.get(&key)
+    }
+
+    /// Drops those whose time is over
+    pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
+        while let Some((&(gone_at, _), _)) = self.by_time.first_key_value()
+            && now.saturating_duration_since(gone_at) > config.max_disconnection_duration
+        {
+            self.take_oldest();
+        }
+    }
+
+    fn take_oldest(&mut self) -> bool {
+        let Some((_, secret)) = self.by_time.pop_first() else { return false };
+        self.take(&secret).is_some()
+    }
+}

@@ -1,0 +1,252 @@
+//! The events of the last minutes, by number
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt::Write;
+use std::time::Instant;
+
+use bytestring::ByteString;
+use roomcast_core::{Event, Room, SocketId};
+
+use crate::RecoveryConfig;
+use crate::kept::Stay;
+
+/// The events of the last minutes; numbers begin at 1 and have no gaps
+#[derive(Debug, Default)]
+pub(crate) struct Log {
+    entries: VecDeque<Entry>,
+    /// The number given last
+    head: u64,
+    bytes: usize,
+    lost: Lost,
+}
+
+/// An event, and whom it was for
+#[derive(Debug)]
+pub(crate) struct Entry {
+    number: u64,
+    at: Instant,
+    pub(crate) event: Event,
+    rooms: Box<[Room]>,
+    except: Box<[Room]>,
+    skip: Option<SocketId>,
+}
+
+/// An event that is about to be numbered
+pub(crate) struct Draft<'a> {
+    pub(crate) event: &'a Event,
+    pub(crate) rooms: &'a [Room],
+    pub(crate) except: &'a [Room],
+    pub(crate) skip: Option<SocketId>,
+}
+
+impl Log {
+    /// The number given last; 0 if none was
+    pub(crate) fn head(&self) -> u64 {
+        self.head
+    }
+
+    /// How many events there are, and their bytes
+    pub(crate) fn size(&self) -> (usize, usize) {
+        (self.entries.len(), self.bytes)
+    }
+
+    /// Numbers an event and keeps it; gives it back with its offset
+    pub(crate) fn append(
+        &mut self,
+        draft: Draft<'_>,
+        epoch: &str,
+        now: Instant,
+        config: &RecoveryConfig,
+    ) -> Event {
+        self.head += 1;
+        let mut event = draft.event.clone();
+        event.offset = Some(offset(epoch, self.head));
+        let entry = Entry {
+            number: self.head,
+            at: now,
+            event: event.clone(),
+            rooms: draft.rooms.into(),
+            except: draft.except.into(),
+            skip: draft.skip,
+        };
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+        self.forget(now, config);
+        while self.entries.len() > config.max_log_events || self.bytes > config.max_log_bytes {
+            let Some(entry) = self.pop() else { break };
+            self.lost.note(entry, now, config);
+        }
+        event
+    }
+
+    /// Drops what nobody can miss any more
+    pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
+        while self.entries.front().is_some_and(|entry| entry.is_older(now, config)) {
+            self.pop();
+        }
+    }
+
+    fn pop(&mut self) -> Option<Entry> {
+        let entry = self.entries.pop_front()?;
+        self.bytes -= entry.bytes();
+        Some(entry)
+    }
+
+    /// What a member has missed that has everything up to this number, oldest first; `None` if some of it is gone
+    ///
+    /// `gone_at` is when the member was found to be gone.
+    pub(crate) fn missed(
+        &self,
+        stay: &Stay,
+        seen: u64,
+        gone_at: Instant,
+        config: &RecoveryConfig,
+    ) -> Option<impl Iterator<Item = &Entry>> {
+        if self.lost.concerns(stay, seen, gone_at, config) {
+            return None;
+        }
+        let first = self.entries.front().map_or(self.head + 1, |entry| entry.number);
+        // Numbers have no gaps, so the place of one is known.
+        let at = usize::try_from(seen.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
+        Some(self.entries.range(at.min(self.entries.len())..).filter(|entry| entry.is_for(stay)))
+    }
+}
+
+impl Entry {
+    fn is_older(&self, now: Instant, config: &RecoveryConfig) -> bool {
+        now.saturating_duration_since(self.at) > config.retention()
+    }
+
+    fn is_for(&self, stay: &Stay) -> bool {
+        let named = |room: &Room| stay.since_in(room).is_some_and(|since| self.number > since);
+        let included =
+            if self.rooms.is_empty() { self.number > stay.since } else { self.rooms.iter().any(named) };
+        included
+            && self.skip.as_ref() != Some(&stay.id)
+            && !self.except.iter().any(|room| stay.since_in(room).is_some())
+    }
+
+    fn bytes(&self) -> usize {
+        let rooms = self.rooms.iter().chain(&self.except);
+        size_of::<Self>()
+            + self.body_bytes()
+            + rooms.map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>()
+    }
+
+    /// About as much as it takes of an outbox, the namespace left out
+    pub(crate) fn body_bytes(&self) -> usize {
+        let Event { name, args, offset, .. } = &self.event;
+        name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
+    }
+}
+
+/// Which events are gone that somebody may still miss: of each room the last one
+#[derive(Debug, Default)]
+struct Lost {
+    rooms: HashMap<Room, Mark>,
+    everybody: Option<Mark>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Mark {
+    number: u64,
+    at: Instant,
+}
+
+impl Lost {
+    fn note(&mut self, entry: Entry, now: Instant, config: &RecoveryConfig) {
+        let mark = Mark { number: entry.number, at: entry.at };
+        if entry.rooms.is_empty() {
+            self.everybody = Some(mark);
+        }
+        for room in entry.rooms {
+            self.rooms.insert(room, mark);
+        }
+        if self.rooms.len() > config.max_log_events.max(LEAST_ROOMS) {
+            let retention = config.retention();
+            self.rooms.retain(|_, mark| now.saturating_duration_since(mark.at) <= retention);
+            if self.rooms.len() > config.max_log_events.max(LEAST_ROOMS) / 2 {
+                // Too many to tell apart: from here on everybody counts as having missed this one.
+                self.rooms = HashMap::new();
+                self.everybody = Some(mark);
+            }
+        }
+    }
+
+    fn concerns(&self, stay: &Stay, seen: u64, gone_at: Instant, config: &RecoveryConfig) -> bool {
+        // What was sent long before the member went away has reached it: it has answered a ping since.
+        let counts = |mark: &Mark, since: u64| {
+            mark.number > seen.max(since) && gone_at.saturating_duration_since(mark.at) <= config.grace
+        };
+        self.everybody.as_ref().is_some_and(|mark| counts(mark, stay.since))
+            || stay.rooms().any(|(room, since)| self.rooms.get(room).is_some_and(|mark| counts(mark, since)))
+    }
+}
+
+/// Rooms whose losses are told apart, however short the log is
+const LEAST_ROOMS: usize = 64;
+
+/// The text that tells a client the number of an event
+fn offset(epoch: &str, number: u64) -> ByteString {
+    let mut text = String::with_capacity(epoch.len() + 1 + number.checked_ilog10().unwrap_or(0) as usize + 1);
+    // Writing to a String cannot fail.
+    let _ = write!(text, "{epoch}-{number}");
+    text.into()
+}
+
+/// What a client says it had last
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Up to this number
+    UpTo(u64),
+    /// An event of another life of this server, or of another one
+    Elsewhere,
+    /// Something that is no offset
+    Nonsense,
+}
+
+impl Seen {
+    pub(crate) fn parse(text: &str, epoch: &str) -> Self {
+        let parsed = text.rsplit_once('-').and_then(|(life, number)| {
+            let plain = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+            Some((life, number.parse().ok().filter(|_| plain)?))
+        });
+        match parsed {
+            Some((life, number)) if life == epoch => Self::UpTo(number),
+            Some((life, _)) if is_epoch(life) => Self::Elsewhere,
+            _ => Self::Nonsense,
+        }
+    }
+}
+
+/// Whether a text may be the mark of one life of a server
+pub(crate) fn is_epoch(text: &str) -> bool {
+    text.len() == EPOCH_LEN && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// Characters of the mark of one life of a server
+const EPOCH_LEN: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: &str = "abcdefghij-_ABCDEFGH";
+
+    #[test]
+    fn offsets_come_back_as_they_went() {
+        for number in [1, 9, 10, 12_345, u64::MAX] {
+            assert_eq!(Seen::parse(&offset(EPOCH, number), EPOCH), Seen::UpTo(number));
+        }
+    }
+
+    #[test]
+    fn what_is_no_offset_is_told_from_one_of_another_life() {
+        let other = offset(&EPOCH.to_lowercase(), 7);
+        assert_eq!(Seen::parse(&other, EPOCH), Seen::Elsewhere);
+        let long = format!("{EPOCH}-99999999999999999999");
+        for text in ["", "-", "7", "hello", "hello-7", &format!("{EPOCH}-"), &format!("{EPOCH}-+7"), &long] {
+            assert_eq!(Seen::parse(text, EPOCH), Seen::Nonsense, "{text}");
+        }
+    }
+}

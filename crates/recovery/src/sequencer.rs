@@ -1,0 +1,398 @@
+//! The router around another that numbers and keeps what goes through it
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytestring::ByteString;
+use roomcast_core::{
+    Args, ChangeQueue, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Receipt, Room,
+    RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+};
+
+use crate::kept::{Absent, Kept, Stay};
+use crate::log::{Draft, Log, Seen, is_epoch};
+use crate::{Claim, RecoveryConfig, Refused};
+
+/// A router that numbers the events which go through it, keeps them for a while, and replays them to those who missed
+/// them
+///
+/// Numbered are events that are neither volatile nor ask for an answer, as on Node: the first are not worth keeping,
+/// and the answer to the second would come to nobody. All others are as the router within does them.
+///
+/// # The lock
+///
+/// There is one for the namespace. Under it an event gets its number, goes into the log and is handed to the router
+/// within, which only pushes; and under it a member is let in, let out, kept or caught up. So each member gets numbers
+/// in their order on any number of threads, and nothing is emitted while somebody is being caught up. It is taken before
+/// any lock of the router within. Events that are not numbered do not take it.
+///
+/// # What is replayed
+///
+/// Events behind the one that the client had last, that were for everybody, for a room it was in when it went away, or
+/// for itself, unless they were emitted before it came there; but not those that left out a room it was in, or itself.
+/// What it missed in a room that it had already left is not replayed.
+///
+/// # What is not known any more
+///
+/// The log is bounded. If what was dropped of it because it was full may concern a client, that client is refused rather
+/// than recovered with a gap. What is dropped because it is old concerns nobody: see [`RecoveryConfig::grace`].
+pub struct Sequencer {
+    pub(crate) router: Arc<dyn Router>,
+    pub(crate) config: RecoveryConfig,
+    epoch: Box<str>,
+    pub(crate) clock: Clock,
+    state: Mutex<State>,
+    /// What became of rooms, on its way to whoever watches them: told when the lock is let go
+    changes: OnceLock<Arc<ChangeQueue>>,
+}
+
+type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
+
+#[derive(Default)]
+pub(crate) struct State {
+    log: Log,
+    present: HashMap<MemberKey, Stay>,
+    keys: HashMap<SocketId, MemberKey>,
+    pub(crate) absent: Absent,
+}
+
+/// How much is kept
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Usage {
+    /// Events in the log
+    pub events: usize,
+    /// Their bytes
+    pub bytes: usize,
+    /// Members that went away and may come back
+    pub sessions: usize,
+}
+
+impl Sequencer {
+    /// A sequencer around a router, with an empty log
+    ///
+    /// `epoch` tells this log from every other one, of this server or of another, now and later: 20 random characters of
+    /// base64url. `clock` gives the time; it must not go back.
+    ///
+    /// # Panics
+    /// When `epoch` is anything else, since offsets could not be told apart then.
+    pub fn new(
+        router: Arc<dyn Router>,
+        config: RecoveryConfig,
+        epoch: &str,
+        clock: impl Fn() -> Instant + Send + Sync + 'static,
+    ) -> Self {
+        assert!(is_epoch(epoch), "an epoch is 20 characters of base64url");
+        Self {
+            router,
+            config,
+            epoch: epoch.into(),
+            clock: Box::new(clock),
+            state: Mutex::default(),
+            changes: OnceLock::new(),
+        }
+    }
+
+    /// The limits
+    pub fn config(&self) -> &RecoveryConfig {
+        &self.config
+    }
+
+    /// Lets a member out, as [`Router::detach`] does, and keeps what it needs to come back
+    ///
+    /// `secret` is what it will show; `data` is kept for it. `false` if it was out already.
+    pub fn keep(&self, key: MemberKey, secret: ByteString, data: ByteString) -> bool {
+        let mut state = self.state();
+        let rooms = self.router.rooms_of(key);
+        let was_there = self.router.detach(key);
+        if let Some(mut stay) = state.remove(key) {
+            stay.settle(rooms);
+            let now = (self.clock)();
+            state.absent.insert(Kept::new(secret, key, stay, data, now), now, &self.config);
+        }
+        self.let_go(state);
+        was_there
+    }
+
+    /// Looks up somebody who came back, by the secret and the offset it had last, if any
+    ///
+    /// A claim that is dropped gives way to a later one. `budget` is how many bytes its outbox takes.
+    ///
+    /// # Errors
+    /// When it has to begin anew. With [`Refused::Overflow`] and [`Refused::TooMuch`] it is forgotten.
+    pub fn claim(
+        self: &Arc<Self>,
+        secret: &str,
+        offset: Option<&str>,
+        budget: usize,
+    ) -> Result<Claim, Refused> {
+        let mut state = self.state();
+        let now = (self.clock)();
+        let kept = state.absent.take(secret).ok_or(Refused::Unknown)?;
+        state.absent.forget(now, &self.config);
+        state.log.forget(now, &self.config);
+        let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
+            // One that it still has from an earlier life of the server: it has had nothing since.
+            None | Some(Seen::Elsewhere) => kept.stay.since,
+            Some(Seen::UpTo(number)) if number <= state.log.head() => number.max(kept.stay.since),
+            Some(Seen::UpTo(_) | Seen::Nonsense) => {
+                state.absent.insert(kept, now, &self.config);
+                return Err(Refused::Offset);
+            }
+        };
+        self.missed(&state, &kept, seen, budget, now)?;
+        drop(state);
+        Ok(Claim::new(self.clone(), kept, seen, budget))
+    }
+
+    /// How much is kept
+    pub fn usage(&self) -> Usage {
+        let mut state = self.state();
+        let now = (self.clock)();
+        state.absent.forget(now, &self.config);
+        state.log.forget(now, &self.config);
+        let (events, bytes) = state.log.size();
+        Usage { events, bytes, sessions: state.absent.len() }
+    }
+
+    /// The events that somebody missed, oldest first
+    pub(crate) fn missed<'a>(
+        &self,
+        state: &'a State,
+        kept: &Kept,
+        seen: u64,
+        budget: usize,
+        now: Instant,
+    ) -> Result<Vec<&'a Event>, Refused> {
+        if kept.is_expired(now, &self.config) {
+            return Err(Refused::Expired);
+        }
+        let missed = state.log.missed(&kept.stay, seen, kept.gone_at, &self.config);
+        let mut left = budget;
+        let mut events = Vec::new();
+        for entry in missed.ok_or(Refused::Overflow)? {
+            let bytes = entry.body_bytes() + entry.event.namespace.as_str().len() + FRAME_COST;
+            left = left.checked_sub(bytes).ok_or(Refused::TooMuch)?;
+            events.push(&entry.event);
+        }
+        Ok(events)
+    }
+
+    /// Numbers an event, keeps it, and lets `deliver` hand it on
+    fn sequence(
+        &self,
+        event: &Event,
+        target: Addressed<'_>,
+        deliver: impl FnOnce(&Event) -> Receipt,
+    ) -> Receipt {
+        let Addressed { rooms, except, skip } = target;
+        let mut state = self.state();
+        let skip = skip.and_then(|key| state.id_of(key));
+        let draft = Draft { event, rooms, except, skip };
+        let numbered = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
+        deliver(&numbered)
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets go of the lock, and tells whoever watches rooms what became of them under it
+    pub(crate) fn let_go(&self, state: MutexGuard<'_, State>) {
+        drop(state);
+        if let Some(changes) = self.changes.get() {
+            changes.tell();
+        }
+    }
+}
+
+struct Addressed<'a> {
+    rooms: &'a [Room],
+    except: &'a [Room],
+    skip: Option<MemberKey>,
+}
+
+/// What a frame takes of an outbox besides its body: an upper bound
+const FRAME_COST: usize = 128;
+
+impl State {
+    pub(crate) fn insert(&mut self, key: MemberKey, stay: Stay) {
+        self.keys.insert(stay.id.clone(), key);
+        self.present.insert(key, stay);
+    }
+
+    fn remove(&mut self, key: MemberKey) -> Option<Stay> {
+        let stay = self.present.remove(&key)?;
+        // Somebody newer may have the same id.
+        if self.keys.get(&stay.id) == Some(&key) {
+            self.keys.remove(&stay.id);
+        }
+        Some(stay)
+    }
+
+    /// Takes note of who is in these rooms from now on, or no longer
+    fn note(&mut self, found: &[Found], change: &Membership) {
+        let since = self.log.head();
+        for Found { id, rooms, .. } in found {
+            let stay = self.keys.get(id).and_then(|key| self.present.get_mut(key));
+            let Some(stay) = stay else { continue };
+            match change {
+                Membership::Join(joined) => {
+                    joined
+                        .iter()
+                        .filter(|room| !rooms.contains(room))
+                        .for_each(|room| stay.join(room, since));
+                }
+                Membership::Leave(left) => left.iter().for_each(|room| stay.leave(room)),
+            }
+        }
+    }
+
+    /// By id, since somebody who comes back has another key
+    fn id_of(&self, key: MemberKey) -> Option<SocketId> {
+        let present = self.present.get(&key).map(|stay| &stay.id);
+        present.or_else(|| self.absent.id_of(key)).cloned()
+    }
+}
+
+fn is_numbered(delivery: Delivery, event: &Event) -> bool {
+    delivery == Delivery::Reliable && event.ack.is_none()
+}
+
+#[async_trait]
+impl Router for Sequencer {
+    fn attach(&self, member: Member) -> MemberKey {
+        let mut state = self.state();
+        let stay = Stay::new(member.id.clone(), state.log.head());
+        let key = self.router.attach(member);
+        state.insert(key, stay);
+        self.let_go(state);
+        key
+    }
+
+    fn detach(&self, key: MemberKey) -> bool {
+        let mut state = self.state();
+        state.remove(key);
+        let was_there = self.router.detach(key);
+        self.let_go(state);
+        was_there
+    }
+
+    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+        let mut state = self.state();
+        let joined = self.router.join(key, room);
+        if joined == Joined::Joined {
+            let since = state.log.head();
+            if let Some(stay) = state.present.get_mut(&key) {
+                stay.join(room, since);
+            }
+        }
+        self.let_go(state);
+        joined
+    }
+
+    fn leave(&self, key: MemberKey, room: &Room) -> bool {
+        let mut state = self.state();
+        if let Some(stay) = state.present.get_mut(&key) {
+            stay.leave(room);
+        }
+        let left = self.router.leave(key, room);
+        self.let_go(state);
+        left
+    }
+
+    fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
+        self.router.rooms_of(key)
+    }
+
+    fn count(&self, room: &Room) -> usize {
+        self.router.count(room)
+    }
+
+    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+        if !is_numbered(target.delivery, event) {
+            return self.router.broadcast(target, event);
+        }
+        let Target { rooms, except, skip, .. } = target;
+        let addressed = Addressed { rooms, except, skip: *skip };
+        self.sequence(event, addressed, |event| self.router.broadcast(target, event))
+    }
+
+    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
+        if !is_numbered(delivery, event) {
+            return self.router.send(member, delivery, event);
+        }
+        let rooms = [Room::from(&member.id)];
+        let addressed = Addressed { rooms: &rooms, except: &[], skip: None };
+        self.sequence(event, addressed, |event| self.router.send(member, delivery, event))
+    }
+
+    fn update(&self, target: &Target, change: &Membership) -> usize {
+        let mut state = self.state();
+        let found = self.router.find(target);
+        let changed = self.router.update(target, change);
+        state.note(&found, change);
+        self.let_go(state);
+        changed
+    }
+
+    fn stats(&self) -> RouterStats {
+        self.router.stats()
+    }
+
+    fn find(&self, target: &Target) -> Vec<Found> {
+        self.router.find(target)
+    }
+
+    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+        self.router.fetch(target).await
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> usize {
+        self.router.disconnect(target, close)
+    }
+
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
+        let mut is_first = false;
+        let changes = self.changes.get_or_init(|| {
+            is_first = true;
+            Arc::new(ChangeQueue::new(watcher))
+        });
+        if is_first {
+            self.router.watch(Arc::new(Relay(changes.clone())));
+        }
+    }
+
+    fn listen(&self, servers: Weak<dyn ServerSide>) {
+        self.router.listen(servers);
+    }
+
+    fn server_side_emit(&self, name: &ByteString, args: &Args) {
+        self.router.server_side_emit(name, args);
+    }
+
+    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
+        self.router.server_side_ask(name, args).await
+    }
+}
+
+/// Takes what the router within tells of its rooms, under the lock, where nobody else may be called
+struct Relay(Arc<ChangeQueue>);
+
+impl RoomWatcher for Relay {
+    fn room_changed(&self, change: &RoomChange) {
+        self.0.push(change.clone());
+    }
+}
+
+impl fmt::Debug for Sequencer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sequencer")
+            .field("router", &self.router)
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,10 @@
+//! A sequencer is a router like any other
+
+mod support;
+
+use support::{Clock, sequencer};
+
+roomcast_testkit::router_conformance!(|| {
+    let sequencer = sequencer(&Clock::new(), roomcast_recovery::RecoveryConfig::default());
+    std::sync::Arc::into_inner(sequencer).expect("nobody else has it")
+});

@@ -1,0 +1,337 @@
+//! Random operations, played against a reference that keeps everything and looks at all of it
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use proptest::sample::{Index, select, subsequence};
+use roomcast_core::{Room, Router, Target};
+use roomcast_recovery::{RecoveryConfig, Refused, Sequencer};
+use support::{Client, Clock, OffsetCodec, emit_volatile, event, offset, sequencer};
+
+const IDS: [&str; 4] = ["a", "b", "c", "d"];
+const ROOMS: [&str; 3] = ["r", "s", "t"];
+/// Ids are rooms too
+const NAMES: [&str; 7] = ["r", "s", "t", "a", "b", "c", "d"];
+const MAX_EVENTS: usize = 12;
+
+#[derive(Debug, Clone)]
+enum Operation {
+    Connect(Index),
+    Leave(Index),
+    Cut { who: Index, lost: usize },
+    ComeBack(Index),
+    JoinRoom(Index, &'static str),
+    LeaveRoom(Index, &'static str),
+    Emit { rooms: Vec<&'static str>, except: Vec<&'static str>, skip: Option<Index> },
+    Send(Index),
+    Volatile,
+    Advance(u64),
+}
+
+fn operation() -> impl Strategy<Value = Operation> {
+    let who = any::<Index>;
+    prop_oneof![
+        2 => who().prop_map(Operation::Connect),
+        1 => who().prop_map(Operation::Leave),
+        6 => (who(), 0..6_usize).prop_map(|(who, lost)| Operation::Cut { who, lost }),
+        8 => who().prop_map(Operation::ComeBack),
+        4 => (who(), select(&ROOMS[..])).prop_map(|(who, room)| Operation::JoinRoom(who, room)),
+        1 => (who(), select(&ROOMS[..])).prop_map(|(who, room)| Operation::LeaveRoom(who, room)),
+        12 => (subsequence(&NAMES[..], 0..3), subsequence(&NAMES[..], 0..2), any::<Option<Index>>())
+            .prop_map(|(rooms, except, skip)| Operation::Emit { rooms, except, skip }),
+        2 => who().prop_map(Operation::Send),
+        1 => Just(Operation::Volatile),
+        2 => (1..100_u64).prop_map(Operation::Advance),
+    ]
+}
+
+/// Every event there ever was
+struct Emitted {
+    number: u64,
+    at: Duration,
+    rooms: Vec<&'static str>,
+    except: Vec<&'static str>,
+    skip: Option<&'static str>,
+}
+
+enum Presence {
+    Never,
+    Here,
+    Away { since: Duration },
+}
+
+struct Known {
+    id: &'static str,
+    client: Option<Client>,
+    presence: Presence,
+    /// The number of the last event before it came, and before it came into each of its rooms
+    since: u64,
+    rooms: BTreeMap<&'static str, u64>,
+    /// Everything it has to have heard by now, if all it was sent arrives
+    expected: Vec<String>,
+    /// The number of the last event that did arrive
+    last: u64,
+}
+
+struct Model {
+    clock: Clock,
+    sequencer: Arc<Sequencer>,
+    codec: Arc<OffsetCodec>,
+    config: RecoveryConfig,
+    now: Duration,
+    emitted: Vec<Emitted>,
+    volatiles: usize,
+    known: Vec<Known>,
+}
+
+impl Model {
+    fn new() -> Self {
+        let config = RecoveryConfig { max_log_events: MAX_EVENTS, ..RecoveryConfig::default() };
+        let clock = Clock::new();
+        let sequencer = sequencer(&clock, config.clone());
+        let known = IDS.map(|id| Known {
+            id,
+            client: None,
+            presence: Presence::Never,
+            since: 0,
+            rooms: BTreeMap::new(),
+            expected: Vec::new(),
+            last: 0,
+        });
+        Self {
+            clock,
+            sequencer,
+            codec: Arc::default(),
+            config,
+            now: Duration::ZERO,
+            emitted: Vec::new(),
+            volatiles: 0,
+            known: known.into(),
+        }
+    }
+
+    fn head(&self) -> u64 {
+        self.emitted.len() as u64
+    }
+
+    fn apply(&mut self, operation: Operation) {
+        let at = |index: Index| index.index(IDS.len());
+        match operation {
+            Operation::Connect(who) => self.connect(at(who)),
+            Operation::Leave(who) => {
+                let known = &mut self.known[at(who)];
+                if let (Presence::Here, Some(client)) = (&known.presence, &known.client) {
+                    self.sequencer.detach(client.key);
+                    known.presence = Presence::Never;
+                }
+            }
+            Operation::Cut { who, lost } => self.cut(at(who), lost),
+            Operation::ComeBack(who) => self.come_back(at(who)),
+            Operation::JoinRoom(who, room) => {
+                let head = self.head();
+                let known = &mut self.known[at(who)];
+                if let (Presence::Here, Some(client)) = (&known.presence, &known.client) {
+                    client.join(room);
+                    known.rooms.entry(room).or_insert(head);
+                }
+            }
+            Operation::LeaveRoom(who, room) => {
+                let known = &mut self.known[at(who)];
+                if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {
+                    // What it was sent there arrives: what gets lost is not replayed after it left.
+                    client.hear();
+                    known.note();
+                    let client = known.client.as_ref().expect("it is there");
+                    self.sequencer.leave(client.key, &Room::from(room));
+                    known.rooms.remove(room);
+                }
+            }
+            Operation::Emit { rooms, except, skip } => {
+                let skip = skip.map(at).filter(|skip| matches!(self.known[*skip].presence, Presence::Here));
+                self.emit(rooms, except, skip);
+            }
+            Operation::Send(who) => {
+                let known = &self.known[at(who)];
+                if matches!(known.presence, Presence::Here) {
+                    self.emit(vec![known.id], Vec::new(), None);
+                }
+            }
+            Operation::Volatile => {
+                self.volatiles += 1;
+                let name = format!("volatile {}", self.volatiles);
+                emit_volatile(&self.sequencer, &[], &name);
+                // Whether it arrives is nobody's business.
+                for known in self.known.iter_mut() {
+                    if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {
+                        client.hear();
+                        assert_eq!(client.heard.pop(), Some(name.clone()));
+                        known.note();
+                    }
+                }
+            }
+            Operation::Advance(seconds) => {
+                // Those who are here answer a ping meanwhile, behind everything they were sent.
+                for known in self.known.iter_mut() {
+                    if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {
+                        client.hear();
+                        known.note();
+                    }
+                }
+                let by = Duration::from_secs(seconds);
+                self.now += by;
+                self.clock.advance(by);
+            }
+        }
+    }
+
+    fn connect(&mut self, who: usize) {
+        let head = self.head();
+        let known = &mut self.known[who];
+        if !matches!(known.presence, Presence::Never) {
+            return;
+        }
+        // One that was here before still has its last offset, as the client of Socket.IO does.
+        let last = known.client.take().and_then(|client| client.last);
+        let mut client = Client::connect(&self.sequencer, known.id, &self.codec);
+        client.last = last;
+        known.client = Some(client);
+        known.presence = Presence::Here;
+        known.since = head;
+        known.last = head;
+        known.rooms.clear();
+        known.expected.clear();
+    }
+
+    fn emit(&mut self, rooms: Vec<&'static str>, except: Vec<&'static str>, skip: Option<usize>) {
+        let number = self.head() + 1;
+        let name = number.to_string();
+        let key = skip.and_then(|skip| self.known[skip].client.as_ref()).map(|client| client.key);
+        let named = |names: &[&str]| names.iter().map(|name| Room::from(*name)).collect();
+        let target = Target { rooms: named(&rooms), except: named(&except), skip: key, ..Target::default() };
+        self.sequencer.broadcast(&target, &event(&name));
+        let skip = skip.map(|skip| self.known[skip].id);
+        let emitted = Emitted { number, at: self.now, rooms, except, skip };
+        for known in self.known.iter_mut().filter(|known| matches!(known.presence, Presence::Here)) {
+            if emitted.is_for(known) {
+                known.expected.push(name.clone());
+            }
+        }
+        self.emitted.push(emitted);
+    }
+
+    fn cut(&mut self, who: usize, lost: usize) {
+        let known = &mut self.known[who];
+        let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) else { return };
+        client.cut(lost);
+        known.note();
+        let heard = client_heard(known).len();
+        // Whatever it heard is what it was meant to hear, in order.
+        assert_eq!(client_heard(known), &known.expected[..heard]);
+        known.expected.truncate(heard);
+        known.presence = Presence::Away { since: self.now };
+    }
+
+    fn come_back(&mut self, who: usize) {
+        let known = &mut self.known[who];
+        let (Presence::Away { since }, Some(client)) = (&known.presence, &mut known.client) else { return };
+        let (gone_at, seen) = (*since, known.last.max(known.since));
+        let outcome = client.come_back();
+        let late = self.now - gone_at > self.config.max_disconnection_duration;
+        let dropped = self.emitted.len().saturating_sub(MAX_EVENTS);
+        let behind = |emitted: &&Emitted| emitted.number > seen && emitted.at + self.config.grace >= gone_at;
+        let missed: Vec<_> = self.emitted.iter().filter(|emitted| emitted.number > seen).collect();
+        let missed: Vec<_> = missed.into_iter().filter(|emitted| emitted.is_for(known)).collect();
+        let gap = missed.iter().any(|emitted| emitted.number <= dropped as u64);
+        match outcome {
+            Ok(()) => {
+                assert!(!late && !gap);
+                known.presence = Presence::Here;
+                known.expected.extend(missed.iter().map(|emitted| emitted.number.to_string()));
+                known.expected.push("welcome".into());
+                known.hear();
+                assert_eq!(client_heard(known), &known.expected[..]);
+                let client = known.client.as_ref().expect("it is there");
+                let mut rooms: Vec<_> = known.rooms.keys().copied().chain([known.id]).collect();
+                rooms.sort_unstable();
+                assert_eq!(client.rooms(), rooms);
+            }
+            Err(Refused::Unknown | Refused::Expired) => {
+                assert!(late, "{} was away for {:?}", known.id, self.now - gone_at);
+                known.presence = Presence::Never;
+            }
+            Err(Refused::Overflow) => {
+                // Refused to one too many rather than to one too few, but not for what is nobody's concern.
+                let concerns = |emitted: &Emitted| emitted.concerns(known);
+                let mut gone = self.emitted[..dropped].iter().filter(behind);
+                assert!(gone.any(concerns), "it missed nothing that was dropped");
+                known.presence = Presence::Never;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    fn finish(mut self) {
+        for known in self.known.iter_mut().filter(|known| matches!(known.presence, Presence::Here)) {
+            known.hear();
+            assert_eq!(client_heard(known), &known.expected[..], "{}", known.id);
+        }
+        let stats = self.sequencer.usage();
+        let away = self.known.iter().filter(|known| matches!(known.presence, Presence::Away { .. })).count();
+        assert!(stats.sessions <= away && stats.events <= MAX_EVENTS);
+    }
+}
+
+fn client_heard(known: &Known) -> &[String] {
+    known.client.as_ref().map_or(&[], |client| &client.heard)
+}
+
+impl Known {
+    /// Takes note of what has arrived
+    fn note(&mut self) {
+        let Some(client) = &self.client else { return };
+        let numbers = client.heard.iter().rev().find_map(|name| name.parse().ok());
+        self.last = numbers.unwrap_or(self.last).max(self.last);
+        if self.last > self.since {
+            assert_eq!(client.last.as_deref(), Some(&*offset(self.last)));
+        }
+    }
+
+    fn hear(&mut self) {
+        if let Some(client) = &mut self.client {
+            client.hear();
+        }
+        self.note();
+    }
+}
+
+impl Emitted {
+    fn concerns(&self, known: &Known) -> bool {
+        let named = |room: &&str| {
+            *room == known.id && self.number > known.since
+                || known.rooms.get(room).is_some_and(|since| self.number > *since)
+        };
+        if self.rooms.is_empty() { self.number > known.since } else { self.rooms.iter().any(named) }
+    }
+
+    fn is_for(&self, known: &Known) -> bool {
+        let excepted = |room: &&str| *room == known.id || known.rooms.contains_key(room);
+        self.concerns(known) && self.skip != Some(known.id) && !self.except.iter().any(excepted)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whoever_is_recovered_has_everything_once_and_in_order(
+        operations in proptest::collection::vec(operation(), 1..120),
+    ) {
+        let mut model = Model::new();
+        operations.into_iter().for_each(|operation| model.apply(operation));
+        model.finish();
+    }
+}

@@ -1,0 +1,360 @@
+//! One rule after the other
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_core::{
+    AckId, AckRequest, Bytes, Event, IntoArgs, Membership, Namespace, Room, RoomChange, RoomWatcher, Router,
+    Target,
+};
+use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
+use roomcast_testkit::{AnswerLog, MemberProbe};
+use support::{BUDGET, Client, Clock, OffsetCodec, emit, emit_volatile, event, offset, sequencer, to};
+
+fn begin(config: RecoveryConfig) -> (Clock, Arc<Sequencer>, Client) {
+    let clock = Clock::new();
+    let sequencer = sequencer(&clock, config);
+    let client = Client::connect(&sequencer, "a", &Arc::default());
+    (clock, sequencer, client)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn rooms_and_missed_events_come_back_and_the_welcome_behind_them() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.join("red");
+    emit(&sequencer, &["red"], "1");
+    emit(&sequencer, &["red"], "lost on the way");
+    client.cut(1);
+    assert_eq!(sequencer.count(&Room::from("red")), 0);
+    emit(&sequencer, &[], "everybody");
+    emit(&sequencer, &["blue"], "others");
+    emit(&sequencer, &["blue", "red"], "several");
+    emit(&sequencer, &["a"], "itself");
+    client.come_back().expect("it is in time");
+    emit(&sequencer, &["red"], "now");
+    let expected = ["1", "lost on the way", "everybody", "several", "itself", "welcome", "now"];
+    assert_eq!(client.take_heard(), expected);
+    assert_eq!(client.rooms(), ["a", "red"]);
+}
+
+#[test]
+fn the_welcome_may_come_first() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.cut(0);
+    emit(&sequencer, &[], "missed");
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    let probe = MemberProbe::new("a", &Arc::new(OffsetCodec));
+    let outbox = probe.outbox().clone();
+    let welcome = || _ = outbox.push_protocol("welcome".into());
+    claim.resume(probe.member(), Order::WelcomeFirst, welcome).expect("it is in time");
+    assert_eq!(probe.received(), ["welcome".to_owned(), format!("{} missed", offset(1))]);
+}
+
+#[test]
+fn one_that_had_heard_nothing_gets_all_since_it_came() {
+    let clock = Clock::new();
+    let sequencer = sequencer(&clock, RecoveryConfig::default());
+    emit(&sequencer, &[], "before");
+    let mut client = Client::connect(&sequencer, "a", &Arc::default());
+    emit(&sequencer, &[], "lost");
+    client.cut(1);
+    emit(&sequencer, &[], "missed");
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["lost", "missed", "welcome"]);
+}
+
+#[test]
+fn again_and_again() {
+    let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
+    for round in 0..5 {
+        client.cut(0);
+        emit(&sequencer, &[], &format!("missed {round}"));
+        clock.advance(60 * SECOND);
+        client.come_back().expect("it is in time each time");
+        assert_eq!(client.take_heard(), [format!("missed {round}"), "welcome".to_owned()]);
+    }
+}
+
+#[test]
+fn after_a_long_quiet_and_after_much_that_was_for_others() {
+    let config = RecoveryConfig { max_log_events: 10, ..RecoveryConfig::default() };
+    let (clock, sequencer, mut client) = begin(config);
+    client.join("quiet");
+    emit(&sequencer, &["quiet"], "long ago");
+    client.hear();
+    for number in 0..100 {
+        emit(&sequencer, &["busy"], &number.to_string());
+        clock.advance(3600 * SECOND);
+    }
+    client.cut(0);
+    for number in 0..100 {
+        emit(&sequencer, &["busy"], &number.to_string());
+    }
+    client.come_back().expect("nothing of that was for it");
+    client.cut(0);
+    emit(&sequencer, &["quiet"], "missed");
+    client.come_back().expect("and once more");
+    assert_eq!(client.take_heard(), ["long ago", "welcome", "missed", "welcome"]);
+}
+
+#[test]
+fn who_would_have_a_gap_is_refused() {
+    for (max_log_events, max_log_bytes) in [(10, usize::MAX), (usize::MAX, 4000)] {
+        let config = RecoveryConfig { max_log_events, max_log_bytes, ..RecoveryConfig::default() };
+        let (_, sequencer, mut first) = begin(config);
+        let mut second = Client::connect(&sequencer, "b", &Arc::default());
+        second.join("red");
+        first.cut(0);
+        second.cut(0);
+        emit(&sequencer, &["red"], "for the second");
+        for _ in 0..100 {
+            emit(&sequencer, &["busy"], "for nobody");
+        }
+        assert_eq!(second.come_back(), Err(Refused::Overflow));
+        assert_eq!(second.come_back(), Err(Refused::Unknown));
+        first.come_back().expect("it missed nothing");
+        let stats = sequencer.usage();
+        assert!(stats.events <= max_log_events && stats.bytes <= max_log_bytes);
+    }
+}
+
+#[test]
+fn many_rooms_whose_events_were_dropped_are_not_told_apart_for_ever() {
+    let config = RecoveryConfig { max_log_events: 1, ..RecoveryConfig::default() };
+    let (clock, sequencer, mut client) = begin(config);
+    client.join("red");
+    client.cut(0);
+    for number in 0..1000 {
+        emit(&sequencer, &[&format!("room {number}")], "x");
+    }
+    assert_eq!(client.come_back(), Err(Refused::Overflow));
+    // But only for as long as it could matter.
+    let mut client = Client::connect(&sequencer, "b", &Arc::default());
+    clock.advance(3600 * SECOND);
+    client.cut(0);
+    client.come_back().expect("that is long ago");
+}
+
+#[test]
+fn what_does_not_fit_into_the_outbox_is_refused_at_once() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.cut(0);
+    let args = Bytes::from(vec![0; 1000]).into_args().expect("bytes can be put");
+    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args));
+    let claim = |budget| sequencer.claim(&client.secret(), None, budget);
+    drop(claim(1500).expect("it fits"));
+    assert_eq!(claim(1000).map(drop), Err(Refused::TooMuch));
+    assert_eq!(claim(1500).map(drop), Err(Refused::Unknown));
+}
+
+#[test]
+fn too_late_is_too_late() {
+    let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.cut(0);
+    clock.advance(120 * SECOND);
+    client.come_back().expect("just in time");
+    client.cut(0);
+    assert_eq!(sequencer.usage().sessions, 1);
+    clock.advance(120 * SECOND + Duration::from_nanos(1));
+    assert_eq!(client.come_back(), Err(Refused::Expired));
+    assert_eq!(sequencer.usage().sessions, 0);
+}
+
+#[test]
+fn what_nobody_can_miss_any_more_is_dropped() {
+    let (clock, sequencer, _) = begin(RecoveryConfig::default());
+    emit(&sequencer, &[], "old");
+    clock.advance(210 * SECOND);
+    assert_eq!(sequencer.usage().events, 1);
+    clock.advance(SECOND);
+    let stats = sequencer.usage();
+    assert_eq!((stats.events, stats.bytes), (0, 0));
+}
+
+#[test]
+fn a_secret_opens_once_and_not_while_its_owner_is_there() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    client.cut(0);
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    drop(claim);
+    client.come_back().expect("nobody else has it now");
+    assert_eq!(client.come_back(), Err(Refused::Unknown));
+}
+
+#[test]
+fn one_that_was_put_out_is_not_kept() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    assert!(sequencer.detach(client.key));
+    assert!(!sequencer.keep(client.key, client.secret().into(), "".into()));
+    assert_eq!(client.come_back(), Err(Refused::Unknown));
+}
+
+#[test]
+fn offsets_that_cannot_be() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    emit(&sequencer, &[], "1");
+    client.cut(0);
+    for nonsense in ["", "hello", "-1", &offset(2), &offset(u64::MAX), &format!("{} ", offset(1))] {
+        let refused = sequencer.claim(&client.secret(), Some(nonsense), BUDGET).map(|_| ());
+        assert_eq!(refused, Err(Refused::Offset), "{nonsense}");
+    }
+    client.come_back().expect("it has not lost its place by that");
+}
+
+#[test]
+fn an_offset_that_is_left_from_before_counts_as_none() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    emit(&sequencer, &[], "1");
+    client.hear();
+    // It was not recovered, and begins anew in the same log; or in that of another server.
+    for left in [client.last.clone(), Some(format!("{}-9", "z".repeat(20)))] {
+        let mut anew = Client::connect(&sequencer, "b", &Arc::default());
+        anew.last = left;
+        anew.cut(0);
+        emit(&sequencer, &[], "missed");
+        anew.come_back().expect("it has had nothing since");
+        assert_eq!(anew.take_heard(), ["missed", "welcome"]);
+    }
+}
+
+#[test]
+fn nobody_is_told_what_was_said_before_it_came() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    emit(&sequencer, &["red", "blue"], "before");
+    client.join("red");
+    // By others, twice.
+    for _ in 0..2 {
+        sequencer.update(&to(&["a"]), &Membership::Join(vec![Room::from("blue")]));
+        emit(&sequencer, &["blue"], "blue");
+    }
+    emit(&sequencer, &["red"], "red");
+    client.cut(3);
+    // Whatever it says it had.
+    client.last = Some(offset(0));
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["blue", "blue", "red", "welcome"]);
+}
+
+/// Emits from where it is told of rooms
+struct Presence(std::sync::Weak<Sequencer>, std::sync::Mutex<Vec<String>>);
+
+impl RoomWatcher for Presence {
+    fn room_changed(&self, change: &RoomChange) {
+        let (what, room) = match change {
+            RoomChange::Joined { room, .. } => ("joined", room),
+            RoomChange::Left { room, .. } => ("left", room),
+            _ => return,
+        };
+        self.1.lock().expect("nobody panicked").push(format!("{what} {room}"));
+        if let Some(sequencer) = self.0.upgrade() {
+            emit(&sequencer, &[room.as_str()], what);
+        }
+    }
+}
+
+#[test]
+fn who_watches_rooms_may_emit_and_is_told_of_those_who_come_back() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    let presence = Arc::new(Presence(Arc::downgrade(&sequencer), std::sync::Mutex::default()));
+    sequencer.watch(presence.clone());
+    client.join("red");
+    client.cut(0);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["joined", "left", "left", "welcome", "joined", "joined"]);
+    let told = presence.1.lock().expect("nobody panicked").clone();
+    assert_eq!(told[..1], ["joined red"]);
+    assert_eq!(told[3..], ["joined a", "joined red"]);
+}
+
+#[test]
+fn rooms_it_was_put_into_by_others_come_back_too() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    sequencer.update(&to(&["a"]), &Membership::Join(vec![Room::from("red"), Room::from("blue")]));
+    sequencer.update(&to(&["a"]), &Membership::Leave(vec![Room::from("blue")]));
+    client.cut(0);
+    emit(&sequencer, &["red"], "red");
+    emit(&sequencer, &["blue"], "blue");
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["red", "welcome"]);
+    assert_eq!(client.rooms(), ["a", "red"]);
+}
+
+#[test]
+fn who_was_left_out_is_left_out_when_it_comes_back() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.join("red");
+    let mut other = Client::connect(&sequencer, "b", &Arc::default());
+    let skip = Target { skip: Some(client.key), ..Target::default() };
+    let except = |room: &str| Target { except: vec![Room::from(room)], ..Target::default() };
+    sequencer.broadcast(&skip, &event("1: while it is there"));
+    client.cut(0);
+    other.cut(0);
+    sequencer.broadcast(&skip, &event("2: while it is away"));
+    sequencer.broadcast(&except("red"), &event("3: not for red"));
+    sequencer.broadcast(&except("a"), &event("4: not for a"));
+    sequencer.broadcast(&except("blue"), &event("5: not for blue"));
+    client.last = None;
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["5: not for blue", "welcome"]);
+    other.come_back().expect("it is in time");
+    let heard = other.take_heard();
+    assert_eq!(heard.len(), 6, "{heard:?}");
+}
+
+#[test]
+fn what_is_not_worth_keeping_has_no_offset_and_is_not_replayed() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    emit_volatile(&sequencer, &[], "volatile");
+    client.hear();
+    assert_eq!(client.last, None);
+    client.cut(0);
+    emit_volatile(&sequencer, &[], "volatile");
+    let mut asks = event("asks");
+    asks.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(AnswerLog::default()) });
+    sequencer.broadcast(&Target::default(), &asks);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["volatile", "welcome"]);
+    assert_eq!(sequencer.usage().events, 0);
+}
+
+#[test]
+fn those_who_are_away_longest_are_forgotten_first() {
+    for (max_sessions, max_session_bytes) in [(3, usize::MAX), (usize::MAX, 3 * 600)] {
+        let config = RecoveryConfig { max_sessions, max_session_bytes, ..RecoveryConfig::default() };
+        let (clock, sequencer, _) = begin(config);
+        let codec = Arc::default();
+        let mut clients: Vec<_> =
+            (0..20).map(|id| Client::connect(&sequencer, &format!("c{id}"), &codec)).collect();
+        for client in &mut clients {
+            client.cut(0);
+            clock.advance(SECOND);
+        }
+        let kept = sequencer.usage().sessions;
+        assert!((1..=6).contains(&kept), "{kept}");
+        for (index, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.come_back().is_ok(), index >= 20 - kept, "{index}");
+        }
+    }
+}
+
+#[test]
+fn arguments_are_shared_and_not_copied() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.cut(0);
+    let bytes = Bytes::from(vec![7; 1000]);
+    let args = bytes.clone().into_args().expect("bytes can be put");
+    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args));
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
+    claim.resume(probe.member(), Order::MissedFirst, || ()).expect("it is in time");
+    probe.received();
+    drop(sequencer);
+    drop(probe);
+    assert!(!bytes.is_unique(), "the log has the same bytes");
+}

@@ -1,0 +1,156 @@
+//! A clock that tests move, and clients that remember what they were told
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use roomcast_core::{
+    AckId, Args, Codec, Delivery, EncodeError, Event, Frame, IntoArgs, MemberKey, Namespace, Room, Router,
+    Target,
+};
+use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
+use roomcast_rooms::Rooms;
+use roomcast_testkit::MemberProbe;
+
+/// Time that stands still unless it is moved
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<Mutex<Instant>>);
+
+impl Clock {
+    #[allow(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        *self.0.lock().expect("nobody panicked") += by;
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        *self.0.lock().expect("nobody panicked")
+    }
+}
+
+pub(crate) const EPOCH: &str = "0123456789abcdefghij";
+pub(crate) const BUDGET: usize = 1 << 26;
+
+pub(crate) fn sequencer(clock: &Clock, config: RecoveryConfig) -> Arc<Sequencer> {
+    let clock = clock.clone();
+    Arc::new(Sequencer::new(Arc::new(Rooms::default()), config, EPOCH, move || clock.now()))
+}
+
+pub(crate) fn offset(number: u64) -> String {
+    format!("{EPOCH}-{number}")
+}
+
+/// Puts an event as its offset, or `-`, a blank and its name
+#[derive(Debug, Default)]
+pub(crate) struct OffsetCodec;
+
+impl Codec for OffsetCodec {
+    fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
+        let offset = event.offset.as_deref().unwrap_or("-");
+        Ok(Frame::new(format!("{offset} {}", event.name)))
+    }
+
+    fn encode_answer(&self, _: &Namespace, _: AckId, _: &Args) -> Result<Frame, EncodeError> {
+        Err(EncodeError::Ack)
+    }
+}
+
+/// A client that remembers the offset it had last
+pub(crate) struct Client {
+    pub(crate) id: String,
+    codec: Arc<OffsetCodec>,
+    pub(crate) sequencer: Arc<Sequencer>,
+    probe: MemberProbe,
+    pub(crate) key: MemberKey,
+    /// What it was told since it came first, in order
+    pub(crate) heard: Vec<String>,
+    pub(crate) last: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn connect(sequencer: &Arc<Sequencer>, id: &str, codec: &Arc<OffsetCodec>) -> Self {
+        let probe = MemberProbe::with_limit(id, codec, BUDGET);
+        let key = sequencer.attach(probe.member());
+        let (codec, sequencer) = (codec.clone(), sequencer.clone());
+        Self { id: id.to_owned(), codec, sequencer, probe, key, heard: Vec::new(), last: None }
+    }
+
+    pub(crate) fn secret(&self) -> String {
+        format!("secret of {}", self.id)
+    }
+
+    /// Takes in what was sent to it, but for the last ones, which get lost
+    pub(crate) fn hear_all_but(&mut self, lost: usize) {
+        let mut sent = self.probe.received();
+        sent.truncate(sent.len().saturating_sub(lost));
+        for text in sent {
+            let (offset, name) = text.split_once(' ').unwrap_or((&text, ""));
+            if name.is_empty() {
+                self.heard.push(text.clone());
+                continue;
+            }
+            if offset != "-" {
+                self.last = Some(offset.to_owned());
+            }
+            self.heard.push(name.to_owned());
+        }
+    }
+
+    pub(crate) fn hear(&mut self) {
+        self.hear_all_but(0);
+    }
+
+    pub(crate) fn take_heard(&mut self) -> Vec<String> {
+        self.hear();
+        std::mem::take(&mut self.heard)
+    }
+
+    /// The connection breaks, and what was sent last does not arrive
+    pub(crate) fn cut(&mut self, lost: usize) {
+        assert!(self.sequencer.keep(self.key, self.secret().into(), "null".into()));
+        self.hear_all_but(lost);
+    }
+
+    pub(crate) fn come_back(&mut self) -> Result<(), Refused> {
+        let claim = self.sequencer.claim(&self.secret(), self.last.as_deref(), BUDGET)?;
+        assert_eq!(claim.kept().id().as_str(), self.id);
+        let probe = MemberProbe::with_limit(&self.id, &self.codec, BUDGET);
+        let member = probe.member();
+        let outbox = member.outbox.clone();
+        self.key = claim.resume(member, Order::MissedFirst, || {
+            outbox.push_protocol("welcome".into());
+        })?;
+        self.probe = probe;
+        Ok(())
+    }
+
+    pub(crate) fn join(&self, room: &str) {
+        self.sequencer.join(self.key, &Room::from(room));
+    }
+
+    pub(crate) fn rooms(&self) -> Vec<String> {
+        let mut rooms: Vec<_> =
+            self.sequencer.rooms_of(self.key).iter().map(|room| room.as_str().to_owned()).collect();
+        rooms.sort();
+        rooms
+    }
+}
+
+pub(crate) fn event(name: &str) -> Event {
+    Event::new(Namespace::main(), name, ().into_args().expect("nothing can be put"))
+}
+
+pub(crate) fn to(rooms: &[&str]) -> Target {
+    Target { rooms: rooms.iter().map(|room| Room::from(*room)).collect(), ..Target::default() }
+}
+
+pub(crate) fn emit(sequencer: &Sequencer, rooms: &[&str], name: &str) {
+    sequencer.broadcast(&to(rooms), &event(name));
+}
+
+pub(crate) fn emit_volatile(sequencer: &Sequencer, rooms: &[&str], name: &str) {
+    sequencer.broadcast(&Target { delivery: Delivery::Volatile, ..to(rooms) }, &event(name));
+}

@@ -1,0 +1,90 @@
+//! Many threads that emit while clients come and go
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use roomcast_core::Router;
+use roomcast_recovery::{RecoveryConfig, Sequencer};
+use support::{Client, Clock, OffsetCodec, emit, sequencer};
+
+const EMITTERS: usize = 4;
+const CLIENTS: usize = 6;
+const EVENTS: usize = 3_000;
+
+/// Each client hears every event of its rooms once, in the order of the numbers, which is the order of each emitter,
+/// however often its connection breaks meanwhile
+#[test]
+fn nothing_is_missed_doubled_or_out_of_order() {
+    let clock = Clock::new();
+    let sequencer =
+        sequencer(&clock, RecoveryConfig { max_log_events: usize::MAX, ..RecoveryConfig::default() });
+    let codec: Arc<OffsetCodec> = Arc::default();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|index| {
+            let client = Client::connect(&sequencer, &format!("c{index}"), &codec);
+            client.join(room(index));
+            client
+        })
+        .collect();
+    let emitting = AtomicUsize::new(EMITTERS);
+    let (sequencer, emitting) = (&*sequencer, &emitting);
+    thread::scope(|scope| {
+        for emitter in 0..EMITTERS {
+            scope.spawn(move || {
+                (0..EVENTS).for_each(|number| emit_one(sequencer, emitter, number));
+                emitting.fetch_sub(1, Ordering::Release);
+            });
+        }
+        for (index, client) in clients.into_iter().enumerate() {
+            scope.spawn(move || come_and_go(client, index, emitting));
+        }
+    });
+    assert_eq!(Router::stats(sequencer).members, CLIENTS);
+}
+
+/// Even ones are in one room and odd ones in the other
+fn room(client: usize) -> &'static str {
+    ["even", "odd"][client % 2]
+}
+
+fn emit_one(sequencer: &Sequencer, emitter: usize, number: usize) {
+    let name = format!("{emitter}:{number}");
+    match number % 3 {
+        0 => emit(sequencer, &[], &name),
+        1 => emit(sequencer, &["even"], &name),
+        _ => emit(sequencer, &["even", "odd"], &name),
+    }
+}
+
+fn come_and_go(mut client: Client, index: usize, emitting: &AtomicUsize) {
+    let mut chance = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1);
+    loop {
+        let done = emitting.load(Ordering::Acquire) == 0;
+        chance ^= chance << 13;
+        chance ^= chance >> 7;
+        chance ^= chance << 17;
+        client.cut((chance % 8) as usize);
+        if chance & 64 == 0 {
+            thread::yield_now();
+        }
+        client.come_back().expect("everything is kept");
+        if done {
+            break;
+        }
+    }
+    client.hear();
+    let mut next: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for name in client.heard.iter().filter(|name| *name != "welcome") {
+        let (emitter, number) = name.split_once(':').expect("it was emitted here");
+        let [emitter, number] = [emitter, number].map(|part| part.parse().expect("a number"));
+        next.entry(emitter).or_default().push(number);
+    }
+    for emitter in 0..EMITTERS {
+        let meant = (0..EVENTS).filter(|number| number % 3 != 1 || room(index) == "even");
+        assert!(next[&emitter].iter().copied().eq(meant), "client {index}, emitter {emitter}");
+    }
+}

@@ -1,0 +1,159 @@
+//! Connection state recovery: who may come back, and what comes back with it
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytestring::ByteString;
+use roomcast_core::{CloseReason, Outbox, Router};
+use roomcast_recovery::{Claim, Order, Refused, Sequencer};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::clock;
+use crate::config::Config;
+use crate::handshake::Handshake;
+use crate::ids;
+use crate::session::ClientKind;
+
+/// The sequencer of a namespace, if recovery is on
+pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
+    let mut recovery = config.recovery.clone()?;
+    // Within this a client that hears nothing is found out, by Engine.IO and by plain WebSocket.
+    recovery.grace = config.ping_interval.saturating_add(config.ping_timeout).saturating_mul(2);
+    Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
+}
+
+/// What a socket has of recovery, where it is on
+#[derive(Debug)]
+pub(crate) struct Recoverable {
+    pub(crate) sequencer: Arc<Sequencer>,
+    /// By this it may come back; whoever knows it can speak for the client
+    pub(crate) secret: ByteString,
+    /// It did come back, and has its state again
+    pub(crate) recovered: bool,
+}
+
+/// Where in the catching up a client of this kind is told that it is in; `None` if it cannot come back
+pub(crate) fn order(kind: ClientKind) -> Option<Order> {
+    match kind {
+        ClientKind::SocketIo => Some(Order::MissedFirst),
+        ClientKind::Json => Some(Order::WelcomeFirst),
+        ClientKind::EngineIo | ClientKind::Plain => None,
+    }
+}
+
+/// Whether a client that went away for this reason may come back as who it was
+///
+/// As on Node, where what the application does to a client, and what the client says itself, is final. Closing the
+/// connection of a client is to Node a disconnection of each of its sockets by the server.
+pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
+    matches!(
+        reason,
+        CloseReason::TransportClose
+            | CloseReason::TransportError
+            | CloseReason::MessageTooBig
+            | CloseReason::PingTimeout
+            | CloseReason::IdleTimeout
+            | CloseReason::ForcedClose
+            | CloseReason::ServerShutdown
+    )
+}
+
+/// What a client shows to get its state back
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shown {
+    secret: String,
+    offset: Option<String>,
+}
+
+impl Shown {
+    /// What a client of this kind has shown, if anything
+    pub(crate) fn by(kind: ClientKind, auth: &str, handshake: &Handshake) -> Option<Self> {
+        match kind {
+            ClientKind::SocketIo => Self::in_auth(auth),
+            ClientKind::Json => {
+                let secret = handshake.query_value("pid").filter(|secret| !secret.is_empty())?;
+                let offset = handshake.query_value("offset").filter(|offset| !offset.is_empty());
+                Some(Self { secret, offset })
+            }
+            ClientKind::EngineIo | ClientKind::Plain => None,
+        }
+    }
+
+    fn in_auth(auth: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Auth {
+            pid: Option<Value>,
+            offset: Option<Value>,
+        }
+
+        let Auth { pid, offset } = serde_json::from_str(auth).ok()?;
+        let Some(Value::String(secret)) = pid else { return None };
+        match offset {
+            Some(Value::String(offset)) => Some(Self { secret, offset: Some(offset) }),
+            None | Some(Value::Null) => Some(Self { secret, offset: None }),
+            Some(_) => None,
+        }
+    }
+
+    /// Looks for what was kept for the client; `limit` is that of its outbox
+    pub(crate) fn claim(
+        &self,
+        sequencer: &Arc<Sequencer>,
+        outbox: &Outbox,
+        limit: usize,
+    ) -> Result<Claim, Refused> {
+        let budget = limit.saturating_sub(outbox.waiting().bytes);
+        sequencer.claim(&self.secret, self.offset.as_deref(), budget)
+    }
+}
+
+/// How many came back, and how many were refused for which reason
+#[derive(Debug, Default)]
+pub(crate) struct Recoveries {
+    recovered: AtomicU64,
+    refused: [AtomicU64; Refused::ALL.len()],
+}
+
+impl Recoveries {
+    pub(crate) fn count_recovered(&self) {
+        self.recovered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self, refused: Refused) {
+        self.refused[refused as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn recovered(&self) -> u64 {
+        self.recovered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self, refused: Refused) -> u64 {
+        self.refused[refused as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_show() {
+        let shown = |auth: &str| Shown::in_auth(auth).map(|Shown { secret, offset }| (secret, offset));
+        assert_eq!(shown(r#"{"pid":"p","offset":"o","token":1}"#), Some(("p".into(), Some("o".into()))));
+        // The client leaves out what it has not.
+        assert_eq!(shown(r#"{"pid":"p"}"#), Some(("p".into(), None)));
+        assert_eq!(shown(r#"{"pid":"p","offset":null}"#), Some(("p".into(), None)));
+        for auth in ["", "{}", r#"{"pid":1,"offset":"o"}"#, r#"{"pid":"p","offset":1}"#, r#"{"offset":"o"}"#]
+        {
+            assert_eq!(shown(auth), None, "{auth}");
+        }
+    }
+
+    #[test]
+    fn reasons_are_in_the_order_of_the_table() {
+        for (at, refused) in Refused::ALL.into_iter().enumerate() {
+            assert_eq!(refused as usize, at);
+        }
+    }
+}
