@@ -32,11 +32,13 @@ pub enum Breach {
     ProxyHeader,
     /// [`Config::event_rate`](crate::Config::event_rate): the client is closed, reason `rate limited`
     EventRate,
+    /// [`Config::max_child_namespaces`](crate::Config::max_child_namespaces): the client may not join
+    Namespaces,
 }
 
 impl Breach {
     /// All there are
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Connections,
         Self::Address,
         Self::Sessions,
@@ -46,6 +48,7 @@ impl Breach {
         Self::HeaderTime,
         Self::ProxyHeader,
         Self::EventRate,
+        Self::Namespaces,
     ];
 
     /// The name it has as label of `roomcast_refused_total`
@@ -60,6 +63,7 @@ impl Breach {
             Self::HeaderTime => "header_time",
             Self::ProxyHeader => "proxy_header",
             Self::EventRate => "event_rate",
+            Self::Namespaces => "namespaces",
         }
     }
 }

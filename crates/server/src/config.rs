@@ -31,6 +31,8 @@ pub struct Config {
     pub(crate) max_attachments: usize,
     pub(crate) attachment_timeout: Duration,
     pub(crate) max_namespaces: usize,
+    pub(crate) max_child_namespaces: usize,
+    pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) max_sessions: usize,
     pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) event_rate: Option<EventRate>,
@@ -59,6 +61,8 @@ impl Default for Config {
             max_attachments: 10,
             attachment_timeout: Duration::from_secs(60),
             max_namespaces: 100,
+            max_child_namespaces: 10_000,
+            cleanup_empty_child_namespaces: false,
             max_sessions: 1_000_000,
             max_connections_per_address: None,
             event_rate: None,
@@ -133,6 +137,17 @@ setters! {
     attachment_timeout: Duration,
     /// Namespaces one client may be in. Default: 100
     max_namespaces: usize,
+    /// Namespaces that may be made because clients ask for them, of all parents together. Default: 10,000
+    ///
+    /// Whoever asks for one more is told `Too many namespaces`; those that are there go on. Each takes a few
+    /// kilobytes. Counted as [`Breach::Namespaces`](crate::Breach::Namespaces).
+    max_child_namespaces: usize,
+    /// Whether a namespace that was made because a client asked for it goes away with the last client that is in it.
+    /// Default: `false`, as on Node
+    ///
+    /// With it goes what was registered on it alone, and what was kept for clients that may come back; the next one
+    /// begins as its parent is then.
+    cleanup_empty_child_namespaces: bool,
     /// Sessions that may be open at once, of all clients and transports. Default: 1,000,000
     ///
     /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes

@@ -120,15 +120,7 @@ impl Emit {
     }
 
     fn broadcast(&self, event: &Event) -> Receipt {
-        let overflow = match self.target.overflow {
-            Overflow::Inherit => self.namespace.overflow_of(&self.target.rooms),
-            told => told,
-        };
-        if overflow == self.target.overflow {
-            return self.namespace.router.broadcast(&self.target, event);
-        }
-        let target = Target { overflow, ..self.target.clone() };
-        self.namespace.router.broadcast(&target, event)
+        self.namespace.broadcast(&self.target, event)
     }
 
     fn event(&self, name: &str, args: impl IntoArgs) -> Result<Event, EmitError> {

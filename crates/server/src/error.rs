@@ -1,7 +1,7 @@
 //! What can go wrong for an application
 
 use bytestring::ByteString;
-use roomcast_core::ArgsError;
+use roomcast_core::{ArgsError, Namespace};
 use serde::Serialize;
 
 use crate::handler::HandlerError;
@@ -68,6 +68,18 @@ impl From<ConnectError> for HandlerError {
     }
 }
 
+/// A namespace cannot be made
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NamespaceError {
+    /// A comma ends the name of a namespace in what clients send, so none could join it
+    #[error("a namespace cannot have a comma in its name, as `{0}` has: clients could not name it")]
+    Comma(Namespace),
+    /// The pattern is none of the `regex` crate
+    #[error("not a pattern for the names of namespaces: {0}")]
+    Pattern(String),
+}
+
 /// Something went wrong with an event
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event `{event}`: {cause}")]
@@ -132,4 +144,9 @@ pub(crate) fn refusal(error: &HandlerError) -> ByteString {
 /// What the client is told that asks for a namespace nobody registered
 pub(crate) fn invalid_namespace() -> ByteString {
     ByteString::from_static(r#"{"message":"Invalid namespace"}"#)
+}
+
+/// What the client is told that asks for one more namespace than may be made on demand
+pub(crate) fn too_many_namespaces() -> ByteString {
+    ByteString::from_static(r#"{"message":"Too many namespaces"}"#)
 }

@@ -12,6 +12,7 @@ use roomcast_transport_polling::Polling;
 use crate::ack::Answers;
 use crate::config::Config;
 use crate::drain::Lifecycle;
+use crate::dynamic::Dynamic;
 use crate::emit::{Emit, IntoRooms};
 use crate::endpoint::Endpoint;
 use crate::error::EmitError;
@@ -42,11 +43,12 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) lifecycle: Lifecycle,
     main: Arc<NamespaceState>,
-    namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
-    router: RouterFactory,
+    pub(crate) namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
+    pub(crate) dynamic: Dynamic,
+    pub(crate) router: RouterFactory,
 }
 
-type RouterFactory = Box<dyn Fn(&Namespace) -> Arc<dyn Router> + Send + Sync>;
+pub(crate) type RouterFactory = Box<dyn Fn(&Namespace) -> Arc<dyn Router> + Send + Sync>;
 
 impl Io {
     /// A server with default settings: Socket.IO at `/socket.io/` by long-polling and WebSocket, plain WebSocket
@@ -61,15 +63,15 @@ impl Io {
     }
 
     /// A namespace; it exists, and clients may join it, from the first time it is named here
+    ///
+    /// A name that does not begin with `/` is given one, as on Node. One that fits
+    /// [`of_pattern`](Self::of_pattern) or [`of_matching`](Self::of_matching) begins with what is registered there.
+    ///
+    /// # Panics
+    /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not.
+    #[track_caller]
     pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
-        let name = namespace.into();
-        let known = self.namespace(&name);
-        let state = known.unwrap_or_else(|| {
-            let mut namespaces = self.0.namespaces.write().unwrap_or_else(PoisonError::into_inner);
-            let make = || Arc::new(NamespaceState::new(name.clone(), (self.0.router)(&name), &self.0.config));
-            namespaces.entry(name.clone()).or_insert_with(make).clone()
-        });
-        NamespaceHandle { io: self.clone(), state }
+        self.try_of(namespace).unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// The main namespace
@@ -266,6 +268,7 @@ impl IoBuilder {
             lifecycle: Lifecycle::default(),
             main,
             namespaces: RwLock::default(),
+            dynamic: Dynamic::default(),
             router,
         }));
         // A namespace that an endpoint puts its clients into exists without being asked for.

@@ -3,11 +3,13 @@
 mod ack;
 mod admin;
 mod breach;
+mod children;
 mod clock;
 mod config;
 mod cookie;
 mod drain;
 mod driver;
+mod dynamic;
 mod emit;
 mod endpoint;
 mod error;
@@ -39,9 +41,10 @@ pub use breach::Breach;
 pub use config::{Config, Cors, EventRate};
 pub use cookie::{Cookie, SameSite};
 pub use drain::{Drain, Drained};
+pub use dynamic::{NamespaceRequest, ParentNamespace};
 pub use emit::{Emit, IntoRooms};
 pub use endpoint::Endpoint;
-pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, ServeError};
+pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError};
 pub use handler::{
     Auth, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture, HandlerInput,
     Outcome,

@@ -155,7 +155,6 @@ impl Table {
 
 impl Board {
     /// Another one that begins with the same listeners
-    #[cfg(test)]
     pub(crate) fn copy(&self) -> Self {
         Self(RwLock::new(self.table()))
     }

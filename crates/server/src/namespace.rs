@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Once, PoisonError, RwLock};
 
-use roomcast_core::{AckId, IntoArgs, Namespace, Overflow, Receipt, Room, Router, Target};
+use roomcast_core::{AckId, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, Target};
 use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
+use crate::children::{Children, Family};
 use crate::config::Config;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::EmitError;
@@ -148,30 +149,82 @@ pub(crate) struct NamespaceState {
     /// The same router, when recovery is on
     pub(crate) sequencer: Option<Arc<Sequencer>>,
     pub(crate) board: Board,
-    next_ack: AtomicU64,
+    /// Shared with the namespaces made from the same parent, which emits to all of them under one number
+    next_ack: Arc<AtomicU64>,
     serial: AtomicBool,
     has_room_overflow: AtomicBool,
     room_overflow: RwLock<HashMap<Room, Overflow>>,
+    /// Set when those who want to know of it have been told
+    pub(crate) announced: Once,
+    /// Where it belongs, if it was made when a client asked for it
+    family: Option<Family>,
 }
 
 impl NamespaceState {
     pub(crate) fn new(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
         let sequencer = recovery::sequencer(&router, config);
         let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
+        Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router)) }
+    }
+
+    /// The parent of these; whatever has to be kept for clients that may come back, they keep
+    pub(crate) fn parent(name: Namespace, children: Arc<Children>) -> Self {
+        Self::routed_by(name, children)
+    }
+
+    fn routed_by(name: Namespace, router: Arc<dyn Router>) -> Self {
         Self {
             name,
-            router: sequenced.unwrap_or(router),
-            sequencer,
+            router,
+            sequencer: None,
             board: Board::default(),
-            next_ack: AtomicU64::new(0),
+            next_ack: Arc::default(),
             serial: AtomicBool::new(false),
             has_room_overflow: AtomicBool::new(false),
             room_overflow: RwLock::default(),
+            announced: Once::new(),
+            family: None,
         }
     }
 
+    /// One that begins as its parent is now
+    pub(crate) fn child(
+        name: Namespace,
+        router: Arc<dyn Router>,
+        config: &Config,
+        parent: &Self,
+        family: Family,
+    ) -> Self {
+        let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner);
+        Self {
+            board: parent.board.copy(),
+            next_ack: parent.next_ack.clone(),
+            serial: AtomicBool::new(parent.is_serial()),
+            has_room_overflow: AtomicBool::new(!told.is_empty()),
+            room_overflow: RwLock::new(told.clone()),
+            family: Some(family),
+            ..Self::new(name, router, config)
+        }
+    }
+
+    pub(crate) fn family(&self) -> Option<&Family> {
+        self.family.as_ref()
+    }
+
+    /// Hands an event to everybody the target names
+    pub(crate) fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+        let overflow = match target.overflow {
+            Overflow::Inherit => self.overflow_of(&target.rooms),
+            told => told,
+        };
+        if overflow == target.overflow {
+            return self.router.broadcast(target, event);
+        }
+        self.router.broadcast(&Target { overflow, ..target.clone() }, event)
+    }
+
     /// What the rooms of a target were told about full outboxes
-    pub(crate) fn overflow_of(&self, rooms: &[Room]) -> Overflow {
+    fn overflow_of(&self, rooms: &[Room]) -> Overflow {
         if rooms.is_empty() || !self.has_room_overflow.load(Ordering::Relaxed) {
             return Overflow::Inherit;
         }

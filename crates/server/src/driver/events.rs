@@ -13,6 +13,7 @@ use roomcast_core::{Args, ArgsReader, CloseReason, Command, Inbound};
 use super::Driver;
 use super::errors::{told, went_wrong};
 use super::members::{Admission, handlers};
+use super::opening::Opening;
 use crate::ack::Ack;
 use crate::error::EventErrorCause;
 use crate::handler::{AnyHandler, Beside, HandlerError, HandlerFuture, HandlerInput};
@@ -64,6 +65,8 @@ pub(crate) enum Then {
     Pass(Box<Passage>),
     /// The client is asked further
     Admit(Box<Admission>),
+    /// The namespace is made, or another parent is asked
+    Open(Box<Opening>),
 }
 
 /// An event on its way through its middlewares
@@ -172,7 +175,12 @@ impl Running {
             Err(_) => EventErrorCause::Panicked,
         };
         let failed = told(&cause);
-        let Some(socket) = &self.socket else { return Poll::Ready(Err(failed)) };
+        let Some(socket) = &self.socket else {
+            if cause == EventErrorCause::Panicked {
+                tracing::error!(namespace = &*self.name, "what decides about a namespace panicked");
+            }
+            return Poll::Ready(Err(failed));
+        };
         match went_wrong(socket, &self.name, self.role, cause, cx) {
             None => Poll::Ready(Err(failed)),
             Some(telling) => {
@@ -352,6 +360,8 @@ impl Driver {
                 }
                 (Then::Admit(admission), Ok(())) => self.ask_next(admission, cx, now),
                 (Then::Admit(admission), Err(error)) => self.refuse(admission.socket(), &error, cx, now),
+                (Then::Open(opening), Ok(())) => self.open(*opening, cx, now),
+                (Then::Open(opening), Err(_)) => self.ask_parents(*opening, cx, now),
             }
             self.start_waiting(cx);
             self.perform(cx, now);

@@ -13,7 +13,9 @@ use roomcast_recovery::Claim;
 
 use super::Driver;
 use super::events::{Call, Role, Running, Then};
-use crate::error::{invalid_namespace, refusal};
+use super::opening::Opening;
+use crate::children::Family;
+use crate::error::refusal;
 use crate::handler::{AnyHandler, Beside, HandlerError};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
@@ -51,6 +53,7 @@ struct Stay(Socket);
 impl Drop for Stay {
     fn drop(&mut self) {
         self.0.clear();
+        self.0.io().vacate(self.0.state());
     }
 }
 
@@ -109,20 +112,32 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
-        let Some(state) = self.shared.io.namespace(&namespace) else {
-            self.session.handle_command(Command::Refuse { namespace, error: invalid_namespace() }, now);
-            return;
-        };
         if self.work.is_crowded(self.shared.io.config().max_handlers) {
             tracing::warn!(%namespace, "a client comes and goes faster than its handlers work; closing it");
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
             return;
         }
+        match self.shared.io.enter(&namespace) {
+            Some(state) => self.greet(state, auth, cx, now),
+            None => {
+                self.ask_parents(Opening::new(namespace, auth.clone(), self.shared.io.parents()), cx, now)
+            }
+        }
+    }
+
+    /// A client has entered a namespace, where it is asked on
+    pub(super) fn greet(
+        &mut self,
+        state: Arc<NamespaceState>,
+        auth: &ByteString,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         let claim = self.claim(&state, auth);
         self.admit_as(claim, state, auth.clone(), cx, now);
     }
 
-    /// Asks the middlewares about a client that is new here, or has been here before
+    /// Asks the middlewares about a client that has entered, and is new here or has been here before
     fn admit_as(
         &mut self,
         claim: Option<Box<Claim>>,
@@ -173,8 +188,18 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
-        let namespace = socket.name_of_namespace().clone();
-        self.session.handle_command(Command::Refuse { namespace, error: refusal(error) }, now);
+        self.turn_away(socket.name_of_namespace().clone(), refusal(error), cx, now);
+    }
+
+    /// Tells a client that it may not join a namespace
+    pub(super) fn turn_away(
+        &mut self,
+        namespace: Namespace,
+        error: ByteString,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        self.session.handle_command(Command::Refuse { namespace, error }, now);
         self.refusing = true;
         self.perform(cx, now);
         self.refusing = false;
@@ -192,6 +217,8 @@ impl Driver {
                 if let Err(refused) = resumed {
                     // It waited at the door for too long. Nothing was said to it yet.
                     self.shared.io.metrics().recoveries.count_refused(refused);
+                    // One stay ends and another begins.
+                    socket.state().family().into_iter().for_each(Family::enter);
                     return self.admit_as(None, socket.state().clone(), auth, cx, now);
                 }
                 self.shared.io.metrics().recoveries.count_recovered();

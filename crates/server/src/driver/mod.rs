@@ -5,6 +5,7 @@ mod errors;
 mod events;
 mod lane;
 mod members;
+mod opening;
 mod rate;
 
 use std::future::Future;

@@ -2,6 +2,7 @@
 
 mod acks;
 mod closing;
+mod dynamic;
 mod handlers;
 mod limits;
 mod listening;

@@ -1,0 +1,169 @@
+//! The namespaces that were made from one parent, as a router of them all
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use async_trait::async_trait;
+use bytestring::ByteString;
+use roomcast_core::{
+    Args, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Receipt, Room,
+    RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+};
+
+use crate::namespace::NamespaceState;
+
+/// The namespaces that were made from one parent, as a router of them all
+///
+/// Nobody is a member of the parent itself, so what concerns one member is left to a router that has none.
+pub(crate) struct Children {
+    own: Arc<dyn Router>,
+    // Weak, since each knows its parent.
+    states: RwLock<HashMap<Namespace, Weak<NamespaceState>>>,
+}
+
+impl Children {
+    pub(crate) fn new(own: Arc<dyn Router>) -> Self {
+        Self { own, states: RwLock::default() }
+    }
+
+    pub(crate) fn add(&self, state: &Arc<NamespaceState>) {
+        let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
+        states.insert(state.name.clone(), Arc::downgrade(state));
+    }
+
+    pub(crate) fn remove(&self, name: &Namespace) {
+        self.states.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<NamespaceState>> {
+        let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
+        states.values().filter_map(Weak::upgrade).collect()
+    }
+}
+
+#[async_trait]
+impl Router for Children {
+    fn attach(&self, member: Member) -> MemberKey {
+        self.own.attach(member)
+    }
+
+    fn detach(&self, key: MemberKey) -> bool {
+        self.own.detach(key)
+    }
+
+    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+        self.own.join(key, room)
+    }
+
+    fn leave(&self, key: MemberKey, room: &Room) -> bool {
+        self.own.leave(key, room)
+    }
+
+    fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
+        self.own.rooms_of(key)
+    }
+
+    fn count(&self, room: &Room) -> usize {
+        self.all().iter().map(|child| child.router.count(room)).sum()
+    }
+
+    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+        let mut receipt = Receipt::default();
+        for child in self.all() {
+            receipt += child.broadcast(target, &Event { namespace: child.name.clone(), ..event.clone() });
+        }
+        receipt
+    }
+
+    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
+        self.own.send(member, delivery, event)
+    }
+
+    fn update(&self, target: &Target, change: &Membership) -> usize {
+        self.all().iter().map(|child| child.router.update(target, change)).sum()
+    }
+
+    fn stats(&self) -> RouterStats {
+        let each = self.all().into_iter().map(|child| child.router.stats());
+        let sum = each.fold((0, 0), |sum, stats| (sum.0 + stats.members, sum.1 + stats.rooms));
+        RouterStats::new(sum.0, sum.1)
+    }
+
+    fn find(&self, target: &Target) -> Vec<Found> {
+        self.all().iter().flat_map(|child| child.router.find(target)).collect()
+    }
+
+    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+        let (mut all, mut missing) = (Vec::new(), 0);
+        let children = self.all();
+        let each = children.iter().map(|child| child.router.fetch(target));
+        for found in futures_util::future::join_all(each).await {
+            match found {
+                Ok(found) => all.extend(found),
+                Err(error) => {
+                    all.extend(error.partial);
+                    missing = missing.max(error.missing);
+                }
+            }
+        }
+        if missing > 0 { Err(RouterError { missing, partial: all }) } else { Ok(all) }
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> usize {
+        self.all().iter().map(|child| child.router.disconnect(target, close)).sum()
+    }
+
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
+        self.own.watch(watcher);
+    }
+
+    fn listen(&self, servers: Weak<dyn ServerSide>) {
+        self.own.listen(servers);
+    }
+
+    fn server_side_emit(&self, name: &ByteString, args: &Args) {
+        self.own.server_side_emit(name, args);
+    }
+
+    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
+        self.own.server_side_ask(name, args).await
+    }
+}
+
+impl fmt::Debug for Children {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Children").field("count", &self.all().len()).finish_non_exhaustive()
+    }
+}
+
+/// What a namespace that was made on demand knows of where it belongs, and how many clients keep it
+pub(crate) struct Family {
+    children: Arc<Children>,
+    /// Clients that are in, or about to come in
+    occupants: AtomicUsize,
+}
+
+impl Family {
+    pub(crate) fn new(children: &Arc<Children>) -> Self {
+        Self { children: children.clone(), occupants: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn children(&self) -> &Children {
+        &self.children
+    }
+
+    pub(crate) fn enter(&self) {
+        self.occupants.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether it was the last
+    pub(crate) fn leave(&self) -> bool {
+        self.occupants.fetch_sub(1, Ordering::Relaxed) == 1
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.occupants.load(Ordering::Relaxed) == 0
+    }
+}

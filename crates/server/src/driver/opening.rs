@@ -1,0 +1,86 @@
+//! A client asks for a namespace that is not there: may it make it?
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytestring::ByteString;
+use roomcast_core::Namespace;
+
+use super::Driver;
+use super::events::{Role, Running, Then};
+use crate::breach::{Breach, breach};
+use crate::dynamic::{Parent, Verdict};
+use crate::error::{invalid_namespace, too_many_namespaces};
+
+/// A namespace that a client asks for, and the parents that have not been asked yet
+pub(crate) struct Opening {
+    namespace: Namespace,
+    auth: ByteString,
+    /// Whose answer is waited for
+    asked: Option<Arc<Parent>>,
+    rest: std::vec::IntoIter<Arc<Parent>>,
+}
+
+impl Opening {
+    pub(super) fn new(namespace: Namespace, auth: ByteString, parents: Vec<Arc<Parent>>) -> Self {
+        Self { namespace, auth, asked: None, rest: parents.into_iter() }
+    }
+}
+
+impl Driver {
+    /// Asks the parents that are left, up to the first that agrees or takes its time
+    pub(super) fn ask_parents(&mut self, mut opening: Opening, cx: &mut Context<'_>, now: Instant) {
+        // Whatever the parser lets through, a name is one that an application could have registered.
+        let name = opening.namespace.as_str();
+        let is_name = name.starts_with('/') && !name.contains(',');
+        while let Some(parent) = opening.rest.next().filter(|_| is_name) {
+            let Opening { namespace, auth, .. } = &opening;
+            let judged =
+                catch_unwind(AssertUnwindSafe(|| match parent.judge(namespace, auth, &self.shared) {
+                    Verdict::Known(may) => Ok(may),
+                    Verdict::Asked(mut future) => match future.as_mut().poll(cx) {
+                        Poll::Ready(outcome) => Ok(outcome.is_ok()),
+                        Poll::Pending => Err(future),
+                    },
+                }));
+            match judged {
+                Ok(Ok(false)) => {}
+                Ok(Ok(true)) => {
+                    opening.asked = Some(parent);
+                    return self.open(opening, cx, now);
+                }
+                Ok(Err(future)) => {
+                    let name = ByteString::from(opening.namespace.as_str());
+                    opening.asked = Some(parent);
+                    let mut running = Running::new(future, None, name, Role::Door);
+                    running.then = Then::Open(Box::new(opening));
+                    return self.work.add(running);
+                }
+                Err(_) => {
+                    tracing::error!(%namespace, "what decides about a namespace panicked");
+                }
+            }
+        }
+        self.turn_away(opening.namespace, invalid_namespace(), cx, now);
+    }
+
+    /// Lets the client into the namespace that it may make
+    pub(super) fn open(&mut self, opening: Opening, cx: &mut Context<'_>, now: Instant) {
+        let Opening { namespace, auth, asked: Some(parent), .. } = opening else { return };
+        match self.shared.io.enter_new(&namespace, &parent) {
+            Some(state) => self.greet(state, &auth, cx, now),
+            None => {
+                let address = self.shared.handshake.address();
+                breach!(
+                    self.shared.io,
+                    Breach::Namespaces,
+                    ?address,
+                    "refused to make one more namespace for a client"
+                );
+                self.turn_away(namespace, too_many_namespaces(), cx, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Namespaces that are made when a client asks for them
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use bytestring::ByteString;
+use regex::Regex;
+use roomcast_core::{Args, ArgsError, Namespace};
+use serde::de::DeserializeOwned;
+
+use crate::children::{Children, Family};
+use crate::error::NamespaceError;
+use crate::handler::{HandlerError, HandlerFuture};
+use crate::handshake::Handshake;
+use crate::io::Io;
+use crate::namespace::{NamespaceHandle, NamespaceState};
+use crate::session::{ClientKind, SessionShared};
+
+impl Io {
+    /// Namespaces whose name fits a pattern; each is made when a client first asks for it, or [`of`](Self::of) does
+    ///
+    /// The pattern is one of the [`regex`] crate and may fit anywhere in the name, as on Node: put `^` and `$` around
+    /// what should be all of it. Matching takes time linear in the name, whatever the client makes of it.
+    ///
+    /// ```
+    /// use roomcast_server::{Io, Socket};
+    ///
+    /// let io = Io::new();
+    /// let documents = io.of_pattern(r"^/documents/\d+$")?;
+    /// documents.on_connect(async |socket: Socket| {
+    ///     let _ = socket.namespace().emit("opened", ()); // to those in the same document
+    /// });
+    /// documents.emit("saved", ())?; // to those in any document
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// When it is no pattern.
+    #[doc(alias = "of")]
+    pub fn of_pattern(&self, pattern: &str) -> Result<ParentNamespace, NamespaceError> {
+        let pattern = Regex::new(pattern).map_err(|error| NamespaceError::Pattern(error.to_string()))?;
+        Ok(self.of_matching(move |name| pattern.is_match(name.as_str())))
+    }
+
+    /// Namespaces whose name this function takes; each is made when a client first asks for it, or [`of`](Self::of)
+    /// does
+    ///
+    /// ```
+    /// # let io = roomcast_server::Io::new();
+    /// let teams = io.of_matching(|name| name.as_str().starts_with("/teams/"));
+    /// ```
+    #[doc(alias = "of")]
+    pub fn of_matching(
+        &self,
+        matches: impl Fn(&Namespace) -> bool + Send + Sync + 'static,
+    ) -> ParentNamespace {
+        self.add_parent(Rule::Name(Box::new(matches)))
+    }
+
+    /// Namespaces that this async function lets a client make; it is asked for each that is not there yet
+    ///
+    /// It may look at what the client shows, and at its handshake. Only whoever makes a namespace is asked here;
+    /// those who come later go by its middlewares.
+    ///
+    /// ```
+    /// use roomcast_server::{Io, NamespaceRequest, Socket, Value};
+    ///
+    /// let io = Io::new();
+    /// let private = io.of_when(async |request: NamespaceRequest| {
+    ///     request.name().as_str().starts_with("/private/")
+    ///         && request.auth::<Value>().is_ok_and(|auth| auth["token"] == "sesame")
+    /// });
+    /// private.middleware(async |socket: Socket| {
+    ///     if socket.namespace().count("full") > 0 { Err("full") } else { Ok(()) }
+    /// });
+    /// ```
+    #[doc(alias = "of")]
+    pub fn of_when<F>(
+        &self,
+        allows: impl Fn(NamespaceRequest) -> F + Send + Sync + 'static,
+    ) -> ParentNamespace
+    where
+        F: Future<Output = bool> + Send + 'static,
+    {
+        self.add_parent(Rule::Ask(Box::new(move |request| {
+            let allowed = allows(request);
+            let denied = HandlerError { message: String::new(), data: None };
+            Box::pin(async move { if allowed.await { Ok(()) } else { Err(denied) } })
+        })))
+    }
+
+    /// Called with each namespace that is made from now on, by [`of`](Self::of) or for a client, before any client is
+    /// in it; the main one was there before
+    ///
+    /// It must not block: clients that want to join wait for it.
+    #[doc(alias = "new_namespace")]
+    pub fn on_new_namespace(&self, hook: impl Fn(NamespaceHandle) + Send + Sync + 'static) -> &Self {
+        self.app().dynamic.hooks.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(hook));
+        self
+    }
+
+    /// As [`of`](Self::of), for names that are not known to be valid
+    ///
+    /// # Errors
+    /// When the name has a comma, with which clients could not name it.
+    pub fn try_of(&self, namespace: impl Into<Namespace>) -> Result<NamespaceHandle, NamespaceError> {
+        let mut name: Namespace = namespace.into();
+        if !name.as_str().starts_with('/') {
+            name = Namespace::new(format!("/{name}"));
+        }
+        if name.as_str().contains(',') {
+            return Err(NamespaceError::Comma(name));
+        }
+        let known = self.namespace(&name);
+        let state = known.unwrap_or_else(|| {
+            let parent = self.parents().into_iter().find(|parent| parent.fits(&name));
+            self.make(&name, parent.as_deref())
+        });
+        Ok(NamespaceHandle { io: self.clone(), state })
+    }
+
+    pub(crate) fn parents(&self) -> Vec<Arc<Parent>> {
+        self.app().dynamic.parents.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn add_parent(&self, rule: Rule) -> ParentNamespace {
+        let mut parents = self.app().dynamic.parents.write().unwrap_or_else(PoisonError::into_inner);
+        // No client can ask for it by that name: it is in no table.
+        let name = Namespace::new(format!("/_{}", parents.len()));
+        let children = Arc::new(Children::new((self.app().router)(&name)));
+        let state = Arc::new(NamespaceState::parent(name, children.clone()));
+        parents.push(Arc::new(Parent { rule, state: state.clone(), children: children.clone() }));
+        ParentNamespace { handle: NamespaceHandle { io: self.clone(), state }, children }
+    }
+
+    /// A namespace of this name, which may have come about meanwhile
+    fn make(&self, name: &Namespace, parent: Option<&Parent>) -> Arc<NamespaceState> {
+        let (state, is_new) = {
+            let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
+            match namespaces.get(name) {
+                Some(state) => (state.clone(), false),
+                None => {
+                    let (router, config) = ((self.app().router)(name), self.config());
+                    let state = Arc::new(match parent {
+                        Some(parent) => {
+                            let family = Family::new(&parent.children);
+                            NamespaceState::child(name.clone(), router, config, &parent.state, family)
+                        }
+                        None => NamespaceState::new(name.clone(), router, config),
+                    });
+                    if let Some(parent) = parent {
+                        parent.children.add(&state);
+                        self.app().dynamic.children.fetch_add(1, Ordering::Relaxed);
+                    }
+                    namespaces.insert(name.clone(), state.clone());
+                    (state, true)
+                }
+            }
+        };
+        if is_new {
+            self.announce(&state);
+        }
+        state
+    }
+
+    /// Tells those who want to know of it, once; returns when that is done
+    fn announce(&self, state: &Arc<NamespaceState>) {
+        state.announced.call_once(|| {
+            let hooks = self.app().dynamic.hooks.read().unwrap_or_else(PoisonError::into_inner).clone();
+            for hook in hooks {
+                let handle = NamespaceHandle { io: self.clone(), state: state.clone() };
+                if catch_unwind(AssertUnwindSafe(|| hook(handle))).is_err() {
+                    tracing::error!(namespace = %state.name, "a hook for new namespaces panicked");
+                }
+            }
+        });
+    }
+
+    /// The namespace of this name, for a client that comes in; it stays until the client has [left](Self::vacate)
+    pub(crate) fn enter(&self, name: &Namespace) -> Option<Arc<NamespaceState>> {
+        if name.is_main() {
+            return self.namespace(name);
+        }
+        let state = {
+            let namespaces = self.app().namespaces.read().unwrap_or_else(PoisonError::into_inner);
+            let state = namespaces.get(name)?.clone();
+            // Under the lock, so that whoever takes away an empty one sees this.
+            if let Some(family) = state.family() {
+                family.enter();
+            }
+            state
+        };
+        self.announce(&state);
+        Some(state)
+    }
+
+    /// Lets a client into a namespace that it may make; `None` if there are too many
+    pub(crate) fn enter_new(&self, name: &Namespace, parent: &Parent) -> Option<Arc<NamespaceState>> {
+        loop {
+            if let Some(state) = self.enter(name) {
+                return Some(state);
+            }
+            if self.app().dynamic.children.load(Ordering::Relaxed) >= self.config().max_child_namespaces {
+                return None;
+            }
+            // Whoever makes it and whoever takes it away while it is empty may be two.
+            self.make(name, Some(parent));
+        }
+    }
+
+    /// A client that had entered is gone
+    pub(crate) fn vacate(&self, state: &Arc<NamespaceState>) {
+        let Some(family) = state.family() else { return };
+        if !family.leave() || !self.config().cleanup_empty_child_namespaces {
+            return;
+        }
+        let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        let is_listed = namespaces.get(&state.name).is_some_and(|listed| Arc::ptr_eq(listed, state));
+        if is_listed && family.is_empty() {
+            namespaces.remove(&state.name);
+            family.children().remove(&state.name);
+            self.app().dynamic.children.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Namespaces that are made when a client asks for them, by [`Io::of_pattern`], [`Io::of_matching`] or
+/// [`Io::of_when`]
+///
+/// It is used like a namespace. What is registered here holds for each namespace that is made from then on; those
+/// there already stay as they are. What is emitted here goes to the clients of all of them. Rooms are those of
+/// each; there is no socket in the parent itself.
+///
+/// A namespace that nobody is in is kept, unless
+/// [`cleanup_empty_child_namespaces`](crate::Config::cleanup_empty_child_namespaces) is on.
+#[derive(Debug, Clone)]
+pub struct ParentNamespace {
+    handle: NamespaceHandle,
+    children: Arc<Children>,
+}
+
+impl ParentNamespace {
+    /// The namespaces that there are now
+    pub fn children(&self) -> Vec<NamespaceHandle> {
+        let handle = |state| NamespaceHandle { io: self.handle.io.clone(), state };
+        self.children.all().into_iter().map(handle).collect()
+    }
+}
+
+impl Deref for ParentNamespace {
+    type Target = NamespaceHandle;
+
+    fn deref(&self) -> &NamespaceHandle {
+        &self.handle
+    }
+}
+
+/// A client asks for a namespace that is not there
+#[derive(Clone)]
+pub struct NamespaceRequest {
+    name: Namespace,
+    auth: ByteString,
+    session: Arc<SessionShared>,
+}
+
+impl NamespaceRequest {
+    /// The name that it asks for
+    pub fn name(&self) -> &Namespace {
+        &self.name
+    }
+
+    /// What it shows for it; an empty object if it shows nothing
+    ///
+    /// # Errors
+    /// When it shows something else than a `T`.
+    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
+        let json = if self.auth.is_empty() { ByteString::from_static("{}") } else { self.auth.clone() };
+        Args::from_validated(json, Vec::new()).get(0)
+    }
+
+    /// The request that its session began with
+    pub fn handshake(&self) -> &Handshake {
+        &self.session.handshake
+    }
+
+    /// Which protocol it speaks
+    pub fn kind(&self) -> ClientKind {
+        self.session.kind
+    }
+
+    /// The server
+    pub fn io(&self) -> &Io {
+        &self.session.io
+    }
+}
+
+impl fmt::Debug for NamespaceRequest {
+    // What it shows may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NamespaceRequest").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// What there is of namespaces that are made on demand
+#[derive(Default)]
+pub(crate) struct Dynamic {
+    parents: RwLock<Vec<Arc<Parent>>>,
+    hooks: RwLock<Vec<Arc<Hook>>>,
+    /// Namespaces that were made on demand and are there
+    children: AtomicUsize,
+}
+
+type Hook = dyn Fn(NamespaceHandle) + Send + Sync;
+
+/// Whence namespaces are made
+pub(crate) struct Parent {
+    rule: Rule,
+    state: Arc<NamespaceState>,
+    children: Arc<Children>,
+}
+
+enum Rule {
+    Name(Box<dyn Fn(&Namespace) -> bool + Send + Sync>),
+    Ask(Box<dyn Fn(NamespaceRequest) -> HandlerFuture + Send + Sync>),
+}
+
+/// Whether a client may make a namespace
+pub(crate) enum Verdict {
+    Known(bool),
+    /// It is, if this ends well
+    Asked(HandlerFuture),
+}
+
+impl Parent {
+    /// Whether the name alone is enough
+    fn fits(&self, name: &Namespace) -> bool {
+        matches!(&self.rule, Rule::Name(matches) if matches(name))
+    }
+
+    /// May panic: it runs what the application wrote
+    pub(crate) fn judge(&self, name: &Namespace, auth: &ByteString, session: &Arc<SessionShared>) -> Verdict {
+        match &self.rule {
+            Rule::Name(matches) => Verdict::Known(matches(name)),
+            Rule::Ask(allows) => Verdict::Asked(allows(NamespaceRequest {
+                name: name.clone(),
+                auth: auth.clone(),
+                session: session.clone(),
+            })),
+        }
+    }
+}

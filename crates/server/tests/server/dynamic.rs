@@ -1,0 +1,337 @@
+//! Namespaces that are made when a client asks for them
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use roomcast_server::{
+    Ack, Breach, Config, ConnectError, Io, Namespace, NamespaceError, NamespaceRequest, Receipt, Room,
+    Socket, Value,
+};
+use serde_json::json;
+
+use crate::support::client::{Client, Heard, Kind, SOCKET_IO, Said};
+use crate::support::heard::{Gate, Log, ear};
+use crate::support::serve::{On, serve, serve_on, until};
+
+fn is_in(heard: &Heard, expected: &str) -> bool {
+    matches!(heard, Heard::Joined { namespace, .. } if namespace == expected)
+}
+
+fn refused(namespace: &str, message: &str) -> Heard {
+    Heard::Refused { namespace: namespace.into(), error: json!({ "message": message }) }
+}
+
+fn ask(client: &mut Client, namespace: &str, name: &str) -> Value {
+    client.say(Said { namespace, ack: Some(7), name, args: json!([]) });
+    match client.hear() {
+        Heard::Answer { args, .. } => args,
+        other => panic!("no answer but {other:?}"),
+    }
+}
+
+#[test]
+fn namespaces_of_a_pattern_share_handlers_and_are_apart_otherwise() {
+    let io = Io::new();
+    let parent = io.of_pattern(r"^/room-\d+$").expect("a pattern");
+    parent.on_connect(async |socket: Socket| assert!(socket.join("red")));
+    parent.on("who", async |socket: Socket, ack: Ack| {
+        let namespace = socket.namespace();
+        ack.send((namespace.name().as_str(), namespace.count("red"))).map(drop)
+    });
+    let server = serve(&io);
+    for (at, kind) in SOCKET_IO.into_iter().enumerate() {
+        let mut client = Client::open(kind, &server.dial);
+        assert!(is_in(&client.join("/room-1", json!(null)), "/room-1"));
+        let own = format!("/room-1{at}");
+        assert!(is_in(&client.join(&own, json!(null)), &own));
+        for wrong in ["/room-", "/room-1x", "/x/room-1"] {
+            assert_eq!(client.join(wrong, json!(null)), refused(wrong, "Invalid namespace"));
+        }
+        assert_eq!(ask(&mut client, "/room-1", "who"), json!(["/room-1", 1]));
+        assert_eq!(ask(&mut client, &own, "who"), json!([own, 1]));
+        assert_eq!(parent.count("red"), 2);
+        assert_eq!(parent.children().len(), 2 + at);
+        client.close();
+        until(|| io.client_count() == 0);
+        assert_eq!(parent.count("red"), 0);
+    }
+}
+
+#[test]
+fn what_is_emitted_to_the_parent_reaches_all_and_each_only_once() {
+    let io = Io::new();
+    let parent = io.of_matching(|name| name.as_str().starts_with("/team/"));
+    parent.on_connect(async |socket: Socket| {
+        if socket.namespace().name().as_str() != "/team/c" {
+            socket.join("red");
+        }
+    });
+    io.of("/other");
+    let server = serve(&io);
+    let mut clients: Vec<_> = SOCKET_IO.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    for client in &mut clients {
+        for name in ["/team/a", "/team/b", "/team/c", "/other"] {
+            assert!(is_in(&client.join(name, json!(null)), name));
+        }
+    }
+    let queued = |queued| Receipt { queued, ..Receipt::default() };
+    assert_eq!(parent.emit("all", 1).expect("a name"), queued(9));
+    assert_eq!(parent.to("red").emit("red", 2).expect("a name"), queued(6));
+    assert_eq!(parent.except("red").emit("rest", 3).expect("a name"), queued(3));
+    for client in &mut clients {
+        let mut heard = Vec::new();
+        for _ in 0..6 {
+            let Heard::Event { namespace, name, .. } = client.hear() else { panic!("no event") };
+            heard.push(format!("{name} {namespace}"));
+        }
+        // In order for each namespace; between them there is none.
+        heard.sort();
+        assert_eq!(
+            heard,
+            ["all /team/a", "all /team/b", "all /team/c", "red /team/a", "red /team/b", "rest /team/c"]
+        );
+    }
+    // All are asked under one number, which no child has given to anything else.
+    let answers = server.spawn({
+        let parent = parent.clone();
+        async move { parent.target().emit_with_ack("ask", ()).await.expect("a name") }
+    });
+    for client in &mut clients {
+        for _ in 0..3 {
+            let Heard::Event { namespace, ack: Some(ack), .. } = client.hear() else { panic!("no question") };
+            let answer = format!("3{namespace},{ack}[{namespace:?}]");
+            client.engine().send(answer.as_str().into());
+        }
+    }
+    let answers = answers.join();
+    assert!(answers.is_complete() && answers.answers.len() == 9, "{answers:?}");
+}
+
+#[test]
+fn children_have_what_their_parent_had_when_they_were_made() {
+    let io = Io::new();
+    let parent = io.of_pattern("^/child").expect("a pattern");
+    parent.on("a", async |ack: Ack| ack.send("parent").map(drop)).serial(true);
+    let server = serve(&io);
+    let mut client = Client::open(Kind::WebSocket, &server.dial);
+    assert!(is_in(&client.join("/child-1", json!(null)), "/child-1"));
+    parent.on("b", async |ack: Ack| ack.send("later").map(drop));
+    parent.children()[0].on("c", async |ack: Ack| ack.send("own").map(drop));
+    assert!(is_in(&client.join("/child-2", json!(null)), "/child-2"));
+    assert_eq!(ask(&mut client, "/child-1", "a"), json!(["parent"]));
+    assert_eq!(ask(&mut client, "/child-1", "c"), json!(["own"]));
+    assert_eq!(ask(&mut client, "/child-2", "b"), json!(["later"]));
+    let unheard = |namespace, name| Said { namespace, ack: Some(1), name, args: json!([]) };
+    client.say_all(vec![unheard("/child-1", "b"), unheard("/child-2", "c")]);
+    client.sync();
+    assert_eq!(io.metrics().events_unhandled(), 2);
+    // By name, as on Node.
+    let named = io.of("child-3");
+    assert_eq!((named.name().as_str(), parent.children().len()), ("/child-3", 3));
+    assert!(is_in(&client.join("/child-3", json!(null)), "/child-3"));
+    assert_eq!(ask(&mut client, "/child-3", "a"), json!(["parent"]));
+}
+
+#[test]
+fn a_function_decides_by_what_the_client_shows() {
+    let asked = Log::default();
+    let io = Io::new();
+    let gate = Gate::closed();
+    let (log, waits) = (asked.clone(), gate.clone());
+    io.of_when(move |request: NamespaceRequest| {
+        let (log, gate) = (log.clone(), waits.clone());
+        async move {
+            log.write(format!("first {} {}", request.name(), request.handshake().uri().contains("EIO=4")));
+            match request.auth::<Value>().expect("an object")["wish"].as_str() {
+                Some("wait") => gate.pass().await,
+                Some("panic") => std::panic::resume_unwind(Box::new("boom")),
+                Some("panic later") => {
+                    tokio::task::yield_now().await;
+                    std::panic::resume_unwind(Box::new("boom"))
+                }
+                _ => {}
+            }
+            request.auth::<Value>().is_ok_and(|auth| auth["token"] == "sesame")
+        }
+    });
+    let log = asked.clone();
+    let second = io.of_when(move |request: NamespaceRequest| {
+        log.write(format!("second {}", request.name()));
+        async move { request.name().as_str() == "/second" }
+    });
+    second.middleware(async || Err::<(), _>(ConnectError::new("not you").with_data(&json!({ "code": 7 }))));
+    let server = serve(&io);
+    for (at, kind) in SOCKET_IO.into_iter().enumerate() {
+        let mut client = Client::open(kind, &server.dial);
+        let name = format!("/first-{at}");
+        for wish in ["", "panic", "panic later"] {
+            assert_eq!(client.join(&name, json!({ "wish": wish })), refused(&name, "Invalid namespace"));
+        }
+        // What is sent meanwhile waits, and other namespaces do not.
+        client.say_hello_to(&name, json!({ "token": "sesame", "wish": "wait" }));
+        assert!(is_in(&client.join("/", json!(null)), "/"));
+        gate.let_one_pass();
+        assert!(is_in(&client.hear(), &name));
+        assert_eq!(
+            client.join("/second", json!(null)),
+            Heard::Refused {
+                namespace: "/second".into(),
+                error: json!({ "message": "not you", "data": { "code": 7 } })
+            }
+        );
+        let before = asked.read().len();
+        let mut other = Client::open(kind, &server.dial);
+        assert!(is_in(&other.join(&name, json!(null)), &name));
+        assert_eq!(asked.read().len(), before, "it is there, so nobody is asked");
+    }
+    let log = asked.read();
+    assert_eq!(log[..2], ["first /first-0 true", "second /first-0"]);
+    assert_eq!(log.iter().filter(|line| *line == "second /second").count(), 1);
+}
+
+#[test]
+fn the_empty_are_kept_or_go_away() {
+    for cleanup in [false, true] {
+        let io = Io::builder().config(Config::default().cleanup_empty_child_namespaces(cleanup)).build();
+        let parent = io.of_pattern("^/child").expect("a pattern");
+        parent.middleware(async |socket: Socket| match socket.namespace().name().as_str() {
+            "/child-refused" => Err("no"),
+            _ => Ok(()),
+        });
+        io.of("/static");
+        let server = serve(&io);
+        for kind in SOCKET_IO {
+            let mut client = Client::open(kind, &server.dial);
+            let mut other = Client::open(kind, &server.dial);
+            assert!(is_in(&client.join("/static", json!(null)), "/static"));
+            for client in [&mut client, &mut other] {
+                assert!(is_in(&client.join("/child", json!(null)), "/child"));
+            }
+            assert_eq!(client.join("/child-refused", json!(null)), refused("/child-refused", "no"));
+            let names = || {
+                let mut names: Vec<_> =
+                    parent.children().iter().map(|child| child.name().to_string()).collect();
+                names.sort();
+                names
+            };
+            let all = if cleanup { vec!["/child"] } else { vec!["/child", "/child-refused"] };
+            assert_eq!(names(), all);
+            client.leave("/child");
+            client.sync();
+            assert_eq!(names(), all);
+            other.close();
+            until(|| io.client_count() == 1);
+            until(|| names().is_empty() == cleanup);
+            assert_eq!(names(), if cleanup { vec![] } else { all });
+            client.close();
+            until(|| io.client_count() == 0);
+            assert!(io.try_of("/static").is_ok());
+        }
+    }
+}
+
+#[test]
+fn who_comes_while_the_last_one_leaves_is_in_a_namespace_that_is_there() {
+    let io = Io::builder().config(Config::default().cleanup_empty_child_namespaces(true)).build();
+    let parent = io.of_matching(|name| name.as_str() == "/meeting");
+    parent.on("say", async |socket: Socket, text: String| {
+        // Those who are in the namespace of this name hear it, if this is the one.
+        socket.io().of("/meeting").to(socket.id()).emit("said", text).map(drop)
+    });
+    let server = serve_on(&io, On::Workers(4));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut client = Client::open(Kind::WebSocket, &server.dial);
+                for round in 0..100 {
+                    assert!(is_in(&client.join("/meeting", json!(null)), "/meeting"));
+                    let args = json!([round.to_string()]);
+                    client.say(Said { namespace: "/meeting", ack: None, name: "say", args: args.clone() });
+                    let Heard::Event { args: heard, .. } = client.hear() else { panic!("nothing heard") };
+                    assert_eq!(heard, args);
+                    client.leave("/meeting");
+                }
+            });
+        }
+    });
+    until(|| parent.children().is_empty());
+}
+
+#[test]
+fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.of("/before");
+    let made = Arc::new(AtomicUsize::new(0));
+    let counts = made.clone();
+    io.on_new_namespace(move |namespace| {
+        counts.fetch_add(1, Ordering::Relaxed);
+        // What it registers misses nobody, whoever else is on the way in.
+        namespace.on("count", async |socket: Socket, ack: Ack| {
+            ack.send(socket.namespace().listeners("count").len()).map(drop)
+        });
+        let _ = told.send(namespace.name().to_string());
+    });
+    io.on_new_namespace(|_| std::panic::resume_unwind(Box::new("boom")));
+    io.of_pattern("^/made").expect("a pattern");
+    io.of("/static");
+    io.of("/static");
+    assert_eq!(ear.all(), ["/static"]);
+    let server = serve_on(&io, On::Workers(4));
+    let connect = || Client::open(Kind::WebSocket, &server.dial);
+    let mut clients: Vec<_> = (0..8).map(|_| connect()).collect();
+    for round in 0..20 {
+        let name = format!("/made-{round}");
+        thread::scope(|scope| {
+            for client in &mut clients {
+                scope.spawn(|| {
+                    assert!(is_in(&client.join(&name, json!(null)), &name));
+                    assert_eq!(ask(client, &name, "count"), json!([1]));
+                });
+            }
+        });
+        assert_eq!(ear.all(), [name]);
+    }
+    assert_eq!(made.load(Ordering::Relaxed), 21);
+}
+
+#[test]
+fn no_more_are_made_than_may_be() {
+    let io = Io::builder().config(Config::default().max_child_namespaces(3)).build();
+    io.of_pattern("^/child").expect("a pattern");
+    let server = serve(&io);
+    let mut client = Client::open(Kind::WebSocket, &server.dial);
+    for number in 0..5 {
+        let name = format!("/child-{number}");
+        let answer = client.join(&name, json!(null));
+        if number < 3 {
+            assert!(is_in(&answer, &name));
+        } else {
+            assert_eq!(answer, refused(&name, "Too many namespaces"));
+        }
+    }
+    assert_eq!(io.metrics().breaches(Breach::Namespaces), 2);
+    // The application is not held to it.
+    io.of("/child-4");
+    assert!(is_in(&client.join("/child-4", json!(null)), "/child-4"));
+}
+
+#[test]
+fn names_that_clients_could_not_say_are_refused() {
+    let io = Io::new();
+    let comma = NamespaceError::Comma(Namespace::new("/a,b"));
+    assert_eq!(io.try_of("/a,b").expect_err("a comma"), comma);
+    assert_eq!(io.try_of("a,b").expect_err("a comma").to_string(), comma.to_string());
+    let panicked = std::panic::catch_unwind(|| Io::new().of("/a,b")).expect_err("a comma");
+    assert!(panicked.downcast_ref::<String>().expect("a text").contains("comma in its name, as `/a,b` has"));
+    let error = io.of_pattern("(").expect_err("no pattern");
+    assert!(
+        matches!(&error, NamespaceError::Pattern(reason) if reason.contains("unclosed group")),
+        "{error}"
+    );
+    assert_eq!(io.of("chat").name(), io.of("/chat").name());
+    let room = Room::from("nobody");
+    assert_eq!(io.of("").count(room), 0);
+    assert_eq!(io.of("").name(), io.main().name());
+}
