@@ -8,8 +8,8 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{
-    Args, ChangeQueue, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Receipt, Room,
-    RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    Args, ChangeQueue, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Overflow, Receipt,
+    Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
 use crate::kept::{Absent, Kept, Stay};
@@ -321,13 +321,13 @@ impl Router for Sequencer {
         self.sequence(event, addressed, |event| self.router.broadcast(target, event))
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
         if !is_numbered(delivery, event) {
-            return self.router.send(member, delivery, event);
+            return self.router.send(member, delivery, overflow, event);
         }
         let rooms = [Room::from(&member.id)];
         let addressed = Addressed { rooms: &rooms, except: &[], skip: None };
-        self.sequence(event, addressed, |event| self.router.send(member, delivery, event))
+        self.sequence(event, addressed, |event| self.router.send(member, delivery, overflow, event))
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {

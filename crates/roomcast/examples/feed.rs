@@ -26,9 +26,7 @@ async fn publish(io: Io) {
         prices[stock] = prices[stock].wrapping_mul(31).wrapping_add(7) % 20_000;
         let quote = [(stock as u32).to_be_bytes(), prices[stock].to_be_bytes()].concat();
         // One argument of bytes is a bare binary frame to a plain client.
-        if let Err(error) =
-            io.main().target().latest(format!("stock {stock}")).emit("message", Bytes::from(quote))
-        {
+        if let Err(error) = io.latest(format!("stock {stock}")).emit("message", Bytes::from(quote)) {
             eprintln!("cannot emit: {error}");
         }
     }

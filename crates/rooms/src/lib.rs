@@ -153,8 +153,8 @@ impl Router for Rooms {
         fanout.finish()
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
-        let mut fanout = Fanout::new(event, delivery, Overflow::default());
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+        let mut fanout = Fanout::new(event, delivery, overflow);
         fanout.deliver(member, &member.codec, &member.outbox);
         fanout.finish()
     }

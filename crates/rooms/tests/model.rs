@@ -26,7 +26,7 @@ enum Operation {
     Update { to: To, join: bool, rooms: Vec<&'static str> },
     Broadcast { to: To, event: Shape },
     Watch,
-    Send(Index, Shape),
+    Send(Index, Overflow, Shape),
 }
 
 #[derive(Debug, Clone)]
@@ -55,19 +55,21 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(to, join, rooms)| Operation::Update { to, join, rooms }),
         6 => (to(), shape()).prop_map(|(to, event)| Operation::Broadcast { to, event }),
         1 => Just(Operation::Watch),
-        1 => (any::<Index>(), shape()).prop_map(|(who, event)| Operation::Send(who, event)),
+        1 => (any::<Index>(), overflow(), shape()).prop_map(|(who, how, event)| Operation::Send(who, how, event)),
     ]
 }
 
 fn to() -> impl Strategy<Value = To> {
     let delivery = select(&[Delivery::Reliable, Delivery::Volatile][..]);
-    let overflow =
-        select(&[Overflow::Close, Overflow::DropNewest, Overflow::DropOldest, Overflow::KeepLatest][..]);
     // Names may be given twice.
     let rooms = proptest::collection::vec(select(&NAMES[..]), 0..4);
     let except = proptest::collection::vec(select(&NAMES[..]), 0..3);
-    (rooms, except, any::<Option<Index>>(), delivery, overflow)
+    (rooms, except, any::<Option<Index>>(), delivery, overflow())
         .prop_map(|(rooms, except, skip, delivery, overflow)| To { rooms, except, skip, delivery, overflow })
+}
+
+fn overflow() -> impl Strategy<Value = Overflow> {
+    select(&[Overflow::Close, Overflow::DropNewest, Overflow::DropOldest, Overflow::KeepLatest][..])
 }
 
 fn shape() -> impl Strategy<Value = Shape> {
@@ -150,10 +152,10 @@ impl<R: Router> Side<R> {
                 self.router.watch(self.log.clone());
                 String::new()
             }
-            Operation::Send(who, shape) => {
+            Operation::Send(who, overflow, shape) => {
                 let Some((_, probe)) = self.member(who) else { return String::new() };
                 let (event, log) = event(number, *shape);
-                let receipt = self.router.send(&probe.member(), Delivery::Reliable, &event);
+                let receipt = self.router.send(&probe.member(), Delivery::Reliable, *overflow, &event);
                 format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
             }
         };

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{
-    Args, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Receipt, Room,
+    Args, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Overflow, Receipt, Room,
     RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
@@ -77,8 +77,8 @@ impl Router for Children {
         receipt
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
-        self.own.send(member, delivery, event)
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+        self.own.send(member, delivery, overflow, event)
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {

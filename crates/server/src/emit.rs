@@ -4,15 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_core::{
-    AckRequest, Args, Delivery, Event, IntoArgs, Overflow, Receipt, Room, Scope, SocketId, Target,
+    AckRequest, Args, Delivery, Event, IntoArgs, Membership, Overflow, Receipt, Room, RouterError, Scope,
+    SocketId, Target,
 };
 
 use crate::ack::{Answers, Collector};
 use crate::error::EmitError;
 use crate::names;
 use crate::namespace::NamespaceState;
+use crate::remote::RemoteSocket;
 
 /// Whom an event goes to, and how; ends with [`emit`](Self::emit)
+///
+/// Made by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::NamespaceHandle) and
+/// [`Socket`](crate::Socket), chained as on Node. It may be kept and used again. Whom it names can also be looked at
+/// ([`fetch_sockets`](Self::fetch_sockets)), moved between rooms and disconnected.
 ///
 /// ```
 /// # use roomcast_server::Io;
@@ -23,10 +29,11 @@ use crate::namespace::NamespaceState;
 #[derive(Debug, Clone)]
 #[must_use = "nothing is sent before `emit`"]
 pub struct Emit {
-    namespace: Arc<NamespaceState>,
-    target: Target,
-    timeout: Duration,
+    pub(crate) namespace: Arc<NamespaceState>,
+    pub(crate) target: Target,
+    pub(crate) timeout: Duration,
     key: Option<Arc<str>>,
+    compress: bool,
 }
 
 /// How long answers are waited for unless the application says otherwise
@@ -34,7 +41,7 @@ pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Emit {
     pub(crate) fn new(namespace: Arc<NamespaceState>, target: Target) -> Self {
-        Self { namespace, target, timeout: ACK_TIMEOUT, key: None }
+        Self { namespace, target, timeout: ACK_TIMEOUT, key: None, compress: true }
     }
 
     #[doc = include_str!("../docs/to.md")]
@@ -78,54 +85,93 @@ impl Emit {
         self
     }
 
-    /// Lets this event take the place of one with the same key that a client has not been sent yet
-    ///
-    /// For values of which only the latest matters, such as a position or a price. Sets
-    /// [`Overflow::KeepLatest`].
+    #[doc = include_str!("../docs/compress.md")]
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.compress = compress;
+        self
+    }
+
+    #[doc = include_str!("../docs/latest.md")]
     pub fn latest(mut self, key: impl Into<Arc<str>>) -> Self {
         self.key = Some(key.into());
         self.overflow(Overflow::KeepLatest)
     }
 
-    /// Emits
-    ///
-    /// Waits for nobody: the event is encoded once for each kind of client and put into the outbox of each
-    /// recipient. The receipt tells how many that were on this node.
-    ///
-    /// # Errors
-    /// When the arguments cannot be serialised, or the name is one that the protocol keeps for itself. A
-    /// recipient that cannot be reached is not an error; see [`Receipt`].
+    #[doc = include_str!("../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let event = self.event(event, args)?;
         Ok(self.broadcast(&event))
     }
 
-    /// Emits, and collects the answers until all have come or the [timeout](Self::timeout) is over
-    ///
-    /// The event is encoded once, however many are asked. Clients that cannot answer are reported as gone and not
-    /// waited for.
-    ///
-    /// Cancel safe in that nothing is lost: dropped before its end, the event is sent and answers are ignored.
-    ///
-    /// # Errors
-    /// As [`emit`](Self::emit). Missing answers are not an error; see [`Answers`].
+    #[doc = include_str!("../docs/send.md")]
+    pub fn send(&self, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        self.emit("message", args)
+    }
+
+    #[doc = include_str!("../docs/emit_with_ack.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Answers, EmitError> {
-        let mut event = self.event(event, args)?;
+        let event = self.event(event, args)?;
+        Ok(self.ask(event).await.1)
+    }
+
+    #[doc = include_str!("../docs/fetch_sockets.md")]
+    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, RouterError<RemoteSocket>> {
+        let here = |found| RemoteSocket::new(self.namespace.clone(), found);
+        match self.namespace.router.fetch(&self.target).await {
+            Ok(found) => Ok(found.into_iter().map(here).collect()),
+            Err(RouterError { missing, partial }) => {
+                Err(RouterError { missing, partial: partial.into_iter().map(here).collect() })
+            }
+        }
+    }
+
+    #[doc = include_str!("../docs/sockets_join.md")]
+    pub fn sockets_join(&self, rooms: impl IntoRooms) -> usize {
+        self.namespace.router.update(&self.target, &Membership::Join(into_rooms(rooms)))
+    }
+
+    #[doc = include_str!("../docs/sockets_leave.md")]
+    pub fn sockets_leave(&self, rooms: impl IntoRooms) -> usize {
+        self.namespace.router.update(&self.target, &Membership::Leave(into_rooms(rooms)))
+    }
+
+    #[doc = include_str!("../docs/disconnect_sockets.md")]
+    pub fn disconnect_sockets(&self, close: bool) -> usize {
+        self.namespace.router.disconnect(&self.target, close)
+    }
+
+    /// Emits, and collects answers until all have come or the time is over
+    pub(crate) async fn ask(&self, event: Event) -> (Receipt, Answers) {
+        self.ask_by(event, |event| self.broadcast(event)).await
+    }
+
+    /// Hands an event over that asks for answers, and collects them
+    pub(crate) async fn ask_by(
+        &self,
+        mut event: Event,
+        hand_over: impl FnOnce(&Event) -> Receipt,
+    ) -> (Receipt, Answers) {
         let answers = Collector::new();
         event.ack = Some(AckRequest { id: self.namespace.next_ack(), answers: answers.clone() });
-        // What became of each is told to the collector, so the receipt has nothing to add.
-        let _ = self.broadcast(&event);
+        let receipt = hand_over(&event);
         let _ = tokio::time::timeout(self.timeout, answers.wait()).await;
-        Ok(answers.take())
+        (receipt, answers.take())
     }
 
     fn broadcast(&self, event: &Event) -> Receipt {
         self.namespace.broadcast(&self.target, event)
     }
 
-    fn event(&self, name: &str, args: impl IntoArgs) -> Result<Event, EmitError> {
-        event(&self.namespace, name, args.into_args()?, self.key.clone())
+    pub(crate) fn event(&self, name: &str, args: impl IntoArgs) -> Result<Event, EmitError> {
+        let event = event(&self.namespace, name, args.into_args()?, self.key.clone())?;
+        Ok(Event { compress: self.compress, ..event })
     }
+}
+
+pub(crate) fn into_rooms(rooms: impl IntoRooms) -> Vec<Room> {
+    let mut all = Vec::new();
+    rooms.add_to(&mut all);
+    all
 }
 
 /// Event names that Socket.IO keeps for itself
@@ -138,13 +184,16 @@ pub(crate) fn event(
     args: Args,
     key: Option<Arc<str>>,
 ) -> Result<Event, EmitError> {
-    let name = names::shared(name);
-    if RESERVED.contains(&&*name) {
-        return Err(EmitError::ReservedName(name));
-    }
+    let name = checked_name(name)?;
     let mut event = Event::new(namespace.name.clone(), name, args);
     event.key = key;
     Ok(event)
+}
+
+/// A name that an event may have
+pub(crate) fn checked_name(name: &str) -> Result<roomcast_core::ByteString, EmitError> {
+    let name = names::shared(name);
+    if RESERVED.contains(&&*name) { Err(EmitError::ReservedName(name)) } else { Ok(name) }
 }
 
 /// One room or several
@@ -164,6 +213,12 @@ macro_rules! one_room {
 }
 
 one_room!(&str, String, Room, &SocketId);
+
+impl IntoRooms for &&str {
+    fn add_to(self, rooms: &mut Vec<Room>) {
+        rooms.push((*self).into());
+    }
+}
 
 impl IntoRooms for &String {
     fn add_to(self, rooms: &mut Vec<Room>) {
@@ -186,5 +241,48 @@ impl<R: IntoRooms, const N: usize> IntoRooms for [R; N] {
 impl<R: IntoRooms> IntoRooms for Vec<R> {
     fn add_to(self, rooms: &mut Vec<Room>) {
         self.into_iter().for_each(|room| room.add_to(rooms));
+    }
+}
+
+impl<'a, R> IntoRooms for &'a [R]
+where
+    &'a R: IntoRooms,
+{
+    fn add_to(self, rooms: &mut Vec<Room>) {
+        self.iter().for_each(|room| room.add_to(rooms));
+    }
+}
+
+impl<'a, R> IntoRooms for &'a Vec<R>
+where
+    &'a R: IntoRooms,
+{
+    fn add_to(self, rooms: &mut Vec<Room>) {
+        self.as_slice().add_to(rooms);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Io;
+
+    #[test]
+    fn what_is_not_to_be_compressed_says_so_to_its_end() {
+        let io = Io::new();
+        let event = |emit: Emit| emit.event("news", ()).expect("a name");
+        assert!(event(io.to("red")).compress);
+        assert!(!event(io.compress(false).to("red")).compress);
+        assert!(event(io.compress(false).compress(true)).compress);
+    }
+
+    #[test]
+    fn rooms_are_named_one_by_one_or_together() {
+        let (text, id) = (String::from("a"), SocketId::from("b"));
+        let rooms = vec![Room::from("c")];
+        let names = |rooms: &[Room]| rooms.iter().map(|room| room.to_string()).collect::<String>();
+        assert_eq!(names(&into_rooms(&text)) + &names(&into_rooms(&id)) + &names(&into_rooms(&rooms)), "abc");
+        assert_eq!(names(&into_rooms(["a", "b"])) + &names(&into_rooms(&["c", "d"][..])), "abcd");
+        assert_eq!(names(&into_rooms(vec![&text, &text])), "aa");
     }
 }

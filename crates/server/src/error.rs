@@ -34,6 +34,9 @@ pub enum AckError {
     /// This kind of client has no way to answer
     #[error("this kind of client cannot answer; a plain WebSocket client can in `roomcast.json` mode")]
     Unsupported,
+    /// The event was dropped, as its delivery allows or because the client owes too many answers
+    #[error("the client could not take the event, or owes too many answers already")]
+    Dropped,
     /// The answer is not of the type that was expected
     #[error("the answer does not fit: {0}")]
     Args(#[from] ArgsError),

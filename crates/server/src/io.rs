@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::listeners::{Board, Topic, listening};
 use crate::metrics::Metrics;
 use crate::namespace::{NamespaceHandle, NamespaceState};
+use crate::operators::operators;
 use crate::runtime::Flushers;
 use crate::session::Sessions;
 
@@ -90,32 +91,6 @@ impl Io {
         self.listen(Topic::Door, middleware)
     }
 
-    /// Emits to everybody in the main namespace
-    ///
-    /// # Errors
-    /// See [`Emit::emit`].
-    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
-        self.main().emit(event, args)
-    }
-
-    /// Emits to everybody in the main namespace and collects their answers
-    ///
-    /// # Errors
-    /// See [`Emit::emit_with_ack`].
-    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Answers, EmitError> {
-        self.main().emit_with_ack(event, args).await
-    }
-
-    #[doc = include_str!("../docs/to.md")]
-    pub fn to(&self, rooms: impl IntoRooms) -> Emit {
-        self.main().to(rooms)
-    }
-
-    #[doc = include_str!("../docs/except.md")]
-    pub fn except(&self, rooms: impl IntoRooms) -> Emit {
-        self.main().except(rooms)
-    }
-
     /// How many sockets are in a room of the main namespace on this node
     pub fn count(&self, room: impl Into<Room>) -> usize {
         self.main().count(room)
@@ -175,6 +150,7 @@ impl Io {
 }
 
 listening!(Io);
+operators!(Io, |io| io.main().target());
 
 impl Default for Io {
     fn default() -> Self {

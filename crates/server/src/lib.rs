@@ -7,15 +7,18 @@ mod children;
 mod clock;
 mod config;
 mod cookie;
+mod data;
 mod drain;
 mod driver;
 mod dynamic;
 mod emit;
+mod emit_one;
 mod endpoint;
 mod error;
 mod exposition;
 mod handler;
 mod handshake;
+mod handshake_json;
 mod ids;
 mod inbox;
 mod io;
@@ -25,11 +28,13 @@ mod listeners;
 mod metrics;
 mod names;
 mod namespace;
+mod operators;
 mod origin;
 mod probe;
 mod proxy;
 mod proxy_protocol;
 mod recovery;
+mod remote;
 mod requests;
 mod runtime;
 mod serve;
@@ -40,9 +45,11 @@ pub use ack::{Ack, Answers};
 pub use breach::Breach;
 pub use config::{Config, Cors, EventRate};
 pub use cookie::{Cookie, SameSite};
+pub use data::DataError;
 pub use drain::{Drain, Drained};
 pub use dynamic::{NamespaceRequest, ParentNamespace};
 pub use emit::{Emit, IntoRooms};
+pub use emit_one::SocketEmit;
 pub use endpoint::Endpoint;
 pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError};
 pub use handler::{
@@ -56,6 +63,7 @@ pub use listeners::ListenerId;
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
 pub use origin::Origins;
+pub use remote::{RemoteHandshake, RemoteSocket};
 pub use requests::Peer;
 pub use serve::{Bound, Server};
 pub use session::ClientKind;
@@ -63,7 +71,7 @@ pub use socket::Socket;
 
 pub use roomcast_core::{
     Args, ArgsError, ByteString, Bytes, CloseReason, IntoArgs, Namespace, Overflow, Receipt, ResponseBody,
-    Room, SocketId, Transport, TransportName,
+    Room, RouterError, SocketId, Transport, TransportName,
 };
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
 pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};

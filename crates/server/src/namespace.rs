@@ -16,6 +16,7 @@ use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::io::Io;
 use crate::listeners::{Board, Topic, listening};
+use crate::operators::operators;
 use crate::recovery;
 
 /// A namespace, for registering handlers and for emitting; cloning gives another handle
@@ -78,37 +79,6 @@ impl NamespaceHandle {
         self
     }
 
-    /// Emits to everybody in the namespace
-    ///
-    /// # Errors
-    /// See [`Emit::emit`].
-    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
-        self.target().emit(event, args)
-    }
-
-    /// Emits to everybody in the namespace and collects their answers
-    ///
-    /// # Errors
-    /// See [`Emit::emit_with_ack`].
-    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Answers, EmitError> {
-        self.target().emit_with_ack(event, args).await
-    }
-
-    #[doc = include_str!("../docs/to.md")]
-    pub fn to(&self, rooms: impl IntoRooms) -> Emit {
-        self.target().to(rooms)
-    }
-
-    #[doc = include_str!("../docs/to.md")]
-    pub fn within(&self, rooms: impl IntoRooms) -> Emit {
-        self.target().to(rooms)
-    }
-
-    #[doc = include_str!("../docs/except.md")]
-    pub fn except(&self, rooms: impl IntoRooms) -> Emit {
-        self.target().except(rooms)
-    }
-
     /// Everybody in the namespace, for setting how it is emitted
     pub fn target(&self) -> Emit {
         Emit::new(self.state.clone(), Target::default())
@@ -135,6 +105,7 @@ impl NamespaceHandle {
 }
 
 listening!(NamespaceHandle);
+operators!(NamespaceHandle, |namespace| namespace.target());
 
 impl fmt::Debug for NamespaceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

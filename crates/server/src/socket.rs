@@ -1,21 +1,21 @@
 //! One client in one namespace
 
+use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
-use bytestring::ByteString;
 use roomcast_core::{
-    AckId, AckRequest, Args, CloseReason, Delivery, IntoArgs, Joined, Member, MemberKey, Namespace, Overflow,
-    Pushed, Receipt, Room, SocketId, Target, TransportName,
+    AckId, Args, ByteString, CloseReason, Delivery, Event, Joined, Member, MemberControl, MemberKey,
+    Namespace, Overflow, Pushed, Receipt, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Claim, Order, Refused};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
-use crate::ack::Collector;
-use crate::emit::{ACK_TIMEOUT, Emit, IntoRooms, event};
-use crate::error::{AckError, EmitError};
+use crate::data::{self, DataError, Kept};
+use crate::emit::{IntoRooms, into_rooms};
 use crate::handshake::Handshake;
 use crate::inbox::Visit;
 use crate::io::Io;
@@ -51,6 +51,7 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct Extras {
     pub(crate) board: Board,
+    kept: Kept,
 }
 
 impl Socket {
@@ -128,10 +129,11 @@ impl Socket {
         self.0.member.outbox.set_overflow(overflow);
     }
 
-    /// Joins a room; `false` if the socket is gone
-    pub fn join(&self, room: impl Into<Room>) -> bool {
-        let Some(&key) = self.0.key.get() else { return false };
-        self.0.namespace.router.join(key, &room.into()) != Joined::Detached
+    /// Joins one room or several; `false` if the socket is gone, or not in yet
+    pub fn join(&self, rooms: impl IntoRooms) -> bool {
+        let Some(key) = self.key() else { return false };
+        let join = |room| self.0.namespace.router.join(key, room) != Joined::Detached;
+        into_rooms(rooms).iter().all(join)
     }
 
     /// Leaves a room; `false` if it was not in it
@@ -144,83 +146,67 @@ impl Socket {
         self.0.key.get().map_or_else(Vec::new, |&key| self.0.namespace.router.rooms_of(key))
     }
 
-    /// Emits to this client
+    /// Keeps a value with the socket, in the place of the one before; it is `socket.data` on Node
+    ///
+    /// Kept as JSON, so that others can look it up with [`fetch_sockets`](crate::Emit::fetch_sockets), on other nodes
+    /// too, and so that it can outlast the connection where recovery is on. What cannot be JSON, or is nobody else's
+    /// business, is better kept with [`set_extension`](Self::set_extension).
+    ///
+    /// ```
+    /// # fn f(socket: roomcast_server::Socket) -> Result<(), roomcast_server::DataError> {
+    /// #[derive(serde::Serialize, serde::Deserialize)]
+    /// struct Player {
+    ///     name: String,
+    ///     score: u32,
+    /// }
+    ///
+    /// socket.set_data(&Player { name: "ada".into(), score: 0 })?;
+    /// let player: Option<Player> = socket.data()?;
+    /// # Ok(()) }
+    /// ```
     ///
     /// # Errors
-    /// See [`Emit::emit`].
-    pub fn emit(&self, name: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
-        let event = event(&self.0.namespace, name, args.into_args()?, None)?;
-        if self.has_left() {
-            return Ok(Receipt { closed: 1, ..Receipt::default() });
-        }
-        Ok(self.0.namespace.router.send(&self.0.member, Delivery::Reliable, &event))
+    /// When the value cannot be written as JSON.
+    pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), DataError> {
+        self.kept().set_data_json(data::write(data)?);
+        Ok(())
     }
 
-    /// Emits to this client and waits for its answer, 5 seconds at most
-    ///
-    /// Handlers may wait here: the client is read on meanwhile.
-    ///
-    /// Cancel safe: dropped before its end, the event is sent and the answer is ignored.
+    /// The value kept with the socket; `None` if none was set
     ///
     /// # Errors
-    /// When the event cannot be emitted, the client went away or cannot answer, or the time is over.
-    pub async fn emit_with_ack(&self, name: &str, args: impl IntoArgs) -> Result<Args, AckError> {
-        self.emit_with_ack_in(name, args, ACK_TIMEOUT).await
+    /// When it is not of this type.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, DataError> {
+        let json = self.0.extras.get().map(|extras| extras.kept.data_json()).filter(|json| !json.is_empty());
+        json.map(|json| data::read(&json)).transpose()
     }
 
-    /// Emits to this client and waits for its answer, at most this long
+    /// Keeps a value of this type with the socket, in this process only; gives back the one before
+    ///
+    /// A value that holds the socket itself keeps it for ever, unless it is taken out when the socket is gone.
+    pub fn set_extension<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
+        self.kept().extensions().insert(value)
+    }
+
+    /// The value of this type that is kept with the socket in this process
+    pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.0.extras.get()?.kept.extensions().get().cloned()
+    }
+
+    /// Takes the value of this type out again
+    pub fn remove_extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.0.extras.get()?.kept.extensions().remove()
+    }
+
+    /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
+    ///
+    /// An empty object if it showed nothing, or more than 64 KiB; middlewares and connect handlers get that too, by
+    /// [`Auth`](crate::Auth).
     ///
     /// # Errors
-    /// As [`emit_with_ack`](Self::emit_with_ack).
-    pub async fn emit_with_ack_in(
-        &self,
-        name: &str,
-        args: impl IntoArgs,
-        timeout: Duration,
-    ) -> Result<Args, AckError> {
-        let args = args.into_args().map_err(EmitError::from)?;
-        let mut event = event(&self.0.namespace, name, args, None)?;
-        let answers = Collector::new();
-        event.ack = Some(AckRequest { id: self.0.namespace.next_ack(), answers: answers.clone() });
-        let receipt = self.0.namespace.router.send(&self.0.member, Delivery::Reliable, &event);
-        if receipt.unsupported > 0 {
-            return Err(AckError::Unsupported);
-        }
-        if receipt.queued == 0 {
-            return Err(AckError::Disconnected);
-        }
-        tokio::time::timeout(timeout, answers.wait()).await.map_err(|_| AckError::Timeout)?;
-        match answers.take().answers.pop() {
-            Some((_, args)) => Ok(args),
-            None => Err(AckError::Disconnected),
-        }
-    }
-
-    #[doc = include_str!("../docs/to.md")]
-    pub fn to(&self, rooms: impl IntoRooms) -> Emit {
-        self.broadcast().to(rooms)
-    }
-
-    /// Addresses the sockets in these rooms, this one included if it is in one of them
-    pub fn within(&self, rooms: impl IntoRooms) -> Emit {
-        self.namespace().to(rooms)
-    }
-
-    #[doc = include_str!("../docs/except.md")]
-    pub fn except(&self, rooms: impl IntoRooms) -> Emit {
-        self.broadcast().except(rooms)
-    }
-
-    /// Everybody in the namespace but this socket
-    pub fn broadcast(&self) -> Emit {
-        let target = Target { skip: self.0.key.get().copied(), ..Target::default() };
-        Emit::new(self.0.namespace.clone(), target)
-    }
-
-    /// This socket alone, for setting how it is emitted
-    pub fn target(&self) -> Emit {
-        let target = Target { rooms: vec![self.id().into()], ..Target::default() };
-        Emit::new(self.0.namespace.clone(), target)
+    /// When it is not of this type.
+    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, DataError> {
+        data::read(&self.0.auth_json())
     }
 
     /// Whether an event of this socket waits until the handlers of the one before it have ended
@@ -233,14 +219,12 @@ impl Socket {
 
     /// Takes the client out of this namespace; its other namespaces and its connection stay
     pub fn disconnect(&self) {
-        // If the session is over already there is nothing left to do.
-        let visit = Visit::Disconnect(self.0.namespace.name.clone(), self.id().clone());
-        let _ = self.0.session.inbox.push(visit);
+        MemberControl::disconnect(&*self.0, false);
     }
 
     /// Closes the connection of the client, with all its namespaces
     pub fn disconnect_client(&self) {
-        let _ = self.0.session.inbox.push(Visit::Close(CloseReason::ForcedServerClose));
+        MemberControl::disconnect(&*self.0, true);
     }
 
     fn has_left(&self) -> bool {
@@ -304,12 +288,54 @@ impl Socket {
 
     /// Lets it into the router; from now on broadcasts reach it
     pub(crate) fn attach(&self) {
-        self.0.key.get_or_init(|| self.0.namespace.router.attach(self.0.member.clone()));
+        self.0.key.get_or_init(|| self.0.namespace.router.attach(self.member()));
+    }
+
+    /// As a router gets it: with the handle by which it is asked and disconnected, until it is detached
+    pub(crate) fn member(&self) -> Member {
+        let control: Arc<dyn MemberControl> = self.0.clone();
+        Member { control: Some(control), ..self.0.member.clone() }
+    }
+
+    /// The socket behind such a handle, if it is one of this node
+    pub(crate) fn from_control(control: Arc<dyn MemberControl>) -> Option<Self> {
+        let any: Arc<dyn Any + Send + Sync> = control;
+        any.downcast().ok().map(Self)
+    }
+
+    pub(crate) fn key(&self) -> Option<MemberKey> {
+        self.0.key.get().copied()
+    }
+
+    /// Hands an event to this socket alone
+    pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+        if self.has_left() {
+            return Receipt { closed: 1, ..Receipt::default() };
+        }
+        self.0.namespace.router.send(&self.0.member, delivery, overflow, event)
+    }
+
+    fn kept(&self) -> &Kept {
+        &self.0.extras.get_or_init(Box::default).kept
+    }
+
+    /// Puts back what was kept with it before its connection broke, if that is anything
+    pub(crate) fn restore_data(&self, json: ByteString) {
+        if !json.is_empty() {
+            self.kept().set_data_json(json);
+        }
+    }
+
+    /// Keeps what the client showed at the door, if that is anything
+    pub(crate) fn set_auth(&self, auth: &str) {
+        if !auth.is_empty() && auth.len() <= MAX_AUTH {
+            self.kept().set_auth(auth.into());
+        }
     }
 
     /// Lets it into the router as who it was, with `welcome` where it belongs among what it missed
     pub(crate) fn resume(&self, claim: Claim, order: Order, welcome: impl FnOnce()) -> Result<(), Refused> {
-        let key = claim.resume(self.0.member.clone(), order, welcome)?;
+        let key = claim.resume(self.member(), order, welcome)?;
         self.0.key.get_or_init(|| key);
         Ok(())
     }
@@ -325,7 +351,8 @@ impl Socket {
         if let Some(&key) = self.0.key.get() {
             match self.0.recovery.as_ref().filter(|_| may_come_back) {
                 Some(recovery) => {
-                    recovery.sequencer.keep(key, recovery.secret.clone(), ByteString::new());
+                    let data = self.extras().map(|extras| extras.kept.data_json()).unwrap_or_default();
+                    recovery.sequencer.keep(key, recovery.secret.clone(), data);
                 }
                 None => {
                     self.0.namespace.router.detach(key);
@@ -357,6 +384,48 @@ impl Socket {
 }
 
 listening!(Socket);
+impl Inner {
+    fn data_json(&self) -> ByteString {
+        or_empty(self.extras.get().map(|extras| extras.kept.data_json()))
+    }
+
+    fn auth_json(&self) -> ByteString {
+        or_empty(self.extras.get().map(|extras| extras.kept.auth_json()))
+    }
+}
+
+fn or_empty(json: Option<ByteString>) -> ByteString {
+    json.filter(|json| !json.is_empty()).unwrap_or_else(|| ByteString::from_static("{}"))
+}
+
+impl MemberControl for Inner {
+    fn handshake(&self) -> ByteString {
+        self.session.handshake.to_json(&self.auth_json()).into()
+    }
+
+    fn data(&self) -> ByteString {
+        self.data_json()
+    }
+
+    fn disconnect(&self, close: bool) {
+        let visit = if close {
+            Visit::Close(CloseReason::ForcedServerClose)
+        } else {
+            Visit::Disconnect(self.namespace.name.clone(), self.member.id.clone())
+        };
+        // If the session is over already there is nothing left to do.
+        let _ = self.session.inbox.push(visit);
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("id", &self.member.id).finish_non_exhaustive()
+    }
+}
+
+/// Bytes of JSON text that a client may show at the door and that are kept for later
+const MAX_AUTH: usize = 64 * 1024;
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -159,6 +159,10 @@ impl Driver {
             control: None,
         };
         let stay = Stay(Socket::new(member, state, self.shared.clone(), recovery));
+        stay.0.set_auth(&auth);
+        if let Some(claim) = &claim {
+            stay.0.restore_data(claim.kept().data().clone());
+        }
         self.ask_next(Box::new(Admission { stay, auth, rest, claim }), cx, now);
     }
 

@@ -41,7 +41,7 @@ fn the_server_asks_and_the_client_answers_with_binary_too() {
             let socket = socket.clone();
             let asked = server.spawn(async move {
                 let data = Bytes::from(vec![number, 0xff]);
-                socket.emit_with_ack_in("question", (number, data), AGES).await
+                socket.timeout(AGES).emit_with_ack("question", (number, data)).await
             });
             let Heard::Event { name, args, ack: Some(ack), .. } = client.hear() else {
                 panic!("no question")
@@ -92,11 +92,11 @@ fn who_does_not_answer_in_time_is_not_waited_for() {
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
-        let outcome = server.block_on(socket.emit_with_ack_in("question", 1, MOMENT));
+        let outcome = server.block_on(socket.timeout(MOMENT).emit_with_ack("question", 1));
         assert!(matches!(outcome, Err(AckError::Timeout)), "{outcome:?}");
         // The answer that comes late is nobody's, least of all the next question's.
         let late = client.question("question");
-        let asked = server.spawn(async move { socket.emit_with_ack_in("question", 2, AGES).await });
+        let asked = server.spawn(async move { socket.timeout(AGES).emit_with_ack("question", 2).await });
         let question = client.question("question");
         assert_ne!(late, question);
         client.answer(late, json!(["late"]));
@@ -113,14 +113,14 @@ fn who_goes_away_is_not_waited_for() {
         let socket = sockets.next();
         let asked = {
             let socket = socket.clone();
-            server.spawn(async move { socket.emit_with_ack_in("question", 1, AGES).await })
+            server.spawn(async move { socket.timeout(AGES).emit_with_ack("question", 1).await })
         };
         client.question("question");
         client.close();
         let outcome = asked.join();
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
         // And who is gone is not even asked.
-        let outcome = server.block_on(socket.emit_with_ack_in("question", 2, AGES));
+        let outcome = server.block_on(socket.timeout(AGES).emit_with_ack("question", 2));
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
     }
 }
@@ -130,7 +130,7 @@ fn plain_clients_cannot_be_asked() {
     let (_io, server, sockets) = open();
     let mut client = Client::connect(Kind::Plain, &server.dial);
     let socket = sockets.next();
-    let outcome = server.block_on(socket.emit_with_ack_in("question", 1, AGES));
+    let outcome = server.block_on(socket.timeout(AGES).emit_with_ack("question", 1));
     assert!(matches!(outcome, Err(AckError::Unsupported)), "{outcome:?}");
     socket.emit("end", ()).expect("a name");
     client.expect("end", json!([]));
@@ -174,7 +174,7 @@ fn all_are_asked_and_all_answer() {
     for _ in 0..3 {
         let asked = {
             let io = io.clone();
-            server.spawn(async move { io.main().target().timeout(AGES).emit_with_ack("question", "?").await })
+            server.spawn(async move { io.timeout(AGES).emit_with_ack("question", "?").await })
         };
         for client in &mut clients {
             let question = client.question("question");
@@ -197,7 +197,7 @@ fn plain_clients_are_named_and_not_waited_for() {
     let mut client = Client::connect(Kind::Json, &server.dial);
     let asked = {
         let io = io.clone();
-        server.spawn(async move { io.main().target().timeout(AGES).emit_with_ack("question", ()).await })
+        server.spawn(async move { io.timeout(AGES).emit_with_ack("question", ()).await })
     };
     let question = client.question("question");
     client.answer(question, json!(["yes"]));
@@ -222,7 +222,7 @@ fn some_answer_some_do_not_and_some_go() {
         let io = io.clone();
         // Long enough for those who answer, on any machine.
         let timeout = Duration::from_secs(2);
-        server.spawn(async move { io.main().target().timeout(timeout).emit_with_ack("question", ()).await })
+        server.spawn(async move { io.timeout(timeout).emit_with_ack("question", ()).await })
     };
     let question = answering.question("question");
     answering.answer(question, json!(["here"]));
@@ -250,13 +250,13 @@ fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
     let ask = |socket: Socket| {
-        server.spawn(async move { socket.emit_with_ack_in("question", (), AGES).await.map(drop) })
+        server.spawn(async move { socket.timeout(AGES).emit_with_ack("question", ()).await.map(drop) })
     };
     let first = ask(socket.clone());
     let one = client.question("question");
     let second = ask(socket.clone());
     let other = client.question("question");
-    let all = io.main().target().timeout(AGES);
+    let all = io.timeout(AGES);
     let answers = server.block_on(all.emit_with_ack("question", ())).expect("a name");
     assert_eq!(answers.gone, ids(&[&client]));
     // It pays its debts, and is asked again.

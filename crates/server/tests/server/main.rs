@@ -3,6 +3,7 @@
 mod acks;
 mod closing;
 mod dynamic;
+mod emitting;
 mod handlers;
 mod limits;
 mod listening;
@@ -11,6 +12,7 @@ mod middleware;
 mod mounted;
 mod namespaces;
 mod order;
+mod outside;
 mod patterns;
 mod serial;
 mod slow;

@@ -94,7 +94,7 @@ fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
     let mut polling = Client::connect(Kind::Polling, &server.dial);
     let polling_socket = sockets.next();
     // A client that polls can take something when a request of its waits.
-    let volatile = |socket: &Socket| socket.target().volatile().emit("volatile", 1).expect("a name");
+    let volatile = |socket: &Socket| socket.volatile().emit("volatile", 1).expect("a name");
     let dropped = Receipt { dropped: 1, ..Receipt::default() };
     let queued = Receipt { queued: 1, ..Receipt::default() };
     assert_eq!(volatile(&polling_socket), dropped);
@@ -113,7 +113,7 @@ fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
         reliable += 1;
     }
     until(|| volatile(&slow_socket) == dropped);
-    let receipt = io.main().target().volatile().emit("volatile", 2).expect("a name");
+    let receipt = io.volatile().emit("volatile", 2).expect("a name");
     assert_eq!(receipt, Receipt { queued: 1, dropped: 2, ..Receipt::default() });
     reader.expect("volatile", json!([2]));
     assert_eq!(reader_socket.waiting_bytes(), 0);
@@ -153,7 +153,7 @@ fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
         client.say(Said { namespace: "/", ack: Some(3), name: "echo", args: json!(["x"]) });
         let mut total = Receipt::default();
         for number in 0..ALL {
-            total += io.main().target().overflow(overflow).emit("number", number).expect("a name");
+            total += io.overflow(overflow).emit("number", number).expect("a name");
             assert!(socket.waiting_bytes() <= 2000);
         }
         assert!(socket.waiting_bytes() > 1000);
@@ -180,9 +180,7 @@ fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
 fn of_what_has_a_key_only_the_latest_is_kept() {
     let (io, server, sockets, _reasons) = open(1_000_000);
     let (mut client, socket) = parked(&server, &sockets);
-    let latest = |key: &str, value: Value| {
-        io.main().target().latest(key).emit("latest", (key, value)).expect("a name")
-    };
+    let latest = |key: &str, value: Value| io.latest(key).emit("latest", (key, value)).expect("a name");
     for round in 0..5 {
         let displaced = usize::from(round > 0);
         for key in ["x", "y"] {

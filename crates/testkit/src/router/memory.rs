@@ -90,9 +90,9 @@ impl Router for MemoryRouter {
         post.finish()
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
         let mut post = Post::new(event);
-        post.deliver(member, delivery, Overflow::default());
+        post.deliver(member, delivery, overflow);
         post.finish()
     }
 

@@ -1,0 +1,224 @@
+//! How an event goes to one socket
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId, Target};
+
+use crate::ack::Answers;
+use crate::emit::{Emit, IntoRooms};
+use crate::error::{AckError, EmitError};
+use crate::socket::Socket;
+
+/// How an event goes to one socket; ends with [`emit`](Self::emit)
+///
+/// ```
+/// # fn f(socket: roomcast_server::Socket) -> Result<(), roomcast_server::EmitError> {
+/// socket.volatile().emit("position", (3, 4))?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+#[must_use = "nothing is sent before `emit`"]
+pub struct SocketEmit {
+    /// The socket, if it is on this node
+    socket: Option<Socket>,
+    id: SocketId,
+    /// How it goes, and to whom if the socket is not here
+    emit: Emit,
+}
+
+impl SocketEmit {
+    pub(crate) fn here(socket: &Socket) -> Self {
+        Self {
+            socket: Some(socket.clone()),
+            id: socket.id().clone(),
+            emit: Emit::new(socket.state().clone(), Target::default()),
+        }
+    }
+
+    /// To a socket of which only the id is known, by the room of its id
+    pub(crate) fn by_id(id: SocketId, emit: Emit) -> Self {
+        Self { socket: None, emit: emit.to(&id), id }
+    }
+
+    #[doc = include_str!("../docs/volatile.md")]
+    pub fn volatile(mut self) -> Self {
+        self.emit = self.emit.volatile();
+        self
+    }
+
+    #[doc = include_str!("../docs/compress.md")]
+    pub fn compress(mut self, compress: bool) -> Self {
+        self.emit = self.emit.compress(compress);
+        self
+    }
+
+    #[doc = include_str!("../docs/timeout.md")]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.emit = self.emit.timeout(timeout);
+        self
+    }
+
+    #[doc = include_str!("../docs/overflow.md")]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.emit = self.emit.overflow(overflow);
+        self
+    }
+
+    #[doc = include_str!("../docs/latest.md")]
+    pub fn latest(mut self, key: impl Into<Arc<str>>) -> Self {
+        self.emit = self.emit.latest(key);
+        self
+    }
+
+    #[doc = include_str!("../docs/to.md")]
+    pub fn to(self, rooms: impl IntoRooms) -> Emit {
+        self.broadcast().to(rooms)
+    }
+
+    #[doc = include_str!("../docs/within.md")]
+    #[doc(alias = "in")]
+    pub fn within(self, rooms: impl IntoRooms) -> Emit {
+        let mut emit = self.emit;
+        emit.target.rooms.clear();
+        emit.within(rooms)
+    }
+
+    #[doc = include_str!("../docs/except.md")]
+    pub fn except(self, rooms: impl IntoRooms) -> Emit {
+        self.broadcast().except(rooms)
+    }
+
+    #[doc = include_str!("../docs/local.md")]
+    pub fn local(self) -> Emit {
+        self.broadcast().local()
+    }
+
+    #[doc = include_str!("../docs/broadcast.md")]
+    pub fn broadcast(self) -> Emit {
+        let mut emit = self.emit;
+        match self.socket {
+            Some(socket) => emit.target.skip = socket.key(),
+            None => {
+                emit.target.rooms.clear();
+                emit = emit.except(&self.id);
+            }
+        }
+        emit
+    }
+
+    #[doc = include_str!("../docs/emit.md")]
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        match &self.socket {
+            None => self.emit.emit(event, args),
+            Some(socket) => Ok(self.hand_to(socket, &self.emit.event(event, args)?)),
+        }
+    }
+
+    #[doc = include_str!("../docs/send.md")]
+    pub fn send(&self, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        self.emit("message", args)
+    }
+
+    #[doc = include_str!("../docs/emit_with_ack_one.md")]
+    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
+        let event = self.emit.event(event, args)?;
+        let (receipt, mut outcome) = match &self.socket {
+            None => self.emit.ask(event).await,
+            Some(socket) => self.emit.ask_by(event, |event| self.hand_to(socket, event)).await,
+        };
+        let answered = outcome.answers.iter().position(|(id, _)| *id == self.id);
+        match answered {
+            Some(at) => Ok(outcome.answers.swap_remove(at).1),
+            None => Err(self.unanswered(receipt, &outcome)),
+        }
+    }
+
+    fn hand_to(&self, socket: &Socket, event: &Event) -> Receipt {
+        let target = &self.emit.target;
+        socket.hand(target.delivery, target.overflow, event)
+    }
+
+    /// Why there is no answer
+    fn unanswered(&self, receipt: Receipt, outcome: &Answers) -> AckError {
+        if outcome.missing.contains(&self.id) {
+            AckError::Timeout
+        } else if receipt.unsupported > 0 {
+            AckError::Unsupported
+        } else if receipt.dropped > 0 && receipt.queued == 0 {
+            AckError::Dropped
+        } else {
+            AckError::Disconnected
+        }
+    }
+}
+
+impl Socket {
+    #[doc = include_str!("../docs/emit.md")]
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        let event = crate::emit::event(self.state(), event, args.into_args()?, None)?;
+        Ok(self.hand(Delivery::Reliable, Overflow::Inherit, &event))
+    }
+
+    #[doc = include_str!("../docs/send.md")]
+    pub fn send(&self, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        self.emit("message", args)
+    }
+
+    #[doc = include_str!("../docs/emit_with_ack_one.md")]
+    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
+        SocketEmit::here(self).emit_with_ack(event, args).await
+    }
+
+    #[doc = include_str!("../docs/volatile.md")]
+    pub fn volatile(&self) -> SocketEmit {
+        SocketEmit::here(self).volatile()
+    }
+
+    #[doc = include_str!("../docs/compress.md")]
+    pub fn compress(&self, compress: bool) -> SocketEmit {
+        SocketEmit::here(self).compress(compress)
+    }
+
+    #[doc = include_str!("../docs/timeout.md")]
+    pub fn timeout(&self, timeout: Duration) -> SocketEmit {
+        SocketEmit::here(self).timeout(timeout)
+    }
+
+    #[doc = include_str!("../docs/overflow.md")]
+    pub fn overflow(&self, overflow: Overflow) -> SocketEmit {
+        SocketEmit::here(self).overflow(overflow)
+    }
+
+    #[doc = include_str!("../docs/latest.md")]
+    pub fn latest(&self, key: impl Into<Arc<str>>) -> SocketEmit {
+        SocketEmit::here(self).latest(key)
+    }
+
+    #[doc = include_str!("../docs/to.md")]
+    pub fn to(&self, rooms: impl IntoRooms) -> Emit {
+        self.broadcast().to(rooms)
+    }
+
+    #[doc = include_str!("../docs/within.md")]
+    #[doc(alias = "in")]
+    pub fn within(&self, rooms: impl IntoRooms) -> Emit {
+        self.namespace().within(rooms)
+    }
+
+    #[doc = include_str!("../docs/except.md")]
+    pub fn except(&self, rooms: impl IntoRooms) -> Emit {
+        self.broadcast().except(rooms)
+    }
+
+    #[doc = include_str!("../docs/broadcast.md")]
+    pub fn broadcast(&self) -> Emit {
+        let target = Target { skip: self.key(), ..Target::default() };
+        Emit::new(self.state().clone(), target)
+    }
+
+    #[doc = include_str!("../docs/local.md")]
+    pub fn local(&self) -> Emit {
+        self.broadcast().local()
+    }
+}

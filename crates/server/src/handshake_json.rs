@@ -1,0 +1,181 @@
+//! A handshake as Node's servers describe it to each other
+
+use std::time::{Duration, SystemTime};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::handshake::Handshake;
+
+impl Handshake {
+    /// Whether the request named an origin, so that it came from a page
+    pub fn is_xdomain(&self) -> bool {
+        self.headers().any(|(name, value)| name == "origin" && !value.is_empty())
+    }
+
+    /// When the session began, as text in the form that JavaScript gives a date, in UTC
+    pub fn time(&self) -> String {
+        js_date(self.since_1970().as_secs())
+    }
+
+    /// The fields of Node's `socket.handshake`, as JSON text; `auth` is JSON text itself
+    pub(crate) fn to_json(&self, auth: &str) -> String {
+        #[derive(Serialize)]
+        struct Described<'a> {
+            headers: Map<String, Value>,
+            time: String,
+            address: String,
+            xdomain: bool,
+            secure: bool,
+            issued: u64,
+            url: &'a str,
+            query: Map<String, Value>,
+            auth: Option<Box<RawValue>>,
+        }
+        let described = Described {
+            headers: self.headers_joined(),
+            time: self.time(),
+            address: self.address().map(|address| address.ip().to_string()).unwrap_or_default(),
+            xdomain: self.is_xdomain(),
+            secure: self.is_secure(),
+            issued: u64::try_from(self.since_1970().as_millis()).unwrap_or(u64::MAX),
+            url: self.uri(),
+            query: self.query_listed(),
+            auth: RawValue::from_string(auth.to_owned()).ok(),
+        };
+        // Maps with text as keys, and text: nothing in it that JSON cannot hold.
+        serde_json::to_string(&described).unwrap_or_else(|_| "{}".into())
+    }
+
+    /// Headers as Node's HTTP library has them: text, several of one name joined
+    fn headers_joined(&self) -> Map<String, Value> {
+        let mut headers = Map::new();
+        for (name, value) in self.headers() {
+            // Bytes beyond ASCII are Latin-1 there.
+            let text: String = match std::str::from_utf8(value) {
+                Ok(text) if text.is_ascii() => text.to_owned(),
+                _ => value.iter().map(|&byte| char::from(byte)).collect(),
+            };
+            match headers.get_mut(name) {
+                Some(Value::String(before)) => {
+                    before.push_str(if name == "cookie" { "; " } else { ", " });
+                    before.push_str(&text);
+                }
+                _ => _ = headers.insert(name.to_owned(), text.into()),
+            }
+        }
+        headers
+    }
+
+    /// Query parameters as Node's have them: text, or a list where one name comes several times
+    fn query_listed(&self) -> Map<String, Value> {
+        let mut query = Map::new();
+        for (name, value) in self.query() {
+            match query.get_mut(&name) {
+                Some(Value::Array(list)) => list.push(value.into()),
+                Some(one) => *one = Value::Array(vec![one.take(), value.into()]),
+                None => _ = query.insert(name, value.into()),
+            }
+        }
+        query
+    }
+
+    fn since_1970(&self) -> Duration {
+        self.issued().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+}
+
+/// Such as `Mon Nov 23 2026 15:51:35 GMT+0000 (Coordinated Universal Time)`
+fn js_date(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // The first of January 1970 was a Thursday.
+    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
+    let (year, month, day) = civil(days);
+    let month = MONTHS[month];
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!(
+        "{weekday} {month} {day:02} {year} {hour:02}:{minute:02}:{second:02} GMT+0000 (Coordinated Universal Time)"
+    )
+}
+
+/// Year, month from 0 and day from 1 of a day since 1970, in the Gregorian calendar
+fn civil(mut days: u64) -> (u64, usize, u64) {
+    // Whole periods of 400 years first, which all have the same length; then at most 400 steps.
+    let mut year = 1970 + days / DAYS_IN_400_YEARS * 400;
+    days %= DAYS_IN_400_YEARS;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    for (month, length) in [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31].into_iter().enumerate() {
+        let length = length + u64::from(month == 1 && is_leap(year));
+        if days < length {
+            return (year, month, days + 1);
+        }
+        days -= length;
+    }
+    (year, 11, 31)
+}
+
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+const DAYS_IN_400_YEARS: u64 = 146_097;
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_javascript() {
+        // What `new Date(ms) + ""` gives on Node with TZ=UTC.
+        for (seconds, text) in [
+            (0, "Thu Jan 01 1970 00:00:00"),
+            (68_169_600, "Tue Feb 29 1972 00:00:00"),
+            (951_827_696, "Tue Feb 29 2000 12:34:56"),
+            (1_795_449_095, "Mon Nov 23 2026 15:51:35"),
+            (4_107_542_400, "Mon Mar 01 2100 00:00:00"),
+            (13_574_649_599, "Tue Feb 29 2400 23:59:59"),
+        ] {
+            assert_eq!(js_date(seconds), format!("{text} GMT+0000 (Coordinated Universal Time)"));
+        }
+    }
+
+    #[test]
+    fn a_handshake_is_described_as_on_node() {
+        let request = http::Request::get("/socket.io/?EIO=4&tag=a&tag=b%20c&tag=d")
+            .header("Origin", "http://page.example")
+            .header("Cookie", "a=1")
+            .header("Cookie", "b=2")
+            .header("X-Name", &b"caf\xe9"[..])
+            .header("X-Twice", "1")
+            .header("X-Twice", "2")
+            .body(())
+            .expect("a valid request");
+        let address = "127.0.0.1:4321".parse().expect("an address");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(951_827_696_789);
+        let handshake = Handshake::new(&request.into_parts().0, Some(address), true, time);
+        let described: Value = serde_json::from_str(&handshake.to_json(r#"{"token":"t"}"#)).expect("JSON");
+        let expected = json!({
+            "headers": { "origin": "http://page.example", "cookie": "a=1; b=2", "x-name": "café", "x-twice": "1, 2" },
+            "time": "Tue Feb 29 2000 12:34:56 GMT+0000 (Coordinated Universal Time)",
+            "address": "127.0.0.1",
+            "xdomain": true,
+            "secure": true,
+            "issued": 951_827_696_789_u64,
+            "url": "/socket.io/?EIO=4&tag=a&tag=b%20c&tag=d",
+            "query": { "EIO": "4", "tag": ["a", "b c", "d"] },
+            "auth": { "token": "t" },
+        });
+        assert_eq!(described, expected);
+        // As the other end reads it.
+        let read: crate::RemoteHandshake = serde_json::from_value(expected).expect("a handshake");
+        assert_eq!((read.header("cookie"), read.query_value("EIO")), (Some("a=1; b=2"), Some("4")));
+    }
+}

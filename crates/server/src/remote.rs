@@ -1,0 +1,152 @@
+//! Sockets that were looked up, on this node or another
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_core::{Args, ByteString, Found, IntoArgs, Receipt, Room, SocketId, Target};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::data::{DataError, read};
+use crate::emit::{Emit, IntoRooms};
+use crate::emit_one::SocketEmit;
+use crate::error::{AckError, EmitError};
+use crate::namespace::NamespaceState;
+use crate::socket::Socket;
+
+/// A socket that was looked up, on this node or another
+///
+/// What it is told here reaches it wherever it is. If it is gone meanwhile, that comes to nothing.
+#[derive(Debug, Clone)]
+pub struct RemoteSocket {
+    namespace: Arc<NamespaceState>,
+    found: Found,
+}
+
+impl RemoteSocket {
+    pub(crate) fn new(namespace: Arc<NamespaceState>, found: Found) -> Self {
+        Self { namespace, found }
+    }
+
+    /// Its public id
+    pub fn id(&self) -> &SocketId {
+        &self.found.id
+    }
+
+    /// The rooms it was in when it was looked up, its own first
+    pub fn rooms(&self) -> &[Room] {
+        &self.found.rooms
+    }
+
+    /// The request that its session began with
+    ///
+    /// # Errors
+    /// When another node described it in a form that is not known here.
+    pub fn handshake(&self) -> Result<RemoteHandshake, DataError> {
+        let told = self.found.control.as_ref().map(|control| control.handshake());
+        read(&told.unwrap_or_else(|| ByteString::from_static("{}")))
+    }
+
+    /// What the application [keeps](Socket::set_data) with it; `None` if nothing, which an empty object is too
+    ///
+    /// Of a socket on this node as it is now, of one elsewhere as it was when it was looked up.
+    ///
+    /// # Errors
+    /// When it is not of this type.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, DataError> {
+        match self.found.control.as_ref().map(|control| control.data()) {
+            Some(data) if &*data != "{}" => read(&data).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// The socket itself, if it is on this node
+    pub fn here(&self) -> Option<Socket> {
+        self.found.control.clone().and_then(Socket::from_control)
+    }
+
+    /// Makes it join rooms
+    pub fn join(&self, rooms: impl IntoRooms) {
+        self.addressed().sockets_join(rooms);
+    }
+
+    /// Makes it leave rooms
+    pub fn leave(&self, rooms: impl IntoRooms) {
+        self.addressed().sockets_leave(rooms);
+    }
+
+    /// Takes it out of this namespace; with `close` its client loses the whole connection
+    pub fn disconnect(&self, close: bool) {
+        self.addressed().disconnect_sockets(close);
+    }
+
+    #[doc = include_str!("../docs/emit.md")]
+    pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
+        self.target().emit(event, args)
+    }
+
+    #[doc = include_str!("../docs/emit_with_ack_one.md")]
+    pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
+        self.target().emit_with_ack(event, args).await
+    }
+
+    #[doc = include_str!("../docs/timeout.md")]
+    pub fn timeout(&self, timeout: Duration) -> SocketEmit {
+        self.target().timeout(timeout)
+    }
+
+    #[doc = include_str!("../docs/volatile.md")]
+    pub fn volatile(&self) -> SocketEmit {
+        self.target().volatile()
+    }
+
+    /// It alone, for setting how it is emitted to
+    pub fn target(&self) -> SocketEmit {
+        SocketEmit::by_id(self.id().clone(), Emit::new(self.namespace.clone(), Target::default()))
+    }
+
+    fn addressed(&self) -> Emit {
+        Emit::new(self.namespace.clone(), Target::default()).to(self.id())
+    }
+}
+
+/// The request that a session began with, as servers of a cluster tell each other
+///
+/// The fields are those of Node's `socket.handshake`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct RemoteHandshake {
+    /// Headers, names in lower case; several of one name are joined by commas
+    pub headers: BTreeMap<String, Value>,
+    /// When it was, as text in the form that JavaScript gives a date
+    pub time: String,
+    /// Where the client connected from, without the port; empty if its server does not know
+    pub address: String,
+    /// Whether the request named an origin
+    pub xdomain: bool,
+    /// Whether it came over TLS
+    pub secure: bool,
+    /// When it was, in milliseconds since 1970
+    pub issued: u64,
+    /// Path and query
+    pub url: String,
+    /// Query parameters, decoded; several of one name are a list
+    pub query: BTreeMap<String, Value>,
+    /// What the client showed when it asked to join the namespace
+    pub auth: Value,
+}
+
+impl RemoteHandshake {
+    /// A header that came once
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(Value::as_str)
+    }
+
+    /// A query parameter that came once
+    pub fn query_value(&self, name: &str) -> Option<&str> {
+        self.query.get(name).and_then(Value::as_str)
+    }
+}

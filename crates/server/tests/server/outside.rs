@@ -1,0 +1,232 @@
+//! Sockets that are looked at, moved and sent away by whoever knows only where they are
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use roomcast_server::{AckError, ConnectError, DataError, Io, RemoteSocket, Room, Socket, SocketId, Value};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, TALKING};
+use crate::support::heard::{Ear, ear};
+use crate::support::serve::{Running, serve, until};
+
+const AGES: Duration = Duration::from_secs(60);
+
+fn open() -> (Io, Running, Ear<Socket>) {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    (io, server, ear)
+}
+
+fn ids(mut sockets: Vec<RemoteSocket>) -> Vec<SocketId> {
+    sockets.sort_by(|one, other| one.id().cmp(other.id()));
+    sockets.iter().map(|socket| socket.id().clone()).collect()
+}
+
+#[test]
+fn sockets_are_found_with_all_that_is_known_of_them() {
+    let (io, server, sockets) = open();
+    for kind in ALL {
+        let mut client = Client::open(kind, &server.dial);
+        client.say_hello(json!({ "token": "secret", "n": [1, 2] }));
+        client.hear_welcome();
+        let socket = sockets.next();
+        socket.join(["red", "blue"]);
+        socket.set_data(&json!({ "name": "ada" })).expect("JSON");
+        let found = server.block_on(io.within("red").fetch_sockets()).expect("this node answers");
+        let [found] = &found[..] else { panic!("not one but {found:?}") };
+        assert_eq!(found.id(), socket.id());
+        let mut rooms = found.rooms().to_vec();
+        assert_eq!(rooms.remove(0), Room::from(socket.id()));
+        rooms.sort();
+        assert_eq!(rooms, ["blue", "red"].map(Room::from));
+        assert_eq!(found.data::<Value>().expect("JSON"), Some(json!({ "name": "ada" })));
+        assert_eq!(found.here().expect("it is here").id(), socket.id());
+
+        let handshake = found.handshake().expect("a handshake");
+        assert_eq!(
+            (handshake.address.as_str(), handshake.secure, handshake.xdomain),
+            ("127.0.0.1", false, false)
+        );
+        assert_eq!(handshake.url, socket.handshake().uri());
+        assert_eq!(handshake.header("host"), socket.handshake().header("host"));
+        assert!(handshake.time.ends_with("GMT+0000 (Coordinated Universal Time)"));
+        assert!(handshake.issued > 1_700_000_000_000);
+        if SOCKET_IO.contains(&kind) {
+            assert_eq!(handshake.query_value("EIO"), Some("4"));
+            assert_eq!(handshake.auth, json!({ "token": "secret", "n": [1, 2] }));
+            #[derive(serde::Deserialize)]
+            struct Auth {
+                token: String,
+                n: [u8; 2],
+            }
+            let auth: Auth = socket.auth().expect("what the client showed");
+            assert_eq!((auth.token.as_str(), auth.n), ("secret", [1, 2]));
+        } else {
+            assert_eq!((handshake.auth, socket.auth::<Value>().expect("JSON")), (json!({}), json!({})));
+        }
+        client.close();
+        until(|| io.client_count() == 0);
+        assert_eq!(ids(server.block_on(io.fetch_sockets()).expect("this node answers")), []);
+    }
+}
+
+#[test]
+fn data_is_what_was_set_last_and_extensions_stay_here() {
+    let (io, server, sockets) = open();
+    let _client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    let seen = || server.block_on(io.fetch_sockets()).expect("this node answers").remove(0);
+    assert_eq!(socket.data::<Value>().expect("nothing"), None);
+    assert_eq!(seen().data::<Value>().expect("nothing"), None);
+    socket.set_data(&("text", 5)).expect("JSON");
+    assert_eq!(socket.data().expect("as it was set"), Some(("text".to_owned(), 5)));
+    assert!(matches!(socket.data::<u8>(), Err(DataError::Mismatch(_))));
+    // One that was looked up before shows what is there now.
+    let looked_up = seen();
+    socket.set_data("other").expect("JSON");
+    assert_eq!(looked_up.data::<String>().expect("a text").as_deref(), Some("other"));
+    let unserializable = BTreeMap::from([(vec![1], 2)]);
+    assert!(matches!(socket.set_data(&unserializable), Err(DataError::Unserializable(_))));
+    assert_eq!(socket.data::<String>().expect("a text").as_deref(), Some("other"));
+
+    assert_eq!(socket.extension::<u8>(), None);
+    assert_eq!((socket.set_extension(1_u8), socket.set_extension(2_u8)), (None, Some(1)));
+    assert_eq!((socket.extension::<u8>(), socket.extension::<u16>()), (Some(2), None));
+    assert_eq!((socket.remove_extension::<u8>(), socket.extension::<u8>()), (Some(2), None));
+}
+
+#[test]
+fn what_a_middleware_sets_is_there_when_the_client_is_in() {
+    let io = Io::new();
+    io.main().middleware(async |socket: Socket| {
+        let token: Value = socket.auth().map_err(|error| ConnectError::new(error.to_string()))?;
+        // In no room yet, and nobody finds it.
+        let found = socket.io().fetch_sockets().await.map(|found| found.len()).unwrap_or(usize::MAX);
+        assert_eq!((found, socket.join("room")), (0, false));
+        socket.set_data(&token["name"]).map_err(|error| ConnectError::new(error.to_string()))
+    });
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::open(kind, &server.dial);
+        client.say_hello(json!({ "name": "ada" }));
+        client.hear_welcome();
+        client.sync();
+        let found = server.block_on(io.to(&client.id).fetch_sockets()).expect("this node answers");
+        assert_eq!(found[0].data::<String>().expect("a text").as_deref(), Some("ada"));
+        client.close();
+        until(|| io.client_count() == 0);
+    }
+}
+
+#[test]
+fn sockets_are_moved_by_whoever_knows_where_they_are() {
+    let (io, server, sockets) = open();
+    let clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
+    let sockets = sockets.take(clients.len());
+    sockets[0].join("red");
+    sockets[1].join("red");
+    assert_eq!(io.to("red").sockets_join(["game", "chat"]), 2);
+    assert_eq!(sockets[2].broadcast().except("red").sockets_join("chat"), 2);
+    assert_eq!((io.count("game"), io.count("chat")), (2, 4));
+    assert_eq!(io.main().within("game").except(sockets[0].id()).sockets_leave(["game", "red"]), 1);
+    assert_eq!((io.count("game"), io.count("red")), (1, 1));
+    assert_eq!(io.sockets_leave("chat"), 4);
+    assert_eq!(io.main().sockets_join("all"), 5);
+    assert_eq!((io.count("chat"), io.count("all")), (0, 5));
+
+    let one = server.block_on(io.to(sockets[3].id()).fetch_sockets()).expect("this node answers").remove(0);
+    one.join(["vip", "late"]);
+    one.leave("late");
+    assert_eq!(sockets[3].rooms().len(), 3);
+    assert_eq!((io.count("vip"), io.count("late"), one.rooms().len()), (1, 0, 2));
+}
+
+#[test]
+fn sockets_are_sent_away_with_or_without_their_connection() {
+    let (io, server, sockets) = open();
+    io.of("/other");
+    for kind in SOCKET_IO {
+        let connect = |()| {
+            let mut client = Client::connect(kind, &server.dial);
+            assert!(matches!(client.join("/other", json!(null)), Heard::Joined { .. }));
+            (client, sockets.next())
+        };
+        let [(mut leaver, leaving), (mut closed, closing), (mut last, _)] = [(); 3].map(connect);
+        leaving.join("out");
+        assert_eq!(io.within("out").disconnect_sockets(false), 1);
+        assert_eq!(leaver.hear(), Heard::Left { namespace: "/".into() });
+        until(|| !leaving.is_connected());
+        // It is only out of that namespace.
+        assert_eq!((io.client_count(), io.of("/other").target().sockets_join("here")), (3, 3));
+
+        let found = server.block_on(io.to(closing.id()).fetch_sockets()).expect("this node answers");
+        found[0].disconnect(true);
+        hear_the_end(&mut closed);
+        until(|| io.of("/other").target().sockets_join("there") == 2);
+        assert_eq!(io.of("/other").disconnect_sockets(true), 2);
+        hear_the_end(&mut leaver);
+        hear_the_end(&mut last);
+        until(|| io.client_count() == 0);
+        // Nobody is there any more to be sent away.
+        found[0].disconnect(false);
+        assert_eq!(io.disconnect_sockets(true), 0);
+    }
+}
+
+/// A client hears that it is out of each namespace, and then that it is disconnected
+fn hear_the_end(client: &mut Client) {
+    loop {
+        match client.hear() {
+            Heard::Left { .. } => {}
+            Heard::Ended(_) => return,
+            other => panic!("no end but {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
+    let (io, server, sockets) = open();
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let mut bystander = Client::connect(Kind::WebSocket, &server.dial);
+        let id = sockets.take(2).into_iter().find(|socket| socket.id().as_str() == client.id);
+        let id = id.expect("one of two").id().clone();
+        let remote = server.block_on(io.to(&id).fetch_sockets()).expect("this node answers").remove(0);
+        assert_eq!(remote.emit("news", 1).expect("a name").queued, 1);
+        client.expect("news", json!([1]));
+        let asked = {
+            let remote = remote.clone();
+            server.spawn(async move { remote.timeout(AGES).emit_with_ack("question", "?").await })
+        };
+        let question = client.question("question");
+        client.answer(question, json!(["yes", 2]));
+        let answer = asked.join().expect("one answer, as from a socket");
+        assert_eq!(answer.parse::<(String, u8)>().expect("what it said"), ("yes".to_owned(), 2));
+        let outcome =
+            server.block_on(remote.timeout(Duration::from_millis(30)).emit_with_ack("question", ()));
+        assert!(matches!(outcome, Err(AckError::Timeout)), "{outcome:?}");
+        client.question("question");
+        client.close();
+        until(|| io.client_count() == 1);
+        // Who is gone is not waited for.
+        let outcome = server.block_on(remote.timeout(AGES).emit_with_ack("question", ()));
+        assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
+        io.emit("end", ()).expect("a name");
+        bystander.expect("end", json!([]));
+        bystander.close();
+        until(|| io.client_count() == 0);
+    }
+    let mut plain = Client::connect(Kind::Plain, &server.dial);
+    let id = sockets.next().id().clone();
+    let remote = server.block_on(io.to(&id).fetch_sockets()).expect("this node answers").remove(0);
+    let outcome = server.block_on(remote.emit_with_ack("question", ()));
+    assert!(matches!(outcome, Err(AckError::Unsupported)), "{outcome:?}");
+    plain.sync();
+}
