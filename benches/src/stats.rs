@@ -55,6 +55,18 @@ impl Summary {
         let interval = interval_ranks(values.len()).map(|(low, high)| (values[low], values[high]));
         Some(Self { median, min, max, interval, count: values.len() })
     }
+
+    /// The same in another unit
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
+        Self {
+            median: self.median * factor,
+            min: self.min * factor,
+            max: self.max * factor,
+            interval,
+            ..self
+        }
+    }
 }
 
 /// Which two of `count` sorted values enclose the median in at least 95 of 100 cases

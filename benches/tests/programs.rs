@@ -74,8 +74,9 @@ fn a_run_that_breaks_off_says_why_and_fails() {
 
 #[test]
 fn servers_are_compared_and_written_down() {
-    let file = format!("{}/compare.json", env!("CARGO_TARGET_TMPDIR"));
-    let output = compare(&["--scenarios", "paced:50,rooms:100:1024,idle:200,poll-paced:20", "--json", &file]);
+    let folder = format!("{}/compared", env!("CARGO_TARGET_TMPDIR"));
+    let output =
+        compare(&["--scenarios", "paced:50,rooms:100:1024,idle:200,poll-paced:20", "--out", &folder]);
     if std::thread::available_parallelism().unwrap().get() < 2 {
         assert!(stderr(&output).contains("choose with --server-cpu and --load-cpu"), "{}", stderr(&output));
         return;
@@ -84,27 +85,29 @@ fn servers_are_compared_and_written_down() {
     let tables = String::from_utf8(output.stdout).unwrap();
     assert_eq!(tables.matches("### ").count(), 4, "{tables}");
 
-    let document: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
-    let runs = document["runs"].as_array().unwrap();
+    let read = |name: &str| std::fs::read_to_string(format!("{folder}/{name}")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&read("results.json")).unwrap();
+    let runs = record["runs"].as_array().unwrap();
     assert_eq!(runs.len(), 4 * 2 * 2);
     assert!(runs.iter().all(|run| run["report"]["ok"] == true), "{runs:?}");
-    for table in document["tables"].as_array().unwrap() {
-        for row in table["rows"].as_array().unwrap() {
-            let ratio = &row["ratio"];
-            assert_eq!(ratio["count"], 2, "{table}");
-            assert!(ratio["median"].as_f64().unwrap() > 0.0, "{table}");
-            assert!(
-                row["server"] != table["base"] || (ratio["min"] == 1.0 && ratio["max"] == 1.0),
-                "{table}"
-            );
-        }
+    let report = read("README.md");
+    assert!(report.contains("### idle:200") && !report.contains("Not whole"), "{report}");
+    for plot in report.lines().filter_map(|line| line.split_once("](")?.1.strip_suffix(')')) {
+        assert!(plot.contains("performance.md") || read(plot).contains("limit-batch"), "{plot}");
     }
+
+    let again = Command::new(env!("CARGO_BIN_EXE_compare"))
+        .args(["--render", &format!("{folder}/results.json"), "--out", &folder])
+        .output()
+        .unwrap();
+    assert!(again.status.success() && report == read("README.md"), "{}", stderr(&again));
 }
 
 #[test]
 fn a_server_that_fails_stands_in_the_table_as_failed() {
+    let folder = format!("{}/failed", env!("CARGO_TARGET_TMPDIR"));
     let servers = ["--scenarios", "paced:10", "--server", "broken=plain:false {port}", "--only", "broken"];
-    let output = compare(&servers);
+    let output = compare(&[&servers[..], &["--out", &folder]].concat());
     assert!(!output.status.success());
     if std::thread::available_parallelism().unwrap().get() >= 2 {
         assert!(stderr(&output).contains("the server ended at once"), "{}", stderr(&output));
@@ -112,11 +115,23 @@ fn a_server_that_fails_stands_in_the_table_as_failed() {
     }
 }
 
+#[test]
+fn servers_that_are_not_there_are_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_compare"))
+        .args(["--list", "--fanout-server", "nowhere/fanout_server"])
+        .output()
+        .unwrap();
+    let list = String::from_utf8(output.stdout).unwrap();
+    assert!(list.contains("limit-write: ready\n"), "{list}");
+    assert!(list.contains("roomcast-sio: it is not built here"), "{list}");
+    assert!(list.contains("\nsocketioxide: "), "{list}");
+}
+
 /// Two short rounds, over the limits unless `arguments` name others
 fn compare(arguments: &[&str]) -> Output {
     let only = if arguments.contains(&"--only") { &[][..] } else { &["--only", "limit-write,limit-batch"] };
     Command::new(env!("CARGO_BIN_EXE_compare"))
-        .args("--rounds 2 --repeats 0 --warmup 0.05 --window 0.4".split(' '))
+        .args("--rounds 2 --peer-rounds 2 --repeats 0 --warmup 0.05 --window 0.4".split(' '))
         .args(only)
         .args(arguments)
         .output()

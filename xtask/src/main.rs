@@ -8,6 +8,7 @@
 
 mod autobahn;
 mod bullseye;
+mod compare;
 mod fuzz;
 mod need;
 mod plan;
@@ -40,6 +41,16 @@ enum Cli {
     Fuzz(FuzzOptions),
     /// Let clients come and go in every way there is, and watch the server's memory and descriptors
     Soak(SoakOptions),
+    /// Compare with other servers and with the physical limit, and write docs/benchmarks; takes 20 minutes
+    ///
+    /// Builds all of them first. What stands behind it goes to the comparison: `--quick`, `--only`, `--scenarios`,
+    /// `--rounds`, `--server` and more, as `cargo xtask compare --help` says.
+    #[command(disable_help_flag = true)]
+    Compare {
+        /// For the comparison
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// What the step `soak` runs
     #[command(hide = true)]
     SoakClients(SoakOptions),
@@ -129,6 +140,7 @@ fn main() -> ExitCode {
             });
             (Options::only("soak", false), steps.collect())
         }
+        Cli::Compare { arguments } => return compare::run(&project, &arguments),
         Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),
         Cli::Fuzz(chosen) => {
             (Options::only("fuzz", false), vec![plan::fuzz(&project, chosen.seconds, &chosen.targets)])

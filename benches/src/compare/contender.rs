@@ -2,56 +2,102 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Load;
-use crate::loadgen::Kind;
+use crate::loadgen::{Kind, Scenario};
 
 /// A server to run, and what its clients speak: `NAME=KIND[/PATH]:COMMAND`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contender {
     name: String,
+    family: Family,
     kind: Kind,
     /// Its WebSocket endpoint, if not the usual one
     path: Option<String>,
     program: PathBuf,
     /// `{port}` and `{pattern}` are filled in
     arguments: Vec<String>,
-    /// Its clients can also poll
-    polls: bool,
-    /// One of our limit servers, which is told to poll by its pattern
-    limit: bool,
+    /// What it is not there without, beside the program
+    needs: Option<PathBuf>,
+    /// How to get it
+    remedy: String,
+}
+
+/// What a server is there for, which decides where it runs
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Family {
+    /// What all are divided by
+    Limit,
+    /// The product by itself, on one thread
+    Product,
+    /// The product in somebody else's HTTP server
+    Mounted,
+    /// The product on several threads
+    Threads,
+    /// Another project's server
+    Peer,
+    /// Named on the command line
+    Given,
 }
 
 impl Contender {
-    /// The two limits and the product's example
-    pub(super) fn built_in(limit: &Path, fanout_server: &Path) -> Vec<Self> {
-        let limit = |send: &str| Self {
+    /// The two limits, the product's example in all its forms, and the peers
+    pub(super) fn built_in(programs: &Programs) -> Vec<Self> {
+        let mut all: Vec<Self> = ["write", "batch"].map(|send| Self::limit(programs, send)).into();
+        for (name, kind) in [("roomcast-plain", Kind::Plain), ("roomcast-sio", Kind::Sio)] {
+            for (suffix, family, arguments) in [
+                ("", Family::Product, "--threads 1"),
+                ("-mounted", Family::Mounted, "--mounted"),
+                ("-2-threads", Family::Threads, "--threads 2"),
+            ] {
+                all.push(Self {
+                    name: format!("{name}{suffix}"),
+                    family,
+                    kind,
+                    path: None,
+                    program: programs.fanout_server.clone(),
+                    arguments: words(&format!("{{port}} {{pattern}} {arguments}")),
+                    needs: None,
+                    remedy: "cargo build --release -p roomcast --example fanout_server".into(),
+                });
+            }
+        }
+        all.extend(PEERS.iter().map(|peer| peer.contender(programs)));
+        all
+    }
+
+    fn limit(programs: &Programs, send: &str) -> Self {
+        Self {
             name: format!("limit-{send}"),
+            family: Family::Limit,
             kind: Kind::Plain,
             path: None,
-            program: limit.into(),
+            program: programs.limit.clone(),
             arguments: words(&format!("--port {{port}} --send {send} --pattern {{pattern}}")),
-            polls: true,
-            limit: true,
-        };
-        let product = |name: &str, kind| Self {
-            name: name.into(),
-            kind,
-            path: None,
-            program: fanout_server.into(),
-            arguments: words("{port} {pattern} --threads 1"),
-            polls: kind == Kind::Sio,
-            limit: false,
-        };
-        let (plain, sio) = (product("roomcast-plain", Kind::Plain), product("roomcast-sio", Kind::Sio));
-        vec![limit("write"), limit("batch"), plain, sio]
+            needs: None,
+            remedy: "cargo build --release -p roomcast-benches".into(),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Whether it can run under this load
-    pub(super) fn takes(&self, load: &Load) -> bool {
-        !load.polling || self.polls
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Whether it can run under this load, and unless it was named also tells something there
+    pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
+        let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
+        let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
+        let tells = named
+            || match self.family {
+                Family::Limit => !load.free && self.name == load.base(),
+                Family::Product => true,
+                Family::Mounted => load.is_usual() && !load.free && !load.polling && fan_out,
+                Family::Threads => load.free,
+                Family::Peer | Family::Given => load.is_usual() && !load.free,
+            };
+        speaks && tells
     }
 
     pub(super) fn kind(&self, load: &Load) -> Kind {
@@ -67,26 +113,61 @@ impl Contender {
     }
 
     pub(super) fn arguments(&self, load: &Load, port: u16) -> Vec<String> {
-        let pattern = if load.polling && self.limit { "poll" } else { load.pattern() };
+        let polls = load.polling && self.family == Family::Limit;
+        let pattern = if polls { "poll" } else { load.pattern() };
         let fill = |word: &String| word.replace("{port}", &port.to_string()).replace("{pattern}", pattern);
         self.arguments.iter().map(fill).collect()
     }
 
-    /// Whether its program is there; one without a path is looked up when it is started
-    pub(super) fn exists(&self) -> bool {
-        self.program.components().count() == 1 || self.program.is_file()
+    /// Why it cannot run here and how to change that; none if it can
+    pub(super) fn missing(&self) -> Option<String> {
+        // A program without a folder is looked up when it is started.
+        let there = self.program.components().count() == 1 || self.program.is_file();
+        if there && self.needs.as_ref().is_none_or(|needed| needed.exists()) {
+            return None;
+        }
+        Some(format!("it is not built here; {}", self.remedy))
     }
+}
 
-    pub(super) fn how_to_build(&self) -> String {
-        let program = self.program.display();
-        let build = if self.limit {
-            "cargo build --release -p roomcast-benches"
-        } else {
-            "cargo build --release -p roomcast --example fanout_server"
-        };
-        match self.name.starts_with("roomcast-") || self.limit {
-            true => format!("there is no {program}; build it with `{build}`"),
-            false => format!("there is no {program}"),
+/// Where the programs are that are run
+#[derive(Debug, Clone)]
+pub(super) struct Programs {
+    pub(super) limit: PathBuf,
+    pub(super) fanout_server: PathBuf,
+    /// The folder with the peers written in Rust
+    pub(super) rust_peers: PathBuf,
+    /// The folder with the peers written for Node
+    pub(super) node_peers: PathBuf,
+}
+
+/// A server of another project, as `benches/peers` has it
+struct Peer {
+    name: &'static str,
+    kind: Kind,
+    /// A script of `benches/peers/node`, or a program of `benches/peers/rust`
+    program: &'static str,
+    tuned: bool,
+}
+
+impl Peer {
+    fn contender(&self, programs: &Programs) -> Contender {
+        let tuned = if self.tuned { " --tuned" } else { "" };
+        let script = programs.node_peers.join(self.program);
+        let node = self.program.ends_with(".js");
+        let mut arguments = words(&format!("{{port}} {{pattern}}{tuned}"));
+        if node {
+            arguments.insert(0, script.display().to_string());
+        }
+        Contender {
+            name: self.name.into(),
+            family: Family::Peer,
+            kind: self.kind,
+            path: None,
+            program: if node { "node".into() } else { programs.rust_peers.join(self.program) },
+            arguments,
+            needs: node.then(|| programs.node_peers.join("node_modules/.package-lock.json")),
+            remedy: "`cargo xtask compare` does that".into(),
         }
     }
 }
@@ -114,8 +195,16 @@ impl FromStr for Contender {
             return Err("the command must say where {port} goes".into());
         }
         let program = PathBuf::from(words.remove(0));
-        let polls = kind == Kind::Sio;
-        Ok(Self { name: name.into(), kind, path, program, arguments: words, polls, limit: false })
+        Ok(Self {
+            name: name.into(),
+            family: Family::Given,
+            kind,
+            path,
+            remedy: format!("there is no {}", program.display()),
+            program,
+            arguments: words,
+            needs: None,
+        })
     }
 }
 
@@ -123,12 +212,36 @@ fn words(command: &str) -> Vec<String> {
     command.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
+/// Each as its own documentation has it; `-tuned` with the one setting that is known to help
+const PEERS: [Peer; 10] = [
+    Peer { name: "ws", kind: Kind::Plain, program: "ws.js", tuned: false },
+    Peer { name: "socket.io", kind: Kind::Sio, program: "socket.io.js", tuned: false },
+    Peer { name: "socket.io-tuned", kind: Kind::Sio, program: "socket.io.js", tuned: true },
+    Peer { name: "socketioxide", kind: Kind::Sio, program: "socketioxide", tuned: false },
+    Peer { name: "axum", kind: Kind::Plain, program: "axum", tuned: false },
+    Peer { name: "axum-tuned", kind: Kind::Plain, program: "axum", tuned: true },
+    Peer { name: "tokio-tungstenite", kind: Kind::Plain, program: "tokio_tungstenite", tuned: false },
+    Peer { name: "tokio-tungstenite-tuned", kind: Kind::Plain, program: "tokio_tungstenite", tuned: true },
+    Peer { name: "tokio-websockets", kind: Kind::Plain, program: "tokio_websockets", tuned: false },
+    Peer { name: "fastwebsockets", kind: Kind::Plain, program: "fastwebsockets", tuned: false },
+];
+
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+
+    pub(crate) fn built_in() -> Vec<Contender> {
+        let [limit, fanout_server, rust_peers, node_peers] =
+            ["bin/limit", "bin/fanout_server", "peers", "node"].map(PathBuf::from);
+        Contender::built_in(&Programs { limit, fanout_server, rust_peers, node_peers })
+    }
 
     fn load(text: &str) -> Load {
         text.parse().unwrap()
+    }
+
+    fn arguments(name: &str, text: &str) -> String {
+        built_in().iter().find(|it| it.name() == name).unwrap().arguments(&load(text), 9).join(" ")
     }
 
     #[test]
@@ -137,7 +250,8 @@ mod tests {
         assert_eq!((other.name(), other.program()), ("other", Path::new("./other")));
         assert_eq!(other.arguments(&load("rooms"), 81), ["-p", "81", "--do=room", "x"]);
         assert_eq!((other.kind(&load("rooms")), other.path(&load("rooms"))), (Kind::Plain, Some("/ws")));
-        assert!(!other.takes(&load("poll-paced")));
+        assert!(!other.takes(&load("poll-paced"), true));
+        assert!(other.missing().unwrap().contains("./other"));
     }
 
     #[test]
@@ -148,14 +262,33 @@ mod tests {
     }
 
     #[test]
-    fn limits_and_product_poll_if_the_load_does() {
-        let built_in = Contender::built_in(Path::new("limit"), Path::new("fanout_server"));
-        let polling = load("poll-paced");
-        let names: Vec<&str> = built_in.iter().filter(|it| it.takes(&polling)).map(Contender::name).collect();
-        assert_eq!(names, ["limit-write", "limit-batch", "roomcast-sio"]);
-        let arguments = |at: usize, text| built_in[at].arguments(&load(text), 9).join(" ");
-        assert_eq!(arguments(0, "poll-paced"), "--port 9 --send write --pattern poll");
-        assert_eq!(arguments(1, "echo"), "--port 9 --send batch --pattern echo");
-        assert_eq!(arguments(3, "poll-paced"), "9 broadcast --threads 1");
+    fn each_runs_where_it_tells_something() {
+        let names = |text: &str| {
+            let load = load(text);
+            let all = built_in();
+            let taking = all.iter().filter(|it| it.takes(&load, false));
+            taking.map(|it| it.name().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names("paced:100:64"), ["limit-write", "roomcast-plain", "roomcast-sio"]);
+        assert_eq!(
+            names("poll-saturated"),
+            ["limit-batch", "roomcast-sio", "socket.io", "socket.io-tuned", "socketioxide"]
+        );
+        assert_eq!(
+            names("free-rooms"),
+            ["roomcast-plain", "roomcast-plain-2-threads", "roomcast-sio", "roomcast-sio-2-threads"]
+        );
+        assert_eq!(names("paced").len(), 1 + 4 + PEERS.len());
+        assert_eq!(names("echo").len(), 1 + 2 + PEERS.len());
+    }
+
+    #[test]
+    fn each_is_told_what_to_do() {
+        assert_eq!(arguments("limit-write", "poll-paced"), "--port 9 --send write --pattern poll");
+        assert_eq!(arguments("limit-batch", "echo"), "--port 9 --send batch --pattern echo");
+        assert_eq!(arguments("roomcast-sio", "poll-paced"), "9 broadcast --threads 1");
+        assert_eq!(arguments("roomcast-plain-mounted", "rooms"), "9 room --mounted");
+        assert_eq!(arguments("axum-tuned", "echo"), "9 echo --tuned");
+        assert_eq!(arguments("socket.io", "rooms"), "node/socket.io.js 9 room");
     }
 }

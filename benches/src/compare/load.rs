@@ -5,12 +5,14 @@ use clap::ValueEnum as _;
 
 use crate::loadgen::{DEFAULT_PAYLOAD, Scenario};
 
-/// One pattern of load with its sizes: `NAME[:CLIENTS[:PAYLOAD]]`
+/// One pattern of load with its sizes: `[free-][poll-]NAME[:CLIENTS[:PAYLOAD]]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
     /// By long-polling instead of WebSocket
     pub(super) polling: bool,
+    /// The server may use every CPU, so that it can have several threads
+    pub(super) free: bool,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
@@ -34,12 +36,23 @@ impl Load {
             Scenario::Saturated | Scenario::Echo => "limit-batch",
         }
     }
+
+    /// Whether it has the sizes that it has if none are told
+    pub(super) fn is_usual(&self) -> bool {
+        *self == Self::usual(self.scenario, self.polling, self.free)
+    }
+
+    fn usual(scenario: Scenario, polling: bool, free: bool) -> Self {
+        let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
+        Self { scenario, polling, free, clients, payload: DEFAULT_PAYLOAD }
+    }
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = if self.polling { POLLING } else { "" };
-        write!(f, "{prefix}{}:{}", self.scenario.name(), self.clients)?;
+        f.write_str(if self.free { FREE } else { "" })?;
+        f.write_str(if self.polling { POLLING } else { "" })?;
+        write!(f, "{}:{}", self.scenario.name(), self.clients)?;
         if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
     }
 }
@@ -50,27 +63,31 @@ impl FromStr for Load {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
+        let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
         let scenario = Scenario::from_str(name, false)?;
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("only paced and saturated go by long-polling".into());
         }
+        let usual = Self::usual(scenario, polling, free);
         let mut number = |default| match parts.next() {
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
             None => Ok(default),
         };
-        let clients = number(if polling { POLLING_CLIENTS } else { scenario.default_clients() })?;
-        let payload = number(DEFAULT_PAYLOAD)?;
+        let load = Self { clients: number(usual.clients)?, payload: number(usual.payload)?, ..usual };
         if parts.next().is_some() {
             return Err("expected NAME[:CLIENTS[:PAYLOAD]]".into());
         }
-        Ok(Self { scenario, polling, clients, payload })
+        Ok(load)
     }
 }
 
-/// The scenarios that are run if none are named
-pub(super) const DEFAULT_LOADS: &str = "paced,saturated,echo,rooms,idle";
+/// The scenarios that are run if none are named: all that the [targets](super::targets) speak of
+pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
+                                        paced:4000:1024,rooms,saturated,echo,idle,poll-paced,poll-saturated,\
+                                        free-paced,free-saturated,free-rooms";
 
+const FREE: &str = "free-";
 const POLLING: &str = "poll-";
 const POLLING_CLIENTS: usize = 500;
 
@@ -82,11 +99,20 @@ mod tests {
     fn reads_sizes_and_fills_in_those_left_out() {
         let load: Load = "paced:4000:1024".parse().unwrap();
         assert_eq!((load.scenario, load.clients, load.payload), (Scenario::Paced, 4000, 1024));
-        assert_eq!("rooms".parse::<Load>().unwrap().to_string(), "rooms:4000:64");
-        assert_eq!("poll-saturated".parse::<Load>().unwrap().to_string(), "poll-saturated:500:64");
-        assert_eq!("idle".parse::<Load>().unwrap().to_string(), "idle:10000");
-        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo"] {
+        for (text, whole, usual) in [
+            ("rooms", "rooms:4000:64", true),
+            ("poll-saturated", "poll-saturated:500:64", true),
+            ("free-paced:1000", "free-paced:1000:64", true),
+            ("free-saturated:10", "free-saturated:10:64", false),
+            ("idle", "idle:10000", true),
+            ("paced:100", "paced:100:64", false),
+        ] {
+            let load = text.parse::<Load>().unwrap();
+            assert_eq!((load.to_string(), load.is_usual()), (whole.to_owned(), usual));
+        }
+        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo", "poll-free-paced"] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }
+        assert!(DEFAULT_LOADS.split(',').all(|load| load.parse::<Load>().is_ok()));
     }
 }

@@ -1,58 +1,53 @@
-use std::fmt;
+use std::fmt::{self, Write as _};
 
-use super::{Contender, Load, Run};
+use super::{Load, Run};
 use crate::Report;
 use crate::loadgen::Scenario;
 use crate::stats::Summary;
 
-/// The result of one load: a row for each server
-#[derive(Debug, serde::Serialize)]
+/// The result of one load: a row for each server, the cheapest first
+#[derive(Debug)]
 pub(super) struct Table {
-    load: String,
-    base: &'static str,
-    rows: Vec<Row>,
-    #[serde(skip)]
+    pub(super) rows: Vec<Row>,
     idle: bool,
 }
 
-#[derive(Debug, serde::Serialize)]
-struct Row {
-    server: String,
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) server: String,
     runs: usize,
     failed: usize,
     /// Runs that count though others used the CPU
     noisy: usize,
-    /// CPU of this server divided by that of the limit in the same round
-    ratio: Option<Summary>,
+    /// CPU of this server divided by that of the base in the same round
+    pub(super) ratio: Option<Summary>,
     /// For each delivery, or for each accepted connection if the load is idle
     cpu_us: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     p50_us: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     p99_us: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     deliveries_per_s: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rss_bytes_per_connection: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) rss_bytes_per_connection: Option<Summary>,
     base_rss_bytes: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     cpu_us_per_idle_second: Option<Summary>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     connect_s: Option<Summary>,
 }
 
 impl Table {
-    pub(super) fn new<'a>(
-        load: &Load,
-        contenders: impl Iterator<Item = &'a Contender>,
-        runs: &[Run],
-    ) -> Self {
+    /// Of the servers that ran under this load
+    pub(super) fn new(load: &Load, base: &str, runs: &[Run]) -> Self {
         let name = load.to_string();
         let runs: Vec<&Run> = runs.iter().filter(|run| run.load == name).collect();
         let idle = load.scenario == Scenario::Idle;
-        let rows = contenders.map(|contender| Row::new(contender.name(), load.base(), idle, &runs)).collect();
-        Self { load: name, base: load.base(), rows, idle }
+        let mut servers: Vec<&str> = Vec::new();
+        for run in &runs {
+            if !servers.contains(&run.server.as_str()) {
+                servers.push(&run.server);
+            }
+        }
+        let mut rows: Vec<Row> = servers.iter().map(|server| Row::new(server, base, idle, &runs)).collect();
+        let key = |row: &Row| row.ratio.or(row.cpu_us).map_or(f64::INFINITY, |summary| summary.median);
+        rows.sort_by(|one, other| key(one).total_cmp(&key(other)));
+        Self { rows, idle }
     }
 }
 
@@ -60,12 +55,6 @@ impl Row {
     fn new(server: &str, base: &str, idle: bool, runs: &[&Run]) -> Self {
         let own: Vec<&Run> = runs.iter().copied().filter(|run| run.server == server).collect();
         let good: Vec<&Run> = own.iter().copied().filter(|run| run.report.ok).collect();
-        let ratios = good.iter().filter_map(|run| {
-            let same_round =
-                |other: &&&Run| other.round == run.round && other.server == base && other.report.ok;
-            let base = cpu_us(&runs.iter().find(same_round)?.report).filter(|&base| base > 0.0)?;
-            Some(cpu_us(&run.report)? / base)
-        });
         let summary = |value: &dyn Fn(&Report) -> Option<f64>| {
             Summary::of(good.iter().filter_map(|run| value(&run.report)))
         };
@@ -74,7 +63,7 @@ impl Row {
             runs: own.len(),
             failed: own.len() - good.len(),
             noisy: good.iter().filter(|run| run.noisy).count(),
-            ratio: Summary::of(ratios),
+            ratio: paired(runs.iter().copied(), server, base, cpu_us),
             cpu_us: summary(&cpu_us),
             p50_us: summary(&|report| report.p50_us),
             p99_us: summary(&|report| report.p99_us),
@@ -89,18 +78,33 @@ impl Row {
     fn remarks(&self) -> String {
         let mut remarks = format!("{}", self.runs - self.failed);
         if self.failed > 0 {
-            remarks += &format!(", {} failed", self.failed);
+            _ = write!(remarks, ", {} failed", self.failed);
         }
         if self.noisy > 0 {
-            remarks += &format!(", {} noisy", self.noisy);
+            _ = write!(remarks, ", {} noisy", self.noisy);
         }
         remarks
     }
 }
 
+/// One server's figure divided by that of another in the same round, over all rounds in which both were faultless
+pub(super) fn paired<'a>(
+    runs: impl Iterator<Item = &'a Run> + Clone,
+    server: &str,
+    base: &str,
+    value: impl Fn(&Report) -> Option<f64>,
+) -> Option<Summary> {
+    let good = runs.filter(|run| run.report.ok);
+    let ratios = good.clone().filter(|run| run.server == server).filter_map(|run| {
+        let mut same_round = good.clone().filter(|other| other.round == run.round && other.server == base);
+        let base = value(&same_round.next()?.report).filter(|&base| base > 0.0)?;
+        Some(value(&run.report)? / base)
+    });
+    Summary::of(ratios)
+}
+
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "### {} (ratios to {})\n", self.load, self.base)?;
         let median = |summary: &Option<Summary>, decimals: usize| {
             summary.as_ref().map_or_else(none, |summary| format!("{:.decimals$}", summary.median))
         };
@@ -119,8 +123,7 @@ impl fmt::Display for Table {
             let mut line = vec![row.server.clone()];
             line.push(median(&row.ratio, 2));
             line.push(row.ratio.map_or_else(none, |ratio| format!("{:.2}..{:.2}", ratio.min, ratio.max)));
-            let interval = row.ratio.and_then(|ratio| ratio.interval);
-            line.push(interval.map_or_else(none, |(low, high)| format!("{low:.2}..{high:.2}")));
+            line.push(row.ratio.map_or_else(none, interval));
             line.push(median(&row.cpu_us, 3));
             if self.idle {
                 line.push(median(&row.rss_bytes_per_connection, 0));
@@ -136,69 +139,74 @@ impl fmt::Display for Table {
             line.push(row.remarks());
             lines.push(line);
         }
-        write_aligned(f, &lines)
+        f.write_str(&aligned(&lines))
     }
 }
 
 /// One line that tells how a run went
 pub(super) fn progress(run: &Run) -> String {
-    let Run { load, server, repeated, noisy, report, .. } = run;
-    let mut line = format!("{load} {server}: ");
-    match (report.ok, &report.error, cpu_us(report)) {
-        (true, _, Some(cpu)) => line += &format!("{cpu:.3} µs"),
-        (true, ..) => line += "no delivery",
-        (false, Some(error), _) => line += &format!("FAILED, {error}"),
-        (false, None, _) => line += &format!("FAILED, {:?}", report.faults),
-    }
+    let Run { round, load, server, repeated, noisy, report, .. } = run;
+    let mut line = format!("round {round} {load} {server}: ");
+    line += &match (report.ok, &report.error, cpu_us(report)) {
+        (true, _, Some(cpu)) => format!("{cpu:.3} µs"),
+        (true, ..) => "no delivery".to_owned(),
+        (false, Some(error), _) => format!("FAILED, {error}"),
+        (false, None, _) => format!("FAILED, {:?}", report.faults),
+    };
     if *repeated > 0 {
-        line += &format!(", repeated {repeated} times");
+        _ = write!(line, ", repeated {repeated} times");
     }
     if *noisy {
-        line += &format!(", noisy ({:.2} cores used by others)", report.foreign_cores.unwrap_or(0.0));
+        _ = write!(line, ", noisy ({:.2} cores used by others)", report.foreign_cores.unwrap_or(0.0));
     }
     line
 }
 
-fn cpu_us(report: &Report) -> Option<f64> {
+/// The server's CPU for each delivery, or for each accepted connection
+pub(super) fn cpu_us(report: &Report) -> Option<f64> {
     report.idle.map(|idle| idle.cpu_us_per_connection).or(report.cpu_us_per_delivery)
 }
 
-fn none() -> String {
+/// The 95 % interval of a median, if there were enough rounds for one
+pub(super) fn interval(summary: Summary) -> String {
+    summary.interval.map_or_else(none, |(low, high)| format!("{low:.2}..{high:.2}"))
+}
+
+pub(super) fn none() -> String {
     "–".to_owned()
 }
 
 /// A Markdown table that is also readable as plain text
-fn write_aligned(f: &mut fmt::Formatter<'_>, lines: &[Vec<String>]) -> fmt::Result {
+pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
+    let mut text = String::new();
     for (number, line) in lines.iter().enumerate() {
         for (column, (cell, &width)) in line.iter().zip(&widths).enumerate() {
-            match column {
-                0 => write!(f, "| {cell:<width$} |")?,
-                _ => write!(f, " {cell:>width$} |")?,
-            }
+            _ = match column {
+                0 => write!(text, "| {cell:<width$} |"),
+                _ => write!(text, " {cell:>width$} |"),
+            };
         }
-        writeln!(f)?;
+        text.push('\n');
         if number == 0 {
             for (column, &width) in widths.iter().enumerate() {
-                match column {
-                    0 => write!(f, "|{:-<width$}--|", "")?,
-                    _ => write!(f, "{:-<width$}-:|", "")?,
-                }
+                _ = match column {
+                    0 => write!(text, "|{:-<width$}--|", ""),
+                    _ => write!(text, "{:-<width$}-:|", ""),
+                };
             }
-            writeln!(f)?;
+            text.push('\n');
         }
     }
-    Ok(())
+    text
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
+pub(super) mod tests {
     use super::*;
 
-    fn run(round: usize, server: &str, cpu: f64, ok: bool) -> Run {
+    pub(crate) fn run(round: usize, server: &str, cpu: f64, ok: bool) -> Run {
         let report =
             Report { ok, cpu_us_per_delivery: Some(cpu), p99_us: Some(10.0 * cpu), ..Report::default() };
         Run {
@@ -212,8 +220,7 @@ mod tests {
     }
 
     fn table(runs: &[Run]) -> Table {
-        let built_in = Contender::built_in(Path::new("limit"), Path::new("fanout_server"));
-        Table::new(&"paced".parse().unwrap(), built_in.iter().take(3), runs)
+        Table::new(&"paced".parse().unwrap(), "limit-write", runs)
     }
 
     #[test]
@@ -222,29 +229,27 @@ mod tests {
         let mut runs: Vec<Run> = (1..=4)
             .flat_map(|round| {
                 let base = round as f64;
-                [run(round, "limit-write", base, true), run(round, "roomcast-plain", base * 1.5, true)]
+                [run(round, "roomcast-plain", base * 1.5, true), run(round, "limit-write", base, true)]
             })
             .collect();
         runs.push(run(5, "limit-write", 1.0, true));
         runs.push(run(5, "roomcast-plain", 100.0, false));
         runs.push(run(6, "roomcast-plain", 100.0, true));
         let table = table(&runs);
-        let product = &table.rows[2];
+        let (base, product) = (&table.rows[0], &table.rows[1]);
         let ratio = product.ratio.unwrap();
         assert_eq!((ratio.median, ratio.min, ratio.max, ratio.count), (1.5, 1.5, 1.5, 4));
         assert_eq!((product.runs, product.failed, product.noisy), (6, 1, 1));
-        assert_eq!(table.rows[0].ratio.unwrap().median, 1.0);
-        assert!(table.rows[1].ratio.is_none() && table.rows[1].runs == 0);
+        assert_eq!((base.server.as_str(), base.ratio.unwrap().median), ("limit-write", 1.0));
     }
 
     #[test]
     fn columns_stand_below_each_other() {
         let text = table(&[run(1, "limit-write", 2.0, true), run(1, "limit-batch", 1.0, true)]).to_string();
         let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "### paced:1000:64 (ratios to limit-write)");
-        let widths: Vec<usize> = lines[2..].iter().map(|line| line.chars().count()).collect();
-        assert_eq!(lines.len(), 7);
+        let widths: Vec<usize> = lines.iter().map(|line| line.chars().count()).collect();
+        assert_eq!(lines.len(), 4);
         assert!(widths.iter().all(|width| *width == widths[0]), "{text}");
-        assert!(lines[5].starts_with("| limit-batch    |  0.50 |"), "{text}");
+        assert!(lines[2].starts_with("| limit-batch |  0.50 |"), "{text}");
     }
 }

@@ -17,6 +17,10 @@ pub(super) struct Trials {
     loadgen: PathBuf,
     server_cpu: CpuSet,
     load_cpu: usize,
+    /// Where servers run that may have several threads
+    free_cpus: CpuSet,
+    /// Whether these leave the load generator a CPU
+    spare_cpu: bool,
     /// Where this program may run
     own_cpus: CpuSet,
     warmup: Duration,
@@ -44,8 +48,15 @@ impl Trials {
                 "there is no {loadgen}; build it with `cargo build --release -p roomcast-benches`"
             )));
         }
+        let mut free_cpus = own_cpus;
+        let spare_cpu = own_cpus.count() > 2;
+        if spare_cpu {
+            free_cpus.unset(options.load_cpu);
+        }
         Ok(Self {
             loadgen,
+            free_cpus,
+            spare_cpu,
             server_cpu: only_cpu(options.server_cpu).doing(|| "name a CPU".into())?,
             load_cpu: options.load_cpu,
             own_cpus,
@@ -80,7 +91,8 @@ impl Trial<'_> {
         let mut command = Command::new(self.contender.program());
         command.args(self.contender.arguments(self.load, port)).stdin(Stdio::null()).stdout(Stdio::null());
         // A process inherits the CPUs of the thread that starts it, so it never runs elsewhere, not even at first.
-        run_on(&self.trials.server_cpu).doing(|| "move to the server's CPU".into())?;
+        let cpus = if self.load.free { &self.trials.free_cpus } else { &self.trials.server_cpu };
+        run_on(cpus).doing(|| "move to the server's CPU".into())?;
         let child = command.spawn();
         run_on(&self.trials.own_cpus).doing(|| "move back".into())?;
         child.map(Running).doing(|| format!("start {}", self.contender.program().display()))
@@ -98,11 +110,18 @@ impl Trial<'_> {
         option("--payload", &self.load.payload.to_string());
         option("--warmup", &warmup.as_secs_f64().to_string());
         option("--window", &window.as_secs_f64().to_string());
-        option("--cpu", &load_cpu.to_string());
+        // Where two CPUs are all there is, a generator that never sleeps would leave one to a server of two threads.
+        let own_cpu = !self.load.free || self.trials.spare_cpu;
+        if own_cpu {
+            option("--cpu", &load_cpu.to_string());
+        }
         if let Some(path) = self.contender.path(self.load) {
             option("--path", path);
         }
-        command.arg("--spin").stdin(Stdio::null()).stdout(Stdio::piped());
+        if own_cpu {
+            command.arg("--spin");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut generator = Running(command.spawn().doing(|| format!("start {}", loadgen.display()))?);
         if !generator
             .ends_within(*warmup + *window + OVERTIME)

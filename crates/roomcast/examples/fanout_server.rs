@@ -1,4 +1,4 @@
-//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N]`
+//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N] [--mounted]`
 //!
 //! Plain WebSocket on any path, Socket.IO at `/socket.io/`. Prints `listening` once it accepts. MODE is
 //!
@@ -20,6 +20,9 @@ struct Options {
     /// How many threads serve
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Serve as a layer of axum, in axum's own server
+    #[arg(long)]
+    mounted: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,9 +44,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Mode::Echo => echo(&io),
         Mode::Room => room(&io),
     }
+    if options.mounted {
+        return Ok(mounted(&io, &options)?);
+    }
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on {}", bound.address());
     match bound.run(options.threads)? {}
+}
+
+/// On as many workers as there are to be threads, which share their work
+fn mounted(io: &Io, options: &Options) -> std::io::Result<()> {
+    let mut runtime = match options.threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    runtime.worker_threads(options.threads.max(1)).enable_all().build()?.block_on(async {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await?;
+        println!("listening on {}", listener.local_addr()?);
+        axum::serve(listener, axum::Router::new().layer(io.layer())).await
+    })
 }
 
 fn broadcast(io: &Io) {

@@ -1,0 +1,136 @@
+//! What a comparison ran on, and which versions of everything it ran
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde::{Deserialize, Serialize};
+
+/// The machine, as far as it matters to a reader
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Machine {
+    cpu: String,
+    cpus: usize,
+    memory_mib: u64,
+    kernel: String,
+    system: String,
+}
+
+impl Machine {
+    pub(super) fn read() -> Self {
+        let memory = field("/proc/meminfo", "MemTotal:");
+        Self {
+            cpu: field("/proc/cpuinfo", "model name").trim_start_matches([' ', '\t', ':']).to_owned(),
+            cpus: std::thread::available_parallelism().map_or(0, usize::from),
+            memory_mib: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10,
+            kernel: field("/proc/sys/kernel/osrelease", ""),
+            system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
+        }
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let Self { cpu, cpus, memory_mib, kernel, system } = self;
+        let gib = *memory_mib as f64 / 1024.0;
+        format!("{cpu}, {cpus} CPUs, {gib:.1} GiB, Linux {kernel}, {system}; client and server over loopback")
+    }
+}
+
+/// What stands behind `name` in the first line of a file that begins with it
+fn field(path: &str, name: &str) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
+}
+
+/// Names and versions of what was built and run, from the lock files and the tools themselves
+pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
+    let mut versions = Vec::new();
+    let mut add = |name: &str, version: Option<String>| {
+        if let Some(version) = version {
+            versions.push((name.to_owned(), version));
+        }
+    };
+    let commit = printed("git", &["rev-parse", "--short", "HEAD"]);
+    let own = env!("CARGO_PKG_VERSION");
+    add("roomcast", Some(commit.map_or_else(|| own.to_owned(), |commit| format!("{own} at {commit}"))));
+    add("rustc", printed("rustc", &["--version"]).and_then(|it| Some(it.split(' ').nth(1)?.to_owned())));
+    add("node", printed("node", &["--version"]).map(|it| it.trim_start_matches('v').to_owned()));
+    let lock = fs::read_to_string(peers.join("node/package-lock.json")).unwrap_or_default();
+    let lock: serde_json::Value = serde_json::from_str(&lock).unwrap_or_default();
+    for name in ["ws", "socket.io", "bufferutil"] {
+        let version = lock["packages"][format!("node_modules/{name}")]["version"].as_str();
+        add(name, version.map(str::to_owned));
+    }
+    let lock = fs::read_to_string(peers.join("rust/Cargo.lock")).unwrap_or_default();
+    for name in ["socketioxide", "axum", "tokio-tungstenite", "tokio-websockets", "fastwebsockets", "tokio"] {
+        add(name, locked(&lock, name));
+    }
+    versions
+}
+
+/// The newest version of a package in a Cargo.lock, which sorts them
+fn locked(lock: &str, name: &str) -> Option<String> {
+    let start = format!("name = \"{name}\"\nversion = \"");
+    let (_, rest) = lock.rsplit_once(&start)?;
+    Some(rest.split('"').next()?.to_owned())
+}
+
+/// What a program prints, if it is there and succeeds
+fn printed(program: &str, arguments: &[&str]) -> Option<String> {
+    let output =
+        Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// A day of the Gregorian calendar, in UTC
+pub(super) fn date(unix_seconds: u64) -> String {
+    let mut year = 1970;
+    let mut days = unix_seconds / 86_400;
+    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let mut month = 0;
+    while days >= lengths[month] {
+        days -= lengths[month];
+        month += 1;
+    }
+    format!("{year}-{:02}-{:02}", month + 1, days + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn days_are_counted() {
+        for (seconds, expected) in [
+            (0, "1970-01-01"),
+            (951_782_400, "2000-02-29"),
+            (1_709_251_199, "2024-02-29"),
+            (1_709_251_200, "2024-03-01"),
+            (1_767_225_599, "2025-12-31"),
+        ] {
+            assert_eq!(date(seconds), expected);
+        }
+    }
+
+    #[test]
+    fn the_peers_are_locked_to_versions() {
+        let peers = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let versions = versions(&peers);
+        for name in ["ws", "socket.io", "socketioxide", "axum", "tokio-tungstenite", "fastwebsockets"] {
+            let version = versions.iter().find(|it| it.0 == name).map(|it| it.1.as_str()).unwrap_or_default();
+            assert!(version.contains('.'), "{name}: {version:?}");
+        }
+        let lock = "name = \"a\"\nversion = \"1.0\"\n\nname = \"a\"\nversion = \"2.0\"\n";
+        assert_eq!((locked(lock, "a").as_deref(), locked(lock, "b")), (Some("2.0"), None));
+    }
+
+    #[test]
+    fn the_machine_is_known() {
+        let machine = Machine::read();
+        assert!(machine.cpus > 0 && machine.memory_mib > 0 && !machine.kernel.is_empty(), "{machine:?}");
+    }
+}
