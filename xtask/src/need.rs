@@ -21,6 +21,8 @@ pub(crate) enum Need {
     Python,
     /// Python 2.7 with its headers and a compiler, for Autobahn's suite
     Python2,
+    /// Valgrind, which counts instructions
+    Valgrind,
 }
 
 /// Why a step cannot run here, and how to change that
@@ -94,6 +96,9 @@ impl Need {
                 python2().ok_or("no python2.7 with its headers")?;
                 printed("cc", &["--version"]).map(drop).ok_or_else(|| "no C compiler".into())
             }
+            Self::Valgrind => {
+                printed("valgrind", &["--version"]).map(drop).ok_or_else(|| "no valgrind".into())
+            }
         }
     }
 
@@ -101,7 +106,7 @@ impl Need {
         match self {
             Self::Chromium => chromium().map(|path| ("ROOMCAST_CHROMIUM", path.into())).into_iter().collect(),
             Self::Python2 => python2().map(|path| (PYTHON2, path.into())).into_iter().collect(),
-            Self::Node | Self::Python => Vec::new(),
+            Self::Node | Self::Python | Self::Valgrind => Vec::new(),
         }
     }
 
@@ -111,6 +116,7 @@ impl Need {
             Self::Chromium => &["chromium", "fonts-liberation"],
             Self::Python => &["python3", "python3-venv"],
             Self::Python2 => &["python2.7", "python2.7-dev", "gcc", "libc6-dev"],
+            Self::Valgrind => &["valgrind"],
         }
     }
 }

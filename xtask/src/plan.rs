@@ -102,6 +102,12 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             tally: Some(tally::criterion),
             ..rust("benches", "each benchmark once, not measured", bench_once())
         },
+        Step {
+            needs: &[Need::Valgrind],
+            slow: true,
+            tally: Some(tally::costs),
+            ..rust("cost guard", "instructions and allocations of the hot paths, against figures", costs())
+        },
     ]
 }
 
@@ -156,6 +162,10 @@ fn loom(project: &Project) -> Command {
 
 fn bench_once() -> Command {
     cargo_run(&["bench", "--package", "roomcast-benches", "--", "--test"])
+}
+
+fn costs() -> Command {
+    cargo_run(&["bench", "--package", "roomcast-benches", "--bench", "costs"])
 }
 
 /// Adds to flags that the user may have set

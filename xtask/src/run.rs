@@ -131,6 +131,7 @@ impl Runner<'_> {
             Need::Chromium => "chromium",
             Need::Python => "python",
             Need::Python2 => "python2",
+            Need::Valgrind => "valgrind",
         };
         let install = self.options.install;
         let interrupted = &self.interrupted;

@@ -60,6 +60,12 @@ pub(crate) fn criterion(log: &str) -> Tally {
     Tally { passed: log.lines().filter(|line| *line == "Success").count() as u64, ..Tally::default() }
 }
 
+/// The cost guard: a line for each path, held or not
+pub(crate) fn costs(log: &str) -> Tally {
+    let of = |outcome: &str| log.lines().filter(|line| line.starts_with(outcome)).count() as u64;
+    Tally { passed: of("ok: "), failed: of("DEARER: "), skipped: 0 }
+}
+
 fn number_before(line: &str, word: &str) -> u64 {
     let Some((before, _)) = line.split_once(word) else { return 0 };
     before
@@ -109,6 +115,12 @@ mod tests {
             tally(6, 3, 3)
         );
         assert_eq!(unittest("ModuleNotFoundError"), tally(0, 0, 0));
+    }
+
+    #[test]
+    fn the_cost_guard_counts_paths() {
+        let log = "ok: fan-out for a recipient: 80 instructions\nDEARER: echo for an event: 9 instructions\nok: flat\n";
+        assert_eq!(costs(log), tally(2, 1, 0));
     }
 
     #[test]

@@ -23,7 +23,8 @@ impl Machine {
             cpu: field("/proc/cpuinfo", "model name").trim_start_matches([' ', '\t', ':']).to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10,
-            kernel: field("/proc/sys/kernel/osrelease", ""),
+            // What a distribution or a host appends says nothing to others.
+            kernel: field("/proc/sys/kernel/osrelease", "").split('-').next().unwrap_or_default().to_owned(),
             system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
         }
     }

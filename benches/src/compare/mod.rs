@@ -71,7 +71,7 @@ pub struct Options {
     /// In how many of the rounds the servers of other projects run
     #[arg(long, default_value_t = 3)]
     pub peer_rounds: usize,
-    /// Two short rounds, to see that everything runs; the figures tell little
+    /// Two short rounds, whatever --rounds says, to see that everything runs; the figures tell little
     #[arg(long)]
     pub quick: bool,
     /// End after so many minutes, with what is there by then
@@ -192,12 +192,11 @@ impl Options {
 
     fn record(&self, missing: &[Contender]) -> Record {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        // Programs are named by what they are, not by where they lie here.
-        let arguments = env::args().skip(1).filter(|word| !word.contains('/')).collect::<Vec<_>>().join(" ");
+        let arguments = repeatable(env::args().skip(1));
         Record {
             started_unix_s: started.as_secs(),
             unfinished: Some("it was ended before its time".into()),
-            arguments: if arguments.is_empty() { arguments } else { format!(" {arguments}") },
+            arguments,
             machine: Machine::read(),
             versions: versions(&Path::new(env!("CARGO_MANIFEST_DIR")).join("peers")),
             rounds: self.rounds,
@@ -328,6 +327,19 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     Ok(all)
 }
 
+/// The arguments that mean the same on another machine: those without a path
+fn repeatable(arguments: impl Iterator<Item = String>) -> String {
+    let mut kept: Vec<String> = Vec::new();
+    for argument in arguments {
+        if !argument.contains('/') {
+            kept.push(argument);
+        } else if kept.last().is_some_and(|last| last.starts_with("--") && !argument.starts_with("--")) {
+            kept.pop();
+        }
+    }
+    kept.iter().map(|argument| format!(" {argument}")).collect()
+}
+
 /// With fewer there is no interval, so the report is no whole one
 const FEWEST_ROUNDS: usize = 6;
 /// How far it may be behind its time before noisy runs are repeated no more
@@ -355,6 +367,13 @@ mod tests {
         assert_eq!(rounds("--peer-rounds 0"), [] as [usize; 0]);
         assert_eq!(rounds("--quick"), [1]);
         assert!(options("").takes_part(Family::Product, 2));
+    }
+
+    #[test]
+    fn what_is_written_down_names_no_paths() {
+        let line = "--quick --server uws=plain:/bin/uws --only axum --out=/there --render a/b";
+        let words = line.split(' ').map(str::to_owned);
+        assert_eq!(repeatable(words), " --quick --only axum");
     }
 
     #[test]

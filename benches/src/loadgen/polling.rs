@@ -12,6 +12,8 @@ pub(super) struct Poller {
     path: String,
     phase: Phase,
     sid: String,
+    /// The server has asked for a sign of life
+    pinged: bool,
     partial: Vec<u8>,
 }
 
@@ -29,7 +31,7 @@ enum Phase {
 impl Poller {
     pub(super) fn new(server: SocketAddrV4, path: &str) -> Self {
         let (sid, partial) = (String::new(), Vec::new());
-        Self { server, path: path.into(), phase: Phase::Opening, sid, partial }
+        Self { server, path: path.into(), phase: Phase::Opening, sid, pinged: false, partial }
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -45,6 +47,11 @@ impl Poller {
             queue: Vec::new(),
             partial: Vec::new(),
         }
+    }
+
+    /// Whether the server has asked for a sign of life, which is to be posted; asks once
+    pub(super) fn take_ping(&mut self) -> bool {
+        std::mem::take(&mut self.pinged)
     }
 
     pub(super) fn request(&self) -> Vec<u8> {
@@ -99,7 +106,7 @@ impl Poller {
         match (self.phase, packet) {
             (Phase::Ready, _) if let Some(payload) = event_payload(packet) => deliver(payload),
             (Phase::Connecting, [b'4', b'0', ..]) => self.phase = Phase::Ready,
-            (_, b"2") => return Err("a heartbeat: the run must be shorter than its ping interval".into()),
+            (_, b"2") => self.pinged = true,
             _ => return Err(unexpected(packet)),
         }
         Ok(())
@@ -246,6 +253,15 @@ mod tests {
             assert_eq!(methods.len(), 5);
             assert!(methods[0] == "POST " && methods[1].ends_with("\r\n\r\n40GET "));
         }
+    }
+
+    #[test]
+    fn a_ping_is_told_once() {
+        let mut poller = poller();
+        for body in [r#"0{"sid":"abc"}"#, "ok", r#"40{"sid":"d"}"#, "2"] {
+            poller.receive(ok(body).as_bytes(), &mut Vec::new(), &mut |_| ()).unwrap();
+        }
+        assert!(poller.take_ping() && !poller.take_ping());
     }
 
     #[test]

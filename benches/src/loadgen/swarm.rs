@@ -155,8 +155,22 @@ impl Swarm {
             if !link.out.is_empty() {
                 link.flush().doing(|| format!("send for client {index}"))?;
             }
+            if let Role::Polls(lane) = &mut link.role
+                && lane.take_ping()
+            {
+                self.answer_ping(index)?;
+            }
         }
         Ok(())
+    }
+
+    /// A client that polls answers a heartbeat on its second connection
+    fn answer_ping(&mut self, client: usize) -> Result<(), Error> {
+        self.let_speak(client)?;
+        if let Role::Posts(poster) = &mut self.links[self.speaks_on[client]].role {
+            poster.say(|out| out.push(PONG));
+        }
+        self.flush(client)
     }
 
     /// Nanoseconds since the swarm began to connect
@@ -244,6 +258,7 @@ impl Patience {
     }
 }
 
+const PONG: u8 = b'3';
 /// More at once would overflow the queue of a server's listening socket
 const CONNECTING_AT_ONCE: usize = 128;
 const CLIENTS_PER_SOURCE: usize = 4000;
