@@ -6,15 +6,13 @@ use crate::project::{Project, cargo};
 
 /// Fails if the product cannot be built or a run was not faultless; a peer that cannot be built is left out by name
 pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
-    let own = [
-        &["build", "--release", "--package", "roomcast-benches", "--bins"][..],
-        &["build", "--release", "--package", "roomcast", "--example", "fanout_server"],
-    ];
-    for build in own {
-        if !succeeds(Command::new(cargo()).args(build).current_dir(&project.root)) {
-            eprintln!("xtask: what is to be measured could not be built");
-            return ExitCode::FAILURE;
-        }
+    // In one command, so that both are built on the same dependencies, once.
+    let mut own = Command::new(cargo());
+    own.args(["build", "--release", "--package", "roomcast-benches", "--package", "roomcast"]);
+    own.args(["--bins", "--example", "fanout_server"]).current_dir(&project.root);
+    if !succeeds(&mut own) {
+        eprintln!("xtask: what is to be measured could not be built");
+        return ExitCode::FAILURE;
     }
     // No peer is built for a comparison that does not have any.
     let asked = |flag: &str| arguments.iter().any(|argument| argument == flag);
