@@ -84,7 +84,7 @@ fn rustc() -> String {
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/costs.json");
 /// Hash tables have random seeds, and processors differ in how they copy memory
-const INSTRUCTIONS_TOLERANCE: f64 = 0.05;
+const INSTRUCTIONS_TOLERANCE: f64 = 0.03;
 /// One allocation in twenty units of work
 const ALLOCATIONS_TOLERANCE: f64 = 0.05;
 /// Between 1,000 and 1,000,000 memberships

@@ -1,9 +1,9 @@
-//! See [`roomcast_benches::limit`].
+//! See [`roomcast_bench::limit`].
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use roomcast_benches::limit;
+use roomcast_bench::limit;
 
 fn main() -> ExitCode {
     let Err(error) = limit::run(&limit::Options::parse());

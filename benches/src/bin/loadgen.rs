@@ -1,9 +1,9 @@
-//! See [`roomcast_benches::loadgen`].
+//! See [`roomcast_bench::loadgen`].
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use roomcast_benches::loadgen;
+use roomcast_bench::loadgen;
 
 fn main() -> ExitCode {
     let report = match loadgen::run(&loadgen::Options::parse()) {

@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Load;
-use crate::loadgen::{Kind, Scenario};
+use roomcast_bench::loadgen::{Kind, Scenario};
 
 /// A server to run, and what its clients speak: `NAME=KIND[/PATH]:COMMAND`
 #[derive(Debug, Clone, PartialEq, Eq)]

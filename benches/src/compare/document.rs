@@ -10,9 +10,9 @@ use super::machine::{Machine, date};
 use super::plot::{Dot, plot};
 use super::table::Table;
 use super::{Load, Run, targets};
-use crate::Error;
-use crate::error::Doing as _;
-use crate::loadgen::Scenario;
+use roomcast_bench::Doing as _;
+use roomcast_bench::Error;
+use roomcast_bench::loadgen::Scenario;
 
 /// All that is known of a comparison; the report follows from it alone
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -21,11 +21,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Doing as _;
-use crate::loadgen::seconds;
-use crate::process::raise_open_files;
-use crate::random::Random;
-use crate::{Error, Report};
 pub use contender::Contender;
 use contender::{Family, Programs};
 use document::Record;
@@ -33,6 +28,11 @@ use load::DEFAULT_LOADS;
 pub use load::Load;
 use machine::{Machine, versions};
 use progress::Progress;
+use roomcast_bench::Doing as _;
+use roomcast_bench::loadgen::seconds;
+use roomcast_bench::process::raise_open_files;
+use roomcast_bench::random::Random;
+use roomcast_bench::{Error, Report};
 use trial::{Trial, Trials};
 
 /// Compares servers with the physical limit and with each other, and writes a report with tables and plots

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::stats::Summary;
+use roomcast_bench::stats::Summary;
 
 /// One server's figure in a plot
 #[derive(Debug, Clone)]

@@ -1,9 +1,9 @@
 use std::fmt::{self, Write as _};
 
 use super::{Load, Run};
-use crate::Report;
-use crate::loadgen::Scenario;
-use crate::stats::Summary;
+use roomcast_bench::Report;
+use roomcast_bench::loadgen::Scenario;
+use roomcast_bench::stats::Summary;
 
 /// The result of one load: a row for each server, the cheapest first
 #[derive(Debug)]

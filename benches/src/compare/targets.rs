@@ -2,8 +2,8 @@
 
 use super::table::{aligned, cpu_us, interval, none, paired};
 use super::{Load, Run};
-use crate::Report;
-use crate::stats::Summary;
+use roomcast_bench::Report;
+use roomcast_bench::stats::Summary;
 
 /// One figure that is held against what must and what should be reached
 #[derive(Debug, Clone, PartialEq)]

@@ -8,9 +8,9 @@ use std::{env, thread};
 use rustix::thread::CpuSet;
 
 use super::{Contender, Load, Options};
-use crate::error::Doing as _;
-use crate::process::{allowed_cpus, now, only_cpu, run_on};
-use crate::{Error, Report};
+use roomcast_bench::Doing as _;
+use roomcast_bench::process::{allowed_cpus, now, only_cpu, run_on};
+use roomcast_bench::{Error, Report};
 
 /// What all runs have in common
 pub(super) struct Trials {

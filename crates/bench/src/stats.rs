@@ -2,23 +2,31 @@
 
 /// Counts durations in buckets that are at most 0.8 % wide
 #[derive(Debug, Clone)]
-pub(crate) struct Histogram {
+pub struct Histogram {
     counts: Vec<u64>,
     total: u64,
 }
 
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Histogram {
-    pub(crate) fn new() -> Self {
+    /// An empty one
+    pub fn new() -> Self {
         Self { counts: vec![0; bucket(u64::MAX) + 1], total: 0 }
     }
 
-    pub(crate) fn record(&mut self, value: u64) {
+    /// Counts one value
+    pub fn record(&mut self, value: u64) {
         self.counts[bucket(value)] += 1;
         self.total += 1;
     }
 
     /// The smallest value that at least this share of all values does not exceed, to a bucket's width
-    pub(crate) fn percentile(&self, share: f64) -> Option<u64> {
+    pub fn percentile(&self, share: f64) -> Option<u64> {
         let wanted = ((share * self.total as f64).ceil() as u64).max(1);
         let mut seen = 0;
         let index = self.counts.iter().position(|count| {
@@ -31,18 +39,22 @@ impl Histogram {
 
 /// The middle of a sample, its ends, and how sure the middle is
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
-pub(crate) struct Summary {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Summary {
+    /// The middle value, or the mean of the middle two
+    pub median: f64,
+    /// The least value
+    pub min: f64,
+    /// The largest value
+    pub max: f64,
     /// Contains the true median in at least 95 of 100 cases; none with fewer than six values
-    pub(crate) interval: Option<(f64, f64)>,
-    pub(crate) count: usize,
+    pub interval: Option<(f64, f64)>,
+    /// How many values there were
+    pub count: usize,
 }
 
 impl Summary {
     /// `None` of no values
-    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let (&min, &max) = (values.first()?, values.last()?);
@@ -57,7 +69,7 @@ impl Summary {
     }
 
     /// The same in another unit
-    pub(crate) fn scaled(self, factor: f64) -> Self {
+    pub fn scaled(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
         Self {
             median: self.median * factor,

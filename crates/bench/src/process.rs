@@ -9,7 +9,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of a process since it began, user and system, in two counts
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct CpuTime {
+pub struct CpuTime {
     /// The scheduler's count in nanoseconds, of the threads that live; of one that runs it may be a tick old
     living: Duration,
     /// Of all threads that ever were, in hundredths of a second
@@ -17,7 +17,8 @@ pub(crate) struct CpuTime {
 }
 
 impl CpuTime {
-    pub(crate) fn of(pid: u32) -> io::Result<Self> {
+    /// Reads both counts
+    pub fn of(pid: u32) -> io::Result<Self> {
         let mut living = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
             match fs::read_to_string(task?.path().join("schedstat")) {
@@ -33,7 +34,7 @@ impl CpuTime {
     }
 
     /// The time since an earlier reading; `None` if threads ended meanwhile and took their count with them
-    pub(crate) fn since(self, earlier: Self) -> Option<Duration> {
+    pub fn since(self, earlier: Self) -> Option<Duration> {
         let living = self.living.checked_sub(earlier.living)?;
         let all = self.all.checked_sub(earlier.all)?;
         (living.abs_diff(all) <= COARSENESS).then_some(living)
@@ -48,17 +49,17 @@ fn user_and_system(stat: &str) -> Option<u64> {
 }
 
 /// CPU time of this process since it began, user and system
-pub(crate) fn own_cpu_time() -> Duration {
+pub fn own_cpu_time() -> Duration {
     duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 
 /// Time on a clock that never jumps
-pub(crate) fn now() -> Duration {
+pub fn now() -> Duration {
     duration(clock_gettime(ClockId::Monotonic))
 }
 
 /// Resident memory of a process in bytes, without what the kernel holds for its sockets
-pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
+pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     if let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
         return Ok(first_number(line)? << 10);
@@ -73,15 +74,18 @@ pub(crate) fn resident_bytes(pid: u32) -> io::Result<u64> {
 /// Idle time is what the kernel measures exactly; the busy kinds are only sampled at ticks. So whoever wants to know
 /// how busy the machine was subtracts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MachineTime {
-    pub(crate) idle: Duration,
+pub struct MachineTime {
+    /// Time in which there was nothing to do
+    pub idle: Duration,
     /// Time the hypervisor gave to others
-    pub(crate) stolen: Duration,
-    pub(crate) cpus: u32,
+    pub stolen: Duration,
+    /// How many of them there are
+    pub cpus: u32,
 }
 
 impl MachineTime {
-    pub(crate) fn read() -> io::Result<Self> {
+    /// Reads `/proc/stat`
+    pub fn read() -> io::Result<Self> {
         Self::parse(&fs::read_to_string("/proc/stat")?)
     }
 
@@ -97,17 +101,17 @@ impl MachineTime {
 }
 
 /// The CPUs this thread may run on
-pub(crate) fn allowed_cpus() -> io::Result<CpuSet> {
+pub fn allowed_cpus() -> io::Result<CpuSet> {
     Ok(rustix::thread::sched_getaffinity(None)?)
 }
 
 /// Keeps this thread, and the processes it starts from now on, on the given CPUs
-pub(crate) fn run_on(cpus: &CpuSet) -> io::Result<()> {
+pub fn run_on(cpus: &CpuSet) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, cpus)?)
 }
 
 /// A set of one CPU
-pub(crate) fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
+pub fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no kernel counts that far"));
     }
@@ -117,7 +121,7 @@ pub(crate) fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
 }
 
 /// Raises the soft limit of open files to the hard one, and says how many that is
-pub(crate) fn raise_open_files() -> io::Result<u64> {
+pub fn raise_open_files() -> io::Result<u64> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;

@@ -24,7 +24,8 @@ pub enum Error {
 }
 
 /// Says what was attempted when the system refuses it
-pub(crate) trait Doing<T> {
+pub trait Doing<T> {
+    /// `what` is said like "read a file"
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;
 }
 

@@ -212,7 +212,7 @@ impl Scenario {
     }
 
     /// Connected clients if none are told
-    pub(crate) fn default_clients(self) -> usize {
+    pub fn default_clients(self) -> usize {
         match self {
             Self::Paced | Self::Saturated => 1000,
             Self::Echo => 64,
@@ -230,7 +230,7 @@ impl Kind {
 }
 
 /// A number of seconds on the command line
-pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+pub fn seconds(text: &str) -> Result<Duration, String> {
     let seconds = text.parse().map_err(|_| "not a number of seconds")?;
     match Duration::try_from_secs_f64(seconds) {
         Ok(duration) if duration <= LONGEST_TIME => Ok(duration),
@@ -239,7 +239,7 @@ pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 /// Bytes of a message's text if no number is told
-pub(crate) const DEFAULT_PAYLOAD: usize = 64;
+pub const DEFAULT_PAYLOAD: usize = 64;
 
 const MEMBERS_PER_ROOM: usize = 10;
 const LONGEST_PAYLOAD: usize = 512 << 10;

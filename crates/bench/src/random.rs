@@ -1,19 +1,22 @@
+//! Numbers that can be had again
+
 /// Numbers that look random and repeat with their seed (SplitMix64, Steele, Lea and Flood 2014)
 #[derive(Debug, Clone)]
-pub(crate) struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
-    pub(crate) fn new(seed: u64) -> Self {
+    /// The same numbers for the same seed
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
     /// A number below `bound`, which must not be 0
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         ((u128::from(self.next()) * bound as u128) >> 64) as usize
     }
 
     /// Puts items in a random order
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
