@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use crate::{CloseReason, FrameSink, Message, Outbox};
+use crate::{CloseReason, Frame, FrameSink, Message, Outbox};
 
 /// Opens connections of one kind; held once by a server, shared by all sessions
 ///
@@ -207,6 +207,9 @@ pub enum ResponseBody {
     Empty,
     /// All of it
     Full(Bytes),
+    /// All of it, when it is what a transport makes of one frame: what a server makes of it, such as a compressed form,
+    /// can be kept with the frame for its other recipients
+    OfFrame(Frame, Bytes),
     /// Bytes as they come, such as server-sent events
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
@@ -240,7 +243,7 @@ impl Body for ResponseBody {
         let this = self.get_mut();
         match this {
             Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) => {
+            Self::Full(bytes) | Self::OfFrame(_, bytes) => {
                 let bytes = std::mem::take(bytes);
                 *this = Self::Empty;
                 Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
@@ -252,7 +255,7 @@ impl Body for ResponseBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Full(_) => false,
+            Self::Full(_) | Self::OfFrame(..) => false,
             Self::Stream(stream) => stream.is_end_stream(),
         }
     }
@@ -260,7 +263,7 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Full(bytes) | Self::OfFrame(_, bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::Stream(stream) => stream.size_hint(),
         }
     }

@@ -4,10 +4,13 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use roomcast_core::TransportName;
 use roomcast_recovery::RecoveryConfig;
 use roomcast_transport_ws::WebSocket;
 
+use crate::compression::HttpCompression;
 use crate::cookie::Cookie;
+use crate::cors::Cors;
 use crate::origin::Origins;
 use crate::proxy::TrustedProxies;
 
@@ -19,6 +22,8 @@ use crate::proxy::TrustedProxies;
 pub struct Config {
     pub(crate) ping_interval: Duration,
     pub(crate) ping_timeout: Duration,
+    pub(crate) transports: Option<Vec<TransportName>>,
+    pub(crate) allow_upgrades: bool,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_timeout: Duration,
@@ -40,6 +45,7 @@ pub struct Config {
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) cors: Cors,
     pub(crate) cookie: Option<Cookie>,
+    pub(crate) http_compression: Option<HttpCompression>,
     pub(crate) origins: Origins,
     pub(crate) allowed_origins: Vec<String>,
 }
@@ -49,6 +55,8 @@ impl Default for Config {
         Self {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
+            transports: None,
+            allow_upgrades: true,
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
             close_timeout: Duration::from_secs(10),
@@ -70,6 +78,7 @@ impl Default for Config {
             trusted_proxies: TrustedProxies::default(),
             cors: Cors::Off,
             cookie: None,
+            http_compression: Some(HttpCompression::default()),
             origins: Origins::default(),
             allowed_origins: Vec::new(),
         }
@@ -80,6 +89,32 @@ impl Config {
     /// Sets this cookie, with the session's id, when a session begins by long-polling. Default: none
     pub fn cookie(mut self, cookie: Cookie) -> Self {
         self.cookie = Some(cookie);
+        self
+    }
+
+    /// Lets sessions use these transports alone, of those the server has. Default: all of them
+    ///
+    /// Without [`WebSocket::NAME`] there is no plain WebSocket either.
+    ///
+    /// ```
+    /// use roomcast_server::{Config, WebSocket};
+    ///
+    /// let config = Config::default().transports([WebSocket::NAME]);
+    /// ```
+    pub fn transports(mut self, names: impl IntoIterator<Item = TransportName>) -> Self {
+        self.transports = Some(names.into_iter().collect());
+        self
+    }
+
+    /// Which pages of other origins may read answers to their requests, which long-polling needs. Default: none
+    pub fn cors(mut self, cors: impl Into<Cors>) -> Self {
+        self.cors = cors.into();
+        self
+    }
+
+    /// Compresses answers to polls, for clients that take it; `None` for never. Default: [`HttpCompression::default`]
+    pub fn http_compression(mut self, compression: impl Into<Option<HttpCompression>>) -> Self {
+        self.http_compression = compression.into();
         self
     }
 }
@@ -100,6 +135,10 @@ setters! {
     ping_interval: Duration,
     /// How long a client has to answer that before it counts as gone. Default: 20 s
     ping_timeout: Duration,
+    /// Whether a session may move from one transport to a better one. Default: yes
+    ///
+    /// Without, a session stays where it begins, and clients are not offered anything else.
+    allow_upgrades: bool,
     /// How long a client has to prove a better transport; after that it stays where it was. Default: 10 s
     upgrade_timeout: Duration,
     /// How long a Socket.IO client has to join a namespace before it is closed. Default: 45 s
@@ -153,8 +192,6 @@ setters! {
     /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes
     /// a few kilobytes. Counted as [`Breach::Sessions`](crate::Breach::Sessions).
     max_sessions: usize,
-    /// Which pages of other origins may read answers to their requests, which long-polling needs. Default: none
-    cors: Cors,
     /// Which pages may begin sessions and open WebSockets. Default: [`Origins::SameOrCookieless`]
     ///
     /// Others are answered with 403 and a text that says how to let them in. Counted as
@@ -277,24 +314,4 @@ impl Config {
     pub(crate) fn websocket(&self) -> WebSocket {
         WebSocket::new().max_message(self.max_payload).max_fragments(self.max_fragments)
     }
-}
-
-/// Which pages of other origins may read answers to their requests
-///
-/// Browsers ask before they let a page of one origin use long-polling at another.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Cors {
-    /// None
-    #[default]
-    Off,
-    /// All of them, without cookies
-    Any,
-    /// These, such as `https://chat.example`, with or without cookies
-    Origins {
-        /// Which
-        origins: Vec<String>,
-        /// Whether cookies may be sent along
-        credentials: bool,
-    },
 }

@@ -1,7 +1,7 @@
 //! The cookie that a polling session begins with
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
 use roomcast_core::Sid;
@@ -22,9 +22,12 @@ pub struct Cookie {
     path: String,
     domain: Option<String>,
     max_age: Option<Duration>,
+    expires: Option<SystemTime>,
     http_only: bool,
     secure: bool,
-    same_site: SameSite,
+    partitioned: bool,
+    priority: Option<Priority>,
+    same_site: Option<SameSite>,
 }
 
 /// To which requests a browser adds a cookie
@@ -38,6 +41,20 @@ pub enum SameSite {
     None,
 }
 
+/// The last second of the year 9999
+const END_OF_DATES: Duration = Duration::from_secs(253_402_300_799);
+
+/// How readily a browser that has too many cookies drops one
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// Before others
+    Low,
+    /// As it comes
+    Medium,
+    /// After others
+    High,
+}
+
 impl Cookie {
     /// A cookie of this name; `io` is what Node calls it
     ///
@@ -48,9 +65,12 @@ impl Cookie {
             path: "/".into(),
             domain: None,
             max_age: None,
+            expires: None,
             http_only: true,
             secure: false,
-            same_site: SameSite::Lax,
+            partitioned: false,
+            priority: None,
+            same_site: Some(SameSite::Lax),
         }
     }
 
@@ -72,6 +92,14 @@ impl Cookie {
         self
     }
 
+    /// Until when it is kept, in whole seconds; where both are known, [`max_age`](Self::max_age) counts. Default: until
+    /// the browser is closed
+    pub fn expires(mut self, at: SystemTime) -> Self {
+        // As far as such a date can be written.
+        self.expires = Some(at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + END_OF_DATES));
+        self
+    }
+
     /// Whether it is kept from scripts. Default: yes
     pub fn http_only(mut self, http_only: bool) -> Self {
         self.http_only = http_only;
@@ -84,9 +112,23 @@ impl Cookie {
         self
     }
 
-    /// To which requests it is added. Default: [`SameSite::Lax`]
-    pub fn same_site(mut self, same_site: SameSite) -> Self {
-        self.same_site = same_site;
+    /// Whether a page that is embedded has one of its own in each site that embeds it. Default: no
+    ///
+    /// Browsers want [`secure`](Self::secure) for that.
+    pub fn partitioned(mut self, partitioned: bool) -> Self {
+        self.partitioned = partitioned;
+        self
+    }
+
+    /// How readily a browser drops it. Default: as the browser likes
+    pub fn priority(mut self, priority: Priority) -> Self {
+        self.priority = Some(priority);
+        self
+    }
+
+    /// To which requests it is added; with `None` nothing is said of it. Default: [`SameSite::Lax`]
+    pub fn same_site(mut self, same_site: impl Into<Option<SameSite>>) -> Self {
+        self.same_site = same_site.into();
         self
     }
 
@@ -99,13 +141,24 @@ impl Cookie {
         if let Some(age) = self.max_age {
             let _ = write!(text, "; Max-Age={}", age.as_secs());
         }
+        if let Some(at) = self.expires {
+            let _ = write!(text, "; Expires={}", httpdate::fmt_http_date(at));
+        }
         if self.http_only {
             text.push_str("; HttpOnly");
         }
         if self.secure {
             text.push_str("; Secure");
         }
-        let _ = write!(text, "; SameSite={:?}", self.same_site);
+        if self.partitioned {
+            text.push_str("; Partitioned");
+        }
+        if let Some(priority) = self.priority {
+            let _ = write!(text, "; Priority={priority:?}");
+        }
+        if let Some(same_site) = self.same_site {
+            let _ = write!(text, "; SameSite={same_site:?}");
+        }
         HeaderValue::try_from(text).ok().map(|mut header| {
             header.set_sensitive(true);
             header
@@ -129,6 +182,11 @@ mod tests {
         let cookie = cookie.http_only(false).secure(true).same_site(SameSite::None);
         let header = cookie.header(&Sid::new("abc")).expect("a header");
         assert_eq!(header, "c=abc; Path=/x; Domain=example.org; Max-Age=60; Secure; SameSite=None");
+        let until = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let cookie = Cookie::new("c").expires(until).partitioned(true).priority(Priority::High);
+        let header = cookie.same_site(None).header(&Sid::new("abc")).expect("a header");
+        let expected = "c=abc; Path=/; Expires=Sun, 06 Nov 1994 08:49:37 GMT; HttpOnly; Partitioned; Priority=High";
+        assert_eq!(header, expected);
         assert!(Cookie::new("a\nb").header(&Sid::new("abc")).is_none());
     }
 }

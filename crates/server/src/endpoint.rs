@@ -144,6 +144,14 @@ impl Endpoint {
         self.transports.iter().find(|transport| transport.name().0 == name)
     }
 
+    /// The file that a request for this path asks for, if this is where Socket.IO's clients are served
+    pub(crate) fn client_file<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match (&self.protocol, &self.path) {
+            (Protocol::SocketIo(_), Path::Prefix(prefix)) => path.strip_prefix(prefix.as_str()),
+            _ => None,
+        }
+    }
+
     /// Whether its requests have the query parameters of Engine.IO
     pub(crate) fn is_engine(&self) -> bool {
         !matches!(self.protocol, Protocol::Plain { .. })
@@ -197,12 +205,16 @@ impl fmt::Debug for Endpoint {
 
 fn engine_config(transports: &[Arc<dyn Transport>], config: &Config) -> EngineConfig {
     let transports = transports.iter().map(|transport| (transport.name(), transport.capabilities()));
-    EngineConfig {
+    let mut engine = EngineConfig {
         ping_interval: config.ping_interval,
         ping_timeout: config.ping_timeout,
         upgrade_timeout: config.upgrade_timeout,
         max_payload: config.max_payload,
         ..EngineConfig::default()
     }
-    .transports(transports)
+    .transports(transports);
+    if !config.allow_upgrades {
+        engine.upgrades.clear();
+    }
+    engine
 }

@@ -10,6 +10,7 @@ use percent_encoding::percent_decode_str;
 ///
 /// Kept for as long as the client is connected, so it is one block of memory with the request's own text in it and
 /// not a header map, and it keeps no buffer of the HTTP library alive.
+#[derive(Clone)]
 pub struct Handshake {
     /// `uri`, then each header as `name: value` and a line feed; header values hold no line feeds
     text: Box<[u8]>,
@@ -17,6 +18,8 @@ pub struct Handshake {
     address: Option<SocketAddr>,
     secure: bool,
     issued: SystemTime,
+    /// What layers in front of the server put there; without any it owns no memory
+    extensions: http::Extensions,
 }
 
 impl Handshake {
@@ -38,7 +41,14 @@ impl Handshake {
         }
         // A request line is bounded far below 4 GiB.
         let uri_len = u32::try_from(uri.len()).unwrap_or(0);
-        Self { text: text.into(), uri_len, address, secure, issued }
+        let extensions = http::Extensions::new();
+        Self { text: text.into(), uri_len, address, secure, issued, extensions }
+    }
+
+    /// Keeps what layers put beside the request
+    pub(crate) fn with_extensions(mut self, extensions: http::Extensions) -> Self {
+        self.extensions = extensions;
+        self
     }
 
     /// Path and query of the request
@@ -82,6 +92,13 @@ impl Handshake {
     /// Whether the client came over TLS
     pub fn is_secure(&self) -> bool {
         self.secure
+    }
+
+    /// What layers in front of the server put beside the request, such as the user that one of them found out
+    ///
+    /// Handlers take one part of it by the parameter [`Extension`](crate::Extension).
+    pub fn extensions(&self) -> &http::Extensions {
+        &self.extensions
     }
 
     /// When the session began

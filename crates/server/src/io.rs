@@ -10,6 +10,7 @@ use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
 use crate::ack::Answers;
+use crate::client_files::ClientFiles;
 use crate::config::Config;
 use crate::drain::Lifecycle;
 use crate::dynamic::Dynamic;
@@ -17,6 +18,7 @@ use crate::emit::{Emit, IntoRooms};
 use crate::endpoint::Endpoint;
 use crate::error::EmitError;
 use crate::handler::Handler;
+use crate::hooks::Hooks;
 use crate::inbox::Visit;
 use crate::limits::Limits;
 use crate::listeners::{Board, Topic, listening};
@@ -37,6 +39,9 @@ pub struct Io(Arc<App>);
 
 pub(crate) struct App {
     pub(crate) config: Config,
+    pub(crate) hooks: Hooks,
+    pub(crate) client_files: Option<ClientFiles>,
+    state: http::Extensions,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) sessions: Sessions,
     pub(crate) flushers: Flushers,
@@ -114,6 +119,15 @@ impl Io {
         &self.0.metrics
     }
 
+    /// State of the application of this type, if it was [given](IoBuilder::state)
+    pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
+        self.0.state.get().cloned()
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.0.hooks
+    }
+
     /// The settings
     pub fn config(&self) -> &Config {
         &self.0.config
@@ -167,6 +181,9 @@ impl fmt::Debug for Io {
 /// Builds an [`Io`]
 pub struct IoBuilder {
     config: Config,
+    pub(crate) hooks: Hooks,
+    client_files: Option<ClientFiles>,
+    state: http::Extensions,
     transports: Option<Vec<Arc<dyn Transport>>>,
     endpoints: Option<Vec<Endpoint>>,
     router: RouterFactory,
@@ -176,6 +193,9 @@ impl Default for IoBuilder {
     fn default() -> Self {
         Self {
             config: Config::default(),
+            hooks: Hooks::default(),
+            client_files: None,
+            state: http::Extensions::new(),
             transports: None,
             endpoints: None,
             router: Box::new(|_| Arc::new(Rooms::default())),
@@ -188,6 +208,25 @@ impl IoBuilder {
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
+    }
+
+    /// Gives handlers state of the application, which they take by [`State`](crate::State); one value of each type
+    pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
+        self.state.insert(state);
+        self
+    }
+
+    /// Serves the official browser clients beside Socket.IO, from a folder such as `node_modules/socket.io/client-dist`
+    ///
+    /// By the names they have on Node: `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`, `.msgpack.min.js`, and their
+    /// `.map` files; with an `ETag` made of their content, compressed for browsers that take it. They are read once,
+    /// here, and kept in memory, with what was asked for in compressed form.
+    ///
+    /// # Errors
+    /// When none of them is there, or one cannot be read or has more than 8 MiB.
+    pub fn serve_client(mut self, folder: impl AsRef<std::path::Path>) -> std::io::Result<Self> {
+        self.client_files = Some(ClientFiles::read(folder.as_ref())?);
+        Ok(self)
     }
 
     /// Carries sessions by this transport; once called, by those it was called with and no others
@@ -222,11 +261,14 @@ impl IoBuilder {
 
     /// Builds it
     pub fn build(self) -> Io {
-        let Self { config, transports, endpoints, router } = self;
-        let transports = transports.unwrap_or_else(|| {
+        let Self { config, hooks, client_files, state, transports, endpoints, router } = self;
+        let mut transports = transports.unwrap_or_else(|| {
             let websocket = config.websocket().bare_close(true);
             vec![Arc::new(Polling::new().max_payload(config.max_payload)), Arc::new(websocket)]
         });
+        if let Some(names) = &config.transports {
+            transports.retain(|transport| names.contains(&transport.name()));
+        }
         let endpoints = endpoints.unwrap_or_else(|| vec![Endpoint::socket_io(), Endpoint::plain("/ws")]);
         let endpoints: Vec<_> = endpoints
             .into_iter()
@@ -236,6 +278,9 @@ impl IoBuilder {
         let limits = Limits::new(config.max_sessions, config.max_connections_per_address);
         let io = Io(Arc::new(App {
             config,
+            hooks,
+            client_files,
+            state,
             endpoints,
             sessions: Sessions::default(),
             flushers: Flushers::default(),

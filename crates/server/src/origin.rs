@@ -3,7 +3,8 @@
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName};
 
-use crate::config::{Config, Cors};
+use crate::config::Config;
+use crate::cors::Cors;
 use crate::requests::Peer;
 
 /// Which pages may begin sessions, and open WebSockets
@@ -74,7 +75,8 @@ pub(crate) fn check<'a>(
 fn is_named(config: &Config, origin: &str) -> bool {
     let named = match &config.cors {
         Cors::Origins { origins, .. } => origins.as_slice(),
-        Cors::Off | Cors::Any => &[],
+        Cors::Rules(rules) if rules.names(origin) => return true,
+        Cors::Off | Cors::Any | Cors::Rules(_) => &[],
     };
     config.allowed_origins.iter().chain(named).any(|name| name.eq_ignore_ascii_case(origin))
 }
@@ -108,6 +110,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cors::CorsRules;
 
     fn is_let_in(config: &Config, headers: &[(&'static str, &'static str)]) -> bool {
         let peer = Peer { address: "10.0.0.1:1".parse().expect("an address"), secure: false };
@@ -187,6 +190,11 @@ mod tests {
         let origins = vec!["https://app.example".into()];
         assert!(is_let_in(&Config::default().cors(Cors::Origins { origins, credentials: true }), &page));
         assert!(!is_let_in(&Config::default().cors(Cors::Any), &page));
+        let ours = CorsRules::matching(|origin| origin.ends_with("app.example"));
+        assert!(is_let_in(&Config::default().cors(ours), &page));
+        for others in [CorsRules::any(), CorsRules::mirrored(), CorsRules::origins(["https://b.example"])] {
+            assert!(!is_let_in(&Config::default().cors(others), &page));
+        }
     }
 
     #[test]

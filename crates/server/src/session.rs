@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
 use roomcast_core::{Codec, Outbox, Sid, Transport, TransportName};
 
 use crate::handshake::Handshake;
@@ -107,8 +108,15 @@ impl fmt::Display for ClientKind {
 pub(crate) struct Sessions(DashMap<Sid, Arc<SessionShared>>);
 
 impl Sessions {
-    pub(crate) fn insert(&self, session: Arc<SessionShared>) {
-        self.0.insert(session.sid.clone(), session);
+    /// `false` if there is one with this id
+    pub(crate) fn insert(&self, session: Arc<SessionShared>) -> bool {
+        match self.0.entry(session.sid.clone()) {
+            Entry::Vacant(free) => {
+                free.insert(session);
+                true
+            }
+            Entry::Occupied(_) => false,
+        }
     }
 
     /// `false` if it was not there

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, header};
 use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness, Responder, ResponseBody};
 
@@ -145,12 +145,15 @@ fn fitting(batch: &VecDeque<Frame>, max_payload: usize) -> usize {
     batch.len()
 }
 
-fn payload(batch: &VecDeque<Frame>, count: usize) -> Bytes {
+fn payload(batch: &VecDeque<Frame>, count: usize) -> ResponseBody {
     let mut frames = batch.iter().take(count).filter(|frame| !frame.messages().is_empty());
-    let Some(first) = frames.next() else { return Bytes::new() };
+    let Some(first) = frames.next() else { return ResponseBody::Empty };
     let mut frames = frames.peekable();
     if frames.peek().is_none() {
-        return first.wire(&PollingWire);
+        return match first.wire(&PollingWire) {
+            bytes if bytes.is_empty() => ResponseBody::Empty,
+            bytes => ResponseBody::OfFrame(first.clone(), bytes),
+        };
     }
     let len: usize = batch.iter().take(count).map(|frame| PollingWire::len_of(frame.messages()) + 1).sum();
     let mut out = BytesMut::with_capacity(len);
@@ -159,7 +162,7 @@ fn payload(batch: &VecDeque<Frame>, count: usize) -> Bytes {
         out.put_u8(SEPARATOR);
         put(&mut out, frame);
     }
-    out.freeze()
+    out.freeze().into()
 }
 
 fn put(out: &mut BytesMut, frame: &Frame) {
@@ -171,8 +174,8 @@ fn put(out: &mut BytesMut, frame: &Frame) {
     }
 }
 
-fn response(payload: Bytes) -> http::Response<ResponseBody> {
-    let mut response = http::Response::new(payload.into());
+fn response(payload: ResponseBody) -> http::Response<ResponseBody> {
+    let mut response = http::Response::new(payload);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -46,12 +46,21 @@ pub enum ArgsError {
         /// What serde_json, or the type's `Serialize`, objects to
         reason: String,
     },
+    /// The application asked for something beside the arguments that it never put there
+    #[error("there is no {what} to be handed over; {repair}")]
+    Absent {
+        /// The type that was asked for
+        what: &'static str,
+        /// How it gets there
+        repair: &'static str,
+    },
 }
 
 impl ArgsError {
-    /// Which argument, counted from 1
+    /// Which argument, counted from 1; 0 if it is none
     pub fn position(&self) -> usize {
         match self {
+            Self::Absent { .. } => 0,
             Self::Missing { position }
             | Self::Mismatch { position, .. }
             | Self::Attachment { position, .. }

@@ -4,6 +4,7 @@ use std::task::Context;
 
 use bytestring::ByteString;
 use futures_util::future::join_all;
+use roomcast_core::ArgsError;
 use roomcast_core::Args;
 
 use super::events::{Call, Role, Running};
@@ -51,9 +52,11 @@ pub(super) fn went_wrong(
 pub(super) fn told(cause: &EventErrorCause) -> HandlerError {
     match cause {
         EventErrorCause::Failed(error) | EventErrorCause::Refused(error) => error.clone(),
+        // What the application lacks is nobody's business, and a panic's own text is not either.
+        EventErrorCause::Mismatch(ArgsError::Absent { .. }) | EventErrorCause::Panicked => {
+            HandlerError { message: "internal error".into(), data: None }
+        }
         EventErrorCause::Mismatch(error) => HandlerError { message: error.to_string(), data: None },
-        // The panic's own text is nobody's business.
-        EventErrorCause::Panicked => HandlerError { message: "internal error".into(), data: None },
     }
 }
 
@@ -67,6 +70,13 @@ fn note(socket: &Socket, name: &ByteString, cause: &EventErrorCause) {
         }
         EventErrorCause::Refused(error) => {
             tracing::debug!(event, %namespace, %socket, %error, "a middleware refused an event");
+        }
+        EventErrorCause::Mismatch(error @ ArgsError::Absent { .. }) => {
+            count::handlers_failed(io.metrics());
+            tracing::error!(
+                event, %namespace, %socket, %error,
+                "a handler asks for what the application did not put there"
+            );
         }
         EventErrorCause::Mismatch(error) => {
             count::events_mismatched(io.metrics());

@@ -151,8 +151,9 @@ impl Driver {
         let asked = if skips { Vec::new() } else { handlers(&[state.board.topic(Topic::Door)]) };
         let rest = asked.into_iter();
         let id = claim.as_ref().map(|claim| claim.kept().id().clone());
+        let own = || self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name);
         let member = Member {
-            id: id.unwrap_or_else(ids::socket_id),
+            id: id.or_else(own).unwrap_or_else(ids::socket_id),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
             acks: AckTable::with_limit(self.shared.io.config().max_acks),

@@ -30,6 +30,7 @@ use crate::clock;
 use crate::inbox::Visit;
 use crate::limits::ConnectionPermit;
 use crate::metrics::count;
+use crate::requests::{Bad, Refusal};
 use crate::session::SessionShared;
 
 /// The task that drives one session: it owns the protocol, the connections, the timer, and runs the handlers
@@ -133,7 +134,9 @@ impl Driver {
         let upgrades = exchange.upgrade.is_some() && self.closing.is_none();
         if !upgrades || self.probe.is_some() || !self.session.can_upgrade() {
             count::requests_refused(self.shared.io.metrics());
-            let _ = exchange.respond.send(crate::requests::mismatch(upgrades));
+            let refusal = Refusal::BadRequest(Bad::Mismatch(self.primary.name));
+            let response = refusal.answer(&self.shared.io, &exchange.request, upgrades);
+            let _ = exchange.respond.send(response);
             return;
         }
         let Some(kind) = self.shared.transport_named(transport) else {

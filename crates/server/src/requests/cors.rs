@@ -2,12 +2,14 @@
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
-    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_HEADERS, CONTENT_LENGTH, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
-use crate::config::{Config, Cors};
+use crate::config::Config;
+use crate::cors::{Allowed, Cors, CorsRules, Matching};
 
 /// Answers the question a browser asks before it sends a cross-origin request; `None` if this is no such question
 pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Response<ResponseBody>> {
@@ -15,17 +17,33 @@ pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Resp
     if off || request.method() != Method::OPTIONS {
         return None;
     }
+    let rules = match &config.cors {
+        Cors::Rules(rules) => Some(rules),
+        _ => None,
+    };
     let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.status_mut() = rules.map_or(StatusCode::NO_CONTENT, |rules| rules.preflight_status);
     let headers = response.headers_mut();
-    if allow(config, request.headers().get(ORIGIN), headers) {
+    let allowed = allow(config, request.headers().get(ORIGIN), headers);
+    if allowed {
         const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE");
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, METHODS);
-        if let Some(asked) = request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS) {
-            headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, asked.clone());
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, rules.map_or(METHODS, |rules| rules.methods.clone()));
+        if let Some(age) = rules.and_then(|rules| rules.max_age) {
+            headers.insert(ACCESS_CONTROL_MAX_AGE, age.as_secs().into());
         }
     }
-    headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+    let fixed = rules.and_then(|rules| rules.allowed_headers.clone());
+    if fixed.is_none() {
+        headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
+    }
+    let asked = || request.headers().get(ACCESS_CONTROL_REQUEST_HEADERS).cloned();
+    if let Some(names) = fixed.or_else(asked).filter(|_| allowed) {
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
+    }
+    if response.status() != StatusCode::NO_CONTENT {
+        // Some old browsers wait for a body otherwise.
+        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     Some(response)
 }
 
@@ -47,19 +65,53 @@ pub(super) fn allow(config: &Config, origin: Option<&HeaderValue>, headers: &mut
             true
         }
         Cors::Origins { origins, credentials } => {
-            // Said to everybody, since a cache may give one origin's answer to another.
-            headers.append(VARY, HeaderValue::from_static("Origin"));
-            let named = match origins.as_slice() {
-                // The only one there is can be named to everybody, as on Node: it lets nobody else in.
-                [only] => HeaderValue::from_str(only).ok(),
-                several => origin.filter(|origin| several.iter().any(|known| *known == **origin)).cloned(),
-            };
-            let Some(named) = named else { return false };
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, named);
-            if *credentials {
-                headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            }
-            true
+            let named = named(origins, origin, headers);
+            name(named, *credentials, None, headers)
         }
+        Cors::Rules(rules) => allow_by(rules, origin, headers),
     }
+}
+
+fn allow_by(rules: &CorsRules, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
+    let named = match &rules.origin {
+        Allowed::Any => Some(HeaderValue::from_static("*")),
+        Allowed::Mirrored => {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+            origin.cloned()
+        }
+        Allowed::Named(origins) => named(origins, origin, headers),
+        Allowed::Matching(Matching(fits)) => {
+            headers.append(VARY, HeaderValue::from_static("Origin"));
+            origin.filter(|origin| origin.to_str().is_ok_and(|origin| fits(origin))).cloned()
+        }
+    };
+    name(named, rules.credentials, rules.exposed_headers.as_ref(), headers)
+}
+
+/// Which of these an answer is for
+fn named(origins: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> Option<HeaderValue> {
+    // Said to everybody, since a cache may give one origin's answer to another.
+    headers.append(VARY, HeaderValue::from_static("Origin"));
+    match origins {
+        // The only one there is can be named to everybody, as on Node: it lets nobody else in.
+        [only] => HeaderValue::from_str(only).ok(),
+        several => origin.filter(|origin| several.iter().any(|known| *known == **origin)).cloned(),
+    }
+}
+
+fn name(
+    origin: Option<HeaderValue>,
+    credentials: bool,
+    exposed: Option<&HeaderValue>,
+    headers: &mut HeaderMap,
+) -> bool {
+    let Some(origin) = origin else { return false };
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    if credentials {
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+    }
+    if let Some(exposed) = exposed {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+    }
+    true
 }

@@ -5,12 +5,15 @@ mod query;
 mod refusal;
 mod upgrade;
 
+use std::borrow::Cow;
+use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use roomcast_core::{
@@ -18,9 +21,10 @@ use roomcast_core::{
 };
 
 use self::query::EngineQuery;
-pub(crate) use self::refusal::{Refusal, mismatch, unknown_session};
+pub(crate) use self::refusal::{Bad, Refusal, unknown_session};
 use crate::breach::{Breach, breach};
 use crate::clock;
+use crate::compression::Coding;
 use crate::drain::Phase;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
@@ -28,6 +32,7 @@ use crate::handshake::Handshake;
 use crate::ids;
 use crate::inbox::Visit;
 use crate::io::Io;
+use crate::limits::ConnectionPermit;
 use crate::metrics::count;
 use crate::origin;
 use crate::session::{Beginning, SessionShared};
@@ -60,29 +65,60 @@ where
         return Ok(preflight);
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
+    if let Some(files) = &app.client_files
+        && let Some(name) = endpoint.client_file(request.uri().path())
+        && let Some(mut file) = files.answer(request.method(), name, request.headers())
+    {
+        cors::allow(config, origin.as_ref(), file.headers_mut());
+        return Ok(file);
+    }
     let is_sound = request.method() != Method::GET || !has_body(request.headers());
-    let mut response = match exchange(request) {
-        _ if !is_sound => unread_body(),
-        (exchange, answer) if endpoint.is_engine() => match engine_request(io, endpoint, exchange) {
-            Ok(cookie) => {
-                let mut response = answer.await.unwrap_or_else(|_| unanswered());
-                if let Some(cookie) = cookie {
-                    response.headers_mut().append(http::header::SET_COOKIE, cookie);
-                }
-                response
-            }
-            Err(refused) => *refused,
-        },
-        (exchange, answer) => match plain_request(io, endpoint, exchange) {
-            Ok(_) => answer.await.unwrap_or_else(|_| unanswered()),
-            Err(refused) => *refused,
-        },
+    let compression = config.http_compression.filter(|_| endpoint.is_engine() && request.method() == Method::GET);
+    let compression = compression.and_then(|rules| Some((rules, Coding::accepted(request.headers())?)));
+    let (exchange, answer) = exchange(request);
+    let head = app.hooks.change_headers().then(|| Box::new(exchange.request.clone()));
+    let begun = if !is_sound {
+        Err(Box::new(unread_body()))
+    } else if endpoint.is_engine() {
+        match engine_request(io, endpoint, exchange) {
+            Ok(Begun::Taken(cookie)) => Ok(cookie),
+            Ok(Begun::Asking(applicant)) => applicant.await,
+            Err(refused) => Err(refused),
+        }
+    } else {
+        match plain_request(io, endpoint, exchange) {
+            Ok(Begun::Taken(cookie)) => Ok(cookie),
+            Ok(Begun::Asking(applicant)) => applicant.await,
+            Err(refused) => Err(refused),
+        }
     };
-    if response.status().is_client_error() || response.status().is_server_error() {
+    let mut response = match begun {
+        Ok(cookie) => {
+            let mut response = answer.await.unwrap_or_else(|_| unanswered());
+            if let Some(cookie) = cookie {
+                response.headers_mut().append(http::header::SET_COOKIE, cookie);
+            }
+            response
+        }
+        Err(refused) => *refused,
+    };
+    let is_refused = response.status().is_client_error() || response.status().is_server_error();
+    if is_refused {
         count::requests_refused(io.metrics());
     }
     if endpoint.is_engine() {
         cors::allow(config, origin.as_ref(), response.headers_mut());
+    }
+    if let Some((rules, coding)) = compression
+        && rules.concerns(&response)
+    {
+        Box::pin(rules.apply(coding, &mut response)).await;
+    }
+    if let Some(head) = head
+        && !is_refused
+    {
+        let query = EngineQuery::parse(head.uri.query().unwrap_or_default());
+        app.hooks.apply_headers(response.headers_mut(), &head, query.sid.is_none());
     }
     Ok(response)
 }
@@ -120,69 +156,70 @@ where
     (Exchange { request, body, respond, upgrade, subprotocol: None }, answer)
 }
 
+/// How a request begins a session, or joins one
+enum Begun<'a> {
+    /// It was handed over; here is the cookie that a new session is to be told with, if there is one
+    Taken(Option<HeaderValue>),
+    /// The application is asked first
+    Asking(Pin<Box<dyn Future<Output = Result<Option<HeaderValue>, Refused>> + Send + 'a>>),
+}
+
+/// The answer to a request that is refused
+type Refused = Box<Response<ResponseBody>>;
+
 /// A request with the query parameters of Engine.IO: begins a session, or belongs to one
-///
-/// Gives the cookie that a new session is to be told with, if there is one.
-fn engine_request(
-    io: &Io,
-    endpoint: &Endpoint,
-    exchange: Exchange,
-) -> Result<Option<HeaderValue>, Box<Response<ResponseBody>>> {
+fn engine_request<'a>(io: &'a Io, endpoint: &'a Endpoint, exchange: Exchange) -> Result<Begun<'a>, Refused> {
     let upgrades = upgrade::is_asked(&exchange.request.headers);
-    let refuse = |refusal: Refusal| {
-        tracing::debug!(refusal = refusal.message(), "refused a request");
-        Box::new(refusal.response(upgrades))
+    let refuse = |exchange: &Exchange, refusal: Refusal| {
+        Err(Box::new(refusal.answer(io, &exchange.request, upgrades)))
     };
     let query = EngineQuery::parse(exchange.request.uri.query().unwrap_or_default());
     let transport = query.transport.and_then(|name| endpoint.transport_named(name));
-    let Some(transport) = transport else { return Err(refuse(Refusal::UnknownTransport)) };
+    let Some(transport) = transport else { return refuse(&exchange, Refusal::UnknownTransport) };
     if !has_sane_origin(&exchange.request) {
-        return Err(refuse(Refusal::BadRequest));
+        return refuse(&exchange, Refusal::BadRequest(Bad::Origin));
     }
-    if query.sid.is_none() || upgrades {
-        check_origin(io, &exchange.request).map_err(|()| refuse(Refusal::ForeignOrigin))?;
+    if (query.sid.is_none() || upgrades) && check_origin(io, &exchange.request).is_err() {
+        return refuse(&exchange, Refusal::ForeignOrigin);
     }
     let needs_upgrade = transport.capabilities().upgrades_to;
     if upgrades && !needs_upgrade {
-        return Err(refuse(Refusal::BadRequest));
+        return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
     }
-    match query.sid {
-        Some(sid) => {
-            let Some(session) = io.app().sessions.find(sid) else {
-                return Err(refuse(Refusal::UnknownSession));
-            };
-            // A session speaks the revision it began with, and no request may say otherwise.
-            if needs_upgrade && !upgrades || !query.is_supported() {
-                return Err(refuse(Refusal::BadRequest));
-            }
-            let visit = Visit::Exchange(transport.name(), Box::new(exchange));
-            session.inbox.push(visit).map_err(|_| refuse(Refusal::UnknownSession))?;
-            Ok(None)
+    let Some(sid) = query.sid else {
+        if exchange.request.method != Method::GET {
+            return refuse(&exchange, Refusal::BadMethod);
         }
-        None => {
-            if exchange.request.method != Method::GET {
-                return Err(refuse(Refusal::BadMethod));
-            }
-            if needs_upgrade && !upgrades || !transport.capabilities().begins {
-                return Err(refuse(Refusal::BadRequest));
-            }
-            if !query.is_supported() {
-                return Err(refuse(Refusal::UnsupportedVersion));
-            }
-            let sid = begin(io, endpoint, transport, exchange)?;
-            // A client that begins by asking for each answer may come back on another connection.
-            let cookie = io.app().config.cookie.as_ref().filter(|_| transport.capabilities().upgrades_from);
-            Ok(cookie.and_then(|cookie| cookie.header(&sid)))
+        if needs_upgrade && !upgrades || !transport.capabilities().begins {
+            return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
         }
+        return Applicant::new(io, endpoint, transport, exchange, upgrades)?.apply();
+    };
+    let Some(session) = io.app().sessions.find(sid) else {
+        return refuse(&exchange, Refusal::UnknownSession);
+    };
+    if needs_upgrade && !upgrades {
+        let previous = session.transport();
+        let bad = if previous == transport.name() { Bad::Handshake } else { Bad::Mismatch(previous) };
+        return refuse(&exchange, Refusal::BadRequest(bad));
+    }
+    // A session speaks the revision it began with, and no request may say otherwise.
+    if !query.is_supported() {
+        return refuse(&exchange, Refusal::BadRequest(Bad::Protocol));
+    }
+    match session.inbox.push(Visit::Exchange(transport.name(), Box::new(exchange))) {
+        Ok(()) => Ok(Begun::Taken(None)),
+        Err(Visit::Exchange(_, exchange)) => refuse(&exchange, Refusal::UnknownSession),
+        Err(_) => Err(Box::new(unknown_session())),
     }
 }
 
 /// A request of a client that speaks plain WebSocket
-fn plain_request(
-    io: &Io,
-    endpoint: &Endpoint,
+fn plain_request<'a>(
+    io: &'a Io,
+    endpoint: &'a Endpoint,
     mut exchange: Exchange,
-) -> Result<Sid, Box<Response<ResponseBody>>> {
+) -> Result<Begun<'a>, Refused> {
     let Some(transport) = endpoint.transports().first() else {
         return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
     };
@@ -190,49 +227,134 @@ fn plain_request(
         return Err(Box::new(Rejection::new(StatusCode::FORBIDDEN, origin::REPAIR).response()));
     }
     exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
-    begin(io, endpoint, transport, exchange)
+    Applicant::new(io, endpoint, transport, exchange, true)?.apply()
 }
 
-/// Opens a connection and starts the task that drives its session
-fn begin(
-    io: &Io,
-    endpoint: &Endpoint,
-    transport: &Arc<dyn Transport>,
+/// A client that wants a session
+struct Applicant<'a> {
+    io: &'a Io,
+    endpoint: &'a Endpoint,
+    transport: &'a Arc<dyn Transport>,
     exchange: Exchange,
-) -> Result<Sid, Box<Response<ResponseBody>>> {
-    let app = io.app();
-    let peer = exchange.request.extensions.get::<Peer>().copied();
-    let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
-    let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
-    let place = SessionPlace::take(io, address.map(|address| address.ip()))?;
-    let permit = exchange.request.extensions.get().cloned();
-    let handshake = Handshake::new(&exchange.request, address, secure, clock::wall());
-    let subprotocol = exchange.subprotocol;
-    let connection =
-        transport.open(exchange).map_err(|refused| {
+    place: SessionPlace<'a>,
+    handshake: Handshake,
+    permit: Option<Arc<ConnectionPermit>>,
+    upgrades: bool,
+}
+
+impl<'a> Applicant<'a> {
+    /// Counts it in, if there is room
+    fn new(
+        io: &'a Io,
+        endpoint: &'a Endpoint,
+        transport: &'a Arc<dyn Transport>,
+        mut exchange: Exchange,
+        upgrades: bool,
+    ) -> Result<Self, Refused> {
+        let app = io.app();
+        // What remains are things of layers in front of the server, which handlers may ask for.
+        let extensions = &mut exchange.request.extensions;
+        let (peer, permit) = (extensions.remove::<Peer>(), extensions.remove());
+        let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
+        let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
+        let place = SessionPlace::take(io, address.map(|address| address.ip()))?;
+        let extensions = &exchange.request.extensions;
+        let extensions = if extensions.is_empty() { Extensions::new() } else { extensions.clone() };
+        let handshake = Handshake::new(&exchange.request, address, secure, clock::wall());
+        let handshake = handshake.with_extensions(extensions);
+        Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
+    }
+
+    /// Begins its session, once the application has nothing against it
+    fn apply(self) -> Result<Begun<'a>, Refused> {
+        if self.io.hooks().ask() {
+            return Ok(Begun::Asking(Box::pin(self.ask())));
+        }
+        if !self.is_supported() {
+            return Err(self.refuse(Refusal::UnsupportedVersion));
+        }
+        self.begin(ids::sid()).map(Begun::Taken)
+    }
+
+    async fn ask(self) -> Result<Option<HeaderValue>, Refused> {
+        let hooks = self.io.hooks();
+        if let Some(allow) = &hooks.allow_request
+            && let Err(text) = allow(self.handshake.clone()).await
+        {
+            return Err(self.refuse(Refusal::Forbidden(text)));
+        }
+        // In this order on Node too.
+        if !self.is_supported() {
+            return Err(self.refuse(Refusal::UnsupportedVersion));
+        }
+        if !self.endpoint.is_engine() {
+            return self.begin(ids::sid());
+        }
+        match hooks.sid(&self.handshake).await {
+            Ok(sid) => self.begin(sid.unwrap_or_else(ids::sid)),
+            Err(error) => Err(self.refuse_id(error)),
+        }
+    }
+
+    fn is_supported(&self) -> bool {
+        let query = self.exchange.request.uri.query().unwrap_or_default();
+        !self.endpoint.is_engine() || EngineQuery::parse(query).is_supported()
+    }
+
+    fn refuse_id(&self, error: Cow<'static, str>) -> Refused {
+        tracing::error!(%error, "the id that the application made for a session is of no use");
+        self.refuse(Refusal::BadRequest(Bad::Id(error)))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Refused {
+        if !self.endpoint.is_engine() {
+            let Refusal::Forbidden(text) = refusal else { return Box::new(unanswered()) };
+            let text = if text.is_empty() { "Forbidden".to_owned() } else { text };
+            return Box::new(Rejection::new(StatusCode::FORBIDDEN, text).response());
+        }
+        Box::new(refusal.answer(self.io, &self.exchange.request, self.upgrades))
+    }
+
+    /// Opens its connection and starts the task that drives its session
+    ///
+    /// Gives the cookie that it is to be told with, if there is one.
+    fn begin(self, sid: Sid) -> Result<Option<HeaderValue>, Refused> {
+        let app = self.io.app();
+        if app.hooks.ask() && app.sessions.find(sid.expose()).is_some() {
+            return Err(self.refuse_id("there is a session with this id".into()));
+        }
+        let Self { io, endpoint, transport, exchange, place, handshake, permit, .. } = self;
+        let subprotocol = exchange.subprotocol;
+        let connection = transport.open(exchange).map_err(|refused| {
             tracing::debug!(status = %refused.rejection.status, text = %refused.rejection.text, "refused to open");
             let mut response = refused.rejection.response();
             // Whoever tried to leave HTTP and failed has nothing more to say on this connection.
             response.headers_mut().append(http::header::CONNECTION, HeaderValue::from_static("close"));
             Box::new(response)
         })?;
-    place.keep();
-    let sid = ids::sid();
-    let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
-    let shared = Arc::new(SessionShared::new(Beginning {
-        io: io.clone(),
-        sid: sid.clone(),
-        kind,
-        codec,
-        outbox: Outbox::new(app.config.outbox_limit, app.flushers.list()),
-        handshake,
-        transports: endpoint.transports().clone(),
-        transport: transport.name(),
-    }));
-    app.sessions.insert(shared.clone());
-    count::sessions_opened(io.metrics());
-    tokio::spawn(Driver::new(shared, session, connection, permit));
-    Ok(sid)
+        let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
+        let shared = Arc::new(SessionShared::new(Beginning {
+            io: io.clone(),
+            sid: sid.clone(),
+            kind,
+            codec,
+            outbox: Outbox::new(app.config.outbox_limit, app.flushers.list()),
+            handshake,
+            transports: endpoint.transports().clone(),
+            transport: transport.name(),
+        }));
+        if !app.sessions.insert(shared.clone()) {
+            // Two at the same moment; what comes of the first is not to be shared with the second.
+            tracing::error!("the application made the same id for two sessions");
+            return Err(Box::new(unanswered()));
+        }
+        place.keep();
+        count::sessions_opened(io.metrics());
+        tokio::spawn(Driver::new(shared, session, connection, permit));
+        // A client that begins by asking for each answer may come back on another connection.
+        let cookie = app.config.cookie.as_ref().filter(|_| transport.capabilities().upgrades_from);
+        Ok(cookie.filter(|_| endpoint.is_engine()).and_then(|cookie| cookie.header(&sid)))
+    }
 }
 
 /// A session that is counted in, and counted out again if it does not come to be

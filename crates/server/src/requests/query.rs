@@ -30,6 +30,11 @@ impl<'a> EngineQuery<'a> {
         parsed
     }
 
+    /// The revision that the client names, as it stands
+    pub(super) fn version(&self) -> Option<&'a str> {
+        self.version
+    }
+
     /// Whether the client speaks a revision of the protocol that this server does
     pub(super) fn is_supported(&self) -> bool {
         self.version.is_some_and(|version| Version::from_query(version).is_some())

@@ -1,0 +1,320 @@
+//! Answers to polls, compressed for clients that take it
+
+use std::io::Write;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::{GzEncoder, ZlibEncoder};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use roomcast_core::{Frame, Message, ResponseBody, Wire, WireKey};
+use tokio::task::yield_now;
+
+/// How answers to polls are compressed, with gzip or deflate, whichever the client would rather have
+///
+/// What a broadcast sends to many is compressed once, and kept with it for as long as it waits for somebody; what is
+/// sent to one client alone, for each answer. A client that does not say that it takes it gets the bytes as they are,
+/// and so does everybody where compressing does not make them fewer.
+///
+/// An answer that holds both a secret and what somebody else chose tells by its length how much they have in common
+/// (the attack called BREACH). Where that matters turn it [off](crate::Config::http_compression).
+///
+/// ```
+/// use roomcast_server::{Config, HttpCompression};
+///
+/// let config = Config::default().http_compression(HttpCompression::default().threshold(4096));
+/// let off = Config::default().http_compression(None);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HttpCompression {
+    threshold: usize,
+    level: u32,
+}
+
+impl Default for HttpCompression {
+    fn default() -> Self {
+        Self { threshold: 1024, level: 1 }
+    }
+}
+
+impl HttpCompression {
+    /// Bytes from which on an answer is compressed. Default: 1024
+    pub fn threshold(mut self, bytes: usize) -> Self {
+        self.threshold = bytes;
+        self
+    }
+
+    /// How much work is put into it: 1, quick, to 9, small. Default: 1; Node takes 6
+    pub fn level(mut self, level: u32) -> Self {
+        self.level = level.clamp(1, 9);
+        self
+    }
+
+    /// Whether this answer is long enough
+    pub(crate) fn concerns(&self, response: &Response<ResponseBody>) -> bool {
+        let (ResponseBody::Full(bytes) | ResponseBody::OfFrame(_, bytes)) = response.body() else { return false };
+        response.status() == StatusCode::OK && bytes.len() >= self.threshold
+    }
+
+    /// Compresses the answer to a poll if it is worth it
+    pub(crate) async fn apply(&self, coding: Coding, response: &mut Response<ResponseBody>) {
+        let (ResponseBody::Full(bytes) | ResponseBody::OfFrame(_, bytes)) = response.body() else { return };
+        if !self.concerns(response) {
+            return;
+        }
+        let small = match response.body() {
+            ResponseBody::OfFrame(frame, bytes) if bytes.len() <= CHUNK || frame.is_shared() => {
+                self.kept(coding, frame, bytes)
+            }
+            _ if bytes.len() <= CHUNK => compress(coding, self.level, bytes),
+            _ => {
+                let bytes = bytes.clone();
+                compress_in_turn(coding, self.level, &bytes).await
+            }
+        };
+        replace(response, coding, small);
+    }
+
+    /// The compressed form of a frame, made by whoever needs it first
+    ///
+    /// It is made before it is kept, so that nobody who wants another form of the frame waits for it. Threads that come
+    /// to it at the same moment do it twice.
+    fn kept(&self, coding: Coding, frame: &Frame, bytes: &Bytes) -> Bytes {
+        let key = WireKey::of::<Self>(self.level << 1 | coding as u32);
+        let known = frame.rendered(key).cloned();
+        known.unwrap_or_else(|| frame.wire(&Made { key, bytes: compress(coding, self.level, bytes) }))
+    }
+}
+
+/// Bytes that are compressed at one go, about half a millisecond's worth
+const CHUNK: usize = 64 * 1024;
+
+/// A form of a frame that is made already
+struct Made {
+    key: WireKey,
+    bytes: Bytes,
+}
+
+impl Wire for Made {
+    fn key(&self) -> WireKey {
+        self.key
+    }
+
+    fn render(&self, _: &[Message]) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
+/// A content coding that clients may ask for
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Gzip,
+    /// In the zlib format, as HTTP means it (RFC 9110 section 8.4.1.2)
+    Deflate,
+}
+
+impl Coding {
+    /// The one that a client likes best, of those it takes (RFC 9110 section 12.5.3); the first named if it likes both
+    pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
+        let values = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
+        let (mut gzip, mut deflate, mut any) = (None, None, None);
+        for (place, item) in values.flat_map(|value| value.split(',')).take(MAX_CODINGS).enumerate() {
+            let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
+            let liking = Some((weight(parameters), usize::MAX - place));
+            match name.trim() {
+                name if name.eq_ignore_ascii_case("gzip") => gzip = liking,
+                name if name.eq_ignore_ascii_case("deflate") => deflate = liking,
+                "*" => any = liking,
+                _ => {}
+            }
+        }
+        let liked = |coding: Self, own: Option<(u16, usize)>| {
+            own.or(any).filter(|(weight, _)| *weight > 0).map(|liking| (liking, coding))
+        };
+        let (gzip, deflate) = (liked(Self::Gzip, gzip), liked(Self::Deflate, deflate));
+        match (gzip, deflate) {
+            (Some((first, _)), Some((second, coding))) if second > first => Some(coding),
+            (Some((_, coding)), _) | (None, Some((_, coding))) => Some(coding),
+            (None, None) => None,
+        }
+    }
+
+    fn name(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Gzip => "gzip",
+            Self::Deflate => "deflate",
+        })
+    }
+}
+
+/// Codings that are looked at; nobody has more to offer
+const MAX_CODINGS: usize = 32;
+
+/// How much a client likes something, in thousandths
+fn weight(parameters: &str) -> u16 {
+    let mut named = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
+    let Some((_, value)) = named.find(|(name, _)| name.trim().eq_ignore_ascii_case("q")) else { return 1000 };
+    let liked: f32 = value.trim().parse().unwrap_or(0.0);
+    // A number outside is no number that a client may send.
+    if (0.0..=1.0).contains(&liked) { (liked * 1000.0) as u16 } else { 0 }
+}
+
+/// Puts the compressed bytes in the place of the others, if they are fewer
+pub(crate) fn replace(response: &mut Response<ResponseBody>, coding: Coding, small: Bytes) {
+    let len = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
+    if small.len() as u64 >= len {
+        return;
+    }
+    *response.body_mut() = ResponseBody::Full(small);
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response.headers_mut().insert(CONTENT_ENCODING, coding.name());
+}
+
+/// All of it at one go
+pub(crate) fn compress(coding: Coding, level: u32, bytes: &[u8]) -> Bytes {
+    let mut encoder = Encoder::new(coding, level, bytes.len());
+    encoder.put(bytes);
+    encoder.finish()
+}
+
+/// A piece at a time, between which everything else has its turn
+async fn compress_in_turn(coding: Coding, level: u32, bytes: &[u8]) -> Bytes {
+    let mut encoder = Encoder::new(coding, level, bytes.len());
+    for piece in bytes.chunks(CHUNK) {
+        encoder.put(piece);
+        yield_now().await;
+    }
+    encoder.finish()
+}
+
+enum Encoder {
+    Gzip(GzEncoder<Vec<u8>>),
+    Deflate(ZlibEncoder<Vec<u8>>),
+}
+
+impl Encoder {
+    fn new(coding: Coding, level: u32, len: usize) -> Self {
+        let (level, out) = (Compression::new(level), Vec::with_capacity(len / 4));
+        match coding {
+            Coding::Gzip => Self::Gzip(GzEncoder::new(out, level)),
+            Coding::Deflate => Self::Deflate(ZlibEncoder::new(out, level)),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        // Writing to memory cannot fail.
+        let _ = match self {
+            Self::Gzip(encoder) => encoder.write_all(bytes),
+            Self::Deflate(encoder) => encoder.write_all(bytes),
+        };
+    }
+
+    fn finish(self) -> Bytes {
+        let finished = match self {
+            Self::Gzip(encoder) => encoder.finish(),
+            Self::Deflate(encoder) => encoder.finish(),
+        };
+        finished.unwrap_or_default().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use flate2::read::{GzDecoder, ZlibDecoder};
+
+    use super::*;
+
+    fn accepted(values: &[&'static str]) -> Option<Coding> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(ACCEPT_ENCODING, HeaderValue::from_static(value));
+        }
+        Coding::accepted(&headers)
+    }
+
+    #[test]
+    fn the_client_chooses() {
+        for (values, expected) in [
+            (&["gzip, deflate, br"][..], Some(Coding::Gzip)),
+            (&["deflate, gzip"], Some(Coding::Deflate)),
+            (&["deflate", "gzip"], Some(Coding::Deflate)),
+            (&["gzip;q=0.5, deflate;q=0.8"], Some(Coding::Deflate)),
+            (&["GZIP"], Some(Coding::Gzip)),
+            (&["gzip;q=0, deflate"], Some(Coding::Deflate)),
+            (&["*"], Some(Coding::Gzip)),
+            (&["gzip;q=0, *"], Some(Coding::Deflate)),
+            (&["*;q=0"], None),
+            (&["gzip; q = 0"], None),
+            (&["gzip;q=2"], None),
+            (&["gzip;q=x"], None),
+            (&["br, zstd, identity"], None),
+            (&["identity;q=1, gzip;q=0.001"], Some(Coding::Gzip)),
+            (&[""], None),
+            (&[], None),
+        ] {
+            assert_eq!(accepted(values), expected, "{values:?}");
+        }
+    }
+
+    fn inflated(response: &Response<ResponseBody>) -> (Option<&str>, Vec<u8>) {
+        let ResponseBody::Full(bytes) = response.body() else { panic!("{:?}", response.body()) };
+        let mut out = Vec::new();
+        let coding = response.headers().get(CONTENT_ENCODING).and_then(|coding| coding.to_str().ok());
+        match coding {
+            Some("gzip") => GzDecoder::new(&bytes[..]).read_to_end(&mut out).expect("gzip"),
+            Some("deflate") => ZlibDecoder::new(&bytes[..]).read_to_end(&mut out).expect("zlib"),
+            _ => out.write(bytes).expect("memory"),
+        };
+        (coding, out)
+    }
+
+    #[tokio::test]
+    async fn long_answers_are_compressed_and_come_back() {
+        let rules = HttpCompression::default();
+        for len in [1024, CHUNK, CHUNK + 1, 1_000_000] {
+            let text = "chat ".repeat(len).into_bytes()[..len].to_vec();
+            for (coding, name) in [(Coding::Gzip, "gzip"), (Coding::Deflate, "deflate")] {
+                let mut response = Response::new(ResponseBody::Full(text.clone().into()));
+                rules.apply(coding, &mut response).await;
+                assert_eq!(inflated(&response), (Some(name), text.clone()), "{len}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn short_answers_errors_and_noise_stay_as_they_are() {
+        let rules = HttpCompression::default();
+        let mut short = Response::new(ResponseBody::Full(vec![b'a'; 1023].into()));
+        rules.apply(Coding::Gzip, &mut short).await;
+        assert_eq!(inflated(&short).0, None);
+        let mut error = Response::new(ResponseBody::Full(vec![b'a'; 5000].into()));
+        *error.status_mut() = StatusCode::BAD_REQUEST;
+        rules.apply(Coding::Gzip, &mut error).await;
+        assert_eq!(inflated(&error).0, None);
+        // The high bits of a linear congruence are as good as random here.
+        let noise = std::iter::successors(Some(1u64), |n| Some(n.wrapping_mul(6364136223846793005).wrapping_add(1)));
+        let noise: Vec<u8> = noise.take(4096).map(|n| (n >> 56) as u8).collect();
+        let mut response = Response::new(ResponseBody::Full(noise.clone().into()));
+        rules.apply(Coding::Gzip, &mut response).await;
+        assert_eq!(inflated(&response), (None, noise));
+    }
+
+    #[tokio::test]
+    async fn what_many_get_is_compressed_once() {
+        let rules = HttpCompression::default();
+        let frame = Frame::new("news ".repeat(1000));
+        let bytes = Bytes::from(frame.messages()[0].as_bytes().to_vec());
+        let mut sent = Vec::new();
+        for coding in [Coding::Gzip, Coding::Deflate, Coding::Gzip, Coding::Deflate] {
+            let mut response = Response::new(ResponseBody::OfFrame(frame.clone(), bytes.clone()));
+            rules.apply(coding, &mut response).await;
+            assert_eq!(inflated(&response).1, bytes);
+            let ResponseBody::Full(small) = response.into_body() else { panic!("it is whole") };
+            sent.push(small.as_ptr());
+        }
+        assert_eq!((sent[0], sent[1]), (sent[2], sent[3]));
+        assert_ne!(sent[0], sent[1]);
+    }
+}
