@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
@@ -28,6 +29,35 @@ pub(crate) struct Options {
     #[arg(long, value_name = "LIST", value_enum, value_delimiter = ',', default_value = "polling,websocket")]
     #[arg(env = "ROOMCAST_TRANSPORTS", help_heading = LISTENING)]
     pub(crate) transports: Vec<Transport>,
+
+    /// Keep sessions on the transport they begin with, instead of letting them move to a better one
+    #[arg(long, env = "ROOMCAST_NO_UPGRADES", help_heading = LISTENING)]
+    pub(crate) no_upgrades: bool,
+
+    /// Name of a cookie with the session's id, for load balancers that keep a client on one server by it.
+    /// Default: none
+    #[arg(long, value_name = "NAME", env = "ROOMCAST_COOKIE", help_heading = LISTENING)]
+    pub(crate) cookie: Option<String>,
+
+    /// Bytes from which on answers to polls are compressed, for clients that take it; 0 for never
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_COMPRESS_POLLS")]
+    #[arg(help_heading = LISTENING)]
+    pub(crate) compress_polls: usize,
+
+    /// Folder with the official browser clients, such as node_modules/socket.io/client-dist, to be served as
+    /// /socket.io/socket.io.js and so on. Default: none
+    #[arg(long, value_name = "FOLDER", env = "ROOMCAST_SERVE_CLIENT", help_heading = LISTENING)]
+    pub(crate) serve_client: Option<PathBuf>,
+
+    /// Certificate as PEM, with those that vouch for it, to serve https and wss. SIGHUP reads it again
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "ROOMCAST_TLS_CERT", help_heading = LISTENING)]
+    pub(crate) tls_cert: Option<PathBuf>,
+
+    /// Its private key, as PEM
+    #[cfg(feature = "tls")]
+    #[arg(long, value_name = "FILE", requires = "tls_cert", env = "ROOMCAST_TLS_KEY", help_heading = LISTENING)]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// Proxy, or network of proxies, that is believed about where clients come from: by X-Forwarded-For,
     /// X-Forwarded-Proto and X-Forwarded-Host. May be repeated. Nobody else is believed
@@ -138,7 +168,12 @@ pub(crate) struct Options {
     #[arg(help_heading = TIMES)]
     pub(crate) ping_timeout: u64,
 
-    /// How long the headers of a request may take to come
+    /// How long a client has to prove a better transport, before it stays where it was
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(env = "ROOMCAST_UPGRADE_TIMEOUT", help_heading = TIMES)]
+    pub(crate) upgrade_timeout: Duration,
+
+    /// How long the headers of a request, or a TLS handshake, may take to come
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     #[arg(env = "ROOMCAST_HEADER_TIMEOUT", help_heading = TIMES)]
     pub(crate) header_timeout: Duration,
@@ -221,6 +256,13 @@ impl Options {
             max_session_bytes: self.recovery_session_bytes,
             ..RecoveryConfig::default()
         })
+    }
+
+    pub(crate) fn has_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls_cert.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     pub(crate) fn cors(&self) -> Cors {

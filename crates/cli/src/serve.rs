@@ -1,11 +1,10 @@
 //! `roomcast serve`
 
-use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roomcast::{Config, Drain, EventRate, Io, Polling, Server, WebSocket};
+use roomcast::{Config, Cookie, Drain, EventRate, HttpCompression, Io, Polling, Server, WebSocket};
 use tracing_subscriber::EnvFilter;
 
 use crate::options::{Options, Transport};
@@ -34,19 +33,32 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     raise_descriptors();
 
     let stop = signals::stop()?;
-    let io = build(options);
+    let io = build(options)?;
     demo::install(&io);
-    let bound = server(io, options).bind(options.addr)?;
+    let server = server(io, options);
+    #[cfg(feature = "tls")]
+    let server = secure(server, options)?;
+    let bound = server.bind(options.addr)?;
     announce(bound.address(), bound.admin_address(), options);
     let drained = bound.run_with_shutdown(options.threads.get(), stop)?;
     println!("Stopped: {drained}.");
     Ok(())
 }
 
-fn build(options: &Options) -> Io {
+fn build(options: &Options) -> Result<Io, Box<dyn std::error::Error>> {
     let mut config = Config::default()
         .ping_interval(Duration::from_millis(options.ping_interval))
         .ping_timeout(Duration::from_millis(options.ping_timeout))
+        .transports(options.transports.iter().map(|transport| match transport {
+            Transport::Polling => Polling::NAME,
+            Transport::WebSocket => WebSocket::NAME,
+        }))
+        .allow_upgrades(!options.no_upgrades)
+        .upgrade_timeout(options.upgrade_timeout)
+        .http_compression(
+            (options.compress_polls > 0)
+                .then(|| HttpCompression::default().threshold(options.compress_polls)),
+        )
         .max_payload(options.max_payload)
         .outbox_limit(options.outbox)
         .max_sessions(options.max_sessions.get())
@@ -66,16 +78,14 @@ fn build(options: &Options) -> Io {
     for origin in &options.allow_origin {
         config = config.allow_origin(origin);
     }
-    let mut builder = Io::builder().config(config);
-    for transport in options.transports.iter().collect::<BTreeSet<_>>() {
-        builder = match transport {
-            Transport::Polling => builder.transport(Polling::new().max_payload(options.max_payload)),
-            Transport::WebSocket => {
-                builder.transport(WebSocket::new().max_message(options.max_payload).bare_close(true))
-            }
-        };
+    if let Some(name) = &options.cookie {
+        config = config.cookie(Cookie::new(name).secure(options.has_tls()));
     }
-    builder.build()
+    let mut builder = Io::builder().config(config);
+    if let Some(folder) = &options.serve_client {
+        builder = builder.serve_client(folder).map_err(|error| format!("--serve-client: {error}"))?;
+    }
+    Ok(builder.build())
 }
 
 fn server(io: Io, options: &Options) -> Server {
@@ -98,6 +108,20 @@ fn server(io: Io, options: &Options) -> Server {
         server = server.admin(address);
     }
     server
+}
+
+/// Adds the certificate, if there is one, and reads it again whenever SIGHUP comes
+#[cfg(feature = "tls")]
+fn secure(server: Server, options: &Options) -> Result<Server, Box<dyn std::error::Error>> {
+    let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else { return Ok(server) };
+    let tls = roomcast::Tls::from_files(certificate, key)
+        .map_err(|error| format!("--tls-cert and --tls-key: {error}"))?;
+    let renewed = tls.clone();
+    signals::on_hangup(move || match renewed.reload() {
+        Ok(()) => tracing::info!("read the certificate again"),
+        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+    })?;
+    Ok(server.tls(tls))
 }
 
 /// From one batch to the next, as `--drain-batch` says
@@ -127,13 +151,14 @@ fn announce(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) {
         (true, false) => "long-polling only",
         _ => "WebSocket only",
     };
-    println!("Roomcast is listening on http://{address}");
+    let (http, ws) = if options.has_tls() { ("https", "wss") } else { ("http", "ws") };
+    println!("Roomcast is listening on {http}://{address}");
     println!();
-    println!("  demo page        http://{address}/");
-    println!("  Socket.IO        http://{address}/socket.io/   ({by})");
+    println!("  demo page        {http}://{address}/");
+    println!("  Socket.IO        {http}://{address}/socket.io/   ({by})");
     if websocket {
         println!(
-            "  plain WebSocket  ws://{address}/ws            (subprotocol roomcast.json for events and acks)"
+            "  plain WebSocket  {ws}://{address}/ws            (subprotocol roomcast.json for events and acks)"
         );
     }
     if let Some(admin) = admin {

@@ -30,6 +30,20 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
+/// Calls this for each SIGHUP, which otherwise would end the process
+#[cfg(all(unix, feature = "tls"))]
+pub(crate) fn on_hangup(heard: impl Fn() + Send + 'static) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP])?;
+    let wait = move || signals.forever().for_each(|_| heard());
+    std::thread::Builder::new().name("roomcast-hangup".into()).spawn(wait).map(drop)
+}
+
+/// There is no such signal here
+#[cfg(all(not(unix), feature = "tls"))]
+pub(crate) fn on_hangup(_: impl Fn() + Send + 'static) -> io::Result<()> {
+    Ok(())
+}
+
 /// Resolves at the first Ctrl-C; the second ends the process at once
 #[cfg(not(unix))]
 pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {

@@ -5,7 +5,7 @@ use std::io::Write;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH};
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use roomcast_core::{Frame, Message, ResponseBody, Wire, WireKey};
 use tokio::task::yield_now;
@@ -50,10 +50,14 @@ impl HttpCompression {
         self
     }
 
-    /// Whether this answer is long enough
+    /// Whether this answer is long enough, and its transport does not say that it must stay as it is
     pub(crate) fn concerns(&self, response: &Response<ResponseBody>) -> bool {
-        let (ResponseBody::Full(bytes) | ResponseBody::OfFrame(_, bytes)) = response.body() else { return false };
-        response.status() == StatusCode::OK && bytes.len() >= self.threshold
+        let (ResponseBody::Full(bytes) | ResponseBody::OfFrame(_, bytes)) = response.body() else {
+            return false;
+        };
+        let fixed =
+            response.headers().get(CACHE_CONTROL).is_some_and(|value| value == "no-store, no-transform");
+        response.status() == StatusCode::OK && bytes.len() >= self.threshold && !fixed
     }
 
     /// Compresses the answer to a poll if it is worth it
@@ -294,7 +298,8 @@ mod tests {
         rules.apply(Coding::Gzip, &mut error).await;
         assert_eq!(inflated(&error).0, None);
         // The high bits of a linear congruence are as good as random here.
-        let noise = std::iter::successors(Some(1u64), |n| Some(n.wrapping_mul(6364136223846793005).wrapping_add(1)));
+        let noise =
+            std::iter::successors(Some(1u64), |n| Some(n.wrapping_mul(6364136223846793005).wrapping_add(1)));
         let noise: Vec<u8> = noise.take(4096).map(|n| (n >> 56) as u8).collect();
         let mut response = Response::new(ResponseBody::Full(noise.clone().into()));
         rules.apply(Coding::Gzip, &mut response).await;

@@ -185,7 +185,8 @@ mod tests {
         let until = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let cookie = Cookie::new("c").expires(until).partitioned(true).priority(Priority::High);
         let header = cookie.same_site(None).header(&Sid::new("abc")).expect("a header");
-        let expected = "c=abc; Path=/; Expires=Sun, 06 Nov 1994 08:49:37 GMT; HttpOnly; Partitioned; Priority=High";
+        let expected =
+            "c=abc; Path=/; Expires=Sun, 06 Nov 1994 08:49:37 GMT; HttpOnly; Partitioned; Priority=High";
         assert_eq!(header, expected);
         assert!(Cookie::new("a\nb").header(&Sid::new("abc")).is_none());
     }

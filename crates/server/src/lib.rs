@@ -75,6 +75,8 @@ pub use origin::Origins;
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use requests::Peer;
 pub use serve::{Bound, Server};
+#[cfg(feature = "tls")]
+pub use serve::{Tls, TlsError};
 pub use session::ClientKind;
 pub use socket::Socket;
 

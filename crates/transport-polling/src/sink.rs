@@ -120,7 +120,7 @@ impl FrameSink for PollingSink {
         }
         let Some(get) = self.slot.take() else { return Ok(Readiness::Parked) };
         let count = fitting(batch, self.max_payload);
-        if !get.is_gone() && get.send(response(payload(batch, count))).is_ok() {
+        if !get.is_gone() && get.send(response(payload(batch, count), may_compress(batch, count))).is_ok() {
             batch.drain(..count);
         } else {
             self.slot.mark_gone();
@@ -174,10 +174,17 @@ fn put(out: &mut BytesMut, frame: &Frame) {
     }
 }
 
-fn response(payload: ResponseBody) -> http::Response<ResponseBody> {
+/// Whether any of it may be compressed
+fn may_compress(batch: &VecDeque<Frame>, count: usize) -> bool {
+    batch.iter().take(count).any(Frame::may_compress)
+}
+
+fn response(payload: ResponseBody, may_compress: bool) -> http::Response<ResponseBody> {
     let mut response = http::Response::new(payload);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What must not be compressed is not to be compressed by anybody on the way either (RFC 9111 section 5.2.2.6).
+    let caching = if may_compress { "no-store" } else { "no-store, no-transform" };
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
     response
 }

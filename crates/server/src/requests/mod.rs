@@ -73,7 +73,8 @@ where
         return Ok(file);
     }
     let is_sound = request.method() != Method::GET || !has_body(request.headers());
-    let compression = config.http_compression.filter(|_| endpoint.is_engine() && request.method() == Method::GET);
+    let compression =
+        config.http_compression.filter(|_| endpoint.is_engine() && request.method() == Method::GET);
     let compression = compression.and_then(|rules| Some((rules, Coding::accepted(request.headers())?)));
     let (exchange, answer) = exchange(request);
     let head = app.hooks.change_headers().then(|| Box::new(exchange.request.clone()));

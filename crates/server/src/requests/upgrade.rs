@@ -11,6 +11,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
 use crate::serve::HttpStream;
+#[cfg(feature = "tls")]
+use crate::serve::TlsStream;
 
 /// Whether a request asks for a WebSocket, well or badly
 pub(super) fn is_asked(headers: &HeaderMap) -> bool {
@@ -41,9 +43,17 @@ pub(super) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
 
 /// Finds the TCP stream inside, if there is one: as this server has it, hyper's own, or as `axum::serve` wraps it
 fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
-    let upgraded = match upgraded.downcast::<TokioIo<HttpStream>>() {
+    let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
         Ok(parts) => {
-            let stream = Box::new(parts.io.into_inner().into_tcp());
+            let stream = Box::new(parts.io.into_inner().into_inner());
+            return Upgraded { stream, read_buffer: parts.read_buf };
+        }
+        Err(upgraded) => upgraded,
+    };
+    #[cfg(feature = "tls")]
+    let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TlsStream>>>() {
+        Ok(parts) => {
+            let stream = Box::new(parts.io.into_inner().into_inner());
             return Upgraded { stream, read_buffer: parts.read_buf };
         }
         Err(upgraded) => upgraded,

@@ -49,7 +49,38 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
         Err(limit) => return refuse(&server, stream, limit, peer.address).await,
     };
     crate::metrics::count::connections_opened(io.metrics());
+    #[cfg(feature = "tls")]
+    if let Some(tls) = server.tls.clone() {
+        let Some(stream) = secure(&server, &tls, stream, peer).await else { return };
+        let peer = Peer { secure: true, ..peer };
+        // On the heap, since whoever has no TLS is not to pay for its size.
+        return Box::pin(serve_http(server, stream, peer, permit)).await;
+    }
     serve_http(server, stream, peer, permit).await;
+}
+
+/// Shakes hands over TLS; `None` if that came to nothing
+#[cfg(feature = "tls")]
+async fn secure(
+    server: &Server,
+    tls: &super::Tls,
+    stream: TcpStream,
+    peer: Peer,
+) -> Option<super::tls::TlsStream> {
+    match tokio::time::timeout(server.http.header_timeout, tls.accept(stream)).await {
+        Ok(Ok(stream)) => Some(stream),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, address = %peer.address, "a TLS handshake failed");
+            None
+        }
+        Err(_) => {
+            breach!(
+                server.io, Breach::HeaderTime, address = %peer.address, timeout = ?server.http.header_timeout,
+                "closed a connection whose TLS handshake was not done in time"
+            );
+            None
+        }
+    }
 }
 
 /// Who is at the other end; `None` if it did not say so as it should
@@ -73,7 +104,10 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
     }
 }
 
-async fn serve_http(server: Arc<Server>, stream: TcpStream, peer: Peer, permit: Arc<ConnectionPermit>) {
+async fn serve_http<S>(server: Arc<Server>, stream: S, peer: Peer, permit: Arc<ConnectionPermit>)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
     let (io, http) = (server.io.clone(), server.http);
     let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
     let stream = HttpStream { stream, activity: activity.clone() };
@@ -175,6 +209,10 @@ const DEFAULT_MAX_HEADERS: usize = 100;
 /// Tells a client that there is no room for its connection, and hangs up
 async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: SocketAddr) {
     breach!(server.io, limit, %address, "refused a connection with 503");
+    if server.has_tls() {
+        // A handshake would cost more than there is to tell.
+        return;
+    }
     let Some(_place) = server.refusals.clone().try_acquire_owned().ok() else { return };
     let text = "There is no room for another connection here; try again later.\n";
     let response = format!(
@@ -311,20 +349,20 @@ impl Drop for ActiveBody {
     }
 }
 
-/// A TCP stream that tells when a request begins to come
+/// A stream that tells when a request begins to come
 #[derive(Debug)]
-pub(crate) struct HttpStream {
-    stream: TcpStream,
+pub(crate) struct HttpStream<S> {
+    stream: S,
     activity: Arc<Activity>,
 }
 
-impl HttpStream {
-    pub(crate) fn into_tcp(self) -> TcpStream {
+impl<S> HttpStream<S> {
+    pub(crate) fn into_inner(self) -> S {
         self.stream
     }
 }
 
-impl AsyncRead for HttpStream {
+impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -339,7 +377,7 @@ impl AsyncRead for HttpStream {
     }
 }
 
-impl AsyncWrite for HttpStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if outcome.is_ready() {

@@ -3,6 +3,8 @@
 mod accept;
 mod http;
 mod rules;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -19,6 +21,10 @@ use tokio::sync::Semaphore;
 
 use self::accept::{accept_all, listen, listen_alone};
 pub(crate) use self::http::HttpStream;
+#[cfg(feature = "tls")]
+pub(crate) use self::tls::TlsStream;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 use crate::admin;
 use crate::clock;
 use crate::drain::{Drain, Drained, Phase};
@@ -39,6 +45,8 @@ pub struct Server {
     http: HttpSettings,
     drain: Drain,
     admin: Option<SocketAddr>,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
     /// How many clients that are refused may be told so at a time
     refusals: Arc<Semaphore>,
 }
@@ -77,6 +85,8 @@ impl Server {
             http: HttpSettings::default(),
             drain: Drain::default(),
             admin: None,
+            #[cfg(feature = "tls")]
+            tls: None,
             refusals: Arc::new(Semaphore::new(http::FAREWELLS)),
         }
     }
@@ -139,6 +149,24 @@ impl Server {
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.http.keep_alive_timeout = timeout;
         self
+    }
+
+    /// Speaks TLS with everybody, by this certificate. Default: no TLS
+    ///
+    /// Clients then come by `https` and `wss`, and [are secure](crate::Handshake::is_secure). The handshake has to be
+    /// done within [`header_timeout`](Self::header_timeout). A client that finds no room is closed without a word. What
+    /// [`admin`](Self::admin) answers is not affected.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    fn has_tls(&self) -> bool {
+        #[cfg(feature = "tls")]
+        return self.tls.is_some();
+        #[cfg(not(feature = "tls"))]
+        false
     }
 
     /// Expects the header of the PROXY protocol, version 1 or 2, from [trusted

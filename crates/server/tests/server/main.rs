@@ -2,9 +2,12 @@
 
 mod acks;
 mod closing;
+mod compression;
 mod dynamic;
 mod emitting;
+mod extract;
 mod handlers;
+mod hooks;
 mod limits;
 mod listening;
 mod middleware;
@@ -15,6 +18,7 @@ mod order;
 mod outside;
 mod patterns;
 mod serial;
+mod settings;
 mod slow;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;

@@ -13,6 +13,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// The body, if it is compressed
+    pub bytes: Vec<u8>,
 }
 
 impl Http {
@@ -27,6 +29,13 @@ impl Http {
 
     pub fn post(&mut self, target: &str, body: &[u8]) -> Answer {
         self.send("POST", target, body);
+        self.answer()
+    }
+
+    /// A request without a body, with headers such as `"Accept: */*\r\n"`
+    pub fn request(&mut self, method: &str, target: &str, headers: &str) -> Answer {
+        let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
+        self.0.get_mut().write_all(head.as_bytes()).expect("the server takes requests");
         self.answer()
     }
 
@@ -54,12 +63,17 @@ impl Http {
             let (name, value) = line.split_once(':').expect("a header");
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let mut answer = Answer { status: status.expect("a status"), headers, body: String::new() };
+        let status = status.expect("a status");
+        let mut answer = Answer { status, headers, body: String::new(), bytes: Vec::new() };
         let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length"));
+        let len = if status == 304 || status == 101 { 0 } else { len };
         assert_eq!(answer.header("transfer-encoding"), None, "answers are known whole");
         let mut body = vec![0; len];
         self.0.read_exact(&mut body).expect("the body comes whole");
-        answer.body = String::from_utf8(body).expect("answers are text");
+        match answer.header("content-encoding") {
+            None => answer.body = String::from_utf8(body).expect("answers are text"),
+            Some(_) => answer.bytes = body,
+        }
         answer
     }
 

@@ -1,0 +1,156 @@
+//! TLS, by rustls
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::net::TcpStream;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+
+/// The certificate that a [`Server`](crate::Server) shows, and its key; cloning gives another handle to the same
+///
+/// It can be exchanged at any time: whoever connects from then on sees the new one, and connections that are open go
+/// on as they are.
+///
+/// TLS 1.2 and 1.3, with what rustls holds to be safe; HTTP/1.1 by ALPN.
+///
+/// ```no_run
+/// use roomcast_server::{Io, Server, Tls};
+///
+/// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
+/// let tls = Tls::from_files("fullchain.pem", "privkey.pem")?;
+/// let renewed = tls.clone(); // somewhere else, when there is a new one: renewed.reload()?
+/// Server::new(Io::new()).tls(tls).bind("0.0.0.0:443")?.serve().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Tls(Arc<Inner>);
+
+struct Inner {
+    files: Option<(PathBuf, PathBuf)>,
+    config: RwLock<Arc<ServerConfig>>,
+}
+
+/// A connection over TLS
+pub(crate) type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+
+impl Tls {
+    /// Reads a certificate with those that vouch for it, the server's own first, and its private key, both as PEM
+    ///
+    /// # Errors
+    /// When a file cannot be read, or they do not go together.
+    pub fn from_files(certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
+        let files = (certificate.as_ref().to_owned(), key.as_ref().to_owned());
+        let config = RwLock::new(read(&files.0, &files.1)?);
+        Ok(Self(Arc::new(Inner { files: Some(files), config })))
+    }
+
+    /// As [`from_files`](Self::from_files), of what was read already
+    ///
+    /// # Errors
+    /// When it is not PEM, or does not go together.
+    pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
+        let config = RwLock::new(config(certificate, key)?);
+        Ok(Self(Arc::new(Inner { files: None, config })))
+    }
+
+    /// Takes settings of rustls as they are, for everything else that one may want of TLS
+    ///
+    /// Their ALPN should name `http/1.1` or nothing.
+    pub fn from_config(config: Arc<ServerConfig>) -> Self {
+        Self(Arc::new(Inner { files: None, config: RwLock::new(config) }))
+    }
+
+    /// Reads the files again, and shows what is in them now to whoever connects from now on
+    ///
+    /// It blocks for as long as reading takes. It does nothing if there are no files.
+    ///
+    /// # Errors
+    /// When they are no good; then everything stays as it was.
+    pub fn reload(&self) -> Result<(), TlsError> {
+        if let Some((certificate, key)) = &self.0.files {
+            self.set(read(certificate, key)?);
+        }
+        Ok(())
+    }
+
+    /// Shows this certificate to whoever connects from now on
+    ///
+    /// # Errors
+    /// When it is no good; then everything stays as it was.
+    pub fn replace(&self, certificate: &[u8], key: &[u8]) -> Result<(), TlsError> {
+        self.set(config(certificate, key)?);
+        Ok(())
+    }
+
+    fn set(&self, config: Arc<ServerConfig>) {
+        *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Shakes hands
+    pub(super) fn accept(
+        &self,
+        stream: TcpStream,
+    ) -> impl Future<Output = io::Result<TlsStream>> + Send + use<> {
+        let config = self.0.config.read().unwrap_or_else(PoisonError::into_inner).clone();
+        TlsAcceptor::from(config).accept(stream)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("files", &self.0.files).finish_non_exhaustive()
+    }
+}
+
+/// Why a certificate cannot be shown
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file cannot be read
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// Which
+        path: PathBuf,
+        /// What the system said
+        source: io::Error,
+    },
+    /// What should be a certificate is none
+    #[error("there is no certificate in it; it has to be PEM, with a block BEGIN CERTIFICATE ({0})")]
+    Certificate(String),
+    /// What should be a private key is none
+    #[error("there is no private key in it; it has to be PEM, with a block BEGIN PRIVATE KEY ({0})")]
+    Key(String),
+    /// The certificate and the key are of no use together
+    #[error("the certificate and its key cannot be used: {0}")]
+    Unusable(rustls::Error),
+}
+
+fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+    let read =
+        |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
+    config(&read(certificate)?, &read(key)?)
+}
+
+fn config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError> {
+    let chain: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(certificate).collect();
+    let chain = chain.map_err(|error| TlsError::Certificate(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(TlsError::Certificate("it has no such block".into()));
+    }
+    let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| TlsError::Key(error.to_string()))?;
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder.with_safe_default_protocol_versions().map_err(TlsError::Unusable)?;
+    let mut config =
+        builder.with_no_client_auth().with_single_cert(chain, key).map_err(TlsError::Unusable)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    // A client that comes back need not begin from nothing; the secret for that is in no memory but this.
+    config.ticketer = ring::Ticketer::new().map_err(TlsError::Unusable)?;
+    Ok(Arc::new(config))
+}

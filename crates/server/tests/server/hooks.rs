@@ -1,0 +1,273 @@
+//! What the application is asked, and told, about requests
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use roomcast_server::http::HeaderValue;
+use roomcast_server::{Config, Handshake, Io, IoBuilder, Namespace, Socket};
+use serde_json::{Value, json};
+
+use crate::support::client::{ALL, Client, Kind};
+use crate::support::engine::Engine;
+use crate::support::heard::{Gate, ear};
+use crate::support::http::{Answer, Http};
+use crate::support::serve::{serve, until};
+use crate::support::ws::Ws;
+
+const POLL: &str = "/socket.io/?EIO=4&transport=polling";
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+fn body(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).expect("JSON")
+}
+
+/// Who has no key stays out
+fn locked() -> IoBuilder {
+    Io::builder().allow_request(async |request: Handshake| {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        match request.query_value("key").as_deref() {
+            Some("right") => Ok(()),
+            Some("") => Err(String::new()),
+            other => Err(format!("\"{}\" is no key", other.unwrap_or_default())),
+        }
+    })
+}
+
+#[test]
+fn the_application_decides_who_may_begin_a_session() {
+    let server = serve(&locked().build());
+    let mut http = Http::open(&server.dial);
+    let refused = http.get(&format!("{POLL}&key=wrong"));
+    assert_eq!(refused.status, 403);
+    assert_eq!(body(&refused), json!({ "code": 4, "message": "\"wrong\" is no key" }));
+    assert_eq!(body(&http.get(&format!("{POLL}&key"))), json!({ "code": 4, "message": "Forbidden" }));
+    let refused = http.request("GET", WEBSOCKET, HANDSHAKE);
+    assert_eq!((refused.status, refused.body.as_str()), (400, "\"\" is no key"));
+    assert_eq!(refused.header("content-type"), Some("text/html"));
+
+    let mut http = Http::open(&server.dial);
+    let refused = http.request("GET", "/ws?key=wrong", HANDSHAKE);
+    assert_eq!((refused.status, refused.body.as_str()), (403, "\"wrong\" is no key"));
+    assert_eq!(http.get(&format!("{POLL}&key=right")).status, 200);
+    assert!(Ws::try_open(&server.dial, "/ws?key=right", None).is_ok());
+    let mut ws = Ws::try_open(&server.dial, &format!("{WEBSOCKET}&key=right"), None).expect("it has a key");
+    assert!(ws.receive().is_ok());
+    // Before it looks at the revision, as on Node.
+    assert_eq!(http.get("/socket.io/?transport=polling").status, 403);
+    assert_eq!(body(&http.get("/socket.io/?transport=polling&key=right"))["code"], 5);
+}
+
+#[test]
+fn a_session_is_asked_about_once() {
+    let (told, ear) = ear();
+    let io = Io::builder()
+        .allow_request(move |request: Handshake| {
+            let _ = told.send(request.uri().to_owned());
+            async { Ok::<(), String>(()) }
+        })
+        .build();
+    let server = serve(&io);
+    let mut engine = Engine::polling(&server.dial, "/socket.io/");
+    engine.send("0".into());
+    assert!(engine.receive().is_ok());
+    let ws = engine.probe();
+    engine.move_to(ws);
+    engine.sync();
+    assert_eq!(ear.all().len(), 1);
+}
+
+#[test]
+fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
+    let gate = Gate::closed();
+    let (told, ear) = ear();
+    let door = gate.clone();
+    let io = Io::builder()
+        .config(Config::default().max_sessions(1))
+        .allow_request(move |_: Handshake| {
+            let (door, told) = (door.clone(), told.clone());
+            async move {
+                let _ = told.send("asked");
+                door.pass().await;
+                Ok::<(), String>(())
+            }
+        })
+        .build();
+    let server = serve(&io);
+    let mut http = Http::open(&server.dial);
+    http.send("GET", POLL, b"");
+    assert_eq!(ear.next(), "asked");
+    // It counts while it waits.
+    assert_eq!(Http::open(&server.dial).get(POLL).status, 503);
+    drop(http);
+    gate.let_one_pass();
+    until(|| {
+        let mut http = Http::open(&server.dial);
+        http.send("GET", POLL, b"");
+        gate.let_one_pass();
+        http.answer().status == 200
+    });
+}
+
+#[test]
+fn the_application_makes_the_ids_of_sessions() {
+    let next = AtomicUsize::new(0);
+    let io = Io::builder()
+        .generate_id(move |request: Handshake| {
+            let id = match request.query_value("id") {
+                Some(id) if id == "none" => Err("out of ids"),
+                Some(id) => Ok(id),
+                None => Ok(format!("secret-{}", next.fetch_add(1, Ordering::Relaxed))),
+            };
+            async move { id }
+        })
+        .build();
+    let server = serve(&io);
+    let mut http = Http::open(&server.dial);
+    let answer = http.get(POLL);
+    assert!(answer.body.starts_with(r#"0{"sid":"secret-0","#), "{}", answer.body);
+    assert_eq!(http.post(&format!("{POLL}&sid=secret-0"), b"40").status, 200);
+    for bad in ["none", "", "a%20b", "a%2Fb", "a%22", "%0A", "secret-0", &"x".repeat(257)] {
+        let refused = http.get(&format!("{POLL}&id={bad}"));
+        let told = json!({ "code": 3, "message": "Bad request" });
+        assert_eq!((refused.status, body(&refused)), (400, told), "{bad}");
+    }
+    assert_eq!(http.get(&format!("{POLL}&id={}", "x".repeat(256))).status, 200);
+    // It is still that of the first; who refuses an id takes nothing from it.
+    assert!(http.get(&format!("{POLL}&sid=secret-0")).body.starts_with("40{"));
+    until(|| io.client_count() == 2);
+}
+
+#[test]
+fn the_application_makes_the_ids_of_sockets() {
+    let next = AtomicUsize::new(0);
+    let io = Io::builder()
+        .generate_socket_id(move |handshake: &Handshake, namespace: &Namespace| {
+            assert!(handshake.uri().starts_with('/'));
+            format!("{namespace}{}", next.fetch_add(1, Ordering::Relaxed))
+        })
+        .build();
+    let (told, ear) = ear();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send((socket.id().to_string(), socket.rooms()[0].to_string()));
+        async move { socket.io().to(socket.id().as_str()).emit("message", "to you").map(drop) }
+    });
+    let server = serve(&io);
+    for (number, kind) in ALL.into_iter().enumerate() {
+        let mut client = Client::connect(kind, &server.dial);
+        let id = format!("/{number}");
+        assert_eq!(ear.next(), (id.clone(), id));
+        client.expect("message", json!(["to you"]));
+    }
+}
+
+#[test]
+fn headers_of_the_first_answer_and_of_all() {
+    let io = Io::builder()
+        .initial_headers(|headers, request| {
+            assert!(request.uri.query().is_none_or(|query| !query.contains("sid=")));
+            headers.insert("x-first", HeaderValue::from_static("1"));
+            headers.insert("x-order", HeaderValue::from_static("first"));
+        })
+        .headers(|headers, request| {
+            headers.insert("x-each", HeaderValue::from_str(request.method.as_str()).expect("a method"));
+            headers.insert("x-order", HeaderValue::from_static("each"));
+        })
+        .build();
+    let server = serve(&io);
+    let seen =
+        |answer: &Answer| ["x-first", "x-each", "x-order"].map(|name| answer.header(name).map(str::to_owned));
+    let some = |value: &str| Some(value.to_owned());
+    let mut http = Http::open(&server.dial);
+    let first = http.get(POLL);
+    assert_eq!(seen(&first), [some("1"), some("GET"), some("each")]);
+    let open: Value = serde_json::from_str(&first.body[1..]).expect("JSON");
+    let poll = format!("{POLL}&sid={}", open["sid"].as_str().expect("an id"));
+    assert_eq!(seen(&http.post(&poll, b"40")), [None, some("POST"), some("each")]);
+    assert_eq!(seen(&http.get(&poll)), [None, some("GET"), some("each")]);
+    for target in [WEBSOCKET, "/ws"] {
+        let answer = Http::open(&server.dial).request("GET", target, HANDSHAKE);
+        assert_eq!((answer.status, seen(&answer)), (101, [some("1"), some("GET"), some("each")]), "{target}");
+    }
+    // Refusals are left alone, as on Node.
+    assert_eq!(seen(&http.get("/socket.io/?EIO=4")), [None, None, None]);
+}
+
+#[test]
+fn the_application_hears_of_each_refusal() {
+    let (told, ear) = ear();
+    let io = locked()
+        .generate_id(async |request: Handshake| match request.query_value("id") {
+            Some(id) => Ok(id),
+            None => Err("no id today"),
+        })
+        .connection_error(move |refused| {
+            let method = refused.request.method.to_string();
+            let _ = told.send((method, refused.code, refused.message.to_owned(), refused.context.clone()));
+        })
+        .build();
+    let server = serve(&io);
+    let heard = || {
+        let (method, code, message, context) = ear.next();
+        (method.clone(), code, message.clone(), context)
+    };
+    let expect = |method: &str, code: u8, message: &str, context: Value| {
+        assert_eq!(heard(), (method.to_owned(), code, message.to_owned(), context));
+    };
+    let mut http = Http::open(&server.dial);
+    http.get("/socket.io/?EIO=4&transport=pigeon");
+    expect("GET", 0, "Transport unknown", json!({ "transport": "pigeon" }));
+    http.get("/socket.io/?EIO=4");
+    expect("GET", 0, "Transport unknown", json!({ "transport": null }));
+    http.get(&format!("{POLL}&sid=nobody"));
+    expect("GET", 1, "Session ID unknown", json!({ "sid": "nobody" }));
+    http.post(POLL, b"40");
+    expect("POST", 2, "Bad handshake method", json!({ "method": "POST" }));
+    http.get(WEBSOCKET);
+    expect("GET", 3, "Bad request", json!({ "name": "TRANSPORT_HANDSHAKE_ERROR" }));
+    http.get(&format!("{POLL}&key=wrong"));
+    expect("GET", 4, "\"wrong\" is no key", json!({ "message": "\"wrong\" is no key" }));
+    http.get("/socket.io/?EIO=3&transport=polling&key=right");
+    expect("GET", 5, "Unsupported protocol version", json!({ "protocol": "3" }));
+    http.get(&format!("{POLL}&key=right"));
+    expect("GET", 3, "Bad request", json!({ "name": "ID_GENERATION_ERROR", "error": "no id today" }));
+
+    let open = http.get(&format!("{POLL}&key=right&id=abc"));
+    assert_eq!(open.status, 200);
+    http.get(&format!("{WEBSOCKET}&sid=abc"));
+    let context = json!({
+        "name": "TRANSPORT_MISMATCH", "transport": "websocket", "previousTransport": "polling"
+    });
+    expect("GET", 3, "Bad request", context);
+    http.get("/socket.io/?EIO=3&transport=polling&sid=abc");
+    let context = json!({ "name": "PROTOCOL_MISMATCH", "protocol": "3", "previousProtocol": 4 });
+    expect("GET", 3, "Bad request", context);
+    assert!(ear.all().is_empty());
+}
+
+#[test]
+fn of_a_session_that_moved_on_a_late_poll_is_told_too() {
+    let (told, ear) = ear();
+    let io = Io::builder()
+        .connection_error(move |refused| {
+            let _ = told.send(refused.context.clone());
+            panic!("this is caught");
+        })
+        .build();
+    let server = serve(&io);
+    let mut engine = Engine::polling(&server.dial, "/socket.io/");
+    let sid = engine.opened["sid"].as_str().expect("an id").to_owned();
+    let ws = engine.probe();
+    engine.move_to(ws);
+    engine.sync();
+    assert_eq!(Http::open(&server.dial).get(&format!("{POLL}&sid={sid}")).status, 400);
+    let context = json!({
+        "name": "TRANSPORT_MISMATCH", "transport": "polling", "previousTransport": "websocket"
+    });
+    assert_eq!(ear.next(), context);
+    // The session goes on.
+    engine.send("0".into());
+    assert!(engine.receive().is_ok());
+    Client::connect(Kind::WebSocket, &server.dial).close();
+}

@@ -1,0 +1,219 @@
+//! Settings of Node's engine: transports, upgrades, CORS, and the clients that are served
+
+use std::collections::HashSet;
+use std::fs;
+use std::time::Duration;
+
+use roomcast_server::http::header::{AUTHORIZATION, HeaderName};
+use roomcast_server::http::{Method, StatusCode};
+use roomcast_server::{Config, Cookie, Cors, CorsRules, Endpoint, Io, Polling, WebSocket};
+use serde_json::{Value, json};
+
+use crate::support::client::{Client, Kind};
+use crate::support::engine::Engine;
+use crate::support::http::{Answer, Http};
+use crate::support::serve::serve;
+use crate::support::ws::Ws;
+
+const POLL: &str = "/socket.io/?EIO=4&transport=polling";
+const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
+
+fn with(config: Config) -> Io {
+    Io::builder().config(config).build()
+}
+
+fn opened(answer: &Answer) -> Value {
+    serde_json::from_str(answer.body.strip_prefix('0').expect("an open packet")).expect("JSON")
+}
+
+#[test]
+fn only_the_transports_that_are_named_are_there() {
+    let server = serve(&with(Config::default().transports([Polling::NAME])));
+    let mut http = Http::open(&server.dial);
+    let answer = http.get(POLL);
+    assert_eq!((answer.status, opened(&answer)["upgrades"].clone()), (200, json!([])));
+    assert_eq!(Ws::try_open(&server.dial, WEBSOCKET, None).expect_err("it is off"), 400);
+    assert_eq!(Ws::try_open(&server.dial, "/ws", None).expect_err("so is plain"), 404);
+
+    let server = serve(&with(Config::default().transports([WebSocket::NAME])));
+    let answer = Http::open(&server.dial).get(POLL);
+    assert_eq!((answer.status, answer.body.as_str()), (400, r#"{"code":0,"message":"Transport unknown"}"#));
+    Client::connect(Kind::WebSocket, &server.dial).close();
+    Client::connect(Kind::Plain, &server.dial).close();
+}
+
+#[test]
+fn without_upgrades_a_session_stays_where_it_began() {
+    let server = serve(&with(Config::default().allow_upgrades(false)));
+    let polling = Engine::polling(&server.dial, "/socket.io/");
+    assert_eq!(polling.opened["upgrades"], json!([]));
+    let sid = polling.opened["sid"].as_str().expect("an id");
+    let refused = Ws::try_open(&server.dial, &format!("{WEBSOCKET}&sid={sid}"), None);
+    assert_eq!(refused.expect_err("it may not"), 400);
+    // It may begin on any transport all the same.
+    Client::connect(Kind::WebSocket, &server.dial).close();
+    drop(polling);
+    assert!(
+        Engine::polling(&serve(&Io::new()).dial, "/socket.io/").opened["upgrades"] == json!(["websocket"])
+    );
+}
+
+#[test]
+fn all_of_a_cookie_reaches_the_first_answer_alone() {
+    let cookie =
+        Cookie::new("io").path("/chat").max_age(Duration::from_secs(60)).secure(true).partitioned(true);
+    let server = serve(&with(Config::default().cookie(cookie)));
+    let mut http = Http::open(&server.dial);
+    let answer = http.get(POLL);
+    let sid = opened(&answer)["sid"].as_str().expect("an id").to_owned();
+    let expected = format!("io={sid}; Path=/chat; Max-Age=60; HttpOnly; Secure; Partitioned; SameSite=Lax");
+    assert_eq!(answer.header("set-cookie"), Some(expected.as_str()));
+    let answer = http.post(&format!("{POLL}&sid={sid}"), b"40");
+    assert_eq!((answer.status, answer.header("set-cookie")), (200, None));
+}
+
+fn names(header: Option<&str>) -> HashSet<String> {
+    header.into_iter().flat_map(|list| list.split(',')).map(|name| name.trim().to_lowercase()).collect()
+}
+
+#[test]
+fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
+    let rules = CorsRules::matching(|origin| origin.ends_with(".example.org"))
+        .credentials(true)
+        .methods([Method::GET, Method::POST])
+        .allowed_headers([AUTHORIZATION, HeaderName::from_static("x-room")])
+        .exposed_headers([HeaderName::from_static("x-node")])
+        .max_age(Duration::from_secs(600));
+    let server = serve(&with(Config::default().cors(rules)));
+    let mut http = Http::open(&server.dial);
+
+    let preflight = http.request("OPTIONS", POLL, "Origin: https://a.example.org\r\n");
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("https://a.example.org"));
+    assert_eq!(preflight.header("access-control-allow-credentials"), Some("true"));
+    assert_eq!(preflight.header("access-control-allow-methods"), Some("GET,POST"));
+    assert_eq!(preflight.header("access-control-allow-headers"), Some("authorization,x-room"));
+    assert_eq!(preflight.header("access-control-max-age"), Some("600"));
+    assert_eq!(names(preflight.header("vary")), HashSet::from(["origin".to_owned()]));
+
+    let answer = http.request("GET", POLL, "Origin: https://a.example.org\r\n");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("access-control-allow-origin"), Some("https://a.example.org"));
+    assert_eq!(answer.header("access-control-expose-headers"), Some("x-node"));
+
+    // A page that is not meant is told nothing; whether its request is served is another matter.
+    for method in ["OPTIONS", "GET"] {
+        let answer = http.request(method, POLL, "Origin: https://example.com\r\n");
+        assert_eq!(answer.status, if method == "GET" { 200 } else { 204 });
+        for header in
+            ["allow-origin", "allow-credentials", "allow-methods", "allow-headers", "expose-headers"]
+        {
+            assert_eq!(answer.header(&format!("access-control-{header}")), None, "{method} {header}");
+        }
+    }
+}
+
+#[test]
+fn the_ways_to_name_other_origins() {
+    let asked = "Origin: https://b.example\r\nAccess-Control-Request-Headers: x-a, x-b\r\n";
+    for (cors, named, varies) in [
+        (Cors::from(CorsRules::any()), Some("*"), false),
+        (CorsRules::mirrored().into(), Some("https://b.example"), true),
+        (CorsRules::origins(["https://only.example"]).into(), Some("https://only.example"), true),
+        (
+            CorsRules::origins(["https://a.example", "https://b.example"]).into(),
+            Some("https://b.example"),
+            true,
+        ),
+        (CorsRules::origins(["https://a.example", "https://c.example"]).into(), None, true),
+        (Cors::Off, None, false),
+    ] {
+        let server = serve(&with(Config::default().cors(cors.clone())));
+        let mut http = Http::open(&server.dial);
+        let answer = http.request("GET", POLL, asked);
+        assert_eq!(answer.header("access-control-allow-origin"), named, "{cors:?}");
+        assert_eq!(names(answer.header("vary")).contains("origin"), varies, "{cors:?}");
+        let preflight = http.request("OPTIONS", POLL, asked);
+        assert_eq!(preflight.status, if cors == Cors::Off { 400 } else { 204 }, "{cors:?}");
+        // Those that it asks for, unless they are fixed.
+        let echoed = named.map(|_| "x-a, x-b");
+        assert_eq!(preflight.header("access-control-allow-headers"), echoed, "{cors:?}");
+    }
+}
+
+#[test]
+fn the_status_of_a_preflight_can_be_set_for_old_browsers() {
+    let rules = CorsRules::any().preflight_status(StatusCode::OK);
+    let server = serve(&with(Config::default().cors(rules)));
+    let answer = Http::open(&server.dial).request("OPTIONS", POLL, "Origin: https://a.example\r\n");
+    assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
+}
+
+/// A folder with a client in it, gone with the test
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let path = std::env::temp_dir().join(format!("roomcast-client-{}", std::process::id()));
+        fs::create_dir_all(&path).expect("a place for files");
+        fs::write(path.join("socket.io.js"), SCRIPT.repeat(100)).expect("room for a file");
+        fs::write(path.join("socket.io.js.map"), "{}").expect("room for a file");
+        fs::write(path.join("secret.txt"), "secret").expect("room for a file");
+        Self(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const SCRIPT: &str = "let io = () => 1;\n";
+
+#[test]
+fn the_official_clients_are_served_from_a_folder() {
+    let folder = Folder::new();
+    let io = Io::builder().config(Config::default().cors(Cors::Any)).serve_client(&folder.0);
+    let server = serve(&io.expect("there is one").build());
+    let mut http = Http::open(&server.dial);
+
+    let script = http.get("/socket.io/socket.io.js");
+    assert_eq!((script.status, script.body.clone()), (200, SCRIPT.repeat(100)));
+    assert_eq!(script.header("content-type"), Some("application/javascript; charset=utf-8"));
+    assert_eq!(script.header("cache-control"), Some("public, max-age=0"));
+    assert_eq!(script.header("access-control-allow-origin"), Some("*"));
+    let etag = script.header("etag").expect("a tag").to_owned();
+    let map = http.get("/socket.io/socket.io.js.map?v=1");
+    assert_eq!((map.status, map.body.as_str()), (200, "{}"));
+    assert_eq!(map.header("content-type"), Some("application/json; charset=utf-8"));
+    assert_ne!(map.header("etag"), Some(etag.as_str()));
+
+    let known = http.request("GET", "/socket.io/socket.io.js", &format!("If-None-Match: {etag}\r\n"));
+    assert_eq!((known.status, known.header("etag")), (304, Some(etag.as_str())));
+    for (coding, first) in [("gzip", 0x1f), ("deflate", 0x78)] {
+        for _ in 0..2 {
+            let accept = format!("Accept-Encoding: {coding}\r\n");
+            let small = http.request("GET", "/socket.io/socket.io.js", &accept);
+            assert_eq!((small.status, small.header("content-encoding")), (200, Some(coding)));
+            assert!(small.bytes.len() < 200 && small.bytes[0] == first, "{:?}", small.bytes);
+        }
+    }
+
+    // Nothing else of the folder, nothing that is not there, and no other way.
+    for path in ["secret.txt", "socket.io.min.js", "../socket.io.js", "%73ocket.io.js", "socket.io.js/"] {
+        assert_eq!(http.get(&format!("/socket.io/{path}")).status, 400, "{path}");
+    }
+    assert_eq!(http.post("/socket.io/socket.io.js", b"").status, 400);
+    assert_eq!(http.get(POLL).status, 200);
+}
+
+#[test]
+fn clients_are_served_where_socket_io_is() {
+    let folder = Folder::new();
+    let io = Io::builder().serve_client(&folder.0).expect("there is one");
+    let server = serve(&io.endpoint(Endpoint::socket_io().at("/chat/")).build());
+    let mut http = Http::open(&server.dial);
+    assert_eq!(http.get("/chat/socket.io.js").status, 200);
+    assert_eq!(http.get("/socket.io/socket.io.js").status, 404);
+}
