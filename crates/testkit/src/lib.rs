@@ -2,9 +2,14 @@
 //!
 //! What a crate that implements a trait of `roomcast-core` needs to be held to it, and what the others need to be
 //! tested without sockets. The suite belongs to the trait: an implementation runs it with one line.
+//!
+//! With the feature `client` also what an application needs that tests its handlers: clients in memory, each a
+//! `TestClient`.
 
 mod answers;
 mod chance;
+#[cfg(feature = "client")]
+mod client;
 mod codec;
 mod control;
 mod exchange;
@@ -16,6 +21,8 @@ mod sink;
 pub mod transport;
 
 pub use answers::AnswerLog;
+#[cfg(feature = "client")]
+pub use client::{Disconnected, NotConnected, TestClient, TestClientBuilder, TestEvent, TestKind};
 pub use codec::TextCodec;
 pub use control::{ControlProbe, RoomLog};
 pub use exchange::{Answer, Answered, BodyFeed, ExchangeBuilder};

@@ -22,5 +22,7 @@ mod settings;
 mod slow;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
 mod transports;
 mod upgrade;

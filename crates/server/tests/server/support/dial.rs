@@ -44,6 +44,8 @@ fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 #[derive(Debug, Clone)]
 pub enum Dial {
     Tcp(SocketAddr),
+    #[cfg(feature = "tls")]
+    Tls(SocketAddr, std::sync::Arc<tokio_rustls::rustls::ClientConfig>),
     #[cfg(unix)]
     Unix(std::path::PathBuf),
 }
@@ -51,12 +53,13 @@ pub enum Dial {
 impl Dial {
     pub fn open(&self) -> Box<dyn Stream> {
         match self {
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect(address).expect("the server listens");
-                stream.set_nodelay(true).expect("a fresh socket");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
-                stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
-                Box::new(Persistent(stream))
+            Self::Tcp(address) => Box::new(tcp(*address)),
+            #[cfg(feature = "tls")]
+            Self::Tls(address, config) => {
+                let name = "localhost".try_into().expect("a name");
+                let client = tokio_rustls::rustls::ClientConnection::new(config.clone(), name);
+                let client = client.expect("settings of a client");
+                Box::new(Persistent(tokio_rustls::rustls::StreamOwned::new(client, tcp(*address))))
             }
             #[cfg(unix)]
             Self::Unix(path) => {
@@ -67,4 +70,12 @@ impl Dial {
             }
         }
     }
+}
+
+fn tcp(address: SocketAddr) -> Persistent<TcpStream> {
+    let stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_nodelay(true).expect("a fresh socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
+    Persistent(stream)
 }

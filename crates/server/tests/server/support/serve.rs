@@ -39,7 +39,12 @@ pub fn serve(io: &Io) -> Running {
 }
 
 pub fn serve_on(io: &Io, on: On) -> Running {
-    let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
+    serve_server(io, on, Server::new(io.clone()))
+}
+
+/// With settings of the server that are not the default
+pub fn serve_server(io: &Io, on: On, server: Server) -> Running {
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
     let address = bound.address();
     let running = |runtime, handle, stop| Running {
         dial: Dial::Tcp(address),

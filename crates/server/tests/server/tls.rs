@@ -1,0 +1,143 @@
+//! TLS in a server of one's own
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_server::{Ack, Args, Io, Server, Socket, Tls, TlsError};
+use serde_json::json;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::support::client::{ALL, Client, Kind, TALKING};
+use crate::support::dial::Dial;
+use crate::support::http::Http;
+use crate::support::serve::{On, Running, serve_server, until};
+
+const ONE: (&[u8], &[u8]) =
+    (include_bytes!("../certificates/one.crt"), include_bytes!("../certificates/one.key"));
+const TWO: (&[u8], &[u8]) =
+    (include_bytes!("../certificates/two.crt"), include_bytes!("../certificates/two.key"));
+
+fn chat() -> Io {
+    let io = Io::new();
+    io.on("echo", async |ack: Ack, args: Args| ack.send(args).map(drop));
+    io.on("secure", async |socket: Socket, ack: Ack| ack.send(socket.handshake().is_secure()).map(drop));
+    io.on("message", async |socket: Socket, text: String| socket.io().emit("said", text).map(drop));
+    io
+}
+
+fn running(io: &Io, tls: &Tls, on: On) -> Running {
+    serve_server(io, on, Server::new(io.clone()).tls(tls.clone()).header_timeout(Duration::from_millis(300)))
+}
+
+/// A client that believes this certificate and no other
+fn trusting(server: &Running, certificate: &[u8]) -> Dial {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(certificate).expect("PEM")).expect("a certificate");
+    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    Dial::Tls(server.address, Arc::new(config))
+}
+
+#[test]
+fn clients_of_every_kind_talk_over_tls() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+    for on in [On::CurrentThread, On::Workers(2), On::Threads(2)] {
+        let io = chat();
+        let server = running(&io, &tls, on);
+        let dial = trusting(&server, ONE.0);
+        let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &dial)).collect();
+        for at in 0..clients.len() {
+            let kind = clients[at].kind;
+            // More than one record, read or write takes.
+            let text = format!("{at}{}", "x".repeat(100_000));
+            if TALKING.contains(&kind) {
+                assert_eq!(clients[at].ask("echo", json!([text, at])), json!([text, at]), "{kind:?}");
+                assert_eq!(clients[at].ask("secure", json!([])), json!([true]), "{kind:?}");
+            }
+            clients[at].emit("message", json!([text]));
+            clients.iter_mut().for_each(|client| client.expect("said", json!([text])));
+        }
+        clients.into_iter().for_each(Client::close);
+        until(|| io.client_count() == 0);
+    }
+}
+
+#[test]
+fn a_new_certificate_is_shown_to_whoever_comes_and_nobody_is_cut_off() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+    let io = chat();
+    let server = running(&io, &tls, On::Workers(2));
+    let mut early = Client::connect(Kind::WebSocket, &trusting(&server, ONE.0));
+    let mut polling = Client::connect(Kind::Polling, &trusting(&server, ONE.0));
+    tls.replace(TWO.0, TWO.1).expect("they go together");
+    let mut late = Client::connect(Kind::WebSocket, &trusting(&server, TWO.0));
+    for client in [&mut early, &mut late] {
+        assert_eq!(client.ask("echo", json!([1])), json!([1]));
+    }
+    // Its next request comes on the connection that it has.
+    assert_eq!(polling.ask("echo", json!([1])), json!([1]));
+    let mut stream = trusting(&server, ONE.0).open();
+    let refused = stream.write_all(b"GET / HTTP/1.1\r\n\r\n").and_then(|()| stream.flush());
+    assert!(refused.is_err(), "the old certificate is not shown any more");
+    // One that is no good changes nothing.
+    assert!(matches!(tls.replace(ONE.0, TWO.1), Err(TlsError::Unusable(_))));
+    Client::connect(Kind::Plain, &trusting(&server, TWO.0)).close();
+}
+
+#[test]
+fn files_are_read_again_and_bad_ones_change_nothing() {
+    let folder = std::env::temp_dir().join(format!("roomcast-tls-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a place for files");
+    let (certificate, key) = (folder.join("a.crt"), folder.join("a.key"));
+    let write = |(crt, own): (&[u8], &[u8])| {
+        std::fs::write(&certificate, crt).expect("room for a file");
+        std::fs::write(&key, own).expect("room for a file");
+    };
+    assert!(matches!(Tls::from_files(&certificate, &key), Err(TlsError::Read { .. })));
+    write(ONE);
+    let tls = Tls::from_files(&certificate, &key).expect("they go together");
+    let io = chat();
+    let server = running(&io, &tls, On::Workers(1));
+    let believes = |certificate: &[u8]| {
+        assert_eq!(Http::open(&trusting(&server, certificate)).get("/nothing").status, 404);
+    };
+    believes(ONE.0);
+    write((TWO.0, ONE.1));
+    assert!(matches!(tls.reload(), Err(TlsError::Unusable(_))));
+    believes(ONE.0);
+    write((b"nothing", TWO.1));
+    assert!(matches!(tls.reload(), Err(TlsError::Certificate(_))));
+    write((TWO.0, b"nothing"));
+    assert!(matches!(tls.reload(), Err(TlsError::Key(_))));
+    believes(ONE.0);
+    write(TWO);
+    tls.reload().expect("they go together");
+    believes(TWO.0);
+    std::fs::remove_dir_all(&folder).expect("it was there");
+}
+
+#[test]
+fn who_does_not_shake_hands_is_cut_off_in_time() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+    let io = chat();
+    let server = running(&io, &tls, On::Workers(1));
+    let mut stream = TcpStream::connect(server.address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a fresh socket");
+    // The beginning of a handshake, of which no more comes.
+    stream.write_all(&[22, 3, 1, 2, 0, 1]).expect("the server listens");
+    let mut rest = Vec::new();
+    let ended = stream.read_to_end(&mut rest);
+    assert!(ended.is_ok_and(|len| len == 0), "{rest:?}");
+    // And who speaks HTTP where TLS is spoken.
+    let mut stream = TcpStream::connect(server.address).expect("the server listens");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a fresh socket");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("the server listens");
+    let mut rest = Vec::new();
+    let _ = stream.read_to_end(&mut rest);
+    assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
+    // Everybody else is served.
+    Client::connect(Kind::WebSocket, &trusting(&server, ONE.0)).close();
+}

@@ -1,0 +1,457 @@
+//! A client in memory, for applications that test their handlers without a port
+
+mod event;
+mod protocol;
+mod wire;
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Extensions, HeaderName, HeaderValue, Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use roomcast_core::{Args, BoxError, IntoArgs};
+use roomcast_server::{Io, Peer};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tower_service::Service;
+
+pub use self::event::TestEvent;
+use self::event::read;
+use self::protocol::Protocol;
+use self::wire::{Heard, Writer};
+
+/// A client in memory: it has no port, and goes through HTTP, WebSocket, session and handlers all the same
+///
+/// It answers heartbeats by itself, in a task of its own. What the server sends is asked for in the order in which it
+/// comes; what is asked for and does not come is a panic that says what came instead. It waits 5 seconds of the
+/// runtime's time, so a test that [pauses](tokio::time::pause) its clock fails at once, and one that lets an hour
+/// pass needs no hour.
+///
+/// ```
+/// use roomcast_server::{Io, Socket};
+/// use roomcast_testkit::TestClient;
+///
+/// fn application() -> Io {
+///     let io = Io::new();
+///     io.on("say", async |socket: Socket, room: String, text: String| {
+///         socket.join(room.as_str());
+///         socket.within(room).emit("said", (socket.id().as_str(), text)).map(drop)
+///     });
+///     io.on("add", async |a: i32, b: i32, ack: roomcast_server::Ack| ack.send(a + b).map(drop));
+///     io
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let io = application();
+/// let mut anna = TestClient::connect(&io).await;
+/// anna.emit("say", ("red", "hello")).await;
+/// let (who, text): (String, String) = anna.expect("said").await;
+/// assert_eq!((who.as_str(), text.as_str()), (anna.id(), "hello"));
+///
+/// let sum: i32 = anna.emit_with_ack("add", (2, 3)).await;
+/// assert_eq!(sum, 5);
+/// anna.expect_nothing().await;
+/// # }
+/// ```
+///
+/// # Panics
+/// Whatever waits for something, when something else comes, or nothing.
+pub struct TestClient {
+    protocol: Protocol,
+    writer: Writer,
+    heard: mpsc::Receiver<Heard>,
+    /// What came before it was asked for
+    early: VecDeque<Heard>,
+    id: String,
+    next_ack: u64,
+    reader: JoinHandle<()>,
+}
+
+/// Which protocol a [`TestClient`] speaks
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TestKind {
+    /// Socket.IO, at `/socket.io/`
+    #[default]
+    SocketIo,
+    /// Plain WebSocket with the subprotocol `roomcast.json`, at `/ws`
+    Json,
+    /// Plain WebSocket, at `/ws`
+    Plain,
+}
+
+/// How long something may take to come
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl TestClient {
+    /// A Socket.IO client in the main namespace
+    ///
+    /// # Panics
+    /// When it is not let in.
+    pub async fn connect(io: &Io) -> Self {
+        Self::builder(io).connect().await
+    }
+
+    /// For a client that is not the usual one
+    pub fn builder(io: &Io) -> TestClientBuilder<roomcast_server::IoService<roomcast_server::NotFound>> {
+        Self::through(io.service())
+    }
+
+    /// For a client that comes through layers of the application, such as a whole axum router
+    pub fn through<S>(service: S) -> TestClientBuilder<S> {
+        TestClientBuilder {
+            service,
+            kind: TestKind::default(),
+            path: None,
+            namespace: "/".to_owned(),
+            auth: None,
+            query: String::new(),
+            headers: Vec::new(),
+            extensions: Extensions::new(),
+        }
+    }
+
+    /// The public id of its socket; empty for [`TestKind::Plain`], which is never told
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Emits an event
+    pub async fn emit(&mut self, event: &str, args: impl IntoArgs) {
+        let args = arguments(args);
+        self.writer.send(self.protocol.event(event, &args, None)).await;
+    }
+
+    /// Emits an event and waits for its answer: its one argument, or a tuple of them
+    ///
+    /// Events that come before the answer can be asked for later.
+    pub async fn emit_with_ack<T: DeserializeOwned>(&mut self, event: &str, args: impl IntoArgs) -> T {
+        let ack = self.next_ack;
+        self.next_ack += 1;
+        let args = arguments(args);
+        self.writer.send(self.protocol.event(event, &args, Some(ack))).await;
+        let what = format!("an answer to {event:?}");
+        let answer = self.find(&what, |heard| matches!(heard, Heard::Answer(id, _) if *id == ack)).await;
+        let Heard::Answer(_, args) = answer else { unreachable!("just found") };
+        read(&args).unwrap_or_else(|error| panic!("{what} does not fit: {error}; it was {args:?}"))
+    }
+
+    /// The next event must be this one; gives its one argument, or a tuple of them
+    pub async fn expect<T: DeserializeOwned>(&mut self, event: &str) -> T {
+        let came = self.expect_event(event).await;
+        came.read().unwrap_or_else(|error| panic!("{event:?} does not fit: {error}; it was {came:?}"))
+    }
+
+    /// The next event must be this one
+    ///
+    /// For those that ask for an answer, and for looking at what is no fixed type.
+    pub async fn expect_event(&mut self, event: &str) -> TestEvent {
+        let came = self.next_event().await;
+        assert_eq!(came.name(), event, "another event came: {came:?}");
+        came
+    }
+
+    /// The next event, whichever it is
+    pub async fn next_event(&mut self) -> TestEvent {
+        match self.next("an event").await {
+            Heard::Event(event) => event,
+            other => panic!("no event came, but {other:?}"),
+        }
+    }
+
+    /// Answers an event of the server
+    pub async fn answer(&mut self, event: &TestEvent, args: impl IntoArgs) {
+        let ack = event.ack.unwrap_or_else(|| panic!("{event:?} asks for no answer"));
+        let args = arguments(args);
+        self.writer.send(self.protocol.answer(ack, &args)).await;
+    }
+
+    /// Nothing may have come that was not asked for, once the server has read all that was sent
+    ///
+    /// What handlers do after their first wait may still come later.
+    pub async fn expect_nothing(&mut self) {
+        self.sync().await;
+        assert!(self.early.is_empty(), "something came: {:?}", self.early);
+    }
+
+    /// Returns when the server has read everything that was sent so far, and started its handlers
+    pub async fn sync(&mut self) {
+        // The pong to the first may leave while what was read together with it is still being dealt with.
+        for _ in 0..2 {
+            self.writer.ping().await;
+            self.find("a pong", |heard| matches!(heard, Heard::Pong)).await;
+        }
+    }
+
+    /// The server must close the connection, or take this client out of its namespace
+    pub async fn expect_disconnect(&mut self) -> Disconnected {
+        match self.next("an end").await {
+            Heard::Ended(disconnected) => disconnected,
+            other => panic!("no end came, but {other:?}"),
+        }
+    }
+
+    /// Leaves, as a client does that means to
+    ///
+    /// One that is just dropped is gone as by a broken connection.
+    pub async fn disconnect(mut self) {
+        self.writer.send(self.protocol.disconnect()).await;
+        self.writer.close().await;
+        // The server answers the close frame when it has let go of the client.
+        while !matches!(self.next("an end").await, Heard::Ended(_)) {}
+    }
+
+    async fn next(&mut self, what: &str) -> Heard {
+        match self.early.pop_front() {
+            Some(heard) => heard,
+            None => self.receive(what).await,
+        }
+    }
+
+    /// The first that fits; what comes before it stays
+    async fn find(&mut self, what: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
+        loop {
+            match self.receive(what).await {
+                heard if fits(&heard) => return heard,
+                Heard::Ended(end) => panic!("{what} was waited for, and the connection ended: {end:?}"),
+                other => self.early.push_back(other),
+            }
+        }
+    }
+
+    async fn receive(&mut self, what: &str) -> Heard {
+        match tokio::time::timeout(PATIENCE, self.heard.recv()).await {
+            Ok(Some(heard)) => heard,
+            Ok(None) => Heard::Ended(Disconnected { code: None, reason: String::new() }),
+            Err(_) => panic!("{what} was waited for, and nothing came in {PATIENCE:?}"),
+        }
+    }
+}
+
+fn arguments(args: impl IntoArgs) -> Args {
+    args.into_args().unwrap_or_else(|error| panic!("these arguments cannot be sent: {error}"))
+}
+
+impl Drop for TestClient {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl fmt::Debug for TestClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestClient").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// How a connection ended: what the close frame said, if there was one
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disconnected {
+    /// The code of the close frame
+    pub code: Option<u16>,
+    /// Its reason, or `io server disconnect` if the server took the client out of its namespace
+    pub reason: String,
+}
+
+/// Why a client was not let in
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotConnected {
+    /// The request was refused
+    #[error("the server answered {status}: {body}")]
+    Http {
+        /// The status of the answer
+        status: u16,
+        /// The answer
+        body: String,
+    },
+    /// A middleware of the namespace refused, or there is no such namespace
+    #[error("refused: {0}")]
+    Refused(
+        /// `{"message": …}`, and `data` if there was some
+        serde_json::Value,
+    ),
+    /// The connection was closed before the client was in
+    #[error("closed: {0:?}")]
+    Closed(Disconnected),
+}
+
+/// A [`TestClient`] that is not connected yet
+pub struct TestClientBuilder<S> {
+    service: S,
+    kind: TestKind,
+    path: Option<String>,
+    namespace: String,
+    auth: Option<serde_json::Value>,
+    query: String,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    extensions: Extensions,
+}
+
+impl<S> TestClientBuilder<S> {
+    /// Which protocol it speaks. Default: [`TestKind::SocketIo`]
+    pub fn kind(mut self, kind: TestKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// Where it connects to. Default: `/socket.io/` or `/ws`, by its kind
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// Which namespace it joins; others than Socket.IO clients are not asked. Default: `/`
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespace = namespace.into();
+        self
+    }
+
+    /// What it shows when it joins the namespace
+    ///
+    /// # Panics
+    /// When it cannot be written as JSON.
+    pub fn auth(mut self, auth: impl Serialize) -> Self {
+        self.auth = Some(serde_json::to_value(auth).expect("auth can be written as JSON"));
+        self
+    }
+
+    /// Adds a query parameter; the value must be encoded if it has to be
+    pub fn query(mut self, name: &str, value: &str) -> Self {
+        self.query.push_str(&format!("&{name}={value}"));
+        self
+    }
+
+    /// Adds a header to its request
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        let name = HeaderName::try_from(name).expect("the name of a header");
+        self.headers.push((name, HeaderValue::try_from(value).expect("the value of a header")));
+        self
+    }
+
+    /// Adds an extension to its request, as a layer of the application would
+    pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
+        self.extensions.insert(extension);
+        self
+    }
+
+    /// Says where it connects from. Default: the server is not told
+    pub fn address(self, address: SocketAddr) -> Self {
+        self.extension(Peer { address, secure: false })
+    }
+
+    /// Connects
+    ///
+    /// # Panics
+    /// When it is not let in.
+    pub async fn connect<B>(self) -> TestClient
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        self.try_connect().await.unwrap_or_else(|error| panic!("the client was not let in: {error}"))
+    }
+
+    /// Connects, or is told why not
+    ///
+    /// # Errors
+    /// When it is not let in.
+    pub async fn try_connect<B>(self) -> Result<TestClient, NotConnected>
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<BoxError>,
+    {
+        let Self { service, kind, path, namespace, auth, query, headers, extensions } = self;
+        let (path, fixed) = match kind {
+            TestKind::SocketIo => (path.as_deref().unwrap_or("/socket.io/"), "EIO=4&transport=websocket"),
+            TestKind::Json | TestKind::Plain => (path.as_deref().unwrap_or("/ws"), ""),
+        };
+        let target = format!("{path}?{}", format!("{fixed}{query}").trim_start_matches('&'));
+        let stream = serve(service, extensions);
+        let protocol = Protocol::new(kind, namespace);
+        let (writer, read) =
+            wire::open(stream, target.trim_end_matches('?'), protocol.subprotocol(), &headers).await?;
+        let (tell, heard) = mpsc::channel(HEARD);
+        let reader = tokio::spawn(wire::listen(read, writer.clone(), protocol.clone(), tell));
+        let (early, id) = (VecDeque::new(), String::new());
+        let mut client = TestClient { protocol, writer, heard, early, id, next_ack: 0, reader };
+        client.writer.send(client.protocol.connect(auth.as_ref())).await;
+        if kind == TestKind::Plain {
+            client.sync().await;
+            return Ok(client);
+        }
+        match client.next("a welcome").await {
+            Heard::Joined(id) => client.id = id,
+            Heard::Refused(error) => return Err(NotConnected::Refused(error)),
+            Heard::Ended(end) => return Err(NotConnected::Closed(end)),
+            other => panic!("no welcome came, but {other:?}"),
+        }
+        Ok(client)
+    }
+}
+
+/// What may wait to be asked for before the client reads no more
+const HEARD: usize = 1024;
+/// Bytes that may be on their way in each direction
+const PIPE: usize = 64 * 1024;
+
+/// One HTTP connection in memory; gives the client's end
+fn serve<S, B>(service: S, extensions: Extensions) -> tokio::io::DuplexStream
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (client, server) = tokio::io::duplex(PIPE);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().extend(extensions.clone());
+        let mut service = service.clone();
+        async move {
+            let ready = std::future::poll_fn(|cx| service.poll_ready(cx)).await.map_err(Into::into);
+            let answered = match ready {
+                Ok(()) => service.call(request).await.map_err(Into::into),
+                Err(error) => Err(error),
+            };
+            Ok::<_, Infallible>(
+                answered.unwrap_or_else(|error: BoxError| panic!("the service failed: {error}")),
+            )
+        }
+    });
+    tokio::spawn(async move {
+        let connection =
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
+        // How it ends is seen at the other end.
+        let _ = connection.with_upgrades().await;
+    });
+    client
+}
+
+impl<S> fmt::Debug for TestClientBuilder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestClientBuilder")
+            .field("kind", &self.kind)
+            .field("namespace", &self.namespace)
+            .finish_non_exhaustive()
+    }
+}

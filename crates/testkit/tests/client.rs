@@ -1,0 +1,217 @@
+//! Applications tested by clients in memory
+
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::get;
+use bytes::Bytes;
+use roomcast_server::{
+    Ack, Args, Auth, CloseReason, Config, ConnectError, Extension, Handshake, Io, Socket, json,
+};
+use roomcast_testkit::{Disconnected, NotConnected, TestClient, TestKind};
+use serde_json::Value;
+use tokio::sync::mpsc;
+use tokio::time::advance;
+
+fn chat() -> Io {
+    let io = Io::new();
+    io.on("join", async |socket: Socket, room: String, ack: Ack| {
+        socket.join(room.as_str());
+        ack.send(socket.io().count(room)).map(drop)
+    });
+    io.on("say", async |socket: Socket, room: String, said: Args| {
+        socket.within(room).emit("said", said).map(drop)
+    });
+    io.on("message", async |socket: Socket, args: Args| socket.emit("message", args).map(drop));
+    io.on("ask-me", async |socket: Socket| {
+        let answer = socket.emit_with_ack("question", ("what?", Bytes::from_static(b"\x01"))).await;
+        match answer {
+            Ok(answer) => socket.emit("thanks", answer).map(drop),
+            Err(error) => socket.emit("no-answer", error.to_string()).map(drop),
+        }
+    });
+    io
+}
+
+#[tokio::test]
+async fn clients_of_all_kinds_meet_in_a_room() {
+    let io = chat();
+    let mut anna = TestClient::connect(&io).await;
+    let mut ben = TestClient::builder(&io).kind(TestKind::Json).connect().await;
+    let mut cleo = TestClient::builder(&io).kind(TestKind::Plain).connect().await;
+    assert_eq!(io.client_count(), 3);
+    assert!(!anna.id().is_empty() && !ben.id().is_empty() && cleo.id().is_empty());
+    assert_eq!(anna.emit_with_ack::<usize>("join", "red").await, 1);
+    assert_eq!(ben.emit_with_ack::<usize>("join", "red").await, 2);
+
+    let image = Bytes::from(vec![7; 100_000]);
+    anna.emit("say", ("red", "look", &image)).await;
+    for client in [&mut anna, &mut ben] {
+        let (text, same): (String, Bytes) = client.expect("said").await;
+        assert_eq!((text.as_str(), &same), ("look", &image));
+    }
+    ben.emit("say", ("red",)).await;
+    let () = anna.expect("said").await;
+    let () = ben.expect("said").await;
+
+    cleo.emit("message", "text").await;
+    assert_eq!(cleo.expect::<String>("message").await, "text");
+    cleo.emit("message", Bytes::from_static(b"\x00\x01")).await;
+    assert_eq!(cleo.expect::<Bytes>("message").await, &b"\x00\x01"[..]);
+    for client in [&mut anna, &mut ben, &mut cleo] {
+        client.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn arguments_are_read_as_they_are_written() {
+    let io = chat();
+    for kind in [TestKind::SocketIo, TestKind::Json] {
+        let mut client = TestClient::builder(&io).kind(kind).connect().await;
+        client.emit("message", &vec![1, 2]).await;
+        assert_eq!(client.expect::<Vec<i32>>("message").await, [1, 2]);
+        client.emit("message", (1, 2)).await;
+        assert_eq!(client.expect::<(i32, i32)>("message").await, (1, 2));
+        client.emit("message", &json!({ "a": [1] })).await;
+        assert_eq!(client.expect::<Value>("message").await, json!({ "a": [1] }));
+        client.emit("message", ("one",)).await;
+        assert_eq!(client.expect::<(String,)>("message").await, ("one".to_owned(),));
+        client.emit("message", ()).await;
+        assert_eq!(client.expect_event("message").await.args().len(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_server_asks_and_time_passes_at_once() {
+    let io = chat();
+    for kind in [TestKind::SocketIo, TestKind::Json] {
+        let mut client = TestClient::builder(&io).kind(kind).connect().await;
+        client.emit("ask-me", ()).await;
+        let question = client.expect_event("question").await;
+        assert!(question.asks());
+        assert_eq!(
+            question.read::<(String, Bytes)>().expect("both"),
+            ("what?".into(), Bytes::from_static(b"\x01"))
+        );
+        client.answer(&question, ("that", 1)).await;
+        assert_eq!(client.expect::<(String, i32)>("thanks").await, ("that".to_owned(), 1));
+
+        // Nobody answers this one.
+        client.emit("ask-me", ()).await;
+        client.expect_event("question").await;
+        advance(Duration::from_secs(4)).await;
+        assert!(client.expect::<String>("no-answer").await.contains("time"));
+        // Heartbeats are answered by themselves, for as long as it takes.
+        for _ in 0..100 {
+            advance(Duration::from_secs(20)).await;
+            client.sync().await;
+        }
+        client.expect_nothing().await;
+    }
+}
+
+#[tokio::test]
+async fn namespaces_middlewares_and_what_a_client_brings() {
+    let io = Io::builder()
+        .allow_request(async |request: Handshake| match request.header("x-key") {
+            Some("wrong") => Err("no such key"),
+            _ => Ok(()),
+        })
+        .build();
+    io.of("/staff").middleware(async |Auth(auth): Auth<Value>| match auth["user"].as_str() {
+        Some(_) => Ok(()),
+        None => Err(ConnectError::new("who are you?").with_data(&json!({ "code": 7 }))),
+    });
+    io.of("/staff").on_connect(async |socket: Socket, Extension(tenant): Extension<u32>| {
+        let address = socket.handshake().address().map(|address| address.to_string());
+        let room = socket.handshake().query_value("room");
+        socket.emit("hello", (tenant, room, address)).map(drop)
+    });
+    let staff = || TestClient::builder(&io).namespace("/staff").extension(5_u32);
+    let client = staff().auth(json!({ "user": "anna" })).query("room", "red");
+    let mut client = client.address("10.0.0.1:80".parse().expect("an address")).connect().await;
+    let hello: (u32, Option<String>, Option<String>) = client.expect("hello").await;
+    assert_eq!(hello, (5, Some("red".into()), Some("10.0.0.1:80".into())));
+
+    let refused = staff().try_connect().await.expect_err("nobody said who it is");
+    assert_eq!(refused, NotConnected::Refused(json!({ "message": "who are you?", "data": { "code": 7 } })));
+    let refused = staff().header("x-key", "wrong").try_connect().await.expect_err("a wrong key");
+    assert_eq!(refused, NotConnected::Http { status: 400, body: "no such key".into() });
+    let elsewhere = TestClient::builder(&io).path("/elsewhere/").try_connect().await;
+    assert!(matches!(elsewhere, Err(NotConnected::Http { status: 404, .. })));
+}
+
+#[tokio::test]
+async fn through_a_router_of_axum_and_its_layers() {
+    let io = Io::new();
+    io.on_connect(async |socket: Socket, Extension(user): Extension<String>| {
+        socket.emit("hello", user).map(drop)
+    });
+    let routes = Router::new()
+        .route("/", get(async || "a page"))
+        .layer(io.layer())
+        .layer(axum::Extension("anna".to_owned()));
+    for kind in [TestKind::SocketIo, TestKind::Json, TestKind::Plain] {
+        let mut client = TestClient::through(routes.clone()).kind(kind).connect().await;
+        assert_eq!(client.expect::<String>("hello").await, "anna");
+    }
+    let page = TestClient::through(routes).path("/").try_connect().await;
+    assert_eq!(page.expect_err("no endpoint"), NotConnected::Http { status: 200, body: "a page".into() });
+}
+
+#[tokio::test]
+async fn ends_are_seen_on_both_sides() {
+    let io = chat();
+    let (told, mut ear) = mpsc::channel(16);
+    io.on_disconnect(move |reason: CloseReason| {
+        let told = told.clone();
+        async move { told.send(reason).await.expect("the test listens") }
+    });
+    TestClient::connect(&io).await.disconnect().await;
+    assert_eq!(ear.recv().await, Some(CloseReason::ClientNamespaceDisconnect));
+    TestClient::builder(&io).kind(TestKind::Json).connect().await.disconnect().await;
+    assert_eq!(ear.recv().await, Some(CloseReason::TransportClose));
+    drop(TestClient::connect(&io).await);
+    assert!(matches!(ear.recv().await, Some(CloseReason::TransportClose | CloseReason::TransportError)));
+
+    let mut client = TestClient::connect(&io).await;
+    io.close();
+    let end = client.expect_disconnect().await;
+    assert_eq!(end, Disconnected { code: Some(1001), reason: "server shutting down".into() });
+    assert_eq!(ear.recv().await, Some(CloseReason::ServerShutdown));
+    let io = chat();
+    io.on_connect(async |socket: Socket| socket.disconnect());
+    let mut client = TestClient::connect(&io).await;
+    assert_eq!(client.expect_disconnect().await.reason, "io server disconnect");
+}
+
+#[tokio::test(start_paused = true)]
+#[should_panic(expected = "an event was waited for, and nothing came in 5s")]
+async fn what_does_not_come_is_a_panic_at_once() {
+    let mut client = TestClient::connect(&chat()).await;
+    client.expect::<String>("never").await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "another event came")]
+async fn another_event_than_the_expected_is_a_panic() {
+    let mut client = TestClient::connect(&chat()).await;
+    client.emit("message", "x").await;
+    client.expect::<String>("said").await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "something came")]
+async fn something_where_nothing_should_be_is_a_panic() {
+    let mut client = TestClient::connect(&chat()).await;
+    client.emit("message", "x").await;
+    client.expect_nothing().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn settings_of_the_server_hold_here_too() {
+    let io = Io::builder().config(Config::default().max_payload(100)).build();
+    let mut client = TestClient::connect(&io).await;
+    client.emit("large", "x".repeat(200)).await;
+    assert_eq!(client.expect_disconnect().await.code, Some(1009));
+}
