@@ -4,8 +4,8 @@ use std::task::Context;
 
 use bytestring::ByteString;
 use futures_util::future::join_all;
-use roomcast_core::ArgsError;
 use roomcast_core::Args;
+use roomcast_core::ArgsError;
 
 use super::events::{Call, Role, Running};
 use crate::error::{EventError, EventErrorCause};
