@@ -41,6 +41,13 @@ export function startExample(name) {
   return start(binary(name), ["--port", "0"]);
 }
 
+/** Starts one of the applications that were moved here from Node, by the name of its file */
+export function startApplication(name) {
+  return target === "node"
+    ? start(process.execPath, [reference(`${name}.js`), "--port", "0"])
+    : start(binary(name), ["--port", "0"]);
+}
+
 /** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
 class Server {
   constructor(child) {
@@ -50,7 +57,7 @@ class Server {
   }
 
   get url() {
-    return `http://127.0.0.1:${this.port}`;
+    return `${this.scheme}://127.0.0.1:${this.port}`;
   }
 
   /** Asks the server to end, and kills it after five seconds if it does not. Resolves to its exit code or signal */
@@ -81,10 +88,11 @@ function start(command, args) {
       stream.setEncoding("utf8");
       stream.on("data", (text) => {
         server.output += text;
-        const ready = /http:\/\/127\.0\.0\.1:(\d+)/.exec(server.output);
+        const ready = /(https?):\/\/127\.0\.0\.1:(\d+)/.exec(server.output);
         if (!ready || server.port) return;
         clearTimeout(late);
-        server.port = Number(ready[1]);
+        server.scheme = ready[1];
+        server.port = Number(ready[2]);
         resolve(server);
       });
     }

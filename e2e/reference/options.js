@@ -35,3 +35,9 @@ export function demoOptions() {
   const colon = values.addr.lastIndexOf(":");
   return { host: values.addr.slice(0, colon), port: Number(values.addr.slice(colon + 1)) };
 }
+
+/** The port of `--port N`; a free one if it is 0 or not given */
+export function portOption() {
+  const { values } = parseArgs({ options: { port: { type: "string", default: "0" } } });
+  return Number(values.port);
+}

@@ -80,6 +80,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             excerpt: Some(matrix),
             ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser, in one room")
         },
+        client(project, "applications", "applications that were moved here from Node, by its clients"),
         Step {
             needs: &[Need::Node, Need::Chromium],
             ..client(project, "browser", "the demo page in Chromium")

@@ -1,0 +1,60 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { startApplication, target } from "../lib/server.js";
+import { Talk } from "../lib/talk.js";
+
+for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]]) {
+  describe(`a chat with typing notices, by ${transports.join(" and ")}, on ${target}`, () => {
+    let server;
+    before(async () => (server = await startApplication("typing_chat")));
+    after(() => server.stop());
+
+    const come = async (name, numUsers, others = []) => {
+      const talk = await new Talk(server.url, { transports }).connected();
+      talk.emit("add user", name);
+      await talk.expect("login", { numUsers });
+      for (const other of others) await other.expect("user joined", { username: name, numUsers });
+      return talk;
+    };
+
+    test("people come, type, talk and go", async () => {
+      const anna = await come("Anna", 1);
+      const ben = await come("Ben", 2, [anna]);
+      const cleo = await come("Cleo", 3, [anna, ben]);
+
+      // A notice may be dropped while a client cannot take it, as with a poll that has just been answered.
+      if (transports.length === 1 && transports[0] === "websocket") {
+        ben.emit("typing");
+        for (const other of [anna, cleo]) await other.expect("typing", { username: "Ben" });
+      }
+      ben.emit("stop typing");
+      ben.emit("new message", "hello, all");
+      for (const other of [anna, cleo]) {
+        await other.expect("stop typing", { username: "Ben" });
+        await other.expect("new message", { username: "Ben", message: "hello, all" });
+      }
+      await ben.expectNothing();
+
+      cleo.leave();
+      for (const other of [anna, ben]) await other.expect("user left", { username: "Cleo", numUsers: 2 });
+      anna.leave();
+      await ben.expect("user left", { username: "Anna", numUsers: 1 });
+      ben.leave();
+    });
+
+    test("a name is given once, and who has none comes and goes unseen", async () => {
+      const anna = await come("Anna", 1);
+      anna.emit("add user", "Berta");
+      const nobody = await new Talk(server.url, { transports }).connected();
+      nobody.emit("new message", "who am I?");
+      const [event, { message }] = await anna.next();
+      assert.deepEqual([event, message], ["new message", "who am I?"]);
+      nobody.leave();
+      await anna.expectNothing();
+      const ben = await come("Ben", 2, [anna]);
+      anna.emit("new message", "still Anna");
+      await ben.expect("new message", { username: "Anna", message: "still Anna" });
+      for (const talk of [anna, ben]) talk.leave();
+    });
+  });
+}
