@@ -116,6 +116,7 @@ async fn play(socket: Socket, State(lobby): State<Lobby>, cell: usize, ack: Ack)
         };
         let mark = MARKS[game.turn];
         *free = Some(mark);
+        let board = *board;
         accept(ack)?;
         let (io, by) = (socket.io(), &tables.names[socket.id()]);
         io.to(game.room()).emit("moved", json!({ "cell": cell, "mark": mark, "by": by }))?;
