@@ -83,7 +83,7 @@ impl Default for Limits {
 }
 
 /// Whether an event must not have this name, since clients and servers use it for what they notice themselves
-pub(crate) fn is_reserved(name: &str) -> bool {
+pub fn is_reserved(name: &str) -> bool {
     matches!(
         name,
         "connect" | "connect_error" | "disconnect" | "disconnecting" | "newListener" | "removeListener"
