@@ -7,6 +7,7 @@
 
 mod args;
 mod handshake;
+mod msgpack;
 mod packets;
 mod payload;
 mod requests;
@@ -15,6 +16,7 @@ mod websocket;
 
 pub use args::args;
 pub use handshake::handshake;
+pub use msgpack::msgpack_packets;
 pub use packets::socketio_packets;
 pub use payload::polling_payload;
 pub use requests::requests;
@@ -25,10 +27,11 @@ pub use websocket::ws_frames;
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them
-pub const CHECKS: [Check; 10] = [
+pub const CHECKS: [Check; 11] = [
     ("args", args),
     ("engine_session", engine_session),
     ("handshake", handshake),
+    ("msgpack_packets", msgpack_packets),
     ("plain_json_session", plain_json_session),
     ("plain_session", plain_session),
     ("polling_payload", polling_payload),

@@ -25,6 +25,9 @@ pub fn socketio_packets(data: &[u8]) {
         match decoder.decode(message) {
             Ok(Some(packet)) => {
                 assert!(!decoder.is_waiting());
+                assert!(
+                    packet.namespace.starts_with('/') && packet.namespace.len() <= limits.namespace_bytes
+                );
                 is_lawful(&packet, &limits);
                 comes_back(&packet);
             }
@@ -35,8 +38,8 @@ pub fn socketio_packets(data: &[u8]) {
     }
 }
 
-fn is_lawful(packet: &Packet, limits: &Limits) {
-    assert!(packet.namespace.starts_with('/') && packet.namespace.len() <= limits.namespace_bytes);
+/// What is decoded is valid, and within limits that the caller checks of the namespace
+pub(crate) fn is_lawful(packet: &Packet, limits: &Limits) {
     match &packet.body {
         Body::Connect { auth } => {
             assert!(
@@ -86,7 +89,7 @@ fn comes_back(packet: &Packet) {
     assert_eq!(decoded.as_ref(), Some(packet));
 }
 
-struct Nobody;
+pub(crate) struct Nobody;
 
 impl AnswerSink for Nobody {
     fn asked(&self, _: &SocketId) {}

@@ -87,3 +87,5 @@
 
 pub use roomcast_rooms::Rooms;
 pub use roomcast_server::*;
+#[cfg(feature = "msgpack")]
+pub use roomcast_socketio_msgpack::MsgpackCodec;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roomcast_core::{Codec, Namespace, Session, Sid, Transport, TransportName};
 use roomcast_engine::{EngineCodec, EngineConfig, EngineSession, Handshake, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession, SUBPROTOCOL};
-use roomcast_socketio::{Limits, SocketIoConfig, SocketIoSession};
+use roomcast_socketio::{Limits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
 
 use crate::config::Config;
@@ -67,6 +67,28 @@ impl Endpoint {
         self
     }
 
+    /// Puts packets into messages by this parser; the clients here must have the same one
+    ///
+    /// For Socket.IO; others have none. Clients of different parsers meet in the same rooms, so a server may have one
+    /// path for each:
+    ///
+    /// ```
+    /// use roomcast_server::{Endpoint, Io};
+    /// # use roomcast_socketio::DefaultCodec as MsgpackCodec;
+    ///
+    /// let msgpack = Endpoint::socket_io().at("/msgpack/").parser(MsgpackCodec::shared());
+    /// let io = Io::builder().endpoint(Endpoint::socket_io()).endpoint(msgpack).build();
+    /// ```
+    ///
+    /// `MsgpackCodec` is in the crate `roomcast-socketio-msgpack`, and in `roomcast` with the feature `msgpack`. For one
+    /// of your own see [`Parser`]. Default: Socket.IO's own, JSON text with binary parts behind it.
+    pub fn parser(mut self, parser: Arc<dyn Parser>) -> Self {
+        if let Protocol::SocketIo(config) = &mut self.protocol {
+            *config = Arc::new(SocketIoConfig { parser, ..SocketIoConfig::clone(config) });
+        }
+        self
+    }
+
     /// Puts its plain WebSocket or Engine.IO clients into this namespace
     ///
     /// Socket.IO clients choose theirs themselves.
@@ -99,6 +121,7 @@ impl Endpoint {
                     attachment_timeout: config.attachment_timeout,
                     max_namespaces: config.max_namespaces,
                     limits: Limits { attachments: config.max_attachments, ..Limits::default() },
+                    parser: protocol.parser.clone(),
                     ..SocketIoConfig::default()
                 });
                 self.transports = all.into();

@@ -86,6 +86,7 @@ pub use roomcast_core::{
 };
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
 pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};
+pub use roomcast_socketio::Parser;
 pub use roomcast_transport_polling::Polling;
 pub use roomcast_transport_ws::WebSocket;
 

@@ -61,11 +61,12 @@ impl Head {
             match (key, cursor.value()?) {
                 (b"type", Value::Unsigned(number)) => kind = Some(number),
                 (b"type", _) => return Err(DecodeError::Type),
-                (b"nsp", Value::Text(name)) if name.len() > limits.namespace_bytes => {
-                    return Err(DecodeError::NamespaceTooLong { limit: limits.namespace_bytes });
-                }
                 (b"nsp", Value::Text(name)) => {
-                    namespace = Some(String::from_utf8_lossy(name).into_owned().into())
+                    let name = String::from_utf8_lossy(name);
+                    if name.len() > limits.namespace_bytes {
+                        return Err(DecodeError::NamespaceTooLong { limit: limits.namespace_bytes });
+                    }
+                    namespace = Some(name.into_owned().into());
                 }
                 (b"nsp", _) => return Err(DecodeError::Payload),
                 (b"id", Value::Unsigned(number)) => id = Some(AckId(number)),
