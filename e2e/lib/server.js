@@ -36,9 +36,10 @@ export function startDemo(port = 0, flags = {}) {
     : start(binary("roomcast"), args);
 }
 
-/** Starts an example that takes `--port`, on a free one */
-export function startExample(name) {
-  return start(binary(name), ["--port", "0"]);
+/** Starts an example that takes `--port`, on a free one; a flag that is `true` takes no value */
+export function startExample(name, flags = {}) {
+  const options = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, ...(value === true ? [] : [String(value)])]);
+  return start(binary(name), ["--port", "0", ...options]);
 }
 
 /** Starts one of the applications that were moved here from Node, by the name of its file */

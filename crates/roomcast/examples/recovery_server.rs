@@ -48,8 +48,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     io.main().middleware(admit);
     io.on("join", join)
         .on("state", state)
+        .on("present", async |io: Io, id: String, ack: Ack| ack.send(io.count(id) > 0).map(drop))
         .on("say", say)
-        .on("whisper", whisper)
         .on("volatile", async |io: Io, args: Args| {
             io.main().target().volatile().emit("heard", args).map(drop)
         })
@@ -87,18 +87,11 @@ async fn state(socket: Socket, ack: Ack) {
     let _ = ack.send(json!({ "recovered": socket.recovered(), "rooms": rooms }));
 }
 
-/// To a room, or to everybody, after a while
-async fn say(io: Io, room: Option<String>, delay: u64, args: Args) -> Result<(), EmitError> {
-    tokio::time::sleep(Duration::from_millis(delay)).await;
+/// To a room, or to everybody
+async fn say(io: Io, room: Option<String>, args: Args) -> Result<(), EmitError> {
     let target = io.main().target();
     let target = if let Some(room) = room { target.to(room) } else { target };
     target.emit("heard", args).map(drop)
-}
-
-/// To whoever says it, after a while
-async fn whisper(socket: Socket, delay: u64, text: String) -> Result<(), EmitError> {
-    tokio::time::sleep(Duration::from_millis(delay)).await;
-    socket.io().to(socket.id()).emit("heard", text).map(drop)
 }
 
 /// Asks whoever asks

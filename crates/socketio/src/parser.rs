@@ -19,7 +19,7 @@ use crate::{DecodeError, Limits, Packet};
 /// ```
 /// use bytestring::ByteString;
 /// use roomcast_core::{
-///     AckId, Args, Codec, EncodeError, Event, Frame, IntoArgs, Message, Namespace, SocketId,
+///     AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace, SocketId,
 /// };
 /// use roomcast_socketio::{Body, DecodeError, Decoder, Limits, Packet, Parser, is_reserved};
 /// use serde_json::{Value, json};
@@ -91,7 +91,10 @@ use crate::{DecodeError, Limits, Packet};
 ///         let packet: Value = serde_json::from_str(&text).map_err(|_| DecodeError::Payload)?;
 ///         let namespace = packet["nsp"].as_str().ok_or(DecodeError::Payload)?;
 ///         let data = || packet["data"].as_array().cloned().ok_or(DecodeError::Payload);
-///         let args = |data: Vec<Value>| data.into_args().map_err(|_| DecodeError::Payload);
+///         let args = |data: Vec<Value>| {
+///             let list: Vec<_> = data.iter().map(Value::to_string).collect();
+///             Args::from_json(list.join(",").into(), Vec::new()).map_err(|_| DecodeError::Payload)
+///         };
 ///         let id = packet["id"].as_u64().map(AckId);
 ///         let body = match packet["type"].as_u64() {
 ///             Some(0) if packet["data"].is_null() => Body::Connect { auth: ByteString::new() },

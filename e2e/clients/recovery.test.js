@@ -1,0 +1,298 @@
+// Connection state recovery: socket.io-client 4 as it is, and a plain client, whose connections break and who come back.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { io } from "socket.io-client";
+import msgpack from "socket.io-msgpack-parser";
+import { until } from "../lib/members.js";
+import { startExample, target } from "../lib/server.js";
+import { inTime, WebSocketClient } from "../lib/websocket.js";
+
+const skip = target === "node" && "an application of our own";
+const WAYS = {
+  "by polling": { transports: ["polling"] },
+  "by WebSocket": { transports: ["websocket"] },
+  "after an upgrade": { transports: ["polling", "websocket"] },
+  "in MessagePack": { transports: ["websocket"], path: "/msgpack/", parser: msgpack },
+  "in MessagePack, by polling": { transports: ["polling"], path: "/msgpack/", parser: msgpack },
+};
+
+let servers;
+before(async () => {
+  if (skip) return;
+  const start = (flags) => startExample("recovery_server", { threads: 3, ...flags });
+  const [usual, hasty, forgetful, strict] = await Promise.all([
+    start({}),
+    start({ away: 300 }),
+    start({ "log-events": 5 }),
+    start({ "ask-again": true }),
+  ]);
+  servers = { usual, hasty, forgetful, strict };
+});
+after(() => Promise.all(Object.values(servers ?? {}).map((server) => server.stop())));
+
+/** A client that keeps what it hears in `heard`, and comes back only when it is told to */
+async function connect(options, server = servers.usual) {
+  const socket = io(server.url, { forceNew: true, reconnection: false, ...options });
+  socket.heard = [];
+  // What the server keeps has its offset behind the arguments.
+  socket.on("heard", (...args) => socket.heard.push(args.slice(0, -1)));
+  await connected(socket);
+  return socket;
+}
+
+async function connected(socket) {
+  const refused = once(socket, "connect_error").then(([error]) => Promise.reject(error));
+  await inTime(Promise.race([once(socket, "connect"), refused]), 5000, "no connect");
+  if (socket.io.opts.transports.length > 1) {
+    await until(() => socket.io.engine.transport.name === "websocket", "no upgrade");
+  }
+}
+
+/** Breaks the connection: by WebSocket without a word */
+async function cut(socket) {
+  const gone = once(socket, "disconnect");
+  const { engine } = socket.io;
+  if (engine.transport.name === "websocket") engine.transport.ws.terminate();
+  else engine.close();
+  await inTime(gone, 3000, "no disconnect");
+}
+
+async function comeBack(socket) {
+  socket.connect();
+  await connected(socket);
+}
+
+const ask = (socket, event, ...args) =>
+  inTime(new Promise((resolve) => socket.emit(event, ...args, resolve)), 5000, `no answer to ${event}`);
+
+/** Says something through a client that stays; it is out when this resolves */
+async function say(speaker, room, ...args) {
+  speaker.emit("say", room, ...args);
+  await ask(speaker, "state");
+}
+
+/** Waits until the server knows that a client is gone: it is kept then */
+async function kept(speaker, id) {
+  const deadline = Date.now() + 5000;
+  while (await ask(speaker, "present", id)) assert.ok(Date.now() < deadline, `${id} is still there`);
+}
+
+async function hears(socket, expected) {
+  await until(() => socket.heard.length >= expected.length, `heard only ${JSON.stringify(socket.heard)}`);
+  assert.deepEqual(socket.heard.splice(0), expected);
+}
+
+for (const [way, options] of Object.entries(WAYS)) {
+  describe(`a client that comes back ${way}`, { skip }, () => {
+    let speaker;
+    before(async () => (speaker = await connect({ transports: ["websocket"] })));
+    after(() => speaker?.disconnect());
+
+    const cutAndKept = async (socket) => {
+      const { id } = socket;
+      await cut(socket);
+      await kept(speaker, id);
+      return id;
+    };
+
+    test("has its id, its rooms and what it missed, in order, binary among it", async () => {
+      const socket = await connect(options);
+      assert.equal(socket.recovered, false);
+      await ask(socket, "join", "red");
+      await say(speaker, "red", "before");
+      await hears(socket, [["before"]]);
+      const id = await cutAndKept(socket);
+      await say(speaker, "red", 1, { two: [2] });
+      await say(speaker, "blue", "not for it");
+      await say(speaker, "red", Buffer.from([1, 2, 3]), { deep: [Buffer.alloc(70_000, 7)] });
+      await say(speaker, null, "to everybody", null);
+      await say(speaker, "red");
+      await say(speaker, id, "to itself");
+      await comeBack(socket);
+      assert.equal(socket.recovered, true);
+      assert.equal(socket.id, id);
+      await say(speaker, "red", "after");
+      await hears(socket, [
+        [1, { two: [2] }],
+        [Buffer.from([1, 2, 3]), { deep: [Buffer.alloc(70_000, 7)] }],
+        ["to everybody", null],
+        [],
+        ["to itself"],
+        ["after"],
+      ]);
+      assert.deepEqual(await ask(socket, "state"), { recovered: true, rooms: ["red"] });
+      socket.disconnect();
+    });
+
+    test("may do so several times, with and without having missed something", async () => {
+      const socket = await connect(options);
+      const { id } = socket;
+      for (const missed of [[["1"]], [], [], [["2"], ["3"]], [["4"]]]) {
+        await cutAndKept(socket);
+        for (const [text] of missed) await say(speaker, id, text);
+        await comeBack(socket);
+        assert.equal(socket.recovered, true);
+        assert.equal(socket.id, id);
+        await hears(socket, missed);
+      }
+      socket.disconnect();
+    });
+
+    test("need not have heard anything before, and may have been quiet for long", async () => {
+      const socket = await connect(options);
+      await sleep(1500);
+      const id = await cutAndKept(socket);
+      await say(speaker, id, "first");
+      await comeBack(socket);
+      assert.equal(socket.recovered, true);
+      await hears(socket, [["first"]]);
+      socket.disconnect();
+    });
+
+    test("misses nothing of what never stops, and hears nothing twice", async () => {
+      const socket = await connect(options);
+      const { id } = socket;
+      await ask(socket, "join", "stream");
+      let next = 0;
+      const stream = setInterval(() => speaker.emit("say", "stream", next++), 1);
+      for (let round = 0; round < 4; round += 1) {
+        await sleep(60);
+        await cutAndKept(socket);
+        await sleep(20);
+        await comeBack(socket);
+        assert.equal(socket.recovered, true);
+        assert.equal(socket.id, id);
+      }
+      clearInterval(stream);
+      await until(() => socket.heard.length >= next, "not everything came");
+      assert.deepEqual(socket.heard.flat(), Array.from({ length: next }, (_, number) => number));
+      socket.disconnect();
+    });
+
+    test("is not told again what is volatile or wants an answer", async () => {
+      const socket = await connect(options);
+      const id = await cutAndKept(socket);
+      speaker.emit("volatile", "volatile");
+      await say(speaker, id, "kept");
+      await comeBack(socket);
+      assert.equal(socket.recovered, true);
+      await hears(socket, [["kept"]]);
+      socket.disconnect();
+    });
+
+    test("begins anew when it was put out, or left by itself", async () => {
+      const socket = await connect(options);
+      for (const leave of [() => socket.emit("out", false), () => socket.emit("out", true), () => socket.disconnect()]) {
+        const { id } = socket;
+        const gone = once(socket, "disconnect");
+        leave();
+        await inTime(gone, 3000, "no disconnect");
+        await kept(speaker, id);
+        await comeBack(socket);
+        assert.equal(socket.recovered, false);
+        assert.notEqual(socket.id, id);
+      }
+      socket.disconnect();
+    });
+  });
+}
+
+describe("a client that comes back", { skip }, () => {
+  const options = { transports: ["websocket"] };
+
+  test("too late begins anew", async () => {
+    const socket = await connect(options, servers.hasty);
+    const { id } = socket;
+    await cut(socket);
+    await sleep(900);
+    await comeBack(socket);
+    assert.equal(socket.recovered, false);
+    assert.notEqual(socket.id, id);
+    assert.deepEqual(await ask(socket, "state"), { recovered: false, rooms: [] });
+    // And once more, in time.
+    const { id: second } = socket;
+    await cut(socket);
+    await sleep(50);
+    await comeBack(socket);
+    assert.equal(socket.recovered, true);
+    assert.equal(socket.id, second);
+    socket.disconnect();
+  });
+
+  test("begins anew when something it missed is no longer kept, and only then", async () => {
+    const [lucky, unlucky, speaker] = await Promise.all([1, 2, 3].map(() => connect(options, servers.forgetful)));
+    await ask(lucky, "join", "quiet");
+    await ask(unlucky, "join", "busy");
+    const ids = [lucky.id, unlucky.id];
+    await Promise.all([cut(lucky), cut(unlucky)]);
+    for (const id of ids) await kept(speaker, id);
+    for (let count = 0; count < 10; count += 1) await say(speaker, "busy", count);
+    await say(speaker, "quiet", "missed");
+    await Promise.all([comeBack(lucky), comeBack(unlucky)]);
+    assert.deepEqual([lucky.recovered, unlucky.recovered], [true, false]);
+    await hears(lucky, [["missed"]]);
+    assert.deepEqual(unlucky.heard, []);
+    [lucky, unlucky, speaker].forEach((socket) => socket.disconnect());
+  });
+
+  test("is asked again where that is wanted, and may try once more", async () => {
+    const auth = {};
+    const socket = await connect({ ...options, auth: (done) => done(auth) }, servers.strict);
+    const speaker = await connect(options, servers.strict);
+    const { id } = socket;
+    await ask(socket, "join", "red");
+    await cut(socket);
+    await kept(speaker, id);
+    await say(speaker, "red", "missed");
+    auth.refuse = true;
+    await assert.rejects(comeBack(socket), { message: "refused", data: { asked: true } });
+    auth.refuse = false;
+    socket.io.engine.close();
+    await sleep(50);
+    await comeBack(socket);
+    assert.equal(socket.recovered, true);
+    assert.equal(socket.id, id);
+    await hears(socket, [["missed"]]);
+    [socket, speaker].forEach((socket) => socket.disconnect());
+  });
+
+  test("in JSON mode shows what it has in the query", async () => {
+    const speaker = await connect(options);
+    const open = (query = "") => WebSocketClient.open(`ws://127.0.0.1:${servers.usual.port}/ws${query}`, { protocols: ["roomcast.json"] });
+    const next = async (client) => JSON.parse(await client.next());
+    let client = await open();
+    const [{ sid, pid }] = await next(client);
+    assert.ok(sid && pid);
+    client.send(JSON.stringify([{ ack: 1 }, "join", "plain"]));
+    assert.deepEqual(await next(client), [{ re: 1 }, true]);
+    await say(speaker, "plain", "live");
+    const [{ offset }, ...live] = await next(client);
+    assert.deepEqual(live, ["heard", "live"]);
+    client.terminate();
+    await kept(speaker, sid);
+    await say(speaker, "plain", "missed", Buffer.from([7]));
+    await say(speaker, "plain", "and this");
+    client = await open(`?pid=${encodeURIComponent(pid)}&offset=${encodeURIComponent(offset)}`);
+    assert.deepEqual(await next(client), [{ sid, pid }]);
+    const [header, ...missed] = await next(client);
+    assert.equal(header.binary, 1);
+    assert.deepEqual(missed, ["heard", "missed", { _placeholder: true, num: 0 }]);
+    assert.deepEqual(await client.next(), Buffer.from([7]));
+    assert.deepEqual((await next(client)).slice(1), ["heard", "and this"]);
+    // Without an offset it has had nothing since it came first.
+    client.terminate();
+    await kept(speaker, sid);
+    client = await open(`?pid=${pid}`);
+    assert.deepEqual(await next(client), [{ sid, pid }]);
+    assert.deepEqual((await next(client)).slice(1), ["heard", "live"]);
+    client.terminate();
+    const other = await open("?pid=nobody&offset=nothing");
+    const [anew] = await next(other);
+    assert.notEqual(anew.sid, sid);
+    assert.notEqual(anew.pid, "nobody");
+    other.terminate();
+    speaker.disconnect();
+  });
+});
