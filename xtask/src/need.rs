@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Python2,
     /// Valgrind, which counts instructions
     Valgrind,
+    /// OpenSSL's headers, which the client of crates.io is built with
+    OpenSsl,
 }
 
 /// Why a step cannot run here, and how to change that
@@ -99,6 +101,10 @@ impl Need {
             Self::Valgrind => {
                 printed("valgrind", &["--version"]).map(drop).ok_or_else(|| "no valgrind".into())
             }
+            Self::OpenSsl => {
+                let found = printed("pkg-config", &["--exists", "openssl"]);
+                found.map(drop).ok_or_else(|| "no headers of OpenSSL that pkg-config knows of".into())
+            }
         }
     }
 
@@ -106,7 +112,7 @@ impl Need {
         match self {
             Self::Chromium => chromium().map(|path| ("ROOMCAST_CHROMIUM", path.into())).into_iter().collect(),
             Self::Python2 => python2().map(|path| (PYTHON2, path.into())).into_iter().collect(),
-            Self::Node | Self::Python | Self::Valgrind => Vec::new(),
+            Self::Node | Self::Python | Self::Valgrind | Self::OpenSsl => Vec::new(),
         }
     }
 
@@ -117,6 +123,7 @@ impl Need {
             Self::Python => &["python3", "python3-venv"],
             Self::Python2 => &["python2.7", "python2.7-dev", "gcc", "libc6-dev"],
             Self::Valgrind => &["valgrind"],
+            Self::OpenSsl => &["libssl-dev", "pkg-config"],
         }
     }
 }

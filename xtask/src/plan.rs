@@ -87,6 +87,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         client(project, "security", "attacks that hit others, at a server that has to live on"),
         python(project),
+        rust_client(project),
         autobahn(project, &["*".to_owned()]),
         soak(project, 20_000),
         Step {
@@ -220,6 +221,25 @@ fn python(project: &Project) -> Step {
         limit: Duration::from_secs(10 * 60),
         leaves_daemons: false,
         ..rust("python", "python-socketio, threaded and asyncio, and websocket-client", Command::new("true"))
+    }
+}
+
+/// A package of its own, with a lock file of its own, for its dependencies are many and nobody else's
+fn rust_client(project: &Project) -> Step {
+    let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
+    command.arg(project.e2e().join("rust/Cargo.toml"));
+    command.arg("--target-dir").arg(project.target.join("rust-client"));
+    under_test(project, &mut command);
+    Step {
+        needs: &[Need::OpenSsl],
+        after: &["build"],
+        tally: Some(tally::libtest),
+        limit: Duration::from_secs(15 * 60),
+        ..rust(
+            "rust client",
+            "rust_socketio on its four transports, and in one room with plain clients",
+            command,
+        )
     }
 }
 

@@ -1,0 +1,20 @@
+//! `rust_socketio` while nothing happens, in a process of its own: polling clients go on for a while after their server
+//! has ended, and leave others little time to answer
+
+use std::time::Duration;
+
+use roomcast_e2e_rust::{Server, Socket, transports};
+use serde_json::json;
+
+#[test]
+fn it_stays_over_many_heartbeats() {
+    let server = Server::conformance(&["--ping-interval", "300", "--ping-timeout", "3000"]);
+    let mut clients = transports().map(|transport| Socket::connect(&server, transport, "/"));
+    // Longer than anybody stays who does not answer the first ping.
+    std::thread::sleep(Duration::from_secs(5));
+    for client in &mut clients {
+        client.next("auth");
+        client.emit("message", vec![json!("still here")]);
+        assert_eq!(client.next("message-back"), [json!("still here")]);
+    }
+}
