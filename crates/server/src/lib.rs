@@ -35,14 +35,17 @@ mod names;
 mod namespace;
 mod operators;
 mod origin;
+mod presence;
 mod probe;
 mod proxy;
 mod proxy_protocol;
 mod recovery;
 mod remote;
 mod requests;
+mod room_hooks;
 mod runtime;
 mod serve;
+mod server_side;
 mod session;
 mod socket;
 
@@ -72,17 +75,19 @@ pub use listeners::ListenerId;
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
 pub use origin::Origins;
+pub use presence::Presence;
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use requests::Peer;
 pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};
+pub use server_side::{ServerSideError, ServerSideOutcome};
 pub use session::ClientKind;
 pub use socket::Socket;
 
 pub use roomcast_core::{
-    Args, ArgsError, ByteString, Bytes, CloseReason, IntoArgs, Namespace, Overflow, Receipt, ResponseBody,
-    Room, RouterError, SocketId, Transport, TransportName,
+    Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Namespace, Overflow, Receipt,
+    ResponseBody, Room, RoomChange, RouterError, SocketId, Transport, TransportName,
 };
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
 pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};

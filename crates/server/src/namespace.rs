@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once, PoisonError, RwLock};
+use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
 
-use roomcast_core::{AckId, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, Target};
+use roomcast_core::{AckId, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target};
 use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
@@ -18,6 +18,8 @@ use crate::io::Io;
 use crate::listeners::{Board, Topic, listening};
 use crate::operators::operators;
 use crate::recovery;
+use crate::room_hooks::RoomHooks;
+use crate::server_side::ServerSideHandlers;
 
 /// A namespace, for registering handlers and for emitting; cloning gives another handle
 ///
@@ -129,6 +131,10 @@ pub(crate) struct NamespaceState {
     pub(crate) announced: Once,
     /// Where it belongs, if it was made when a client asked for it
     family: Option<Family>,
+    /// What is done when its rooms change
+    pub(crate) room_hooks: Arc<RoomHooks>,
+    /// Who listens to other servers
+    pub(crate) servers: Arc<ServerSideHandlers>,
 }
 
 impl NamespaceState {
@@ -144,7 +150,12 @@ impl NamespaceState {
     }
 
     fn routed_by(name: Namespace, router: Arc<dyn Router>) -> Self {
+        let servers: Arc<ServerSideHandlers> = Arc::default();
+        let listener: Weak<dyn ServerSide> = Arc::<ServerSideHandlers>::downgrade(&servers);
+        router.listen(listener);
         Self {
+            room_hooks: RoomHooks::new(name.clone(), &router),
+            servers,
             name,
             router,
             sequencer: None,
@@ -167,7 +178,7 @@ impl NamespaceState {
         family: Family,
     ) -> Self {
         let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner);
-        Self {
+        let child = Self {
             board: parent.board.copy(),
             next_ack: parent.next_ack.clone(),
             serial: AtomicBool::new(parent.is_serial()),
@@ -175,7 +186,10 @@ impl NamespaceState {
             room_overflow: RwLock::new(told.clone()),
             family: Some(family),
             ..Self::new(name, router, config)
-        }
+        };
+        child.room_hooks.copy_from(&parent.room_hooks);
+        child.servers.copy_from(&parent.servers);
+        child
     }
 
     pub(crate) fn family(&self) -> Option<&Family> {

@@ -14,9 +14,11 @@ mod middleware;
 #[cfg(unix)]
 mod mounted;
 mod namespaces;
+mod nodes;
 mod order;
 mod outside;
 mod patterns;
+mod rooms;
 mod serial;
 mod settings;
 mod slow;

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod heard;
 pub mod http;
 mod json_mode;
+pub mod linked;
 pub mod logs;
 pub mod serve;
 mod socketio;

@@ -1,0 +1,157 @@
+//! What the application does when rooms come and go
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError, RwLock, Weak};
+
+use roomcast_core::{Namespace, Room, RoomChange, RoomWatcher, Router, SocketId};
+
+use crate::io::Io;
+use crate::namespace::NamespaceHandle;
+
+/// Does something when a room of a namespace changes
+pub(crate) trait RoomHook: Send + Sync {
+    /// It is in force from now on; changes that came before are not told
+    fn begin(&self, _rooms: &RoomsOf) {}
+
+    fn changed(&self, rooms: &RoomsOf, change: &RoomChange);
+
+    /// The same for another namespace
+    fn copy(self: Arc<Self>) -> Arc<dyn RoomHook>;
+}
+
+/// The rooms of one namespace
+pub(crate) struct RoomsOf {
+    pub(crate) namespace: Namespace,
+    /// Weak, since the router holds whoever watches
+    router: Weak<dyn Router>,
+}
+
+impl RoomsOf {
+    /// Its router; none when the server goes away
+    pub(crate) fn router(&self) -> Option<Arc<dyn Router>> {
+        self.router.upgrade()
+    }
+}
+
+/// The hooks of one namespace; while there are none, nothing is watched
+pub(crate) struct RoomHooks {
+    rooms: RoomsOf,
+    hooks: RwLock<Arc<[Arc<dyn RoomHook>]>>,
+}
+
+impl RoomHooks {
+    pub(crate) fn new(namespace: Namespace, router: &Arc<dyn Router>) -> Arc<Self> {
+        let rooms = RoomsOf { namespace, router: Arc::downgrade(router) };
+        Arc::new(Self { rooms, hooks: RwLock::new(Arc::new([])) })
+    }
+
+    pub(crate) fn add(self: &Arc<Self>, hook: Arc<dyn RoomHook>) {
+        {
+            let mut hooks = self.hooks.write().unwrap_or_else(PoisonError::into_inner);
+            *hooks = hooks.iter().cloned().chain([hook.clone()]).collect();
+        }
+        if let Some(router) = self.rooms.router() {
+            // There is one watcher, so all calls but the first do nothing.
+            router.watch(self.clone());
+        }
+        hook.begin(&self.rooms);
+    }
+
+    /// Begins as another namespace is now
+    pub(crate) fn copy_from(self: &Arc<Self>, other: &Self) {
+        other.hooks().iter().for_each(|hook| self.add(hook.clone().copy()));
+    }
+
+    fn hooks(&self) -> Arc<[Arc<dyn RoomHook>]> {
+        self.hooks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl RoomWatcher for RoomHooks {
+    fn room_changed(&self, change: &RoomChange) {
+        for hook in self.hooks().iter() {
+            if catch_unwind(AssertUnwindSafe(|| hook.changed(&self.rooms, change))).is_err() {
+                tracing::error!(namespace = %self.rooms.namespace, room = %change.room(), "a room hook panicked");
+            }
+        }
+    }
+}
+
+/// A function of the application
+struct Call<F>(F);
+
+impl<F: Fn(&RoomChange) + Send + Sync + 'static> RoomHook for Call<F> {
+    fn changed(&self, _rooms: &RoomsOf, change: &RoomChange) {
+        (self.0)(change);
+    }
+
+    fn copy(self: Arc<Self>) -> Arc<dyn RoomHook> {
+        self
+    }
+}
+
+macro_rules! room_hooks {
+    ($type:ident, |$this:ident| $hooks:expr) => {
+        impl $type {
+            #[doc = include_str!("../docs/on_room_change.md")]
+            pub fn on_room_change(&self, hook: impl Fn(&RoomChange) + Send + Sync + 'static) -> &Self {
+                let $this = self;
+                $hooks.add(Arc::new(Call(hook)));
+                self
+            }
+
+            #[doc = include_str!("../docs/on_create_room.md")]
+            pub fn on_create_room(&self, hook: impl Fn(&Room) + Send + Sync + 'static) -> &Self {
+                self.on_room_change(move |change| {
+                    if let RoomChange::Created { room } = change {
+                        hook(room);
+                    }
+                })
+            }
+
+            #[doc = include_str!("../docs/on_delete_room.md")]
+            pub fn on_delete_room(&self, hook: impl Fn(&Room) + Send + Sync + 'static) -> &Self {
+                self.on_room_change(move |change| {
+                    if let RoomChange::Deleted { room } = change {
+                        hook(room);
+                    }
+                })
+            }
+
+            #[doc = include_str!("../docs/on_join_room.md")]
+            pub fn on_join_room(&self, hook: impl Fn(&Room, &SocketId) + Send + Sync + 'static) -> &Self {
+                self.on_room_change(move |change| {
+                    if let RoomChange::Joined { room, socket, .. } = change {
+                        hook(room, socket);
+                    }
+                })
+            }
+
+            #[doc = include_str!("../docs/on_leave_room.md")]
+            pub fn on_leave_room(&self, hook: impl Fn(&Room, &SocketId) + Send + Sync + 'static) -> &Self {
+                self.on_room_change(move |change| {
+                    if let RoomChange::Left { room, socket } = change {
+                        hook(room, socket);
+                    }
+                })
+            }
+
+            #[doc = include_str!("../docs/presence.md")]
+            pub fn presence(&self, presence: crate::Presence) -> &Self {
+                let $this = self;
+                $hooks.add(Arc::new(presence));
+                self
+            }
+        }
+    };
+}
+
+room_hooks!(NamespaceHandle, |namespace| namespace.state.room_hooks);
+room_hooks!(Io, |io| io.main().state.room_hooks);
+
+impl fmt::Debug for RoomHooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomHooks").field("count", &self.hooks().len()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,168 @@
+//! Events from server to server, over the router of a namespace
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use async_trait::async_trait;
+use futures_util::FutureExt;
+use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError, ServerSide};
+
+use crate::error::EmitError;
+use crate::io::Io;
+use crate::namespace::NamespaceHandle;
+
+/// Asking the servers of other nodes failed
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerSideError {
+    /// The event could not be emitted
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// Some nodes did not answer in time; what the others answered is in it
+    #[error(transparent)]
+    Unanswered(#[from] RouterError<Args>),
+}
+
+/// What a function for events of other servers may return
+pub trait ServerSideOutcome {
+    /// The answer, if there is one
+    ///
+    /// # Errors
+    /// The text of what went wrong.
+    fn into_answer(self) -> Result<Option<Args>, String>;
+}
+
+impl ServerSideOutcome for () {
+    fn into_answer(self) -> Result<Option<Args>, String> {
+        Ok(None)
+    }
+}
+
+impl<T: IntoArgs, E: fmt::Display> ServerSideOutcome for Result<T, E> {
+    fn into_answer(self) -> Result<Option<Args>, String> {
+        let answer = self.map_err(|error| error.to_string())?;
+        answer.into_args().map(Some).map_err(|error| error.to_string())
+    }
+}
+
+/// The functions that listen to other servers, by event
+#[derive(Default)]
+pub(crate) struct ServerSideHandlers(RwLock<HashMap<Box<str>, Vec<AnyHandler>>>);
+
+type AnyHandler = Arc<dyn Fn(Args) -> Result<Answering, ArgsError> + Send + Sync>;
+type Answering = Pin<Box<dyn Future<Output = Result<Option<Args>, String>> + Send>>;
+
+impl ServerSideHandlers {
+    /// Begins as another namespace is now
+    pub(crate) fn copy_from(&self, other: &Self) {
+        let handlers = other.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = handlers;
+    }
+
+    fn add(&self, event: &str, handler: AnyHandler) {
+        let mut handlers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        handlers.entry(event.into()).or_default().push(handler);
+    }
+
+    fn of(&self, event: &str) -> Vec<AnyHandler> {
+        let handlers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        handlers.get(event).cloned().unwrap_or_default()
+    }
+}
+
+#[async_trait]
+impl ServerSide for ServerSideHandlers {
+    async fn server_side(&self, name: &ByteString, args: Args) -> Option<Args> {
+        let mut answer = None;
+        for handler in self.of(name) {
+            let args = args.clone();
+            let run = async { handler(args).map_err(|error| error.to_string())?.await };
+            match AssertUnwindSafe(run).catch_unwind().await {
+                Ok(Ok(answered)) => answer = answer.or(answered),
+                Ok(Err(error)) => {
+                    tracing::warn!(event = &**name, error, "a handler of another server's event failed");
+                }
+                Err(_) => tracing::error!(event = &**name, "a handler of another server's event panicked"),
+            }
+        }
+        answer
+    }
+}
+
+/// Event names that mean something else between servers
+const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
+
+fn checked(event: &str) -> Result<ByteString, EmitError> {
+    if RESERVED.contains(&event) { Err(EmitError::ReservedName(event.into())) } else { Ok(event.into()) }
+}
+
+impl NamespaceHandle {
+    #[doc = include_str!("../docs/on_server_side.md")]
+    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+    where
+        T: for<'a> FromArgs<'a>,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: ServerSideOutcome> + Send + 'static,
+    {
+        let erased = move |args: Args| {
+            let future = handler(args.parse::<T>()?);
+            let answering: Answering = Box::pin(async move { future.await.into_answer() });
+            Ok(answering)
+        };
+        self.state.servers.add(event, Arc::new(erased));
+        self
+    }
+
+    #[doc = include_str!("../docs/server_side_emit.md")]
+    pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Result<(), EmitError> {
+        self.state.router.server_side_emit(&checked(event)?, &args.into_args()?);
+        Ok(())
+    }
+
+    #[doc = include_str!("../docs/server_side_emit_with_ack.md")]
+    pub async fn server_side_emit_with_ack(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Result<Vec<Args>, ServerSideError> {
+        let (event, args) = (checked(event)?, args.into_args().map_err(EmitError::from)?);
+        Ok(self.state.router.server_side_ask(&event, &args).await?)
+    }
+}
+
+impl Io {
+    #[doc = include_str!("../docs/on_server_side.md")]
+    pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
+    where
+        T: for<'a> FromArgs<'a>,
+        F: Fn(T) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output: ServerSideOutcome> + Send + 'static,
+    {
+        self.main().on_server_side(event, handler);
+        self
+    }
+
+    #[doc = include_str!("../docs/server_side_emit.md")]
+    pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Result<(), EmitError> {
+        self.main().server_side_emit(event, args)
+    }
+
+    #[doc = include_str!("../docs/server_side_emit_with_ack.md")]
+    pub async fn server_side_emit_with_ack(
+        &self,
+        event: &str,
+        args: impl IntoArgs,
+    ) -> Result<Vec<Args>, ServerSideError> {
+        self.main().server_side_emit_with_ack(event, args).await
+    }
+}
+
+impl fmt::Debug for ServerSideHandlers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ServerSideHandlers")
+    }
+}

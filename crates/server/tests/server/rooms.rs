@@ -1,0 +1,259 @@
+//! Rooms as they come and go, and who is told who is in them
+
+use std::collections::BTreeSet;
+use std::thread;
+
+use roomcast_server::{Io, Presence, Room, RoomChange, Socket, SocketId, Value};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Heard, Kind, TALKING};
+use crate::support::heard::{Ear, Teller, ear};
+use crate::support::serve::{Running, serve, until};
+
+/// Kinds whose connection breaks when they are dropped
+const VANISHING: [Kind; 4] = [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
+
+fn telling(told: Teller<String>) -> impl Fn(&RoomChange) + Send + Sync {
+    move |change| {
+        let _ = told.send(match change {
+            RoomChange::Created { room } => format!("created {room}"),
+            RoomChange::Joined { room, socket, .. } => format!("{socket} joined {room}"),
+            RoomChange::Left { room, socket } => format!("{socket} left {room}"),
+            RoomChange::Deleted { room } => format!("deleted {room}"),
+        });
+    }
+}
+
+fn open() -> (Io, Running, Ear<Socket>) {
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    (io, server, ear)
+}
+
+#[test]
+fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
+    let (io, server, sockets) = open();
+    let (told, changes) = ear();
+    io.on_room_change(telling(told));
+    for kind in ALL {
+        for vanishes in [false, true] {
+            if vanishes && !VANISHING.contains(&kind) {
+                continue;
+            }
+            let client = Client::connect(kind, &server.dial);
+            let socket = sockets.next();
+            let id = socket.id().clone();
+            // On Node, too, the room of its own id comes first, and before the connection is told of.
+            assert_eq!(changes.all(), [format!("created {id}"), format!("{id} joined {id}")]);
+            socket.join(["red", "red"]);
+            assert_eq!(changes.all(), ["created red".to_owned(), format!("{id} joined red")]);
+            socket.leave("red");
+            assert_eq!(changes.all(), [format!("{id} left red"), "deleted red".to_owned()]);
+            io.to(&id).sockets_join("blue");
+            assert_eq!(changes.take(2), ["created blue".to_owned(), format!("{id} joined blue")]);
+            if vanishes {
+                drop(client)
+            } else {
+                client.close()
+            }
+            let mut gone = changes.take(4);
+            gone.sort();
+            let mut expected = vec![
+                format!("{id} left blue"),
+                format!("{id} left {id}"),
+                "deleted blue".to_owned(),
+                format!("deleted {id}"),
+            ];
+            expected.sort();
+            assert_eq!(gone, expected);
+            until(|| io.client_count() == 0);
+        }
+    }
+    assert_eq!(changes.all(), [""; 0]);
+}
+
+#[test]
+fn hooks_may_do_what_handlers_do_and_hurt_nobody_when_they_panic() {
+    let (io, server, sockets) = open();
+    let (told, rooms) = ear::<(&str, Room, Option<SocketId>)>();
+    let tell = |name: &'static str| {
+        let told = told.clone();
+        move |room: &Room, id: Option<&SocketId>| _ = told.send((name, room.clone(), id.cloned()))
+    };
+    let (created, joined, left, deleted) = (tell("create"), tell("join"), tell("leave"), tell("delete"));
+    io.on_join_room(|room, _| assert_ne!(room.as_str(), "red", "this hook panics"));
+    io.on_create_room(move |room| created(room, None));
+    io.on_join_room(move |room, id| joined(room, Some(id)));
+    io.on_leave_room(move |room, id| left(room, Some(id)));
+    io.on_delete_room(move |room| deleted(room, None));
+    let greeting = io.clone();
+    io.on_join_room(move |room, id| {
+        if room.as_str() == "red" {
+            greeting.to(id).emit("welcome", room.as_str()).expect("a name");
+            greeting.to(id).sockets_join("pink");
+        }
+    });
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    rooms.take(2);
+    assert!(socket.join("red"));
+    client.expect("welcome", json!(["red"]));
+    socket.leave("red");
+    let id = || Some(socket.id().clone());
+    let expected = [
+        ("create", "red", None),
+        ("join", "red", id()),
+        ("create", "pink", None),
+        ("join", "pink", id()),
+        ("leave", "red", id()),
+        ("delete", "red", None),
+    ];
+    assert_eq!(rooms.all(), expected.map(|(name, room, id)| (name, Room::from(room), id)));
+}
+
+#[test]
+fn namespaces_that_are_made_on_demand_have_the_hooks_of_their_parent() {
+    let io = Io::new();
+    let (told, changes) = ear();
+    let parent = io.of_pattern(r"^/game-\d$").expect("a pattern");
+    parent.on_room_change(telling(told));
+    parent.presence(Presence::in_room("table"));
+    parent.on("sit", async |socket: Socket| assert!(socket.join("table")));
+    let server = serve(&io);
+    let sit = |namespace: &str| {
+        let mut client = Client::open(Kind::WebSocket, &server.dial);
+        let Heard::Joined { id, .. } = client.join(namespace, json!(null)) else { panic!("not let in") };
+        client.say(crate::support::client::Said { namespace, ack: None, name: "sit", args: json!([]) });
+        let args = json!(["table", [{ "id": id }]]);
+        let (name, namespace) = ("presence:state".to_owned(), namespace.to_owned());
+        assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
+        client
+    };
+    // Each has its own table.
+    let _seated = ["/game-1", "/game-2"].map(sit);
+    assert_eq!(changes.take(8).iter().filter(|change| *change == "created table").count(), 2);
+}
+
+/// Who is there, as clients are told
+fn who(ids: &[&str]) -> Value {
+    ids.iter().map(|id| json!({ "id": id })).collect()
+}
+
+#[test]
+fn who_is_in_a_room_is_told_who_is_who_comes_and_who_goes() {
+    let (io, server, sockets) = open();
+    io.presence(Presence::in_room("lobby"));
+    for kind in TALKING {
+        let mut first = Client::connect(kind, &server.dial);
+        let first_socket = sockets.next();
+        first_socket.join(["lobby", "elsewhere"]);
+        first.expect("presence:state", json!(["lobby", who(&[&first.id])]));
+        for vanishes in [false, true] {
+            let mut second = Client::connect(Kind::WebSocket, &server.dial);
+            let second_socket = sockets.next();
+            second_socket.join(["elsewhere", "lobby"]);
+            let (name, state) = second.event();
+            let ids: BTreeSet<_> =
+                state[1].as_array().expect("a list").iter().map(|who| who["id"].as_str()).collect();
+            assert_eq!((name.as_str(), &state[0]), ("presence:state", &json!("lobby")));
+            assert_eq!(ids, BTreeSet::from([Some(first.id.as_str()), Some(second.id.as_str())]));
+            first.expect("presence:join", json!(["lobby", { "id": second.id }]));
+            let gone = json!(["lobby", { "id": second.id }]);
+            if vanishes {
+                drop(second)
+            } else {
+                second.close()
+            }
+            first.expect("presence:leave", gone);
+        }
+        // Whoever leaves is not told of its leaving.
+        first_socket.leave("lobby");
+        io.emit("end", ()).expect("a name");
+        first.expect("end", json!([]));
+        first.close();
+        until(|| io.client_count() == 0);
+    }
+}
+
+#[test]
+fn presence_tells_data_by_other_names_and_of_those_who_were_there_before() {
+    let (io, server, sockets) = open();
+    let mut early = Client::connect(Kind::Json, &server.dial);
+    let early_socket = sockets.next();
+    early_socket.set_data(&json!({ "name": "ada" })).expect("JSON");
+    early_socket.join("game:1");
+    let games = Presence::in_rooms(|room| room.as_str().starts_with("game:"));
+    io.presence(games.with_data().named("who", "in", "out"));
+    io.presence(Presence::in_room("game:1").without_state());
+    let mut late = Client::connect(Kind::Polling, &server.dial);
+    let late_socket = sockets.next();
+    late_socket.join("game:1");
+    let ada = json!({ "id": early.id, "data": { "name": "ada" } });
+    let (name, state) = late.event();
+    let state: Vec<_> = state[1].as_array().expect("a list").clone();
+    assert_eq!((name.as_str(), state.len(), state.contains(&ada)), ("who", 2, true), "{state:?}");
+    early.expect("in", json!(["game:1", { "id": late.id, "data": {} }]));
+    early.expect("presence:join", json!(["game:1", { "id": late.id }]));
+    late_socket.set_data("x").expect("JSON");
+    late.close();
+    early.expect("out", json!(["game:1", { "id": late_socket.id().as_str(), "data": "x" }]));
+    early.expect("presence:leave", json!(["game:1", { "id": late_socket.id().as_str() }]));
+}
+
+#[test]
+fn no_notice_is_lost_or_doubled_whoever_comes_and_goes_meanwhile() {
+    const ROUNDS: usize = 150;
+    let (io, server, sockets) = open();
+    io.presence(Presence::in_room("lobby"));
+    let mut clients: Vec<_> = [Kind::WebSocket, Kind::Json, Kind::WebSocket, Kind::Upgraded]
+        .map(|kind| Client::connect(kind, &server.dial))
+        .into();
+    let watching = sockets.take(clients.len());
+    let _others: Vec<_> = (0..4).map(|_| Client::connect(Kind::Plain, &server.dial)).collect();
+    let moving = sockets.take(4);
+    watching[0].join("lobby");
+    thread::scope(|scope| {
+        for socket in &moving {
+            scope.spawn(move || {
+                for _ in 0..ROUNDS {
+                    assert!(socket.join("lobby"));
+                    assert!(socket.leave("lobby"));
+                }
+                socket.join("lobby");
+            });
+        }
+        // Some come while others come and go.
+        scope.spawn(|| watching[1..].iter().for_each(|socket| assert!(socket.join("lobby"))));
+    });
+    let last: BTreeSet<String> =
+        watching.iter().chain(&moving).map(|socket| socket.id().to_string()).collect();
+    io.emit("end", ()).expect("a name");
+    for client in &mut clients {
+        assert_eq!(hear_who_is_there(client), last, "{:?}", client.kind);
+    }
+}
+
+/// What a client knows of the lobby at its end, by the state and what follows it
+fn hear_who_is_there(client: &mut Client) -> BTreeSet<String> {
+    let id_of = |who: &Value| who["id"].as_str().expect("an id").to_owned();
+    let mut present: Option<BTreeSet<String>> = None;
+    loop {
+        let (name, args) = client.event();
+        match (name.as_str(), &mut present) {
+            ("presence:state", known @ None) => {
+                *known = Some(args[1].as_array().expect("a list").iter().map(id_of).collect());
+            }
+            ("presence:join", Some(present)) => assert!(present.insert(id_of(&args[1])), "joined twice"),
+            ("presence:leave", Some(present)) => assert!(present.remove(&id_of(&args[1])), "left twice"),
+            // Older than the state.
+            ("presence:join" | "presence:leave", None) => {}
+            ("end", _) => return present.expect("a state"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
