@@ -47,16 +47,19 @@ impl Ack {
         self.0.is_some()
     }
 
-    /// Answers; `false` if the client did not ask, cannot be told, is gone, or was answered by another handler of the
-    /// same event
+    /// Answers, with one argument or several; `false` if the client did not ask, or another handler of the same event
+    /// has answered already
     ///
     /// # Errors
-    /// When the arguments cannot be serialised.
+    /// When the arguments cannot be serialised, the client is gone, or it is of a kind that cannot take such an answer.
     pub fn send(self, args: impl IntoArgs) -> Result<bool, EmitError> {
         let Some(Asked { socket, id, answered }) = self.0 else { return Ok(false) };
         let args = args.into_args()?;
         let is_first = answered.is_none_or(|answered| !answered.swap(true, Ordering::Relaxed));
-        Ok(is_first && socket.answer(id, &args))
+        if is_first {
+            socket.answer(id, &args)?;
+        }
+        Ok(is_first)
     }
 }
 

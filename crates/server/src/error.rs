@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::handler::HandlerError;
 
-/// An event could not be emitted
+/// An event could not be emitted, or an answer could not be sent
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmitError {
@@ -16,6 +16,12 @@ pub enum EmitError {
     /// The protocol keeps this name for itself
     #[error("`{0}` is a name that Socket.IO keeps for itself; choose another")]
     ReservedName(ByteString),
+    /// The client that waits for this answer is gone; never of an event, whose receipt tells
+    #[error("socket has been disconnected")]
+    Disconnected,
+    /// The client that waits for this answer is of a kind that cannot take it; never of an event, whose receipt tells
+    #[error("this kind of client cannot take such an answer")]
+    Unsupported,
 }
 
 /// An answer did not come

@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::data::{self, DataError, Kept};
 use crate::emit::{IntoRooms, into_rooms};
+use crate::error::EmitError;
 use crate::handshake::Handshake;
 use crate::inbox::Visit;
 use crate::io::Io;
@@ -367,23 +368,25 @@ impl Socket {
         self.0.member.acks.answer(&self.0.member.id, id, args)
     }
 
-    /// Answers an event of the client; `false` if it cannot be told
-    pub(crate) fn answer(&self, id: AckId, args: &Args) -> bool {
+    /// Answers an event of the client
+    pub(crate) fn answer(&self, id: AckId, args: &Args) -> Result<(), EmitError> {
         let member = &self.0.member;
         if self.has_left() {
-            return false;
+            return Err(EmitError::Disconnected);
         }
-        match member.codec.encode_answer(&self.0.namespace.name, id, args) {
-            Ok(frame) => member.outbox.push_protocol(frame) != Pushed::Closed,
-            Err(error) => {
-                tracing::debug!(socket = %member.id, %error, "an answer could not be put for this client");
-                false
-            }
+        let frame = member.codec.encode_answer(&self.0.namespace.name, id, args).map_err(|error| {
+            tracing::debug!(socket = %member.id, %error, "an answer could not be put for this client");
+            EmitError::Unsupported
+        })?;
+        match member.outbox.push_protocol(frame) {
+            Pushed::Closed => Err(EmitError::Disconnected),
+            _ => Ok(()),
         }
     }
 }
 
 listening!(Socket);
+
 impl Inner {
     fn data_json(&self) -> ByteString {
         or_empty(self.extras.get().map(|extras| extras.kept.data_json()))
