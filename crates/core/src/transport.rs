@@ -1,6 +1,7 @@
 //! Where bytes come from and go to: transports, their connections, and the HTTP exchanges that open them
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -155,7 +156,7 @@ pub struct Exchange {
     /// The byte stream behind it, for a request that asks to leave HTTP
     pub upgrade: Option<Upgrade>,
     /// The subprotocol the server chose from what the client offers, if it chose one
-    pub subprotocol: Option<&'static str>,
+    pub subprotocol: Option<Cow<'static, str>>,
 }
 
 /// The body of a request, as it arrives
@@ -336,7 +337,7 @@ pub struct Rejection {
     /// Status of the answer
     pub status: StatusCode,
     /// What is wrong and how to mend it, for the body; empty for none
-    pub text: std::borrow::Cow<'static, str>,
+    pub text: Cow<'static, str>,
     /// Further headers
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// Whether the session that the request belongs to has to end
@@ -345,7 +346,7 @@ pub struct Rejection {
 
 impl Rejection {
     /// A refusal with this status, and a text that says what is wrong
-    pub fn new(status: StatusCode, text: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+    pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
         Self { status, text: text.into(), headers: Vec::new(), fatal: false }
     }
 
@@ -364,8 +365,8 @@ impl Rejection {
     /// The answer
     pub fn response(&self) -> http::Response<ResponseBody> {
         let body = match &self.text {
-            std::borrow::Cow::Borrowed(text) => ResponseBody::from(*text),
-            std::borrow::Cow::Owned(text) => ResponseBody::from(text.clone()),
+            Cow::Borrowed(text) => ResponseBody::from(*text),
+            Cow::Owned(text) => ResponseBody::from(text.clone()),
         };
         let mut response = http::Response::new(body);
         *response.status_mut() = self.status;

@@ -1,5 +1,6 @@
 //! Where clients connect, and which protocol they speak there
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
@@ -180,19 +181,26 @@ impl Endpoint {
         !matches!(self.protocol, Protocol::Plain { .. })
     }
 
-    /// The subprotocol to choose for a plain client, of those it offers
-    pub(crate) fn subprotocol(&self, headers: &http::HeaderMap) -> Option<&'static str> {
+    /// The subprotocol to choose of those a client offers
+    ///
+    /// To Engine.IO none means anything, but a browser that offered some gives up if none is chosen: the first it
+    /// is, as with Node.
+    pub(crate) fn subprotocol(&self, headers: &http::HeaderMap) -> Option<Cow<'static, str>> {
         let offered = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
         let mut names = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
-        let plain = matches!(self.protocol, Protocol::Plain { .. });
-        (plain && names.any(|name| name.trim() == SUBPROTOCOL)).then_some(SUBPROTOCOL)
+        match &self.protocol {
+            Protocol::Plain { .. } => {
+                names.any(|name| name.trim() == SUBPROTOCOL).then_some(SUBPROTOCOL.into())
+            }
+            _ => names.next().map(|name| name.trim().to_owned().into()),
+        }
     }
 
     /// What a new session speaks
     pub(crate) fn begin(
         &self,
         sid: &Sid,
-        subprotocol: Option<&'static str>,
+        subprotocol: Option<&str>,
     ) -> (ClientKind, Arc<dyn Codec>, Box<dyn Session>) {
         let handshake = || Handshake { sid: sid.clone(), version: Version::V4 };
         let namespace = || self.namespace.clone().unwrap_or_else(Namespace::main);
@@ -240,4 +248,22 @@ fn engine_config(transports: &[Arc<dyn Transport>], config: &Config) -> EngineCo
         engine.upgrades.clear();
     }
     engine
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_subprotocols_that_are_offered_one_is_chosen() {
+        let chosen = |endpoint: &Endpoint, offered: &'static str| {
+            let mut headers = http::HeaderMap::new();
+            headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, http::HeaderValue::from_static(offered));
+            endpoint.subprotocol(&headers)
+        };
+        assert_eq!(chosen(&Endpoint::socket_io(), "chat, other").as_deref(), Some("chat"));
+        assert_eq!(Endpoint::socket_io().subprotocol(&http::HeaderMap::new()), None);
+        assert_eq!(chosen(&Endpoint::plain("/ws"), "chat, roomcast.json").as_deref(), Some(SUBPROTOCOL));
+        assert_eq!(chosen(&Endpoint::plain("/ws"), "chat"), None);
+    }
 }

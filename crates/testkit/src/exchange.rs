@@ -130,7 +130,7 @@ impl ExchangeBuilder {
             body: RequestBody::new(FedBody(shared.clone())),
             respond,
             upgrade: self.upgrade,
-            subprotocol: self.subprotocol,
+            subprotocol: self.subprotocol.map(Into::into),
         };
         (exchange, Answer { receiver, head: None, body: BytesMut::new() }, BodyFeed(shared))
     }

@@ -76,7 +76,8 @@ impl Transport for WebSocket {
             );
             return Err(Refused::new(exchange, rejection));
         };
-        let response = handshake::response(&accepted, exchange.subprotocol).map(|()| Default::default());
+        let response =
+            handshake::response(&accepted, exchange.subprotocol.as_deref()).map(|()| Default::default());
         // If the client is gone the upgrade fails, and with it the connection.
         let _ = exchange.respond.send(response);
         Ok(Box::new(WsConnection::new(upgrade, self)))

@@ -169,7 +169,11 @@ enum Begun<'a> {
 type Refused = Box<Response<ResponseBody>>;
 
 /// A request with the query parameters of Engine.IO: begins a session, or belongs to one
-fn engine_request<'a>(io: &'a Io, endpoint: &'a Endpoint, exchange: Exchange) -> Result<Begun<'a>, Refused> {
+fn engine_request<'a>(
+    io: &'a Io,
+    endpoint: &'a Endpoint,
+    mut exchange: Exchange,
+) -> Result<Begun<'a>, Refused> {
     let upgrades = upgrade::is_asked(&exchange.request.headers);
     let refuse = |exchange: &Exchange, refusal: Refusal| {
         Err(Box::new(refusal.answer(io, &exchange.request, upgrades)))
@@ -186,6 +190,9 @@ fn engine_request<'a>(io: &'a Io, endpoint: &'a Endpoint, exchange: Exchange) ->
     let needs_upgrade = transport.capabilities().upgrades_to;
     if upgrades && !needs_upgrade {
         return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
+    }
+    if upgrades {
+        exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
     }
     let Some(sid) = query.sid else {
         if exchange.request.method != Method::GET {
@@ -325,7 +332,7 @@ impl<'a> Applicant<'a> {
             return Err(self.refuse_id("there is a session with this id".into()));
         }
         let Self { io, endpoint, transport, exchange, place, handshake, permit, .. } = self;
-        let subprotocol = exchange.subprotocol;
+        let subprotocol = exchange.subprotocol.clone();
         let connection = transport.open(exchange).map_err(|refused| {
             tracing::debug!(status = %refused.rejection.status, text = %refused.rejection.text, "refused to open");
             let mut response = refused.rejection.response();
@@ -333,7 +340,7 @@ impl<'a> Applicant<'a> {
             response.headers_mut().append(http::header::CONNECTION, HeaderValue::from_static("close"));
             Box::new(response)
         })?;
-        let (kind, codec, session) = endpoint.begin(&sid, subprotocol);
+        let (kind, codec, session) = endpoint.begin(&sid, subprotocol.as_deref());
         let shared = Arc::new(SessionShared::new(Beginning {
             io: io.clone(),
             sid: sid.clone(),
