@@ -78,7 +78,9 @@ impl Post {
     /// Answers that the messages were taken
     pub(crate) fn answer_ok(self) {
         let mut response = http::Response::new(ResponseBody::from("ok"));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // If the client is gone it is of no use to anybody.
         let _ = self.respond.send(response);
     }
