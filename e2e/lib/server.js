@@ -49,6 +49,17 @@ export function startApplication(name) {
     : start(binary(name), ["--port", "0"]);
 }
 
+/** Starts the application of the differential test on `"node"` or `"roomcast"`; a flag that is `true` has no value */
+export function startDifferential(on, flags = {}) {
+  const given = Object.entries(flags).flatMap(([name, value]) =>
+    value === true ? [`--${name}`] : [`--${name}`, String(value)],
+  );
+  const args = ["--port", "0", ...given];
+  return on === "node"
+    ? start(process.execPath, [reference("differential.js"), ...args])
+    : start(binary("differential_server"), args);
+}
+
 /** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
 class Server {
   constructor(child) {

@@ -76,6 +76,14 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         client(project, "conformance", "Engine.IO v4 and Socket.IO v5, byte by byte"),
         Step {
+            excerpt: Some(differences),
+            ..client(
+                project,
+                "differential",
+                "hundreds of scripts on Node's server and on ours, and what is heard",
+            )
+        },
+        Step {
             likes: &[Need::Chromium],
             excerpt: Some(matrix),
             ..client(project, "clients", "socket.io-client 4 and 3, ws and a browser, in one room")
@@ -306,6 +314,13 @@ fn matrix(log: &str) -> String {
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
+/// The table of scripts by subject that the differential test prints
+fn differences(log: &str) -> String {
+    let is_head = |line: &&str| line.starts_with("subject ") && line.ends_with("different on purpose");
+    let is_row = |line: &&str| line.contains("  ");
+    log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +351,13 @@ mod tests {
         assert_eq!(chosen(&["loom", "rust"]).unwrap(), ["rust", "loom"]);
         assert_eq!(chosen(&[]).unwrap().len(), tests(&project).len());
         assert!(chosen(&["client"]).unwrap_err().contains("\"clients\""));
+    }
+
+    #[test]
+    fn the_table_of_scripts_is_cut_out_of_the_log() {
+        let table = "subject  scripts  plays  equal  different on purpose\nacks           1      3      3  0";
+        assert_eq!(differences(&format!("✔ acks (3 ms)\n{table}\nℹ tests 3\n")), table);
+        assert_eq!(differences("nothing of the kind"), "");
     }
 
     #[test]

@@ -1,0 +1,347 @@
+//! The application that the differential test plays its scripts on: `differential_server --port N`
+//!
+//! Clients tell it what to do, so that a script can use any part of the server's interface; what the server notices
+//! is told in the namespace `/watch`. `e2e/reference/differential.js` is the same application on Node.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Parser;
+use roomcast::{
+    Ack, Args, Auth, CloseReason, Config, ConnectError, Cookie, Cors, Emit, EmitError, Endpoint, EventError,
+    EventErrorCause, EventName, Io, NamespaceHandle, Receipt, Server, Socket, SocketEmit,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+struct Options {
+    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Milliseconds from one sign of life to the next ping
+    #[arg(long, default_value_t = 25_000)]
+    ping_interval: u64,
+    /// Milliseconds a client has to answer a ping
+    #[arg(long, default_value_t = 20_000)]
+    ping_timeout: u64,
+    /// Milliseconds a client has to prove a better transport
+    #[arg(long, default_value_t = 10_000)]
+    upgrade_timeout: u64,
+    /// Milliseconds a client has to join a namespace
+    #[arg(long, default_value_t = 45_000)]
+    connect_timeout: u64,
+    /// Bytes of one message, or of one POST
+    #[arg(long, default_value_t = 1_000_000)]
+    max_payload: usize,
+    /// Origin whose pages may use long-polling, or `*`
+    #[arg(long)]
+    cors: Option<String>,
+    /// Name of the cookie with the session's id; none if not given
+    #[arg(long)]
+    cookie: Option<String>,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let io = Io::builder()
+        .config(config(&options))
+        .endpoint(Endpoint::socket_io())
+        .endpoint(Endpoint::engine_io("/engine"))
+        .build();
+    io.of("/engine").on("message", async |socket: Socket, args: Args| socket.emit("message", args).map(drop));
+    io.of("/watch").on("clients", async |io: Io, ack: Ack| ack.send(io.client_count()).map(drop));
+    for name in ["/", "/other", "/guarded", "/greeting"] {
+        application(&io.of(name));
+    }
+    io.of("/greeting")
+        .on_connect(async |socket: Socket, Auth(auth): Auth<Value>| socket.emit("auth", auth).map(drop));
+    io.of("/guarded").middleware(guard).middleware(async |socket: Socket| note(&socket, "second middleware"));
+    let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
+    println!("listening on http://{}", bound.address());
+    match bound.run(1)? {}
+}
+
+fn config(options: &Options) -> Config {
+    let cors = match options.cors.as_deref() {
+        None => Cors::Off,
+        Some("*") => Cors::Any,
+        Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: true },
+    };
+    let config = Config::default()
+        .ping_interval(Duration::from_millis(options.ping_interval))
+        .ping_timeout(Duration::from_millis(options.ping_timeout))
+        .upgrade_timeout(Duration::from_millis(options.upgrade_timeout))
+        .connect_timeout(Duration::from_millis(options.connect_timeout))
+        .max_payload(options.max_payload)
+        .cors(cors);
+    match &options.cookie {
+        Some(name) => config.cookie(Cookie::new(name.clone())),
+        None => config,
+    }
+}
+
+/// What every namespace answers to
+fn application(namespace: &NamespaceHandle) {
+    namespace
+        .on_connect(async |socket: Socket| note(&socket, "connection"))
+        .on_disconnecting(async |socket: Socket, reason: CloseReason| {
+            note(&socket, &format!("disconnecting: {reason}; rooms {}", rooms(&socket)));
+        })
+        .on_disconnect(async |socket: Socket, reason: CloseReason| {
+            note(&socket, &format!("disconnect: {reason}; rooms {}", rooms(&socket)));
+        })
+        .on("sync", async |ack: Ack| ack.send(()).map(drop))
+        .on("echo", echo)
+        .on("1", echo)
+        .on("wait", async |ack: Ack, milliseconds: u64| {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            ack.send(milliseconds).map(drop)
+        })
+        .on("unanswered", async |_: Ack| ())
+        .on("twice", async |socket: Socket| socket.emit("first handler", ()).map(drop))
+        .on("twice", async |socket: Socket| socket.emit("second handler", ()).map(drop))
+        .on_connect(async |socket: Socket| {
+            socket.once("once", echo);
+            socket.event_middleware(async |socket: Socket, EventName(name): EventName| {
+                if name == "forbidden" {
+                    note(&socket, "middleware refuses an event");
+                    return Err("forbidden by a middleware");
+                }
+                Ok(())
+            });
+            socket.on("forbidden", echo);
+            socket.on_error(async |socket: Socket, error: EventError| {
+                if let EventErrorCause::Refused(refusal) = error.cause {
+                    note(&socket, &format!("error: {refusal}"));
+                }
+            });
+        })
+        .on("do", perform);
+}
+
+async fn echo(socket: Socket, name: EventName, ack: Ack, args: Args) -> Result<(), EmitError> {
+    if ack.is_wanted() { ack.send(args).map(drop) } else { socket.emit(&name.0, args).map(drop) }
+}
+
+/// Lets in who knows the secret, and tells the others in several ways that they do not
+async fn guard(socket: Socket, Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
+    note(&socket, &format!("first middleware: {auth}"));
+    if let Some(milliseconds) = auth["wait"].as_u64() {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+    if auth["token"] == "secret" {
+        return Ok(());
+    }
+    let refusal = ConnectError::new(auth["message"].as_str().unwrap_or("not authorized"));
+    Err(match auth.get("data") {
+        Some(data) => refusal.with_data(data),
+        None => refusal,
+    })
+}
+
+/// What a client wants the server to do
+#[derive(Deserialize)]
+struct Command {
+    #[serde(rename = "do")]
+    verb: Verb,
+    /// Where it begins: `socket`, `broadcast`, `io`, or a namespace's name
+    #[serde(default)]
+    at: Option<String>,
+    /// What it goes through
+    #[serde(default)]
+    by: Vec<Operator>,
+    #[serde(default)]
+    rooms: Vec<String>,
+    /// Whether answers are asked for
+    #[serde(default)]
+    ack: bool,
+    /// Whether the connection goes too
+    #[serde(default)]
+    close: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Verb {
+    Emit,
+    Join,
+    Leave,
+    Rooms,
+    Disconnect,
+    Handshake,
+    On,
+    Off,
+    OnAny,
+    OffAny,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Operator {
+    To(Vec<String>),
+    In(Vec<String>),
+    Except(Vec<String>),
+    Timeout(u64),
+    Compress(bool),
+    Volatile,
+    Local,
+}
+
+/// Does it, and answers with what came of it
+async fn perform(
+    socket: Socket,
+    ack: Ack,
+    command: Command,
+    event: Option<String>,
+    args: Args,
+) -> Result<(), EmitError> {
+    let outcome = match command.verb {
+        Verb::Emit => emit(&socket, &command, &event.unwrap_or_default(), args).await,
+        Verb::Join => {
+            for room in &command.rooms {
+                socket.join(room);
+            }
+            json!(rooms(&socket))
+        }
+        Verb::Leave => {
+            for room in &command.rooms {
+                socket.leave(room);
+            }
+            json!(rooms(&socket))
+        }
+        Verb::Rooms => json!(rooms(&socket)),
+        Verb::Disconnect if command.close => {
+            socket.disconnect_client();
+            Value::Null
+        }
+        Verb::Disconnect => {
+            socket.disconnect();
+            Value::Null
+        }
+        Verb::Handshake => handshake(&socket),
+        Verb::On => {
+            socket.on(&event.unwrap_or_default(), echo);
+            Value::Null
+        }
+        Verb::Off => {
+            socket.off(&event.unwrap_or_default());
+            Value::Null
+        }
+        Verb::OnAny => {
+            socket.on_any(async |socket: Socket, EventName(name): EventName, args: Args| {
+                note(&socket, &format!("any: {name}, {} arguments", args.len()));
+            });
+            Value::Null
+        }
+        Verb::OffAny => {
+            socket.off_any();
+            Value::Null
+        }
+    };
+    ack.send(&outcome).map(drop)
+}
+
+async fn emit(socket: &Socket, command: &Command, event: &str, args: Args) -> Value {
+    let first = match command.at.as_deref() {
+        None | Some("socket") => Emitter::One(socket.compress(true)),
+        Some("broadcast") => Emitter::Many(socket.broadcast()),
+        Some("io") => Emitter::Many(socket.io().main().target()),
+        Some(name) => Emitter::Many(socket.io().of(name).target()),
+    };
+    let emitter = command.by.iter().fold(first, Emitter::by);
+    match (emitter, command.ack) {
+        (Emitter::One(one), false) => emitted(one.emit(event, args)),
+        (Emitter::Many(many), false) => emitted(many.emit(event, args)),
+        (Emitter::One(one), true) => match one.emit_with_ack(event, args).await {
+            Ok(args) => json!({ "answers": args.parse::<Vec<Value>>().unwrap_or_default(), "error": null }),
+            Err(error) => json!({ "answers": [], "error": error.to_string() }),
+        },
+        (Emitter::Many(many), true) => match many.emit_with_ack(event, args).await {
+            Ok(answers) => {
+                let first = |args: &Args| args.get::<Value>(0).unwrap_or_default();
+                let mut given: Vec<_> = answers.answers.iter().map(|(_, args)| first(args)).collect();
+                given.sort_by_key(Value::to_string);
+                let error = (!answers.missing.is_empty()).then_some("operation has timed out");
+                json!({ "answers": given, "error": error })
+            }
+            Err(error) => refused(&error),
+        },
+    }
+}
+
+/// An event on its way, to the client's own socket or to many
+enum Emitter {
+    One(SocketEmit),
+    Many(Emit),
+}
+
+impl Emitter {
+    fn by(self, operator: &Operator) -> Self {
+        let time = Duration::from_millis;
+        match (self, operator) {
+            (Self::One(one), Operator::To(rooms)) => Self::Many(one.to(rooms.clone())),
+            // Node's `in` leaves out the socket as `to` does; `within` would take it along.
+            (Self::One(one), Operator::In(rooms)) => Self::Many(one.to(rooms.clone())),
+            (Self::One(one), Operator::Except(rooms)) => Self::Many(one.except(rooms.clone())),
+            (Self::One(one), Operator::Timeout(milliseconds)) => Self::One(one.timeout(time(*milliseconds))),
+            (Self::One(one), Operator::Compress(compress)) => Self::One(one.compress(*compress)),
+            (Self::One(one), Operator::Volatile) => Self::One(one.volatile()),
+            (Self::One(one), Operator::Local) => Self::Many(one.local()),
+            (Self::Many(many), Operator::To(rooms)) => Self::Many(many.to(rooms.clone())),
+            (Self::Many(many), Operator::In(rooms)) => Self::Many(many.within(rooms.clone())),
+            (Self::Many(many), Operator::Except(rooms)) => Self::Many(many.except(rooms.clone())),
+            (Self::Many(many), Operator::Timeout(milliseconds)) => {
+                Self::Many(many.timeout(time(*milliseconds)))
+            }
+            (Self::Many(many), Operator::Compress(compress)) => Self::Many(many.compress(*compress)),
+            (Self::Many(many), Operator::Volatile) => Self::Many(many.volatile()),
+            (Self::Many(many), Operator::Local) => Self::Many(many.local()),
+        }
+    }
+}
+
+fn emitted(outcome: Result<Receipt, EmitError>) -> Value {
+    outcome.map_or_else(|error| refused(&error), |_| Value::Null)
+}
+
+/// An event that the server does not emit; Node says why in words of its own
+fn refused(error: &EmitError) -> Value {
+    json!({ "refused": matches!(error, EmitError::ReservedName(_)) })
+}
+
+fn handshake(socket: &Socket) -> Value {
+    let handshake = socket.handshake();
+    // Of a parameter that comes twice Node has the last.
+    let query: BTreeMap<_, _> =
+        handshake.query().filter(|(name, _)| name != "script" && name != "sid").collect();
+    json!({
+        "query": query,
+        "header": handshake.header("x-told"),
+        "address": handshake.address().map(|address| address.ip().to_string()),
+        "secure": handshake.is_secure(),
+        "path": handshake.uri().split('?').next(),
+        "transport": socket.transport().to_string(),
+    })
+}
+
+/// The rooms of a socket, its own as `own`, in an order that does not depend on ids
+fn rooms(socket: &Socket) -> String {
+    let own = socket.id().as_str();
+    let mut names: Vec<String> = socket.rooms().iter().map(|room| room.to_string()).collect();
+    names.iter_mut().filter(|name| *name == own).for_each(|name| *name = "own".into());
+    names.sort();
+    names.join(" ")
+}
+
+/// Tells who watches what the server noticed of a socket
+fn note(socket: &Socket, text: &str) {
+    let query = |name| socket.handshake().query_value(name).unwrap_or_default();
+    let line = format!("{} {}: {text}", query("peer"), socket.namespace().name());
+    // That nobody watches is no failure.
+    let _ = socket.io().of("/watch").emit("note", (query("script"), line));
+}

@@ -1,0 +1,596 @@
+// Where Roomcast differs from Node on purpose, and why. A difference that is not here fails the test, and so does one
+// that is here and no longer occurs. `node` and `roomcast` are the lines of the record that only this server has.
+//
+// Where one carrier shows it in other lines than another, `carriers` says which are meant.
+export const DIFFERENCES = [
+  {
+    name: "an empty session id",
+    why:
+      "On Node a session id of no letters counts as none, because an empty string is false in JavaScript, and a " +
+      "new session begins. A client that sends one has lost its id; it is told so, as with any other id that " +
+      "nobody has.",
+    at: [
+      {
+        script: "request with an empty session id",
+        node: [
+          "a:   200 cache-control: no-store; content-type: text/plain; charset=UTF-8",
+          "a:   0{\"sid\":\"<sid of a>\",\"upgrades\":[\"websocket\"],\"pingInterval\":25000,\"pingTimeout\":20000,\"maxPayload\":1000000}",
+        ],
+        roomcast: [
+          "a:   400 content-type: application/json",
+          "a:   {\"code\":1,\"message\":\"Session ID unknown\"}",
+        ],
+      },
+    ],
+  },
+  {
+    name: "a WebSocket of a version that is not served",
+    why:
+      "Node accepts the WebSocket and then writes an HTTP answer into it. A refusal before the upgrade says the " +
+      "same to a client, and breaks no proxy on the way.",
+    at: [
+      {
+        script: "WebSocket without EIO",
+        node: ["a:   101", "a: (closed: 1006)"],
+        roomcast: ["a:   400 content-type: text/html", "a:   Unsupported protocol version"],
+      },
+      {
+        script: "WebSocket with EIO 3",
+        node: ["a:   101", "a: (closed: 1006)"],
+        roomcast: ["a:   400 content-type: text/html", "a:   Unsupported protocol version"],
+      },
+    ],
+  },
+  {
+    name: "a WebSocket that cannot become one of this session",
+    why:
+      "Node completes the handshake and closes the WebSocket at once. Refusing the handshake comes to the same " +
+      "for the client, which gives up this WebSocket, costs neither side a connection, and the status says why.",
+    at: [
+      {
+        script: "WebSocket with polling for a transport",
+        node: ["a:   101", "a: (closed: 1005)"],
+        roomcast: ["a:   400 content-type: text/html", "a:   Bad request"],
+      },
+      {
+        script: "a second WebSocket afterwards",
+        node: ["b: (closed: 1005)"],
+        roomcast: [
+          "b:   400 content-type: text/plain; charset=utf-8",
+          "b:   a WebSocket takes no HTTP requests",
+          "b: (closed: never open)",
+        ],
+      },
+      {
+        script: "a second WebSocket during the first's probe",
+        node: ["c: (closed: 1005)"],
+        roomcast: ["c:   400 content-type: text/html", "c:   Bad request", "c: (closed: never open)"],
+      },
+      {
+        script: "of a session that began as WebSocket",
+        node: ["b: (closed: 1005)"],
+        roomcast: [
+          "b:   400 content-type: text/plain; charset=utf-8",
+          "b:   a WebSocket takes no HTTP requests",
+          "b: (closed: never open)",
+        ],
+      },
+    ],
+  },
+  {
+    name: "base64 with letters that are not base64's",
+    why:
+      "Node's decoder passes over them and hands whatever is left to the application. Bytes that nobody sent are " +
+      "worse than an error: the packet is refused as one that cannot be parsed.",
+    at: [
+      {
+        script: "a payload with base64 with wrong letters",
+        node: [
+          "a:   200 cache-control: no-store; content-type: text/html",
+          "a:   ok",
+          "a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]",
+          "a: left: b",
+          "a: left: 42[\"echo\",\"still here\"]",
+        ],
+        roomcast: [
+          "a:   400 content-type: application/json",
+          "a:   {\"code\":1,\"message\":\"Session ID unknown\"}",
+          "a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})",
+          "server: a /: connection",
+          "server: a /: disconnecting: parse error; rooms own",
+          "server: a /: disconnect: parse error; rooms ",
+        ],
+      },
+    ],
+  },
+  {
+    name: "the reason in the answer to a close frame",
+    why:
+      "RFC 6455 section 5.5.1 asks for the status code to be echoed, and says nothing of the reason. A text that " +
+      "a client made up need not be sent back.",
+    at: [
+      {
+        script: "a close frame with a code and a reason",
+        node: ["a: (closed: 4000 bye)"],
+        roomcast: ["a: (closed: 4000)"],
+      },
+    ],
+  },
+  {
+    name: "an upgrade packet without a probe",
+    why:
+      "Node swaps the transport although the WebSocket has not proved to carry anything, and leaves the GET that " +
+      "waits without an answer. The order of the protocol is kept instead: the WebSocket is closed and the " +
+      "session stays where it was.",
+    at: [
+      {
+        script: "a probe of 5",
+        node: [
+          "a:   400 content-type: application/json",
+          "a:   {\"code\":3,\"message\":\"Bad request\"}",
+          "a: (closed: 400 {\"code\":3,\"message\":\"Bad request\"})",
+          "b: (nothing comes)",
+        ],
+        roomcast: ["a: < 42[\"echo\",\"still here\"]", "b: (closed: 1005)"],
+      },
+    ],
+  },
+  {
+    name: "the reason of a close that the protocol asks for, on long-polling",
+    why:
+      "When a client breaks a rule, Node's reason depends on the carrier: \"forced close\" on WebSocket and \"forced " +
+      "server close\" on long-polling, whose transport closes a moment later. The reason is the same on every " +
+      "carrier here, and it is the WebSocket's.",
+    at: [
+      {
+        script: "CONNECT to a namespace that was joined",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "42/other,[\"echo\"] of a client that has only joined the main namespace",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "43/other,1[] of a client that has only joined the main namespace",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "41/other, of a client that has only joined the main namespace",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "42/unknown,[\"echo\"] of a client that has only joined the main namespace",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "44{\"message\":\"no\"} of a client that has only joined the main namespace",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "an event of nothing, in a namespace",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "a CONNECT_ERROR with nothing",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "a CONNECT_ERROR with a string",
+        carriers: ["polling"],
+        node: [
+          "server: a /: disconnecting: forced server close; rooms own",
+          "server: a /: disconnect: forced server close; rooms ",
+        ],
+        roomcast: [
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+    ],
+  },
+  {
+    name: "what comes before its namespace is joined",
+    why:
+      "Node makes its socket later than it reads the next packet, so an event on the heels of CONNECT closes the " +
+      "connection, and two CONNECTs make two sockets of which one is never reached. Events wait for the answer " +
+      "here, and the second CONNECT is the mistake that it is.",
+    at: [
+      {
+        script: "an event in the namespace whose middleware still thinks",
+        carriers: ["polling"],
+        node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
+        roomcast: [
+          "a: < 40/guarded,{\"sid\":\"<socket id in /guarded of a>\"}",
+          "a: < 42/guarded,[\"echo\",\"early\"]",
+        ],
+      },
+      {
+        script: "an event in the namespace whose middleware still thinks",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: (closed: 1005)"],
+        roomcast: [
+          "a: < 40/guarded,{\"sid\":\"<socket id in /guarded of a>\"}",
+          "a: < 42/guarded,[\"echo\",\"early\"]",
+        ],
+      },
+      {
+        script: "an event in the payload of its CONNECT",
+        node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
+        roomcast: ["a: < 40{\"sid\":\"<socket id of a>\"}", "a: < 42[\"echo\",\"early\"]"],
+      },
+      {
+        script: "two CONNECTs to one namespace in one payload",
+        node: ["a: < 40{\"sid\":\"<socket id of a 2>\"}"],
+        roomcast: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
+      },
+    ],
+  },
+  {
+    name: "middlewares of a client that is gone",
+    why:
+      "Node asks the middlewares that are left although nobody is there to be let in. They are not asked here, " +
+      "and what the first one waits for is given up.",
+    at: [
+      {
+        script: "a client that goes away while a middleware thinks",
+        node: ["server: a /guarded: second middleware"],
+        roomcast: [],
+      },
+    ],
+  },
+  {
+    name: "an event whose name is a number",
+    why:
+      "A name is text in this API, as it is in Node's types. A number is taken, and means the handler of that " +
+      "text; when it is emitted again it is text.",
+    at: [
+      {
+        script: "with a number for a name",
+        node: ["a: < 42[1,2,3]"],
+        roomcast: ["a: < 42[\"1\",2,3]"],
+      },
+      {
+        script: "a number for a name",
+        node: ["a: < 451-[1,{\"_placeholder\":true,\"num\":0}]"],
+        roomcast: ["a: < 451-[\"1\",{\"_placeholder\":true,\"num\":0}]"],
+      },
+    ],
+  },
+  {
+    name: "one attachment in several places",
+    why:
+      "Node copies the bytes for each place that names them, so a small packet can become gigabytes in the " +
+      "application. An event may name no more bytes than came with it.",
+    at: [
+      {
+        script: "the same twice",
+        carriers: ["polling"],
+        node: [
+          "a: < 452-[\"echo\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
+          "a: < bytes 07",
+          "a: < bytes 07",
+        ],
+        roomcast: ["a:   400 ", "a:   ", "a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
+      },
+      {
+        script: "the same twice",
+        carriers: ["websocket", "upgraded"],
+        node: [
+          "a: < 452-[\"echo\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1}]",
+          "a: < bytes 07",
+          "a: < bytes 07",
+        ],
+        roomcast: ["a: (closed: 1005)"],
+      },
+    ],
+  },
+  {
+    name: "arguments that are handed on unread",
+    why:
+      "Arguments that a handler takes whole and emits again stay as the client wrote them, without a parse in " +
+      "between: an attachment that nothing names goes along, and a placeholder keeps the order of its keys and " +
+      "whatever else it has. Clients read the same values from both.",
+    at: [
+      {
+        script: "one that nothing names",
+        node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
+        roomcast: ["a: < 452-[\"echo\",{\"_placeholder\":true,\"num\":0}]", "a: < bytes 02"],
+      },
+      {
+        script: "one that nothing names, alone",
+        node: ["a: < 42[\"echo\",\"x\"]"],
+        roomcast: ["a: < 451-[\"echo\",\"x\"]", "a: < bytes 01"],
+      },
+      {
+        script: "a placeholder with more keys",
+        node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
+        roomcast: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0,\"x\":1}]"],
+      },
+      {
+        script: "a key of another order",
+        node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
+        roomcast: ["a: < 451-[\"echo\",{\"num\":0,\"_placeholder\":true}]"],
+      },
+    ],
+  },
+  {
+    name: "an ack number that no double keeps",
+    why:
+      "JavaScript rounds it, and the client gets an answer under a number that it did not use. No client counts " +
+      "that far; a number that cannot be echoed is not of the grammar.",
+    at: [
+      {
+        script: "to the client, with a number beyond what doubles keep",
+        node: ["a: < 4318446744073709552000[1]"],
+        roomcast: ["a: (closed: 1005)"],
+      },
+    ],
+  },
+  {
+    name: "a broadcast that asks somebody who goes away",
+    why:
+      "Node waits for the answer of a client that is gone until the time is over. Whoever goes away is not waited " +
+      "for here, but reported beside the answers.",
+    at: [
+      {
+        script: "of a broadcast to one that goes away",
+        node: ["a: < 43900[{\"answers\":[],\"error\":\"operation has timed out\"}]"],
+        roomcast: ["a: < 43900[{\"answers\":[],\"error\":null}]"],
+      },
+    ],
+  },
+  {
+    name: "the room of a socket's own id is its address",
+    why:
+      "On Node it is a room like any other, which a socket can leave, so that events for its id no longer reach " +
+      "it. Here the id finds the socket for as long as it is connected, and costs no room.",
+    at: [
+      {
+        script: "the own room is left",
+        node: ["b: < 437001[\"\"]"],
+        roomcast: ["b: < 437001[\"own\"]", "b: < 42[\"for b\",1]"],
+      },
+    ],
+  },
+  {
+    name: "a namespace that is left and joined at once",
+    why:
+      "Node ends the socket a moment after it reads the DISCONNECT, so a CONNECT right behind finds the namespace " +
+      "still joined and closes the connection. Packets take effect in their order here.",
+    at: [
+      {
+        script: "the client leaves and joins in one payload",
+        node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
+        roomcast: ["a: < 40{\"sid\":\"<socket id of a 2>\"}"],
+      },
+    ],
+  },
+  {
+    name: "events that were under way when the server ended their socket",
+    why:
+      "A client cannot know yet that the server took it out of a namespace. Node closes its connection for such " +
+      "an event, and its other namespaces with it; here the event is dropped and the connection stays.",
+    at: [
+      {
+        script: "an event behind the end of its namespace",
+        carriers: ["polling"],
+        node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
+        roomcast: ["a: (nothing comes)"],
+      },
+      {
+        script: "an event behind the end of its namespace",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: (closed: 1005)"],
+        roomcast: ["a: (nothing comes)"],
+      },
+    ],
+  },
+  {
+    name: "an answer of a socket that has left",
+    why:
+      "Node sends it although the client has left the namespace, where it can only be thrown away. Here the " +
+      "handler is told that nobody gets it.",
+    at: [
+      {
+        script: "answers of a handler that ends after its socket",
+        node: ["a: < 431[150]"],
+        roomcast: [],
+      },
+    ],
+  },
+  {
+    name: "an event with a DISCONNECT right behind it",
+    why:
+      "Node handles an event a moment after it reads it, and drops it if the client has left by then, so what was " +
+      "sent before a DISCONNECT is lost if both come at once. Here whatever came before it is handled.",
+    at: [
+      {
+        script: "an event with a DISCONNECT behind it in one payload",
+        node: [],
+        roomcast: ["a: < 431[1]"],
+      },
+    ],
+  },
+  {
+    name: "packets without the payload that they need",
+    why:
+      "Node checks a payload only if there is one: an event without a name reaches no handler, and an ack without " +
+      "a number or arguments answers nothing. Such a packet is as invalid as one with a wrong payload, for which " +
+      "both close.",
+    at: [
+      {
+        script: "an event of nothing",
+        carriers: ["polling"],
+        node: ["a: < 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "an event of nothing",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: < 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 1005)",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "an ack of nothing",
+        carriers: ["polling"],
+        node: ["a: < 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "an ack of nothing",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: < 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 1005)",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "an ack without a number",
+        carriers: ["polling"],
+        node: ["a: < 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "an ack without a number",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: < 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 1005)",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+    ],
+  },
+  {
+    name: "a space before the payload",
+    why:
+      "JavaScript takes a space for the number 0, so Node reads an ack id there and answers what nobody asked. " +
+      "JSON may begin with a space.",
+    at: [
+      {
+        script: "a space before the list",
+        node: ["a: < 430[]"],
+        roomcast: ["a: < 42[\"echo\"]"],
+      },
+    ],
+  },
+  {
+    name: "a placeholder whose number is a fraction",
+    why:
+      "Node finds nothing at such a place and hands the application an undefined value. It is refused like every " +
+      "other number that names no attachment.",
+    at: [
+      {
+        script: "a place that is a fraction",
+        carriers: ["polling"],
+        node: ["a: < 42[\"echo\",null]", "a: left: 42[\"echo\",\"still here\"]"],
+        roomcast: [
+          "a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+      {
+        script: "a place that is a fraction",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: < 42[\"echo\",null]"],
+        roomcast: [
+          "a: (closed: 1005)",
+          "server: a /: connection",
+          "server: a /: disconnecting: forced close; rooms own",
+          "server: a /: disconnect: forced close; rooms ",
+        ],
+      },
+    ],
+  },
+];

@@ -1,0 +1,65 @@
+import { each, once } from "../script.js";
+
+export const subject = "binary events";
+
+const hole = (num) => `{"_placeholder":true,"num":${num}}`;
+const part = (...bytes) => Buffer.from(bytes);
+
+const SHAPES = [
+  ["one argument", `451-["echo",${hole(0)}]`, [part(1, 2, 3)]],
+  ["two arguments", `452-["echo",${hole(0)},${hole(1)}]`, [part(1), part(2)]],
+  ["between others", `451-["echo","a",${hole(0)},{"b":1}]`, [part(1)]],
+  ["in an object", `451-["echo",{"a":{"b":${hole(0)}}}]`, [part(9)]],
+  ["in a list", `452-["echo",[${hole(0)},"x",${hole(1)}]]`, [part(1), part(2)]],
+  ["ten levels deep", `451-["echo",${"[".repeat(10)}${hole(0)}${"]".repeat(10)}]`, [part(5)]],
+  ["in an order of their own", `452-["echo",${hole(1)},${hole(0)}]`, [part(1), part(2)]],
+  ["the same twice", `451-["echo",${hole(0)},${hole(0)}]`, [part(7)]],
+  ["one that nothing names", `452-["echo",${hole(0)}]`, [part(1), part(2)]],
+  ["one that nothing names, alone", '451-["echo","x"]', [part(1)]],
+  ["empty bytes", `451-["echo",${hole(0)}]`, [part()]],
+  ["all ten that are allowed", `4510-["echo",${Array.from({ length: 10 }, (_, index) => hole(index))}]`, Array.from({ length: 10 }, (_, index) => part(index))],
+  ["many bytes", `451-["echo",${hole(0)}]`, [Buffer.alloc(70_000, 3)]],
+  ["a placeholder with more keys", '451-["echo",{"_placeholder":true,"num":0,"x":1}]', [part(1)]],
+  ["a placeholder that is false", `451-["echo",{"_placeholder":false,"num":0},${hole(0)}]`, [part(1)]],
+  ["a key of another order", '451-["echo",{"num":0,"_placeholder":true}]', [part(1)]],
+  ["a number for a name", `451-[1,${hole(0)}]`, [part(1)]],
+];
+
+export const scripts = [
+  ...SHAPES.map(([what, text, parts]) =>
+    each(what, async (stage) => {
+      const peer = await stage.join("a");
+      await peer.send(text, ...parts);
+      await peer.sync();
+    }),
+  ),
+  each("in another namespace", async (stage) => {
+    const peer = await stage.join("a", { namespace: "/other" });
+    await peer.send(`451-/other,["echo",${hole(0)}]`, part(1));
+    await peer.sync();
+  }),
+  each("answered with bytes", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.send(`451-12["echo",${hole(0)},"x"]`, part(1, 2));
+    await peer.sync();
+  }),
+  each("from the server, to all", async (stage) => {
+    const [first, second] = await stage.joinAll(["a", "b"]);
+    const command = '{"do":"emit","at":"io"}';
+    await first.send(`452-["do",${command},"picture",{"of":${hole(0)}},${hole(1)}]`, part(1), part(2));
+    await first.sync();
+    await second.sync();
+  }),
+  each("two events with bytes keep together", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.send(`451-["echo",${hole(0)}]`, part(1), `451-["echo",${hole(0)}]`, part(2), '42["echo","text"]');
+    await peer.hear(5);
+  }),
+  once("that nobody listens to", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.send(`451-["unheard of",${hole(0)}]`, part(1));
+    await peer.sync();
+    await peer.emit("echo", "next");
+    await peer.hear();
+  }),
+];

@@ -1,0 +1,67 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { each, once } from "../script.js";
+
+export const subject = "heartbeat and time limits";
+export const flags = { "ping-interval": 400, "ping-timeout": 400, "connect-timeout": 1100 };
+
+export const scripts = [
+  each("three pings and their pongs", async (stage) => {
+    const peer = await stage.join("a");
+    for (let round = 0; round < 3; round += 1) {
+      await peer.hear();
+      await peer.send("3");
+    }
+    await peer.emit("echo", "alive");
+    await peer.hear();
+  }),
+  each("a client that does not answer", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.hear();
+    await peer.closed();
+    await stage.noted(3);
+  }),
+  once("events do not answer a ping", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.hear();
+    await peer.emit("echo", "not a pong");
+    await peer.closed();
+    await stage.noted(3);
+  }),
+  once("no ping at the beginning", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.quiet(200);
+  }),
+  each("a client that joins no namespace", async (stage) => {
+    const peer = await stage.engine("a");
+    await peer.hear();
+    await peer.send("3");
+    await peer.hear();
+    await peer.send("3");
+    await peer.closed();
+  }),
+  once("a client that is refused by every namespace", async (stage) => {
+    const peer = await stage.engine("a");
+    await peer.connect("/unknown");
+    await peer.hear();
+    await peer.send("3");
+    await peer.hear();
+    await peer.send("3");
+    await peer.closed();
+  }),
+  once("a client that has left every namespace stays", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.send("41");
+    for (let round = 0; round < 3; round += 1) {
+      await peer.hear();
+      await peer.send("3");
+    }
+    await peer.connect();
+  }),
+  once("a session whose poll is given up is not waited for", async (stage) => {
+    const peer = await stage.join("a", { carrier: "polling" });
+    const parked = peer.park();
+    await sleep(30);
+    parked.abort();
+    await stage.noted(3);
+  }),
+];

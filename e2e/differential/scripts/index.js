@@ -1,0 +1,36 @@
+import * as acks from "./acks.js";
+import * as binary from "./binary.js";
+import * as broadcasts from "./broadcasts.js";
+import * as closing from "./closing.js";
+import * as events from "./events.js";
+import * as handshake from "./handshake.js";
+import * as headers from "./headers.js";
+import * as heartbeat from "./heartbeat.js";
+import * as invalid from "./invalid.js";
+import * as limits from "./limits.js";
+import * as listening from "./listening.js";
+import * as namespaces from "./namespaces.js";
+import * as polling from "./polling.js";
+import * as rooms from "./rooms.js";
+import * as upgrade from "./upgrade.js";
+import * as websocket from "./websocket.js";
+
+/** Everything that is played: a table of scripts for each subject, on a server with these flags */
+export const SUBJECTS = [
+  handshake,
+  polling,
+  websocket,
+  upgrade,
+  heartbeat,
+  headers,
+  limits,
+  namespaces,
+  events,
+  binary,
+  acks,
+  listening,
+  rooms,
+  broadcasts,
+  closing,
+  invalid,
+];

@@ -1,0 +1,76 @@
+import { each, once } from "../script.js";
+
+export const subject = "listening";
+
+export const scripts = [
+  each("two handlers of one event, in their order", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.emit("twice");
+    await peer.hear(2);
+  }),
+  each("a handler that listens once", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.emit("once", 1);
+    await peer.emit("once", 2);
+    await peer.sync();
+  }),
+  once("a handler that listens once, for each socket", async (stage) => {
+    const [first, second] = await stage.joinAll(["a", "b"]);
+    for (const peer of [first, second, first]) await peer.emit("once", peer.name);
+    for (const peer of [first, second]) await peer.sync();
+  }),
+  each("a handler that comes later and is taken away again", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.emit("later", 1);
+    await peer.ask({ do: "on" }, "later");
+    await peer.emit("later", 2);
+    await peer.sync();
+    await peer.ask({ do: "off" }, "later");
+    await peer.emit("later", 3);
+    await peer.sync();
+  }),
+  once("a handler that comes twice is called twice", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.ask({ do: "on" }, "later");
+    await peer.ask({ do: "on" }, "later");
+    await peer.emit("later", 1);
+    await peer.sync();
+  }),
+  once("a catch-all hears of every event, handled or not", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.ask({ do: "onAny" });
+    await peer.emit("echo", 1, 2);
+    await peer.emit("unheard of");
+    await peer.send('427["echo","with an answer"]');
+    await stage.noted(4);
+    await peer.hear(2);
+    await peer.ask({ do: "offAny" });
+    await peer.emit("echo", 3);
+    await peer.hear();
+    await stage.noted(5);
+  }),
+  once("a catch-all hears of an event before its middleware refuses it", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.ask({ do: "onAny" });
+    await peer.emit("forbidden", 1);
+    await stage.noted(4);
+    await peer.sync();
+  }),
+  each("an event that a middleware refuses reaches no handler", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.emit("forbidden", 1);
+    await stage.noted(3);
+    await peer.send('427["forbidden","with an answer"]');
+    await peer.sync();
+    await stage.noted(5);
+  }),
+  once("what was registered on a socket is gone with it", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.ask({ do: "on" }, "later");
+    await peer.send("41");
+    await stage.noted(3);
+    await peer.connect();
+    await peer.emit("later", 1);
+    await peer.sync();
+  }),
+];

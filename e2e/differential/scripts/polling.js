@@ -1,0 +1,154 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import { once } from "../script.js";
+
+export const subject = "long-polling";
+
+const poller = (name, play) => once(name, play, { carriers: ["polling"] });
+const SEPARATOR = "\x1e";
+
+export const scripts = [
+  poller("a payload of one event", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push('42["echo",1]');
+    await peer.fetch();
+  }),
+  poller("a payload of three events is answered in one, in order", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push(['42["echo",1]', '42["echo",2]', '42["echo",3]'].join(SEPARATOR));
+    await peer.fetch();
+  }),
+  poller("text and bytes in one payload", async (stage) => {
+    const peer = await stage.join("a");
+    const hole = (num) => `{"_placeholder":true,"num":${num}}`;
+    await peer.push([`451-["echo",${hole(0)}]`, "bAQID", '42["echo","after"]'].join(SEPARATOR));
+    await peer.fetch();
+  }),
+  poller("letters of many bytes", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push('42["echo","€uro 👩‍🚀 \\u0000 \\u2028"]');
+    await peer.fetch();
+  }),
+  poller("a GET that waits is answered when something comes", async (stage) => {
+    const peer = await stage.join("a");
+    const parked = peer.park();
+    await sleep(40);
+    await peer.push('42["echo","for the one that waits"]');
+    peer.answer(await parked.response);
+  }),
+  poller("a second GET ends the session", async (stage) => {
+    const peer = await stage.join("a");
+    const parked = peer.park();
+    await sleep(40);
+    await peer.fetch();
+    peer.answer(await parked.response);
+    await peer.fetch();
+    await stage.noted(3);
+  }),
+  poller("a GET that is given up ends the session", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.cut();
+    await stage.noted(3);
+    await peer.fetch();
+  }),
+  poller("a POST while another is under way ends the session", async (stage) => {
+    const peer = await stage.join("a");
+    const first = stage.beginPush(peer, { "content-length": "100" });
+    first.write("4");
+    await sleep(40);
+    await peer.push('42["echo",1]');
+    await stage.noted(3);
+    await peer.fetch();
+    first.abort();
+  }),
+  poller("a POST that is given up ends the session", async (stage) => {
+    const peer = await stage.join("a");
+    const first = stage.beginPush(peer, { "content-length": "100" });
+    first.write("4");
+    await sleep(40);
+    first.abort();
+    await stage.noted(3);
+    await peer.fetch();
+  }),
+  poller("a POST in chunks", async (stage) => {
+    const peer = await stage.join("a");
+    const push = stage.beginPush(peer, {});
+    push.write('42["ec');
+    await sleep(20);
+    push.end('ho","in parts"]');
+    peer.answer(await push.response);
+    await peer.fetch();
+  }),
+  poller("the content type of bytes", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push('42["echo",1]', { headers: { "content-type": "application/octet-stream" } });
+    await peer.fetch();
+    await stage.noted(3);
+  }),
+  ...["text/plain;charset=UTF-8", "application/json", "text/plain; charset=iso-8859-1"].map((type) =>
+    poller(`the content type ${type}`, async (stage) => {
+      const peer = await stage.join("a");
+      await peer.push('42["echo",1]', { headers: { "content-type": type } });
+      await peer.fetch();
+    }),
+  ),
+  poller("methods that polling does not have", async (stage) => {
+    for (const method of ["PUT", "DELETE", "OPTIONS"]) {
+      const peer = await stage.join(method);
+      peer.line(method);
+      peer.answer(await peer.poll({ method }));
+    }
+  }),
+  ...[
+    ["an unknown packet type", "9x"],
+    ["a letter", "abc"],
+    ["nothing", ""],
+    ["a separator alone", SEPARATOR],
+    ["a separator at the end", `42["echo",1]${SEPARATOR}`],
+    ["a good packet before a bad one", `42["echo",1]${SEPARATOR}9${SEPARATOR}42["echo",2]`],
+    ["base64 with wrong letters", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}b!!!!`],
+    ["base64 without padding", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}bAQ`],
+    ["empty base64", `451-["echo",{"_placeholder":true,"num":0}]${SEPARATOR}b`],
+    ["a ping", "2"],
+    ["an unasked pong", "3"],
+    ["an open packet", "0"],
+    ["an upgrade packet", "5"],
+    ["a noop", "6"],
+  ].map(([what, body]) =>
+    poller(`a payload with ${what}`, async (stage) => {
+      const peer = await stage.join("a");
+      await peer.push(body);
+      await peer.push('42["echo","still here"]');
+      peer.lineOf(await peer.take(300));
+      if (peer.lines.at(-1).includes("closed")) await stage.noted(3);
+    }),
+  ),
+  poller("a close packet, with a GET that waits", async (stage) => {
+    const peer = await stage.join("a");
+    const parked = peer.park();
+    await sleep(40);
+    await peer.push("1");
+    peer.answer(await parked.response);
+    await stage.noted(3);
+    await peer.fetch();
+  }),
+  poller("a close packet, with none", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push("1");
+    await stage.noted(3);
+    await peer.fetch();
+  }),
+  poller("packets behind a close packet", async (stage) => {
+    const peer = await stage.join("a");
+    const parked = peer.park();
+    await sleep(40);
+    await peer.push(`1${SEPARATOR}42["echo",1]`);
+    peer.answer(await parked.response);
+    await stage.noted(3);
+  }),
+  poller("what waits when the server closes comes with its close", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push(`42["echo",1]${SEPARATOR}42["do",{"do":"disconnect","close":true}]`);
+    await stage.noted(3);
+    await peer.closed();
+  }),
+];
