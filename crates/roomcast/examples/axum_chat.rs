@@ -1,53 +1,105 @@
-//! A chat room inside an axum application, beside its other routes and with its state
+//! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers
 //!
-//! `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`.
+//! `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`. Who connects says a name in the header
+//! `x-user`, as a proxy would that knows who people are.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post};
-use roomcast::{Ack, EmitError, Io, Socket};
+use roomcast::{Ack, EmitError, Extension, Io, Socket, State};
+
+/// What routes and handlers share
+#[derive(Clone, Default)]
+struct Said(Arc<AtomicUsize>);
+
+/// Who somebody is, found out by a layer
+#[derive(Clone)]
+struct User(String);
 
 #[derive(Clone)]
-struct Chat {
+struct App {
     io: Io,
-    said: Arc<AtomicUsize>,
+    said: Said,
 }
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
-    let chat = Chat { io: Io::new(), said: Arc::default() };
-    chat.io.on_connect(async |socket: Socket| {
-        socket.join("lobby");
-    });
-    let said = chat.said.clone();
-    chat.io.on("say", move |socket: Socket, text: String, ack: Ack| {
-        let number = said.fetch_add(1, Ordering::Relaxed) + 1;
-        async move {
-            let receipt = socket.to("lobby").emit("said", (socket.id().as_str(), text))?;
-            ack.send((number, receipt.queued))?;
-            Ok::<(), EmitError>(())
-        }
-    });
-
-    let app = Router::new()
-        .route("/online", get(online))
-        .route("/announce", post(announce))
-        .with_state(chat.clone())
-        .layer(chat.io.layer());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     println!("http://{}", listener.local_addr()?);
-    axum::serve(listener, app).await
+    axum::serve(listener, application()).await
 }
 
-async fn online(State(chat): State<Chat>) -> String {
-    format!("{} online, {} messages\n", chat.io.count("lobby"), chat.said.load(Ordering::Relaxed))
+fn application() -> Router {
+    let said = Said::default();
+    let io = Io::builder().state(said.clone()).build();
+    io.on_connect(connect).on("say", say);
+    Router::new()
+        .route("/online", get(online))
+        .route("/announce", post(announce))
+        .with_state(App { io: io.clone(), said })
+        .layer(io.layer())
+        // What is added later stands further out: this one sees the requests of clients first.
+        .layer(from_fn(identify))
+}
+
+async fn identify(mut request: Request, next: Next) -> Result<Response, StatusCode> {
+    let name = request.headers().get("x-user").and_then(|name| name.to_str().ok());
+    let user = User(name.unwrap_or("somebody").to_owned());
+    request.extensions_mut().insert(user);
+    Ok(next.run(request).await)
+}
+
+async fn connect(socket: Socket, Extension(User(name)): Extension<User>) -> Result<(), EmitError> {
+    socket.join("lobby");
+    socket.emit("welcome", name).map(drop)
+}
+
+async fn say(
+    socket: Socket,
+    State(said): State<Said>,
+    Extension(User(name)): Extension<User>,
+    text: String,
+    ack: Ack,
+) -> Result<(), EmitError> {
+    let number = said.0.fetch_add(1, Ordering::Relaxed) + 1;
+    let receipt = socket.to("lobby").emit("said", (name, text))?;
+    ack.send((number, receipt.queued)).map(drop)
+}
+
+async fn online(axum::extract::State(app): axum::extract::State<App>) -> String {
+    format!("{} online, {} messages\n", app.io.count("lobby"), app.said.0.load(Ordering::Relaxed))
 }
 
 /// The rest of the application emits, too
-async fn announce(State(chat): State<Chat>, text: String) -> Result<String, String> {
-    let receipt = chat.io.to("lobby").emit("announcement", text).map_err(|error| error.to_string())?;
+async fn announce(
+    axum::extract::State(app): axum::extract::State<App>,
+    text: String,
+) -> Result<String, String> {
+    let receipt = app.io.to("lobby").emit("announcement", text).map_err(|error| error.to_string())?;
     Ok(format!("told {}\n", receipt.queued))
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_testkit::TestClient;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn people_talk_under_the_names_that_a_layer_found_out() {
+        let routes = application();
+        let mut anna = TestClient::through(routes.clone()).header("x-user", "Anna").connect().await;
+        assert_eq!(anna.expect::<String>("welcome").await, "Anna");
+        let mut other = TestClient::through(routes).connect().await;
+        assert_eq!(other.expect::<String>("welcome").await, "somebody");
+        assert_eq!(anna.emit_with_ack::<(usize, usize)>("say", "hello").await, (1, 1));
+        let said: (String, String) = other.expect("said").await;
+        assert_eq!(said, ("Anna".to_owned(), "hello".to_owned()));
+    }
 }

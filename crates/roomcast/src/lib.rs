@@ -25,8 +25,10 @@
 //! ```
 //!
 //! [`Server`] serves it alone: on the runtime that is there, or with `run` on threads of its own, each with clients of
-//! its own. [`Io::layer`] and [`Io::service`] mount it into axum, or any tower service on hyper; then it lives on that
-//! runtime and works the same.
+//! its own; with the feature `tls` also by https and wss. [`Io::layer`] and [`Io::service`] mount it into axum, or any
+//! tower service on hyper; then it lives on that runtime and works the same.
+//!
+//! Who comes from Node finds each call of Socket.IO's server beside ours in `docs/migration.md`.
 //!
 //! # Handlers
 //!
@@ -43,6 +45,10 @@
 //!     ack.send(data.len()).map(drop) // a Result: an error is logged with the name of the event
 //! });
 //! ```
+//!
+//! What handlers share is [`State`], given to [`IoBuilder::state`]; what a layer in front of the server found out about a
+//! request, such as the user, is an [`Extension`]. [`IoBuilder`] also takes what is to be asked about requests
+//! ([`allow_request`](IoBuilder::allow_request)) and done with answers ([`headers`](IoBuilder::headers)).
 //!
 //! Handlers of one client start in the order of its events, each running to its first wait before the next starts;
 //! [`NamespaceHandle::serial`] makes them wait for one another. One that fails or panics costs that event alone.
@@ -79,6 +85,24 @@
 //! Handlers and emitters do not care which is which. What a client cannot carry, such as an ack in plain mode, is
 //! counted in the [`Receipt`] and concerns nobody else.
 //!
+//! # Tests
+//!
+//! The crate `roomcast-testkit` has, with its feature `client`, clients in memory: no port, the same path through HTTP,
+//! session and handlers, and a clock that may stand still.
+//!
+//! ```
+//! use roomcast::{Ack, Io};
+//! use roomcast_testkit::TestClient;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() {
+//! let io = Io::new();
+//! io.on("add", async |a: i32, b: i32, ack: Ack| ack.send(a + b).map(drop));
+//! let mut client = TestClient::connect(&io).await;
+//! assert_eq!(client.emit_with_ack::<i32>("add", (2, 3)).await, 5);
+//! # }
+//! ```
+//!
 //! # Parts
 //!
 //! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]; one's own parts implement the traits
@@ -89,3 +113,8 @@ pub use roomcast_rooms::Rooms;
 pub use roomcast_server::*;
 #[cfg(feature = "msgpack")]
 pub use roomcast_socketio_msgpack::MsgpackCodec;
+
+/// Each line of Rust in the guide compiles
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/migration.md")]
+mod migration {}

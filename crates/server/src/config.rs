@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use roomcast_core::TransportName;
+use roomcast_core::{Message, TransportName};
 use roomcast_recovery::RecoveryConfig;
 use roomcast_transport_ws::WebSocket;
 
@@ -46,6 +46,7 @@ pub struct Config {
     pub(crate) cors: Cors,
     pub(crate) cookie: Option<Cookie>,
     pub(crate) http_compression: Option<HttpCompression>,
+    pub(crate) initial_packet: Option<Message>,
     pub(crate) origins: Origins,
     pub(crate) allowed_origins: Vec<String>,
 }
@@ -79,6 +80,7 @@ impl Default for Config {
             cors: Cors::Off,
             cookie: None,
             http_compression: Some(HttpCompression::default()),
+            initial_packet: None,
             origins: Origins::default(),
             allowed_origins: Vec::new(),
         }
@@ -103,6 +105,14 @@ impl Config {
     /// ```
     pub fn transports(mut self, names: impl IntoIterator<Item = TransportName>) -> Self {
         self.transports = Some(names.into_iter().collect());
+        self
+    }
+
+    /// A message that each client of Engine.IO and Socket.IO gets together with the handshake. Default: none
+    ///
+    /// To clients of Socket.IO it has to be a packet of theirs, for which they need not have joined a namespace yet.
+    pub fn initial_packet(mut self, packet: impl Into<Message>) -> Self {
+        self.initial_packet = Some(packet.into());
         self
     }
 

@@ -241,6 +241,7 @@ fn engine_config(transports: &[Arc<dyn Transport>], config: &Config) -> EngineCo
         ping_timeout: config.ping_timeout,
         upgrade_timeout: config.upgrade_timeout,
         max_payload: config.max_payload,
+        initial_message: config.initial_packet.clone(),
         ..EngineConfig::default()
     }
     .transports(transports);

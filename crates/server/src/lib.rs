@@ -86,7 +86,7 @@ pub use session::ClientKind;
 pub use socket::Socket;
 
 pub use roomcast_core::{
-    Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Namespace, Overflow, Receipt,
+    Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Message, Namespace, Overflow, Receipt,
     ResponseBody, Room, RoomChange, RouterError, SocketId, Transport, TransportName,
 };
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;

@@ -72,6 +72,18 @@ fn all_of_a_cookie_reaches_the_first_answer_alone() {
     assert_eq!((answer.status, answer.header("set-cookie")), (200, None));
 }
 
+#[test]
+fn a_first_packet_comes_with_the_handshake() {
+    let server = serve(&with(Config::default().initial_packet("2[\"hello\"]")));
+    let answer = Http::open(&server.dial).get(POLL);
+    let (open, packet) = answer.body.split_once('\u{1e}').expect("two packets");
+    assert!(open.starts_with("0{"));
+    assert_eq!(packet, "42[\"hello\"]");
+    let mut ws = Ws::open(&server.dial, WEBSOCKET, None);
+    assert!(ws.receive().is_ok());
+    assert_eq!(ws.receive(), Ok("42[\"hello\"]".into()));
+}
+
 fn names(header: Option<&str>) -> HashSet<String> {
     header.into_iter().flat_map(|list| list.split(',')).map(|name| name.trim().to_lowercase()).collect()
 }
