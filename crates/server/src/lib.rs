@@ -86,8 +86,8 @@ pub use session::ClientKind;
 pub use socket::Socket;
 
 pub use roomcast_core::{
-    Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Message, Namespace, Overflow, Receipt,
-    ResponseBody, Room, RoomChange, RouterError, SocketId, Transport, TransportName,
+    Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Message, Namespace, Overflow,
+    Receipt, ResponseBody, Room, RoomChange, RouterError, SocketId, Transport, TransportName,
 };
 pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
 pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};
