@@ -48,6 +48,7 @@ mod serve;
 mod server_side;
 mod session;
 mod socket;
+mod typed;
 
 pub use ack::{Ack, Answers};
 pub use breach::Breach;
@@ -84,6 +85,9 @@ pub use serve::{Tls, TlsError};
 pub use server_side::{ServerSideError, ServerSideOutcome};
 pub use session::ClientKind;
 pub use socket::Socket;
+pub use typed::{
+    ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
+};
 
 pub use roomcast_core::{
     Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Message, Namespace, Overflow,

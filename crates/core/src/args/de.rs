@@ -6,24 +6,26 @@
 use std::fmt;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected,
-    VariantAccess, Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, VariantAccess,
+    Visitor,
 };
 
 use super::placeholder::{self, Resolver};
 
-/// Reads one JSON value
+/// Reads one JSON value by a seed
 ///
 /// Without attachments this is serde_json alone.
-pub(super) fn from_str<'de, T: Deserialize<'de>>(
+pub(super) fn seed_from_str<'de, S: DeserializeSeed<'de>>(
+    seed: S,
     json: &'de str,
     resolver: &Resolver<'de>,
-) -> Result<T, serde_json::Error> {
-    if resolver.is_empty() {
-        return serde_json::from_str(json);
-    }
+) -> Result<S::Value, serde_json::Error> {
     let mut inner = serde_json::Deserializer::from_str(json);
-    let value = T::deserialize(Bridge { inner: &mut inner, resolver })?;
+    let value = if resolver.is_empty() {
+        seed.deserialize(&mut inner)?
+    } else {
+        seed.deserialize(Bridge { inner: &mut inner, resolver })?
+    };
     inner.end()?;
     Ok(value)
 }

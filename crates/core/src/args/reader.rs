@@ -1,6 +1,9 @@
 //! Reading arguments one after the other
 
+use std::marker::PhantomData;
+
 use serde::Deserialize;
+use serde::de::DeserializeSeed;
 
 use super::{Args, ArgsError, ArgsIter, de, placeholder::Resolver};
 
@@ -36,13 +39,22 @@ impl<'a> ArgsReader<'a> {
         reason = "each call asks for its own type, which no iterator can"
     )]
     pub fn next<T: Deserialize<'a>>(&mut self) -> Result<T, ArgsError> {
+        self.next_seed(PhantomData)
+    }
+
+    /// Reads the next argument by a seed, for types that are read in parts
+    ///
+    /// # Errors
+    ///
+    /// As [`next`](Self::next).
+    pub fn next_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, ArgsError> {
         self.position += 1;
-        match self.iter.next() {
-            Some(json) => {
-                de::from_str(json, &self.resolver).map_err(|error| ArgsError::mismatch(self.position, &error))
-            }
-            None => serde_json::from_str("null").map_err(|_| ArgsError::Missing { position: self.position }),
-        }
+        let Some(json) = self.iter.next() else {
+            let mut null = serde_json::Deserializer::from_str("null");
+            return seed.deserialize(&mut null).map_err(|_| ArgsError::Missing { position: self.position });
+        };
+        de::seed_from_str(seed, json, &self.resolver)
+            .map_err(|error| ArgsError::mismatch(self.position, &error))
     }
 
     /// Passes over `count` arguments without reading them

@@ -27,4 +27,5 @@ mod support;
 #[cfg(feature = "tls")]
 mod tls;
 mod transports;
+mod typed;
 mod upgrade;
