@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::handler::{AnyHandler, Handler, erase};
@@ -133,7 +133,11 @@ pub(crate) enum Found {
 /// Behind an `Arc`, so that the namespaces made from one pattern share what they were made with until one of them
 /// changes it.
 #[derive(Default)]
-pub(crate) struct Board(RwLock<Arc<Table>>);
+pub(crate) struct Board {
+    table: RwLock<Arc<Table>>,
+    /// Whether anything was ever registered
+    used: AtomicBool,
+}
 
 #[derive(Clone, Default)]
 struct Table {
@@ -156,13 +160,17 @@ impl Table {
 impl Board {
     /// Another one that begins with the same listeners
     pub(crate) fn copy(&self) -> Self {
-        Self(RwLock::new(self.table()))
+        Self { table: RwLock::new(self.table()), used: AtomicBool::new(self.is_used()) }
+    }
+
+    pub(crate) fn is_used(&self) -> bool {
+        self.used.load(Ordering::Relaxed)
     }
 
     /// Who listens to an event of this name, if that is all there is to it
     pub(crate) fn find(&self, event: &str) -> Found {
         let listeners = {
-            let table = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
             if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
                 return Found::Detour;
             }
@@ -193,7 +201,7 @@ impl Board {
     }
 
     pub(crate) fn topic(&self, topic: Topic) -> Listeners {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).topic(topic).clone()
+        self.table.read().unwrap_or_else(PoisonError::into_inner).topic(topic).clone()
     }
 
     pub(crate) fn on(&self, event: &str, listener: Listener) {
@@ -248,7 +256,7 @@ impl Board {
     /// What they hold may hold whatever the board belongs to.
     pub(crate) fn close(&self) {
         let closed = Arc::new(Table { closed: true, ..Table::default() });
-        drop(std::mem::replace(&mut *self.0.write().unwrap_or_else(PoisonError::into_inner), closed));
+        drop(std::mem::replace(&mut *self.table.write().unwrap_or_else(PoisonError::into_inner), closed));
     }
 
     fn add(
@@ -257,6 +265,7 @@ impl Board {
         place: impl FnOnce(&mut Table) -> &mut Listeners,
         add: impl FnOnce(&mut Listeners, Listener),
     ) {
+        self.used.store(true, Ordering::Relaxed);
         let refused = self.change(|table| {
             if table.closed {
                 return Some(listener);
@@ -268,11 +277,11 @@ impl Board {
     }
 
     fn table(&self) -> Arc<Table> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        change(Arc::make_mut(&mut self.0.write().unwrap_or_else(PoisonError::into_inner)))
+        change(Arc::make_mut(&mut self.table.write().unwrap_or_else(PoisonError::into_inner)))
     }
 }
 
@@ -284,7 +293,7 @@ impl fmt::Debug for Board {
 
 /// The methods by which handlers are registered, the same for all that has a board
 macro_rules! listening {
-    ($type:ty) => {
+    ($type:ty $(, $also:expr)?) => {
         impl $type {
             #[doc = include_str!("../docs/listening/on.md")]
             #[doc = include_str!("../docs/handler.md")]
@@ -377,7 +386,7 @@ macro_rules! listening {
 
             #[doc = include_str!("../docs/listening/remove_listener.md")]
             pub fn remove_listener(&self, listener: $crate::ListenerId) -> bool {
-                self.board().remove(listener)
+                self.board().remove(listener) $(|| ($also)(self, listener))?
             }
 
             fn listen<M: 'static>(

@@ -17,6 +17,7 @@ use crate::handler::Handler;
 use crate::io::Io;
 use crate::listeners::{Board, Topic, listening};
 use crate::operators::operators;
+use crate::outgoing::OutgoingListeners;
 use crate::recovery;
 use crate::room_hooks::RoomHooks;
 use crate::server_side::ServerSideHandlers;
@@ -129,6 +130,7 @@ pub(crate) struct NamespaceState {
     room_overflow: RwLock<HashMap<Room, Overflow>>,
     /// Set when those who want to know of it have been told
     pub(crate) announced: Once,
+    pub(crate) outgoing: OutgoingListeners,
     /// Where it belongs, if it was made when a client asked for it
     family: Option<Family>,
     /// What is done when its rooms change
@@ -165,6 +167,7 @@ impl NamespaceState {
             has_room_overflow: AtomicBool::new(false),
             room_overflow: RwLock::default(),
             announced: Once::new(),
+            outgoing: OutgoingListeners::default(),
             family: None,
         }
     }
@@ -198,6 +201,9 @@ impl NamespaceState {
 
     /// Hands an event to everybody the target names
     pub(crate) fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+        if self.outgoing.is_used() {
+            self.outgoing.tell(&*self.router, target, event);
+        }
         let overflow = match target.overflow {
             Overflow::Inherit => self.overflow_of(&target.rooms),
             told => told,

@@ -23,6 +23,7 @@ use crate::io::Io;
 use crate::listeners::{Board, Listeners, Topic, listening};
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::recovery::Recoverable;
+use crate::serial::Turns;
 use crate::session::{ClientKind, SessionShared};
 
 /// One client in one namespace; cloning gives another handle to the same socket
@@ -53,6 +54,7 @@ struct Inner {
 pub(crate) struct Extras {
     pub(crate) board: Board,
     kept: Kept,
+    turns: Turns,
 }
 
 impl Socket {
@@ -228,7 +230,7 @@ impl Socket {
         MemberControl::disconnect(&*self.0, true);
     }
 
-    fn has_left(&self) -> bool {
+    pub(crate) fn has_left(&self) -> bool {
         self.0.left.load(Ordering::Acquire)
     }
 
@@ -236,8 +238,13 @@ impl Socket {
         self.0.serial.load(Ordering::Relaxed) || self.0.namespace.is_serial()
     }
 
+    /// Whether it has handlers of its own
+    pub(crate) fn has_listeners(&self) -> bool {
+        self.extras().is_some_and(|extras| extras.board.is_used())
+    }
+
     /// What it has beyond others, if anything
-    pub(crate) fn extras(&self) -> Option<&Extras> {
+    fn extras(&self) -> Option<&Extras> {
         self.0.extras.get().map(AsRef::as_ref)
     }
 
@@ -272,9 +279,11 @@ impl Socket {
     pub(crate) fn clear(&self) {
         self.0.left.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
-        if let Some(extras) = self.extras()
-            && catch_unwind(AssertUnwindSafe(|| extras.board.close())).is_err()
-        {
+        let let_go = AssertUnwindSafe(|| {
+            self.0.namespace.outgoing.clear(self);
+            self.extras().into_iter().for_each(|extras| extras.board.close());
+        });
+        if catch_unwind(let_go).is_err() {
             tracing::error!(socket = %self.id(), "what a handler held panicked when it was dropped");
         }
     }
@@ -313,7 +322,15 @@ impl Socket {
         if self.has_left() {
             return Receipt { closed: 1, ..Receipt::default() };
         }
+        if self.0.namespace.outgoing.is_used() {
+            self.0.namespace.outgoing.tell_one(self.id(), event);
+        }
         self.0.namespace.router.send(&self.0.member, delivery, overflow, event)
+    }
+
+    /// Whose turn it is at its serial handlers
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.0.extras.get_or_init(Box::default).turns
     }
 
     fn kept(&self) -> &Kept {
@@ -385,7 +402,7 @@ impl Socket {
     }
 }
 
-listening!(Socket);
+listening!(Socket, |socket: &Self, listener| socket.state().outgoing.remove(socket, listener));
 
 impl Inner {
     fn data_json(&self) -> ByteString {

@@ -239,7 +239,7 @@ impl Driver {
         let Some(member) = self.members.find(&inbound.namespace) else { return };
         let socket = member.socket().clone();
         let found =
-            if socket.extras().is_some() { Found::Detour } else { socket.state().board.find(&inbound.name) };
+            if socket.has_listeners() { Found::Detour } else { socket.state().board.find(&inbound.name) };
         match found {
             Found::Direct(listeners) => {
                 let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));

@@ -415,23 +415,30 @@ macro_rules! emit_event {
 
 emit_event!(crate::Io, crate::NamespaceHandle, crate::Emit);
 
-impl Socket {
-    #[doc = include_str!("../../docs/emit_event.md")]
-    pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::Receipt, EmitError> {
-        let (name, args) = event.write()?;
-        self.emit(name, args)
-    }
+/// `emit_event`, the same for all that emits to one
+macro_rules! emit_event_to_one {
+    ($($type:ty),*) => {$(
+        impl $type {
+            #[doc = include_str!("../../docs/emit_event.md")]
+            pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::Receipt, EmitError> {
+                let (name, args) = event.write()?;
+                self.emit(name, args)
+            }
 
-    /// Emits an event of a schema to this client and waits for its answer
-    ///
-    /// # Errors
-    /// As [`emit_with_ack`](Self::emit_with_ack), and when the answer is of another type.
-    pub async fn emit_event_with_ack<E>(&self, event: &E) -> Result<E::Answer, AckError>
-    where
-        E: Event + Serialize,
-        E::Answer: DeserializeOwned,
-    {
-        let args = write::one(event).map_err(EmitError::from)?;
-        Ok(self.emit_with_ack(E::NAME, args).await?.get(0)?)
-    }
+            /// Emits an event of a schema to this client and waits for its answer
+            ///
+            /// # Errors
+            /// As [`emit_with_ack`](Self::emit_with_ack), and when the answer is of another type.
+            pub async fn emit_event_with_ack<E>(&self, event: &E) -> Result<E::Answer, AckError>
+            where
+                E: Event + Serialize,
+                E::Answer: DeserializeOwned,
+            {
+                let args = write::one(event).map_err(EmitError::from)?;
+                Ok(self.emit_with_ack(E::NAME, args).await?.get(0)?)
+            }
+        }
+    )*};
 }
+
+emit_event_to_one!(Socket, crate::SocketEmit, crate::RemoteSocket);

@@ -16,6 +16,7 @@ mod mounted;
 mod namespaces;
 mod nodes;
 mod order;
+mod outgoing;
 mod outside;
 mod patterns;
 mod rooms;

@@ -1,13 +1,15 @@
 //! Handlers that wait: one beside the other, or one after the other
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use roomcast_server::{Ack, Config, Io, NamespaceHandle, Socket, Value};
+use roomcast_server::{Ack, Config, Io, NamespaceHandle, Socket, Value, serial};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};
 use crate::support::heard::{Ear, Gate, Log, ear};
-use crate::support::serve::{Running, serve};
+use crate::support::serve::{Running, serve, until};
 
 /// Handlers that tell when they start and end, and, unless the text is `quick`, wait in between for the test
 fn waiting(namespace: &NamespaceHandle) -> (Gate, Ear<String>) {
@@ -173,5 +175,84 @@ fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
             ["note 1", "answered because", "note 2"]
         };
         assert_eq!(log.read(), one.repeat(TALKING.len()));
+    }
+}
+
+#[test]
+fn a_handler_that_is_serial_holds_up_itself_alone() {
+    let (gate, log) = (Gate::closed(), Log::default());
+    let io = Io::new();
+    let (waits, slow) = (gate.clone(), log.clone());
+    io.on(
+        "slow",
+        serial(move |text: String| {
+            let (gate, log) = (waits.clone(), slow.clone());
+            async move {
+                log.write(format!("start {text}"));
+                gate.pass().await;
+                log.write(format!("end {text}"));
+                if text == "2" {
+                    std::panic::resume_unwind(Box::new("boom"));
+                }
+            }
+        }),
+    );
+    let quick = log.clone();
+    io.on("quick", move |text: String| {
+        quick.write(format!("quick {text}"));
+        async {}
+    });
+    io.on("sync", async |ack: Ack| ack.send(()).map(drop));
+    let server = serve(&io);
+    for kind in TALKING {
+        let before = log.read().len();
+        let since = || log.read().split_off(before);
+        let mut client = Client::connect(kind, &server.dial);
+        for (name, text) in [("slow", "1"), ("slow", "2"), ("quick", "a"), ("slow", "3"), ("quick", "b")] {
+            client.emit(name, json!([text]));
+        }
+        client.ask("sync", json!([]));
+        assert_eq!(since(), ["start 1", "quick a", "quick b"]);
+        // Another socket has its own turn.
+        let mut other = Client::connect(kind, &server.dial);
+        other.emit("slow", json!(["4"]));
+        other.ask("sync", json!([]));
+        assert_eq!(since().last().map(String::as_str), Some("start 4"));
+        for _ in 0..4 {
+            gate.let_one_pass();
+        }
+        until(|| since().len() == 10);
+        let of_one: Vec<_> = since().into_iter().filter(|line| !line.contains('4')).skip(3).collect();
+        assert_eq!(of_one, ["end 1", "start 2", "end 2", "start 3", "end 3"]);
+    }
+    assert_eq!(io.metrics().handlers_panicked(), TALKING.len() as u64);
+}
+
+#[test]
+fn a_socket_may_be_serial_and_the_others_not() {
+    let io = Io::new();
+    let (gate, ear) = waiting(&io.main());
+    let serial = Arc::new(AtomicBool::new(true));
+    let is_serial = serial.clone();
+    io.on_connect(move |socket: Socket| {
+        socket.serial(is_serial.load(Ordering::Relaxed));
+        async {}
+    });
+    let server = serve(&io);
+    for kind in ALL {
+        serial.store(true, Ordering::Relaxed);
+        let mut client = Client::connect(kind, &server.dial);
+        client.say_all(vec![message("1"), message("2")]);
+        client.sync();
+        assert_eq!(ear.all(), ["start 1"]);
+        serial.store(false, Ordering::Relaxed);
+        let mut other = Client::connect(kind, &server.dial);
+        other.say_all(vec![message("3"), message("4")]);
+        assert_eq!(ear.take(2), ["start 3", "start 4"]);
+        // The first waits longest at the gate.
+        gate.let_one_pass();
+        assert_eq!(ear.take(2), ["end 1", "start 2"]);
+        (0..3).for_each(|_| gate.let_one_pass());
+        ear.take(3);
     }
 }

@@ -1,0 +1,78 @@
+//! Handlers that are run one event of a socket after the other
+
+use std::collections::HashMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use roomcast_core::ArgsError;
+
+use crate::handler::{Handler, HandlerFuture, HandlerInput};
+use crate::listeners::ListenerId;
+
+/// Makes a handler wait, for each socket, until it is through with the event before
+///
+/// Other handlers go on meanwhile, and so does this one for other sockets. Events are taken in the order in which they
+/// came. Those that wait count as handlers under way ([`Config::max_handlers`](crate::Config::max_handlers)). It must
+/// not wait for an event of its own client that it handles itself; waiting for an answer is fine.
+///
+/// [`Socket::serial`](crate::Socket::serial) and [`NamespaceHandle::serial`](crate::NamespaceHandle::serial) do the same
+/// for all handlers together.
+///
+/// Arguments are read when the event comes. So is what a closure does before it makes its future; an async function,
+/// and an async closure, does all in its turn.
+///
+/// ```
+/// use roomcast_server::{Io, Socket, serial};
+///
+/// # async fn store(_: String) {}
+/// let io = Io::new();
+/// io.on("save", serial(async |text: String| store(text).await)); // never two at a time, never out of order
+/// io.on("draw", async |socket: Socket, x: i32, y: i32| {
+///     let _ = socket.broadcast().emit("draw", (x, y)); // not held up by that
+/// });
+/// ```
+pub fn serial<H>(handler: H) -> Serial<H> {
+    Serial { handler, id: ListenerId::next() }
+}
+
+/// A handler that waits until it is through with the event before; made by [`serial`]
+#[derive(Clone)]
+pub struct Serial<H> {
+    handler: H,
+    id: ListenerId,
+}
+
+/// Marks handlers that are [`Serial`]
+#[derive(Debug)]
+pub struct InTurn<M>(PhantomData<M>);
+
+impl<H: Handler<M>, M> Handler<InTurn<M>> for Serial<H> {
+    fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
+        let handled = self.handler.call(event)?;
+        let turn = event.socket.turns().of(self.id);
+        Ok(Box::pin(async move {
+            // Queued at the first poll, which comes in the order of the events, even if the task has used up its share.
+            let _turn = tokio::task::unconstrained(turn.lock_owned()).await;
+            handled.await
+        }))
+    }
+}
+
+impl<H> fmt::Debug for Serial<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Serial").field(&self.id).finish()
+    }
+}
+
+/// Whose turn it is, for each serial handler that a socket has needed
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<ListenerId, Turn>>);
+
+type Turn = Arc<tokio::sync::Mutex<()>>;
+
+impl Turns {
+    fn of(&self, handler: ListenerId) -> Turn {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(handler).or_default().clone()
+    }
+}

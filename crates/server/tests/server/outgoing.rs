@@ -1,0 +1,102 @@
+//! Those who listen to what is emitted to a socket
+
+use roomcast_server::{Io, Outgoing, Socket};
+use serde_json::json;
+
+use crate::support::client::{ALL, Client, Kind};
+use crate::support::heard::{Log, ear};
+use crate::support::serve::{serve, until};
+
+fn noting(log: &Log<String>, who: &str) -> impl Fn(&Outgoing<'_>) + Send + Sync + use<> {
+    let (log, who) = (log.clone(), who.to_owned());
+    move |outgoing| log.write(format!("{who} {} {}", outgoing.event, outgoing.args.json()))
+}
+
+#[test]
+fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
+    let (told, sockets) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    for kind in ALL {
+        let log = Log::default();
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        let other = Client::connect(Kind::WebSocket, &server.dial);
+        let other_socket = sockets.next();
+        socket.join("red");
+        other_socket.join("red");
+        other_socket.join("blue");
+        io.emit("unheard", 0).expect("a name");
+        socket.on_any_outgoing(noting(&log, "second")).prepend_any_outgoing(noting(&log, "first"));
+        socket.on_any_outgoing(|_| std::panic::resume_unwind(Box::new("boom")));
+
+        socket.emit("own", (1, "a")).expect("a name");
+        io.emit("all", 2).expect("a name");
+        io.to("red").emit("red", 3).expect("a name");
+        io.to(socket.id()).emit("by id", 4).expect("a name");
+        other_socket.broadcast().emit("others", 5).expect("a name");
+        // None of these goes to it.
+        io.to("blue").emit("blue", 6).expect("a name");
+        io.except("red").emit("not red", 6).expect("a name");
+        socket.broadcast().emit("not me", 6).expect("a name");
+        other_socket.emit("you", 6).expect("a name");
+        let heard = ["own 1,\"a\"", "all 2", "red 3", "by id 4", "others 5"];
+        let expected: Vec<_> =
+            heard.iter().flat_map(|heard| [format!("first {heard}"), format!("second {heard}")]).collect();
+        assert_eq!(log.read(), expected, "{kind:?}");
+        // It keeps nothing from the client.
+        for (name, args) in
+            [("unheard", json!([0])), ("own", json!([1, "a"])), ("all", json!([2])), ("red", json!([3]))]
+        {
+            client.expect(name, args);
+        }
+
+        let listeners = socket.listeners_any_outgoing();
+        assert_eq!(listeners.len(), 3);
+        assert!(socket.remove_listener(listeners[0]) && !socket.remove_listener(listeners[0]));
+        io.emit("all", 7).expect("a name");
+        socket.off_any_outgoing();
+        io.emit("all", 8).expect("a name");
+        assert_eq!(log.read().split_off(expected.len()), ["second all 7"]);
+        client.close();
+        other.close();
+        until(|| io.client_count() == 0);
+    }
+}
+
+#[test]
+fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
+    let (told, sockets) = ear();
+    let io = Io::new();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    let log = Log::default();
+    for kind in ALL {
+        let client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        let held = std::sync::Arc::new(());
+        let listen = || {
+            let (own, held, note) = (socket.clone(), held.clone(), noting(&log, "heard"));
+            socket.on_any_outgoing(move |outgoing| {
+                let _ = (&own, &held);
+                note(outgoing);
+            });
+        };
+        listen();
+        assert_eq!(std::sync::Arc::strong_count(&held), 2);
+        client.close();
+        until(|| std::sync::Arc::strong_count(&held) == 1);
+        listen();
+        assert_eq!(std::sync::Arc::strong_count(&held), 1);
+        io.emit("late", ()).expect("a name");
+        socket.emit("late", ()).expect("a name");
+    }
+    assert_eq!(log.read(), [""; 0]);
+}
