@@ -134,7 +134,7 @@ async fn play(socket: Socket, State(lobby): State<Lobby>, cell: usize, ack: Ack)
 
 async fn say(socket: Socket, State(lobby): State<Lobby>, text: String) -> Outcome {
     lobby.with(|tables| {
-        let here = tables.game_of(socket.id()).map_or(LOBBY.to_owned(), |at| tables.games[at].room());
+        let here = tables.game_of(socket.id()).map_or_else(|| LOBBY.to_owned(), |at| tables.games[at].room());
         let said = json!({ "by": tables.names.get(socket.id()), "text": text });
         socket.to(here).emit("said", said).map(drop)
     })
