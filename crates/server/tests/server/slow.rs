@@ -158,7 +158,8 @@ fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
         }
         assert!(socket.waiting_bytes() > 1000);
         assert_eq!(client.hear(), Heard::Answer { namespace: "/".into(), ack: 3, args: json!(["x"]) });
-        until(|| socket.waiting_bytes() == 0);
+        // One answer takes half of what may wait, so what follows has room.
+        until(|| socket.waiting_bytes() <= 1000);
         socket.emit("end", ()).expect("a name");
         let heard = numbers(&mut client, "number");
         assert!(heard.len() > 10 && heard.len() < 30, "{heard:?}");
@@ -235,7 +236,8 @@ fn a_socket_and_a_room_may_say_what_happens_to_what_does_not_fit() {
         client.engine().start_get();
         let (_, first) = client.event();
         let socket = if ends.is_some() { &socket } else { &in_room };
-        until(|| socket.waiting_bytes() == 0);
+        // One answer takes half of what may wait, so what follows has room.
+        until(|| socket.waiting_bytes() <= 1000);
         socket.emit("end", ()).expect("a name");
         let heard = numbers(client, "number");
         match ends {
