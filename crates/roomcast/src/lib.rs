@@ -74,6 +74,31 @@
 //! does not read is closed when its outbox is full, or loses events, as its [`Overflow`] policy says. Others never wait
 //! for it. [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for answers.
 //!
+//! # Rooms and who is in them
+//!
+//! Everybody can be emitted to, and also looked up, moved and disconnected, by the rooms they are in, with the same
+//! operators: [`fetch_sockets`](Emit::fetch_sockets), [`sockets_join`](Emit::sockets_join),
+//! [`sockets_leave`](Emit::sockets_leave), [`disconnect_sockets`](Emit::disconnect_sockets). What is kept with a socket by
+//! [`Socket::set_data`] is found with it. [`Io::on_join_room`] and its like tell the application what becomes of rooms, and
+//! a [`Presence`] tells those who are in a room who else is.
+//!
+//! ```
+//! # async fn f(io: roomcast::Io, socket: roomcast::Socket) -> Result<(), Box<dyn std::error::Error>> {
+//! use roomcast::Presence;
+//!
+//! io.presence(Presence::in_room("lobby").with_data());
+//! socket.set_data(&("ada", 12))?;
+//! socket.join("lobby");
+//! for player in io.within("lobby").fetch_sockets().await? {
+//!     println!("{} is {:?}", player.id(), player.data::<(String, u32)>()?);
+//! }
+//! io.within("lobby").except(socket.id()).sockets_join("game");
+//! println!("{} play", io.count("game"));
+//! # Ok(()) }
+//! ```
+//!
+//! [`Io::on_server_side`] and [`Io::server_side_emit`] are for servers among themselves, where a router connects several.
+//!
 //! # Kinds of clients
 //!
 //! | Client | Connects to | Speaks |

@@ -52,6 +52,7 @@ impl Handshake {
     }
 
     /// Path and query of the request
+    #[doc(alias = "url")]
     pub fn uri(&self) -> &str {
         std::str::from_utf8(&self.text[..self.uri_len as usize]).unwrap_or_default()
     }

@@ -13,7 +13,8 @@ use crate::data::{DataError, read};
 use crate::emit::{Emit, IntoRooms};
 use crate::emit_one::SocketEmit;
 use crate::error::{AckError, EmitError};
-use crate::namespace::NamespaceState;
+use crate::io::Io;
+use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::socket::Socket;
 
 /// A socket that was looked up, on this node or another
@@ -148,5 +149,35 @@ impl RemoteHandshake {
     /// A query parameter that came once
     pub fn query_value(&self, name: &str) -> Option<&str> {
         self.query.get(name).and_then(Value::as_str)
+    }
+}
+
+impl NamespaceHandle {
+    /// The socket of this id, if it is on this node; it is `sockets.get(id)` on Node
+    pub fn socket(&self, id: &SocketId) -> Option<Socket> {
+        let target = Target { rooms: vec![id.into()], ..Target::default() };
+        // Others may have joined a room of that name.
+        let found = self.state.router.find(&target).into_iter().find(|found| found.id == *id)?;
+        found.control.and_then(Socket::from_control)
+    }
+
+    /// The sockets of this namespace on this node
+    ///
+    /// Those of the whole cluster, or of a room, are found by [`fetch_sockets`](Self::fetch_sockets).
+    pub fn sockets(&self) -> Vec<Socket> {
+        let found = self.state.router.find(&Target::default()).into_iter();
+        found.filter_map(|found| found.control.and_then(Socket::from_control)).collect()
+    }
+}
+
+impl Io {
+    /// See [`NamespaceHandle::socket`]
+    pub fn socket(&self, id: &SocketId) -> Option<Socket> {
+        self.main().socket(id)
+    }
+
+    /// See [`NamespaceHandle::sockets`]
+    pub fn sockets(&self) -> Vec<Socket> {
+        self.main().sockets()
     }
 }

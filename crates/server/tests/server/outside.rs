@@ -140,6 +140,11 @@ fn sockets_are_moved_by_whoever_knows_where_they_are() {
     assert_eq!(io.main().sockets_join("all"), 5);
     assert_eq!((io.count("chat"), io.count("all")), (0, 5));
 
+    let here = |id: &SocketId| io.socket(id).map(|socket| socket.id().clone());
+    sockets[0].join(sockets[1].id());
+    assert_eq!(here(sockets[1].id()).as_ref(), Some(sockets[1].id()));
+    assert_eq!((here(&SocketId::from("nobody")), io.sockets().len()), (None, 5));
+    sockets[0].leave(sockets[1].id());
     let one = server.block_on(io.to(sockets[3].id()).fetch_sockets()).expect("this node answers").remove(0);
     one.join(["vip", "late"]);
     one.leave("late");
