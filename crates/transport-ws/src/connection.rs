@@ -15,8 +15,9 @@ use roomcast_core::{
 };
 use tokio::io::ReadBuf;
 
+use crate::deflate::{Agreement, Compression, Context as DeflateContext, DeflateWire, Reservation};
 use crate::frame::{FrameReader, Incoming, Violation, put_close, put_ping, put_pong};
-use crate::sink::WsSink;
+use crate::sink::{Compressor, WsSink};
 use crate::stream::{self, ReadHalf};
 use crate::transport::WebSocket;
 use crate::wire::WsWire;
@@ -32,6 +33,15 @@ pub(crate) struct WsConnection {
     end: Option<End>,
     close_sent: bool,
     bare_close: bool,
+    compressed: Option<Box<Compressed>>,
+}
+
+/// What was agreed on with a client that can compress
+struct Compressed {
+    compression: Compression,
+    /// For the sink, until there is one
+    compressor: Option<Compressor>,
+    _inflate_context: Option<Reservation>,
 }
 
 enum End {
@@ -51,6 +61,8 @@ enum State {
 /// All messages of a read are heard before another client has its turn, and in this much are two thousand of the
 /// smallest.
 const SCRATCH: usize = 16 * 1024;
+/// The same where messages may be compressed: a thousand times as much may come out of them
+const COMPRESSED_SCRATCH: usize = 4 * 1024;
 
 /// Attempts to read on a closing connection before other tasks have their turn
 const DISCARDS: usize = 16;
@@ -76,7 +88,24 @@ impl WsConnection {
             end: None,
             close_sent: false,
             bare_close: config.bare_close_frames(),
+            compressed: None,
         }
+    }
+
+    /// Compresses from now on, as agreed; not to be called once it is open
+    pub(crate) fn compress(&mut self, compression: &Compression, agreement: Agreement) {
+        let Agreement { window_bits, deflate_context, inflate_context, .. } = agreement;
+        let compressor = match deflate_context {
+            Some(memory) => Compressor::Alone(DeflateContext::new(compression, window_bits, memory)),
+            None => Compressor::Shared(DeflateWire::new(compression, window_bits)),
+        };
+        let reader = std::mem::take(&mut self.reader);
+        self.reader = reader.inflating(inflate_context.is_some());
+        self.compressed = Some(Box::new(Compressed {
+            compression: compression.clone(),
+            compressor: Some(compressor),
+            _inflate_context: inflate_context,
+        }));
     }
 
     fn push_close(&mut self, outbox: &Outbox, code: Option<u16>, reason: &str) {
@@ -91,18 +120,32 @@ impl WsConnection {
         let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
         if !early.is_empty() {
             let mut early = BytesMut::from(std::mem::take(early));
-            self.reader.read(&mut early, &mut scratch.items)?;
+            let outcome = self.reader.read(&mut early, &mut scratch.items);
+            self.count_inflated();
+            outcome?;
             return Poll::Ready(Ok(true));
         }
         scratch.bytes.resize(SCRATCH, 0);
-        let mut buf = ReadBuf::new(&mut scratch.bytes);
+        let most = if self.compressed.is_some() { COMPRESSED_SCRATCH } else { SCRATCH };
+        let mut buf = ReadBuf::new(&mut scratch.bytes[..most]);
         ready!(stream.poll_read(cx, &mut buf))?;
         let filled = buf.filled_mut();
         if filled.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        self.reader.read(filled, &mut scratch.items)?;
+        let outcome = self.reader.read(filled, &mut scratch.items);
+        self.count_inflated();
+        outcome?;
         Poll::Ready(Ok(true))
+    }
+
+    fn count_inflated(&mut self) {
+        if let Some(compressed) = &self.compressed
+            && let Some((from, to)) = self.reader.take_inflated()
+            && from > 0
+        {
+            compressed.compression.totals().inflated(from, to);
+        }
     }
 
     fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) {
@@ -156,7 +199,8 @@ impl Connection for WsConnection {
         // An empty slice would keep the whole buffer of the HTTP library alive.
         let early = upgraded.read_buffer;
         self.state = State::Open(read, if early.is_empty() { Bytes::new() } else { early });
-        Poll::Ready(Ok(Box::new(WsSink::new(write))))
+        let compressor = self.compressed.as_mut().and_then(|compressed| compressed.compressor.take());
+        Poll::Ready(Ok(Box::new(WsSink::new(write, compressor))))
     }
 
     fn poll_recv(
@@ -241,6 +285,7 @@ impl fmt::Debug for WsConnection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WsConnection")
             .field("open", &matches!(self.state, State::Open(..)))
+            .field("compressed", &self.compressed.is_some())
             .field("close_sent", &self.close_sent)
             .field("ended_by_peer", &self.reader.is_ended())
             .finish_non_exhaustive()

@@ -78,7 +78,7 @@ pub struct Accepted {
     pub accept_key: String,
     /// The subprotocols offered, the most wanted first: tokens, each different
     pub protocols: Vec<String>,
-    /// The values of `Sec-WebSocket-Extensions` as they came, unread: every extension is declined
+    /// The values of `Sec-WebSocket-Extensions` as they came, unread: what is not answered is declined
     pub extensions: Vec<HeaderValue>,
 }
 

@@ -1,6 +1,7 @@
 //! The WebSocket transport of Roomcast (RFC 6455): handshake, frame reader, shared frames written as they are
 
 mod connection;
+mod deflate;
 mod sink;
 mod stream;
 mod transport;
@@ -10,5 +11,6 @@ pub mod close;
 pub mod frame;
 pub mod handshake;
 
+pub use deflate::{Compressed, Compression};
 pub use transport::WebSocket;
 pub use wire::WsWire;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
 
+use crate::deflate::{Context as DeflateContext, DeflateWire};
 use crate::frame::{Opcode, put_message};
 use crate::stream::WriteHalf;
 use crate::wire::WsWire;
@@ -22,12 +23,25 @@ pub(crate) struct WsSink {
     unflushed: bool,
     /// Whether a close frame was taken, after which nothing may be sent
     closed: bool,
+    compressor: Option<Box<Compressor>>,
+}
+
+/// How frames are compressed for a client that agreed to it
+#[derive(Debug)]
+pub(crate) enum Compressor {
+    /// Each frame once, for all who agreed on the same
+    Shared(DeflateWire),
+    /// For this client alone, in the context of what it was sent before
+    Alone(DeflateContext),
 }
 
 /// Bytes that one write carries at most when frames are copied together
 const CORK: usize = 64 * 1024;
 /// Frames from this size on are written from where they lie: a system call costs less than copying more
 const COPY_BELOW: usize = 16 * 1024;
+/// Bytes that a client with a context of its own is sent at once, but for the last frame: all of it is kept until it
+/// is written
+const ALONE_CORK: usize = 16 * 1024;
 
 thread_local! {
     // One for each thread that writes, not for each connection: it is empty whenever no write is under way.
@@ -35,8 +49,9 @@ thread_local! {
 }
 
 impl WsSink {
-    pub(crate) fn new(stream: WriteHalf) -> Self {
-        Self { stream, rest: Bytes::new(), unflushed: false, closed: false }
+    pub(crate) fn new(stream: WriteHalf, compressor: Option<Compressor>) -> Self {
+        let compressor = compressor.map(Box::new);
+        Self { stream, rest: Bytes::new(), unflushed: false, closed: false, compressor }
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
@@ -47,14 +62,23 @@ impl WsSink {
         loop {
             ready!(self.poll_rest(cx))?;
             let Some(first) = batch.front() else { break };
-            let outcome = if batch.len() == 1 && first.is_shared() || wire_len(first) >= COPY_BELOW {
+            if matches!(self.compressor.as_deref(), Some(Compressor::Alone(_))) {
+                ready!(self.poll_alone(cx, batch))?;
+                continue;
+            }
+            let wire = shared(self.compressor.as_deref());
+            let outcome = if let Some(bytes) = compressed(wire, first)
+                && (batch.len() == 1 || bytes.len() >= COPY_BELOW)
+            {
+                self.stream.poll_write(cx, bytes)
+            } else if batch.len() == 1 && first.is_shared() || wire_len(wire, first) >= COPY_BELOW {
                 match first.rendered(WsWire::wire_key()) {
                     Some(bytes) => self.stream.poll_write(cx, bytes),
                     None => self.stream.poll_write(cx, &first.wire(&WsWire)),
                 }
             } else {
                 let mut corked = CORKED.take();
-                fill(&mut corked, batch);
+                fill(wire, &mut corked, batch);
                 let outcome = self.stream.poll_write(cx, &corked);
                 corked.clear();
                 CORKED.set(corked);
@@ -66,6 +90,46 @@ impl WsSink {
             return self.stream.poll_flush(cx).map_ok(|()| self.unflushed = false);
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Writes the front of a batch for a client that has a context of its own
+    ///
+    /// What is compressed in a context has to be sent, so the sink keeps all of it that was not written.
+    fn poll_alone(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
+        let Some(Compressor::Alone(context)) = self.compressor.as_deref_mut() else {
+            return Poll::Ready(Ok(()));
+        };
+        let mut corked = CORKED.take();
+        while let Some(frame) = batch.front()
+            && corked.len() < ALONE_CORK
+        {
+            match frame.rendered(WsWire::wire_key()) {
+                // What exists on this wire alone, such as a pong, is never compressed.
+                Some(bytes) if frame.messages().is_empty() => corked.extend_from_slice(bytes),
+                _ => context.append(frame, &mut corked).map_err(|_| io::Error::other("zlib gave up"))?,
+            }
+            if is_close(frame) {
+                self.closed = true;
+                batch.clear();
+                break;
+            }
+            batch.pop_front();
+        }
+        let outcome = self.stream.poll_write(cx, &corked);
+        let written = match &outcome {
+            Poll::Ready(Ok(written)) => *written,
+            _ => 0,
+        };
+        self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
+        self.rest = Bytes::copy_from_slice(&corked[written..]);
+        let was_empty = corked.is_empty();
+        corked.clear();
+        corked.shrink_to(2 * CORK);
+        CORKED.set(corked);
+        match ready!(outcome)? {
+            0 if !was_empty => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     /// Writes what is left of a frame that was cut
@@ -81,17 +145,19 @@ impl WsSink {
 
     /// Drops what was written from the batch, and keeps the rest of a frame that was cut
     fn advance(&mut self, batch: &mut VecDeque<Frame>, mut written: usize) -> io::Result<()> {
-        if written == 0 && batch.front().is_some_and(|frame| wire_len(frame) > 0) {
+        let wire = shared(self.compressor.as_deref());
+        if written == 0 && batch.front().is_some_and(|frame| wire_len(wire, frame) > 0) {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
         while let Some(frame) = batch.front() {
-            let len = wire_len(frame);
+            let len = wire_len(wire, frame);
             if written < len {
                 if written == 0 {
                     break;
                 }
-                self.rest = frame.wire(&WsWire).slice(written..);
+                let bytes = compressed(wire, frame).cloned().unwrap_or_else(|| frame.wire(&WsWire));
+                self.rest = bytes.slice(written..);
             }
             written = written.saturating_sub(len);
             if is_close(frame) {
@@ -124,13 +190,13 @@ impl FrameSink for WsSink {
 }
 
 /// Copies frames from the front of the batch, as many as go together into one write
-fn fill(corked: &mut Vec<u8>, batch: &VecDeque<Frame>) {
+fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame>) {
     for frame in batch {
-        let len = wire_len(frame);
+        let len = wire_len(wire, frame);
         if !corked.is_empty() && corked.len() + len > CORK || len >= COPY_BELOW {
             break;
         }
-        match frame.rendered(WsWire::wire_key()) {
+        match compressed(wire, frame).or_else(|| frame.rendered(WsWire::wire_key())) {
             Some(bytes) => corked.extend_from_slice(bytes),
             // Nobody else needs these bytes, so they are not kept.
             None if !frame.is_shared() => {
@@ -144,8 +210,23 @@ fn fill(corked: &mut Vec<u8>, batch: &VecDeque<Frame>) {
     }
 }
 
-/// Bytes of a frame on this wire, without rendering it
-fn wire_len(frame: &Frame) -> usize {
+fn shared(compressor: Option<&Compressor>) -> Option<&DeflateWire> {
+    match compressor {
+        Some(Compressor::Shared(wire)) => Some(wire),
+        _ => None,
+    }
+}
+
+/// The compressed form of a frame, where there is one
+fn compressed<'a>(wire: Option<&DeflateWire>, frame: &'a Frame) -> Option<&'a Bytes> {
+    wire?.compressed(frame)
+}
+
+/// Bytes of a frame on this wire, without rendering it unless it has to be compressed
+fn wire_len(wire: Option<&DeflateWire>, frame: &Frame) -> usize {
+    if let Some(bytes) = compressed(wire, frame) {
+        return bytes.len();
+    }
     match frame.messages() {
         [] => frame.rendered(WsWire::wire_key()).map_or(0, Bytes::len),
         messages => messages.iter().map(|message| crate::frame::frame_len(message.len())).sum(),

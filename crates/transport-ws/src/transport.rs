@@ -1,8 +1,10 @@
 //! The transport: from an HTTP request that asks for a WebSocket to an open connection
 
+use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
 
 use crate::connection::WsConnection;
+use crate::deflate::{Compression, negotiate};
 use crate::frame::ReadLimits;
 use crate::handshake;
 
@@ -11,6 +13,7 @@ use crate::handshake;
 pub struct WebSocket {
     limits: ReadLimits,
     bare_close: bool,
+    compression: Option<Compression>,
 }
 
 impl WebSocket {
@@ -46,6 +49,12 @@ impl WebSocket {
         self
     }
 
+    /// Compresses messages for clients that offer permessage-deflate (RFC 7692). Default: the offer is declined
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
     pub(crate) fn limits(&self) -> ReadLimits {
         self.limits
     }
@@ -76,10 +85,17 @@ impl Transport for WebSocket {
             );
             return Err(Refused::new(exchange, rejection));
         };
-        let response =
+        let mut response =
             handshake::response(&accepted, exchange.subprotocol.as_deref()).map(|()| Default::default());
+        let mut connection = WsConnection::new(upgrade, self);
+        if let Some(compression) = &self.compression
+            && let Some(agreement) = negotiate(&accepted.extensions, compression)
+        {
+            response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, agreement.response.clone());
+            connection.compress(compression, agreement);
+        }
         // If the client is gone the upgrade fails, and with it the connection.
         let _ = exchange.respond.send(response);
-        Ok(Box::new(WsConnection::new(upgrade, self)))
+        Ok(Box::new(connection))
     }
 }

@@ -44,6 +44,8 @@ impl Opcode {
 pub(super) struct Header {
     pub(super) fin: bool,
     pub(super) opcode: Opcode,
+    /// Whether a compressed message begins with it
+    pub(super) compressed: bool,
     pub(super) mask: [u8; 4],
     /// Bytes of payload. Within the limits
     pub(super) length: usize,
@@ -53,7 +55,7 @@ pub(super) struct Header {
 
 /// Reads the header that `bytes` begin with, or `None` if they end before it does
 ///
-/// `message` is the fragmented message under way.
+/// `inflates` says whether compression was negotiated, `message` is the fragmented message under way.
 ///
 /// Each byte is judged as soon as it is there, so a declared length over the limit ends the connection although
 /// neither mask nor payload ever follow. tungstenite's `FrameHeader` judges nothing before the last byte of the mask
@@ -61,10 +63,12 @@ pub(super) struct Header {
 pub(super) fn parse(
     bytes: &[u8],
     limits: &ReadLimits,
+    inflates: bool,
     message: Option<&PartialMessage>,
 ) -> Result<Option<Header>, Violation> {
     let Some(&first) = bytes.first() else { return Ok(None) };
-    let (fin, opcode) = check_first(first, limits, message)?;
+    let (fin, opcode) = check_first(first, limits, inflates, message)?;
+    let compressed = first & COMPRESSED != 0;
 
     let Some(&second) = bytes.get(1) else { return Ok(None) };
     if second & MASKED == 0 {
@@ -89,7 +93,9 @@ pub(super) fn parse(
         return Err(Violation::LengthOverflow);
     }
     if !opcode.is_control() {
-        let room = limits.max_message.saturating_sub(message.map_or(0, PartialMessage::len));
+        let inflated_later = compressed || message.is_some_and(PartialMessage::is_compressed);
+        let most = if inflated_later { limits.max_compressed() } else { limits.max_message };
+        let room = most.saturating_sub(message.map_or(0, PartialMessage::len));
         if length > room as u64 {
             return Err(Violation::MessageTooBig { limit: limits.max_message });
         }
@@ -98,21 +104,24 @@ pub(super) fn parse(
     let Some(&mask) = bytes[mask_at..].first_chunk() else { return Ok(None) };
     // Not above `max_message` or 125, so it fits.
     let length = length as usize;
-    Ok(Some(Header { fin, opcode, mask, length, size: mask_at + mask.len() }))
+    Ok(Some(Header { fin, opcode, compressed, mask, length, size: mask_at + mask.len() }))
 }
 
 fn check_first(
     first: u8,
     limits: &ReadLimits,
+    inflates: bool,
     message: Option<&PartialMessage>,
 ) -> Result<(bool, Opcode), Violation> {
-    // Where permessage-deflate comes in: with it negotiated, RSV1 on a text or binary frame marks a compressed
-    // message (RFC 7692 section 6), whose payload is inflated before `PartialMessage` checks and counts it.
-    if first & RESERVED != 0 {
+    let reserved = first & RESERVED;
+    if reserved != 0 && !(inflates && reserved == COMPRESSED) {
         return Err(Violation::ReservedBits);
     }
     let fin = first & FIN != 0;
     let opcode = Opcode::from_bits(first & OPCODE)?;
+    if reserved != 0 && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(Violation::MisplacedCompression);
+    }
     match (opcode, message) {
         (Opcode::Continuation, None) => Err(Violation::UnexpectedContinuation),
         (Opcode::Continuation, Some(message)) if message.fragments() >= limits.max_fragments => {
@@ -133,6 +142,8 @@ pub(super) const MAX_HEADER: usize = 14;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
+/// RSV1: the message is compressed (RFC 7692 section 6)
+pub(super) const COMPRESSED: u8 = 0x40;
 const OPCODE: u8 = 0x0f;
 const MASKED: u8 = 0x80;
 const SHORT_LENGTH: u8 = 0x7f;
@@ -151,14 +162,21 @@ mod tests {
     use super::*;
 
     fn parse_alone(bytes: &[u8]) -> Result<Option<Header>, Violation> {
-        parse(bytes, &ReadLimits { max_message: usize::MAX, ..ReadLimits::default() }, None)
+        parse(bytes, &ReadLimits { max_message: usize::MAX, ..ReadLimits::default() }, false, None)
     }
 
     #[test]
     fn each_form_of_the_length_is_read() {
         let mut bytes = vec![0x81, 0x80 | 5, 1, 2, 3, 4];
         let header = parse_alone(&bytes).unwrap().unwrap();
-        let expected = Header { fin: true, opcode: Opcode::Text, mask: [1, 2, 3, 4], length: 5, size: 6 };
+        let expected = Header {
+            fin: true,
+            opcode: Opcode::Text,
+            compressed: false,
+            mask: [1, 2, 3, 4],
+            length: 5,
+            size: 6,
+        };
         assert_eq!(header, expected);
 
         bytes = vec![0x02, 0x80 | 126, 0, 126, 1, 2, 3, 4];
@@ -202,6 +220,26 @@ mod tests {
         assert_eq!(parse_alone(&[0x89, 0xfe]), Err(Violation::ControlTooLong));
     }
 
+    #[test]
+    fn compression_is_marked_where_it_was_negotiated_and_a_message_begins() {
+        let parse = |first| parse(&[first], &ReadLimits::default(), true, None);
+        assert_eq!((parse(0xc1), parse(0x42)), (Ok(None), Ok(None)));
+        for control in [0xc8, 0xc9, 0xca, 0x49] {
+            assert_eq!(parse(control), Err(Violation::MisplacedCompression));
+        }
+        for reserved in [0xa1, 0x91, 0xe1, 0xf2] {
+            assert_eq!(parse(reserved), Err(Violation::ReservedBits));
+        }
+        let (text, binary) =
+            (PartialMessage::new(Opcode::Text, false), PartialMessage::new(Opcode::Binary, true));
+        for message in [text, binary] {
+            let parse = |first| super::parse(&[first], &ReadLimits::default(), true, Some(&message));
+            assert_eq!(parse(0x80), Ok(None));
+            assert_eq!(parse(0xc0), Err(Violation::MisplacedCompression));
+            assert_eq!(parse(0xc1), Err(Violation::ExpectedContinuation));
+        }
+    }
+
     proptest! {
         #[test]
         fn agrees_with_tungstenite_on_what_it_accepts(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
@@ -229,7 +267,14 @@ mod tests {
                 FrameHeader { is_final, opcode: opcode_bits.into(), mask: Some(mask), ..Default::default() };
             let mut bytes = Vec::new();
             reference.format(length, &mut bytes).unwrap();
-            let expected = Header { fin: is_final, opcode, mask, length: length as usize, size: bytes.len() };
+            let expected = Header {
+                fin: is_final,
+                opcode,
+                compressed: false,
+                mask,
+                length: length as usize,
+                size: bytes.len(),
+            };
             prop_assert_eq!(parse_alone(&bytes), Ok(Some(expected)));
             for cut in 0..bytes.len() {
                 prop_assert_eq!(parse_alone(&bytes[..cut]), Ok(None));

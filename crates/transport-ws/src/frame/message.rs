@@ -4,6 +4,7 @@ use bytes::Bytes;
 use roomcast_core::Message;
 
 use super::{Opcode, Violation, utf8::PartialText};
+use crate::deflate::{Inflated, Inflater, Inflating};
 
 /// A message under way: a frame whose payload has not all arrived, or fragments without the last
 ///
@@ -16,17 +17,24 @@ pub(super) struct PartialMessage {
 }
 
 impl PartialMessage {
-    pub(super) fn new(opcode: Opcode) -> Box<Self> {
+    pub(super) fn new(opcode: Opcode, compressed: bool) -> Box<Self> {
         let body = match opcode {
+            _ if compressed => Body::Compressed(PartialDeflate::new(opcode)),
             Opcode::Text => Body::Text(PartialText::default()),
             _ => Body::Binary(Vec::new()),
         };
         Box::new(Self { body, fragments: 1 })
     }
 
-    /// Bytes taken so far
+    /// Whether it has to be inflated
+    pub(super) fn is_compressed(&self) -> bool {
+        matches!(self.body, Body::Compressed(_))
+    }
+
+    /// Bytes taken so far, as they came
     pub(super) fn len(&self) -> usize {
         match &self.body {
+            Body::Compressed(deflate) => deflate.received,
             Body::Text(text) => text.len(),
             Body::Binary(bytes) => bytes.len(),
         }
@@ -41,6 +49,20 @@ impl PartialMessage {
         self.fragments += 1;
     }
 
+    /// Takes the next bytes, the last ones if the message `ends`; they are inflated with `inflating`
+    pub(super) fn push_compressed(
+        &mut self,
+        chunk: &[u8],
+        ends: bool,
+        inflating: &mut Inflating,
+        max_message: usize,
+    ) -> Result<(), Violation> {
+        match &mut self.body {
+            Body::Compressed(deflate) => deflate.push(chunk, ends, inflating, max_message),
+            _ => Err(Violation::MisplacedCompression),
+        }
+    }
+
     /// Takes the next bytes. `ceiling` is the most bytes the message may come to have
     pub(super) fn push(&mut self, chunk: &[u8], ceiling: usize) -> Result<(), Violation> {
         match &mut self.body {
@@ -53,6 +75,7 @@ impl PartialMessage {
                 bytes.extend_from_slice(chunk);
                 Ok(())
             }
+            Body::Compressed(_) => Err(Violation::MisplacedCompression),
         }
     }
 
@@ -61,6 +84,7 @@ impl PartialMessage {
         match self.body {
             Body::Text(text) => text.finish().map(Message::Text),
             Body::Binary(bytes) => Ok(Message::Binary(Bytes::from(bytes))),
+            Body::Compressed(deflate) => deflate.inflated.finish(),
         }
     }
 }
@@ -69,12 +93,58 @@ impl PartialMessage {
 enum Body {
     Text(PartialText),
     Binary(Vec<u8>),
+    Compressed(Box<PartialDeflate>),
 }
+
+/// A compressed message under way
+#[derive(Debug)]
+struct PartialDeflate {
+    /// Bytes that have come
+    received: usize,
+    /// The first of them, while they are few: what is inflated may be a thousand times as much
+    held: Vec<u8>,
+    inflater: Option<Inflater>,
+    inflated: Inflated,
+}
+
+impl PartialDeflate {
+    fn new(opcode: Opcode) -> Box<Self> {
+        Box::new(Self { received: 0, held: Vec::new(), inflater: None, inflated: Inflated::new(opcode) })
+    }
+
+    fn push(
+        &mut self,
+        chunk: &[u8],
+        ends: bool,
+        inflating: &mut Inflating,
+        max_message: usize,
+    ) -> Result<(), Violation> {
+        self.received += chunk.len();
+        if !ends && self.inflater.is_none() && self.received <= HELD {
+            self.held.extend_from_slice(chunk);
+            return Ok(());
+        }
+        let mut inflater = self.inflater.take().unwrap_or_else(|| inflating.begin());
+        for piece in [&std::mem::take(&mut self.held), chunk] {
+            inflater.feed(piece, |inflated| self.inflated.push(inflated, max_message))?;
+        }
+        if ends {
+            return inflating.end(inflater, self.received, self.inflated.len());
+        }
+        self.inflater = Some(inflater);
+        Ok(())
+    }
+}
+
+/// Bytes of a compressed message that wait for more before they are inflated
+///
+/// A client that leaves many messages unfinished costs this much for each, not an inflater.
+const HELD: usize = 4 * 1024;
 
 /// How much to reserve: doubling as usual, but never past the ceiling
 ///
 /// With it a message in one frame ends in a buffer of exactly its size, and a declared length alone reserves nothing.
-fn growth(len: usize, capacity: usize, incoming: usize, ceiling: usize) -> usize {
+pub(crate) fn growth(len: usize, capacity: usize, incoming: usize, ceiling: usize) -> usize {
     let needed = len + incoming;
     if needed <= capacity {
         return 0;
@@ -102,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_message_in_one_frame_ends_in_a_buffer_of_its_size() {
-        let mut partial = PartialMessage::new(Opcode::Binary);
+        let mut partial = PartialMessage::new(Opcode::Binary, false);
         for _ in 0..100 {
             partial.push(&[7; 13], 1300).unwrap();
         }

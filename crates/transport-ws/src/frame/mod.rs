@@ -12,8 +12,11 @@ mod violation;
 mod write;
 
 pub use header::Opcode;
+pub(crate) use message::growth;
 pub use reader::{FrameReader, Incoming, ReadLimits};
+pub(crate) use utf8::PartialText;
 pub use violation::Violation;
+pub(crate) use write::put_compressed;
 pub use write::{frame_len, header_len, put_close, put_header, put_message, put_ping, put_pong};
 
 /// The most bytes the payload of a ping, pong or close frame may have (RFC 6455 section 5.5)

@@ -12,6 +12,7 @@ use super::{
     utf8,
 };
 use crate::close;
+use crate::deflate::Inflating;
 
 /// How much one client may send at once
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,13 @@ pub struct ReadLimits {
     ///
     /// Fragments cost no memory of their own; the limit ends a message that never does.
     pub max_fragments: u32,
+}
+
+impl ReadLimits {
+    /// Bytes of a compressed message as it comes: what does not shrink grows a little
+    pub(super) fn max_compressed(&self) -> usize {
+        self.max_message.saturating_add(self.max_message / 16).saturating_add(64)
+    }
 }
 
 impl Default for ReadLimits {
@@ -62,12 +70,28 @@ pub struct FrameReader {
     /// Here from the first byte of an incomplete message to its last
     message: Option<Box<PartialMessage>>,
     control: Option<Box<PartialControl>>,
+    inflating: Option<Box<Inflating>>,
 }
 
 impl FrameReader {
     /// A reader for a connection whose handshake is done
     pub fn new(limits: ReadLimits) -> Self {
-        Self { limits, phase: Phase::BETWEEN, message: None, control: None }
+        Self { limits, phase: Phase::BETWEEN, message: None, control: None, inflating: None }
+    }
+
+    /// Takes compressed messages too, as permessage-deflate was negotiated (RFC 7692)
+    ///
+    /// [`max_message`](ReadLimits::max_message) counts what comes out, while it does. With `keeps_context` what came
+    /// out of a message is the context of the next, for which the reader owns an inflater from the first one on
+    /// (47 KiB); otherwise it owns one only while a message that has sent more than 4 KiB is under way.
+    pub fn inflating(mut self, keeps_context: bool) -> Self {
+        self.inflating = Some(Box::new(Inflating::new(keeps_context)));
+        self
+    }
+
+    /// Bytes of compressed messages and what came of them, since the last call
+    pub(crate) fn take_inflated(&mut self) -> Option<(usize, usize)> {
+        self.inflating.as_mut().map(|inflating| inflating.take_counted())
     }
 
     /// Takes all of `input`, and appends to `items` what has become complete
@@ -110,7 +134,8 @@ impl FrameReader {
         while !input.is_empty() {
             let frame = match &mut self.phase {
                 Phase::Header(partial) => {
-                    let read = partial.read(input, &self.limits, self.message.as_deref())?;
+                    let inflates = self.inflating.is_some();
+                    let read = partial.read(input, &self.limits, inflates, self.message.as_deref())?;
                     let Some((header, taken)) = read else { return Ok(()) };
                     input = &mut input[taken..];
                     if header.opcode == Opcode::Continuation
@@ -165,12 +190,29 @@ impl FrameReader {
         let ends = frame.fin && missing == 0;
         let message = match &mut self.message {
             Some(message) => message,
+            None if ends && frame.compressed => {
+                let inflating = self.inflating.get_or_insert_default();
+                items.push(Incoming::Message(inflating.whole(
+                    frame.opcode,
+                    chunk,
+                    self.limits.max_message,
+                )?));
+                return Ok(());
+            }
             None if ends => {
                 items.push(Incoming::Message(whole_message(frame.opcode, chunk)?));
                 return Ok(());
             }
-            none => none.insert(PartialMessage::new(frame.opcode)),
+            none => none.insert(PartialMessage::new(frame.opcode, frame.compressed)),
         };
+        if message.is_compressed() {
+            let inflating = self.inflating.get_or_insert_default();
+            message.push_compressed(chunk, ends, inflating, self.limits.max_message)?;
+            if ends && let Some(message) = self.message.take() {
+                items.push(Incoming::Message(message.finish()?));
+            }
+            return Ok(());
+        }
         let ceiling = if frame.fin { message.len() + chunk.len() + missing } else { self.limits.max_message };
         message.push(chunk, ceiling)?;
         if ends && let Some(message) = self.message.take() {
@@ -255,11 +297,13 @@ struct Frame {
     mask: [u8; 4],
     opcode: Opcode,
     fin: bool,
+    compressed: bool,
 }
 
 impl From<Header> for Frame {
     fn from(header: Header) -> Self {
-        Self { missing: header.length, mask: header.mask, opcode: header.opcode, fin: header.fin }
+        let Header { fin, opcode, compressed, mask, length, .. } = header;
+        Self { missing: length, mask, opcode, fin, compressed }
     }
 }
 
@@ -276,17 +320,19 @@ impl PartialHeader {
         &mut self,
         input: &[u8],
         limits: &ReadLimits,
+        inflates: bool,
         message: Option<&PartialMessage>,
     ) -> Result<Option<(Header, usize)>, Violation> {
         if self.len == 0
-            && let Some(header) = header::parse(input, limits, message)?
+            && let Some(header) = header::parse(input, limits, inflates, message)?
         {
             return Ok(Some((header, header.size)));
         }
         for (before, &byte) in input.iter().enumerate() {
             self.bytes[usize::from(self.len)] = byte;
             self.len += 1;
-            if let Some(header) = header::parse(&self.bytes[..usize::from(self.len)], limits, message)? {
+            let begun = &self.bytes[..usize::from(self.len)];
+            if let Some(header) = header::parse(begun, limits, inflates, message)? {
                 return Ok(Some((header, before + 1)));
             }
         }
@@ -328,7 +374,7 @@ mod tests {
 
     #[test]
     fn an_idle_reader_is_small() {
-        assert!(size_of::<FrameReader>() <= 56, "{} bytes", size_of::<FrameReader>());
+        assert!(size_of::<FrameReader>() <= 64, "{} bytes", size_of::<FrameReader>());
         assert!(size_of::<Incoming>() <= 48, "{} bytes", size_of::<Incoming>());
     }
 

@@ -11,7 +11,7 @@ use super::Violation;
 /// Each byte is checked once. A character that a piece ends in the middle of waits in `tail`, unless no following
 /// byte could complete it.
 #[derive(Debug, Default)]
-pub(super) struct PartialText {
+pub(crate) struct PartialText {
     text: String,
     tail: [u8; 4],
     tail_len: u8,
@@ -19,19 +19,19 @@ pub(super) struct PartialText {
 
 impl PartialText {
     /// Bytes taken so far
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.text.len() + usize::from(self.tail_len)
     }
 
     /// Makes room for text that `growth` asks for, given what there is of it and what comes
-    pub(super) fn reserve(&mut self, chunk: usize, growth: impl FnOnce(usize, usize, usize) -> usize) {
+    pub(crate) fn reserve(&mut self, chunk: usize, growth: impl FnOnce(usize, usize, usize) -> usize) {
         // What waits in the tail is written together with the chunk that completes it.
         let incoming = usize::from(self.tail_len) + chunk;
         self.text.reserve_exact(growth(self.text.len(), self.text.capacity(), incoming));
     }
 
     /// Takes the next bytes. Fails at the first byte that makes UTF-8 impossible
-    pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Violation> {
+    pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<(), Violation> {
         let chunk = self.complete_tail(chunk)?;
         let (whole, tail) = chunk.split_at(chunk.len() - unfinished(chunk));
         self.text.push_str(check(whole)?);
@@ -41,8 +41,13 @@ impl PartialText {
         Ok(())
     }
 
+    /// Takes out the text so far, but for a character that is not whole
+    pub(crate) fn take_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
     /// The text, if it does not end inside a character
-    pub(super) fn finish(self) -> Result<ByteString, Violation> {
+    pub(crate) fn finish(self) -> Result<ByteString, Violation> {
         if self.tail_len == 0 { Ok(self.text.into()) } else { Err(Violation::InvalidUtf8) }
     }
 

@@ -17,6 +17,14 @@ pub enum Violation {
     /// A reserved bit is set and no extension that gives it a meaning was negotiated (section 5.2)
     #[error("a reserved bit is set, but no extension was negotiated")]
     ReservedBits,
+    /// A control or continuation frame that is marked as compressed (RFC 7692 section 6.1)
+    #[error("only the first frame of a text or binary message may be marked as compressed")]
+    MisplacedCompression,
+    /// A compressed message that is no DEFLATE, or ends before its last block does (RFC 7692 section 7.2.2)
+    ///
+    /// Closed with 1007, as data that is not what its frame says it is; the RFC itself names no code.
+    #[error("a compressed message is not valid DEFLATE")]
+    InvalidDeflate,
     /// An opcode of 3 to 7 or 11 to 15 (section 5.2)
     #[error("opcode {0} is reserved")]
     ReservedOpcode(u8),
@@ -41,7 +49,8 @@ pub enum Violation {
     /// A text message, or the reason of a close frame, is not UTF-8 (section 8.1)
     #[error("text must be UTF-8")]
     InvalidUtf8,
-    /// The frames of one message declare more bytes than [`max_message`](crate::frame::ReadLimits::max_message)
+    /// The frames of one message declare more bytes than [`max_message`](crate::frame::ReadLimits::max_message), or
+    /// more came out of a compressed one
     #[error("a message may have {limit} bytes at most")]
     MessageTooBig {
         /// The limit, in bytes
@@ -65,11 +74,12 @@ impl Violation {
     /// The code of the close frame that answers this violation
     pub fn close_code(&self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::Invalid,
+            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::Invalid,
             Self::MessageTooBig { .. } => CloseCode::Size,
             Self::TooManyFragments { .. } => CloseCode::Policy,
             Self::Unmasked
             | Self::ReservedBits
+            | Self::MisplacedCompression
             | Self::ReservedOpcode(_)
             | Self::FragmentedControl
             | Self::ControlTooLong
@@ -93,6 +103,8 @@ mod tests {
         assert_eq!(code(Violation::Unmasked), 1002);
         assert_eq!(code(Violation::CloseCode(1005)), 1002);
         assert_eq!(code(Violation::InvalidUtf8), 1007);
+        assert_eq!(code(Violation::InvalidDeflate), 1007);
+        assert_eq!(code(Violation::MisplacedCompression), 1002);
         assert_eq!(code(Violation::MessageTooBig { limit: 1 }), 1009);
         assert_eq!(code(Violation::TooManyFragments { limit: 1 }), 1008);
     }

@@ -5,7 +5,7 @@ use roomcast_core::Message;
 
 use super::{
     MAX_CONTROL_PAYLOAD, Opcode,
-    header::{LENGTH_16, LENGTH_64},
+    header::{COMPRESSED, LENGTH_16, LENGTH_64},
 };
 use crate::close;
 
@@ -29,7 +29,11 @@ pub fn frame_len(payload_len: usize) -> usize {
 ///
 /// When `out` is a slice with less than [`header_len`] bytes of room. Vectors and `BytesMut` grow.
 pub fn put_header(out: &mut impl BufMut, opcode: Opcode, payload_len: usize) {
-    out.put_u8(FIN | opcode as u8);
+    put_header_with(out, FIN | opcode as u8, payload_len);
+}
+
+fn put_header_with(out: &mut impl BufMut, first: u8, payload_len: usize) {
+    out.put_u8(first);
     // Each cast is of a length that its arm bounds.
     match payload_len {
         ..LEAST_16_BIT_LENGTH => out.put_u8(payload_len as u8),
@@ -48,6 +52,12 @@ pub fn put_header(out: &mut impl BufMut, opcode: Opcode, payload_len: usize) {
 pub fn put_message(out: &mut impl BufMut, message: &Message) {
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
     put_frame(out, opcode, message.as_bytes());
+}
+
+/// Appends a message that is compressed, as one frame that says so (RFC 7692 section 6)
+pub(crate) fn put_compressed(out: &mut impl BufMut, opcode: Opcode, payload: &[u8]) {
+    put_header_with(out, FIN | COMPRESSED | opcode as u8, payload.len());
+    out.put_slice(payload);
 }
 
 /// Appends a ping. A payload above 125 bytes is cut there

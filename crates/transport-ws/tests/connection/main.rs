@@ -1,6 +1,7 @@
 //! One open WebSocket, from outside: reads, writes, the close handshake, and real sockets
 
 mod close;
+mod deflate;
 mod reads;
 mod served;
 mod tcp;

@@ -31,8 +31,18 @@ impl Served {
 
     /// With these bytes come together with the request
     pub(crate) fn open_with(transport: &WebSocket, early: impl Into<Bytes>) -> Self {
+        Self::open_by(transport, ExchangeBuilder::websocket("/"), early)
+    }
+
+    /// To a client that offers these extensions
+    pub(crate) fn offering(transport: &WebSocket, extensions: &str) -> Self {
+        let request = ExchangeBuilder::websocket("/").header("sec-websocket-extensions", extensions);
+        Self::open_by(transport, request, "")
+    }
+
+    fn open_by(transport: &WebSocket, request: ExchangeBuilder, early: impl Into<Bytes>) -> Self {
         let wire = Wire::default();
-        let (exchange, mut answer) = ExchangeBuilder::websocket("/").upgrade(wire.clone(), early).build();
+        let (exchange, mut answer) = request.upgrade(wire.clone(), early).build();
         let mut connection = transport.open(exchange).expect("it is a handshake");
         assert_eq!(answer.now().expect("answered at once").status, 101);
 

@@ -1,6 +1,7 @@
 //! The frame reader and the server's frames, from outside: rules, attacks, memory, any split, another implementation
 
 mod attacks;
+mod deflate;
 mod memory;
 mod rules;
 mod splits;

@@ -1,0 +1,141 @@
+//! Messages in the bytes of DEFLATE
+
+use std::fmt;
+
+use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
+
+use super::TAIL;
+
+/// Compresses messages, one after the other (RFC 7692 section 7.2.1)
+pub(crate) struct Deflater(Deflate);
+
+impl Deflater {
+    /// `window_bits` from 9 to 15, `level` and `memory_level` from 1 to 9
+    pub(crate) fn new(window_bits: u8, level: u8, memory_level: u8) -> Self {
+        Self(Deflate::new_with_config(DeflateConfig {
+            level: level.into(),
+            // Negative for bare DEFLATE, without zlib's header.
+            window_bits: -i32::from(window_bits),
+            mem_level: memory_level.into(),
+            ..DeflateConfig::default()
+        }))
+    }
+
+    /// Bytes that one takes
+    pub(crate) const fn memory(window_bits: u8, memory_level: u8) -> usize {
+        const HASH_TABLE: usize = 128 * 1024;
+        const STATE: usize = 3200;
+        // Twice the window and the chain of two bytes for each place in it; then what is being coded.
+        (4 << window_bits) + HASH_TABLE + (7 << (memory_level + 6)) + STATE
+    }
+
+    /// Compresses a message without what came before it; `None` if it would not shrink
+    ///
+    /// The result stands at the beginning of `scratch`.
+    pub(crate) fn compress_alone<'a>(
+        &mut self,
+        message: &[u8],
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
+        self.0.reset();
+        let room = message.len() + TAIL.len();
+        if scratch.len() < room {
+            scratch.resize(room, 0);
+        }
+        self.0.compress(message, &mut scratch[..room], DeflateFlush::SyncFlush).ok()?;
+        let len = self.0.total_out() as usize;
+        // With the room used up, it is not known whether this is all.
+        if self.0.total_in() < message.len() as u64 || len >= room {
+            return None;
+        }
+        scratch[..len].strip_suffix(&TAIL)
+    }
+
+    /// Appends a message that takes what came before as its context; it may grow by a few bytes
+    ///
+    /// # Errors
+    ///
+    /// When the compressor is broken; its client can then be told no more.
+    pub(crate) fn compress_in_context(
+        &mut self,
+        mut message: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), Broken> {
+        let begin = out.len();
+        let mut scratch = [0; 4096];
+        loop {
+            let (taken, made) = (self.0.total_in(), self.0.total_out());
+            self.0.compress(message, &mut scratch, DeflateFlush::SyncFlush).map_err(|_| Broken)?;
+            message = &message[(self.0.total_in() - taken) as usize..];
+            let made = (self.0.total_out() - made) as usize;
+            out.extend_from_slice(&scratch[..made]);
+            if made < scratch.len() {
+                break;
+            }
+        }
+        if !message.is_empty() || !out[begin..].ends_with(&TAIL) {
+            return Err(Broken);
+        }
+        out.truncate(out.len() - TAIL.len());
+        Ok(())
+    }
+}
+
+/// A compressor that gave up, which zlib does only if it is misused
+#[derive(Debug)]
+pub(crate) struct Broken;
+
+impl fmt::Debug for Deflater {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Deflater")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use allocation_counter::measure;
+
+    use super::*;
+
+    #[test]
+    fn a_compressor_takes_what_is_said() {
+        for (window_bits, memory_level) in [(9, 1), (9, 8), (12, 4), (15, 8), (15, 9)] {
+            let cost = measure(|| drop(Deflater::new(window_bits, 6, memory_level)));
+            let said = Deflater::memory(window_bits, memory_level);
+            assert_eq!(
+                (cost.count_total, cost.bytes_total),
+                (1, said as u64),
+                "{window_bits} {memory_level}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_does_not_shrink_is_left_alone() {
+        let mut deflater = Deflater::new(15, 6, 8);
+        let mut scratch = Vec::new();
+        let mut state = 1_u64;
+        let noise: Vec<u8> = (0..5000)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                (state >> 56) as u8
+            })
+            .collect();
+        assert_eq!(deflater.compress_alone(&noise, &mut scratch), None);
+        assert_eq!(deflater.compress_alone(b"a", &mut scratch), None);
+        let zeros = deflater.compress_alone(&[0; 5000], &mut scratch).unwrap();
+        assert!(zeros.len() < 50);
+    }
+
+    #[test]
+    fn the_examples_of_the_rfc() {
+        // Section 7.2.3.1 and 7.2.3.2: "Hello" alone, and again in its own context.
+        let mut deflater = Deflater::new(15, 6, 8);
+        let mut out = Vec::new();
+        deflater.compress_in_context(b"Hello", &mut out).unwrap();
+        assert_eq!(out, [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+        out.clear();
+        deflater.compress_in_context(b"Hello", &mut out).unwrap();
+        assert_eq!(out, [0xf2, 0x00, 0x11, 0x00, 0x00]);
+    }
+}

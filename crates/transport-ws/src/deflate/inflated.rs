@@ -1,0 +1,112 @@
+//! What has come out of a compressed message so far
+
+use bytes::Bytes;
+use roomcast_core::Message;
+
+use crate::frame::{Opcode, PartialText, Violation, growth};
+
+/// What has come out of a compressed message so far, in segments that are never copied while it grows
+///
+/// So a message that turns out to be too big never took more than its limit and one segment.
+#[derive(Debug)]
+pub(crate) struct Inflated {
+    len: usize,
+    body: Body,
+}
+
+#[derive(Debug)]
+enum Body {
+    Text { full: Vec<String>, last: PartialText },
+    Binary { full: Vec<Vec<u8>>, last: Vec<u8> },
+}
+
+impl Inflated {
+    pub(crate) fn new(opcode: Opcode) -> Self {
+        let body = match opcode {
+            Opcode::Text => Body::Text { full: Vec::new(), last: PartialText::default() },
+            _ => Body::Binary { full: Vec::new(), last: Vec::new() },
+        };
+        Self { len: 0, body }
+    }
+
+    /// Bytes so far
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Takes what came out next; text is checked as it comes
+    pub(crate) fn push(&mut self, piece: &[u8], max_message: usize) -> Result<(), Violation> {
+        self.len += piece.len();
+        if self.len > max_message {
+            return Err(Violation::MessageTooBig { limit: max_message });
+        }
+        let room = |len: usize, capacity: usize, incoming: usize| growth(len, capacity, incoming, SEGMENT);
+        match &mut self.body {
+            Body::Text { full, last } => {
+                if last.len() + piece.len() > SEGMENT {
+                    full.push(last.take_text());
+                }
+                last.reserve(piece.len(), room);
+                last.push(piece)
+            }
+            Body::Binary { full, last } => {
+                if last.len() + piece.len() > SEGMENT {
+                    full.push(std::mem::take(last));
+                }
+                last.reserve_exact(room(last.len(), last.capacity(), piece.len()));
+                last.extend_from_slice(piece);
+                Ok(())
+            }
+        }
+    }
+
+    /// The whole message
+    pub(crate) fn finish(self) -> Result<Message, Violation> {
+        match self.body {
+            Body::Text { full, last } if full.is_empty() => last.finish().map(Message::Text),
+            Body::Text { full, last } => {
+                let mut whole = String::with_capacity(self.len);
+                full.into_iter().for_each(|segment| whole.push_str(&segment));
+                whole.push_str(&last.finish()?);
+                Ok(whole.into())
+            }
+            Body::Binary { full, last } if full.is_empty() => Ok(Bytes::from(last).into()),
+            Body::Binary { full, last } => {
+                let mut whole = Vec::with_capacity(self.len);
+                full.into_iter().for_each(|segment| whole.extend_from_slice(&segment));
+                whole.extend_from_slice(&last);
+                Ok(Bytes::from(whole).into())
+            }
+        }
+    }
+}
+
+/// Bytes of a segment at most
+const SEGMENT: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_make_one_message_even_where_they_cut_a_character() {
+        let text = "a€".repeat(50_000);
+        for size in [7, 1000, 8192] {
+            let mut inflated = [Inflated::new(Opcode::Text), Inflated::new(Opcode::Binary)];
+            for piece in text.as_bytes().chunks(size) {
+                inflated.iter_mut().for_each(|inflated| inflated.push(piece, 1 << 20).unwrap());
+            }
+            for (inflated, is_text) in inflated.into_iter().zip([true, false]) {
+                let message = inflated.finish().unwrap();
+                assert_eq!((message.as_bytes(), message.is_text()), (text.as_bytes(), is_text));
+            }
+        }
+    }
+
+    #[test]
+    fn the_limit_is_the_limit() {
+        let mut inflated = Inflated::new(Opcode::Binary);
+        inflated.push(&[0; 10], 10).unwrap();
+        assert_eq!(inflated.push(&[0], 10), Err(Violation::MessageTooBig { limit: 10 }));
+    }
+}
