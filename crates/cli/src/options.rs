@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Cors, Origins, RecoveryConfig};
+use roomcast::{Compression, Cors, Origins, RecoveryConfig};
 
 /// What `roomcast serve` is told
 #[derive(Parser, Debug)]
@@ -158,6 +158,39 @@ pub(crate) struct Options {
     #[arg(env = "ROOMCAST_RECOVERY_SESSION_BYTES", help_heading = RECOVERY)]
     pub(crate) recovery_session_bytes: usize,
 
+    /// Compress messages for WebSocket clients that offer permessage-deflate
+    #[arg(long, env = "ROOMCAST_COMPRESSION", help_heading = COMPRESSION)]
+    compression: bool,
+
+    /// Bytes from which a message is compressed. Default: 1024
+    #[arg(long, value_name = "BYTES", requires = "compression", env = "ROOMCAST_COMPRESSION_THRESHOLD")]
+    #[arg(help_heading = COMPRESSION)]
+    compression_threshold: Option<usize>,
+
+    /// From 1, fast, to 9, small. Default: 6
+    #[arg(long, value_name = "N", requires = "compression", env = "ROOMCAST_COMPRESSION_LEVEL")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=9), help_heading = COMPRESSION)]
+    compression_level: Option<u8>,
+
+    /// Memory of a compressor beside its window, from 1 to 9. Default: 8
+    #[arg(long, value_name = "N", requires = "compression", env = "ROOMCAST_COMPRESSION_MEMORY_LEVEL")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=9), help_heading = COMPRESSION)]
+    compression_memory_level: Option<u8>,
+
+    /// Largest window of what is sent, from 9 to 15 as a power of two. Default: 15
+    #[arg(long, value_name = "BITS", requires = "compression", env = "ROOMCAST_COMPRESSION_WINDOW_BITS")]
+    #[arg(value_parser = clap::value_parser!(u8).range(9..=15), help_heading = COMPRESSION)]
+    compression_window_bits: Option<u8>,
+
+    /// Keep a context for each connection: smaller, but each recipient is compressed for alone
+    #[arg(long, requires = "compression", env = "ROOMCAST_COMPRESSION_CONTEXT", help_heading = COMPRESSION)]
+    compression_context: bool,
+
+    /// Bytes that all contexts together may have; further connections have none. Default: 67108864
+    #[arg(long, value_name = "BYTES", requires = "compression_context")]
+    #[arg(env = "ROOMCAST_COMPRESSION_CONTEXT_MEMORY", help_heading = COMPRESSION)]
+    compression_context_memory: Option<usize>,
+
     /// Milliseconds between a sign of life and the next ping
     #[arg(long, value_name = "MS", default_value_t = 25_000, env = "ROOMCAST_PING_INTERVAL")]
     #[arg(help_heading = TIMES)]
@@ -212,6 +245,7 @@ const LISTENING: &str = "Listening";
 const PAGES: &str = "Pages of other sites";
 const LIMITS: &str = "Limits";
 const RECOVERY: &str = "Recovery of clients whose connection broke";
+const COMPRESSION: &str = "Compression";
 const TIMES: &str = "Times";
 const STOPPING: &str = "Stopping";
 const WATCHING: &str = "Watching";
@@ -263,6 +297,30 @@ impl Options {
         return self.tls_cert.is_some();
         #[cfg(not(feature = "tls"))]
         false
+    }
+
+    /// `None` if it is off
+    pub(crate) fn compression(&self) -> Option<Compression> {
+        if !self.compression {
+            return None;
+        }
+        let mut compression = Compression::new().context_takeover(self.compression_context);
+        if let Some(bytes) = self.compression_threshold {
+            compression = compression.threshold(bytes);
+        }
+        if let Some(level) = self.compression_level {
+            compression = compression.level(level);
+        }
+        if let Some(level) = self.compression_memory_level {
+            compression = compression.memory_level(level);
+        }
+        if let Some(bits) = self.compression_window_bits {
+            compression = compression.window_bits(bits);
+        }
+        if let Some(bytes) = self.compression_context_memory {
+            compression = compression.max_context_memory(bytes);
+        }
+        Some(compression)
     }
 
     pub(crate) fn cors(&self) -> Cors {
@@ -320,6 +378,34 @@ mod tests {
             let told = manual.contains(&format!("`--{flag}`")) || manual.contains(&format!("`--{flag} "));
             assert!(told, "--{flag}");
         }
+    }
+
+    #[test]
+    fn compression_is_off_unless_asked_for_and_its_details_need_it() {
+        let parse = |flags: &[&str]| Options::try_parse_from([&["serve"], flags].concat());
+        assert_eq!(parse(&[]).unwrap().compression(), None);
+        assert_eq!(parse(&["--compression"]).unwrap().compression(), Some(Compression::new()));
+        let all = [
+            "--compression",
+            "--compression-threshold=1",
+            "--compression-level=2",
+            "--compression-memory-level=3",
+            "--compression-window-bits=10",
+            "--compression-context",
+            "--compression-context-memory=5",
+        ];
+        let expected = Compression::new()
+            .threshold(1)
+            .level(2)
+            .memory_level(3)
+            .window_bits(10)
+            .context_takeover(true)
+            .max_context_memory(5);
+        assert_eq!(parse(&all).unwrap().compression(), Some(expected));
+        assert!(
+            parse(&all[1..2]).is_err() && parse(&["--compression", "--compression-window-bits=8"]).is_err()
+        );
+        assert!(parse(&["--compression", "--compression-context-memory=5"]).is_err());
     }
 
     #[test]

@@ -75,6 +75,9 @@ fn build(options: &Options) -> Result<Io, Box<dyn std::error::Error>> {
         let rate = EventRate::per_second(events);
         config = config.event_rate(options.event_burst.map_or(rate, |burst| rate.burst(burst)));
     }
+    if let Some(compression) = options.compression() {
+        config = config.compression(compression);
+    }
     for origin in &options.allow_origin {
         config = config.allow_origin(origin);
     }

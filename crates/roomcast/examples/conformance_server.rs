@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::{Ack, Args, Auth, Config, Cookie, Cors, Endpoint, Io, Server, Socket};
+use roomcast::{Ack, Args, Auth, Compression, Config, Cookie, Cors, Endpoint, Io, Server, Socket};
 use serde_json::Value;
 
 #[derive(Parser)]
@@ -39,6 +39,9 @@ struct Options {
     /// Bytes that may wait for one client
     #[arg(long, default_value_t = 64 * 1024 * 1024)]
     outbox: usize,
+    /// Compress messages of any size for WebSocket clients that can, and keep contexts for those that do
+    #[arg(long)]
+    compression: bool,
     /// Origin whose pages may use long-polling, or `*`
     #[arg(long)]
     cors: Option<String>,
@@ -71,6 +74,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .max_fragments(options.max_fragments)
         .outbox_limit(options.outbox)
         .cors(cors);
+    if options.compression {
+        let compression = Compression::new().threshold(0).context_takeover(true);
+        config = config.compression(compression);
+    }
     if let Some(name) = options.cookie {
         config = config.cookie(Cookie::new(name));
     }

@@ -1,4 +1,4 @@
-//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N] [--mounted]`
+//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N] [--mounted] [--compression]`
 //!
 //! Plain WebSocket on any path, Socket.IO at `/socket.io/`. Prints `listening` once it accepts. MODE is
 //!
@@ -9,7 +9,7 @@
 //!   `join` (room) and `room` (room, payload), which arrives as `msg`.
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Args, Endpoint, Io, NamespaceHandle, Server, Socket};
+use roomcast::{Args, Compression, Config, Endpoint, Io, NamespaceHandle, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
@@ -23,6 +23,9 @@ struct Options {
     /// Serve as a layer of axum, in axum's own server
     #[arg(long)]
     mounted: bool,
+    /// Compress for clients that offer permessage-deflate, a broadcast once for all
+    #[arg(long)]
+    compression: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -35,7 +38,12 @@ enum Mode {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
     // Two namespaces, so that each kind of client hears only its own.
+    let mut config = Config::default();
+    if options.compression {
+        config = config.compression(Compression::new());
+    }
     let io = Io::builder()
+        .config(config)
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::plain("*").in_namespace("/plain"))
         .build();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use roomcast_core::{Message, TransportName};
 use roomcast_recovery::RecoveryConfig;
-use roomcast_transport_ws::WebSocket;
+use roomcast_transport_ws::{Compression, WebSocket};
 
 use crate::compression::HttpCompression;
 use crate::cookie::Cookie;
@@ -29,6 +29,7 @@ pub struct Config {
     pub(crate) close_timeout: Duration,
     pub(crate) max_payload: usize,
     pub(crate) max_fragments: u32,
+    pub(crate) compression: Option<Compression>,
     pub(crate) outbox_limit: usize,
     pub(crate) max_handlers: usize,
     pub(crate) max_event_bytes: usize,
@@ -63,6 +64,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(10),
             max_payload: 1_000_000,
             max_fragments: 131_072,
+            compression: None,
             outbox_limit: 1024 * 1024,
             max_handlers: 1024,
             max_event_bytes: 4 * 1024 * 1024,
@@ -210,6 +212,22 @@ setters! {
 }
 
 impl Config {
+    /// Compresses WebSocket messages for clients that offer permessage-deflate. Default: off, as on Node
+    ///
+    /// By default from 1,024 bytes on, and a broadcast once for all. [`Compression`] says what it costs. A single
+    /// message is left alone with `compress(false)`. Holds where [`max_payload`](Self::max_payload) does; a
+    /// [`WebSocket`] of one's own may be given the same, and then they count together.
+    ///
+    /// ```
+    /// use roomcast_server::{Compression, Config};
+    ///
+    /// let config = Config::default().compression(Compression::new().threshold(512));
+    /// ```
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = Some(compression);
+        self
+    }
+
     /// Connections that one address may have open, and sessions. Default: no limit
     ///
     /// In a [`Server`](crate::Server), TCP connections are counted where the address is known when they are
@@ -322,6 +340,10 @@ impl EventRate {
 
 impl Config {
     pub(crate) fn websocket(&self) -> WebSocket {
-        WebSocket::new().max_message(self.max_payload).max_fragments(self.max_fragments)
+        let websocket = WebSocket::new().max_message(self.max_payload).max_fragments(self.max_fragments);
+        match &self.compression {
+            Some(compression) => websocket.compression(compression.clone()),
+            None => websocket,
+        }
     }
 }

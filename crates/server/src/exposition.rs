@@ -13,6 +13,8 @@ use prometheus_client::registry::Registry;
 use roomcast_core::Written;
 use roomcast_recovery::{Refused, Usage};
 
+use roomcast_transport_ws::{Compressed, Compression};
+
 use crate::breach::Breach;
 use crate::io::Io;
 
@@ -56,6 +58,7 @@ struct Snapshot {
     written: Written,
     messages_received: u64,
     bytes_received: u64,
+    compressed: Compressed,
     counters: Vec<(&'static str, &'static str, u64)>,
     refused: Vec<(&'static str, u64)>,
     delivery: Histogram,
@@ -86,6 +89,7 @@ impl Snapshot {
             written: app.flushers.written(),
             messages_received: metrics.messages_received(),
             bytes_received: metrics.bytes_received(),
+            compressed: app.config.compression.as_ref().map(Compression::compressed).unwrap_or_default(),
             counters: metrics.described().collect(),
             refused: Breach::ALL.iter().map(|limit| (limit.as_str(), metrics.breaches(*limit))).collect(),
             delivery: metrics.delivery.clone(),
@@ -187,6 +191,20 @@ impl Collector for Snapshot {
             let labels = [("reason", *reason)];
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
         }
+        let compressed = &self.compressed;
+        let help = "Bytes of compressed messages before and after, those for many recipients once";
+        let mut family = to.encode_descriptor("compression_bytes", help, None, MetricType::Counter)?;
+        for (direction, form, bytes) in [
+            ("sent", "plain", compressed.deflated_from),
+            ("sent", "compressed", compressed.deflated_to),
+            ("received", "compressed", compressed.inflated_from),
+            ("received", "plain", compressed.inflated_to),
+        ] {
+            let labels = [("direction", direction), ("form", form)];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&bytes, None)?;
+        }
+        let help = "Bytes that are reserved for the compression contexts of connections";
+        gauge(to, "compression_context_bytes", help, compressed.context_memory)?;
         for (name, help, count) in &self.counters {
             counter(to, name, help.trim(), *count)?;
         }
@@ -230,6 +248,12 @@ trait Number {
 impl Number for u32 {
     fn number(self) -> impl EncodeGaugeValue {
         i64::from(self)
+    }
+}
+
+impl Number for u64 {
+    fn number(self) -> impl EncodeGaugeValue {
+        i64::try_from(self).unwrap_or(i64::MAX)
     }
 }
 

@@ -101,7 +101,7 @@ pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
 pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};
 pub use roomcast_socketio::Parser;
 pub use roomcast_transport_polling::Polling;
-pub use roomcast_transport_ws::WebSocket;
+pub use roomcast_transport_ws::{Compressed, Compression, WebSocket};
 
 /// A network of addresses, or one of them
 pub use ipnet::IpNet;
