@@ -21,7 +21,7 @@ export const QUICK = { "ping-interval": 300, "ping-timeout": 200 };
 
 /** Starts the conformance application with the given flags, e.g. `{ "max-payload": 100 }` */
 export function startConformance(flags = CALM) {
-  const args = ["--port", "0", ...Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)])];
+  const args = ["--port", "0", ...words(flags)];
   return target === "node"
     ? start(process.execPath, [reference("conformance.js"), ...args])
     : start(binary("conformance_server"), args);
@@ -29,8 +29,7 @@ export function startConformance(flags = CALM) {
 
 /** Starts the demo application, `roomcast serve`, on a free port unless one is given */
 export function startDemo(port = 0, flags = {}) {
-  const options = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, String(value)]);
-  const args = ["serve", "--addr", `127.0.0.1:${port}`, ...options];
+  const args = ["serve", "--addr", `127.0.0.1:${port}`, ...words(flags)];
   return target === "node"
     ? start(process.execPath, [reference("demo.js"), ...args])
     : start(binary("roomcast"), args);
@@ -59,6 +58,10 @@ export function startDifferential(on, flags = {}) {
     ? start(process.execPath, [reference("differential.js"), ...args])
     : start(binary("differential_server"), args);
 }
+
+/** Flags as they stand on a command line; `true` is one without a value */
+const words = (flags) =>
+  Object.entries(flags).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
 
 /** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
 class Server {

@@ -32,23 +32,14 @@ impl Deflater {
     /// Compresses a message without what came before it; `None` if it would not shrink
     ///
     /// The result stands at the beginning of `scratch`.
-    pub(crate) fn compress_alone<'a>(
-        &mut self,
-        message: &[u8],
-        scratch: &'a mut Vec<u8>,
-    ) -> Option<&'a [u8]> {
+    pub(crate) fn compress_alone<'a>(&mut self, message: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
         self.0.reset();
-        let room = message.len() + TAIL.len();
+        let room = bound(message.len());
         if scratch.len() < room {
             scratch.resize(room, 0);
         }
-        self.0.compress(message, &mut scratch[..room], DeflateFlush::SyncFlush).ok()?;
-        let len = self.0.total_out() as usize;
-        // With the room used up, it is not known whether this is all.
-        if self.0.total_in() < message.len() as u64 || len >= room {
-            return None;
-        }
-        scratch[..len].strip_suffix(&TAIL)
+        let compressed = self.compress(message, &mut scratch[..room]).ok()?;
+        (compressed < message.len()).then_some(&scratch[..compressed])
     }
 
     /// Appends a message that takes what came before as its context; it may grow by a few bytes
@@ -56,29 +47,34 @@ impl Deflater {
     /// # Errors
     ///
     /// When the compressor is broken; its client can then be told no more.
-    pub(crate) fn compress_in_context(
-        &mut self,
-        mut message: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<(), Broken> {
+    pub(crate) fn compress_in_context(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let begin = out.len();
-        let mut scratch = [0; 4096];
-        loop {
-            let (taken, made) = (self.0.total_in(), self.0.total_out());
-            self.0.compress(message, &mut scratch, DeflateFlush::SyncFlush).map_err(|_| Broken)?;
-            message = &message[(self.0.total_in() - taken) as usize..];
-            let made = (self.0.total_out() - made) as usize;
-            out.extend_from_slice(&scratch[..made]);
-            if made < scratch.len() {
-                break;
-            }
-        }
-        if !message.is_empty() || !out[begin..].ends_with(&TAIL) {
-            return Err(Broken);
-        }
-        out.truncate(out.len() - TAIL.len());
+        out.resize(begin + bound(message.len()), 0);
+        let compressed = self.compress(message, &mut out[begin..])?;
+        out.truncate(begin + compressed);
         Ok(())
     }
+
+    /// Compresses all of a message; tells how many bytes it has without the tail
+    ///
+    /// `out` has room for the worst case, so it is one call: zlib-rs panics at level 1 if it has to stop for want of
+    /// room and is then given more.
+    fn compress(&mut self, message: &[u8], out: &mut [u8]) -> Result<usize, Broken> {
+        let (taken, made) = (self.0.total_in(), self.0.total_out());
+        self.0.compress(message, out, DeflateFlush::SyncFlush).map_err(|_| Broken)?;
+        let taken = (self.0.total_in() - taken) as usize;
+        let made = (self.0.total_out() - made) as usize;
+        let whole = taken == message.len() && made < out.len();
+        match out[..made].strip_suffix(&TAIL) {
+            Some(compressed) if whole => Ok(compressed.len()),
+            _ => Err(Broken),
+        }
+    }
+}
+
+/// Bytes that a message of this length may come to have: a literal takes nine bits at most
+const fn bound(len: usize) -> usize {
+    len + len / 8 + 128
 }
 
 /// A compressor that gave up, which zlib does only if it is misused

@@ -1,0 +1,46 @@
+// Compression as Chromium does it, which offers permessage-deflate by itself.
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { launchChromium, openBarePage, withoutChromium } from "../lib/chromium.js";
+import { CALM, startConformance, startDemo } from "../lib/server.js";
+
+describe("WebSockets of a page", { skip: withoutChromium }, () => {
+  let browser;
+  before(async () => {
+    browser = await launchChromium();
+  });
+  after(() => browser.close());
+
+  for (const [what, start, path] of [
+    ["with contexts", () => startConformance({ ...CALM, compression: true }), "/echo"],
+    ["without contexts", () => startDemo(0, { compression: true }), "/ws"],
+    ["without compression", () => startConformance(CALM), "/echo"],
+  ]) {
+    test(`say and hear large messages ${what}`, async () => {
+      const server = await start();
+      const page = await openBarePage(browser, server.url);
+      const { extensions, heard } = await page.evaluate(
+        ([url, count]) =>
+          new Promise((resolve, reject) => {
+            const socket = new WebSocket(url);
+            const heard = [];
+            const sent = Array.from({ length: count }, (_, at) => `${at} déjà vu 👩‍🚀 `.repeat(200 + at * 500));
+            socket.onopen = () => sent.forEach((text) => socket.send(text));
+            socket.onclose = ({ code, reason }) => reject(new Error(`closed: ${code} ${reason}`));
+            socket.onmessage = ({ data }) => {
+              // The demo greets first, and says who spoke.
+              const text = data.startsWith("[") ? JSON.parse(data)[1].text : data;
+              if (text !== undefined) heard.push(text === sent[heard.length]);
+              if (heard.length === count) resolve({ extensions: socket.extensions, heard });
+            };
+          }),
+        [`${server.url.replace("http", "ws")}${path}`, 20],
+      );
+      assert.ok(heard.every(Boolean));
+      assert.equal(extensions.includes("permessage-deflate"), what !== "without compression");
+      assert.equal(extensions.includes("server_no_context_takeover"), what === "without contexts");
+      await page.close();
+      await server.stop();
+    });
+  }
+});
