@@ -18,13 +18,14 @@ describe("WebSockets of a page", { skip: withoutChromium }, () => {
   ]) {
     test(`say and hear large messages ${what}`, async () => {
       const server = await start();
+      after(() => server.stop());
       const page = await openBarePage(browser, server.url);
       const { extensions, heard } = await page.evaluate(
         ([url, count]) =>
           new Promise((resolve, reject) => {
             const socket = new WebSocket(url);
             const heard = [];
-            const sent = Array.from({ length: count }, (_, at) => `${at} déjà vu 👩‍🚀 `.repeat(200 + at * 500));
+            const sent = Array.from({ length: count }, (_, at) => `${at} déjà vu 👩‍🚀 `.repeat(50 + at * 50));
             socket.onopen = () => sent.forEach((text) => socket.send(text));
             socket.onclose = ({ code, reason }) => reject(new Error(`closed: ${code} ${reason}`));
             socket.onmessage = ({ data }) => {
@@ -40,7 +41,6 @@ describe("WebSockets of a page", { skip: withoutChromium }, () => {
       assert.equal(extensions.includes("permessage-deflate"), what !== "without compression");
       assert.equal(extensions.includes("server_no_context_takeover"), what === "without contexts");
       await page.close();
-      await server.stop();
     });
   }
 });

@@ -21,7 +21,7 @@ pub use packets::socketio_packets;
 pub use payload::polling_payload;
 pub use requests::requests;
 pub use sessions::{engine_session, plain_json_session, plain_session, socketio_session};
-pub use websocket::ws_frames;
+pub use websocket::{ws_frames, ws_inflate};
 
 /// A check by its name, which is also that of its target and of its folder of seeds
 pub type Check = (&'static str, fn(&[u8]));
@@ -39,6 +39,7 @@ pub const CHECKS: [Check; 11] = [
     ("socketio_packets", socketio_packets),
     ("socketio_session", socketio_session),
     ("ws_frames", ws_frames),
+    ("ws_inflate", ws_inflate),
 ];
 
 /// Makes a program of a check: a fuzzer under `cargo fuzz`, else one that runs it on the files it is given

@@ -16,16 +16,65 @@ pub fn ws_frames(data: &[u8]) {
         max_message: [16, 125, 70_000, 1 << 20][usize::from(limits & 3)],
         max_fragments: [1, 3, 1000, u32::MAX][usize::from(limits >> 2 & 3)],
     };
-    let whole = read(limits, stream, |_| usize::MAX);
-    assert_eq!(whole, read(limits, stream, |_| 1), "byte by byte");
-    let mut state = u32::from(*cuts);
-    let uneven = read(limits, stream, |_| {
+    reads_alike(limits, None, stream, *cuts);
+}
+
+/// The same where compression was agreed on: of any bytes as frames, and of any bytes as a compressed message
+///
+/// The first byte chooses the limits, whether a context is kept, and which of the two; the second how it is cut.
+pub fn ws_inflate(data: &[u8]) {
+    let [choice, cuts, bytes @ ..] = data else { return };
+    let limits =
+        ReadLimits { max_message: [16, 1000, 70_000, 1 << 20][usize::from(choice & 3)], max_fragments: 1000 };
+    let keeps_context = Some(choice & 4 != 0);
+    if choice & 8 != 0 {
+        return reads_alike(limits, keeps_context, bytes, *cuts);
+    }
+    // Twice, the second time in the context of the first, in fragments of one size.
+    let size = usize::from(choice >> 4) * 16 + 1;
+    let opcode = if choice & 4 != 0 { Opcode::Text } else { Opcode::Binary };
+    let chunks = bytes.chunks(size).enumerate();
+    let mut message: Vec<u8> = chunks
+        .flat_map(|(at, chunk)| {
+            let first = if at == 0 { RSV1 | opcode as u8 } else { Opcode::Continuation as u8 };
+            let fin = if (at + 1) * size >= bytes.len() { FIN } else { 0 };
+            masked(fin | first, chunk)
+        })
+        .collect();
+    message.extend_from_within(..);
+    reads_alike(limits, keeps_context, &message, *cuts);
+}
+
+/// Reads the stream whole, byte by byte and unevenly; `keeps_context` is set where messages may be compressed
+fn reads_alike(limits: ReadLimits, keeps_context: Option<bool>, stream: &[u8], cuts: u8) {
+    let whole = read(limits, keeps_context, stream, |_| usize::MAX);
+    assert_eq!(whole, read(limits, keeps_context, stream, |_| 1), "byte by byte");
+    let mut state = u32::from(cuts);
+    let uneven = read(limits, keeps_context, stream, |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        1 + (state >> 24) as usize % (usize::from(*cuts) + 1)
+        1 + (state >> 24) as usize % (usize::from(cuts) + 1)
     });
     assert_eq!(whole, uneven, "cut by {cuts}");
     whole.items.iter().for_each(|item| is_lawful(item, limits));
 }
+
+fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![first];
+    match payload.len() {
+        length @ ..=125 => frame.push(0x80 | length as u8),
+        length => {
+            frame.push(0x80 | 126);
+            frame.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+    }
+    frame.extend_from_slice(&KEY);
+    frame.extend(payload.iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
+    frame
+}
+
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 #[derive(Debug, PartialEq)]
 struct Outcome {
@@ -35,8 +84,16 @@ struct Outcome {
     idle: bool,
 }
 
-fn read(limits: ReadLimits, stream: &[u8], mut cut: impl FnMut(usize) -> usize) -> Outcome {
+fn read(
+    limits: ReadLimits,
+    keeps_context: Option<bool>,
+    stream: &[u8],
+    mut cut: impl FnMut(usize) -> usize,
+) -> Outcome {
     let mut reader = FrameReader::new(limits);
+    if let Some(keeps_context) = keeps_context {
+        reader = reader.inflating(keeps_context);
+    }
     let mut stream = stream.to_vec();
     let mut rest = &mut stream[..];
     let mut items = Vec::new();
@@ -76,11 +133,10 @@ fn comes_back(message: &Message) {
     let mut frame = Vec::new();
     put_message(&mut frame, message);
     let header = frame.len() - message.len();
-    let key = [0x37, 0xfa, 0x21, 0x3d];
     let mut masked = frame[..header].to_vec();
     masked[1] |= 0x80;
-    masked.extend_from_slice(&key);
-    masked.extend(frame[header..].iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
+    masked.extend_from_slice(&KEY);
+    masked.extend(frame[header..].iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
     assert_eq!(frame[0] & 0x0f, if message.is_text() { Opcode::Text as u8 } else { Opcode::Binary as u8 });
     let mut items = Vec::new();
     let limits = ReadLimits { max_message: message.len(), max_fragments: 1 };

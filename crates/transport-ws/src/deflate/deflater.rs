@@ -32,7 +32,11 @@ impl Deflater {
     /// Compresses a message without what came before it; `None` if it would not shrink
     ///
     /// The result stands at the beginning of `scratch`.
-    pub(crate) fn compress_alone<'a>(&mut self, message: &[u8], scratch: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    pub(crate) fn compress_alone<'a>(
+        &mut self,
+        message: &[u8],
+        scratch: &'a mut Vec<u8>,
+    ) -> Option<&'a [u8]> {
         self.0.reset();
         let room = bound(message.len());
         if scratch.len() < room {
