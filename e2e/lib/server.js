@@ -37,8 +37,7 @@ export function startDemo(port = 0, flags = {}) {
 
 /** Starts an example that takes `--port`, on a free one; a flag that is `true` takes no value */
 export function startExample(name, flags = {}) {
-  const options = Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, ...(value === true ? [] : [String(value)])]);
-  return start(binary(name), ["--port", "0", ...options]);
+  return start(binary(name), ["--port", "0", ...words(flags)]);
 }
 
 /** Starts one of the applications that were moved here from Node, by the name of its file */
@@ -50,10 +49,7 @@ export function startApplication(name) {
 
 /** Starts the application of the differential test on `"node"` or `"roomcast"`; a flag that is `true` has no value */
 export function startDifferential(on, flags = {}) {
-  const given = Object.entries(flags).flatMap(([name, value]) =>
-    value === true ? [`--${name}`] : [`--${name}`, String(value)],
-  );
-  const args = ["--port", "0", ...given];
+  const args = ["--port", "0", ...words(flags)];
   return on === "node"
     ? start(process.execPath, [reference("differential.js"), ...args])
     : start(binary("differential_server"), args);
