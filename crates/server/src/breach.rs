@@ -34,11 +34,15 @@ pub enum Breach {
     EventRate,
     /// [`Config::max_child_namespaces`](crate::Config::max_child_namespaces): the client may not join
     Namespaces,
+    /// [`Config::max_requests`](crate::Config::max_requests): 400
+    Requests,
+    /// [`Config::connect_timeout`](crate::Config::connect_timeout): the client is closed
+    ConnectTime,
 }
 
 impl Breach {
     /// All there are
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Connections,
         Self::Address,
         Self::Sessions,
@@ -49,6 +53,8 @@ impl Breach {
         Self::ProxyHeader,
         Self::EventRate,
         Self::Namespaces,
+        Self::Requests,
+        Self::ConnectTime,
     ];
 
     /// The name it has as label of `roomcast_refused_total`
@@ -64,6 +70,8 @@ impl Breach {
             Self::ProxyHeader => "proxy_header",
             Self::EventRate => "event_rate",
             Self::Namespaces => "namespaces",
+            Self::Requests => "requests",
+            Self::ConnectTime => "connect_time",
         }
     }
 }

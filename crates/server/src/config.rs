@@ -39,6 +39,7 @@ pub struct Config {
     pub(crate) max_namespaces: usize,
     pub(crate) max_child_namespaces: usize,
     pub(crate) cleanup_empty_child_namespaces: bool,
+    pub(crate) max_requests: usize,
     pub(crate) max_sessions: usize,
     pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) event_rate: Option<EventRate>,
@@ -74,6 +75,7 @@ impl Default for Config {
             max_namespaces: 100,
             max_child_namespaces: 10_000,
             cleanup_empty_child_namespaces: false,
+            max_requests: 16,
             max_sessions: 1_000_000,
             max_connections_per_address: None,
             event_rate: None,
@@ -154,6 +156,8 @@ setters! {
     /// How long a client has to prove a better transport; after that it stays where it was. Default: 10 s
     upgrade_timeout: Duration,
     /// How long a Socket.IO client has to join a namespace before it is closed. Default: 45 s
+    ///
+    /// Counted as [`Breach::ConnectTime`](crate::Breach::ConnectTime).
     connect_timeout: Duration,
     /// How long a closing connection may take to send what waits and to be answered. Default: 10 s
     close_timeout: Duration,
@@ -199,6 +203,11 @@ setters! {
     /// With it goes what was registered on it alone, and what was kept for clients that may come back; the next one
     /// begins as its parent is then.
     cleanup_empty_child_namespaces: bool,
+    /// Requests of one session that may wait for it at once; a client has two under way at most. Default: 16
+    ///
+    /// One more is answered with 400, `Bad request`, and the session goes on. Counted as
+    /// [`Breach::Requests`](crate::Breach::Requests).
+    max_requests: usize,
     /// Sessions that may be open at once, of all clients and transports. Default: 1,000,000
     ///
     /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes

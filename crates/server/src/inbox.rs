@@ -32,23 +32,53 @@ pub(crate) enum Visit {
     Close(CloseReason),
 }
 
-/// Requests of one session that may wait to be handed over; a client has two under way at most
-const MAX_EXCHANGES: usize = 16;
+/// A request that was not handed over
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// The session has ended
+    Over(Box<Exchange>),
+    /// As many as may wait do so
+    Crowded(Box<Exchange>),
+}
 
 impl Inbox {
-    /// Hands something over
+    /// Hands something over that the application wants, or the server
     ///
     /// # Errors
-    /// Gives it back when the session is over, or when its client has too many requests under way.
+    /// Gives it back when the session is over.
     pub(crate) fn push(&self, visit: Visit) -> Result<(), Visit> {
         let waker = {
             let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let is_exchange = matches!(visit, Visit::Exchange(..));
-            if state.closed || is_exchange && state.exchanges == MAX_EXCHANGES {
+            if state.closed {
                 return Err(visit);
             }
-            state.exchanges += usize::from(is_exchange);
             state.visits.push_back(visit);
+            state.driver.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+        Ok(())
+    }
+
+    /// Hands over a request for this transport, unless `limit` of them wait
+    ///
+    /// # Errors
+    /// Gives it back, with the reason.
+    pub(crate) fn push_exchange(
+        &self,
+        transport: TransportName,
+        exchange: Box<Exchange>,
+        limit: usize,
+    ) -> Result<(), NotTaken> {
+        let waker = {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.closed {
+                return Err(NotTaken::Over(exchange));
+            }
+            if state.exchanges >= limit {
+                return Err(NotTaken::Crowded(exchange));
+            }
+            state.exchanges += 1;
+            state.visits.push_back(Visit::Exchange(transport, exchange));
             state.driver.take()
         };
         waker.into_iter().for_each(Waker::wake);

@@ -33,7 +33,19 @@ impl Driver {
                 count::slow_consumers(io.metrics());
                 tracing::info!(transport = %self.primary.name, "closed a client that did not read");
             }
-            CloseReason::Overloaded => count::overloaded(io.metrics()),
+            CloseReason::Overloaded => {
+                count::overloaded(io.metrics());
+                tracing::info!(transport = %self.primary.name, "closed a client that sent faster than handlers worked");
+            }
+            CloseReason::ConnectTimeout => {
+                let address = self.shared.handshake.address();
+                breach!(
+                    io,
+                    Breach::ConnectTime,
+                    ?address,
+                    "closed a client that joined no namespace in time"
+                );
+            }
             CloseReason::RateLimited => {
                 let address = self.shared.handshake.address();
                 breach!(

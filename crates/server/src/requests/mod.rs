@@ -30,7 +30,7 @@ use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::handshake::Handshake;
 use crate::ids;
-use crate::inbox::Visit;
+use crate::inbox::NotTaken;
 use crate::io::Io;
 use crate::limits::ConnectionPermit;
 use crate::metrics::count;
@@ -215,10 +215,14 @@ fn engine_request<'a>(
     if !query.is_supported() {
         return refuse(&exchange, Refusal::BadRequest(Bad::Protocol));
     }
-    match session.inbox.push(Visit::Exchange(transport.name(), Box::new(exchange))) {
+    let limit = io.app().config.max_requests;
+    match session.inbox.push_exchange(transport.name(), Box::new(exchange), limit) {
         Ok(()) => Ok(Begun::Taken(None)),
-        Err(Visit::Exchange(_, exchange)) => refuse(&exchange, Refusal::UnknownSession),
-        Err(_) => Err(Box::new(unknown_session())),
+        Err(NotTaken::Over(exchange)) => refuse(&exchange, Refusal::UnknownSession),
+        Err(NotTaken::Crowded(exchange)) => {
+            breach!(io, Breach::Requests, max = limit, "refused a request: too many of its session wait");
+            refuse(&exchange, Refusal::BadRequest(Bad::Crowded(limit)))
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum Bad {
     Protocol,
     /// It is not how the transport that it names begins
     Handshake,
+    /// As many requests of its session wait as may
+    Crowded(usize),
     /// The application made no id for the session
     Id(Cow<'static, str>),
 }
@@ -102,6 +104,7 @@ impl Refusal {
                 json!({ "name": "PROTOCOL_MISMATCH", "protocol": query.version(), "previousProtocol": 4 })
             }
             Self::BadRequest(Bad::Handshake) => json!({ "name": "TRANSPORT_HANDSHAKE_ERROR" }),
+            Self::BadRequest(Bad::Crowded(limit)) => json!({ "name": "TOO_MANY_REQUESTS", "limit": limit }),
             Self::BadRequest(Bad::Id(error)) => json!({ "name": "ID_GENERATION_ERROR", "error": error }),
             Self::ForeignOrigin | Self::Forbidden(_) => json!({ "message": self.message() }),
             Self::UnsupportedVersion => json!({ "protocol": query.version() }),

@@ -1,9 +1,10 @@
 //! What the server tells of itself, on an address of its own
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use roomcast_server::{Drain, Io, Server, Socket};
+use roomcast_server::{Breach, Drain, Io, Server, Socket};
 use tokio::sync::oneshot;
 
 use crate::support::{Answer, Client, Frame, POLLING, WebSocket, get, until};
@@ -153,4 +154,25 @@ async fn threads_of_its_own_are_asked_on_another() {
     drop(_clients);
     stop.send(()).expect("it runs");
     tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("it ends");
+}
+
+#[test]
+fn the_manual_names_each_limit_with_a_test_that_is_there() {
+    let manual = include_str!("../../../../docs/operations.md");
+    let (_, limits) = manual.split_once("| Limit | Setting |").expect("a table of limits");
+    let (table, _) = limits.split_once("\n\n").expect("an end of the table");
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for row in table.lines().skip(2) {
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
+        let mut named = tests.split('`').skip(1).step_by(2);
+        while let Some(file) = named.next() {
+            let name = named.next().unwrap_or_else(|| panic!("no test in {row}"));
+            let code = std::fs::read_to_string(crates.join(file)).expect("the file is there");
+            assert!(code.contains(&format!("fn {name}()")), "{file} has no {name}");
+        }
+        assert!(tests.contains("rs` `"), "no test in {row}");
+    }
+    for breach in Breach::ALL.into_iter().filter(|breach| *breach != Breach::Draining) {
+        assert!(table.contains(&format!("| `{breach}` |")), "{breach} is not in the table");
+    }
 }

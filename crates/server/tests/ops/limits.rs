@@ -1,11 +1,15 @@
 //! Each limit has its outcome, and costs nobody else a message
 
+use std::fmt::Debug;
+use std::future::poll_fn;
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http_body_util::Empty;
+use http_body::Body;
+use http_body_util::{BodyExt, Empty, Full};
 use roomcast_server::{Breach, CloseReason, Config, EventRate, Io, Server, Socket};
 use tower_service::Service;
 
@@ -73,6 +77,51 @@ async fn the_limit_of_sessions_holds_when_mounted_too() {
         statuses.push((response.status().as_u16(), response.headers().contains_key("retry-after")));
     }
     assert_eq!(statuses, [(200, false), (503, true)]);
+}
+
+#[tokio::test]
+async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() {
+    let io = Io::builder().config(Config::default().max_requests(2)).build();
+    let request = |method, target: &str, body: &'static str| {
+        let body = Full::new(Bytes::from_static(body.as_bytes()));
+        let request = http::Request::builder().method(method).uri(target).body(body).expect("a request");
+        Box::pin(io.service().call(request))
+    };
+    let opened = text(request("GET", POLLING, "").await.expect("an answer")).await;
+    let sid = opened.split('"').nth(3).expect("a sid");
+    let target = format!("{POLLING}&sid={sid}");
+    // All of them before the session has its turn.
+    let bodies = [("GET", ""), ("POST", "40"), ("POST", "2"), ("GET", "")];
+    let mut requests = bodies.map(|(method, body)| request(method, &target, body));
+    let answers =
+        poll_fn(|cx| Poll::Ready(requests.each_mut().map(|request| request.as_mut().poll(cx)))).await;
+    let [get, post, third, fourth] = answers;
+    assert!(get.is_pending() && post.is_pending());
+    for refused in [third, fourth] {
+        let Poll::Ready(Ok(refused)) = refused else { panic!("it waits") };
+        assert_eq!(refused.status(), 400);
+        assert_eq!(text(refused).await, r#"{"code":3,"message":"Bad request"}"#);
+    }
+    assert_eq!(io.metrics().breaches(Breach::Requests), 2);
+    let [get, post, ..] = requests;
+    assert_eq!(text(post.await.expect("an answer")).await, "ok");
+    assert!(text(get.await.expect("an answer")).await.starts_with("40{"));
+}
+
+#[tokio::test]
+async fn who_joins_nothing_in_time_is_closed() {
+    let rig = Rig::with_config(Config::default().connect_timeout(Duration::from_millis(200)));
+    let mut joined = WebSocket::socket_io(rig.address).await;
+    let opened = rig.get(POLLING, "").await;
+    assert_eq!(opened.status, 200);
+    until(|| rig.io.metrics().breaches(Breach::ConnectTime) == 1).await;
+    rig.io.emit("news", 1).expect("emitted");
+    assert_eq!(joined.next().await, Frame::Text("42[\"news\",1]".into()));
+}
+
+async fn text<B: Body<Error: Debug>>(response: http::Response<B>) -> String {
+    let body = response.into_body().collect().await.expect("a whole body");
+    String::from_utf8(body.to_bytes().into()).expect("text")
 }
 
 #[tokio::test]
