@@ -4,7 +4,7 @@ import { after, test } from "node:test";
 import { Bystanders } from "./bystanders.js";
 import { dropIdle } from "./http.js";
 import { descriptors, forgetPeak, memory, peakMemory, processorTime, starvation } from "./process.js";
-import { closeAll, frame, httpRequest, RawConnection, RawWebSocket } from "./raw.js";
+import { closeAll, frame, httpRequest, judge, RawConnection, RawWebSocket } from "./raw.js";
 import { CALM, startConformance, startDemo } from "./server.js";
 
 export const MIB = 1024 * 1024;
@@ -39,6 +39,7 @@ export async function withstand(options, body, row = {}) {
   const { growth, flags, app = "conformance", worst = 1000, settle = 1000 } = options;
   const server = app === "demo" ? await startDemo(0, flags) : await startConformance({ ...CALM, ...flags });
   const target = new Target(server);
+  judge(target.pid);
   let bystanders;
   try {
     bystanders = await Bystanders.open(server, app);

@@ -28,7 +28,11 @@ export function processorTime(pid) {
 
 /** Milliseconds for which the main thread could have run and was not let, because others had the processors */
 export function starvation(pid) {
-  return Number(readFileSync(`/proc/${pid}/schedstat`, "latin1").split(" ")[1]) / 1e6;
+  try {
+    return Number(readFileSync(`/proc/${pid}/schedstat`, "latin1").split(" ")[1]) / 1e6;
+  } catch {
+    return 0; // It has ended.
+  }
 }
 
 function statusBytes(pid, name) {

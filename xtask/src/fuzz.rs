@@ -47,9 +47,12 @@ pub(crate) fn tally(log: &str) -> Tally {
 #[derive(Debug)]
 struct Outcome {
     target: String,
+    seconds: u64,
     executions: u64,
     per_second: u64,
     inputs: usize,
+    /// Inputs that broke a promise, this time or before, and were not mended since
+    findings: usize,
     calm: bool,
 }
 
@@ -82,11 +85,14 @@ fn fuzz(project: &Project, cargo_fuzz: &Path, target: String, seconds: u64) -> R
     if executions == 0 && output.status.success() {
         return Err(format!("{target} was not executed once"));
     }
+    let count = |folder: &Path| fs::read_dir(folder).map_or(0, Iterator::count);
     Ok(Outcome {
         target,
+        seconds,
         executions,
         per_second: stat("stat::average_exec_per_sec"),
-        inputs: fs::read_dir(&corpus).map_or(0, Iterator::count),
+        inputs: count(&corpus),
+        findings: count(&artifacts),
         calm: output.status.success(),
     })
 }
@@ -126,10 +132,12 @@ fn targets_in(folder: &Path) -> Result<Vec<String>, String> {
 }
 
 fn table(outcomes: &[Outcome]) -> String {
-    let mut table = format!("{HEAD} executions  per second  inputs kept\n");
-    for Outcome { target, executions, per_second, inputs, calm } in outcomes {
+    let mut table = format!("{HEAD} seconds  executions  per second  inputs kept  findings\n");
+    for Outcome { target, seconds, executions, per_second, inputs, findings, calm } in outcomes {
         let verdict = if *calm { CALM } else { FOUND };
-        table += &format!("{target:20}{executions:>11}{per_second:>12}{inputs:>13}  {verdict}\n");
+        table += &format!(
+            "{target:20}{seconds:>8}{executions:>12}{per_second:>12}{inputs:>13}{findings:>10}  {verdict}\n"
+        );
     }
     table
 }
@@ -146,9 +154,11 @@ mod tests {
     fn the_table_is_read_back() {
         let outcome = |target: &str, calm| Outcome {
             target: target.into(),
+            seconds: 60,
             executions: 12_345_678,
             per_second: 4000,
             inputs: 12,
+            findings: usize::from(!calm),
             calm,
         };
         let table = table(&[outcome("ws_frames", true), outcome("args", false)]);

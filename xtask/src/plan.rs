@@ -93,7 +93,10 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
             needs: &[Need::Node, Need::Chromium],
             ..client(project, "browser", "the demo page in Chromium")
         },
-        client(project, "security", "attacks that hit others, at a server that has to live on"),
+        Step {
+            excerpt: Some(attacks),
+            ..client(project, "security", "attacks that hit others, at a server that has to live on")
+        },
         python(project),
         rust_client(project),
         autobahn(project, &autobahn::SAMPLE.map(str::to_owned)),
@@ -321,6 +324,12 @@ fn differences(log: &str) -> String {
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
+/// The line that each attack leaves, and the sums
+fn attacks(log: &str) -> String {
+    let is_row = |line: &&str| line.starts_with("| ") && line.ends_with(" |");
+    log.lines().filter(is_row).collect::<Vec<_>>().join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -365,5 +374,11 @@ mod tests {
         let log = "✔ others (3 ms)\nclient  transport  room  room-others\nws      websocket  1/1   1/1\n✔ room (5.1ms)\n";
         assert_eq!(matrix(log), "client  transport  room  room-others\nws      websocket  1/1   1/1");
         assert_eq!(matrix("nothing of the kind"), "");
+    }
+
+    #[test]
+    fn the_attacks_are_cut_out_of_the_log() {
+        let log = "| ok | 5 ms | OWN-1 nesting |\n✔ OWN-1 nesting (9.1ms)\n| 1 attacks, 0 of them with an effect |\nℹ pass 1\n";
+        assert_eq!(attacks(log), "| ok | 5 ms | OWN-1 nesting |\n| 1 attacks, 0 of them with an effect |");
     }
 }
