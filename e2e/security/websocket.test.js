@@ -136,7 +136,10 @@ attack("CVE-2026-45736 close frames hold what was meant and nothing else", { gro
   assert.deepEqual([said.code, said.reason], [1007, "parse error"]);
 });
 
-attack("CVE-2026-48779 millions of fragments, and a message byte by byte", { growth: 16 * MIB }, async (target) => {
+// A million writes can take longer than it is to the first ping.
+const UNDISTURBED = { growth: 16 * MIB, flags: { "ping-interval": 600_000 } };
+
+attack("CVE-2026-48779 millions of fragments, and a message byte by byte", UNDISTURBED, async (target) => {
   const fragments = await target.engine();
   fragments.send(frame("4", { fin: false }));
   const one = frame("x", { opcode: OPCODES.continuation, fin: false });
@@ -154,7 +157,7 @@ attack("CVE-2026-48779 millions of fragments, and a message byte by byte", { gro
     const written = drip.write(bytes.subarray(at, at + 1));
     if (at % 256 === 0) await written;
   }
-  assert.equal(await drip.text(10_000), message);
+  assert.ok((await drip.text(10_000)) === message, "another message came back");
   assert.ok(target.memory() - took <= 4 * DRIPPED + 4 * MIB);
 });
 

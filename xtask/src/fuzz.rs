@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn the_table_is_read_back() {
-        let outcome = |target: &str, calm| Outcome {
+        let outcome = |target: &str, calm: bool| Outcome {
             target: target.into(),
             seconds: 60,
             executions: 12_345_678,
