@@ -110,7 +110,8 @@ function start(command, args) {
   });
 }
 
-function binary(name) {
+/** Where cargo built a program or an example */
+export function binary(name) {
   const folder = process.env.ROOMCAST_BIN_DIR || fileURLToPath(new URL("../../target/debug", import.meta.url));
   const places = [join(folder, name), join(folder, "examples", name)];
   const found = places.find((place) => existsSync(place));

@@ -18,6 +18,7 @@ pub mod random;
 mod report;
 mod socket;
 pub mod stats;
+pub mod tool;
 mod websocket;
 
 pub use error::{Doing, Error};

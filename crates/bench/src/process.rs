@@ -39,6 +39,11 @@ impl CpuTime {
         let all = self.all.checked_sub(earlier.all)?;
         (living.abs_diff(all) <= COARSENESS).then_some(living)
     }
+
+    /// The time since an earlier reading, to hundredths of a second, whatever became of threads
+    pub fn since_roughly(self, earlier: Self) -> Duration {
+        self.all.saturating_sub(earlier.all)
+    }
 }
 
 fn user_and_system(stat: &str) -> Option<u64> {
@@ -195,6 +200,7 @@ mod tests {
             |living, all| CpuTime { living: Duration::from_millis(living), all: Duration::from_millis(all) };
         assert_eq!(time(1005, 1000).since(time(500, 500)), Some(Duration::from_millis(505)));
         assert_eq!(time(900, 1000).since(time(500, 500)), None);
+        assert_eq!(time(900, 1000).since_roughly(time(500, 500)), Duration::from_millis(500));
         assert_eq!(time(400, 1000).since(time(500, 500)), None);
     }
 

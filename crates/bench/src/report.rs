@@ -37,8 +37,20 @@ pub struct Report {
     pub stolen_cores: f64,
     /// Median time from sending to receipt, µs
     pub p50_us: Option<f64>,
+    /// The time 90 of 100 deliveries needed at most, µs
+    #[serde(default)]
+    pub p90_us: Option<f64>,
     /// The time 99 of 100 deliveries needed at most, µs
     pub p99_us: Option<f64>,
+    /// The time 999 of 1000 deliveries needed at most, µs
+    #[serde(default)]
+    pub p999_us: Option<f64>,
+    /// Messages that were sent in the window
+    #[serde(default)]
+    pub sent: u64,
+    /// Messages of the server's own, which are no faults where they are expected
+    #[serde(default)]
+    pub others: u64,
     /// What went wrong with deliveries, in and outside the window
     pub faults: Faults,
     /// What idle connections cost, if that was the scenario

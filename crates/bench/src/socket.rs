@@ -1,7 +1,7 @@
 //! Non-blocking TCP sockets and epoll
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -65,7 +65,7 @@ impl Poller {
 
 /// Binds and listens without Nagle's delay; accepted sockets inherit that
 pub(crate) fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
-    let listener = tcp_socket()?;
+    let listener = tcp_socket(AddressFamily::INET)?;
     sockopt::set_socket_reuseaddr(&listener, true)?;
     sockopt::set_tcp_nodelay(&listener, true)?;
     rustix::net::bind(&listener, &address)?;
@@ -88,12 +88,17 @@ pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 
 /// Begins to connect; the socket gets writable, or an error, when that is decided
 ///
-/// Closing it sends a reset, so that no port lingers in TIME_WAIT between runs.
-pub(crate) fn connect(source: Ipv4Addr, target: SocketAddrV4) -> io::Result<OwnedFd> {
-    let socket = tcp_socket()?;
-    sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+/// Unless it is `gentle`, closing it sends a reset, so that no port lingers in TIME_WAIT between runs. Without a source
+/// the system chooses.
+pub(crate) fn connect(source: Option<Ipv4Addr>, target: SocketAddr, gentle: bool) -> io::Result<OwnedFd> {
+    let socket = tcp_socket(if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?;
+    if !gentle {
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+    }
     sockopt::set_tcp_nodelay(&socket, true)?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+    if let Some(source) = source {
+        rustix::net::bind(&socket, &SocketAddrV4::new(source, 0))?;
+    }
     match rustix::net::connect(&socket, &target) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error.into()),
@@ -133,9 +138,9 @@ pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Receiv
     }
 }
 
-fn tcp_socket() -> io::Result<OwnedFd> {
+fn tcp_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    Ok(rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?)
+    Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
 /// One read takes all that a socket's receive buffer usually holds

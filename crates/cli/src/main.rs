@@ -22,13 +22,22 @@ struct Cli {
 enum Command {
     /// Start a server with the demo application (this is also what happens without a command)
     Serve(options::Options),
+    /// Put load on a WebSocket or Socket.IO server, yours or another's, and check every delivery
+    #[cfg(target_os = "linux")]
+    Bench(roomcast_bench::tool::Options),
 }
 
 fn main() -> ExitCode {
-    let Command::Serve(options) =
+    let command =
         Cli::parse().command.unwrap_or_else(|| Command::Serve(options::Options::parse_from(["roomcast"])));
-    match serve::run(&options) {
-        Ok(()) => ExitCode::SUCCESS,
+    let outcome = match command {
+        Command::Serve(options) => serve::run(&options).map(|()| true),
+        #[cfg(target_os = "linux")]
+        Command::Bench(options) => roomcast_bench::tool::run(&options).map_err(Into::into),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("roomcast: {error}");
             ExitCode::FAILURE

@@ -146,7 +146,7 @@ const KEPT_CAPACITY: usize = 64 << 10;
 #[cfg(test)]
 mod tests {
     use std::io::Read as _;
-    use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+    use std::net::{Ipv4Addr, TcpListener};
     use std::time::Duration;
 
     use super::*;
@@ -154,8 +154,7 @@ mod tests {
     fn pair() -> (Connection<()>, std::net::TcpStream) {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let socket =
-            socket::connect(Ipv4Addr::LOCALHOST, SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap();
+        let socket = socket::connect(None, (Ipv4Addr::LOCALHOST, port).into(), false).unwrap();
         let (peer, _) = listener.accept().unwrap();
         peer.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         (Connection::new(socket), peer)

@@ -1,26 +1,33 @@
 use std::time::Duration;
 
+use super::Scenario;
 use super::meter::Reading;
+use super::settings::Settings;
 use super::stamp::{Action, Stamp, is_intact};
 use super::swarm::{Patience, Swarm};
 use super::verifier::Verifier;
-use super::{MEMBERS_PER_ROOM, Options, Scenario};
+use super::watch::{Sampler, Watch};
 use crate::process::now;
 use crate::random::Random;
 use crate::stats::Histogram;
 use crate::{Error, Report};
 
 /// Connects, probes, warms up, measures, and waits until everything has landed
-pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), Error> {
-    (report.senders, report.outstanding) = (options.senders(), options.outstanding());
-    let mut swarm = Swarm::connect(options)?;
-    let mut exchange = Exchange::new(options);
-    for sender in 0..options.senders() {
-        swarm.let_speak(sender)?;
+pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
+    (report.senders, report.outstanding) = (settings.senders, settings.outstanding);
+    let mut swarm = Swarm::connect(settings, watch)?;
+    let mut exchange = Exchange::new(settings);
+    for speaker in 0..settings.speakers() {
+        swarm.let_speak(speaker)?;
     }
-    exchange.probe(&mut swarm, options)?;
-    let outcome = exchange.load(&mut swarm, options, report);
+    let outcome = exchange
+        .probe(&mut swarm, settings)
+        .and_then(|()| exchange.load(&mut swarm, settings, watch, report));
     report.faults = exchange.verifier.finish();
+    report.others = swarm.others();
+    if settings.gentle {
+        swarm.say_goodbye();
+    }
     outcome
 }
 
@@ -28,9 +35,13 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<(), Error> {
 struct Exchange {
     scenario: Scenario,
     payload: usize,
-    groups: usize,
-    members_per_group: usize,
+    /// How many clients stand in each group
+    groups: Vec<usize>,
+    without_sender: bool,
+    exact: bool,
     outstanding: usize,
+    /// What is to be sent when, if that does not depend on what arrives
+    schedule: Option<Schedule>,
     verifier: Verifier,
     /// The messages that may be on their way at once; each sender has its own few
     flights: Vec<Flight>,
@@ -38,8 +49,10 @@ struct Exchange {
     landed: Vec<u16>,
     /// Number of flights that have not landed
     flying: usize,
+    sent: u64,
     deliveries: u64,
     latencies: Option<Histogram>,
+    sampler: Option<Sampler>,
     probes: Probes,
     random: Random,
     to_flush: Vec<usize>,
@@ -54,6 +67,25 @@ struct Flight {
     remaining: usize,
 }
 
+/// Messages at a rate, since a moment on the swarm's clock
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    begun: u64,
+    nanos_each: f64,
+}
+
+impl Schedule {
+    /// When the message after so many is to be sent
+    fn after(self, sent: u64) -> u64 {
+        self.begun + (self.nanos_each * (sent + 1) as f64) as u64
+    }
+
+    /// How many are to be sent until then
+    fn due(self, clock: u64) -> u64 {
+        (clock.saturating_sub(self.begun) as f64 / self.nanos_each) as u64
+    }
+}
+
 /// Which clients have got the probe they wait for
 #[derive(Default)]
 struct Probes {
@@ -64,26 +96,32 @@ struct Probes {
 }
 
 impl Exchange {
-    fn new(options: &Options) -> Self {
-        let clients = options.clients();
-        let (groups, streams) = match options.scenario {
+    fn new(settings: &Settings) -> Self {
+        let Settings { clients, senders, outstanding, .. } = *settings;
+        let (count, streams) = match settings.scenario {
             Scenario::Echo => (clients, 1),
-            Scenario::Rooms => (clients / MEMBERS_PER_ROOM, options.senders()),
-            _ => (1, options.senders()),
+            Scenario::Rooms => (settings.groups, senders),
+            _ => (1, senders),
         };
-        let group_of = (0..clients).map(|client| (client % groups) as u16).collect();
+        let group_of: Vec<u16> = (0..clients).map(|client| (client % count) as u16).collect();
+        let mut groups = vec![0; count];
+        group_of.iter().for_each(|&group| groups[usize::from(group)] += 1);
         Self {
-            scenario: options.scenario,
-            payload: options.payload,
+            scenario: settings.scenario,
+            payload: settings.payload,
             groups,
-            members_per_group: clients / groups,
-            outstanding: options.outstanding(),
-            verifier: Verifier::new(group_of, streams),
-            flights: vec![Flight::default(); options.senders() * options.outstanding()],
+            without_sender: settings.without_sender,
+            exact: settings.exact,
+            outstanding,
+            schedule: None,
+            verifier: Verifier::new(group_of, streams, settings.without_sender),
+            flights: vec![Flight::default(); senders * outstanding],
             landed: Vec::new(),
             flying: 0,
+            sent: 0,
             deliveries: 0,
             latencies: None,
+            sampler: None,
             probes: Probes::default(),
             random: Random::new(1),
             to_flush: Vec::new(),
@@ -94,12 +132,15 @@ impl Exchange {
     ///
     /// A server may let a client in a little later than it says so. A message that is sent meanwhile would count as
     /// lost, and no protocol promises otherwise.
-    fn probe(&mut self, swarm: &mut Swarm, options: &Options) -> Result<(), Error> {
-        let clients = options.clients();
+    fn probe(&mut self, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
+        let clients = settings.clients;
         if matches!(self.scenario, Scenario::Echo | Scenario::Rooms) {
             self.probes = Probes::new(None, clients);
+            if self.without_sender && self.scenario == Scenario::Rooms {
+                return self.join_blindly(swarm, settings);
+            }
             for client in 0..clients {
-                let group = (client % self.groups) as u16;
+                let group = (client % self.groups.len()) as u16;
                 if self.scenario == Scenario::Rooms {
                     swarm.say(client, Action::Join(group), |_| ());
                 }
@@ -109,24 +150,40 @@ impl Exchange {
                         .turn(Duration::ZERO, &mut |client, payload, at| self.receive(client, payload, at))?;
                 }
             }
-            let unseen = self.await_probes(swarm, options, options.stall)?;
+            let unseen = self.await_probes(swarm, settings, settings.stall)?;
             return if unseen == 0 {
                 Ok(())
             } else {
                 Err(Error::Stalled(reached(clients - unseen, clients)))
             };
         }
-        let mut patience = Patience::new(options.stall);
+        let mut patience = Patience::new(settings.stall);
         let mut fewest_unseen = clients + 1;
         for attempt in 0.. {
             self.probes = Probes::new(Some(attempt), clients);
+            if self.without_sender {
+                self.probes.receive(0, attempt);
+            }
             self.say_probe(swarm, 0, 0, attempt)?;
-            let unseen = self.await_probes(swarm, options, options.stall.min(PROBE_AGAIN))?;
+            let unseen = self.await_probes(swarm, settings, settings.stall.min(PROBE_AGAIN))?;
             if unseen == 0 {
                 break;
             }
             patience.check(unseen < fewest_unseen, || reached(clients - unseen, clients))?;
             fewest_unseen = fewest_unseen.min(unseen);
+        }
+        Ok(())
+    }
+
+    /// Joins the rooms where no probe comes back, and gives the server a while for it
+    fn join_blindly(&mut self, swarm: &mut Swarm, settings: &Settings) -> Result<(), Error> {
+        for client in 0..settings.clients {
+            swarm.say(client, Action::Join((client % self.groups.len()) as u16), |_| ());
+            swarm.flush(client)?;
+        }
+        let end = now() + JOINING;
+        while now() < end {
+            swarm.turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
         }
         Ok(())
     }
@@ -141,13 +198,13 @@ impl Exchange {
     fn await_probes(
         &mut self,
         swarm: &mut Swarm,
-        options: &Options,
+        settings: &Settings,
         quiet: Duration,
     ) -> Result<usize, Error> {
         let mut last = now();
         while self.probes.unseen > 0 && now() - last <= quiet {
             let before = self.probes.unseen;
-            swarm.turn(options.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
+            swarm.turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
             if self.probes.unseen < before {
                 last = now();
             }
@@ -155,60 +212,95 @@ impl Exchange {
         Ok(self.probes.unseen)
     }
 
-    fn load(&mut self, swarm: &mut Swarm, options: &Options, report: &mut Report) -> Result<(), Error> {
-        self.landed = (0..self.flights.len() as u16).collect();
-        let mut patience = Patience::new(options.stall);
-        let mut window: Option<(Reading, u64)> = None;
-        let mut next = now() + options.warmup;
+    fn load(
+        &mut self,
+        swarm: &mut Swarm,
+        settings: &Settings,
+        watch: &mut dyn Watch,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        // By turns, so that at a low rate all senders have their share.
+        let of_sender = |slot: usize| (slot % self.outstanding, slot / self.outstanding);
+        let mut slots: Vec<usize> = (0..self.flights.len()).collect();
+        slots.sort_by_key(|&slot| of_sender(slot));
+        self.landed = slots.into_iter().map(|slot| slot as u16).collect();
+        let begun = swarm.clock();
+        self.schedule = settings.rate.map(|rate| Schedule { begun, nanos_each: 1e9 / rate });
+        self.sampler = watch.every().map(|every| Sampler::new(every, settings.pid)).transpose()?;
+        let mut patience = Patience::new(settings.stall);
+        let mut window: Option<(Reading, u64, u64)> = None;
+        let mut next = now() + settings.warmup;
         loop {
             self.launch(swarm)?;
-            self.turn(swarm, options, &mut patience)?;
-            if now() < next {
+            self.turn(swarm, settings, &mut patience)?;
+            if let Some(sampler) = &mut self.sampler
+                && let Some(sample) = sampler.take(self.deliveries, self.flying, window.is_some())?
+            {
+                watch.sample(&sample);
+            }
+            if now() < next && !watch.stopped() {
                 continue;
             }
-            let reading = Reading::take(options.pid)?;
-            if let Some((start, delivered_before)) = window {
+            let reading = Reading::take(settings.pid)?;
+            if let Some((start, delivered_before, sent_before)) = window {
+                report.sent = self.sent - sent_before;
                 self.report(&start, &reading, self.deliveries - delivered_before, report)?;
                 break;
             }
-            window = Some((reading, self.deliveries));
+            if watch.stopped() {
+                return Err(Error::Usage("stopped before anything was measured".into()));
+            }
+            window = Some((reading, self.deliveries, self.sent));
             self.latencies = Some(Histogram::new());
-            next = now() + options.window;
+            next = now() + settings.window;
         }
         self.latencies = None;
         // Whatever does not land is counted as lost, so a stall here needs no error of its own.
-        while self.flying > 0 && self.turn(swarm, options, &mut patience).is_ok() {}
+        while self.flying > 0 && self.turn(swarm, settings, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
         while now() < end {
-            swarm.turn(options.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
+            swarm.turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
         }
         Ok(())
     }
 
-    fn turn(&mut self, swarm: &mut Swarm, options: &Options, patience: &mut Patience) -> Result<(), Error> {
+    fn turn(&mut self, swarm: &mut Swarm, settings: &Settings, patience: &mut Patience) -> Result<(), Error> {
         let before = self.deliveries;
-        swarm.turn(options.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
-        patience.check(self.deliveries > before, || {
+        // Until the next message is due, but not for long.
+        let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(swarm.clock()));
+        let timeout =
+            due.map_or(settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
+        swarm.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
+        patience.check(self.deliveries > before || self.flying == 0, || {
             format!("{} messages are on their way after {before} deliveries", self.flying)
         })
     }
 
-    /// Sends a new message for each that has landed
+    /// Sends a new message for each that has landed, or those that are due
     fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
-        for slot in std::mem::take(&mut self.landed) {
+        let due =
+            self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
+        let count = self.landed.len().min(usize::try_from(due).unwrap_or(usize::MAX));
+        for index in 0..count {
+            let slot = self.landed[index];
             let sender = usize::from(slot) / self.outstanding;
             let (group, stream) = match self.scenario {
                 Scenario::Echo => (sender as u16, 0),
-                _ => (self.random.below(self.groups) as u16, sender as u16),
+                _ => (self.random.below(self.groups.len()) as u16, sender as u16),
             };
             let sequence = self.verifier.send(group, stream);
-            self.flights[usize::from(slot)] =
-                Flight { group, stream, sequence, remaining: self.members_per_group };
+            let is_member = sender % self.groups.len() == usize::from(group);
+            let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
+            self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
+            // What had to wait for a former message to land is late from when it was due.
+            let sent_at = self.schedule.map_or_else(|| swarm.clock(), |schedule| schedule.after(self.sent));
             self.flying += 1;
-            let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at: swarm.clock() };
+            self.sent += 1;
+            let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at };
             swarm.say(sender, self.action(group), |out| stamp.write(out, self.payload));
             self.to_flush.push(sender);
         }
+        self.landed.drain(..count);
         for sender in self.to_flush.drain(..) {
             swarm.flush(sender)?;
         }
@@ -227,8 +319,12 @@ impl Exchange {
             return;
         }
         self.deliveries += 1;
+        let latency = at.saturating_sub(stamp.sent_at);
         if let Some(latencies) = &mut self.latencies {
-            latencies.record(at.saturating_sub(stamp.sent_at));
+            latencies.record(latency);
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.record(latency);
         }
         if let Some(flight) = self.flights.get_mut(usize::from(stamp.slot))
             && (flight.group, flight.stream, flight.sequence) == (stamp.group, stamp.stream, stamp.sequence)
@@ -257,7 +353,7 @@ impl Exchange {
         deliveries: u64,
         report: &mut Report,
     ) -> Result<(), Error> {
-        let spent = start.until(end)?;
+        let spent = start.until(end, self.exact)?;
         if deliveries == 0 {
             return Err(Error::Stalled("nothing was delivered in the window; a longer one may help".into()));
         }
@@ -267,7 +363,8 @@ impl Exchange {
         report.deliveries_per_s = deliveries as f64 / report.window_s;
         report.cpu_us_per_delivery = spent.server.map(|cpu| cpu.as_secs_f64() * 1e6 / deliveries as f64);
         let percentile = |share| Some(self.latencies.as_ref()?.percentile(share)? as f64 / 1e3);
-        (report.p50_us, report.p99_us) = (percentile(0.50), percentile(0.99));
+        (report.p50_us, report.p90_us) = (percentile(0.50), percentile(0.90));
+        (report.p99_us, report.p999_us) = (percentile(0.99), percentile(0.999));
         Ok(())
     }
 }
@@ -289,6 +386,8 @@ fn reached(seen: usize, clients: usize) -> String {
     format!("a first message has reached {seen} of {clients} clients")
 }
 
+/// How long joining may take if nothing shows that it is done
+const JOINING: Duration = Duration::from_secs(1);
 const PROBES_AT_ONCE: usize = 64;
 /// How long a probe may be quiet before another follows
 const PROBE_AGAIN: Duration = Duration::from_millis(200);

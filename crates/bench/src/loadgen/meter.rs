@@ -31,9 +31,14 @@ impl Reading {
         Ok(Self { at: now(), own: own_cpu_time(), server, machine })
     }
 
-    pub(super) fn until(&self, later: &Self) -> Result<Spent, Error> {
+    /// Threads of the server that ended make the time rough, or unknown if it has to be `exact`
+    pub(super) fn until(&self, later: &Self, exact: bool) -> Result<Spent, Error> {
         let server = match self.server.zip(later.server) {
-            Some((before, after)) => Some(after.since(before).ok_or_else(threads_ended)?),
+            Some((before, after)) => Some(match after.since(before) {
+                Some(time) => time,
+                None if exact => return Err(threads_ended()),
+                None => after.since_roughly(before),
+            }),
             None => None,
         };
         Ok(Spent {

@@ -4,21 +4,28 @@
 //! window, and then waits until everything on its way has landed. A message knows its sender, its number and its
 //! room, so a lost, doubled, late or misdelivered one is seen by the client that got it or did not.
 
+mod dialect;
 mod fanout;
 mod idle;
 mod meter;
 mod polling;
 mod session;
+mod settings;
 mod stamp;
 mod swarm;
 mod verifier;
+mod watch;
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::error::Doing as _;
 use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
+pub(crate) use dialect::Dialect;
+pub(crate) use settings::{Server, Settings};
+use watch::Unwatched;
+pub(crate) use watch::{Sample, Watch};
 
 /// Puts load on a server, checks every delivery, and prints what it found as one line of JSON
 ///
@@ -114,26 +121,33 @@ pub enum Kind {
 ///
 /// Only if the options make no sense or the system refuses what is needed before the first connection.
 pub fn run(options: &Options) -> Result<Report, Error> {
-    let mut report = Report {
-        scenario: options.scenario.name(),
-        kind: options.kind.name(),
-        clients: options.clients(),
-        payload: options.payload,
-        window_s: options.window.as_secs_f64(),
-        ..Report::default()
-    };
     options.check()?;
-    let files = raise_open_files().doing(|| "raise the limit of open files".into())?;
-    if files < (options.clients() + SPARE_FILES) as u64 {
-        let clients = options.clients();
-        return Err(Error::Usage(format!("{clients} clients need more than the {files} open files allowed")));
-    }
     if let Some(cpu) = options.cpu {
         only_cpu(cpu).and_then(|cpu| run_on(&cpu)).doing(|| format!("run on CPU {cpu}"))?;
     }
-    let outcome = match options.scenario {
-        Scenario::Idle => idle::run(options, &mut report),
-        _ => fanout::run(options, &mut report),
+    run_watched(&options.settings(), &mut Unwatched)
+}
+
+/// The same with settings that are known to make sense, and with somebody who looks on
+pub(crate) fn run_watched(settings: &Settings, watch: &mut dyn Watch) -> Result<Report, Error> {
+    let mut report = Report {
+        scenario: settings.scenario.name(),
+        kind: settings.kind.name(),
+        clients: settings.clients,
+        payload: settings.payload,
+        window_s: settings.window.as_secs_f64(),
+        ..Report::default()
+    };
+    let files = raise_open_files().doing(|| "raise the limit of open files".into())?;
+    if files < (settings.sockets() + SPARE_FILES) as u64 {
+        let clients = settings.clients;
+        return Err(Error::Usage(format!(
+            "{clients} clients need more than the {files} open files allowed; raise the hard limit (ulimit -n)"
+        )));
+    }
+    let outcome = match settings.scenario {
+        Scenario::Idle => idle::run(settings, watch, &mut report),
+        _ => fanout::run(settings, watch, &mut report),
     };
     report.error = outcome.err().map(|error| error.to_string());
     report.ok = report.error.is_none() && report.faults.is_empty();
@@ -143,7 +157,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
 impl Options {
     fn check(&self) -> Result<(), Error> {
         let usage = |problem: &str| Err(Error::Usage(problem.into()));
-        if self.payload < stamp::LENGTH || self.payload > LONGEST_PAYLOAD {
+        if self.payload < SHORTEST_PAYLOAD || self.payload > LONGEST_PAYLOAD {
             return usage("--payload must be between 32 and 524288");
         }
         if self.clients() == 0 || self.senders() == 0 || self.outstanding() == 0 {
@@ -187,10 +201,6 @@ impl Options {
         })
     }
 
-    fn server(&self) -> SocketAddrV4 {
-        SocketAddrV4::new(Ipv4Addr::LOCALHOST, self.port)
-    }
-
     fn path(&self) -> &str {
         self.path.as_deref().unwrap_or(match self.kind {
             Kind::Plain => "/",
@@ -199,9 +209,27 @@ impl Options {
         })
     }
 
-    /// How long a wait for events may last
-    fn patience(&self) -> Duration {
-        if self.spin { Duration::ZERO } else { Duration::from_millis(5) }
+    fn settings(&self) -> Settings {
+        Settings {
+            servers: vec![Arc::new(Server::local(self.port, self.path(), self.kind))],
+            pid: self.pid,
+            scenario: self.scenario,
+            kind: self.kind,
+            dialect: Arc::new(Dialect::strict(self.kind, self.scenario, self.payload)),
+            clients: self.clients(),
+            senders: self.senders(),
+            outstanding: self.outstanding(),
+            rate: None,
+            groups: self.clients() / MEMBERS_PER_ROOM,
+            without_sender: false,
+            payload: self.payload,
+            warmup: self.warmup,
+            window: self.window,
+            stall: self.stall,
+            spin: self.spin,
+            exact: true,
+            gentle: false,
+        }
     }
 }
 
@@ -241,8 +269,10 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 /// Bytes of a message's text if no number is told
 pub const DEFAULT_PAYLOAD: usize = 64;
 
+/// What a message has to say about itself
+pub(crate) const SHORTEST_PAYLOAD: usize = stamp::LENGTH;
 const MEMBERS_PER_ROOM: usize = 10;
-const LONGEST_PAYLOAD: usize = 512 << 10;
+pub(crate) const LONGEST_PAYLOAD: usize = 512 << 10;
 const LONGEST_TIME: Duration = Duration::from_secs(3600);
 /// Descriptors for other things than clients
 const SPARE_FILES: usize = 100;

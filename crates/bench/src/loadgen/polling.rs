@@ -1,15 +1,18 @@
 //! Socket.IO by long-polling, without sockets: one connection polls, and a sender's second one posts
 
-use std::net::SocketAddrV4;
+use std::sync::Arc;
 
-use super::session::{COOKIE, USER_AGENT, Violation, unexpected};
-use super::stamp::event_payload;
+use super::dialect::{Dialect, Heard};
+use super::session::{Violation, no_http, refused, unexpected};
+use super::settings::Server;
 use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
 
 /// The connection of a client that always has a poll waiting
 pub(super) struct Poller {
-    server: SocketAddrV4,
-    path: String,
+    server: Arc<Server>,
+    dialect: Arc<Dialect>,
+    /// Messages of the server's own
+    others: u64,
     phase: Phase,
     sid: String,
     /// The server has asked for a sign of life
@@ -29,9 +32,14 @@ enum Phase {
 }
 
 impl Poller {
-    pub(super) fn new(server: SocketAddrV4, path: &str) -> Self {
+    pub(super) fn new(server: Arc<Server>, dialect: Arc<Dialect>) -> Self {
         let (sid, partial) = (String::new(), Vec::new());
-        Self { server, path: path.into(), phase: Phase::Opening, sid, pinged: false, partial }
+        Self { server, dialect, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
+    }
+
+    /// Messages that came and were none of ours
+    pub(super) fn others(&self) -> u64 {
+        self.others
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -41,7 +49,7 @@ impl Poller {
     /// A connection for what this client says, once it is ready
     pub(super) fn poster(&self) -> Poster {
         Poster {
-            server: self.server,
+            server: Arc::clone(&self.server),
             path: self.session_path(),
             posting: false,
             queue: Vec::new(),
@@ -55,7 +63,7 @@ impl Poller {
     }
 
     pub(super) fn request(&self) -> Vec<u8> {
-        get_request(self.server, &self.path)
+        get_request(&self.server, &self.server.path)
     }
 
     /// Takes what the socket brought; appends the next request, and hands on each payload
@@ -86,7 +94,11 @@ impl Poller {
                 let open = body.strip_prefix(b"0").ok_or_else(|| unexpected(body))?;
                 let open: Open<'_> = serde_json::from_slice(open).map_err(|_| unexpected(body))?;
                 self.sid = open.sid.to_owned();
-                answer.extend_from_slice(&post_request(self.server, &self.session_path(), b"40"));
+                answer.extend_from_slice(&post_request(
+                    &self.server,
+                    &self.session_path(),
+                    self.dialect.connect().as_bytes(),
+                ));
                 self.phase = Phase::Posting;
                 return Ok(());
             }
@@ -98,22 +110,33 @@ impl Poller {
                 }
             }
         }
-        answer.extend_from_slice(&get_request(self.server, &self.session_path()));
+        answer.extend_from_slice(&get_request(&self.server, &self.session_path()));
         Ok(())
     }
 
     fn packet(&mut self, packet: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
+        if self.phase == Phase::Ready
+            && let Some(heard) = self.dialect.hear(packet)
+        {
+            match heard {
+                Heard::Payload(payload) => deliver(payload),
+                Heard::Other => self.others += 1,
+            }
+            return Ok(());
+        }
         match (self.phase, packet) {
-            (Phase::Ready, _) if let Some(payload) = event_payload(packet) => deliver(payload),
-            (Phase::Connecting, [b'4', b'0', ..]) => self.phase = Phase::Ready,
             (_, b"2") => self.pinged = true,
+            (Phase::Connecting, _) if self.dialect.is_connected(packet) => self.phase = Phase::Ready,
+            (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(packet)),
+            // What a server sends to end a poll, or when it begins to close.
+            (_, b"6") if self.dialect.is_lenient() => {}
             _ => return Err(unexpected(packet)),
         }
         Ok(())
     }
 
     fn session_path(&self) -> String {
-        format!("{}&sid={}", self.path, self.sid)
+        format!("{}&sid={}", self.server.path, self.sid)
     }
 }
 
@@ -124,7 +147,7 @@ struct Open<'a> {
 
 /// The connection on which a client posts what it says, one request at a time
 pub(super) struct Poster {
-    server: SocketAddrV4,
+    server: Arc<Server>,
     path: String,
     posting: bool,
     /// Packets for the next request
@@ -144,7 +167,7 @@ impl Poster {
     /// Appends a request with all that is queued, unless one is on its way
     pub(super) fn post(&mut self, out: &mut Vec<u8>) {
         if !self.posting && !self.queue.is_empty() {
-            out.extend_from_slice(&post_request(self.server, &self.path, &self.queue));
+            out.extend_from_slice(&post_request(&self.server, &self.path, &self.queue));
             self.queue.clear();
             self.posting = true;
         }
@@ -167,12 +190,15 @@ impl Poster {
 
 /// Lengths of the head, and of head and body, of the HTTP response at the start of `bytes`
 fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
+    if !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
+        return Err(no_http(bytes));
+    }
     let Some(head_len) = head_len(bytes) else {
         return if bytes.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(None) };
     };
     let head = &bytes[..head_len];
     if !head.starts_with(b"HTTP/1.1 200") {
-        return Err(format!("a request was answered with {:?}", String::from_utf8_lossy(head)));
+        return Err(format!("the answer {:?} to a request", String::from_utf8_lossy(head)));
     }
     let length: Option<usize> =
         header(head, "Content-Length").and_then(|length| str::from_utf8(length).ok()?.parse().ok());
@@ -183,15 +209,16 @@ fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
     }
 }
 
-fn get_request(server: SocketAddrV4, path: &str) -> Vec<u8> {
-    format!("GET {path} HTTP/1.1\r\nHost: {server}\r\n{}\r\n", common_headers(server)).into_bytes()
+fn get_request(server: &Server, path: &str) -> Vec<u8> {
+    let Server { host, headers, .. } = server;
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n{headers}\r\n").into_bytes()
 }
 
-fn post_request(server: SocketAddrV4, path: &str, body: &[u8]) -> Vec<u8> {
+fn post_request(server: &Server, path: &str, body: &[u8]) -> Vec<u8> {
+    let Server { host, headers, .. } = server;
     let mut request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {server}\r\n{}Content-Type: text/plain;charset=UTF-8\r\n\
-         Content-Length: {}\r\n\r\n",
-        common_headers(server),
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n{headers}\
+         Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {}\r\n\r\n",
         body.len()
     )
     .into_bytes();
@@ -199,30 +226,16 @@ fn post_request(server: SocketAddrV4, path: &str, body: &[u8]) -> Vec<u8> {
     request
 }
 
-/// What a current Chrome adds to a fetch of its own origin; no compression is offered, so that all send the same
-fn common_headers(server: SocketAddrV4) -> String {
-    format!(
-        "Connection: keep-alive\r\n\
-         User-Agent: {USER_AGENT}\r\n\
-         Accept: */*\r\n\
-         Origin: http://{server}\r\n\
-         Referer: http://{server}/\r\n\
-         Sec-Fetch-Site: same-origin\r\n\
-         Sec-Fetch-Mode: cors\r\n\
-         Sec-Fetch-Dest: empty\r\n\
-         Accept-Language: en-US,en;q=0.9,de;q=0.8\r\n\
-         Cookie: {COOKIE}\r\n"
-    )
-}
-
 const SEPARATOR: u8 = 0x1e;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loadgen::{Kind, Scenario};
 
     fn poller() -> Poller {
-        Poller::new("127.0.0.1:80".parse().unwrap(), "/socket.io/?EIO=4&transport=polling")
+        let server = Server::local(80, "/socket.io/?EIO=4&transport=polling", Kind::Poll);
+        Poller::new(Arc::new(server), Arc::new(Dialect::strict(Kind::Poll, Scenario::Paced, 64)))
     }
 
     fn ok(body: &str) -> String {

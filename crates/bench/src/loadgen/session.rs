@@ -1,9 +1,10 @@
-use std::net::SocketAddrV4;
+use std::sync::Arc;
 
 use tungstenite::handshake::derive_accept_key;
 
 use super::Kind;
-use super::stamp::event_payload;
+use super::dialect::{Dialect, Heard};
+use super::settings::Server;
 use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
 };
@@ -11,7 +12,10 @@ use crate::websocket::{
 /// One WebSocket client, without its socket: bytes in, answers and payloads out
 pub(super) struct Session {
     kind: Kind,
+    dialect: Arc<Dialect>,
     phase: Phase,
+    /// Messages of the server's own
+    others: u64,
     /// Input that is not yet a whole frame
     partial: Vec<u8>,
 }
@@ -31,8 +35,13 @@ enum Phase {
 pub(super) type Violation = String;
 
 impl Session {
-    pub(super) fn new(kind: Kind) -> Self {
-        Self { kind, phase: Phase::Upgrading, partial: Vec::new() }
+    pub(super) fn new(kind: Kind, dialect: Arc<Dialect>) -> Self {
+        Self { kind, dialect, phase: Phase::Upgrading, others: 0, partial: Vec::new() }
+    }
+
+    /// Messages that came and were none of ours
+    pub(super) fn others(&self) -> u64 {
+        self.others
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -67,6 +76,9 @@ impl Session {
     ) -> Result<usize, Violation> {
         let mut taken = 0;
         if self.phase == Phase::Upgrading {
+            if !b"HTTP/1.".starts_with(&input[..input.len().min(7)]) {
+                return Err(no_http(input));
+            }
             let Some(length) = head_len(input) else {
                 return if input.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(0) };
             };
@@ -83,6 +95,7 @@ impl Session {
                 Opcode::Text => self.text(payload, answer, deliver)?,
                 Opcode::Ping => append_frame(answer, Opcode::Pong, Some(MASK), payload),
                 Opcode::Pong => {}
+                Opcode::Binary if self.dialect.is_lenient() => self.others += 1,
                 Opcode::Binary => return Err("a binary frame".into()),
                 Opcode::Close => {
                     return Err(format!("a close frame: {:?}", String::from_utf8_lossy(payload)));
@@ -99,18 +112,23 @@ impl Session {
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
     ) -> Result<(), Violation> {
-        if self.kind == Kind::Plain {
-            deliver(text);
+        if self.phase == Phase::Ready
+            && let Some(heard) = self.dialect.hear(text)
+        {
+            match heard {
+                Heard::Payload(payload) => deliver(payload),
+                Heard::Other => self.others += 1,
+            }
             return Ok(());
         }
         match (self.phase, text) {
-            (Phase::Ready, _) if let Some(payload) = event_payload(text) => deliver(payload),
             (_, b"2") => append_frame(answer, Opcode::Text, Some(MASK), b"3"),
             (Phase::Opening, [b'0', ..]) => {
-                append_frame(answer, Opcode::Text, Some(MASK), b"40");
+                append_frame(answer, Opcode::Text, Some(MASK), self.dialect.connect().as_bytes());
                 self.phase = Phase::Connecting;
             }
-            (Phase::Connecting, [b'4', b'0', ..]) => self.phase = Phase::Ready,
+            (Phase::Connecting, _) if self.dialect.is_connected(text) => self.phase = Phase::Ready,
+            (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(text)),
             _ => return Err(unexpected(text)),
         }
         Ok(())
@@ -127,26 +145,28 @@ pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl 
     apply_mask(&mut out[start..], MASK);
 }
 
-/// The opening handshake as a current Chrome sends it, for a site with cookies and a user who is not to be tracked
-pub(super) fn upgrade_request(server: SocketAddrV4, path: &str) -> Vec<u8> {
+/// The opening handshake
+pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
+    let Server { host, path, headers, .. } = server;
     format!(
-        "GET {path} HTTP/1.1\r\n\
-         Host: {server}\r\n\
-         Connection: Upgrade\r\n\
-         Pragma: no-cache\r\n\
-         Cache-Control: no-cache\r\n\
-         User-Agent: {USER_AGENT}\r\n\
-         Upgrade: websocket\r\n\
-         Origin: http://{server}\r\n\
-         Sec-WebSocket-Version: 13\r\n\
-         Accept-Encoding: gzip, deflate, br, zstd\r\n\
-         Accept-Language: en-US,en;q=0.9,de;q=0.8\r\n\
-         Cookie: {COOKIE}\r\n\
-         DNT: 1\r\n\
-         Sec-WebSocket-Key: {KEY}\r\n\
-         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n"
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
     )
     .into_bytes()
+}
+
+/// A frame that takes leave
+pub(super) fn append_close(out: &mut Vec<u8>) {
+    append_frame(out, Opcode::Close, Some(MASK), &1000_u16.to_be_bytes());
+}
+
+pub(super) fn no_http(input: &[u8]) -> Violation {
+    let start = String::from_utf8_lossy(&input[..input.len().min(40)]);
+    format!("what is not HTTP, {start:?}")
+}
+
+pub(super) fn refused(packet: &[u8]) -> Violation {
+    format!("a refusal of the namespace: {}", String::from_utf8_lossy(&packet[2..]))
 }
 
 pub(super) fn unexpected(packet: &[u8]) -> Violation {
@@ -156,7 +176,7 @@ pub(super) fn unexpected(packet: &[u8]) -> Violation {
 fn check_upgrade(head: &[u8]) -> Result<(), Violation> {
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
-        return Err(format!("the handshake was answered with {:?}", String::from_utf8_lossy(status)));
+        return Err(format!("the answer {:?} to the handshake", String::from_utf8_lossy(status)));
     }
     if header(head, "Sec-WebSocket-Accept") != Some(derive_accept_key(KEY.as_bytes()).as_bytes()) {
         return Err("the handshake's Sec-WebSocket-Accept is wrong".into());
@@ -167,10 +187,6 @@ fn check_upgrade(head: &[u8]) -> Result<(), Violation> {
     Ok(())
 }
 
-pub(super) const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
-                                     Chrome/141.0.0.0 Safari/537.36";
-pub(super) const COOKIE: &str = "session=4f9c2a7be81d4c0f9a63d5b2e7710c38; theme=dark; \
-                                 consent=necessary.statistics; visitor=1029384756.1700000000";
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 /// A browser draws a new one for each frame; to a server's work it makes no difference
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
@@ -178,10 +194,15 @@ const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::loadgen::Scenario;
 
     const UPGRADED: &[u8] =
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    fn session(kind: Kind) -> Session {
+        Session::new(kind, Arc::new(Dialect::strict(kind, Scenario::Paced, 64)))
+    }
 
     fn server_frames(texts: &[&str]) -> Vec<u8> {
         let mut frames = UPGRADED.to_vec();
@@ -204,7 +225,7 @@ mod tests {
 
     /// What a session delivers and answers if its input comes in pieces of `step` bytes
     fn run(kind: Kind, input: &[u8], step: usize) -> (Vec<String>, Vec<(Opcode, String)>, bool) {
-        let (mut session, mut answer, mut delivered) = (Session::new(kind), Vec::new(), Vec::new());
+        let (mut session, mut answer, mut delivered) = (session(kind), Vec::new(), Vec::new());
         for piece in input.chunks(step) {
             let mut deliver = |payload: &[u8]| delivered.push(String::from_utf8(payload.to_vec()).unwrap());
             session.receive(piece, &mut answer, &mut deliver).unwrap();
@@ -237,8 +258,10 @@ mod tests {
     #[test]
     fn violations_are_named() {
         let fails = |kind, input: &[u8]| {
-            Session::new(kind).receive(input, &mut Vec::new(), &mut |_| ()).expect_err("must fail")
+            session(kind).receive(input, &mut Vec::new(), &mut |_| ()).expect_err("must fail")
         };
+        assert!(fails(Kind::Plain, b"SSH-2.0-x").contains("SSH"));
+        assert!(fails(Kind::Sio, &server_frames(&["0{}", r#"44{"message":"no"}"#])).contains("no"));
         assert!(fails(Kind::Plain, b"HTTP/1.1 404 Not Found\r\n\r\n").contains("404"));
         assert!(fails(Kind::Plain, b"HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: x\r\n\r\n").contains("Accept"));
         assert!(fails(Kind::Sio, &server_frames(&["0{}", "40{}", "41"])).contains("41"));

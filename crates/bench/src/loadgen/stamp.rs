@@ -1,5 +1,3 @@
-use super::Kind;
-
 /// What a message says about itself, as text at the start of its payload
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -64,35 +62,6 @@ pub(super) enum Action {
     Room(u16),
 }
 
-impl Action {
-    /// Appends the text that makes a server do it
-    pub(super) fn write(self, kind: Kind, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
-        match (kind, self) {
-            (Kind::Plain, Self::Broadcast | Self::Echo) => write_payload(out),
-            (Kind::Plain, Self::Join(room)) => out.extend_from_slice(format!("Jr{room}").as_bytes()),
-            (Kind::Plain, Self::Room(room)) => {
-                out.extend_from_slice(format!("Rr{room} ").as_bytes());
-                write_payload(out);
-            }
-            (_, Self::Join(room)) => out.extend_from_slice(format!(r#"42["join","r{room}"]"#).as_bytes()),
-            (_, action) => {
-                match action {
-                    Self::Echo => out.extend_from_slice(ECHO),
-                    Self::Room(room) => out.extend_from_slice(format!(r#"42["room","r{room}",""#).as_bytes()),
-                    _ => out.extend_from_slice(MSG),
-                }
-                write_payload(out);
-                out.extend_from_slice(END);
-            }
-        }
-    }
-}
-
-/// The payload of an event that a server delivers
-pub(super) fn event_payload(packet: &[u8]) -> Option<&[u8]> {
-    packet.strip_prefix(MSG).or_else(|| packet.strip_prefix(ECHO))?.strip_suffix(END)
-}
-
 fn append_hex(out: &mut Vec<u8>, value: u64, digits: u32) {
     out.extend((0..digits).rev().map(|digit| HEX[(value >> (4 * digit)) as usize & 0xf]));
 }
@@ -122,9 +91,6 @@ const NIBBLES: [u8; 256] = {
     }
     nibbles
 };
-const MSG: &[u8] = br#"42["msg",""#;
-const ECHO: &[u8] = br#"42["echo",""#;
-const END: &[u8] = br#""]"#;
 
 #[cfg(test)]
 mod tests {
@@ -163,25 +129,5 @@ mod tests {
         }
         assert!(!is_intact(&payload[..63], 64) && !is_intact(&payload, 65));
         assert_eq!(Stamp::read(&payload[..31]), None);
-    }
-
-    #[test]
-    fn says_it_in_each_dialect() {
-        let said = |kind, action: Action| {
-            let mut out = Vec::new();
-            action.write(kind, &mut out, |out| out.extend_from_slice(b"text"));
-            String::from_utf8(out).unwrap()
-        };
-        assert_eq!(said(Kind::Plain, Action::Echo), "text");
-        assert_eq!(said(Kind::Plain, Action::Join(3)), "Jr3");
-        assert_eq!(said(Kind::Plain, Action::Room(3)), "Rr3 text");
-        assert_eq!(said(Kind::Sio, Action::Broadcast), r#"42["msg","text"]"#);
-        assert_eq!(said(Kind::Sio, Action::Echo), r#"42["echo","text"]"#);
-        assert_eq!(said(Kind::Sio, Action::Join(3)), r#"42["join","r3"]"#);
-        assert_eq!(said(Kind::Sio, Action::Room(3)), r#"42["room","r3","text"]"#);
-        for action in [Action::Broadcast, Action::Echo] {
-            assert_eq!(event_payload(said(Kind::Sio, action).as_bytes()), Some(&b"text"[..]));
-        }
-        assert_eq!(event_payload(br#"42["other","text"]"#), None);
     }
 }

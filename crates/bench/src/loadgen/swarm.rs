@@ -1,13 +1,16 @@
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::net::sockopt;
 
+use super::dialect::Dialect;
 use super::polling::{Poller as PollLane, Poster};
-use super::session::{Session, Violation, append_text, upgrade_request};
+use super::session::{Session, Violation, append_close, append_text, upgrade_request};
+use super::settings::{Server, Settings};
 use super::stamp::Action;
-use super::{Kind, Options};
+use super::{Kind, Watch};
 use crate::Error;
 use crate::error::Doing as _;
 use crate::process::now;
@@ -15,9 +18,10 @@ use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 
 /// All clients of a run, and the one thread's loop over them
 pub(super) struct Swarm {
-    server: SocketAddrV4,
+    servers: Vec<Arc<Server>>,
     kind: Kind,
-    path: String,
+    dialect: Arc<Dialect>,
+    gentle: bool,
     poller: Poller,
     /// The clients, and after them the second connections of those that post
     links: Vec<Link>,
@@ -33,6 +37,7 @@ pub(super) struct Swarm {
 struct Link {
     socket: OwnedFd,
     role: Role,
+    server: Arc<Server>,
     connected: bool,
     /// What was not sent yet
     out: Vec<u8>,
@@ -46,34 +51,41 @@ enum Role {
 
 impl Swarm {
     /// Connects all clients and waits until each of them is ready
-    pub(super) fn connect(options: &Options) -> Result<Self, Error> {
+    pub(super) fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
         let mut swarm = Self {
-            server: options.server(),
-            kind: options.kind,
-            path: options.path().into(),
+            servers: settings.servers.clone(),
+            kind: settings.kind,
+            dialect: Arc::clone(&settings.dialect),
+            gentle: settings.gentle,
             poller: Poller::new().doing(|| "create an epoll instance".into())?,
             links: Vec::new(),
-            clients: options.clients(),
+            clients: settings.clients,
             ready: 0,
-            speaks_on: (0..options.clients()).collect(),
+            speaks_on: (0..settings.clients).collect(),
             buffer: vec![0; READ_BUFFER],
             scratch: Vec::new(),
             started: now(),
         };
-        let mut patience = Patience::new(options.stall);
+        let mut patience = Patience::new(settings.stall);
         while swarm.ready < swarm.clients {
             while swarm.links.len() < swarm.clients.min(swarm.ready + CONNECTING_AT_ONCE) {
+                let dialect = Arc::clone(&swarm.dialect);
+                let server = Arc::clone(&swarm.servers[swarm.links.len() % swarm.servers.len()]);
                 let role = match swarm.kind {
-                    Kind::Plain | Kind::Sio => Role::Frames(Session::new(swarm.kind)),
-                    Kind::Poll => Role::Polls(PollLane::new(swarm.server, &swarm.path)),
+                    Kind::Plain | Kind::Sio => Role::Frames(Session::new(swarm.kind, dialect)),
+                    Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), dialect)),
                 };
-                swarm.open(role)?;
+                swarm.open(role, server)?;
             }
             let before = swarm.ready;
-            swarm.turn(options.patience(), &mut |_, _, _| ())?;
+            swarm.turn(settings.patience(), &mut |_, _, _| ())?;
             patience.check(swarm.ready > before, || {
-                format!("{} of {} clients are connected", swarm.ready, swarm.clients)
+                let Server { host, path, .. } = &*settings.servers[0];
+                let spoken = if settings.kind == Kind::Plain { "WebSocket" } else { "Socket.IO" };
+                let (ready, clients) = (swarm.ready, swarm.clients);
+                format!("{ready} of {clients} clients are connected; is {spoken} spoken at {host}{path}?")
             })?;
+            watch.connecting(swarm.ready, swarm.clients);
         }
         Ok(swarm)
     }
@@ -85,7 +97,8 @@ impl Swarm {
         {
             let poster = lane.poster();
             self.speaks_on[client] = self.links.len();
-            self.open(Role::Posts(poster))?;
+            let server = Arc::clone(&self.links[client].server);
+            self.open(Role::Posts(poster), server)?;
         }
         Ok(())
     }
@@ -95,9 +108,9 @@ impl Swarm {
         let link = &mut self.links[self.speaks_on[client]];
         match &mut link.role {
             Role::Frames(_) => append_text(&mut link.out, &mut self.scratch, |out| {
-                action.write(self.kind, out, write_payload);
+                self.dialect.write(action, out, write_payload);
             }),
-            Role::Posts(poster) => poster.say(|out| action.write(self.kind, out, write_payload)),
+            Role::Posts(poster) => poster.say(|out| self.dialect.write(action, out, write_payload)),
             Role::Polls(_) => unreachable!("a polling client speaks on its second connection"),
         }
     }
@@ -125,8 +138,7 @@ impl Swarm {
             let (index, flags) = self.poller.event(event);
             let link = &mut self.links[index];
             if !link.connected {
-                link.finish_connecting(self.server, &self.path)
-                    .doing(|| format!("connect client {index}"))?;
+                link.finish_connecting().doing(|| format!("connect to {}", link.server.host))?;
             } else if flags.contains(EventFlags::OUT) && !link.out.is_empty() {
                 link.flush().doing(|| format!("send for client {index}"))?;
             }
@@ -178,14 +190,38 @@ impl Swarm {
         (now() - self.started).as_nanos() as u64
     }
 
-    fn open(&mut self, role: Role) -> Result<(), Error> {
+    /// Messages that came and were none of ours
+    pub(super) fn others(&self) -> u64 {
+        let others = self.links.iter().map(|link| match &link.role {
+            Role::Frames(session) => session.others(),
+            Role::Polls(lane) => lane.others(),
+            Role::Posts(_) => 0,
+        });
+        others.sum()
+    }
+
+    /// Takes leave of the server, as far as that goes without waiting
+    pub(super) fn say_goodbye(&mut self) {
+        for link in &mut self.links {
+            if let Role::Frames(_) = link.role {
+                append_close(&mut link.out);
+                // Whoever is gone already needs no goodbye.
+                _ = link.flush();
+            }
+        }
+    }
+
+    fn open(&mut self, role: Role, server: Arc<Server>) -> Result<(), Error> {
         let index = self.links.len();
-        // One address has some 28,000 ports, and choosing among the last free ones is slow.
-        let source = Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + (index / CLIENTS_PER_SOURCE) as u32);
-        let socket = socket::connect(source, self.server)
+        // One address has some 28,000 ports, and choosing among the last free ones is slow. Of its own addresses
+        // this machine has many.
+        let own = server.address.ip() == Ipv4Addr::LOCALHOST;
+        let source =
+            own.then(|| Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + (index / CLIENTS_PER_SOURCE) as u32));
+        let socket = socket::connect(source, server.address, self.gentle)
             .and_then(|socket| self.poller.add(&socket, index).map(|()| socket))
-            .doing(|| format!("connect client {index} from {source} to {}", self.server))?;
-        self.links.push(Link { socket, role, connected: false, out: Vec::new() });
+            .doing(|| format!("connect to {}", server.host))?;
+        self.links.push(Link { socket, role, server, connected: false, out: Vec::new() });
         Ok(())
     }
 }
@@ -200,11 +236,11 @@ impl Link {
         }
     }
 
-    fn finish_connecting(&mut self, server: SocketAddrV4, path: &str) -> std::io::Result<()> {
+    fn finish_connecting(&mut self) -> std::io::Result<()> {
         sockopt::socket_error(&self.socket)??;
         self.connected = true;
         match &mut self.role {
-            Role::Frames(_) => self.out = upgrade_request(server, path),
+            Role::Frames(_) => self.out = upgrade_request(&self.server),
             Role::Polls(lane) => self.out = lane.request(),
             Role::Posts(poster) => poster.post(&mut self.out),
         }

@@ -9,6 +9,8 @@ use crate::Faults;
 pub(super) struct Verifier {
     group_of: Vec<u16>,
     streams: usize,
+    /// The sender of a stream, who has the same number, gets nothing of it
+    without_sender: bool,
     /// For each group and stream: how many were sent
     sent: Vec<u32>,
     /// For each client and stream: the number it expects next
@@ -20,10 +22,18 @@ pub(super) struct Verifier {
 
 impl Verifier {
     /// `group_of` says for each client in which group it stands
-    pub(super) fn new(group_of: Vec<u16>, streams: usize) -> Self {
+    pub(super) fn new(group_of: Vec<u16>, streams: usize, without_sender: bool) -> Self {
         let groups = group_of.iter().max().map_or(0, |&last| usize::from(last) + 1);
         let (sent, next) = (vec![0; groups * streams], vec![0; group_of.len() * streams]);
-        Self { group_of, streams, sent, next, skipped: BTreeSet::new(), faults: Faults::default() }
+        Self {
+            group_of,
+            streams,
+            without_sender,
+            sent,
+            next,
+            skipped: BTreeSet::new(),
+            faults: Faults::default(),
+        }
     }
 
     /// A message is about to be sent; returns its number
@@ -40,7 +50,7 @@ impl Verifier {
             self.faults.unknown += 1;
             return false;
         }
-        if self.group_of[client] != group {
+        if self.group_of[client] != group || self.without_sender && client == usize::from(stream) {
             self.faults.misdelivered += 1;
             return false;
         }
@@ -81,7 +91,7 @@ impl Verifier {
         let mut faults = self.faults;
         faults.lost += self.skipped.len() as u64;
         for (client, &group) in self.group_of.iter().enumerate() {
-            for stream in 0..self.streams {
+            for stream in (0..self.streams).filter(|&stream| !self.without_sender || stream != client) {
                 let sent = self.sent[usize::from(group) * self.streams + stream];
                 faults.lost += u64::from(sent - self.next[client * self.streams + stream]);
             }
@@ -99,7 +109,7 @@ mod tests {
 
     /// Three clients in one room, two in another; two senders
     fn verifier() -> Verifier {
-        Verifier::new(vec![0, 0, 0, 1, 1], 2)
+        Verifier::new(vec![0, 0, 0, 1, 1], 2, false)
     }
 
     /// Sends `count` messages to each room by each sender, and gives all deliveries in a right order
@@ -193,6 +203,20 @@ mod tests {
     }
 
     #[test]
+    fn senders_may_be_left_out() {
+        let mut verifier = Verifier::new(vec![0, 0, 0], 2, true);
+        for stream in 0..2 {
+            verifier.send(0, stream);
+        }
+        for (client, stream) in [(1, 0), (2, 0), (0, 1), (2, 1)] {
+            assert!(verifier.receive(client, 0, stream, 0));
+        }
+        assert!(verifier.finish().is_empty());
+        verifier.receive(0, 0, 0, 0);
+        assert_eq!(verifier.finish(), Faults { misdelivered: 1, ..Faults::default() });
+    }
+
+    #[test]
     fn messages_of_different_senders_may_overtake_each_other() {
         let mut verifier = verifier();
         let mut all = deliveries(&mut verifier, 4);
@@ -202,7 +226,7 @@ mod tests {
 
     #[test]
     fn memory_for_skipped_messages_is_bounded_and_they_still_count() {
-        let mut verifier = Verifier::new(vec![0], 1);
+        let mut verifier = Verifier::new(vec![0], 1, false);
         let last = (0..=2 * MOST_SKIPPED as u32).map(|_| verifier.send(0, 0)).last().unwrap();
         verifier.receive(0, 0, 0, last);
         assert_eq!(verifier.skipped.len(), MOST_SKIPPED);

@@ -1,0 +1,110 @@
+//! `roomcast bench` as those who run it see it
+#![cfg(target_os = "linux")]
+
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Output, Stdio};
+
+/// The demo, until the test ends
+struct Demo {
+    child: Child,
+    address: String,
+}
+
+impl Demo {
+    fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_roomcast"))
+            .args(["serve", "--addr", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("it starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+        let listening =
+            |line: String| line.split_once("listening on http://").map(|(_, rest)| rest.to_owned());
+        let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("it says where it is");
+        // It goes on printing, to somebody who goes on reading.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self { child, address }
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        self.child.kill().expect("it runs");
+        self.child.wait().expect("it ends");
+    }
+}
+
+fn bench(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_roomcast"))
+        .args(["bench", "--warmup", "0.1", "--seconds", "0.5", "--clients", "20"])
+        .args(arguments)
+        .output()
+        .expect("it runs")
+}
+
+fn report(output: &Output) -> serde_json::Value {
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error} in {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+#[test]
+fn all_kinds_of_clients_of_the_demo_get_everything() {
+    let demo = Demo::start();
+    let (http, ws) = (format!("http://{}", demo.address), format!("ws://{}/ws", demo.address));
+    let pid = demo.child.id().to_string();
+    let everyone = r#"["everyone","{payload}"]"#;
+    let to_room = r#"["room","{room}","{payload}"]"#;
+    for arguments in [
+        &[&*ws, "--pattern", "broadcast", "--rate", "100", "--pid", &pid][..],
+        &[&*http, "--pattern", "broadcast", "--message", everyone],
+        &[&*http, "--pattern", "broadcast", "--message", everyone, "--transport", "polling"],
+        &[&*http, "--pattern", "broadcast", "--message", r#"["others","{payload}"]"#, "--without-sender"],
+        &[&*http, &*http, "--pattern", "rooms", "--join", r#"["join","{room}"]"#, "--room-message", to_room],
+    ] {
+        let output = bench(&[arguments, &["--json", "-"]].concat());
+        let report = report(&output);
+        assert!(output.status.success() && report["ok"] == true, "{arguments:?}: {report}");
+        assert!(report["deliveries"].as_u64().expect("a number") > 10, "{arguments:?}: {report}");
+        // The demo greets everybody.
+        assert!(report["others"].as_u64().expect("a number") >= 20, "{arguments:?}: {report}");
+    }
+}
+
+#[test]
+fn a_page_is_written_and_what_it_came_to_is_said() {
+    let demo = Demo::start();
+    let page = format!("{}/bench.html", env!("CARGO_TARGET_TMPDIR"));
+    let output = bench(&[&format!("ws://{}/ws", demo.address), "--pattern", "broadcast", "--html", &page]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        said.starts_with("broadcast, 20 clients at ws://127.0.0.1:") && said.contains("none: each came once")
+    );
+    assert!(std::fs::read_to_string(page).expect("it was written").contains("Deliveries a second"));
+}
+
+#[test]
+fn a_message_that_does_not_arrive_is_a_fault() {
+    let demo = Demo::start();
+    // The demo sends it to everybody, and not only back.
+    let output = bench(&[&format!("ws://{}/ws", demo.address), "--pattern", "echo", "--json", "-"]);
+    let report = report(&output);
+    assert!(!output.status.success() && report["faults"]["misdelivered"].as_u64() > Some(0), "{report}");
+}
+
+#[test]
+fn what_cannot_work_is_said_at_once() {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let output = bench(&[&format!("ws://{free}/")]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        !output.status.success() && said.contains(&format!("connect to {free}: Connection refused")),
+        "{said}"
+    );
+    let output = bench(&["wss://127.0.0.1/"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("TLS"));
+    let demo = Demo::start();
+    let output = bench(&[&format!("ws://{}/nowhere", demo.address)]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("404"), "{output:?}");
+}
