@@ -74,13 +74,19 @@ impl Drop for Running {
 
 /// Asks, and gives back status and body
 fn ask(address: SocketAddr, target: &str) -> (u16, String) {
+    let answer = answer(address, target);
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+}
+
+/// All that comes back
+fn answer(address: SocketAddr, target: &str) -> String {
     let mut stream = connect(address);
     let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
-    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-    (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
+    answer
 }
 
 fn connect(address: SocketAddr) -> TcpStream {
@@ -213,6 +219,18 @@ fn variables_stand_for_flags() {
     assert!(body.contains("no room"), "{body}");
 }
 
+#[test]
+fn what_node_lets_one_set_is_set_by_flags() {
+    let server = Running::start(|command| command.args(["--no-upgrades", "--cookie", "io"]));
+    let whole = answer(server.address, "/socket.io/?EIO=4&transport=polling");
+    assert!(whole.contains(r#""upgrades":[]"#), "{whole}");
+    assert!(whole.to_ascii_lowercase().contains("set-cookie: io="), "{whole}");
+    let server = Running::start(|command| command.args(["--transports", "websocket"]));
+    let (status, body) = ask(server.address, "/socket.io/?EIO=4&transport=polling");
+    assert_eq!(status, 400);
+    assert!(body.contains("Transport unknown"), "{body}");
+}
+
 fn output(arguments: &[&str]) -> Output {
     command().args(arguments).output().expect("it runs")
 }
@@ -227,6 +245,10 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["serve", "--max-sessions", "0"], "--max-sessions"),
         (&["serve", "--addr", "0.0.0.0:0"], "--public"),
         (&["serve", "--log", "=["], "--log"),
+        (&["serve", "--serve-client", "no/such/folder"], "client-dist"),
+        (&["serve", "--tls-cert", "a.crt"], "--tls-key"),
+        (&["serve", "--tls-key", "a.key"], "--tls-cert"),
+        (&["serve", "--tls-cert", "no/such.crt", "--tls-key", "no/such.key"], "no/such.crt"),
     ] {
         let output = output(arguments);
         assert!(!output.status.success(), "{arguments:?}");

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_server::{Ack, Args, Io, Server, Socket, Tls, TlsError};
+use roomcast_server::{Ack, Args, Config, Io, Server, Socket, Tls, TlsError};
 use serde_json::json;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -117,6 +117,26 @@ fn files_are_read_again_and_bad_ones_change_nothing() {
     tls.reload().expect("they go together");
     believes(TWO.0);
     std::fs::remove_dir_all(&folder).expect("it was there");
+}
+
+#[test]
+fn a_client_that_reads_late_gets_everything_in_its_order() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+    let io = Io::builder().config(Config::default().outbox_limit(64 * 1024 * 1024)).build();
+    let server = running(&io, &tls, On::Workers(2));
+    // More than sockets and TLS take on their own.
+    let (numbers, filler) = (200, "x".repeat(100_000));
+    for kind in [Kind::WebSocket, Kind::Upgraded, Kind::Json] {
+        let mut client = Client::connect(kind, &trusting(&server, ONE.0));
+        for number in 0..numbers {
+            io.emit("number", (number, &filler)).expect("a name");
+        }
+        for number in 0..numbers {
+            client.expect("number", json!([number, filler]));
+        }
+        client.close();
+        until(|| io.client_count() == 0);
+    }
 }
 
 #[test]
