@@ -51,12 +51,14 @@ impl<H: Handler<M>, M> Handler<InTurn<M>> for Serial<H> {
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
         let handled = self.handler.call(event)?;
         let turn = event.socket.turns().of(self.id);
-        Ok(Box::pin(async move {
-            // Queued at the first poll, which comes in the order of the events, even if the task has used up its share.
-            let _turn = tokio::task::unconstrained(turn.lock_owned()).await;
-            handled.await
-        }))
+        Ok(Box::pin(in_turn(turn, handled)))
     }
+}
+
+/// Queued at the first poll, which comes in the order of the events, even if the task has used up its share
+async fn in_turn<T>(turn: Turn, handled: impl Future<Output = T>) -> T {
+    let _turn = tokio::task::unconstrained(turn.lock_owned()).await;
+    handled.await
 }
 
 impl<H> fmt::Debug for Serial<H> {
@@ -74,5 +76,40 @@ type Turn = Arc<tokio::sync::Mutex<()>>;
 impl Turns {
     fn of(&self, handler: ListenerId) -> Turn {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(handler).or_default().clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn turns_are_taken_in_order_by_a_task_that_has_used_up_its_share() {
+        let turns = Turns::default();
+        let id = ListenerId::next();
+        let log = Mutex::new(Vec::new());
+        let write = |entry| log.lock().expect("nobody panics here").push(entry);
+        let handle = |number: u32| {
+            let handled = async move {
+                write(format!("start {number}"));
+                tokio::task::yield_now().await;
+                write(format!("end {number}"));
+            };
+            in_turn(turns.of(id), handled)
+        };
+        let (mut first, mut second) = (pin!(handle(1)), pin!(handle(2)));
+        std::future::poll_fn(|cx| {
+            let mut used_up = || pin!(tokio::task::consume_budget()).poll(cx).is_pending();
+            assert!((0..1000).any(|_| used_up()), "a task has a share");
+            assert!(first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        assert_eq!(*log.lock().expect("nobody panics here"), ["start 1"]);
+        tokio::join!(second, first);
+        assert_eq!(*log.lock().expect("nobody panics here"), ["start 1", "end 1", "start 2", "end 2"]);
     }
 }

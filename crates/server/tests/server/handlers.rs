@@ -220,3 +220,29 @@ fn events_without_a_handler_of_their_own_go_to_the_other_one() {
     assert_eq!(client.ask("unknown", json!([])), json!(["known now"]));
     assert_eq!(io.metrics().events_unhandled(), 0);
 }
+
+#[test]
+fn a_handler_may_see_what_came_as_it_came() {
+    let io = Io::new();
+    io.on("raw", async |socket: Socket, args: Args, ack: Ack| {
+        // Spaces, order and digits are the client's own; nothing was parsed into anything.
+        let attachments = args.attachments().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
+        let list: Vec<&str> = args.iter().collect();
+        socket.emit("as it came", (args.json(), list, attachments))?;
+        ack.send(args).map(drop)
+    });
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    client.engine().send(r#"2["raw", { "b" : 1.50, "a":1e3 } ,"\u0041", 12345678901234567890123 ]"#.into());
+    let raw = r#"{ "b" : 1.50, "a":1e3 } ,"\u0041", 12345678901234567890123"#;
+    let list = [r#"{ "b" : 1.50, "a":1e3 }"#, r#""\u0041""#, "12345678901234567890123"];
+    client.expect("as it came", json!([raw, list, []]));
+    let sent = json!([bytes(&[1, 2, 3]), "x"]);
+    assert_eq!(
+        {
+            client.emit("raw", sent);
+            client.event().1[2].clone()
+        },
+        json!([3])
+    );
+}

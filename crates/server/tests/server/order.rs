@@ -4,11 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
-use roomcast_server::{Io, Socket, SocketId};
+use roomcast_server::{Io, Socket, SocketId, serial};
 use serde_json::{Value, json};
+use tokio::runtime::Builder;
 
 use crate::support::client::{ALL, Client, Kind, Said, TALKING};
+use crate::support::dial::Dial;
 use crate::support::heard::{Ear, ear};
 use crate::support::serve::{On, Running, serve_on};
 
@@ -72,6 +75,119 @@ fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
             assert_eq!(course.overlaps, 0, "{on:?}");
         }
     }
+}
+
+/// Clients of each kind, and events of each
+const CROWD: usize = 6;
+const LOAD: usize = 200;
+
+/// A crowd speaks at once, to handlers that wait in all ways there are; half of the clients have a middleware that
+/// waits as well
+fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
+    let courses = Courses::default();
+    let (done, heard) = ear();
+    io.on_connect(async |socket: Socket| {
+        if socket.id().as_str().as_bytes()[0] % 2 == 0 {
+            socket.event_middleware(async |number: String| {
+                if number.ends_with('7') {
+                    tokio::time::sleep(Duration::from_micros(200)).await;
+                }
+            });
+        }
+    });
+    let seen = courses.clone();
+    io.on("message", move |socket: Socket, number: String| {
+        let (courses, done) = (seen.clone(), done.clone());
+        async move {
+            let number: usize = number.parse().expect("a number");
+            with_course(&courses, &socket, |course| {
+                course.overlaps += usize::from(std::mem::replace(&mut course.inside, true));
+                course.starts.push(number);
+            });
+            thread::yield_now();
+            with_course(&courses, &socket, |course| course.inside = false);
+            match number % 5 {
+                0 => {}
+                1 => tokio::task::yield_now().await,
+                2 => tokio::time::sleep(Duration::from_micros(number as u64 * 13 % 1700)).await,
+                3 => tokio::spawn(tokio::task::yield_now()).await.expect("it does not panic"),
+                // The first wait uses up the task's share, so that whatever comes next has to wait too.
+                _ => {
+                    for _ in 0..150 {
+                        tokio::task::consume_budget().await;
+                    }
+                }
+            }
+            let _ = done.send(());
+        }
+    });
+    // A second one, which takes one event of a socket at a time, from beginning to end.
+    let turns = Courses::default();
+    let (told, through) = ear();
+    let seen = turns.clone();
+    io.on(
+        "message",
+        serial(move |socket: Socket, number: String| {
+            let (turns, told) = (seen.clone(), told.clone());
+            async move {
+                let number: usize = number.parse().expect("a number");
+                with_course(&turns, &socket, |course| {
+                    course.overlaps += usize::from(std::mem::replace(&mut course.inside, true));
+                    course.starts.push(number);
+                });
+                (0..number % 3).for_each(|_| thread::yield_now());
+                tokio::task::yield_now().await;
+                with_course(&turns, &socket, |course| course.inside = false);
+                let _ = told.send(());
+            }
+        }),
+    );
+    let mut clients: Vec<_> = (0..CROWD).flat_map(|_| ALL).map(|kind| Client::connect(kind, dial)).collect();
+    thread::scope(|scope| {
+        for (at, client) in clients.iter_mut().enumerate() {
+            scope.spawn(move || {
+                let mut numbers = 0..LOAD;
+                for portion in (1 + at % 7..).step_by(5).map(|portion| portion % 31 + 1) {
+                    let portion: Vec<_> = numbers.by_ref().take(portion).collect();
+                    if portion.is_empty() {
+                        break;
+                    }
+                    client.say_all(portion.iter().map(|number| said(json!([number.to_string()]))).collect());
+                }
+            });
+        }
+    });
+    heard.take(LOAD * clients.len());
+    through.take(LOAD * clients.len());
+    for courses in [courses, turns] {
+        let courses = courses.lock().expect("nobody panics here");
+        assert_eq!(courses.len(), clients.len());
+        for course in courses.values() {
+            assert!(course.starts.iter().copied().eq(0..LOAD), "{:?}", course.starts);
+            assert_eq!(course.overlaps, 0);
+        }
+    }
+}
+
+#[test]
+fn a_crowd_is_heard_in_order_alone() {
+    for on in [On::CurrentThread, On::Workers(4), On::Threads(2)] {
+        let io = Io::new();
+        let server = serve_on(&io, on);
+        a_crowd_is_heard_in_order(&io, &server.dial);
+    }
+}
+
+#[test]
+fn a_crowd_is_heard_in_order_mounted() {
+    let io = Io::new();
+    let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
+    let dial = Dial::Tcp(listener.local_addr().expect("an address"));
+    let routes = axum::Router::new().layer(io.layer());
+    runtime.spawn(axum::serve(listener, routes).into_future());
+    a_crowd_is_heard_in_order(&io, &dial);
+    runtime.shutdown_background();
 }
 
 /// Events of each sender
