@@ -50,8 +50,84 @@
 //! request, such as the user, is an [`Extension`]. [`IoBuilder`] also takes what is to be asked about requests
 //! ([`allow_request`](IoBuilder::allow_request)) and done with answers ([`headers`](IoBuilder::headers)).
 //!
-//! Handlers of one client start in the order of its events, each running to its first wait before the next starts;
-//! [`NamespaceHandle::serial`] makes them wait for one another. One that fails or panics costs that event alone.
+//! Handlers of one client start in the order of its events, each running to its first wait before the next starts.
+//! [`serial`] makes one handler wait until it is through with the event before, [`Socket::serial`] and
+//! [`NamespaceHandle::serial`] all of them. One that fails or panics costs that event alone, and
+//! [`on_error`](Io::on_error) hears of it, as of arguments that do not fit.
+//!
+//! An event may have several handlers, called in order. They are registered on a namespace, where they cost nothing per
+//! client, or on a [`Socket`] while it connects, as on Node. [`once`](Io::once) and [`off`](Io::off) are there,
+//! [`on_any`](Io::on_any) and [`on_any_outgoing`](Socket::on_any_outgoing) for whatever comes and goes,
+//! [`event_middleware`](Io::event_middleware) to let events through or not, and
+//! [`on_disconnecting`](Io::on_disconnecting) while the rooms are still there.
+//!
+//! ```
+//! use roomcast::{Args, CloseReason, EventName, Io, Socket};
+//!
+//! # let io = Io::new();
+//! io.on_connect(async |socket: Socket| {
+//!     socket.once("hello", async |name: String| println!("hello {name}"));
+//!     socket.on_any(async |EventName(name): EventName, args: Args| println!("{name} {}", args.json())); // unparsed
+//!     socket.event_middleware(async |socket: Socket, EventName(name): EventName| {
+//!         if name == "admin" && socket.handshake().header("x-admin").is_none() { Err("not you") } else { Ok(()) }
+//!     });
+//!     socket.on_disconnecting(async |socket: Socket, why: CloseReason| {
+//!         println!("{} leaves {:?}: {why}", socket.id(), socket.rooms());
+//!     });
+//! });
+//! ```
+//!
+//! # Events by a schema
+//!
+//! Names and types may also be written down once, as an [`Event`] or, for several, an [`EventSet`]. Handlers and emitters
+//! then cannot disagree, and a wrong answer does not compile.
+//!
+//! ```
+//! use roomcast::{Event, Io, Socket};
+//! use serde::{Deserialize, Serialize};
+//!
+//! #[derive(Serialize, Deserialize)]
+//! struct Say { room: String, text: String }
+//!
+//! impl Event for Say {
+//!     const NAME: &'static str = "say";
+//!     type Answer = usize;
+//! }
+//!
+//! # let io = Io::new();
+//! io.on_event(async |socket: Socket, say: Say| {
+//!     let told = socket.to(&say.room).emit("said", say.text)?;
+//!     Ok::<_, roomcast::EmitError>(told.queued) // the answer
+//! });
+//! # async fn f(socket: Socket, say: Say) -> Result<(), Box<dyn std::error::Error>> {
+//! let told: usize = socket.emit_event_with_ack(&say).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Namespaces
+//!
+//! [`Io::of`] makes one, apart from the others and over the same connection. [`middleware`](NamespaceHandle::middleware)
+//! decides who may join; a [`ConnectError`] carries data. Namespaces may also be made as clients ask for them, by a
+//! pattern, a function, or an async function that sees what the client shows; what is emitted to the [`ParentNamespace`]
+//! goes to all of them.
+//!
+//! ```
+//! use roomcast::{Auth, ConnectError, Io, NamespaceRequest, Socket, Value};
+//!
+//! # fn f() -> Result<(), Box<dyn std::error::Error>> {
+//! # let io = Io::new();
+//! io.of("/admin").middleware(async |Auth(shown): Auth<Value>| match shown["token"].as_str() {
+//!     Some("sesame") => Ok(()),
+//!     _ => Err(ConnectError::new("not you").with_data(&"ask for a token")),
+//! });
+//! let documents = io.of_pattern(r"^/documents/\d+$")?;
+//! documents.on("edit", async |socket: Socket, text: String| {
+//!     socket.namespace().emit("edited", text).map(drop) // to those in the same document
+//! });
+//! documents.emit("maintenance", "in five minutes")?; // to those in any document
+//! io.of_when(async |request: NamespaceRequest| request.auth::<Value>().is_ok_and(|auth| auth["invited"] == true));
+//! # Ok(()) }
+//! ```
 //!
 //! # Emitting
 //!
