@@ -20,6 +20,7 @@ mod outgoing;
 mod outside;
 mod patterns;
 mod rooms;
+mod recovery;
 mod serial;
 mod settings;
 mod slow;

@@ -1,0 +1,336 @@
+//! Clients whose connection breaks, and who come back
+
+use std::time::Duration;
+
+use roomcast_server::{
+    Auth, Bytes, CloseReason, Config, ConnectError, Io, Namespace, RecoveryConfig, RecoveryRefused, Socket,
+    Value,
+};
+use serde_json::json;
+
+use crate::support::dial::Dial;
+use crate::support::engine::Engine;
+use crate::support::heard::{Ear, Gate, ear};
+use crate::support::serve::{On, Running, serve, serve_on, until};
+use crate::support::ws::Message;
+
+const PATH: &str = "/socket.io/";
+
+/// A client of Socket.IO that sees each message as it is
+struct Returner {
+    engine: Engine,
+    sid: String,
+    pid: Option<String>,
+    /// What it heard before it was told that it is in
+    missed: Vec<Message>,
+}
+
+impl Returner {
+    fn connect(dial: &Dial) -> Self {
+        Self::connect_with(dial, "/", &json!({}))
+    }
+
+    fn connect_with(dial: &Dial, namespace: &str, auth: &Value) -> Self {
+        Self::begin(Engine::websocket(dial, PATH), namespace, auth)
+    }
+
+    fn begin(mut engine: Engine, namespace: &str, auth: &Value) -> Self {
+        let prefix = if namespace == "/" { String::new() } else { format!("{namespace},") };
+        engine.send(format!("0{prefix}{auth}").into());
+        let mut missed = Vec::new();
+        loop {
+            let message = engine.receive().expect("it is let in");
+            if let Message::Text(text) = &message
+                && let Some(welcome) = text.strip_prefix(&format!("0{prefix}"))
+            {
+                let welcome: Value = serde_json::from_str(welcome).expect("JSON");
+                let sid = welcome["sid"].as_str().expect("an id").to_owned();
+                let pid = welcome["pid"].as_str().map(str::to_owned);
+                assert_eq!(
+                    welcome.as_object().map(|fields| fields.len()),
+                    Some(1 + usize::from(pid.is_some()))
+                );
+                return Self { engine, sid, pid, missed };
+            }
+            missed.push(message);
+        }
+    }
+
+    /// What it shows to come back, with the offset of the last event it heard
+    fn shows(&self, offset: Option<&str>) -> Value {
+        offset
+            .map_or_else(|| json!({ "pid": self.pid }), |offset| json!({ "pid": self.pid, "offset": offset }))
+    }
+
+    /// Its connection breaks
+    fn vanish(self) -> (String, Value) {
+        let (sid, shows) = (self.sid.clone(), self.shows(None));
+        drop(self.engine);
+        (sid, shows)
+    }
+
+    /// The next event: its arguments, and its offset
+    fn hear(&mut self) -> (Vec<Value>, String) {
+        let Ok(Message::Text(text)) = self.engine.receive() else { panic!("no event") };
+        event(&text)
+    }
+}
+
+fn event(text: &str) -> (Vec<Value>, String) {
+    let mut list: Vec<Value> = serde_json::from_str(text.trim_start_matches('2')).expect("an event");
+    let offset = list.pop().and_then(|offset| offset.as_str().map(str::to_owned)).expect("an offset");
+    (list, offset)
+}
+
+fn names(messages: &[Message]) -> Vec<String> {
+    let texts = messages.iter().filter_map(|message| match message {
+        Message::Text(text) => Some(event(text).0[0].as_str().expect("a name").to_owned()),
+        Message::Binary(_) => None,
+    });
+    texts.collect()
+}
+
+fn on() -> Config {
+    Config::default().connection_state_recovery(RecoveryConfig::default())
+}
+
+/// A server that hands its sockets to the test
+fn open(config: Config) -> (Io, Running, Ear<Socket>) {
+    let (told, ear) = ear();
+    let io = Io::builder().config(config).build();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    (io, server, ear)
+}
+
+fn gone(io: &Io, sid: &str) {
+    until(|| io.count(sid) == 0);
+}
+
+#[test]
+fn while_it_is_off_there_is_nothing_of_it() {
+    let (io, server, sockets) = open(Config::default());
+    let mut client = Returner::connect(&server.dial);
+    assert_eq!(client.pid, None);
+    let socket = sockets.next();
+    socket.emit("event", 1).expect("it can be emitted");
+    io.emit("event", ()).expect("it can be emitted");
+    assert_eq!(client.engine.receive(), Ok("2[\"event\",1]".to_owned().into()));
+    assert_eq!(client.engine.receive(), Ok("2[\"event\"]".to_owned().into()));
+    let (sid, _) = client.vanish();
+    gone(&io, &sid);
+    let back = Returner::connect_with(&server.dial, "/", &json!({ "pid": "p", "offset": "o" }));
+    assert_ne!(back.sid, sid);
+    assert!(!sockets.next().recovered());
+    assert_eq!(io.metrics().recovered(), 0);
+    assert!(RecoveryRefused::ALL.iter().all(|reason| io.metrics().recovery_refused(*reason) == 0));
+}
+
+#[test]
+fn what_was_kept_with_it_comes_back_and_what_it_missed_comes_before_the_welcome() {
+    let (io, server, sockets) = open(on());
+    let mut client = Returner::connect(&server.dial);
+    let socket = sockets.next();
+    assert!(!socket.recovered());
+    assert!(socket.join("red"));
+    socket.set_data(&json!({ "name": "ada" })).expect("it is JSON");
+    socket.emit("heard", "x").expect("it can be emitted");
+    let (heard, offset) = client.hear();
+    assert_eq!(heard, [json!("heard"), json!("x")]);
+    io.to("red").emit("lost on the way", ()).expect("it can be emitted");
+    let shows = client.shows(Some(&offset));
+    let (sid, _) = client.vanish();
+    gone(&io, &sid);
+    io.to("red").emit("binary", Bytes::from_static(b"\x01\x02")).expect("it can be emitted");
+    io.to("blue").emit("others", ()).expect("it can be emitted");
+    io.to(sid.as_str()).emit("itself", ()).expect("it can be emitted");
+    // What asks or is volatile is not kept.
+    io.main().target().volatile().emit("volatile", ()).expect("it can be emitted");
+    assert_eq!(io.metrics().recovered(), 0);
+    let mut client = Returner::connect_with(&server.dial, "/", &shows);
+    assert_eq!(client.sid, sid);
+    assert_eq!(names(&client.missed[..1]), ["lost on the way"]);
+    let Message::Text(binary) = &client.missed[1] else { panic!("text first") };
+    assert!(binary.starts_with(r#"51-["binary",{"_placeholder":true,"num":0},""#), "{binary}");
+    assert_eq!(client.missed[2], Message::Binary(vec![1, 2]));
+    assert_eq!(names(&client.missed[3..]), ["itself"]);
+    let socket = sockets.next();
+    assert!(socket.recovered());
+    assert_eq!(socket.id().as_str(), sid);
+    assert_eq!(socket.rooms().iter().map(|room| room.as_str()).collect::<Vec<_>>(), [&*sid, "red"]);
+    assert_eq!(socket.data::<Value>().expect("it is JSON"), Some(json!({ "name": "ada" })));
+    io.to("red").emit("now", ()).expect("it can be emitted");
+    assert_eq!(client.hear().0, [json!("now")]);
+    assert_eq!(io.metrics().recovered(), 1);
+}
+
+#[test]
+fn who_was_put_out_or_did_not_read_begins_anew_and_who_was_cut_off_does_not() {
+    let (io, server, sockets) = open(on().outbox_limit(10_000).max_payload(100_000));
+    let (reasons, reason) = ear();
+    io.on_disconnect(move |why: CloseReason| {
+        let _ = reasons.send(why);
+        async {}
+    });
+    type End = fn(&Io, &Socket, &mut Engine);
+    let ends: [(CloseReason, End, bool); 7] = [
+        (CloseReason::ServerNamespaceDisconnect, |_, socket, _| socket.disconnect(), false),
+        (CloseReason::ServerNamespaceDisconnect, |_, socket, _| socket.disconnect_client(), false),
+        (CloseReason::ClientNamespaceDisconnect, |_, _, engine| engine.send("1".to_owned().into()), false),
+        (CloseReason::ServerShutdown, |io, _, _| io.close(), true),
+        (CloseReason::ForcedClose, |_, _, engine| engine.send("0".to_owned().into()), true),
+        (CloseReason::ParseError, |_, _, engine| engine.send_packets(vec!["x".to_owned().into()]), false),
+        (
+            CloseReason::SlowConsumer,
+            |io, _, _| {
+                // One frame always fits, so more than one.
+                (0..3).for_each(|_| _ = io.emit("large", "x".repeat(20_000_000)).expect("it can be emitted"));
+            },
+            false,
+        ),
+    ];
+    for (expected, end, recovers) in ends {
+        let mut client = Returner::connect(&server.dial);
+        let socket = sockets.next();
+        end(&io, &socket, &mut client.engine);
+        assert_eq!(reason.next(), expected);
+        let (sid, shows) = client.vanish();
+        gone(&io, &sid);
+        let back = Returner::connect_with(&server.dial, "/", &shows);
+        assert_eq!((back.sid == sid, sockets.next().recovered()), (recovers, recovers), "{expected}");
+        let (sid, _) = back.vanish();
+        gone(&io, &sid);
+        reason.next();
+    }
+}
+
+#[test]
+fn one_that_falls_silent_is_sent_again_what_got_lost_meanwhile() {
+    let moment = Duration::from_millis(200);
+    let (io, server, sockets) = open(on().ping_interval(moment).ping_timeout(moment));
+    let mut client = Returner::connect(&server.dial);
+    sockets.next().emit("heard", ()).expect("it can be emitted");
+    let (_, offset) = client.hear();
+    io.emit("into the void", ()).expect("it can be emitted");
+    // It reads no more, so it answers no ping.
+    gone(&io, &client.sid);
+    io.emit("missed", ()).expect("it can be emitted");
+    let back = Returner::connect_with(&server.dial, "/", &client.shows(Some(&offset)));
+    assert_eq!((&back.sid, back.pid.as_deref()), (&client.sid, client.pid.as_deref()));
+    assert_eq!(names(&back.missed), ["into the void", "missed"]);
+}
+
+#[test]
+fn by_polling_it_is_the_same() {
+    let (io, server, sockets) = open(on());
+    let client = Returner::begin(Engine::polling(&server.dial, PATH), "/", &json!({}));
+    drop(sockets.next());
+    let (shows, sid) = (client.shows(None), client.sid.clone());
+    client.engine.close();
+    gone(&io, &sid);
+    io.emit("missed", 1).expect("it can be emitted");
+    io.emit("missed", Bytes::from_static(b"x")).expect("it can be emitted");
+    let back = Returner::begin(Engine::polling(&server.dial, PATH), "/", &shows);
+    assert_eq!((back.sid, back.missed.len()), (sid, 3));
+}
+
+#[test]
+fn what_is_emitted_while_the_middlewares_are_asked_again_is_missed_too() {
+    let recovery = RecoveryConfig { skip_middlewares: false, ..RecoveryConfig::default() };
+    let (io, server, sockets) = open(Config::default().connection_state_recovery(recovery));
+    let (asked, ask) = ear();
+    let gate = Gate::closed();
+    let passes = gate.clone();
+    io.main().middleware(move |socket: Socket, Auth(auth): Auth<Value>| {
+        let (asked, passes) = (asked.clone(), passes.clone());
+        async move {
+            let _ = asked.send((socket.recovered(), socket.id().to_string()));
+            if auth["waits"] == true {
+                passes.pass().await;
+            }
+            if auth["refuse"] == true { Err(ConnectError::new("refused")) } else { Ok(()) }
+        }
+    });
+    let client = Returner::connect(&server.dial);
+    assert_eq!(ask.next(), (false, client.sid.clone()));
+    drop(sockets.next());
+    let (sid, mut shows) = client.vanish();
+    gone(&io, &sid);
+    // Refused, it has not lost what is kept of it.
+    let mut refused = Engine::websocket(&server.dial, PATH);
+    shows["refuse"] = true.into();
+    refused.send(format!("0{shows}").into());
+    assert_eq!(refused.receive(), Ok("4{\"message\":\"refused\"}".to_owned().into()));
+    assert_eq!(ask.next(), (true, sid.clone()));
+    shows["refuse"] = false.into();
+    shows["waits"] = true.into();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| Returner::connect_with(&server.dial, "/", &shows));
+        assert_eq!(ask.next(), (true, sid.clone()));
+        // Another one with the same secret is somebody else meanwhile.
+        let second = Returner::connect_with(&server.dial, "/", &json!({ "pid": shows["pid"] }));
+        assert_ne!(second.sid, sid);
+        assert_eq!(ask.next(), (false, second.sid.clone()));
+        assert_eq!(io.metrics().recovery_refused(RecoveryRefused::Unknown), 1);
+        io.emit("at the door", ()).expect("it can be emitted");
+        gate.open();
+        let first = first.join().expect("it is let in");
+        assert_eq!((first.sid, names(&first.missed)), (sid, vec!["at the door".to_owned()]));
+    });
+}
+
+#[test]
+fn each_namespace_has_its_own() {
+    let (io, server, _sockets) = open(on());
+    let chat = io.of("/chat");
+    let main = Returner::connect(&server.dial);
+    let mut engine = Engine::websocket(&server.dial, PATH);
+    engine.send("0/chat,".to_owned().into());
+    let Ok(Message::Text(welcome)) = engine.receive() else { panic!("a welcome") };
+    let welcome: Value =
+        serde_json::from_str(welcome.strip_prefix("0/chat,").expect("of this one")).expect("JSON");
+    drop(engine);
+    let sid = welcome["sid"].as_str().expect("an id").to_owned();
+    until(|| chat.count(sid.as_str()) == 0);
+    assert_eq!(*chat.name(), Namespace::new("/chat"));
+    chat.emit("missed", ()).expect("it can be emitted");
+    let elsewhere = Returner::connect_with(&server.dial, "/", &json!({ "pid": welcome["pid"] }));
+    assert_ne!(elsewhere.sid, sid);
+    let back = Returner::connect_with(&server.dial, "/chat", &json!({ "pid": welcome["pid"] }));
+    assert_eq!((back.sid, back.missed.len()), (sid, 1));
+    drop(main);
+}
+
+#[test]
+fn reasons_are_counted_and_what_is_kept_is_shown() {
+    let recovery = RecoveryConfig { max_log_events: 10, ..RecoveryConfig::default() };
+    let io = Io::builder().config(Config::default().connection_state_recovery(recovery)).build();
+    let server = serve_on(&io, On::Threads(2));
+    let away = |said: &dyn Fn(&Returner) -> Value| {
+        let client = Returner::connect(&server.dial);
+        let (shows, (sid, _)) = (said(&client), client.vanish());
+        gone(&io, &sid);
+        (shows, sid)
+    };
+    let (nonsense, sid) = away(&|client| client.shows(Some("hello")));
+    assert_ne!(Returner::connect_with(&server.dial, "/", &nonsense).sid, sid);
+    let (overflown, sid) = away(&|client| client.shows(None));
+    (0..11).for_each(|number| _ = io.emit("event", number).expect("it can be emitted"));
+    assert_ne!(Returner::connect_with(&server.dial, "/", &overflown).sid, sid);
+    let counted = RecoveryRefused::ALL.map(|reason| (reason.as_str(), io.metrics().recovery_refused(reason)));
+    assert_eq!(counted, [("unknown", 0), ("expired", 0), ("offset", 1), ("overflow", 1), ("too_much", 0)]);
+    let metrics =
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(io.openmetrics());
+    for line in [
+        "roomcast_recovered_total 0",
+        "roomcast_recovery_refused_total{reason=\"overflow\"} 1",
+        "roomcast_recovery_log_events{namespace=\"/\"} 10",
+    ] {
+        assert!(metrics.lines().any(|shown| shown == line), "{line} is not in\n{metrics}");
+    }
+    assert!(metrics.contains("roomcast_recovery_log_bytes{namespace=\"/\"} "));
+    assert!(metrics.contains("roomcast_recovery_sessions{namespace=\"/\"} "));
+}
