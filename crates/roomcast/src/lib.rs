@@ -186,6 +186,19 @@
 //! Handlers and emitters do not care which is which. What a client cannot carry, such as an ack in plain mode, is
 //! counted in the [`Receipt`] and concerns nobody else.
 //!
+//! # Connections that break
+//!
+//! With [`Config::connection_state_recovery`] a client that comes back within two minutes is who it was: same id, same
+//! rooms, same [data](Socket::set_data), and it is sent what it missed before anything newer. [`Socket::recovered`] tells.
+//! It works with the official clients as they are, and with plain ones in JSON mode.
+//!
+//! ```
+//! use roomcast::{Config, Io, RecoveryConfig};
+//!
+//! let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+//! let io = Io::builder().config(config).build();
+//! ```
+//!
 //! # Tests
 //!
 //! The crate `roomcast-testkit` has, with its feature `client`, clients in memory: no port, the same path through HTTP,
@@ -203,6 +216,11 @@
 //! assert_eq!(client.emit_with_ack::<i32>("add", (2, 3)).await, 5);
 //! # }
 //! ```
+//!
+//! # Parsers
+//!
+//! Socket.IO clients that were given another [`Parser`] have a path of their own ([`Endpoint::parser`]) and the same
+//! rooms. `MsgpackCodec`, with the feature `msgpack`, is the counterpart of `socket.io-msgpack-parser`.
 //!
 //! # Parts
 //!

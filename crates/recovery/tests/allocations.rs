@@ -1,0 +1,61 @@
+//! What numbering costs: a few allocations for the event, whatever its size, and none for each recipient
+
+mod support;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use roomcast_core::{
+    Bytes, Event, FlushList, IntoArgs, Member, Namespace, Outbox, Room, Router, SocketId, Target,
+};
+use roomcast_recovery::RecoveryConfig;
+use roomcast_rooms::Rooms;
+use roomcast_testkit::MemorySink;
+use support::{Clock, OffsetCodec, sequencer};
+
+/// Allocations and their bytes of one broadcast to so many members of a room, once everything has its size
+fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
+    let flusher = FlushList::new();
+    let codec = Arc::new(OffsetCodec);
+    for index in 0..members {
+        let outbox = Outbox::new(1 << 30, flusher.clone());
+        outbox.set_sink(MemorySink::new().boxed());
+        let id = SocketId::new(format!("m{index}"));
+        let acks = Default::default();
+        let key = router.attach(Member { id, codec: codec.clone(), outbox, acks, control: None });
+        router.join(key, &Room::from("red"));
+    }
+    let args = Bytes::from(vec![7; bytes]).into_args().expect("bytes can be put");
+    let event = Event::new(Namespace::main(), "news", args);
+    let target = Target { rooms: vec![Room::from("red")], ..Target::default() };
+    let mut spare = VecDeque::new();
+    let mut once = || {
+        let info = measure(|| assert_eq!(router.broadcast(&target, &event).queued, members));
+        flusher.take(&mut spare);
+        spare.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
+        (info.count_total, info.bytes_total)
+    };
+    (0..40).for_each(|_| _ = once());
+    // Queues are made anew now and then.
+    (0..20).map(|_| once()).min().expect("some")
+}
+
+#[test]
+fn numbering_costs_little_and_the_same_for_all_sizes() {
+    let sequenced = |members, bytes| {
+        let config = RecoveryConfig { max_log_events: 16, ..RecoveryConfig::default() };
+        cost(&*sequencer(&Clock::new(), config), members, bytes)
+    };
+    let (plain, plain_bytes) = cost(&Rooms::default(), 1, 0);
+    let (one, one_bytes) = sequenced(1, 0);
+    println!("{plain} allocations of {plain_bytes} bytes without, {one} of {one_bytes} with");
+    // Its offset, and the rooms it was for.
+    assert!(one <= plain + 4, "{one} instead of {plain}");
+    assert!(one_bytes <= plain_bytes + 200, "{one_bytes} instead of {plain_bytes}");
+    let (_, large_bytes) = sequenced(1, 100_000);
+    assert!(large_bytes <= one_bytes + 1000, "the arguments are shared: {large_bytes}");
+    let (plain_many, _) = cost(&Rooms::default(), 500, 0);
+    let (many, _) = sequenced(500, 0);
+    assert_eq!(many - plain_many, one - plain, "nothing for each recipient");
+}
