@@ -104,6 +104,17 @@ export const DIFFERENCES = [
     ],
   },
   {
+    name: "base64 with wrong letters, over WebSocket",
+    why: "The same as on long-polling, for clients that send bytes as text on every transport.",
+    at: [
+      {
+        script: "base64 with wrong letters",
+        node: ['a: < 451-["echo",{"_placeholder":true,"num":0}]', "a: < bytes "],
+        roomcast: ["a: (closed: 1005)"],
+      },
+    ],
+  },
+  {
     name: "the reason in the answer to a close frame",
     why:
       "RFC 6455 section 5.5.1 asks for the status code to be echoed, and says nothing of the reason. A text that " +

@@ -21,7 +21,8 @@ describe("scripts", { concurrency: AT_ONCE }, () => {
     const plays = scripts.flatMap((script) => script.carriers.map((carrier) => ({ script, carrier })));
     const wanted = plays.filter(({ script, carrier }) => !ONLY || nameOf(script, carrier).includes(ONLY));
     if (wanted.length === 0) continue;
-    const total = { subject, scripts: new Set(wanted.map(({ script }) => script)).size, plays: 0, equal: 0, different: 0 };
+    const scriptsWanted = new Set(wanted.map(({ script }) => script)).size;
+    const total = { subject, scripts: scriptsWanted, plays: 0, equal: 0, different: 0 };
     totals.push(total);
     describe(subject, { concurrency: 1 }, () => {
       const houses = new Houses();
@@ -103,15 +104,11 @@ function told({ node, roomcast }) {
 }
 
 function printTable() {
+  const figures = ["scripts", "plays", "equal", "different"];
   const sum = (name) => totals.reduce((total, row) => total + row[name], 0);
-  const all = { subject: "all", ...Object.fromEntries(["scripts", "plays", "equal", "different"].map((name) => [name, sum(name)])) };
-  const head = { subject: "subject", scripts: "scripts", plays: "plays", equal: "equal", different: "different on purpose" };
-  const width = Math.max(...totals.map(({ subject }) => subject.length), head.subject.length);
-  console.log(
-    [head, ...totals, all]
-      .map(({ subject, scripts, plays, equal, different }) =>
-        [subject.padEnd(width), ...[scripts, plays, equal].map((cell) => String(cell).padStart(7)), different].join("  "),
-      )
-      .join("\n"),
-  );
+  const all = Object.fromEntries(figures.map((name) => [name, sum(name)]));
+  const width = Math.max(...totals.map(({ subject }) => subject.length));
+  const line = (subject, figures) => [subject.padEnd(width), ...figures.map((cell) => String(cell).padStart(7))].join("  ");
+  console.log(line("subject", ["scripts", "plays", "equal", "different on purpose"]));
+  for (const row of [...totals, { subject: "all", ...all }]) console.log(line(row.subject, figures.map((name) => row[name])));
 }

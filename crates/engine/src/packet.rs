@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, Engine, GeneralPurpose, GeneralPurposeConfig};
 use roomcast_core::{Frame, Message, Sid, TransportName};
 use serde_json::Value;
 
@@ -26,7 +28,8 @@ pub(crate) enum Packet {
 impl Packet {
     /// Reads a packet; `None` if it is empty or of no known type
     ///
-    /// A binary message has no type digit and may be empty.
+    /// A binary message has no type digit and may be empty. A client that was told to do without sends it as `b`
+    /// and base64, on every transport.
     pub(crate) fn decode(message: Message) -> Option<Self> {
         let Message::Text(text) = message else {
             return Some(Self::Message(message));
@@ -40,10 +43,17 @@ impl Packet {
             // Behind an ASCII byte there is always a character boundary.
             b'4' => Self::Message(text.slice_ref(text.get(1..)?).into()),
             b'5' => Self::Upgrade,
+            b'b' => Self::Message(Message::Binary(BASE64.decode(data).ok()?.into())),
             _ => return None,
         })
     }
 }
+
+/// Standard base64 with padding, which some clients leave out
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// The answer to a handshake, and the initial message if there is one, in one frame so that nothing separates them
 pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, config: &EngineConfig) -> Frame {
@@ -125,7 +135,7 @@ mod tests {
         assert_eq!(decode("4é"), Some(Packet::Message("é".into())));
         assert_eq!(decode("5"), Some(Packet::Upgrade));
         assert_eq!(decode("6"), Some(Packet::Ignored));
-        for unknown in ["", "7", "9", "abc", " 4", "b4", "\u{0}", "é", "éabcd", "\u{664}x", "-1"] {
+        for unknown in ["", "7", "9", "abc", " 4", "b4", "b!!!!", "\u{0}", "é", "éabcd", "\u{664}x", "-1"] {
             assert_eq!(decode(unknown), None, "{unknown:?}");
         }
     }
@@ -146,10 +156,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn binary_may_come_as_base64() {
+        for (text, bytes) in [("b", &b""[..]), ("bAAEC", b"\0\x01\x02"), ("bAQ==", b"\x01"), ("bAQ", b"\x01")]
+        {
+            assert_eq!(
+                decode(text),
+                Some(Packet::Message(Message::Binary(Bytes::from_static(bytes)))),
+                "{text}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn any_text_decodes_or_is_refused(text in ".*") {
             let known = text.starts_with(|first: char| ('0'..='6').contains(&first));
+            prop_assume!(!text.starts_with('b'));
             prop_assert_eq!(Packet::decode(text.into()).is_some(), known);
         }
 

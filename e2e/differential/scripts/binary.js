@@ -5,6 +5,8 @@ export const subject = "binary events";
 const hole = (num) => `{"_placeholder":true,"num":${num}}`;
 const part = (...bytes) => Buffer.from(bytes);
 
+const TEN = Array.from({ length: 10 }, (_, index) => index);
+
 const SHAPES = [
   ["one argument", `451-["echo",${hole(0)}]`, [part(1, 2, 3)]],
   ["two arguments", `452-["echo",${hole(0)},${hole(1)}]`, [part(1), part(2)]],
@@ -17,7 +19,7 @@ const SHAPES = [
   ["one that nothing names", `452-["echo",${hole(0)}]`, [part(1), part(2)]],
   ["one that nothing names, alone", '451-["echo","x"]', [part(1)]],
   ["empty bytes", `451-["echo",${hole(0)}]`, [part()]],
-  ["all ten that are allowed", `4510-["echo",${Array.from({ length: 10 }, (_, index) => hole(index))}]`, Array.from({ length: 10 }, (_, index) => part(index))],
+  ["all ten that are allowed", `4510-["echo",${TEN.map(hole)}]`, TEN.map((number) => part(number))],
   ["many bytes", `451-["echo",${hole(0)}]`, [Buffer.alloc(70_000, 3)]],
   ["a placeholder with more keys", '451-["echo",{"_placeholder":true,"num":0,"x":1}]', [part(1)]],
   ["a placeholder that is false", `451-["echo",{"_placeholder":false,"num":0},${hole(0)}]`, [part(1)]],

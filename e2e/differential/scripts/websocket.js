@@ -39,6 +39,14 @@ export const scripts = [
     await peer.send('42["echo",1]', '42["echo",2]');
     await peer.hear(2);
   }),
+  joined("bytes as base64", async (peer) => {
+    await peer.send('451-["echo",{"_placeholder":true,"num":0}]', "bAQID");
+    await peer.hear(2);
+  }),
+  joined("base64 with wrong letters", async (peer, stage) => {
+    await peer.send('451-["echo",{"_placeholder":true,"num":0}]', "b!!!!");
+    await peer.hear(2, 400);
+  }),
   once("a subprotocol that is offered", async (stage) => {
     const peer = await stage.websocket("a", "?EIO=4&transport=websocket", { protocols: ["chat"] });
     peer?.line(`chosen: ${peer.socket.protocol}`);

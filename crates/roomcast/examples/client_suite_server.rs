@@ -1,0 +1,249 @@
+//! What the test suites of `socket.io-client` and `engine.io-client` expect of their servers:
+//! `client_suite_server --port N`
+//!
+//! Socket.IO at `/socket.io/`, with the events that the first suite emits; Engine.IO at `/engine.io/`, with the echo
+//! of the second. Both are mounted in axum, for one wish of the second suite: to be told what headers its own POST
+//! had. `e2e/clients/suites.test.js` has a case of our own for each thing that they check.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::Request;
+use axum::http::header::{COOKIE, HeaderValue, SET_COOKIE};
+use axum::http::{HeaderMap, Method};
+use axum::middleware::{Next, from_fn};
+use axum::{Router, response::Response};
+use clap::Parser;
+use roomcast::{
+    Ack, Args, Bytes, Config, ConnectError, EmitError, Endpoint, Handshake, Io, RecoveryConfig, Socket,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+#[derive(Parser)]
+struct Options {
+    /// The port to listen on, on 127.0.0.1; 0 takes a free one
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Milliseconds from one sign of life to the next ping; the suites use 2000 and 500
+    #[arg(long, default_value_t = 2000)]
+    ping_interval: u64,
+    /// Bytes of one message, or of one POST; the suite of `engine.io-client` uses 100
+    #[arg(long, default_value_t = 1_000_000)]
+    max_payload: usize,
+    /// Milliseconds that each handshake takes, for clients whose patience is tried
+    #[arg(long, default_value_t = 10)]
+    delay: u64,
+}
+
+/// The cookies of the POST that came last: there is one client at a time
+type LastCookies = Arc<Mutex<Option<String>>>;
+
+#[tokio::main]
+async fn main() -> std::io::Result<()> {
+    let options = Options::parse();
+    let delay = Duration::from_millis(options.delay);
+    let config = Config::default()
+        .ping_interval(Duration::from_millis(options.ping_interval))
+        .max_payload(options.max_payload)
+        .connection_state_recovery(RecoveryConfig::default());
+    let io = Io::builder()
+        .config(config)
+        .endpoint(Endpoint::socket_io())
+        .endpoint(Endpoint::engine_io("/engine"))
+        .allow_request(move |request: Handshake| async move {
+            tokio::time::sleep(delay).await;
+            if request.query_value("deny").is_some() { Err("") } else { Ok(()) }
+        })
+        .initial_headers(|headers, request| {
+            if request.uri.path().starts_with("/engine.io/") {
+                set_cookies(headers);
+            }
+        })
+        .build();
+    let cookies = LastCookies::default();
+    namespaces(&io);
+    main_namespace(&io);
+    engine(&io, cookies.clone());
+    let remember = move |request: Request, next: Next| remember_cookies(cookies.clone(), request, next);
+    let app = Router::new().layer(io.layer()).layer(from_fn(remember));
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, app).await
+}
+
+/// Namespaces that let in, that keep out, and that tell what they know of a client
+fn namespaces(io: &Io) {
+    io.middleware(async |socket: Socket| match socket.handshake().query_value("fail") {
+        Some(fail) if !fail.is_empty() => Err(ConnectError::new("Auth failed (main namespace)")),
+        _ => Ok(()),
+    });
+    io.of("/no").middleware(async || Err::<(), _>(ConnectError::new("Auth failed (custom namespace)")));
+    for name in ["/timeout_socket", "/valid", "/asd"] {
+        io.of(name);
+    }
+    io.of("/foo").on("getId", async |socket: Socket, ack: Ack| ack.send(socket.id().as_str()).map(drop));
+    io.of("/abc").on_connect(async |socket: Socket| socket.emit("handshake", &handshake(&socket)).map(drop));
+}
+
+/// An argument with bytes in it
+#[derive(Deserialize)]
+struct Mixed {
+    hello: String,
+    message: Bytes,
+    goodbye: String,
+}
+
+impl Mixed {
+    fn is_as_expected(&self) -> bool {
+        self.hello == "lol" && !self.message.is_empty() && self.goodbye == "gotcha"
+    }
+}
+
+/// What came of a series of events that have to arrive in their order
+#[derive(Clone, Copy, Default)]
+struct Seen(u32);
+
+fn main_namespace(io: &Io) {
+    io.on("hi", async |socket: Socket| socket.emit("hi", ()).map(drop));
+    io.on("echo", async |ack: Ack, value: Value| ack.send(&value).map(drop));
+    io.on("ack", async |socket: Socket| {
+        if let Ok(answer) = socket.emit_with_ack("ack", ()).await {
+            let (number, marked) = answer.parse::<(Value, Value)>()?;
+            if number == 5 && marked["test"] == true {
+                socket.emit("got it", ())?;
+            }
+        }
+        Ok::<(), EmitError>(())
+    });
+    io.on("getAckDate", async |ack: Ack| ack.send(now()).map(drop));
+    io.on("getDate", async |socket: Socket| socket.emit("takeDate", now()).map(drop));
+    io.on("getDateObj", async |socket: Socket| {
+        socket.emit("takeDateObj", &json!({ "date": now() })).map(drop)
+    });
+    io.on("getUtf8", async |socket: Socket| {
+        for text in ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"]
+        {
+            socket.emit("takeUtf8", text)?;
+        }
+        Ok::<(), EmitError>(())
+    });
+    io.on("false", async |socket: Socket| socket.emit("false", false).map(drop));
+    for (asked, told) in [("doge", "doge"), ("getbin", "takebin")] {
+        io.on(asked, move |socket: Socket| async move {
+            socket.emit(told, Bytes::from_static(b"asdfasdf")).map(drop)
+        });
+    }
+    for (given, told) in [("buffa", "buffack"), ("blob", "back")] {
+        io.on(given, move |socket: Socket, _: Bytes| async move { socket.emit(told, ()).map(drop) });
+    }
+    for (given, told) in [("jsonbuff", "jsonbuff-ack"), ("jsonblob", "jsonblob-ack")] {
+        io.on(given, move |socket: Socket, mixed: Mixed| async move {
+            if mixed.is_as_expected() { socket.emit(told, ()).map(drop) } else { Ok(()) }
+        });
+    }
+    in_order(io, &[("abuff1", true), ("abuff2", false)], "abuff2-ack");
+    in_order(io, &[("blob1", true), ("blob2", false), ("blob3", true)], "blob3-ack");
+    io.on("getHandshake", async |socket: Socket, ack: Ack| ack.send(&handshake(&socket)).map(drop));
+    io.on("getId", async |socket: Socket, ack: Ack| ack.send(socket.id().as_str()).map(drop));
+}
+
+/// Tells a client so when its events come in this order, those with bytes that ought to
+fn in_order(io: &Io, events: &[(&str, bool)], told: &'static str) {
+    for (place, (event, binary)) in (0..).zip(events) {
+        let (last, attachments) = (place as usize + 1 == events.len(), usize::from(*binary));
+        io.on(event, move |socket: Socket, args: Args| async move {
+            let Seen(seen) = socket.extension().unwrap_or_default();
+            let fits = seen == place && args.attachments().len() == attachments;
+            socket.set_extension(Seen(if fits && !last { seen + 1 } else { 0 }));
+            if fits && last { socket.emit(told, ()).map(drop) } else { Ok(()) }
+        });
+    }
+}
+
+fn engine(io: &Io, cookies: LastCookies) {
+    let engine = io.of("/engine");
+    engine.on_connect(async |socket: Socket| socket.send("hi").map(drop));
+    engine.on("message", move |socket: Socket, args: Args| {
+        let cookies = cookies.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        async move {
+            match args.get::<String>(0).ok().as_deref() {
+                Some("give binary") => socket.send(Bytes::from_static(&[0, 1, 2, 3, 4])),
+                Some("give utf8") => socket.send("пойду спать всем спокойной ночи"),
+                Some("sendHeaders") => {
+                    let named: BTreeMap<_, _> =
+                        cookies.into_iter().map(|cookies| ("cookie", cookies)).collect();
+                    socket.send(json!(named).to_string())
+                }
+                _ => socket.send(args),
+            }
+            .map(drop)
+        }
+    });
+}
+
+/// Keeps the cookies of a POST for whoever asks for them in its body
+async fn remember_cookies(cookies: LastCookies, request: Request, next: Next) -> Response {
+    if request.method() == Method::POST {
+        let cookie = request.headers().get(COOKIE).and_then(|cookie| cookie.to_str().ok()).map(str::to_owned);
+        *cookies.lock().unwrap_or_else(PoisonError::into_inner) = cookie;
+    }
+    next.run(request).await
+}
+
+/// One cookie that stays, one for this session, and two that are over at once
+fn set_cookies(headers: &mut HeaderMap) {
+    for cookie in [
+        "1=1; Max-Age=86400",
+        "2=2; Path=/; HttpOnly; Secure; SameSite=Strict",
+        "3=3; Max-Age=0",
+        "4=4; Expires=Thu, 01 Jan 1970 00:00:00 GMT",
+    ] {
+        headers.append(SET_COOKIE, HeaderValue::from_static(cookie));
+    }
+}
+
+/// What a client showed, as the suites ask for it
+fn handshake(socket: &Socket) -> Value {
+    let handshake = socket.handshake();
+    let query: BTreeMap<_, _> = handshake.query().collect();
+    json!({
+        "query": query,
+        "auth": socket.auth::<Value>().unwrap_or_default(),
+        "url": handshake.uri(),
+        "time": handshake.time(),
+        "secure": handshake.is_secure(),
+        "xdomain": handshake.is_xdomain(),
+    })
+}
+
+/// The time as JavaScript writes it into JSON
+fn now() -> String {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    let (year, month, day) = calendar(days);
+    let (hour, minute, second, millisecond) =
+        (second / 3600, second / 60 % 60, second % 60, since.subsec_millis());
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
+}
+
+/// Year, month and day of so many days after the first of 1970
+fn calendar(mut days: u64) -> (u64, u64, u64) {
+    let leap = |year: u64| year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+    let mut year = 1970;
+    while days >= 365 + u64::from(leap(year)) {
+        days -= 365 + u64::from(leap(year));
+        year += 1;
+    }
+    let february = 28 + u64::from(leap(year));
+    let mut month = 1;
+    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    (year, month, days + 1)
+}
