@@ -97,11 +97,11 @@ fn open(transport: &WebSocket, flush: &FlushList) -> (Outbox, Box<dyn Connection
     (outbox, connection)
 }
 
-/// A kilobyte of a list of small objects, of which some repeat themselves and some do not
+/// A kilobyte, and so enough to be compressed: a list of small objects, of which some repeat themselves
 fn json() -> ByteString {
     let mut state = 1_u64;
     let mut text = String::from("[");
-    while text.len() < 960 {
+    while text.len() < 1024 {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let (id, user, price) = (state >> 40, state >> 58, state >> 33 & 0xfff);
         text += &format!(r#"{{"id":{id},"user":"user{user}","price":{price},"open":true}},"#);
