@@ -51,7 +51,10 @@ pub enum DataError {
 }
 
 pub(crate) fn write(value: &(impl Serialize + ?Sized)) -> Result<ByteString, DataError> {
-    serde_json::to_string(value).map(ByteString::from).map_err(DataError::Unserializable)
+    let mut json = serde_json::to_string(value).map_err(DataError::Unserializable)?;
+    // It stays as long as the socket.
+    json.shrink_to_fit();
+    Ok(json.into())
 }
 
 pub(crate) fn read<T: DeserializeOwned>(json: &str) -> Result<T, DataError> {

@@ -165,6 +165,7 @@ pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject)
             let (router, codec) = (&router, &codec);
             scope.spawn(move || {
                 let names = ["r", "s", "steady"].map(Room::from);
+                let hot = Room::from("hot");
                 for round in 0..ROUNDS {
                     let (_, key) = attach(router, &format!("{thread} {round}"), codec);
                     for room in &names {
@@ -179,6 +180,11 @@ pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject)
                             )
                         }
                         _ => _ = router.join(steady, &names[round % 2]),
+                    }
+                    // A room that is empty again and again, by turns and at once.
+                    for _ in 0..20 {
+                        router.join(key, &hot);
+                        router.leave(key, &hot);
                     }
                     router.detach(key);
                 }
