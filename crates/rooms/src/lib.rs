@@ -110,13 +110,14 @@ impl Router for Rooms {
         let Some((_, entry)) = self.members.remove(&key) else { return false };
         // From here on a join that found the entry before is refused.
         let mut joined = entry.joined();
-        for room in joined.take().into_iter().flatten() {
-            self.exit(&entry, &room);
-        }
+        let rooms = joined.take();
         let exit = || self.ids.remove_if(&entry.member.id, |_, newest| newest.key == key).is_some();
         match self.watch.get() {
             Some(watch) => watch.detached(&entry.member, exit),
             None => _ = exit(),
+        }
+        for room in rooms.into_iter().flatten() {
+            self.exit(&entry, &room);
         }
         self.everybody.remove(key);
         drop(joined);
