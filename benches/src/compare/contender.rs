@@ -32,6 +32,8 @@ pub(super) enum Family {
     Mounted,
     /// The product on several threads
     Threads,
+    /// The product with compression, for clients that want it
+    Compressed,
     /// Another project's server
     Peer,
     /// Named on the command line
@@ -47,6 +49,7 @@ impl Contender {
                 ("", Family::Product, "--threads 1"),
                 ("-mounted", Family::Mounted, "--mounted"),
                 ("-2-threads", Family::Threads, "--threads 2"),
+                ("-compressed", Family::Compressed, "--compression"),
             ] {
                 all.push(Self {
                     name: format!("{name}{suffix}"),
@@ -89,19 +92,26 @@ impl Contender {
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
+        let usual = load.is_usual() && !load.free && !load.text;
         let tells = named
             || match self.family {
-                Family::Limit => !load.free && self.name == load.base(),
+                Family::Limit => !load.free && !load.text && self.name == load.base(),
                 Family::Product => true,
-                Family::Mounted => load.is_usual() && !load.free && !load.polling && fan_out,
+                Family::Compressed => load.text,
+                Family::Mounted => usual && !load.polling && fan_out,
                 Family::Threads => load.free,
-                Family::Peer | Family::Given => load.is_usual() && !load.free,
+                Family::Peer | Family::Given => usual,
             };
         speaks && tells
     }
 
     pub(super) fn kind(&self, load: &Load) -> Kind {
         if load.polling { Kind::Poll } else { self.kind }
+    }
+
+    /// Whether its clients agree on compression
+    pub(super) fn compresses(&self) -> bool {
+        self.family == Family::Compressed
     }
 
     pub(super) fn path(&self, load: &Load) -> Option<&str> {
@@ -277,6 +287,10 @@ pub(super) mod tests {
         assert_eq!(
             names("free-rooms"),
             ["roomcast-plain", "roomcast-plain-2-threads", "roomcast-sio", "roomcast-sio-2-threads"]
+        );
+        assert_eq!(
+            names("text-paced:1000:1024"),
+            ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
         );
         assert_eq!(names("paced").len(), 1 + 4 + PEERS.len());
         assert_eq!(names("echo").len(), 1 + 2 + PEERS.len());

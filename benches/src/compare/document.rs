@@ -174,8 +174,8 @@ impl Record {
 
 /// What a scenario is divided by in its table
 fn base(load: &Load) -> &'static str {
-    // Where the server may have several threads, those of one thread are what tells.
-    if load.free { "roomcast-plain" } else { load.base() }
+    // Of several threads, or of compression, what tells is the same server without.
+    if load.free || load.text { "roomcast-plain" } else { load.base() }
 }
 
 fn is_idle(load: &Load) -> bool {
@@ -183,7 +183,7 @@ fn is_idle(load: &Load) -> bool {
 }
 
 fn explained(load: &Load) -> String {
-    let Load { clients, payload, polling, free, .. } = load;
+    let Load { clients, payload, polling, free, text: records, .. } = load;
     let mut text = match load.scenario {
         Scenario::Paced => format!(
             "One client sends {payload} bytes to all {clients}; the next message follows when everybody has the former."
@@ -204,6 +204,9 @@ fn explained(load: &Load) -> String {
     };
     if *polling {
         text += " By long-polling.";
+    }
+    if *records {
+        text += " The messages are text as records of a database have it; `-compressed` sends it by permessage-deflate.";
     }
     if *free {
         text += " The server may use every CPU and shares them with the load generator, which sleeps when there is \

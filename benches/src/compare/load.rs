@@ -5,7 +5,7 @@ use clap::ValueEnum as _;
 
 use roomcast_bench::loadgen::{DEFAULT_PAYLOAD, Scenario};
 
-/// One pattern of load with its sizes: `[free-][poll-]NAME[:CLIENTS[:PAYLOAD]]`
+/// One pattern of load with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Load {
     pub(super) scenario: Scenario,
@@ -13,6 +13,8 @@ pub struct Load {
     pub(super) polling: bool,
     /// The server may use every CPU, so that it can have several threads
     pub(super) free: bool,
+    /// Messages of text that compresses as usual, for servers with and without compression
+    pub(super) text: bool,
     pub(super) clients: usize,
     pub(super) payload: usize,
 }
@@ -39,18 +41,19 @@ impl Load {
 
     /// Whether it has the sizes that it has if none are told
     pub(super) fn is_usual(&self) -> bool {
-        *self == Self::usual(self.scenario, self.polling, self.free)
+        *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
     }
 
-    fn usual(scenario: Scenario, polling: bool, free: bool) -> Self {
+    fn usual(scenario: Scenario, polling: bool) -> Self {
         let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
-        Self { scenario, polling, free, clients, payload: DEFAULT_PAYLOAD }
+        Self { scenario, polling, free: false, text: false, clients, payload: DEFAULT_PAYLOAD }
     }
 }
 
 impl fmt::Display for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.free { FREE } else { "" })?;
+        f.write_str(if self.text { TEXT } else { "" })?;
         f.write_str(if self.polling { POLLING } else { "" })?;
         write!(f, "{}:{}", self.scenario.name(), self.clients)?;
         if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
@@ -64,12 +67,13 @@ impl FromStr for Load {
         let mut parts = text.split(':');
         let name = parts.next().unwrap_or_default();
         let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
+        let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
         let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
         let scenario = Scenario::from_str(name, false)?;
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("only paced and saturated go by long-polling".into());
         }
-        let usual = Self::usual(scenario, polling, free);
+        let usual = Self { free, text, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
             None => Ok(default),
@@ -85,9 +89,10 @@ impl FromStr for Load {
 /// The scenarios that are run if none are named: all that the [targets](super::targets) speak of
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
                                         paced:4000:1024,rooms,saturated,echo,idle,poll-paced,poll-saturated,\
-                                        free-paced,free-saturated,free-rooms";
+                                        free-paced,free-saturated,free-rooms,text-paced:1000:1024";
 
 const FREE: &str = "free-";
+const TEXT: &str = "text-";
 const POLLING: &str = "poll-";
 const POLLING_CLIENTS: usize = 500;
 
@@ -105,6 +110,7 @@ mod tests {
             ("free-paced:1000", "free-paced:1000:64", true),
             ("free-saturated:10", "free-saturated:10:64", false),
             ("idle", "idle:10000", true),
+            ("text-paced:1000:1024", "text-paced:1000:1024", false),
             ("paced:100", "paced:100:64", false),
         ] {
             let load = text.parse::<Load>().unwrap();

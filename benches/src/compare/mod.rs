@@ -50,13 +50,14 @@ pub struct Options {
     /// Scenarios, with a comma between: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
     ///
     /// NAME is paced, saturated, echo, rooms, idle, poll-paced or poll-saturated; what they do is in `loadgen --help`.
-    /// `free-` before a name lets the server use every CPU, for servers with several threads.
+    /// `free-` before a name lets the server use every CPU, for servers with several threads; `text-` fills messages
+    /// with text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
     pub scenarios: Vec<Load>,
     /// Run only these servers, with a comma between, in every scenario that they can take
     ///
     /// Without it each runs where it tells something: peers in the usual sizes, a mounted server in fan-out, two
-    /// threads where all CPUs may be used. `--list` names them.
+    /// threads where all CPUs may be used, compression of text. `--list` names them.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// A further server: NAME=plain[/PATH]:COMMAND or NAME=sio[/PATH]:COMMAND

@@ -115,6 +115,18 @@ pub(super) fn targets() -> Vec<Target> {
     for server in BOTH {
         add("accepting a connection", "idle", server, Some("limit-write"), Measure::Cpu, 2.8, 2.0);
     }
+    for server in BOTH {
+        let compressed = format!("{server}-compressed");
+        add(
+            "compressed to uncompressed",
+            "text-paced:1000:1024",
+            &compressed,
+            Some(server),
+            Measure::Cpu,
+            1.5,
+            1.2,
+        );
+    }
     targets
 }
 

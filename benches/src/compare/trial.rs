@@ -121,6 +121,12 @@ impl Trial<'_> {
         if own_cpu {
             command.arg("--spin");
         }
+        if self.load.text {
+            command.arg("--records");
+        }
+        if self.contender.compresses() {
+            command.arg("--deflate");
+        }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut generator = Running(command.spawn().doing(|| format!("start {}", loadgen.display()))?);
         if !generator

@@ -4,6 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FrameHeader {
     pub(crate) opcode: Opcode,
+    /// The first reserved bit, which permessage-deflate has a meaning for (RFC 7692)
+    pub(crate) compressed: bool,
     pub(crate) mask: Option<[u8; 4]>,
     /// Bytes before the payload
     pub(crate) header_len: usize,
@@ -45,7 +47,8 @@ impl FrameHeader {
             0xa => Opcode::Pong,
             _ => return Err(FrameError::Reserved),
         };
-        if first & RESERVED_BITS != 0 {
+        let compressed = first & COMPRESSED != 0;
+        if first & RESERVED_BITS != 0 || compressed && opcode.is_control() {
             return Err(FrameError::Reserved);
         }
         if first & FIN == 0 {
@@ -76,7 +79,7 @@ impl FrameHeader {
             let Some((mask, after)) = after.split_first_chunk() else { return Ok(None) };
             (Some(*mask), after)
         };
-        Ok(Some(Self { opcode, mask, header_len: bytes.len() - after.len(), payload_len }))
+        Ok(Some(Self { opcode, compressed, mask, header_len: bytes.len() - after.len(), payload_len }))
     }
 
     pub(crate) fn frame_len(&self) -> usize {
@@ -161,7 +164,8 @@ pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
 pub(crate) const MAX_HEAD: usize = 8 << 10;
 
 const FIN: u8 = 0x80;
-const RESERVED_BITS: u8 = 0x70;
+const COMPRESSED: u8 = 0x40;
+const RESERVED_BITS: u8 = 0x30;
 const MASKED: u8 = 0x80;
 const LENGTH_IS_U16: u8 = 126;
 const LENGTH_IS_U64: u8 = 127;
@@ -180,7 +184,13 @@ mod tests {
         let header = FrameHeader::parse(&frame).unwrap().unwrap();
         assert_eq!(
             header,
-            FrameHeader { opcode: Opcode::Text, mask: Some(MASK), header_len: 6, payload_len: 5 }
+            FrameHeader {
+                opcode: Opcode::Text,
+                compressed: false,
+                mask: Some(MASK),
+                header_len: 6,
+                payload_len: 5
+            }
         );
         let mut payload = frame[header.header_len..].to_vec();
         apply_mask(&mut payload, MASK);
@@ -225,7 +235,12 @@ mod tests {
     fn refuses_what_it_does_not_speak() {
         assert_eq!(FrameHeader::parse(&[0x01, 0x80]), Err(FrameError::Fragmented));
         assert_eq!(FrameHeader::parse(&[0x80, 0x80]), Err(FrameError::Fragmented));
-        assert_eq!(FrameHeader::parse(&[0xc1, 0x80]), Err(FrameError::Reserved));
+        assert_eq!(FrameHeader::parse(&[0xa1, 0x80]), Err(FrameError::Reserved));
+        assert_eq!(
+            FrameHeader::parse(&[0xc9, 0x80]),
+            Err(FrameError::Reserved),
+            "control frames are not compressed"
+        );
         assert_eq!(FrameHeader::parse(&[0x83, 0x80]), Err(FrameError::Reserved));
         assert_eq!(FrameHeader::parse(&[0x89, 0xfe, 0, 126]), Err(FrameError::LongControl));
         let mut long = vec![0x81, 0xff];

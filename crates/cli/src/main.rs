@@ -21,15 +21,16 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Start a server with the demo application (this is also what happens without a command)
-    Serve(options::Options),
+    Serve(Box<options::Options>),
     /// Put load on a WebSocket or Socket.IO server, yours or another's, and check every delivery
     #[cfg(target_os = "linux")]
-    Bench(roomcast_bench::tool::Options),
+    Bench(Box<roomcast_bench::tool::Options>),
 }
 
 fn main() -> ExitCode {
-    let command =
-        Cli::parse().command.unwrap_or_else(|| Command::Serve(options::Options::parse_from(["roomcast"])));
+    let command = Cli::parse()
+        .command
+        .unwrap_or_else(|| Command::Serve(Box::new(options::Options::parse_from(["roomcast"]))));
     let outcome = match command {
         Command::Serve(options) => serve::run(&options).map(|()| true),
         #[cfg(target_os = "linux")]

@@ -55,6 +55,9 @@ impl Frames {
         }
         while let Some(frame) = FrameHeader::parse(&input[taken..]).map_err(|_| Gone)? {
             let Some(payload) = input.get(taken + frame.header_len..taken + frame.frame_len()) else { break };
+            if frame.compressed {
+                return Err(Gone);
+            }
             // A client that does not mask breaks the standard, section 5.1.
             let mask = frame.mask.ok_or(Gone)?;
             match frame.opcode {

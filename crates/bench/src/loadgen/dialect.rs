@@ -152,6 +152,7 @@ const END: &[u8] = br#""]"#;
 
 #[cfg(test)]
 mod tests {
+    use super::super::stamp::Filler;
     use super::*;
 
     #[test]
@@ -188,7 +189,7 @@ mod tests {
         assert!(dialect.is_connected(br#"40/chat,{"sid":"x"}"#) && !dialect.is_connected(b"40{}"));
         let mut payload = Vec::new();
         let stamp = Stamp { probe: false, group: 1, stream: 2, slot: 3, sequence: 4, sent_at: 5 };
-        stamp.write(&mut payload, 40);
+        stamp.write(&mut payload, 40, Filler::Dots);
         let mut said = Vec::new();
         dialect.write(Action::Broadcast, &mut said, |out| out.extend_from_slice(&payload));
         assert!(

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::Scenario;
 use super::meter::Reading;
 use super::settings::Settings;
-use super::stamp::{Action, Stamp, is_intact};
+use super::stamp::{Action, Filler, Stamp, is_intact};
 use super::swarm::{Patience, Swarm};
 use super::verifier::Verifier;
 use super::watch::{Sampler, Watch};
@@ -35,6 +35,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
 struct Exchange {
     scenario: Scenario,
     payload: usize,
+    filler: Filler,
     /// How many clients stand in each group
     groups: Vec<usize>,
     without_sender: bool,
@@ -109,6 +110,7 @@ impl Exchange {
         Self {
             scenario: settings.scenario,
             payload: settings.payload,
+            filler: settings.filler,
             groups,
             without_sender: settings.without_sender,
             exact: settings.exact,
@@ -190,7 +192,7 @@ impl Exchange {
 
     fn say_probe(&self, swarm: &mut Swarm, client: usize, group: u16, number: u32) -> Result<(), Error> {
         let stamp = Stamp { probe: true, group, stream: 0, slot: 0, sequence: number, sent_at: 0 };
-        swarm.say(client, self.action(group), |out| stamp.write(out, self.payload));
+        swarm.say(client, self.action(group), |out| stamp.write(out, self.payload, self.filler));
         swarm.flush(client)
     }
 
@@ -269,7 +271,7 @@ impl Exchange {
         // Until the next message is due, but not for long.
         let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(swarm.clock()));
         let timeout =
-            due.map_or(settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
+            due.map_or_else(|| settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
         swarm.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
         patience.check(self.deliveries > before || self.flying == 0, || {
             format!("{} messages are on their way after {before} deliveries", self.flying)
@@ -297,7 +299,7 @@ impl Exchange {
             self.flying += 1;
             self.sent += 1;
             let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at };
-            swarm.say(sender, self.action(group), |out| stamp.write(out, self.payload));
+            swarm.say(sender, self.action(group), |out| stamp.write(out, self.payload, self.filler));
             self.to_flush.push(sender);
         }
         self.landed.drain(..count);
@@ -309,7 +311,7 @@ impl Exchange {
 
     fn receive(&mut self, client: usize, payload: &[u8], at: u64) {
         let Some(stamp) = Stamp::read(payload) else { return self.verifier.damaged() };
-        if !is_intact(payload, self.payload) {
+        if !is_intact(payload, self.payload, self.filler) {
             self.verifier.damaged();
         }
         if stamp.probe {

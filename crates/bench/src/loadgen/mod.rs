@@ -7,6 +7,7 @@
 mod dialect;
 mod fanout;
 mod idle;
+mod inflate;
 mod meter;
 mod polling;
 mod session;
@@ -24,6 +25,7 @@ use crate::process::{only_cpu, raise_open_files, run_on};
 use crate::{Error, Report};
 pub(crate) use dialect::Dialect;
 pub(crate) use settings::{Server, Settings};
+pub(crate) use stamp::Filler;
 use watch::Unwatched;
 pub(crate) use watch::{Sample, Watch};
 
@@ -70,6 +72,12 @@ pub struct Options {
     /// Length of each message's text in bytes, at least 32
     #[arg(long, default_value_t = DEFAULT_PAYLOAD)]
     pub payload: usize,
+    /// Fill messages with text like records of a database, instead of dots that compress to nothing
+    #[arg(long)]
+    pub records: bool,
+    /// Agree on permessage-deflate with the server, which then has to compress; the clients do not
+    #[arg(long)]
+    pub deflate: bool,
     /// Seconds of load before the window
     #[arg(long, default_value = "0.6", value_parser = seconds)]
     pub warmup: Duration,
@@ -174,6 +182,9 @@ impl Options {
         if self.scenario == Scenario::Rooms && !self.clients().is_multiple_of(MEMBERS_PER_ROOM) {
             return usage("--clients must be a multiple of ten for rooms");
         }
+        if self.deflate && self.kind == Kind::Poll {
+            return usage("--deflate is for WebSocket");
+        }
         if self.kind == Kind::Poll && matches!(self.scenario, Scenario::Echo | Scenario::Rooms) {
             return usage("polling clients only broadcast: choose paced, saturated or idle");
         }
@@ -223,6 +234,8 @@ impl Options {
             groups: self.clients() / MEMBERS_PER_ROOM,
             without_sender: false,
             payload: self.payload,
+            filler: if self.records { Filler::Records } else { Filler::Dots },
+            deflate: self.deflate,
             warmup: self.warmup,
             window: self.window,
             stall: self.stall,
@@ -352,6 +365,7 @@ mod tests {
         for arguments in [
             "--scenario rooms --clients 15",
             "--scenario echo --kind poll",
+            "--scenario paced --kind poll --deflate",
             "--scenario paced --payload 31",
             "--scenario saturated --clients 4",
             "--scenario paced --outstanding 0",

@@ -4,6 +4,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::Kind;
 use super::dialect::{Dialect, Heard};
+use super::inflate::Inflater;
 use super::settings::Server;
 use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
@@ -16,6 +17,9 @@ pub(super) struct Session {
     phase: Phase,
     /// Messages of the server's own
     others: u64,
+    /// Compression has to be agreed on, and is not taken otherwise
+    deflate: bool,
+    inflater: Option<Box<Inflater>>,
     /// Input that is not yet a whole frame
     partial: Vec<u8>,
 }
@@ -35,8 +39,9 @@ enum Phase {
 pub(super) type Violation = String;
 
 impl Session {
-    pub(super) fn new(kind: Kind, dialect: Arc<Dialect>) -> Self {
-        Self { kind, dialect, phase: Phase::Upgrading, others: 0, partial: Vec::new() }
+    pub(super) fn new(kind: Kind, dialect: Arc<Dialect>, deflate: bool) -> Self {
+        let (phase, partial) = (Phase::Upgrading, Vec::new());
+        Self { kind, dialect, phase, others: 0, deflate, inflater: None, partial }
     }
 
     /// Messages that came and were none of ours
@@ -82,7 +87,7 @@ impl Session {
             let Some(length) = head_len(input) else {
                 return if input.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(0) };
             };
-            check_upgrade(&input[..length])?;
+            self.inflater = check_upgrade(&input[..length], self.deflate)?.map(Box::new);
             self.phase = if self.kind == Kind::Plain { Phase::Ready } else { Phase::Opening };
             taken = length;
         }
@@ -92,6 +97,12 @@ impl Session {
                 return Err("a server's frame was masked".into());
             }
             match frame.opcode {
+                Opcode::Text if frame.compressed => {
+                    let mut inflater =
+                        self.inflater.take().ok_or("a compressed frame that was not agreed on")?;
+                    self.text(inflater.inflate(payload)?, answer, deliver)?;
+                    self.inflater = Some(inflater);
+                }
                 Opcode::Text => self.text(payload, answer, deliver)?,
                 Opcode::Ping => append_frame(answer, Opcode::Pong, Some(MASK), payload),
                 Opcode::Pong => {}
@@ -173,7 +184,8 @@ pub(super) fn unexpected(packet: &[u8]) -> Violation {
     format!("an unexpected packet: {:?}", String::from_utf8_lossy(&packet[..packet.len().min(80)]))
 }
 
-fn check_upgrade(head: &[u8]) -> Result<(), Violation> {
+/// What the server chose to compress with, if anything
+fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violation> {
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
         return Err(format!("the answer {:?} to the handshake", String::from_utf8_lossy(status)));
@@ -181,10 +193,12 @@ fn check_upgrade(head: &[u8]) -> Result<(), Violation> {
     if header(head, "Sec-WebSocket-Accept") != Some(derive_accept_key(KEY.as_bytes()).as_bytes()) {
         return Err("the handshake's Sec-WebSocket-Accept is wrong".into());
     }
-    if header(head, "Sec-WebSocket-Extensions").is_some() {
-        return Err("it chose an extension; switch compression off to compare".into());
+    match (header(head, "Sec-WebSocket-Extensions"), deflate) {
+        (Some(chosen), true) => Inflater::new(chosen).map(Some),
+        (None, true) => Err("no agreement on compression".into()),
+        (Some(_), false) => Err("it chose an extension; switch compression off to compare".into()),
+        (None, false) => Ok(None),
     }
-    Ok(())
 }
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -201,7 +215,7 @@ mod tests {
         Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
     fn session(kind: Kind) -> Session {
-        Session::new(kind, Arc::new(Dialect::strict(kind, Scenario::Paced, 64)))
+        Session::new(kind, Arc::new(Dialect::strict(kind, Scenario::Paced, 64)), false)
     }
 
     fn server_frames(texts: &[&str]) -> Vec<u8> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::dialect::Dialect;
+use super::stamp::Filler;
 use super::{Kind, Scenario};
 
 /// What a run does, whoever asked for it
@@ -26,6 +27,9 @@ pub(crate) struct Settings {
     /// Whether the server leaves the sender out
     pub(crate) without_sender: bool,
     pub(crate) payload: usize,
+    pub(crate) filler: Filler,
+    /// The server has to compress what it sends
+    pub(crate) deflate: bool,
     pub(crate) warmup: Duration,
     pub(crate) window: Duration,
     pub(crate) stall: Duration,

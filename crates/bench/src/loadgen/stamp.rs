@@ -1,3 +1,7 @@
+use std::sync::LazyLock;
+
+use crate::random::Random;
+
 /// What a message says about itself, as text at the start of its payload
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
@@ -17,7 +21,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// Appends it, padded to `length` bytes
-    pub(super) fn write(&self, out: &mut Vec<u8>, length: usize) {
+    pub(super) fn write(&self, out: &mut Vec<u8>, length: usize, filler: Filler) {
         let end = out.len() + length;
         out.push(if self.probe { b'p' } else { b'm' });
         append_hex(out, u64::from(self.group), 4);
@@ -25,7 +29,10 @@ impl Stamp {
         append_hex(out, u64::from(self.slot), 4);
         append_hex(out, u64::from(self.sequence), 7);
         append_hex(out, self.sent_at, 12);
-        out.resize(end, PADDING);
+        match filler {
+            Filler::Dots => out.resize(end, PADDING),
+            Filler::Records => out.extend(RECORDS.iter().cycle().take(length - LENGTH)),
+        }
     }
 
     /// Reads it back; `None` of anything that no load generator wrote
@@ -49,9 +56,33 @@ impl Stamp {
 }
 
 /// Whether a payload has its length and nothing but padding after its stamp
-pub(super) fn is_intact(payload: &[u8], length: usize) -> bool {
-    payload.len() == length && payload[LENGTH..].iter().fold(0, |odd, byte| odd | (byte ^ PADDING)) == 0
+pub(super) fn is_intact(payload: &[u8], length: usize, filler: Filler) -> bool {
+    payload.len() == length
+        && match filler {
+            Filler::Dots => payload[LENGTH..].iter().fold(0, |odd, byte| odd | (byte ^ PADDING)) == 0,
+            Filler::Records => payload[LENGTH..].iter().eq(RECORDS.iter().cycle().take(length - LENGTH)),
+        }
 }
+
+/// What a message is filled with
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filler {
+    /// Cheap to write and to check
+    Dots,
+    /// Text that compresses as records do that servers send, and needs no escaping in JSON
+    Records,
+}
+
+static RECORDS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut random = Random::new(1);
+    let record = |number: usize| {
+        let (id, cents, at) = (random.below(1_000_000), random.below(100_000), random.below(86_400));
+        let name = ["alice", "bob", "carol", "dave"][random.below(4)];
+        let (price, number) = (cents as f64 / 100.0, number + 1);
+        format!("{{number:{number},id:{id},user:{name},price:{price},at:{at}}},")
+    };
+    (0..100).map(record).collect::<String>().into_bytes()
+});
 
 /// What a client does with a message
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,23 +142,27 @@ mod tests {
             for probe in [false, true] {
                 let stamp = Stamp { probe, ..STAMP };
                 let mut payload = Vec::new();
-                stamp.write(&mut payload, length);
+                stamp.write(&mut payload, length, Filler::Dots);
                 assert_eq!(Stamp::read(&payload), Some(stamp));
-                assert!(is_intact(&payload, length));
+                assert!(is_intact(&payload, length, Filler::Dots));
             }
         }
     }
 
     #[test]
     fn sees_every_changed_byte_and_every_other_length() {
-        let mut payload = Vec::new();
-        STAMP.write(&mut payload, 64);
-        for at in 0..payload.len() {
-            let mut changed = payload.clone();
-            changed[at] = b'~';
-            assert!(Stamp::read(&changed).is_none() || !is_intact(&changed, 64), "byte {at}");
+        for filler in [Filler::Dots, Filler::Records] {
+            let mut payload = Vec::new();
+            STAMP.write(&mut payload, 64, filler);
+            for at in 0..payload.len() {
+                let mut changed = payload.clone();
+                changed[at] = b'~';
+                assert!(Stamp::read(&changed).is_none() || !is_intact(&changed, 64, filler), "byte {at}");
+            }
+            assert!(is_intact(&payload, 64, filler) && !is_intact(&payload, 65, filler));
+            assert!(!is_intact(&payload[..63], 64, filler));
+            assert_eq!(Stamp::read(&payload[..31]), None);
         }
-        assert!(!is_intact(&payload[..63], 64) && !is_intact(&payload, 65));
-        assert_eq!(Stamp::read(&payload[..31]), None);
+        assert!(!RECORDS.iter().any(|byte| [b'"', b'\\'].contains(byte)));
     }
 }

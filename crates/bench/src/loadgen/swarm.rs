@@ -72,7 +72,9 @@ impl Swarm {
                 let dialect = Arc::clone(&swarm.dialect);
                 let server = Arc::clone(&swarm.servers[swarm.links.len() % swarm.servers.len()]);
                 let role = match swarm.kind {
-                    Kind::Plain | Kind::Sio => Role::Frames(Session::new(swarm.kind, dialect)),
+                    Kind::Plain | Kind::Sio => {
+                        Role::Frames(Session::new(swarm.kind, dialect, settings.deflate))
+                    }
                     Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), dialect)),
                 };
                 swarm.open(role, server)?;

@@ -11,34 +11,15 @@ pub(super) fn page(outcome: &Outcome) -> String {
     let title = format!("{} at {}", outcome.pattern, outcome.urls.join(", "));
     let mut body = format!("<h1>{}</h1>\n<pre>{}</pre>\n", escaped(&title), escaped(&summary(outcome)));
     let samples = &outcome.samples;
-    let lines: [(&str, fn(f64) -> String, &[Line<'_>]); 4] = [
-        (
-            "Deliveries a second",
-            grouped,
-            &[Line { name: "deliveries", class: "a", value: &|sample| Some(sample.deliveries_per_s) }],
-        ),
-        (
-            "Time from sending to receipt",
-            duration,
-            &[
-                Line { name: "p99", class: "b", value: &|sample| sample.p99_us },
-                Line { name: "p50", class: "a", value: &|sample| sample.p50_us },
-            ],
-        ),
-        (
-            "Cores that the server keeps busy",
-            cores,
-            &[Line { name: "cores", class: "a", value: &|it| it.server_cores }],
-        ),
-        (
-            "Memory of the server",
-            mebibytes,
-            &[Line { name: "resident", class: "a", value: &|it| it.server_rss_bytes.map(|rss| rss as f64) }],
-        ),
-    ];
-    for (title, unit, lines) in lines {
-        body += &plot(title, unit, lines, samples);
-    }
+    let deliveries = Line { name: "deliveries", class: "a", value: |it| Some(it.deliveries_per_s) };
+    body += &plot("Deliveries a second", grouped, &[deliveries], samples);
+    let p99 = Line { name: "p99", class: "b", value: |it| it.p99_us };
+    let p50 = Line { name: "p50", class: "a", value: |it| it.p50_us };
+    body += &plot("Time from sending to receipt", duration, &[p99, p50], samples);
+    let server_cores = Line { name: "cores", class: "a", value: |it| it.server_cores };
+    body += &plot("Cores that the server keeps busy", cores, &[server_cores], samples);
+    let memory = Line { name: "memory", class: "a", value: |it| it.server_rss_bytes.map(|rss| rss as f64) };
+    body += &plot("Memory of the server", mebibytes, &[memory], samples);
     format!(
         "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><title>{}</title><style>{STYLE}</style></head>\n\
@@ -49,14 +30,14 @@ pub(super) fn page(outcome: &Outcome) -> String {
     )
 }
 
-struct Line<'a> {
+struct Line {
     name: &'static str,
     class: &'static str,
-    value: &'a dyn Fn(&Sample) -> Option<f64>,
+    value: fn(&Sample) -> Option<f64>,
 }
 
 /// Values over time; nothing if there are none
-fn plot(title: &str, unit: fn(f64) -> String, lines: &[Line<'_>], samples: &[Sample]) -> String {
+fn plot(title: &str, unit: fn(f64) -> String, lines: &[Line], samples: &[Sample]) -> String {
     let values = lines.iter().flat_map(|line| samples.iter().filter_map(|sample| (line.value)(sample)));
     let most = values.fold(0.0, f64::max);
     let last = samples.last().map_or(0.0, |sample| sample.at_s);

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use crate::error::Doing as _;
 use crate::loadgen::{
-    Dialect, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, run_watched, seconds,
+    Dialect, Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, run_watched,
+    seconds,
 };
 use crate::{Error, Report};
 use target::{Target, servers};
@@ -210,10 +211,10 @@ impl Options {
         };
         let senders = match scenario {
             Scenario::Echo => clients,
-            Scenario::Rooms => self.senders.unwrap_or(clients.min(8)),
+            Scenario::Rooms => self.senders.unwrap_or_else(|| clients.min(8)),
             _ => self.senders.unwrap_or(1),
         };
-        let outstanding = self.outstanding.unwrap_or(if self.rate.is_some() { 64 } else { 1 });
+        let outstanding = self.outstanding.unwrap_or_else(|| if self.rate.is_some() { 64 } else { 1 });
         if senders == 0 || senders > clients || outstanding == 0 {
             return usage("--senders must be between 1 and --clients, and --outstanding at least 1");
         }
@@ -247,6 +248,8 @@ impl Options {
             groups: rooms,
             without_sender,
             payload: self.payload,
+            filler: Filler::Dots,
+            deflate: false,
             warmup: self.warmup,
             window: self.seconds,
             stall: self.stall,
