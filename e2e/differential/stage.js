@@ -17,6 +17,7 @@ class House {
   static async open(target, flags) {
     const server = await startDifferential(target, flags);
     const house = new House(target, server);
+    house.recovers = flags.recovery === true;
     await house.watch();
     return house;
   }
@@ -363,6 +364,7 @@ class Peer {
     await this.send(`40${this.namespace}${auth === undefined ? "" : JSON.stringify(auth)}`);
     const packet = await this.hear();
     this.id = /"sid":"([^"]+)"/.exec(packet)?.[1] ?? this.id;
+    this.pid = /"pid":"([^"]+)"/.exec(packet)?.[1] ?? this.pid;
     return packet;
   }
 
@@ -515,6 +517,7 @@ class Peer {
 
   /** A packet of the server: its questions are numbered by their order, since it counts on from script to script */
   heard(packet) {
+    if (this.stage.house.recovers) this.learnOffset(packet);
     const asked = typeof packet === "string" && question(packet);
     if (!asked) return this.shown(packet);
     return brief(`${asked.before}${this.stage.number(asked.id)}${layout(asked.json)}`);
@@ -529,6 +532,14 @@ class Peer {
       const before = this.stage.ids.filter(([, known]) => known.startsWith(label)).length;
       this.stage.ids.push([id, `${label}${before ? ` ${before + 1}` : ""}>`]);
     }
+  }
+
+  /** With recovery on, the last argument of an event is where in the log it stands */
+  learnOffset(packet) {
+    const offset = typeof packet === "string" && /^42[^[]*\[.*,"([^"]+)"\]$/s.exec(packet)?.[1];
+    if (!offset) return;
+    this.offset = offset;
+    if (!this.stage.ids.some(([known]) => known === offset)) this.stage.ids.push([offset, "<offset>"]);
   }
 
   /** A packet as it stands in the record, with its JSON in one layout */

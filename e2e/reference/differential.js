@@ -15,6 +15,7 @@ const { values: flags } = parseArgs({
     "max-payload": { type: "string", default: "1000000" },
     cors: { type: "string" },
     cookie: { type: "string" },
+    recovery: { type: "boolean" },
   },
 });
 
@@ -35,6 +36,11 @@ engine.on("connection", (socket) => socket.on("message", (message) => socket.sen
 
 const io = new SocketServer(http, {
   ...common,
+  allowRequest: (request, tell) => {
+    const text = new URL(request.url, "http://localhost").searchParams.get("deny");
+    tell(text, text === null);
+  },
+  ...(flags.recovery && { connectionStateRecovery: {} }),
   connectTimeout: Number(flags["connect-timeout"]),
   serveClient: false,
 });
@@ -42,6 +48,8 @@ const io = new SocketServer(http, {
 io.of("/watch").on("connection", (socket) => {
   socket.on("clients", (ack) => ack(io.engine.clientsCount + engine.clientsCount));
 });
+application(io.of(/^\/dynamic-\d+$/));
+application(io.of((name, auth, tell) => tell(null, name.startsWith("/asked-") && auth?.token === "secret")));
 for (const name of ["/", "/other", "/guarded", "/greeting"]) application(io.of(name));
 io.of("/greeting").on("connection", (socket) => socket.emit("auth", socket.handshake.auth));
 io.of("/guarded").use(guard);
@@ -113,6 +121,25 @@ async function perform(socket, command, args) {
       return rooms(socket);
     case "rooms":
       return rooms(socket);
+    case "sockets":
+      return (await begin(socket, command).fetchSockets())
+        .map((found) => ({
+          auth: found.handshake.auth,
+          data: Object.keys(found.data).length ? found.data : null,
+          peer: found.handshake.query.peer,
+          rooms: rooms(found),
+        }))
+        .sort((a, b) => (a.peer < b.peer ? -1 : 1));
+    case "socketsJoin":
+    case "socketsLeave":
+      begin(socket, command)[command.do](command.rooms);
+      return null;
+    case "disconnectSockets":
+      begin(socket, command).disconnectSockets(command.close);
+      return null;
+    case "setData":
+      socket.data = args[1];
+      return true;
     case "disconnect":
       socket.disconnect(command.close);
       return null;

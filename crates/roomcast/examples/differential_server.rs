@@ -9,7 +9,8 @@ use std::time::Duration;
 use clap::Parser;
 use roomcast::{
     Ack, Args, Auth, CloseReason, Config, ConnectError, Cookie, Cors, Emit, EmitError, Endpoint, EventError,
-    EventErrorCause, EventName, Io, NamespaceHandle, Receipt, Server, Socket, SocketEmit,
+    EventErrorCause, EventName, Handshake, Io, NamespaceHandle, NamespaceRequest, Receipt, RecoveryConfig,
+    Server, Socket, SocketEmit,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,6 +38,9 @@ struct Options {
     /// Origin whose pages may use long-polling, or `*`
     #[arg(long)]
     cors: Option<String>,
+    /// Lets clients come back as who they were
+    #[arg(long)]
+    recovery: bool,
     /// Name of the cookie with the session's id; none if not given
     #[arg(long)]
     cookie: Option<String>,
@@ -52,9 +56,23 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .config(config(&options))
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::engine_io("/engine"))
+        .allow_request(async |request: Handshake| match request.query_value("deny") {
+            Some(text) => Err(text),
+            None => Ok(()),
+        })
         .build();
     io.of("/engine").on("message", async |socket: Socket, args: Args| socket.emit("message", args).map(drop));
     io.of("/watch").on("clients", async |io: Io, ack: Ack| ack.send(io.client_count()).map(drop));
+    io.on_new_namespace(|namespace: NamespaceHandle| {
+        if ["/dynamic-", "/asked-"].iter().any(|prefix| namespace.name().as_str().starts_with(prefix)) {
+            application(&namespace);
+        }
+    });
+    io.of_pattern(r"^/dynamic-\d+$")?;
+    io.of_when(async |request: NamespaceRequest| {
+        let shown = request.auth::<Value>().unwrap_or_default();
+        request.name().as_str().starts_with("/asked-") && shown["token"] == "secret"
+    });
     for name in ["/", "/other", "/guarded", "/greeting"] {
         application(&io.of(name));
     }
@@ -79,10 +97,11 @@ fn config(options: &Options) -> Config {
         .connect_timeout(Duration::from_millis(options.connect_timeout))
         .max_payload(options.max_payload)
         .cors(cors);
-    match &options.cookie {
+    let config = match &options.cookie {
         Some(name) => config.cookie(Cookie::new(name.clone())),
         None => config,
-    }
+    };
+    if options.recovery { config.connection_state_recovery(RecoveryConfig::default()) } else { config }
 }
 
 /// What every namespace answers to
@@ -172,6 +191,11 @@ enum Verb {
     Join,
     Leave,
     Rooms,
+    Sockets,
+    SocketsJoin,
+    SocketsLeave,
+    DisconnectSockets,
+    SetData,
     Disconnect,
     Handshake,
     On,
@@ -215,6 +239,20 @@ async fn perform(
             json!(rooms(&socket))
         }
         Verb::Rooms => json!(rooms(&socket)),
+        Verb::Sockets => sockets(&target(&socket, &command)).await,
+        Verb::SocketsJoin => {
+            target(&socket, &command).sockets_join(command.rooms);
+            Value::Null
+        }
+        Verb::SocketsLeave => {
+            target(&socket, &command).sockets_leave(command.rooms);
+            Value::Null
+        }
+        Verb::DisconnectSockets => {
+            target(&socket, &command).disconnect_sockets(command.close);
+            Value::Null
+        }
+        Verb::SetData => json!(socket.set_data(&args.get::<Value>(0).unwrap_or_default()).is_ok()),
         Verb::Disconnect if command.close => {
             socket.disconnect_client();
             Value::Null
@@ -247,13 +285,7 @@ async fn perform(
 }
 
 async fn emit(socket: &Socket, command: &Command, event: &str, args: Args) -> Value {
-    let first = match command.at.as_deref() {
-        None | Some("socket") => Emitter::One(socket.compress(true)),
-        Some("broadcast") => Emitter::Many(socket.broadcast()),
-        Some("io") => Emitter::Many(socket.io().main().target()),
-        Some(name) => Emitter::Many(socket.io().of(name).target()),
-    };
-    let emitter = command.by.iter().fold(first, Emitter::by);
+    let emitter = emitter(socket, command);
     match (emitter, command.ack) {
         (Emitter::One(one), false) => emitted(one.emit(event, args)),
         (Emitter::Many(many), false) => emitted(many.emit(event, args)),
@@ -272,6 +304,48 @@ async fn emit(socket: &Socket, command: &Command, event: &str, args: Args) -> Va
             Err(error) => refused(&error),
         },
     }
+}
+
+/// What the command goes through, from its beginning
+fn emitter(socket: &Socket, command: &Command) -> Emitter {
+    let first = match command.at.as_deref() {
+        None | Some("socket") => Emitter::One(socket.compress(true)),
+        Some("broadcast") => Emitter::Many(socket.broadcast()),
+        Some("io") => Emitter::Many(socket.io().main().target()),
+        Some(name) => Emitter::Many(socket.io().of(name).target()),
+    };
+    command.by.iter().fold(first, Emitter::by)
+}
+
+/// The same where many are meant
+fn target(socket: &Socket, command: &Command) -> Emit {
+    match emitter(socket, command) {
+        Emitter::One(one) => one.broadcast(),
+        Emitter::Many(many) => many,
+    }
+}
+
+/// What is known of the sockets that are addressed, by the names that the script gave them
+async fn sockets(target: &Emit) -> Value {
+    let found = target.fetch_sockets().await.unwrap_or_else(|error| error.partial);
+    let mut known: Vec<_> = found
+        .iter()
+        .map(|socket| {
+            let handshake = socket.handshake().unwrap_or_default();
+            let own = socket.id().as_str();
+            let names = socket.rooms().iter().map(|room| room.to_string());
+            let mut rooms: Vec<_> = names.map(|name| if name == own { "own".into() } else { name }).collect();
+            rooms.sort();
+            json!({
+                "auth": handshake.auth,
+                "data": socket.data::<Value>().ok().flatten(),
+                "peer": handshake.query_value("peer"),
+                "rooms": rooms.join(" "),
+            })
+        })
+        .collect();
+    known.sort_by_key(|socket| socket["peer"].to_string());
+    json!(known)
 }
 
 /// An event on its way, to the client's own socket or to many

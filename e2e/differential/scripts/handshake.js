@@ -53,6 +53,11 @@ export const scripts = [
       await peer?.quiet(100);
     }),
   ),
+  once("the application refuses it, with a text and without", async (stage) => {
+    await stage.http("a", `${POLL}&deny=not%20today`);
+    await stage.http("a", `${POLL}&deny=`);
+    await stage.websocket("a", `${SOCKET}&deny=not%20today`);
+  }),
   once("both sessions of one client have ids of their own", async (stage) => {
     await stage.http("a", POLL);
     await stage.http("a", POLL);

@@ -2,6 +2,7 @@ import * as acks from "./acks.js";
 import * as binary from "./binary.js";
 import * as broadcasts from "./broadcasts.js";
 import * as closing from "./closing.js";
+import * as dynamic from "./dynamic.js";
 import * as events from "./events.js";
 import * as handshake from "./handshake.js";
 import * as headers from "./headers.js";
@@ -10,7 +11,9 @@ import * as invalid from "./invalid.js";
 import * as limits from "./limits.js";
 import * as listening from "./listening.js";
 import * as namespaces from "./namespaces.js";
+import * as outside from "./outside.js";
 import * as polling from "./polling.js";
+import * as recovery from "./recovery.js";
 import * as rooms from "./rooms.js";
 import * as upgrade from "./upgrade.js";
 import * as websocket from "./websocket.js";
@@ -25,12 +28,15 @@ export const SUBJECTS = [
   headers,
   limits,
   namespaces,
+  dynamic,
   events,
   binary,
   acks,
   listening,
   rooms,
   broadcasts,
+  outside,
   closing,
+  recovery,
   invalid,
 ];
