@@ -87,7 +87,7 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
     let courses = Courses::default();
     let (done, heard) = ear();
     io.on_connect(async |socket: Socket| {
-        if socket.id().as_str().as_bytes()[0] % 2 == 0 {
+        if socket.id().as_str().as_bytes()[0].is_multiple_of(2) {
             socket.event_middleware(async |number: String| {
                 if number.ends_with('7') {
                     tokio::time::sleep(Duration::from_micros(200)).await;
