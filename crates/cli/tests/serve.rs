@@ -29,9 +29,13 @@ fn command() -> Command {
 
 impl Running {
     fn start(configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        Self::start_logging(configure, Stdio::null())
+    }
+
+    fn start_logging(configure: impl FnOnce(&mut Command) -> &mut Command, log: Stdio) -> Self {
         let mut command = command();
         configure(command.args(["serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]));
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+        let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let (mut address, mut admin) = (None, None);
         while address.is_none() || admin.is_none() {
@@ -134,6 +138,63 @@ impl Chat {
         let mut payload = vec![0; len];
         self.0.read_exact(&mut payload).expect("a frame");
         (head[0], payload)
+    }
+}
+
+#[test]
+fn no_session_can_be_taken_over_by_who_reads_the_log() {
+    let mut server = Running::start_logging(
+        |command| command.args(["--log", "trace", "--drain-timeout", "1s"]),
+        Stdio::piped(),
+    );
+    let mut log = server.child.stderr.take().expect("a pipe");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).map(|_| text)
+    });
+    let polling = "/socket.io/?EIO=4&transport=polling";
+    let sids: Vec<String> = (0..5)
+        .map(|_| {
+            let (_, opened) = ask(server.address, polling);
+            opened.split('"').nth(3).expect("a sid").to_owned()
+        })
+        .collect();
+    let [lives, broken, overlapping, foreign, upgraded] = [0, 1, 2, 3, 4].map(|at| sids[at].as_str());
+    let post = |sid: &str, body: &str| {
+        let mut stream = connect(server.address);
+        let len = body.len();
+        let head = format!("POST {polling}&sid={sid} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        stream.write_all(format!("{head}Content-Length: {len}\r\n\r\n{body}").as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        answer
+    };
+    // What goes well, and what goes wrong in each way that is told in the log.
+    assert!(post(lives, "40").ends_with("ok"));
+    assert!(post(broken, "40\x1e42no JSON").contains("ok"));
+    let waiting = connect(server.address);
+    for mut stream in [waiting.try_clone().expect("a socket"), connect(server.address)] {
+        let get = format!("GET {polling}&sid={overlapping} HTTP/1.1\r\nHost: x\r\n\r\n");
+        stream.write_all(get.as_bytes()).expect("sent");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(ask(server.address, &format!("{polling}&sid={foreign}&EIO=3")).0, 400);
+    assert_eq!(ask(server.address, &format!("/socket.io/?EIO=4&transport=websocket&sid={upgraded}")).0, 400);
+    let mut probe = connect(server.address);
+    let path = format!("/socket.io/?EIO=4&transport=websocket&sid={upgraded}");
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    probe.write_all(request.as_bytes()).expect("sent");
+    probe.read_exact(&mut [0; 12]).expect("an answer");
+    drop((probe, waiting));
+    server.signal(Signal::TERM);
+    server.wait();
+    let log = reader.join().expect("it does not panic").expect("text");
+    assert!(log.contains("refused a request"), "something was logged: {log}");
+    for sid in &sids {
+        assert!(!log.contains(sid.as_str()), "{sid} is in the log:\n{log}");
     }
 }
 
