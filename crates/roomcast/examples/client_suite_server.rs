@@ -84,7 +84,7 @@ fn namespaces(io: &Io) {
         io.of(name);
     }
     io.of("/foo").on("getId", async |socket: Socket, ack: Ack| ack.send(socket.id().as_str()).map(drop));
-    io.of("/abc").on_connect(async |socket: Socket| socket.emit("handshake", &handshake(&socket)).map(drop));
+    io.of("/abc").on_connect(async |socket: Socket| socket.emit("handshake", handshake(&socket)).map(drop));
 }
 
 /// An argument with bytes in it
@@ -120,7 +120,7 @@ fn main_namespace(io: &Io) {
     io.on("getAckDate", async |ack: Ack| ack.send(now()).map(drop));
     io.on("getDate", async |socket: Socket| socket.emit("takeDate", now()).map(drop));
     io.on("getDateObj", async |socket: Socket| {
-        socket.emit("takeDateObj", &json!({ "date": now() })).map(drop)
+        socket.emit("takeDateObj", json!({ "date": now() })).map(drop)
     });
     io.on("getUtf8", async |socket: Socket| {
         for text in ["てすと", "Я Б Г Д Ж Й", "Ä ä Ü ü ß", "utf8 — string", "utf8 — string"]
@@ -145,7 +145,7 @@ fn main_namespace(io: &Io) {
     }
     in_order(io, &[("abuff1", true), ("abuff2", false)], "abuff2-ack");
     in_order(io, &[("blob1", true), ("blob2", false), ("blob3", true)], "blob3-ack");
-    io.on("getHandshake", async |socket: Socket, ack: Ack| ack.send(&handshake(&socket)).map(drop));
+    io.on("getHandshake", async |socket: Socket, ack: Ack| ack.send(handshake(&socket)).map(drop));
     io.on("getId", async |socket: Socket, ack: Ack| ack.send(socket.id().as_str()).map(drop));
 }
 
@@ -230,7 +230,7 @@ fn now() -> String {
 
 /// Year, month and day of so many days after the first of 1970
 fn calendar(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+    let leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
     let mut year = 1970;
     while days >= 365 + u64::from(leap(year)) {
         days -= 365 + u64::from(leap(year));
