@@ -35,11 +35,16 @@ impl Inflated {
     }
 
     /// Takes what came out next; text is checked as it comes
+    ///
+    /// As far as the limit, so that which fault is found first does not depend on how the message was cut.
     pub(crate) fn push(&mut self, piece: &[u8], max_message: usize) -> Result<(), Violation> {
+        let room = max_message - self.len;
+        self.append(&piece[..piece.len().min(room)])?;
+        if piece.len() > room { Err(Violation::MessageTooBig { limit: max_message }) } else { Ok(()) }
+    }
+
+    fn append(&mut self, piece: &[u8]) -> Result<(), Violation> {
         self.len += piece.len();
-        if self.len > max_message {
-            return Err(Violation::MessageTooBig { limit: max_message });
-        }
         let room = |len: usize, capacity: usize, incoming: usize| growth(len, capacity, incoming, SEGMENT);
         match &mut self.body {
             Body::Text { full, last } => {

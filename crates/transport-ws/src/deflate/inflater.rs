@@ -45,14 +45,14 @@ impl Inflater {
             }
             let (taken, made) = (self.stream.total_in(), self.stream.total_out());
             let status = self.stream.decompress(input, &mut out, InflateFlush::SyncFlush);
-            let status = status.map_err(|_| Violation::InvalidDeflate)?;
             let taken = (self.stream.total_in() - taken) as usize;
             let made = (self.stream.total_out() - made) as usize;
             input = &input[taken..];
             if made > 0 {
                 take(&out[..made])?;
             }
-            match status {
+            // Behind what came before the fault, so that it does not depend on how the message was cut.
+            match status.map_err(|_| Violation::InvalidDeflate)? {
                 Status::StreamEnd => self.ended = true,
                 // There was room for more, so there is no more.
                 _ if made < out.len() && input.is_empty() => return Ok(()),
