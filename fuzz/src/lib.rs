@@ -27,7 +27,7 @@ pub use websocket::{ws_frames, ws_inflate};
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them
-pub const CHECKS: [Check; 11] = [
+pub const CHECKS: [Check; 12] = [
     ("args", args),
     ("engine_session", engine_session),
     ("handshake", handshake),
