@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_core::{Delivery, Frame, Member, MemberKey, Overflow};
 
-use crate::kept::{Kept, Stay};
+use crate::kept::{CaughtUp, Kept, Stay};
 use crate::sequencer::Sequencer;
 
 /// Somebody who came back, and has not been let in yet
@@ -54,9 +54,11 @@ impl Claim {
         let mut state = sequencer.state();
         let now = (sequencer.clock)();
         let missed = sequencer.missed(&state, &self.kept, self.seen, self.budget, now)?;
+        let head = state.log.head();
+        let settled = missed.first().map_or(head, |first| first.number() - 1);
         // What this kind of client cannot carry it would not have been told either.
         let frames: Vec<Frame> =
-            missed.into_iter().filter_map(|event| event.frame(&*member.codec).ok()).collect();
+            missed.into_iter().filter_map(|entry| entry.event.frame(&*member.codec).ok()).collect();
         let replay = || {
             for frame in frames {
                 // A client that is gone again is noticed by whoever owns the outbox.
@@ -75,7 +77,8 @@ impl Claim {
         }
         let key = sequencer.router.attach(member);
         let anew = Stay::new(self.kept.id().clone(), self.seen);
-        let stay = std::mem::replace(&mut self.kept.stay, anew);
+        let mut stay = std::mem::replace(&mut self.kept.stay, anew);
+        stay.caught_up = Some(CaughtUp { settled, head, at: now });
         for room in stay.joined() {
             sequencer.router.join(key, room);
         }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use roomcast_core::{MemberKey, Room, SocketId};
@@ -17,11 +17,22 @@ pub(crate) struct Stay {
     pub(crate) since: u64,
     /// The same for each room besides its own, where it is known
     joined: HashMap<Room, u64>,
+    pub(crate) caught_up: Option<CaughtUp>,
+}
+
+/// When somebody was recovered last
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CaughtUp {
+    /// Up to this number it has heard everything, or was not concerned
+    pub(crate) settled: u64,
+    /// Up to this number everything was replayed, and may have been lost once more
+    pub(crate) head: u64,
+    pub(crate) at: Instant,
 }
 
 impl Stay {
     pub(crate) fn new(id: SocketId, since: u64) -> Self {
-        Self { id, since, joined: HashMap::new() }
+        Self { id, since, joined: HashMap::new(), caught_up: None }
     }
 
     /// It is in a room now
@@ -45,6 +56,22 @@ impl Stay {
                 (room, since)
             })
             .collect();
+    }
+
+    /// Up to which number it has heard everything, or was not concerned, at least
+    pub(crate) fn settled(&self) -> u64 {
+        self.caught_up.map_or(self.since, |caught_up| caught_up.settled.max(self.since))
+    }
+
+    /// Whether it has heard this event or was not concerned, since it was there for so long afterwards
+    ///
+    /// It has answered a ping since, which went behind everything it had been sent.
+    pub(crate) fn has_settled(&self, number: u64, at: Instant, gone_at: Instant, grace: Duration) -> bool {
+        let sent = match self.caught_up {
+            Some(caught_up) if number <= caught_up.head => at.max(caught_up.at),
+            _ => at,
+        };
+        gone_at.saturating_duration_since(sent) > grace
     }
 
     /// Since when it has been in a room, its own included

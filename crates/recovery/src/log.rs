@@ -18,6 +18,8 @@ pub(crate) struct Log {
     head: u64,
     bytes: usize,
     lost: Lost,
+    /// The number of the last event that was dropped because it was old
+    aged: u64,
 }
 
 /// An event, and whom it was for
@@ -82,7 +84,7 @@ impl Log {
     /// Drops what nobody can miss any more
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
         while self.entries.front().is_some_and(|entry| entry.is_older(now, config)) {
-            self.pop();
+            self.aged = self.pop().map_or(self.aged, |entry| entry.number);
         }
     }
 
@@ -95,24 +97,39 @@ impl Log {
     /// What a member has missed that has everything up to this number, oldest first; `None` if some of it is gone
     ///
     /// `gone_at` is when the member was found to be gone.
-    pub(crate) fn missed(
-        &self,
-        stay: &Stay,
+    pub(crate) fn missed<'a>(
+        &'a self,
+        stay: &'a Stay,
         seen: u64,
         gone_at: Instant,
-        config: &RecoveryConfig,
-    ) -> Option<impl Iterator<Item = &Entry>> {
+        config: &'a RecoveryConfig,
+    ) -> Option<impl Iterator<Item = &'a Entry>> {
         if self.lost.concerns(stay, seen, gone_at, config) {
+            return None;
+        }
+        // What was replayed to it and may be lost once more is older than what others can miss.
+        let may_be_aged = stay.caught_up.is_some_and(|caught_up| {
+            seen < self.aged.min(caught_up.head)
+                && !stay.has_settled(caught_up.head, caught_up.at, gone_at, config.grace)
+        });
+        if may_be_aged {
             return None;
         }
         let first = self.entries.front().map_or(self.head + 1, |entry| entry.number);
         // Numbers have no gaps, so the place of one is known.
         let at = usize::try_from(seen.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
-        Some(self.entries.range(at.min(self.entries.len())..).filter(|entry| entry.is_for(stay)))
+        let missed = self.entries.range(at.min(self.entries.len())..);
+        Some(missed.filter(move |entry| {
+            entry.is_for(stay) && !stay.has_settled(entry.number, entry.at, gone_at, config.grace)
+        }))
     }
 }
 
 impl Entry {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     fn is_older(&self, now: Instant, config: &RecoveryConfig) -> bool {
         now.saturating_duration_since(self.at) > config.retention()
     }
@@ -123,7 +140,7 @@ impl Entry {
             if self.rooms.is_empty() { self.number > stay.since } else { self.rooms.iter().any(named) };
         included
             && self.skip.as_ref() != Some(&stay.id)
-            && !self.except.iter().any(|room| stay.since_in(room).is_some())
+            && !self.except.iter().any(named)
     }
 
     fn bytes(&self) -> usize {
@@ -174,9 +191,8 @@ impl Lost {
     }
 
     fn concerns(&self, stay: &Stay, seen: u64, gone_at: Instant, config: &RecoveryConfig) -> bool {
-        // What was sent long before the member went away has reached it: it has answered a ping since.
         let counts = |mark: &Mark, since: u64| {
-            mark.number > seen.max(since) && gone_at.saturating_duration_since(mark.at) <= config.grace
+            mark.number > seen.max(since) && !stay.has_settled(mark.number, mark.at, gone_at, config.grace)
         };
         self.everybody.as_ref().is_some_and(|mark| counts(mark, stay.since))
             || stay.rooms().any(|(room, since)| self.rooms.get(room).is_some_and(|mark| counts(mark, since)))

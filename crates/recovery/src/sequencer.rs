@@ -13,7 +13,7 @@ use roomcast_core::{
 };
 
 use crate::kept::{Absent, Kept, Stay};
-use crate::log::{Draft, Log, Seen, is_epoch};
+use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::{Claim, RecoveryConfig, Refused};
 
 /// A router that numbers the events which go through it, keeps them for a while, and replays them to those who missed
@@ -53,7 +53,7 @@ type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 
 #[derive(Default)]
 pub(crate) struct State {
-    log: Log,
+    pub(crate) log: Log,
     present: HashMap<MemberKey, Stay>,
     keys: HashMap<SocketId, MemberKey>,
     pub(crate) absent: Absent,
@@ -136,8 +136,8 @@ impl Sequencer {
         state.log.forget(now, &self.config);
         let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
             // One that it still has from an earlier life of the server: it has had nothing since.
-            None | Some(Seen::Elsewhere) => kept.stay.since,
-            Some(Seen::UpTo(number)) if number <= state.log.head() => number.max(kept.stay.since),
+            None | Some(Seen::Elsewhere) => kept.stay.settled(),
+            Some(Seen::UpTo(number)) if number <= state.log.head() => number.max(kept.stay.settled()),
             Some(Seen::UpTo(_) | Seen::Nonsense) => {
                 state.absent.insert(kept, now, &self.config);
                 return Err(Refused::Offset);
@@ -160,25 +160,25 @@ impl Sequencer {
 
     /// The events that somebody missed, oldest first
     pub(crate) fn missed<'a>(
-        &self,
+        &'a self,
         state: &'a State,
-        kept: &Kept,
+        kept: &'a Kept,
         seen: u64,
         budget: usize,
         now: Instant,
-    ) -> Result<Vec<&'a Event>, Refused> {
+    ) -> Result<Vec<&'a Entry>, Refused> {
         if kept.is_expired(now, &self.config) {
             return Err(Refused::Expired);
         }
         let missed = state.log.missed(&kept.stay, seen, kept.gone_at, &self.config);
         let mut left = budget;
-        let mut events = Vec::new();
+        let mut entries = Vec::new();
         for entry in missed.ok_or(Refused::Overflow)? {
             let bytes = entry.body_bytes() + entry.event.namespace.as_str().len() + FRAME_COST;
             left = left.checked_sub(bytes).ok_or(Refused::TooMuch)?;
-            events.push(&entry.event);
+            entries.push(entry);
         }
-        Ok(events)
+        Ok(entries)
     }
 
     /// Numbers an event, keeps it, and lets `deliver` hand it on

@@ -23,7 +23,7 @@ enum Operation {
     Connect(Index),
     Leave(Index),
     Cut { who: Index, lost: usize },
-    ComeBack(Index),
+    ComeBack { who: Index, hears: bool },
     JoinRoom(Index, &'static str),
     LeaveRoom(Index, &'static str),
     Emit { rooms: Vec<&'static str>, except: Vec<&'static str>, skip: Option<Index> },
@@ -38,7 +38,7 @@ fn operation() -> impl Strategy<Value = Operation> {
         2 => who().prop_map(Operation::Connect),
         1 => who().prop_map(Operation::Leave),
         6 => (who(), 0..6_usize).prop_map(|(who, lost)| Operation::Cut { who, lost }),
-        8 => who().prop_map(Operation::ComeBack),
+        8 => (who(), any::<bool>()).prop_map(|(who, hears)| Operation::ComeBack { who, hears }),
         4 => (who(), select(&ROOMS[..])).prop_map(|(who, room)| Operation::JoinRoom(who, room)),
         1 => (who(), select(&ROOMS[..])).prop_map(|(who, room)| Operation::LeaveRoom(who, room)),
         12 => (subsequence(&NAMES[..], 0..3), subsequence(&NAMES[..], 0..2), any::<Option<Index>>())
@@ -75,6 +75,10 @@ struct Known {
     expected: Vec<String>,
     /// The number of the last event that did arrive
     last: u64,
+    /// Up to this number everything had arrived or was not for it when it came back last
+    settled: u64,
+    /// The number of the last event when it came back last, and when that was
+    caught_up: Option<(u64, Duration)>,
 }
 
 struct Model {
@@ -101,6 +105,8 @@ impl Model {
             rooms: BTreeMap::new(),
             expected: Vec::new(),
             last: 0,
+            settled: 0,
+            caught_up: None,
         });
         Self {
             clock,
@@ -130,7 +136,7 @@ impl Model {
                 }
             }
             Operation::Cut { who, lost } => self.cut(at(who), lost),
-            Operation::ComeBack(who) => self.come_back(at(who)),
+            Operation::ComeBack { who, hears } => self.come_back(at(who), hears),
             Operation::JoinRoom(who, room) => {
                 let head = self.head();
                 let known = &mut self.known[at(who)];
@@ -202,6 +208,8 @@ impl Model {
         known.presence = Presence::Here;
         known.since = head;
         known.last = head;
+        known.settled = head;
+        known.caught_up = None;
         known.rooms.clear();
         known.expected.clear();
     }
@@ -231,29 +239,45 @@ impl Model {
         let heard = client_heard(known).len();
         // Whatever it heard is what it was meant to hear, in order.
         assert_eq!(client_heard(known), &known.expected[..heard]);
+        // And what it did not hear is recent enough to be looked for.
+        for number in known.expected[heard..].iter().filter_map(|name| name.parse::<usize>().ok()) {
+            let emitted = &self.emitted[number - 1];
+            assert!(!known.has_settled(emitted, self.now, self.config.grace), "{number} was sent long ago");
+        }
         known.expected.truncate(heard);
         known.presence = Presence::Away { since: self.now };
     }
 
-    fn come_back(&mut self, who: usize) {
+    /// Whether it `hears` at once what is replayed, or has yet to
+    fn come_back(&mut self, who: usize, hears: bool) {
+        let head = self.head();
         let known = &mut self.known[who];
         let (Presence::Away { since }, Some(client)) = (&known.presence, &mut known.client) else { return };
-        let (gone_at, seen) = (*since, known.last.max(known.since));
+        let (gone_at, seen) = (*since, known.last.max(known.settled));
         let outcome = client.come_back();
         let late = self.now - gone_at > self.config.max_disconnection_duration;
-        let dropped = self.emitted.len().saturating_sub(MAX_EVENTS);
-        let behind = |emitted: &&Emitted| emitted.number > seen && emitted.at + self.config.grace >= gone_at;
-        let missed: Vec<_> = self.emitted.iter().filter(|emitted| emitted.number > seen).collect();
-        let missed: Vec<_> = missed.into_iter().filter(|emitted| emitted.is_for(known)).collect();
-        let gap = missed.iter().any(|emitted| emitted.number <= dropped as u64);
+        let retention = self.config.max_disconnection_duration + self.config.grace;
+        let dropped = self.emitted.len().saturating_sub(MAX_EVENTS) as u64;
+        let open = |emitted: &&Emitted| {
+            emitted.number > seen && !known.has_settled(emitted, gone_at, self.config.grace)
+        };
+        let is_old = |emitted: &Emitted| self.now - emitted.at > retention;
+        let missed: Vec<_> =
+            self.emitted.iter().filter(open).filter(|emitted| emitted.is_for(known)).collect();
+        let gap = missed.iter().any(|emitted| emitted.number <= dropped || is_old(emitted));
         match outcome {
             Ok(()) => {
                 assert!(!late && !gap);
+                let settled = missed.first().map_or(head, |first| first.number - 1);
+                let missed = missed.iter().map(|emitted| emitted.number.to_string());
+                known.expected.extend(missed.chain(["welcome".into()]));
                 known.presence = Presence::Here;
-                known.expected.extend(missed.iter().map(|emitted| emitted.number.to_string()));
-                known.expected.push("welcome".into());
-                known.hear();
-                assert_eq!(client_heard(known), &known.expected[..]);
+                known.settled = known.settled.max(settled);
+                known.caught_up = Some((head, self.now));
+                if hears {
+                    known.hear();
+                    assert_eq!(client_heard(known), &known.expected[..]);
+                }
                 let client = known.client.as_ref().expect("it is there");
                 let mut rooms: Vec<_> = known.rooms.keys().copied().chain([known.id]).collect();
                 rooms.sort_unstable();
@@ -266,8 +290,14 @@ impl Model {
             Err(Refused::Overflow) => {
                 // Refused to one too many rather than to one too few, but not for what is nobody's concern.
                 let concerns = |emitted: &Emitted| emitted.concerns(known);
-                let mut gone = self.emitted[..dropped].iter().filter(behind);
-                assert!(gone.any(concerns), "it missed nothing that was dropped");
+                let mut gone = self.emitted[..dropped as usize].iter().filter(open);
+                let replayed = |emitted: &Emitted| {
+                    is_old(emitted) && known.caught_up.is_some_and(|(head, _)| emitted.number <= head)
+                };
+                assert!(
+                    gone.any(concerns) || self.emitted.iter().filter(open).any(replayed),
+                    "it missed nothing that was dropped"
+                );
                 known.presence = Presence::Never;
             }
             Err(other) => panic!("{other}"),
@@ -300,6 +330,15 @@ impl Known {
         }
     }
 
+    /// Whether it must have heard of an event, had it been for it
+    fn has_settled(&self, emitted: &Emitted, gone_at: Duration, grace: Duration) -> bool {
+        let sent = match self.caught_up {
+            Some((head, at)) if emitted.number <= head => at.max(emitted.at),
+            _ => emitted.at,
+        };
+        gone_at.saturating_sub(sent) > grace
+    }
+
     fn hear(&mut self) {
         if let Some(client) = &mut self.client {
             client.hear();
@@ -318,7 +357,9 @@ impl Emitted {
     }
 
     fn is_for(&self, known: &Known) -> bool {
-        let excepted = |room: &&str| *room == known.id || known.rooms.contains_key(room);
+        let excepted = |room: &&str| {
+            *room == known.id || known.rooms.get(room).is_some_and(|since| self.number > *since)
+        };
         self.concerns(known) && self.skip != Some(known.id) && !self.except.iter().any(excepted)
     }
 }
