@@ -138,9 +138,7 @@ impl Entry {
         let named = |room: &Room| stay.since_in(room).is_some_and(|since| self.number > since);
         let included =
             if self.rooms.is_empty() { self.number > stay.since } else { self.rooms.iter().any(named) };
-        included
-            && self.skip.as_ref() != Some(&stay.id)
-            && !self.except.iter().any(named)
+        included && self.skip.as_ref() != Some(&stay.id) && !self.except.iter().any(named)
     }
 
     fn bytes(&self) -> usize {
