@@ -25,6 +25,30 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
 
     /// Takes it out of its namespace and tells its client; with `close` ends the client's connection
     fn disconnect(&self, close: bool);
+
+    /// Rooms it may be in at once, that of its own id not counted; no router puts it into more
+    ///
+    /// The same each time. Default: no limit.
+    fn max_rooms(&self) -> usize {
+        usize::MAX
+    }
+
+    /// Something was not done with it because of a limit of its own: once for each room it was not put into, and
+    /// for each event it was not sent
+    ///
+    /// A router around another may hold a lock of its own meanwhile, so this must not call the router. Default: nobody
+    /// wants to know.
+    fn limited(&self, _limit: MemberLimit) {}
+}
+
+/// A limit of one member that a router keeps
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum MemberLimit {
+    /// It is in as many rooms as it may be: [`MemberControl::max_rooms`]
+    Rooms,
+    /// It owes as many answers as it may: [`AckTable::with_limit`](crate::AckTable::with_limit)
+    Answers,
 }
 
 /// A socket that was asked for, as it was then

@@ -24,7 +24,7 @@ mod watch;
 pub use ack::AckTable;
 pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs};
 pub use close::CloseReason;
-pub use control::{Found, MemberControl};
+pub use control::{Found, MemberControl, MemberLimit};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, Namespace, Room, Sid, SocketId};

@@ -28,6 +28,9 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     fn detach(&self, key: MemberKey) -> bool;
 
     /// Puts a member into a room, making the room if there is none
+    ///
+    /// Not if it is in [as many as it may be](MemberControl::max_rooms), which its control is told. However many
+    /// joins come at once, the limit is not passed.
     fn join(&self, key: MemberKey, room: &Room) -> Joined;
 
     /// Takes a member out of a room; `false` if it was not in it
@@ -48,7 +51,8 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Puts everybody the target names into rooms, or takes them out of rooms; tells how many members here it
     /// changed
     ///
-    /// Of the target, its delivery and overflow mean nothing here.
+    /// A member that has reached its limit of rooms stays as it is, as with [`join`](Self::join). Of the target, its
+    /// delivery and overflow mean nothing here.
     fn update(&self, target: &Target, change: &Membership) -> usize;
 
     /// How much there is on this node, for those who watch it
@@ -176,6 +180,8 @@ pub enum Joined {
     Already,
     /// It is detached, so it can join nothing
     Detached,
+    /// It is in as many rooms as it [may be](MemberControl::max_rooms)
+    Full,
 }
 
 /// What became of a broadcast, on this node

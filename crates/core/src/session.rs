@@ -78,6 +78,11 @@ pub enum Action {
         /// What it shows for it, as JSON text; empty if nothing
         auth: ByteString,
     },
+    /// The client asked to join one namespace more than it may be in; it has been told, so this is only to be counted
+    Refused {
+        /// Which
+        namespace: Namespace,
+    },
     /// The client emitted an event
     Event(Inbound),
     /// The client answered an event

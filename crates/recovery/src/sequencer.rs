@@ -234,16 +234,22 @@ impl State {
     }
 
     /// Takes note of who is in these rooms from now on, or no longer
-    fn note(&mut self, found: &[Found], change: &Membership) {
+    ///
+    /// `rooms_of` tells where one is now, for those that a limit may have kept out.
+    fn note(&mut self, found: &[Found], change: &Membership, rooms_of: impl Fn(MemberKey) -> Vec<Room>) {
         let since = self.log.head();
-        for Found { id, rooms, .. } in found {
-            let stay = self.keys.get(id).and_then(|key| self.present.get_mut(key));
-            let Some(stay) = stay else { continue };
+        for Found { id, rooms, control } in found {
+            let Some(&key) = self.keys.get(id) else { continue };
+            let Some(stay) = self.present.get_mut(&key) else { continue };
             match change {
                 Membership::Join(joined) => {
+                    let max = control.as_ref().map_or(usize::MAX, |control| control.max_rooms());
+                    let all_fit = rooms.len().saturating_add(joined.len()) <= max;
+                    let there = if all_fit { None } else { Some(rooms_of(key)) };
                     joined
                         .iter()
                         .filter(|room| !rooms.contains(room))
+                        .filter(|room| there.as_ref().is_none_or(|there| there.contains(room)))
                         .for_each(|room| stay.join(room, since));
                 }
                 Membership::Leave(left) => left.iter().for_each(|room| stay.leave(room)),
@@ -334,7 +340,7 @@ impl Router for Sequencer {
         let mut state = self.state();
         let found = self.router.find(target);
         let changed = self.router.update(target, change);
-        state.note(&found, change);
+        state.note(&found, change, |key| self.router.rooms_of(key));
         self.let_go(state);
         changed
     }

@@ -10,7 +10,7 @@ use roomcast_core::{
     Target,
 };
 use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
-use roomcast_testkit::{AnswerLog, MemberProbe};
+use roomcast_testkit::{AnswerLog, ControlProbe, MemberProbe};
 use support::{BUDGET, Client, Clock, OffsetCodec, emit, emit_volatile, event, offset, sequencer, to};
 
 fn begin(config: RecoveryConfig) -> (Clock, Arc<Sequencer>, Client) {
@@ -283,6 +283,26 @@ fn rooms_it_was_put_into_by_others_come_back_too() {
     client.come_back().expect("it is in time");
     assert_eq!(client.take_heard(), ["red", "welcome"]);
     assert_eq!(client.rooms(), ["a", "red"]);
+}
+
+#[test]
+fn rooms_it_was_kept_out_of_by_its_limit_are_not_its_own_when_it_comes_back() {
+    let sequencer = sequencer(&Clock::new(), RecoveryConfig::default());
+    let limited = || {
+        let control = ControlProbe::with_max_rooms(2);
+        MemberProbe::with_limit("a", &Arc::new(OffsetCodec), BUDGET).with_control(control)
+    };
+    let key = sequencer.attach(limited().member());
+    sequencer.join(key, &Room::from("one"));
+    let more = ["two", "three"].map(Room::from).into();
+    assert_eq!(sequencer.update(&to(&["a"]), &Membership::Join(more)), 1);
+    assert!(sequencer.keep(key, "secret".into(), "null".into()));
+    ["one", "two", "three"].iter().for_each(|name| emit(&sequencer, &[name], name));
+    let claim = sequencer.claim("secret", None, BUDGET).expect("it is in time");
+    let probe = limited();
+    let key = claim.resume(probe.member(), Order::MissedFirst, || {}).expect("it is in time");
+    assert_eq!(probe.received(), [(1, "one"), (2, "two")].map(|(at, name)| format!("{} {name}", offset(at))));
+    assert_eq!(sequencer.rooms_of(key).len(), 3);
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use roomcast_core::{
-    Codec, Delivery, EncodeError, Event, Frame, Member, Outbox, Overflow, Pushed, Receipt, SocketId,
+    Codec, Delivery, EncodeError, Event, Frame, Member, MemberControl, MemberLimit, Outbox, Overflow, Pushed,
+    Receipt, SocketId,
 };
 
 /// One event on its way to its recipients: encoded at most once for each codec among them
@@ -16,6 +17,8 @@ pub(crate) struct Fanout<'a> {
     others: Vec<Encoded>,
     receipt: Receipt,
     not_asked: Vec<SocketId>,
+    /// Those that owe too many answers already
+    limited: Vec<Arc<dyn MemberControl>>,
 }
 
 struct Encoded {
@@ -25,8 +28,16 @@ struct Encoded {
 
 impl<'a> Fanout<'a> {
     pub(crate) fn new(event: &'a Event, delivery: Delivery, overflow: Overflow) -> Self {
-        let receipt = Receipt::default();
-        Self { event, delivery, overflow, front: None, others: Vec::new(), receipt, not_asked: Vec::new() }
+        Self {
+            event,
+            delivery,
+            overflow,
+            front: None,
+            others: Vec::new(),
+            receipt: Receipt::default(),
+            not_asked: Vec::new(),
+            limited: Vec::new(),
+        }
     }
 
     /// Hands the event to a member; runs under the lock of a list
@@ -47,7 +58,9 @@ impl<'a> Fanout<'a> {
         };
         // Before the push: the answer of a quick client must find the entry.
         if !member.acks.register(&member.id, ack) {
-            self.receipt.record(if member.acks.is_closed() { Pushed::Closed } else { Pushed::Dropped });
+            let is_gone = member.acks.is_closed();
+            self.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
+            self.limited.extend(member.control.clone().filter(|_| !is_gone));
             self.not_asked.push(member.id.clone());
             return;
         }
@@ -60,10 +73,11 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    /// Tells whoever waits for answers who will give none; runs under no lock, since it may call back
+    /// Tells whoever waits for answers who will give none, and those who owe too many; runs under no lock, since it may call back
     pub(crate) fn finish(self) -> Receipt {
         if let Some(ack) = &self.event.ack {
             self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
+            self.limited.iter().for_each(|control| control.limited(MemberLimit::Answers));
         }
         self.receipt
     }

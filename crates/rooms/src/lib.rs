@@ -32,8 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
-    Args, ByteString, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Overflow, Receipt, Room,
-    RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    Args, ByteString, Delivery, Event, Found, Joined, Member, MemberKey, MemberLimit, Membership, Overflow,
+    Receipt, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
 use crate::fanout::Fanout;
@@ -255,9 +255,25 @@ impl Rooms {
     }
 
     fn join_entry(&self, entry: &Arc<Entry>, room: &Room) -> Joined {
+        let control = entry.member.control.as_ref();
+        let max = control.map_or(usize::MAX, |control| control.max_rooms());
+        let outcome = self.join_up_to(max, entry, room);
+        if outcome == Joined::Full {
+            control.into_iter().for_each(|control| control.limited(MemberLimit::Rooms));
+        }
+        outcome
+    }
+
+    fn join_up_to(&self, max: usize, entry: &Arc<Entry>, room: &Room) -> Joined {
         let mut joined = entry.joined();
         let Some(joined) = joined.as_mut() else { return Joined::Detached };
-        if entry.member.id.as_str() == room.as_str() || !joined.insert(room.clone()) {
+        if entry.member.id.as_str() == room.as_str() {
+            return Joined::Already;
+        }
+        if joined.len() >= max {
+            return if joined.contains(room) { Joined::Already } else { Joined::Full };
+        }
+        if !joined.insert(room.clone()) {
             return Joined::Already;
         }
         self.enter(entry, room);

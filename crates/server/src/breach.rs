@@ -38,11 +38,17 @@ pub enum Breach {
     Requests,
     /// [`Config::connect_timeout`](crate::Config::connect_timeout): the client is closed
     ConnectTime,
+    /// [`Config::max_namespaces`](crate::Config::max_namespaces): the client may not join
+    JoinedNamespaces,
+    /// [`Config::max_rooms`](crate::Config::max_rooms): the socket does not join
+    Rooms,
+    /// [`Config::max_acks`](crate::Config::max_acks): the event is not sent to the client
+    Acks,
 }
 
 impl Breach {
     /// All there are
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Connections,
         Self::Address,
         Self::Sessions,
@@ -55,6 +61,9 @@ impl Breach {
         Self::Namespaces,
         Self::Requests,
         Self::ConnectTime,
+        Self::JoinedNamespaces,
+        Self::Rooms,
+        Self::Acks,
     ];
 
     /// The name it has as label of `roomcast_refused_total`
@@ -72,6 +81,9 @@ impl Breach {
             Self::Namespaces => "namespaces",
             Self::Requests => "requests",
             Self::ConnectTime => "connect_time",
+            Self::JoinedNamespaces => "joined_namespaces",
+            Self::Rooms => "rooms",
+            Self::Acks => "acks",
         }
     }
 }

@@ -34,6 +34,7 @@ pub struct Config {
     pub(crate) max_handlers: usize,
     pub(crate) max_event_bytes: usize,
     pub(crate) max_acks: usize,
+    pub(crate) max_rooms: usize,
     pub(crate) max_attachments: usize,
     pub(crate) attachment_timeout: Duration,
     pub(crate) max_namespaces: usize,
@@ -70,6 +71,7 @@ impl Default for Config {
             max_handlers: 1024,
             max_event_bytes: 4 * 1024 * 1024,
             max_acks: 1000,
+            max_rooms: 10_000,
             max_attachments: 10,
             attachment_timeout: Duration::from_secs(60),
             max_namespaces: 100,
@@ -185,12 +187,24 @@ setters! {
     /// Answers and the protocol's own packets are always read.
     max_event_bytes: usize,
     /// Answers that one socket may owe; an event that asks for one more is not sent to it. Default: 1000
+    ///
+    /// Counted as [`Breach::Acks`](crate::Breach::Acks).
     max_acks: usize,
+    /// Rooms that one socket may be in, that of its own id not counted. Default: 10,000
+    ///
+    /// One more it does not join, whoever asks for that: [`Socket::join`](crate::Socket::join) says `false`, and
+    /// [`sockets_join`](crate::Emit::sockets_join) leaves it where it is. The default is beyond what people subscribe
+    /// to; it is there for handlers that join whatever room a client names, since a room takes up to a kilobyte.
+    /// Each namespace counts for itself. Counted as [`Breach::Rooms`](crate::Breach::Rooms).
+    max_rooms: usize,
     /// Binary attachments of one event from a client. Default: 10
     max_attachments: usize,
     /// How long a client has to send the attachments that it announced, before it is closed. Default: 60 s
     attachment_timeout: Duration,
     /// Namespaces one client may be in. Default: 100
+    ///
+    /// Whoever asks for one more is told `Too many namespaces`. Counted as
+    /// [`Breach::JoinedNamespaces`](crate::Breach::JoinedNamespaces).
     max_namespaces: usize,
     /// Namespaces that may be made because clients ask for them, of all parents together. Default: 10,000
     ///

@@ -8,12 +8,13 @@ use std::sync::{Arc, OnceLock};
 
 use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Event, Joined, Member, MemberControl, MemberKey,
-    Namespace, Overflow, Pushed, Receipt, Room, SocketId, TransportName,
+    MemberLimit, Namespace, Overflow, Pushed, Receipt, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Claim, Order, Refused};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::breach::{Breach, breach};
 use crate::data::{self, DataError, Kept};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
@@ -132,10 +133,13 @@ impl Socket {
         self.0.member.outbox.set_overflow(overflow);
     }
 
-    /// Joins one room or several; `false` if the socket is gone, or not in yet
+    /// Joins one room or several; `false` if the socket is gone, or not in yet, or in
+    /// [as many rooms](crate::Config::max_rooms) as it may be
+    ///
+    /// Of several rooms it has then joined those before the first that was too many.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
         let Some(key) = self.key() else { return false };
-        let join = |room| self.0.namespace.router.join(key, room) != Joined::Detached;
+        let join = |room| matches!(self.0.namespace.router.join(key, room), Joined::Joined | Joined::Already);
         into_rooms(rooms).iter().all(join)
     }
 
@@ -435,6 +439,25 @@ impl MemberControl for Inner {
         };
         // If the session is over already there is nothing left to do.
         let _ = self.session.inbox.push(visit);
+    }
+
+    fn max_rooms(&self) -> usize {
+        self.session.io.config().max_rooms
+    }
+
+    fn limited(&self, limit: MemberLimit) {
+        let (io, socket) = (&self.session.io, &self.member.id);
+        match limit {
+            MemberLimit::Rooms => {
+                let max = io.config().max_rooms;
+                breach!(io, Breach::Rooms, %socket, max, "did not put a socket into one more room");
+            }
+            MemberLimit::Answers => {
+                let max = io.config().max_acks;
+                breach!(io, Breach::Acks, %socket, max, "did not ask a client that owes too many answers");
+            }
+            other => tracing::error!(?other, "a router keeps a limit that this server does not know"),
+        }
     }
 }
 

@@ -130,7 +130,9 @@ impl SocketIoSession {
             self.forget(self.memberships.iter().position(|member| matches!(member.state, State::TakenOut)));
         }
         if self.memberships.len() >= self.config.max_namespaces {
-            return self.transmit(self.config.parser.encode_connect_error(&namespace, TOO_MANY_NAMESPACES));
+            self.transmit(self.config.parser.encode_connect_error(&namespace, TOO_MANY_NAMESPACES));
+            self.actions.push(Action::Refused { namespace });
+            return;
         }
         let bytes = name.len() + auth.len() + PACKET_COST;
         if !self.has_room_for_pending() {

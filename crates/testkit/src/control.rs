@@ -3,19 +3,35 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roomcast_core::{ByteString, MemberControl, RoomChange, RoomWatcher};
+use roomcast_core::{ByteString, MemberControl, MemberLimit, RoomChange, RoomWatcher};
 
-/// Remembers how it was disconnected
-#[derive(Debug, Default)]
+/// Remembers how it was disconnected, and which of its limits were reached
+#[derive(Debug)]
 pub struct ControlProbe {
     data: &'static str,
+    max_rooms: usize,
     disconnected: Mutex<Vec<bool>>,
+    limited: Mutex<Vec<MemberLimit>>,
 }
 
 impl ControlProbe {
     /// One whose data is this JSON text
     pub fn new(data: &'static str) -> Arc<Self> {
-        Arc::new(Self { data, disconnected: Mutex::default() })
+        Arc::new(Self::made(data, usize::MAX))
+    }
+
+    /// One that may be in this many rooms
+    pub fn with_max_rooms(max_rooms: usize) -> Arc<Self> {
+        Arc::new(Self::made("{}", max_rooms))
+    }
+
+    fn made(data: &'static str, max_rooms: usize) -> Self {
+        Self { data, max_rooms, disconnected: Mutex::default(), limited: Mutex::default() }
+    }
+
+    /// Each limit that was reached so far
+    pub fn limited(&self) -> Vec<MemberLimit> {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Each disconnect so far: whether it was to close the connection
@@ -35,6 +51,14 @@ impl MemberControl for ControlProbe {
 
     fn disconnect(&self, close: bool) {
         self.disconnected.lock().unwrap_or_else(PoisonError::into_inner).push(close);
+    }
+
+    fn max_rooms(&self) -> usize {
+        self.max_rooms
+    }
+
+    fn limited(&self, limit: MemberLimit) {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner).push(limit);
     }
 }
 

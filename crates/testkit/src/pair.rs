@@ -375,6 +375,7 @@ impl fmt::Display for Line<'_> {
             Action::CloseProbe => f.write_str("close probe"),
             Action::Connect { namespace, auth } if auth.is_empty() => write!(f, "connect {namespace}"),
             Action::Connect { namespace, auth } => write!(f, "connect {namespace} {auth}"),
+            Action::Refused { namespace } => write!(f, "refused {namespace}"),
             Action::Event(event) => {
                 write!(f, "event {} {}({})", event.namespace, event.name, event.args.json())?;
                 event.args.attachments().iter().try_for_each(|part| write!(f, " + {part:?}"))?;

@@ -26,6 +26,7 @@ use self::events::Work;
 use self::lane::LaneState;
 use self::members::Members;
 use self::rate::Bucket;
+use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::inbox::Visit;
 use crate::limits::ConnectionPermit;
@@ -271,8 +272,13 @@ impl Driver {
                 }
             }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
-            Action::Connect { .. } | Action::Event(_) if !self.is_within_rate(now) => {}
+            Action::Connect { .. } | Action::Refused { .. } | Action::Event(_)
+                if !self.is_within_rate(now) => {}
             Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
+            Action::Refused { .. } => {
+                let (io, address) = (&self.shared.io, self.shared.handshake.address());
+                breach!(io, Breach::JoinedNamespaces, ?address, "refused one more namespace to a client");
+            }
             Action::Event(inbound) => self.dispatch(inbound, cx, now),
             Action::Answer { namespace, id, args } => {
                 if let Some(member) = self.members.find(&namespace) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_server::{AckError, Answers, Args, Bytes, Config, EmitError, Io, Socket, SocketId};
+use roomcast_server::{AckError, Answers, Args, Breach, Bytes, Config, EmitError, Io, Socket, SocketId};
 use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
@@ -259,6 +259,7 @@ fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
     let all = io.timeout(AGES);
     let answers = server.block_on(all.emit_with_ack("question", ())).expect("a name");
     assert_eq!(answers.gone, ids(&[&client]));
+    assert_eq!(io.metrics().breaches(Breach::Acks), 1);
     // It pays its debts, and is asked again.
     client.answer(one, json!([]));
     client.answer(other, json!([]));

@@ -1,6 +1,6 @@
 //! How much of one client may be under way
 
-use roomcast_server::{Ack, CloseReason, Config, Io, Socket};
+use roomcast_server::{Ack, Breach, CloseReason, Config, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
@@ -185,4 +185,34 @@ fn who_comes_and_goes_faster_than_its_handlers_work_is_closed() {
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     (0..100).for_each(|_| come_and_go(&mut client));
     (0..100).for_each(|_| client.hear_welcome());
+}
+
+#[test]
+fn a_socket_joins_no_more_rooms_than_it_may() {
+    for kind in ALL {
+        let io = Io::builder().config(Config::default().max_rooms(3)).build();
+        let (told, sockets) = ear();
+        io.on_connect(move |socket: Socket| {
+            let _ = told.send(socket);
+            async {}
+        });
+        let server = serve(&io);
+        let mut client = Client::connect(kind, &server.dial);
+        let socket = sockets.next();
+        assert!(socket.join(["a", "b"]), "{kind:?}");
+        assert!(!socket.join(["c", "d", "e"]), "{kind:?}");
+        assert_eq!(io.metrics().breaches(Breach::Rooms), 1);
+        // What it is in already is none too many.
+        assert!(socket.join(["a", "b", "c"]) && socket.join(socket.id()), "{kind:?}");
+        assert_eq!(io.sockets_join("d"), 0);
+        let found = server.block_on(io.fetch_sockets()).expect("one node");
+        found.iter().for_each(|remote| remote.join("e"));
+        assert_eq!(io.metrics().breaches(Breach::Rooms), 3);
+        assert_eq!(socket.rooms().len(), 4);
+        assert_eq!(["d", "e"].map(|room| io.to(room).emit("nobody", ()).expect("a name").queued), [0, 0]);
+        // The client goes on, and room that is made may be used.
+        assert!(socket.leave("a") && socket.join("d"), "{kind:?}");
+        io.to("d").emit("news", ()).expect("a name");
+        client.expect("news", json!([]));
+    }
 }

@@ -1,6 +1,6 @@
 //! Several namespaces over one connection
 
-use roomcast_server::{Ack, Config, Endpoint, Io, NamespaceHandle, Receipt, Socket};
+use roomcast_server::{Ack, Breach, Config, Endpoint, Io, NamespaceHandle, Receipt, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said};
@@ -147,6 +147,7 @@ fn a_client_is_in_no_more_namespaces_than_it_may() {
     joined(client.join("/a", json!(null)));
     let error = json!({ "message": "Too many namespaces" });
     assert_eq!(client.join("/b", json!(null)), Heard::Refused { namespace: "/b".into(), error });
+    assert_eq!(io.metrics().breaches(Breach::JoinedNamespaces), 1);
     client.leave("/a");
     joined(client.join("/b", json!(null)));
 }

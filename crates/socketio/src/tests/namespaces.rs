@@ -204,7 +204,7 @@ fn a_client_is_in_a_bounded_number_of_namespaces() {
         pair.join(namespace);
     }
     pair.receive("40/c");
-    assert_eq!(pair.seen(), [r#"> 44/c,{"message":"Too many namespaces"}"#]);
+    assert_eq!(pair.seen(), [r#"> 44/c,{"message":"Too many namespaces"}"#, "refused /c"]);
     pair.receive("41/a");
     pair.receive("40/c");
     assert_eq!(pair.seen(), ["leave /a: client namespace disconnect", "connect /c"]);
@@ -212,7 +212,7 @@ fn a_client_is_in_a_bounded_number_of_namespaces() {
     pair.receive("40/d");
     assert_eq!(pair.seen(), ["> 41/b,", "connect /d"], "where it was taken out does not count");
     pair.receive("40/e");
-    assert_eq!(pair.seen(), [r#"> 44/e,{"message":"Too many namespaces"}"#]);
+    assert_eq!(pair.seen(), [r#"> 44/e,{"message":"Too many namespaces"}"#, "refused /e"]);
     pair.assert_alive();
 }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use roomcast_core::{
     AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, EncodeError, Event, Found, Frame, Joined,
-    Member, MemberControl, MemberKey, Membership, Overflow, Pushed, Receipt, Room, RoomChange, RoomWatcher,
-    Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, Pushed, Receipt, Room, RoomChange,
+    RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
 /// The simplest router there can be: one lock, and every question is answered by asking each member in turn
@@ -22,6 +22,8 @@ struct State {
     members: BTreeMap<MemberKey, Attached>,
     ids: HashMap<SocketId, MemberKey>,
     changes: Option<Arc<ChangeQueue>>,
+    /// To be told that they are in as many rooms as they may be
+    full: Vec<Arc<dyn MemberControl>>,
 }
 
 #[derive(Debug)]
@@ -159,8 +161,9 @@ impl MemoryRouter {
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let outcome = change(&mut state);
-        let changes = state.changes.clone();
+        let (changes, full) = (state.changes.clone(), std::mem::take(&mut state.full));
         drop(state);
+        full.iter().for_each(|control| control.limited(MemberLimit::Rooms));
         changes.into_iter().for_each(|changes| changes.tell());
         outcome
     }
@@ -174,9 +177,16 @@ impl State {
     fn join(&mut self, key: MemberKey, room: &Room) -> Joined {
         let was_there = self.exists(room);
         let Some(attached) = self.members.get_mut(&key) else { return Joined::Detached };
-        if Room::from(&attached.member.id) == *room || !attached.rooms.insert(room.clone()) {
+        if Room::from(&attached.member.id) == *room || attached.rooms.contains(room) {
             return Joined::Already;
         }
+        if let Some(control) = attached.member.control.as_ref()
+            && attached.rooms.len() >= control.max_rooms()
+        {
+            self.full.push(control.clone());
+            return Joined::Full;
+        }
+        attached.rooms.insert(room.clone());
         let (id, control) = (attached.member.id.clone(), attached.member.control.clone());
         self.entered(was_there, room, id, control);
         Joined::Joined
@@ -244,11 +254,14 @@ struct Post<'a> {
     encoded: Vec<(Arc<dyn Codec>, Result<Frame, EncodeError>)>,
     receipt: Receipt,
     not_asked: Vec<SocketId>,
+    /// Those that owe too many answers already
+    limited: Vec<Arc<dyn MemberControl>>,
 }
 
 impl<'a> Post<'a> {
     fn new(event: &'a Event) -> Self {
-        Self { event, encoded: Vec::new(), receipt: Receipt::default(), not_asked: Vec::new() }
+        let receipt = Receipt::default();
+        Self { event, encoded: Vec::new(), receipt, not_asked: Vec::new(), limited: Vec::new() }
     }
 
     fn deliver(&mut self, member: &Member, delivery: Delivery, overflow: Overflow) {
@@ -271,8 +284,9 @@ impl<'a> Post<'a> {
     fn push(&mut self, member: &Member, frame: Frame, delivery: Delivery, overflow: Overflow) -> bool {
         let ack = self.event.ack.as_ref();
         if ack.is_some_and(|ack| !member.acks.register(&member.id, ack)) {
-            let outcome = if member.acks.is_closed() { Pushed::Closed } else { Pushed::Dropped };
-            self.receipt.record(outcome);
+            let is_gone = member.acks.is_closed();
+            self.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
+            self.limited.extend(member.control.clone().filter(|_| !is_gone));
             return false;
         }
         let pushed = member.outbox.push(frame, delivery, overflow);
@@ -294,6 +308,7 @@ impl<'a> Post<'a> {
     fn finish(self) -> Receipt {
         if let Some(ack) = &self.event.ack {
             self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
+            self.limited.iter().for_each(|control| control.limited(MemberLimit::Answers));
         }
         self.receipt
     }

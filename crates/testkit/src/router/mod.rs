@@ -35,6 +35,8 @@ macro_rules! router_conformance {
             out_is_out
             the_rooms_of_a_member
             how_many_are_in_a_room
+            in_no_more_rooms_than_it_may_be
+            joins_at_once_do_not_pass_the_limit
             encoded_once_for_each_codec
             one_codec_that_cannot_is_no_error_for_others
             volatile_only_to_those_who_can_take_it
@@ -43,6 +45,7 @@ macro_rules! router_conformance {
             the_latest_of_each_key
             an_answer_is_awaited_before_the_event_leaves
             nobody_waits_for_those_who_were_not_asked
+            who_owes_too_many_answers_is_told
             who_waits_may_call_the_router
             to_one_member
             rooms_of_many_changed_at_once

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use roomcast_core::{
     AckId, AckRequest, AckTable, AnswerSink, Args, CloseReason, Delivery, FlushList, Joined, MemberKey,
-    Outbox, Receipt, Room, SocketId, Target,
+    MemberLimit, Outbox, Receipt, Room, SocketId, Target,
 };
 
-use super::{Subject, asking, attach, attach_all, emit, emit_event, queued};
-use crate::{AnswerLog, MemberProbe, TextCodec};
+use super::{Subject, asking, attach, attach_all, emit, emit_event, event, queued};
+use crate::{AnswerLog, ControlProbe, MemberProbe, TextCodec};
 
 /// However fast the client is, its answer finds somebody who waits
 pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
@@ -77,6 +77,25 @@ pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
         assert_eq!((probe.acks().len(), probe.received().len()), (0, 0), "{}", probe.id());
     }
     assert_eq!(asked.acks().len(), 1);
+}
+
+/// A member that is not asked since it owes too many answers is told so, and one that is gone is not
+pub async fn who_owes_too_many_answers_is_told(router: Subject) {
+    let codec = TextCodec::new("t");
+    let controls = ["owing", "gone", "able"].map(|id| {
+        let (control, limit) = (ControlProbe::new("{}"), usize::from(id == "able"));
+        let probe = MemberProbe::new(id, &codec).with_acks(AckTable::with_limit(limit));
+        let member = probe.with_control(control.clone()).member();
+        if id == "gone" {
+            member.acks.close(&member.id);
+        }
+        router.attach(member);
+        control
+    });
+    let (request, _log) = AnswerLog::request(1);
+    router.broadcast(&Target::default(), &asking("question", &request));
+    router.broadcast(&Target::default(), &event("no question"));
+    assert_eq!(controls.map(|control| control.limited()), [vec![MemberLimit::Answers], vec![], vec![]]);
 }
 
 /// Whoever waits for answers is told under no lock, so it may use the router

@@ -1,9 +1,12 @@
 //! Who is where
 
-use roomcast_core::{Joined, MemberKey, Membership, Room, RouterStats, Target};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use roomcast_core::{Joined, MemberKey, MemberLimit, Membership, Room, RouterStats, Target};
 
 use super::{Subject, attach_all, emit, event, queued, rooms};
-use crate::TextCodec;
+use crate::{ControlProbe, MemberProbe, TextCodec};
 
 /// Who is detached is in no room, and can join none
 pub async fn out_is_out(router: Subject) {
@@ -61,6 +64,66 @@ pub async fn how_many_are_in_a_room(router: Subject) {
         assert_eq!(router.count(&room), 2 - index);
     }
     assert_eq!(router.count(&Room::from("b")), 0);
+}
+
+/// It joins nothing beyond its limit, and its control is told; others are not concerned, nor are rooms it is in
+pub async fn in_no_more_rooms_than_it_may_be(router: Subject) {
+    let codec = TextCodec::new("t");
+    let control = ControlProbe::with_max_rooms(2);
+    let key = router.attach(MemberProbe::new("m", &codec).with_control(control.clone()).member());
+    let [(_, other)] = attach_all(&router, &codec, ["o"]);
+    let join = |name: &str| router.join(key, &Room::from(name));
+    assert_eq!([join("a"), join("m"), join("b")], [Joined::Joined, Joined::Already, Joined::Joined]);
+    assert_eq!([join("c"), join("a"), join("m")], [Joined::Full, Joined::Already, Joined::Already]);
+    assert_eq!(control.limited(), [MemberLimit::Rooms]);
+    assert_eq!(router.count(&Room::from("c")), 0);
+    // The same by whoever moves many at once, and those who have room are moved.
+    let join_all = |names| router.update(&Target::default(), &Membership::Join(names));
+    assert_eq!(join_all(rooms(["c", "d"])), 1);
+    assert_eq!(control.limited().len(), 3);
+    assert_eq!(router.rooms_of(key).len(), 3);
+    assert_eq!(router.rooms_of(other).len(), 3);
+    // What it leaves it may replace, as far as there is room.
+    assert!(router.leave(key, &Room::from("a")));
+    assert_eq!(join_all(rooms(["e", "f"])), 2);
+    assert_eq!(router.rooms_of(key).len(), 3);
+    assert_eq!(["b", "c", "e", "f"].map(|room| router.count(&Room::from(room))), [1, 1, 2, 1]);
+    assert_eq!(control.limited().len(), 4);
+    router.detach(key);
+    assert_eq!(join("g"), Joined::Detached);
+    assert_eq!(control.limited().len(), 4);
+}
+
+/// However many threads put it into rooms and take it out, it is never in one too many
+pub async fn joins_at_once_do_not_pass_the_limit(router: Subject) {
+    const MAX: usize = 5;
+    let control = ControlProbe::with_max_rooms(MAX);
+    let probe = MemberProbe::new("m", &TextCodec::new("t")).with_control(control.clone());
+    let key = router.attach(probe.member());
+    let full = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for thread in 0..4 {
+            let (router, full) = (&router, &full);
+            scope.spawn(move || {
+                for number in 0..200 {
+                    let room = Room::from(format!("{thread}-{}", number % 9).as_str());
+                    if router.join(key, &room) == Joined::Full {
+                        full.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let there = router.rooms_of(key).len() - 1;
+                    assert!(there <= MAX, "it is in {there} rooms");
+                    if number % 3 == 0 {
+                        router.leave(key, &room);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(control.limited().len(), full.into_inner());
+    for number in 0..=MAX {
+        router.join(key, &Room::from(format!("last-{number}").as_str()));
+    }
+    assert_eq!(router.rooms_of(key).len(), 1 + MAX);
 }
 
 /// Everybody named joins or leaves, and only those who were changed are counted
