@@ -169,6 +169,7 @@ fn describe(action: &Action) -> String {
         Action::Answer { namespace, id, args } => {
             format!("{namespace} answer {id}({}){}", args.json(), attachments(args.attachments()))
         }
+        Action::Refused { namespace } => format!("refused {namespace}"),
         Action::Leave { namespace, reason } => format!("leave {namespace}: {reason}"),
         Action::Close(reason) => format!("close: {reason}"),
         other => format!("{other:?}"),
