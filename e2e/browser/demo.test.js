@@ -42,6 +42,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
 
   test("shows each pattern from each client in exactly the clients it is for", async () => {
     const { page, complaints } = await open();
+    await untilAlone(page);
     for (const pattern of ["everyone", "others", "room", "room-others"]) {
       for (const sender of Object.keys(AT_LOAD)) {
         const tag = await page.locator("#broadcast").getAttribute("data-tag");
@@ -141,6 +142,26 @@ describe("the demo page", { skip: withoutChromium }, () => {
     await page.screenshot({ path: `${SCREENSHOTS}demo-narrow.png`, fullPage: true });
     await page.close();
   });
+
+  /** Until the server has noticed that the clients of the pages before are gone */
+  async function untilAlone(page) {
+    const shown = page.locator("#broadcast");
+    for (let attempt = 1; ; attempt += 1) {
+      const last = await shown.getAttribute("data-tag");
+      await panel(page, "b").locator("[data-action=everyone]").click();
+      await page.waitForFunction(
+        (last) => {
+          const { tag, queued } = document.querySelector("#broadcast").dataset;
+          return tag !== undefined && tag !== (last ?? undefined) && queued !== undefined;
+        },
+        last,
+      );
+      const queued = Number(await shown.getAttribute("data-queued"));
+      if (queued === Object.keys(AT_LOAD).length) return;
+      assert.ok(attempt < 20, `${queued} clients are there`);
+      await page.waitForTimeout(100);
+    }
+  }
 
   /** The page with all its clients connected, what its console complained of, and what it asked other servers for */
   async function open(options) {
