@@ -10,6 +10,7 @@ mod handshake;
 mod msgpack;
 mod packets;
 mod payload;
+mod proxy;
 mod requests;
 mod sessions;
 mod websocket;
@@ -19,6 +20,7 @@ pub use handshake::handshake;
 pub use msgpack::msgpack_packets;
 pub use packets::socketio_packets;
 pub use payload::polling_payload;
+pub use proxy::proxy;
 pub use requests::requests;
 pub use sessions::{engine_session, plain_json_session, plain_session, socketio_session};
 pub use websocket::{ws_frames, ws_inflate};
@@ -27,7 +29,7 @@ pub use websocket::{ws_frames, ws_inflate};
 pub type Check = (&'static str, fn(&[u8]));
 
 /// All of them
-pub const CHECKS: [Check; 12] = [
+pub const CHECKS: [Check; 13] = [
     ("args", args),
     ("engine_session", engine_session),
     ("handshake", handshake),
@@ -35,6 +37,7 @@ pub const CHECKS: [Check; 12] = [
     ("plain_json_session", plain_json_session),
     ("plain_session", plain_session),
     ("polling_payload", polling_payload),
+    ("proxy", proxy),
     ("requests", requests),
     ("socketio_packets", socketio_packets),
     ("socketio_session", socketio_session),

@@ -20,6 +20,8 @@ mod endpoint;
 mod error;
 mod exposition;
 mod extract;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 mod handshake_json;

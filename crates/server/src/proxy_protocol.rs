@@ -40,28 +40,90 @@ const V1_MAX: usize = 107;
 ///
 /// Not cancel safe: what was read is lost, so a connection of which this was cancelled can only be closed.
 pub(crate) async fn read(stream: &mut TcpStream) -> Result<Proxied, HeaderError> {
-    let mut start = [0; SIGNATURE.len()];
-    stream.read_exact(&mut start).await?;
-    if start == *SIGNATURE {
-        return read_v2(stream).await;
+    let (mut header, mut buffer) = (Header::default(), [0; 256]);
+    loop {
+        // Looked at before it is taken: what stands behind the header belongs to the client.
+        let seen = stream.peek(&mut buffer).await?;
+        if seen == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let (taken, proxied) = header.take(&buffer[..seen])?;
+        stream.read_exact(&mut buffer[..taken]).await?;
+        if let Some(proxied) = proxied {
+            return Ok(proxied);
+        }
     }
-    if start.starts_with(b"PROXY ") {
-        return read_v1(stream, &start).await;
-    }
-    Err(HeaderError::Missing)
 }
 
-async fn read_v2(stream: &mut TcpStream) -> Result<Proxied, HeaderError> {
-    let mut fixed = [0; V2_FIXED - SIGNATURE.len()];
-    stream.read_exact(&mut fixed).await?;
-    let [version_command, family, high, low] = fixed;
-    let len = usize::from(u16::from_be_bytes([high, low]));
-    if len > V2_MAX {
-        return Err(HeaderError::Malformed("it is longer than 4096 bytes"));
+/// A header as far as it has come
+#[derive(Debug, Default)]
+pub(crate) struct Header {
+    bytes: Vec<u8>,
+}
+
+impl Header {
+    /// Takes what belongs to the header, and tells how many bytes that were and what it says once it is whole
+    ///
+    /// All of them are taken until it is. It comes to the same however the bytes are cut.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Proxied>), HeaderError> {
+        let mut rest = bytes;
+        let proxied = loop {
+            let wanted = match self.state()? {
+                State::Whole(proxied) => break Some(proxied),
+                State::Bytes(wanted) => wanted.min(rest.len()),
+                State::Line => {
+                    let line = &rest[..rest.len().min(V1_MAX - self.bytes.len())];
+                    line.iter().position(|&byte| byte == b'\n').map_or(line.len(), |at| at + 1)
+                }
+            };
+            if wanted == 0 {
+                break None;
+            }
+            let (more, behind) = rest.split_at(wanted);
+            self.bytes.extend_from_slice(more);
+            rest = behind;
+        };
+        Ok((bytes.len() - rest.len(), proxied))
     }
-    let mut rest = vec![0; len];
-    stream.read_exact(&mut rest).await?;
-    parse_v2(version_command, family, &rest)
+
+    fn state(&self) -> Result<State, HeaderError> {
+        let missing = |len: usize| State::Bytes(len - self.bytes.len());
+        let Some((start, fixed)) = self.bytes.split_first_chunk::<{ SIGNATURE.len() }>() else {
+            return Ok(missing(SIGNATURE.len()));
+        };
+        if start.starts_with(b"PROXY ") {
+            return match self.bytes.last() {
+                Some(b'\n') => parse_v1(&self.bytes).map(State::Whole),
+                _ if self.bytes.len() == V1_MAX => {
+                    Err(HeaderError::Malformed("its line is longer than 107 bytes"))
+                }
+                _ => Ok(State::Line),
+            };
+        }
+        if start != SIGNATURE {
+            return Err(HeaderError::Missing);
+        }
+        let Some((&[version_command, family, high, low], rest)) = fixed.split_first_chunk::<4>() else {
+            return Ok(missing(V2_FIXED));
+        };
+        let len = usize::from(u16::from_be_bytes([high, low]));
+        if len > V2_MAX {
+            return Err(HeaderError::Malformed("it is longer than 4096 bytes"));
+        }
+        if rest.len() < len {
+            return Ok(missing(V2_FIXED + len));
+        }
+        parse_v2(version_command, family, rest).map(State::Whole)
+    }
+}
+
+/// How far a header has come
+enum State {
+    /// So many bytes are missing, at least
+    Bytes(usize),
+    /// The rest of a line is missing
+    Line,
+    Whole(Proxied),
 }
 
 fn parse_v2(version_command: u8, family: u8, rest: &[u8]) -> Result<Proxied, HeaderError> {
@@ -104,29 +166,6 @@ fn says_tls(mut extensions: &[u8]) -> Result<bool, HeaderError> {
     if extensions.is_empty() { Ok(secure) } else { Err(HeaderError::Malformed("an extension is cut short")) }
 }
 
-async fn read_v1(stream: &mut TcpStream, start: &[u8]) -> Result<Proxied, HeaderError> {
-    let mut line = [0; V1_MAX];
-    line[..start.len()].copy_from_slice(start);
-    let mut len = start.len();
-    loop {
-        // Looked at before it is taken: what stands behind the line end belongs to the client.
-        let seen = stream.peek(&mut line[len..]).await?;
-        let new = &line[len..len + seen];
-        let taken = new.iter().position(|&byte| byte == b'\n').map_or(seen, |at| at + 1);
-        if seen == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-        stream.read_exact(&mut line[len..len + taken]).await?;
-        len += taken;
-        if line[len - 1] == b'\n' {
-            return parse_v1(&line[..len]);
-        }
-        if len == V1_MAX {
-            return Err(HeaderError::Malformed("its line is longer than 107 bytes"));
-        }
-    }
-}
-
 fn parse_v1(line: &[u8]) -> Result<Proxied, HeaderError> {
     const BAD: HeaderError = HeaderError::Malformed("its line is not of the form of version 1");
     let text = std::str::from_utf8(line).ok().and_then(|line| line.strip_suffix("\r\n")).ok_or(BAD)?;
@@ -155,6 +194,7 @@ fn parse_v1(line: &[u8]) -> Result<Proxied, HeaderError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -269,6 +309,110 @@ mod tests {
         ] {
             let (outcome, _) = read_from(&bytes, 1000).await;
             assert!(outcome.is_err(), "{:?}", String::from_utf8_lossy(&bytes));
+        }
+    }
+
+    /// What is taken of bytes that come in pieces, in all, and what becomes of it
+    fn take(bytes: &[u8], cuts: &[usize]) -> (usize, Result<Option<Proxied>, String>) {
+        let (mut header, mut at, mut taken) = (Header::default(), 0, 0);
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();
+        ends.push(bytes.len());
+        ends.sort_unstable();
+        for end in ends {
+            match header.take(&bytes[at..end]) {
+                Ok((more, Some(proxied))) => return (taken + more, Ok(Some(proxied))),
+                Ok((more, None)) => {
+                    assert_eq!(more, end - at, "it is not whole, so all of it belongs to it");
+                    taken += more;
+                }
+                Err(error) => return (0, Err(error.to_string())),
+            }
+            assert_eq!(header.bytes.len(), taken);
+            at = end;
+        }
+        (taken, Ok(None))
+    }
+
+    fn addresses() -> impl Strategy<Value = (SocketAddr, SocketAddr)> {
+        let v4 = || any::<(Ipv4Addr, u16)>().prop_map(|(ip, port)| SocketAddr::from((ip, port)));
+        let v6 = || any::<(Ipv6Addr, u16)>().prop_map(|(ip, port)| SocketAddr::from((ip, port)));
+        prop_oneof![(v4(), v4()), (v6(), v6())]
+    }
+
+    fn cuts() -> impl Strategy<Value = Vec<usize>> {
+        prop::collection::vec(0..5000_usize, 0..6)
+    }
+
+    fn extensions() -> impl Strategy<Value = Vec<(u8, Vec<u8>)>> {
+        let kind = any::<u8>().prop_filter("another than TLS", |kind| *kind != 0x20);
+        prop::collection::vec((kind, prop::collection::vec(any::<u8>(), 0..200)), 0..5)
+    }
+
+    fn line((source, destination): (SocketAddr, SocketAddr)) -> Vec<u8> {
+        let family = if source.is_ipv4() { "TCP4" } else { "TCP6" };
+        let (ips, ports) = ((source.ip(), destination.ip()), (source.port(), destination.port()));
+        format!("PROXY {family} {} {} {} {}\r\n", ips.0, ips.1, ports.0, ports.1).into_bytes()
+    }
+
+    fn binary(
+        (source, destination): (SocketAddr, SocketAddr),
+        extensions: Vec<(u8, Vec<u8>)>,
+        secure: bool,
+    ) -> Vec<u8> {
+        let octets = |address: SocketAddr| match address.ip() {
+            IpAddr::V4(ip) => ip.octets().to_vec(),
+            IpAddr::V6(ip) => ip.octets().to_vec(),
+        };
+        let mut rest = [octets(source), octets(destination)].concat();
+        rest.extend(source.port().to_be_bytes());
+        rest.extend(destination.port().to_be_bytes());
+        let tls = secure.then(|| (0x20, vec![1, 0, 0, 0, 0]));
+        for (kind, value) in extensions.into_iter().chain(tls) {
+            rest.push(kind);
+            rest.extend(u16::try_from(value.len()).expect("a short value").to_be_bytes());
+            rest.extend(value);
+        }
+        v2(0x21, if source.is_ipv4() { 0x11 } else { 0x21 }, &rest)
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_proxy_says_is_what_is_read_and_nothing_behind_it(
+            addresses in addresses(),
+            extensions in extensions(),
+            secure: bool,
+            behind: Vec<u8>,
+            cuts in cuts(),
+        ) {
+            let source = addresses.0;
+            let headers = [(line(addresses), false), (binary(addresses, extensions, secure), secure)];
+            for (header, secure) in headers {
+                let bytes = [&header[..], &behind].concat();
+                let expected = (header.len(), Ok(Some(Proxied::From(source, secure))));
+                prop_assert_eq!(take(&bytes, &cuts), expected);
+                let short = &header[..header.len() - 1];
+                prop_assert_eq!(take(short, &cuts), (short.len(), Ok(None)));
+            }
+        }
+
+        #[test]
+        fn bytes_of_any_kind_come_to_the_same_however_they_are_cut_and_are_bounded(
+            start in prop_oneof![
+                Just(Vec::new()),
+                Just(b"PROXY TCP4 192.0.2.1 ".to_vec()),
+                Just(b"PROXY UNKNOWN".to_vec()),
+                any::<[u8; 4]>().prop_map(|fixed| [&SIGNATURE[..], &fixed].concat()),
+                (0..5000_u16).prop_map(|len| [&SIGNATURE[..], &[0x21, 0x11], &len.to_be_bytes()].concat()),
+            ],
+            rest in prop::collection::vec(any::<u8>(), 0..5000),
+            cuts in cuts(),
+        ) {
+            let bytes = [start, rest].concat();
+            let outcome = take(&bytes, &[]);
+            prop_assert!(outcome.0 <= V2_FIXED + V2_MAX);
+            let singly: Vec<usize> = (0..bytes.len()).collect();
+            prop_assert_eq!(&take(&bytes, &cuts), &outcome);
+            prop_assert_eq!(take(&bytes, &singly), outcome);
         }
     }
 }

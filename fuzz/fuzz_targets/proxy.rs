@@ -1,0 +1,5 @@
+//! See `roomcast_fuzz::proxy`
+
+#![cfg_attr(fuzzing, no_main)]
+
+roomcast_fuzz::fuzzer!(proxy);
