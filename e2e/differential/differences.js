@@ -4,26 +4,6 @@
 // Where one carrier shows it in other lines than another, `carriers` says which are meant.
 export const DIFFERENCES = [
   {
-    name: "an empty session id",
-    why:
-      "On Node a session id of no letters counts as none, because an empty string is false in JavaScript, and a " +
-      "new session begins. A client that sends one has lost its id; it is told so, as with any other id that " +
-      "nobody has.",
-    at: [
-      {
-        script: "request with an empty session id",
-        node: [
-          "a:   200 cache-control: no-store; content-type: text/plain; charset=UTF-8",
-          "a:   0{\"sid\":\"<sid of a>\",\"upgrades\":[\"websocket\"],\"pingInterval\":25000,\"pingTimeout\":20000,\"maxPayload\":1000000}",
-        ],
-        roomcast: [
-          "a:   400 content-type: application/json",
-          "a:   {\"code\":1,\"message\":\"Session ID unknown\"}",
-        ],
-      },
-    ],
-  },
-  {
     name: "a WebSocket of a version that is not served",
     why:
       "Node accepts the WebSocket and then writes an HTTP answer into it. A refusal before the upgrade says the " +
@@ -389,6 +369,21 @@ export const DIFFERENCES = [
     ],
   },
   {
+    name: "base64 on WebSocket for those who ask for it",
+    why:
+      "Node writes bytes as text on every transport if the query has b64. The parameter is for browsers whose HTTP " +
+      "requests carry no bytes, and long-polling has text alone in this revision; a WebSocket carries bytes for " +
+      "every client, and all of a room can share one frame.",
+    at: [
+      {
+        script: "for a client that asks for base64",
+        carriers: ["websocket", "upgraded"],
+        node: ["a: < bAQID"],
+        roomcast: ["a: < bytes 010203"],
+      },
+    ],
+  },
+  {
     name: "an ack number that no double keeps",
     why:
       "JavaScript rounds it, and the client gets an answer under a number that it did not use. No client counts " +
@@ -604,4 +599,193 @@ export const DIFFERENCES = [
       },
     ],
   },
+  {
+    name: "a WebSocket where sessions may not move",
+    why:
+      "Node offers no upgrade but answers the probe of a client that tries one, and never lets it finish. Refusing " +
+      "the handshake tells the client at once, and leaves no connection behind.",
+    at: [
+      {
+        script: "no upgrades: a WebSocket that tries nevertheless",
+        node: ["b: > 2probe", "b: < 3probe", "b: (nothing comes)"],
+        roomcast: ["b:   400 content-type: text/html", "b:   Bad request"],
+      },
+    ],
+  },
+  {
+    name: "no-transform where an event is not to be compressed",
+    why:
+      "The wish of the application that an answer stays as it is holds for the proxies on its way too, which RFC " +
+      "9111 section 5.2.2.6 says by this word.",
+    at: [
+      {
+        script: "an event that asks not to be compressed",
+        node: ["a:   200 cache-control: no-store; content-type: text/plain; charset=UTF-8"],
+        roomcast: ["a:   200 cache-control: no-store, no-transform; content-type: text/plain; charset=UTF-8"],
+      },
+    ],
+  },
+  {
+    name: "Vary on the browser clients",
+    why:
+      "The files are compressed for browsers that take it, so a cache has to keep them apart; without the header it " +
+      "may hand compressed bytes to a browser that did not ask for them. A 304 has the headers of the 200, as RFC " +
+      "9110 section 15.4.5 asks.",
+    at: [
+      ...["socket.io.js", "socket.io.min.js", "socket.io.esm.min.js", "socket.io.msgpack.min.js"].map((name) =>
+        varied(`the file ${name}`),
+      ),
+      varied("the file socket.io.min.js.map", { type: "json" }),
+      varied("the file socket.io.msgpack.min.js.map", { type: "json" }),
+      varied("for a browser that accepts gzip", { coding: "content-encoding: gzip; " }),
+      varied("for a browser that accepts deflate", { coding: "content-encoding: deflate; " }),
+      varied("for a browser that accepts gzip, deflate, br", { coding: "content-encoding: gzip; " }),
+      varied("for a browser that accepts gzip;q=0"),
+      varied("with a query"),
+      varied("by HEAD"),
+      {
+        script: "that the browser has already",
+        node: [...varied().node, "a:   304 ", "a:   304 ", ...varied().node],
+        roomcast: [
+          ...varied().roomcast,
+          "a:   304 cache-control: public, max-age=0; etag: <etag>; vary: Accept-Encoding",
+          "a:   304 cache-control: public, max-age=0; etag: <etag>; vary: Accept-Encoding",
+          ...varied().roomcast,
+        ],
+      },
+      {
+        script: "for a page of another origin",
+        node: [
+          "a:   200 access-control-allow-credentials: true; access-control-allow-origin: https://page.example; " +
+            "cache-control: public, max-age=0; content-type: application/javascript; charset=utf-8; etag: <etag>; " +
+            "vary: Origin",
+        ],
+        roomcast: [
+          "a:   200 access-control-allow-credentials: true; access-control-allow-origin: https://page.example; " +
+            "cache-control: public, max-age=0; content-type: application/javascript; charset=utf-8; etag: <etag>; " +
+            "vary: Accept-Encoding, Origin",
+        ],
+      },
+    ],
+  },
+  {
+    name: "what the application is told of a missing transport",
+    why: "JavaScript has a word for what is not there, which JSON leaves out. Here the key is there, and is null.",
+    at: [
+      {
+        script: "a request is refused for no transport",
+        node: ["server: refused: 0 Transport unknown {}"],
+        roomcast: ["server: refused: 0 Transport unknown {\"transport\":null}"],
+      },
+    ],
+  },
+  {
+    name: "what the application is told of its own refusal",
+    why:
+      "Node's event always says Forbidden, and has the application's text in the context alone. Here the message is " +
+      "what the client was told, in the event as in the context.",
+    at: [
+      {
+        script: "a request is refused for an application that does not want it",
+        node: ["server: refused: 4 Forbidden {\"message\":\"not today\"}"],
+        roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
+      },
+      {
+        script: "a WebSocket is refused for an application that does not want it",
+        node: ["server: refused: 4 Forbidden {\"message\":\"not today\"}"],
+        roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
+      },
+      {
+        script: "a request is refused for an application that does not say why",
+        node: ["server: refused: 4 Forbidden {\"message\":\"\"}"],
+        roomcast: ["server: refused: 4 Forbidden {\"message\":\"Forbidden\"}"],
+      },
+    ],
+  },
+  {
+    name: "the revision in the report of one that is not spoken",
+    why:
+      "Node calls everything but 4 the number 3, whether or not the client named it. The application is told here " +
+      "what the client wrote.",
+    at: [
+      {
+        script: "a request is refused for a revision that is not spoken",
+        node: ["server: refused: 5 Unsupported protocol version {\"protocol\":3}"],
+        roomcast: ["server: refused: 5 Unsupported protocol version {\"protocol\":\"3\"}"],
+      },
+      {
+        script: "a request is refused for no revision",
+        node: ["server: refused: 5 Unsupported protocol version {\"protocol\":3}"],
+        roomcast: ["server: refused: 5 Unsupported protocol version {\"protocol\":null}"],
+      },
+    ],
+  },
+  {
+    name: "the close frames of a server that ends",
+    why:
+      "Node sends no code. RFC 6455 section 7.4.1 has 1001 for a server that goes down; clients of Socket.IO treat " +
+      "both as a transport that closed, and come back.",
+    at: [
+      ...["the server closes", "the server closes, with clients that have joined no namespace"].map((script) => ({
+        script,
+        node: ["a: (closed: 1005)", "b: (closed: 1005)"],
+        roomcast: ["a: (closed: 1001 server shutting down)", "b: (closed: 1001 server shutting down)"],
+      })),
+      {
+        script: "the server closes behind an event",
+        node: ["a: (closed: 1005)"],
+        roomcast: ["a: (closed: 1001 server shutting down)"],
+      },
+    ],
+  },
+  {
+    name: "the order of keys in MessagePack",
+    why:
+      "Node writes the keys of a packet in the order in which its code happens to set them, the id of an answer " +
+      "first. The order is the same in every packet here; a map has none to its readers.",
+    at: [
+      {
+        script: "the bytes of what the server sends",
+        node: ["a: < bytes 84a2696405a47479706503a4646174619181a16190a36e7370a12f"],
+        roomcast: ["a: < bytes 84a47479706503a4646174619181a16190a36e7370a12fa2696405"],
+      },
+    ],
+  },
+  {
+    name: "MessagePack events and answers that are not whole",
+    why:
+      "The parser on Node looks only whether data is a list, so events of no name or a reserved one, and answers to " +
+      "no question, vanish. Both servers close for most of them in Socket.IO's own form, and so they do here in " +
+      "every form.",
+    at: [
+      "an empty list",
+      "a name that is null",
+      "a name that is bytes",
+      "an answer without a number",
+      "an event called disconnect",
+    ].map((what) => ({
+      script: `garbage: ${what}`,
+      node: ["a: < 2 / [\"echo\",\"still here\"] {}"],
+      roomcast: ["a: (closed: 1005)"],
+    })),
+  },
+  {
+    name: "a MessagePack CONNECT with null",
+    why:
+      "Clients in languages without an undefined value write null for a payload that is not there. It is taken for " +
+      "none; Node's parser closes.",
+    at: [
+      {
+        script: "garbage: a CONNECT with null",
+        node: ["a: (closed: 1005)"],
+        roomcast: ["a: < 0 /other {\"sid\":\"<socket id in /other of a>\"} {}"],
+      },
+    ],
+  },
 ];
+
+/** A file of the browser clients, which says here that it may come compressed */
+function varied(script, { type = "javascript", coding = "" } = {}) {
+  const told = `a:   200 cache-control: public, max-age=0; ${coding}content-type: application/${type}; charset=utf-8; etag: <etag>`;
+  return { script, node: [told], roomcast: [`${told}; vary: Accept-Encoding`] };
+}

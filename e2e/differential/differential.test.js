@@ -31,7 +31,8 @@ describe("scripts", { concurrency: AT_ONCE }, () => {
         test(nameOf(script, carrier), async () => {
           total.plays += 1;
           const both = ["node", "roomcast"].map(async (target) => {
-            const house = await houses.open(target, { ...flags, ...script.flags });
+            const own = script.alone ? nameOf(script, carrier) : "";
+            const house = await houses.open(target, { ...flags, ...script.flags }, own);
             return play(house, script, carrier, String(total.plays));
           });
           const [node, roomcast] = await Promise.all(both);

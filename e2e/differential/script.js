@@ -1,3 +1,5 @@
+// A script may have `flags` of its own for the server, and be `alone` on it if it ends it.
+
 /** The three ways a session may run */
 export const EVERY_CARRIER = ["polling", "websocket", "upgraded"];
 

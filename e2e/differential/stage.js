@@ -72,14 +72,18 @@ class House {
   }
 }
 
-/** The servers of one subject: scripts that want the same flags share one, one after the other */
+/**
+ * The servers of one subject: scripts that want the same flags share one, one after the other.
+ *
+ * One that a script ends is its own.
+ */
 export class Houses {
   constructor() {
     this.byFlags = new Map();
   }
 
-  open(target, flags) {
-    const key = `${target} ${JSON.stringify(flags)}`;
+  open(target, flags, own = "") {
+    const key = `${target} ${JSON.stringify(flags)} ${own}`;
     if (!this.byFlags.has(key)) this.byFlags.set(key, House.open(target, flags));
     return this.byFlags.get(key);
   }
@@ -228,10 +232,16 @@ export class Stage {
     return lines.map((line) => this.ids.reduce((text, [id, label]) => text.replaceAll(id, label), line));
   }
 
+  /** From here on the server may end */
+  ends() {
+    this.house.stopped = true;
+  }
+
   /** Takes everybody out, and waits until the server has noticed it */
   async clear() {
     for (const peer of this.peers) peer.leave();
     for (const url of this.opened) request(url, { method: "POST", body: "1" }).catch(() => {});
+    if (this.house.stopped) return;
     const deadline = Date.now() + 3000;
     for (let left; (left = await this.house.clients()) > 0; await sleep(3)) {
       if (Date.now() > deadline) throw new Error(`${left} sessions are left on ${this.house.target}`);

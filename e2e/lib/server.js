@@ -55,9 +55,11 @@ export function startDifferential(on, flags = {}) {
     : start(binary("differential_server"), args);
 }
 
-/** Flags as they stand on a command line; `true` is one without a value */
+/** Flags as they stand on a command line; `true` is one without a value, and `false` is none */
 const words = (flags) =>
-  Object.entries(flags).flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
+  Object.entries(flags)
+    .filter(([, value]) => value !== false)
+    .flatMap(([name, value]) => (value === true ? [`--${name}`] : [`--${name}`, String(value)]));
 
 /** A running server: `url` like `http://127.0.0.1:4321`, `port`, and everything it printed so far as `output` */
 class Server {

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { Server as EngineServer } from "engine.io";
 import { Server as SocketServer } from "socket.io";
+import msgpack from "socket.io-msgpack-parser";
 
 const { values: flags } = parseArgs({
   options: {
@@ -16,6 +17,12 @@ const { values: flags } = parseArgs({
     cors: { type: "string" },
     cookie: { type: "string" },
     recovery: { type: "boolean" },
+    transports: { type: "string" },
+    "no-upgrades": { type: "boolean" },
+    "compress-from": { type: "string" },
+    "client-files": { type: "boolean" },
+    "tell-refusals": { type: "boolean" },
+    "clean-up": { type: "boolean" },
   },
 });
 
@@ -26,6 +33,9 @@ const common = {
   maxHttpBufferSize: Number(flags["max-payload"]),
   destroyUpgrade: false,
   ...(flags.cors && { cors: { origin: flags.cors, credentials: flags.cors !== "*" } }),
+  ...(flags.transports && { transports: flags.transports.split(",") }),
+  ...(flags["no-upgrades"] && { allowUpgrades: false }),
+  ...(flags["compress-from"] && { httpCompression: { threshold: Number(flags["compress-from"]) } }),
   ...(flags.cookie && { cookie: { name: flags.cookie, path: "/", httpOnly: true, sameSite: "lax" } }),
 };
 
@@ -42,15 +52,29 @@ const io = new SocketServer(http, {
   },
   ...(flags.recovery && { connectionStateRecovery: {} }),
   connectTimeout: Number(flags["connect-timeout"]),
-  serveClient: false,
+  cleanupEmptyChildNamespaces: flags["clean-up"] === true,
+  serveClient: flags["client-files"] === true,
 });
+// The same for clients of another parser, at a path of their own.
+const packed = new SocketServer(http, { ...common, path: "/packed/", parser: msgpack, serveClient: false });
 
+if (flags["tell-refusals"]) {
+  io.engine.on("connection_error", ({ req, code, message, context }) => {
+    const script = new URL(req.url, "http://localhost").searchParams.get("script") ?? "";
+    io.of("/watch").emit("note", script, `refused: ${code} ${message} ${sorted(context)}`);
+  });
+}
+io.on("from another server", () => io.of("/watch").emit("note", "", "heard from another server"));
 io.of("/watch").on("connection", (socket) => {
-  socket.on("clients", (ack) => ack(io.engine.clientsCount + engine.clientsCount));
+  const engines = [io.engine, engine, packed.engine];
+  socket.on("clients", (ack) => ack(engines.reduce((total, one) => total + one.clientsCount, 0)));
 });
-application(io.of(/^\/dynamic-\d+$/));
+const parent = io.of(/^\/dynamic-\d+$/);
+application(parent);
 application(io.of((name, auth, tell) => tell(null, name.startsWith("/asked-") && auth?.token === "secret")));
 for (const name of ["/", "/other", "/guarded", "/greeting"]) application(io.of(name));
+for (const name of ["/", "/other", "/guarded"]) application(packed.of(name));
+packed.of("/guarded").use(guard);
 io.of("/greeting").on("connection", (socket) => socket.emit("auth", socket.handshake.auth));
 io.of("/guarded").use(guard);
 io.of("/guarded").use((socket, next) => {
@@ -160,6 +184,24 @@ async function perform(socket, command, args) {
     case "offAny":
       socket.offAny();
       return null;
+    case "onAnyOutgoing":
+      socket.onAnyOutgoing((name, ...given) => note(socket, `outgoing: ${name}, ${given.length} arguments`));
+      return null;
+    case "offAnyOutgoing":
+      socket.offAnyOutgoing();
+      return null;
+    case "serverSideEmit":
+      try {
+        io.serverSideEmit(...args);
+        return null;
+      } catch (error) {
+        return { refused: error.message.endsWith("is a reserved event name") };
+      }
+    case "children":
+      return [...io._nsps.keys()].filter((name) => name.startsWith("/dynamic-")).sort();
+    case "closeAll":
+      io.close();
+      return null;
   }
 }
 
@@ -168,6 +210,7 @@ function begin(socket, { at = "socket", by = [] }) {
   let emitter;
   if (at === "socket") emitter = socket;
   else if (at === "broadcast") emitter = socket.broadcast;
+  else if (at === "parent") emitter = parent;
   else emitter = at === "io" ? io : io.of(at);
   for (const operator of by) {
     const [[name, value]] = typeof operator === "string" ? [[operator]] : Object.entries(operator);
@@ -210,6 +253,11 @@ function handshake(socket) {
     secure,
     transport: socket.conn.transport.name,
   };
+}
+
+/** An object's JSON with its keys in order */
+function sorted(object) {
+  return JSON.stringify(Object.fromEntries(Object.entries(object).sort(([a], [b]) => (a < b ? -1 : 1))));
 }
 
 /** The rooms of a socket, its own as `own`, in an order that does not depend on ids */

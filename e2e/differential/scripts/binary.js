@@ -52,6 +52,11 @@ export const scripts = [
     await first.sync();
     await second.sync();
   }),
+  each("for a client that asks for base64", async (stage) => {
+    const peer = await stage.join("a", { query: "&b64=1" });
+    await peer.send(`451-["echo",${hole(0)}]`, part(1, 2, 3));
+    await peer.sync();
+  }),
   each("two events with bytes keep together", async (stage) => {
     const peer = await stage.join("a");
     await peer.send(`451-["echo",${hole(0)}]`, part(1), `451-["echo",${hole(0)}]`, part(2), '42["echo","text"]');

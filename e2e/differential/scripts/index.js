@@ -2,8 +2,10 @@ import * as acks from "./acks.js";
 import * as binary from "./binary.js";
 import * as broadcasts from "./broadcasts.js";
 import * as closing from "./closing.js";
+import * as compression from "./compression.js";
 import * as dynamic from "./dynamic.js";
 import * as events from "./events.js";
+import * as files from "./files.js";
 import * as handshake from "./handshake.js";
 import * as headers from "./headers.js";
 import * as heartbeat from "./heartbeat.js";
@@ -12,9 +14,14 @@ import * as limits from "./limits.js";
 import * as listening from "./listening.js";
 import * as namespaces from "./namespaces.js";
 import * as outside from "./outside.js";
+import * as packed from "./packed.js";
+import * as parents from "./parents.js";
 import * as polling from "./polling.js";
 import * as recovery from "./recovery.js";
+import * as refusals from "./refusals.js";
 import * as rooms from "./rooms.js";
+import * as servers from "./servers.js";
+import * as transports from "./transports.js";
 import * as upgrade from "./upgrade.js";
 import * as websocket from "./websocket.js";
 
@@ -38,5 +45,12 @@ export const SUBJECTS = [
   outside,
   closing,
   recovery,
+  transports,
+  compression,
+  files,
+  refusals,
+  parents,
+  servers,
+  packed,
   invalid,
 ];

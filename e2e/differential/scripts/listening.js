@@ -56,6 +56,50 @@ export const scripts = [
     await stage.noted(4);
     await peer.sync();
   }),
+  each("a catch-all for what goes out hears of every event", async (stage) => {
+    const [peer, other] = await stage.joinAll(["a", "b"]);
+    await peer.ask({ do: "onAnyOutgoing" });
+    await peer.emit("echo", 1, 2);
+    await peer.ask({ do: "emit" }, "to itself", 1);
+    await other.ask({ do: "emit", at: "io" }, "to all");
+    await other.ask({ do: "emit", at: "broadcast" }, "to the others", 1, 2, 3);
+    await peer.ask({ do: "emit", at: "broadcast" }, "not to itself");
+    await other.sync();
+    await peer.sync();
+    await peer.ask({ do: "offAnyOutgoing" });
+    await peer.ask({ do: "emit" }, "unheard", 1);
+    await stage.noted(7, 300);
+  }),
+  once("a catch-all for what goes out hears of no answers", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.ask({ do: "onAnyOutgoing" });
+    await peer.send('427["echo",1]');
+    await peer.hear();
+    await stage.noted(2, 100);
+  }),
+  once("a catch-all for what goes out hears of rooms, questions and bytes", async (stage) => {
+    const [peer, other] = await stage.joinAll(["a", "b"]);
+    await peer.ask({ do: "onAnyOutgoing" });
+    await peer.ask({ do: "join", rooms: ["red"] });
+    await other.ask({ do: "emit", at: "io", by: [{ to: ["red"] }] }, "to a room", 1);
+    await other.ask({ do: "emit", at: "io", by: [{ except: ["red"] }] }, "not to it");
+    await other.ask({ do: "emit", at: "io", by: [{ to: ["nobody"] }] }, "to an empty room");
+    await peer.send('451-["echo",{"_placeholder":true,"num":0}]', Buffer.from([1]));
+    await peer.put('42["do",{"do":"emit","ack":true},"a question",1]');
+    await peer.sync();
+    await stage.noted(5, 300);
+  }),
+  once("a catch-all for what goes out is of one namespace, and goes with its socket", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.ask({ do: "onAnyOutgoing" });
+    await peer.connect("/other");
+    await peer.ask({ do: "emit" }, "in another", 1);
+    await peer.send("41");
+    await stage.noted(4);
+    await peer.connect();
+    await peer.ask({ do: "emit" }, "by another", 1);
+    await stage.noted(6, 100);
+  }),
   each("an event that a middleware refuses reaches no handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("forbidden", 1);

@@ -27,6 +27,8 @@ impl<'a> EngineQuery<'a> {
             };
             *slot = Some(if slot.is_some() { AMBIGUOUS } else { value });
         }
+        // As on Node: a client that names nothing has no session yet.
+        parsed.sid = parsed.sid.filter(|sid| !sid.is_empty());
         parsed
     }
 
@@ -50,6 +52,16 @@ mod tests {
         let query = EngineQuery::parse("t=abc&sid=x_-1&EIO=4&b64=1&transport=polling");
         assert_eq!((query.transport, query.sid), (Some("polling"), Some("x_-1")));
         assert!(query.is_supported());
+    }
+
+    #[test]
+    fn an_empty_session_id_is_none() {
+        for query in ["EIO=4&transport=polling&sid=", "sid=&transport=polling&EIO=4", "sid"] {
+            assert_eq!(EngineQuery::parse(query).sid, None, "{query}");
+        }
+        for query in ["sid=&sid=x", "sid=x&sid=", "sid=&sid="] {
+            assert_eq!(EngineQuery::parse(query).sid, Some(AMBIGUOUS), "{query}");
+        }
     }
 
     #[test]

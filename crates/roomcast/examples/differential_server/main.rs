@@ -3,48 +3,23 @@
 //! Clients tell it what to do, so that a script can use any part of the server's interface; what the server notices
 //! is told in the namespace `/watch`. `e2e/reference/differential.js` is the same application on Node.
 
+mod options;
+
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Parser;
 use roomcast::{
-    Ack, Args, Auth, CloseReason, Config, ConnectError, Cookie, Cors, Emit, EmitError, Endpoint, EventError,
-    EventErrorCause, EventName, Handshake, Io, NamespaceHandle, NamespaceRequest, Receipt, RecoveryConfig,
+    Ack, Args, Auth, CloseReason, ConnectError, Emit, EmitError, Endpoint, EventError, EventErrorCause,
+    EventName, Handshake, Io, NamespaceHandle, NamespaceRequest, ParentNamespace, Receipt, RefusedRequest,
     Server, Socket, SocketEmit,
 };
+use roomcast_socketio_msgpack::MsgpackCodec;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-#[derive(Parser)]
-struct Options {
-    /// The port to listen on, on 127.0.0.1; 0 takes a free one
-    #[arg(long, default_value_t = 0)]
-    port: u16,
-    /// Milliseconds from one sign of life to the next ping
-    #[arg(long, default_value_t = 25_000)]
-    ping_interval: u64,
-    /// Milliseconds a client has to answer a ping
-    #[arg(long, default_value_t = 20_000)]
-    ping_timeout: u64,
-    /// Milliseconds a client has to prove a better transport
-    #[arg(long, default_value_t = 10_000)]
-    upgrade_timeout: u64,
-    /// Milliseconds a client has to join a namespace
-    #[arg(long, default_value_t = 45_000)]
-    connect_timeout: u64,
-    /// Bytes of one message, or of one POST
-    #[arg(long, default_value_t = 1_000_000)]
-    max_payload: usize,
-    /// Origin whose pages may use long-polling, or `*`
-    #[arg(long)]
-    cors: Option<String>,
-    /// Lets clients come back as who they were
-    #[arg(long)]
-    recovery: bool,
-    /// Name of the cookie with the session's id; none if not given
-    #[arg(long)]
-    cookie: Option<String>,
-}
+use self::options::Options;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
@@ -52,15 +27,36 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let io = Io::builder()
-        .config(config(&options))
+    let told: Arc<OnceLock<Io>> = Arc::default();
+    let mut builder = Io::builder()
+        .config(options.config())
         .endpoint(Endpoint::socket_io())
+        .endpoint(Endpoint::socket_io().at("/packed/").parser(MsgpackCodec::shared()))
         .endpoint(Endpoint::engine_io("/engine"))
         .allow_request(async |request: Handshake| match request.query_value("deny") {
             Some(text) => Err(text),
             None => Ok(()),
-        })
-        .build();
+        });
+    if options.client_files {
+        builder = builder.serve_client(CLIENT_FILES)?;
+    }
+    if options.tell_refusals {
+        let told = told.clone();
+        builder = builder.connection_error(move |refused| {
+            if let Some(io) = told.get() {
+                note_refusal(io, refused);
+            }
+        });
+    }
+    let io = builder.build();
+    let _ = told.set(io.clone());
+    io.on_server_side("from another server", {
+        let io = io.clone();
+        move |(): ()| {
+            let _ = io.of("/watch").emit("note", ("", "heard from another server"));
+            async {}
+        }
+    });
     io.of("/engine").on("message", async |socket: Socket, args: Args| socket.emit("message", args).map(drop));
     io.of("/watch").on("clients", async |io: Io, ack: Ack| ack.send(io.client_count()).map(drop));
     io.on_new_namespace(|namespace: NamespaceHandle| {
@@ -68,7 +64,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             application(&namespace);
         }
     });
-    io.of_pattern(r"^/dynamic-\d+$")?;
+    let parent = io.of_pattern(r"^/dynamic-\d+$")?;
+    let _ = PARENT.set(parent);
     io.of_when(async |request: NamespaceRequest| {
         let shown = request.auth::<Value>().unwrap_or_default();
         request.name().as_str().starts_with("/asked-") && shown["token"] == "secret"
@@ -84,25 +81,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.run(1)? {}
 }
 
-fn config(options: &Options) -> Config {
-    let cors = match options.cors.as_deref() {
-        None => Cors::Off,
-        Some("*") => Cors::Any,
-        Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: true },
-    };
-    let config = Config::default()
-        .ping_interval(Duration::from_millis(options.ping_interval))
-        .ping_timeout(Duration::from_millis(options.ping_timeout))
-        .upgrade_timeout(Duration::from_millis(options.upgrade_timeout))
-        .connect_timeout(Duration::from_millis(options.connect_timeout))
-        .max_payload(options.max_payload)
-        .cors(cors);
-    let config = match &options.cookie {
-        Some(name) => config.cookie(Cookie::new(name.clone())),
-        None => config,
-    };
-    if options.recovery { config.connection_state_recovery(RecoveryConfig::default()) } else { config }
-}
+/// What npm's `socket.io` has of the clients, which the other server serves too
+const CLIENT_FILES: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../e2e/node_modules/socket.io/client-dist");
+
+/// The namespaces that are made on demand, all together
+static PARENT: OnceLock<ParentNamespace> = OnceLock::new();
 
 /// What every namespace answers to
 fn application(namespace: &NamespaceHandle) {
@@ -202,6 +186,11 @@ enum Verb {
     Off,
     OnAny,
     OffAny,
+    OnAnyOutgoing,
+    OffAnyOutgoing,
+    ServerSideEmit,
+    Children,
+    CloseAll,
 }
 
 #[derive(Deserialize)]
@@ -280,6 +269,31 @@ async fn perform(
             socket.off_any();
             Value::Null
         }
+        Verb::OnAnyOutgoing => {
+            socket.on_any_outgoing(|outgoing| {
+                let line = format!("outgoing: {}, {} arguments", outgoing.event, outgoing.args.len());
+                note(outgoing.socket, &line);
+            });
+            Value::Null
+        }
+        Verb::OffAnyOutgoing => {
+            socket.off_any_outgoing();
+            Value::Null
+        }
+        Verb::ServerSideEmit => match socket.io().server_side_emit(&event.unwrap_or_default(), args) {
+            Ok(()) => Value::Null,
+            Err(error) => refused(&error),
+        },
+        Verb::Children => {
+            let children = PARENT.get().map(ParentNamespace::children).unwrap_or_default();
+            let mut names: Vec<_> = children.iter().map(|child| child.name().to_string()).collect();
+            names.sort();
+            json!(names)
+        }
+        Verb::CloseAll => {
+            socket.io().close();
+            Value::Null
+        }
     };
     ack.send(&outcome).map(drop)
 }
@@ -312,6 +326,9 @@ fn emitter(socket: &Socket, command: &Command) -> Emitter {
         None | Some("socket") => Emitter::One(socket.compress(true)),
         Some("broadcast") => Emitter::Many(socket.broadcast()),
         Some("io") => Emitter::Many(socket.io().main().target()),
+        Some("parent") => {
+            Emitter::Many(PARENT.get().map_or_else(|| socket.broadcast(), |parent| parent.target()))
+        }
         Some(name) => Emitter::Many(socket.io().of(name).target()),
     };
     command.by.iter().fold(first, Emitter::by)
@@ -418,4 +435,13 @@ fn note(socket: &Socket, text: &str) {
     let line = format!("{} {}: {text}", query("peer"), socket.namespace().name());
     // That nobody watches is no failure.
     let _ = socket.io().of("/watch").emit("note", (query("script"), line));
+}
+
+/// Tells who watches of a request that was refused
+fn note_refusal(io: &Io, refused: &RefusedRequest<'_>) {
+    let query = refused.request.uri.query().unwrap_or_default();
+    let script = query.split('&').find_map(|pair| pair.strip_prefix("script=")).unwrap_or_default();
+    let line = format!("refused: {} {} {}", refused.code, refused.message, refused.context);
+    // That nobody watches is no failure.
+    let _ = io.of("/watch").emit("note", (script, line));
 }

@@ -1,0 +1,61 @@
+import { once } from "../script.js";
+
+export const subject = "refusals, as the application hears of them";
+export const flags = { "tell-refusals": true };
+
+const POLL = "EIO=4&transport=polling";
+const SOCKET = "EIO=4&transport=websocket";
+
+const REFUSED = [
+  ["an unknown transport", "EIO=4&transport=pigeon"],
+  ["no transport", "EIO=4"],
+  ["an unknown session", `${POLL}&sid=nobody`],
+  ["a wrong method", POLL, { method: "PUT" }],
+  ["a POST without a session", POLL, { method: "POST", body: "40" }],
+  ["an application that does not want it", `${POLL}&deny=not%20today`],
+  ["an application that does not say why", `${POLL}&deny=`],
+  ["a revision that is not spoken", "EIO=3&transport=polling"],
+  ["no revision", "transport=polling"],
+];
+
+const WEBSOCKETS = [
+  ["an unknown transport", "EIO=4&transport=pigeon"],
+  ["an unknown session", `${SOCKET}&sid=nobody`],
+  ["an application that does not want it", `${SOCKET}&deny=not%20today`],
+];
+
+export const scripts = [
+  ...REFUSED.map(([why, query, options]) =>
+    once(`a request is refused for ${why}`, async (stage) => {
+      await stage.http("a", `?${query}&script=${stage.key}`, options);
+      await stage.noted(1, 400);
+    }),
+  ),
+  ...WEBSOCKETS.map(([why, query]) =>
+    once(`a WebSocket is refused for ${why}`, async (stage) => {
+      await stage.websocket("a", `?${query}&script=${stage.key}`);
+      await stage.noted(1, 400);
+    }),
+  ),
+  once("a plain request names WebSocket", async (stage) => {
+    await stage.http("a", `?${SOCKET}&script=${stage.key}`);
+    await stage.noted(1, 400);
+  }),
+  once("a poll of a session that is a WebSocket", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.fetch();
+    await stage.noted(2, 400);
+  }),
+  once("a session that ended in the meantime", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.push("1");
+    await peer.fetch();
+    await stage.noted(4, 400);
+  }, { carriers: ["polling"] }),
+  once("what is let in is not told", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.emit("echo", 1);
+    await peer.hear();
+    await stage.noted(2, 100);
+  }),
+];
