@@ -256,7 +256,7 @@ attack(
 );
 
 attack("CVE-2026-102600 session ids that are names of prototypes", { growth: 2 * MIB }, async (target) => {
-  for (const sid of ["__proto__", "constructor", "toString", "hasOwnProperty", "", "%00", "..%2f", "a".repeat(8000)]) {
+  for (const sid of ["__proto__", "constructor", "toString", "hasOwnProperty", "%00", "..%2f", "a".repeat(8000)]) {
     for (const path of ["/engine.io/", "/socket.io/"]) {
       for (const method of ["GET", "POST", "PUT", "DELETE", "OPTIONS"]) {
         const { status } = await target.ask(method, address(sid, path));
