@@ -6,7 +6,7 @@ use roomcast_server::{AckError, Answers, Args, Breach, Bytes, Config, EmitError,
 use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
-use crate::support::heard::{Ear, ear};
+use crate::support::heard::{Ear, arrivals};
 use crate::support::serve::{Running, serve, until};
 
 /// Time that nobody needs, unless something is wrong
@@ -20,12 +20,8 @@ fn open() -> (Io, Running, Ear<Socket>) {
 }
 
 fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
-    let (told, ear) = ear();
     let io = Io::builder().config(config).build();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let ear = arrivals(&io);
     let server = serve(&io);
     (io, server, ear)
 }

@@ -6,7 +6,7 @@ use roomcast_server::{AckError, Args, Bytes, Emit, EmitError, Io, Overflow, Rece
 use serde_json::json;
 
 use crate::support::client::{Client, Kind, TALKING, bytes};
-use crate::support::heard::ear;
+use crate::support::heard::arrivals;
 use crate::support::serve::serve;
 
 /// Time that nobody needs, unless something is wrong
@@ -14,12 +14,8 @@ const AGES: Duration = Duration::from_secs(60);
 
 #[test]
 fn every_operator_reaches_the_same_from_everywhere() {
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let server = serve(&io);
     // The sender, one in `red`, one in `blue`, one in both, one in neither.
     // All on connections that can take volatile events at any time.
@@ -104,12 +100,8 @@ fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
         name: &'static str,
         layers: Vec<Bytes>,
     }
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let server = serve(&io);
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -130,12 +122,8 @@ fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
 
 #[test]
 fn a_question_that_is_dropped_says_so() {
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let server = serve(&io);
     let mut client = Client::connect(Kind::Polling, &server.dial);
     let socket = sockets.next();

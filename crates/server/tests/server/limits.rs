@@ -4,7 +4,7 @@ use roomcast_server::{Ack, Breach, CloseReason, Config, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
-use crate::support::heard::{Ear, Gate, ear};
+use crate::support::heard::{Ear, Gate, arrivals, ear};
 use crate::support::serve::{serve, until};
 
 /// Handlers that tell when they start, and wait for the test
@@ -191,11 +191,7 @@ fn who_comes_and_goes_faster_than_its_handlers_work_is_closed() {
 fn a_socket_joins_no_more_rooms_than_it_may() {
     for kind in ALL {
         let io = Io::builder().config(Config::default().max_rooms(3)).build();
-        let (told, sockets) = ear();
-        io.on_connect(move |socket: Socket| {
-            let _ = told.send(socket);
-            async {}
-        });
+        let sockets = arrivals(&io);
         let server = serve(&io);
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();

@@ -6,20 +6,16 @@ use roomcast_server::{EmitError, Io, ServerSideError, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{Client, Kind};
-use crate::support::heard::{Ear, ear};
+use crate::support::heard::{Ear, arrivals, ear};
 use crate::support::linked::Cluster;
 use crate::support::serve::{Running, serve, until};
 
 const AGES: Duration = Duration::from_secs(60);
 
 fn node(cluster: &Cluster) -> (Io, Running, Ear<Socket>) {
-    let (told, ear) = ear();
     let cluster = cluster.clone();
     let io = Io::builder().router(move |_| cluster.node()).build();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let ear = arrivals(&io);
     let server = serve(&io);
     (io, server, ear)
 }

@@ -1,10 +1,10 @@
 //! Those who listen to what is emitted to a socket
 
-use roomcast_server::{Io, Outgoing, Socket};
+use roomcast_server::{Io, Outgoing};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind};
-use crate::support::heard::{Log, ear};
+use crate::support::heard::{Log, arrivals};
 use crate::support::serve::{serve, until};
 
 fn noting(log: &Log<String>, who: &str) -> impl Fn(&Outgoing<'_>) + Send + Sync + use<> {
@@ -14,12 +14,8 @@ fn noting(log: &Log<String>, who: &str) -> impl Fn(&Outgoing<'_>) + Send + Sync 
 
 #[test]
 fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let server = serve(&io);
     for kind in ALL {
         let log = Log::default();
@@ -70,12 +66,8 @@ fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
 
 #[test]
 fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let server = serve(&io);
     let log = Log::default();
     for kind in ALL {

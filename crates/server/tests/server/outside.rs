@@ -7,18 +7,14 @@ use roomcast_server::{AckError, ConnectError, DataError, Io, RemoteSocket, Room,
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, TALKING};
-use crate::support::heard::{Ear, ear};
+use crate::support::heard::{Ear, arrivals};
 use crate::support::serve::{Running, serve, until};
 
 const AGES: Duration = Duration::from_secs(60);
 
 fn open() -> (Io, Running, Ear<Socket>) {
-    let (told, ear) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let ear = arrivals(&io);
     let server = serve(&io);
     (io, server, ear)
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::dial::Dial;
 use crate::support::engine::Engine;
-use crate::support::heard::{Ear, Gate, ear};
+use crate::support::heard::{Ear, Gate, arrivals, ear};
 use crate::support::serve::{On, Running, serve, serve_on, until};
 use crate::support::ws::Message;
 
@@ -96,12 +96,8 @@ fn on() -> Config {
 
 /// A server that hands its sockets to the test
 fn open(config: Config) -> (Io, Running, Ear<Socket>) {
-    let (told, ear) = ear();
     let io = Io::builder().config(config).build();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let ear = arrivals(&io);
     let server = serve(&io);
     (io, server, ear)
 }

@@ -7,7 +7,7 @@ use roomcast_server::{Io, Presence, Room, RoomChange, Socket, SocketId, Value};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, TALKING};
-use crate::support::heard::{Ear, Teller, ear};
+use crate::support::heard::{Ear, Teller, arrivals, ear};
 use crate::support::serve::{Running, serve, until};
 
 /// Kinds whose connection breaks when they are dropped
@@ -25,12 +25,8 @@ fn telling(told: Teller<String>) -> impl Fn(&RoomChange) + Send + Sync {
 }
 
 fn open() -> (Io, Running, Ear<Socket>) {
-    let (told, ear) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let ear = arrivals(&io);
     let server = serve(&io);
     (io, server, ear)
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
-use crate::support::heard::ear;
+use crate::support::heard::{arrivals, ear};
 use crate::support::serve::serve;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -83,12 +83,8 @@ fn an_event_of_a_schema_is_read_and_answered() {
 
 #[test]
 fn a_question_of_a_schema_has_an_answer_of_its_type() {
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let server = serve(&io);
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);

@@ -7,7 +7,7 @@ use roomcast_server::{Ack, Io, Socket, SocketId, TransportName};
 use serde_json::json;
 
 use crate::support::client::{Client, Kind, Said};
-use crate::support::heard::ear;
+use crate::support::heard::arrivals;
 use crate::support::serve::{On, serve_on, until};
 
 const ROUNDS: u64 = 100;
@@ -28,12 +28,8 @@ fn say(client: &mut Client, said: &mut u64, count: u64) {
 
 fn nothing_is_lost_or_out_of_order(on: On) {
     let arrived: Arc<Mutex<HashMap<SocketId, Vec<u64>>>> = Arc::default();
-    let (told, sockets) = ear();
     let io = Io::new();
-    io.on_connect(move |socket: Socket| {
-        let _ = told.send(socket);
-        async {}
-    });
+    let sockets = arrivals(&io);
     let noted = arrived.clone();
     io.on("up", move |socket: Socket, number: u64| {
         noted.lock().expect("nobody panics here").entry(socket.id().clone()).or_default().push(number);

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use roomcast_transport_ws::frame::{FrameReader, Incoming, ReadLimits, Violation};
 use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
-use crate::{BINARY, CONTINUATION, FIN, PING, TEXT, binary, frame, splits::hostile, text};
+use crate::{BINARY, CONTINUATION, FIN, PING, TEXT, binary, frame, read_in_pieces, splits::hostile, text};
 
 const COMPRESSED: u8 = 0x40;
 /// What an inflater takes
@@ -268,27 +268,9 @@ fn thousands_of_tiny_messages_allocate_nothing_of_their_own() {
     }
 }
 
-fn read_in_pieces(
-    keeps_context: bool,
-    bytes: &[u8],
-    sizes: &[usize],
-) -> (Vec<Incoming>, Result<(), Violation>) {
+fn in_pieces(keeps_context: bool, bytes: &[u8], sizes: &[usize]) -> (Vec<Incoming>, Result<(), Violation>) {
     let limits = ReadLimits { max_message: 2000, max_fragments: 6 };
-    let mut reader = FrameReader::new(limits).inflating(keeps_context);
-    let mut items = Vec::new();
-    let mut rest = bytes.to_vec();
-    let mut rest = rest.as_mut_slice();
-    for size in sizes.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (piece, later) = rest.split_at_mut((*size).min(rest.len()));
-        rest = later;
-        if let Err(violation) = reader.read(piece, &mut items) {
-            return (items, Err(violation));
-        }
-    }
-    (items, Ok(()))
+    read_in_pieces(FrameReader::new(limits).inflating(keeps_context), bytes, sizes)
 }
 
 proptest! {
@@ -321,7 +303,7 @@ proptest! {
             }
         }
         let expected: Vec<_> = sent.into_iter().map(|(message, ..)| text(message)).collect();
-        prop_assert_eq!(read_in_pieces(keeps_context, &stream, &sizes), (expected, Ok(())));
+        prop_assert_eq!(in_pieces(keeps_context, &stream, &sizes), (expected, Ok(())));
     }
 
     #[test]
@@ -337,7 +319,7 @@ proptest! {
                 bytes[at] ^= COMPRESSED;
             }
         }
-        let whole = read_in_pieces(keeps_context, &bytes, &[usize::MAX]);
-        prop_assert_eq!(whole, read_in_pieces(keeps_context, &bytes, &sizes));
+        let whole = in_pieces(keeps_context, &bytes, &[usize::MAX]);
+        prop_assert_eq!(whole, in_pieces(keeps_context, &bytes, &sizes));
     }
 }

@@ -47,6 +47,28 @@ fn declaration(first: u8, length: u64) -> Vec<u8> {
     bytes
 }
 
+/// What a reader makes of a stream that comes in pieces of these sizes, over and over
+fn read_in_pieces(
+    mut reader: FrameReader,
+    bytes: &[u8],
+    sizes: &[usize],
+) -> (Vec<Incoming>, Result<(), Violation>) {
+    let mut items = Vec::new();
+    let mut rest = bytes.to_vec();
+    let mut rest = rest.as_mut_slice();
+    for size in sizes.iter().cycle() {
+        if rest.is_empty() {
+            break;
+        }
+        let (piece, later) = rest.split_at_mut((*size).min(rest.len()));
+        rest = later;
+        if let Err(violation) = reader.read(piece, &mut items) {
+            return (items, Err(violation));
+        }
+    }
+    (items, Ok(()))
+}
+
 /// What a new reader makes of a stream that comes at once
 fn read(bytes: &[u8]) -> (Vec<Incoming>, Result<(), Violation>) {
     read_limited(ReadLimits::default(), bytes)

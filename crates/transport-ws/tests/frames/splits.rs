@@ -4,7 +4,8 @@ use proptest::{collection::vec, prelude::*};
 use roomcast_transport_ws::frame::{FrameReader, Incoming, ReadLimits, Violation};
 
 use crate::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, binary, declaration, frame, read_limited, text,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, binary, declaration, frame, read_in_pieces,
+    read_limited, text,
 };
 
 const LIMITS: ReadLimits = ReadLimits { max_message: 2000, max_fragments: 8 };
@@ -60,22 +61,8 @@ pub(crate) fn hostile() -> impl Strategy<Value = Vec<u8>> {
     vec(pieces, 0..12).prop_map(|pieces| pieces.concat())
 }
 
-fn read_in_pieces(bytes: &[u8], sizes: &[usize]) -> (Vec<Incoming>, Result<(), Violation>) {
-    let mut reader = FrameReader::new(LIMITS);
-    let mut items = Vec::new();
-    let mut rest = bytes.to_vec();
-    let mut rest = rest.as_mut_slice();
-    for size in sizes.iter().cycle() {
-        if rest.is_empty() {
-            break;
-        }
-        let (piece, later) = rest.split_at_mut((*size).min(rest.len()));
-        rest = later;
-        if let Err(violation) = reader.read(piece, &mut items) {
-            return (items, Err(violation));
-        }
-    }
-    (items, Ok(()))
+fn in_pieces(bytes: &[u8], sizes: &[usize]) -> (Vec<Incoming>, Result<(), Violation>) {
+    read_in_pieces(FrameReader::new(LIMITS), bytes, sizes)
 }
 
 proptest! {
@@ -87,20 +74,20 @@ proptest! {
         let (stream, expected): (Vec<_>, Vec<_>) = sent.into_iter().unzip();
         let stream = stream.concat();
         prop_assert_eq!(read_limited(LIMITS, &stream), (expected.clone(), Ok(())));
-        prop_assert_eq!(read_in_pieces(&stream, &sizes), (expected.clone(), Ok(())));
-        prop_assert_eq!(read_in_pieces(&stream, &[1]), (expected, Ok(())));
+        prop_assert_eq!(in_pieces(&stream, &sizes), (expected.clone(), Ok(())));
+        prop_assert_eq!(in_pieces(&stream, &[1]), (expected, Ok(())));
     }
 
     #[test]
     fn any_bytes_read_the_same_however_they_are_cut(bytes in hostile(), sizes in vec(1_usize..80, 1..8)) {
         let whole = read_limited(LIMITS, &bytes);
-        prop_assert_eq!(read_in_pieces(&bytes, &sizes), whole.clone());
-        prop_assert_eq!(read_in_pieces(&bytes, &[1]), whole);
+        prop_assert_eq!(in_pieces(&bytes, &sizes), whole.clone());
+        prop_assert_eq!(in_pieces(&bytes, &[1]), whole);
     }
 
     #[test]
     fn noise_never_panics(bytes in vec(any::<u8>(), 0..300)) {
         let whole = read_limited(LIMITS, &bytes);
-        prop_assert_eq!(read_in_pieces(&bytes, &[1]), whole);
+        prop_assert_eq!(in_pieces(&bytes, &[1]), whole);
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use roomcast_server::{Io, Socket};
 use tokio::sync::Semaphore;
 
 use super::PATIENCE;
@@ -17,6 +18,16 @@ pub type Teller<T> = Sender<T>;
 pub fn ear<T>() -> (Teller<T>, Ear<T>) {
     let (teller, heard) = channel();
     (teller, Ear(heard))
+}
+
+/// Hears of each client in the main namespace
+pub fn arrivals(io: &Io) -> Ear<Socket> {
+    let (told, sockets) = ear();
+    io.on_connect(move |socket: Socket| {
+        let _ = told.send(socket);
+        async {}
+    });
+    sockets
 }
 
 impl<T: Debug> Ear<T> {
