@@ -27,14 +27,15 @@ async fn hello(socket: Socket) -> Outcome {
 }
 
 async fn join(socket: Socket, room: String, ack: Ack) -> Outcome {
-    if !socket.rooms().iter().any(|joined| joined.as_str() == room) {
-        socket.join(room.as_str());
+    let is_in = socket.rooms().iter().any(|joined| joined.as_str() == room);
+    let joins = !is_in && socket.join(room.as_str());
+    if joins {
         let members = socket.io().count(room.as_str());
         let id = socket.id().as_str();
         socket.emit("welcome", json!({ "room": room, "id": id, "members": members }))?;
         socket.to(&room).emit("joined", json!({ "room": room, "id": id }))?;
     }
-    acknowledge_rooms(&socket, ack)
+    acknowledge_rooms(&socket, is_in || joins, ack)
 }
 
 async fn leave(socket: Socket, room: String, ack: Ack) -> Outcome {
@@ -43,7 +44,7 @@ async fn leave(socket: Socket, room: String, ack: Ack) -> Outcome {
         socket.to(&room).emit("left", &left)?;
         socket.emit("bye", &left)?;
     }
-    acknowledge_rooms(&socket, ack)
+    acknowledge_rooms(&socket, true, ack)
 }
 
 async fn everyone(socket: Socket, text: String, tag: Option<String>, ack: Ack) -> Outcome {
@@ -115,9 +116,9 @@ fn acknowledge(ack: Ack, receipt: Receipt) -> Outcome {
     ack.send(json!({ "queued": receipt.queued, "dropped": dropped })).map(drop)
 }
 
-fn acknowledge_rooms(socket: &Socket, ack: Ack) -> Outcome {
+fn acknowledge_rooms(socket: &Socket, ok: bool, ack: Ack) -> Outcome {
     let rooms = socket.rooms();
     let own = socket.id().as_str();
     let names: Vec<_> = rooms.iter().map(|room| room.as_str()).filter(|name| *name != own).collect();
-    ack.send(json!({ "ok": true, "rooms": names })).map(drop)
+    ack.send(json!({ "ok": ok, "rooms": names })).map(drop)
 }

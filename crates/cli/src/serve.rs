@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roomcast::{Config, Cookie, Drain, EventRate, HttpCompression, Io, Polling, Server, WebSocket};
+use roomcast::{Config, Cookie, Drain, HttpCompression, Io, Polling, Server, WebSocket};
 use tracing_subscriber::EnvFilter;
 
 use crate::options::{Options, Transport};
@@ -46,36 +46,24 @@ pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn build(options: &Options) -> Result<Io, Box<dyn std::error::Error>> {
-    let mut config = Config::default()
-        .ping_interval(Duration::from_millis(options.ping_interval))
-        .ping_timeout(Duration::from_millis(options.ping_timeout))
+    let config = options.times.config(options.limits.config(Config::default()));
+    let mut config = config
         .transports(options.transports.iter().map(|transport| match transport {
             Transport::Polling => Polling::NAME,
             Transport::WebSocket => WebSocket::NAME,
         }))
         .allow_upgrades(!options.no_upgrades)
-        .upgrade_timeout(options.upgrade_timeout)
         .http_compression(
             (options.compress_polls > 0)
                 .then(|| HttpCompression::default().threshold(options.compress_polls)),
         )
-        .max_payload(options.max_payload)
-        .outbox_limit(options.outbox)
-        .max_sessions(options.max_sessions.get())
         .trusted_proxies(options.trusted_proxy.iter().copied())
         .origins(options.origins())
         .cors(options.cors());
-    if let Some(max) = options.max_connections_per_address {
-        config = config.max_connections_per_address(max.get());
-    }
-    if let Some(recovery) = options.recovery() {
+    if let Some(recovery) = options.recovery.settings() {
         config = config.connection_state_recovery(recovery);
     }
-    if let Some(events) = options.max_events_per_second {
-        let rate = EventRate::per_second(events);
-        config = config.event_rate(options.event_burst.map_or(rate, |burst| rate.burst(burst)));
-    }
-    if let Some(compression) = options.compression() {
+    if let Some(compression) = options.compression.settings() {
         config = config.compression(compression);
     }
     for origin in &options.allow_origin {
@@ -96,21 +84,15 @@ fn server(io: Io, options: &Options) -> Server {
         .delay(options.drain_delay)
         .timeout(options.drain_timeout)
         .batches(options.drain_batch.get(), DRAIN_INTERVAL);
-    let mut server = Server::new(io)
+    let server = Server::new(io)
         .fallback(|request| pages::answer(&request))
-        .max_header_bytes(options.max_header_bytes)
-        .max_headers(options.max_headers)
-        .header_timeout(options.header_timeout)
-        .keep_alive_timeout(options.keep_alive_timeout)
         .proxy_protocol(options.proxy_protocol)
         .drain(drain);
-    if let Some(max) = options.max_connections {
-        server = server.max_connections(max.get());
+    let server = options.times.server(options.limits.server(server));
+    match options.admin_addr {
+        Some(address) => server.admin(address),
+        None => server,
     }
-    if let Some(address) = options.admin_addr {
-        server = server.admin(address);
-    }
-    server
 }
 
 /// Adds the certificate, if there is one, and reads it again whenever SIGHUP comes

@@ -118,11 +118,21 @@ impl Chat {
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
         let mut chat = Self(stream);
         assert!(chat.next().1.starts_with(b"0{"));
-        chat.0.write_all(b"\x81\x82\0\0\0\x0040").expect("sent");
+        chat.say("40");
         assert!(chat.next().1.starts_with(b"40{"));
         // What the demo says to everybody who comes.
         assert!(chat.next().1.starts_with(b"42[\"hello\""));
         chat
+    }
+
+    fn say(&mut self, text: &str) {
+        let len = u8::try_from(text.len()).ok().filter(|len| *len < 126).expect("a short text");
+        self.0.write_all(&[&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()).expect("sent");
+    }
+
+    /// The next frame, which has text
+    fn hear(&mut self) -> String {
+        String::from_utf8(self.next().1).expect("text")
     }
 
     /// First byte and payload of the next frame
@@ -278,6 +288,33 @@ fn variables_stand_for_flags() {
     let (status, body) = ask(server.address, "/socket.io/?EIO=4&transport=polling");
     assert_eq!(status, 503);
     assert!(body.contains("no room"), "{body}");
+}
+
+#[test]
+fn limits_are_set_by_flags_and_by_variables() {
+    let server = Running::start(|command| {
+        command.args(["--max-namespaces", "1", "--compression"]).env("ROOMCAST_MAX_ROOMS", "1").envs([
+            ("ROOMCAST_NO_UPGRADES", "on"),
+            ("ROOMCAST_RECOVERY", "1"),
+            ("ROOMCAST_PUBLIC", "0"),
+        ])
+    });
+    let whole = answer(server.address, "/socket.io/?EIO=4&transport=polling");
+    assert!(whole.contains(r#""upgrades":[]"#), "{whole}");
+    let mut chat = Chat::open(server.address);
+    chat.say(r#"421["join","red"]"#);
+    assert!(chat.hear().starts_with(r#"42["welcome""#));
+    assert_eq!(chat.hear(), r#"431[{"ok":true,"rooms":["red"]}]"#);
+    chat.say(r#"422["join","blue"]"#);
+    assert_eq!(chat.hear(), r#"432[{"ok":false,"rooms":["red"]}]"#);
+    chat.say("40/news,");
+    assert_eq!(chat.hear(), r#"44/news,{"message":"Too many namespaces"}"#);
+    let (_, metrics) = ask(server.admin, "/metrics");
+    for limit in ["rooms", "joined_namespaces"] {
+        let line = format!("\nroomcast_refused_total{{limit=\"{limit}\"}} 1\n");
+        assert!(metrics.contains(&line), "{limit} in\n{metrics}");
+    }
+    assert!(metrics.contains("\nroomcast_recovery_log_events{namespace="), "{metrics}");
 }
 
 #[test]

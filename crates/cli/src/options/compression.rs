@@ -1,0 +1,117 @@
+//! Whether messages are compressed, and how
+
+use clap::Args;
+use clap::builder::BoolishValueParser;
+use roomcast::Compression;
+
+/// Whether messages are compressed, and how
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Compression")]
+pub(crate) struct Compressing {
+    /// Compress messages for WebSocket clients that offer permessage-deflate
+    #[arg(long, env = "ROOMCAST_COMPRESSION")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    compression: bool,
+
+    /// Bytes from which a message is compressed. Default: 1024
+    #[arg(long, value_name = "BYTES", requires = "compression", env = "ROOMCAST_COMPRESSION_THRESHOLD")]
+    compression_threshold: Option<usize>,
+
+    /// From 1, fast, to 9, small. Default: 6
+    #[arg(long, value_name = "N", requires = "compression", env = "ROOMCAST_COMPRESSION_LEVEL")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
+    compression_level: Option<u8>,
+
+    /// Memory of a compressor beside its window, from 1 to 9. Default: 8
+    #[arg(long, value_name = "N", requires = "compression", env = "ROOMCAST_COMPRESSION_MEMORY_LEVEL")]
+    #[arg(value_parser = clap::value_parser!(u8).range(1..=9))]
+    compression_memory_level: Option<u8>,
+
+    /// Largest window of what is sent, from 9 to 15 as a power of two. Default: 15
+    #[arg(long, value_name = "BITS", requires = "compression", env = "ROOMCAST_COMPRESSION_WINDOW_BITS")]
+    #[arg(value_parser = clap::value_parser!(u8).range(9..=15))]
+    compression_window_bits: Option<u8>,
+
+    /// Window that clients which can be told are told to send with, from 9 to 15; saves their memory. Default: 15
+    #[arg(long, value_name = "BITS", requires = "compression")]
+    #[arg(value_parser = clap::value_parser!(u8).range(9..=15))]
+    #[arg(env = "ROOMCAST_COMPRESSION_CLIENT_WINDOW_BITS")]
+    compression_client_window_bits: Option<u8>,
+
+    /// Keep a context for each connection: smaller, but each recipient is compressed for alone
+    #[arg(long, requires = "compression", env = "ROOMCAST_COMPRESSION_CONTEXT")]
+    #[arg(value_parser = BoolishValueParser::new())]
+    compression_context: bool,
+
+    /// Bytes that all contexts together may have; further connections have none. Default: 67108864
+    #[arg(long, value_name = "BYTES", requires = "compression_context")]
+    #[arg(env = "ROOMCAST_COMPRESSION_CONTEXT_MEMORY")]
+    compression_context_memory: Option<usize>,
+}
+
+impl Compressing {
+    /// `None` if it is off
+    pub(crate) fn settings(&self) -> Option<Compression> {
+        if !self.compression {
+            return None;
+        }
+        let mut compression = Compression::new().context_takeover(self.compression_context);
+        if let Some(bytes) = self.compression_threshold {
+            compression = compression.threshold(bytes);
+        }
+        if let Some(level) = self.compression_level {
+            compression = compression.level(level);
+        }
+        if let Some(level) = self.compression_memory_level {
+            compression = compression.memory_level(level);
+        }
+        if let Some(bits) = self.compression_window_bits {
+            compression = compression.window_bits(bits);
+        }
+        if let Some(bits) = self.compression_client_window_bits {
+            compression = compression.client_window_bits(bits);
+        }
+        if let Some(bytes) = self.compression_context_memory {
+            compression = compression.max_context_memory(bytes);
+        }
+        Some(compression)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Options;
+
+    #[test]
+    fn compression_is_off_unless_asked_for_and_its_details_need_it() {
+        let parse = |flags: &[&str]| Options::try_parse_from([&["serve"], flags].concat());
+        assert_eq!(parse(&[]).unwrap().compression.settings(), None);
+        assert_eq!(parse(&["--compression"]).unwrap().compression.settings(), Some(Compression::new()));
+        let all = [
+            "--compression",
+            "--compression-threshold=1",
+            "--compression-level=2",
+            "--compression-memory-level=3",
+            "--compression-window-bits=10",
+            "--compression-client-window-bits=11",
+            "--compression-context",
+            "--compression-context-memory=5",
+        ];
+        let expected = Compression::new()
+            .threshold(1)
+            .level(2)
+            .memory_level(3)
+            .window_bits(10)
+            .client_window_bits(11)
+            .context_takeover(true)
+            .max_context_memory(5);
+        assert_eq!(parse(&all).unwrap().compression.settings(), Some(expected));
+        assert!(
+            parse(&all[1..2]).is_err() && parse(&["--compression", "--compression-window-bits=8"]).is_err()
+        );
+        assert!(parse(&["--compression", "--compression-context-memory=5"]).is_err());
+    }
+}

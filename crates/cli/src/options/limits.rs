@@ -1,0 +1,169 @@
+//! What clients may take, each and all together
+
+use std::num::{NonZeroU32, NonZeroUsize};
+
+use clap::Args;
+use roomcast::{Config, EventRate, Server};
+
+/// What clients may take, each and all together
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// TCP connections that may be open at once; more are told 503. Default: what the system lets a process have
+    #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS")]
+    max_connections: Option<NonZeroUsize>,
+
+    /// Sessions that may be open at once; more are told 503
+    #[arg(long, value_name = "N", default_value = "1000000", env = "ROOMCAST_MAX_SESSIONS")]
+    max_sessions: NonZeroUsize,
+
+    /// Connections, and sessions, that one address may have open; more are told 503. Default: no limit
+    #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS_PER_ADDRESS")]
+    max_connections_per_address: Option<NonZeroUsize>,
+
+    /// Requests of one session that may wait at once; more are told 400, and the session goes on
+    #[arg(long, value_name = "N", default_value = "16", env = "ROOMCAST_MAX_REQUESTS")]
+    max_requests: NonZeroUsize,
+
+    /// Events that a client may send each second; one that sends more is closed. Default: no limit
+    #[arg(long, value_name = "N", env = "ROOMCAST_MAX_EVENTS_PER_SECOND")]
+    max_events_per_second: Option<NonZeroU32>,
+
+    /// Events that a client may send at once after a pause. Default: as many as in two seconds
+    #[arg(long, value_name = "N", requires = "max_events_per_second", env = "ROOMCAST_EVENT_BURST")]
+    event_burst: Option<NonZeroU32>,
+
+    /// Events of one client that may be worked on at once; further ones wait
+    #[arg(long, value_name = "N", default_value = "1024", env = "ROOMCAST_MAX_HANDLERS")]
+    max_handlers: NonZeroUsize,
+
+    /// Bytes of the events of one client that wait for that; one that sends more is closed as overloaded
+    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024, env = "ROOMCAST_MAX_EVENT_BYTES")]
+    max_event_bytes: usize,
+
+    /// Namespaces that one client may be in; it is told of one too many, and goes on
+    #[arg(long, value_name = "N", default_value = "100", env = "ROOMCAST_MAX_NAMESPACES")]
+    max_namespaces: NonZeroUsize,
+
+    /// Rooms that one client may be in, in each namespace; it does not join one too many, and goes on
+    #[arg(long, value_name = "N", default_value_t = 10_000, env = "ROOMCAST_MAX_ROOMS")]
+    max_rooms: usize,
+
+    /// Bytes one message may have
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000_000, env = "ROOMCAST_MAX_PAYLOAD")]
+    max_payload: usize,
+
+    /// Frames that one WebSocket message may be cut into; one with more closes its connection
+    #[arg(long, value_name = "N", default_value = "131072", env = "ROOMCAST_MAX_FRAGMENTS")]
+    max_fragments: NonZeroU32,
+
+    /// Binary attachments that one event may have; one with more closes its connection
+    #[arg(long, value_name = "N", default_value_t = 10, env = "ROOMCAST_MAX_ATTACHMENTS")]
+    max_attachments: usize,
+
+    /// Bytes that may wait for one client before it is closed as a slow consumer
+    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "ROOMCAST_OUTBOX")]
+    outbox: usize,
+
+    /// Bytes that the headers of a request may have; more are told 431
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024, env = "ROOMCAST_MAX_HEADER_BYTES")]
+    max_header_bytes: usize,
+
+    /// Headers that a request may have; more are told 431
+    #[arg(long, value_name = "N", default_value_t = 100, env = "ROOMCAST_MAX_HEADERS")]
+    max_headers: usize,
+}
+
+impl Limits {
+    /// Those that hold wherever the server runs
+    pub(crate) fn config(&self, config: Config) -> Config {
+        let mut config = config
+            .max_sessions(self.max_sessions.get())
+            .max_requests(self.max_requests.get())
+            .max_handlers(self.max_handlers.get())
+            .max_event_bytes(self.max_event_bytes)
+            .max_namespaces(self.max_namespaces.get())
+            .max_rooms(self.max_rooms)
+            .max_payload(self.max_payload)
+            .max_fragments(self.max_fragments.get())
+            .max_attachments(self.max_attachments)
+            .outbox_limit(self.outbox);
+        if let Some(max) = self.max_connections_per_address {
+            config = config.max_connections_per_address(max.get());
+        }
+        if let Some(events) = self.max_events_per_second {
+            let rate = EventRate::per_second(events);
+            config = config.event_rate(self.event_burst.map_or(rate, |burst| rate.burst(burst)));
+        }
+        config
+    }
+
+    /// Those of TCP and HTTP
+    pub(crate) fn server(&self, server: Server) -> Server {
+        let server = server.max_header_bytes(self.max_header_bytes).max_headers(self.max_headers);
+        match self.max_connections {
+            Some(max) => server.max_connections(max.get()),
+            None => server,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::options::Options;
+
+    fn config(flags: &[&str]) -> Config {
+        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are");
+        options.limits.config(Config::default())
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_library() {
+        assert_eq!(config(&[]), Config::default());
+    }
+
+    #[test]
+    fn each_is_set_by_its_flag() {
+        let five = NonZeroU32::new(5).expect("not zero");
+        let expected = [
+            ("--max-sessions=5", Config::default().max_sessions(5)),
+            ("--max-connections-per-address=5", Config::default().max_connections_per_address(5)),
+            ("--max-requests=5", Config::default().max_requests(5)),
+            ("--max-events-per-second=5", Config::default().event_rate(EventRate::per_second(five))),
+            ("--max-handlers=5", Config::default().max_handlers(5)),
+            ("--max-event-bytes=5", Config::default().max_event_bytes(5)),
+            ("--max-namespaces=5", Config::default().max_namespaces(5)),
+            ("--max-rooms=5", Config::default().max_rooms(5)),
+            ("--max-payload=5", Config::default().max_payload(5)),
+            ("--max-fragments=5", Config::default().max_fragments(5)),
+            ("--max-attachments=5", Config::default().max_attachments(5)),
+            ("--outbox=5", Config::default().outbox_limit(5)),
+        ];
+        for (flag, expected) in expected {
+            assert_eq!(config(&[flag]), expected, "{flag}");
+            assert_ne!(config(&[flag]), Config::default(), "{flag}");
+        }
+        let burst = EventRate::per_second(five).burst(NonZeroU32::MIN);
+        let flags = ["--max-events-per-second=5", "--event-burst=1"];
+        assert_eq!(config(&flags), Config::default().event_rate(burst));
+    }
+
+    #[test]
+    fn nobody_can_be_served_with_none_of_these() {
+        for flag in [
+            "--max-connections=0",
+            "--max-sessions=0",
+            "--max-connections-per-address=0",
+            "--max-requests=0",
+            "--max-events-per-second=0",
+            "--max-handlers=0",
+            "--max-namespaces=0",
+            "--max-fragments=0",
+        ] {
+            assert!(Options::try_parse_from(["serve", flag]).is_err(), "{flag}");
+        }
+    }
+}
