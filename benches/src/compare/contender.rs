@@ -34,6 +34,8 @@ pub(super) enum Family {
     Threads,
     /// The product with compression, for clients that want it
     Compressed,
+    /// The product with connection state recovery
+    Recovery,
     /// Another project's server
     Peer,
     /// Named on the command line
@@ -50,7 +52,12 @@ impl Contender {
                 ("-mounted", Family::Mounted, "--mounted"),
                 ("-2-threads", Family::Threads, "--threads 2"),
                 ("-compressed", Family::Compressed, "--compression"),
+                ("-recovery", Family::Recovery, "--recovery"),
             ] {
+                // Bare text has no place for an offset, so such clients cannot be recovered.
+                if family == Family::Recovery && kind == Kind::Plain {
+                    continue;
+                }
                 all.push(Self {
                     name: format!("{name}{suffix}"),
                     family,
@@ -98,7 +105,7 @@ impl Contender {
                 Family::Limit => !load.free && !load.text && self.name == load.base(),
                 Family::Product => true,
                 Family::Compressed => load.text,
-                Family::Mounted => usual && !load.polling && fan_out,
+                Family::Mounted | Family::Recovery => usual && !load.polling && fan_out,
                 Family::Threads => load.free,
                 Family::Peer | Family::Given => usual,
             };
@@ -109,9 +116,23 @@ impl Contender {
         if load.polling { Kind::Poll } else { self.kind }
     }
 
-    /// Whether its clients agree on compression
-    pub(super) fn compresses(&self) -> bool {
-        self.family == Family::Compressed
+    /// Whether its clients agree on compression, which there is for WebSocket
+    pub(super) fn compresses(&self, load: &Load) -> bool {
+        self.family == Family::Compressed && !load.polling
+    }
+
+    /// Where it stands in a round, so that what is divided by what runs right before or behind it
+    ///
+    /// The limit is in the middle, the product on both sides of it, and outside what is divided by the product. Others
+    /// have no place.
+    pub(super) fn place(&self) -> Option<i8> {
+        let side = if self.kind == Kind::Plain { -1 } else { 1 };
+        match self.family {
+            Family::Limit => Some(0),
+            Family::Product => Some(side),
+            Family::Mounted | Family::Threads | Family::Compressed | Family::Recovery => Some(2 * side),
+            Family::Peer | Family::Given => None,
+        }
     }
 
     pub(super) fn path(&self, load: &Load) -> Option<&str> {
@@ -292,7 +313,7 @@ pub(super) mod tests {
             names("text-paced:1000:1024"),
             ["roomcast-plain", "roomcast-plain-compressed", "roomcast-sio", "roomcast-sio-compressed"]
         );
-        assert_eq!(names("paced").len(), 1 + 4 + PEERS.len());
+        assert_eq!(names("paced").len(), 1 + 5 + PEERS.len());
         assert_eq!(names("echo").len(), 1 + 2 + PEERS.len());
     }
 

@@ -1,8 +1,9 @@
 //! Runs servers under the same load in turn, and reports each as a ratio to the limit
 //!
 //! A host's speed drifts, by a third within minutes on shared ones. So the servers of one scenario run right after
-//! one another, in a new random order each round; a ratio is formed inside one round, and only then is the median
-//! over the rounds taken. Absolute times of different scenarios or days are not comparable, ratios are.
+//! one another, those that are divided by each other next to each other, and else in a new random order each round; a
+//! ratio is formed inside one round, and only then is the median over the rounds taken. Absolute times of different
+//! scenarios or days are not comparable, ratios are.
 
 mod contender;
 mod document;
@@ -57,7 +58,7 @@ pub struct Options {
     /// Run only these servers, with a comma between, in every scenario that they can take
     ///
     /// Without it each runs where it tells something: peers in the usual sizes, a mounted server in fan-out, two
-    /// threads where all CPUs may be used, compression of text. `--list` names them.
+    /// threads where all CPUs may be used, compression of text, recovery in fan-out. `--list` names them.
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
     /// A further server: NAME=plain[/PATH]:COMMAND or NAME=sio[/PATH]:COMMAND
@@ -76,7 +77,7 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
     /// End after so many minutes, with what is there by then
-    #[arg(long, default_value_t = 19)]
+    #[arg(long, default_value_t = 30)]
     pub minutes: u64,
     /// Seconds of load before the window
     #[arg(long, default_value = "0.4", value_parser = seconds)]
@@ -240,9 +241,7 @@ impl Comparison<'_> {
             progress.say(&format!("{name} is left out: {reason}"));
         }
         for (round, load) in rounds() {
-            let mut order = self.taking_part(round, load);
-            random.shuffle(&mut order);
-            for contender in order {
+            for contender in in_order(self.taking_part(round, load), &mut random) {
                 if progress.elapsed() > options.time() {
                     let minutes = options.minutes;
                     record.unfinished = Some(format!(
@@ -298,6 +297,17 @@ impl Comparison<'_> {
             repeated += 1;
         }
     }
+}
+
+/// A random order in which servers that are divided by each other are neighbours
+fn in_order<'a>(mut all: Vec<&'a Contender>, random: &mut Random) -> Vec<&'a Contender> {
+    random.shuffle(&mut all);
+    let (mut ours, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.place().is_some());
+    let forwards = if random.below(2) == 0 { 1 } else { -1 };
+    ours.sort_by_key(|it| it.place().map(|place| forwards * place));
+    let before = random.below(others.len() + 1);
+    others.splice(before..before, ours);
+    others
 }
 
 /// Those of the built-in and given servers that were asked for
@@ -368,6 +378,30 @@ mod tests {
         assert_eq!(rounds("--peer-rounds 0"), [] as [usize; 0]);
         assert_eq!(rounds("--quick"), [1]);
         assert!(options("").takes_part(Family::Product, 2));
+    }
+
+    #[test]
+    fn what_is_divided_by_each_other_runs_side_by_side() {
+        let all = contender::tests::built_in();
+        let mut random = Random::new(7);
+        let mut orders = HashSet::new();
+        for _ in 0..50 {
+            let load = "paced".parse().unwrap();
+            let taking = all.iter().filter(|it| it.takes(&load, false)).collect::<Vec<_>>();
+            let names: Vec<&str> = in_order(taking.clone(), &mut random).iter().map(|it| it.name()).collect();
+            assert_eq!(names.len(), taking.len());
+            let at = |name| names.iter().position(|it| *it == name).unwrap();
+            for (one, other) in [
+                ("limit-write", "roomcast-plain"),
+                ("limit-write", "roomcast-sio"),
+                ("roomcast-plain", "roomcast-plain-mounted"),
+            ] {
+                assert_eq!(at(one).abs_diff(at(other)), 1, "{one} and {other} in {names:?}");
+            }
+            assert!(at("roomcast-sio").abs_diff(at("roomcast-sio-mounted")) <= 2, "{names:?}");
+            orders.insert(names.concat());
+        }
+        assert!(orders.len() > 40, "{} of 50 orders differ", orders.len());
     }
 
     #[test]

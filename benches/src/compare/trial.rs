@@ -124,7 +124,7 @@ impl Trial<'_> {
         if self.load.text {
             command.arg("--records");
         }
-        if self.contender.compresses() {
+        if self.contender.compresses(self.load) {
             command.arg("--deflate");
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());

@@ -1,4 +1,4 @@
-//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N] [--mounted] [--compression]`
+//! The server that benchmarks measure: `fanout_server PORT MODE [--threads N] [--mounted] [--compression] [--recovery]`
 //!
 //! Plain WebSocket on any path, Socket.IO at `/socket.io/`. Prints `listening` once it accepts. MODE is
 //!
@@ -9,7 +9,7 @@
 //!   `join` (room) and `room` (room, payload), which arrives as `msg`.
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Args, Compression, Config, Endpoint, Io, NamespaceHandle, Server, Socket};
+use roomcast::{Args, Compression, Config, Endpoint, Io, NamespaceHandle, RecoveryConfig, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
@@ -26,6 +26,9 @@ struct Options {
     /// Compress for clients that offer permessage-deflate, a broadcast once for all
     #[arg(long)]
     compression: bool,
+    /// Let Socket.IO clients that were cut off come back to what they missed
+    #[arg(long)]
+    recovery: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -41,6 +44,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut config = Config::default();
     if options.compression {
         config = config.compression(Compression::new());
+    }
+    if options.recovery {
+        config = config.connection_state_recovery(RecoveryConfig::default());
     }
     let io = Io::builder()
         .config(config)

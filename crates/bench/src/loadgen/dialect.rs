@@ -105,7 +105,7 @@ impl Dialect {
             if !self.sio {
                 return Some(Heard::Payload(text));
             }
-            return event_payload(text).map(Heard::Payload);
+            return event_payload(text, self.payload).map(Heard::Payload);
         };
         // What ends the namespace is no message, and no more than that is expected of a packet.
         if self.sio && (text.first() != Some(&b'4') || text.starts_with(b"41")) {
@@ -141,14 +141,18 @@ impl Template {
     }
 }
 
-/// The payload of an event as fanout_server delivers it
-fn event_payload(packet: &[u8]) -> Option<&[u8]> {
-    packet.strip_prefix(MSG).or_else(|| packet.strip_prefix(ECHO))?.strip_suffix(END)
+/// The payload of an event as fanout_server delivers it, behind which there may be an offset for those that come back
+fn event_payload(packet: &[u8], payload: usize) -> Option<&[u8]> {
+    let args = packet.strip_prefix(MSG).or_else(|| packet.strip_prefix(ECHO))?.strip_suffix(END)?;
+    let Some((first, rest)) = args.split_at_checked(payload) else { return Some(args) };
+    let is_offset = rest.strip_prefix(NEXT).is_some_and(|offset| !offset.contains(&b'"'));
+    Some(if is_offset { first } else { args })
 }
 
 const MSG: &[u8] = br#"42["msg",""#;
 const ECHO: &[u8] = br#"42["echo",""#;
 const END: &[u8] = br#""]"#;
+const NEXT: &[u8] = br#"",""#;
 
 #[cfg(test)]
 mod tests {
@@ -175,6 +179,10 @@ mod tests {
             assert_eq!(dialect.hear(said(Kind::Sio, action).as_bytes()), Some(Heard::Payload(b"text")));
         }
         assert_eq!(dialect.hear(br#"42["other","text"]"#), None);
+        let heard = |text: &'static [u8]| Dialect::strict(Kind::Sio, Scenario::Paced, 4).hear(text);
+        assert_eq!(heard(br#"42["msg","text","a7"]"#), Some(Heard::Payload(b"text")));
+        assert_eq!(heard(br#"42["msg","text","a","7"]"#), Some(Heard::Payload(br#"text","a","7"#)));
+        assert_eq!(heard(br#"42["msg","texts","a"]"#), Some(Heard::Payload(br#"texts","a"#)));
     }
 
     #[test]
