@@ -123,6 +123,7 @@ struct Running {
 }
 
 impl Running {
+    #[expect(clippy::disallowed_methods, reason = "the server has a thread of its own")]
     fn start() -> Self {
         let io = Io::builder().endpoint(Endpoint::plain("*")).build();
         io.on("message", async |socket: Socket, args: Args| {

@@ -192,6 +192,7 @@ impl Options {
         self.out.clone().unwrap_or_else(|| benches.join(usual))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "a report says when it was made")]
     fn record(&self, missing: &[Contender]) -> Record {
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let arguments = repeatable(env::args().skip(1));

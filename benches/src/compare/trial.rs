@@ -159,6 +159,7 @@ impl Trial<'_> {
 struct Running(Child);
 
 impl Running {
+    #[expect(clippy::disallowed_methods, reason = "nothing tells when another process listens")]
     fn wait_until_it_accepts(&mut self, port: u16) -> Result<(), String> {
         let deadline = now() + TIME_TO_START;
         let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
@@ -174,6 +175,7 @@ impl Running {
         Err(format!("the server did not accept within {} s", TIME_TO_START.as_secs()))
     }
 
+    #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
     fn ends_within(&mut self, time: Duration) -> std::io::Result<bool> {
         let deadline = now() + time;
         loop {

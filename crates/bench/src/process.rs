@@ -180,6 +180,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "the other processes are given time")]
     fn a_busy_process_uses_time_and_a_sleeping_one_none() {
         let (busy, sleeping) = (Shell::run("while :; do :; done"), Shell::run("exec sleep 60"));
         std::thread::sleep(Duration::from_millis(200));

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 ///
 /// A thread of its own waits for them, so the second is heard even if everything else stands still.
 #[cfg(unix)]
+#[expect(clippy::disallowed_methods, reason = "signals are waited for by a thread of their own")]
 pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -32,6 +33,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
 
 /// Calls this for each SIGHUP, which otherwise would end the process
 #[cfg(all(unix, feature = "tls"))]
+#[expect(clippy::disallowed_methods, reason = "signals are waited for by a thread of their own")]
 pub(crate) fn on_hangup(heard: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP])?;
     let wait = move || signals.forever().for_each(|_| heard());

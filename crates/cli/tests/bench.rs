@@ -12,6 +12,7 @@ struct Demo {
 }
 
 impl Demo {
+    #[expect(clippy::disallowed_methods, reason = "somebody has to read what the command prints")]
     fn start() -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args(["serve", "--addr", "127.0.0.1:0"])

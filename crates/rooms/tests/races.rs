@@ -173,7 +173,7 @@ fn a_long_broadcast_delays_no_other_room() {
     /// Stands in the middle of a broadcast until it is let go
     #[derive(Debug)]
     struct Gate {
-        reached: Mutex<mpsc::Sender<()>>,
+        reached: Mutex<mpsc::SyncSender<()>>,
         open: Mutex<mpsc::Receiver<()>>,
     }
     impl Codec for Gate {
@@ -189,8 +189,8 @@ fn a_long_broadcast_delays_no_other_room() {
     }
 
     within(Duration::from_secs(60), || {
-        let (reached, is_reached) = mpsc::channel();
-        let (open, is_open) = mpsc::channel();
+        let (reached, is_reached) = mpsc::sync_channel(1);
+        let (open, is_open) = mpsc::sync_channel(1);
         let gate = Arc::new(Gate { reached: Mutex::new(reached), open: Mutex::new(is_open) });
         let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
         let target = Target { rooms: vec![room.clone()], ..Target::default() };
@@ -342,8 +342,9 @@ fn in_step(rounds: usize, parts: [&(dyn Fn(usize) + Sync); 2]) {
 }
 
 /// Runs `work` on another thread, and fails if it is not done in time
+#[expect(clippy::disallowed_methods, reason = "what locks up has to do so elsewhere")]
 fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = mpsc::channel();
+    let (done, is_done) = mpsc::sync_channel(1);
     let worker = std::thread::spawn(move || {
         work();
         let _ = done.send(());

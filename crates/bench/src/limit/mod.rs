@@ -114,6 +114,7 @@ pub(crate) mod tests {
             Self::serve(Faulty { echo: Frames::new(Send::Write, Pattern::Echo), fault: Some(fault) })
         }
 
+        #[expect(clippy::disallowed_methods, reason = "the server under test has a thread of its own")]
         fn serve<S: server::Service + std::marker::Send + 'static>(service: S) -> Self {
             let (tell_address, address) = mpsc::sync_channel(1);
             let stop = Arc::new(AtomicBool::new(false));

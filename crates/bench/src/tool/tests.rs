@@ -78,6 +78,7 @@ fn reports_are_json_and_a_page() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a server has a thread of its own")]
 fn whoever_is_no_such_server_is_told_of() {
     let error = |line: &str| outcome(LimitPattern::Echo, line).report.error.unwrap();
     // The limit answers no polls in this pattern, and knows nothing of Socket.IO.

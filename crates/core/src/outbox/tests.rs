@@ -201,8 +201,9 @@ fn waiting(outbox: &Outbox, list: &FlushList) -> Vec<String> {
 }
 
 /// Runs `work` on another thread and fails if it locks up
+#[expect(clippy::disallowed_methods, reason = "what locks up has to do so elsewhere")]
 fn without_locking_up(work: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = std::sync::mpsc::channel();
+    let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let worker = std::thread::spawn(move || {
         work();
         let _ = done.send(());

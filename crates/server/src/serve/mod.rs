@@ -358,6 +358,7 @@ struct Running {
 }
 
 impl Running {
+    #[expect(clippy::disallowed_methods, reason = "each thread of the server has a runtime of its own")]
     fn spawn<F: Future<Output = ()>>(
         &mut self,
         name: String,

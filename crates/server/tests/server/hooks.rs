@@ -79,6 +79,7 @@ fn a_session_is_asked_about_once() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a request that is refused tells of nothing")]
 fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
     let gate = Gate::closed();
     let (told, ear) = ear();

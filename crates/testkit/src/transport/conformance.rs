@@ -409,6 +409,7 @@ struct Flusher {
 }
 
 impl Flusher {
+    #[expect(clippy::disallowed_methods, reason = "it is another thread than the owner's that this is about")]
     fn start(list: FlushList) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

@@ -139,7 +139,7 @@ fn frames_do_not_go_to_a_client_that_is_gone() {
 
 #[test]
 fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
-    let (sender, hooks) = std::sync::mpsc::channel();
+    let (sender, hooks) = std::sync::mpsc::sync_channel(1);
     let wrap = |sink| Box::new(Meanwhile { sink, hooks }) as Box<dyn FrameSink>;
     let (client, mut first) = Client::open_with(&Polling::new(), wrap);
     let Client { connection, outbox, flush, woken } = client;

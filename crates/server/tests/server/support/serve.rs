@@ -43,6 +43,7 @@ pub fn serve_on(io: &Io, on: On) -> Running {
 }
 
 /// With settings of the server that are not the default
+#[expect(clippy::disallowed_methods, reason = "the server has threads of its own")]
 pub fn serve_server(io: &Io, on: On, server: Server) -> Running {
     let bound = server.bind("127.0.0.1:0").expect("a free port");
     let address = bound.address();
@@ -136,6 +137,7 @@ fn workers_of_test(workers: usize) -> Runtime {
 
 /// Waits until something holds that nobody tells of
 #[track_caller]
+#[expect(clippy::disallowed_methods, reason = "nothing tells of it")]
 pub fn until(mut holds: impl FnMut() -> bool) {
     let pause = Duration::from_millis(2);
     for _ in 0..PATIENCE.as_millis() / pause.as_millis() {

@@ -128,7 +128,8 @@ pub async fn who_waits_may_call_the_router(router: Subject) {
     router.join(key, &Room::from("r"));
     let caller = Arc::new(Caller { router: router.clone(), key, called: AtomicBool::new(false) });
     let request = AckRequest { id: AckId(1), answers: caller.clone() };
-    let (done, finished) = mpsc::channel();
+    let (done, finished) = mpsc::sync_channel(1);
+    #[expect(clippy::disallowed_methods, reason = "what locks up has to do so elsewhere")]
     std::thread::spawn(move || {
         let receipt = emit_event(&router, ["r"], &asking("question", &request));
         done.send(receipt)
