@@ -131,7 +131,7 @@ describe("polling: what ends the session", () => {
   test("a second GET: the first gets a close packet, the second 400", async () => {
     const session = await open();
     const first = session.poll();
-    await sleep(20);
+    await server.settled();
     const second = await session.poll();
     assert.deepEqual([second.status, second.body], [400, ""]);
     const { status, body } = await first;
@@ -143,7 +143,7 @@ describe("polling: what ends the session", () => {
     const session = await open();
     const first = session.beginPush();
     first.write("4unfin");
-    await sleep(50);
+    await server.settled();
     const second = await session.push("4hello");
     assert.deepEqual([second.status, second.body], [400, ""]);
     first.abort();
@@ -153,9 +153,9 @@ describe("polling: what ends the session", () => {
   test("a GET that the client gives up", async () => {
     const session = await open();
     const parked = session.beginPoll();
-    await sleep(50);
+    await server.settled();
     parked.abort();
-    await sleep(100);
+    await server.settled();
     await session.gone();
   });
 
@@ -163,16 +163,16 @@ describe("polling: what ends the session", () => {
     const session = await open();
     const push = session.beginPush({ headers: { "content-length": 100 } });
     push.write("4unfinished");
-    await sleep(50);
+    await server.settled();
     push.abort();
-    await sleep(100);
+    await server.settled();
     await session.gone();
   });
 
   test("a close packet: the waiting GET gets a noop", async () => {
     const session = await open();
     const parked = session.poll();
-    await sleep(20);
+    await server.settled();
     const pushed = await session.push("1");
     assert.deepEqual([pushed.status, pushed.body], [200, "ok"]);
     const { status, body } = await parked;
@@ -189,7 +189,7 @@ describe("polling: what ends the session", () => {
   test("a close packet; what follows it in the payload is not heard", async () => {
     const session = await open();
     const parked = session.poll();
-    await sleep(20);
+    await server.settled();
     assert.equal((await session.push(`1${SEPARATOR}4late`)).body, "ok");
     assert.equal((await parked).body, "6");
     await session.gone();

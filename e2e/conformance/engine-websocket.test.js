@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { PATIENCE } from "../lib/patience.js";
 import { startConformance } from "../lib/server.js";
 import { answers, PROFILES, WebSocketSession } from "../lib/session.js";
 import { inTime, WebSocketClient } from "../lib/websocket.js";
@@ -65,7 +66,7 @@ describe("websocket: messages", () => {
     const { socket } = session.client;
     const pong = new Promise((resolve) => socket.once("pong", (data) => resolve(data.toString())));
     socket.ping("are you there");
-    assert.equal(await inTime(pong, 1000, "no pong"), "are you there");
+    assert.equal(await inTime(pong, PATIENCE, "no pong"), "are you there");
     await answers(session, PROFILES[0]);
     await session.leave();
   });

@@ -1,7 +1,6 @@
 // Socket.IO v5: what a server must not take. Each closes the whole connection, with no other answer.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { startConformance, target } from "../lib/server.js";
 import { CARRIERS, PollingSession, PROFILES } from "../lib/session.js";
 
@@ -67,7 +66,7 @@ describe("polling: what was said before the end", () => {
   test("still comes with the next GET, and then no more", async () => {
     const session = await PollingSession.open(server, profile);
     await session.send(profile.say("before"));
-    await sleep(50);
+    await server.settled();
     await session.send("4nonsense");
     assert.equal(await session.next(), profile.heard("before"));
     await session.untilClosed();
@@ -76,7 +75,7 @@ describe("polling: what was said before the end", () => {
   test("ends the GET that waits with a close", async () => {
     const session = await PollingSession.open(server, profile);
     const parked = session.poll();
-    await sleep(50);
+    await server.settled();
     await session.send("4nonsense");
     const { status, body } = await parked;
     assert.deepEqual([status, body], [200, "1"]);

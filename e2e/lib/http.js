@@ -1,6 +1,7 @@
 // Plain HTTP/1.1, with what `fetch` hides: bodies left unfinished, requests cut off, any header.
 import { Agent, request as send } from "node:http";
 import { connect } from "node:net";
+import { PATIENCE } from "./patience.js";
 
 /** One whole request. Resolves to `{ status, headers, body }`, with the body as text and as `bytes` */
 export function request(url, { body, ...options } = {}) {
@@ -14,7 +15,7 @@ export function request(url, { body, ...options } = {}) {
  *
  * Without a `content-length` header what is written goes out chunked.
  */
-export function begin(url, { method = "GET", headers = {}, within = 5000, agent = shared } = {}) {
+export function begin(url, { method = "GET", headers = {}, within = PATIENCE, agent = shared } = {}) {
   const outgoing = send(url, { method, headers, agent });
   const response = new Promise((resolve, reject) => {
     const late = setTimeout(
@@ -45,7 +46,7 @@ export function begin(url, { method = "GET", headers = {}, within = 5000, agent 
 }
 
 /** Sends bytes as they are and resolves to all that comes back until the server ends the connection */
-export function rawExchange(port, text, { within = 2000 } = {}) {
+export function rawExchange(port, text, { within = PATIENCE } = {}) {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1", () => socket.write(text));
     let answer = "";

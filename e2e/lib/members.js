@@ -2,6 +2,7 @@
 import { fileURLToPath } from "node:url";
 import { io as io3 } from "sio3";
 import { io as io4 } from "socket.io-client";
+import { PATIENCE } from "./patience.js";
 import { inTime, WebSocketClient } from "./websocket.js";
 
 /** What every member has: a name, a socket id, the transport it is on now, and all it received */
@@ -51,7 +52,7 @@ export class SocketIoMember extends Member {
 
   request(event, ...args) {
     const answer = new Promise((resolve) => this.socket.emit(event, ...args, resolve));
-    return inTime(answer, 3000, `${this.name}: no answer to ${event}`);
+    return inTime(answer, PATIENCE, `${this.name}: no answer to ${event}`);
   }
 
   async close() {
@@ -101,7 +102,7 @@ export class JsonMember extends Member {
     const ack = ++this.#asked;
     const answer = new Promise((resolve) => this.#answers.set(ack, resolve));
     this.client.send(JSON.stringify([{ ack }, event, ...args]));
-    return inTime(answer, 3000, `${this.name}: no answer to ${event}`);
+    return inTime(answer, PATIENCE, `${this.name}: no answer to ${event}`);
   }
 
   #receive(data) {
@@ -135,10 +136,10 @@ export class BrowserMember extends Member {
 
   async connected() {
     await super.connected();
-    for (let left = 300; ; left -= 1) {
+    for (const deadline = Date.now() + PATIENCE; ; ) {
       this.transport = await this.page.evaluate((index) => window.members[index].transport(), this.index);
       if (this.mode !== "upgrade" || this.transport === "websocket") return this;
-      if (left === 0) throw new Error(`${this.name}: no upgrade`);
+      if (Date.now() > deadline) throw new Error(`${this.name}: no upgrade`);
       await pause(10);
     }
   }
@@ -148,14 +149,14 @@ export class BrowserMember extends Member {
       ([index, event, args]) => window.members[index].request(event, args),
       [this.index, event, args],
     );
-    return inTime(asked, 3000, `${this.name}: no answer to ${event}`);
+    return inTime(asked, PATIENCE, `${this.name}: no answer to ${event}`);
   }
 
   async close() {}
 }
 
 /** Waits until the condition holds */
-export async function until(condition, missing, within = 5000) {
+export async function until(condition, missing, within = PATIENCE) {
   const deadline = Date.now() + within;
   while (!condition()) {
     if (Date.now() > deadline) throw new Error(`${missing} within ${within} ms`);

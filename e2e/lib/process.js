@@ -1,5 +1,7 @@
 // What the system knows of a process, read from /proc.
-import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { setTimeout as sleep } from "node:timers/promises";
+import { PATIENCE } from "./patience.js";
 
 /** Bytes of memory in use now */
 export const memory = (pid) => statusBytes(pid, "VmRSS");
@@ -32,6 +34,48 @@ export function starvation(pid) {
     return Number(readFileSync(`/proc/${pid}/schedstat`, "latin1").split(" ")[1]) / 1e6;
   } catch {
     return 0; // It has ended.
+  }
+}
+
+/**
+ * Milliseconds that the machine has kept for others: what these processes were ready to run and did not, and what the
+ * host took from the machine itself
+ */
+export function withheld(...pids) {
+  return pids.reduce((sum, pid) => sum + starvation(pid), stolen());
+}
+
+function stolen() {
+  try {
+    const [all] = readFileSync("/proc/stat", "latin1").split("\n");
+    return (Number(all.trim().split(/\s+/)[8]) || 0) * MS_PER_TICK;
+  } catch {
+    return 0; // There is no /proc.
+  }
+}
+
+/**
+ * Waits until a process has heard all that was sent to it, and has done what it does at once: none of its threads runs
+ * or wants to.
+ *
+ * For what one test does over several connections, whose order nobody else keeps. A pause of some milliseconds would
+ * not do: on a busy machine the process may not have had its turn in that time.
+ */
+export async function settled(pid) {
+  // Without /proc, as outside of Linux, there is nothing to look at.
+  if (!existsSync(`/proc/${pid}/task`)) return sleep(100);
+  const deadline = Date.now() + PATIENCE;
+  // What this program writes leaves it within a turn or two of its event loop, so one look is none.
+  for (let looks = 0; looks < 3 && Date.now() < deadline; looks = isAtRest(pid) ? looks + 1 : 0) await sleep(5);
+}
+
+function isAtRest(pid) {
+  try {
+    const threads = readdirSync(`/proc/${pid}/task`).map((id) => readFileSync(`/proc/${pid}/task/${id}/stat`, "latin1"));
+    // Behind the name in brackets: running or about to, or waiting for a disk.
+    return threads.every((stat) => !/^[RD]/.test(stat.slice(stat.lastIndexOf(")") + 2)));
+  } catch {
+    return false; // A thread has ended between two looks.
   }
 }
 

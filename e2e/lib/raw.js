@@ -1,6 +1,6 @@
 // Connections on which every byte is the test's own, for what no well-meaning client would send.
 import { connect } from "node:net";
-import { starvation } from "./process.js";
+import { withheld } from "./process.js";
 
 /** The kinds of frames, as RFC 6455 numbers them */
 export const OPCODES = { continuation: 0, text: 1, binary: 2, close: 8, ping: 9, pong: 10 };
@@ -138,7 +138,7 @@ export function judge(pid) {
 let server;
 
 /** Milliseconds for which this program and the server were ready to run and did not */
-const kept = () => starvation(process.pid) + (server ? starvation(server) : 0);
+const kept = () => withheld(process.pid, ...(server ? [server] : []));
 
 /** Closes all that are open, and resolves when they are */
 export async function closeAll() {

@@ -1,8 +1,10 @@
-// The server under test: started for each test file on a free port, ended with it.
+// The servers under test: each on a free port, and ended with the test file at the latest.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { after } from "node:test";
 import { fileURLToPath } from "node:url";
+import { settled } from "./process.js";
 
 /** `"roomcast"`, or `"node"` when `ROOMCAST_E2E_TARGET=node` asks for the reference server */
 export const target = process.env.ROOMCAST_E2E_TARGET || "roomcast";
@@ -73,6 +75,11 @@ class Server {
     return `${this.scheme}://127.0.0.1:${this.port}`;
   }
 
+  /** Waits until it has heard all that was sent to it */
+  settled() {
+    return settled(this.child.pid);
+  }
+
   /** Asks the server to end, and kills it after five seconds if it does not. Resolves to its exit code or signal */
   async stop() {
     this.child.kill("SIGTERM");
@@ -94,7 +101,7 @@ function start(command, args) {
       child.kill("SIGKILL");
       reject(new Error(`${command} ${args.join(" ")}: ${why}\n${server.output}`));
     };
-    const late = setTimeout(() => fail("printed no http://127.0.0.1:PORT within 10 s"), 10_000);
+    const late = setTimeout(() => fail("printed no http://127.0.0.1:PORT within 30 s"), 30_000);
     child.once("error", (error) => fail(error.message));
     child.once("exit", (code, signal) => fail(`ended with ${code ?? signal} before it was ready`));
     for (const stream of [child.stdout, child.stderr]) {
@@ -127,6 +134,15 @@ export function binary(name) {
 function reference(file) {
   return fileURLToPath(new URL(`../reference/${file}`, import.meta.url));
 }
+
+// A client that a failed test has left behind would keep its file from ending, and nobody would hear of the failure.
+after(() => {
+  const late = setTimeout(() => {
+    console.error(`still open when all tests were over: ${process.getActiveResourcesInfo().join(", ")}`);
+    process.exit(1);
+  }, 30_000);
+  late.unref();
+});
 
 // A test run that is cut short takes its servers with it.
 const running = new Set();

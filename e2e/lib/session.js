@@ -1,6 +1,7 @@
 // Engine.IO sessions by hand: every request and every packet of them is the test's own.
 import assert from "node:assert/strict";
 import { begin, request } from "./http.js";
+import { PATIENCE } from "./patience.js";
 import { WebSocketClient } from "./websocket.js";
 
 /** What stands between two packets of one payload */
@@ -96,7 +97,7 @@ export class PollingSession {
   }
 
   /** The next packet, over as many GETs as it takes. Noops are passed over */
-  async next({ within = 2000 } = {}) {
+  async next({ within = PATIENCE } = {}) {
     while (this.waiting.length === 0) {
       const answer = await this.poll({ within });
       assert.equal(answer.status, 200, `the poll failed: ${answer.body}`);
@@ -108,13 +109,13 @@ export class PollingSession {
 
   /** Fails unless the server knows this session no longer, now */
   async gone() {
-    const answer = await this.poll({ within: 1000 });
+    const answer = await this.poll();
     assert.equal(answer.status, 400, `the session still answers: ${answer.body}`);
     assert.deepEqual(JSON.parse(answer.body), { code: 1, message: "Session ID unknown" });
   }
 
   /** Fails unless the server ends this session without any other message, perhaps with a close packet first */
-  async untilClosed({ within = 2000 } = {}) {
+  async untilClosed({ within = PATIENCE } = {}) {
     const deadline = Date.now() + within;
     assert.deepEqual(this.waiting.filter((packet) => packet !== "1"), []);
     for (;;) {

@@ -1,6 +1,7 @@
 // A client of an application, of which every event is asked for in the order in which it comes.
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
+import { PATIENCE } from "./patience.js";
 
 /** A `socket.io-client` that remembers what it hears until it is asked for */
 export class Talk {
@@ -58,5 +59,3 @@ export class Talk {
     this.socket.disconnect();
   }
 }
-
-const PATIENCE = 10_000;

@@ -1,5 +1,6 @@
 // A WebSocket client that never misses a message, on the `ws` package.
 import WebSocket from "ws";
+import { PATIENCE } from "./patience.js";
 
 /** An open WebSocket whose messages wait, in order, until they are asked for */
 export class WebSocketClient {
@@ -36,7 +37,7 @@ export class WebSocketClient {
   }
 
   /** The next message, a string or a Buffer */
-  async next({ within = 2000 } = {}) {
+  async next({ within = PATIENCE } = {}) {
     if (this.waiting.length > 0) return this.waiting.shift();
     if (this.ended) throw new Error(`closed with ${this.ended.code} instead of a message`);
     const arrival = new Promise((resolve, reject) => this.wanted.push({ resolve, reject }));
@@ -44,7 +45,7 @@ export class WebSocketClient {
   }
 
   /** Resolves to `{ code, reason }` when the socket is closed */
-  async untilClosed({ within = 2000 } = {}) {
+  async untilClosed({ within = PATIENCE } = {}) {
     return inTime(this.closed, within, `still open; waiting messages: ${JSON.stringify(this.waiting)}`);
   }
 
