@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import { after, before, describe, test } from "node:test";
+import { afterEach, beforeEach, describe, test } from "node:test";
 import { startApplication, target } from "../lib/server.js";
 import { Talk } from "../lib/talk.js";
 
 for (const transports of [["websocket"], ["polling"], ["polling", "websocket"]]) {
   describe(`a chat with typing notices, by ${transports.join(" and ")}, on ${target}`, () => {
     let server;
-    before(async () => (server = await startApplication("typing_chat")));
-    after(() => server.stop());
+    // One for each test, for who has left it a moment ago may still be there.
+    beforeEach(async () => (server = await startApplication("typing_chat")));
+    afterEach(() => server.stop());
 
     const come = async (name, numUsers, others = []) => {
       const talk = await new Talk(server.url, { transports }).connected();

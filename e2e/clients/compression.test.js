@@ -4,6 +4,7 @@ import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
 import { io } from "socket.io-client";
 import WebSocket from "ws";
+import { PATIENCE } from "../lib/patience.js";
 import { startConformance, startDemo } from "../lib/server.js";
 
 const LARGE = JSON.stringify(Array.from({ length: 200 }, (_, id) => ({ id, user: `user ${id % 7}`, text: "hello" })));
@@ -12,7 +13,7 @@ const LARGE = JSON.stringify(Array.from({ length: 200 }, (_, id) => ({ id, user:
 const messages = (socket, count) =>
   new Promise((resolve, reject) => {
     const got = [];
-    const late = setTimeout(() => reject(new Error(`${got.length} of ${count} messages came`)), 5000);
+    const late = setTimeout(() => reject(new Error(`${got.length} of ${count} messages came`)), PATIENCE);
     socket.on("message", (data, binary) => {
       got.push(binary ? data : data.toString());
       if (got.length < count) return;

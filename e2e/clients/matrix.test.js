@@ -95,7 +95,7 @@ test("all at once: nothing is lost or doubled, and each sender's order holds", a
       for (let number = 0; number < COUNT; number += 1) await sender.cast("everyone", ROOM, String(number));
     }),
   );
-  await until(() => everyone().every(({ log }, index) => log.length >= before[index] + total), "not all arrived", 20_000);
+  await until(() => everyone().every(({ log }, index) => log.length >= before[index] + total), "not all arrived");
   const inOrder = Array.from({ length: COUNT }, (_, number) => String(number));
   for (const [index, receiver] of everyone().entries()) {
     const received = receiver.log.splice(before[index]);

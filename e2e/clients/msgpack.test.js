@@ -5,6 +5,7 @@ import { after, before, describe, test } from "node:test";
 import { io } from "socket.io-client";
 import msgpack from "socket.io-msgpack-parser";
 import { until } from "../lib/members.js";
+import { PATIENCE } from "../lib/patience.js";
 import { startExample, target } from "../lib/server.js";
 import { inTime, WebSocketClient } from "../lib/websocket.js";
 
@@ -20,12 +21,12 @@ after(() => server?.stop());
 async function connect(namespace, options) {
   const socket = io(`${server.url}${namespace}`, { forceNew: true, reconnection: false, ...options });
   const refused = once(socket, "connect_error").then(([error]) => Promise.reject(error));
-  await inTime(Promise.race([once(socket, "connect"), refused]), 5000, "no connect");
+  await inTime(Promise.race([once(socket, "connect"), refused]), PATIENCE, "no connect");
   return socket;
 }
 
 const ask = (socket, event, ...args) =>
-  inTime(new Promise((resolve) => socket.emit(event, ...args, (...answer) => resolve(answer))), 5000, "no answer");
+  inTime(new Promise((resolve) => socket.emit(event, ...args, (...answer) => resolve(answer))), PATIENCE, "no answer");
 
 for (const [mode, transports] of Object.entries(TRANSPORTS)) {
   describe(`socket.io-client 4 with socket.io-msgpack-parser, ${mode}`, { skip }, () => {
@@ -108,7 +109,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
     test("is closed when it speaks another parser", async () => {
       const socket = io(server.url, { forceNew: true, reconnection: false, transports, path: "/msgpack/" });
       socket.io.once("close", () => {});
-      await inTime(once(socket.io, "close"), 3000, "it was not closed");
+      await inTime(once(socket.io, "close"), PATIENCE, "it was not closed");
       assert.equal(socket.connected, false);
     });
   });

@@ -5,16 +5,21 @@ import { after, before, describe, test } from "node:test";
 import { io as io3 } from "sio3";
 import { io as io4 } from "socket.io-client";
 import { until } from "../lib/members.js";
-import { QUICK, startConformance } from "../lib/server.js";
+import { PATIENCE } from "../lib/patience.js";
+import { CALM, startConformance } from "../lib/server.js";
 import { inTime } from "../lib/websocket.js";
 
 const TRANSPORTS = { polling: ["polling"], websocket: ["websocket"], upgrade: ["polling", "websocket"] };
+
+/** A client that answers no ping is gone after two seconds; one that does may be kept from it for most of that time */
+const QUICK = { "ping-interval": 300, "ping-timeout": 1700 };
+const LONGER = 2500;
 
 let server;
 let quick;
 before(async () => {
   server = await startConformance();
-  quick = await startConformance(QUICK);
+  quick = await startConformance({ ...CALM, ...QUICK });
 });
 after(() => Promise.all([server.stop(), quick.stop()]));
 
@@ -24,13 +29,13 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
       const connect = async (namespace = "/", options = {}, on = server) => {
         const socket = io(`${on.url}${namespace}`, { transports, forceNew: true, reconnection: false, ...options });
         const refused = once(socket, "connect_error").then(([error]) => Promise.reject(error));
-        await inTime(Promise.race([once(socket, "connect"), refused]), 3000, "no connect");
+        await inTime(Promise.race([once(socket, "connect"), refused]), PATIENCE, "no connect");
         if (mode === "upgrade") await until(() => socket.io.engine.transport.name === "websocket", "no upgrade");
         return socket;
       };
       const ask = (socket, event, ...args) =>
-        inTime(new Promise((resolve) => socket.emit(event, ...args, (...answer) => resolve(answer))), 3000, "no answer");
-      const hear = (socket, event) => inTime(once(socket, event), 3000, `no ${event}`);
+        inTime(new Promise((resolve) => socket.emit(event, ...args, (...answer) => resolve(answer))), PATIENCE, "no answer");
+      const hear = (socket, event) => inTime(once(socket, event), PATIENCE, `no ${event}`);
 
       test("enters both namespaces over one connection, with what it brings to authenticate", async () => {
         const main = io(server.url, { transports, forceNew: true, auth: { token: "123" } });
@@ -98,7 +103,7 @@ for (const [version, io] of [["4", io4], ["3", io3]]) {
         const socket = await connect("/", {}, quick);
         let lost;
         socket.once("disconnect", (reason) => (lost = reason));
-        await new Promise((resolve) => setTimeout(resolve, 2000));
+        await new Promise((resolve) => setTimeout(resolve, LONGER));
         assert.equal(lost, undefined);
         assert.deepEqual(await ask(socket, "message-with-ack", "alive"), ["alive"]);
         socket.disconnect();

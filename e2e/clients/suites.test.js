@@ -6,6 +6,7 @@ import { createRequire } from "node:module";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { io, Manager } from "socket.io-client";
+import { PATIENCE } from "../lib/patience.js";
 import { startExample } from "../lib/server.js";
 import { inTime } from "../lib/websocket.js";
 
@@ -27,8 +28,8 @@ const connect = (namespace = "/", options = {}) => {
   opened.push(socket);
   return socket;
 };
-const hear = (socket, event) => inTime(once(socket, event), 3000, `no ${event}`);
-const ask = (socket, event, ...args) => inTime(socket.emitWithAck(event, ...args), 3000, `no answer to ${event}`);
+const hear = (socket, event) => inTime(once(socket, event), PATIENCE, `no ${event}`);
+const ask = (socket, event, ...args) => inTime(socket.emitWithAck(event, ...args), PATIENCE, `no answer to ${event}`);
 const leave = () => opened.splice(0).forEach((socket) => socket.disconnect());
 
 describe("socket.io-client: connecting", () => {
@@ -109,12 +110,17 @@ describe("socket.io-client: connecting", () => {
   });
 
   test("recovery: the same id after the engine was closed", async () => {
-    const socket = connect("/", { reconnectionDelay: 20, reconnectionDelayMax: 40 });
+    const socket = connect("/", { reconnection: false });
     await hear(socket, "connect");
     const { id } = socket;
     socket.emit("hi");
     await hear(socket, "hi");
+    const gone = hear(socket, "disconnect");
     socket.io.engine.close();
+    await gone;
+    // It comes back to what is kept, so the server has to know first that it has gone.
+    await server.settled();
+    socket.connect();
     await hear(socket, "connect");
     assert.deepEqual([socket.id, socket.recovered], [id, true]);
   });
@@ -244,8 +250,8 @@ describe("socket.io-client: events and acks", () => {
     await told("blob3", "blob3-ack", Buffer.from("third"));
   });
   test("an answer in time, by callback and by promise", async () => {
-    assert.equal(await socket.timeout(2000).emitWithAck("echo", 42), 42);
-    const answer = new Promise((resolve) => socket.timeout(2000).emit("echo", "x", (...given) => resolve(given)));
+    assert.equal(await socket.timeout(PATIENCE).emitWithAck("echo", 42), 42);
+    const answer = new Promise((resolve) => socket.timeout(PATIENCE).emit("echo", "x", (...given) => resolve(given)));
     assert.deepEqual(await answer, [null, "x"]);
   });
   test("an event that nobody knows is not answered", async () => {
@@ -257,7 +263,7 @@ describe("socket.io-client: events and acks", () => {
     await answer;
   });
   test("retries keep the order of events", async () => {
-    const stubborn = connect("/", { retries: 1, ackTimeout: 500 });
+    const stubborn = connect("/", { retries: 1, ackTimeout: PATIENCE });
     const answers = await Promise.all([1, 2, 3].map((number) => ask(stubborn, "echo", number)));
     assert.deepEqual(answers, [1, 2, 3]);
   });
@@ -283,14 +289,14 @@ describe("engine.io-client", () => {
     const messages = [];
     socket.on("message", (message) => messages.push(message));
     const next = async () => {
-      const deadline = Date.now() + 3000;
+      const deadline = Date.now() + PATIENCE;
       while (messages.length === 0 && Date.now() < deadline) await sleep(5);
       return messages.shift();
     };
     return { socket, next };
   };
   const hearEngine = (socket, event) =>
-    inTime(new Promise((resolve) => socket.once(event, (...args) => resolve(args))), 3000, `no ${event}`);
+    inTime(new Promise((resolve) => socket.once(event, (...args) => resolve(args))), PATIENCE, `no ${event}`);
 
   for (const transports of [["polling"], ["websocket"], ["polling", "websocket"]]) {
     const name = transports.join(" and ");
@@ -355,7 +361,7 @@ describe("engine.io-client", () => {
     // The answer's text has to be read before the client clears it away.
     const read = ({ description, context }) => [description, context.responseText];
     const refused = new Promise((resolve) => unknown.socket.once("error", (error) => resolve(read(error))));
-    const answer = await inTime(refused, 3000, "no error");
+    const answer = await inTime(refused, PATIENCE, "no error");
     assert.deepEqual(answer, [400, '{"code":1,"message":"Session ID unknown"}']);
     const lost = open({ transports: ["websocket"], query: { sid: "abc" } });
     const [error] = await hearEngine(lost.socket, "error");

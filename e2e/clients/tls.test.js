@@ -8,6 +8,7 @@ import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { io } from "socket.io-client";
 import WebSocket from "ws";
+import { PATIENCE } from "../lib/patience.js";
 import { startDemo, target } from "../lib/server.js";
 
 const CERTIFICATES = fileURLToPath(new URL("../../crates/server/tests/certificates/", import.meta.url));
@@ -32,7 +33,7 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
 
   const heard = (emitter, event) =>
     new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`no ${event} came`)), 10_000);
+      const late = setTimeout(() => reject(new Error(`no ${event} came`)), PATIENCE);
       emitter.once(event, (...args) => (clearTimeout(late), resolve(args)));
     });
   const connect = async (ca, transports) => {
@@ -51,8 +52,8 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
     test(`socket.io-client by ${transports.join(" and ")}`, async () => {
       const socket = await connect(certificate("one"), transports);
       const others = await connect(certificate("one"), transports);
-      assert.deepEqual((await socket.timeout(10_000).emitWithAck("join", "red")).ok, true);
-      await others.timeout(10_000).emitWithAck("join", "red");
+      assert.deepEqual((await socket.timeout(PATIENCE).emitWithAck("join", "red")).ok, true);
+      await others.timeout(PATIENCE).emitWithAck("join", "red");
       const large = "x".repeat(300_000);
       const said = heard(socket, "room");
       others.emit("room", "red", large);
@@ -74,12 +75,12 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
     const early = await connect(certificate("one"), ["websocket"]);
     show("two");
     server.child.kill("SIGHUP");
-    const deadline = Date.now() + 10_000;
+    const deadline = Date.now() + PATIENCE;
     while ((await page(certificate("two")).catch(() => 0)) !== 200) {
       assert.ok(Date.now() < deadline, "the new certificate is not shown");
     }
     await assert.rejects(page(certificate("one")));
-    assert.deepEqual((await early.timeout(10_000).emitWithAck("join", "blue")).rooms, ["blue"]);
+    assert.deepEqual((await early.timeout(PATIENCE).emitWithAck("join", "blue")).rooms, ["blue"]);
     const late = await connect(certificate("two"), ["polling", "websocket"]);
     late.disconnect();
     early.disconnect();
