@@ -463,7 +463,7 @@ export const DIFFERENCES = [
     at: [
       {
         script: "answers of a handler that ends after its socket",
-        node: ["a: < 431[150]"],
+        node: ["a: < 431[1000]"],
         roomcast: [],
       },
     ],

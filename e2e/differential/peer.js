@@ -2,11 +2,9 @@
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { begin, request } from "../lib/http.js";
+import { PATIENCE } from "../lib/patience.js";
 import { SEPARATOR } from "../lib/session.js";
 import { WebSocketClient } from "../lib/websocket.js";
-
-/** How long a script waits for something that should come, in milliseconds */
-export const PATIENCE = 1500;
 
 /** Headers of an answer that concern a client; the others are the HTTP library's own affair */
 const TOLD_HEADERS = /^(content-type|content-encoding|cache-control|set-cookie|vary|allow|etag|access-control-.*|x-.*)$/;
@@ -218,7 +216,7 @@ export class Peer {
       return;
     }
     const parked = this.park();
-    await sleep(50);
+    await this.stage.settled();
     parked.abort();
   }
 
@@ -250,7 +248,7 @@ export class Peer {
   /** A GET's answer. One that is not answered in time goes on waiting for whoever asks next */
   async pollFor(within) {
     this.parked ??= this.poll({ within: 60_000 }).catch((error) => ({ status: error.code, body: "" }));
-    const late = sleep(within, null);
+    const late = sleep(within, null, { ref: false });
     const answer = await Promise.race([this.parked, late]);
     if (answer) this.parked = undefined;
     return answer;

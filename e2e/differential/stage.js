@@ -1,9 +1,10 @@
 // Where a script is played: one server, the clients the script brings in, and a record of all that each of them hears.
 import { setTimeout as sleep } from "node:timers/promises";
 import { begin, rawExchange, request } from "../lib/http.js";
+import { PATIENCE } from "../lib/patience.js";
 import { startDifferential } from "../lib/server.js";
 import { inTime, tryOpen, WebSocketClient } from "../lib/websocket.js";
-import { PATIENCE, Peer } from "./peer.js";
+import { Peer } from "./peer.js";
 
 /** A server with a client that watches what the application notices */
 class House {
@@ -62,7 +63,7 @@ class House {
     const id = String((this.asked += 1));
     const answer = new Promise((resolve) => this.answers.set(id, resolve));
     this.client.send(`42/watch,${id}["clients"]`);
-    return (await inTime(answer, 5000, "the application did not say how many clients it has")) - 1;
+    return (await inTime(answer, PATIENCE, "the application did not say how many clients it has")) - 1;
   }
 
   async stop() {
@@ -195,6 +196,11 @@ export class Stage {
     return other;
   }
 
+  /** Waits until the server has heard all that was sent to it, where no answer tells */
+  settled() {
+    return this.house.server.settled();
+  }
+
   /** Waits until the server has noticed so many things */
   async noted(count, within = PATIENCE) {
     const notes = this.house.notes.get(this.key);
@@ -215,6 +221,12 @@ export class Stage {
     this.told = count;
   }
 
+  /** Waits until the server has noticed so many things, and a little longer for what it should not notice */
+  async notedOnly(count) {
+    await this.noted(count);
+    await this.noted(count + 1, 100);
+  }
+
   /** A name for a question of the server that does not depend on what it asked before */
   number(id) {
     if (!this.questions.includes(id)) this.questions.push(id);
@@ -229,6 +241,8 @@ export class Stage {
       return peer.lines.map((line) => `${peer.name}: ${line}`);
     });
     lines.push(...notes.map((note) => `server: ${note}`));
+    // The longest first: Node makes the second id of a millisecond from the first and a dot.
+    this.ids.sort(([one], [other]) => other.length - one.length);
     return lines.map((line) => this.ids.reduce((text, [id, label]) => text.replaceAll(id, label), line));
   }
 
@@ -242,7 +256,7 @@ export class Stage {
     for (const peer of this.peers) peer.leave();
     for (const url of this.opened) request(url, { method: "POST", body: "1" }).catch(() => {});
     if (this.house.stopped) return;
-    const deadline = Date.now() + 3000;
+    const deadline = Date.now() + PATIENCE;
     for (let left; (left = await this.house.clients()) > 0; await sleep(3)) {
       if (Date.now() > deadline) throw new Error(`${left} sessions are left on ${this.house.target}`);
     }

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { each, once } from "../script.js";
 
 export const subject = "acks";
@@ -37,7 +36,7 @@ export const scripts = [
   }),
   each("to the client, in the order in which handlers end", async (stage) => {
     const peer = await stage.join("a");
-    await peer.send('421["wait",80]', '422["wait",10]', '423["echo"]');
+    await peer.send('421["wait",400]', '422["wait",10]', '423["echo"]');
     await peer.hear(3);
   }),
   each("of an event that nobody listens to", async (stage) => {
@@ -58,10 +57,10 @@ export const scripts = [
   }),
   each("from the client, with several and with none", async (stage) => {
     const peer = await stage.join("a");
-    await wish(peer, ask([{ timeout: 2000 }]), "question", 1);
+    await wish(peer, ask([{ timeout: 15_000 }]), "question", 1);
     await peer.reply(await peer.asked(), 1, { two: [3] }, null);
     await peer.hear();
-    await wish(peer, ask([{ timeout: 2000 }]), "question", 2);
+    await wish(peer, ask([{ timeout: 15_000 }]), "question", 2);
     await peer.reply(await peer.asked());
     await peer.hear();
   }),
@@ -104,7 +103,7 @@ export const scripts = [
   }),
   once("from another client than the one that was asked", async (stage) => {
     const [asked, other] = await stage.joinAll(["a", "b"]);
-    await wish(asked, ask([{ timeout: 700 }]), "question", 1);
+    await wish(asked, ask([{ timeout: 2000 }]), "question", 1);
     const id = await asked.asked();
     await other.reply(id, "not yours");
     await other.sync();
@@ -121,14 +120,14 @@ export const scripts = [
   }),
   each("of a broadcast, from all", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
-    await wish(first, ask([{ timeout: 2000 }], "io"), "question", 1);
+    await wish(first, ask([{ timeout: 15_000 }], "io"), "question", 1);
     await first.reply(await first.asked(), "of a");
     await second.reply(await second.asked(), "of b");
     await first.hear();
   }),
   each("of a broadcast, from one of two", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
-    await wish(first, ask([{ timeout: 700 }], "io"), "question", 1);
+    await wish(first, ask([{ timeout: 2000 }], "io"), "question", 1);
     await second.reply(await second.asked(), "of b");
     await first.hear(2);
   }),
@@ -140,26 +139,26 @@ export const scripts = [
   }),
   once("of a broadcast to nobody", async (stage) => {
     const peer = await stage.join("a");
-    await wish(peer, ask([{ to: ["nobody is here"] }, { timeout: 2000 }], "io"), "question", 1);
+    await wish(peer, ask([{ to: ["nobody is here"] }, { timeout: 15_000 }], "io"), "question", 1);
     await peer.hear();
   }),
   once("of a broadcast to a room", async (stage) => {
     const [first, second, third] = await stage.joinAll(["a", "b", "c"]);
     await second.ask({ do: "join", rooms: ["red"] });
-    await wish(first, ask([{ to: ["red"] }, { timeout: 2000 }], "io"), "question", 1);
+    await wish(first, ask([{ to: ["red"] }, { timeout: 15_000 }], "io"), "question", 1);
     await second.reply(await second.asked(), "of b", "and more");
     await first.hear();
     await third.sync();
   }),
   once("of a broadcast to the others", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
-    await wish(first, ask([{ timeout: 2000 }], "broadcast"), "question", 1);
+    await wish(first, ask([{ timeout: 15_000 }], "broadcast"), "question", 1);
     await second.reply(await second.asked(), "of b");
     await first.hear();
   }),
   once("of a broadcast to one that answers with nothing", async (stage) => {
     const peer = await stage.join("a");
-    await wish(peer, ask([{ timeout: 2000 }], "io"), "question", 1);
+    await wish(peer, ask([{ timeout: 15_000 }], "io"), "question", 1);
     await peer.reply(await peer.asked());
     await peer.hear();
   }),
@@ -168,12 +167,12 @@ export const scripts = [
     await wish(first, ask([{ timeout: 400 }], "broadcast"), "question", 1);
     await second.hear();
     await second.cut();
-    await sleep(20);
+    await stage.settled();
     await first.hear();
   }),
   once("of a client that goes away, told to nobody", async (stage) => {
     const [first, second] = await stage.joinAll(["a", "b"]);
-    await wish(second, ask([{ timeout: 200 }]), "question", 1);
+    await wish(second, ask([{ timeout: 2000 }]), "question", 1);
     await second.asked();
     await second.cut();
     await stage.noted(4);

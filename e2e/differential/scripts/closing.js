@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { each, once } from "../script.js";
 
 export const subject = "leaving and closing";
@@ -94,18 +93,18 @@ export const scripts = [
     const peer = await stage.join("a");
     await peer.send("1");
     if (!peer.polling) {
-      await sleep(20);
+      await stage.settled();
       await peer.cut();
     }
     await stage.noted(3);
   }),
   once("answers of a handler that ends after its socket", async (stage) => {
     const peer = await stage.join("a");
-    await peer.send('421["wait",150]');
-    await sleep(40);
+    await peer.send('421["wait",1000]');
+    await stage.settled();
     await peer.send("41");
     await stage.noted(3);
-    await peer.quiet(400);
+    await peer.quiet(1300);
   }),
   once("an event with a DISCONNECT behind it in one payload", async (stage) => {
     const peer = await stage.join("a");

@@ -81,7 +81,7 @@ export const scripts = [
     if (peer.polling) {
       // Only a GET that waits takes it.
       const parked = peer.park();
-      await new Promise((resolve) => setTimeout(resolve, 40));
+      await stage.settled();
       await peer.put('42["do",{"do":"emit","by":["volatile"]},"now",1]');
       peer.answer(await parked.response);
     } else {

@@ -50,7 +50,7 @@ export const scripts = [
   ...webSockets.map(([what, query]) =>
     once(`WebSocket ${what}`, async (stage) => {
       const peer = await stage.websocket("a", query);
-      await peer?.quiet(100);
+      if (peer && !(await peer.hear())?.closed) await peer.quiet(100);
     }),
   ),
   once("the application refuses it, with a text and without", async (stage) => {

@@ -72,7 +72,7 @@ export const scripts = PACKETS.map(([what, packets]) =>
   each(what, async (stage) => {
     const peer = await stage.join("a");
     await peer.send(...packets, '42["echo","still here"]');
-    peer.lineOf(await peer.take(1000));
+    peer.lineOf(await peer.take());
     if (peer.lines.at(-1).includes("closed")) await stage.noted(3);
   }),
 );

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { each, once } from "../script.js";
 
 export const subject = "namespaces";
@@ -90,24 +89,24 @@ export const scripts = [
   each("another namespace is joined while a middleware thinks", async (stage) => {
     const peer = await stage.engine("a");
     peer.full = "/guarded";
-    await peer.send(`40/guarded,{"token":"secret","wait":100}`);
+    await peer.send(`40/guarded,{"token":"secret","wait":1000}`);
     await peer.connect("/other");
     await peer.hear();
   }),
   each("an event in the namespace whose middleware still thinks", async (stage) => {
     const peer = await stage.engine("a");
     peer.full = "/guarded";
-    await peer.send('40/guarded,{"token":"secret","wait":80}');
-    await sleep(20);
+    await peer.send('40/guarded,{"token":"secret","wait":800}');
+    await stage.settled();
     await peer.send('42/guarded,["echo","early"]');
     await peer.hear(2);
   }),
   each("a client that goes away while a middleware thinks", async (stage) => {
     const peer = await stage.engine("a");
-    await peer.send('40/guarded,{"token":"secret","wait":80}');
+    await peer.send('40/guarded,{"token":"secret","wait":800}');
     if (peer.polling) await peer.push("1");
     else await peer.cut();
-    await stage.noted(2, 200);
+    await stage.noted(2, 1200);
   }),
   once("an event in the payload of its CONNECT", async (stage) => {
     const peer = await stage.engine("a");

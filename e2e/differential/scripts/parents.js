@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { each, once } from "../script.js";
 
 export const subject = "parents of namespaces";
@@ -31,7 +30,7 @@ export const scripts = [
     const second = await stage.join("b", { namespace: "/dynamic-21" });
     await second.send("41/dynamic-21,");
     await stage.noted(4);
-    await sleep(30);
+    await stage.settled();
     await first.ask({ do: "children" });
     await second.connect("/dynamic-21");
   }, { alone: true }),
@@ -42,11 +41,11 @@ export const scripts = [
     await first.ask({ do: "children" });
     await second.send("41/dynamic-21,");
     await stage.noted(5);
-    await sleep(30);
+    await stage.settled();
     await first.ask({ do: "children" });
     await third.send("41/dynamic-21,");
     await stage.noted(7);
-    await sleep(30);
+    await stage.settled();
     await first.ask({ do: "children" });
   }, { flags: cleaned }),
   each("with clean-up, it goes when the connection is cut", async (stage) => {
@@ -54,14 +53,14 @@ export const scripts = [
     const second = await stage.join("b", { namespace: "/dynamic-22" });
     await second.cut();
     await stage.noted(4);
-    await sleep(30);
+    await stage.settled();
     await first.ask({ do: "children" });
   }, { flags: cleaned }),
   once("with clean-up, who comes later makes it anew", async (stage) => {
     const first = await stage.join("a", { namespace: "/dynamic-23" });
     await first.send("41/dynamic-23,");
     await stage.noted(3);
-    await sleep(30);
+    await stage.settled();
     await first.connect("/dynamic-23");
     await first.emit("echo", "anew");
     await first.hear();
@@ -72,7 +71,7 @@ export const scripts = [
     const peer = await stage.join("a", { namespace: "/other" });
     await peer.send("41/other,");
     await stage.noted(3);
-    await sleep(30);
+    await stage.settled();
     await peer.connect("/other");
   }, { flags: cleaned }),
 ];

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { once } from "../script.js";
 
 export const subject = "long-polling";
@@ -31,14 +30,14 @@ export const scripts = [
   poller("a GET that waits is answered when something comes", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
-    await sleep(40);
+    await stage.settled();
     await peer.push('42["echo","for the one that waits"]');
     peer.answer(await parked.response);
   }),
   poller("a second GET ends the session", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
-    await sleep(40);
+    await stage.settled();
     await peer.fetch();
     peer.answer(await parked.response);
     await peer.fetch();
@@ -54,7 +53,7 @@ export const scripts = [
     const peer = await stage.join("a");
     const first = stage.beginPush(peer, { "content-length": "100" });
     first.write("4");
-    await sleep(40);
+    await stage.settled();
     await peer.push('42["echo",1]');
     await stage.noted(3);
     await peer.fetch();
@@ -64,7 +63,7 @@ export const scripts = [
     const peer = await stage.join("a");
     const first = stage.beginPush(peer, { "content-length": "100" });
     first.write("4");
-    await sleep(40);
+    await stage.settled();
     first.abort();
     await stage.noted(3);
     await peer.fetch();
@@ -73,7 +72,7 @@ export const scripts = [
     const peer = await stage.join("a");
     const push = stage.beginPush(peer, {});
     push.write('42["ec');
-    await sleep(20);
+    await stage.settled();
     push.end('ho","in parts"]');
     peer.answer(await push.response);
     await peer.fetch();
@@ -118,14 +117,14 @@ export const scripts = [
       const peer = await stage.join("a");
       await peer.push(body);
       await peer.push('42["echo","still here"]');
-      peer.lineOf(await peer.take(300));
+      peer.lineOf(await peer.take());
       if (peer.lines.at(-1).includes("closed")) await stage.noted(3);
     }),
   ),
   poller("a close packet, with a GET that waits", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
-    await sleep(40);
+    await stage.settled();
     await peer.push("1");
     peer.answer(await parked.response);
     await stage.noted(3);
@@ -140,7 +139,7 @@ export const scripts = [
   poller("packets behind a close packet", async (stage) => {
     const peer = await stage.join("a");
     const parked = peer.park();
-    await sleep(40);
+    await stage.settled();
     await peer.push(`1${SEPARATOR}42["echo",1]`);
     peer.answer(await parked.response);
     await stage.noted(3);

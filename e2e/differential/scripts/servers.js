@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { each, once } from "../script.js";
 
 export const subject = "a server alone, and its end";
@@ -9,7 +8,7 @@ export const scripts = [
   once("an event for other servers, of which there is none", async (stage) => {
     const peer = await stage.join("a");
     await peer.ask({ do: "serverSideEmit" }, "from another server");
-    await stage.noted(2, 100);
+    await stage.notedOnly(1);
   }),
   ...["connect", "connection", "new_namespace", "disconnect", "message"].map((name) =>
     once(`an event called ${name} for other servers`, async (stage) => {
@@ -29,7 +28,7 @@ export const scripts = [
     const second = await stage.engine("b");
     const third = await stage.engine("c", { carrier: "polling" });
     const parked = third.park();
-    await sleep(40);
+    await stage.settled();
     stage.ends();
     await first.put('42["do",{"do":"closeAll"}]');
     for (const peer of [first, second]) await peer.closed();

@@ -1,4 +1,3 @@
-import { setTimeout as sleep } from "node:timers/promises";
 import { once } from "../script.js";
 
 export const subject = "which transports there are";
@@ -37,7 +36,7 @@ export const scripts = [
       await other.send("2probe");
       await other.closed(400);
     }
-    await sleep(20);
+    await stage.settled();
     await peer.emit("echo", "still here");
     await peer.hear();
   }, { flags: staying, carriers: ["polling"] }),

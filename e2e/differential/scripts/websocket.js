@@ -8,7 +8,7 @@ export const scripts = [
   ...["9x", "abc", "2", "3", "0", "5", "6", ""].map((packet) =>
     joined(`the packet ${packet || "of no letters"}`, async (peer, stage) => {
       await peer.send(packet, '42["echo","still here"]');
-      peer.lineOf(await peer.take(400));
+      peer.lineOf(await peer.take());
       if (peer.lines.at(-1).includes("closed")) await stage.noted(3);
     }),
   ),
@@ -45,7 +45,7 @@ export const scripts = [
   }),
   joined("base64 with wrong letters", async (peer, stage) => {
     await peer.send('451-["echo",{"_placeholder":true,"num":0}]', "b!!!!");
-    await peer.hear(2, 400);
+    await peer.hear(2);
   }),
   once("a subprotocol that is offered", async (stage) => {
     const peer = await stage.websocket("a", "?EIO=4&transport=websocket", { protocols: ["chat"] });
