@@ -31,9 +31,7 @@ fn two_pushers_and_a_flusher_lose_and_reorder_nothing() {
         flusher.run();
         pushers.into_iter().for_each(|pusher| pusher.join().unwrap());
         flusher.rest();
-        for name in ["a", "b"] {
-            assert_eq!(carrier.of(name), two(name));
-        }
+        ["a", "b"].iter().for_each(|name| assert_eq!(carrier.of(name), two(name)));
         assert_eq!(carrier.written().len(), 4);
     });
 }
@@ -216,32 +214,35 @@ fn a_sink_that_comes_after_the_end_is_not_kept() {
 
 #[test]
 fn the_owner_learns_that_all_was_handed_over() {
-    check(|| {
-        let (flusher, outbox) = outbox();
-        let carrier = Carrier::default();
-        carrier.block_once();
-        outbox.set_sink(carrier.sink());
-        let owner = Owner::of(&outbox);
-        let draining = {
-            let (owner, outbox) = (owner.clone(), outbox.clone());
-            thread::spawn(move || {
-                push_two(&outbox, "a");
-                outbox.finish();
-                owner.drain()
-            })
-        };
-        flusher.run();
-        let mut drained = draining.join().unwrap().is_ready();
-        while owner.is_woken() | carrier.make_room() | flusher.is_woken() {
-            flusher.run_if_woken();
-            if owner.take_woken() {
-                drained |= owner.drain().is_ready();
+    for blocks in [false, true] {
+        check(move || {
+            let (flusher, outbox) = outbox();
+            let carrier = Carrier::default();
+            carrier.0.lock().unwrap().blocks = blocks;
+            outbox.set_sink(carrier.sink());
+            let owner = Owner::of(&outbox);
+            let drain = {
+                let (owner, carrier) = (owner.clone(), carrier.clone());
+                move || owner.drain().map(|()| assert_eq!(carrier.written(), two("a"))).is_ready()
+            };
+            let draining = {
+                let (drain, outbox) = (drain.clone(), outbox.clone());
+                thread::spawn(move || {
+                    push_two(&outbox, "a");
+                    outbox.finish();
+                    drain()
+                })
+            };
+            flusher.run();
+            let mut drained = draining.join().unwrap();
+            while owner.is_woken() | carrier.make_room() | flusher.is_woken() {
+                flusher.run_if_woken();
+                drained |= owner.take_woken() && drain();
             }
-        }
-        assert!(drained);
-        assert_eq!(carrier.written(), two("a"));
-        assert_eq!(outbox.push(Frame::new("late"), Delivery::Reliable, Overflow::Close), Pushed::Closed);
-    });
+            assert!(drained);
+            assert_eq!(outbox.push(Frame::new("late"), Delivery::Reliable, Overflow::Close), Pushed::Closed);
+        });
+    }
 }
 
 #[test]

@@ -140,15 +140,15 @@ impl Outbox {
 
     /// Puts the carrier's good-bye, such as a close frame, behind what waits already
     ///
-    /// After an overflow it is the one frame that is still taken, so a client that reads again hears why it was
-    /// closed.
+    /// After an overflow, even of its own making, it is the one frame that is still taken, so a client that reads
+    /// again hears why it was closed.
     pub fn push_last(&self, frame: Frame) -> Pushed {
-        let mut state = self.state();
-        if state.phase != Phase::Overflowed {
-            drop(state);
-            return self.push_protocol(frame);
+        let pushed = self.push_protocol(frame.clone());
+        if pushed != Pushed::Closed {
+            return pushed;
         }
-        if !state.queue.is_empty() {
+        let mut state = self.state();
+        if state.phase != Phase::Overflowed || !state.queue.is_empty() {
             return Pushed::Closed;
         }
         state.queue.push_back(frame, Delivery::Protocol);

@@ -225,3 +225,23 @@ pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
 /// Ring capacity that a queue keeps once it has drained; a larger one is given back
 const KEPT_CAPACITY: usize = 16;
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_has_drained_gives_its_memory_back() {
+        let mut queue = Queue::default();
+        let mut batch = VecDeque::new();
+        for (frames, given_back) in [(KEPT_CAPACITY / 2, false), (100 * KEPT_CAPACITY, true)] {
+            (0..frames).for_each(|_| queue.push_back(Frame::new("x"), Delivery::Reliable));
+            while !queue.is_empty() {
+                queue.take_batch(&mut batch, usize::MAX);
+                batch.clear();
+                queue.put_back(&mut batch);
+            }
+            assert_eq!((queue.tail.capacity() == 0, queue.bytes), (given_back, 0), "{frames}");
+        }
+    }
+}

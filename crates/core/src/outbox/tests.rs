@@ -1,6 +1,7 @@
 //! What an outbox promises, with a sink that does as it is told
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Wake, Waker};
@@ -9,6 +10,7 @@ use super::*;
 use crate::ConnectionError;
 
 mod bounds;
+mod exchange;
 mod writing;
 
 /// A carrier, as the far end of the sinks that write to it
@@ -25,6 +27,8 @@ struct Line {
     waiting: Option<Waker>,
     calls: usize,
     hook: Option<Hook>,
+    /// Noted, for whoever flushes survives a sink that panics
+    hook_failed: bool,
 }
 
 type Hook = Box<dyn FnMut(usize) + Send>;
@@ -69,7 +73,12 @@ impl Carrier {
     }
 
     fn written(&self) -> Vec<String> {
-        self.line().written.clone()
+        let (written, hook_failed) = {
+            let line = self.line();
+            (line.written.clone(), line.hook_failed)
+        };
+        assert!(!hook_failed, "what was to hold while the sink was out did not");
+        written
     }
 
     fn calls(&self) -> usize {
@@ -116,7 +125,9 @@ impl FrameSink for Sink {
             (line.hook.take(), line.calls)
         };
         if let Some(mut hook) = hook {
-            hook(calls);
+            let outcome = catch_unwind(AssertUnwindSafe(|| hook(calls)));
+            self.carrier.line().hook_failed |= outcome.is_err();
+            outcome.unwrap_or_else(|panic| resume_unwind(panic));
             self.carrier.line().hook.get_or_insert(hook);
         }
         let mut line = self.carrier.line();

@@ -88,6 +88,24 @@ fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
 }
 
 #[test]
+fn a_goodbye_that_does_not_fit_is_still_heard() {
+    let (outbox, list, carrier) = connected(100);
+    let owner = Arc::new(Owner::default());
+    carrier.takes(0);
+    while outbox.waiting().bytes + 2 * EACH < 100 + PROTOCOL_RESERVE {
+        assert_eq!(outbox.push_protocol(frame("pong")), Pushed::Queued);
+    }
+    list.write_all();
+    assert_eq!(outbox.push_last(frame(&"goodbye".repeat(EACH))), Pushed::Queued);
+    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
+    outbox.finish();
+    assert!(owner.drain(&outbox).is_pending());
+    carrier.takes_all();
+    assert!(owner.drain(&outbox).is_ready());
+    assert_eq!(carrier.written(), ["goodbye".repeat(EACH)]);
+}
+
+#[test]
 fn an_overflow_while_the_sink_is_out_frees_what_it_left_too() {
     let (outbox, list, carrier) = connected(4 * (EACH + 1));
     let owner = Arc::new(Owner::default());

@@ -213,7 +213,7 @@ fn what_a_flusher_is_about_to_write_is_not_handed_over_yet() {
     carrier.at_each_call(move |_| assert!(drainer.drain(&draining).is_pending()));
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     list.write_all();
-    assert_eq!(owner.wakes(), 1);
+    assert_eq!((owner.wakes(), carrier.written()), (1, vec!["x".into()]));
     assert!(owner.drain(&outbox).is_ready());
 }
 
@@ -337,6 +337,36 @@ fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
 }
 
 #[test]
+fn whose_turn_never_comes_misses_nothing() {
+    let list = FlushList::new();
+    let [first, untouched, moved, closed, flooded] = [(); 5].map(|()| connected_to(&list, 1 << 20));
+    let clients = [&first, &untouched, &moved, &closed, &flooded];
+    clients.iter().for_each(|(outbox, _)| assert_eq!(push(outbox, "x"), Pushed::Queued));
+    let new = Carrier::default();
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&closed.0).is_pending());
+    first.1.at_each_call({
+        let [moved, closed, flooded] = [&moved, &closed, &flooded].map(|(outbox, _)| outbox.clone());
+        let new = new.clone();
+        move |_| {
+            moved.set_sink(new.sink());
+            closed.close(CloseReason::PingTimeout);
+            let much = "y".repeat(1 << 20);
+            assert_eq!(push(&flooded, &much), Pushed::Queued);
+            assert_eq!(push(&flooded, &much), Pushed::Closed);
+            panic!("as asked");
+        }
+    });
+    list.write_all();
+    assert_eq!(first.0.closed(), Some(CloseReason::TransportError));
+    assert_eq!(untouched.1.written(), ["x"]);
+    assert_eq!((moved.1.written().len(), new.written(), moved.1.is_held()), (0, vec!["x".into()], false));
+    assert_eq!((closed.1.written().len(), closed.1.is_held(), owner.wakes()), (0, false, 1));
+    assert_eq!((flooded.0.waiting(), flooded.1.written().len()), (Waiting::default(), 0));
+    assert_eq!(flooded.0.closed(), Some(CloseReason::SlowConsumer));
+}
+
+#[test]
 fn what_is_pushed_while_the_sink_is_out_is_written_in_the_same_visit() {
     let (outbox, list, carrier) = connected(1 << 20);
     let pushing = outbox.clone();
@@ -384,133 +414,4 @@ fn a_visit_takes_bounded_batches() {
     (0..3).for_each(|_| assert_eq!(push(&outbox, &large), Pushed::Queued));
     list.write_all();
     assert_eq!(carrier.calls(), 6);
-}
-
-#[test]
-fn a_new_sink_takes_over_whenever_it_comes() {
-    // At every call of a visit of several, the last among them.
-    for at in 1..=BATCHES_PER_VISIT {
-        without_locking_up(move || {
-            let (outbox, list, _) = connected(1 << 20);
-            let (old, new) = (Carrier::default(), Carrier::default());
-            let closing = outbox.clone();
-            // A sink may use its outbox as it goes: it is dropped under no lock.
-            outbox.set_sink(old.sink_with_end(move || _ = closing.waiting()));
-            let frames = BATCHES_PER_VISIT * BATCH_FRAMES + 1;
-            let texts: Vec<_> = (0..frames).map(|number| number.to_string()).collect();
-            texts.iter().for_each(|text| assert_eq!(push(&outbox, text), Pushed::Queued));
-            let (changing, next) = (outbox.clone(), new.clone());
-            old.at_each_call(move |call| {
-                if call == at {
-                    changing.set_sink(next.sink());
-                }
-            });
-            list.write_all();
-            assert_eq!((old.calls(), old.is_held()), (at, false));
-            assert_eq!([old.written(), new.written()].concat(), texts);
-        });
-    }
-}
-
-#[test]
-fn the_last_of_several_new_sinks_counts() {
-    let (outbox, list, old) = connected(1 << 20);
-    let [first, second] = [Carrier::default(), Carrier::default()];
-    let (changing, sinks) = (outbox.clone(), [first.clone(), second.clone()]);
-    old.takes(0);
-    old.at_each_call(move |_| sinks.iter().for_each(|next| changing.set_sink(next.sink())));
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    list.write_all();
-    assert_eq!((old.written().len(), first.written().len(), second.written()), (0, 0, vec!["x".to_owned()]));
-    old.at_each_call(|_| {});
-    assert!(!first.is_held() && !old.is_held());
-}
-
-#[test]
-fn an_old_sink_that_breaks_as_it_is_replaced_harms_nobody() {
-    let (outbox, list, old) = connected(1 << 20);
-    let new = Carrier::default();
-    let (changing, next) = (outbox.clone(), new.clone());
-    old.breaks(ConnectionError::Misused("test"));
-    old.at_each_call(move |_| changing.set_sink(next.sink()));
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    list.write_all();
-    assert_eq!((outbox.closed(), new.written()), (None, vec!["x".to_owned()]));
-}
-
-#[test]
-fn closing_while_the_sink_is_out_drops_it_when_it_is_back() {
-    without_locking_up(|| {
-        let (outbox, list, _) = connected(1 << 20);
-        let carrier = Carrier::default();
-        let owner = Arc::new(Owner::default());
-        assert!(owner.poll(&outbox).is_pending());
-        let ended = outbox.clone();
-        outbox.set_sink(carrier.sink_with_end(move || _ = ended.waiting()));
-        carrier.takes(1);
-        let closing = outbox.clone();
-        carrier.at_each_call(move |_| closing.close(CloseReason::ServerShutdown));
-        (0..3).for_each(|_| _ = push(&outbox, "x"));
-        list.write_all();
-        carrier.at_each_call(|_| {});
-        assert_eq!((outbox.waiting(), carrier.is_held()), (Waiting::default(), false));
-        assert_eq!((owner.wakes(), carrier.written().len()), (1, 1));
-    });
-}
-
-#[test]
-fn a_sink_that_is_closed_may_use_its_outbox_as_it_goes() {
-    without_locking_up(|| {
-        let (outbox, _list, _) = connected(1 << 20);
-        let (ended, carrier) = (outbox.clone(), Carrier::default());
-        outbox.set_sink(carrier.sink_with_end(move || _ = ended.waiting()));
-        outbox.close(CloseReason::ServerShutdown);
-        assert!(!carrier.is_held());
-    });
-}
-
-#[test]
-fn a_sink_that_comes_too_late_is_not_kept() {
-    let (outbox, _list, carrier) = connected(1 << 20);
-    outbox.close(CloseReason::ServerShutdown);
-    let late = Carrier::default();
-    outbox.set_sink(late.sink());
-    assert!(!late.is_held() && !carrier.is_held());
-}
-
-#[test]
-fn a_sink_can_be_taken_elsewhere() {
-    let (outbox, list, carrier) = connected(1 << 20);
-    assert_eq!(push(&outbox, "stays"), Pushed::Queued);
-    let sink = outbox.take_sink().expect("nobody holds it");
-    assert!(outbox.take_sink().is_none());
-    list.write_all();
-    assert_eq!((outbox.waiting().frames, carrier.written().len()), (1, 0));
-    assert_eq!(outbox.push(frame("v"), Delivery::Volatile, Overflow::Close), Pushed::Dropped);
-    let (other, other_list) = (Outbox::new(1 << 20, list.clone()), list);
-    other.set_sink(sink);
-    assert_eq!(push(&other, "x"), Pushed::Queued);
-    other_list.write_all();
-    assert_eq!(carrier.written(), ["x"]);
-    assert_eq!(waiting(&outbox, &other_list), ["stays"]);
-}
-
-#[test]
-fn a_sink_that_is_lent_out_can_be_taken_when_the_owner_is_told() {
-    let (outbox, list, carrier) = connected(1 << 20);
-    let owner = Arc::new(Owner::default());
-    assert!(owner.poll(&outbox).is_pending());
-    let taking = outbox.clone();
-    carrier.at_each_call(move |call| {
-        assert!(taking.take_sink().is_none());
-        if call == 1 {
-            // Having asked changes nothing for others.
-            let pushed = taking.push(frame("v"), Delivery::Volatile, Overflow::Close);
-            assert_eq!(pushed, Pushed::Queued);
-        }
-    });
-    assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    list.write_all();
-    assert_eq!((owner.wakes(), carrier.written()), (1, vec!["x".into(), "v".into()]));
-    assert!(outbox.take_sink().is_some());
 }
