@@ -31,7 +31,7 @@ struct Template {
 
 /// What was heard
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heard<'a> {
+enum Heard<'a> {
     /// A message of ours, or what is left of one
     Payload(&'a [u8]),
     /// Something of the server's own
@@ -99,8 +99,18 @@ impl Dialect {
         }
     }
 
-    /// Finds the payload in a text message or an Engine.IO packet; none of what no server may send in this dialect
-    pub(super) fn hear<'a>(&self, text: &'a [u8]) -> Option<Heard<'a>> {
+    /// Hands on the payload of a text message or an Engine.IO packet, or counts it among the `others` that are none of
+    /// ours; `false` for what no server may send in this dialect
+    pub(super) fn take(&self, text: &[u8], others: &mut u64, deliver: &mut impl FnMut(&[u8])) -> bool {
+        match self.hear(text) {
+            Some(Heard::Payload(payload)) => deliver(payload),
+            Some(Heard::Other) => *others += 1,
+            None => return false,
+        }
+        true
+    }
+
+    fn hear<'a>(&self, text: &'a [u8]) -> Option<Heard<'a>> {
         let Some(last_found) = &self.last_found else {
             if !self.sio {
                 return Some(Heard::Payload(text));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::dialect::{Dialect, Heard};
+use super::dialect::Dialect;
 use super::session::{Violation, no_http, refused, unexpected};
 use super::settings::Server;
 use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
@@ -115,13 +115,7 @@ impl Poller {
     }
 
     fn packet(&mut self, packet: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
-        if self.phase == Phase::Ready
-            && let Some(heard) = self.dialect.hear(packet)
-        {
-            match heard {
-                Heard::Payload(payload) => deliver(payload),
-                Heard::Other => self.others += 1,
-            }
+        if self.phase == Phase::Ready && self.dialect.take(packet, &mut self.others, deliver) {
             return Ok(());
         }
         match (self.phase, packet) {

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use tungstenite::handshake::derive_accept_key;
 
 use super::Kind;
-use super::dialect::{Dialect, Heard};
+use super::dialect::Dialect;
 use super::inflate::Inflater;
 use super::settings::Server;
 use crate::websocket::{
@@ -123,13 +123,7 @@ impl Session {
         answer: &mut Vec<u8>,
         deliver: &mut impl FnMut(&[u8]),
     ) -> Result<(), Violation> {
-        if self.phase == Phase::Ready
-            && let Some(heard) = self.dialect.hear(text)
-        {
-            match heard {
-                Heard::Payload(payload) => deliver(payload),
-                Heard::Other => self.others += 1,
-            }
+        if self.phase == Phase::Ready && self.dialect.take(text, &mut self.others, deliver) {
             return Ok(());
         }
         match (self.phase, text) {
