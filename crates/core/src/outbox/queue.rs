@@ -228,7 +228,87 @@ const KEPT_CAPACITY: usize = 16;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// One step of whoever pushes or writes
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push {
+            len: usize,
+            key: Option<u8>,
+            delivery: Delivery,
+            overflow: Overflow,
+        },
+        Take,
+        /// How many frames of the batch the sink leaves, at most
+        PutBack(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let delivery = prop::sample::select(vec![Delivery::Reliable, Delivery::Volatile, Delivery::Protocol]);
+        let policies =
+            vec![Overflow::Close, Overflow::DropNewest, Overflow::DropOldest, Overflow::KeepLatest];
+        let len = prop_oneof![8 => 0..200_usize, 1 => Just(LIMIT), 1 => Just(3 * LIMIT)];
+        let push = (len, prop::option::of(0..3_u8), delivery, prop::sample::select(policies));
+        prop_oneof![
+            6 => push.prop_map(|(len, key, delivery, overflow)| Step::Push { len, key, delivery, overflow }),
+            1 => Just(Step::Take),
+            1 => (0..100_usize).prop_map(Step::PutBack),
+        ]
+    }
+
+    fn costs<'a>(frames: impl Iterator<Item = &'a Frame>) -> usize {
+        frames.map(cost).sum()
+    }
+
+    proptest! {
+        #[test]
+        fn the_budget_is_what_is_there(steps in prop::collection::vec(step(), 1..120)) {
+            let mut queue = Queue::default();
+            let (mut batch, mut is_out, mut largest) = (VecDeque::new(), false, 0);
+            for step in steps {
+                match step {
+                    Step::Push { len, key, delivery, overflow } => {
+                        let frame = Frame::new("x".repeat(len));
+                        let frame = key.iter().fold(frame, |frame, key| frame.with_key(key.to_string().into()));
+                        let (before, count) = (queue.bytes(), queue.frames());
+                        match queue.admit(&frame, delivery, overflow, LIMIT) {
+                            Admission::Admitted(displaced) => {
+                                prop_assert_eq!(queue.frames() + displaced as usize, count);
+                                largest = largest.max(cost(&frame));
+                                queue.push_back(frame, delivery);
+                            }
+                            Admission::Refused => prop_assert_eq!((queue.bytes(), queue.frames()), (before, count)),
+                            Admission::Overflowed => {
+                                prop_assert!(delivery != Delivery::Volatile && queue.bytes() == before);
+                            }
+                        }
+                    }
+                    Step::Take if !is_out => {
+                        queue.take_batch(&mut batch, LIMIT);
+                        is_out = true;
+                    }
+                    Step::PutBack(left) if is_out => {
+                        batch.drain(..batch.len().saturating_sub(left));
+                        queue.put_back(&mut batch);
+                        is_out = false;
+                    }
+                    Step::Take | Step::PutBack(_) => {}
+                }
+                let entries = || queue.head.iter().chain(&queue.tail);
+                let waiting = costs(entries().map(|entry| &entry.frame));
+                let kept = costs(entries().filter(|entry| entry.kept() > 0).map(|entry| &entry.frame));
+                let out = costs(batch.iter());
+                prop_assert_eq!((queue.bytes(), queue.frames()), (waiting, entries().count()));
+                prop_assert_eq!((queue.bytes, queue.kept, queue.in_flight), (waiting + out, kept + out, out));
+                prop_assert!(waiting <= LIMIT + PROTOCOL_RESERVE + 2 * largest);
+            }
+        }
+    }
+
+    const LIMIT: usize = 1000;
 
     #[test]
     fn a_queue_that_has_drained_gives_its_memory_back() {
