@@ -75,7 +75,7 @@ impl Drain {
         if self.interval.is_zero() {
             return sessions.max(1);
         }
-        let batches = (self.timeout * 4 / 5).as_nanos() / self.interval.as_nanos();
+        let batches = (self.timeout / 5 * 4).as_nanos() / self.interval.as_nanos();
         let batches = usize::try_from(batches).unwrap_or(usize::MAX).max(1);
         self.batch.max(sessions.div_ceil(batches))
     }
@@ -184,7 +184,7 @@ impl Io {
             tokio::time::sleep(drain.delay).await;
         }
         lifecycle.advance(Phase::Draining);
-        let deadline = clock::now() + drain.timeout;
+        let deadline = clock::after(clock::now(), drain.timeout);
         tracing::info!(timeout = ?drain.timeout, sessions = self.client_count(), "closing all sessions");
         let before = self.metrics().sessions_closed();
         loop {
@@ -208,7 +208,7 @@ impl Io {
         let batch = drain.batch_of(sessions.len());
         for (number, batch) in sessions.chunks(batch).enumerate() {
             if number > 0 {
-                let next = clock::now() + drain.interval;
+                let next = clock::after(clock::now(), drain.interval);
                 tokio::time::sleep_until(next.min(deadline).into()).await;
             }
             for session in batch {
@@ -239,6 +239,7 @@ mod tests {
         assert_eq!(drain.timeout(Duration::ZERO).batch_of(500_000), 500_000);
         assert_eq!(drain.batches(10, Duration::ZERO).batch_of(500_000), 500_000);
         assert_eq!(drain.batches(0, Duration::from_secs(1)).batch_of(24), 1);
+        assert_eq!(drain.timeout(Duration::MAX).batches(10, Duration::MAX).batch_of(24), 24);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use roomcast_core::CloseReason;
 use super::lane::LaneState;
 use super::{Driver, events};
 use crate::breach::{Breach, breach};
+use crate::clock;
 use crate::inbox::Visit;
 use crate::metrics::count;
 
@@ -63,7 +64,7 @@ impl Driver {
         // The application closed it, or the protocol did: the client is well and can be told.
         let lingers = matches!(reason, CloseReason::ForcedServerClose | CloseReason::ForcedClose)
             && self.shared.is_polled(self.primary.name);
-        let deadline = now + if lingers { LINGER } else { io.config().close_timeout };
+        let deadline = clock::after(now, if lingers { LINGER } else { io.config().close_timeout });
         self.closing = Some(Closing { reason, deadline, lingers, drained: false });
         // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
         let told = match reason {
