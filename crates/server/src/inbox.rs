@@ -97,7 +97,8 @@ impl Inbox {
                 Poll::Ready(visit)
             }
             None => {
-                if !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker())) {
+                if !state.closed && !state.driver.as_ref().is_some_and(|driver| driver.will_wake(cx.waker()))
+                {
                     state.driver = Some(cx.waker().clone());
                 }
                 Poll::Pending
@@ -110,12 +111,48 @@ impl Inbox {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.closed = true;
         state.exchanges = 0;
-        std::mem::take(&mut state.visits)
+        // Whoever keeps a socket for later does not keep the memory of the task too.
+        let driver = state.driver.take();
+        let left = std::mem::take(&mut state.visits);
+        drop(state);
+        drop(driver);
+        left
     }
 }
 
 impl fmt::Debug for Inbox {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Inbox")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Wake;
+
+    use super::*;
+
+    struct Task;
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn one_that_is_closed_holds_no_task() {
+        let task = Arc::new(Task);
+        let waker = Waker::from(task.clone());
+        let held = Arc::strong_count(&task);
+        let inbox = Inbox::default();
+        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(Arc::strong_count(&task), held + 1);
+        inbox.push(Visit::Close(CloseReason::ForcedServerClose)).expect("it is open");
+        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_ready());
+        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert!(inbox.close().is_empty());
+        // The task may look once more on its way to its end.
+        assert!(inbox.poll_next(&mut Context::from_waker(&waker)).is_pending());
+        assert_eq!(Arc::strong_count(&task), held);
+        assert!(inbox.push(Visit::Close(CloseReason::ForcedServerClose)).is_err());
     }
 }
