@@ -79,7 +79,7 @@ impl IoBuilder {
     /// Makes the ids of sockets, which everybody may see. Default: 120 bits from the operating system, as 20 characters
     ///
     /// Two sockets of a namespace must never have the same, since it is also the name of a socket's own room. It is no
-    /// secret, so it must not be the session's, nor tell anything of it.
+    /// secret, so it must not be the session's, nor tell anything of it. If it panics the client may not join.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -208,8 +208,18 @@ impl Hooks {
     }
 
     /// A public id of the application's making
-    pub(crate) fn socket_id(&self, handshake: &Handshake, namespace: &Namespace) -> Option<SocketId> {
-        self.generate_socket_id.as_ref().map(|generate| generate(handshake, namespace))
+    ///
+    /// # Errors
+    /// When making it panicked.
+    pub(crate) fn socket_id(
+        &self,
+        handshake: &Handshake,
+        namespace: &Namespace,
+    ) -> Result<Option<SocketId>, ()> {
+        let Some(generate) = &self.generate_socket_id else { return Ok(None) };
+        // It runs in the task of a session, which is not to end by it.
+        let id = catch_unwind(AssertUnwindSafe(|| generate(handshake, namespace)));
+        id.map(Some).map_err(|_| tracing::error!(%namespace, "the application's generate_socket_id panicked"))
     }
 
     /// Whether answers have headers of the application

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering, fence};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use roomcast_core::{Args, Event, MemberKey, Room, Router, SocketId, Target};
+use roomcast_core::{Args, Event, MemberKey, Room, Router, Target};
 
 use crate::listeners::ListenerId;
 use crate::metrics::count;
@@ -57,7 +57,7 @@ impl Socket {
     /// Takes back all that was registered by [`on_any_outgoing`](Self::on_any_outgoing) and
     /// [`prepend_any_outgoing`](Self::prepend_any_outgoing)
     pub fn off_any_outgoing(&self) -> &Self {
-        self.state().outgoing.forget(self.id());
+        self.state().outgoing.forget(self);
         self
     }
 
@@ -65,7 +65,7 @@ impl Socket {
     ///
     /// [`remove_listener`](Self::remove_listener) takes one back.
     pub fn listeners_any_outgoing(&self) -> Vec<ListenerId> {
-        self.state().outgoing.ids(self.id())
+        self.state().outgoing.ids(self)
     }
 }
 
@@ -74,7 +74,8 @@ impl Socket {
 pub(crate) struct OutgoingListeners {
     /// At least as many as there are, so that whoever emits or leaves need not look
     count: AtomicUsize,
-    sockets: RwLock<HashMap<SocketId, Watched>>,
+    /// By their addresses: for a moment there may be two of one id
+    sockets: RwLock<HashMap<usize, Watched>>,
 }
 
 struct Watched {
@@ -98,7 +99,7 @@ impl OutgoingListeners {
         fence(Ordering::SeqCst);
         if !socket.has_left() {
             let watched = sockets
-                .entry(socket.id().clone())
+                .entry(socket.address())
                 .or_insert_with(|| Watched { socket: socket.clone(), listeners: Vec::new() });
             add(&mut watched.listeners, (ListenerId::next(), listener));
         }
@@ -109,14 +110,14 @@ impl OutgoingListeners {
     pub(crate) fn clear(&self, socket: &Socket) {
         fence(Ordering::SeqCst);
         if self.is_used() {
-            self.forget(socket.id());
+            self.forget(socket);
         }
     }
 
-    fn forget(&self, id: &SocketId) {
+    fn forget(&self, socket: &Socket) {
         let gone = {
             let mut sockets = self.write();
-            let gone = sockets.remove(id);
+            let gone = sockets.remove(&socket.address());
             self.recount(&sockets);
             gone
         };
@@ -131,20 +132,20 @@ impl OutgoingListeners {
         }
         let gone = {
             let mut sockets = self.write();
-            let Some(watched) = sockets.get_mut(socket.id()) else { return false };
+            let Some(watched) = sockets.get_mut(&socket.address()) else { return false };
             let at = watched.listeners.iter().position(|(listener, _)| *listener == id);
             let gone = at.map(|at| watched.listeners.remove(at));
-            let empty = watched.listeners.is_empty().then(|| sockets.remove(socket.id()));
+            let empty = watched.listeners.is_empty().then(|| sockets.remove(&socket.address()));
             self.recount(&sockets);
             (gone, empty)
         };
         gone.0.is_some()
     }
 
-    fn ids(&self, id: &SocketId) -> Vec<ListenerId> {
+    fn ids(&self, socket: &Socket) -> Vec<ListenerId> {
         let sockets = self.read();
         sockets
-            .get(id)
+            .get(&socket.address())
             .map(|watched| watched.listeners.iter().map(|(id, _)| *id).collect())
             .unwrap_or_default()
     }
@@ -159,8 +160,8 @@ impl OutgoingListeners {
     }
 
     /// Tells the listeners of one socket
-    pub(crate) fn tell_one(&self, id: &SocketId, event: &Event) {
-        self.tell_those(event, |socket| socket.id() == id);
+    pub(crate) fn tell_one(&self, one: &Socket, event: &Event) {
+        self.tell_those(event, |socket| socket.is(one));
     }
 
     fn tell_those(&self, event: &Event, is_meant: impl Fn(&Socket) -> bool) {
@@ -183,15 +184,15 @@ impl OutgoingListeners {
         }
     }
 
-    fn recount(&self, sockets: &HashMap<SocketId, Watched>) {
+    fn recount(&self, sockets: &HashMap<usize, Watched>) {
         self.count.store(sockets.len(), Ordering::Relaxed);
     }
 
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<SocketId, Watched>> {
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<usize, Watched>> {
         self.sockets.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<SocketId, Watched>> {
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<usize, Watched>> {
         self.sockets.write().unwrap_or_else(PoisonError::into_inner)
     }
 }

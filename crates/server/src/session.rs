@@ -1,6 +1,7 @@
 //! What is known of a session outside the task that drives it
 
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
@@ -20,6 +21,8 @@ pub(crate) struct SessionShared {
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Inbox,
     pub(crate) handshake: Handshake,
+    /// The application closes its connection
+    pub(crate) put_out: AtomicBool,
     transports: Arc<[Arc<dyn Transport>]>,
     transport: Mutex<TransportName>,
 }
@@ -39,8 +42,8 @@ pub(crate) struct Beginning {
 impl SessionShared {
     pub(crate) fn new(beginning: Beginning) -> Self {
         let Beginning { io, sid, kind, codec, outbox, handshake, transports, transport } = beginning;
-        let (inbox, transport) = (Inbox::default(), Mutex::new(transport));
-        Self { sid, io, kind, codec, outbox, inbox, handshake, transports, transport }
+        let (inbox, transport, put_out) = (Inbox::default(), Mutex::new(transport), AtomicBool::new(false));
+        Self { sid, io, kind, codec, outbox, inbox, handshake, put_out, transports, transport }
     }
 
     pub(crate) fn transport(&self) -> TransportName {

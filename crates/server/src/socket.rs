@@ -11,11 +11,10 @@ use roomcast_core::{
     MemberLimit, Namespace, Overflow, Pushed, Receipt, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Claim, Order, Refused};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::breach::{Breach, breach};
-use crate::data::{self, DataError, Kept};
+use crate::data::{DataError, Kept, read};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
 use crate::handshake::Handshake;
@@ -42,6 +41,8 @@ struct Inner {
     session: Arc<SessionShared>,
     /// Boxed, since it is nothing where recovery is off
     recovery: Option<Box<Recoverable>>,
+    /// The application takes it out of its namespace
+    put_out: AtomicBool,
     /// It has left its namespace; its client may still be there
     left: AtomicBool,
     /// Whether an event waits for the handlers of the one before it
@@ -54,7 +55,7 @@ struct Inner {
 #[derive(Default)]
 pub(crate) struct Extras {
     pub(crate) board: Board,
-    kept: Kept,
+    pub(crate) kept: Kept,
     turns: Turns,
 }
 
@@ -71,6 +72,7 @@ impl Socket {
             namespace,
             session,
             recovery,
+            put_out: AtomicBool::new(false),
             left: AtomicBool::new(false),
             serial: AtomicBool::new(false),
             extras: OnceLock::new(),
@@ -107,9 +109,10 @@ impl Socket {
         self.0.session.kind
     }
 
-    /// Whether the client may still be reached
+    /// Whether the client may still be reached; `false` as soon as the application disconnects it
     pub fn is_connected(&self) -> bool {
-        self.0.key.get().is_some() && !self.has_left() && self.0.member.outbox.closed().is_none()
+        let is_in = self.0.key.get().is_some() && !self.has_left() && !self.is_put_out();
+        is_in && self.0.member.outbox.closed().is_none()
     }
 
     /// Whether its connection had broken, and it came back with its id, its rooms and its data, and is sent what it
@@ -153,58 +156,6 @@ impl Socket {
         self.0.key.get().map_or_else(Vec::new, |&key| self.0.namespace.router.rooms_of(key))
     }
 
-    /// Keeps a value with the socket, in the place of the one before; it is `socket.data` on Node
-    ///
-    /// Kept as JSON, so that others can look it up with [`fetch_sockets`](crate::Emit::fetch_sockets), on other nodes
-    /// too, and so that it can outlast the connection where recovery is on. What cannot be JSON, or is nobody else's
-    /// business, is better kept with [`set_extension`](Self::set_extension).
-    ///
-    /// ```
-    /// # fn f(socket: roomcast_server::Socket) -> Result<(), roomcast_server::DataError> {
-    /// #[derive(serde::Serialize, serde::Deserialize)]
-    /// struct Player {
-    ///     name: String,
-    ///     score: u32,
-    /// }
-    ///
-    /// socket.set_data(&Player { name: "ada".into(), score: 0 })?;
-    /// let player: Option<Player> = socket.data()?;
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// When the value cannot be written as JSON.
-    pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), DataError> {
-        self.kept().set_data_json(data::write(data)?);
-        Ok(())
-    }
-
-    /// The value kept with the socket; `None` if none was set
-    ///
-    /// # Errors
-    /// When it is not of this type.
-    pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, DataError> {
-        let json = self.0.extras.get().map(|extras| extras.kept.data_json()).filter(|json| !json.is_empty());
-        json.map(|json| data::read(&json)).transpose()
-    }
-
-    /// Keeps a value of this type with the socket, in this process only; gives back the one before
-    ///
-    /// A value that holds the socket itself keeps it for ever, unless it is taken out when the socket is gone.
-    pub fn set_extension<T: Clone + Send + Sync + 'static>(&self, value: T) -> Option<T> {
-        self.kept().extensions().insert(value)
-    }
-
-    /// The value of this type that is kept with the socket in this process
-    pub fn extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        self.0.extras.get()?.kept.extensions().get().cloned()
-    }
-
-    /// Takes the value of this type out again
-    pub fn remove_extension<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
-        self.0.extras.get()?.kept.extensions().remove()
-    }
-
     /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
     ///
     /// An empty object if it showed nothing, or more than 64 KiB; middlewares and connect handlers get that too, by
@@ -213,7 +164,7 @@ impl Socket {
     /// # Errors
     /// When it is not of this type.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, DataError> {
-        data::read(&self.0.auth_json())
+        read(&self.0.auth_json())
     }
 
     /// Whether an event of this socket waits until the handlers of the one before it have ended
@@ -225,13 +176,32 @@ impl Socket {
     }
 
     /// Takes the client out of this namespace; its other namespaces and its connection stay
+    ///
+    /// No handler hears any more of what it has sent; those that were called go on.
     pub fn disconnect(&self) {
         MemberControl::disconnect(&*self.0, false);
     }
 
     /// Closes the connection of the client, with all its namespaces
+    ///
+    /// No handler hears any more of what it has sent; those that were called go on.
     pub fn disconnect_client(&self) {
         MemberControl::disconnect(&*self.0, true);
+    }
+
+    /// Whether it is the very same, and not just one of the same id
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What tells it from every other socket for as long as a handle to it is kept
+    pub(crate) fn address(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Whether the application has disconnected it; it may not have left yet
+    pub(crate) fn is_put_out(&self) -> bool {
+        self.0.put_out.load(Ordering::Relaxed) || self.0.session.put_out.load(Ordering::Relaxed)
     }
 
     pub(crate) fn has_left(&self) -> bool {
@@ -248,7 +218,7 @@ impl Socket {
     }
 
     /// What it has beyond others, if anything
-    fn extras(&self) -> Option<&Extras> {
+    pub(crate) fn extras(&self) -> Option<&Extras> {
         self.0.extras.get().map(AsRef::as_ref)
     }
 
@@ -327,9 +297,14 @@ impl Socket {
             return Receipt { closed: 1, ..Receipt::default() };
         }
         if self.0.namespace.outgoing.is_used() {
-            self.0.namespace.outgoing.tell_one(self.id(), event);
+            self.0.namespace.outgoing.tell_one(self, event);
         }
-        self.0.namespace.router.send(&self.0.member, delivery, overflow, event)
+        let router = &self.0.namespace.router;
+        match event.ack {
+            None => router.send(&self.0.member, delivery, overflow, event),
+            // Only with its handle is it told that the client owes too many answers.
+            Some(_) => router.send(&self.member(), delivery, overflow, event),
+        }
     }
 
     /// Whose turn it is at its serial handlers
@@ -337,7 +312,7 @@ impl Socket {
         &self.0.extras.get_or_init(Box::default).turns
     }
 
-    fn kept(&self) -> &Kept {
+    pub(crate) fn kept(&self) -> &Kept {
         &self.0.extras.get_or_init(Box::default).kept
     }
 
@@ -433,8 +408,11 @@ impl MemberControl for Inner {
 
     fn disconnect(&self, close: bool) {
         let visit = if close {
+            self.session.put_out.store(true, Ordering::Relaxed);
             Visit::Close(CloseReason::ForcedServerClose)
         } else {
+            // Who is not in cannot be taken out.
+            self.put_out.store(self.key.get().is_some(), Ordering::Relaxed);
             Visit::Disconnect(self.namespace.name.clone(), self.member.id.clone())
         };
         // If the session is over already there is nothing left to do.

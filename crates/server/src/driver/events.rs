@@ -238,6 +238,10 @@ impl Driver {
     fn start_event(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
         let Some(member) = self.members.find(&inbound.namespace) else { return };
         let socket = member.socket().clone();
+        // What it sent behind that nobody wants to hear.
+        if socket.is_put_out() {
+            return;
+        }
         let found =
             if socket.has_listeners() { Found::Detour } else { socket.state().board.find(&inbound.name) };
         match found {
@@ -282,7 +286,7 @@ impl Driver {
         let call = Call { handler, role: Role::Handler, name, args, ack, beside: Beside::Nothing };
         if let Err(mut running) = Running::start(socket, call, cx) {
             running.then = Then::EventEnded;
-            if let Some(member) = self.members.by_id(socket.id()) {
+            if let Some(member) = self.members.of(socket) {
                 member.running += 1;
             }
             self.work.add(running);
@@ -316,7 +320,7 @@ impl Driver {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(mut running) => {
-                    if let Some(member) = self.members.by_id(socket.id()) {
+                    if let Some(member) = self.members.of(socket) {
                         member.passing = true;
                     }
                     running.then = Then::Pass(Box::new(passage));
@@ -325,8 +329,8 @@ impl Driver {
             }
         }
         let Passage { inbound, ack, .. } = passage;
-        // Registered meanwhile counts, and a client that left meanwhile sends no more.
-        if self.members.by_id(socket.id()).is_some() {
+        // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
+        if self.members.of(socket).is_some() && !socket.is_put_out() {
             let listeners = socket.take_event(&inbound.name);
             self.deliver(socket, &inbound, ack, &listeners, cx);
         }
@@ -342,7 +346,7 @@ impl Driver {
             let Poll::Ready(Some(ended)) = Pin::new(running).poll_next(cx) else { break };
             progress = true;
             let Ended { socket, then, outcome } = ended;
-            let member = socket.as_ref().and_then(|socket| self.members.by_id(socket.id()));
+            let member = socket.as_ref().and_then(|socket| self.members.of(socket));
             match (then, outcome) {
                 (Then::Nothing, _) => {}
                 (Then::EventEnded, _) => {

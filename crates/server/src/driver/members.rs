@@ -12,10 +12,11 @@ use roomcast_core::{
 use roomcast_recovery::Claim;
 
 use super::Driver;
+use super::errors::told;
 use super::events::{Call, Role, Running, Then};
 use super::opening::Opening;
 use crate::children::Family;
-use crate::error::refusal;
+use crate::error::{EventErrorCause, refusal};
 use crate::handler::{AnyHandler, Beside, HandlerError};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
@@ -79,8 +80,14 @@ impl Members {
         self.0.iter_mut().find(|member| member.socket().name_of_namespace() == namespace)
     }
 
-    pub(crate) fn by_id(&mut self, id: &SocketId) -> Option<&mut MemberState> {
-        self.0.iter_mut().find(|member| member.socket().id() == id)
+    pub(crate) fn of(&mut self, socket: &Socket) -> Option<&mut MemberState> {
+        self.0.iter_mut().find(|member| member.socket().is(socket))
+    }
+
+    /// Whether the application has put out the socket of this id, and it is still there
+    pub(crate) fn is_put_out(&self, id: &SocketId) -> bool {
+        // Another may have come under the same id meanwhile.
+        self.0.iter().any(|member| member.socket().id() == id && member.socket().is_put_out())
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut MemberState> {
@@ -150,10 +157,16 @@ impl Driver {
         let skips = claim.as_ref().is_some_and(|claim| claim.skips_middlewares());
         let asked = if skips { Vec::new() } else { handlers(&[state.board.topic(Topic::Door)]) };
         let rest = asked.into_iter();
-        let id = claim.as_ref().map(|claim| claim.kept().id().clone());
-        let own = || self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name);
+        let id = match &claim {
+            Some(claim) => Ok(Some(claim.kept().id().clone())),
+            None => self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name),
+        };
+        let Ok(id) = id else {
+            self.shared.io.vacate(&state);
+            return self.turn_away(state.name.clone(), refusal(&told(&EventErrorCause::Panicked)), cx, now);
+        };
         let member = Member {
-            id: id.or_else(own).unwrap_or_else(ids::socket_id),
+            id: id.unwrap_or_else(ids::socket_id),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
             acks: AckTable::with_limit(self.shared.io.config().max_acks),

@@ -97,7 +97,7 @@ impl Driver {
             match visit {
                 Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
                 // The client may have left meanwhile, and come again as another socket.
-                Visit::Disconnect(namespace, id) if self.members.by_id(&id).is_some() => {
+                Visit::Disconnect(namespace, id) if self.members.is_put_out(&id) => {
                     self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
                     self.perform(cx, now);
                     self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);

@@ -256,6 +256,9 @@ fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
     let answers = server.block_on(all.emit_with_ack("question", ())).expect("a name");
     assert_eq!(answers.gone, ids(&[&client]));
     assert_eq!(io.metrics().breaches(Breach::Acks), 1);
+    let alone = server.block_on(socket.timeout(AGES).emit_with_ack("question", ()));
+    assert!(matches!(alone, Err(AckError::Dropped)), "{alone:?}");
+    assert_eq!(io.metrics().breaches(Breach::Acks), 2);
     // It pays its debts, and is asked again.
     client.answer(one, json!([]));
     client.answer(other, json!([]));

@@ -1,6 +1,8 @@
 //! How clients, sockets and servers end
 
-use roomcast_server::{Ack, CloseReason, EmitError, Io, Receipt, Socket};
+use std::time::Duration;
+
+use roomcast_server::{Ack, CloseReason, Config, EmitError, Io, Receipt, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
@@ -284,5 +286,63 @@ fn a_server_whose_runtime_ends_leaves_nothing_behind() {
                 while !matches!(client.hear(), Heard::Ended(_)) {}
             }
         }
+    }
+}
+
+#[test]
+fn what_a_client_sends_behind_what_it_is_put_out_for_reaches_no_handler() {
+    for close in [false, true] {
+        let io = Io::new();
+        io.on("message", move |socket: Socket| {
+            if close {
+                socket.disconnect_client()
+            } else {
+                socket.disconnect()
+            }
+            assert!(!socket.is_connected());
+            async {}
+        });
+        let (told, next) = ear();
+        io.on("next", move || {
+            let _ = told.send(());
+            async {}
+        });
+        let server = serve(&io);
+        for kind in TALKING {
+            let mut client = Client::connect(kind, &server.dial);
+            let said = |name| Said { namespace: "/", ack: None, name, args: json!([]) };
+            client.say_all(vec![said("message"), said("next"), said("next")]);
+            if matches!(client.hear(), Heard::Left { .. }) && !close {
+                client.sync();
+            }
+            assert_eq!(next.all(), [], "{kind:?}, {close}");
+        }
+    }
+}
+
+#[test]
+fn waiting_may_take_longer_than_can_be_reckoned() {
+    let ages = Config::default()
+        .close_timeout(Duration::MAX)
+        .connect_timeout(Duration::MAX)
+        .upgrade_timeout(Duration::MAX)
+        .attachment_timeout(Duration::MAX)
+        .ping_interval(Duration::MAX)
+        .ping_timeout(Duration::MAX);
+    let io = Io::builder().config(ages).build();
+    let (told, ends) = ear();
+    io.on_disconnect(move |reason: CloseReason| {
+        let _ = told.send(reason);
+        async {}
+    });
+    io.on("message", async |socket: Socket| socket.disconnect_client());
+    let server = serve(&io);
+    for kind in ALL {
+        Client::connect(kind, &server.dial).close();
+        assert_eq!(ends.next(), CloseReason::TransportClose, "{kind:?}");
+        let mut client = Client::connect(kind, &server.dial);
+        client.emit("message", json!(["bye"]));
+        while !matches!(client.hear(), Heard::Ended(_)) {}
+        assert_eq!(ends.next(), CloseReason::ServerNamespaceDisconnect, "{kind:?}");
     }
 }

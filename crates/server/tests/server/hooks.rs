@@ -7,7 +7,7 @@ use roomcast_server::http::HeaderValue;
 use roomcast_server::{Config, Handshake, Io, IoBuilder, Namespace, Socket};
 use serde_json::{Value, json};
 
-use crate::support::client::{ALL, Client, Kind};
+use crate::support::client::{ALL, Client, Heard, Kind};
 use crate::support::engine::Engine;
 use crate::support::heard::{Gate, ear};
 use crate::support::http::{Answer, Http};
@@ -165,6 +165,29 @@ fn the_application_makes_the_ids_of_sockets() {
         assert_eq!(ear.next(), (id.clone(), id));
         client.expect("message", json!(["to you"]));
     }
+}
+
+#[test]
+fn an_id_that_panics_costs_the_namespace_and_not_the_client() {
+    let config = Config::default().cleanup_empty_child_namespaces(true);
+    let io = Io::builder()
+        .config(config)
+        .generate_socket_id(|_: &Handshake, namespace: &Namespace| {
+            if !namespace.is_main() {
+                std::panic::resume_unwind(Box::new("boom"));
+            }
+            "fine"
+        })
+        .build();
+    let children = io.of_matching(|name| name.as_str() == "/child");
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let refused = client.join("/child", json!(null));
+    let error = json!({ "message": "internal error" });
+    assert_eq!(refused, Heard::Refused { namespace: "/child".into(), error });
+    assert_eq!(children.children().len(), 0);
+    client.sync();
+    assert_eq!(io.count("fine"), 1);
 }
 
 #[test]

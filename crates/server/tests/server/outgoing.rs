@@ -1,6 +1,6 @@
 //! Those who listen to what is emitted to a socket
 
-use roomcast_server::{Io, Outgoing};
+use roomcast_server::{Handshake, Io, Namespace, Outgoing};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind};
@@ -91,4 +91,27 @@ fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
         socket.emit("late", ()).expect("a name");
     }
     assert_eq!(log.read(), [""; 0]);
+}
+
+#[test]
+fn a_socket_that_goes_takes_no_listeners_of_another_with_its_id() {
+    // As it is for a moment when a client comes back as who it was before its old socket is all gone.
+    let io = Io::builder().generate_socket_id(|_: &Handshake, _: &Namespace| "same").build();
+    let sockets = arrivals(&io);
+    let server = serve(&io);
+    let log = Log::default();
+    let mut old = Client::connect(Kind::WebSocket, &server.dial);
+    sockets.next().on_any_outgoing(noting(&log, "old"));
+    let mut new = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    socket.on_any_outgoing(noting(&log, "new"));
+    socket.emit("one", 1).expect("a name");
+    new.expect("one", json!([1]));
+    assert_eq!(log.read(), ["new one 1"]);
+    old.sync();
+    old.close();
+    until(|| io.client_count() == 1);
+    assert_eq!(socket.listeners_any_outgoing().len(), 1);
+    io.emit("all", 2).expect("a name");
+    assert_eq!(log.read(), ["new one 1", "new all 2"]);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use roomcast_server::{Ack, Config, Io, NamespaceHandle, Socket, Value, serial};
+use roomcast_server::{Ack, Config, Handshake, Io, Namespace, NamespaceHandle, Socket, Value, serial};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};
@@ -255,4 +255,27 @@ fn a_socket_may_be_serial_and_the_others_not() {
         (0..3).for_each(|_| gate.let_one_pass());
         ear.take(3);
     }
+}
+
+#[test]
+fn a_client_that_comes_again_under_its_id_is_not_held_up_by_what_it_left() {
+    let io = Io::builder().generate_socket_id(|_: &Handshake, _: &Namespace| "ada").build();
+    let (gate, ear) = waiting(io.main().serial(true));
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    client.say(message("1"));
+    assert_eq!(ear.next(), "start 1");
+    client.leave("/");
+    assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
+    client.say_all(vec![message("2"), message("3")]);
+    assert_eq!(ear.next(), "start 2");
+    // The handler of the socket that is gone ends, and none of the other's.
+    gate.let_one_pass();
+    assert_eq!(ear.next(), "end 1");
+    client.sync();
+    assert_eq!(ear.all(), [""; 0]);
+    gate.let_one_pass();
+    assert_eq!(ear.take(2), ["end 2", "start 3"]);
+    gate.let_one_pass();
+    assert_eq!(ear.next(), "end 3");
 }
