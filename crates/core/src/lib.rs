@@ -30,7 +30,9 @@ pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use nodes::ServerSide;
-pub use outbox::{Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Waiting, Written};
+pub use outbox::{
+    Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Relay, Waiting, Written,
+};
 pub use router::{
     Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope, Target,
 };

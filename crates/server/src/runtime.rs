@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use roomcast_core::{FlushList, Outbox, Written};
+use roomcast_core::{FlushList, Outbox, Relay, Written};
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 
@@ -30,6 +30,13 @@ impl Flushers {
         let lists = known.unwrap_or_else(|| self.start(&handle));
         let turn = lists.next.fetch_add(1, Ordering::Relaxed);
         lists.lists[turn % lists.lists.len()].clone()
+    }
+
+    /// Lets the flusher of the current thread wake those of others, once all that is ready to run here has run
+    ///
+    /// To be kept for as long as the thread does nothing but drive a runtime of its own.
+    pub(crate) fn relay(&self) -> Relay {
+        self.list().relay()
     }
 
     /// Every list there is, each with a name of its own
@@ -84,6 +91,7 @@ async fn flush(list: FlushList) {
             poll_fn(|cx| list.poll_listed(cx)).await;
         }
         tokio::task::yield_now().await;
+        list.wake_held();
         list.take(&mut spare);
         if !spare.is_empty() {
             rounds.push_front(std::mem::take(&mut spare));

@@ -1,7 +1,9 @@
 //! The outboxes that have something to write
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::AddAssign;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +33,8 @@ struct Shared {
 struct Listed {
     outboxes: VecDeque<Outbox>,
     flusher: Option<Waker>,
+    /// Flushers of other lists that this one's flusher is going to wake
+    held: Vec<Waker>,
 }
 
 // On a line of their own: they are written once a round, the lock beside them at every push.
@@ -83,14 +87,36 @@ impl FlushList {
         std::mem::swap(&mut lock(&self.0.listed).outboxes, spare);
     }
 
-    /// Pending while nothing is listed; takes nothing
+    /// Pending while nothing is listed and nobody is [to be woken](Self::wake_held); takes nothing
     pub fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut listed = lock(&self.0.listed);
-        if listed.outboxes.is_empty() {
+        if listed.outboxes.is_empty() && listed.held.is_empty() {
             listed.flusher = Some(cx.waker().clone());
             return Poll::Pending;
         }
         Poll::Ready(())
+    }
+
+    /// Until the guard is dropped, other flushers to which the current thread gives work hear of it from this one
+    ///
+    /// For a thread that carries connections by itself and whose flusher calls [`wake_held`](Self::wake_held) behind
+    /// everything that is ready to run. A flusher on another thread that were woken by the first frame would write
+    /// each client one frame at a time, while this thread is still at the next.
+    ///
+    /// A flusher that does not run leaves the others asleep, so the thread must do nothing else for long.
+    pub fn relay(&self) -> Relay {
+        RELAY.set(Some(self.clone()));
+        Relay { list: self.clone(), _thread: PhantomData }
+    }
+
+    /// Wakes the flushers to which threads that [relay](Self::relay) here gave work since the last time
+    pub fn wake_held(&self) {
+        loop {
+            // Woken outside the lock, for a waker is foreign code.
+            let waker = lock(&self.0.listed).held.pop();
+            let Some(waker) = waker else { return };
+            waker.wake();
+        }
     }
 
     /// Writes what waits in `outbox`, as far as its sink takes it; tells how much that was
@@ -154,7 +180,48 @@ impl FlushList {
             listed.outboxes.push_back(outbox);
             listed.flusher.take()
         };
-        super::wake(flusher);
+        let Some(flusher) = flusher else { return };
+        let other = |relay: &RefCell<Option<Self>>| relay.borrow().clone().filter(|relay| !self.is(relay));
+        // A thread that is ending has none any more.
+        match RELAY.try_with(other).ok().flatten() {
+            Some(relay) => relay.hold(flusher),
+            None => flusher.wake(),
+        }
+    }
+
+    /// Leaves it to this list's flusher to wake another one
+    fn hold(&self, waker: Waker) {
+        let own = {
+            let mut listed = lock(&self.0.listed);
+            listed.held.push(waker);
+            listed.flusher.take()
+        };
+        super::wake(own);
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+thread_local! {
+    /// Whose flusher wakes the others for this thread
+    static RELAY: RefCell<Option<FlushList>> = const { RefCell::new(None) };
+}
+
+/// Lets the flusher of a list wake the others for as long as it is there, see [`FlushList::relay`]
+#[derive(Debug)]
+#[must_use = "it ends when it is dropped"]
+pub struct Relay {
+    list: FlushList,
+    /// It belongs to the thread on which it was made
+    _thread: PhantomData<*const ()>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        RELAY.set(None);
+        self.list.wake_held();
     }
 }
 

@@ -13,7 +13,7 @@ mod tests;
 use std::fmt;
 use std::task::{Context, Poll, Waker};
 
-pub use self::flush::{FlushList, Written};
+pub use self::flush::{FlushList, Relay, Written};
 use self::lease::{Lease, Writer};
 pub use self::policy::{Delivery, Overflow, Pushed, Waiting};
 use self::queue::{Admission, Queue};

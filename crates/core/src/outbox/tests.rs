@@ -11,6 +11,7 @@ use crate::ConnectionError;
 
 mod bounds;
 mod exchange;
+mod relay;
 mod writing;
 
 /// A carrier, as the far end of the sinks that write to it

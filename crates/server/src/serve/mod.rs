@@ -337,6 +337,7 @@ impl Bound {
             let listener = listen(address).map_err(bind)?;
             let server = server.clone();
             running.spawn(format!("roomcast-{number}"), listener, async move |listener| {
+                let _relay = server.io.app().flushers.relay();
                 accept_all(&server, listener).await;
                 server.io.app().lifecycle.reached(Phase::Over).await;
             })?;
@@ -344,6 +345,7 @@ impl Bound {
         let runtime = runtime()?;
         let drained = runtime.block_on(async {
             let listener = TcpListener::from_std(first).map_err(ServeError::Thread)?;
+            let _relay = server.io.app().flushers.relay();
             Ok(serve_until(&server, listener, shutdown).await)
         });
         drop(running);
