@@ -135,7 +135,7 @@ impl Stage {
         let config = Config::default()
             .outbox_limit(OUTBOX)
             .ping_interval(PING_INTERVAL)
-            .ping_timeout(PATIENCE)
+            .ping_timeout(NEVER)
             .close_timeout(PATIENCE);
         let io = Io::builder().config(config).build();
         let (told_socket, sockets) = channel();
@@ -330,4 +330,6 @@ const ENOUGH: usize = 3000;
 /// What a crowd may cost while 64 MiB wait for it: the frames once, and a queue of references for each
 const MEMORY: usize = 24 * 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(3);
+/// Whoever is read late here is not gone
+const NEVER: Duration = Duration::from_secs(24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(60);
