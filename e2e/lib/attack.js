@@ -175,11 +175,17 @@ class Target {
     return { memory: this.memory(), descriptors: this.descriptors() };
   }
 
-  /** Waits until the server takes next to no processor time */
+  /** Waits until the server takes next to no processor time, and wants none */
   untilIdle(within) {
-    let used;
-    const isIdle = async () => (used = await this.processorTime(() => pause(IDLE_FOR))) <= IDLE_LIMIT;
-    return this.eventually(isIdle, () => `the server is still busy: ${used} of ${IDLE_FOR} ms`, within);
+    let used, wanted;
+    const isIdle = async () => {
+      const before = starvation(this.pid);
+      used = await this.processorTime(() => pause(IDLE_FOR));
+      wanted = starvation(this.pid) - before;
+      return used <= IDLE_LIMIT && wanted <= WANTED_LIMIT;
+    };
+    const busy = () => `the server is still busy: ${used} of ${IDLE_FOR} ms, and ${wanted.toFixed()} more wanted`;
+    return this.eventually(isIdle, busy, within);
   }
 
   /** Waits until the condition holds; looks at least twice, however long each look takes */
@@ -198,9 +204,10 @@ class Target {
 
 export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Milliseconds over which idleness is judged, and how many of them the server may be busy */
+/** Milliseconds over which idleness is judged, and how many of them the server may be busy, or want to be */
 const IDLE_FOR = 300;
 const IDLE_LIMIT = 30;
+const WANTED_LIMIT = 150;
 
 const table = [];
 const mib = (bytes) => (bytes / MIB).toFixed(1);

@@ -3,7 +3,7 @@
 import { Agent } from "node:http";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import { request } from "./http.js";
-import { starvation } from "./process.js";
+import { withheld } from "./process.js";
 import { SEPARATOR } from "./session.js";
 import { WebSocketClient } from "./websocket.js";
 
@@ -87,15 +87,15 @@ class Client {
     await this.#arrival("joined");
   }
 
-  /** Asks once; resolves to how long the answer took, without the time for which the server was not let run */
+  /** Asks once; resolves to how long the answer took, without the time for which it or the server was not let run */
   async ask() {
     const [question, answer] = this.app.ask((this.#asked += 1));
-    const starved = starvation(workerData.pid);
+    const before = withheld(workerData.pid);
     const began = performance.now();
     const arrival = this.#arrival(answer);
     this.send(question);
     await arrival;
-    return Math.max(performance.now() - began - (starvation(workerData.pid) - starved), 0);
+    return Math.max(performance.now() - began - (withheld(workerData.pid) - before), 0);
   }
 
   receive(packet) {

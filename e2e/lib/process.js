@@ -28,21 +28,30 @@ export function processorTime(pid) {
   return (Number(fields[11]) + Number(fields[12])) * MS_PER_TICK;
 }
 
-/** Milliseconds for which the main thread could have run and was not let, because others had the processors */
+/**
+ * Milliseconds that the machine has kept for others: what these processes and the thread that asks were ready to run
+ * and did not, and what the host took from the machine itself
+ */
+export function withheld(...pids) {
+  return pids.reduce((sum, pid) => sum + starvation(pid), stolen() + threadStarvation("/proc/thread-self"));
+}
+
+/** Milliseconds for which threads of it could have run and were not let, because others had the processors */
 export function starvation(pid) {
   try {
-    return Number(readFileSync(`/proc/${pid}/schedstat`, "latin1").split(" ")[1]) / 1e6;
+    const threads = readdirSync(`/proc/${pid}/task`);
+    return threads.reduce((sum, id) => sum + threadStarvation(`/proc/${pid}/task/${id}`), 0);
   } catch {
     return 0; // It has ended.
   }
 }
 
-/**
- * Milliseconds that the machine has kept for others: what these processes were ready to run and did not, and what the
- * host took from the machine itself
- */
-export function withheld(...pids) {
-  return pids.reduce((sum, pid) => sum + starvation(pid), stolen());
+function threadStarvation(folder) {
+  try {
+    return Number(readFileSync(`${folder}/schedstat`, "latin1").split(" ")[1]) / 1e6;
+  } catch {
+    return 0; // It has ended, or the system does not tell.
+  }
 }
 
 function stolen() {

@@ -138,7 +138,7 @@ export function judge(pid) {
 let server;
 
 /** Milliseconds for which this program and the server were ready to run and did not */
-const kept = () => withheld(process.pid, ...(server ? [server] : []));
+const kept = () => withheld(...(server ? [server] : []));
 
 /** Closes all that are open, and resolves when they are */
 export async function closeAll() {

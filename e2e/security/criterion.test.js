@@ -22,7 +22,7 @@ test("bystanders that wait are noticed", async () => {
     await pause(1300);
     process.kill(target.pid, "SIGCONT");
   };
-  await assert.rejects(withstand(BOUNDS, hold), /a bystander waited 1\d\d\d ms/);
+  await assert.rejects(withstand(BOUNDS, hold), /a bystander waited [1-9]\d{3,} ms/);
 });
 
 test("bystanders that are thrown out are noticed", async () => {
@@ -42,8 +42,9 @@ test("memory that is taken is noticed, even if it is given back", async () => {
     const clients = await Promise.all(Array.from({ length: 20 }, () => target.engine()));
     // The first part of a message each, for the server to keep.
     const part = frame("x".repeat(900_000), { fin: false });
+    const before = target.memory();
     await Promise.all(clients.map((client) => client.write(part)));
-    await pause(500);
+    await target.eventually(() => target.memory() > before + BOUNDS.growth, () => "it does not keep them", 1000);
     for (const client of clients) client.destroy();
   };
   await assert.rejects(withstand(BOUNDS, fill), /the server took \d+\.\d MiB more; up to 8\.0 are allowed/);
@@ -65,13 +66,15 @@ test("a server that stays busy is noticed", async () => {
   const nag = async (target) => {
     // On a descriptor that was there before, so that nothing else is noticed first.
     const { port } = target;
-    const requests = httpRequest("GET", "/nothing").repeat(200);
+    const request = httpRequest("GET", "/nothing");
     const idle = await target.engine();
     idle.destroy();
     await pause(50);
     target.descriptors = () => 0;
-    socket = connect(port, "127.0.0.1", () => socket.write(requests));
-    socket.on("data", () => going && socket.write(requests.slice(0, requests.length / 200)));
+    socket = connect(port, "127.0.0.1", () => socket.write(request.repeat(2000)));
+    // As many again as were answered, so that it always has some before it, however seldom this program has its turn.
+    socket.setEncoding("latin1");
+    socket.on("data", (answers) => going && socket.write(request.repeat(answers.split("HTTP/1.1").length - 1)));
     socket.on("error", () => {});
     await pause(100);
   };
