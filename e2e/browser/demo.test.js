@@ -4,7 +4,8 @@ import { mkdir } from "node:fs/promises";
 import { after, afterEach, before, beforeEach, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { launchChromium, withoutChromium } from "../lib/chromium.js";
-import { startDemo } from "../lib/server.js";
+import { PATIENCE } from "../lib/patience.js";
+import { lastingPort, startDemo } from "../lib/server.js";
 
 const SCREENSHOTS = fileURLToPath(new URL("../../target/e2e/", import.meta.url));
 const AT_LOAD = {
@@ -54,7 +55,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
             return tag !== undefined && tag !== (last ?? undefined) && addressed === received;
           },
           tag,
-          { timeout: 5000 },
+          { timeout: PATIENCE },
         );
         const broadcast = await page.locator("#broadcast").evaluate(({ dataset }) => ({ ...dataset }));
         assert.equal(broadcast.event, pattern);
@@ -120,6 +121,8 @@ describe("the demo page", { skip: withoutChromium }, () => {
   });
 
   test("says so when the server is gone, and comes back into its rooms with it", async () => {
+    await server.stop();
+    server = await startDemo(await lastingPort());
     const { page } = await open();
     await server.stop();
     await page.locator("#server[data-server=down]").waitFor();
@@ -146,7 +149,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
   /** The page with all its clients connected, what its console complained of, and what it asked other servers for */
   async function open(options) {
     const page = await browser.newPage({ viewport: { width: 1280, height: 900 }, ...options });
-    page.setDefaultTimeout(8000);
+    page.setDefaultTimeout(PATIENCE);
     const complaints = [];
     const foreign = [];
     page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));

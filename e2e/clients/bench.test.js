@@ -7,10 +7,10 @@ import { Server } from "socket.io";
 import { WebSocketServer } from "ws";
 import { binary, target } from "../lib/server.js";
 
-/** Runs it for half a second, and resolves to its exit code and its JSON */
+/** Runs it for a second, and resolves to its exit code and its JSON */
 const bench = (...args) =>
   new Promise((resolve) => {
-    const usual = ["--clients", "20", "--warmup", "0.1", "--seconds", "0.5", "--json", "-"];
+    const usual = ["--clients", "20", "--warmup", "0.1", "--seconds", "1", "--json", "-"];
     execFile(binary("roomcast"), ["bench", ...args, ...usual], (error, stdout, stderr) =>
       resolve({ code: error?.code ?? 0, stderr, report: stdout ? JSON.parse(stdout) : undefined }),
     );

@@ -1,6 +1,7 @@
 // The servers under test: each on a free port, and ended with the test file at the latest.
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
 import { after } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -35,6 +36,24 @@ export function startDemo(port = 0, flags = {}) {
   return target === "node"
     ? start(process.execPath, [reference("demo.js"), ...args])
     : start(binary("roomcast"), args);
+}
+
+/**
+ * A free port for a server that will go and come back to it.
+ *
+ * It is below those that systems hand out, so nobody else is given it meanwhile.
+ */
+export async function lastingPort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const probe = createServer();
+    const isFree = await new Promise((resolve) => {
+      probe.once("error", () => resolve(false)).listen(port, "127.0.0.1", () => resolve(true));
+    });
+    if (!isFree) continue;
+    await new Promise((resolve) => probe.close(resolve));
+    return port;
+  }
 }
 
 /** Starts an example that takes `--port`, on a free one; a flag that is `true` takes no value */

@@ -108,6 +108,7 @@ mod tests {
     use std::env;
     use std::path::PathBuf;
     use std::process;
+    use std::thread;
 
     use super::*;
 
@@ -124,14 +125,21 @@ mod tests {
         let ended = run(&mut shell("exit 3"), "test-exit", long, &calm).unwrap();
         assert!(matches!(ended, Ended::With(status) if status.code() == Some(3)));
 
+        let ended = run(&mut shell("sleep 60"), "test-late", Duration::from_millis(300), &calm).unwrap();
+        assert!(matches!(ended, Ended::TooLate));
+
         let note = Note::new("stopped");
         let sleeper = format!("sleep 60 & echo $! > {}; wait", note.path.display());
-        let ended = run(&mut shell(&sleeper), "test-late", Duration::from_millis(300), &calm).unwrap();
-        assert!(matches!(ended, Ended::TooLate));
-        assert!(!note.names_a_living_process());
-
-        let ended = run(&mut shell("sleep 60"), "test-interrupt", long, &AtomicBool::new(true)).unwrap();
+        let interrupted = AtomicBool::new(false);
+        let ended = thread::scope(|scope| {
+            scope.spawn(|| {
+                note.until(|it| it.names_a_living_process());
+                interrupted.store(true, Ordering::Relaxed);
+            });
+            run(&mut shell(&sleeper), "test-interrupt", long * 6, &interrupted).unwrap()
+        });
         assert!(matches!(ended, Ended::Interrupted));
+        note.until(|it| !it.names_a_living_process());
     }
 
     // Elsewhere there is no /proc to find them by.
@@ -141,14 +149,17 @@ mod tests {
         let calm = AtomicBool::new(false);
         let mark = format!("test-sweep-{}", process::id());
         let note = Note::new("swept");
-        let script = format!("setsid sleep 60 & echo $! > {}", note.path.display());
+        // Not over before it is what it will be called.
+        let script = format!(
+            "setsid sleep 60 & echo $! > {}; until grep -q sleep /proc/$!/comm; do :; done",
+            note.path.display()
+        );
         let ended = run(&mut shell(&script), &mark, Duration::from_secs(10), &calm).unwrap();
         assert!(matches!(ended, Ended::With(status) if status.success()));
         assert!(note.names_a_living_process());
         assert!(sweep("another mark").is_empty());
         assert_eq!(sweep(&mark).into_values().collect::<Vec<_>>(), ["sleep"]);
-        sleep(TICK);
-        assert!(!note.names_a_living_process());
+        note.until(|it| !it.names_a_living_process());
     }
 
     /// A file that a script writes a pid into
@@ -161,8 +172,20 @@ mod tests {
             Self { path: env::temp_dir().join(format!("roomcast-xtask-{}-{name}", process::id())) }
         }
 
+        /// Signals take effect when the system gets to it
+        fn until(&self, condition: impl Fn(&Self) -> bool) {
+            let deadline = Instant::now() + Duration::from_secs(30);
+            while !condition(self) {
+                assert!(Instant::now() < deadline, "it never came about");
+                sleep(TICK);
+            }
+        }
+
         fn names_a_living_process(&self) -> bool {
-            let pid = fs::read_to_string(&self.path).unwrap();
+            let pid = fs::read_to_string(&self.path).unwrap_or_default();
+            if pid.trim().is_empty() {
+                return false;
+            }
             // What has ended and was not waited for has no command line any more.
             fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
         }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 
 /// What a step came to
 #[derive(Debug)]
@@ -59,7 +59,7 @@ pub(crate) fn print_begin(name: &str) {
     let _ = io::stdout().flush();
 }
 
-/// Tells what a step came to; of a failure also the end of its log
+/// Tells what a step came to; of a failure also the end of its log, and the tests that failed by name
 pub(crate) fn print_step(row: &Row) {
     if let Outcome::Failed { log, .. } = &row.outcome {
         let printed = fs::read(log).unwrap_or_default();
@@ -67,6 +67,8 @@ pub(crate) fn print_step(row: &Row) {
         let lines: Vec<_> = printed.lines().collect();
         let tail = &lines[lines.len().saturating_sub(TAIL)..];
         println!("{}", tail.iter().map(|line| format!("  | {line}\n")).collect::<String>());
+        // They may stand far from the end of the log, which may be out of reach when this is read.
+        tally::failed_names(&printed).iter().take(NAMES).for_each(|name| println!("  failed: {name}"));
     }
     if let Outcome::Passed { excerpt, .. } = &row.outcome {
         excerpt.lines().for_each(|line| println!("  {line}"));
@@ -120,6 +122,8 @@ fn time(row: &Row) -> String {
 
 /// How many lines of a failed step's log are shown
 const TAIL: usize = 80;
+/// How many tests that failed are named
+const NAMES: usize = 40;
 
 #[cfg(test)]
 mod tests {

@@ -66,6 +66,20 @@ pub(crate) fn costs(log: &str) -> Tally {
     Tally { passed: of("ok: "), failed: of("DEARER: "), skipped: 0 }
 }
 
+/// The tests that failed, by the names that any of the runners gives them, each once
+pub(crate) fn failed_names(log: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    for line in log.lines().map(str::trim) {
+        let libtest = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... FAILED"));
+        // Behind the name stands how long it took.
+        let node = line.strip_prefix("✖ ").and_then(|rest| rest.rsplit_once(" (")).map(|(name, _)| name);
+        let unittest = ["FAIL: ", "ERROR: "].iter().find_map(|mark| line.strip_prefix(mark));
+        let costs = line.strip_prefix("DEARER: ");
+        names.extend(libtest.or(node).or(unittest).or(costs).filter(|name| !names.contains(name)));
+    }
+    names
+}
+
 fn number_before(line: &str, word: &str) -> u64 {
     let Some((before, _)) = line.split_once(word) else { return 0 };
     before
@@ -104,6 +118,15 @@ mod tests {
             node("# tests 3\n# pass 2\n# fail 1\n# cancelled 0\n# skipped 0\n# todo 0\n"),
             tally(2, 1, 0)
         );
+    }
+
+    #[test]
+    fn failed_tests_are_named_whoever_ran_them() {
+        let log = "test a::passes ... ok\ntest a::breaks ... FAILED\nfailures:\n    a::breaks\n\
+            ✔ holds (2ms)\n▶ suite\n  ✖ gives way (half) (12.5ms)\n✖ failing tests:\n\n✖ gives way (half) (12.5ms)\n\
+            ok: cheap 3\nERROR: test_it (test_clients.Threaded)\n----\n";
+        assert_eq!(failed_names(log), ["a::breaks", "gives way (half)", "test_it (test_clients.Threaded)"]);
+        assert!(failed_names("no test at all").is_empty());
     }
 
     #[test]
