@@ -40,8 +40,8 @@ pub(crate) fn tally(log: &str) -> Tally {
 
 fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     let program = project.target.join("debug/examples/conformance_server");
-    // Those that say nothing are gone soon; those that answer may be kept from it for seconds.
-    let flags = ["--ping-interval", "1000", "--ping-timeout", "3000", "--connect-timeout", "10000"];
+    // Those that say nothing are gone in two seconds; those that answer have most of that time to do so.
+    let flags = ["--ping-interval", "500", "--ping-timeout", "1500", "--connect-timeout", "10000"];
     let server =
         Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
     let watch =
@@ -194,7 +194,7 @@ fn mebibytes(bytes: u64) -> String {
 const WORKERS: usize = 32;
 const TICK: Duration = Duration::from_millis(250);
 /// What a client may be silent for, and a little more
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(20);
 /// What an allocator may do on a small process, and no leak can hide in over many clients
 const SLACK: u64 = 3 * 1024 * 1024;
