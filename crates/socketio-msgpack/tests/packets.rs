@@ -177,7 +177,9 @@ fn what_grows_is_limited() {
         within(&[&b"\xdc\0\x20"[..], &[0xc0; 32]].concat()),
         Err(DecodeError::TooLarge { limit: 100 })
     );
-    assert_eq!(within(&[&b"\xc4\x60"[..], &[0; 96]].concat()), Err(DecodeError::TooLarge { limit: 100 }));
+    // Its place in the text is 29 bytes long.
+    assert_eq!(within(&[&b"\xc4\x47"[..], &[0; 71]].concat()), Ok(()));
+    assert_eq!(within(&[&b"\xc4\x48"[..], &[0; 72]].concat()), Err(DecodeError::TooLarge { limit: 100 }));
     let three = b"\x93\xc4\0\xc4\0\xc4\0";
     assert_eq!(within(three), Err(DecodeError::TooManyAttachments { limit: 2 }));
     let long = decode_within(b"\x82\xa4type\x00\xa3nsp\xa5/long", limits);
@@ -228,7 +230,7 @@ fn what_the_server_says() {
 fn text_with_escapes_and_placeholders_in_any_shape() {
     let list = concat!(
         r#" "\u00e9\ud83d\ude00\n\/\"\\" , { "n\u0075m" : 1 , "x" : [ {} , [ ] ] , "_placeholder" : true } , "#,
-        r#"{"_placeholder":true,"num":0} , "\ud800x" , {"_placeholder":false,"num":0}"#
+        r#"{"_placeholder":true,"num":0} , "\ud800x\udbff\udfff" , {"_placeholder":false,"num":0}"#
     );
     let args = Args::from_json(list.into(), vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")]);
     let event = Event::new(Namespace::main(), "e", args.expect("it is JSON"));
@@ -237,7 +239,7 @@ fn text_with_escapes_and_placeholders_in_any_shape() {
         panic!("an event")
     };
     let expected = concat!(
-        "\"é😀\\n/\\\"\\\\\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1},\"\u{fffd}x\",",
+        "\"é😀\\n/\\\"\\\\\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1},\"\u{fffd}x\u{10ffff}\",",
         "{\"_placeholder\":false,\"num\":0}"
     );
     assert_eq!(args.json(), expected);

@@ -103,13 +103,20 @@ fn messages_wait_until_the_application_has_decided() {
 fn what_waits_is_bounded() {
     let mut config = config();
     config.pending_limit = 300;
-    let mut pair = Pair::new(config);
-    pair.lane_opened(Lane::Primary, WEBSOCKET);
-    pair.seen.clear();
-    pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(1000)));
-    assert_eq!(pair.seen(), [""; 0], "one message is kept however long it is");
-    pair.receive("4");
-    assert_eq!(pair.seen(), ["close: overloaded"]);
+    // A message costs 64 bytes beside its own.
+    for (first, more, why) in [
+        (1000, 0, "one message is kept however long it is"),
+        (300 - 2 * 64, 1, "the limit itself is allowed"),
+    ] {
+        let mut pair = Pair::new(config.clone());
+        pair.lane_opened(Lane::Primary, WEBSOCKET);
+        pair.seen.clear();
+        pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(first)));
+        (0..more).for_each(|_| pair.receive("4"));
+        assert_eq!(pair.seen(), [""; 0], "{why}");
+        pair.receive("4");
+        assert_eq!(pair.seen(), ["close: overloaded"]);
+    }
 }
 
 #[test]

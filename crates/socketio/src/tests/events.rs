@@ -154,6 +154,14 @@ fn what_is_kept_is_bounded() {
     }
     assert_eq!(pair.seen(), ["connect /", "close: overloaded"], "small packets cost more than their bytes");
 
+    // What the question costs, and no byte more.
+    let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 256 + "/".len(), ..config() });
+    pair.receive("40");
+    pair.receive("42[\"x\"]");
+    assert_eq!(pair.seen(), ["connect /"], "up to the limit there is room for one more");
+    pair.receive("42[\"x\"]");
+    assert_eq!(pair.seen(), ["close: overloaded"]);
+
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
     for number in 0..100 {
         pair.receive(format!("40/{number},{{\"auth\":\"{}\"}}", "y".repeat(1000)));

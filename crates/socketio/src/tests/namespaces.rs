@@ -120,6 +120,16 @@ fn asking_twice_is_answered_once_and_then_an_offence() {
     let mut pair = Pair::open();
     pair.receive("40");
     pair.receive("40");
+    pair.receive("40/other");
+    pair.accept("/");
+    pair.accept("/other");
+    pair.seen.clear();
+    pair.advance(100 * MS);
+    assert_eq!(pair.seen(), ["close: forced close"], "also for who is let in elsewhere meanwhile");
+
+    let mut pair = Pair::open();
+    pair.receive("40");
+    pair.receive("40");
     pair.refuse("/");
     pair.seen.clear();
     pair.advance(Duration::from_secs(1));

@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use roomcast_core::{CloseReason, ConnectionError, Frame, Received};
-use roomcast_transport_ws::WebSocket;
+use roomcast_transport_ws::{Compression, WebSocket};
 
 use crate::served::Served;
 use crate::{CLOSE, PING, TEXT, client_close, client_frame, server_close, server_frame};
@@ -195,7 +195,12 @@ fn nothing_follows_the_close_frame() {
             server_close(1007, "text must be UTF-8"),
         ),
     ];
-    for (end, close) in ends {
+    let compressing = |keeps_context: bool| {
+        let compression = Compression::new().context_takeover(keeps_context);
+        Served::offering(&WebSocket::new().compression(compression), "permessage-deflate")
+    };
+    let opens: [&dyn Fn() -> Served; 3] = [&Served::open, &|| compressing(false), &|| compressing(true)];
+    for (open, (end, close)) in opens.iter().flat_map(|open| ends.iter().map(move |end| (open, end))) {
         let push_all = |served: &Served, shared: &Frame| {
             served.push(shared.clone());
             served.push("small");
@@ -203,7 +208,7 @@ fn nothing_follows_the_close_frame() {
             served.connection_ping();
         };
         let shared = Frame::new("to everybody");
-        let mut served = Served::open();
+        let mut served = open();
         served.push("before");
         end(&mut served);
         push_all(&served, &shared);
@@ -217,7 +222,7 @@ fn nothing_follows_the_close_frame() {
         assert_eq!(served.outbox.waiting().frames, 0, "and nothing is kept");
 
         for room in 0..close.len() {
-            let mut served = Served::open();
+            let mut served = open();
             served.wire.grant(0);
             end(&mut served);
             served.wire.grant(room);
@@ -226,7 +231,7 @@ fn nothing_follows_the_close_frame() {
             assert!(served.poll_owner().is_pending());
             served.wire.unblock();
             assert!(served.poll_owner().is_pending());
-            assert_eq!(served.sent(), close, "cut at {room}");
+            assert_eq!(served.sent(), *close, "cut at {room}");
         }
     }
 }

@@ -227,7 +227,10 @@ fn blocks_out_of_which_nothing_comes_are_bounded_by_what_comes_in() {
         .collect();
     assert!(stored.len() > limits.max_message);
     reader.read(&mut frame(FIN | COMPRESSED | BINARY, &stored), &mut items).unwrap();
-    assert_eq!(items, [binary(vec![0; 10_000])]);
+    let (first, rest) = stored.split_at(5000);
+    reader.read(&mut frame(COMPRESSED | BINARY, first), &mut items).unwrap();
+    reader.read(&mut frame(FIN | CONTINUATION, rest), &mut items).unwrap();
+    assert_eq!(items, vec![binary(vec![0; 10_000]); 2]);
 }
 
 #[test]
@@ -247,6 +250,11 @@ fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_wait
     let mut ended = frame(FIN | CONTINUATION, &payload[20..]);
     reader.read(&mut ended, &mut items).unwrap();
     assert_eq!(items[2], items[0]);
+
+    // So much of it waits as it is; of more an inflater takes care.
+    let mut reader = FrameReader::new(ReadLimits::default()).inflating(false);
+    let cost = measure(|| reader.read(&mut frame(COMPRESSED | BINARY, &[0; 4096]), &mut items).unwrap());
+    assert!((4096..5000).contains(&cost.bytes_current), "{}", cost.bytes_current);
 
     let mut keeping = FrameReader::new(ReadLimits::default()).inflating(true);
     let mut whole = frame(FIN | COMPRESSED | TEXT, &payload);
