@@ -33,8 +33,17 @@ struct Shared {
 struct Listed {
     outboxes: VecDeque<Outbox>,
     flusher: Option<Waker>,
+    /// The flusher again, while it sleeps and others hold it, see [`FlushList::relay`]
+    told: Option<Told>,
     /// Flushers of other lists that this one's flusher is going to wake
     held: Vec<Waker>,
+}
+
+/// Who is going to wake a flusher; whoever does not relay need not wait for that
+struct Told {
+    flusher: Waker,
+    /// The list that holds it, none if a second one does, which is enough
+    by: Option<usize>,
 }
 
 // On a line of their own: they are written once a round, the lock beside them at every push.
@@ -74,9 +83,9 @@ impl FlushList {
         debug_assert!(spare.is_empty());
         let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() {
-            listed.flusher = Some(cx.waker().clone());
-            return Poll::Pending;
+            return listed.sleep(cx);
         }
+        listed.told = None;
         std::mem::swap(&mut listed.outboxes, spare);
         Poll::Ready(())
     }
@@ -84,15 +93,16 @@ impl FlushList {
     /// Swaps what is listed with `spare`, which must be empty
     pub fn take(&self, spare: &mut VecDeque<Outbox>) {
         debug_assert!(spare.is_empty());
-        std::mem::swap(&mut lock(&self.0.listed).outboxes, spare);
+        let mut listed = lock(&self.0.listed);
+        listed.told = None;
+        std::mem::swap(&mut listed.outboxes, spare);
     }
 
     /// Pending while nothing is listed and nobody is [to be woken](Self::wake_held); takes nothing
     pub fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() && listed.held.is_empty() {
-            listed.flusher = Some(cx.waker().clone());
-            return Poll::Pending;
+            return listed.sleep(cx);
         }
         Poll::Ready(())
     }
@@ -103,7 +113,8 @@ impl FlushList {
     /// everything that is ready to run. A flusher on another thread that were woken by the first frame would write
     /// each client one frame at a time, while this thread is still at the next.
     ///
-    /// A flusher that does not run leaves the others asleep, so the thread must do nothing else for long.
+    /// What such a thread gives to others waits while its own flusher does not run, so it must do nothing else for
+    /// long. What others do for their own clients does not wait for it.
     pub fn relay(&self) -> Relay {
         RELAY.set(Some(self.clone()));
         Relay { list: self.clone(), _thread: PhantomData }
@@ -175,17 +186,28 @@ impl FlushList {
     }
 
     pub(super) fn enlist(&self, outbox: Outbox) {
-        let flusher = {
-            let mut listed = lock(&self.0.listed);
-            listed.outboxes.push_back(outbox);
-            listed.flusher.take()
-        };
-        let Some(flusher) = flusher else { return };
-        let other = |relay: &RefCell<Option<Self>>| relay.borrow().clone().filter(|relay| !self.is(relay));
+        let mut listed = lock(&self.0.listed);
+        listed.outboxes.push_back(outbox);
+        if listed.flusher.is_none() && listed.told.is_none() {
+            return;
+        }
         // A thread that is ending has none any more.
+        let other = |relay: &RefCell<Option<Self>>| {
+            relay.borrow().as_ref().map(Self::number).filter(|relay| *relay != self.number())
+        };
         match RELAY.try_with(other).ok().flatten() {
-            Some(relay) => relay.hold(flusher),
-            None => flusher.wake(),
+            Some(relay) => {
+                let flusher = listed.tell(relay);
+                drop(listed);
+                let relay = RELAY.with_borrow(Clone::clone);
+                relay.into_iter().zip(flusher).for_each(|(relay, flusher)| relay.hold(flusher));
+            }
+            None => {
+                let told = listed.told.take().map(|told| told.flusher);
+                let flusher = listed.flusher.take().or(told);
+                drop(listed);
+                super::wake(flusher);
+            }
         }
     }
 
@@ -199,8 +221,28 @@ impl FlushList {
         super::wake(own);
     }
 
-    fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    /// Tells lists apart while they are there
+    fn number(&self) -> usize {
+        std::ptr::from_ref::<Shared>(&self.0).addr()
+    }
+}
+
+impl Listed {
+    fn sleep(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.told = None;
+        self.flusher = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The flusher, if this list is to hold it too
+    fn tell(&mut self, by: usize) -> Option<Waker> {
+        if let Some(flusher) = self.flusher.take() {
+            self.told = Some(Told { flusher: flusher.clone(), by: Some(by) });
+            return Some(flusher);
+        }
+        let told = self.told.as_mut()?;
+        told.by.take_if(|first| *first != by)?;
+        Some(told.flusher.clone())
     }
 }
 
