@@ -66,13 +66,27 @@ fn a_thread_that_is_stuck_keeps_no_other_from_its_own_work() {
     let relay = near.relay();
     assert_eq!(push(&first, "x"), Pushed::Queued);
     assert_eq!(flusher.wakes(), 0, "this thread is to tell it later");
-    std::thread::spawn(move || assert_eq!(push(&second, "x"), Pushed::Queued)).join().unwrap();
+    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&second, "x"), Pushed::Queued)));
     assert_eq!(flusher.wakes(), 1, "another does not wait for that");
     assert_eq!(push(&third, "x"), Pushed::Queued);
     drop(relay);
     far.write_all();
-    assert!(flusher.wakes() <= 2, "and no more than once each");
-    assert_eq!(asleep(&far).wakes(), 0);
+    assert_eq!(flusher.wakes(), 2, "once each");
+}
+
+#[test]
+fn a_flusher_that_is_awake_is_woken_by_nobody() {
+    let (near, far) = (FlushList::new(), FlushList::new());
+    let [first, second] = [(); 2].map(|()| connected_to(&far, 1 << 20).0);
+    let flusher = asleep(&far);
+    let relay = near.relay();
+    assert_eq!(push(&first, "x"), Pushed::Queued);
+    far.write_all();
+    assert_eq!(push(&second, "x"), Pushed::Queued);
+    std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&first, "x"), Pushed::Queued)));
+    assert_eq!(flusher.wakes(), 0, "it came by itself and has not gone to sleep again");
+    drop(relay);
+    assert_eq!(flusher.wakes(), 1, "as was said before");
 }
 
 #[test]
@@ -82,16 +96,14 @@ fn a_second_thread_does_not_rely_on_the_first() {
     let (flusher, other_flusher) = (asleep(&far), asleep(&other));
     let _relay = near.relay();
     assert_eq!(push(&first, "x"), Pushed::Queued);
-    let (told, far_flusher) = (other.clone(), flusher.clone());
-    std::thread::spawn(move || {
-        let _relay = told.relay();
+    let second_thread = || {
+        let _relay = other.relay();
         [&second, &third].into_iter().for_each(|outbox| assert_eq!(push(outbox, "x"), Pushed::Queued));
-        assert_eq!((other_flusher.wakes(), far_flusher.wakes()), (1, 0));
-        told.wake_held();
-        assert_eq!(far_flusher.wakes(), 1, "each holds it once");
-    })
-    .join()
-    .unwrap();
+        assert_eq!((other_flusher.wakes(), flusher.wakes()), (1, 0));
+        other.wake_held();
+        assert_eq!(flusher.wakes(), 1, "each holds it once");
+    };
+    std::thread::scope(|scope| _ = scope.spawn(second_thread));
     near.wake_held();
     assert_eq!(flusher.wakes(), 2);
 }
