@@ -33,7 +33,7 @@ fn start(drain: Drain) -> Draining {
 
 #[tokio::test]
 async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_disconnect() {
-    const INTERVAL: Duration = Duration::from_millis(500);
+    const INTERVAL: Duration = Duration::from_millis(1500);
     let Draining { address, io, stop, task } = start(Drain::default().batches(4, INTERVAL));
     let mut clients = Vec::new();
     for _ in 0..12 {

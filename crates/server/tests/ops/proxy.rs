@@ -94,7 +94,7 @@ async fn the_proxy_protocol_tells_whose_a_connection_is() {
 async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
     let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
     let server =
-        Server::new(io.clone()).proxy_protocol(true).header_timeout(std::time::Duration::from_millis(300));
+        Server::new(io.clone()).proxy_protocol(true).header_timeout(std::time::Duration::from_secs(2));
     let rig = Rig::start(&io, server);
     let mut bare = rig.connect().await;
     bare.send(&get(POLLING, "")).await;

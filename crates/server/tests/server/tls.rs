@@ -29,8 +29,11 @@ fn chat() -> Io {
     io
 }
 
+/// Time for a handshake and a first request, on a machine that has others to see to
+const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
+
 fn running(io: &Io, tls: &Tls, on: On) -> Running {
-    serve_server(io, on, Server::new(io.clone()).tls(tls.clone()).header_timeout(Duration::from_millis(300)))
+    serve_server(io, on, Server::new(io.clone()).tls(tls.clone()).header_timeout(HEADER_TIMEOUT))
 }
 
 /// A client that believes this certificate and no other

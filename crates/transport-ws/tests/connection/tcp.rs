@@ -30,7 +30,7 @@ fn open(early: &[u8]) -> (Rig, TcpStream) {
 }
 
 async fn ended(rig: &Rig) -> End {
-    timeout(Duration::from_secs(1), rig.ended()).await.expect("it ends by itself").expect("it was open")
+    timeout(Duration::from_secs(30), rig.ended()).await.expect("it ends by itself").expect("it was open")
 }
 
 async fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
