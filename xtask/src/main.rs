@@ -1,4 +1,4 @@
-//! The commands of the project itself, `cargo xtask test` and `cargo xtask ci`
+//! The commands of the project itself: `cargo xtask test`, `ci`, and those that do one thing at length
 //!
 //! A command is a list of steps (`plan`), each run with its output in a log (`run`), after what it needs from the
 //! machine is found or installed (`need`), and told in one table (`report`). Unix only: what a step starts is ended
@@ -41,7 +41,7 @@ enum Cli {
     Fuzz(FuzzOptions),
     /// Let clients come and go in every way there is, and watch the server's memory and descriptors
     Soak(SoakOptions),
-    /// Compare with other servers and with the physical limit, and write docs/benchmarks; takes 20 minutes
+    /// Compare with other servers and with the physical limit, and write docs/benchmarks; takes up to 30 minutes
     ///
     /// Builds all of them first. What stands behind it goes to the comparison: `--quick`, `--only`, `--scenarios`,
     /// `--rounds`, `--server` and more, as `cargo xtask compare --help` says.
@@ -95,7 +95,7 @@ struct Options {
     /// Run only these steps, and those they stand on; default: all
     #[arg(value_name = "STEP")]
     only: Vec<String>,
-    /// Install what is missing (Node, Chromium, Python's venv) with apt-get, through sudo where needed.
+    /// Install what is missing (Node, Chromium, Python, Valgrind, OpenSSL's headers) with apt-get, through sudo where needed.
     /// Done without asking for root on Debian and Ubuntu
     #[arg(long)]
     install: bool,

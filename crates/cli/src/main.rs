@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand};
 
 /// Real-time messaging: Socket.IO and plain WebSocket clients in the same rooms
 #[derive(Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "roomcast", version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,

@@ -357,6 +357,12 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 }
 
 #[test]
+fn it_goes_by_the_name_it_is_called_by() {
+    let version = String::from_utf8(output(&["--version"]).stdout).expect("text");
+    assert_eq!(version.split_whitespace().next(), Some("roomcast"));
+}
+
+#[test]
 fn help_is_in_groups() {
     let output = output(&["serve", "--help"]);
     let help = String::from_utf8(output.stdout).expect("text");

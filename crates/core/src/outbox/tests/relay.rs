@@ -1,4 +1,5 @@
 //! Who wakes the flushers of other threads
+#![allow(clippy::disallowed_methods, reason = "it is about threads")]
 
 use super::*;
 
