@@ -131,12 +131,19 @@ impl Client {
     }
 
     pub(crate) async fn answer(&mut self) -> Answer {
+        self.answer_or_end().await.expect("an answer before the end of the connection")
+    }
+
+    /// The next answer; `None` if the connection ends before it begins
+    pub(crate) async fn answer_or_end(&mut self) -> Option<Answer> {
         let end = loop {
             if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
                 break at;
             }
-            let more = self.fill().await;
-            assert!(more, "closed with {:?}", String::from_utf8_lossy(&self.read));
+            if !self.fill().await {
+                assert!(self.read.is_empty(), "closed with {:?}", String::from_utf8_lossy(&self.read));
+                return None;
+            }
         };
         let head = String::from_utf8(self.read.drain(..end + 4).collect()).expect("text");
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
@@ -146,7 +153,7 @@ impl Client {
             assert!(self.fill().await, "the body is cut short");
         }
         answer.body = String::from_utf8(self.read.drain(..len).collect()).expect("text");
-        answer
+        Some(answer)
     }
 
     /// Reads this much at most, and tells how much it was
