@@ -23,11 +23,18 @@ impl Actions {
     }
 
     pub(crate) fn pop(&mut self) -> Option<Action> {
-        let action = self.first.take()?;
+        let action = self.first.take();
+        if self.rest.capacity() > 0 {
+            self.advance();
+        }
+        action
+    }
+
+    #[cold]
+    fn advance(&mut self) {
         self.first = self.rest.pop_front();
         if self.rest.is_empty() {
             self.rest = VecDeque::new();
         }
-        Some(action)
     }
 }

@@ -155,9 +155,18 @@ impl Router for Rooms {
     }
 
     fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
-        let mut fanout = Fanout::new(event, delivery, overflow);
-        fanout.deliver(member, &member.codec, &member.outbox);
-        fanout.finish()
+        if event.ack.is_some() {
+            let mut fanout = Fanout::new(event, delivery, overflow);
+            fanout.deliver(member, &member.codec, &member.outbox);
+            return fanout.finish();
+        }
+        // Nobody shares the frame, and there is nothing to be told afterwards.
+        let mut receipt = Receipt::default();
+        match event.frame(&*member.codec) {
+            Ok(frame) => receipt.record(member.outbox.push(frame, delivery, overflow)),
+            Err(_) => receipt.unsupported = 1,
+        }
+        receipt
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {

@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 
 use bytestring::ByteString;
+use futures_util::FutureExt as _;
 use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
 use serde::de::DeserializeOwned;
 
@@ -69,10 +70,52 @@ pub struct HandlerError {
 pub struct HandlerInput<'a> {
     pub(crate) socket: &'a Socket,
     pub(crate) name: &'a ByteString,
-    pub(crate) reader: ArgsReader<'a>,
+    pub(crate) args: Arguments<'a>,
     pub(crate) ack: Option<Ack>,
     pub(crate) beside: Beside<'a>,
 }
+
+/// The arguments of an event on their way into a handler
+#[derive(Debug)]
+pub(crate) struct Arguments<'a> {
+    /// All of them, while none was read, for the handler that may keep them
+    whole: Option<&'a mut Args>,
+    reader: ArgsReader<'a>,
+}
+
+impl<'a> Arguments<'a> {
+    /// Those of what is no event of a client
+    pub(crate) fn none() -> Self {
+        Self::shared(&NONE)
+    }
+
+    /// Those of an event that has other handlers too
+    pub(crate) fn shared(args: &'a Args) -> Self {
+        Self { whole: None, reader: ArgsReader::new(args) }
+    }
+
+    /// Those of an event that nobody needs any more
+    pub(crate) fn whole(args: &'a mut Args) -> Self {
+        Self { whole: Some(args), reader: ArgsReader::new(&NONE) }
+    }
+
+    /// Takes those that were not read yet
+    pub(crate) fn take_rest(&mut self) -> Args {
+        match self.whole.take() {
+            Some(args) => std::mem::take(args),
+            None => self.reader.take_rest(),
+        }
+    }
+
+    fn reader(&mut self) -> &mut ArgsReader<'a> {
+        if let Some(args) = self.whole.take() {
+            self.reader = ArgsReader::new(args);
+        }
+        &mut self.reader
+    }
+}
+
+static NONE: Args = Args::empty();
 
 /// What an event has besides its arguments
 #[derive(Debug, Clone, Copy)]
@@ -111,7 +154,7 @@ pub struct ByType;
 
 impl<T: DeserializeOwned> FromEvent<ByArgument> for T {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        event.reader.next()
+        event.args.reader().next()
     }
 }
 
@@ -135,7 +178,7 @@ impl FromEvent<ByType> for Ack {
 
 impl FromEvent<ByType> for Args {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        Ok(event.reader.take_rest())
+        Ok(event.args.take_rest())
     }
 }
 
@@ -226,7 +269,7 @@ macro_rules! handler {
             fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
                 let future = self($($param),*);
-                Ok(Box::pin(async move { future.await.into_result() }))
+                Ok(Box::pin(future.map(Outcome::into_result)))
             }
         }
     };

@@ -121,12 +121,20 @@ pub(crate) enum Topic {
 const TOPICS: usize = 8;
 
 /// Who listens to an event by its name
-pub(crate) enum Found {
+pub(crate) enum Found<'a> {
     /// These, and there is nothing else to be done with the event
-    Direct(Listeners),
+    Direct(&'a Listeners),
+    /// The same, some of which have had their turn with that
+    Once(Listeners),
     /// There are some that listen to every event
     Detour,
 }
+
+/// The listeners that were looked at last, for whoever looks at them again and again
+///
+/// Not to be kept for long: it keeps alive what the application may have taken back meanwhile.
+#[derive(Default)]
+pub(crate) struct Looked(Option<Arc<Table>>);
 
 /// All listeners of a namespace or a socket
 ///
@@ -135,16 +143,21 @@ pub(crate) enum Found {
 #[derive(Default)]
 pub(crate) struct Board {
     table: RwLock<Arc<Table>>,
+    /// That of the table, by which one that was looked at before is known to be the same still
+    version: AtomicU64,
     /// Whether anything was ever registered
     used: AtomicBool,
 }
 
 #[derive(Clone, Default)]
-struct Table {
-    events: HashMap<Box<str>, Listeners>,
+pub(crate) struct Table {
+    // Clients choose what is looked up, but only the application what is in it, so there is nothing to flood.
+    events: HashMap<Box<str>, Listeners, foldhash::fast::RandomState>,
     topics: [Listeners; TOPICS],
     /// Takes no more, since nothing will come
     closed: bool,
+    /// Never that of another table, but for those that nothing was ever registered in
+    version: u64,
 }
 
 impl Table {
@@ -160,7 +173,9 @@ impl Table {
 impl Board {
     /// Another one that begins with the same listeners
     pub(crate) fn copy(&self) -> Self {
-        Self { table: RwLock::new(self.table()), used: AtomicBool::new(self.is_used()) }
+        let table = self.table();
+        let version = AtomicU64::new(table.version);
+        Self { table: RwLock::new(table), version, used: AtomicBool::new(self.is_used()) }
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -168,18 +183,20 @@ impl Board {
     }
 
     /// Who listens to an event of this name, if that is all there is to it
-    pub(crate) fn find(&self, event: &str) -> Found {
-        let listeners = {
-            let table = self.table.read().unwrap_or_else(PoisonError::into_inner);
-            if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
-                return Found::Detour;
-            }
-            match table.events.get(event) {
-                Some(listeners) => listeners.clone(),
-                None => return Found::Direct(table.topic(Topic::Other).clone()),
-            }
-        };
-        Found::Direct(if listeners.has_once() { self.take_event(event) } else { listeners })
+    pub(crate) fn find<'a>(&self, event: &str, looked: &'a mut Looked) -> Found<'a> {
+        let version = self.version.load(Ordering::Acquire);
+        if looked.0.as_ref().is_some_and(|table| table.version != version) {
+            looked.0 = None;
+        }
+        let table = looked.0.get_or_insert_with(|| self.table());
+        if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
+            return Found::Detour;
+        }
+        match table.events.get(event) {
+            Some(listeners) if listeners.has_once() => Found::Once(self.take_event(event)),
+            Some(listeners) => Found::Direct(listeners),
+            None => Found::Direct(table.topic(Topic::Other)),
+        }
     }
 
     /// Who listens to an event of this name; those that do so once do so no longer
@@ -255,8 +272,12 @@ impl Board {
     ///
     /// What they hold may hold whatever the board belongs to.
     pub(crate) fn close(&self) {
-        let closed = Arc::new(Table { closed: true, ..Table::default() });
-        drop(std::mem::replace(&mut *self.table.write().unwrap_or_else(PoisonError::into_inner), closed));
+        let closed = Arc::new(Table { closed: true, version: next_version(), ..Table::default() });
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        self.version.store(closed.version, Ordering::Release);
+        let let_go = std::mem::replace(&mut *table, closed);
+        drop(table);
+        drop(let_go);
     }
 
     fn add(
@@ -281,8 +302,17 @@ impl Board {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        change(Arc::make_mut(&mut self.table.write().unwrap_or_else(PoisonError::into_inner)))
+        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let table = Arc::make_mut(&mut table);
+        table.version = next_version();
+        self.version.store(table.version, Ordering::Release);
+        change(table)
     }
+}
+
+fn next_version() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl fmt::Debug for Board {
@@ -412,8 +442,9 @@ mod tests {
     }
 
     fn found(board: &Board, event: &str) -> Vec<ListenerId> {
-        match board.find(event) {
+        match board.find(event, &mut Looked::default()) {
             Found::Direct(listeners) => listeners.ids(),
+            Found::Once(listeners) => listeners.ids(),
             Found::Detour => panic!("nobody listens to everything"),
         }
     }
@@ -464,6 +495,28 @@ mod tests {
     }
 
     #[test]
+    fn what_was_looked_at_is_looked_at_again_only_while_it_is_the_same() {
+        let (board, other) = (Board::default(), Board::default());
+        let mut looked = Looked::default();
+        let mut heard = |board: &Board| match board.find("event", &mut looked) {
+            Found::Direct(listeners) => listeners.as_slice().len(),
+            _ => panic!("nobody listens once, or to everything"),
+        };
+        assert_eq!((heard(&board), heard(&other)), (0, 0));
+        let first = listener();
+        let id = first.id;
+        board.on("event", first);
+        assert_eq!((heard(&board), heard(&other), heard(&board)), (1, 0, 1));
+        let copy = board.copy();
+        board.on("event", listener());
+        assert_eq!((heard(&board), heard(&copy)), (2, 1));
+        assert!(board.remove(id));
+        assert_eq!(heard(&board), 1);
+        board.close();
+        assert_eq!((heard(&board), heard(&copy)), (0, 1));
+    }
+
+    #[test]
     fn a_closed_board_lets_go_and_takes_no_more() {
         let board = Board::default();
         let held = Arc::new(());
@@ -489,7 +542,7 @@ mod tests {
         for topic in [Topic::Any, Topic::Middleware] {
             let board = Board::default();
             board.prepend_topic(topic, listener());
-            assert!(matches!(board.find("event"), Found::Detour));
+            assert!(matches!(board.find("event", &mut Looked::default()), Found::Detour));
             board.off_topic(topic);
             assert_eq!(found(&board, "event"), []);
         }

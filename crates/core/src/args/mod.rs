@@ -67,8 +67,8 @@ pub struct Args {
 
 impl Args {
     /// No arguments
-    pub fn empty() -> Self {
-        Self::default()
+    pub const fn empty() -> Self {
+        Self { list: ByteString::new(), attachments: None }
     }
 
     /// Arguments from their JSON text, which is checked
@@ -91,7 +91,9 @@ impl Args {
     /// values is a mistake of the caller: nothing panics, but arguments are cut in the wrong places, and the
     /// packets encoded from them are invalid.
     pub fn from_validated(list: ByteString, attachments: Vec<Bytes>) -> Self {
-        let list = list.slice_ref(split::trim(&list));
+        let trimmed = split::trim(&list);
+        // Moved where it can be: a slice is one more reference.
+        let list = if trimmed.len() == list.len() { list } else { list.slice_ref(trimmed) };
         Self { list, attachments: Attachments::new(attachments) }
     }
 

@@ -4,12 +4,11 @@ use std::task::Context;
 
 use bytestring::ByteString;
 use futures_util::future::join_all;
-use roomcast_core::Args;
 use roomcast_core::ArgsError;
 
 use super::events::{Call, Role, Running};
 use crate::error::{EventError, EventErrorCause};
-use crate::handler::{Beside, HandlerError, HandlerFuture};
+use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture};
 use crate::listeners::Topic;
 use crate::metrics::count;
 use crate::socket::Socket;
@@ -29,12 +28,11 @@ pub(super) fn went_wrong(
         return None;
     }
     let error = EventError::new(name, cause);
-    let args = Args::empty();
     let mut telling = Vec::new();
     for listener in socket.listening_to(Topic::Error).iter().flat_map(|listeners| listeners.as_slice()) {
         let handler = &listener.handler;
         let beside = Beside::Error(&error);
-        let call = Call { handler, role: Role::Error, name, args: &args, ack: None, beside };
+        let call = Call { handler, role: Role::Error, name, args: Arguments::none(), ack: None, beside };
         if let Err(running) = Running::start(socket, call, cx) {
             telling.push(running);
         }

@@ -8,16 +8,16 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use futures_util::stream::{FuturesUnordered, Stream};
-use roomcast_core::{Args, ArgsReader, CloseReason, Command, Inbound};
+use roomcast_core::{CloseReason, Command, Inbound};
 
 use super::Driver;
 use super::errors::{told, went_wrong};
-use super::members::{Admission, handlers};
+use super::members::{Admission, MemberState, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
 use crate::error::EventErrorCause;
-use crate::handler::{AnyHandler, Beside, HandlerError, HandlerFuture, HandlerInput};
-use crate::listeners::{Found, Listeners, Topic};
+use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
+use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
 use crate::metrics::count;
 use crate::socket::Socket;
 
@@ -27,6 +27,8 @@ pub(crate) struct Work {
     // Boxed and made on first use: most handlers end where they begin.
     running: Option<Box<FuturesUnordered<Running>>>,
     waiting_bytes: usize,
+    /// For the events of one visit, which nearly always have the same listeners
+    looked: Looked,
 }
 
 /// A handler on its way
@@ -88,7 +90,7 @@ pub(crate) struct Call<'a> {
     pub(crate) handler: &'a AnyHandler,
     pub(crate) role: Role,
     pub(crate) name: &'a ByteString,
-    pub(crate) args: &'a Args,
+    pub(crate) args: Arguments<'a>,
     pub(crate) ack: Option<Ack>,
     pub(crate) beside: Beside<'a>,
 }
@@ -99,6 +101,11 @@ const EVENT_COST: usize = 128;
 impl Work {
     pub(crate) fn add(&mut self, running: Running) {
         self.running.get_or_insert_default().push(running);
+    }
+
+    /// A visit is over, and the next may be long in coming
+    pub(crate) fn let_go(&mut self) {
+        self.looked = Looked::default();
     }
 
     /// An event that waited is no longer there
@@ -130,7 +137,7 @@ impl Running {
         cx: &mut Context<'_>,
     ) -> Result<Result<(), HandlerError>, Self> {
         let Call { handler, role, name, args, ack, beside } = call;
-        let mut input = HandlerInput { socket, name, reader: ArgsReader::new(args), ack, beside };
+        let mut input = HandlerInput { socket, name, args, ack, beside };
         // Called and run to its first wait in one go, which for most handlers is all there is.
         let ran = catch_unwind(AssertUnwindSafe(|| {
             let mut future = handler(&mut input)?;
@@ -236,72 +243,48 @@ impl Driver {
     }
 
     fn start_event(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
-        let Some(member) = self.members.find(&inbound.namespace) else { return };
-        let socket = member.socket().clone();
+        let Self { members, work, .. } = self;
+        let Some(member) = members.find(&inbound.namespace) else { return };
+        let socket = member.socket();
         // What it sent behind that nobody wants to hear.
         if socket.is_put_out() {
             return;
         }
-        let found =
-            if socket.has_listeners() { Found::Detour } else { socket.state().board.find(&inbound.name) };
+        let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
+        // Lent out, since there may be a future to be put beside it.
+        let mut looked = std::mem::take(&mut work.looked);
+        let found = if socket.has_listeners() {
+            Found::Detour
+        } else {
+            socket.state().board.find(&inbound.name, &mut looked)
+        };
         match found {
-            Found::Direct(listeners) => {
-                let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
-                self.deliver(&socket, &inbound, ack, &[listeners], cx);
+            Found::Direct(listeners) => deliver(member, work, inbound, ack, [listeners], cx),
+            Found::Once(listeners) => deliver(member, work, inbound, ack, [&listeners], cx),
+            Found::Detour => {
+                let socket = socket.clone();
+                self.start_detour(&socket, inbound, ack, cx);
             }
-            Found::Detour => self.start_detour(socket, inbound, cx),
         }
-    }
-
-    /// Hands an event to all its listeners
-    fn deliver(
-        &mut self,
-        socket: &Socket,
-        inbound: &Inbound,
-        mut ack: Option<Ack>,
-        listeners: &[Listeners],
-        cx: &mut Context<'_>,
-    ) {
-        let mut listeners = listeners.iter().flat_map(Listeners::as_slice).peekable();
-        if listeners.peek().is_none() {
-            count::events_unhandled(socket.io().metrics());
-            tracing::trace!(event = &*inbound.name, namespace = %inbound.namespace, "nobody handles this event");
-        }
-        while let Some(listener) = listeners.next() {
-            let is_last = listeners.peek().is_none();
-            let ack = if is_last { ack.take() } else { ack.as_mut().map(Ack::share) };
-            self.call_listener(socket, inbound, &listener.handler, ack, cx);
-        }
-    }
-
-    fn call_listener(
-        &mut self,
-        socket: &Socket,
-        inbound: &Inbound,
-        handler: &AnyHandler,
-        ack: Option<Ack>,
-        cx: &mut Context<'_>,
-    ) {
-        let (name, args) = (&inbound.name, &inbound.args);
-        let call = Call { handler, role: Role::Handler, name, args, ack, beside: Beside::Nothing };
-        if let Err(mut running) = Running::start(socket, call, cx) {
-            running.then = Then::EventEnded;
-            if let Some(member) = self.members.of(socket) {
-                member.running += 1;
-            }
-            self.work.add(running);
-        }
+        self.work.looked = looked;
     }
 
     /// Starts an event that there may be more to than its handlers
-    fn start_detour(&mut self, socket: Socket, inbound: Inbound, cx: &mut Context<'_>) {
-        let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
-        for listener in socket.listening_to(Topic::Any).iter().flat_map(Listeners::as_slice) {
-            let ack = ack.as_mut().map(Ack::share);
-            self.call_listener(&socket, &inbound, &listener.handler, ack, cx);
+    fn start_detour(
+        &mut self,
+        socket: &Socket,
+        inbound: Inbound,
+        mut ack: Option<Ack>,
+        cx: &mut Context<'_>,
+    ) {
+        if let Some(member) = self.members.of(socket) {
+            for listener in socket.listening_to(Topic::Any).iter().flat_map(Listeners::as_slice) {
+                let (args, ack) = (Arguments::shared(&inbound.args), ack.as_mut().map(Ack::share));
+                call_listener(member, &mut self.work, listener, &inbound.name, args, ack, cx);
+            }
         }
         let rest = handlers(&socket.listening_to(Topic::Middleware)).into_iter();
-        self.pass(&socket, Passage { inbound, ack, rest }, cx);
+        self.pass(socket, Passage { inbound, ack, rest }, cx);
     }
 
     /// Asks the middlewares of an event that are left, up to the first that takes its time; then it is delivered
@@ -312,7 +295,7 @@ impl Driver {
                 handler: &handler,
                 role: Role::Middleware,
                 name: &inbound.name,
-                args: &inbound.args,
+                args: Arguments::shared(&inbound.args),
                 ack: ack.as_mut().map(Ack::share),
                 beside: Beside::Nothing,
             };
@@ -330,9 +313,11 @@ impl Driver {
         }
         let Passage { inbound, ack, .. } = passage;
         // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
-        if self.members.of(socket).is_some() && !socket.is_put_out() {
-            let listeners = socket.take_event(&inbound.name);
-            self.deliver(socket, &inbound, ack, &listeners, cx);
+        if let Some(member) = self.members.of(socket)
+            && !socket.is_put_out()
+        {
+            let [all, own] = socket.take_event(&inbound.name);
+            deliver(member, &mut self.work, inbound, ack, [&all, &own], cx);
         }
     }
 
@@ -388,6 +373,49 @@ impl Driver {
             self.work.release(&inbound);
             self.start_event(inbound, cx);
         }
+    }
+}
+
+/// Hands an event to all its listeners
+fn deliver<const N: usize>(
+    member: &mut MemberState,
+    work: &mut Work,
+    mut inbound: Inbound,
+    mut ack: Option<Ack>,
+    listeners: [&Listeners; N],
+    cx: &mut Context<'_>,
+) {
+    let mut left: usize = listeners.iter().map(|listeners| listeners.as_slice().len()).sum();
+    if left == 0 {
+        count::events_unhandled(member.socket().io().metrics());
+        tracing::trace!(event = &*inbound.name, namespace = %inbound.namespace, "nobody handles this event");
+    }
+    for listener in listeners.into_iter().flat_map(Listeners::as_slice) {
+        left -= 1;
+        let (args, ack) = if left == 0 {
+            (Arguments::whole(&mut inbound.args), ack.take())
+        } else {
+            (Arguments::shared(&inbound.args), ack.as_mut().map(Ack::share))
+        };
+        call_listener(member, work, listener, &inbound.name, args, ack, cx);
+    }
+}
+
+fn call_listener(
+    member: &mut MemberState,
+    work: &mut Work,
+    listener: &Listener,
+    name: &ByteString,
+    args: Arguments<'_>,
+    ack: Option<Ack>,
+    cx: &mut Context<'_>,
+) {
+    let handler = &listener.handler;
+    let call = Call { handler, role: Role::Handler, name, args, ack, beside: Beside::Nothing };
+    if let Err(mut running) = Running::start(member.socket(), call, cx) {
+        running.then = Then::EventEnded;
+        member.running += 1;
+        work.add(running);
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{
-    AckTable, Action, Args, CloseReason, Command, Inbound, Lane, Member, Namespace, SocketId,
+    AckTable, Action, CloseReason, Command, Inbound, Lane, Member, Namespace, SocketId,
 };
 use roomcast_recovery::Claim;
 
@@ -17,7 +17,7 @@ use super::events::{Call, Role, Running, Then};
 use super::opening::Opening;
 use crate::children::Family;
 use crate::error::{EventErrorCause, refusal};
-use crate::handler::{AnyHandler, Beside, HandlerError};
+use crate::handler::{AnyHandler, Arguments, Beside, HandlerError};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
 use crate::namespace::NamespaceState;
@@ -184,9 +184,8 @@ impl Driver {
     pub(super) fn ask_next(&mut self, mut admission: Box<Admission>, cx: &mut Context<'_>, now: Instant) {
         while let Some(middleware) = admission.rest.next() {
             let name = ByteString::from_static("connect");
-            let args = Args::empty();
-            let (role, beside) = (Role::Door, Beside::Auth(&admission.auth));
-            let call = Call { handler: &middleware, role, name: &name, args: &args, ack: None, beside };
+            let (args, role, beside) = (Arguments::none(), Role::Door, Beside::Auth(&admission.auth));
+            let call = Call { handler: &middleware, role, name: &name, args, ack: None, beside };
             match Running::start(admission.socket(), call, cx) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
@@ -315,10 +314,10 @@ impl Driver {
     /// Calls those who want to hear of a socket that comes or goes
     fn tell(&mut self, socket: &Socket, topic: Topic, beside: Beside<'_>, cx: &mut Context<'_>) {
         let name = if topic == Topic::Connect { "connect" } else { "disconnect" };
-        let (name, args) = (ByteString::from_static(name), Args::empty());
+        let name = ByteString::from_static(name);
         for listener in socket.listening_to(topic).iter().flat_map(Listeners::as_slice) {
             let (handler, role) = (&listener.handler, Role::Handler);
-            let call = Call { handler, role, name: &name, args: &args, ack: None, beside };
+            let call = Call { handler, role, name: &name, args: Arguments::none(), ack: None, beside };
             if let Err(running) = Running::start(socket, call, cx) {
                 self.work.add(running);
             }

@@ -90,6 +90,34 @@ impl Driver {
         }
     }
 
+    fn visit(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        self.heard = 0;
+        for _ in 0..ROUNDS {
+            let mut progress = self.poll_inbox(cx, now);
+            if self.closing.is_some() {
+                return self.poll_closing(cx, now);
+            }
+            progress |= self.promoting && self.promote(cx, now);
+            if !self.promoting {
+                progress |= self.poll_lane(Lane::Primary, cx, now);
+                progress |= self.probe.is_some() && self.poll_lane(Lane::Probe, cx, now);
+            }
+            progress |= self.poll_work(cx, now);
+            progress |= self.poll_timer(cx, now);
+            if self.closing.is_some() {
+                return self.poll_closing(cx, now);
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+            if self.heard >= MESSAGES {
+                break;
+            }
+        }
+        give_way(cx);
+        Poll::Pending
+    }
+
     fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut progress = false;
         while let Poll::Ready(visit) = self.shared.inbox.poll_next(cx) {
@@ -349,32 +377,9 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let now = clock::now();
-        this.heard = 0;
-        for _ in 0..ROUNDS {
-            let mut progress = this.poll_inbox(cx, now);
-            if this.closing.is_some() {
-                return this.poll_closing(cx, now);
-            }
-            progress |= this.promoting && this.promote(cx, now);
-            if !this.promoting {
-                progress |= this.poll_lane(Lane::Primary, cx, now);
-                progress |= this.probe.is_some() && this.poll_lane(Lane::Probe, cx, now);
-            }
-            progress |= this.poll_work(cx, now);
-            progress |= this.poll_timer(cx, now);
-            if this.closing.is_some() {
-                return this.poll_closing(cx, now);
-            }
-            if !progress {
-                return Poll::Pending;
-            }
-            if this.heard >= MESSAGES {
-                break;
-            }
-        }
-        give_way(cx);
-        Poll::Pending
+        let polled = this.visit(cx, clock::now());
+        this.work.let_go();
+        polled
     }
 }
 

@@ -362,7 +362,7 @@ where
     S: 'static,
 {
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
-        let read = E::read(event.name, &event.reader.take_rest())?;
+        let read = E::read(event.name, &event.args.take_rest())?;
         let ack = event.ack.take().unwrap_or_else(Ack::unwanted);
         Ok(self.handler.call(event.socket.clone(), read, ack))
     }
