@@ -22,7 +22,7 @@ mod transport;
 mod watch;
 
 pub use ack::AckTable;
-pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs};
+pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted};
 pub use close::CloseReason;
 pub use control::{Found, MemberControl, MemberLimit};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};

@@ -5,9 +5,11 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace, SocketId};
+use roomcast_core::{
+    AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace, SocketId, push_quoted,
+};
 
-use crate::text::{placeholder, push_quoted, unquote};
+use crate::text::{placeholder, unquote};
 
 /// Puts events into bare messages, for [`Mode::Plain`](crate::Mode::Plain)
 ///
@@ -139,6 +141,9 @@ pub(crate) const MESSAGE: &str = "message";
 const OVERHEAD: usize = 64;
 
 fn bare(args: &Args) -> Option<Message> {
+    if let Some(text) = args.as_text() {
+        return Some(Message::Text(text.clone()));
+    }
     match args.attachments() {
         [] => unquote(args.list()).map(Message::Text),
         [only] => (placeholder(args.json()) == Some(0)).then(|| Message::Binary(only.clone())),

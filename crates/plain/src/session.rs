@@ -13,7 +13,6 @@ use roomcast_core::{
 use crate::actions::Actions;
 use crate::codec::{self, MESSAGE};
 use crate::frame::{JsonFrame, Kind};
-use crate::text::push_quoted;
 use crate::violation::Violation;
 use crate::{Mode, PlainConfig};
 
@@ -287,11 +286,7 @@ impl Session for PlainSession {
 /// The arguments of the event that a bare message is
 fn one_argument(message: Message) -> Args {
     match message {
-        Message::Text(text) => {
-            let mut json = String::with_capacity(text.len() + text.len() / 16 + 2);
-            push_quoted(&mut json, &text);
-            Args::from_validated(json.into(), Vec::new())
-        }
+        Message::Text(text) => Args::from_text(text),
         // Bytes cannot fail to be written.
         Message::Binary(bytes) => bytes.into_args().unwrap_or_default(),
     }

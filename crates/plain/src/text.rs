@@ -15,19 +15,6 @@ pub(crate) fn unquote(json: &ByteString) -> Option<ByteString> {
     (end + 1 == inside.len()).then(|| json.slice_ref(&inside[..end]))
 }
 
-/// Appends the JSON string of a text
-pub(crate) fn push_quoted(out: &mut String, text: &str) {
-    out.push('"');
-    let mut rest = text;
-    while let Some(at) = next_escape(rest.as_bytes()) {
-        out.push_str(&rest[..at]);
-        push_escape(out, rest.as_bytes()[at]);
-        rest = &rest[at + 1..];
-    }
-    out.push_str(rest);
-    out.push('"');
-}
-
 /// The number of exactly one placeholder, or nothing if `json` is anything else
 pub(crate) fn placeholder(json: &str) -> Option<u64> {
     #[derive(Deserialize)]
@@ -44,44 +31,10 @@ pub(crate) fn placeholder(json: &str) -> Option<u64> {
     placeholder.mark.then_some(placeholder.num)
 }
 
-/// Where the next byte is that cannot stand in a JSON string as it is
-fn next_escape(text: &[u8]) -> Option<usize> {
-    // A block at a time and without a way out in its middle, so that the compiler looks at many bytes at once.
-    let clean = text
-        .chunks(BLOCK)
-        .take_while(|block| !block.iter().fold(false, |any, &byte| any | needs_escape(byte)));
-    let start = clean.map(<[u8]>::len).sum();
-    Some(start + text[start..].iter().position(|&byte| needs_escape(byte))?)
-}
-
-fn needs_escape(byte: u8) -> bool {
-    (byte < 0x20) | (byte == b'"') | (byte == b'\\')
-}
-
-/// Bytes looked at together
-const BLOCK: usize = 64;
-
-fn push_escape(out: &mut String, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    match byte {
-        b'"' => out.push_str("\\\""),
-        b'\\' => out.push_str("\\\\"),
-        b'\n' => out.push_str("\\n"),
-        b'\r' => out.push_str("\\r"),
-        b'\t' => out.push_str("\\t"),
-        0x08 => out.push_str("\\b"),
-        0x0c => out.push_str("\\f"),
-        _ => {
-            out.push_str("\\u00");
-            out.push(char::from(HEX[usize::from(byte >> 4)]));
-            out.push(char::from(HEX[usize::from(byte & 15)]));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use roomcast_core::push_quoted;
 
     use super::*;
 

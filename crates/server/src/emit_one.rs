@@ -8,6 +8,7 @@ use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId
 use crate::ack::Answers;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::{AckError, EmitError};
+use crate::names;
 use crate::socket::Socket;
 
 /// How an event goes to one socket; ends with [`emit`](Self::emit)
@@ -156,8 +157,14 @@ impl SocketEmit {
 impl Socket {
     #[doc = include_str!("../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
-        let event = crate::emit::event(self.state(), event, args.into_args()?, None)?;
-        Ok(self.hand(Delivery::Reliable, Overflow::Inherit, &event))
+        let args = args.into_args()?;
+        let event = match names::take_last(&self.state().name, event) {
+            Some((namespace, name)) => Event::new(namespace, name, args),
+            None => crate::emit::event(self.state(), event, args, None)?,
+        };
+        let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &event);
+        names::keep_last(event);
+        Ok(receipt)
     }
 
     #[doc = include_str!("../docs/send.md")]

@@ -1,8 +1,9 @@
 //! The names of events, shared between those that are emitted one after the other
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use bytestring::ByteString;
+use roomcast_core::{Event, Namespace};
 
 /// A name to put into an event; the same memory as last time if this thread used it lately
 ///
@@ -11,7 +12,22 @@ pub(crate) fn shared(name: &str) -> ByteString {
     RECENT.with_borrow_mut(|recent| recent.shared(name))
 }
 
+/// What the event that this thread emitted last was called, if it was called this, and where that was
+///
+/// To be given back by [`keep_last`]. Somebody who emits the same again and again counts no references for it.
+pub(crate) fn take_last(namespace: &Namespace, name: &str) -> Option<(Namespace, ByteString)> {
+    LAST.take().filter(|(place, known)| std::ptr::eq(place.as_str(), namespace.as_str()) && **known == *name)
+}
+
+/// Keeps the name of an event, and of its namespace, for the next one
+pub(crate) fn keep_last(event: Event) {
+    if event.name.len() <= LONGEST {
+        LAST.set(Some((event.namespace, event.name)));
+    }
+}
+
 thread_local! {
+    static LAST: Cell<Option<(Namespace, ByteString)>> = const { Cell::new(None) };
     static RECENT: RefCell<Recent> = const { RefCell::new(Recent { names: [const { ByteString::new() }; KEPT], next: 0 }) };
 }
 

@@ -7,6 +7,7 @@ mod placeholder;
 mod reader;
 mod ser;
 mod split;
+mod text;
 
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,14 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::Deserialize;
 
+use self::text::List;
+
 pub use convert::{FromArgs, IntoArgs};
 pub use error::ArgsError;
 pub use reader::ArgsReader;
 pub use ser::ArgsWriter;
 pub use split::ArgsIter;
+pub use text::push_quoted;
 
 /// The arguments of one event: JSON text, and the binary parts that the text names by placeholder
 ///
@@ -29,6 +33,9 @@ pub use split::ArgsIter;
 /// when there are none. So a decoder slices it out of a packet without copying, and an encoder appends it after
 /// the name of the event. Where a binary part belongs, the text has the Socket.IO placeholder
 /// `{"_placeholder":true,"num":0}`, whose number counts [`attachments`](Self::attachments).
+///
+/// Arguments that are one text ([`from_text`](Self::from_text)) are kept as that, and become JSON when somebody asks
+/// for it, once.
 ///
 /// Cloning costs one reference count for the text, and a second one when there are attachments.
 ///
@@ -59,16 +66,16 @@ pub use split::ArgsIter;
 /// assert_eq!((name.as_str(), &image[..]), ("avatar", &b"\x89PNG"[..]));
 /// # Ok::<(), roomcast_core::ArgsError>(())
 /// ```
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct Args {
-    list: ByteString,
+    list: List,
     attachments: Option<Arc<Attachments>>,
 }
 
 impl Args {
     /// No arguments
     pub const fn empty() -> Self {
-        Self { list: ByteString::new(), attachments: None }
+        Self { list: List::Json(ByteString::new()), attachments: None }
     }
 
     /// Arguments from their JSON text, which is checked
@@ -94,17 +101,39 @@ impl Args {
         let trimmed = split::trim(&list);
         // Moved where it can be: a slice is one more reference.
         let list = if trimmed.len() == list.len() { list } else { list.slice_ref(trimmed) };
-        Self { list, attachments: Attachments::new(attachments) }
+        Self { list: List::Json(list), attachments: Attachments::new(attachments) }
+    }
+
+    /// One argument, a string, from its text, which is not copied
+    ///
+    /// As good as the JSON string of it. For what comes and goes as bare text, which is then never quoted.
+    ///
+    /// ```
+    /// use roomcast_core::Args;
+    ///
+    /// let args = Args::from_text("say \"hi\"".into());
+    /// assert_eq!(args.json(), r#""say \"hi\"""#);
+    /// ```
+    pub fn from_text(text: ByteString) -> Self {
+        Self { list: List::text(text), attachments: None }
+    }
+
+    /// The text that they were made from by [`from_text`](Self::from_text); nothing for all others
+    pub fn as_text(&self) -> Option<&ByteString> {
+        match &self.list {
+            List::Text { text, .. } => Some(text),
+            List::Json(_) => None,
+        }
     }
 
     /// The arguments as JSON values separated by commas; empty if there are none
     pub fn json(&self) -> &str {
-        &self.list
+        self.list.json()
     }
 
     /// The same text as [`json`](Self::json), to share or slice without copying
     pub fn list(&self) -> &ByteString {
-        &self.list
+        self.list.json()
     }
 
     /// The binary parts, in the order in which placeholders count them
@@ -119,17 +148,17 @@ impl Args {
 
     /// Whether there are no arguments
     pub fn is_empty(&self) -> bool {
-        self.list.is_empty()
+        matches!(&self.list, List::Json(json) if json.is_empty())
     }
 
-    /// Bytes of text and attachments together
+    /// Bytes of text and attachments together, as they are kept: a bare text without its quotes
     pub fn byte_len(&self) -> usize {
-        self.list.len() + self.attachment_bytes()
+        self.list.byte_len() + self.attachment_bytes()
     }
 
     /// JSON text of each argument
     pub fn iter(&self) -> ArgsIter<'_> {
-        ArgsIter::new(&self.list)
+        ArgsIter::new(self.json())
     }
 
     /// The argument at `index`, which counts from 0
@@ -166,13 +195,13 @@ impl Args {
     /// [`ArgsError::Syntax`] if `json` is not exactly one JSON value.
     pub fn with_last(&self, json: &str) -> Result<Self, ArgsError> {
         split::validate_one(json).map_err(|reason| ArgsError::syntax(self.len() + 1, &reason))?;
-        let mut list = String::with_capacity(self.list.len() + 1 + json.len());
+        let mut list = String::with_capacity(self.json().len() + 1 + json.len());
         if !self.is_empty() {
-            list.push_str(&self.list);
+            list.push_str(self.json());
             list.push(',');
         }
         list.push_str(split::trim(json));
-        Ok(Self { list: list.into(), attachments: self.attachments.clone() })
+        Ok(Self { list: List::Json(list.into()), attachments: self.attachments.clone() })
     }
 
     /// Checks that every placeholder names an attachment that exists
@@ -193,10 +222,28 @@ impl Args {
     }
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl PartialEq for Args {
+    fn eq(&self, other: &Self) -> bool {
+        let same = match (self.as_text(), other.as_text()) {
+            (Some(text), Some(other)) => text == other,
+            _ => self.json() == other.json(),
+        };
+        same && self.attachments == other.attachments
+    }
+}
+
+impl Eq for Args {}
+
 impl fmt::Debug for Args {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let lengths: Vec<usize> = self.attachments().iter().map(Bytes::len).collect();
-        f.debug_struct("Args").field("json", &self.list).field("attachment_lengths", &lengths).finish()
+        f.debug_struct("Args").field("json", &self.json()).field("attachment_lengths", &lengths).finish()
     }
 }
 

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 
-use super::{Args, ArgsError, ArgsIter, de, placeholder::Resolver};
+use super::{Args, ArgsError, ArgsIter, de, placeholder::Resolver, text::List};
 
 /// A cursor over arguments, for handlers that take them one by one
 ///
@@ -14,7 +14,8 @@ use super::{Args, ArgsError, ArgsIter, de, placeholder::Resolver};
 #[derive(Debug)]
 pub struct ArgsReader<'a> {
     args: &'a Args,
-    iter: ArgsIter<'a>,
+    /// Once something was read
+    iter: Option<ArgsIter<'a>>,
     resolver: Resolver<'a>,
     /// Arguments passed so far, those beyond the end included
     position: usize,
@@ -23,7 +24,7 @@ pub struct ArgsReader<'a> {
 impl<'a> ArgsReader<'a> {
     /// A cursor before the first argument
     pub fn new(args: &'a Args) -> Self {
-        Self { args, iter: args.iter(), resolver: Resolver::new(args), position: 0 }
+        Self { args, iter: None, resolver: Resolver::new(args), position: 0 }
     }
 
     /// Reads the next argument; a missing one reads as `null`
@@ -49,7 +50,7 @@ impl<'a> ArgsReader<'a> {
     /// As [`next`](Self::next).
     pub fn next_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, ArgsError> {
         self.position += 1;
-        let Some(json) = self.iter.next() else {
+        let Some(json) = self.iter().next() else {
             let mut null = serde_json::Deserializer::from_str("null");
             return seed.deserialize(&mut null).map_err(|_| ArgsError::Missing { position: self.position });
         };
@@ -61,7 +62,7 @@ impl<'a> ArgsReader<'a> {
     pub fn skip(&mut self, count: usize) {
         self.position = self.position.saturating_add(count);
         for _ in 0..count {
-            if self.iter.next().is_none() {
+            if self.iter().next().is_none() {
                 break;
             }
         }
@@ -70,20 +71,26 @@ impl<'a> ArgsReader<'a> {
     /// The arguments not read yet, as [`rest`](Self::rest), after which none is left; takes constant time
     pub fn take_rest(&mut self) -> Args {
         let rest = self.rest();
-        self.iter = ArgsIter::new("");
+        self.iter = Some(ArgsIter::new(""));
         rest
     }
 
     /// Whether no argument is left
     pub fn is_at_end(&self) -> bool {
-        self.iter.rest().is_empty()
+        self.iter.as_ref().map_or_else(|| self.args.is_empty(), |iter| iter.rest().is_empty())
     }
 
     /// The arguments not read yet, sharing the memory of all, and all attachments
     ///
     /// Attachments that only earlier arguments name are kept, since placeholders count them.
     pub fn rest(&self) -> Args {
-        Args { list: self.args.list.slice_ref(self.iter.rest()), attachments: self.args.attachments.clone() }
+        let Some(iter) = &self.iter else { return self.args.clone() };
+        let list = List::Json(self.args.list().slice_ref(iter.rest()));
+        Args { list, attachments: self.args.attachments.clone() }
+    }
+
+    fn iter(&mut self) -> &mut ArgsIter<'a> {
+        self.iter.get_or_insert_with(|| self.args.iter())
     }
 }
 
@@ -114,6 +121,32 @@ mod tests {
         assert_eq!(reader.next::<Value>(), Ok(json!({"four": 4})));
         assert!(reader.is_at_end());
         assert!(reader.rest().is_empty());
+    }
+
+    #[test]
+    fn a_bare_text_stays_one_until_it_is_read() {
+        let args = Args::from_text("a \"b\"".into());
+        let mut reader = ArgsReader::new(&args);
+        assert!(!reader.is_at_end());
+        assert_eq!(reader.rest().as_text(), args.as_text());
+        assert_eq!(reader.take_rest().as_text(), args.as_text());
+        assert!(reader.is_at_end() && reader.rest().is_empty());
+        let mut reader = ArgsReader::new(&args);
+        assert_eq!(reader.next::<String>().as_deref(), Ok("a \"b\""));
+        assert!(reader.is_at_end() && reader.rest().is_empty());
+        assert_eq!(reader.next::<String>(), Err(ArgsError::Missing { position: 2 }));
+    }
+
+    #[test]
+    fn a_bare_text_is_equal_to_its_json() {
+        let (text, json) = (Args::from_text("é\n".into()), args(r#""é\n""#));
+        assert_eq!((text.json(), text.len(), &text), (json.json(), 1, &json));
+        assert_eq!(text.list().as_ptr(), text.json().as_ptr());
+        assert_ne!(text, Args::from_text("e".into()));
+        assert_ne!(Args::from_text("".into()), Args::empty());
+        assert!(!Args::from_text("".into()).is_empty());
+        assert_eq!(text.with_last("1").as_ref().map(Args::json), Ok(r#""é\n",1"#));
+        assert_eq!((text.byte_len(), text.clone().json()), (3, json.json()));
     }
 
     #[test]
