@@ -194,7 +194,7 @@ fn blank_text_is_no_arguments() {
         assert!(args.attachments().is_empty());
         assert_eq!(args.get::<u8>(0), Err(ArgsError::Missing { position: 1 }));
     }
-    assert_eq!(size_of::<Args>(), size_of::<ByteString>() + size_of::<usize>());
+    assert!(size_of::<Args>() <= 2 * size_of::<ByteString>());
 }
 
 #[test]

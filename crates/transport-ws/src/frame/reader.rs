@@ -1,6 +1,6 @@
 //! From the bytes of a socket to messages and control frames
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
 use roomcast_core::Message;
 
@@ -61,8 +61,9 @@ pub enum Incoming {
 /// Reads the frames of one client (RFC 6455 section 5)
 ///
 /// A state machine without I/O: [`read`](Self::read) takes what a socket gave, in pieces of any size. A frame that is
-/// whole inside its piece costs one allocation, for its payload. Only for what is cut by the end of a piece, or
-/// fragmented, something is kept; a reader between two frames owns no memory beyond itself.
+/// whole inside its piece costs one allocation at most, for its payload; small ones that come in one piece lie
+/// together in blocks of a kilobyte. Only for what is cut by the end of a piece, or fragmented, something is kept; a
+/// reader between two frames owns no memory beyond itself.
 #[derive(Debug)]
 pub struct FrameReader {
     limits: ReadLimits,
@@ -131,6 +132,7 @@ impl FrameReader {
     }
 
     fn read_frames(&mut self, mut input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
+        let mut block = Block::default();
         while !input.is_empty() {
             let frame = match &mut self.phase {
                 Phase::Header(partial) => {
@@ -150,7 +152,8 @@ impl FrameReader {
             };
             let (chunk, rest) = input.split_at_mut(frame.missing.min(input.len()));
             input = rest;
-            self.read_payload(frame, chunk, items)?;
+            block.follow(input.len());
+            self.read_payload(frame, chunk, &mut block, items)?;
         }
         Ok(())
     }
@@ -159,6 +162,7 @@ impl FrameReader {
         &mut self,
         frame: Frame,
         chunk: &mut [u8],
+        block: &mut Block,
         items: &mut Vec<Incoming>,
     ) -> Result<(), Violation> {
         mask::unmask(chunk, frame.mask);
@@ -176,7 +180,7 @@ impl FrameReader {
         if frame.opcode.is_control() {
             self.read_control(frame, chunk, missing == 0, items)
         } else {
-            self.read_data(frame, chunk, missing, items)
+            self.read_data(frame, chunk, missing, block, items)
         }
     }
 
@@ -185,6 +189,7 @@ impl FrameReader {
         frame: Frame,
         chunk: &[u8],
         missing: usize,
+        block: &mut Block,
         items: &mut Vec<Incoming>,
     ) -> Result<(), Violation> {
         let ends = frame.fin && missing == 0;
@@ -200,7 +205,7 @@ impl FrameReader {
                 return Ok(());
             }
             None if ends => {
-                items.push(Incoming::Message(whole_message(frame.opcode, chunk)?));
+                items.push(Incoming::Message(block.message(frame.opcode, chunk)?));
                 return Ok(());
             }
             none => none.insert(PartialMessage::new(frame.opcode, frame.compressed)),
@@ -259,12 +264,55 @@ impl Default for FrameReader {
     }
 }
 
-fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Message, Violation> {
-    match opcode {
-        Opcode::Text => Ok(Message::Text(utf8::check(payload)?.into())),
-        _ => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+/// Memory for the messages of one piece: small ones that follow each other lie side by side, and cost no allocation
+/// each
+///
+/// Whoever keeps one of them keeps its block, so a block is small, and what comes alone has memory of its own size.
+#[derive(Default)]
+struct Block {
+    free: BytesMut,
+    /// Bytes of the piece behind the frame that is read
+    following: usize,
+}
+
+impl Block {
+    fn follow(&mut self, following: usize) {
+        self.following = following;
+    }
+
+    fn message(&mut self, opcode: Opcode, payload: &[u8]) -> Result<Message, Violation> {
+        if !(1..=SMALL).contains(&payload.len()) || !self.has_room(payload.len()) {
+            return match opcode {
+                Opcode::Text => Ok(Message::Text(utf8::check(payload)?.into())),
+                _ => Ok(Message::Binary(Bytes::copy_from_slice(payload))),
+            };
+        }
+        self.free.extend_from_slice(payload);
+        let bytes = self.free.split();
+        match opcode {
+            Opcode::Text => {
+                Ok(Message::Text(ByteString::try_from(bytes).map_err(|_| Violation::InvalidUtf8)?))
+            }
+            _ => Ok(Message::Binary(bytes.freeze())),
+        }
+    }
+
+    /// Whether there is room for a payload, or was made for it and those that may follow
+    fn has_room(&mut self, payload: usize) -> bool {
+        if self.free.capacity() < payload {
+            if self.following == 0 {
+                return false;
+            }
+            self.free = BytesMut::with_capacity((payload + self.following).min(BLOCK));
+        }
+        true
     }
 }
+
+/// Bytes of messages that lie together
+const BLOCK: usize = 1024;
+/// Bytes of a message that lies with others at most
+const SMALL: usize = BLOCK / 4;
 
 fn whole_control(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
     match opcode {
@@ -376,6 +424,41 @@ mod tests {
     fn an_idle_reader_is_small() {
         assert!(size_of::<FrameReader>() <= 64, "{} bytes", size_of::<FrameReader>());
         assert!(size_of::<Incoming>() <= 48, "{} bytes", size_of::<Incoming>());
+    }
+
+    #[test]
+    fn small_messages_of_a_piece_lie_together_and_large_ones_alone() {
+        let frame = |opcode: u8, payload: &[u8]| {
+            let mut frame = Vec::new();
+            crate::frame::put_header(&mut frame, Opcode::Binary, payload.len());
+            (frame[0], frame[1]) = (0x80 | opcode, 0x80 | frame[1]);
+            frame.extend([0; 4]);
+            frame.extend(payload);
+            frame
+        };
+        let large = vec![7; BLOCK];
+        let sent: [(u8, &[u8]); 5] =
+            [(1, b"one"), (2, b"\xfftwo"), (1, "drei €".as_bytes()), (2, &large), (1, b"last")];
+        let mut input: Vec<u8> = sent.iter().flat_map(|(opcode, payload)| frame(*opcode, payload)).collect();
+        let mut items = Vec::new();
+        FrameReader::default().read(&mut input, &mut items).unwrap();
+        let messages: Vec<_> = items
+            .iter()
+            .map(|item| match item {
+                Incoming::Message(message) => message,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        for (message, (opcode, payload)) in messages.iter().zip(sent) {
+            assert_eq!((message.is_text(), message.as_bytes()), (opcode == 1, payload));
+        }
+        let end = |message: &Message| message.as_bytes().as_ptr_range().end;
+        assert_eq!(end(messages[0]), messages[1].as_bytes().as_ptr());
+        assert_eq!(end(messages[1]), messages[2].as_bytes().as_ptr());
+        let mut broken = [frame(1, b"ok"), frame(1, b"\xff"), frame(1, b"unheard")].concat();
+        let mut items = Vec::new();
+        assert_eq!(FrameReader::default().read(&mut broken, &mut items), Err(Violation::InvalidUtf8));
+        assert_eq!(items, [Incoming::Message("ok".into())]);
     }
 
     #[test]
