@@ -4,6 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
@@ -13,6 +15,7 @@ use serde::de::DeserializeOwned;
 use crate::ack::Ack;
 use crate::error::{ConnectError, EventError};
 use crate::io::Io;
+use crate::slot;
 use crate::socket::Socket;
 
 /// An async function that handles events
@@ -50,6 +53,37 @@ pub trait Handler<M>: Send + Sync + 'static {
     /// # Errors
     /// When an argument does not fit its parameter.
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError>;
+
+    /// Does what [`call`](Self::call) does, and polls the future for the first time
+    ///
+    /// Those that are async functions need no memory of their own to end here.
+    ///
+    /// # Errors
+    /// When an argument does not fit its parameter.
+    fn start(&self, event: &mut HandlerInput<'_>, cx: &mut Context<'_>) -> Result<Started, ArgsError> {
+        let mut future = self.call(event)?;
+        Ok(match future.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Started::Ended(outcome),
+            Poll::Pending => Started::Waits(future),
+        })
+    }
+}
+
+/// How far a handler came when it was called
+pub enum Started {
+    /// To its end
+    Ended(Result<(), HandlerError>),
+    /// To its first wait; this is what is left of it
+    Waits(HandlerFuture),
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ended(outcome) => f.debug_tuple("Ended").field(outcome).finish(),
+            Self::Waits(_) => f.write_str("Waits"),
+        }
+    }
 }
 
 /// What a handler returns, as the server runs it
@@ -271,6 +305,18 @@ macro_rules! handler {
                 let future = self($($param),*);
                 Ok(Box::pin(future.map(Outcome::into_result)))
             }
+
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
+            fn start(
+                &self,
+                event: &mut HandlerInput<'_>,
+                cx: &mut Context<'_>,
+            ) -> Result<Started, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                let future = self($($param),*);
+                Ok(slot::start(future.map(Outcome::into_result), cx))
+            }
         }
     };
 }
@@ -287,8 +333,8 @@ handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH, I MI);
 
 /// A handler of which only the call is left
 pub(crate) type AnyHandler =
-    std::sync::Arc<dyn Fn(&mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> + Send + Sync>;
+    Arc<dyn Fn(&mut HandlerInput<'_>, &mut Context<'_>) -> Result<Started, ArgsError> + Send + Sync>;
 
 pub(crate) fn erase<M: 'static>(handler: impl Handler<M>) -> AnyHandler {
-    std::sync::Arc::new(move |event| handler.call(event))
+    Arc::new(move |event, cx| handler.start(event, cx))
 }

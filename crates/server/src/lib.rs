@@ -51,6 +51,7 @@ mod serial;
 mod serve;
 mod server_side;
 mod session;
+mod slot;
 mod socket;
 mod typed;
 
@@ -70,7 +71,7 @@ pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, 
 pub use extract::{Extension, State};
 pub use handler::{
     Auth, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture, HandlerInput,
-    Outcome,
+    Outcome, Started,
 };
 pub use handshake::Handshake;
 pub use hooks::RefusedRequest;

@@ -16,7 +16,7 @@ use super::members::{Admission, MemberState, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
 use crate::error::EventErrorCause;
-use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
+use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput, Started};
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
 use crate::metrics::count;
 use crate::socket::Socket;
@@ -140,17 +140,15 @@ impl Running {
         let mut input = HandlerInput { socket, name, args, ack, beside };
         // Called and run to its first wait in one go, which for most handlers is all there is.
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            let mut future = handler(&mut input)?;
             // A future that ended is dropped in here too, since that may panic as well.
-            Ok(match future.as_mut().poll(cx) {
-                Poll::Ready(outcome) => Ok(outcome),
-                Poll::Pending => Err(future),
-            })
+            handler(&mut input, cx)
         }));
         let cause = match ran {
-            Ok(Ok(Ok(Ok(())))) => return Ok(Ok(())),
-            Ok(Ok(Err(future))) => return Err(Self::new(future, Some(socket.clone()), name.clone(), role)),
-            Ok(Ok(Ok(Err(error)))) => failure(role, error),
+            Ok(Ok(Started::Ended(Ok(())))) => return Ok(Ok(())),
+            Ok(Ok(Started::Waits(future))) => {
+                return Err(Self::new(future, Some(socket.clone()), name.clone(), role));
+            }
+            Ok(Ok(Started::Ended(Err(error)))) => failure(role, error),
             Ok(Err(error)) => EventErrorCause::Mismatch(error),
             Err(_) => EventErrorCause::Panicked,
         };

@@ -6,9 +6,7 @@ use std::task::Context;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{
-    AckTable, Action, CloseReason, Command, Inbound, Lane, Member, Namespace, SocketId,
-};
+use roomcast_core::{AckTable, Action, CloseReason, Command, Inbound, Lane, Member, Namespace, SocketId};
 use roomcast_recovery::Claim;
 
 use super::Driver;
