@@ -71,6 +71,22 @@ mod tests {
     }
 
     #[test]
+    fn the_event_before_lends_its_name_once_and_to_its_own_namespace() {
+        let here = Namespace::new("/here");
+        let keep = |name: &str| keep_last(Event::new(here.clone(), name, roomcast_core::Args::empty()));
+        keep("chat");
+        let (place, name) = take_last(&here, "chat").expect("it was kept");
+        assert_eq!((place.as_str(), &*name), ("/here", "chat"));
+        assert_eq!(take_last(&here, "chat"), None);
+        keep("chat");
+        assert_eq!(take_last(&Namespace::new("/here"), "chat"), None);
+        keep("chat");
+        assert_eq!(take_last(&here, "chats"), None);
+        keep(&"a".repeat(LONGEST + 1));
+        assert_eq!(take_last(&here, &"a".repeat(LONGEST + 1)), None);
+    }
+
+    #[test]
     fn names_without_end_keep_no_memory() {
         let mut recent = Recent { names: [const { ByteString::new() }; KEPT], next: 0 };
         for number in 0..100 {
