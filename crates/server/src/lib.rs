@@ -32,6 +32,7 @@ mod io;
 mod layer;
 mod limits;
 mod listeners;
+mod listening;
 mod metrics;
 mod names;
 mod namespace;

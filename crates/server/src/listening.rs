@@ -1,0 +1,113 @@
+//! How handlers are registered and taken back, wherever that can be done
+
+/// The methods by which handlers are registered, the same for all that has a board
+macro_rules! listening {
+    ($type:ty $(, $also:expr)?) => {
+        impl $type {
+            #[doc = include_str!("../docs/listening/on.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
+                self.board().on(event, $crate::listeners::Listener::new(handler));
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/once.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
+                self.board().once(event, $crate::listeners::Listener::new(handler));
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/off.md")]
+            #[doc(alias = "remove_all_listeners")]
+            pub fn off(&self, event: &str) -> &Self {
+                self.board().off(event);
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/off_all.md")]
+            #[doc(alias = "remove_all_listeners")]
+            pub fn off_all(&self) -> &Self {
+                self.board().off_all();
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/on_other.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_other<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Other, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/on_any.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Any, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/prepend_any.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn prepend_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                let listener = $crate::listeners::Listener::new(handler);
+                self.board().prepend_topic($crate::listeners::Topic::Any, listener);
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/off_any.md")]
+            pub fn off_any(&self) -> &Self {
+                self.board().off_topic($crate::listeners::Topic::Any);
+                self
+            }
+
+            #[doc = include_str!("../docs/listening/event_middleware.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            #[doc(alias = "use")]
+            pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Middleware, middleware)
+            }
+
+            #[doc = include_str!("../docs/listening/on_disconnecting.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Disconnecting, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/on_disconnect.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Disconnect, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/on_error.md")]
+            #[doc = include_str!("../docs/handler.md")]
+            pub fn on_error<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+                self.listen($crate::listeners::Topic::Error, handler)
+            }
+
+            #[doc = include_str!("../docs/listening/listeners.md")]
+            pub fn listeners(&self, event: &str) -> Vec<$crate::ListenerId> {
+                self.board().ids(event)
+            }
+
+            #[doc = include_str!("../docs/listening/listeners_any.md")]
+            pub fn listeners_any(&self) -> Vec<$crate::ListenerId> {
+                self.board().ids_of_topic($crate::listeners::Topic::Any)
+            }
+
+            #[doc = include_str!("../docs/listening/remove_listener.md")]
+            pub fn remove_listener(&self, listener: $crate::ListenerId) -> bool {
+                self.board().remove(listener) $(|| ($also)(self, listener))?
+            }
+
+            fn listen<M: 'static>(
+                &self,
+                topic: $crate::listeners::Topic,
+                handler: impl $crate::Handler<M>,
+            ) -> &Self {
+                self.board().on_topic(topic, $crate::listeners::Listener::new(handler));
+                self
+            }
+        }
+    };
+}
+
+pub(crate) use listening;
