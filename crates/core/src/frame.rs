@@ -255,6 +255,7 @@ mod tests {
     fn only_who_holds_a_frame_alone_says_that_it_is_not_compressed() {
         let frame = Frame::new("x").without_compression();
         assert!(!frame.may_compress() && !frame.clone().may_compress());
+        assert!(!Frame::new("x").with_key("k".into()).without_compression().may_compress());
         let shared = Frame::new("x");
         let other = shared.clone();
         assert!(shared.without_compression().may_compress() && other.may_compress());

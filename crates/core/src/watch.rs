@@ -145,3 +145,50 @@ impl Drop for Telling {
         TELLING.set(self.before);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Says what it is told, and waits until it may go on
+    struct Slow {
+        told: Mutex<mpsc::SyncSender<String>>,
+        goes_on: Mutex<mpsc::Receiver<()>>,
+    }
+
+    impl RoomWatcher for Slow {
+        fn room_changed(&self, change: &RoomChange) {
+            self.told.lock().unwrap().send(change.room().to_string()).unwrap();
+            self.goes_on.lock().unwrap().recv().unwrap();
+        }
+    }
+
+    #[test]
+    fn whoever_changes_a_room_while_another_is_told_of_waits_until_its_own_is_told_too() {
+        let (told, hears) = mpsc::sync_channel(2);
+        let (lets_go_on, goes_on) = mpsc::sync_channel(2);
+        let watcher = Slow { told: Mutex::new(told), goes_on: Mutex::new(goes_on) };
+        let queue = &ChangeQueue::new(Arc::new(watcher));
+        let change = |room: &str| {
+            queue.push(RoomChange::Created { room: room.into() });
+            queue.tell();
+        };
+        let (returned, returns) = mpsc::sync_channel(2);
+        std::thread::scope(|scope| {
+            scope.spawn(move || change("first"));
+            assert_eq!(hears.recv().unwrap(), "first");
+            scope.spawn(move || {
+                change("second");
+                returned.send(()).unwrap();
+            });
+            let early = returns.recv_timeout(Duration::from_millis(100));
+            (0..2).for_each(|_| lets_go_on.send(()).unwrap());
+            assert!(early.is_err(), "it is not told yet");
+            assert_eq!(hears.recv().unwrap(), "second");
+            returns.recv().unwrap();
+        });
+    }
+}
