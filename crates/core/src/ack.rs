@@ -11,24 +11,28 @@ use crate::{AckId, AckRequest, AnswerSink, Args, SocketId};
 ///
 /// An answer is registered *before* the event is pushed to the outbox, so however fast the client is, its answer
 /// finds the entry. Cloning gives another handle to the same table; an unused one allocates nothing but itself.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct AckTable(Arc<Mutex<Table>>);
 
-#[derive(Default)]
 struct Table {
-    // Costs three words while nothing is owed, which is nearly always. Weak: whoever no longer waits (a timeout,
-    // a dropped future) needs not be found in every table to be forgotten.
-    pending: BTreeMap<AckId, Weak<dyn AnswerSink>>,
-    limit: Option<usize>,
+    // Boxed, since nothing is owed nearly always. Weak: whoever no longer waits (a timeout, a dropped future) needs
+    // not be found in every table to be forgotten.
+    pending: Option<Box<Pending>>,
+    /// None if it is the largest number
+    limit: u32,
     /// Wishes since the last sweep, refused ones included
     since_sweep: u32,
     closed: bool,
 }
 
+type Pending = BTreeMap<AckId, Weak<dyn AnswerSink>>;
+
 impl AckTable {
     /// A table that holds at most this many answers
     pub fn with_limit(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(Table { limit: Some(limit), ..Table::default() })))
+        // That many answers would need more memory than any client is worth.
+        let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+        Self(Arc::new(Mutex::new(Table { pending: None, limit, since_sweep: 0, closed: false })))
     }
 
     /// Enters a wish for an answer of `socket`; `false` if it is gone or owes too many already
@@ -41,27 +45,29 @@ impl AckTable {
         if table.closed {
             return false;
         }
-        let limit = table.limit.unwrap_or(usize::MAX);
+        let limit = if table.limit == u32::MAX { usize::MAX } else { table.limit as usize };
         table.since_sweep = table.since_sweep.saturating_add(1);
         if table.is_worth_sweeping(limit) {
             table.since_sweep = 0;
-            table.pending.retain(|_, sink| sink.strong_count() > 0);
+            if let Some(pending) = &mut table.pending {
+                pending.retain(|_, sink| sink.strong_count() > 0);
+            }
         }
-        if table.pending.len() >= limit {
+        if table.owed() >= limit {
             return false;
         }
-        table.pending.insert(request.id, Arc::downgrade(&request.answers));
+        table.pending.get_or_insert_default().insert(request.id, Arc::downgrade(&request.answers));
         true
     }
 
     /// Takes a wish back: it timed out, or the event was never sent
     pub fn withdraw(&self, id: AckId) -> bool {
-        lock(&self.0).pending.remove(&id).is_some()
+        lock(&self.0).remove(id).is_some()
     }
 
     /// Hands an answer to whoever waits for it; `false` if nobody does
     pub fn answer(&self, socket: &SocketId, id: AckId, args: Args) -> bool {
-        let sink = lock(&self.0).pending.remove(&id);
+        let sink = lock(&self.0).remove(id);
         match sink.and_then(|sink| sink.upgrade()) {
             Some(sink) => {
                 sink.answered(socket, args);
@@ -76,7 +82,7 @@ impl AckTable {
         let pending = {
             let mut table = lock(&self.0);
             table.closed = true;
-            std::mem::take(&mut table.pending)
+            table.pending.take().unwrap_or_default()
         };
         for sink in pending.into_values().filter_map(|sink| sink.upgrade()) {
             sink.gone(socket);
@@ -90,7 +96,7 @@ impl AckTable {
 
     /// How many answers are owed, those that nobody waits for any more included
     pub fn len(&self) -> usize {
-        lock(&self.0).pending.len()
+        lock(&self.0).owed()
     }
 
     /// Whether no answer is owed
@@ -99,13 +105,28 @@ impl AckTable {
     }
 }
 
+impl Default for AckTable {
+    fn default() -> Self {
+        Self::with_limit(usize::MAX)
+    }
+}
+
 impl Table {
+    fn owed(&self) -> usize {
+        self.pending.as_ref().map_or(0, |pending| pending.len())
+    }
+
+    /// What is empty is kept: who is asked once is asked again
+    fn remove(&mut self, id: AckId) -> Option<Weak<dyn AnswerSink>> {
+        self.pending.as_mut()?.remove(&id)
+    }
+
     /// Whether enough was asked since the last sweep to pay for another, which costs as much as there are entries
     ///
     /// Sooner at the limit, where an entry that nobody waits for keeps another out; but not each time, or a client
     /// that answers nothing would make every further wish as expensive as its whole table.
     fn is_worth_sweeping(&self, limit: usize) -> bool {
-        let owed = self.pending.len();
+        let owed = self.owed();
         let enough = if owed >= limit { owed / 4 } else { (owed / 2).max(SWEEP_FROM) };
         self.since_sweep as usize > enough
     }

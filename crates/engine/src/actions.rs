@@ -11,7 +11,8 @@ use roomcast_core::Action;
 #[derive(Debug, Default)]
 pub struct Actions {
     first: Option<Action>,
-    rest: VecDeque<Action>,
+    // Boxed, since it is nearly always empty.
+    rest: Option<Box<VecDeque<Action>>>,
 }
 
 impl Actions {
@@ -25,14 +26,14 @@ impl Actions {
         if self.first.is_none() {
             self.first = Some(action);
         } else {
-            self.rest.push_back(action);
+            self.rest.get_or_insert_default().push_back(action);
         }
     }
 
     /// Takes the next action
     pub fn pop(&mut self) -> Option<Action> {
         let action = self.first.take();
-        if self.rest.capacity() > 0 {
+        if self.rest.is_some() {
             self.advance();
         }
         action
@@ -40,10 +41,8 @@ impl Actions {
 
     #[cold]
     fn advance(&mut self) {
-        self.first = self.rest.pop_front();
-        if self.rest.is_empty() {
-            self.rest = VecDeque::new();
-        }
+        self.first = self.rest.as_mut().and_then(|rest| rest.pop_front());
+        self.rest.take_if(|rest| rest.is_empty());
     }
 
     /// Whether there is nothing to do
@@ -74,7 +73,7 @@ mod tests {
                 popped.push(action);
             }
             assert!(actions.is_empty());
-            assert_eq!(actions.rest.capacity(), 0);
+            assert!(actions.rest.is_none());
         }
         let tags: String = popped
             .iter()

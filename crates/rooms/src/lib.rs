@@ -83,8 +83,14 @@ pub struct Rooms {
 struct Entry {
     key: MemberKey,
     member: Member,
-    /// Its rooms besides its own; `None` once it is detached
-    joined: Mutex<Option<HashSet<Room>>>,
+    joined: Mutex<Stay>,
+}
+
+/// What a member has joined
+enum Stay {
+    /// Its rooms besides its own; boxed, since many members are in none
+    Attached(Option<Box<HashSet<Room>>>),
+    Detached,
 }
 
 /// Never given twice in this process, so a late leave or detach hits nobody else
@@ -94,7 +100,7 @@ static LAST_KEY: AtomicU64 = AtomicU64::new(0);
 impl Router for Rooms {
     fn attach(&self, member: Member) -> MemberKey {
         let key = MemberKey(LAST_KEY.fetch_add(1, Ordering::Relaxed) + 1);
-        let entry = Arc::new(Entry { key, member, joined: Mutex::new(Some(HashSet::new())) });
+        let entry = Arc::new(Entry { key, member, joined: Mutex::new(Stay::Attached(None)) });
         self.members.insert(key, entry.clone());
         self.everybody.insert(key, Recipient::of(&entry));
         let enter = || _ = self.ids.insert(entry.member.id.clone(), entry.clone());
@@ -110,13 +116,13 @@ impl Router for Rooms {
         let Some((_, entry)) = self.members.remove(&key) else { return false };
         // From here on a join that found the entry before is refused.
         let mut joined = entry.joined();
-        let rooms = joined.take();
+        let rooms = joined.end();
         let exit = || self.ids.remove_if(&entry.member.id, |_, newest| newest.key == key).is_some();
         match self.watch.get() {
             Some(watch) => watch.detached(&entry.member, exit),
             None => _ = exit(),
         }
-        for room in rooms.into_iter().flatten() {
+        for room in rooms.into_iter().flat_map(|rooms| *rooms) {
             self.exit(&entry, &room);
         }
         self.everybody.remove(key);
@@ -275,14 +281,15 @@ impl Rooms {
 
     fn join_up_to(&self, max: usize, entry: &Arc<Entry>, room: &Room) -> Joined {
         let mut joined = entry.joined();
-        let Some(joined) = joined.as_mut() else { return Joined::Detached };
+        let Stay::Attached(joined) = &mut *joined else { return Joined::Detached };
         if entry.member.id.as_str() == room.as_str() {
             return Joined::Already;
         }
-        if joined.len() >= max {
-            return if joined.contains(room) { Joined::Already } else { Joined::Full };
+        if joined.as_ref().map_or(0, |joined| joined.len()) >= max {
+            let has = joined.as_ref().is_some_and(|joined| joined.contains(room));
+            return if has { Joined::Already } else { Joined::Full };
         }
-        if !joined.insert(room.clone()) {
+        if !joined.get_or_insert_default().insert(room.clone()) {
             return Joined::Already;
         }
         self.enter(entry, room);
@@ -291,7 +298,7 @@ impl Rooms {
 
     fn leave_entry(&self, entry: &Entry, room: &Room) -> bool {
         let mut joined = entry.joined();
-        let left = joined.as_mut().is_some_and(|joined| joined.remove(room));
+        let left = joined.rooms().is_some_and(|joined| joined.remove(room));
         if left {
             self.exit(entry, room);
         }
@@ -419,15 +426,33 @@ impl fmt::Debug for Rooms {
 }
 
 impl Entry {
-    fn joined(&self) -> MutexGuard<'_, Option<HashSet<Room>>> {
+    fn joined(&self) -> MutexGuard<'_, Stay> {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Its rooms, its own first; none once it is detached
     fn rooms(&self) -> Vec<Room> {
         let joined = self.joined();
-        let Some(joined) = joined.as_ref() else { return Vec::new() };
-        std::iter::once(Room::from(&self.member.id)).chain(joined.iter().cloned()).collect()
+        let Stay::Attached(joined) = &*joined else { return Vec::new() };
+        let joined = joined.iter().flat_map(|joined| joined.iter().cloned());
+        std::iter::once(Room::from(&self.member.id)).chain(joined).collect()
+    }
+}
+
+impl Stay {
+    fn rooms(&mut self) -> Option<&mut HashSet<Room>> {
+        match self {
+            Self::Attached(joined) => joined.as_deref_mut(),
+            Self::Detached => None,
+        }
+    }
+
+    /// Joins nothing any more; gives back what it was in
+    fn end(&mut self) -> Option<Box<HashSet<Room>>> {
+        match std::mem::replace(self, Self::Detached) {
+            Self::Attached(joined) => joined,
+            Self::Detached => None,
+        }
     }
 }
 

@@ -2,17 +2,25 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
+
+use crate::heads::{Head, Heads};
 
 /// The request that a session began with
 ///
 /// Kept for as long as the client is connected, so it is one block of memory with the request's own text in it and
-/// not a header map, and it keeps no buffer of the HTTP library alive.
+/// not a header map, and it keeps no buffer of the HTTP library alive. Headers that are the same for many clients,
+/// such as `User-Agent`, are kept once for all that sent the same.
 #[derive(Clone)]
 pub struct Handshake {
-    /// `uri`, then each header as `name: value` and a line feed; header values hold no line feeds
+    /// Each header in its order: `name: value`, or `name` alone if its value is in `text`, and a line feed, which
+    /// neither of them can hold
+    head: Arc<Head>,
+    /// `uri`, then each value that is the client's own, and a line feed
     text: Box<[u8]>,
     uri_len: u32,
     address: Option<SocketAddr>,
@@ -24,25 +32,32 @@ pub struct Handshake {
 
 impl Handshake {
     pub(crate) fn new(
+        heads: &Arc<Heads>,
         request: &http::request::Parts,
         address: Option<SocketAddr>,
         secure: bool,
         issued: SystemTime,
     ) -> Self {
         let uri = request.uri.path_and_query().map_or("/", |uri| uri.as_str());
-        let headers = request.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 3);
-        let mut text = Vec::with_capacity(uri.len() + headers.sum::<usize>());
+        let own = request.headers.iter().filter(|(name, value)| !is_common(name, value));
+        let mut text = Vec::with_capacity(uri.len() + own.map(|(_, value)| value.len() + 1).sum::<usize>());
+        let mut head = Vec::with_capacity(COMMON_HEAD);
         text.extend_from_slice(uri.as_bytes());
         for (name, value) in &request.headers {
-            text.extend_from_slice(name.as_str().as_bytes());
-            text.extend_from_slice(b": ");
-            text.extend_from_slice(value.as_bytes());
-            text.push(b'\n');
+            head.extend_from_slice(name.as_str().as_bytes());
+            if is_common(name, value) {
+                head.extend_from_slice(b": ");
+                head.extend_from_slice(value.as_bytes());
+            } else {
+                text.extend_from_slice(value.as_bytes());
+                text.push(b'\n');
+            }
+            head.push(b'\n');
         }
         // A request line is bounded far below 4 GiB.
         let uri_len = u32::try_from(uri.len()).unwrap_or(0);
         let extensions = http::Extensions::new();
-        Self { text: text.into(), uri_len, address, secure, issued, extensions }
+        Self { head: heads.share(&head), text: text.into(), uri_len, address, secure, issued, extensions }
     }
 
     /// Keeps what layers put beside the request
@@ -61,10 +76,14 @@ impl Handshake {
     ///
     /// Values are whatever the client sent; they need not be UTF-8.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        let lines = self.text[self.uri_len as usize..].split(|&byte| byte == b'\n');
-        lines.filter_map(|line| {
-            let colon = line.iter().position(|&byte| byte == b':')?;
-            Some((std::str::from_utf8(&line[..colon]).ok()?, line.get(colon + 2..)?))
+        let mut own = self.text[self.uri_len as usize..].split(|&byte| byte == b'\n');
+        let lines = self.head.text().split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
+        lines.filter_map(move |line| {
+            let (name, value) = match line.iter().position(|&byte| byte == b':') {
+                Some(colon) => (&line[..colon], line.get(colon + 2..)?),
+                None => (line, own.next()?),
+            };
+            Some((std::str::from_utf8(name).ok()?, value))
         })
     }
 
@@ -118,6 +137,46 @@ impl fmt::Debug for Handshake {
     }
 }
 
+/// Whether very many clients are likely to send this header with this very value
+///
+/// Not what may name a client or admit it, such as `Cookie`, or the subprotocols, in which some put a token.
+fn is_common(name: &HeaderName, value: &HeaderValue) -> bool {
+    value.len() <= MAX_COMMON_VALUE
+        && matches!(
+            name.as_str(),
+            "accept"
+                | "accept-encoding"
+                | "accept-language"
+                | "cache-control"
+                | "connection"
+                | "dnt"
+                | "host"
+                | "origin"
+                | "pragma"
+                | "priority"
+                | "sec-ch-ua"
+                | "sec-ch-ua-mobile"
+                | "sec-ch-ua-platform"
+                | "sec-fetch-dest"
+                | "sec-fetch-mode"
+                | "sec-fetch-site"
+                | "sec-fetch-storage-access"
+                | "sec-gpc"
+                | "sec-websocket-extensions"
+                | "sec-websocket-version"
+                | "upgrade"
+                | "user-agent"
+                | "x-forwarded-host"
+                | "x-forwarded-port"
+                | "x-forwarded-proto"
+        )
+}
+
+/// A longer value is one that somebody has made up
+const MAX_COMMON_VALUE: usize = 256;
+/// About what a browser says that others say too
+const COMMON_HEAD: usize = 768;
+
 /// Names and values of a query as they stand, undecoded
 pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
@@ -141,7 +200,8 @@ mod tests {
             .header("x-empty", "")
             .body(())
             .expect("a valid request");
-        let handshake = Handshake::new(&request.into_parts().0, None, false, SystemTime::UNIX_EPOCH);
+        let heads = Arc::default();
+        let handshake = Handshake::new(&heads, &request.into_parts().0, None, false, SystemTime::UNIX_EPOCH);
         assert_eq!(handshake.uri(), "/socket.io/?EIO=4&room=red%20sea&x=a+b&flag&%26=%3D");
         assert_eq!(handshake.header("cookie"), Some("a=b: c"));
         assert_eq!(handshake.header("x-empty"), Some(""));
@@ -153,5 +213,32 @@ mod tests {
         assert_eq!(handshake.query_value("&").as_deref(), Some("="));
         assert_eq!(handshake.query_value("none"), None);
         assert!(!format!("{handshake:?}").contains("a=b"));
+    }
+    #[test]
+    fn headers_keep_their_order_whichever_are_shared() {
+        let long = "l".repeat(MAX_COMMON_VALUE + 1);
+        let sent = |key: &str| {
+            let request = http::Request::get("/")
+                .header("Host", "example.com:3000")
+                .header("Cookie", key)
+                .header("User-Agent", "Somebody/1.0 (X11: y)")
+                .header("Origin", "")
+                .header("Accept-Language", &long)
+                .header("Sec-WebSocket-Key", key)
+                .header("Upgrade", HeaderValue::from_bytes(b"\xff: \x80").expect("it may stand there"))
+                .header("X-Empty", "")
+                .header("Cookie", "second");
+            request.body(()).expect("a valid request").into_parts().0
+        };
+        let heads = Arc::default();
+        let kept = ["one", "another: one"].map(|key| {
+            let sent = sent(key);
+            let handshake = Handshake::new(&heads, &sent, None, false, SystemTime::UNIX_EPOCH);
+            let expected: Vec<_> =
+                sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            assert_eq!(handshake.headers().collect::<Vec<_>>(), expected);
+            handshake
+        });
+        assert!(Arc::ptr_eq(&kept[0].head, &kept[1].head));
     }
 }

@@ -160,7 +160,8 @@ mod tests {
             .expect("a valid request");
         let address = "127.0.0.1:4321".parse().expect("an address");
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(951_827_696_789);
-        let handshake = Handshake::new(&request.into_parts().0, Some(address), true, time);
+        let handshake =
+            Handshake::new(&Default::default(), &request.into_parts().0, Some(address), true, time);
         let described: Value = serde_json::from_str(&handshake.to_json(r#"{"token":"t"}"#)).expect("JSON");
         let expected = json!({
             "headers": { "origin": "http://page.example", "cookie": "a=1; b=2", "x-name": "café", "x-twice": "1, 2" },

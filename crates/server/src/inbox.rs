@@ -2,21 +2,21 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use roomcast_core::{CloseReason, Exchange, Namespace, SocketId, TransportName};
 
-/// Hands things to the task that drives a session; cloning gives another handle
+/// Hands things to the task that drives a session
 ///
 /// While nothing waits it owns no memory beyond itself.
-#[derive(Clone, Default)]
-pub(crate) struct Inbox(Arc<Mutex<State>>);
+#[derive(Default)]
+pub(crate) struct Inbox(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     visits: VecDeque<Visit>,
-    exchanges: usize,
+    exchanges: u32,
     driver: Option<Waker>,
     closed: bool,
 }
@@ -74,7 +74,7 @@ impl Inbox {
             if state.closed {
                 return Err(NotTaken::Over(exchange));
             }
-            if state.exchanges >= limit {
+            if state.exchanges as usize >= limit {
                 return Err(NotTaken::Crowded(exchange));
             }
             state.exchanges += 1;
@@ -90,7 +90,7 @@ impl Inbox {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match state.visits.pop_front() {
             Some(visit) => {
-                state.exchanges -= usize::from(matches!(visit, Visit::Exchange(..)));
+                state.exchanges -= u32::from(matches!(visit, Visit::Exchange(..)));
                 if state.visits.is_empty() {
                     state.visits = VecDeque::new();
                 }

@@ -18,6 +18,7 @@ use crate::emit::{Emit, IntoRooms};
 use crate::endpoint::Endpoint;
 use crate::error::EmitError;
 use crate::handler::Handler;
+use crate::heads::Heads;
 use crate::hooks::Hooks;
 use crate::inbox::Visit;
 use crate::limits::Limits;
@@ -48,6 +49,7 @@ pub(crate) struct App {
     pub(crate) flushers: Flushers,
     pub(crate) metrics: Metrics,
     pub(crate) limits: Limits,
+    pub(crate) heads: Arc<Heads>,
     pub(crate) lifecycle: Lifecycle,
     main: Arc<NamespaceState>,
     pub(crate) namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
@@ -287,6 +289,7 @@ impl IoBuilder {
             flushers: Flushers::default(),
             metrics: Metrics::default(),
             limits,
+            heads: Arc::default(),
             lifecycle: Lifecycle::default(),
             main,
             namespaces: RwLock::default(),

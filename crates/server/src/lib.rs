@@ -25,6 +25,7 @@ pub mod fuzzing;
 mod handler;
 mod handshake;
 mod handshake_json;
+mod heads;
 mod hooks;
 mod ids;
 mod inbox;

@@ -99,7 +99,8 @@ impl Addresses {
 /// It goes with the requests of the connection, and when one of them leaves HTTP, with the session.
 pub(crate) struct ConnectionPermit {
     io: Io,
-    address: Option<IpAddr>,
+    // Boxed, since it is there only where addresses are limited.
+    address: Option<Box<IpAddr>>,
 }
 
 impl ConnectionPermit {
@@ -115,7 +116,7 @@ impl ConnectionPermit {
             if !addresses.take(address, |open| &mut open.connections) {
                 return Err(Breach::Address);
             }
-            self.address = Some(address);
+            self.address = Some(Box::new(address));
         }
         Ok(self)
     }
@@ -125,8 +126,8 @@ impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let limits = &self.io.app().limits;
         limits.connections.fetch_sub(1, Ordering::Relaxed);
-        if let (Some(addresses), Some(address)) = (&limits.addresses, self.address) {
-            addresses.give_back(address, |open| &mut open.connections);
+        if let (Some(addresses), Some(address)) = (&limits.addresses, &self.address) {
+            addresses.give_back(**address, |open| &mut open.connections);
         }
     }
 }

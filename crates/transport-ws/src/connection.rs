@@ -51,8 +51,8 @@ enum End {
 
 enum State {
     Opening(Upgrade),
-    /// Open; the bytes are what came together with the request
-    Open(ReadHalf, Bytes),
+    /// Open; the bytes are what came together with the request, boxed, since that is nearly always nothing
+    Open(ReadHalf, Option<Box<Bytes>>),
     Over,
 }
 
@@ -118,8 +118,8 @@ impl WsConnection {
     /// Reads once; ready with `false` at the end of the stream
     fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<bool, ReadError>> {
         let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
-        if !early.is_empty() {
-            let mut early = BytesMut::from(std::mem::take(early));
+        if let Some(early) = early.take() {
+            let mut early = BytesMut::from(*early);
             let outcome = self.reader.read(&mut early, &mut scratch.items);
             self.count_inflated();
             outcome?;
@@ -198,7 +198,7 @@ impl Connection for WsConnection {
         let (read, write) = stream::split(upgraded.stream);
         // An empty slice would keep the whole buffer of the HTTP library alive.
         let early = upgraded.read_buffer;
-        self.state = State::Open(read, if early.is_empty() { Bytes::new() } else { early });
+        self.state = State::Open(read, (!early.is_empty()).then(|| Box::new(early)));
         let compressor = self.compressed.as_mut().and_then(|compressed| compressed.compressor.take());
         Poll::Ready(Ok(Box::new(WsSink::new(write, compressor))))
     }

@@ -17,8 +17,8 @@ use crate::wire::WsWire;
 #[derive(Debug)]
 pub(crate) struct WsSink {
     stream: WriteHalf,
-    /// What is left of a frame of which a part was written
-    rest: Bytes,
+    /// What is left of a frame of which a part was written; boxed, since sockets nearly always have room
+    rest: Option<Box<Bytes>>,
     /// Whether the stream may hold bytes that it has taken and not sent
     unflushed: bool,
     /// Whether a close frame was taken, after which nothing may be sent
@@ -51,7 +51,7 @@ thread_local! {
 impl WsSink {
     pub(crate) fn new(stream: WriteHalf, compressor: Option<Compressor>) -> Self {
         let compressor = compressor.map(Box::new);
-        Self { stream, rest: Bytes::new(), unflushed: false, closed: false, compressor }
+        Self { stream, rest: None, unflushed: false, closed: false, compressor }
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
@@ -121,7 +121,8 @@ impl WsSink {
             _ => 0,
         };
         self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
-        self.rest = Bytes::copy_from_slice(&corked[written..]);
+        let rest = &corked[written..];
+        self.rest = (!rest.is_empty()).then(|| Box::new(Bytes::copy_from_slice(rest)));
         let was_empty = corked.is_empty();
         corked.clear();
         corked.shrink_to(2 * CORK);
@@ -134,10 +135,14 @@ impl WsSink {
 
     /// Writes what is left of a frame that was cut
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while self.rest.has_remaining() {
-            match ready!(self.stream.poll_write(cx, &self.rest))? {
+        while let Some(rest) = &mut self.rest {
+            if rest.is_empty() {
+                self.rest = None;
+                break;
+            }
+            match ready!(self.stream.poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => self.rest.advance(written),
+                written => rest.advance(written),
             }
         }
         Poll::Ready(Ok(()))
@@ -157,7 +162,7 @@ impl WsSink {
                     break;
                 }
                 let bytes = compressed(wire, frame).cloned().unwrap_or_else(|| frame.wire(&WsWire));
-                self.rest = bytes.slice(written..);
+                self.rest = Some(Box::new(bytes.slice(written..)));
             }
             written = written.saturating_sub(len);
             if is_close(frame) {

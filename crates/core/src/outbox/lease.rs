@@ -63,7 +63,7 @@ impl<'a> Lease<'a> {
             match (state.successor.take(), outcome) {
                 // Whatever became of the old sink, the new one goes on from here.
                 (Some(successor), _) => {
-                    retired = self.sink.replace(successor);
+                    retired = self.sink.replace(*successor);
                     state.readiness = Readiness::Ready;
                 }
                 (None, Ok(readiness)) => {
@@ -140,7 +140,7 @@ impl Drop for Lease<'_> {
         }
         let mut retired = None;
         if let Some(successor) = state.successor.take() {
-            retired = self.sink.replace(successor);
+            retired = self.sink.replace(*successor);
             state.readiness = Readiness::Ready;
         }
         self.end(state);

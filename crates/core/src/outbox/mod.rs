@@ -45,7 +45,8 @@ struct Inner {
 struct State {
     queue: Queue,
     sink: Option<Box<dyn FrameSink>>,
-    successor: Option<Box<dyn FrameSink>>,
+    // Boxed once more, since it is there only while a client that moves is written to.
+    successor: Option<Box<Box<dyn FrameSink>>>,
     owner: Option<Waker>,
     /// The owner came while the sink was lent out, perhaps with something to write to
     owner_came: bool,
@@ -165,7 +166,7 @@ impl Outbox {
         let unused = if state.is_closed() {
             Some(sink)
         } else if state.leased {
-            state.successor.replace(sink)
+            state.successor.replace(Box::new(sink)).map(|unused| *unused)
         } else {
             state.readiness = Readiness::Ready;
             state.sink.replace(sink)
@@ -346,7 +347,10 @@ impl State {
     /// Returns what must be dropped outside the lock
     fn close(&mut self, reason: CloseReason) -> Spilled {
         self.phase = Phase::Closed(self.phase.reason().unwrap_or(reason));
-        Spilled { _queue: std::mem::take(&mut self.queue), _sinks: [self.sink.take(), self.successor.take()] }
+        Spilled {
+            _queue: std::mem::take(&mut self.queue),
+            _sinks: [self.sink.take(), self.successor.take().map(|sink| *sink)],
+        }
     }
 }
 

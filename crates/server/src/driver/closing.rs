@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::CloseReason;
 
-use super::lane::LaneState;
+use super::lane::Probe;
 use super::{Driver, events};
 use crate::breach::{Breach, breach};
 use crate::clock;
@@ -65,7 +65,7 @@ impl Driver {
         let lingers = matches!(reason, CloseReason::ForcedServerClose | CloseReason::ForcedClose)
             && self.shared.is_polled(self.primary.name);
         let deadline = clock::after(now, if lingers { LINGER } else { io.config().close_timeout });
-        self.closing = Some(Closing { reason, deadline, lingers, drained: false });
+        self.closing = Some(Box::new(Closing { reason, deadline, lingers, drained: false }));
         // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
         let told = match reason {
             CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
@@ -79,8 +79,8 @@ impl Driver {
             tokio::spawn(events::outlive(running));
         }
         self.drop_probe(reason);
-        self.primary.connection.start_close(reason, &self.primary.outbox);
-        self.primary.outbox.finish();
+        self.primary.connection.start_close(reason, &self.shared.outbox);
+        self.shared.outbox.finish();
         if !lingers {
             self.forget();
         }
@@ -90,12 +90,12 @@ impl Driver {
         let Some(closing) = &mut self.closing else { return Poll::Pending };
         if !closing.drained {
             // Without a request to answer there is nothing to write to.
-            let given_up = !closing.lingers && self.primary.outbox.is_parked() || !self.primary.open;
-            let drained = self.primary.outbox.poll_drained(cx).is_ready();
+            let given_up = !closing.lingers && self.shared.outbox.is_parked() || !self.open;
+            let drained = self.shared.outbox.poll_drained(cx).is_ready();
             if drained || given_up {
                 closing.drained = true;
                 // Takes the write half with it, which says to the peer that nothing more comes.
-                self.primary.outbox.close(closing.reason);
+                self.shared.outbox.close(closing.reason);
             }
         }
         if closing.drained && self.primary.connection.poll_closed(cx).is_ready() || now >= closing.deadline {
@@ -119,7 +119,7 @@ impl Driver {
             return false;
         }
         let mut messages = super::lane::take_messages();
-        let outcome = self.primary.connection.poll_recv(cx, &self.primary.outbox, &mut messages);
+        let outcome = self.primary.connection.poll_recv(cx, &self.shared.outbox, &mut messages);
         super::lane::give_back(messages);
         match outcome {
             Poll::Pending => false,
@@ -133,7 +133,7 @@ impl Driver {
 
     fn end(&mut self) -> Poll<()> {
         let reason = self.closing.as_ref().map_or(CloseReason::TransportClose, |closing| closing.reason);
-        self.primary.outbox.close(reason);
+        self.shared.outbox.close(reason);
         self.forget();
         Poll::Ready(())
     }
@@ -154,15 +154,16 @@ impl Driver {
 }
 
 /// Closes a connection that carries no session, in a task of its own
-pub(super) fn close_apart(mut lane: LaneState, reason: CloseReason, timeout: Duration) {
-    if !lane.open {
+pub(super) fn close_apart(probe: Probe, reason: CloseReason, timeout: Duration) {
+    let Probe { mut lane, outbox, open } = probe;
+    if !open {
         return;
     }
-    lane.connection.start_close(reason, &lane.outbox);
-    lane.outbox.finish();
+    lane.connection.start_close(reason, &outbox);
+    outbox.finish();
     tokio::spawn(tokio::time::timeout(timeout, async move {
-        poll_fn(|cx| lane.outbox.poll_drained(cx)).await;
-        lane.outbox.close(reason);
+        poll_fn(|cx| outbox.poll_drained(cx)).await;
+        outbox.close(reason);
         poll_fn(|cx| lane.connection.poll_closed(cx)).await;
     }));
 }

@@ -7,20 +7,25 @@ use roomcast_core::{Connection, Message, Outbox, TransportName};
 
 use crate::limits::ConnectionPermit;
 
-/// A connection and what waits for it
+/// A connection of a session; the outbox of the one that carries it is the session's
 pub(crate) struct LaneState {
     pub(crate) connection: Box<dyn Connection>,
-    pub(crate) outbox: Outbox,
     pub(crate) name: TransportName,
-    /// Whether its write half is there
-    pub(crate) open: bool,
     /// Counts the TCP connection that this took over from HTTP, for as long as it is there
     pub(crate) permit: Option<Arc<ConnectionPermit>>,
 }
 
+/// A connection that has not proven itself, and what waits for it
+pub(crate) struct Probe {
+    pub(crate) lane: LaneState,
+    pub(crate) outbox: Outbox,
+    /// Whether its write half is there
+    pub(crate) open: bool,
+}
+
 impl LaneState {
-    pub(crate) fn new(connection: Box<dyn Connection>, outbox: Outbox, name: TransportName) -> Self {
-        Self { connection, outbox, name, open: false, permit: None }
+    pub(crate) fn new(connection: Box<dyn Connection>, name: TransportName) -> Self {
+        Self { connection, name, permit: None }
     }
 }
 

@@ -23,19 +23,23 @@ use crate::recovery::{self, Recoverable, Shown};
 use crate::session::SessionShared;
 use crate::socket::Socket;
 
-/// The sockets of a session; nearly always one
+/// The sockets of a session; nearly always one, so it has room for those alone that are there
 #[derive(Default)]
-pub(crate) struct Members(Vec<MemberState>);
+pub(crate) struct Members(Box<[MemberState]>);
 
 /// A socket and the events that wait for its handlers
 pub(crate) struct MemberState {
     stay: Stay,
     /// Handlers of events under way
-    pub(crate) running: usize,
+    pub(crate) running: u32,
     /// Whether an event waits for its middlewares
     pub(crate) passing: bool,
-    pub(crate) waiting: VecDeque<Inbound>,
+    pub(crate) waiting: Waiting,
 }
+
+/// Events that wait for their turn; boxed, since in most sessions none ever does
+#[derive(Default)]
+pub(crate) struct Waiting(Option<Box<VecDeque<Inbound>>>);
 
 /// A client at the door: the middlewares that have not agreed yet
 pub(crate) struct Admission {
@@ -73,6 +77,24 @@ impl Admission {
     }
 }
 
+impl Waiting {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.iter().next().is_none()
+    }
+
+    pub(crate) fn push_back(&mut self, inbound: Inbound) {
+        self.0.get_or_insert_default().push_back(inbound);
+    }
+
+    pub(crate) fn pop_front(&mut self) -> Option<Inbound> {
+        self.0.as_mut()?.pop_front()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Inbound> {
+        self.0.iter().flat_map(|waiting| waiting.iter())
+    }
+}
+
 impl Members {
     pub(crate) fn find(&mut self, namespace: &Namespace) -> Option<&mut MemberState> {
         self.0.iter_mut().find(|member| member.socket().name_of_namespace() == namespace)
@@ -93,18 +115,22 @@ impl Members {
     }
 
     pub(crate) fn take_all(&mut self) -> Vec<MemberState> {
-        std::mem::take(&mut self.0)
+        std::mem::take(&mut self.0).into_vec()
     }
 
     fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
         let at = self.0.iter().position(|member| member.socket().name_of_namespace() == namespace)?;
-        Some(self.0.swap_remove(at))
+        let mut members = self.take_all();
+        let removed = members.swap_remove(at);
+        self.0 = members.into();
+        Some(removed)
     }
 
     fn add(&mut self, stay: Stay) {
-        // One namespace is the rule, and an idle client should not pay for four.
-        self.0.reserve_exact(1);
-        self.0.push(MemberState { stay, running: 0, passing: false, waiting: VecDeque::new() });
+        let mut members = self.take_all();
+        members.reserve_exact(1);
+        members.push(MemberState { stay, running: 0, passing: false, waiting: Waiting::default() });
+        self.0 = members.into();
     }
 }
 
@@ -300,7 +326,7 @@ impl Driver {
 
     /// Tells the application and the rooms that a socket is gone
     pub(super) fn part(&mut self, member: MemberState, reason: CloseReason, cx: &mut Context<'_>) {
-        for inbound in &member.waiting {
+        for inbound in member.waiting.iter() {
             self.work.release(inbound);
         }
         let socket = member.socket();

@@ -23,7 +23,7 @@ use tokio::time::Sleep;
 
 use self::closing::Closing;
 use self::events::Work;
-use self::lane::LaneState;
+use self::lane::{LaneState, Probe};
 use self::members::Members;
 use self::rate::Bucket;
 use crate::breach::{Breach, breach};
@@ -42,25 +42,32 @@ pub(crate) struct Driver {
     shared: Arc<SessionShared>,
     session: Box<dyn Session>,
     primary: LaneState,
-    probe: Option<Box<LaneState>>,
+    probe: Option<Box<Probe>>,
     members: Members,
     work: Work,
-    bucket: Bucket,
+    // Boxed, as the closing: what few sessions have is no part of those that only wait.
+    bucket: Option<Box<Bucket>>,
     timer: Timer,
-    closing: Option<Closing>,
+    closing: Option<Box<Closing>>,
+    /// Whether the write half of the primary is there
+    open: bool,
     /// The probe has proven itself, and its write half is still lent to a flusher
     promoting: bool,
     /// The application refuses the client, which for some kinds of client is the end
     refusing: bool,
     /// Messages of this visit
-    heard: usize,
+    heard: u32,
 }
+
+// With what the runtime adds a task lies in a block of 256 bytes, or else of 384: much, for a client that only listens.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost each client 128 bytes");
 
 /// Rounds of one visit, and messages heard in it, before other tasks have their turn
 ///
 /// The messages of the last round are heard all the same, so that none has to be kept.
 const ROUNDS: usize = 32;
-const MESSAGES: usize = 256;
+const MESSAGES: u32 = 256;
 /// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
 const PROBE_OUTBOX: usize = 64 * 1024;
 
@@ -72,7 +79,7 @@ impl Driver {
         permit: Option<Arc<ConnectionPermit>>,
     ) -> Self {
         shared.io.app().lifecycle.driver_started();
-        let mut primary = LaneState::new(connection, shared.outbox.clone(), shared.transport());
+        let mut primary = LaneState::new(connection, shared.transport());
         primary.permit = permit;
         Self {
             shared,
@@ -81,9 +88,10 @@ impl Driver {
             probe: None,
             members: Members::default(),
             work: Work::default(),
-            bucket: Bucket::default(),
+            bucket: None,
             timer: Timer::default(),
             closing: None,
+            open: false,
             promoting: false,
             refusing: false,
             heard: 0,
@@ -177,9 +185,9 @@ impl Driver {
         match kind.open(exchange) {
             Ok(connection) => {
                 let outbox = Outbox::new(PROBE_OUTBOX, self.shared.io.app().flushers.list());
-                let mut probe = Box::new(LaneState::new(connection, outbox, transport));
-                probe.permit = permit;
-                self.probe = Some(probe);
+                let mut lane = LaneState::new(connection, transport);
+                lane.permit = permit;
+                self.probe = Some(Box::new(Probe { lane, outbox, open: false }));
             }
             Err(refused) => {
                 count::requests_refused(self.shared.io.metrics());
@@ -189,13 +197,13 @@ impl Driver {
     }
 
     fn poll_lane(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(state) = self.lane(lane) else { return false };
-        if !state.open {
+        let Some((state, outbox, open)) = self.lane(lane) else { return false };
+        if !*open {
             match state.connection.poll_open(cx) {
                 Poll::Pending => return false,
                 Poll::Ready(Ok(sink)) => {
-                    state.open = true;
-                    state.outbox.set_sink(sink);
+                    *open = true;
+                    outbox.set_sink(sink);
                     let name = state.name;
                     self.session.handle_lane_opened(lane, name, now);
                 }
@@ -204,7 +212,7 @@ impl Driver {
             self.perform(cx, now);
             return true;
         }
-        if let Poll::Ready(reason) = state.outbox.poll_owner(cx) {
+        if let Poll::Ready(reason) = outbox.poll_owner(cx) {
             self.lane_lost(lane, reason, now);
             self.perform(cx, now);
             return true;
@@ -213,14 +221,14 @@ impl Driver {
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(state) = self.lane(lane) else { return false };
+        let Some((state, outbox, _)) = self.lane(lane) else { return false };
         let mut messages = lane::take_messages();
-        let outcome = state.connection.poll_recv(cx, &state.outbox, &mut messages);
+        let outcome = state.connection.poll_recv(cx, outbox, &mut messages);
         let arrived = !messages.is_empty();
         if arrived || outcome.is_ready() {
             self.session.handle_activity(lane, now);
         }
-        self.heard += messages.len();
+        self.heard = self.heard.saturating_add(u32::try_from(messages.len()).unwrap_or(u32::MAX));
         if arrived {
             let bytes = messages.iter().map(Message::len).sum();
             self.shared.io.metrics().received.add(messages.len(), bytes);
@@ -282,21 +290,21 @@ impl Driver {
     fn perform_one(&mut self, action: Action, cx: &mut Context<'_>, now: Instant) {
         match action {
             Action::Transmit { lane, frame, delivery } => {
-                if let Some(state) = self.lane(lane) {
+                if let Some((_, outbox, _)) = self.lane(lane) {
                     // A client that does not read is closed by the outbox, which tells on the next poll.
-                    let _ = state.outbox.push(frame, delivery, Overflow::Close);
+                    let _ = outbox.push(frame, delivery, Overflow::Close);
                 }
             }
             Action::Ping(lane) => {
-                if let Some(state) = self.lane(lane) {
-                    state.connection.ping(&state.outbox);
+                if let Some((state, outbox, _)) = self.lane(lane) {
+                    state.connection.ping(outbox);
                 }
             }
             Action::Promote => {
                 self.promoting = true;
                 // To the application it has moved: what the client sent behind this comes by the new way.
                 if let Some(probe) = &self.probe {
-                    self.shared.set_transport(probe.name);
+                    self.shared.set_transport(probe.lane.name);
                 }
             }
             Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
@@ -322,7 +330,7 @@ impl Driver {
     /// Whether the client may send one more event now; if not it is closed
     fn is_within_rate(&mut self, now: Instant) -> bool {
         let Some(rate) = self.shared.io.config().event_rate else { return true };
-        let within = self.bucket.take(rate, now);
+        let within = self.bucket.get_or_insert_default().take(rate, now);
         if !within {
             self.session.handle_command(Command::Close(CloseReason::RateLimited), now);
         }
@@ -347,12 +355,13 @@ impl Driver {
         let Some(sink) = probe.outbox.take_sink() else { return true };
         self.promoting = false;
         let Some(probe) = self.probe.take() else { return false };
-        let LaneState { connection, name, permit, .. } = *probe;
-        self.primary.connection.start_close(CloseReason::TransportClose, &self.primary.outbox);
-        self.primary.outbox.set_sink(sink);
+        let LaneState { connection, name, permit, .. } = probe.lane;
+        self.primary.connection.start_close(CloseReason::TransportClose, &self.shared.outbox);
+        self.shared.outbox.set_sink(sink);
         self.primary.connection = connection;
         self.primary.name = name;
         self.primary.permit = permit;
+        self.open = true;
         count::upgrades(self.shared.io.metrics());
         true
     }
@@ -364,10 +373,14 @@ impl Driver {
         }
     }
 
-    fn lane(&mut self, lane: Lane) -> Option<&mut LaneState> {
+    /// A lane, its outbox, and whether its write half is there
+    fn lane(&mut self, lane: Lane) -> Option<(&mut LaneState, &Outbox, &mut bool)> {
         match lane {
-            Lane::Primary => Some(&mut self.primary),
-            Lane::Probe => self.probe.as_deref_mut(),
+            Lane::Primary => Some((&mut self.primary, &self.shared.outbox, &mut self.open)),
+            Lane::Probe => {
+                let Probe { lane, outbox, open } = self.probe.as_deref_mut()?;
+                Some((lane, outbox, open))
+            }
         }
     }
 }
@@ -399,8 +412,9 @@ impl Drop for Driver {
         }
         // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
         // flusher that is gone holds the list, which holds what is listed.
-        for lane in [Some(&self.primary), self.probe.as_deref()].into_iter().flatten() {
-            lane.outbox.close(CloseReason::ServerShutdown);
+        let probe = self.probe.as_deref().map(|probe| &probe.outbox);
+        for outbox in std::iter::once(&self.shared.outbox).chain(probe) {
+            outbox.close(CloseReason::ServerShutdown);
         }
         self.forget();
         self.shared.io.app().lifecycle.driver_ended();

@@ -272,7 +272,7 @@ impl<'a> Applicant<'a> {
         let place = SessionPlace::take(io, address.map(|address| address.ip()))?;
         let extensions = &exchange.request.extensions;
         let extensions = if extensions.is_empty() { Extensions::new() } else { extensions.clone() };
-        let handshake = Handshake::new(&exchange.request, address, secure, clock::wall());
+        let handshake = Handshake::new(&app.heads, &exchange.request, address, secure, clock::wall());
         let handshake = handshake.with_extensions(extensions);
         Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
     }

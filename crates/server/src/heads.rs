@@ -1,0 +1,143 @@
+//! What the requests of many clients have in common, kept once
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// The headers that are the same for many clients, each text once for as long as somebody has it
+///
+/// Visitors of one site with one browser say the same in most of their headers. A client that says what nobody else
+/// says costs its own text and one entry, and takes both along when it goes.
+#[derive(Default)]
+pub(crate) struct Heads {
+    shards: [Mutex<Shard>; SHARDS],
+    /// Seeded, so that nobody can choose heads that collide
+    hasher: RandomState,
+}
+
+/// By the hash of their text; of two with the same hash only the first is shared
+type Shard = HashMap<u64, Weak<Head>>;
+
+/// Headers that clients have in common
+pub(crate) struct Head {
+    text: Box<[u8]>,
+    hash: u64,
+    heads: Arc<Heads>,
+}
+
+impl Heads {
+    /// The one head with this text
+    pub(crate) fn share(self: &Arc<Self>, text: &[u8]) -> Arc<Head> {
+        let hash = self.hasher.hash_one(text);
+        let make = || Arc::new(Head { text: text.into(), hash, heads: self.clone() });
+        let known = {
+            let mut shard = self.shard(hash);
+            match shard.get(&hash).and_then(Weak::upgrade) {
+                Some(known) => known,
+                None => {
+                    let new = make();
+                    shard.insert(hash, Arc::downgrade(&new));
+                    return new;
+                }
+            }
+        };
+        // Looked at without the lock, which is taken again if this is the last that has it.
+        if *known.text == *text { known } else { make() }
+    }
+
+    fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
+        self.shards[hash as usize % SHARDS].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        (0..SHARDS as u64).map(|shard| self.shard(shard).len()).sum()
+    }
+}
+
+impl Head {
+    pub(crate) fn text(&self) -> &[u8] {
+        &self.text
+    }
+}
+
+impl Drop for Head {
+    fn drop(&mut self) {
+        let mut shard = self.heads.shard(self.hash);
+        // Another may have taken its place, since this one could no longer be had.
+        if shard.get(&self.hash).is_some_and(|head| std::ptr::eq(head.as_ptr(), self)) {
+            shard.remove(&self.hash);
+            let (len, capacity) = (shard.len(), shard.capacity());
+            if capacity > KEPT_CAPACITY && len < capacity / 4 {
+                shard.shrink_to(len * 2);
+            }
+        }
+    }
+}
+
+/// Enough to keep a handful of accepting threads apart
+const SHARDS: usize = 8;
+/// A shard of this capacity is not worth shrinking
+const KEPT_CAPACITY: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_kept_once_and_as_long_as_somebody_has_it() {
+        let heads = Arc::new(Heads::default());
+        let (first, second) = (heads.share(b"a: b\n"), heads.share(b"a: b\n"));
+        assert!(Arc::ptr_eq(&first, &second));
+        let other = heads.share(b"a: c\n");
+        assert_eq!((other.text(), heads.len()), (&b"a: c\n"[..], 2));
+        drop(first);
+        assert_eq!(heads.len(), 2);
+        drop(second);
+        assert_eq!(heads.len(), 1);
+        drop(other);
+        assert_eq!((heads.len(), Arc::strong_count(&heads)), (0, 1));
+    }
+
+    #[test]
+    fn clients_with_ever_new_heads_leave_nothing_behind() {
+        let heads = Arc::new(Heads::default());
+        let all: Vec<_> = (0..10_000).map(|n| heads.share(format!("n: {n}\n").as_bytes())).collect();
+        assert_eq!(heads.len(), 10_000);
+        drop(all);
+        assert_eq!(heads.len(), 0);
+        let capacity = |shard: u64| heads.shard(shard).capacity();
+        assert!((0..SHARDS as u64).all(|shard| capacity(shard) <= 2 * KEPT_CAPACITY));
+    }
+
+    #[test]
+    fn of_two_texts_with_one_hash_each_is_itself() {
+        let heads = Arc::new(Heads::default());
+        let hash = heads.hasher.hash_one(&b"ours"[..]);
+        let theirs = Arc::new(Head { text: (*b"theirs").into(), hash, heads: heads.clone() });
+        heads.shard(hash).insert(hash, Arc::downgrade(&theirs));
+        let ours = heads.share(b"ours");
+        assert_eq!((ours.text(), theirs.text()), (&b"ours"[..], &b"theirs"[..]));
+        // It is not in the table, and takes nobody else out of it.
+        drop(ours);
+        assert_eq!(heads.len(), 1);
+        drop(theirs);
+        assert_eq!(heads.len(), 0);
+    }
+
+    #[test]
+    fn threads_that_come_and_go_at_once() {
+        let heads = Arc::new(Heads::default());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for n in (0..5_000u16).map(|n| (n % 3) as u8) {
+                        let text = [b'a' + n];
+                        assert_eq!(heads.share(&text).text(), text);
+                    }
+                });
+            }
+        });
+        assert_eq!(heads.len(), 0);
+    }
+}
