@@ -128,6 +128,7 @@ impl fmt::Debug for Inbox {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::task::Wake;
 
     use super::*;

@@ -1,6 +1,8 @@
 //! What is known of a session outside the task that drives it
 
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -108,14 +110,37 @@ impl fmt::Display for ClientKind {
 
 /// The sessions under way, by their secret id
 #[derive(Default)]
-pub(crate) struct Sessions(DashMap<Sid, Arc<SessionShared>>);
+pub(crate) struct Sessions(DashMap<BySid, ()>);
+
+/// A session in the table: its id is looked up where it is, so an entry is one pointer
+struct BySid(Arc<SessionShared>);
+
+impl Borrow<str> for BySid {
+    fn borrow(&self) -> &str {
+        self.0.sid.expose()
+    }
+}
+
+impl Hash for BySid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.sid.expose().hash(state);
+    }
+}
+
+impl PartialEq for BySid {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.sid == other.0.sid
+    }
+}
+
+impl Eq for BySid {}
 
 impl Sessions {
     /// `false` if there is one with this id
     pub(crate) fn insert(&self, session: Arc<SessionShared>) -> bool {
-        match self.0.entry(session.sid.clone()) {
+        match self.0.entry(BySid(session)) {
             Entry::Vacant(free) => {
-                free.insert(session);
+                free.insert(());
                 true
             }
             Entry::Occupied(_) => false,
@@ -124,11 +149,11 @@ impl Sessions {
 
     /// `false` if it was not there
     pub(crate) fn remove(&self, sid: &Sid) -> bool {
-        self.0.remove(sid).is_some()
+        self.0.remove(sid.expose()).is_some()
     }
 
     pub(crate) fn find(&self, sid: &str) -> Option<Arc<SessionShared>> {
-        self.0.get(sid).map(|session| session.value().clone())
+        self.0.get(sid).map(|session| session.key().0.clone())
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -136,6 +161,6 @@ impl Sessions {
     }
 
     pub(crate) fn all(&self) -> Vec<Arc<SessionShared>> {
-        self.0.iter().map(|session| session.value().clone()).collect()
+        self.0.iter().map(|session| session.key().0.clone()).collect()
     }
 }
