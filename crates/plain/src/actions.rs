@@ -11,6 +11,7 @@ use roomcast_core::Action;
 pub(crate) struct Actions {
     first: Option<Action>,
     // Boxed, since it is nearly always empty.
+    #[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
     rest: Option<Box<VecDeque<Action>>>,
 }
 

@@ -87,6 +87,7 @@ struct Entry {
 }
 
 /// What a member has joined
+#[allow(clippy::box_collection, reason = "three words and more are much where it is nearly always empty")]
 enum Stay {
     /// Its rooms besides its own; boxed, since many members are in none
     Attached(Option<Box<HashSet<Room>>>),
@@ -448,6 +449,7 @@ impl Stay {
     }
 
     /// Joins nothing any more; gives back what it was in
+    #[allow(clippy::box_collection, reason = "three words and more are much where it is nearly always empty")]
     fn end(&mut self) -> Option<Box<HashSet<Room>>> {
         match std::mem::replace(self, Self::Detached) {
             Self::Attached(joined) => joined,

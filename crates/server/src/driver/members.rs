@@ -38,6 +38,7 @@ pub(crate) struct MemberState {
 }
 
 /// Events that wait for their turn; boxed, since in most sessions none ever does
+#[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
 #[derive(Default)]
 pub(crate) struct Waiting(Option<Box<VecDeque<Inbound>>>);
 
