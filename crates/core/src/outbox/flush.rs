@@ -197,10 +197,11 @@ impl FlushList {
         };
         match RELAY.try_with(other).ok().flatten() {
             Some(relay) => {
-                let flusher = listed.tell(relay);
+                // Nobody, but for the first frame of a turn.
+                let Some(flusher) = listed.tell(relay) else { return };
                 drop(listed);
                 let relay = RELAY.with_borrow(Clone::clone);
-                relay.into_iter().zip(flusher).for_each(|(relay, flusher)| relay.hold(flusher));
+                relay.into_iter().for_each(|relay| relay.hold(flusher.clone()));
             }
             None => {
                 let told = listed.told.take().map(|told| told.flusher);
