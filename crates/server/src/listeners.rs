@@ -136,6 +136,12 @@ pub(crate) enum Found<'a> {
 #[derive(Default)]
 pub(crate) struct Looked(Option<Arc<Table>>);
 
+impl Looked {
+    pub(crate) const fn new() -> Self {
+        Self(None)
+    }
+}
+
 /// All listeners of a namespace or a socket
 ///
 /// Behind an `Arc`, so that the namespaces made from one pattern share what they were made with until one of them

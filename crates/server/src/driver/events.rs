@@ -1,5 +1,6 @@
 //! Handlers: started in the order of their events, run beside the reader
 
+use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -27,8 +28,11 @@ pub(crate) struct Work {
     // Boxed and made on first use: most handlers end where they begin.
     running: Option<Box<FuturesUnordered<Running>>>,
     waiting_bytes: usize,
+}
+
+thread_local! {
     /// For the events of one visit, which nearly always have the same listeners
-    looked: Looked,
+    static LOOKED: Cell<Looked> = const { Cell::new(Looked::new()) };
 }
 
 /// A handler on its way
@@ -101,11 +105,6 @@ const EVENT_COST: usize = 128;
 impl Work {
     pub(crate) fn add(&mut self, running: Running) {
         self.running.get_or_insert_default().push(running);
-    }
-
-    /// A visit is over, and the next may be long in coming
-    pub(crate) fn let_go(&mut self) {
-        self.looked = Looked::default();
     }
 
     /// An event that waited is no longer there
@@ -250,7 +249,7 @@ impl Driver {
         }
         let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
         // Lent out, since there may be a future to be put beside it.
-        let mut looked = std::mem::take(&mut work.looked);
+        let mut looked = LOOKED.take();
         let found = if socket.has_listeners() {
             Found::Detour
         } else {
@@ -264,7 +263,7 @@ impl Driver {
                 self.start_detour(&socket, inbound, ack, cx);
             }
         }
-        self.work.looked = looked;
+        LOOKED.set(looked);
     }
 
     /// Starts an event that there may be more to than its handlers
@@ -415,6 +414,11 @@ fn call_listener(
         member.running += 1;
         work.add(running);
     }
+}
+
+/// Lets go of the listeners that were looked at: a visit is over, and the next may be long in coming
+pub(super) fn let_go() {
+    LOOKED.set(Looked::new());
 }
 
 /// Runs handlers to their end whose client is gone

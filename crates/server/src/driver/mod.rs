@@ -391,7 +391,7 @@ impl Future for Driver {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
         let polled = this.visit(cx, clock::now());
-        this.work.let_go();
+        events::let_go();
         polled
     }
 }
