@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::task::Context;
 
-use super::{FrameSink, GROUP, Outbox, Phase, Readiness, State, Written, wake};
+use super::{FrameSink, GROUP, Outbox, Readiness, State, Written, wake};
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 
@@ -75,9 +75,6 @@ impl<'a> Lease<'a> {
                 }
                 (None, Err(error)) => spilled = Some(state.close(error.reason())),
             }
-            if state.phase == Phase::Overflowed {
-                self.batch.clear();
-            }
             if !state.is_closed() {
                 state.queue.put_back(&mut self.batch);
             }
@@ -132,9 +129,6 @@ impl Drop for Lease<'_> {
             return self.outbox.close_locked(state, CloseReason::TransportError);
         }
         // Its turn never came, because the sink of another panicked.
-        if state.phase == Phase::Overflowed {
-            self.batch.clear();
-        }
         if !state.is_closed() {
             state.queue.put_back(&mut self.batch);
         }

@@ -120,7 +120,14 @@ impl Queue {
     }
 
     /// Puts what a sink left of a batch back to the front, in its order
+    ///
+    /// If what waited was freed while the batch was out, what is left of the batch goes the same way, whatever has
+    /// come since.
     pub(super) fn put_back(&mut self, batch: &mut VecDeque<Frame>) {
+        if self.in_flight == 0 {
+            // Of a batch that nobody freed every frame still counts.
+            return batch.clear();
+        }
         self.bytes -= self.in_flight;
         self.kept -= self.in_flight;
         self.in_flight = 0;

@@ -128,6 +128,31 @@ fn an_overflow_while_the_sink_is_out_frees_what_it_left_too() {
 }
 
 #[test]
+fn a_goodbye_that_is_said_before_the_sink_is_back_is_all_that_waits() {
+    let (outbox, list, carrier) = connected(4 * (EACH + 1));
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(["1", "2"].map(|text| push(&outbox, text)), [Pushed::Queued; 2]);
+    carrier.takes(1);
+    // The owner, on a thread of its own, is done with the client before the flusher has the lock again.
+    let closing = outbox.clone();
+    carrier.at_each_call(move |call| {
+        if call > 1 {
+            return;
+        }
+        while push(&closing, "3") == Pushed::Queued {}
+        assert_eq!(closing.push_last(frame("goodbye")), Pushed::Queued);
+        closing.finish();
+    });
+    list.write_all();
+    let goodbye = Waiting { frames: 1, bytes: EACH + "goodbye".len() };
+    assert_eq!((outbox.waiting(), carrier.written()), (goodbye, vec!["1".into()]));
+    carrier.takes_all();
+    assert!(owner.drain(&outbox).is_ready());
+    assert_eq!(carrier.written(), ["1", "goodbye"]);
+}
+
+#[test]
 fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
     let volatile = |outbox: &Outbox| outbox.push(frame("v"), Delivery::Volatile, Overflow::Close);
     let list = FlushList::new();
