@@ -6,6 +6,7 @@
 //! [`Action`]s of it. Nothing here spawns, sleeps or reads a clock.
 
 mod ack;
+mod actions;
 mod args;
 mod close;
 mod control;
@@ -22,6 +23,7 @@ mod transport;
 mod watch;
 
 pub use ack::AckTable;
+pub use actions::Actions;
 pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted};
 pub use close::CloseReason;
 pub use control::{Found, MemberControl, MemberLimit};

@@ -7,7 +7,6 @@
 //! with its type digit, or binary as it is. How several of them lie in one HTTP body is the business of the
 //! transport.
 
-mod actions;
 mod codec;
 mod config;
 mod engine;
@@ -18,8 +17,8 @@ mod timers;
 #[cfg(test)]
 mod tests;
 
-pub use actions::Actions;
 pub use codec::EngineCodec;
 pub use config::{EngineConfig, Handshake, Version};
 pub use engine::Engine;
+pub use roomcast_core::Actions;
 pub use session::EngineSession;

@@ -6,7 +6,6 @@
 #![doc = ""]
 #![doc = include_str!("../docs/grammar.md")]
 
-mod actions;
 mod codec;
 mod config;
 mod frame;

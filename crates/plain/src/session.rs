@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{
-    Action, Args, CloseReason, Command, Delivery, Frame, Inbound, IntoArgs, Lane, Message, Namespace,
-    Session, TransportName,
+    Action, Actions, Args, CloseReason, Command, Delivery, Frame, Inbound, IntoArgs, Lane, Message,
+    Namespace, Session, TransportName,
 };
 
-use crate::actions::Actions;
 use crate::codec::{self, MESSAGE};
 use crate::frame::{JsonFrame, Kind};
 use crate::violation::Violation;

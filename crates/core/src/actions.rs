@@ -1,8 +1,8 @@
-//! What waits to be done
+//! What a session wants done, until its driver does it
 
 use std::collections::VecDeque;
 
-use roomcast_core::Action;
+use crate::Action;
 
 /// What a session asks of its driver, in order; owns no memory while it is empty
 ///
@@ -18,11 +18,13 @@ pub struct Actions {
 
 impl Actions {
     /// Nothing to do
+    #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Appends an action
+    #[inline]
     pub fn push(&mut self, action: Action) {
         if self.first.is_none() {
             self.first = Some(action);
@@ -32,6 +34,7 @@ impl Actions {
     }
 
     /// Takes the next action
+    #[inline]
     pub fn pop(&mut self) -> Option<Action> {
         let action = self.first.take();
         if self.rest.is_some() {
@@ -47,6 +50,7 @@ impl Actions {
     }
 
     /// Whether there is nothing to do
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
@@ -54,9 +58,8 @@ impl Actions {
 
 #[cfg(test)]
 mod tests {
-    use roomcast_core::Lane;
-
     use super::*;
+    use crate::Lane;
 
     #[test]
     fn actions_keep_their_order_and_leave_no_memory_behind() {
