@@ -107,6 +107,9 @@ impl Io {
     ///
     /// # Errors
     /// When the name has a comma, with which clients could not name it.
+    ///
+    /// # Panics
+    /// Inside the [router factory](crate::IoBuilder::router) of this very namespace.
     pub fn try_of(&self, namespace: impl Into<Namespace>) -> Result<NamespaceHandle, NamespaceError> {
         let mut name: Namespace = namespace.into();
         if !name.as_str().starts_with('/') {
@@ -128,43 +131,41 @@ impl Io {
     }
 
     fn add_parent(&self, rule: Rule) -> ParentNamespace {
-        let mut parents = self.app().dynamic.parents.write().unwrap_or_else(PoisonError::into_inner);
+        let dynamic = &self.app().dynamic;
         // No client can ask for it by that name: it is in no table.
-        let name = Namespace::new(format!("/_{}", parents.len()));
-        let children = Arc::new(Children::new((self.app().router)(&name)));
+        let number = dynamic.parents_numbered.fetch_add(1, Ordering::Relaxed);
+        let name = Namespace::new(format!("/_{number}"));
+        let children = Arc::new(Children::new(self.app().make_router(&name)));
         let state = Arc::new(NamespaceState::parent(name, children.clone()));
-        parents.push(Arc::new(Parent { rule, state: state.clone(), children: children.clone() }));
+        let parent = Parent { rule, state: state.clone(), children: children.clone() };
+        dynamic.parents.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(parent));
         ParentNamespace { handle: NamespaceHandle { io: self.clone(), state }, children }
     }
 
     /// A namespace of this name, which may have come about meanwhile
     fn make(&self, name: &Namespace, parent: Option<&Parent>) -> Arc<NamespaceState> {
-        let (state, is_new) = {
-            let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
-            match namespaces.get(name) {
-                Some(state) => (state.clone(), false),
-                None => {
-                    let (router, config) = ((self.app().router)(name), self.config());
-                    let state = Arc::new(match parent {
-                        Some(parent) => {
-                            let family = Family::new(&parent.children);
-                            NamespaceState::child(name.clone(), router, config, &parent.state, family)
-                        }
-                        None => NamespaceState::new(name.clone(), router, config),
-                    });
-                    if let Some(parent) = parent {
-                        parent.children.add(&state);
-                        self.app().dynamic.children.fetch_add(1, Ordering::Relaxed);
-                    }
-                    namespaces.insert(name.clone(), state.clone());
-                    (state, true)
-                }
+        // Under no lock: routers, and what watches rooms, are of the application, and may name namespaces themselves.
+        let (router, config) = (self.app().make_router(name), self.config());
+        let made = Arc::new(match parent {
+            Some(parent) => {
+                let family = Family::new(&parent.children);
+                NamespaceState::child(name.clone(), router, config, &parent.state, family)
             }
-        };
-        if is_new {
-            self.announce(&state);
+            None => NamespaceState::new(name.clone(), router, config),
+        });
+        {
+            let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(state) = namespaces.get(name) {
+                return state.clone();
+            }
+            if let Some(parent) = parent {
+                parent.children.add(&made);
+                self.app().dynamic.children.fetch_add(1, Ordering::Relaxed);
+            }
+            namespaces.insert(name.clone(), made.clone());
         }
-        state
+        self.announce(&made);
+        made
     }
 
     /// Tells those who want to know of it, once; returns when that is done
@@ -312,6 +313,8 @@ pub(crate) struct Dynamic {
     hooks: RwLock<Vec<Arc<Hook>>>,
     /// Namespaces that were made on demand and are there
     children: AtomicUsize,
+    /// How many parents have a name
+    parents_numbered: AtomicUsize,
 }
 
 type Hook = dyn Fn(NamespaceHandle) + Send + Sync;

@@ -1,5 +1,6 @@
 //! The server as an application sees it
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -54,7 +55,15 @@ pub(crate) struct App {
     main: Arc<NamespaceState>,
     pub(crate) namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
     pub(crate) dynamic: Dynamic,
-    pub(crate) router: RouterFactory,
+    router: RouterFactory,
+}
+
+impl App {
+    /// A router for this namespace, by the application's factory; may panic, and is to be called under no lock
+    pub(crate) fn make_router(&self, name: &Namespace) -> Arc<dyn Router> {
+        let _making = Making::begin(self, name);
+        (self.router)(name)
+    }
 }
 
 pub(crate) type RouterFactory = Box<dyn Fn(&Namespace) -> Arc<dyn Router> + Send + Sync>;
@@ -77,7 +86,8 @@ impl Io {
     /// [`of_pattern`](Self::of_pattern) or [`of_matching`](Self::of_matching) begins with what is registered there.
     ///
     /// # Panics
-    /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not.
+    /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not. Inside the
+    /// [router factory](IoBuilder::router) of this very namespace.
     #[track_caller]
     pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
         self.try_of(namespace).unwrap_or_else(|error| panic!("{error}"))
@@ -138,9 +148,7 @@ impl Io {
 
     /// How much there is in each namespace
     pub(crate) fn router_stats(&self) -> Vec<(Namespace, RouterStats)> {
-        let named = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        let all = std::iter::once(&self.0.main).chain(named.values());
-        all.map(|state| (state.name.clone(), state.router.stats())).collect()
+        self.all_namespaces().iter().map(|state| (state.name.clone(), state.router.stats())).collect()
     }
 
     pub(crate) fn board(&self) -> &Board {
@@ -149,9 +157,14 @@ impl Io {
 
     /// How much each namespace keeps for clients that come back
     pub(crate) fn recovery_usage(&self) -> Vec<(Namespace, Usage)> {
+        let all = self.all_namespaces();
+        all.iter().filter_map(|state| Some((state.name.clone(), state.sequencer.as_ref()?.usage()))).collect()
+    }
+
+    /// Cloned, so that routers, which may be anybody's, are asked under no lock
+    fn all_namespaces(&self) -> Vec<Arc<NamespaceState>> {
         let named = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner);
-        let all = std::iter::once(&self.0.main).chain(named.values());
-        all.filter_map(|state| Some((state.name.clone(), state.sequencer.as_ref()?.usage()))).collect()
+        std::iter::once(&self.0.main).chain(named.values()).cloned().collect()
     }
 
     pub(crate) fn app(&self) -> &App {
@@ -256,6 +269,12 @@ impl IoBuilder {
 
     /// Routes each namespace by a router of this kind
     ///
+    /// The function may name other namespaces with [`Io::of`], but not the one it is to make a router for, nor one whose
+    /// router needs that one again: that panics. It is called on the thread that asks for the namespace, under no lock.
+    /// So two that ask for a new one at the same moment may both have a router made; one of them is used, and the
+    /// other is dropped before it has members. If it panics when a client asks for the namespace, the client may not
+    /// join.
+    ///
     /// Default: [`Rooms`], which knows the clients of this process.
     pub fn router<R: Router>(mut self, router: impl Fn(&Namespace) -> R + Send + Sync + 'static) -> Self {
         self.router = Box::new(move |namespace| Arc::new(router(namespace)));
@@ -311,3 +330,40 @@ impl fmt::Debug for IoBuilder {
         f.debug_struct("IoBuilder").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+thread_local! {
+    /// Namespaces that this thread is making routers for, each for the one before it
+    static MAKING: RefCell<Vec<(*const App, Namespace)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread is inside the router factory until it is dropped
+struct Making;
+
+impl Making {
+    /// # Panics
+    /// When it would never come to an end.
+    fn begin(app: &App, name: &Namespace) -> Self {
+        MAKING.with_borrow_mut(|making| {
+            let is_circle = making.iter().any(|(other, made)| std::ptr::eq(*other, app) && made == name);
+            if is_circle || making.len() >= MAX_MAKING {
+                let names: Vec<_> = making.iter().map(|(_, name)| name).chain([name]).map(Namespace::as_str).collect();
+                panic!(
+                    "the router factory asks for namespaces that ask for each other, {}; name such a namespace \
+                     outside of the factory, when the first one is there",
+                    names.join(" for ")
+                );
+            }
+            making.push((std::ptr::from_ref(app), name.clone()));
+        });
+        Self
+    }
+}
+
+impl Drop for Making {
+    fn drop(&mut self) {
+        MAKING.with_borrow_mut(|making| making.pop());
+    }
+}
+
+/// So many namespaces that ask for each other have no end
+const MAX_MAKING: usize = 32;

@@ -181,13 +181,14 @@ impl NamespaceState {
         parent: &Self,
         family: Family,
     ) -> Self {
-        let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner);
+        // Cloned, since what follows calls the application.
+        let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner).clone();
         let child = Self {
             board: parent.board.copy(),
             next_ack: parent.next_ack.clone(),
             serial: AtomicBool::new(parent.is_serial()),
             has_room_overflow: AtomicBool::new(!told.is_empty()),
-            room_overflow: RwLock::new(told.clone()),
+            room_overflow: RwLock::new(told),
             family: Some(family),
             ..Self::new(name, router, config)
         };

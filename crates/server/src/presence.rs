@@ -1,11 +1,12 @@
 //! Who is in a room, told to those who are in it
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{
-    Args, ArgsError, Delivery, Event, IntoArgs, MemberControl, Overflow, Room, RoomChange, SocketId, Target,
+    Args, ArgsError, Delivery, Event, Found, IntoArgs, MemberControl, Overflow, Room, RoomChange, SocketId,
+    Target,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -69,7 +70,9 @@ impl Presence {
 
     /// In the rooms that this function chooses; it is asked often, so it should be quick
     ///
-    /// It is not asked about rooms that bear the ids of their sockets.
+    /// It is asked where rooms change, as [`on_room_change`](crate::Io::on_room_change) is called: it may join and leave
+    /// rooms, must not block, and should always say the same of a room. It is not asked about rooms that bear the ids
+    /// of their sockets.
     pub fn in_rooms(choice: impl Fn(&Room) -> bool + Send + Sync + 'static) -> Self {
         let names = Names {
             state: "presence:state".into(),
@@ -127,15 +130,16 @@ impl Presence {
     }
 
     fn left(&self, rooms: &RoomsOf, room: &Room, socket: &SocketId) -> Result<(), ArgsError> {
-        let who = {
+        let control = {
             let mut present = self.present();
             let Some(members) = present.get_mut(room) else { return Ok(()) };
             let Some(control) = members.remove(socket) else { return Ok(()) };
             if members.is_empty() {
                 present.remove(room);
             }
-            self.describe(socket, control.as_ref())
+            control
         };
+        let who = self.describe(socket, control.as_ref());
         self.tell(rooms, &self.names.leave, room, socket, &who)
     }
 
@@ -176,10 +180,17 @@ impl Presence {
 impl RoomHook for Presence {
     fn begin(&self, rooms: &RoomsOf) {
         let Some(router) = rooms.router() else { return };
+        // Asked under no lock, since the answer may change rooms. A room that comes about meanwhile is not asked for:
+        // rooms are watched by now, so whoever joins it is told of.
+        let there = router.find(&Target::default());
+        let own = |found: &Found, room: &Room| room.as_str() == found.id.as_str();
+        let names = there.iter().flat_map(|found| found.rooms.iter().filter(|room| !own(found, room)));
+        let mut names: HashSet<Room> = names.cloned().collect();
+        names.retain(|room| (self.choice)(room));
         // Whoever leaves from here on waits until all that are found are noted, so none stays behind.
         let mut present = self.present();
         for found in router.find(&Target::default()) {
-            for room in found.rooms.iter().filter(|room| self.chooses(room, &found.id)) {
+            for room in found.rooms.iter().filter(|room| !own(&found, room) && names.contains(*room)) {
                 let members = present.entry(room.clone()).or_default();
                 members.insert(found.id.clone(), found.control.clone());
             }

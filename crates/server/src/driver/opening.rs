@@ -69,9 +69,15 @@ impl Driver {
     /// Lets the client into the namespace that it may make
     pub(super) fn open(&mut self, opening: Opening, cx: &mut Context<'_>, now: Instant) {
         let Opening { namespace, auth, asked: Some(parent), .. } = opening else { return };
-        match self.shared.io.enter_new(&namespace, &parent) {
-            Some(state) => self.greet(state, &auth, cx, now),
-            None => {
+        // The application's router factory runs in there, and what watches the rooms of its parent.
+        let entered = catch_unwind(AssertUnwindSafe(|| self.shared.io.enter_new(&namespace, &parent)));
+        match entered {
+            Ok(Some(state)) => self.greet(state, &auth, cx, now),
+            Err(_) => {
+                tracing::error!(%namespace, "what the application makes a namespace with panicked; the client may not join");
+                self.turn_away(namespace, invalid_namespace(), cx, now);
+            }
+            Ok(None) => {
                 let address = self.shared.handshake.address();
                 breach!(
                     self.shared.io,

@@ -1,9 +1,11 @@
 //! Namespaces that are made when a client asks for them
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
+use roomcast_rooms::Rooms;
 use roomcast_server::{
     Ack, Breach, Config, ConnectError, Io, Namespace, NamespaceError, NamespaceRequest, Receipt, Room,
     Socket, Value,
@@ -12,7 +14,7 @@ use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, SOCKET_IO, Said};
 use crate::support::heard::{Gate, Log, ear};
-use crate::support::serve::{On, serve, serve_on, until};
+use crate::support::serve::{On, ends, serve, serve_on, until};
 
 fn is_in(heard: &Heard, expected: &str) -> bool {
     matches!(heard, Heard::Joined { namespace, .. } if namespace == expected)
@@ -297,6 +299,115 @@ fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
 }
 
 #[test]
+fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
+    let known = Arc::new(OnceLock::<Io>::new());
+    let within = known.clone();
+    let io = Io::builder().router(move |name| {
+        let Some(io) = within.get() else { return Rooms::default() };
+        match name.as_str() {
+            "/first" => _ = io.of("/second"),
+            "/made" => _ = io.of("/made-too"),
+            "/own" => _ = io.of("/own"),
+            "/there" => _ = io.of("/back"),
+            "/back" => _ = io.of("/there"),
+            "/_2" => _ = io.of("/first"),
+            "/made-broken" => std::panic::resume_unwind(Box::new("boom")),
+            _ => {}
+        }
+        Rooms::default()
+    });
+    let io = io.build();
+    assert!(known.set(io.clone()).is_ok());
+    let parents = io.clone();
+    ends(move || {
+        parents.of_pattern("^/made").expect("a pattern");
+        // Nor does one that is made on demand.
+        let asks = parents.clone();
+        parents.of_matching(move |name| name.as_str() == "/asking" && asks.of("/asked").name().is_main());
+        parents.of_matching(|name| name.as_str() == "/nobody");
+    });
+    let names = io.clone();
+    ends(move || names.of("/first"));
+    for name in ["/first", "/second"] {
+        io.of(name).on("hello", async |ack: Ack| ack.send("here").map(drop));
+    }
+    for circle in [["/own", "/own", "/own"], ["/there", "/back", "/there"]] {
+        let io = io.clone();
+        let panicked =
+            ends(move || catch_unwind(AssertUnwindSafe(|| _ = io.of(circle[0])))).expect_err("no end");
+        let text = panicked.downcast_ref::<String>().expect("a text");
+        let [first, second, third] = circle;
+        let circle = if first == second {
+            format!("{first} for {first}")
+        } else {
+            format!("{first} for {second} for {third}")
+        };
+        assert!(text.contains(&circle), "{text}");
+    }
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::open(kind, &server.dial);
+        for name in ["/first", "/second"] {
+            assert!(is_in(&client.join(name, json!(null)), name));
+            assert_eq!(ask(&mut client, name, "hello"), json!(["here"]));
+        }
+        assert_eq!(client.join("/made-broken", json!(null)), refused("/made-broken", "Invalid namespace"));
+        for name in ["/made", "/made-too"] {
+            assert!(is_in(&client.join(name, json!(null)), name));
+        }
+        // What panicked left nothing locked, and one may try again.
+        assert_eq!(client.join("/made-broken", json!(null)), refused("/made-broken", "Invalid namespace"));
+    }
+}
+
+#[test]
+fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
+    let known = Arc::new(OnceLock::<Io>::new());
+    let within = known.clone();
+    let made = Arc::new(AtomicUsize::new(0));
+    let counts = made.clone();
+    let io = Io::builder().router(move |name| {
+        if let Some((side, round)) = name.as_str().split_once('-')
+            && let Some(io) = within.get()
+        {
+            counts.fetch_add(1, Ordering::Relaxed);
+            match side {
+                "/left" => _ = io.of(format!("/shared-{round}")),
+                "/right" => _ = io.of(format!("/shared-{round}")),
+                _ => thread::yield_now(),
+            }
+        }
+        Rooms::default()
+    });
+    let io = io.build();
+    assert!(known.set(io.clone()).is_ok());
+    let (told, news) = ear();
+    io.on_new_namespace(move |namespace| _ = told.send(namespace.name().to_string()));
+    for round in 0..100 {
+        let [left, right] = ["/left", "/right"].map(|side| {
+            let io = io.clone();
+            move || {
+                io.of(format!("{side}-{round}"));
+                io.of(format!("/shared-{round}"))
+            }
+        });
+        let (left, right) = ends(move || {
+            thread::scope(|scope| {
+                let left = scope.spawn(left);
+                (right(), left.join().expect("no panic"))
+            })
+        });
+        // However many were made, all have the same one.
+        left.on("here", async || {});
+        assert_eq!(right.listeners("here").len(), 1);
+        let mut names = news.all();
+        names.sort();
+        assert_eq!(names, [format!("/left-{round}"), format!("/right-{round}"), format!("/shared-{round}")]);
+    }
+    assert!(made.load(Ordering::Relaxed) >= 300);
+}
+
+#[test]
 fn no_more_are_made_than_may_be() {
     let io = Io::builder().config(Config::default().max_child_namespaces(3)).build();
     io.of_pattern("^/child").expect("a pattern");
@@ -323,7 +434,7 @@ fn names_that_clients_could_not_say_are_refused() {
     let comma = NamespaceError::Comma(Namespace::new("/a,b"));
     assert_eq!(io.try_of("/a,b").expect_err("a comma"), comma);
     assert_eq!(io.try_of("a,b").expect_err("a comma").to_string(), comma.to_string());
-    let panicked = std::panic::catch_unwind(|| Io::new().of("/a,b")).expect_err("a comma");
+    let panicked = catch_unwind(|| Io::new().of("/a,b")).expect_err("a comma");
     assert!(panicked.downcast_ref::<String>().expect("a text").contains("comma in its name, as `/a,b` has"));
     let error = io.of_pattern("(").expect_err("no pattern");
     assert!(

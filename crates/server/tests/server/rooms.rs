@@ -1,6 +1,7 @@
 //! Rooms as they come and go, and who is told who is in them
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use roomcast_server::{Io, Presence, Room, RoomChange, Socket, SocketId, Value};
@@ -8,7 +9,7 @@ use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, TALKING};
 use crate::support::heard::{Ear, Teller, arrivals, ear};
-use crate::support::serve::{Running, serve, until};
+use crate::support::serve::{Running, ends, serve, until};
 
 /// Kinds whose connection breaks when they are dropped
 const VANISHING: [Kind; 4] = [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
@@ -197,6 +198,75 @@ fn presence_tells_data_by_other_names_and_of_those_who_were_there_before() {
     late.close();
     early.expect("out", json!(["game:1", { "id": late_socket.id().as_str(), "data": "x" }]));
     early.expect("presence:leave", json!(["game:1", { "id": late_socket.id().as_str() }]));
+}
+
+#[test]
+fn what_chooses_the_rooms_may_change_them() {
+    let (io, server, sockets) = open();
+    let mut early = Client::connect(Kind::Json, &server.dial);
+    sockets.next().join("game");
+    let moves = io.clone();
+    let presence = Presence::in_rooms(move |room| {
+        if room.as_str() == "game" {
+            moves.to("game").sockets_join("game seen");
+        }
+        room.as_str().starts_with("game")
+    });
+    let chosen = io.clone();
+    ends(move || _ = chosen.presence(presence));
+    early.expect("presence:state", json!(["game seen", who(&[&early.id])]));
+    let mut late = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    let joining = socket.clone();
+    ends(move || joining.join("game"));
+    for room in ["game", "game seen"] {
+        let (name, state) = late.event();
+        let ids: BTreeSet<_> =
+            state[1].as_array().expect("a list").iter().map(|who| who["id"].as_str()).collect();
+        assert_eq!((name.as_str(), state[0].as_str()), ("presence:state", Some(room)));
+        assert_eq!(ids, BTreeSet::from([Some(early.id.as_str()), Some(late.id.as_str())]));
+        early.expect("presence:join", json!([room, { "id": late.id }]));
+    }
+    ends(move || socket.leave("game"));
+    early.expect("presence:leave", json!(["game", { "id": late.id }]));
+}
+
+#[test]
+fn presence_that_begins_while_others_come_and_go_knows_who_is_there() {
+    const TIMES: usize = 20;
+    let (io, server, sockets) = open();
+    let _others: Vec<_> = (0..4).map(|_| Client::connect(Kind::Plain, &server.dial)).collect();
+    let moving = sockets.take(4);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for (at, socket) in moving.iter().enumerate() {
+            let over = &over;
+            scope.spawn(move || {
+                while !over.load(Ordering::Relaxed) {
+                    socket.join("lobby");
+                    socket.leave("lobby");
+                }
+                if at % 2 == 0 {
+                    socket.join("lobby");
+                }
+            });
+        }
+        for time in 0..TIMES {
+            io.presence(Presence::in_room("lobby").named(&format!("state {time}"), "in", "out"));
+            thread::yield_now();
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    let mut newcomer = Client::connect(Kind::WebSocket, &server.dial);
+    sockets.next().join("lobby");
+    let there = [moving[0].id().as_str(), moving[2].id().as_str(), newcomer.id.as_str()];
+    let there: BTreeSet<String> = there.map(str::to_owned).into();
+    for time in 0..TIMES {
+        let (name, state) = newcomer.event();
+        let ids = state[1].as_array().expect("a list").iter();
+        let ids: BTreeSet<String> = ids.map(|who| who["id"].as_str().expect("an id").to_owned()).collect();
+        assert_eq!((name, &ids), (format!("state {time}"), &there));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use roomcast_server::{Io, Server};
@@ -133,6 +134,22 @@ impl<T> Spawned<T> {
 fn workers_of_test(workers: usize) -> Runtime {
     let built = Builder::new_multi_thread().worker_threads(workers).enable_all().build();
     built.expect("a runtime")
+}
+
+/// Does something that must not hang, so that the test ends if it does
+#[track_caller]
+#[expect(clippy::disallowed_methods, reason = "whoever hangs is left behind")]
+pub fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, ended) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || _ = done.send(work()));
+    match ended.recv_timeout(PATIENCE) {
+        Ok(outcome) => outcome,
+        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(RecvTimeoutError::Disconnected) => {
+            let panicked = thread.join().expect_err("it told nothing");
+            std::panic::resume_unwind(panicked)
+        }
+    }
 }
 
 /// Waits until something holds that nobody tells of
