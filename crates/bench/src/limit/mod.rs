@@ -109,6 +109,11 @@ pub(crate) mod tests {
             }
         }
 
+        /// Speaks to clients that poll, and at once asks each for a sign of life
+        pub(crate) fn pinging() -> Self {
+            Self::serve(Polling::pinging())
+        }
+
         /// Echoes, but does this once to a read that brings several frames
         pub(crate) fn faulty(fault: Fault) -> Self {
             Self::serve(Faulty { echo: Frames::new(Send::Write, Pattern::Echo), fault: Some(fault) })

@@ -14,6 +14,8 @@ pub(super) struct Polling {
     /// Packets of this turn for all sessions, with `Send::Batch`
     turn: Vec<u8>,
     response: Vec<u8>,
+    /// What it says to a client as soon as that is connected
+    greeting: &'static str,
 }
 
 /// The session whose poll waits on this connection
@@ -33,7 +35,13 @@ struct Session {
 
 impl Polling {
     pub(super) fn new(send: Send) -> Self {
-        Self { send, sessions: Vec::new(), turn: Vec::new(), response: Vec::new() }
+        Self { send, sessions: Vec::new(), turn: Vec::new(), response: Vec::new(), greeting: "" }
+    }
+
+    /// One that asks each client for a sign of life as soon as it is connected
+    #[cfg(test)]
+    pub(super) fn pinging() -> Self {
+        Self { greeting: "\x1e2", ..Self::new(Send::Write) }
     }
 
     fn get(
@@ -71,7 +79,7 @@ impl Polling {
             if packet == b"40" {
                 let session = self.sessions.get_mut(sid).ok_or(Gone)?;
                 session.connected = true;
-                let connect = format!(r#"40{{"sid":"{sid:08x}"}}"#);
+                let connect = format!(r#"40{{"sid":"{sid:08x}"}}{}"#, self.greeting);
                 encode(&mut self.response, connect.as_bytes());
                 session.deliver(connections, connect.as_bytes(), &self.response);
             } else if packet.starts_with(b"42") {

@@ -338,6 +338,12 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_poll_answer_heartbeats_while_others_connect() {
+        let report = load(&Running::pinging(), "--kind poll --scenario paced --clients 400");
+        assert!(report.ok && report.deliveries >= 400, "{report:?}");
+    }
+
+    #[test]
     fn a_server_that_does_not_speak_socket_io_stalls_the_run() {
         let report =
             run_against(Send::Write, Pattern::Echo, "--kind sio --scenario paced --clients 2 --stall 0.2");

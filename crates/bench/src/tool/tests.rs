@@ -39,6 +39,7 @@ fn every_pattern_runs_against_a_server() {
             100,
         ),
         (LimitPattern::Room, "ws://HOST --clients 11 --pattern rooms --rooms 3", 50),
+        (LimitPattern::Room, "ws://HOST --clients 600 --pattern rooms --rooms 1 --senders 1", 600),
         (LimitPattern::Poll, "http://HOST --transport polling --clients 10 --pattern broadcast", 20),
     ] {
         let outcome = outcome(pattern, &format!("{line} {SHORT}"));
