@@ -82,7 +82,7 @@ impl CorsRules {
 
     /// Pages of the origins that fit; on Node a regular expression or a function
     ///
-    /// It is called for each request with an `Origin`, so it should be quick.
+    /// It is called for each request with an `Origin`, so it should be quick. If it panics the request is told 500.
     pub fn matching(fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::of(Allowed::Matching(Matching(Arc::new(fits))))
     }

@@ -21,7 +21,7 @@ impl IoBuilder {
     /// text if it asked for a WebSocket; an empty one reads `Forbidden`. Asked once for a session and not for its
     /// further requests, and of clients of every kind. It comes behind the check of
     /// [origins](crate::Config::origins), and the session counts in the limits while it waits. If the client goes away
-    /// it is dropped at its next wait.
+    /// it is dropped at its next wait. If it panics the client is told 500, which is logged.
     ///
     /// ```
     /// use roomcast_server::{Handshake, Io};
@@ -129,7 +129,8 @@ impl IoBuilder {
     /// Changes the headers of each answer to a session's requests, the first one included
     ///
     /// It comes after [`initial_headers`](Self::initial_headers). Answers that refuse are left alone. While one of the
-    /// two is set, the head of each request is copied.
+    /// two is set, the head of each request is copied. If one panics the client is told 500 instead, and what was in
+    /// the answer is lost.
     pub fn headers(mut self, change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) -> Self {
         self.hooks.headers = Some(Box::new(change));
         self

@@ -73,7 +73,7 @@ counters! {
     upgrades,
     /// Events whose handler returned an error
     handlers_failed,
-    /// Events whose handler panicked
+    /// Events whose handler panicked, and requests over which the application did
     handlers_panicked,
     /// Events whose arguments did not fit their handler
     events_mismatched,

@@ -8,10 +8,12 @@ mod upgrade;
 use std::borrow::Cow;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::request::Parts;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -49,7 +51,36 @@ pub struct Peer {
 }
 
 /// Answers a request that belongs to an endpoint; gives any other back
+///
+/// If the application panics where it is asked about the request, that one is told 500. The connection goes on, unless
+/// it was to leave HTTP.
 pub(crate) async fn answer<B>(io: &Io, request: Request<B>) -> Result<Response<ResponseBody>, Request<B>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
+{
+    let leaves = request.headers().contains_key(http::header::UPGRADE);
+    if let Ok(answered) = AssertUnwindSafe(answer_unguarded(io, request)).catch_unwind().await {
+        return answered;
+    }
+    let mut response = panicked(io);
+    if leaves {
+        // A session that had begun already ends with it.
+        response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+/// The answer to a request that made the application panic; counts and logs that
+pub(crate) fn panicked(io: &Io) -> Response<ResponseBody> {
+    count::handlers_panicked(io.metrics());
+    count::requests_refused(io.metrics());
+    tracing::error!("the application panicked over a request, which was told 500; no other is concerned");
+    Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server failed to answer this request.\n")
+        .response()
+}
+
+async fn answer_unguarded<B>(io: &Io, request: Request<B>) -> Result<Response<ResponseBody>, Request<B>>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -104,9 +135,6 @@ where
         Err(refused) => *refused,
     };
     let is_refused = response.status().is_client_error() || response.status().is_server_error();
-    if is_refused {
-        count::requests_refused(io.metrics());
-    }
     if endpoint.is_engine() {
         cors::allow(config, origin.as_ref(), response.headers_mut());
     }
@@ -120,6 +148,10 @@ where
     {
         let query = EngineQuery::parse(head.uri.query().unwrap_or_default());
         app.hooks.apply_headers(response.headers_mut(), &head, query.sid.is_none());
+    }
+    // Here at the end, since what panics before is counted as well.
+    if is_refused {
+        count::requests_refused(io.metrics());
     }
     Ok(response)
 }

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -29,7 +30,7 @@ use crate::driver::give_way;
 use crate::limits::ConnectionPermit;
 use crate::proxy::canonical;
 use crate::proxy_protocol::{self, Proxied};
-use crate::requests::{Peer, RETRY_AFTER, answer};
+use crate::requests::{Peer, RETRY_AFTER, answer, panicked};
 
 /// Serves one connection to its end, or until it leaves HTTP
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
@@ -124,7 +125,10 @@ where
                 let response = match rules::check(&request) {
                     Ok(()) => match answer(&server.io, request).await {
                         Ok(response) => response,
-                        Err(request) => (server.fallback)(request.map(drop)),
+                        Err(request) => {
+                            let fallback = AssertUnwindSafe(|| (server.fallback)(request.map(drop)));
+                            catch_unwind(fallback).unwrap_or_else(|_| panicked(&server.io))
+                        }
                     },
                     Err(broken) => broken.response(),
                 };

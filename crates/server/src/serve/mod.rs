@@ -93,7 +93,7 @@ impl Server {
 
     /// Answers requests that no endpoint takes
     ///
-    /// Default: 404.
+    /// If it panics the request is told 500. Default: 404.
     pub fn fallback(
         mut self,
         fallback: impl Fn(Request<()>) -> Response<ResponseBody> + Send + Sync + 'static,

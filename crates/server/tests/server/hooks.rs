@@ -3,15 +3,16 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use roomcast_server::http::HeaderValue;
-use roomcast_server::{Config, Handshake, Io, IoBuilder, Namespace, Socket};
+use roomcast_server::http::{HeaderValue, Request, Response};
+use roomcast_server::{Config, CorsRules, Handshake, Io, IoBuilder, Namespace, Server, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind};
 use crate::support::engine::Engine;
 use crate::support::heard::{Gate, Teller, ear};
 use crate::support::http::{Answer, Http};
-use crate::support::serve::{serve, until};
+use crate::support::logs;
+use crate::support::serve::{On, serve, serve_server, until};
 use crate::support::ws::Ws;
 
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
@@ -220,6 +221,96 @@ fn headers_of_the_first_answer_and_of_all() {
     }
     // Refusals are left alone, as on Node.
     assert_eq!(seen(&http.get("/socket.io/?EIO=4")), [None, None, None]);
+}
+
+#[test]
+fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
+    fn boom() {
+        std::panic::resume_unwind(Box::new("boom"));
+    }
+    let over = |request: &Handshake, what: &str| request.query_value("panic").as_deref() == Some(what);
+    let cors = CorsRules::matching(|origin| {
+        if origin.contains("panic") {
+            boom();
+        }
+        true
+    });
+    logs::listen();
+    let io = Io::builder()
+        .config(Config::default().cors(cors).max_sessions(3))
+        .allow_request(move |request: Handshake| {
+            if over(&request, "allow") {
+                boom();
+            }
+            async move {
+                tokio::task::yield_now().await;
+                if over(&request, "allow later") {
+                    boom();
+                }
+                Ok::<(), String>(())
+            }
+        })
+        .generate_id(move |request: Handshake| async move {
+            if over(&request, "id") {
+                boom();
+            }
+            Ok::<_, String>(format!("id-{}", request.query_value("id").unwrap_or_default()))
+        })
+        .headers(|_, request| {
+            if request.uri.query().is_some_and(|query| query.contains("panic=headers")) {
+                boom();
+            }
+        })
+        .build();
+    let fallback = |request: Request<()>| {
+        if request.uri().path() == "/panic" {
+            boom();
+        }
+        Response::new("as it should".into())
+    };
+    let server = serve_server(&io, On::Workers(2), Server::new(io.clone()).fallback(fallback));
+    let mut bystander = Client::connect(Kind::Json, &server.dial);
+    // All on one connection, which is not closed.
+    let mut http = Http::open(&server.dial);
+    let mut failures = 0;
+    let mut fails = |answer: Answer| {
+        failures += 1;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (500, "The server failed to answer this request.\n")
+        );
+        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+        assert_eq!(io.metrics().handlers_panicked(), failures);
+        assert_eq!(io.metrics().requests_refused(), failures);
+        assert_eq!(logs::saying("panicked over a request"), usize::try_from(failures).expect("few"));
+    };
+    for _ in 0..5 {
+        for what in ["allow", "allow%20later", "id"] {
+            fails(http.get(&format!("{POLL}&panic={what}")));
+        }
+        for target in [&format!("{WEBSOCKET}&panic=allow"), "/ws?panic=allow%20later"] {
+            let answer = Http::open(&server.dial).request("GET", target, HANDSHAKE);
+            assert_eq!(answer.header("connection"), Some("close"));
+            fails(answer);
+        }
+        for method in ["GET", "OPTIONS"] {
+            fails(http.request(method, "/socket.io/?EIO=4&transport=x", "Origin: https://panic.example\r\n"));
+        }
+        fails(http.get("/panic"));
+        assert_eq!(http.get("/").body, "as it should");
+    }
+    // Nobody was counted in for good.
+    assert_eq!(io.client_count(), 1);
+    assert_eq!(http.get(&format!("{POLL}&id=polling")).status, 200);
+    assert_eq!(http.post(&format!("{POLL}&sid=id-polling"), b"40").status, 200);
+    fails(http.get(&format!("{POLL}&sid=id-polling&panic=headers")));
+    let mut upgrading = Http::open(&server.dial);
+    fails(upgrading.request("GET", "/ws?panic=headers", HANDSHAKE));
+    // The session that had begun ends with its connection, without a wait for its heartbeat.
+    drop(upgrading);
+    until(|| io.client_count() == 2);
+    io.emit("still", "here").expect("a name");
+    bystander.expect("still", json!(["here"]));
 }
 
 #[test]

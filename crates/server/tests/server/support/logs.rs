@@ -29,6 +29,11 @@ pub fn about(event: &str) -> Vec<Line> {
     lines.iter().filter(|line| line.event == event).cloned().collect()
 }
 
+/// How many lines say this
+pub fn saying(text: &str) -> usize {
+    LINES.lock().expect("nobody panics here").iter().filter(|line| line.message.contains(text)).count()
+}
+
 struct Log;
 
 impl Subscriber for Log {
