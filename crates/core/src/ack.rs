@@ -20,10 +20,12 @@ struct Table {
     pending: Option<Box<Pending>>,
     /// None if it is the largest number
     limit: u32,
-    /// Wishes since the last sweep, refused ones included
+    /// Wishes since the last sweep, refused ones included; [`CLOSED`] once the socket is gone
     since_sweep: u32,
-    closed: bool,
 }
+
+/// In place of a number of wishes, since a flag beside it would cost each socket 16 bytes
+const CLOSED: u32 = u32::MAX;
 
 type Pending = BTreeMap<AckId, Weak<dyn AnswerSink>>;
 
@@ -32,7 +34,7 @@ impl AckTable {
     pub fn with_limit(limit: usize) -> Self {
         // That many answers would need more memory than any client is worth.
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-        Self(Arc::new(Mutex::new(Table { pending: None, limit, since_sweep: 0, closed: false })))
+        Self(Arc::new(Mutex::new(Table { pending: None, limit, since_sweep: 0 })))
     }
 
     /// Enters a wish for an answer of `socket`; `false` if it is gone or owes too many already
@@ -42,11 +44,11 @@ impl AckTable {
         // Noted before it can be answered, and whatever comes of it.
         request.answers.asked(socket);
         let mut table = lock(&self.0);
-        if table.closed {
+        if table.is_closed() {
             return false;
         }
         let limit = if table.limit == u32::MAX { usize::MAX } else { table.limit as usize };
-        table.since_sweep = table.since_sweep.saturating_add(1);
+        table.since_sweep = (table.since_sweep + 1).min(CLOSED - 1);
         if table.is_worth_sweeping(limit) {
             table.since_sweep = 0;
             if let Some(pending) = &mut table.pending {
@@ -81,7 +83,7 @@ impl AckTable {
     pub fn close(&self, socket: &SocketId) {
         let pending = {
             let mut table = lock(&self.0);
-            table.closed = true;
+            table.since_sweep = CLOSED;
             table.pending.take().unwrap_or_default()
         };
         for sink in pending.into_values().filter_map(|sink| sink.upgrade()) {
@@ -91,7 +93,7 @@ impl AckTable {
 
     /// Whether the socket is gone
     pub fn is_closed(&self) -> bool {
-        lock(&self.0).closed
+        lock(&self.0).is_closed()
     }
 
     /// How many answers are owed, those that nobody waits for any more included
@@ -112,6 +114,10 @@ impl Default for AckTable {
 }
 
 impl Table {
+    fn is_closed(&self) -> bool {
+        self.since_sweep == CLOSED
+    }
+
     fn owed(&self) -> usize {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
@@ -170,6 +176,18 @@ mod tests {
             let refused = (0..).take_while(|id| !ask(&table, 10_000 + id).0).count();
             assert!(refused <= limit / 4, "{limit}: {refused} were refused");
         }
+    }
+
+    #[test]
+    fn one_that_was_asked_very_often_is_closed_only_by_its_end() {
+        let (table, socket) = (AckTable::default(), SocketId::new("a"));
+        for since in [CLOSED - 1, CLOSED - 2] {
+            lock(&table.0).since_sweep = since;
+            assert!(ask(&table, 2).0 && !table.is_closed());
+        }
+        table.close(&socket);
+        assert!(table.is_closed() && table.is_empty());
+        assert!(!ask(&table, 3).0 && table.is_closed());
     }
 
     #[test]

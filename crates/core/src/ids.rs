@@ -2,30 +2,79 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 /// Secret id of a session, as it stands in the URL of every Engine.IO request
 ///
 /// Whoever knows it can speak for the client, so its `Debug` form is redacted and it never reaches a handler
 /// or a log. The public counterpart is [`SocketId`].
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct Sid(Arc<str>);
+#[derive(Clone)]
+pub struct Sid(Text);
+
+/// A text that lies in place if it is short, as the ids are that servers make
+#[derive(Clone)]
+enum Text {
+    Short { len: u8, bytes: [u8; SHORT] },
+    Long(Arc<str>),
+}
+
+/// So much fits beside the length where the pointer to a longer text would lie
+const SHORT: usize = 22;
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..text.len()), u8::try_from(text.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(text.as_bytes());
+                Self::Short { len, bytes }
+            }
+            _ => Self::Long(text.into()),
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        match self {
+            // It was a text when it was put there.
+            Self::Short { len, bytes } => {
+                std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default()
+            }
+            Self::Long(text) => text,
+        }
+    }
+}
 
 impl Sid {
     /// Takes an id that was drawn from a cryptographic source, at least 120 bits of it
-    pub fn new(id: impl Into<Arc<str>>) -> Self {
-        Self(id.into())
+    pub fn new(id: impl AsRef<str>) -> Self {
+        Self(Text::new(id.as_ref()))
     }
 
     /// The secret itself, for the handshake answer and the session table
     pub fn expose(&self) -> &str {
-        &self.0
+        self.0.as_str()
     }
 }
 
 impl Borrow<str> for Sid {
     fn borrow(&self) -> &str {
-        &self.0
+        self.expose()
+    }
+}
+
+impl PartialEq for Sid {
+    fn eq(&self, other: &Self) -> bool {
+        self.expose() == other.expose()
+    }
+}
+
+impl Eq for Sid {}
+
+// As the text it may be looked up by.
+impl Hash for Sid {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.expose().hash(state);
     }
 }
 
@@ -145,5 +194,29 @@ pub struct AckId(pub u64);
 impl fmt::Display for AckId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_sid_of_any_length_is_the_text_it_was_made_of() {
+        for len in (0..=2 * SHORT).chain([255, 256, 257, 1000]) {
+            // Two bytes a letter, so that texts end on both sides of each length.
+            for text in ["s".repeat(len), "é".repeat(len)] {
+                let (sid, longer) = (Sid::new(&text), Sid::new(format!("{text}s")));
+                assert_eq!(sid.expose(), text);
+                assert_eq!(sid, Sid::new(text.as_str()));
+                assert_ne!(sid, longer);
+                let known = HashSet::from([sid.clone()]);
+                assert!(known.contains(text.as_str()) && known.contains(&sid) && !known.contains(&longer));
+                assert_eq!(format!("{sid:?}"), "Sid(redacted)");
+            }
+        }
+        assert_eq!(size_of::<Sid>(), 24);
     }
 }

@@ -33,11 +33,11 @@ use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
     Args, ByteString, Delivery, Event, Found, Joined, Member, MemberKey, MemberLimit, Membership, Overflow,
-    Receipt, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    Receipt, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
 use crate::fanout::Fanout;
-use crate::members::{ByKey, Everybody, KeySet, MemberList, Recipient};
+use crate::members::{ById, ByKey, Everybody, KeySet, MemberList, Recipient};
 use crate::watch::Watch;
 
 /// Who is in which room, in one process
@@ -73,7 +73,7 @@ use crate::watch::Watch;
 #[derive(Default)]
 pub struct Rooms {
     members: DashMap<MemberKey, Arc<Entry>, ByKey>,
-    ids: DashMap<SocketId, Arc<Entry>>,
+    ids: DashMap<ById, ()>,
     rooms: DashMap<Room, Arc<MemberList>>,
     everybody: Everybody,
     watch: OnceLock<Box<Watch>>,
@@ -104,7 +104,7 @@ impl Router for Rooms {
         let entry = Arc::new(Entry { key, member, joined: Mutex::new(Stay::Attached(None)) });
         self.members.insert(key, entry.clone());
         self.everybody.insert(key, Recipient::of(&entry));
-        let enter = || _ = self.ids.insert(entry.member.id.clone(), entry.clone());
+        let enter = || ById::insert(&self.ids, &entry);
         match self.watch.get() {
             Some(watch) => watch.attached(&entry.member, enter),
             None => enter(),
@@ -118,7 +118,10 @@ impl Router for Rooms {
         // From here on a join that found the entry before is refused.
         let mut joined = entry.joined();
         let rooms = joined.end();
-        let exit = || self.ids.remove_if(&entry.member.id, |_, newest| newest.key == key).is_some();
+        let exit = || {
+            let is_newest = |newest: &ById, _: &()| newest.0.key == key;
+            self.ids.remove_if(entry.member.id.as_str(), is_newest).is_some()
+        };
         match self.watch.get() {
             Some(watch) => watch.detached(&entry.member, exit),
             None => _ = exit(),
@@ -228,7 +231,7 @@ impl Router for Rooms {
         if !is_new {
             return;
         }
-        watch.were_attached(|| self.ids.iter().map(|id| Room::from(id.key())).collect());
+        watch.were_attached(|| self.ids.iter().map(|by_id| Room::from(&by_id.key().0.member.id)).collect());
         // A list that is made meanwhile is watched from its beginning.
         let lists: Vec<_> =
             self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
@@ -411,7 +414,7 @@ impl Rooms {
     }
 
     fn by_id(&self, room: &Room) -> Option<Arc<Entry>> {
-        self.ids.get(room.as_str()).map(|entry| Arc::clone(&entry))
+        self.ids.get(room.as_str()).map(|by_id| Arc::clone(&by_id.key().0))
     }
 
     fn list(&self, room: &Room) -> Option<Arc<MemberList>> {

@@ -1,9 +1,11 @@
 //! Lists of members that are quick to go through, and quick to join and to leave
 
+use std::borrow::Borrow;
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use dashmap::DashMap;
 use indexmap::IndexMap;
 use roomcast_core::{Codec, Member, MemberKey, Outbox};
 
@@ -158,6 +160,39 @@ impl Everybody {
         &self.0[key.0 as usize % LISTS]
     }
 }
+
+/// A member in the table of ids: it is looked up by the id it has itself, so an entry is one pointer
+pub(crate) struct ById(pub(crate) Arc<Entry>);
+
+impl ById {
+    /// Enters a member; it takes the place of another under its id, which is the key here, so both are exchanged
+    pub(crate) fn insert(table: &DashMap<Self, ()>, entry: &Arc<Entry>) {
+        match table.entry(Self(entry.clone())) {
+            dashmap::Entry::Vacant(free) => _ = free.insert(()),
+            dashmap::Entry::Occupied(taken) => _ = taken.replace_entry(()),
+        }
+    }
+}
+
+impl Borrow<str> for ById {
+    fn borrow(&self) -> &str {
+        self.0.member.id.as_str()
+    }
+}
+
+impl Hash for ById {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.member.id.as_str().hash(state);
+    }
+}
+
+impl PartialEq for ById {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.member.id == other.0.member.id
+    }
+}
+
+impl Eq for ById {}
 
 pub(crate) type KeySet = HashSet<MemberKey, ByKey>;
 

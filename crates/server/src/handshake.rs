@@ -1,9 +1,9 @@
 //! The request that a session began with, kept small
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
@@ -23,9 +23,10 @@ pub struct Handshake {
     /// `uri`, then each value that is the client's own, and a line feed
     text: Box<[u8]>,
     uri_len: u32,
-    address: Option<SocketAddr>,
+    address: Address,
     secure: bool,
-    issued: SystemTime,
+    /// Nanoseconds since 1970; that many fit until 2554
+    issued: u64,
     /// What layers in front of the server put there; without any it owns no memory
     extensions: http::Extensions,
 }
@@ -56,7 +57,9 @@ impl Handshake {
         }
         // A request line is bounded far below 4 GiB.
         let uri_len = u32::try_from(uri.len()).unwrap_or(0);
-        let extensions = http::Extensions::new();
+        let (address, extensions) = (Address::from(address), http::Extensions::new());
+        let issued = issued.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let issued = u64::try_from(issued).unwrap_or(u64::MAX);
         Self { head: heads.share(&head), text: text.into(), uri_len, address, secure, issued, extensions }
     }
 
@@ -106,7 +109,7 @@ impl Handshake {
 
     /// Where the client connects from, if the server knows
     pub fn address(&self) -> Option<SocketAddr> {
-        self.address
+        self.address.get()
     }
 
     /// Whether the client came over TLS
@@ -123,7 +126,41 @@ impl Handshake {
 
     /// When the session began
     pub fn issued(&self) -> SystemTime {
-        self.issued
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.issued)
+    }
+}
+
+/// An address as it nearly always is, in less than the room that the longest one takes
+#[derive(Clone)]
+enum Address {
+    Unknown,
+    V4(SocketAddrV4),
+    V6(Ipv6Addr, u16),
+    /// With a flow label or a scope
+    Labelled(Box<SocketAddrV6>),
+}
+
+impl From<Option<SocketAddr>> for Address {
+    fn from(address: Option<SocketAddr>) -> Self {
+        match address {
+            None => Self::Unknown,
+            Some(SocketAddr::V4(v4)) => Self::V4(v4),
+            Some(SocketAddr::V6(v6)) if v6.flowinfo() == 0 && v6.scope_id() == 0 => {
+                Self::V6(*v6.ip(), v6.port())
+            }
+            Some(SocketAddr::V6(v6)) => Self::Labelled(Box::new(v6)),
+        }
+    }
+}
+
+impl Address {
+    fn get(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Unknown => None,
+            Self::V4(v4) => Some(SocketAddr::V4(*v4)),
+            Self::V6(ip, port) => Some(SocketAddr::from((*ip, *port))),
+            Self::Labelled(v6) => Some(SocketAddr::V6(**v6)),
+        }
     }
 }
 
@@ -131,7 +168,7 @@ impl fmt::Debug for Handshake {
     // Headers hold cookies and the query may hold tokens: neither belongs in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake")
-            .field("address", &self.address)
+            .field("address", &self.address())
             .field("secure", &self.secure)
             .finish_non_exhaustive()
     }
@@ -214,6 +251,24 @@ mod tests {
         assert_eq!(handshake.query_value("none"), None);
         assert!(!format!("{handshake:?}").contains("a=b"));
     }
+
+    #[test]
+    fn address_and_time_are_kept_whole() {
+        let request = http::Request::get("/").body(()).expect("a valid request").into_parts().0;
+        let heads = Arc::default();
+        let (v4, v6) = ("192.0.2.1:65535", "[2001:db8::1]:80");
+        let addresses = [v4, v6, "[fe80::1%7]:443"].map(|text| text.parse().expect("an address"));
+        let flow = SocketAddr::V6(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 1, 2, 0));
+        for address in addresses.into_iter().chain([flow]).map(Some).chain([None]) {
+            let issued = SystemTime::UNIX_EPOCH + Duration::new(1_800_000_000, 123_456_789);
+            let handshake = Handshake::new(&heads, &request, address, true, issued);
+            assert_eq!((handshake.address(), handshake.issued()), (address, issued));
+        }
+        // A clock that is wrong by so much shows the first moment it can.
+        let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(Handshake::new(&heads, &request, None, true, before).issued(), SystemTime::UNIX_EPOCH);
+    }
+
     #[test]
     fn headers_keep_their_order_whichever_are_shared() {
         let long = "l".repeat(MAX_COMMON_VALUE + 1);
