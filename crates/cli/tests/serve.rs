@@ -220,8 +220,9 @@ fn sigterm_drains_and_ends_with_success() {
     assert_eq!(status, 200);
     assert!(metrics.contains("\nroomcast_sockets{namespace=\"/\"} 4\n"), "{metrics}");
 
-    server.signal(Signal::TERM);
+    // Before the signal, so that a test that is held up here does not find the server early.
     let signalled = Instant::now();
+    server.signal(Signal::TERM);
     let ends = chats.into_iter().map(|mut chat| {
         std::thread::spawn(move || {
             let frame = chat.next();

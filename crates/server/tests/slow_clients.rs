@@ -35,7 +35,8 @@ fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
     assert_eq!(stage.io.metrics().slow_consumers(), CROWD as u64);
     // The reader is alone, and all is as before.
     assert_eq!(stage.emit(emitted, Overflow::Close), Receipt { queued: 1, ..Receipt::default() });
-    assert!(stage.waiting() < CROWD * 128, "no more than good-byes");
+    // What was closed last may be in the hands of a flusher yet.
+    wait_for(|| stage.waiting() < CROWD * 128);
     // Whoever reads again finds the beginning of what it missed, and why it was closed.
     for client in &mut stage.crowd {
         let mut heard = 0;
@@ -136,7 +137,7 @@ impl Stage {
             .outbox_limit(OUTBOX)
             .ping_interval(PING_INTERVAL)
             .ping_timeout(NEVER)
-            .close_timeout(PATIENCE);
+            .close_timeout(NEVER);
         let io = Io::builder().config(config).build();
         let (told_socket, sockets) = channel();
         let (told_reason, reasons) = channel();

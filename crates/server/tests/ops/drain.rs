@@ -139,7 +139,7 @@ async fn who_does_not_hang_up_is_cut_off_when_the_time_is_over() {
     let began = Instant::now();
     let drained = task.await.expect("it ends");
     assert_eq!((drained.closed, drained.left), (1, 1));
-    assert!(began.elapsed() >= TIMEOUT && began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(began.elapsed() >= TIMEOUT && began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     drop(deaf);
 }
 

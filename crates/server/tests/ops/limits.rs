@@ -178,6 +178,9 @@ async fn headers_are_bounded_in_size_and_number() {
     assert_eq!(strict.get("/", &format!("x: {}\r\n", "x".repeat(3000))).await.status, 431);
 }
 
+/// Less than a server takes that was told no timeout, and longer than anything here on a busy machine
+const UNTOLD: Duration = Duration::from_millis(9500);
+
 #[tokio::test]
 async fn a_request_that_does_not_come_is_not_waited_for() {
     const TIMEOUT: Duration = Duration::from_millis(400);
@@ -190,7 +193,7 @@ async fn a_request_that_does_not_come_is_not_waited_for() {
     let mut dribbling = rig.connect().await;
     dribbling.send("GET / HTTP/1.1\r\nX: ").await;
     let dribble = async {
-        while dribbling.try_send(b"x").await && started.elapsed() < Duration::from_secs(8) {
+        while dribbling.try_send(b"x").await && started.elapsed() < UNTOLD {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         started.elapsed()
@@ -201,8 +204,8 @@ async fn a_request_that_does_not_come_is_not_waited_for() {
         started.elapsed()
     };
     let (dribbled, ended) = tokio::join!(dribble, ends);
-    assert!(ended >= TIMEOUT && ended < Duration::from_secs(4), "{ended:?}");
-    assert!(dribbled >= TIMEOUT && dribbled < Duration::from_secs(4), "{dribbled:?}");
+    assert!(ended >= TIMEOUT && ended < UNTOLD, "{ended:?}");
+    assert!(dribbled >= TIMEOUT && dribbled < UNTOLD, "{dribbled:?}");
     assert_eq!(io.metrics().breaches(Breach::HeaderTime), 3);
 }
 
@@ -220,7 +223,7 @@ async fn a_later_request_has_no_more_time_than_the_first() {
     client.send("GET / HTTP/1.1\r\nHost:").await;
     let began = Instant::now();
     client.end().await;
-    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert!(began.elapsed() < UNTOLD, "{:?}", began.elapsed());
     assert_eq!(io.metrics().breaches(Breach::HeaderTime), 1);
 }
 
@@ -252,7 +255,7 @@ async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
     poll.send(&get(&format!("{POLLING}&sid={sid}"), "")).await;
     idle.end().await;
     let closed = answered.elapsed();
-    assert!(closed >= TIMEOUT && closed < Duration::from_secs(8), "{closed:?}");
+    assert!(closed >= TIMEOUT && closed < Duration::from_secs(60), "{closed:?}");
     assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a poll was cut off");
     assert_eq!(io.metrics().breaches(Breach::HeaderTime), 0);
 }

@@ -206,7 +206,7 @@ fn who_was_put_out_or_did_not_read_begins_anew_and_who_was_cut_off_does_not() {
 #[test]
 fn one_that_falls_silent_is_sent_again_what_got_lost_meanwhile() {
     // Long enough for whoever does not fall silent, on a machine that has others to see to.
-    let moment = Duration::from_secs(1);
+    let moment = Duration::from_secs(3);
     let (io, server, sockets) = open(on().ping_interval(moment).ping_timeout(moment));
     let mut client = Returner::connect(&server.dial);
     sockets.next().emit("heard", ()).expect("it can be emitted");

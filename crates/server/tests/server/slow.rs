@@ -116,7 +116,8 @@ fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
     let receipt = io.volatile().emit("volatile", 2).expect("a name");
     assert_eq!(receipt, Receipt { queued: 1, dropped: 2, ..Receipt::default() });
     reader.expect("volatile", json!([2]));
-    assert_eq!(reader_socket.waiting_bytes(), 0);
+    // Heard is not yet noted as written: that is another thread's business.
+    until(|| reader_socket.waiting_bytes() == 0);
     // What is reliable is all there, in order; what was dropped never comes.
     slow_socket.emit("end", ()).expect("a name");
     let mut heard = 0;

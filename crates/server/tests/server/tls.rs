@@ -33,7 +33,7 @@ fn chat() -> Io {
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn running(io: &Io, tls: &Tls, on: On) -> Running {
-    serve_server(io, on, Server::new(io.clone()).tls(tls.clone()).header_timeout(HEADER_TIMEOUT))
+    serve_server(io, on, Server::new(io.clone()).tls(tls.clone()))
 }
 
 /// A client that believes this certificate and no other
@@ -146,7 +146,8 @@ fn a_client_that_reads_late_gets_everything_in_its_order() {
 fn who_does_not_shake_hands_is_cut_off_in_time() {
     let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
     let io = chat();
-    let server = running(&io, &tls, On::Workers(1));
+    let hurried = Server::new(io.clone()).tls(tls).header_timeout(HEADER_TIMEOUT);
+    let server = serve_server(&io, On::Workers(1), hurried);
     let mut stream = TcpStream::connect(server.address).expect("the server listens");
     stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a fresh socket");
     // The beginning of a handshake, of which no more comes.
