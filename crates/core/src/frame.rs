@@ -1,6 +1,7 @@
 //! Encoded messages that many recipients share, and the bytes each transport makes of them
 
 use std::any::TypeId;
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
@@ -25,6 +26,25 @@ struct Inner {
     // Mixed rooms need a few wires; a room with one kind of client never allocates this.
     more: OnceLock<Box<[OnceLock<Rendered>; MORE_WIRES]>>,
 }
+
+impl Inner {
+    const EMPTY: Self = Self {
+        messages: Messages::None,
+        len: 0,
+        key: None,
+        uncompressed: false,
+        first: OnceLock::new(),
+        more: OnceLock::new(),
+    };
+}
+
+thread_local! {
+    /// Memory of frames that were written, empty and held by nobody else
+    static SPARE: RefCell<Vec<Arc<Inner>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Frames whose memory a thread keeps: about what one visit to a client makes, 10 KiB
+const KEPT: usize = 64;
 
 enum Messages {
     None,
@@ -63,7 +83,14 @@ impl Frame {
     }
 
     fn build(messages: Messages, len: usize, first: OnceLock<Rendered>) -> Self {
-        Self(Arc::new(Inner { messages, len, key: None, uncompressed: false, first, more: OnceLock::new() }))
+        let made = Inner { messages, len, first, ..Inner::EMPTY };
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
+        let Some(mut spare) = spare else { return Self(Arc::new(made)) };
+        match Arc::get_mut(&mut spare) {
+            Some(inner) => *inner = made,
+            None => spare = Arc::new(made),
+        }
+        Self(spare)
     }
 
     /// Gives the frame a key, by which a newer one takes its place in an outbox that keeps only the latest
@@ -146,9 +173,32 @@ impl Frame {
 
     /// The bytes of this wire if they were rendered before
     pub fn rendered(&self, key: WireKey) -> Option<&Bytes> {
-        let more = self.0.more.get().into_iter().flat_map(|more| more.iter());
-        let mut slots = std::iter::once(&self.0.first).chain(more).filter_map(OnceLock::get);
+        // The others are filled only behind the first.
+        let first = self.0.first.get()?;
+        if first.key == key {
+            return Some(&first.bytes);
+        }
+        let mut slots = self.0.more.get()?.iter().filter_map(OnceLock::get);
         slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
+    }
+
+    /// Lets go of the frame, and keeps its memory for the next one of this thread if nobody else holds it
+    ///
+    /// For whoever has written it. What a client is answered is a frame of its own each time, and sixteen answers at
+    /// once are more than allocators keep at hand for a thread.
+    pub fn recycle(mut self) {
+        if self.is_shared() {
+            return;
+        }
+        let Some(inner) = Arc::get_mut(&mut self.0) else { return };
+        *inner = Inner::EMPTY;
+        // A thread that is ending keeps nothing.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < KEPT {
+                spare.push(self.0);
+            }
+        });
     }
 }
 
@@ -249,6 +299,32 @@ mod tests {
         let late = Counting::<1>::new(40);
         assert_eq!((frame.kept(&late), late.renders.get()), (None, 0));
         assert_eq!(frame.kept(&Counting::<1>::new(7)).map(|bytes| &bytes[..]), Some(&[1, 7, b'x'][..]));
+    }
+
+    #[test]
+    fn the_memory_of_a_written_frame_is_used_again_and_nothing_of_what_it_was() {
+        let wire = Counting::<1>::new(0);
+        let address = |frame: &Frame| Arc::as_ptr(&frame.0).addr();
+        let first = Frame::new("first").with_key("key".into()).without_compression();
+        assert_eq!(&first.wire(&wire)[..], b"\x01\x00first");
+        assert!(first.kept(&Counting::<2>::new(0)).is_some());
+        let (place, held) = (address(&first), first.clone());
+        first.recycle();
+        assert_eq!((held.key(), held.messages()), (Some("key"), &["first".into()][..]));
+        assert_ne!(address(&Frame::new("other")), place);
+        held.recycle();
+        let next = Frame::new("next");
+        assert_eq!((address(&next), next.key(), next.may_compress()), (place, None, true));
+        assert_eq!((next.rendered(wire.key()), next.len()), (None, 4));
+        assert_eq!(&next.wire(&wire)[..], b"\x01\x00next");
+        assert_eq!(next.rendered(WireKey::of::<Counting<2>>(0)), None);
+    }
+
+    #[test]
+    fn no_more_memory_is_kept_than_that() {
+        let frames: Vec<_> = (0..3 * KEPT).map(|_| Frame::new("x")).collect();
+        frames.into_iter().for_each(Frame::recycle);
+        assert_eq!(SPARE.with_borrow(Vec::len), KEPT);
     }
 
     #[test]

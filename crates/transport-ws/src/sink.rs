@@ -1,5 +1,6 @@
 //! The write half of a WebSocket
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
@@ -43,6 +44,9 @@ const COPY_BELOW: usize = 16 * 1024;
 /// is written
 const ALONE_CORK: usize = 16 * 1024;
 
+/// Bytes of a header that a server sends, at most (RFC 6455 section 5.2)
+const MAX_FRAME_HEADER: usize = 10;
+
 thread_local! {
     // One for each thread that writes, not for each connection: it is empty whenever no write is under way.
     static CORKED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -67,24 +71,35 @@ impl WsSink {
                 continue;
             }
             let wire = shared(self.compressor.as_deref());
-            let outcome = if let Some(bytes) = compressed(wire, first)
+            let mut offered = Offered { frames: 1, bytes: 0, closes: false };
+            let direct = if let Some(bytes) = compressed(wire, first)
                 && (batch.len() == 1 || bytes.len() >= COPY_BELOW)
             {
-                self.stream.poll_write(cx, bytes)
-            } else if batch.len() == 1 && first.is_shared() || wire_len(wire, first) >= COPY_BELOW {
-                match first.rendered(WsWire::wire_key()) {
-                    Some(bytes) => self.stream.poll_write(cx, bytes),
-                    None => self.stream.poll_write(cx, &first.wire(&WsWire)),
-                }
+                Some(Cow::Borrowed(bytes))
+            } else if batch.len() == 1 && first.is_shared() || size(wire, first) >= COPY_BELOW {
+                let rendered = first.rendered(WsWire::wire_key()).map(Cow::Borrowed);
+                Some(rendered.unwrap_or_else(|| Cow::Owned(first.wire(&WsWire))))
+            } else {
+                None
+            };
+            let outcome = if let Some(bytes) = direct {
+                offered.bytes = bytes.len();
+                offered.closes = is_close(first);
+                self.stream.poll_write(cx, &bytes)
             } else {
                 let mut corked = CORKED.take();
-                fill(wire, &mut corked, batch);
+                offered = fill(wire, &mut corked, batch);
                 let outcome = self.stream.poll_write(cx, &corked);
                 corked.clear();
                 CORKED.set(corked);
                 outcome
             };
-            self.advance(batch, ready!(outcome)?)?;
+            let written = ready!(outcome)?;
+            if written == offered.bytes {
+                self.advance_whole(batch, &offered);
+            } else {
+                self.advance(batch, written)?;
+            }
         }
         if self.unflushed {
             return self.stream.poll_flush(cx).map_ok(|()| self.unflushed = false);
@@ -148,6 +163,16 @@ impl WsSink {
         Poll::Ready(Ok(()))
     }
 
+    /// Drops what was offered from the batch, as all of it was written
+    fn advance_whole(&mut self, batch: &mut VecDeque<Frame>, offered: &Offered) {
+        self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
+        if offered.closes {
+            self.closed = true;
+            return batch.clear();
+        }
+        batch.drain(..offered.frames).for_each(Frame::recycle);
+    }
+
     /// Drops what was written from the batch, and keeps the rest of a frame that was cut
     fn advance(&mut self, batch: &mut VecDeque<Frame>, mut written: usize) -> io::Result<()> {
         let wire = shared(self.compressor.as_deref());
@@ -194,11 +219,20 @@ impl FrameSink for WsSink {
     }
 }
 
+/// What of a batch goes into one write
+struct Offered {
+    frames: usize,
+    bytes: usize,
+    /// Whether the last of them is a close frame
+    closes: bool,
+}
+
 /// Copies frames from the front of the batch, as many as go together into one write
-fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame>) {
+fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame>) -> Offered {
+    let mut offered = Offered { frames: 0, bytes: 0, closes: false };
     for frame in batch {
-        let len = wire_len(wire, frame);
-        if !corked.is_empty() && corked.len() + len > CORK || len >= COPY_BELOW {
+        let size = size(wire, frame);
+        if offered.frames > 0 && (corked.len() + size > CORK || size >= COPY_BELOW) {
             break;
         }
         match compressed(wire, frame).or_else(|| frame.rendered(WsWire::wire_key())) {
@@ -209,9 +243,21 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
             }
             None => corked.extend_from_slice(&frame.wire(&WsWire)),
         }
+        offered.frames += 1;
         if is_close(frame) {
+            offered.closes = true;
             break;
         }
+    }
+    offered.bytes = corked.len();
+    offered
+}
+
+/// Bytes of a frame on this wire at most
+fn size(wire: Option<&DeflateWire>, frame: &Frame) -> usize {
+    match compressed(wire, frame) {
+        Some(bytes) => bytes.len(),
+        None => frame.len() + MAX_FRAME_HEADER * frame.messages().len(),
     }
 }
 
