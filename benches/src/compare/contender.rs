@@ -99,13 +99,15 @@ impl Contender {
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
+        let together = fan_out || load.scenario == Scenario::Chat;
         let usual = load.is_usual() && !load.free && !load.text;
         let tells = named
             || match self.family {
                 Family::Limit => !load.free && !load.text && self.name == load.base(),
                 Family::Product => true,
                 Family::Compressed => load.text,
-                Family::Mounted | Family::Recovery => usual && !load.polling && fan_out,
+                Family::Mounted => usual && !load.polling && together,
+                Family::Recovery => usual && !load.polling && fan_out,
                 Family::Threads => load.free,
                 Family::Peer | Family::Given => usual,
             };
@@ -315,6 +317,7 @@ pub(super) mod tests {
         );
         assert_eq!(names("paced").len(), 1 + 5 + PEERS.len());
         assert_eq!(names("echo").len(), 1 + 2 + PEERS.len());
+        assert_eq!(names("chat:1000").len(), 1 + 4 + PEERS.len());
     }
 
     #[test]

@@ -145,6 +145,17 @@ impl Record {
                 format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "a delivery" });
             plots.push((format!("{name}.svg"), plot(&title, &axis, &ratios, &targets::marks(load))));
         }
+        let mut waits: Vec<Dot> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, row.share_of_broadcast?)))
+            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
+            .collect();
+        waits.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
+        if !waits.is_empty() {
+            let title = format!("{load}: a chat message beside broadcasts");
+            plots.push((format!("{name}-wait.svg"), plot(&title, "p99 to a whole broadcast", &waits, &[])));
+        }
         let mut memory: Vec<Dot> = table
             .rows
             .iter()
@@ -197,6 +208,12 @@ fn explained(load: &Load) -> String {
         Scenario::Rooms => format!(
             "Eight clients send {payload} bytes to random rooms of ten, {clients} clients in all, four messages of \
              each on their way."
+        ),
+        Scenario::Chat => format!(
+            "One client sends {payload} bytes to a room with all {clients}, the next message when everybody has the \
+             former; two more, who are not in it, answer each other in a room of their own. `p99/broadcast` is what a \
+             chat message waits to what a whole broadcast takes: near 1, or above, everybody waits until a broadcast \
+             is out. `quiet` is without broadcasts, and `looked` the generator's own share."
         ),
         Scenario::Idle => {
             format!("{clients} clients connect with the headers of a browser, and say nothing.")

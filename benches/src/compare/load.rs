@@ -24,7 +24,7 @@ impl Load {
     pub(super) fn pattern(&self) -> &'static str {
         match self.scenario {
             Scenario::Echo => "echo",
-            Scenario::Rooms => "room",
+            Scenario::Rooms | Scenario::Chat => "room",
             Scenario::Paced | Scenario::Saturated | Scenario::Idle => "broadcast",
         }
     }
@@ -34,14 +34,17 @@ impl Load {
     /// With one message on its way there is nothing to batch; with many, whoever does not batch is far from the limit.
     pub(super) fn base(&self) -> &'static str {
         match self.scenario {
-            Scenario::Paced | Scenario::Rooms | Scenario::Idle => "limit-write",
+            Scenario::Paced | Scenario::Rooms | Scenario::Idle | Scenario::Chat => "limit-write",
             Scenario::Saturated | Scenario::Echo => "limit-batch",
         }
     }
 
     /// Whether it has the sizes that it has if none are told
+    ///
+    /// A chat has any: a short comparison has a smaller crowd.
     pub(super) fn is_usual(&self) -> bool {
-        *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
+        self.scenario == Scenario::Chat
+            || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
     }
 
     fn usual(scenario: Scenario, polling: bool) -> Self {
@@ -73,6 +76,9 @@ impl FromStr for Load {
         if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
             return Err("only paced and saturated go by long-polling".into());
         }
+        if scenario == Scenario::Chat && (free || text) {
+            return Err("chat has neither free- nor text-".into());
+        }
         let usual = Self { free, text, ..Self::usual(scenario, polling) };
         let mut number = |default| match parts.next() {
             Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
@@ -88,7 +94,7 @@ impl FromStr for Load {
 
 /// The scenarios that are run if none are named: all that the [targets](super::targets) speak of
 pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
-                                        paced:4000:1024,rooms,saturated,echo,idle,poll-paced,poll-saturated,\
+                                        paced:4000:1024,rooms,saturated,echo,idle,chat,poll-paced,poll-saturated,\
                                         free-paced,free-saturated,free-rooms,text-paced:1000:1024";
 
 const FREE: &str = "free-";
@@ -116,7 +122,7 @@ mod tests {
             let load = text.parse::<Load>().unwrap();
             assert_eq!((load.to_string(), load.is_usual()), (whole.to_owned(), usual));
         }
-        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo", "poll-free-paced"] {
+        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo", "poll-free-paced", "free-chat"] {
             assert!(wrong.parse::<Load>().is_err(), "{wrong}");
         }
         assert!(DEFAULT_LOADS.split(',').all(|load| load.parse::<Load>().is_ok()));

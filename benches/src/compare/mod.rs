@@ -30,7 +30,7 @@ pub use load::Load;
 use machine::{Machine, versions};
 use progress::Progress;
 use roomcast_bench::Doing as _;
-use roomcast_bench::loadgen::seconds;
+use roomcast_bench::loadgen::{Scenario, seconds};
 use roomcast_bench::process::raise_open_files;
 use roomcast_bench::random::Random;
 use roomcast_bench::{Error, Report};
@@ -40,7 +40,7 @@ use trial::{Trial, Trials};
 ///
 /// Every run starts a fresh server process on one CPU and the load generator, which never sleeps, on another. The
 /// first column that counts is the ratio: the server's CPU time for each delivered message, divided by that of the
-/// limit server in the same round. paced, rooms, idle and poll-paced compare with limit-write, the others with
+/// limit server in the same round. paced, rooms, idle, chat and poll-paced compare with limit-write, the others with
 /// limit-batch; both limits always speak plain WebSocket (long-polling in the poll scenarios).
 ///
 /// The machine should do nothing else meanwhile, and needs two CPUs. The report is written anew after each scenario
@@ -50,7 +50,7 @@ use trial::{Trial, Trials};
 pub struct Options {
     /// Scenarios, with a comma between: NAME, NAME:CLIENTS or NAME:CLIENTS:PAYLOAD
     ///
-    /// NAME is paced, saturated, echo, rooms, idle, poll-paced or poll-saturated; what they do is in `loadgen --help`.
+    /// NAME is paced, saturated, echo, rooms, idle, chat, poll-paced or poll-saturated; what they do is in `loadgen --help`.
     /// `free-` before a name lets the server use every CPU, for servers with several threads; `text-` fills messages
     /// with text, for compression.
     #[arg(long, value_delimiter = ',', default_value = DEFAULT_LOADS, hide_default_value = true)]
@@ -178,6 +178,9 @@ impl Options {
         if self.quick {
             (options.rounds, options.peer_rounds, options.repeats) = (2, 1, 0);
             (options.warmup, options.window) = (Duration::from_millis(100), Duration::from_millis(300));
+            for load in options.scenarios.iter_mut().filter(|load| load.scenario == Scenario::Chat) {
+                load.clients = load.clients.min(QUICK_CROWD);
+            }
         }
         options
     }
@@ -354,6 +357,8 @@ fn repeatable(arguments: impl Iterator<Item = String>) -> String {
 
 /// With fewer there is no interval, so the report is no whole one
 const FEWEST_ROUNDS: usize = 6;
+/// The crowd beside a chat in a short comparison
+const QUICK_CROWD: usize = 1000;
 /// How far it may be behind its time before noisy runs are repeated no more
 const SPARE_TIME: Duration = Duration::from_secs(20);
 

@@ -9,7 +9,15 @@ use roomcast_bench::stats::Summary;
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
-    idle: bool,
+    columns: Columns,
+}
+
+/// What there is to tell beside the CPU
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Columns {
+    Deliveries,
+    Idle,
+    Chat,
 }
 
 #[derive(Debug)]
@@ -30,6 +38,14 @@ pub(super) struct Row {
     base_rss_bytes: Option<Summary>,
     cpu_us_per_idle_second: Option<Summary>,
     connect_s: Option<Summary>,
+    chat_p50_us: Option<Summary>,
+    chat_p99_us: Option<Summary>,
+    chat_max_us: Option<Summary>,
+    quiet_p99_us: Option<Summary>,
+    broadcast_us: Option<Summary>,
+    /// The p99 of a chat message's way divided by the length of a broadcast in the same run
+    pub(super) share_of_broadcast: Option<Summary>,
+    looked_p99_us: Option<Summary>,
 }
 
 impl Table {
@@ -47,7 +63,12 @@ impl Table {
         let mut rows: Vec<Row> = servers.iter().map(|server| Row::new(server, base, idle, &runs)).collect();
         let key = |row: &Row| row.ratio.or(row.cpu_us).map_or(f64::INFINITY, |summary| summary.median);
         rows.sort_by(|one, other| key(one).total_cmp(&key(other)));
-        Self { rows, idle }
+        let columns = match load.scenario {
+            Scenario::Idle => Columns::Idle,
+            Scenario::Chat => Columns::Chat,
+            _ => Columns::Deliveries,
+        };
+        Self { rows, columns }
     }
 }
 
@@ -72,6 +93,13 @@ impl Row {
             base_rss_bytes: summary(&|report| Some(report.idle?.base_rss_bytes as f64)),
             cpu_us_per_idle_second: summary(&|report| Some(report.idle?.cpu_us_per_idle_second)),
             connect_s: summary(&|report| Some(report.idle?.connect_s)),
+            chat_p50_us: summary(&|report| Some(report.chat?.p50_us)),
+            chat_p99_us: summary(&|report| Some(report.chat?.p99_us)),
+            chat_max_us: summary(&|report| Some(report.chat?.max_us)),
+            quiet_p99_us: summary(&|report| Some(report.chat?.quiet_p99_us)),
+            broadcast_us: summary(&|report| Some(report.chat?.broadcast_us)),
+            share_of_broadcast: summary(&|report| Some(report.chat?.share_of_broadcast())),
+            looked_p99_us: summary(&|report| Some(report.chat?.looked_p99_us)),
         }
     }
 
@@ -110,10 +138,12 @@ impl fmt::Display for Table {
         };
         let mut lines = vec![["server", "ratio", "min..max", "95 % interval"].map(str::to_owned).to_vec()];
         lines[0].extend(
-            if self.idle {
-                ["CPU µs/accept", "RSS B/conn", "base RSS KiB", "idle CPU µs/s", "connect s"].as_slice()
-            } else {
-                ["CPU µs/delivery", "p50 µs", "p99 µs", "deliveries/s"].as_slice()
+            match self.columns {
+                Columns::Idle => {
+                    ["CPU µs/accept", "RSS B/conn", "base RSS KiB", "idle CPU µs/s", "connect s"].as_slice()
+                }
+                Columns::Chat => CHAT_TITLES,
+                Columns::Deliveries => &["CPU µs/delivery", "p50 µs", "p99 µs", "deliveries/s"],
             }
             .iter()
             .map(|&title| title.to_owned()),
@@ -125,7 +155,15 @@ impl fmt::Display for Table {
             line.push(row.ratio.map_or_else(none, |ratio| format!("{:.2}..{:.2}", ratio.min, ratio.max)));
             line.push(row.ratio.map_or_else(none, interval));
             line.push(median(&row.cpu_us, 3));
-            if self.idle {
+            if self.columns == Columns::Chat {
+                for time in
+                    [row.chat_p50_us, row.chat_p99_us, row.chat_max_us, row.quiet_p99_us, row.broadcast_us]
+                {
+                    line.push(median(&time, 0));
+                }
+                line.push(median(&row.share_of_broadcast, 3));
+                line.push(median(&row.looked_p99_us, 0));
+            } else if self.columns == Columns::Idle {
                 line.push(median(&row.rss_bytes_per_connection, 0));
                 let kib = row.base_rss_bytes.map_or_else(none, |rss| format!("{:.0}", rss.median / 1024.0));
                 line.push(kib);
@@ -142,6 +180,17 @@ impl fmt::Display for Table {
         f.write_str(&aligned(&lines))
     }
 }
+
+const CHAT_TITLES: &[&str] = &[
+    "CPU µs/delivery",
+    "chat p50 µs",
+    "chat p99 µs",
+    "chat max µs",
+    "quiet p99 µs",
+    "broadcast µs",
+    "p99/broadcast",
+    "looked p99 µs",
+];
 
 /// One line that tells how a run went
 pub(super) fn progress(run: &Run) -> String {

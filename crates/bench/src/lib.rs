@@ -22,4 +22,4 @@ pub mod tool;
 mod websocket;
 
 pub use error::{Doing, Error};
-pub use report::{Faults, IdleReport, Report};
+pub use report::{ChatReport, Faults, IdleReport, Report};

@@ -1,3 +1,5 @@
+use std::ops::AddAssign;
+
 use serde::{Deserialize, Serialize};
 
 /// What one run of the load generator found; its one line of output
@@ -55,6 +57,8 @@ pub struct Report {
     pub faults: Faults,
     /// What idle connections cost, if that was the scenario
     pub idle: Option<IdleReport>,
+    /// What broadcasts did to a chat, if that was the scenario
+    pub chat: Option<ChatReport>,
 }
 
 /// Wrong deliveries, counted over all clients
@@ -78,6 +82,49 @@ impl Faults {
     /// Whether there is none
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+impl AddAssign for Faults {
+    fn add_assign(&mut self, other: Self) {
+        self.lost += other.lost;
+        self.duplicate += other.duplicate;
+        self.reordered += other.reordered;
+        self.misdelivered += other.misdelivered;
+        self.damaged += other.damaged;
+        self.unknown += other.unknown;
+    }
+}
+
+/// How long broadcasts keep two waiting who chat and are not in the crowd
+///
+/// A way is the time from sending a message to its receipt by the other of the two.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct ChatReport {
+    /// Median way while broadcasts go on, µs
+    pub p50_us: f64,
+    /// The way that 99 of 100 messages needed at most, µs
+    pub p99_us: f64,
+    /// The longest way, µs
+    pub max_us: f64,
+    /// Median way without broadcasts, µs
+    pub quiet_p50_us: f64,
+    /// The way that 99 of 100 messages needed at most without broadcasts, µs
+    pub quiet_p99_us: f64,
+    /// The longest way without broadcasts, µs
+    pub quiet_max_us: f64,
+    /// Median time from sending a broadcast until the last of the crowd has it, µs
+    pub broadcast_us: f64,
+    /// The load generator's own share of a way: 99 of 100 times it looked for chat messages again after so long, µs
+    pub looked_p99_us: f64,
+    /// The longest time in which it did not look, µs
+    pub looked_max_us: f64,
+}
+
+impl ChatReport {
+    /// The way that 99 of 100 chat messages need at most, as a share of the length of a broadcast
+    pub fn share_of_broadcast(&self) -> f64 {
+        self.p99_us / self.broadcast_us
     }
 }
 

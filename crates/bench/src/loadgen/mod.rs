@@ -4,12 +4,14 @@
 //! window, and then waits until everything on its way has landed. A message knows its sender, its number and its
 //! room, so a lost, doubled, late or misdelivered one is seen by the client that got it or did not.
 
+mod chat;
 mod dialect;
 mod fanout;
 mod idle;
 mod inflate;
 mod meter;
 mod polling;
+mod probes;
 mod session;
 mod settings;
 mod stamp;
@@ -56,7 +58,7 @@ pub struct Options {
     pub path: Option<String>,
     /// Connected clients
     ///
-    /// [default: paced and saturated 1000, echo 64, rooms 4000 in rooms of ten, idle 10000]
+    /// [default: paced and saturated 1000, echo 64, rooms 4000 in rooms of ten, idle and chat 10000]
     #[arg(long)]
     pub clients: Option<usize>,
     /// Clients that send
@@ -108,6 +110,9 @@ pub enum Scenario {
     Rooms,
     /// Clients connect and say nothing
     Idle,
+    /// One client sends to a room with all the others, one message after the other, while two more chat in a room of
+    /// their own
+    Chat,
 }
 
 /// What the clients speak
@@ -155,6 +160,7 @@ pub(crate) fn run_watched(settings: &Settings, watch: &mut dyn Watch) -> Result<
     }
     let outcome = match settings.scenario {
         Scenario::Idle => idle::run(settings, watch, &mut report),
+        Scenario::Chat => chat::run(settings, watch, &mut report),
         _ => fanout::run(settings, watch, &mut report),
     };
     report.error = outcome.err().map(|error| error.to_string());
@@ -185,7 +191,9 @@ impl Options {
         if self.deflate && self.kind == Kind::Poll {
             return usage("--deflate is for WebSocket");
         }
-        if self.kind == Kind::Poll && matches!(self.scenario, Scenario::Echo | Scenario::Rooms) {
+        if self.kind == Kind::Poll
+            && matches!(self.scenario, Scenario::Echo | Scenario::Rooms | Scenario::Chat)
+        {
             return usage("polling clients only broadcast: choose paced, saturated or idle");
         }
         Ok(())
@@ -198,14 +206,14 @@ impl Options {
     fn senders(&self) -> usize {
         match self.scenario {
             Scenario::Echo => self.clients(),
-            Scenario::Paced | Scenario::Idle => self.senders.unwrap_or(1),
+            Scenario::Paced | Scenario::Idle | Scenario::Chat => self.senders.unwrap_or(1),
             Scenario::Saturated | Scenario::Rooms => self.senders.unwrap_or(8),
         }
     }
 
     fn outstanding(&self) -> usize {
         self.outstanding.unwrap_or(match self.scenario {
-            Scenario::Paced | Scenario::Idle => 1,
+            Scenario::Paced | Scenario::Idle | Scenario::Chat => 1,
             Scenario::Saturated => 8,
             Scenario::Echo => 16,
             Scenario::Rooms => 4,
@@ -258,7 +266,7 @@ impl Scenario {
             Self::Paced | Self::Saturated => 1000,
             Self::Echo => 64,
             Self::Rooms => 4000,
-            Self::Idle => 10_000,
+            Self::Idle | Self::Chat => 10_000,
         }
     }
 }
@@ -318,6 +326,7 @@ mod tests {
                 (Pattern::Broadcast, "--scenario saturated --clients 50 --payload 1024", 50),
                 (Pattern::Echo, "--scenario echo --clients 20", 20),
                 (Pattern::Room, "--scenario rooms --clients 100", 10),
+                (Pattern::Room, "--scenario chat --clients 50", 50),
                 (Pattern::Poll, "--kind poll --scenario paced --clients 50", 50),
                 (Pattern::Poll, "--kind poll --scenario saturated --clients 50", 50),
             ] {
@@ -341,6 +350,20 @@ mod tests {
     fn clients_that_poll_answer_heartbeats_while_others_connect() {
         let report = load(&Running::pinging(), "--kind poll --scenario paced --clients 400");
         assert!(report.ok && report.deliveries >= 400, "{report:?}");
+    }
+
+    #[test]
+    fn a_chat_waits_for_a_broadcast_that_is_served_in_one_go_and_not_for_the_generator() {
+        let report = run_against(Send::Write, Pattern::Room, "--scenario chat --clients 1000");
+        assert!(report.ok && report.sent > 0, "{report:?}");
+        let chat = report.chat.unwrap();
+        assert!(chat.p50_us <= chat.p99_us && chat.p99_us <= chat.max_us, "{chat:?}");
+        assert!(chat.quiet_p50_us < chat.broadcast_us && chat.quiet_p50_us < chat.p99_us, "{chat:?}");
+        assert!(chat.looked_p99_us < chat.broadcast_us, "{chat:?}");
+        // The limit's whole broadcast stands before a chat message that comes while it is written.
+        assert!(chat.share_of_broadcast() > 0.3, "{chat:?}");
+        let alone = run_against(Send::Write, Pattern::Broadcast, "--scenario chat --clients 5 --stall 0.5");
+        assert!(!alone.ok, "{alone:?}");
     }
 
     #[test]
