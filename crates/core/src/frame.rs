@@ -28,14 +28,16 @@ struct Inner {
 }
 
 impl Inner {
-    const EMPTY: Self = Self {
-        messages: Messages::None,
-        len: 0,
-        key: None,
-        uncompressed: false,
-        first: OnceLock::new(),
-        more: OnceLock::new(),
-    };
+    const fn empty() -> Self {
+        Self {
+            messages: Messages::None,
+            len: 0,
+            key: None,
+            uncompressed: false,
+            first: OnceLock::new(),
+            more: OnceLock::new(),
+        }
+    }
 }
 
 thread_local! {
@@ -83,7 +85,7 @@ impl Frame {
     }
 
     fn build(messages: Messages, len: usize, first: OnceLock<Rendered>) -> Self {
-        let made = Inner { messages, len, first, ..Inner::EMPTY };
+        let made = Inner { messages, len, first, ..Inner::empty() };
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         let Some(mut spare) = spare else { return Self(Arc::new(made)) };
         match Arc::get_mut(&mut spare) {
@@ -191,7 +193,7 @@ impl Frame {
             return;
         }
         let Some(inner) = Arc::get_mut(&mut self.0) else { return };
-        *inner = Inner::EMPTY;
+        *inner = Inner::empty();
         // A thread that is ending keeps nothing.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
