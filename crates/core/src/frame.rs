@@ -3,6 +3,7 @@
 use std::any::TypeId;
 use std::cell::RefCell;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
@@ -21,6 +22,8 @@ struct Inner {
     messages: Messages,
     len: usize,
     key: Option<Arc<str>>,
+    /// Of the key; not zero if there is one
+    key_hash: u32,
     uncompressed: bool,
     first: OnceLock<Rendered>,
     // Mixed rooms need a few wires; a room with one kind of client never allocates this.
@@ -33,6 +36,7 @@ impl Inner {
             messages: Messages::None,
             len: 0,
             key: None,
+            key_hash: 0,
             uncompressed: false,
             first: OnceLock::new(),
             more: OnceLock::new(),
@@ -100,6 +104,9 @@ impl Frame {
     /// Only for a frame that nobody else holds yet; a shared one stays as it is.
     pub fn with_key(mut self, key: Arc<str>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
+            let mut hasher = DefaultHasher::new();
+            key.hash(&mut hasher);
+            inner.key_hash = hasher.finish() as u32 | 1;
             inner.key = Some(key);
         }
         self
@@ -108,6 +115,11 @@ impl Frame {
     /// The key it was given, if any
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
+    }
+
+    /// A number that frames with the same key have in common, and few others; zero without a key
+    pub(crate) fn key_hash(&self) -> u32 {
+        self.0.key_hash
     }
 
     /// Asks transports that compress to lay this frame out as it is

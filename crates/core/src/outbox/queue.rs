@@ -24,6 +24,8 @@ pub(super) struct Queue {
 
 struct Entry {
     frame: Frame,
+    /// Of the frame's key: a queue of many is searched without a look at what its frames hold
+    key_hash: u32,
     delivery: Delivery,
 }
 
@@ -65,12 +67,10 @@ impl Queue {
         let (cost, in_flight) = (cost(frame), self.in_flight);
         // One frame is taken if nothing waits, however large.
         let fits = |counted: usize| counted == in_flight || counted.saturating_add(cost) <= within;
-        let stale = match frame.key() {
-            Some(key) if overflow == Overflow::KeepLatest && !protocol => self.bytes_under(key),
-            _ => 0,
-        };
+        let keeps_latest = overflow == Overflow::KeepLatest && !protocol && frame.key().is_some();
+        let stale = if keeps_latest { self.bytes_under(frame) } else { 0 };
         let displaced = if fits(self.bytes - stale) {
-            if stale > 0 { self.remove_under(frame.key()) } else { 0 }
+            if stale > 0 { self.remove_under(frame) } else { 0 }
         } else {
             match (delivery, overflow) {
                 (Delivery::Volatile, _) => return Admission::Refused,
@@ -90,7 +90,7 @@ impl Queue {
     }
 
     pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
-        let entry = Entry { frame, delivery };
+        let entry = Entry::new(frame, delivery);
         self.count(&entry);
         if self.head.is_none() {
             self.head = Some(entry);
@@ -133,7 +133,7 @@ impl Queue {
         self.in_flight = 0;
         while let Some(frame) = batch.pop_back() {
             // It was on its way out: as good as sent, so no policy takes it back.
-            let entry = Entry { frame, delivery: Delivery::Protocol };
+            let entry = Entry::new(frame, Delivery::Protocol);
             self.count(&entry);
             self.push_front(entry);
         }
@@ -142,17 +142,18 @@ impl Queue {
         }
     }
 
-    fn bytes_under(&self, key: &str) -> usize {
+    /// What waits under the key of a frame
+    fn bytes_under(&self, frame: &Frame) -> usize {
         let entries = self.head.iter().chain(&self.tail);
-        entries.filter(|entry| entry.is_under(Some(key))).map(|entry| cost(&entry.frame)).sum()
+        entries.filter(|entry| entry.is_under_key_of(frame)).map(|entry| cost(&entry.frame)).sum()
     }
 
-    /// Removes what waits under a key; tells how many there were
-    fn remove_under(&mut self, key: Option<&str>) -> u32 {
+    /// Removes what waits under the key of a frame; tells how many there were
+    fn remove_under(&mut self, frame: &Frame) -> u32 {
         let mut removed = 0;
         let mut freed = 0;
         let mut keep = |entry: &Entry| {
-            let goes = entry.is_under(key);
+            let goes = entry.is_under_key_of(frame);
             if goes {
                 removed += 1;
                 freed += cost(&entry.frame);
@@ -210,8 +211,15 @@ impl Queue {
 }
 
 impl Entry {
-    fn is_under(&self, key: Option<&str>) -> bool {
-        self.delivery != Delivery::Protocol && self.frame.key() == key
+    fn new(frame: Frame, delivery: Delivery) -> Self {
+        let key_hash = frame.key_hash();
+        Self { frame, key_hash, delivery }
+    }
+
+    fn is_under_key_of(&self, frame: &Frame) -> bool {
+        self.key_hash == frame.key_hash()
+            && self.delivery != Delivery::Protocol
+            && self.frame.key() == frame.key()
     }
 
     fn kept(&self) -> usize {

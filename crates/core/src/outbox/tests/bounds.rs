@@ -287,6 +287,25 @@ fn the_latest_of_a_key_takes_the_room_of_the_one_before() {
 }
 
 #[test]
+fn keys_that_look_alike_from_afar_are_told_apart() {
+    let mut seen = std::collections::HashMap::new();
+    let alike = (0..1_000_000).find_map(|number: u32| {
+        let key = number.to_string();
+        let hash = keyed(&key, "").key_hash();
+        Some([seen.insert(hash, key.clone())?, key])
+    });
+    let [one, other] = alike.expect("of so many, two have the same");
+    let list = FlushList::new();
+    let outbox = Outbox::new(1000, list.clone());
+    let push =
+        |key: &str, text: &str| outbox.push(keyed(key, text), Delivery::Reliable, Overflow::KeepLatest);
+    assert_eq!([push(&one, "1"), push(&other, "2")], [Pushed::Queued; 2]);
+    assert_eq!(push(&one, "3"), Pushed::Displaced(1));
+    assert_eq!(outbox.push(frame("4"), Delivery::Reliable, Overflow::KeepLatest), Pushed::Queued);
+    assert_eq!(waiting(&outbox, &list), ["2", "3", "4"]);
+}
+
+#[test]
 fn a_policy_can_be_told_to_the_outbox() {
     let list = FlushList::new();
     let outbox = Outbox::new(2 * (EACH + 1), list.clone());
