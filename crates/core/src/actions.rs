@@ -29,13 +29,22 @@ impl Actions {
         if self.first.is_none() {
             self.first = Some(action);
         } else {
-            self.rest.get_or_insert_default().push_back(action);
+            self.append(action);
         }
+    }
+
+    #[cold]
+    fn append(&mut self, action: Action) {
+        self.rest.get_or_insert_default().push_back(action);
     }
 
     /// Takes the next action
     #[inline]
     pub fn pop(&mut self) -> Option<Action> {
+        // Asked once more than there are any: so much memory need not be moved to say no.
+        if self.first.is_none() {
+            return None;
+        }
         let action = self.first.take();
         if self.rest.is_some() {
             self.advance();

@@ -39,11 +39,22 @@ impl Event {
     /// # Errors
     /// When this kind of client cannot carry it.
     pub fn frame(&self, codec: &dyn Codec) -> Result<Frame, EncodeError> {
-        let mut frame = codec.encode(self)?;
+        codec.encode(self).map(|frame| self.marked(frame))
+    }
+
+    /// Encodes it for the one client that it goes to; its arguments may be taken out
+    ///
+    /// # Errors
+    /// When this kind of client cannot carry it.
+    pub fn frame_for_one(&mut self, codec: &dyn Codec) -> Result<Frame, EncodeError> {
+        codec.encode_for_one(self).map(|frame| self.marked(frame))
+    }
+
+    fn marked(&self, mut frame: Frame) -> Frame {
         if let Some(key) = &self.key {
             frame = frame.with_key(key.clone());
         }
-        Ok(if self.compress { frame } else { frame.without_compression() })
+        if self.compress { frame } else { frame.without_compression() }
     }
 }
 
@@ -90,6 +101,16 @@ pub trait Codec: Send + Sync + fmt::Debug + 'static {
     /// When this kind of client cannot carry it, such as attachments where there is only JSON text. That is
     /// counted in the receipt of the broadcast and is no error for anybody else.
     fn encode(&self, event: &Event) -> Result<Frame, EncodeError>;
+
+    /// Encodes an event that goes to one client alone; its arguments may be taken out of it
+    ///
+    /// Default: as [`encode`](Self::encode) does, and takes nothing.
+    ///
+    /// # Errors
+    /// As there. The event has its arguments still.
+    fn encode_for_one(&self, event: &mut Event) -> Result<Frame, EncodeError> {
+        self.encode(event)
+    }
 
     /// Encodes the answer to an event that the client sent with `id`
     ///

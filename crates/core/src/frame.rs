@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use triomphe::UniqueArc;
 
 use crate::Message;
 
@@ -16,7 +17,7 @@ use crate::Message;
 /// between them. The bytes of a transport are rendered by the connection that first needs them and kept here,
 /// so a broadcast is rendered once for each [`WireKey`] among its recipients, however many there are.
 #[derive(Clone)]
-pub struct Frame(Arc<Inner>);
+pub struct Frame(triomphe::Arc<Inner>);
 
 struct Inner {
     messages: Messages,
@@ -31,10 +32,10 @@ struct Inner {
 }
 
 impl Inner {
-    const fn empty() -> Self {
+    const fn new(messages: Messages, len: usize) -> Self {
         Self {
-            messages: Messages::None,
-            len: 0,
+            messages,
+            len,
             key: None,
             key_hash: 0,
             uncompressed: false,
@@ -42,15 +43,30 @@ impl Inner {
             more: OnceLock::new(),
         }
     }
+
+    /// Lets go of all it holds; as if it were new, but for the length
+    fn clear(&mut self) {
+        self.messages = Messages::None;
+        self.uncompressed = false;
+        // Most have neither a key nor bytes that were kept.
+        if self.key_hash != 0 {
+            self.key = None;
+            self.key_hash = 0;
+        }
+        if self.first.get().is_some() {
+            self.first = OnceLock::new();
+            self.more = OnceLock::new();
+        }
+    }
 }
 
 thread_local! {
     /// Memory of frames that were written, empty and held by nobody else
-    static SPARE: RefCell<Vec<Arc<Inner>>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Vec<UniqueArc<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frames whose memory a thread keeps: about what one visit to a client makes, 10 KiB
-const KEPT: usize = 64;
+/// Frames whose memory a thread keeps: what one turn makes of sixteen answers to each of 64 clients, 160 KiB
+const KEPT: usize = 1024;
 
 enum Messages {
     None,
@@ -71,39 +87,39 @@ impl Frame {
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
         let len = message.len();
-        Self::build(Messages::One(message), len, OnceLock::new())
+        Self::build(Messages::One(message), len)
     }
 
     /// Makes a frame of several messages that belong together, such as an event and its attachments
     pub fn of_all(messages: Vec<Message>) -> Self {
         let len = messages.iter().map(Message::len).sum();
-        Self::build(Messages::Many(messages.into()), len, OnceLock::new())
+        Self::build(Messages::Many(messages.into()), len)
     }
 
     /// Makes a frame that exists only in one transport's own bytes, such as a WebSocket pong
     ///
     /// It has no messages; for any other wire it renders to what that wire makes of none.
     pub fn of_wire(key: WireKey, bytes: Bytes) -> Self {
-        let len = bytes.len();
-        Self::build(Messages::None, len, OnceLock::from(Rendered { key, bytes }))
+        let made = Self::build(Messages::None, bytes.len());
+        // It is new, so there are none yet.
+        let _ = made.0.first.set(Rendered { key, bytes });
+        made
     }
 
-    fn build(messages: Messages, len: usize, first: OnceLock<Rendered>) -> Self {
-        let made = Inner { messages, len, first, ..Inner::empty() };
+    fn build(messages: Messages, len: usize) -> Self {
+        // A thread that is ending keeps nothing.
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let Some(mut spare) = spare else { return Self(Arc::new(made)) };
-        match Arc::get_mut(&mut spare) {
-            Some(inner) => *inner = made,
-            None => spare = Arc::new(made),
-        }
-        Self(spare)
+        let Some(mut spare) = spare else { return Self(triomphe::Arc::new(Inner::new(messages, len))) };
+        spare.messages = messages;
+        spare.len = len;
+        Self(spare.shareable())
     }
 
     /// Gives the frame a key, by which a newer one takes its place in an outbox that keeps only the latest
     ///
     /// Only for a frame that nobody else holds yet; a shared one stays as it is.
     pub fn with_key(mut self, key: Arc<str>) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
             inner.key_hash = hasher.finish() as u32 | 1;
@@ -127,7 +143,7 @@ impl Frame {
     /// A hint, for what is compressed already or is a secret beside what others choose. Only for a frame that nobody
     /// else holds yet; a shared one stays as it is. Default: a transport may compress.
     pub fn without_compression(mut self) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
             inner.uncompressed = true;
         }
         self
@@ -161,7 +177,7 @@ impl Frame {
     ///
     /// A sink that finds a frame unshared may lay it on the wire without keeping the result.
     pub fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+        !self.0.is_unique()
     }
 
     /// The frame in the bytes of `wire`, rendered by whichever connection asks first
@@ -200,17 +216,14 @@ impl Frame {
     ///
     /// For whoever has written it. What a client is answered is a frame of its own each time, and sixteen answers at
     /// once are more than allocators keep at hand for a thread.
-    pub fn recycle(mut self) {
-        if self.is_shared() {
-            return;
-        }
-        let Some(inner) = Arc::get_mut(&mut self.0) else { return };
-        *inner = Inner::empty();
-        // A thread that is ending keeps nothing.
-        let _ = SPARE.try_with(|spare| {
-            let mut spare = spare.borrow_mut();
-            if spare.len() < KEPT {
-                spare.push(self.0);
+    pub fn recycle(self) {
+        let Ok(mut spare) = triomphe::Arc::try_unique(self.0) else { return };
+        // Before the pool is borrowed: what is let go of may run foreign code.
+        spare.clear();
+        let _ = SPARE.try_with(|kept| {
+            let mut kept = kept.borrow_mut();
+            if kept.len() < KEPT {
+                kept.push(spare);
             }
         });
     }
@@ -318,7 +331,7 @@ mod tests {
     #[test]
     fn the_memory_of_a_written_frame_is_used_again_and_nothing_of_what_it_was() {
         let wire = Counting::<1>::new(0);
-        let address = |frame: &Frame| Arc::as_ptr(&frame.0).addr();
+        let address = |frame: &Frame| triomphe::Arc::as_ptr(&frame.0).addr();
         let first = Frame::new("first").with_key("key".into()).without_compression();
         assert_eq!(&first.wire(&wire)[..], b"\x01\x00first");
         assert!(first.kept(&Counting::<2>::new(0)).is_some());

@@ -46,7 +46,9 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     fn broadcast(&self, target: &Target, event: &Event) -> Receipt;
 
     /// Hands an event to one member
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt;
+    ///
+    /// Nobody else is going to be handed it, so its arguments may be taken out.
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt;
 
     /// Puts everybody the target names into rooms, or takes them out of rooms; tells how many members here it
     /// changed

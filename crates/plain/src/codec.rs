@@ -48,6 +48,16 @@ impl Codec for PlainCodec {
         Ok(Frame::new(close(text, &event.args)))
     }
 
+    fn encode_for_one(&self, event: &mut Event) -> Result<Frame, EncodeError> {
+        if event.ack.is_none()
+            && event.name == MESSAGE
+            && let Some(text) = event.args.take_text()
+        {
+            return Ok(Frame::new(text));
+        }
+        self.encode(event)
+    }
+
     /// Encodes an answer
     ///
     /// # Errors

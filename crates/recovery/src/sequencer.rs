@@ -186,14 +186,14 @@ impl Sequencer {
         &self,
         event: &Event,
         target: Addressed<'_>,
-        deliver: impl FnOnce(&Event) -> Receipt,
+        deliver: impl FnOnce(&mut Event) -> Receipt,
     ) -> Receipt {
         let Addressed { rooms, except, skip } = target;
         let mut state = self.state();
         let skip = skip.and_then(|key| state.id_of(key));
         let draft = Draft { event, rooms, except, skip };
-        let numbered = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
-        deliver(&numbered)
+        let mut numbered = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
+        deliver(&mut numbered)
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -327,7 +327,7 @@ impl Router for Sequencer {
         self.sequence(event, addressed, |event| self.router.broadcast(target, event))
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         if !is_numbered(delivery, event) {
             return self.router.send(member, delivery, overflow, event);
         }

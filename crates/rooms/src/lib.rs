@@ -164,7 +164,7 @@ impl Router for Rooms {
         fanout.finish()
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         if event.ack.is_some() {
             let mut fanout = Fanout::new(event, delivery, overflow);
             fanout.deliver(member, &member.codec, &member.outbox);
@@ -172,7 +172,7 @@ impl Router for Rooms {
         }
         // Nobody shares the frame, and there is nothing to be told afterwards.
         let mut receipt = Receipt::default();
-        match event.frame(&*member.codec) {
+        match event.frame_for_one(&*member.codec) {
             Ok(frame) => receipt.record(member.outbox.push(frame, delivery, overflow)),
             Err(_) => receipt.unsupported = 1,
         }

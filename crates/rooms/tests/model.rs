@@ -154,8 +154,8 @@ impl<R: Router> Side<R> {
             }
             Operation::Send(who, overflow, shape) => {
                 let Some((_, probe)) = self.member(who) else { return String::new() };
-                let (event, log) = event(number, *shape);
-                let receipt = self.router.send(&probe.member(), Delivery::Reliable, *overflow, &event);
+                let (mut event, log) = event(number, *shape);
+                let receipt = self.router.send(&probe.member(), Delivery::Reliable, *overflow, &mut event);
                 format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
             }
         };

@@ -77,7 +77,7 @@ impl Router for Children {
         receipt
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         self.own.send(member, delivery, overflow, event)
     }
 

@@ -149,11 +149,11 @@ impl Emit {
     pub(crate) async fn ask_by(
         &self,
         mut event: Event,
-        hand_over: impl FnOnce(&Event) -> Receipt,
+        hand_over: impl FnOnce(&mut Event) -> Receipt,
     ) -> (Receipt, Answers) {
         let answers = Collector::new();
         event.ack = Some(AckRequest { id: self.namespace.next_ack(), answers: answers.clone() });
-        let receipt = hand_over(&event);
+        let receipt = hand_over(&mut event);
         let _ = tokio::time::timeout(self.timeout, answers.wait()).await;
         (receipt, answers.take())
     }

@@ -112,7 +112,7 @@ impl SocketEmit {
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         match &self.socket {
             None => self.emit.emit(event, args),
-            Some(socket) => Ok(self.hand_to(socket, &self.emit.event(event, args)?)),
+            Some(socket) => Ok(self.hand_to(socket, &mut self.emit.event(event, args)?)),
         }
     }
 
@@ -135,7 +135,7 @@ impl SocketEmit {
         }
     }
 
-    fn hand_to(&self, socket: &Socket, event: &Event) -> Receipt {
+    fn hand_to(&self, socket: &Socket, event: &mut Event) -> Receipt {
         let target = &self.emit.target;
         socket.hand(target.delivery, target.overflow, event)
     }
@@ -158,11 +158,11 @@ impl Socket {
     #[doc = include_str!("../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let args = args.into_args()?;
-        let event = match names::take_last(&self.state().name, event) {
+        let mut event = match names::take_last(&self.state().name, event) {
             Some((namespace, name)) => Event::new(namespace, name, args),
             None => crate::emit::event(self.state(), event, args, None)?,
         };
-        let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &event);
+        let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         names::keep_last(event);
         Ok(receipt)
     }

@@ -1,9 +1,10 @@
 //! Which handlers listen to what, of a namespace and of a socket
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use indexmap::IndexMap;
 
 use crate::handler::{AnyHandler, Handler, erase};
 
@@ -134,11 +135,15 @@ pub(crate) enum Found<'a> {
 ///
 /// Not to be kept for long: it keeps alive what the application may have taken back meanwhile.
 #[derive(Default)]
-pub(crate) struct Looked(Option<Arc<Table>>);
+pub(crate) struct Looked {
+    table: Option<Arc<Table>>,
+    /// Where in it the event before was found
+    at: usize,
+}
 
 impl Looked {
     pub(crate) const fn new() -> Self {
-        Self(None)
+        Self { table: None, at: 0 }
     }
 }
 
@@ -158,7 +163,7 @@ pub(crate) struct Board {
 #[derive(Clone, Default)]
 pub(crate) struct Table {
     // Clients choose what is looked up, but only the application what is in it, so there is nothing to flood.
-    events: HashMap<Box<str>, Listeners, foldhash::fast::RandomState>,
+    events: IndexMap<Box<str>, Listeners, foldhash::fast::RandomState>,
     topics: [Listeners; TOPICS],
     /// Takes no more, since nothing will come
     closed: bool,
@@ -191,16 +196,23 @@ impl Board {
     /// Who listens to an event of this name, if that is all there is to it
     pub(crate) fn find<'a>(&self, event: &str, looked: &'a mut Looked) -> Found<'a> {
         let version = self.version.load(Ordering::Acquire);
-        if looked.0.as_ref().is_some_and(|table| table.version != version) {
-            looked.0 = None;
+        if looked.table.as_ref().is_some_and(|table| table.version != version) {
+            looked.table = None;
         }
-        let table = looked.0.get_or_insert_with(|| self.table());
+        let Looked { table, at } = looked;
+        let table = table.get_or_insert_with(|| self.table());
         if !table.topic(Topic::Any).is_empty() || !table.topic(Topic::Middleware).is_empty() {
             return Found::Detour;
         }
-        match table.events.get(event) {
-            Some(listeners) if listeners.has_once() => Found::Once(self.take_event(event)),
-            Some(listeners) => Found::Direct(listeners),
+        let again = table.events.get_index(*at).filter(|(name, _)| ***name == *event);
+        let found = again.or_else(|| {
+            let (index, name, listeners) = table.events.get_full(event)?;
+            *at = index;
+            Some((name, listeners))
+        });
+        match found {
+            Some((_, listeners)) if listeners.has_once() => Found::Once(self.take_event(event)),
+            Some((_, listeners)) => Found::Direct(listeners),
             None => Found::Direct(table.topic(Topic::Other)),
         }
     }
@@ -217,7 +229,7 @@ impl Board {
             let found = listeners.clone();
             listeners.change(|listeners| listeners.retain(|listener| !listener.once));
             if listeners.is_empty() {
-                table.events.remove(event);
+                table.events.shift_remove(event);
             }
             found
         })
@@ -246,7 +258,7 @@ impl Board {
     // What is taken out is dropped outside the lock: it runs what the application wrote.
 
     pub(crate) fn off(&self, event: &str) {
-        drop(self.change(|table| table.events.remove(event)));
+        drop(self.change(|table| table.events.shift_remove(event)));
     }
 
     pub(crate) fn off_all(&self) {

@@ -123,8 +123,8 @@ impl Presence {
         if let Some(state) = state
             && let Some(newcomer) = control.and_then(Socket::from_control)
         {
-            let event = self.event(rooms, &self.names.state, (room.as_str(), &state).into_args()?);
-            newcomer.hand(Delivery::Reliable, Overflow::Inherit, &event);
+            let mut event = self.event(rooms, &self.names.state, (room.as_str(), &state).into_args()?);
+            newcomer.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         }
         self.tell(rooms, &self.names.join, room, socket, &who)
     }

@@ -322,7 +322,7 @@ impl Socket {
     }
 
     /// Hands an event to this socket alone
-    pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+    pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         if self.has_left() {
             return Receipt { closed: 1, ..Receipt::default() };
         }

@@ -126,6 +126,14 @@ impl Args {
         }
     }
 
+    /// Takes that text out, which leaves no arguments; all others are left as they are
+    pub fn take_text(&mut self) -> Option<ByteString> {
+        let List::Text { text, .. } = &mut self.list else { return None };
+        let text = std::mem::take(text);
+        self.list = List::Json(ByteString::new());
+        Some(text)
+    }
+
     /// The arguments as JSON values separated by commas; empty if there are none
     pub fn json(&self) -> &str {
         self.list.json()

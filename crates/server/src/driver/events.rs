@@ -217,17 +217,24 @@ fn failure(role: Role, error: HandlerError) -> EventErrorCause {
 
 impl Driver {
     /// Starts the handler of an event, or lets it wait for its turn
+    #[inline]
     pub(super) fn dispatch(&mut self, inbound: Inbound, cx: &mut Context<'_>, now: Instant) {
-        let config = self.shared.io.config();
-        let (max_handlers, max_bytes) = (config.max_handlers, config.max_event_bytes);
-        let under_way = self.work.under_way();
-        let Some(member) = self.members.find(&inbound.namespace) else { return };
-        let must_wait = !member.waiting.is_empty() || under_way >= max_handlers || member.is_busy();
-        if !must_wait {
-            return self.start_event(inbound, cx);
+        let max_handlers = self.shared.io.config().max_handlers;
+        let Some(position) = self.members.position(&inbound.namespace) else { return };
+        let Some(member) = self.members.at(position) else { return };
+        let must_wait =
+            !member.waiting.is_empty() || self.work.under_way() >= max_handlers || member.is_busy();
+        if must_wait {
+            return self.let_wait(position, inbound, now);
         }
+        self.start_event(position, inbound, cx);
+    }
+
+    #[cold]
+    fn let_wait(&mut self, position: usize, inbound: Inbound, now: Instant) {
+        let Some(member) = self.members.at(position) else { return };
         let waiting_bytes = self.work.waiting_bytes + cost(&inbound);
-        if waiting_bytes > max_bytes {
+        if waiting_bytes > self.shared.io.config().max_event_bytes {
             tracing::warn!(
                 socket = %member.socket().id(), event = &*inbound.name, waiting_bytes,
                 "a client sends faster than its handlers work; closing it"
@@ -239,9 +246,10 @@ impl Driver {
         member.waiting.push_back(inbound);
     }
 
-    fn start_event(&mut self, inbound: Inbound, cx: &mut Context<'_>) {
+    #[inline]
+    fn start_event(&mut self, position: usize, mut inbound: Inbound, cx: &mut Context<'_>) {
         let Self { members, work, .. } = self;
-        let Some(member) = members.find(&inbound.namespace) else { return };
+        let Some(member) = members.at(position) else { return };
         let socket = member.socket();
         // What it sent behind that nobody wants to hear.
         if socket.is_put_out() {
@@ -256,8 +264,8 @@ impl Driver {
             socket.state().board.find(&inbound.name, &mut looked)
         };
         match found {
-            Found::Direct(listeners) => deliver(member, work, inbound, ack, [listeners], cx),
-            Found::Once(listeners) => deliver(member, work, inbound, ack, [&listeners], cx),
+            Found::Direct(listeners) => deliver(member, work, &mut inbound, ack, [listeners], cx),
+            Found::Once(listeners) => deliver(member, work, &mut inbound, ack, [&listeners], cx),
             Found::Detour => {
                 let socket = socket.clone();
                 self.start_detour(&socket, inbound, ack, cx);
@@ -308,13 +316,13 @@ impl Driver {
                 }
             }
         }
-        let Passage { inbound, ack, .. } = passage;
+        let Passage { mut inbound, ack, .. } = passage;
         // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
         if let Some(member) = self.members.of(socket)
             && !socket.is_put_out()
         {
             let [all, own] = socket.take_event(&inbound.name);
-            deliver(member, &mut self.work, inbound, ack, [&all, &own], cx);
+            deliver(member, &mut self.work, &mut inbound, ack, [&all, &own], cx);
         }
     }
 
@@ -362,42 +370,42 @@ impl Driver {
             if self.work.under_way() >= max_handlers {
                 return;
             }
-            let next = self
-                .members
-                .each()
-                .find_map(|member| if member.is_busy() { None } else { member.waiting.pop_front() });
-            let Some(inbound) = next else { return };
+            let next = self.members.each().enumerate().find_map(|(position, member)| {
+                let inbound = if member.is_busy() { None } else { member.waiting.pop_front() };
+                Some((position, inbound?))
+            });
+            let Some((position, inbound)) = next else { return };
             self.work.release(&inbound);
-            self.start_event(inbound, cx);
+            self.start_event(position, inbound, cx);
         }
     }
 }
 
-/// Hands an event to all its listeners
+/// Hands an event to all its listeners, the last of which may take its arguments
 fn deliver<const N: usize>(
     member: &mut MemberState,
     work: &mut Work,
-    mut inbound: Inbound,
+    inbound: &mut Inbound,
     mut ack: Option<Ack>,
     listeners: [&Listeners; N],
     cx: &mut Context<'_>,
 ) {
-    let mut left: usize = listeners.iter().map(|listeners| listeners.as_slice().len()).sum();
-    if left == 0 {
+    let Inbound { name, args, namespace, .. } = inbound;
+    let mut left = listeners.into_iter().flat_map(Listeners::as_slice);
+    let Some(mut listener) = left.next() else {
         count::events_unhandled(member.socket().io().metrics());
-        tracing::trace!(event = &*inbound.name, namespace = %inbound.namespace, "nobody handles this event");
+        tracing::trace!(event = &**name, %namespace, "nobody handles this event");
+        return;
+    };
+    for next in left {
+        let ack = ack.as_mut().map(Ack::share);
+        call_listener(member, work, listener, name, Arguments::shared(args), ack, cx);
+        listener = next;
     }
-    for listener in listeners.into_iter().flat_map(Listeners::as_slice) {
-        left -= 1;
-        let (args, ack) = if left == 0 {
-            (Arguments::whole(&mut inbound.args), ack.take())
-        } else {
-            (Arguments::shared(&inbound.args), ack.as_mut().map(Ack::share))
-        };
-        call_listener(member, work, listener, &inbound.name, args, ack, cx);
-    }
+    call_listener(member, work, listener, name, Arguments::whole(args), ack, cx);
 }
 
+#[inline]
 fn call_listener(
     member: &mut MemberState,
     work: &mut Work,

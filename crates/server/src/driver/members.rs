@@ -101,6 +101,14 @@ impl Members {
         self.0.iter_mut().find(|member| member.socket().name_of_namespace() == namespace)
     }
 
+    pub(crate) fn position(&self, namespace: &Namespace) -> Option<usize> {
+        self.0.iter().position(|member| member.socket().name_of_namespace() == namespace)
+    }
+
+    pub(crate) fn at(&mut self, position: usize) -> Option<&mut MemberState> {
+        self.0.get_mut(position)
+    }
+
     pub(crate) fn of(&mut self, socket: &Socket) -> Option<&mut MemberState> {
         self.0.iter_mut().find(|member| member.socket().is(socket))
     }
@@ -120,7 +128,7 @@ impl Members {
     }
 
     fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
-        let at = self.0.iter().position(|member| member.socket().name_of_namespace() == namespace)?;
+        let at = self.position(namespace)?;
         let mut members = self.take_all();
         let removed = members.swap_remove(at);
         self.0 = members.into();

@@ -92,7 +92,7 @@ impl Router for MemoryRouter {
         post.finish()
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         let mut post = Post::new(event);
         post.deliver(member, delivery, overflow);
         post.finish()

@@ -102,7 +102,7 @@ impl Router for Linked {
         self.own.rooms.broadcast(target, event)
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         self.own.rooms.send(member, delivery, overflow, event)
     }
 
