@@ -32,7 +32,7 @@
 //!
 //! # Handlers
 //!
-//! A [`Handler`] is an async function whose parameters say what it wants. [`Socket`], [`Io`], [`Ack`], [`EventName`],
+//! A [`Handler`] is a function, async or not, whose parameters say what it wants. [`Socket`], [`Io`], [`Ack`], [`EventName`],
 //! [`Auth`], [`Args`] and [`CloseReason`] take their part of the event; any other parameter takes the next argument the
 //! client sent, as a type that serde reads, binary ([`Bytes`]) included.
 //!

@@ -1,4 +1,4 @@
-//! Handlers: plain async functions whose parameters say what they want of an event
+//! Handlers: plain functions, async or not, whose parameters say what they want of an event
 
 use std::any::Any;
 use std::fmt;
@@ -18,7 +18,7 @@ use crate::io::Io;
 use crate::slot;
 use crate::socket::Socket;
 
-/// An async function that handles events
+/// A function that handles events, async or not
 ///
 /// Its parameters say what it wants. Those that are known here take their part of the event ([`Socket`], [`Io`],
 /// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`], [`EventError`]); each of the others takes the next argument that
@@ -29,7 +29,8 @@ use crate::socket::Socket;
 /// panics, or is given arguments that do not fit costs that event and nothing else.
 ///
 /// Handlers of one client start in the order in which its events came, each running to its first wait before
-/// the next starts.
+/// the next starts. One that never waits need not be async, and is cheaper by that. While it computes, or blocks, all
+/// clients of its thread stand still; give long work to `tokio::task::spawn_blocking`.
 ///
 /// ```
 /// use roomcast_server::{Io, Socket};
@@ -40,15 +41,20 @@ use crate::socket::Socket;
 ///
 /// let io = Io::new();
 /// io.on("say", say);
+/// io.on("move", |socket: Socket, x: f32, y: f32| {
+///     let _ = socket.broadcast().emit("moved", (socket.id().as_str(), x, y));
+/// });
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    note = "a handler is an async function (or a closure that returns a future) of up to eight parameters",
+    note = "a handler is a function or a closure of up to eight parameters, async or not",
     note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, `EventError`, or implements `DeserializeOwned`",
-    note = "it returns nothing or a `Result<(), E>` where `E: Display`, and its future is `Send + 'static`"
+    note = "it returns nothing or a `Result<(), E>` where `E: Display`; if it is async its future is `Send + 'static`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
     /// Takes the arguments out of the event and makes the future that handles it
+    ///
+    /// A function that is not async handles it right here.
     ///
     /// # Errors
     /// When an argument does not fit its parameter.
@@ -56,7 +62,7 @@ pub trait Handler<M>: Send + Sync + 'static {
 
     /// Does what [`call`](Self::call) does, and polls the future for the first time
     ///
-    /// Those that are async functions need no memory of their own to end here.
+    /// Functions, async or not, need no memory of their own to end here.
     ///
     /// # Errors
     /// When an argument does not fit its parameter.
@@ -318,8 +324,38 @@ macro_rules! handler {
                 Ok(slot::start(future.map(Outcome::into_result), cx))
             }
         }
+
+        impl<F, R, $($param, $marker),*> Handler<(AtOnce, ($($marker,)*), ($($param,)*))> for F
+        where
+            F: Fn($($param),*) -> R + Send + Sync + 'static,
+            R: Outcome,
+            $($param: FromEvent<$marker>),*
+        {
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
+            fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                let outcome = self($($param),*).into_result();
+                Ok(Box::pin(std::future::ready(outcome)))
+            }
+
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
+            fn start(
+                &self,
+                event: &mut HandlerInput<'_>,
+                _: &mut Context<'_>,
+            ) -> Result<Started, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                Ok(Started::Ended(self($($param),*).into_result()))
+            }
+        }
     };
 }
+
+/// Marks handlers that are not async
+#[derive(Debug)]
+pub struct AtOnce;
 
 handler!();
 handler!(A MA);

@@ -72,8 +72,8 @@ pub use endpoint::Endpoint;
 pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError};
 pub use extract::{Extension, State};
 pub use handler::{
-    Auth, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture, HandlerInput,
-    Outcome, Started,
+    AtOnce, Auth, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,
+    HandlerInput, Outcome, Started,
 };
 pub use handshake::Handshake;
 pub use hooks::RefusedRequest;

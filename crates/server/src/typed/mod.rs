@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 
 use crate::ack::{Ack, Answers};
 use crate::error::{AckError, EmitError};
-use crate::handler::{Handler, HandlerError, HandlerFuture, HandlerInput, Outcome};
+use crate::handler::{AtOnce, Handler, HandlerError, HandlerFuture, HandlerInput, Outcome};
 use crate::socket::Socket;
 
 /// An event that both sides know by its type
@@ -229,7 +229,7 @@ impl<E: EventSet + Serialize> Emitted<ByVariant> for E {
     }
 }
 
-/// An async function that handles an event of a schema
+/// A function that handles an event of a schema, async or not
 ///
 /// It takes the [`Socket`] and the event, and returns the answer, or a `Result` with it; or nothing for an event that
 /// has [`NoAnswer`]. One that takes the [`Ack`] as well answers by itself.
@@ -268,6 +268,33 @@ where
     fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture {
         let outcome = self(socket, event, ack);
         Box::pin(async move { outcome.await.into_result() })
+    }
+}
+
+impl<F, R, E, M> EventHandler<E, (AtOnce, M, ())> for F
+where
+    F: Fn(Socket, E) -> R + Send + Sync + 'static,
+    R: Reply<E::Answer>,
+    E: Schema<M>,
+{
+    fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture {
+        let answered = match self(socket, event).into_answer() {
+            Ok(Some(answer)) => ack.send(answer).map(drop).map_err(|error| failed(&error)),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        Box::pin(std::future::ready(answered))
+    }
+}
+
+impl<F, R, E, M> EventHandler<E, (AtOnce, M, Ack)> for F
+where
+    F: Fn(Socket, E, Ack) -> R + Send + Sync + 'static,
+    R: Outcome,
+    E: Schema<M>,
+{
+    fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture {
+        Box::pin(std::future::ready(self(socket, event, ack).into_result()))
     }
 }
 

@@ -148,14 +148,23 @@ pub async fn to_one_member(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let [(a, _), (b, _)] = attach_all(&router, &able, ["a", "b"]);
     let (c, _) = attach(&router, "c", &limited);
-    assert_eq!(router.send(&a.member(), Delivery::Reliable, Overflow::Inherit, &mut event("hello")), queued(1));
+    assert_eq!(
+        router.send(&a.member(), Delivery::Reliable, Overflow::Inherit, &mut event("hello")),
+        queued(1)
+    );
     assert_eq!(a.received(), ["able:hello[]"]);
     assert_eq!(b.received(), [""; 0]);
     let (request, log) = AnswerLog::request(3);
     let question = asking("question", &request);
-    assert_eq!(router.send(&b.member(), Delivery::Reliable, Overflow::Inherit, &mut question.clone()), queued(1));
+    assert_eq!(
+        router.send(&b.member(), Delivery::Reliable, Overflow::Inherit, &mut question.clone()),
+        queued(1)
+    );
     let unsupported = Receipt { unsupported: 1, ..Receipt::default() };
-    assert_eq!(router.send(&c.member(), Delivery::Reliable, Overflow::Inherit, &mut question.clone()), unsupported);
+    assert_eq!(
+        router.send(&c.member(), Delivery::Reliable, Overflow::Inherit, &mut question.clone()),
+        unsupported
+    );
     assert_eq!((b.received(), b.acks().len()), (vec!["able:question[]#3".to_owned()], 1));
     assert_eq!((log.gone(), c.acks().len()), (vec![c.id().clone()], 0));
     b.outbox().close(CloseReason::TransportClose);
