@@ -20,6 +20,7 @@ mod endpoint;
 mod error;
 mod exposition;
 mod extract;
+mod flusher;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
