@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::HashSet;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::DashMap;
@@ -110,12 +111,15 @@ impl MemberList {
     /// Visits each member, under the lock of the list
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
         let list = self.read();
-        let mut rest = list.members.as_slice();
-        while !rest.is_empty() {
-            let (group, further) = rest.split_at(rest.len().min(FETCHED_TOGETHER));
-            group.values().for_each(|recipient| recipient.outbox.prefetch());
-            group.iter().for_each(|(key, recipient)| visit(*key, recipient));
-            rest = further;
+        let all = list.members.as_slice();
+        let (later, first) = all.split_at(beginning(all.len()));
+        for mut rest in [first, later] {
+            while !rest.is_empty() {
+                let (group, further) = rest.split_at(rest.len().min(FETCHED_TOGETHER));
+                group.values().for_each(|recipient| recipient.outbox.prefetch());
+                group.iter().for_each(|(key, recipient)| visit(*key, recipient));
+                rest = further;
+            }
         }
     }
 
@@ -153,13 +157,31 @@ impl Everybody {
 
     /// Visits each member, list after list, each under its own lock
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
-        self.0.iter().for_each(|list| list.for_each(&mut visit));
+        let (later, first) = self.0.split_at(beginning(LISTS));
+        first.iter().chain(later).for_each(|list| list.for_each(&mut visit));
     }
 
     fn list(&self, key: MemberKey) -> &MemberList {
         &self.0[key.0 as usize % LISTS]
     }
 }
+
+/// Where a thread begins to go through so many
+///
+/// Each somewhere else: two that begin a broadcast to the same members at the same time would meet at each of them,
+/// and one would wait for the other all the way.
+fn beginning(many: usize) -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static SHARE: usize = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN) % PARTS;
+    }
+    // A thread that is ending begins where the first does.
+    SHARE.try_with(|share| many * share / PARTS).unwrap_or_default()
+}
+
+/// However many threads there are, a multiple of this each lets them begin far from each other
+const GOLDEN: usize = 0x9e37;
+const PARTS: usize = 1 << 16;
 
 /// A member in the table of ids: it is looked up by the id it has itself, so an entry is one pointer
 pub(crate) struct ById(pub(crate) Arc<Entry>);

@@ -113,7 +113,9 @@ impl Queue {
             taken += entry.frame.len();
             batch.push_back(entry.frame);
         }
-        if self.head.is_none() && self.tail.capacity() > KEPT_CAPACITY {
+        let used = KEPT_CAPACITY.max(KEPT_TIMES * batch.len());
+        // Asked once more than there is something, it gives back nothing.
+        if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {
             self.tail = VecDeque::new();
         }
         taken
@@ -238,8 +240,11 @@ pub(super) const PROTOCOL_RESERVE: usize = 64 * 1024;
 /// How much one lease takes out of the queue at a time
 pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
-/// Ring capacity that a queue keeps once it has drained; a larger one is given back
+/// Ring capacity that a queue keeps once it has drained, however little it is used
 const KEPT_CAPACITY: usize = 16;
+/// How often the last batch has to fit into a ring for it to be given back: one that is filled again and again is kept,
+/// since allocators are slow where memory is taken by one thread and given back by another
+const KEPT_TIMES: usize = 4;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
@@ -329,13 +334,16 @@ mod tests {
     fn a_queue_that_has_drained_gives_its_memory_back() {
         let mut queue = Queue::default();
         let mut batch = VecDeque::new();
-        for (frames, given_back) in [(KEPT_CAPACITY / 2, false), (100 * KEPT_CAPACITY, true)] {
+        let (few, many) = (KEPT_CAPACITY / 2, 100 * KEPT_CAPACITY);
+        let load = [(few, false), (many, true), (BATCH_FRAMES, false), (BATCH_FRAMES, false), (1, true)];
+        for (frames, given_back) in load {
             (0..frames).for_each(|_| queue.push_back(Frame::new("x"), Delivery::Reliable));
             while !queue.is_empty() {
                 queue.take_batch(&mut batch, usize::MAX);
                 batch.clear();
                 queue.put_back(&mut batch);
             }
+            queue.take_batch(&mut batch, usize::MAX);
             assert_eq!((queue.tail.capacity() == 0, queue.bytes), (given_back, 0), "{frames}");
         }
     }
