@@ -176,7 +176,7 @@ fn beginning(many: usize) -> usize {
         static SHARE: usize = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN) % PARTS;
     }
     // A thread that is ending begins where the first does.
-    SHARE.try_with(|share| many * share / PARTS).unwrap_or_default()
+    SHARE.try_with(|share| many / PARTS * share + many % PARTS * share / PARTS).unwrap_or_default()
 }
 
 /// However many threads there are, a multiple of this each lets them begin far from each other

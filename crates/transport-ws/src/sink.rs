@@ -7,7 +7,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
+use roomcast_core::{ConnectionError, Frame, FrameSink, Message, Readiness};
 
 use crate::deflate::{Context as DeflateContext, DeflateWire};
 use crate::frame::{Opcode, put_message};
@@ -231,6 +231,17 @@ struct Offered {
 fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame>) -> Offered {
     let mut offered = Offered { frames: 0, bytes: 0, closes: false };
     for frame in batch {
+        if wire.is_none()
+            && let Some(message) = alone(frame)
+        {
+            let size = message.len() + MAX_FRAME_HEADER;
+            if offered.frames > 0 && (corked.len() + size > CORK || size >= COPY_BELOW) {
+                break;
+            }
+            put_message(corked, message);
+            offered.frames += 1;
+            continue;
+        }
         let size = size(wire, frame);
         if offered.frames > 0 && (corked.len() + size > CORK || size >= COPY_BELOW) {
             break;
@@ -251,6 +262,14 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
     }
     offered.bytes = corked.len();
     offered
+}
+
+/// The one message of a frame that nobody else holds and nobody rendered, as answers are
+fn alone(frame: &Frame) -> Option<&Message> {
+    match frame.messages() {
+        [message] if !frame.is_shared() && frame.rendered(WsWire::wire_key()).is_none() => Some(message),
+        _ => None,
+    }
 }
 
 /// Bytes of a frame on this wire at most

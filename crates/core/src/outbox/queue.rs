@@ -105,14 +105,21 @@ impl Queue {
     pub(super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
         // Since no policy takes a batch back, half of the room is left to those that drop what is older.
         let enough = BATCH_BYTES.min(limit / 2);
-        let mut taken = 0;
-        while batch.is_empty() || batch.len() < BATCH_FRAMES && self.in_flight < enough {
-            let Some(entry) = self.pop_front() else { break };
-            self.kept += cost(&entry.frame) - entry.kept();
-            self.in_flight += cost(&entry.frame);
-            taken += entry.frame.len();
-            batch.push_back(entry.frame);
+        let (mut in_flight, mut taken) = (self.in_flight, 0);
+        let mut next = self.head.take();
+        while let Some(Entry { frame, delivery, .. }) = next {
+            let cost = cost(&frame);
+            self.kept += if delivery == Delivery::Protocol { 0 } else { cost };
+            in_flight += cost;
+            taken += frame.len();
+            batch.push_back(frame);
+            next = self.tail.pop_front();
+            if batch.len() >= BATCH_FRAMES || in_flight >= enough {
+                break;
+            }
         }
+        self.head = next;
+        self.in_flight = in_flight;
         let used = KEPT_CAPACITY.max(KEPT_TIMES * batch.len());
         // Asked once more than there is something, it gives back nothing.
         if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {

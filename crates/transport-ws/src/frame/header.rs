@@ -107,6 +107,37 @@ pub(super) fn parse(
     Ok(Some(Header { fin, opcode, compressed, mask, length, size: mask_at + mask.len() }))
 }
 
+/// Reads the header of a frame that is here as a whole and is a whole message, short and not compressed
+///
+/// Most are. Of everything else it says nothing: that is for [`parse`]. Nor does it know of limits.
+#[inline]
+pub(super) fn parse_small(bytes: &[u8]) -> Option<Small> {
+    let &[first, second, a, b, c, d] = bytes.first_chunk::<SMALL_HEADER>()?;
+    let opcode = match first {
+        FIN_TEXT => Opcode::Text,
+        FIN_BINARY => Opcode::Binary,
+        _ => return None,
+    };
+    let length = usize::from(second & SHORT_LENGTH);
+    let is_whole = second & MASKED != 0
+        && length <= MAX_CONTROL_PAYLOAD
+        && bytes.len() - SMALL_HEADER >= length;
+    is_whole.then_some(Small { opcode, mask: [a, b, c, d], length })
+}
+
+/// What there is to know of a short message
+pub(super) struct Small {
+    pub(super) opcode: Opcode,
+    pub(super) mask: [u8; 4],
+    /// Bytes of payload
+    pub(super) length: usize,
+}
+
+/// Bytes of the header of a short frame: two, and a mask
+pub(super) const SMALL_HEADER: usize = 6;
+const FIN_TEXT: u8 = FIN | Opcode::Text as u8;
+const FIN_BINARY: u8 = FIN | Opcode::Binary as u8;
+
 fn check_first(
     first: u8,
     limits: &ReadLimits,

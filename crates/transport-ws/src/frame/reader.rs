@@ -123,17 +123,29 @@ impl FrameReader {
     ///
     /// A connection that is lost at any other point lost a part of what its client sent.
     pub fn is_idle(&self) -> bool {
-        let between = match &self.phase {
-            Phase::Header(partial) => partial.len == 0,
-            Phase::Payload(..) => false,
-            Phase::Ended => true,
-        };
-        between && self.message.is_none()
+        self.is_ended() || self.is_between()
+    }
+
+    /// Whether the next byte begins a message
+    fn is_between(&self) -> bool {
+        self.message.is_none() && matches!(&self.phase, Phase::Header(partial) if partial.len == 0)
     }
 
     fn read_frames(&mut self, mut input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
         let mut block = Block::default();
         while !input.is_empty() {
+            if let Some(small) = header::parse_small(input)
+                && self.is_between()
+                && small.length <= self.limits.max_message
+            {
+                let (frame, rest) = input.split_at_mut(header::SMALL_HEADER + small.length);
+                let payload = &mut frame[header::SMALL_HEADER..];
+                mask::unmask(payload, small.mask);
+                block.follow(rest.len());
+                items.push(Incoming::Message(block.message(small.opcode, payload)?));
+                input = rest;
+                continue;
+            }
             let frame = match &mut self.phase {
                 Phase::Header(partial) => {
                     let inflates = self.inflating.is_some();
