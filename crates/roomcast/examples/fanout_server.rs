@@ -80,8 +80,9 @@ fn mounted(io: &Io, options: &Options) -> std::io::Result<()> {
 }
 
 fn broadcast(io: &Io) {
-    io.on("msg", |socket: Socket, args: Args| to_all(&socket.namespace(), "msg", &args));
-    io.of("/plain").on("message", |socket: Socket, args: Args| to_all(&socket.namespace(), "message", &args));
+    io.on("msg", |socket: &Socket, args: Args| to_all(&socket.namespace(), "msg", &args));
+    io.of("/plain")
+        .on("message", |socket: &Socket, args: Args| to_all(&socket.namespace(), "message", &args));
 }
 
 fn to_all(namespace: &NamespaceHandle, event: &str, args: &Args) {
@@ -90,22 +91,22 @@ fn to_all(namespace: &NamespaceHandle, event: &str, args: &Args) {
 }
 
 fn echo(io: &Io) {
-    io.on("echo", |socket: Socket, args: Args| {
+    io.on("echo", |socket: &Socket, args: Args| {
         let _ = socket.emit("echo", args);
     });
-    io.of("/plain").on("message", |socket: Socket, args: Args| {
+    io.of("/plain").on("message", |socket: &Socket, args: Args| {
         let _ = socket.emit("message", args);
     });
 }
 
 fn room(io: &Io) {
-    io.on("join", |socket: Socket, room: String| {
+    io.on("join", |socket: &Socket, room: String| {
         socket.join(room);
     });
-    io.on("room", |socket: Socket, room: String, payload: Args| {
+    io.on("room", |socket: &Socket, room: String, payload: Args| {
         let _ = socket.within(&room).emit("msg", payload);
     });
-    io.of("/plain").on("message", |socket: Socket, text: String| {
+    io.of("/plain").on("message", |socket: &Socket, text: String| {
         if let Some(room) = text.strip_prefix('J') {
             socket.join(room);
         } else if let Some((room, payload)) = text.strip_prefix('R').and_then(|rest| rest.split_once(' ')) {

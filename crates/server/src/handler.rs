@@ -29,7 +29,8 @@ use crate::socket::Socket;
 /// panics, or is given arguments that do not fit costs that event and nothing else.
 ///
 /// Handlers of one client start in the order in which its events came, each running to its first wait before
-/// the next starts. One that never waits need not be async, and is cheaper by that. While it computes, or blocks, all
+/// the next starts. One that never waits need not be async, and is cheaper by that; it may borrow its socket, as its
+/// first parameter. While it computes, or blocks, all
 /// clients of its thread stand still; give long work to `tokio::task::spawn_blocking`.
 ///
 /// ```
@@ -41,7 +42,7 @@ use crate::socket::Socket;
 ///
 /// let io = Io::new();
 /// io.on("say", say);
-/// io.on("move", |socket: Socket, x: f32, y: f32| {
+/// io.on("move", |socket: &Socket, x: f32, y: f32| {
 ///     let _ = socket.broadcast().emit("moved", (socket.id().as_str(), x, y));
 /// });
 /// ```
@@ -350,12 +351,40 @@ macro_rules! handler {
                 Ok(Started::Ended(self($($param),*).into_result()))
             }
         }
+
+        impl<F, R, $($param, $marker),*> Handler<(Borrowing, ($($marker,)*), ($($param,)*))> for F
+        where
+            F: Fn(&Socket, $($param),*) -> R + Send + Sync + 'static,
+            R: Outcome,
+            $($param: FromEvent<$marker>),*
+        {
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                let outcome = self(event.socket, $($param),*).into_result();
+                Ok(Box::pin(std::future::ready(outcome)))
+            }
+
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            fn start(
+                &self,
+                event: &mut HandlerInput<'_>,
+                _: &mut Context<'_>,
+            ) -> Result<Started, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                Ok(Started::Ended(self(event.socket, $($param),*).into_result()))
+            }
+        }
     };
 }
 
 /// Marks handlers that are not async
 #[derive(Debug)]
 pub struct AtOnce;
+
+/// Marks handlers that are not async and borrow their socket
+#[derive(Debug)]
+pub struct Borrowing;
 
 handler!();
 handler!(A MA);

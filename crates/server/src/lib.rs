@@ -73,7 +73,7 @@ pub use endpoint::Endpoint;
 pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError};
 pub use extract::{Extension, State};
 pub use handler::{
-    AtOnce, Auth, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,
     HandlerInput, Outcome, Started,
 };
 pub use handshake::Handshake;

@@ -269,9 +269,12 @@ impl Driver {
             Found::Detour => {
                 let socket = socket.clone();
                 self.start_detour(&socket, inbound, ack, cx);
+                LOOKED.set(looked);
+                return;
             }
         }
         LOOKED.set(looked);
+        inbound.namespace.give_back();
     }
 
     /// Starts an event that there may be more to than its handlers

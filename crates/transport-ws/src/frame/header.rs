@@ -119,9 +119,8 @@ pub(super) fn parse_small(bytes: &[u8]) -> Option<Small> {
         _ => return None,
     };
     let length = usize::from(second & SHORT_LENGTH);
-    let is_whole = second & MASKED != 0
-        && length <= MAX_CONTROL_PAYLOAD
-        && bytes.len() - SMALL_HEADER >= length;
+    let is_whole =
+        second & MASKED != 0 && length <= MAX_CONTROL_PAYLOAD && bytes.len() - SMALL_HEADER >= length;
     is_whole.then_some(Small { opcode, mask: [a, b, c, d], length })
 }
 
