@@ -54,7 +54,25 @@ impl Queue {
     }
 
     /// Makes room for a frame as far as its policy allows; nothing is dropped for one that would not fit even so
+    #[inline]
     pub(super) fn admit(
+        &mut self,
+        frame: &Frame,
+        delivery: Delivery,
+        overflow: Overflow,
+        limit: usize,
+    ) -> Admission {
+        let bytes = self.bytes.saturating_add(cost(frame));
+        let is_plain = delivery != Delivery::Protocol && overflow != Overflow::KeepLatest;
+        if is_plain && (bytes <= limit || self.bytes == self.in_flight) {
+            self.beyond = bytes.saturating_sub(limit);
+            return Admission::Admitted(0);
+        }
+        self.make_room(frame, delivery, overflow, limit)
+    }
+
+    #[inline(never)]
+    fn make_room(
         &mut self,
         frame: &Frame,
         delivery: Delivery,
