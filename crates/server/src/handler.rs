@@ -118,10 +118,10 @@ pub struct HandlerInput<'a> {
 
 /// The arguments of an event on their way into a handler
 #[derive(Debug)]
-pub(crate) struct Arguments<'a> {
-    /// All of them, while none was read, for the handler that may keep them
-    whole: Option<&'a mut Args>,
-    reader: ArgsReader<'a>,
+pub(crate) enum Arguments<'a> {
+    /// All of them, none of which was read, for the handler that may keep them
+    Whole(&'a mut Args),
+    Read(ArgsReader<'a>),
 }
 
 impl<'a> Arguments<'a> {
@@ -132,27 +132,32 @@ impl<'a> Arguments<'a> {
 
     /// Those of an event that has other handlers too
     pub(crate) fn shared(args: &'a Args) -> Self {
-        Self { whole: None, reader: ArgsReader::new(args) }
+        Self::Read(ArgsReader::new(args))
     }
 
     /// Those of an event that nobody needs any more
     pub(crate) fn whole(args: &'a mut Args) -> Self {
-        Self { whole: Some(args), reader: ArgsReader::new(&NONE) }
+        Self::Whole(args)
     }
 
     /// Takes those that were not read yet
     pub(crate) fn take_rest(&mut self) -> Args {
-        match self.whole.take() {
-            Some(args) => std::mem::take(args),
-            None => self.reader.take_rest(),
+        match self {
+            Self::Whole(args) => std::mem::take(args),
+            Self::Read(reader) => reader.take_rest(),
         }
     }
 
     fn reader(&mut self) -> &mut ArgsReader<'a> {
-        if let Some(args) = self.whole.take() {
-            self.reader = ArgsReader::new(args);
+        if let Self::Whole(_) = self
+            && let Self::Whole(args) = std::mem::replace(self, Self::none())
+        {
+            *self = Self::shared(args);
         }
-        &mut self.reader
+        match self {
+            Self::Read(reader) => reader,
+            Self::Whole(_) => unreachable!("it was replaced"),
+        }
     }
 }
 

@@ -6,9 +6,9 @@ use bytestring::ByteString;
 use futures_util::future::join_all;
 use roomcast_core::ArgsError;
 
-use super::events::{Call, Role, Running};
+use super::events::{Role, Running};
 use crate::error::{EventError, EventErrorCause};
-use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture};
+use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::listeners::Topic;
 use crate::metrics::count;
 use crate::socket::Socket;
@@ -30,10 +30,9 @@ pub(super) fn went_wrong(
     let error = EventError::new(name, cause);
     let mut telling = Vec::new();
     for listener in socket.listening_to(Topic::Error).iter().flat_map(|listeners| listeners.as_slice()) {
-        let handler = &listener.handler;
         let beside = Beside::Error(&error);
-        let call = Call { handler, role: Role::Error, name, args: Arguments::none(), ack: None, beside };
-        if let Err(running) = Running::start(socket, call, cx) {
+        let mut input = HandlerInput { socket, name, args: Arguments::none(), ack: None, beside };
+        if let Err(running) = Running::start(&listener.handler, Role::Error, &mut input, cx) {
             telling.push(running);
         }
     }

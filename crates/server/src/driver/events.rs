@@ -89,16 +89,6 @@ pub(crate) struct Ended {
     pub(crate) outcome: Result<(), HandlerError>,
 }
 
-/// A handler and what it is called with
-pub(crate) struct Call<'a> {
-    pub(crate) handler: &'a AnyHandler,
-    pub(crate) role: Role,
-    pub(crate) name: &'a ByteString,
-    pub(crate) args: Arguments<'a>,
-    pub(crate) ack: Option<Ack>,
-    pub(crate) beside: Beside<'a>,
-}
-
 /// What an event that waits costs besides its bytes
 const EVENT_COST: usize = 128;
 
@@ -131,16 +121,16 @@ impl Work {
 impl Running {
     /// Calls a handler and runs it to its first wait; gives back what is left of it if it did not end there
     pub(crate) fn start(
-        socket: &Socket,
-        call: Call<'_>,
+        handler: &AnyHandler,
+        role: Role,
+        input: &mut HandlerInput<'_>,
         cx: &mut Context<'_>,
     ) -> Result<Result<(), HandlerError>, Self> {
-        let Call { handler, role, name, args, ack, beside } = call;
-        let mut input = HandlerInput { socket, name, args, ack, beside };
+        let HandlerInput { socket, name, .. } = *input;
         // Called and run to its first wait in one go, which for most handlers is all there is.
         let ran = catch_unwind(AssertUnwindSafe(|| {
             // A future that ended is dropped in here too, since that may panic as well.
-            handler(&mut input, cx)
+            handler(input, cx)
         }));
         let cause = match ran {
             Ok(Ok(Started::Ended(Ok(())))) => return Ok(Ok(())),
@@ -255,7 +245,7 @@ impl Driver {
         if socket.is_put_out() {
             return;
         }
-        let ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
+        let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
         // Lent out, since there may be a future to be put beside it.
         let mut looked = LOOKED.take();
         let found = if socket.has_listeners() {
@@ -264,8 +254,8 @@ impl Driver {
             socket.state().board.find(&inbound.name, &mut looked)
         };
         match found {
-            Found::Direct(listeners) => deliver(member, work, &mut inbound, ack, [listeners], cx),
-            Found::Once(listeners) => deliver(member, work, &mut inbound, ack, [&listeners], cx),
+            Found::Direct(listeners) => deliver(member, work, &mut inbound, &mut ack, [listeners], cx),
+            Found::Once(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
             Found::Detour => {
                 let socket = socket.clone();
                 self.start_detour(&socket, inbound, ack, cx);
@@ -299,15 +289,14 @@ impl Driver {
     fn pass(&mut self, socket: &Socket, mut passage: Passage, cx: &mut Context<'_>) {
         while let Some(handler) = passage.rest.next() {
             let Passage { inbound, ack, .. } = &mut passage;
-            let call = Call {
-                handler: &handler,
-                role: Role::Middleware,
+            let mut input = HandlerInput {
+                socket,
                 name: &inbound.name,
                 args: Arguments::shared(&inbound.args),
                 ack: ack.as_mut().map(Ack::share),
                 beside: Beside::Nothing,
             };
-            match Running::start(socket, call, cx) {
+            match Running::start(&handler, Role::Middleware, &mut input, cx) {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return,
                 Err(mut running) => {
@@ -319,13 +308,13 @@ impl Driver {
                 }
             }
         }
-        let Passage { mut inbound, ack, .. } = passage;
+        let Passage { mut inbound, mut ack, .. } = passage;
         // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
         if let Some(member) = self.members.of(socket)
             && !socket.is_put_out()
         {
             let [all, own] = socket.take_event(&inbound.name);
-            deliver(member, &mut self.work, &mut inbound, ack, [&all, &own], cx);
+            deliver(member, &mut self.work, &mut inbound, &mut ack, [&all, &own], cx);
         }
     }
 
@@ -389,7 +378,7 @@ fn deliver<const N: usize>(
     member: &mut MemberState,
     work: &mut Work,
     inbound: &mut Inbound,
-    mut ack: Option<Ack>,
+    ack: &mut Option<Ack>,
     listeners: [&Listeners; N],
     cx: &mut Context<'_>,
 ) {
@@ -405,10 +394,12 @@ fn deliver<const N: usize>(
         call_listener(member, work, listener, name, Arguments::shared(args), ack, cx);
         listener = next;
     }
+    // Most ask for no answer, and nothing need be moved for them.
+    let ack = if ack.is_some() { ack.take() } else { None };
     call_listener(member, work, listener, name, Arguments::whole(args), ack, cx);
 }
 
-#[inline]
+#[inline(always)]
 fn call_listener(
     member: &mut MemberState,
     work: &mut Work,
@@ -418,9 +409,8 @@ fn call_listener(
     ack: Option<Ack>,
     cx: &mut Context<'_>,
 ) {
-    let handler = &listener.handler;
-    let call = Call { handler, role: Role::Handler, name, args, ack, beside: Beside::Nothing };
-    if let Err(mut running) = Running::start(member.socket(), call, cx) {
+    let mut input = HandlerInput { socket: member.socket(), name, args, ack, beside: Beside::Nothing };
+    if let Err(mut running) = Running::start(&listener.handler, Role::Handler, &mut input, cx) {
         running.then = Then::EventEnded;
         member.running += 1;
         work.add(running);

@@ -11,11 +11,11 @@ use roomcast_recovery::Claim;
 
 use super::Driver;
 use super::errors::told;
-use super::events::{Call, Role, Running, Then};
+use super::events::{Role, Running, Then};
 use super::opening::Opening;
 use crate::children::Family;
 use crate::error::{EventErrorCause, refusal};
-use crate::handler::{AnyHandler, Arguments, Beside, HandlerError};
+use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
 use crate::namespace::NamespaceState;
@@ -217,9 +217,9 @@ impl Driver {
     pub(super) fn ask_next(&mut self, mut admission: Box<Admission>, cx: &mut Context<'_>, now: Instant) {
         while let Some(middleware) = admission.rest.next() {
             let name = ByteString::from_static("connect");
-            let (args, role, beside) = (Arguments::none(), Role::Door, Beside::Auth(&admission.auth));
-            let call = Call { handler: &middleware, role, name: &name, args, ack: None, beside };
-            match Running::start(admission.socket(), call, cx) {
+            let (args, beside) = (Arguments::none(), Beside::Auth(&admission.auth));
+            let mut input = HandlerInput { socket: admission.socket(), name: &name, args, ack: None, beside };
+            match Running::start(&middleware, Role::Door, &mut input, cx) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
                 Err(mut running) => {
@@ -349,9 +349,8 @@ impl Driver {
         let name = if topic == Topic::Connect { "connect" } else { "disconnect" };
         let name = ByteString::from_static(name);
         for listener in socket.listening_to(topic).iter().flat_map(Listeners::as_slice) {
-            let (handler, role) = (&listener.handler, Role::Handler);
-            let call = Call { handler, role, name: &name, args: Arguments::none(), ack: None, beside };
-            if let Err(running) = Running::start(socket, call, cx) {
+            let mut input = HandlerInput { socket, name: &name, args: Arguments::none(), ack: None, beside };
+            if let Err(running) = Running::start(&listener.handler, Role::Handler, &mut input, cx) {
                 self.work.add(running);
             }
         }
