@@ -42,9 +42,7 @@ impl Actions {
     #[inline]
     pub fn pop(&mut self) -> Option<Action> {
         // Asked once more than there are any: so much memory need not be moved to say no.
-        if self.first.is_none() {
-            return None;
-        }
+        self.first.as_ref()?;
         let action = self.first.take();
         if self.rest.is_some() {
             self.advance();

@@ -130,9 +130,9 @@ mod tests {
 
     use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Overflow, Pushed, Readiness};
     use tokio::sync::Notify;
-    use tokio::time::Instant;
 
     use super::*;
+    use crate::clock;
 
     /// Notes who was written, in which order
     #[derive(Debug)]
@@ -248,7 +248,7 @@ mod tests {
 
         /// How long it took until the whole crowd was written, and how many frames each had
         async fn written(&self) -> (Duration, usize) {
-            let begun = Instant::now();
+            let begun = clock::now();
             while self.log.writes.lock().unwrap().len() < Self::LONER {
                 self.log.more.notified().await;
             }
@@ -258,7 +258,7 @@ mod tests {
                 writes.len() == Self::LONER && writes.iter().all(|(_, each)| *each == frames),
                 "{writes:?}"
             );
-            (begun.elapsed(), frames)
+            (clock::now() - begun, frames)
         }
     }
 
@@ -312,11 +312,11 @@ mod tests {
         }
         assert_eq!(hall.take(), [], "the crowd waits");
         hall.send(Hall::LONER, 1);
-        let begun = Instant::now();
+        let begun = clock::now();
         while hall.log.writes.lock().unwrap().is_empty() {
             hall.log.more.notified().await;
         }
-        assert_eq!((begun.elapsed(), hall.take()), (Duration::ZERO, vec![(Hall::LONER, 1)]));
+        assert_eq!((clock::now() - begun, hall.take()), (Duration::ZERO, vec![(Hall::LONER, 1)]));
         let (_, frames) = hall.written().await;
         assert_eq!(frames, 2);
     }

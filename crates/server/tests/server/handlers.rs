@@ -31,7 +31,15 @@ fn failing() -> Io {
         })
         .on("fail:mismatch", async |_: Socket, _number: u32| {})
         .on("fail:missing", async |_first: String, _second: String| {})
-        .on("echo", async |ack: Ack, args: Args| ack.send(args).map(drop));
+        .on("fail:panic of a function", |_: Socket| -> () { panic_quietly() })
+        .on("fail:error of a function", |_: &Socket| Err::<(), _>("no luck"))
+        .on("fail:mismatch of a function", |_: &Socket, _number: u32| {})
+        .on("echo", async |ack: Ack, args: Args| ack.send(args).map(drop))
+        .on("echo at once", |ack: Ack, args: Args| ack.send(args).map(drop))
+        .on("echo by reference", |socket: &Socket, ack: Ack, args: Args| {
+            assert!(socket.is_connected());
+            ack.send(args).map(drop)
+        });
     io
 }
 
@@ -46,6 +54,13 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
         ("fail:error later", "a handler failed", "WARN"),
         ("fail:mismatch", "the client's arguments do not fit the handler of this event", "WARN"),
         ("fail:missing", "the client's arguments do not fit the handler of this event", "WARN"),
+        ("fail:panic of a function", "a handler panicked; only this event is lost", "ERROR"),
+        ("fail:error of a function", "a handler failed", "WARN"),
+        (
+            "fail:mismatch of a function",
+            "the client's arguments do not fit the handler of this event",
+            "WARN",
+        ),
     ];
     let io = failing();
     let server = serve(&io);
@@ -54,8 +69,13 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
         for (event, message, level) in wrong {
             // Behind it at one go, so that it meets the event in the middle of its failure.
             let ask = |name, ack| Said { namespace: "/", ack: Some(ack), name, args: json!(["one"]) };
-            client.say_all(vec![ask("echo", 100), ask(event, 101), ask("echo", 102)]);
-            for ack in [100, 102] {
+            client.say_all(vec![
+                ask("echo", 100),
+                ask(event, 101),
+                ask("echo at once", 102),
+                ask("echo by reference", 103),
+            ]);
+            for ack in [100, 102, 103] {
                 let answer = Heard::Answer { namespace: "/".into(), ack, args: json!(["one"]) };
                 assert_eq!(client.hear(), answer, "{event}");
             }
@@ -66,9 +86,9 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
         client.emit("fail:unknown", json!([]));
         assert_eq!(client.ask("echo", json!([])), json!([]));
         let metrics = io.metrics();
-        assert_eq!(metrics.handlers_panicked(), 3 * round as u64);
-        assert_eq!(metrics.handlers_failed(), 2 * round as u64);
-        assert_eq!(metrics.events_mismatched(), 2 * round as u64);
+        assert_eq!(metrics.handlers_panicked(), 4 * round as u64);
+        assert_eq!(metrics.handlers_failed(), 3 * round as u64);
+        assert_eq!(metrics.events_mismatched(), 3 * round as u64);
         assert_eq!(metrics.events_unhandled(), round as u64);
     }
     assert_eq!((io.client_count(), io.metrics().sessions_closed()), (4, 0));

@@ -82,6 +82,22 @@ fn an_event_of_a_schema_is_read_and_answered() {
 }
 
 #[test]
+fn handlers_of_a_schema_that_are_not_async_answer_too() {
+    let io = Io::new();
+    io.on_event(|_: Socket, say: Say| say.room.len());
+    io.on_event(|_: Socket, _: Agreed, ack: Ack| ack.send(true).map(drop));
+    io.on_event(|socket: Socket, said: Said| socket.emit_event(&said).map(drop));
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        assert_eq!(client.ask("say", json!([{ "room": "red", "text": "hi" }])), json!([3]));
+        assert_eq!(client.ask("agreed?", json!([])), json!([true]));
+        client.emit("said", json!(["red", bytes(b"hi")]));
+        client.expect("said", json!(["red", bytes(b"hi")]));
+    }
+}
+
+#[test]
 fn a_question_of_a_schema_has_an_answer_of_its_type() {
     let io = Io::new();
     let sockets = arrivals(&io);
