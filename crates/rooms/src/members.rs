@@ -112,7 +112,9 @@ impl MemberList {
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
         let list = self.read();
         let all = list.members.as_slice();
-        let (later, first) = all.split_at(beginning(all.len()));
+        // A few are gone through sooner than two threads can meet.
+        let begin = if all.len() > FETCHED_TOGETHER { beginning(all.len()) } else { 0 };
+        let (later, first) = all.split_at(begin);
         for mut rest in [first, later] {
             while !rest.is_empty() {
                 let (group, further) = rest.split_at(rest.len().min(FETCHED_TOGETHER));
