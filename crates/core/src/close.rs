@@ -27,8 +27,10 @@ pub enum CloseReason {
     ClientNamespaceDisconnect,
     /// The application disconnected this socket from its namespace
     ServerNamespaceDisconnect,
-    /// The client did not take what was sent to it, and its outbox was full
+    /// The client stalled: more than the limit of its outbox waited, and it made no progress for too long
     SlowConsumer,
+    /// The application emitted more to this client than its outbox may ever hold
+    OutboxFull,
     /// The client sent faster than its handlers could work, and what waits for them was full
     Overloaded,
     /// The client sent more events in a time than it may
@@ -55,6 +57,7 @@ impl CloseReason {
             Self::ClientNamespaceDisconnect => "client namespace disconnect",
             Self::ServerNamespaceDisconnect => "server namespace disconnect",
             Self::SlowConsumer => "slow consumer",
+            Self::OutboxFull => "outbox full",
             Self::Overloaded => "overloaded",
             Self::RateLimited => "rate limited",
         }

@@ -33,10 +33,12 @@ pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use nodes::ServerSide;
 pub use outbox::{
-    Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Relay, Waiting, Written,
+    Attended, Backlog, Bounds, Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Relay,
+    Standing, Waiting, Written,
 };
 pub use router::{
-    Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope, Target,
+    Dispatched, Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope,
+    Target,
 };
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{

@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use bytestring::ByteString;
 
 use crate::{
-    AckTable, Args, Codec, Delivery, Event, Found, MemberControl, Outbox, Overflow, Room, RoomWatcher,
-    ServerSide, SocketId,
+    AckTable, Args, Backlog, Codec, Delivery, Event, Found, MemberControl, Outbox, Overflow, Room,
+    RoomWatcher, ServerSide, SocketId,
 };
 
 /// Who is in which room of one namespace, and how an event reaches them; on Node this is called an adapter
@@ -42,13 +42,16 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// How many members a room has here; the room of an id has one
     fn count(&self, room: &Room) -> usize;
 
-    /// Hands an event to everybody the target names, once each
-    fn broadcast(&self, target: &Target, event: &Event) -> Receipt;
-
-    /// Hands an event to one member
+    /// Queues an event for every member the target names, once each.
     ///
-    /// Nobody else is going to be handed it, so its arguments may be taken out.
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt;
+    /// Writes nothing. The caller relieves the backlog of the result once it holds no lock of its own.
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched;
+
+    /// Queues an event for one member.
+    ///
+    /// No other member gets it, so its arguments may be taken out. As for [`broadcast`](Self::broadcast), the caller
+    /// relieves the backlog.
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched;
 
     /// Puts everybody the target names into rooms, or takes them out of rooms; tells how many members here it
     /// changed
@@ -195,21 +198,69 @@ pub struct Receipt {
     pub dropped: usize,
     /// Members whose kind of client cannot carry it
     pub unsupported: usize,
-    /// Members that were gone, or were closed because it did not fit
+    /// Members that were gone, or were closed by this broadcast
     pub closed: usize,
+    /// Those of `closed` that this broadcast closed, as more than the hard cap of their outbox would have waited
+    pub overflowed: usize,
+}
+
+/// The receipt of an event, and the outboxes that its sender has to relieve.
+#[derive(Debug, Default)]
+#[must_use = "its backlog has to be relieved"]
+pub struct Dispatched {
+    /// The outcome, by member
+    pub receipt: Receipt,
+    /// Outboxes that were at high water already
+    pub backlog: Backlog,
+}
+
+impl Dispatched {
+    /// Counts the outcome of a push, and notes the outbox if it is at high water.
+    #[inline]
+    pub fn record(&mut self, pushed: crate::Pushed, outbox: &Outbox) {
+        if pushed == crate::Pushed::Backlogged {
+            self.backlog.add(outbox);
+        }
+        self.receipt.record(pushed);
+    }
+
+    /// Relieves the backlog once; returns the receipt. No lock must be held.
+    pub fn relieve(mut self) -> Receipt {
+        if !self.backlog.is_empty() {
+            self.backlog.relieve();
+        }
+        self.receipt
+    }
+}
+
+impl From<Receipt> for Dispatched {
+    fn from(receipt: Receipt) -> Self {
+        Self { receipt, backlog: Backlog::default() }
+    }
+}
+
+impl AddAssign for Dispatched {
+    fn add_assign(&mut self, other: Self) {
+        self.receipt += other.receipt;
+        self.backlog.append(other.backlog);
+    }
 }
 
 impl Receipt {
     /// Counts one push
     pub fn record(&mut self, pushed: crate::Pushed) {
         match pushed {
-            crate::Pushed::Queued => self.queued += 1,
+            crate::Pushed::Queued | crate::Pushed::Backlogged => self.queued += 1,
             crate::Pushed::Displaced(older) => {
                 self.queued += 1;
                 self.dropped += older as usize;
             }
             crate::Pushed::Dropped => self.dropped += 1,
             crate::Pushed::Closed => self.closed += 1,
+            crate::Pushed::Overflowed => {
+                self.closed += 1;
+                self.overflowed += 1;
+            }
         }
     }
 }
@@ -229,6 +280,7 @@ impl AddAssign for Receipt {
         self.dropped += other.dropped;
         self.unsupported += other.unsupported;
         self.closed += other.closed;
+        self.overflowed += other.overflowed;
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{
-    Args, ChangeQueue, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Overflow, Receipt,
+    Args, ChangeQueue, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Overflow,
     Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
@@ -186,8 +186,8 @@ impl Sequencer {
         &self,
         event: &Event,
         target: Addressed<'_>,
-        deliver: impl FnOnce(&mut Event) -> Receipt,
-    ) -> Receipt {
+        deliver: impl FnOnce(&mut Event) -> Dispatched,
+    ) -> Dispatched {
         let Addressed { rooms, except, skip } = target;
         let mut state = self.state();
         let skip = skip.and_then(|key| state.id_of(key));
@@ -318,7 +318,7 @@ impl Router for Sequencer {
         self.router.count(room)
     }
 
-    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         if !is_numbered(target.delivery, event) {
             return self.router.broadcast(target, event);
         }
@@ -327,7 +327,7 @@ impl Router for Sequencer {
         self.sequence(event, addressed, |event| self.router.broadcast(target, event))
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
         if !is_numbered(delivery, event) {
             return self.router.send(member, delivery, overflow, event);
         }

@@ -220,7 +220,7 @@ impl Model {
         let key = skip.and_then(|skip| self.known[skip].client.as_ref()).map(|client| client.key);
         let named = |names: &[&str]| names.iter().map(|name| Room::from(*name)).collect();
         let target = Target { rooms: named(&rooms), except: named(&except), skip: key, ..Target::default() };
-        self.sequencer.broadcast(&target, &event(&name));
+        self.sequencer.broadcast(&target, &event(&name)).relieve();
         let skip = skip.map(|skip| self.known[skip].id);
         let emitted = Emitted { number, at: self.now, rooms, except, skip };
         for known in self.known.iter_mut().filter(|known| matches!(known.presence, Presence::Here)) {

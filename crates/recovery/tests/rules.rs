@@ -144,7 +144,7 @@ fn what_does_not_fit_into_the_outbox_is_refused_at_once() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
     let args = Bytes::from(vec![0; 1000]).into_args().expect("bytes can be put");
-    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args));
+    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args)).relieve();
     let claim = |budget| sequencer.claim(&client.secret(), None, budget);
     drop(claim(1500).expect("it fits"));
     assert_eq!(claim(1000).map(drop), Err(Refused::TooMuch));
@@ -312,13 +312,13 @@ fn who_was_left_out_is_left_out_when_it_comes_back() {
     let mut other = Client::connect(&sequencer, "b", &Arc::default());
     let skip = Target { skip: Some(client.key), ..Target::default() };
     let except = |room: &str| Target { except: vec![Room::from(room)], ..Target::default() };
-    sequencer.broadcast(&skip, &event("1: while it is there"));
+    sequencer.broadcast(&skip, &event("1: while it is there")).relieve();
     client.cut(0);
     other.cut(0);
-    sequencer.broadcast(&skip, &event("2: while it is away"));
-    sequencer.broadcast(&except("red"), &event("3: not for red"));
-    sequencer.broadcast(&except("a"), &event("4: not for a"));
-    sequencer.broadcast(&except("blue"), &event("5: not for blue"));
+    sequencer.broadcast(&skip, &event("2: while it is away")).relieve();
+    sequencer.broadcast(&except("red"), &event("3: not for red")).relieve();
+    sequencer.broadcast(&except("a"), &event("4: not for a")).relieve();
+    sequencer.broadcast(&except("blue"), &event("5: not for blue")).relieve();
     client.last = None;
     client.come_back().expect("it is in time");
     assert_eq!(client.take_heard(), ["5: not for blue", "welcome"]);
@@ -337,7 +337,7 @@ fn what_is_not_worth_keeping_has_no_offset_and_is_not_replayed() {
     emit_volatile(&sequencer, &[], "volatile");
     let mut asks = event("asks");
     asks.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(AnswerLog::default()) });
-    sequencer.broadcast(&Target::default(), &asks);
+    sequencer.broadcast(&Target::default(), &asks).relieve();
     client.come_back().expect("it is in time");
     assert_eq!(client.take_heard(), ["volatile", "welcome"]);
     assert_eq!(sequencer.usage().events, 0);
@@ -369,7 +369,7 @@ fn arguments_are_shared_and_not_copied() {
     client.cut(0);
     let bytes = Bytes::from(vec![7; 1000]);
     let args = bytes.clone().into_args().expect("bytes can be put");
-    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args));
+    sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args)).relieve();
     let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
     let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
     claim.resume(probe.member(), Order::MissedFirst, || ()).expect("it is in time");

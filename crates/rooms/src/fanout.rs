@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use roomcast_core::{
-    Codec, Delivery, EncodeError, Event, Frame, Member, MemberControl, MemberLimit, Outbox, Overflow, Pushed,
-    Receipt, SocketId,
+    Codec, Delivery, Dispatched, EncodeError, Event, Frame, Member, MemberControl, MemberLimit, Outbox,
+    Overflow, Pushed, SocketId,
 };
 
 /// One event on its way to its recipients: encoded at most once for each codec among them
@@ -15,7 +15,7 @@ pub(crate) struct Fanout<'a> {
     /// For the codec used last: nearly every room has but one
     front: Option<Encoded>,
     others: Vec<Encoded>,
-    receipt: Receipt,
+    dispatched: Dispatched,
     not_asked: Vec<SocketId>,
     /// Those that owe too many answers already
     limited: Vec<Arc<dyn MemberControl>>,
@@ -34,7 +34,7 @@ impl<'a> Fanout<'a> {
             overflow,
             front: None,
             others: Vec::new(),
-            receipt: Receipt::default(),
+            dispatched: Dispatched::default(),
             not_asked: Vec::new(),
             limited: Vec::new(),
         }
@@ -45,7 +45,7 @@ impl<'a> Fanout<'a> {
     /// `codec` and `outbox` are those of the member, from wherever they are nearest.
     pub(crate) fn deliver(&mut self, member: &Member, codec: &Arc<dyn Codec>, outbox: &Outbox) {
         let Ok(frame) = self.frame(codec) else {
-            self.receipt.unsupported += 1;
+            self.dispatched.receipt.unsupported += 1;
             if let Some(ack) = &self.event.ack {
                 ack.answers.asked(&member.id);
                 self.not_asked.push(member.id.clone());
@@ -53,20 +53,20 @@ impl<'a> Fanout<'a> {
             return;
         };
         let Some(ack) = &self.event.ack else {
-            self.receipt.record(outbox.push(frame, self.delivery, self.overflow));
+            self.dispatched.record(outbox.push(frame, self.delivery, self.overflow), outbox);
             return;
         };
         // Before the push: the answer of a quick client must find the entry.
         if !member.acks.register(&member.id, ack) {
             let is_gone = member.acks.is_closed();
-            self.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
+            self.dispatched.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
             self.limited.extend(member.control.clone().filter(|_| !is_gone));
             self.not_asked.push(member.id.clone());
             return;
         }
         let pushed = outbox.push(frame, self.delivery, self.overflow);
-        self.receipt.record(pushed);
-        let lost = matches!(pushed, Pushed::Dropped | Pushed::Closed);
+        self.dispatched.record(pushed, outbox);
+        let lost = matches!(pushed, Pushed::Dropped | Pushed::Closed | Pushed::Overflowed);
         // If the wish is not there any more, whoever took it has told the one who waits.
         if lost && member.acks.withdraw(ack.id) {
             self.not_asked.push(member.id.clone());
@@ -74,12 +74,12 @@ impl<'a> Fanout<'a> {
     }
 
     /// Tells whoever waits for answers who will give none, and those who owe too many; runs under no lock, since it may call back
-    pub(crate) fn finish(self) -> Receipt {
+    pub(crate) fn finish(self) -> Dispatched {
         if let Some(ack) = &self.event.ack {
             self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
             self.limited.iter().for_each(|control| control.limited(MemberLimit::Answers));
         }
-        self.receipt
+        self.dispatched
     }
 
     fn frame(&mut self, codec: &Arc<dyn Codec>) -> Result<Frame, EncodeError> {

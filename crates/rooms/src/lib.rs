@@ -32,8 +32,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use async_trait::async_trait;
 use dashmap::DashMap;
 use roomcast_core::{
-    Args, ByteString, Delivery, Event, Found, Joined, Member, MemberKey, MemberLimit, Membership, Overflow,
-    Receipt, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+    Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, MemberLimit, Membership,
+    Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
 use crate::fanout::Fanout;
@@ -68,7 +68,7 @@ use crate::watch::Watch;
 /// let rooms = Rooms::default();
 /// let target = Target { rooms: vec![Room::from("lobby")], ..Target::default() };
 /// let event = Event::new(Namespace::main(), "hello", Args::empty());
-/// assert_eq!(rooms.broadcast(&target, &event).queued, 0);
+/// assert_eq!(rooms.broadcast(&target, &event).receipt.queued, 0);
 /// ```
 #[derive(Default)]
 pub struct Rooms {
@@ -156,7 +156,7 @@ impl Router for Rooms {
         usize::from(self.by_id(room).is_some()) + self.list(room).map_or(0, |list| list.len())
     }
 
-    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         let mut fanout = Fanout::new(event, target.delivery, target.overflow);
         self.for_each(target, |_, recipient| {
             fanout.deliver(recipient.member(), &recipient.codec, &recipient.outbox)
@@ -164,19 +164,19 @@ impl Router for Rooms {
         fanout.finish()
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
         if event.ack.is_some() {
             let mut fanout = Fanout::new(event, delivery, overflow);
             fanout.deliver(member, &member.codec, &member.outbox);
             return fanout.finish();
         }
         // Nobody shares the frame, and there is nothing to be told afterwards.
-        let mut receipt = Receipt::default();
+        let mut dispatched = Dispatched::default();
         match event.frame_for_one(&*member.codec) {
-            Ok(frame) => receipt.record(member.outbox.push(frame, delivery, overflow)),
-            Err(_) => receipt.unsupported = 1,
+            Ok(frame) => dispatched.record(member.outbox.push(frame, delivery, overflow), &member.outbox),
+            Err(_) => dispatched.receipt.unsupported = 1,
         }
-        receipt
+        dispatched
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {

@@ -51,7 +51,7 @@ impl Hall {
     }
 
     fn broadcast_and_flush(&mut self, target: &Target, event: &Event) -> usize {
-        let receipt = self.rooms.broadcast(target, event);
+        let receipt = self.rooms.broadcast(target, event).relieve();
         self.flusher.take(&mut self.spare);
         self.spare.iter().for_each(|outbox| _ = FlushList::write(outbox));
         self.spare.clear();

@@ -145,7 +145,7 @@ impl<R: Router> Side<R> {
             }
             Operation::Broadcast { to, event: shape } => {
                 let (event, log) = event(number, *shape);
-                let receipt = self.router.broadcast(&self.target(to), &event);
+                let receipt = self.router.broadcast(&self.target(to), &event).relieve();
                 format!("{receipt:?} {:?} {:?} {}", log.asked(), log.gone(), self.named(&self.target(to)))
             }
             Operation::Watch => {
@@ -155,7 +155,7 @@ impl<R: Router> Side<R> {
             Operation::Send(who, overflow, shape) => {
                 let Some((_, probe)) = self.member(who) else { return String::new() };
                 let (mut event, log) = event(number, *shape);
-                let receipt = self.router.send(&probe.member(), Delivery::Reliable, *overflow, &mut event);
+                let receipt = self.router.send(&probe.member(), Delivery::Reliable, *overflow, &mut event).relieve();
                 format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
             }
         };

@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use async_trait::async_trait;
 use bytestring::ByteString;
 use roomcast_core::{
-    Args, Delivery, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Overflow, Receipt, Room,
-    RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+    Args, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Overflow,
+    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
 use crate::namespace::NamespaceState;
@@ -69,15 +69,15 @@ impl Router for Children {
         self.all().iter().map(|child| child.router.count(room)).sum()
     }
 
-    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
-        let mut receipt = Receipt::default();
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
+        let mut dispatched = Dispatched::default();
         for child in self.all() {
-            receipt += child.broadcast(target, &Event { namespace: child.name.clone(), ..event.clone() });
+            dispatched += child.broadcast(target, &Event { namespace: child.name.clone(), ..event.clone() });
         }
-        receipt
+        dispatched
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
         self.own.send(member, delivery, overflow, event)
     }
 

@@ -37,6 +37,8 @@ struct Listed {
     told: Option<Told>,
     /// Flushers of other lists that this one's flusher is going to wake
     held: Vec<Waker>,
+    /// An outbox was listed first
+    urgent: bool,
 }
 
 /// Who is going to wake a flusher; whoever does not relay need not wait for that
@@ -185,6 +187,22 @@ impl FlushList {
         }
     }
 
+    /// Lists an outbox ahead of the others, and wakes the flusher at once, whoever else was to wake it
+    pub(super) fn enlist_first(&self, outbox: Outbox) {
+        let mut listed = lock(&self.0.listed);
+        listed.outboxes.push_front(outbox);
+        listed.urgent = true;
+        let told = listed.told.take().map(|told| told.flusher);
+        let flusher = listed.flusher.take().or(told);
+        drop(listed);
+        super::wake(flusher);
+    }
+
+    /// Whether an outbox was listed since the last time whose backlog must not wait
+    pub fn take_urgent(&self) -> bool {
+        std::mem::take(&mut lock(&self.0.listed).urgent)
+    }
+
     pub(super) fn enlist(&self, outbox: Outbox) {
         let mut listed = lock(&self.0.listed);
         listed.outboxes.push_back(outbox);
@@ -265,6 +283,43 @@ impl Drop for Relay {
     fn drop(&mut self) {
         RELAY.set(None);
         self.list.wake_held();
+    }
+}
+
+/// Outboxes whose backlog was at high water at a push, which the pusher has to relieve once it holds no lock.
+///
+/// Owns no memory while it is empty, which it nearly always is.
+#[derive(Debug, Default)]
+#[must_use = "the sender has to relieve these, or a client that reads may be closed"]
+pub struct Backlog(Vec<Outbox>);
+
+impl Backlog {
+    /// Adds an outbox to relieve.
+    #[cold]
+    pub fn add(&mut self, outbox: &Outbox) {
+        self.0.push(outbox.clone());
+    }
+
+    /// Adds those of another backlog.
+    pub fn append(&mut self, other: Self) {
+        if self.0.is_empty() {
+            self.0 = other.0;
+        } else {
+            self.0.extend(other.0);
+        }
+    }
+
+    /// Whether there is nothing to relieve.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// [Relieves](Outbox::relieve) each outbox once; those that another writer has stay.
+    ///
+    /// No lock must be held: this writes to sockets.
+    pub fn relieve(&mut self) {
+        self.0.retain(|outbox| !outbox.relieve());
     }
 }
 

@@ -1,13 +1,13 @@
-//! The write half while it is lent out
+//! The write half while it is leased
 
 use std::collections::VecDeque;
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use super::{FrameSink, GROUP, Outbox, Readiness, State, Written, wake};
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 
-/// A sink that is lent out, and the frames it is to write next
+/// A leased sink, and the frames it is to write next.
 ///
 /// If it is dropped while the sink is in use, the sink panicked: its client is closed, and only that.
 pub(super) struct Lease<'a> {
@@ -21,24 +21,29 @@ pub(super) struct Lease<'a> {
 }
 
 impl<'a> Lease<'a> {
-    /// Borrows the sink, if it is there and, for a flusher, if there is something that it takes now
-    pub(super) fn take(outbox: &'a Outbox, writer: Writer) -> Option<Self> {
+    /// Borrows the sink, if it is there and, for a flusher or a pusher, if there is something that it takes now.
+    ///
+    /// # Errors
+    /// Whether another writer has it.
+    #[inline]
+    pub(super) fn take(outbox: &'a Outbox, writer: Writer) -> Result<Self, bool> {
         let mut state = outbox.state();
         if writer == Writer::Flusher {
             state.listed = false;
-            // Blocked: the owner waits for the socket, and writes when it has room.
-            if state.readiness != Readiness::Ready || state.queue.is_empty() {
-                return None;
-            }
+        }
+        if writer != Writer::Owner && (state.readiness != Readiness::Ready || !state.has_frames()) {
+            // Blocked: the owner waits for the socket, and writes when it has room. Empty: another has just written it.
+            return Err(false);
         }
         if state.leased {
-            return None;
+            state.wanted |= writer == Writer::Pusher;
+            return Err(true);
         }
-        let sink = state.sink.take()?;
+        let Some(sink) = state.sink.take() else { return Err(false) };
         state.leased = true;
         let mut batch = spare_batch();
-        let bytes = state.queue.take_batch(&mut batch, outbox.0.limit);
-        Some(Self { outbox, writer, sink: Some(sink), batch, bytes, in_use: false })
+        let bytes = state.take_batch(&mut batch, outbox.0.bounds.limit());
+        Ok(Self { outbox, writer, sink: Some(sink), batch, bytes, in_use: false })
     }
 
     /// Fetches what the sink looks at first
@@ -46,7 +51,10 @@ impl<'a> Lease<'a> {
         self.sink.iter().for_each(|sink| sink.prefetch());
     }
 
-    /// Writes until there is nothing left, or the sink takes no more, or others should have their turn
+    /// Writes until there is nothing left, or the sink takes no more, or others should have their turn.
+    ///
+    /// A pusher has no turn to give: it goes on until nothing is left, so that it is as slow as the carrier. Whoever
+    /// has the sink while another pusher wants it hands it over after its batch.
     pub(super) fn write(mut self, cx: &mut Context<'_>) -> Written {
         let mut written = Written::default();
         self.in_use = true;
@@ -55,32 +63,31 @@ impl<'a> Lease<'a> {
             let sink = self.sink.as_deref_mut().expect("it is there until the lease ends");
             // From here to the next lock the sink is ours alone, and no lock is held.
             let outcome = sink.poll_send(cx, &mut self.batch);
-            written.frames += frames.saturating_sub(self.batch.len()) as u64;
+            let taken = frames.saturating_sub(self.batch.len());
+            written.frames += taken as u64;
             written.bytes += self.bytes.saturating_sub(self.batch.iter().map(Frame::len).sum()) as u64;
             let mut state = self.outbox.state();
             let mut retired = None;
             let mut spilled = None;
-            match (state.successor.take(), outcome) {
+            match (state.take_successor(), outcome) {
                 // Whatever became of the old sink, the new one goes on from here.
                 (Some(successor), _) => {
-                    retired = self.sink.replace(*successor);
-                    state.readiness = Readiness::Ready;
+                    retired = self.sink.replace(successor);
+                    state.set_readiness(Readiness::Ready, false);
                 }
                 (None, Ok(readiness)) => {
                     debug_assert!(
                         readiness != Readiness::Ready || self.batch.is_empty(),
                         "a ready sink leaves nothing"
                     );
-                    state.readiness = readiness;
+                    state.set_readiness(readiness, taken > 0);
                 }
                 (None, Err(error)) => spilled = Some(state.close(error.reason())),
             }
-            if !state.is_closed() {
-                state.queue.put_back(&mut self.batch);
-            }
-            let goes_on = state.readiness == Readiness::Ready && visit < BATCHES_PER_VISIT;
-            if goes_on && !state.is_closed() {
-                self.bytes = state.queue.take_batch(&mut self.batch, self.outbox.0.limit);
+            state.put_back(&mut self.batch, taken);
+            let has_turn = self.writer == Writer::Pusher || visit < BATCHES_PER_VISIT;
+            if state.readiness == Readiness::Ready && has_turn && !state.wanted && !state.is_closed() {
+                self.bytes = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit());
                 if !self.batch.is_empty() {
                     drop(state);
                     drop(retired);
@@ -94,7 +101,7 @@ impl<'a> Lease<'a> {
         written
     }
 
-    /// Brings the sink back, and wakes the owner if that is its business
+    /// Brings the sink back, and wakes those who wait for that
     fn end(&mut self, mut state: MutexGuard<'_, State>) {
         state.leased = false;
         let mut sink = self.sink.take();
@@ -103,17 +110,56 @@ impl<'a> Lease<'a> {
         }
         let came = std::mem::take(&mut state.owner_came);
         // An owner that writes itself is awake: to wake it once more would keep it busy for as long as it waits.
-        let waited = std::mem::take(&mut state.owner_waits) && self.writer == Writer::Flusher;
+        let waited = std::mem::take(&mut state.owner_waits) && self.writer != Writer::Owner;
         let wanted = match state.readiness {
             Readiness::Ready => false,
-            Readiness::Blocked => self.writer == Writer::Flusher,
+            Readiness::Blocked => self.writer != Writer::Owner,
             Readiness::Parked => came,
         };
         let owner = if wanted || waited || state.is_closed() { state.owner.take() } else { None };
-        self.outbox.unlock_and_enlist(state);
-        // Closed while it was lent out: it has no place to come back to.
+        let senders = if state.rare.is_some() && (state.queue.is_low() || state.is_closed()) {
+            state.take_senders()
+        } else {
+            Vec::new()
+        };
+        let at_once = std::mem::take(&mut state.wanted);
+        let enlist = state.wants_flush();
+        state.listed |= enlist;
+        drop(state);
+        if enlist && at_once {
+            self.outbox.0.flusher.enlist_first(self.outbox.clone());
+        } else if enlist {
+            self.outbox.0.flusher.enlist(self.outbox.clone());
+        }
+        // Closed while it was leased: it has no place to come back to.
         drop(sink);
         wake(owner);
+        senders.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl State {
+    /// Moves the heartbeat that waits, and the next frames, into `batch`; tells how many bytes their messages have
+    fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
+        let Some(heartbeat) = self.heartbeat.take() else { return self.queue.take_batch(batch, limit) };
+        self.heartbeat_leased = true;
+        let bytes = heartbeat.len() + self.queue.take_batch(batch, limit);
+        batch.push_front(heartbeat);
+        bytes
+    }
+
+    /// Puts what a sink left of a batch, of which it took so many frames, back to where it was
+    fn put_back(&mut self, batch: &mut VecDeque<Frame>, taken: usize) {
+        if std::mem::take(&mut self.heartbeat_leased) && taken == 0 {
+            let heartbeat = batch.pop_front();
+            // A newer one came meanwhile, or the client was given up.
+            if self.heartbeat.is_none() && self.phase.reason().is_none() {
+                self.heartbeat = heartbeat;
+            }
+        }
+        if !self.is_closed() {
+            self.queue.put_back(batch);
+        }
     }
 }
 
@@ -129,13 +175,11 @@ impl Drop for Lease<'_> {
             return self.outbox.close_locked(state, CloseReason::TransportError);
         }
         // Its turn never came, because the sink of another panicked.
-        if !state.is_closed() {
-            state.queue.put_back(&mut self.batch);
-        }
+        state.put_back(&mut self.batch, 0);
         let mut retired = None;
-        if let Some(successor) = state.successor.take() {
-            retired = self.sink.replace(*successor);
-            state.readiness = Readiness::Ready;
+        if let Some(successor) = state.take_successor() {
+            retired = self.sink.replace(successor);
+            state.set_readiness(Readiness::Ready, false);
         }
         self.end(state);
         drop(retired);
@@ -145,7 +189,11 @@ impl Drop for Lease<'_> {
 /// Who writes
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
+    /// The flusher of the outbox's list
     Flusher,
+    /// A sender that writes its own backlog
+    Pusher,
+    /// The task that owns the connection
     Owner,
 }
 

@@ -1,54 +1,60 @@
-//! What may become of a frame, and what became of it
+//! Delivery policies, and the outcome of a push
 
-/// What may become of a frame that a client does not take
+/// How hard an outbox tries to deliver a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Delivery {
-    /// Sent, or the client is closed as a slow consumer
+    /// The frame is sent, or the client is closed.
     #[default]
     Reliable,
-    /// Dropped if the client cannot take it now
+    /// The frame is dropped if the client cannot take it now.
     Volatile,
-    /// A packet of the protocol itself, or an answer: never dropped for the budget's sake, yet bounded
+    /// A packet of the protocol or an acknowledgement: no overflow policy drops it.
     Protocol,
 }
 
-/// What happens when a [`Delivery::Reliable`] frame does not fit
+/// What happens to a [`Delivery::Reliable`] frame when the client has stalled with the limit reached.
 ///
-/// In each case what remains keeps its order, and protocol packets and answers are not dropped. Nothing is dropped
-/// for a frame that would not fit even so; that frame is dropped itself.
+/// A client that reads never meets a policy: while its carrier accepts bytes, everything is queued. In each case the
+/// remaining frames keep their order, and protocol packets and acknowledgements are kept. Nothing is dropped for a
+/// frame that would not fit even then; that frame is dropped itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Overflow {
-    /// What the outbox was [told](crate::Outbox::set_overflow) to do, which is `Close` unless it was told otherwise
+    /// The policy [set on the outbox](crate::Outbox::set_overflow), by default `Close`.
     #[default]
     Inherit,
-    /// The client is closed as a slow consumer
+    /// The frame is queued; the client is closed as a slow consumer if it makes no progress for too long.
     Close,
-    /// The frame is dropped
+    /// The frame is dropped.
     DropNewest,
-    /// Frames that wait longest are dropped until it fits
+    /// The oldest frames are dropped until the new one fits.
     DropOldest,
-    /// A frame that waits under the same [key](crate::Frame::key) is dropped, whether or not there is room
+    /// A waiting frame with the same [key](crate::Frame::key) is replaced, whether or not there is room.
     KeepLatest,
 }
 
-/// What became of a push
+/// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pushed {
-    /// It waits, or is on its way
+    /// The frame waits, or is being written.
     Queued,
-    /// It waits, and this many older frames were dropped for it
+    /// The frame waits behind a backlog at high water: once no lock is held, call
+    /// [`Outbox::relieve`](crate::Outbox::relieve).
+    Backlogged,
+    /// The frame waits, and this many older frames were dropped for it.
     Displaced(u32),
-    /// It was dropped, as its delivery allows
+    /// The frame was dropped, as its delivery or the overflow policy allows.
     Dropped,
-    /// The client is gone, or has just been closed because this did not fit
+    /// The frame was not queued: the outbox is closed.
     Closed,
+    /// The frame was not queued, and this push closed the outbox: more than its hard cap would have waited.
+    Overflowed,
 }
 
-/// What waits in an outbox
+/// The depth of an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Waiting {
-    /// Frames
+    /// Frames that wait, without those a writer has in hand
     pub frames: usize,
-    /// Bytes, as counted against the limit
+    /// Their bytes, as counted against the limit
     pub bytes: usize,
 }

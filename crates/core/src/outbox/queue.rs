@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Delivery, Overflow};
+use super::{Bounds, Delivery, Overflow};
 use crate::Frame;
 
 /// What waits for one client
@@ -18,8 +18,6 @@ pub(super) struct Queue {
     kept: usize,
     /// Those of `kept` that are in flight
     in_flight: usize,
-    /// How far one frame that is larger than its room went beyond the limit
-    beyond: usize,
 }
 
 struct Entry {
@@ -35,7 +33,7 @@ pub(super) enum Admission {
     Admitted(u32),
     /// It is dropped
     Refused,
-    /// The client does not read
+    /// More than the hard cap would wait
     Overflowed,
 }
 
@@ -53,22 +51,41 @@ impl Queue {
         self.bytes - self.in_flight
     }
 
-    /// Makes room for a frame as far as its policy allows; nothing is dropped for one that would not fit even so
+    /// Bytes of what waits, with those in flight
+    pub(super) fn counted(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether so much waits that pushers write themselves
+    #[inline]
+    pub(super) fn is_high(&self) -> bool {
+        self.tail.len() + 1 >= HIGH_WATER_FRAMES || self.bytes() >= HIGH_WATER_BYTES
+    }
+
+    /// Whether so little waits that a sender that waited may go on
+    pub(super) fn is_low(&self) -> bool {
+        self.frames() <= HIGH_WATER_FRAMES / 2 && self.bytes() <= HIGH_WATER_BYTES / 2
+    }
+
+    /// Decides whether a frame is let in, and makes room for it as far as its policy allows.
+    ///
+    /// What waits for a writable carrier is the server's debt, so there only the hard cap counts. One frame is taken
+    /// if no other waits, however large.
     #[inline]
     pub(super) fn admit(
         &mut self,
         frame: &Frame,
         delivery: Delivery,
         overflow: Overflow,
-        limit: usize,
+        bounds: Bounds,
+        writable: bool,
     ) -> Admission {
         let bytes = self.bytes.saturating_add(cost(frame));
-        let is_plain = delivery != Delivery::Protocol && overflow != Overflow::KeepLatest;
-        if is_plain && (bytes <= limit || self.bytes == self.in_flight) {
-            self.beyond = bytes.saturating_sub(limit);
+        let limit = if writable { bounds.max() } else { bounds.limit() };
+        if overflow != Overflow::KeepLatest && (bytes <= limit || self.bytes == self.in_flight) {
             return Admission::Admitted(0);
         }
-        self.make_room(frame, delivery, overflow, limit)
+        self.make_room(frame, delivery, overflow, limit, bounds.max())
     }
 
     #[inline(never)]
@@ -78,33 +95,27 @@ impl Queue {
         delivery: Delivery,
         overflow: Overflow,
         limit: usize,
+        max: usize,
     ) -> Admission {
         let protocol = delivery == Delivery::Protocol;
-        let reserve = if protocol { PROTOCOL_RESERVE.saturating_add(self.beyond) } else { 0 };
-        let within = limit.saturating_add(reserve);
         let (cost, in_flight) = (cost(frame), self.in_flight);
-        // One frame is taken if nothing waits, however large.
-        let fits = |counted: usize| counted == in_flight || counted.saturating_add(cost) <= within;
+        let within = |counted: usize, most| counted == in_flight || counted.saturating_add(cost) <= most;
         let keeps_latest = overflow == Overflow::KeepLatest && !protocol && frame.key().is_some();
         let stale = if keeps_latest { self.bytes_under(frame) } else { 0 };
-        let displaced = if fits(self.bytes - stale) {
-            if stale > 0 { self.remove_under(frame) } else { 0 }
-        } else {
-            match (delivery, overflow) {
-                (Delivery::Volatile, _) => return Admission::Refused,
-                (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) => {
-                    return Admission::Overflowed;
-                }
-                (_, Overflow::DropOldest) if fits(self.kept) => self.remove_oldest(fits),
-                (_, Overflow::DropOldest | Overflow::DropNewest | Overflow::KeepLatest) => {
-                    return Admission::Refused;
-                }
-            }
-        };
-        if !protocol {
-            self.beyond = self.bytes.saturating_add(cost).saturating_sub(limit);
+        if within(self.bytes - stale, limit) {
+            return Admission::Admitted(if stale > 0 { self.remove_under(frame) } else { 0 });
         }
-        Admission::Admitted(displaced)
+        match (delivery, overflow) {
+            (Delivery::Volatile, _) => Admission::Refused,
+            (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) if within(self.bytes, max) => {
+                Admission::Admitted(0)
+            }
+            (Delivery::Protocol, _) | (_, Overflow::Close | Overflow::Inherit) => Admission::Overflowed,
+            (_, Overflow::DropOldest) if within(self.kept, limit) => {
+                Admission::Admitted(self.remove_oldest(|counted| within(counted, limit)))
+            }
+            (_, Overflow::DropOldest | Overflow::DropNewest | Overflow::KeepLatest) => Admission::Refused,
+        }
     }
 
     pub(super) fn push_back(&mut self, frame: Frame, delivery: Delivery) {
@@ -163,9 +174,6 @@ impl Queue {
             let entry = Entry::new(frame, Delivery::Protocol);
             self.count(&entry);
             self.push_front(entry);
-        }
-        if self.head.is_none() {
-            self.beyond = 0;
         }
     }
 
@@ -260,8 +268,9 @@ fn cost(frame: &Frame) -> usize {
 
 /// What a frame costs besides its bytes, so that empty messages are bounded too
 pub(super) const ENTRY_COST: usize = 64;
-/// How far protocol packets may go past the limit before the client counts as one that does not read
-pub(super) const PROTOCOL_RESERVE: usize = 64 * 1024;
+/// Backlog from which on a pusher helps to write: what one write carries at most, and what one visit of a driver emits
+const HIGH_WATER_BYTES: usize = 64 * 1024;
+const HIGH_WATER_FRAMES: usize = 256;
 /// How much one lease takes out of the queue at a time
 pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;

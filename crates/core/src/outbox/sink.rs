@@ -33,6 +33,13 @@ pub trait FrameSink: Send + fmt::Debug {
     ///
     /// Default: does nothing.
     fn prefetch(&self) {}
+
+    /// Returns a number that changes whenever the carrier has moved bytes that [`poll_send`](Self::poll_send) took before.
+    ///
+    /// Default: 0.
+    fn moved(&self) -> u64 {
+        0
+    }
 }
 
 /// Whether a carrier can take more now

@@ -148,9 +148,9 @@ pub(crate) fn to(rooms: &[&str]) -> Target {
 }
 
 pub(crate) fn emit(sequencer: &Sequencer, rooms: &[&str], name: &str) {
-    sequencer.broadcast(&to(rooms), &event(name));
+    sequencer.broadcast(&to(rooms), &event(name)).relieve();
 }
 
 pub(crate) fn emit_volatile(sequencer: &Sequencer, rooms: &[&str], name: &str) {
-    sequencer.broadcast(&Target { delivery: Delivery::Volatile, ..to(rooms) }, &event(name));
+    sequencer.broadcast(&Target { delivery: Delivery::Volatile, ..to(rooms) }, &event(name)).relieve();
 }

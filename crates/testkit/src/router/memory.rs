@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use async_trait::async_trait;
 use roomcast_core::{
-    AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, EncodeError, Event, Found, Frame, Joined,
-    Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, Pushed, Receipt, Room, RoomChange,
+    AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, Dispatched, EncodeError, Event, Found, Frame,
+    Joined, Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, Pushed, Room, RoomChange,
     RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
@@ -81,7 +81,7 @@ impl Router for MemoryRouter {
         state.members.keys().filter(|key| state.is_in(**key, room)).count()
     }
 
-    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         let mut post = Post::new(event);
         {
             let state = self.state();
@@ -92,7 +92,7 @@ impl Router for MemoryRouter {
         post.finish()
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
         let mut post = Post::new(event);
         post.deliver(member, delivery, overflow);
         post.finish()
@@ -252,7 +252,7 @@ impl State {
 struct Post<'a> {
     event: &'a Event,
     encoded: Vec<(Arc<dyn Codec>, Result<Frame, EncodeError>)>,
-    receipt: Receipt,
+    dispatched: Dispatched,
     not_asked: Vec<SocketId>,
     /// Those that owe too many answers already
     limited: Vec<Arc<dyn MemberControl>>,
@@ -260,14 +260,14 @@ struct Post<'a> {
 
 impl<'a> Post<'a> {
     fn new(event: &'a Event) -> Self {
-        let receipt = Receipt::default();
-        Self { event, encoded: Vec::new(), receipt, not_asked: Vec::new(), limited: Vec::new() }
+        let dispatched = Dispatched::default();
+        Self { event, encoded: Vec::new(), dispatched, not_asked: Vec::new(), limited: Vec::new() }
     }
 
     fn deliver(&mut self, member: &Member, delivery: Delivery, overflow: Overflow) {
         let asked = match self.frame(&member.codec) {
             Err(_) => {
-                self.receipt.unsupported += 1;
+                self.dispatched.receipt.unsupported += 1;
                 if let Some(ack) = &self.event.ack {
                     ack.answers.asked(&member.id);
                 }
@@ -285,13 +285,13 @@ impl<'a> Post<'a> {
         let ack = self.event.ack.as_ref();
         if ack.is_some_and(|ack| !member.acks.register(&member.id, ack)) {
             let is_gone = member.acks.is_closed();
-            self.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
+            self.dispatched.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
             self.limited.extend(member.control.clone().filter(|_| !is_gone));
             return false;
         }
         let pushed = member.outbox.push(frame, delivery, overflow);
-        self.receipt.record(pushed);
-        let reached = matches!(pushed, Pushed::Queued | Pushed::Displaced(_));
+        self.dispatched.record(pushed, &member.outbox);
+        let reached = matches!(pushed, Pushed::Queued | Pushed::Backlogged | Pushed::Displaced(_));
         // If the wish is gone already, whoever took it has told the one who waits.
         reached || !ack.is_some_and(|AckRequest { id, .. }| member.acks.withdraw(*id))
     }
@@ -305,11 +305,11 @@ impl<'a> Post<'a> {
         encoded
     }
 
-    fn finish(self) -> Receipt {
+    fn finish(self) -> Dispatched {
         if let Some(ack) = &self.event.ack {
             self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));
             self.limited.iter().for_each(|control| control.limited(MemberLimit::Answers));
         }
-        self.receipt
+        self.dispatched
     }
 }

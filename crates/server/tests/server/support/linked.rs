@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use roomcast_core::{
-    Args, ByteString, Delivery, Event, Found, Joined, Member, MemberControl, MemberKey, Membership, Overflow,
-    Receipt, Room, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, SocketId, Target,
+    Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberControl, MemberKey,
+    Membership, Overflow, Room, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, SocketId,
+    Target,
 };
 use roomcast_rooms::Rooms;
 
@@ -97,12 +98,12 @@ impl Router for Linked {
         self.own.rooms.count(room)
     }
 
-    fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
-        self.named(target).iter().for_each(|node| _ = node.rooms.broadcast(target, event));
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
+        self.named(target).iter().for_each(|node| _ = node.rooms.broadcast(target, event).relieve());
         self.own.rooms.broadcast(target, event)
     }
 
-    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
         self.own.rooms.send(member, delivery, overflow, event)
     }
 

@@ -38,7 +38,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
     let key = router.attach(member.clone());
 
     let (request, log) = AnswerLog::request(7);
-    assert_eq!(router.broadcast(&Target::default(), &asking("question", &request)), queued(1));
+    assert_eq!(router.broadcast(&Target::default(), &asking("question", &request)).relieve(), queued(1));
     assert_eq!(*flusher.owed.lock().expect("one thread"), [1]);
     list.write_all();
     assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
@@ -46,7 +46,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
     assert_eq!(log.answered(), [(member.id.clone(), Args::empty())]);
     // Its going away concerns only those who still wait.
     let (second, second_log) = AnswerLog::request(8);
-    assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)), queued(1));
+    assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)).relieve(), queued(1));
     router.detach(key);
     member.acks.close(&member.id);
     assert_eq!((log.gone(), second_log.gone()), (vec![], vec![member.id.clone()]));
@@ -67,8 +67,8 @@ pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
     }
     let (request, log) = AnswerLog::request(1);
     let target = Target { delivery: Delivery::Volatile, ..Target::default() };
-    let receipt = router.broadcast(&target, &asking("question", &request));
-    assert_eq!(receipt, Receipt { queued: 1, dropped: 2, unsupported: 1, closed: 2 });
+    let receipt = router.broadcast(&target, &asking("question", &request)).relieve();
+    assert_eq!(receipt, Receipt { queued: 1, dropped: 2, unsupported: 1, closed: 2, ..Receipt::default() });
     assert_eq!(log.gone(), ["away", "closed", "gone", "owing", "unable"].map(SocketId::from));
     // Each is announced first, so whoever waits can count down.
     assert_eq!(log.asked(), ["asked", "away", "closed", "gone", "owing", "unable"].map(SocketId::from));
@@ -93,8 +93,8 @@ pub async fn who_owes_too_many_answers_is_told(router: Subject) {
         control
     });
     let (request, _log) = AnswerLog::request(1);
-    router.broadcast(&Target::default(), &asking("question", &request));
-    router.broadcast(&Target::default(), &event("no question"));
+    router.broadcast(&Target::default(), &asking("question", &request)).relieve();
+    router.broadcast(&Target::default(), &event("no question")).relieve();
     assert_eq!(controls.map(|control| control.limited()), [vec![MemberLimit::Answers], vec![], vec![]]);
 }
 
