@@ -242,7 +242,7 @@ impl<'a> Script<'a> {
             Action::Leave { namespace, .. } => {
                 assert_eq!(self.beliefs.remove(&namespace), Some(Belief::In), "only who is in can leave");
             }
-            Action::Transmit { frame, .. } => self.follow_frame(&frame),
+            Action::Transmit { frame, .. } | Action::Heartbeat(frame) => self.follow_frame(&frame),
             Action::Promote => {
                 assert!(!std::mem::replace(&mut self.promoted, true), "promoted twice");
             }

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 
@@ -25,6 +26,13 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
 
     /// Takes it out of its namespace and tells its client; with `close` ends the client's connection
     fn disconnect(&self, close: bool);
+
+    /// Ready once little enough waits for its client for a sender to go on, or waiting is pointless.
+    ///
+    /// See [`Outbox::poll_writable`](crate::Outbox::poll_writable). Default: always ready, as for a member of another node.
+    fn poll_writable(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 
     /// Rooms it may be in at once, that of its own id not counted; no router puts it into more
     ///

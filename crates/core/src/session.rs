@@ -23,7 +23,16 @@ pub trait Session: Send + fmt::Debug {
     fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, now: Instant);
 
     /// Something arrived on a lane, whole message or not
+    ///
+    /// Also called while the driver itself holds back reading: a client is not judged by what nobody reads.
     fn handle_activity(&mut self, lane: Lane, now: Instant);
+
+    /// The heartbeat that was asked for last has just reached the carrier, later than it was asked for.
+    ///
+    /// The time that the client has to answer starts here. Not called where it was written without delay.
+    ///
+    /// Default: does nothing.
+    fn handle_heartbeat_sent(&mut self, _now: Instant) {}
 
     /// The application, or the server, wants something
     fn handle_command(&mut self, command: Command, now: Instant);
@@ -36,6 +45,13 @@ pub trait Session: Send + fmt::Debug {
 
     /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before
     fn poll_timeout(&self) -> Option<Instant>;
+
+    /// Whether the session holds so much for the application that the driver should read no more for now.
+    ///
+    /// Asked before each message; those that follow stay with the driver, so nothing has to be refused. Default: `false`.
+    fn is_congested(&self) -> bool {
+        false
+    }
 
     /// Whether another lane may be opened now, to move the session there
     fn can_upgrade(&self) -> bool {
@@ -65,6 +81,8 @@ pub enum Action {
         /// `Protocol`, or `Volatile` for what makes sense only if it can leave at once
         delivery: Delivery,
     },
+    /// Send a heartbeat of the protocol on the primary lane, ahead of everything that waits
+    Heartbeat(Frame),
     /// Send the carrier's own sign of life
     Ping(Lane),
     /// The probe has proven itself: it becomes the primary lane, and the old one ends

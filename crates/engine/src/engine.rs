@@ -153,7 +153,7 @@ impl Engine {
             self.close(CloseReason::PingTimeout, actions);
         }
         if let Some(due) = self.timers.take_due(Timer::Ping, now) {
-            transmit(actions, Lane::Primary, packet::ping(), Delivery::Protocol);
+            actions.push(Action::Heartbeat(packet::ping()));
             // The client's time runs from when the ping was due, so that the end never comes late. But after a
             // pause of the whole process a client must not be closed for what it could not know.
             let late = now.saturating_duration_since(due) > self.config.ping_timeout / TOLERATED_LATENESS;
@@ -165,6 +165,26 @@ impl Engine {
         }
         if self.timers.take_due(Timer::Noop, now).is_some() {
             self.answer_waiting_request(now, actions);
+        }
+    }
+
+    /// Something arrived on a lane: whatever it is, it shows that the client is there.
+    ///
+    /// While an answer to a heartbeat is due, its time starts again, as on Node.
+    pub fn handle_activity(&mut self, lane: Lane, now: Instant) {
+        if lane == Lane::Primary {
+            self.restart_pong_deadline(now);
+        }
+    }
+
+    /// The heartbeat reached the carrier only now: the client's time to answer starts here.
+    pub fn handle_heartbeat_sent(&mut self, now: Instant) {
+        self.restart_pong_deadline(now);
+    }
+
+    fn restart_pong_deadline(&mut self, now: Instant) {
+        if self.timers.is_armed(Timer::PongDeadline) {
+            self.timers.arm(Timer::PongDeadline, now, self.config.ping_timeout);
         }
     }
 

@@ -61,11 +61,11 @@ impl EngineSession {
         let Admission::Pending(backlog) = &mut self.admission else {
             return self.actions.push(event(&self.namespace, message));
         };
+        if backlog.bytes > self.pending_limit {
+            return self.engine.close(CloseReason::Overloaded, &mut self.actions);
+        }
         backlog.bytes += message.len() + MESSAGE_COST;
         backlog.messages.push(message);
-        if backlog.messages.len() > 1 && backlog.bytes > self.pending_limit {
-            self.engine.close(CloseReason::Overloaded, &mut self.actions);
-        }
     }
 }
 
@@ -88,8 +88,13 @@ impl Session for EngineSession {
         self.engine.handle_lane_closed(lane, reason, &mut self.actions);
     }
 
-    // Only a pong answers for the client itself.
-    fn handle_activity(&mut self, _: Lane, _: Instant) {}
+    fn handle_activity(&mut self, lane: Lane, now: Instant) {
+        self.engine.handle_activity(lane, now);
+    }
+
+    fn handle_heartbeat_sent(&mut self, now: Instant) {
+        self.engine.handle_heartbeat_sent(now);
+    }
 
     fn handle_command(&mut self, command: Command, _: Instant) {
         let pending = matches!(self.admission, Admission::Pending(_));
@@ -127,6 +132,10 @@ impl Session for EngineSession {
 
     fn poll_timeout(&self) -> Option<Instant> {
         self.engine.poll_timeout()
+    }
+
+    fn is_congested(&self) -> bool {
+        matches!(&self.admission, Admission::Pending(backlog) if backlog.bytes > self.pending_limit)
     }
 
     fn can_upgrade(&self) -> bool {

@@ -202,11 +202,11 @@ impl Session for PlainSession {
         self.handle_activity(lane, now);
         match &mut self.admission {
             Admission::Pending(backlog) if lane == Lane::Primary => {
+                if backlog.bytes > self.config.pending_limit {
+                    return self.close(CloseReason::Overloaded);
+                }
                 backlog.bytes += message.len() + MESSAGE_COST;
                 backlog.messages.push(message);
-                if backlog.messages.len() > 1 && backlog.bytes > self.config.pending_limit {
-                    self.close(CloseReason::Overloaded);
-                }
             }
             Admission::Granted if lane == Lane::Primary => self.receive(message, now),
             _ => {}
@@ -233,6 +233,12 @@ impl Session for PlainSession {
         if lane == Lane::Primary {
             self.active = Some(now);
         }
+    }
+
+    fn handle_heartbeat_sent(&mut self, now: Instant) {
+        // As if something had arrived one interval ago: from here on the client has its time to answer.
+        let heard = now.checked_sub(self.config.ping_interval);
+        self.active = self.active.max(heard);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
@@ -272,6 +278,10 @@ impl Session for PlainSession {
 
     fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop()
+    }
+
+    fn is_congested(&self) -> bool {
+        matches!(&self.admission, Admission::Pending(backlog) if backlog.bytes > self.config.pending_limit)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -155,7 +155,8 @@ impl<R: Router> Side<R> {
             Operation::Send(who, overflow, shape) => {
                 let Some((_, probe)) = self.member(who) else { return String::new() };
                 let (mut event, log) = event(number, *shape);
-                let receipt = self.router.send(&probe.member(), Delivery::Reliable, *overflow, &mut event).relieve();
+                let receipt =
+                    self.router.send(&probe.member(), Delivery::Reliable, *overflow, &mut event).relieve();
                 format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
             }
         };

@@ -98,13 +98,32 @@ impl fmt::Display for Breach {
 #[derive(Debug, Default)]
 pub(crate) struct Breaches([Tally; Breach::ALL.len()]);
 
+/// Counts what is said in the log once a second at most, with the number of times since the last line
 #[derive(Debug, Default)]
-struct Tally {
+pub(crate) struct Tally {
     count: AtomicU64,
     /// The second in which the last line was written
     said_at: AtomicU64,
     /// The count when it was
     said: AtomicU64,
+}
+
+impl Tally {
+    pub(crate) const fn new() -> Self {
+        Self { count: AtomicU64::new(0), said_at: AtomicU64::new(0), said: AtomicU64::new(0) }
+    }
+
+    /// Counts one; gives the number of those since the last line if it is time for another
+    ///
+    /// Whoever attacks a limit should not fill the disk with what is said about it.
+    pub(crate) fn record(&self) -> Option<u64> {
+        let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let second = clock::wall().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_secs());
+        if self.said_at.swap(second, Ordering::Relaxed) == second {
+            return None;
+        }
+        Some(count.saturating_sub(self.said.swap(count, Ordering::Relaxed)))
+    }
 }
 
 impl Breaches {
@@ -113,16 +132,8 @@ impl Breaches {
     }
 
     /// Counts one; gives the number of those since the last line if it is time for another
-    ///
-    /// Whoever attacks a limit should not fill the disk with what is said about it.
     pub(crate) fn record(&self, breach: Breach) -> Option<u64> {
-        let tally = &self.0[breach as usize];
-        let count = tally.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let second = clock::wall().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_secs());
-        if tally.said_at.swap(second, Ordering::Relaxed) == second {
-            return None;
-        }
-        Some(count.saturating_sub(tally.said.swap(count, Ordering::Relaxed)))
+        self.0[breach as usize].record()
     }
 }
 

@@ -72,7 +72,7 @@ impl Router for Children {
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         let mut dispatched = Dispatched::default();
         for child in self.all() {
-            dispatched += child.broadcast(target, &Event { namespace: child.name.clone(), ..event.clone() });
+            dispatched += child.dispatch(target, &Event { namespace: child.name.clone(), ..event.clone() });
         }
         dispatched
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use roomcast_core::{Message, TransportName};
+use roomcast_core::{Bounds, Message, TransportName};
 use roomcast_recovery::RecoveryConfig;
 use roomcast_transport_ws::{Compression, WebSocket};
 
@@ -31,6 +31,9 @@ pub struct Config {
     pub(crate) max_fragments: u32,
     pub(crate) compression: Option<Compression>,
     pub(crate) outbox_limit: usize,
+    pub(crate) outbox_max: usize,
+    pub(crate) stall_timeout: Duration,
+    pub(crate) min_drain_rate: u64,
     pub(crate) max_handlers: usize,
     pub(crate) max_event_bytes: usize,
     pub(crate) max_acks: usize,
@@ -68,6 +71,9 @@ impl Default for Config {
             max_fragments: 131_072,
             compression: None,
             outbox_limit: 1024 * 1024,
+            outbox_max: Bounds::DEFAULT_MAX,
+            stall_timeout: Duration::from_secs(10),
+            min_drain_rate: 1024,
             max_handlers: 1024,
             max_event_bytes: 4 * 1024 * 1024,
             max_acks: 1000,
@@ -172,19 +178,35 @@ setters! {
     ///
     /// More close the connection with 1008. Holds where [`max_payload`](Self::max_payload) does.
     max_fragments: u32,
-    /// Bytes that may wait to be sent to one client before it counts as a slow consumer. Default: 1 MiB
+    /// Bytes that may wait for a stalled client before it can be closed as a slow consumer. Default: 1 MiB
     ///
-    /// The worst case of memory is this times the number of clients, though a broadcast that waits for many
-    /// exists once.
+    /// Counted are the bytes that its carrier refused, with 64 for each frame. A client with more of them is closed once
+    /// it takes less than [`min_drain_rate`](Self::min_drain_rate) for [`stall_timeout`](Self::stall_timeout). A client
+    /// that reads is not judged, however much waits. The [overflow policies](roomcast_core::Overflow) apply from here on.
     outbox_limit: usize,
+    /// Bytes that may wait for any client: the hard cap. Default: 64 MiB
+    ///
+    /// An emit beyond it closes the client with [`CloseReason::OutboxFull`](roomcast_core::CloseReason::OutboxFull),
+    /// even one that reads: the application emitted more at once than it may. Reading from a client pauses while half
+    /// of it waits for that client and its carrier refuses more.
+    outbox_max: usize,
+    /// How long a client may take less than [`min_drain_rate`](Self::min_drain_rate) while more than
+    /// [`outbox_limit`](Self::outbox_limit) waits for it. Default: 10 s
+    ///
+    /// The time starts anew with each window in which enough moved. A polling client's time starts with its last
+    /// answered GET, and stands while the body of the answer still moves. Time in which the server did not run is not
+    /// counted.
+    stall_timeout: Duration,
+    /// Bytes per second that count as progress of a stalled client. Default: 1,024
+    min_drain_rate: u64,
     /// Handlers of one client that may be under way at once; further events wait in order. Default: 1024
     ///
-    /// Handlers of joining and leaving do not wait. A client that leaves and joins again while twice as many are
-    /// under way is closed as [`Overloaded`](roomcast_core::CloseReason::Overloaded).
+    /// Handlers of joining and leaving do not wait. While twice as many are under way, reading from the client pauses.
     max_handlers: usize,
-    /// Bytes of events of one client that may wait for handlers; beyond that the client is closed. Default: 4 MiB
+    /// Bytes of events of one client that may wait for handlers; beyond that reading from it pauses. Default: 4 MiB
     ///
-    /// Answers and the protocol's own packets are always read.
+    /// While the client owes an answer, reading goes on, since the answer may come behind the events. It is closed as
+    /// [`Overloaded`](roomcast_core::CloseReason::Overloaded) once half of [`outbox_max`](Self::outbox_max) waits then.
     max_event_bytes: usize,
     /// Answers that one socket may owe; an event that asks for one more is not sent to it. Default: 1000
     ///

@@ -9,7 +9,7 @@ use crate::ack::Answers;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::{AckError, EmitError};
 use crate::names;
-use crate::socket::Socket;
+use crate::socket::{Socket, one};
 
 /// How an event goes to one socket; ends with [`emit`](Self::emit)
 ///
@@ -112,7 +112,10 @@ impl SocketEmit {
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         match &self.socket {
             None => self.emit.emit(event, args),
-            Some(socket) => Ok(self.hand_to(socket, &mut self.emit.event(event, args)?)),
+            Some(socket) => {
+                let receipt = self.hand_to(socket, &mut self.emit.event(event, args)?);
+                one(receipt).map(|()| receipt)
+            }
         }
     }
 
@@ -133,6 +136,14 @@ impl SocketEmit {
             Some(at) => Ok(outcome.answers.swap_remove(at).1),
             None => Err(self.unanswered(receipt, &outcome)),
         }
+    }
+
+    pub(crate) fn socket(&self) -> Option<&Socket> {
+        self.socket.as_ref()
+    }
+
+    pub(crate) fn operators(&self) -> &Emit {
+        &self.emit
     }
 
     fn hand_to(&self, socket: &Socket, event: &mut Event) -> Receipt {
@@ -164,7 +175,7 @@ impl Socket {
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         names::keep_last(event);
-        Ok(receipt)
+        one(receipt).map(|()| receipt)
     }
 
     #[doc = include_str!("../docs/send.md")]

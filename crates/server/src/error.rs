@@ -16,12 +16,20 @@ pub enum EmitError {
     /// The protocol keeps this name for itself
     #[error("`{0}` is a name that Socket.IO keeps for itself; choose another")]
     ReservedName(ByteString),
-    /// The client that waits for this answer is gone; never of an event, whose receipt tells
+    /// The client of this socket is gone
+    ///
+    /// Of an emit to rooms the receipt tells instead, as of the next two.
     #[error("socket has been disconnected")]
     Disconnected,
-    /// The client that waits for this answer is of a kind that cannot take it; never of an event, whose receipt tells
-    #[error("this kind of client cannot take such an answer")]
+    /// The client of this socket is of a kind that cannot take such an event or answer
+    #[error("this kind of client cannot take such an event or answer")]
     Unsupported,
+    /// More waits for the client than its outbox may hold, and it was closed for that
+    ///
+    /// The application emits faster than the client can read: see [`Socket::writable`](crate::Socket::writable), or
+    /// raise [`Config::outbox_max`](crate::Config::outbox_max).
+    #[error("the client's outbox is full; wait for `writable()` between emits, or raise `outbox_max`")]
+    OutboxFull,
 }
 
 /// An answer did not come

@@ -47,14 +47,19 @@ pub(crate) async fn flush(list: FlushList) {
         }
         tokio::task::yield_now().await;
         list.wake_held();
+        let urgent = list.take_urgent();
         list.take(&mut spare);
+        if urgent && let Some(Held { crowd, .. }) = held.take() {
+            // A sender waits for one of these.
+            rounds.push_front(crowd);
+        }
         if !spare.is_empty() {
-            if spare.len() > CHUNK {
+            if !urgent && spare.len() > CHUNK {
                 spare.rotate_right(CHUNK);
             }
             let fresh = std::mem::take(&mut spare);
             // One at a time: where several crowds are written in turns there is enough to do.
-            if rounds.is_empty() && held.is_none() && pace.expects_more(&fresh) {
+            if !urgent && rounds.is_empty() && held.is_none() && pace.expects_more(&fresh) {
                 held = Some(Held { crowd: fresh, waits: WAITS });
             } else {
                 rounds.push_front(fresh);

@@ -41,6 +41,7 @@ mod namespace;
 mod operators;
 mod origin;
 mod outgoing;
+mod pace;
 mod presence;
 mod probe;
 mod proxy;
@@ -57,6 +58,7 @@ mod session;
 mod slot;
 mod socket;
 mod typed;
+mod writable;
 
 pub use ack::{Ack, Answers};
 pub use breach::Breach;

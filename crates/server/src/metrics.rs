@@ -79,8 +79,10 @@ counters! {
     events_mismatched,
     /// Events that nobody handles
     events_unhandled,
-    /// Clients that were closed because they did not read
+    /// Clients that were closed because they stalled
     slow_consumers,
+    /// Clients that were closed because more was emitted to them than their outbox may hold
+    outboxes_full,
     /// Clients that were closed because they sent faster than their handlers could work
     overloaded,
     /// Clients that broke their protocol

@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
-use roomcast_core::{AckId, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target};
+use roomcast_core::{
+    AckId, Dispatched, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
+};
 use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
@@ -19,6 +22,7 @@ use crate::listeners::{Board, Topic};
 use crate::listening::listening;
 use crate::operators::operators;
 use crate::outgoing::OutgoingListeners;
+use crate::pace;
 use crate::recovery;
 use crate::room_hooks::RoomHooks;
 use crate::server_side::ServerSideHandlers;
@@ -134,6 +138,8 @@ pub(crate) struct NamespaceState {
     pub(crate) outgoing: OutgoingListeners,
     /// Where it belongs, if it was made when a client asked for it
     family: Option<Family>,
+    /// [`Config::stall_timeout`](crate::Config::stall_timeout)
+    pub(crate) stall_timeout: Duration,
     /// What is done when its rooms change
     pub(crate) room_hooks: Arc<RoomHooks>,
     /// Who listens to other servers
@@ -144,7 +150,8 @@ impl NamespaceState {
     pub(crate) fn new(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
         let sequencer = recovery::sequencer(&router, config);
         let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
-        Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router)) }
+        let stall_timeout = config.stall_timeout;
+        Self { sequencer, stall_timeout, ..Self::routed_by(name, sequenced.unwrap_or(router)) }
     }
 
     /// The parent of these; whatever has to be kept for clients that may come back, they keep
@@ -170,6 +177,7 @@ impl NamespaceState {
             announced: Once::new(),
             outgoing: OutgoingListeners::default(),
             family: None,
+            stall_timeout: Config::default().stall_timeout,
         }
     }
 
@@ -201,8 +209,13 @@ impl NamespaceState {
         self.family.as_ref()
     }
 
-    /// Hands an event to everybody the target names
+    /// Emits an event to every member the target names
     pub(crate) fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
+        pace::settle(self.dispatch(target, event), &event.name)
+    }
+
+    /// Queues an event for every member the target names; the caller settles
+    pub(crate) fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
         if self.outgoing.is_used() {
             self.outgoing.tell(&*self.router, target, event);
         }

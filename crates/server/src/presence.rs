@@ -11,6 +11,7 @@ use roomcast_core::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::pace;
 use crate::room_hooks::{RoomHook, RoomsOf};
 use crate::socket::Socket;
 
@@ -154,7 +155,7 @@ impl Presence {
         let event = self.event(rooms, name, (room.as_str(), who).into_args()?);
         let target = Target { rooms: vec![room.clone()], except: vec![socket.into()], ..Target::default() };
         if let Some(router) = rooms.router() {
-            router.broadcast(&target, &event);
+            pace::settle(router.broadcast(&target, &event), &event.name);
         }
         Ok(())
     }

@@ -55,6 +55,9 @@ pub(crate) fn is_recoverable(reason: CloseReason) -> bool {
             | CloseReason::PingTimeout
             | CloseReason::IdleTimeout
             | CloseReason::ForcedClose
+            | CloseReason::SlowConsumer
+            | CloseReason::OutboxFull
+            | CloseReason::Overloaded
             | CloseReason::ServerShutdown
     )
 }
@@ -96,7 +99,7 @@ impl Shown {
         }
     }
 
-    /// Looks for what was kept for the client; `limit` is that of its outbox
+    /// Looks for what was kept for the client; no more than `limit` bytes are replayed
     pub(crate) fn claim(
         &self,
         sequencer: &Arc<Sequencer>,

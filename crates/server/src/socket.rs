@@ -5,10 +5,11 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
 
 use roomcast_core::{
-    AckId, Args, ByteString, CloseReason, Delivery, Event, Joined, Member, MemberControl, MemberKey,
-    MemberLimit, Namespace, Overflow, Pushed, Receipt, Room, SocketId, TransportName,
+    AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Joined, Member, MemberControl,
+    MemberKey, MemberLimit, Namespace, Overflow, Receipt, Room, SocketId, TransportName,
 };
 use roomcast_recovery::{Claim, Order, Refused};
 use serde::de::DeserializeOwned;
@@ -23,6 +24,7 @@ use crate::io::Io;
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
 use crate::namespace::{NamespaceHandle, NamespaceState};
+use crate::pace;
 use crate::recovery::Recoverable;
 use crate::serial::Turns;
 use crate::session::{ClientKind, SessionShared};
@@ -330,11 +332,21 @@ impl Socket {
             self.0.namespace.outgoing.tell_one(self, event);
         }
         let router = &self.0.namespace.router;
-        match event.ack {
+        let dispatched = match event.ack {
             None => router.send(&self.0.member, delivery, overflow, event),
             // Only with its handle is it told that the client owes too many answers.
             Some(_) => router.send(&self.member(), delivery, overflow, event),
-        }
+        };
+        pace::settle(dispatched, &event.name)
+    }
+
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.0.member.outbox.poll_writable(cx)
+    }
+
+    /// Whether the client owes answers that somebody may wait for
+    pub(crate) fn owes_answers(&self) -> bool {
+        !self.0.member.acks.is_empty()
     }
 
     /// Whose turn it is at its serial handlers
@@ -404,10 +416,9 @@ impl Socket {
             tracing::debug!(socket = %member.id, %error, "an answer could not be put for this client");
             EmitError::Unsupported
         })?;
-        match member.outbox.push_protocol(frame) {
-            Pushed::Closed => Err(EmitError::Disconnected),
-            _ => Ok(()),
-        }
+        let mut dispatched = Dispatched::default();
+        dispatched.record(member.outbox.push_protocol(frame), &member.outbox);
+        one(pace::settle(dispatched, "an acknowledgement"))
     }
 }
 
@@ -420,6 +431,16 @@ impl Inner {
 
     fn auth_json(&self) -> ByteString {
         or_empty(self.extras.get().map(|extras| extras.kept.auth_json()))
+    }
+}
+
+/// The outcome of an event for one socket: an error unless it was queued, or dropped as its sender allowed
+pub(crate) fn one(receipt: Receipt) -> Result<(), EmitError> {
+    match receipt {
+        Receipt { overflowed: 1.., .. } => Err(EmitError::OutboxFull),
+        Receipt { closed: 1.., .. } => Err(EmitError::Disconnected),
+        Receipt { unsupported: 1.., .. } => Err(EmitError::Unsupported),
+        _ => Ok(()),
     }
 }
 
@@ -447,6 +468,10 @@ impl MemberControl for Inner {
         };
         // If the session is over already there is nothing left to do.
         let _ = self.session.inbox.push(visit);
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.member.outbox.poll_writable(cx)
     }
 
     fn max_rooms(&self) -> usize {

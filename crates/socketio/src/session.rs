@@ -255,8 +255,13 @@ impl Session for SocketIoSession {
         self.engine.handle_lane_closed(lane, reason, &mut self.actions);
     }
 
-    // Only a pong answers for the client itself.
-    fn handle_activity(&mut self, _: Lane, _: Instant) {}
+    fn handle_activity(&mut self, lane: Lane, now: Instant) {
+        self.engine.handle_activity(lane, now);
+    }
+
+    fn handle_heartbeat_sent(&mut self, now: Instant) {
+        self.engine.handle_heartbeat_sent(now);
+    }
 
     fn handle_command(&mut self, command: Command, now: Instant) {
         if self.engine.is_closed() {
@@ -301,6 +306,10 @@ impl Session for SocketIoSession {
         }
         let close_at = self.close_at.map(|(at, _)| at);
         [self.engine.poll_timeout(), close_at, self.attachments_by].into_iter().flatten().min()
+    }
+
+    fn is_congested(&self) -> bool {
+        !self.has_room_for_pending()
     }
 
     fn can_upgrade(&self) -> bool {

@@ -250,6 +250,13 @@ impl<S: Session> Pair<S> {
                     self.client.answer(*lane, message);
                 }
             }
+            Action::Heartbeat(frame) => {
+                assert!(self.is_there(Lane::Primary), "{action:?} on a lane that is not there");
+                for message in frame.messages() {
+                    self.sent[Lane::Primary as usize].push(message.clone());
+                    self.client.answer(Lane::Primary, message);
+                }
+            }
             Action::Ping(lane) => {
                 assert!(self.is_there(*lane), "{action:?} on a lane that is not there");
                 self.client.pong(*lane);
@@ -369,6 +376,10 @@ impl fmt::Display for Line<'_> {
                 let condition = if *delivery == Delivery::Volatile { " if waiting" } else { "" };
                 let messages: Vec<_> = frame.messages().iter().map(readable).collect();
                 write!(f, "{}> {}{condition}", prefix(*lane, ""), messages.join(" + "))
+            }
+            Action::Heartbeat(frame) => {
+                let messages: Vec<_> = frame.messages().iter().map(readable).collect();
+                write!(f, "> {}", messages.join(" + "))
             }
             Action::Ping(lane) => write!(f, "{}ping", prefix(*lane, " ")),
             Action::Promote => f.write_str("promote"),

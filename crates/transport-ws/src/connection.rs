@@ -242,7 +242,8 @@ impl Connection for WsConnection {
 
     fn ping(&mut self, outbox: &Outbox) -> bool {
         if !self.close_sent {
-            push_control(outbox, |out| put_ping(out, b""));
+            // As above.
+            let _ = outbox.push_heartbeat(control(|out| put_ping(out, b"")));
         }
         true
     }
@@ -339,9 +340,10 @@ fn close_frame(reason: CloseReason, bare: bool) -> (Option<u16>, &'static str) {
     const POLICY: u16 = 1008;
     const TOO_BIG: u16 = 1009;
     match reason {
-        CloseReason::SlowConsumer | CloseReason::Overloaded | CloseReason::RateLimited => {
-            (Some(POLICY), reason.as_str())
-        }
+        CloseReason::SlowConsumer
+        | CloseReason::OutboxFull
+        | CloseReason::Overloaded
+        | CloseReason::RateLimited => (Some(POLICY), reason.as_str()),
         CloseReason::MessageTooBig => (Some(TOO_BIG), ""),
         CloseReason::ServerShutdown => (Some(GOING_AWAY), reason.as_str()),
         _ if bare => (None, ""),

@@ -24,6 +24,8 @@ pub(crate) struct WsSink {
     unflushed: bool,
     /// Whether a close frame was taken, after which nothing may be sent
     closed: bool,
+    /// Bytes of cut frames that were written since, wrapping
+    moved: u32,
     compressor: Option<Box<Compressor>>,
 }
 
@@ -55,7 +57,7 @@ thread_local! {
 impl WsSink {
     pub(crate) fn new(stream: WriteHalf, compressor: Option<Compressor>) -> Self {
         let compressor = compressor.map(Box::new);
-        Self { stream, rest: None, unflushed: false, closed: false, compressor }
+        Self { stream, rest: None, unflushed: false, closed: false, moved: 0, compressor }
     }
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
@@ -157,7 +159,10 @@ impl WsSink {
             }
             match ready!(self.stream.poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => rest.advance(written),
+                written => {
+                    rest.advance(written);
+                    self.moved = self.moved.wrapping_add(written as u32);
+                }
             }
         }
         Poll::Ready(Ok(()))
@@ -216,6 +221,10 @@ impl FrameSink for WsSink {
 
     fn prefetch(&self) {
         self.stream.prefetch();
+    }
+
+    fn moved(&self) -> u64 {
+        self.moved.into()
     }
 }
 

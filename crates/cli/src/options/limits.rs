@@ -37,7 +37,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value = "1024", env = "ROOMCAST_MAX_HANDLERS")]
     max_handlers: NonZeroUsize,
 
-    /// Bytes of the events of one client that wait for that; one that sends more is closed as overloaded
+    /// Bytes of the events of one client that wait for that; beyond, reading from it pauses
     #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024, env = "ROOMCAST_MAX_EVENT_BYTES")]
     max_event_bytes: usize,
 
@@ -61,9 +61,17 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value_t = 10, env = "ROOMCAST_MAX_ATTACHMENTS")]
     max_attachments: usize,
 
-    /// Bytes that may wait for one client before it is closed as a slow consumer
+    /// Bytes that may wait for a stalled client before it can be closed as a slow consumer
     #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "ROOMCAST_OUTBOX")]
     outbox: usize,
+
+    /// Bytes that may wait for any client: an emit beyond this hard cap closes it
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1_048_576, env = "ROOMCAST_OUTBOX_MAX")]
+    outbox_max: usize,
+
+    /// Bytes per second that count as progress of a stalled client
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_MIN_DRAIN_RATE")]
+    min_drain_rate: u64,
 
     /// Bytes that the headers of a request may have; more are told 431
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024, env = "ROOMCAST_MAX_HEADER_BYTES")]
@@ -87,7 +95,9 @@ impl Limits {
             .max_payload(self.max_payload)
             .max_fragments(self.max_fragments.get())
             .max_attachments(self.max_attachments)
-            .outbox_limit(self.outbox);
+            .outbox_limit(self.outbox)
+            .outbox_max(self.outbox_max)
+            .min_drain_rate(self.min_drain_rate);
         if let Some(max) = self.max_connections_per_address {
             config = config.max_connections_per_address(max.get());
         }
@@ -141,6 +151,8 @@ mod tests {
             ("--max-fragments=5", Config::default().max_fragments(5)),
             ("--max-attachments=5", Config::default().max_attachments(5)),
             ("--outbox=5", Config::default().outbox_limit(5)),
+            ("--outbox-max=5", Config::default().outbox_max(5)),
+            ("--min-drain-rate=5", Config::default().min_drain_rate(5)),
         ];
         for (flag, expected) in expected {
             assert_eq!(config(&[flag]), expected, "{flag}");

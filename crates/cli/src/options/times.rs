@@ -39,6 +39,11 @@ pub(crate) struct Times {
     #[arg(env = "ROOMCAST_CLOSE_TIMEOUT")]
     close_timeout: Duration,
 
+    /// How long a client with more than --outbox waiting may stall before it is closed
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    #[arg(env = "ROOMCAST_STALL_TIMEOUT")]
+    stall_timeout: Duration,
+
     /// How long the headers of a request, or a TLS handshake, may take to come
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     #[arg(env = "ROOMCAST_HEADER_TIMEOUT")]
@@ -60,6 +65,7 @@ impl Times {
             .upgrade_timeout(self.upgrade_timeout)
             .attachment_timeout(self.attachment_timeout)
             .close_timeout(self.close_timeout)
+            .stall_timeout(self.stall_timeout)
     }
 
     /// Those of HTTP
@@ -92,6 +98,7 @@ mod tests {
             ("--ping-interval=5000", Config::default().ping_interval(five)),
             ("--ping-timeout=5000", Config::default().ping_timeout(five)),
             ("--connect-timeout=5s", Config::default().connect_timeout(five)),
+            ("--stall-timeout=5s", Config::default().stall_timeout(five)),
             ("--upgrade-timeout=5s", Config::default().upgrade_timeout(five)),
             ("--attachment-timeout=5s", Config::default().attachment_timeout(five)),
             ("--close-timeout=5s", Config::default().close_timeout(five)),

@@ -37,7 +37,7 @@ struct Listed {
     told: Option<Told>,
     /// Flushers of other lists that this one's flusher is going to wake
     held: Vec<Waker>,
-    /// An outbox was listed first
+    /// A backlog must not wait
     urgent: bool,
 }
 
@@ -103,7 +103,7 @@ impl FlushList {
     /// Pending while nothing is listed and nobody is [to be woken](Self::wake_held); takes nothing
     pub fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut listed = lock(&self.0.listed);
-        if listed.outboxes.is_empty() && listed.held.is_empty() {
+        if listed.outboxes.is_empty() && listed.held.is_empty() && !listed.urgent {
             return listed.sleep(cx);
         }
         Poll::Ready(())
@@ -187,10 +187,10 @@ impl FlushList {
         }
     }
 
-    /// Lists an outbox ahead of the others, and wakes the flusher at once, whoever else was to wake it
-    pub(super) fn enlist_first(&self, outbox: Outbox) {
+    /// Lists an outbox ahead of the others, if it is not listed, and wakes the flusher at once, whoever else was to
+    pub(super) fn hurry(&self, outbox: Option<Outbox>) {
         let mut listed = lock(&self.0.listed);
-        listed.outboxes.push_front(outbox);
+        outbox.into_iter().for_each(|outbox| listed.outboxes.push_front(outbox));
         listed.urgent = true;
         let told = listed.told.take().map(|told| told.flusher);
         let flusher = listed.flusher.take().or(told);
@@ -198,7 +198,9 @@ impl FlushList {
         super::wake(flusher);
     }
 
-    /// Whether an outbox was listed since the last time whose backlog must not wait
+    /// Whether a backlog of this list must not wait any longer, since the last time this was asked
+    ///
+    /// A pusher found an outbox at high water with its sink leased; what was left of its backlog is listed.
     pub fn take_urgent(&self) -> bool {
         std::mem::take(&mut lock(&self.0.listed).urgent)
     }

@@ -124,10 +124,11 @@ impl<'a> Lease<'a> {
         };
         let at_once = std::mem::take(&mut state.wanted);
         let enlist = state.wants_flush();
+        let at_once = at_once && state.has_frames() && state.readiness == Readiness::Ready;
         state.listed |= enlist;
         drop(state);
-        if enlist && at_once {
-            self.outbox.0.flusher.enlist_first(self.outbox.clone());
+        if at_once {
+            self.outbox.0.flusher.hurry(enlist.then(|| self.outbox.clone()));
         } else if enlist {
             self.outbox.0.flusher.enlist(self.outbox.clone());
         }

@@ -249,7 +249,7 @@ fn the_owner_learns_that_all_was_handed_over() {
 fn the_owner_learns_of_an_overflow() {
     check(|| {
         let flusher = Flusher::default();
-        let outbox = Outbox::new(100, flusher.list.clone());
+        let outbox = Outbox::new(crate::Bounds::new(100, 100), flusher.list.clone());
         let owner = Owner::of(&outbox);
         let pusher = {
             let outbox = outbox.clone();
@@ -259,9 +259,9 @@ fn the_owner_learns_of_an_overflow() {
             })
         };
         let mut closed = owner.poll().is_ready();
-        assert_eq!(pusher.join().unwrap(), Pushed::Closed);
+        assert_eq!(pusher.join().unwrap(), Pushed::Overflowed);
         if owner.take_woken() {
-            closed |= owner.poll() == Poll::Ready(CloseReason::SlowConsumer);
+            closed |= owner.poll() == Poll::Ready(CloseReason::OutboxFull);
         }
         assert!(closed);
     });

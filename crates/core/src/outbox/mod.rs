@@ -115,8 +115,10 @@ pub struct Attended {
     pub over_limit: bool,
     /// Bytes of messages that this call wrote
     pub written: u64,
-    /// [`FrameSink::moved`] of the sink
-    pub moved: u64,
+    /// Whether more waits than lets [waiting senders](Outbox::poll_writable) go on
+    pub high: bool,
+    /// [`FrameSink::moved`] of the sink, if it is there
+    pub moved: Option<u64>,
     /// Whether a heartbeat waits
     pub heartbeat: bool,
 }
@@ -554,7 +556,8 @@ impl State {
             stalled: self.queue.counted(),
             over_limit: self.over_limit,
             written: written.bytes,
-            moved: self.sink.as_ref().map_or(0, |sink| sink.moved()),
+            high: !self.queue.is_low(),
+            moved: self.sink.as_ref().map(|sink| sink.moved()),
             heartbeat: self.heartbeat.is_some() || self.heartbeat_leased,
         }
     }
@@ -595,8 +598,9 @@ impl Attended {
             writable: false,
             stalled: 0,
             over_limit: false,
+            high: false,
             written: 0,
-            moved: 0,
+            moved: None,
             heartbeat: false,
         }
     }

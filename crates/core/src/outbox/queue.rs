@@ -294,6 +294,7 @@ mod tests {
             key: Option<u8>,
             delivery: Delivery,
             overflow: Overflow,
+            writable: bool,
         },
         Take,
         /// How many frames of the batch the sink leaves, at most
@@ -305,9 +306,12 @@ mod tests {
         let policies =
             vec![Overflow::Close, Overflow::DropNewest, Overflow::DropOldest, Overflow::KeepLatest];
         let len = prop_oneof![8 => 0..200_usize, 1 => Just(LIMIT), 1 => Just(3 * LIMIT)];
-        let push = (len, prop::option::of(0..3_u8), delivery, prop::sample::select(policies));
+        let policy = prop::sample::select(policies);
+        let push = (len, prop::option::of(0..3_u8), delivery, policy, any::<bool>());
         prop_oneof![
-            6 => push.prop_map(|(len, key, delivery, overflow)| Step::Push { len, key, delivery, overflow }),
+            6 => push.prop_map(|(len, key, delivery, overflow, writable)| {
+                Step::Push { len, key, delivery, overflow, writable }
+            }),
             1 => Just(Step::Take),
             1 => (0..100_usize).prop_map(Step::PutBack),
         ]
@@ -324,11 +328,11 @@ mod tests {
             let (mut batch, mut is_out, mut largest) = (VecDeque::new(), false, 0);
             for step in steps {
                 match step {
-                    Step::Push { len, key, delivery, overflow } => {
+                    Step::Push { len, key, delivery, overflow, writable } => {
                         let frame = Frame::new("x".repeat(len));
                         let frame = key.iter().fold(frame, |frame, key| frame.with_key(key.to_string().into()));
                         let (before, count) = (queue.bytes(), queue.frames());
-                        match queue.admit(&frame, delivery, overflow, LIMIT) {
+                        match queue.admit(&frame, delivery, overflow, Bounds::new(LIMIT, MAX), writable) {
                             Admission::Admitted(displaced) => {
                                 prop_assert_eq!(queue.frames() + displaced as usize, count);
                                 largest = largest.max(cost(&frame));
@@ -337,6 +341,7 @@ mod tests {
                             Admission::Refused => prop_assert_eq!((queue.bytes(), queue.frames()), (before, count)),
                             Admission::Overflowed => {
                                 prop_assert!(delivery != Delivery::Volatile && queue.bytes() == before);
+                                prop_assert!(queue.counted() + cost(&frame) > MAX);
                             }
                         }
                     }
@@ -357,12 +362,13 @@ mod tests {
                 let out = costs(batch.iter());
                 prop_assert_eq!((queue.bytes(), queue.frames()), (waiting, entries().count()));
                 prop_assert_eq!((queue.bytes, queue.kept, queue.in_flight), (waiting + out, kept + out, out));
-                prop_assert!(waiting <= LIMIT + PROTOCOL_RESERVE + 2 * largest);
+                prop_assert!(waiting <= MAX + 2 * largest);
             }
         }
     }
 
     const LIMIT: usize = 1000;
+    const MAX: usize = 4000;
 
     #[test]
     fn a_queue_that_has_drained_gives_its_memory_back() {

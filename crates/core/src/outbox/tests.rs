@@ -11,6 +11,7 @@ use crate::ConnectionError;
 
 mod bounds;
 mod exchange;
+mod flow;
 mod relay;
 mod writing;
 
@@ -173,18 +174,23 @@ impl Owner {
     }
 }
 
-/// An outbox of so many bytes whose sink takes everything
-fn connected(limit: usize) -> (Outbox, FlushList, Carrier) {
+/// An outbox with these bounds whose sink takes everything
+fn connected(bounds: impl Into<Bounds>) -> (Outbox, FlushList, Carrier) {
     let list = FlushList::new();
-    let (outbox, carrier) = connected_to(&list, limit);
+    let (outbox, carrier) = connected_to(&list, bounds);
     (outbox, list, carrier)
 }
 
-fn connected_to(list: &FlushList, limit: usize) -> (Outbox, Carrier) {
+fn connected_to(list: &FlushList, bounds: impl Into<Bounds>) -> (Outbox, Carrier) {
     let carrier = Carrier::default();
-    let outbox = Outbox::new(limit, list.clone());
+    let outbox = Outbox::new(bounds, list.clone());
     outbox.set_sink(carrier.sink());
     (outbox, carrier)
+}
+
+/// Bounds with a hard cap of the same size as the limit
+fn exactly(bytes: usize) -> Bounds {
+    Bounds::new(bytes, bytes)
 }
 
 fn push(outbox: &Outbox, text: &str) -> Pushed {

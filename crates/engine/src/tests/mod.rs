@@ -135,6 +135,7 @@ fn describe(action: &Action) -> String {
             };
             format!("{lane}> {}{condition}", texts(frame))
         }
+        Action::Heartbeat(frame) => format!("> {}", texts(frame)),
         Action::Promote => "promote".into(),
         Action::CloseProbe => "close probe".into(),
         Action::Connect { namespace, auth } => format!("connect {namespace}{auth}"),

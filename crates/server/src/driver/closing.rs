@@ -34,6 +34,10 @@ impl Driver {
                 count::slow_consumers(io.metrics());
                 tracing::info!(transport = %self.primary.name, "closed a client that did not read");
             }
+            CloseReason::OutboxFull => {
+                count::outboxes_full(io.metrics());
+                tracing::info!(transport = %self.primary.name, "closed a client: its outbox reached the hard cap");
+            }
             CloseReason::Overloaded => {
                 count::overloaded(io.metrics());
                 tracing::info!(transport = %self.primary.name, "closed a client that sent faster than handlers worked");
@@ -61,10 +65,22 @@ impl Driver {
             }
             _ => {}
         }
-        // The application closed it, or the protocol did: the client is well and can be told.
-        let lingers = matches!(reason, CloseReason::ForcedServerClose | CloseReason::ForcedClose)
-            && self.shared.is_polled(self.primary.name);
+        // The application closed it, the protocol or a limit did: the client can be told when it asks next.
+        let told_by_protocol = matches!(
+            reason,
+            CloseReason::ForcedServerClose
+                | CloseReason::ForcedClose
+                | CloseReason::SlowConsumer
+                | CloseReason::OutboxFull
+                | CloseReason::Overloaded
+        );
+        let lingers = told_by_protocol && self.shared.is_polled(self.primary.name);
         let deadline = clock::after(now, if lingers { LINGER } else { io.config().close_timeout });
+        if let Some(flow) = &mut self.flow {
+            // What is left of it is not heard any more.
+            flow.kept.clear();
+            flow.stall = None;
+        }
         self.closing = Some(Box::new(Closing { reason, deadline, lingers, drained: false }));
         // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
         let told = match reason {

@@ -113,6 +113,12 @@ impl Work {
         self.under_way() >= max_handlers.saturating_mul(2)
     }
 
+    /// Whether so much waits for the handlers, or so many are under way, that the client should not be read on
+    #[inline]
+    pub(crate) fn is_behind(&self, max_handlers: usize, max_event_bytes: usize) -> bool {
+        self.waiting_bytes > max_event_bytes || self.running.is_some() && self.is_crowded(max_handlers)
+    }
+
     fn under_way(&self) -> usize {
         self.running.as_ref().map_or(0, |running| running.len())
     }
@@ -224,7 +230,11 @@ impl Driver {
     fn let_wait(&mut self, position: usize, inbound: Inbound, now: Instant) {
         let Some(member) = self.members.at(position) else { return };
         let waiting_bytes = self.work.waiting_bytes + cost(&inbound);
-        if waiting_bytes > self.shared.io.config().max_event_bytes {
+        let config = self.shared.io.config();
+        // Reading pauses before, unless the client owes an answer that may come behind all this.
+        if waiting_bytes
+            > config.max_event_bytes.max(config.outbox_max / 2).saturating_add(config.max_payload)
+        {
             tracing::warn!(
                 socket = %member.socket().id(), event = &*inbound.name, waiting_bytes,
                 "a client sends faster than its handlers work; closing it"

@@ -272,6 +272,8 @@ impl Driver {
                     return self.admit_as(None, socket.state().clone(), auth, cx, now);
                 }
                 self.shared.io.metrics().recoveries.count_recovered();
+                // What was replayed is a backlog like any other.
+                self.shared.outbox.relieve();
                 next
             }
             _ => {
@@ -307,7 +309,7 @@ impl Driver {
         let sequencer = state.sequencer.as_ref()?;
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
         let shown = Shown::by(*kind, auth, handshake)?;
-        match shown.claim(sequencer, outbox, io.config().outbox_limit) {
+        match shown.claim(sequencer, outbox, io.config().outbox_max / 2) {
             Ok(claim) => Some(Box::new(claim)),
             Err(refused) => {
                 io.metrics().recoveries.count_refused(refused);

@@ -3,6 +3,7 @@
 mod closing;
 mod errors;
 mod events;
+mod flow;
 mod lane;
 mod members;
 mod opening;
@@ -16,21 +17,22 @@ use std::time::Instant;
 
 use http::StatusCode;
 use roomcast_core::{
-    Action, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message, Outbox, Overflow,
-    Received, Rejection, Session, TransportName,
+    Action, Attended, Bounds, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message,
+    Outbox, Overflow, Received, Rejection, Session, TransportName,
 };
 use tokio::time::Sleep;
 
 use self::closing::Closing;
 use self::events::Work;
+use self::flow::{Flow, Stall, StallLimits};
 use self::lane::{LaneState, Probe};
 use self::members::Members;
-use self::rate::Bucket;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::inbox::Visit;
 use crate::limits::ConnectionPermit;
 use crate::metrics::count;
+use crate::pace;
 use crate::requests::{Bad, Refusal};
 use crate::session::SessionShared;
 
@@ -46,7 +48,7 @@ pub(crate) struct Driver {
     members: Members,
     work: Work,
     // Boxed, as the closing: what few sessions have is no part of those that only wait.
-    bucket: Option<Box<Bucket>>,
+    flow: Option<Box<Flow>>,
     timer: Timer,
     closing: Option<Box<Closing>>,
     /// Whether the write half of the primary is there
@@ -65,9 +67,11 @@ const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost eac
 
 /// Rounds of one visit, and messages heard in it, before other tasks have their turn
 ///
-/// The messages of the last round are heard all the same, so that none has to be kept.
+/// The rest of a read is kept for the next visit, at most one read of 16 KiB.
 const ROUNDS: usize = 32;
 const MESSAGES: u32 = 256;
+/// Messages between two looks at the outbox of the client itself
+const OWN_OUTBOX_EVERY: u32 = 8;
 /// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
 const PROBE_OUTBOX: usize = 64 * 1024;
 
@@ -88,7 +92,7 @@ impl Driver {
             probe: None,
             members: Members::default(),
             work: Work::default(),
-            bucket: None,
+            flow: None,
             timer: Timer::default(),
             closing: None,
             open: false,
@@ -115,15 +119,21 @@ impl Driver {
             if self.closing.is_some() {
                 return self.poll_closing(cx, now);
             }
+            if self.gives_way() {
+                break;
+            }
             if !progress {
                 return Poll::Pending;
-            }
-            if self.heard >= MESSAGES {
-                break;
             }
         }
         give_way(cx);
         Poll::Pending
+    }
+
+    /// Whether this visit has done enough, or there are outboxes to relieve before the next message
+    fn gives_way(&self) -> bool {
+        let waits = |flow: &Flow| !flow.paused && !flow.kept.is_empty() || !flow.backlog.is_empty();
+        self.heard >= MESSAGES || pace::is_spent() || self.flow.as_deref().is_some_and(waits)
     }
 
     fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -184,7 +194,8 @@ impl Driver {
         let permit = exchange.request.extensions.get().cloned();
         match kind.open(exchange) {
             Ok(connection) => {
-                let outbox = Outbox::new(PROBE_OUTBOX, self.shared.io.app().flushers.list());
+                let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
+                let outbox = Outbox::new(bounds, self.shared.io.app().flushers.list());
                 let mut lane = LaneState::new(connection, transport);
                 lane.permit = permit;
                 self.probe = Some(Box::new(Probe { lane, outbox, open: false }));
@@ -212,12 +223,114 @@ impl Driver {
             self.perform(cx, now);
             return true;
         }
-        if let Poll::Ready(reason) = outbox.poll_owner(cx) {
-            self.lane_lost(lane, reason, now);
+        let attended = outbox.attend(cx);
+        if let Some(reason) = attended.closed {
+            if lane == Lane::Primary && is_given_up(reason) {
+                self.give_up(reason, now);
+            } else {
+                if lane == Lane::Primary {
+                    self.hear_out(cx, now);
+                }
+                self.lane_lost(lane, reason, now);
+            }
             self.perform(cx, now);
             return true;
         }
+        if lane == Lane::Primary && (!attended.writable || self.flow.is_some()) {
+            if self.watch_stall(&attended, now) {
+                self.perform(cx, now);
+                return true;
+            }
+            if !self.may_read(&attended) {
+                return false;
+            }
+            if self.flow.as_deref().is_some_and(|flow| !flow.kept.is_empty() || flow.ended.is_some()) {
+                return self.hear_kept(cx, now);
+            }
+        } else if lane == Lane::Primary && !self.may_read(&attended) {
+            return false;
+        }
         self.poll_recv(lane, cx, now)
+    }
+
+    /// Runs the stall clock of a client whose outbox is not writable; `true` if the client was given up
+    fn watch_stall(&mut self, attended: &Attended, now: Instant) -> bool {
+        if attended.writable || attended.stalled == 0 && !attended.heartbeat {
+            if let Some(flow) = &mut self.flow {
+                flow.stall = None;
+            }
+            return false;
+        }
+        let limits = self.stall_limits();
+        let flow = self.flow.get_or_insert_default();
+        let judgement = flow.stall.get_or_insert_with(|| Stall::new(now)).observe(attended, now, limits);
+        if judgement.heartbeat_sent {
+            self.session.handle_heartbeat_sent(now);
+        }
+        if judgement.mark {
+            self.shared.outbox.set_stalled();
+        }
+        if judgement.give_up {
+            self.shared.outbox.give_up(CloseReason::SlowConsumer);
+            self.give_up(CloseReason::SlowConsumer, now);
+        }
+        judgement.give_up
+    }
+
+    /// Closes the session of a client whose outbox was given up; only the goodbye is still sent
+    fn give_up(&mut self, reason: CloseReason, now: Instant) {
+        let flow = self.flow.get_or_insert_default();
+        flow.given_up = true;
+        flow.kept.clear();
+        self.session.handle_command(Command::Close(reason), now);
+    }
+
+    fn stall_limits(&self) -> StallLimits {
+        let config = self.shared.io.config();
+        StallLimits { timeout: config.stall_timeout, min_rate: config.min_drain_rate }
+    }
+
+    /// Whether the next message of the client may be heard
+    ///
+    /// Not while outboxes that its events have filled wait for another writer, while too much waits for the client
+    /// itself, nor while its handlers, or those that let it in, are behind. But an answer that a handler waits for may
+    /// come behind everything else, so then its events are read on.
+    fn may_read(&mut self, attended: &Attended) -> bool {
+        if let Some(flow) = &mut self.flow
+            && !flow.backlog.is_empty()
+        {
+            flow.backlog.relieve();
+            if !flow.backlog.is_empty() {
+                return false;
+            }
+        }
+        let own = !attended.writable && attended.stalled >= self.shared.io.config().outbox_max / 2;
+        let paused = own || self.is_behind();
+        if paused || self.flow.is_some() {
+            self.flow.get_or_insert_default().paused = paused;
+        }
+        !paused
+    }
+
+    /// Whether so much of the client waits for the application that it should not be read on
+    #[inline]
+    fn is_behind(&mut self) -> bool {
+        let config = self.shared.io.config();
+        let behind =
+            self.work.is_behind(config.max_handlers, config.max_event_bytes) || self.session.is_congested();
+        behind && !self.members.each().any(|member| member.socket().owes_answers())
+    }
+
+    /// Whether the rest of a read should wait for the next visit
+    #[inline]
+    fn must_rest(&mut self) -> bool {
+        if self.heard >= MESSAGES || pace::is_spent() || self.is_behind() {
+            return true;
+        }
+        self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && {
+            let standing = self.shared.outbox.standing();
+            !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
+        }
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -228,26 +341,103 @@ impl Driver {
         if arrived || outcome.is_ready() {
             self.session.handle_activity(lane, now);
         }
-        self.heard = self.heard.saturating_add(u32::try_from(messages.len()).unwrap_or(u32::MAX));
         if arrived {
             let bytes = messages.iter().map(Message::len).sum();
             self.shared.io.metrics().received.add(messages.len(), bytes);
         }
-        for message in messages.drain(..) {
+        let mut left = messages.drain(..);
+        let kept = match self.hear(lane, &mut left, cx, now) {
+            None => false,
+            Some(next) => {
+                let flow = self.flow.get_or_insert_default();
+                flow.kept.push_back(next);
+                flow.kept.extend(left.by_ref());
+                true
+            }
+        };
+        drop(left);
+        lane::give_back(messages);
+        match outcome {
+            Poll::Pending => arrived,
+            Poll::Ready(ended) if kept => {
+                let flow = self.flow.get_or_insert_default();
+                flow.ended = Some(ended).filter(|ended| !matches!(ended, Ok(Received::Activity)));
+                true
+            }
+            Poll::Ready(ended) => {
+                self.received(lane, ended, cx, now);
+                true
+            }
+        }
+    }
+
+    /// Hands messages to the session, until the rest should wait; gives back the first that does
+    #[inline]
+    fn hear(
+        &mut self,
+        lane: Lane,
+        messages: &mut impl Iterator<Item = Message>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Option<Message> {
+        for message in messages {
             if self.closing.is_some() {
-                break;
+                return None;
             }
             // What follows the packet that proved the probe comes from the connection that carries the session.
             let from = if self.promoting { Lane::Primary } else { lane };
+            if from == Lane::Primary && self.must_rest() {
+                return Some(message);
+            }
+            self.heard += 1;
             self.session.handle_message(from, message, now);
             self.perform(cx, now);
         }
-        lane::give_back(messages);
+        None
+    }
+
+    /// Hears the rest of a read that was kept
+    fn hear_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(flow) = &mut self.flow else { return false };
+        let mut kept = std::mem::take(&mut flow.kept);
+        let next = self.hear(Lane::Primary, &mut std::iter::from_fn(|| kept.pop_front()), cx, now);
+        if self.closing.is_some() {
+            return true;
+        }
+        let Some(flow) = &mut self.flow else { return true };
+        if let Some(next) = next {
+            kept.push_front(next);
+            flow.kept = kept;
+        } else if let Some(ended) = flow.ended.take() {
+            self.received(Lane::Primary, ended, cx, now);
+        }
+        true
+    }
+
+    /// Hears all that was kept, whatever it costs: nothing comes behind it
+    fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(flow) = &mut self.flow else { return };
+        for message in std::mem::take(&mut flow.kept) {
+            if self.closing.is_some() {
+                return;
+            }
+            self.session.handle_message(Lane::Primary, message, now);
+            self.perform(cx, now);
+        }
+    }
+
+    /// Does what follows from a read
+    fn received(
+        &mut self,
+        lane: Lane,
+        outcome: Result<Received, ConnectionError>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         match outcome {
-            Poll::Pending => return arrived,
-            Poll::Ready(Ok(Received::Activity)) => {}
-            Poll::Ready(Ok(Received::Closed)) => self.lane_lost(lane, CloseReason::TransportClose, now),
-            Poll::Ready(Err(error)) => {
+            Ok(Received::Activity) => {}
+            Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
+            Err(error) => {
                 tracing::debug!(%error, transport = %self.primary.name, "a connection ended");
                 // A broken connection is nobody's fault, and what is malformed counts when the session ends.
                 if matches!(error, ConnectionError::Misused(_) | ConnectionError::TooBig { .. }) {
@@ -257,7 +447,6 @@ impl Driver {
             }
         }
         self.perform(cx, now);
-        true
     }
 
     fn lane_lost(&mut self, lane: Lane, reason: CloseReason, now: Instant) {
@@ -271,8 +460,24 @@ impl Driver {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        if !self.timer.poll(self.session.poll_timeout(), cx, now) {
+        let deadline = self.session.poll_timeout();
+        let limits = self.stall_limits();
+        let stall = self.flow.as_mut().and_then(|flow| flow.stall.as_mut());
+        // One that has come was looked at in this visit, if the connection could be looked at.
+        let stalled = stall.and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
+        let next = deadline.into_iter().chain(stalled).min();
+        if !self.timer.poll(next, cx, now) {
             return false;
+        }
+        if let Some(flow) = &self.flow {
+            // What the driver itself does not read, or could not write, is not held against the client.
+            if flow.holds_back() {
+                self.session.handle_activity(Lane::Primary, now);
+            }
+            let ping_timeout = self.shared.io.config().ping_timeout;
+            if flow.stall.as_ref().is_some_and(|stall| stall.delays_heartbeat(ping_timeout, now)) {
+                self.session.handle_heartbeat_sent(now);
+            }
         }
         self.session.handle_timeout(now);
         self.perform(cx, now);
@@ -289,12 +494,18 @@ impl Driver {
 
     fn perform_one(&mut self, action: Action, cx: &mut Context<'_>, now: Instant) {
         match action {
+            Action::Transmit { lane: Lane::Primary, frame, .. }
+                if self.flow.as_ref().is_some_and(|flow| flow.given_up) =>
+            {
+                let _ = self.shared.outbox.push_last(frame);
+            }
             Action::Transmit { lane, frame, delivery } => {
                 if let Some((_, outbox, _)) = self.lane(lane) {
-                    // A client that does not read is closed by the outbox, which tells on the next poll.
+                    // One that is closed tells on the next poll.
                     let _ = outbox.push(frame, delivery, Overflow::Close);
                 }
             }
+            Action::Heartbeat(frame) => _ = self.shared.outbox.push_heartbeat(frame),
             Action::Ping(lane) => {
                 if let Some((state, outbox, _)) = self.lane(lane) {
                     state.connection.ping(outbox);
@@ -330,7 +541,7 @@ impl Driver {
     /// Whether the client may send one more event now; if not it is closed
     fn is_within_rate(&mut self, now: Instant) -> bool {
         let Some(rate) = self.shared.io.config().event_rate else { return true };
-        let within = self.bucket.get_or_insert_default().take(rate, now);
+        let within = self.flow.get_or_insert_default().bucket.get_or_insert_default().take(rate, now);
         if !within {
             self.session.handle_command(Command::Close(CloseReason::RateLimited), now);
         }
@@ -390,10 +601,22 @@ impl Future for Driver {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
+        pace::begin();
         let polled = this.visit(cx, clock::now());
+        let backlog = pace::end();
+        if !backlog.is_empty() {
+            this.flow.get_or_insert_default().backlog.append(backlog);
+            give_way(cx);
+        }
+        this.flow.take_if(|flow| flow.is_idle());
         events::let_go();
         polled
     }
+}
+
+/// Whether an outbox was closed for its client's sake, and the connection is still there to say so
+fn is_given_up(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull)
 }
 
 /// Wakes the task again when everything else has had its turn, and the runtime has looked for what arrived

@@ -19,7 +19,7 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Status
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use roomcast_core::{
-    BoxError, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Sid, Transport,
+    Bounds, BoxError, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Sid, Transport,
 };
 
 use self::query::EngineQuery;
@@ -382,7 +382,10 @@ impl<'a> Applicant<'a> {
             sid: sid.clone(),
             kind,
             codec,
-            outbox: Outbox::new(app.config.outbox_limit, app.flushers.list()),
+            outbox: Outbox::new(
+                Bounds::new(app.config.outbox_limit, app.config.outbox_max),
+                app.flushers.list(),
+            ),
             handshake,
             transports: endpoint.transports().clone(),
             transport: transport.name(),

@@ -158,6 +158,7 @@ fn describe(action: &Action) -> String {
             };
             format!("{lane}> {}{condition}", texts(frame))
         }
+        Action::Heartbeat(frame) => format!("> {}", texts(frame)),
         Action::Promote => "promote".into(),
         Action::CloseProbe => "close probe".into(),
         Action::Connect { namespace, auth } => format!("connect {namespace} {auth}").trim_end().to_owned(),

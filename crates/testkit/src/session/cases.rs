@@ -69,7 +69,8 @@ pub fn a_client_that_answers_for_its_transport_is_asked_again<S: Session>(make: 
     let admitted = pair.actions().len();
     assert!(admitted > 0, "an open session asks for something: to be let in, or for the client to be told");
     pair.advance(LONG);
-    let asked = |action: &Action| matches!(action, Action::Ping(_) | Action::Transmit { .. });
+    let asked =
+        |action: &Action| matches!(action, Action::Heartbeat(_) | Action::Ping(_) | Action::Transmit { .. });
     assert!(pair.actions().iter().any(asked), "it does not ask whether its client is there");
 }
 

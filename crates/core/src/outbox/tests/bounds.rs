@@ -1,24 +1,25 @@
 //! What is let in, and what has to go
 
-use super::queue::{BATCH_FRAMES, ENTRY_COST, PROTOCOL_RESERVE};
+use super::queue::{BATCH_FRAMES, ENTRY_COST};
 use super::*;
 
 /// Bytes that a frame counts besides those of its messages
 const EACH: usize = ENTRY_COST;
 
 #[test]
-fn the_budget_counts_bytes_and_frames() {
-    let outbox = Outbox::new(2 * (EACH + 3), FlushList::new());
+fn counts_bytes_and_frames() {
+    let outbox = Outbox::new(exactly(2 * (EACH + 3)), FlushList::new());
     assert_eq!(push(&outbox, "abc"), Pushed::Queued);
     assert_eq!(push(&outbox, "def"), Pushed::Queued);
     assert_eq!(outbox.waiting(), Waiting { frames: 2, bytes: 2 * (EACH + 3) });
+    assert_eq!(push(&outbox, ""), Pushed::Overflowed);
     assert_eq!(push(&outbox, ""), Pushed::Closed);
-    assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+    assert_eq!(outbox.closed(), Some(CloseReason::OutboxFull));
 }
 
 #[test]
-fn one_frame_is_taken_however_large() {
-    let (outbox, list, carrier) = connected(100);
+fn takes_one_frame_however_large() {
+    let (outbox, list, carrier) = connected(exactly(100));
     let large = "x".repeat(10_000);
     for delivery in [Delivery::Reliable, Delivery::Volatile, Delivery::Protocol] {
         assert_eq!(outbox.push(frame(&large), delivery, Overflow::Close), Pushed::Queued);
@@ -37,7 +38,7 @@ fn a_limit_may_be_as_large_as_numbers_go() {
 }
 
 #[test]
-fn a_slow_consumer_frees_all_that_waited() {
+fn giving_up_frees_all_that_waited() {
     without_locking_up(|| {
         let (outbox, list, carrier) = connected(100);
         let owner = Arc::new(Owner::default());
@@ -49,12 +50,13 @@ fn a_slow_consumer_frees_all_that_waited() {
         assert!(owner.poll(&outbox).is_pending());
         assert!(first.is_shared());
         let woken = owner.wakes();
-        assert_eq!(push(&outbox, "second"), Pushed::Closed);
+        assert_eq!(outbox.give_up(CloseReason::SlowConsumer), EACH + 5);
         assert_eq!((outbox.waiting(), first.is_shared()), (Waiting::default(), false));
         assert_eq!(owner.wakes(), woken + 1);
         assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
         assert_eq!(push(&outbox, "third"), Pushed::Closed);
         // The first reason stays.
+        assert_eq!(outbox.give_up(CloseReason::OutboxFull), 0);
         outbox.close(CloseReason::ServerShutdown);
         assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
         assert!(!carrier.is_held());
@@ -62,14 +64,14 @@ fn a_slow_consumer_frees_all_that_waited() {
 }
 
 #[test]
-fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
+fn a_client_given_up_hears_the_goodbye_alone() {
     without_locking_up(|| {
         let (outbox, list, carrier) = connected(100);
         let owner = Arc::new(Owner::default());
         carrier.takes(0);
         assert_eq!(push(&outbox, "lost"), Pushed::Queued);
         list.write_all();
-        assert_eq!(push(&outbox, "does not fit"), Pushed::Closed);
+        outbox.give_up(CloseReason::SlowConsumer);
         assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
         assert!(carrier.is_held());
         assert_eq!(outbox.push_protocol(frame("pong")), Pushed::Closed);
@@ -88,16 +90,16 @@ fn a_slow_consumer_that_reads_again_hears_the_goodbye_and_nothing_else() {
 }
 
 #[test]
-fn a_goodbye_that_does_not_fit_is_still_heard() {
-    let (outbox, list, carrier) = connected(100);
+fn a_goodbye_that_does_not_fit_is_heard() {
+    let (outbox, list, carrier) = connected(exactly(1000));
     let owner = Arc::new(Owner::default());
     carrier.takes(0);
-    while outbox.waiting().bytes + 2 * EACH < 100 + PROTOCOL_RESERVE {
+    while outbox.waiting().bytes + 2 * EACH < 1000 {
         assert_eq!(outbox.push_protocol(frame("pong")), Pushed::Queued);
     }
     list.write_all();
     assert_eq!(outbox.push_last(frame(&"goodbye".repeat(EACH))), Pushed::Queued);
-    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
+    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::OutboxFull));
     outbox.finish();
     assert!(owner.drain(&outbox).is_pending());
     carrier.takes_all();
@@ -106,8 +108,8 @@ fn a_goodbye_that_does_not_fit_is_still_heard() {
 }
 
 #[test]
-fn an_overflow_while_the_sink_is_out_frees_what_it_left_too() {
-    let (outbox, list, carrier) = connected(4 * (EACH + 1));
+fn an_overflow_frees_the_leased_batch_too() {
+    let (outbox, list, carrier) = connected(exactly(4 * (EACH + 1)));
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     let out = frame("2");
@@ -117,19 +119,19 @@ fn an_overflow_while_the_sink_is_out_frees_what_it_left_too() {
     let pushing = outbox.clone();
     carrier.at_each_call(move |_| {
         let pushed = ["3", "4", "5"].map(|text| push(&pushing, text));
-        assert_eq!(pushed, [Pushed::Queued, Pushed::Queued, Pushed::Closed]);
+        assert_eq!(pushed, [Pushed::Queued, Pushed::Queued, Pushed::Overflowed]);
     });
     list.write_all();
     assert_eq!((outbox.waiting(), out.is_shared()), (Waiting::default(), false));
     assert_eq!(
         (carrier.written(), owner.poll(&outbox)),
-        (vec!["1".into()], Poll::Ready(CloseReason::SlowConsumer))
+        (vec!["1".into()], Poll::Ready(CloseReason::OutboxFull))
     );
 }
 
 #[test]
-fn a_goodbye_that_is_said_before_the_sink_is_back_is_all_that_waits() {
-    let (outbox, list, carrier) = connected(4 * (EACH + 1));
+fn an_early_goodbye_is_all_that_waits() {
+    let (outbox, list, carrier) = connected(exactly(4 * (EACH + 1)));
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!(["1", "2"].map(|text| push(&outbox, text)), [Pushed::Queued; 2]);
@@ -156,7 +158,7 @@ fn a_goodbye_that_is_said_before_the_sink_is_back_is_all_that_waits() {
 fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
     let volatile = |outbox: &Outbox| outbox.push(frame("v"), Delivery::Volatile, Overflow::Close);
     let list = FlushList::new();
-    let outbox = Outbox::new(150, list.clone());
+    let outbox = Outbox::new(exactly(150), list.clone());
     assert_eq!(volatile(&outbox), Pushed::Dropped, "no sink yet");
     let carrier = Carrier::default();
     outbox.set_sink(carrier.sink());
@@ -182,15 +184,13 @@ fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
 }
 
 #[test]
-fn the_protocol_has_a_reserve_and_no_more() {
-    let outbox = Outbox::new(EACH, FlushList::new());
-    assert_eq!(push(&outbox, ""), Pushed::Queued);
-    for _ in 0..PROTOCOL_RESERVE / EACH {
+fn the_protocol_is_bounded_by_the_hard_cap() {
+    let outbox = Outbox::new(Bounds::new(EACH, 10 * EACH), FlushList::new());
+    for _ in 0..10 {
         assert_eq!(outbox.push_protocol(frame("")), Pushed::Queued);
     }
-    assert_eq!(outbox.waiting().bytes, EACH + PROTOCOL_RESERVE);
-    assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
-    assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
+    assert_eq!(outbox.push_protocol(frame("")), Pushed::Overflowed);
+    assert_eq!(outbox.closed(), Some(CloseReason::OutboxFull));
 }
 
 #[test]
@@ -219,8 +219,8 @@ fn the_oldest_are_dropped_and_the_rest_keeps_its_order() {
 }
 
 #[test]
-fn what_the_protocol_held_is_free_again_once_it_is_written() {
-    let (outbox, list, carrier) = connected(2 * (EACH + 1));
+fn written_protocol_frames_free_their_room() {
+    let (outbox, list, carrier) = connected(exactly(2 * (EACH + 1)));
     for _ in 0..10 {
         assert_eq!(["p", "q"].map(|text| outbox.push_protocol(frame(text))), [Pushed::Queued; 2]);
         list.write_all();
@@ -313,12 +313,12 @@ fn a_policy_can_be_told_to_the_outbox() {
     assert_eq!(["1", "2", "3"].map(|text| push(&outbox, text))[2], Pushed::Displaced(1));
     assert_eq!(outbox.push(frame("4"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
     outbox.set_overflow(Overflow::Inherit);
-    assert_eq!(push(&outbox, "5"), Pushed::Closed);
+    assert_eq!(push(&outbox, "5"), Pushed::Queued, "a stalled client is judged by its progress");
 }
 
 #[test]
 fn what_was_on_its_way_is_not_taken_back() {
-    let (outbox, list, carrier) = connected(3 * (EACH + 2));
+    let (outbox, list, carrier) = connected(exactly(3 * (EACH + 2)));
     carrier.takes(0);
     for text in ["a1", "b1"] {
         outbox.push(keyed(&text[..1], text), Delivery::Reliable, Overflow::KeepLatest);
@@ -332,7 +332,7 @@ fn what_was_on_its_way_is_not_taken_back() {
 
 /// Fills an outbox to its limit, tries more while a batch is out, and lets the sink give all of it back
 fn blocked(frames: usize) -> (Outbox, FlushList) {
-    let (outbox, list, carrier) = connected(frames * (EACH + 4));
+    let (outbox, list, carrier) = connected(exactly(frames * (EACH + 4)));
     let old = |number| outbox.push(frame(&format!("{number:04}")), Delivery::Reliable, Overflow::Close);
     assert!((0..frames).all(|number| old(number) == Pushed::Queued));
     carrier.takes(0);
@@ -352,10 +352,7 @@ fn a_batch_in_flight_keeps_its_room() {
     for frames in [2, 10, 3 * BATCH_FRAMES] {
         let (outbox, _list) = blocked(frames);
         assert_eq!(outbox.push(frame(""), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
-        // What is the protocol's is left to it, and no more.
-        let answer = "x".repeat(PROTOCOL_RESERVE - EACH);
-        assert_eq!(outbox.push_protocol(frame(&answer)), Pushed::Queued);
-        assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+        assert_eq!(outbox.push_protocol(frame("")), Pushed::Overflowed);
     }
 }
 
@@ -375,49 +372,31 @@ fn a_batch_that_came_back_leaves_room_to_the_newest() {
 }
 
 #[test]
-fn the_protocol_has_its_reserve_behind_a_frame_that_is_larger_than_the_limit() {
-    let (outbox, list, carrier) = connected(100);
-    let large = "x".repeat(3 * PROTOCOL_RESERVE);
-    let ping = |outbox: &Outbox| outbox.push_protocol(frame(&"p".repeat(PROTOCOL_RESERVE / 4 - EACH)));
-    carrier.takes(0);
-    assert_eq!(push(&outbox, &large), Pushed::Queued);
-    assert_eq!(ping(&outbox), Pushed::Queued, "it waits");
-    let pushing = outbox.clone();
-    carrier.at_each_call(move |_| assert_eq!(ping(&pushing), Pushed::Queued, "it is in flight"));
-    list.write_all();
-    assert_eq!([(); 2].map(|()| ping(&outbox)), [Pushed::Queued; 2], "it came back");
-    assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
-}
-
-#[test]
-fn one_frame_is_taken_behind_what_is_in_flight_however_large() {
+fn takes_one_frame_behind_a_batch_however_large() {
     for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
-        let (outbox, list, carrier) = connected(1000);
+        let (outbox, list, carrier) = connected(exactly(1000));
         carrier.takes(0);
         assert_eq!(push(&outbox, "out"), Pushed::Queued);
         let pushing = outbox.clone();
         carrier.at_each_call(move |_| {
-            let large = frame(&"x".repeat(3 * PROTOCOL_RESERVE));
+            let large = frame(&"x".repeat(10_000));
             assert_eq!(pushing.push(large, Delivery::Reliable, overflow), Pushed::Queued);
             assert_eq!(pushing.push(frame("v"), Delivery::Volatile, overflow), Pushed::Dropped);
         });
         list.write_all();
-        let answer = "x".repeat(PROTOCOL_RESERVE - EACH);
-        assert_eq!(outbox.push_protocol(frame(&answer)), Pushed::Queued);
         carrier.at_each_call(|_| {});
         carrier.takes_all();
         assert!(Arc::new(Owner::default()).poll(&outbox).is_pending());
-        assert_eq!(carrier.written().len(), 3);
+        assert_eq!(carrier.written().len(), 2);
         // The room is what it was.
-        assert_eq!(outbox.push_protocol(frame(&answer)), Pushed::Queued);
         assert_eq!(outbox.push_protocol(frame(&"x".repeat(1000 - EACH))), Pushed::Queued);
-        assert_eq!(outbox.push_protocol(frame("")), Pushed::Closed);
+        assert_eq!(outbox.push_protocol(frame("")), Pushed::Overflowed);
     }
 }
 
 #[test]
-fn room_comes_free_as_a_sink_takes_what_it_was_given() {
-    let (outbox, list, carrier) = connected(4 * (EACH + 1));
+fn written_frames_free_their_room() {
+    let (outbox, list, carrier) = connected(exactly(4 * (EACH + 1)));
     for text in ["1", "2", "3", "4"] {
         assert_eq!(push(&outbox, text), Pushed::Queued);
     }

@@ -16,7 +16,7 @@ fn a_new_sink_takes_over_whenever_it_comes() {
             outbox.set_sink(old.sink_with_end(move || _ = closing.waiting()));
             let frames = BATCHES_PER_VISIT * BATCH_FRAMES + 1;
             let texts: Vec<_> = (0..frames).map(|number| number.to_string()).collect();
-            texts.iter().for_each(|text| assert_eq!(push(&outbox, text), Pushed::Queued));
+            texts.iter().for_each(|text| _ = push(&outbox, text));
             let (changing, next) = (outbox.clone(), new.clone());
             old.at_each_call(move |call| {
                 if call == at {

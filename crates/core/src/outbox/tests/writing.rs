@@ -309,7 +309,7 @@ fn a_sink_that_panics_takes_its_client_along_and_nobody_else() {
 #[test]
 fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
     let list = FlushList::new();
-    let [first, closed, moved, flooded] = [(); 4].map(|()| connected_to(&list, 1 << 20));
+    let [first, closed, moved, flooded] = [(); 4].map(|()| connected_to(&list, exactly(1 << 20)));
     for (outbox, _) in [&first, &closed, &moved, &flooded] {
         assert_eq!(push(outbox, "x"), Pushed::Queued);
     }
@@ -322,7 +322,7 @@ fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
             moved.set_sink(new.sink());
             let much = "y".repeat(1 << 20);
             assert_eq!(push(&flooded, &much), Pushed::Queued);
-            assert_eq!(push(&flooded, &much), Pushed::Closed);
+            assert_eq!(push(&flooded, &much), Pushed::Overflowed);
         }
     });
     list.write_all();
@@ -333,13 +333,13 @@ fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
     assert_eq!(push(&moved.0, "z"), Pushed::Queued);
     list.write_all();
     assert_eq!(new.written().last().map(String::as_str), Some("z"));
-    assert_eq!(flooded.0.closed(), Some(CloseReason::SlowConsumer));
+    assert_eq!(flooded.0.closed(), Some(CloseReason::OutboxFull));
 }
 
 #[test]
 fn whose_turn_never_comes_misses_nothing() {
     let list = FlushList::new();
-    let [first, untouched, moved, closed, flooded] = [(); 5].map(|()| connected_to(&list, 1 << 20));
+    let [first, untouched, moved, closed, flooded] = [(); 5].map(|()| connected_to(&list, exactly(1 << 20)));
     let clients = [&first, &untouched, &moved, &closed, &flooded];
     clients.iter().for_each(|(outbox, _)| assert_eq!(push(outbox, "x"), Pushed::Queued));
     let new = Carrier::default();
@@ -353,7 +353,7 @@ fn whose_turn_never_comes_misses_nothing() {
             closed.close(CloseReason::PingTimeout);
             let much = "y".repeat(1 << 20);
             assert_eq!(push(&flooded, &much), Pushed::Queued);
-            assert_eq!(push(&flooded, &much), Pushed::Closed);
+            assert_eq!(push(&flooded, &much), Pushed::Overflowed);
             panic!("as asked");
         }
     });
@@ -363,7 +363,7 @@ fn whose_turn_never_comes_misses_nothing() {
     assert_eq!((moved.1.written().len(), new.written(), moved.1.is_held()), (0, vec!["x".into()], false));
     assert_eq!((closed.1.written().len(), closed.1.is_held(), owner.wakes()), (0, false, 1));
     assert_eq!((flooded.0.waiting(), flooded.1.written().len()), (Waiting::default(), 0));
-    assert_eq!(flooded.0.closed(), Some(CloseReason::SlowConsumer));
+    assert_eq!(flooded.0.closed(), Some(CloseReason::OutboxFull));
 }
 
 #[test]
@@ -411,7 +411,8 @@ fn a_visit_takes_bounded_batches() {
     list.write_all();
     assert_eq!(carrier.calls(), 3);
     let large = "x".repeat(BATCH_BYTES);
-    (0..3).for_each(|_| assert_eq!(push(&outbox, &large), Pushed::Queued));
+    let pushed = [(); 3].map(|()| push(&outbox, &large));
+    assert_eq!(pushed, [Pushed::Queued, Pushed::Backlogged, Pushed::Backlogged]);
     list.write_all();
     assert_eq!(carrier.calls(), 6);
 }

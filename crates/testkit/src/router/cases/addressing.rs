@@ -169,7 +169,10 @@ pub async fn to_one_member(router: Subject) {
     assert_eq!((log.gone(), c.acks().len()), (vec![c.id().clone()], 0));
     b.outbox().close(CloseReason::TransportClose);
     let closed = Receipt { closed: 1, ..Receipt::default() };
-    assert_eq!(router.send(&b.member(), Delivery::Reliable, Overflow::Inherit, &mut event("late")).relieve(), closed);
+    assert_eq!(
+        router.send(&b.member(), Delivery::Reliable, Overflow::Inherit, &mut event("late")).relieve(),
+        closed
+    );
     assert_eq!(able.encoded(), 3);
 }
 

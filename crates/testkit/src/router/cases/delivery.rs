@@ -33,7 +33,8 @@ pub async fn one_codec_that_cannot_is_no_error_for_others(router: Subject) {
     let full = attach_all(&router, &able, ["a", "b"]);
     let plain = attach_all(&router, &limited, ["c", "d", "e"]);
     let args = Bytes::from_static(b"picture").into_args().expect("bytes are an argument");
-    let receipt = router.broadcast(&Target::default(), &Event::new(Namespace::main(), "image", args)).relieve();
+    let receipt =
+        router.broadcast(&Target::default(), &Event::new(Namespace::main(), "image", args)).relieve();
     assert_eq!(receipt, Receipt { queued: 2, unsupported: 3, ..Receipt::default() });
     // A refusal is asked for once, too.
     assert_eq!((able.encoded(), limited.encoded()), (1, 1));
@@ -88,8 +89,9 @@ pub async fn overflow_as_the_target_says(router: Subject) {
     let codec = TextCodec::new("t");
     let slow = MemberProbe::detached("slow", &codec, 160);
     router.attach(slow.member());
-    let send =
-        |name: &str, overflow| router.broadcast(&Target { overflow, ..Target::default() }, &event(name)).relieve();
+    let send = |name: &str, overflow| {
+        router.broadcast(&Target { overflow, ..Target::default() }, &event(name)).relieve()
+    };
     assert_eq!(send("one", Overflow::Close), queued(1));
     assert_eq!(send("two", Overflow::Close), queued(1));
     let dropped = Receipt { dropped: 1, ..Receipt::default() };
@@ -106,7 +108,9 @@ pub async fn the_latest_of_each_key(router: Subject) {
     let away = MemberProbe::detached("away", &codec, 1 << 20);
     router.attach(away.member());
     let target = Target { overflow: Overflow::KeepLatest, ..Target::default() };
-    let send = |name, key: &str| router.broadcast(&target, &Event { key: Some(key.into()), ..event(name) }).relieve();
+    let send = |name, key: &str| {
+        router.broadcast(&target, &Event { key: Some(key.into()), ..event(name) }).relieve()
+    };
     assert_eq!(send("a1", "a"), queued(1));
     assert_eq!(send("b1", "b"), queued(1));
     assert_eq!(send("a2", "a"), Receipt { queued: 1, dropped: 1, ..Receipt::default() });

@@ -1,0 +1,209 @@
+//! Backlog and stalled bytes: who may be slowed, and who is judged
+#![allow(clippy::disallowed_methods, reason = "it is about threads")]
+
+use super::queue::ENTRY_COST;
+use super::*;
+
+fn fill(outbox: &Outbox) {
+    (0..256).for_each(|number| assert_eq!(push(outbox, &number.to_string()), Pushed::Queued));
+}
+
+fn numbers(to: usize) -> Vec<String> {
+    (0..to).map(|number| number.to_string()).collect()
+}
+
+#[test]
+fn a_writable_client_has_no_limit_below_the_cap() {
+    let (outbox, list, carrier) = connected(Bounds::new(100, 1 << 20));
+    let body = "x".repeat(1000);
+    let pushed: Vec<_> = (0..900).map(|_| push(&outbox, &body)).collect();
+    assert!(pushed.iter().all(|pushed| matches!(pushed, Pushed::Queued | Pushed::Backlogged)));
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        assert_eq!(outbox.push(frame("more"), Delivery::Reliable, overflow), Pushed::Backlogged);
+    }
+    list.write_all();
+    assert_eq!((carrier.written().len(), outbox.closed()), (902, None));
+}
+
+#[test]
+fn a_stalled_client_is_queued_for_up_to_the_cap() {
+    let (outbox, list, carrier) = connected(Bounds::new(10 * (ENTRY_COST + 1), 20 * (ENTRY_COST + 1)));
+    let owner = Arc::new(Owner::default());
+    carrier.takes(0);
+    assert_eq!(push(&outbox, "0"), Pushed::Queued);
+    list.write_all();
+    assert!(owner.poll(&outbox).is_pending());
+    let woken = owner.wakes();
+    (1..10).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
+    assert_eq!(owner.wakes(), woken, "within the limit nobody has to decide");
+    (10..20).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
+    assert_eq!(owner.wakes(), woken + 1, "beyond it the owner has to know, once");
+    let attended = outbox.attend(&mut Context::from_waker(Waker::noop()));
+    assert_eq!((attended.over_limit, attended.stalled), (true, 20 * (ENTRY_COST + 1)));
+    assert_eq!(push(&outbox, "x"), Pushed::Overflowed);
+}
+
+#[test]
+fn a_pusher_at_high_water_writes_itself() {
+    let (outbox, _list, carrier) = connected(1 << 20);
+    fill(&outbox);
+    assert_eq!(push(&outbox, "256"), Pushed::Backlogged);
+    assert!(outbox.relieve());
+    assert_eq!(carrier.written(), numbers(257));
+    assert_eq!((outbox.waiting(), push(&outbox, "x")), (Waiting::default(), Pushed::Queued));
+}
+
+#[test]
+fn large_frames_reach_high_water_by_bytes() {
+    let (outbox, _list, carrier) = connected(1 << 20);
+    let large = "x".repeat(100_000);
+    assert_eq!(push(&outbox, &large), Pushed::Queued, "a lone frame is left to the flusher");
+    assert_eq!(push(&outbox, &large), Pushed::Backlogged);
+    assert!(outbox.relieve());
+    assert_eq!(carrier.written().len(), 2);
+}
+
+#[test]
+fn a_pusher_stops_where_the_carrier_blocks() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    assert!(owner.poll(&outbox).is_pending());
+    fill(&outbox);
+    carrier.takes(100);
+    assert_eq!(push(&outbox, "256"), Pushed::Backlogged);
+    assert!(outbox.relieve());
+    assert_eq!((carrier.written().len(), owner.wakes()), (100, 1), "the owner waits for the socket");
+    assert_eq!(push(&outbox, "257"), Pushed::Queued, "a blocked carrier slows no sender");
+    assert!(outbox.relieve(), "there is nothing to pay");
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    list.write_all();
+    assert_eq!(carrier.written(), numbers(258));
+}
+
+#[test]
+fn a_writer_hands_over_to_a_pusher_that_waits() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    (0..200).for_each(|number| assert_eq!(push(&outbox, &number.to_string()), Pushed::Queued));
+    let pusher = outbox.clone();
+    carrier.at_each_call(move |call| {
+        if call == 1 {
+            let pushed: Vec<_> = (200..600).map(|number| push(&pusher, &number.to_string())).collect();
+            assert!(pushed.contains(&Pushed::Backlogged));
+            assert!(!pusher.relieve(), "another writer has the sink");
+        }
+    });
+    let flusher = Arc::new(Owner::default());
+    let waker = Waker::from(flusher.clone());
+    let mut listed = VecDeque::new();
+    list.take(&mut listed);
+    assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+    FlushList::write(&listed[0]);
+    assert_eq!(carrier.calls(), 1, "it ends after its batch");
+    assert_eq!((flusher.wakes(), list.take_urgent()), (1, true), "the rest is written at once by somebody");
+    assert!(!list.take_urgent());
+    assert!(outbox.relieve());
+    assert_eq!(carrier.written(), numbers(600));
+}
+
+#[test]
+fn urgent_outboxes_wake_past_a_deferred_wake_up() {
+    let (near, far) = (FlushList::new(), FlushList::new());
+    let (outbox, carrier) = connected_to(&far, 1 << 20);
+    let flusher = Arc::new(Owner::default());
+    let waker = Waker::from(flusher.clone());
+    assert!(far.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+    let _relay = near.relay();
+    let pusher = outbox.clone();
+    carrier.at_each_call(move |_| {
+        (0..300).for_each(|_| _ = push(&pusher, "x"));
+        assert!(!pusher.relieve());
+    });
+    fill(&outbox);
+    assert_eq!(flusher.wakes(), 0, "the wake-up is deferred");
+    FlushList::write(&outbox);
+    assert_eq!(flusher.wakes(), 1);
+}
+
+#[test]
+fn a_heartbeat_goes_ahead_of_the_queue() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let owner = Arc::new(Owner::default());
+    let attend = |owner: &Arc<Owner>| outbox.attend(&mut Context::from_waker(&Waker::from(owner.clone())));
+    carrier.takes(0);
+    (0..3).for_each(|number| _ = push(&outbox, &number.to_string()));
+    list.write_all();
+    assert!(!attend(&owner).heartbeat);
+    assert_eq!(outbox.push_heartbeat(frame("old ping")), Pushed::Queued);
+    assert_eq!(outbox.push_heartbeat(frame("ping")), Pushed::Queued, "one is enough");
+    assert!(attend(&owner).heartbeat, "its bytes have not reached the carrier");
+    carrier.takes(1);
+    assert!(!attend(&owner).heartbeat);
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(carrier.written(), ["ping", "0", "1", "2"]);
+    // Alone, too.
+    outbox.push_heartbeat(frame("ping"));
+    list.write_all();
+    assert_eq!((carrier.written().len(), outbox.waiting()), (5, Waiting::default()));
+    assert!(owner.drain(&outbox).is_ready());
+}
+
+#[test]
+fn a_heartbeat_that_is_all_there_is_waits_for_a_sink() {
+    let list = FlushList::new();
+    let outbox = Outbox::new(1 << 20, list.clone());
+    outbox.push_heartbeat(frame("ping"));
+    let owner = Arc::new(Owner::default());
+    assert!(owner.drain(&outbox).is_pending());
+    assert_eq!(waiting(&outbox, &list), ["ping"]);
+    assert!(owner.drain(&outbox).is_ready());
+}
+
+#[test]
+fn senders_wait_for_low_water_and_no_longer() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let sender = Arc::new(Owner::default());
+    let waker = Waker::from(sender.clone());
+    let poll = || outbox.poll_writable(&mut Context::from_waker(&waker));
+    assert!(poll().is_ready());
+    fill(&outbox);
+    assert!(poll().is_pending() && poll().is_pending());
+    carrier.takes(100);
+    list.write_all();
+    assert_eq!(sender.wakes(), 0, "156 still wait");
+    carrier.takes(100);
+    Arc::new(Owner::default()).poll(&outbox).is_pending();
+    assert_eq!(sender.wakes(), 1);
+    assert!(poll().is_ready());
+    (0..200).for_each(|_| _ = push(&outbox, "x"));
+    assert!(poll().is_pending());
+    outbox.set_stalled();
+    assert_eq!(sender.wakes(), 2);
+    assert!(poll().is_ready(), "nobody waits for a client that makes no progress");
+    carrier.takes(1);
+    assert!(Arc::new(Owner::default()).poll(&outbox).is_pending());
+    assert!(poll().is_pending(), "it does again");
+    outbox.give_up(CloseReason::SlowConsumer);
+    assert_eq!(sender.wakes(), 3);
+    assert!(poll().is_ready());
+}
+
+#[test]
+fn standing_tells_who_stalled_first() {
+    let list = FlushList::new();
+    let [first, second] = [(); 2].map(|()| connected_to(&list, 1 << 20));
+    for (outbox, carrier) in [&first, &second] {
+        carrier.takes(0);
+        assert!(outbox.standing().writable);
+        assert_eq!(push(outbox, "x"), Pushed::Queued);
+        list.write_all();
+        assert!(!outbox.standing().writable);
+    }
+    let age = |outbox: &Outbox| outbox.standing().order;
+    assert!((age(&second.0).wrapping_sub(age(&first.0)) as i32) > 0);
+    assert_eq!(push(&first.0, "y"), Pushed::Queued);
+    first.1.takes(1);
+    assert!(Arc::new(Owner::default()).poll(&first.0).is_pending());
+    assert!((age(&first.0).wrapping_sub(age(&second.0)) as i32) > 0, "progress makes it younger");
+}

@@ -1,0 +1,78 @@
+//! Waiting until recipients can take more
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use roomcast_core::MemberControl;
+
+use crate::emit::Emit;
+use crate::emit_one::SocketEmit;
+use crate::socket::Socket;
+
+impl Socket {
+    /// Waits until little enough waits for this client for more to be emitted.
+    ///
+    /// For senders of much, such as a dump of state: what is emitted without it is queued up to
+    /// [`Config::outbox_max`](crate::Config::outbox_max), beyond which the client is closed.
+    ///
+    /// Ready below low water (32 KiB and 128 frames), once the client is gone, and while it makes no progress: a client
+    /// that stalled for 100 ms is not waited for. At most [`Config::stall_timeout`](crate::Config::stall_timeout).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: waiting changes nothing.
+    ///
+    /// ```
+    /// # use roomcast_server::{EmitError, Socket};
+    /// async fn dump(socket: Socket, rows: Vec<String>) -> Result<(), EmitError> {
+    ///     for row in rows {
+    ///         socket.emit("row", row)?;
+    ///         socket.writable().await;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub async fn writable(&self) {
+        let waiting = poll_fn(|cx| self.poll_writable(cx));
+        let _ = tokio::time::timeout(self.io().config().stall_timeout, waiting).await;
+    }
+}
+
+impl Emit {
+    /// Waits until little enough waits for the recipients on this node for more to be emitted.
+    ///
+    /// Looks at the members that are addressed now, each as [`Socket::writable`] does: it waits for those that make
+    /// progress and for no others, so one that stalls holds up nobody. At most
+    /// [`Config::stall_timeout`](crate::Config::stall_timeout).
+    ///
+    /// # Cancel safety
+    /// Cancel safe: waiting changes nothing.
+    pub async fn writable(&self) {
+        let timeout = self.namespace.stall_timeout;
+        let mut left = self.recipients();
+        let waiting = poll_fn(|cx| poll_all(&mut left, cx));
+        let _ = tokio::time::timeout(timeout, waiting).await;
+    }
+
+    fn recipients(&self) -> Vec<Arc<dyn MemberControl>> {
+        self.namespace.router.find(&self.target).into_iter().filter_map(|found| found.control).collect()
+    }
+}
+
+impl SocketEmit {
+    /// Waits until little enough waits for this client for more to be emitted; see [`Socket::writable`].
+    ///
+    /// # Cancel safety
+    /// Cancel safe: waiting changes nothing.
+    pub async fn writable(&self) {
+        match self.socket() {
+            Some(socket) => socket.writable().await,
+            None => self.operators().writable().await,
+        }
+    }
+}
+
+fn poll_all(left: &mut Vec<Arc<dyn MemberControl>>, cx: &mut Context<'_>) -> Poll<()> {
+    left.retain(|member| member.poll_writable(cx).is_pending());
+    if left.is_empty() { Poll::Ready(()) } else { Poll::Pending }
+}
