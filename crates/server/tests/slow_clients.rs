@@ -21,13 +21,18 @@ fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
     let mut stage = Stage::open();
     let before = resident();
     let (mut emitted, mut most_waiting) = (0, 0);
-    while stage.io.metrics().slow_consumers() < CROWD as u64 {
+    // Until each of them is over its limit; from then on it has its time to take something, and does not.
+    while stage.sockets.iter().filter(|socket| socket.waiting_bytes() > OUTBOX).count() < CROWD {
         let receipt = stage.emit(emitted, Overflow::Close);
         emitted += 1;
-        assert_eq!(receipt.dropped, 0);
+        assert_eq!((receipt.dropped, receipt.overflowed), (0, 0));
         most_waiting = most_waiting.max(stage.waiting());
         assert!(emitted < ENOUGH, "{receipt:?} after {emitted} events");
+        if stage.io.metrics().slow_consumers() > 0 {
+            break;
+        }
     }
+    wait_for(|| stage.io.metrics().slow_consumers() == CROWD as u64);
     stage.tell("closed", emitted, most_waiting, before);
     let other: Vec<_> =
         stage.reasons.iter().take(CROWD).filter(|reason| *reason != CloseReason::SlowConsumer).collect();
@@ -135,6 +140,7 @@ impl Stage {
         allow_many_files();
         let config = Config::default()
             .outbox_limit(OUTBOX)
+            .stall_timeout(STALL_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .ping_timeout(NEVER)
             .close_timeout(NEVER);
@@ -183,8 +189,9 @@ impl Stage {
                 other => panic!("{other:?}"),
             }
         }
+        let most = if overflow == Overflow::Close { usize::MAX } else { MOST };
         for socket in &self.sockets {
-            assert!(socket.waiting_bytes() <= MOST);
+            assert!(socket.waiting_bytes() <= most);
         }
         receipt
     }
@@ -201,7 +208,7 @@ impl Stage {
             most_waiting / 1024,
             grown / 1024,
         );
-        assert!(most_waiting <= CROWD * MOST);
+        assert!(most_waiting <= CROWD * 4 * MOST);
         assert!(grown < MEMORY, "memory grew by {grown} bytes");
     }
 }
@@ -317,7 +324,9 @@ fn allow_many_files() {
 }
 
 const CROWD: usize = 1000;
-/// Bytes that may wait for one client
+/// Long enough to fill the outboxes of all
+const STALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes that may wait for one client that stalls, before a policy applies
 const OUTBOX: usize = 64 * 1024;
 /// What may wait at most: protocol packets and answers may go beyond the limit, here a ping and an answer of a few
 /// bytes

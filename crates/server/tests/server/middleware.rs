@@ -160,21 +160,30 @@ fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
 }
 
 #[test]
-fn who_sends_too_much_before_being_in_is_closed() {
-    let io = Io::new();
-    io.main().middleware(async || std::future::pending::<()>().await);
+fn reading_pauses_before_a_client_is_in() {
+    let (io, log, gate) = (Io::new(), Log::default(), Gate::closed());
+    let (door, events) = (gate.clone(), log.clone());
+    io.main().middleware(move || {
+        let door = door.clone();
+        async move { door.pass().await }
+    });
+    io.on("message", move |text: String| {
+        events.write(text[..1].to_owned());
+        async {}
+    });
     let server = serve(&io);
-    for (closed, kind) in (1..).zip([Kind::WebSocket, Kind::Json, Kind::Plain]) {
+    for (round, kind) in (1..).zip([Kind::WebSocket, Kind::Json, Kind::Plain]) {
         let mut client = Client::open(kind, &server.dial);
         client.say_hello(json!(null));
         let text = "x".repeat(64 * 1024);
-        for _ in 0..5 {
-            client.emit("message", json!([text]));
+        for number in 0..9 {
+            client.emit("message", json!([format!("{number}{text}")]));
         }
-        assert_eq!(client.end().code, Some(1008), "{kind:?}");
-        until(|| io.client_count() == 0);
-        assert_eq!(io.metrics().overloaded(), closed);
+        gate.let_one_pass();
+        until(|| log.read().len() == 9 * round);
+        assert_eq!(log.read()[9 * (round - 1)..].concat(), "012345678", "{kind:?}");
     }
+    assert_eq!(io.metrics().overloaded(), 0);
 }
 
 /// A server whose door is opened by the test, and that tells who was asked, came in, and left
