@@ -8,6 +8,7 @@
 mod ack;
 mod actions;
 mod args;
+mod body;
 mod close;
 mod control;
 mod event;
@@ -25,6 +26,7 @@ mod watch;
 pub use ack::AckTable;
 pub use actions::Actions;
 pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted};
+pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use control::{Found, MemberControl, MemberLimit};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
@@ -43,7 +45,7 @@ pub use router::{
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{
     BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
-    RequestBody, Responder, ResponseBody, Transport, TransportName, Upgrade, Upgraded,
+    RequestBody, Responder, Transport, TransportName, Upgrade, Upgraded,
 };
 pub use watch::{ChangeQueue, RoomChange, RoomWatcher};
 

@@ -11,12 +11,11 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
-use http_body::{Body, SizeHint};
 use http_body_util::combinators::UnsyncBoxBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use crate::{CloseReason, Frame, FrameSink, Message, Outbox};
+use crate::{CloseReason, FrameSink, Message, Outbox, ResponseBody};
 
 /// Opens connections of one kind; held once by a server, shared by all sessions
 ///
@@ -197,76 +196,6 @@ impl Responder {
     /// Whether the client is gone
     pub fn is_gone(&self) -> bool {
         self.0.is_closed()
-    }
-}
-
-/// The body of an answer: known whole, or streamed
-#[derive(Debug, Default)]
-pub enum ResponseBody {
-    /// Nothing
-    #[default]
-    Empty,
-    /// All of it
-    Full(Bytes),
-    /// All of it, when it is what a transport makes of one frame: what a server makes of it, such as a compressed form,
-    /// can be kept with the frame for its other recipients
-    OfFrame(Frame, Bytes),
-    /// Bytes as they come, such as server-sent events
-    Stream(UnsyncBoxBody<Bytes, BoxError>),
-}
-
-impl From<Bytes> for ResponseBody {
-    fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::Empty } else { Self::Full(bytes) }
-    }
-}
-
-impl From<&'static str> for ResponseBody {
-    fn from(text: &'static str) -> Self {
-        Bytes::from_static(text.as_bytes()).into()
-    }
-}
-
-impl From<String> for ResponseBody {
-    fn from(text: String) -> Self {
-        Bytes::from(text).into()
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
-        let this = self.get_mut();
-        match this {
-            Self::Empty => Poll::Ready(None),
-            Self::Full(bytes) | Self::OfFrame(_, bytes) => {
-                let bytes = std::mem::take(bytes);
-                *this = Self::Empty;
-                Poll::Ready(Some(Ok(http_body::Frame::data(bytes))))
-            }
-            Self::Stream(stream) => Pin::new(stream).poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Empty => true,
-            Self::Full(_) | Self::OfFrame(..) => false,
-            Self::Stream(stream) => stream.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Empty => SizeHint::with_exact(0),
-            Self::Full(bytes) | Self::OfFrame(_, bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(stream) => stream.size_hint(),
-        }
     }
 }
 

@@ -1,11 +1,14 @@
 //! The transport of the example `sse` keeps to what every transport has to keep to
 
+use std::collections::VecDeque;
 use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use http_body::Body as _;
 use http_body_util::BodyExt;
-use roomcast_core::{CloseReason, Exchange, Message, Responder, ResponseBody, Transport};
+use roomcast_core::{CloseReason, Exchange, Frame, Message, Readiness, Responder, ResponseBody, Transport};
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_testkit::transport::{Oversized, Requests, TestClient, TransportHarness};
 
@@ -111,6 +114,32 @@ fn text_that_an_event_cannot_hold_arrives_all_the_same() {
         let event = std::str::from_utf8(&rendered).expect("UTF-8").strip_prefix("data: ").expect("data");
         assert_eq!(decode(event.strip_suffix("\n\n").expect("an end")), text.into(), "{text:?}");
     }
+}
+
+#[test]
+fn long_event_moves_slice_by_slice() {
+    let mut cx = Context::from_waker(Waker::noop());
+    let (mut exchange, _) = ExchangeBuilder::get(URI).build();
+    let (respond, mut answer) = Responder::new();
+    exchange.respond = respond;
+    let mut connection = Sse::new().open(exchange).expect("a GET opens");
+    let Poll::Ready(Ok(mut sink)) = connection.poll_open(&mut cx) else { panic!("it is open at once") };
+    let mut stream = answer.try_recv().expect("it is answered").into_body();
+
+    let mut batch = VecDeque::from(["4".repeat(200_000), "4short".into()].map(Frame::new));
+    assert_eq!(sink.poll_send(&mut cx, &mut batch).expect("it is open"), Readiness::Blocked);
+    assert_eq!((batch.len(), sink.moved()), (1, 0));
+    let mut moved = 0;
+    while moved < 200_000 {
+        let Poll::Ready(Some(Ok(slice))) = Pin::new(&mut stream).poll_frame(&mut cx) else {
+            panic!("{moved}")
+        };
+        let slice = slice.into_data().expect("data");
+        assert!(slice.len() <= ResponseBody::SLICE, "{}", slice.len());
+        moved += slice.len() as u64;
+        assert_eq!(sink.moved(), moved);
+    }
+    assert_eq!(sink.poll_send(&mut cx, &mut batch).expect("it is open"), Readiness::Ready);
 }
 
 #[test]

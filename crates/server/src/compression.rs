@@ -52,9 +52,7 @@ impl HttpCompression {
 
     /// Whether this answer is long enough, and its transport does not say that it must stay as it is
     pub(crate) fn concerns(&self, response: &Response<ResponseBody>) -> bool {
-        let (ResponseBody::Full(bytes) | ResponseBody::OfFrame(_, bytes)) = response.body() else {
-            return false;
-        };
+        let Some(bytes) = response.body().bytes() else { return false };
         let fixed =
             response.headers().get(CACHE_CONTROL).is_some_and(|value| value == "no-store, no-transform");
         response.status() == StatusCode::OK && bytes.len() >= self.threshold && !fixed
@@ -62,14 +60,12 @@ impl HttpCompression {
 
     /// Compresses the answer to a poll if it is worth it
     pub(crate) async fn apply(&self, coding: Coding, response: &mut Response<ResponseBody>) {
-        let (ResponseBody::Full(bytes) | ResponseBody::OfFrame(_, bytes)) = response.body() else { return };
+        let Some(bytes) = response.body().bytes() else { return };
         if !self.concerns(response) {
             return;
         }
-        let small = match response.body() {
-            ResponseBody::OfFrame(frame, bytes) if bytes.len() <= CHUNK || frame.is_shared() => {
-                self.kept(coding, frame, bytes)
-            }
+        let small = match response.body().frame() {
+            Some(frame) if bytes.len() <= CHUNK || frame.is_shared() => self.kept(coding, frame, bytes),
             _ if bytes.len() <= CHUNK => compress(coding, self.level, bytes),
             _ => {
                 let bytes = bytes.clone();
@@ -169,7 +165,7 @@ pub(crate) fn replace(response: &mut Response<ResponseBody>, coding: Coding, sma
     if small.len() as u64 >= len {
         return;
     }
-    *response.body_mut() = ResponseBody::Full(small);
+    response.body_mut().replace(small);
     response.headers_mut().remove(CONTENT_LENGTH);
     response.headers_mut().insert(CONTENT_ENCODING, coding.name());
 }
@@ -288,6 +284,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn compressed_answers_stay_tracked() {
+        let rules = HttpCompression::default();
+        // Compresses to about half, which is more than one slice.
+        let hex: String = noise(100_000).iter().map(|byte| format!("{byte:02x}")).collect();
+        let frame = Frame::new(hex.clone());
+        for body in [ResponseBody::Full(hex.clone().into()), ResponseBody::OfFrame(frame, hex.clone().into())]
+        {
+            let progress = roomcast_core::BodyProgress::new();
+            let mut response = Response::new(body.track(&progress));
+            rules.apply(Coding::Gzip, &mut response).await;
+            assert!(matches!(response.body(), ResponseBody::Tracked(_)), "{:?}", response.body());
+            let small =
+                http_body_util::BodyExt::collect(response.into_body()).await.expect("memory").to_bytes();
+            let mut out = String::new();
+            GzDecoder::new(&small[..]).read_to_string(&mut out).expect("gzip");
+            assert!(out == hex && small.len() < hex.len());
+            assert_eq!(progress.moved(), small.len() as u64);
+        }
+    }
+
+    /// The high bits of a linear congruence are as good as random here.
+    fn noise(len: usize) -> Vec<u8> {
+        let noise =
+            std::iter::successors(Some(1u64), |n| Some(n.wrapping_mul(6364136223846793005).wrapping_add(1)));
+        noise.take(len).map(|n| (n >> 56) as u8).collect()
+    }
+
+    #[tokio::test]
     async fn short_answers_errors_and_noise_stay_as_they_are() {
         let rules = HttpCompression::default();
         let mut short = Response::new(ResponseBody::Full(vec![b'a'; 1023].into()));
@@ -297,10 +321,7 @@ mod tests {
         *error.status_mut() = StatusCode::BAD_REQUEST;
         rules.apply(Coding::Gzip, &mut error).await;
         assert_eq!(inflated(&error).0, None);
-        // The high bits of a linear congruence are as good as random here.
-        let noise =
-            std::iter::successors(Some(1u64), |n| Some(n.wrapping_mul(6364136223846793005).wrapping_add(1)));
-        let noise: Vec<u8> = noise.take(4096).map(|n| (n >> 56) as u8).collect();
+        let noise = noise(4096);
         let mut response = Response::new(ResponseBody::Full(noise.clone().into()));
         rules.apply(Coding::Gzip, &mut response).await;
         assert_eq!(inflated(&response), (None, noise));

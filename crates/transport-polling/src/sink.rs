@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, header};
-use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness, Responder, ResponseBody};
+use roomcast_core::{BodyProgress, ConnectionError, Frame, FrameSink, Readiness, Responder, ResponseBody};
 
 use crate::payload::{PollingWire, SEPARATOR};
 
@@ -97,11 +97,23 @@ fn wake(waker: Option<Waker>) {
 pub(crate) struct PollingSink {
     slot: Slot,
     max_payload: usize,
+    /// Made by the first answer that is long enough to be tracked; most clients never get one.
+    progress: Option<BodyProgress>,
 }
 
 impl PollingSink {
     pub(crate) fn new(slot: Slot, max_payload: usize) -> Self {
-        Self { slot, max_payload }
+        Self { slot, max_payload, progress: None }
+    }
+
+    /// Counts the body as it is written, if it is longer than one slice.
+    fn track(&mut self, body: ResponseBody) -> ResponseBody {
+        match body.bytes() {
+            Some(bytes) if bytes.len() > ResponseBody::SLICE => {
+                body.track(self.progress.get_or_insert_with(BodyProgress::new))
+            }
+            _ => body,
+        }
     }
 }
 
@@ -120,7 +132,11 @@ impl FrameSink for PollingSink {
         }
         let Some(get) = self.slot.take() else { return Ok(Readiness::Parked) };
         let count = fitting(batch, self.max_payload);
-        if !get.is_gone() && get.send(response(payload(batch, count), may_compress(batch, count))).is_ok() {
+        let answered = !get.is_gone() && {
+            let body = self.track(payload(batch, count));
+            get.send(response(body, may_compress(batch, count))).is_ok()
+        };
+        if answered {
             batch.drain(..count);
         } else {
             self.slot.mark_gone();
@@ -129,6 +145,13 @@ impl FrameSink for PollingSink {
         // asked. Hence it shall ask once more: a flusher wakes it when a sink is blocked, and here it wakes itself.
         cx.waker().wake_by_ref();
         Ok(Readiness::Blocked)
+    }
+
+    /// Returns the bytes of answers of more than one slice that the HTTP library has written.
+    ///
+    /// A shorter answer is not counted: HTTP takes it at once, so it says nothing beyond the GET that it answers.
+    fn moved(&self) -> u64 {
+        self.progress.as_ref().map_or(0, BodyProgress::moved)
     }
 }
 

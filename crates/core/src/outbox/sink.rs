@@ -34,9 +34,21 @@ pub trait FrameSink: Send + fmt::Debug {
     /// Default: does nothing.
     fn prefetch(&self) {}
 
-    /// Returns a number that changes whenever the carrier has moved bytes that [`poll_send`](Self::poll_send) took before.
+    /// Returns a counter of bytes that the carrier has moved on since [`poll_send`](Self::poll_send) took them.
     ///
-    /// Default: 0.
+    /// For carriers that take more at once than they write, such as an HTTP response that is taken complete and then
+    /// written slice by slice while the sink is [`Parked`](Readiness::Parked). A value that differs from an earlier
+    /// one of the same sink means that bytes have left for the client since, so its stall clock starts again. An equal
+    /// value means that none have, or that the carrier holds none that it counts.
+    ///
+    /// The counter never decreases, but wraps around at 2⁶⁴: compare for inequality, or use `wrapping_sub`. It counts
+    /// bytes as the carrier sends them, for example compressed. A carrier may count in steps of up to
+    /// [`ResponseBody::SLICE`](crate::ResponseBody::SLICE), leave out what it takes in one such step, and count bytes
+    /// that it drops when it breaks. Bytes in the buffers of the operating system count as moved.
+    ///
+    /// May be called at any time, under a lock; an implementation reads an atomic or the like.
+    ///
+    /// Default: 0, for carriers whose acceptance in `poll_send` is all the progress that can be seen.
     fn moved(&self) -> u64 {
         0
     }

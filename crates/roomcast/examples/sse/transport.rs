@@ -220,6 +220,10 @@ impl FrameSink for SseSink {
         wake(reader);
         Ok(readiness)
     }
+
+    fn moved(&self) -> u64 {
+        self.0.lock().moved
+    }
 }
 
 impl Drop for SseSink {
@@ -247,7 +251,7 @@ impl Body for Events {
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let (event, writer) = {
             let mut flow = self.0.lock();
-            let Some(event) = flow.events.pop_front() else {
+            let Some(event) = flow.next_slice() else {
                 if flow.is_finished {
                     return Poll::Ready(None);
                 }
@@ -255,6 +259,7 @@ impl Body for Events {
                 return Poll::Pending;
             };
             flow.bytes -= event.len();
+            flow.moved = flow.moved.wrapping_add(event.len() as u64);
             let has_room = flow.bytes < PIPE_ROOM;
             (event, if has_room { flow.writer.take() } else { None })
         };
@@ -284,6 +289,8 @@ struct Pipe(Arc<Mutex<Flow>>);
 struct Flow {
     events: VecDeque<Bytes>,
     bytes: usize,
+    /// Bytes that HTTP has taken since the beginning: it takes more only when the client reads
+    moved: u64,
     is_finished: bool,
     is_gone: bool,
     /// Waits for events
@@ -292,6 +299,17 @@ struct Flow {
     writer: Option<Waker>,
     /// Waits for the client to go away
     owner: Option<Waker>,
+}
+
+impl Flow {
+    /// Takes the next event, or the next part of a long one: HTTP takes another only when its buffer has room
+    fn next_slice(&mut self) -> Option<Bytes> {
+        let event = self.events.front_mut()?;
+        if event.len() > ResponseBody::SLICE {
+            return Some(event.split_to(ResponseBody::SLICE));
+        }
+        self.events.pop_front()
+    }
 }
 
 impl Pipe {

@@ -24,6 +24,7 @@ mod rooms;
 mod serial;
 mod settings;
 mod slow;
+mod slow_polls;
 #[allow(dead_code, unreachable_pub, reason = "a toolbox: not every test needs every tool")]
 mod support;
 #[cfg(feature = "tls")]

@@ -4,3 +4,4 @@ mod client;
 mod closing;
 mod gets;
 mod posts;
+mod progress;
