@@ -5,20 +5,14 @@ use std::sync::{Arc, Mutex};
 use roomcast_server::{Io, Socket};
 use tokio::sync::mpsc;
 
-use crate::client::{Wire, halves, hear_all};
+use crate::client::{Wire, halves, hear_all, message};
 use crate::support::{Combination, ROOM, Scene, Setting, combination, config, each, matrix, within};
 
 /// Texts of one byte, in a cycle that no power of two divides
-fn letter(number: usize) -> char {
-    char::from(b'0' + (number % 67) as u8)
-}
-
-/// An event `message` with one text, as a client hears it
-fn message(wire: Wire, text: &str) -> Vec<u8> {
-    match wire {
-        Wire::Plain => text.into(),
-        _ => format!(r#"["message","{text}"]"#).into(),
-    }
+fn letter(number: usize) -> &'static str {
+    const LETTERS: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy";
+    let at = number % LETTERS.len();
+    &LETTERS[at..=at]
 }
 
 /// Relays each message to all, its sender included
@@ -37,10 +31,10 @@ fn small_frame_burst_reaches_every_client() {
         clients.extend(scene.connect_all(combination.wire, CLIENTS - 1).await);
         let frames = FRAMES * combination.factor;
         let (inputs, mut outputs) = halves(&mut clients);
-        let texts = (0..frames).map(|number| letter(number).to_string());
+        let texts = (0..frames).map(|number| letter(number).to_owned());
         let (sent, heard) = tokio::join!(
             outputs[0].say_all(texts),
-            hear_all(inputs, frames, |wire, number| message(wire, letter(number).encode_utf8(&mut [0; 4]))),
+            hear_all(inputs, frames, |wire, number| message(wire, letter(number))),
         );
         scene.explain(heard.and(sent))?;
         scene.nothing_follows(&mut clients).await?;
@@ -163,7 +157,8 @@ async fn emits_arrive(combination: Combination, to: To, from: From, clients: usi
         let inputs = hearing.iter_mut().map(|client| &mut client.input).collect();
         let expected = |_: Wire, number| format!(r#"["data",{number},"{filler}"]"#).into();
         let heard = hear_all(inputs, burst.events, expected).await;
-        let emitted = within("the burst is not emitted", outcomes.recv()).await?.expect("the server is there");
+        let emitted =
+            within("the burst is not emitted", outcomes.recv()).await?.expect("the server is there");
         let outcome = heard.and(emitted).map_err(|failure| format!("{burst:?} to {to:?}: {failure}"));
         scene.explain(outcome)?;
         // The others heard nothing of what was not for them.

@@ -174,6 +174,10 @@ impl Input {
         }
     }
 
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire
+    }
+
     async fn packet(&mut self) -> Result<Bytes, End> {
         if self.polls.is_none() {
             return self.message().await;
@@ -198,13 +202,20 @@ impl Input {
         }
     }
 
-    /// Asks once, and keeps the packets of the answer
-    pub(crate) async fn poll(&mut self) -> Result<(), End> {
+    /// Asks for what waits, and does not read the answer
+    pub(crate) async fn ask(&mut self) -> Result<(), End> {
         let (write, target) = self.polls.as_mut().expect("a polling client");
         let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
-        if write.write_all(request.as_bytes()).await.is_err() || write.flush().await.is_err() {
-            return Err(End::silent());
-        }
+        let sent = async {
+            write.write_all(request.as_bytes()).await?;
+            write.flush().await
+        };
+        sent.await.map_err(|_: std::io::Error| End::silent())
+    }
+
+    /// Asks once, and keeps the packets of the answer
+    pub(crate) async fn poll(&mut self) -> Result<(), End> {
+        self.ask().await?;
         let (status, body) = self.incoming.answer().await.ok_or_else(End::silent)?;
         if status != 200 {
             return Err(End::new(Some(status), &String::from_utf8_lossy(&body)));
@@ -221,6 +232,14 @@ impl Input {
     /// Takes one byte off the connection, past everything that was read ahead
     pub(crate) async fn trickle(&mut self) -> bool {
         self.incoming.stream.read_u8().await.is_ok()
+    }
+
+    /// All bytes to the end of the connection, past everything that was read ahead
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // It may end with an error, which is an end.
+        let _ = self.incoming.stream.read_to_end(&mut rest).await;
+        rest
     }
 
     /// Reads to the end, and hands each message before it to `heard`
@@ -444,6 +463,14 @@ pub(crate) async fn hear_all(
     };
     let heard: Vec<_> = heard.iter().map(Cell::get).collect();
     Err(format!("{failed}; of {count} messages the readers had {heard:?}"))
+}
+
+/// An event `message` with one text, as a client hears it
+pub(crate) fn message(wire: Wire, text: &str) -> Vec<u8> {
+    match wire {
+        Wire::Plain => text.into(),
+        _ => format!(r#"["message","{text}"]"#).into(),
+    }
 }
 
 /// Says that the guard against hangs has struck

@@ -3,7 +3,10 @@
 //! Every case runs over a matrix of servers and transports ([`matrix`](support::matrix)). `FLOW_MATRIX=full` tries
 //! each case with all of them and in all sizes, which takes minutes.
 
-#![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall, and blocks threads on purpose")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "it waits by the clock on the wall, and blocks threads on purpose"
+)]
 
 mod bursts;
 mod client;

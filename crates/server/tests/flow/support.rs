@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use roomcast_server::{CloseReason, Config, EmitError, Io, Server, Socket, SocketId};
+use roomcast_server::{Bytes, CloseReason, Config, EmitError, Io, Server, Socket, SocketId};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
@@ -122,7 +122,8 @@ pub(crate) fn matrix(largest: Option<Combination>) -> Vec<Combination> {
                         (true, _) => factor == 1 && row == column,
                     };
                     let combination = Combination { setting, wire, tls, factor };
-                    let largest = largest.is_some_and(|largest| Combination { factor: 16, ..largest } == combination);
+                    let largest =
+                        largest.is_some_and(|largest| Combination { factor: 16, ..largest } == combination);
                     let sized = factor < 16 || largest || full;
                     if (full || chosen || largest) && sized {
                         all.push(combination);
@@ -138,6 +139,37 @@ pub(crate) fn matrix(largest: Option<Combination>) -> Vec<Combination> {
     all
 }
 
+/// Every pair of setting and transport, and TLS once for each, with the load as it is
+pub(crate) fn single() -> Vec<Combination> {
+    let mut all = matrix(None);
+    all.retain(|combination| combination.factor == 1);
+    all
+}
+
+/// Those of a transport that is one of these
+pub(crate) fn only(mut all: Vec<Combination>, wires: &[Wire]) -> Vec<Combination> {
+    all.retain(|combination| wires.contains(&combination.wire));
+    all
+}
+
+/// Tries a case with all combinations side by side, for cases that mostly wait
+#[track_caller]
+pub(crate) fn side_by_side(
+    combinations: Vec<Combination>,
+    case: impl AsyncFn(Combination) -> Result<(), String> + Sync,
+) {
+    let tried = combinations.len();
+    let failures: Vec<_> = std::thread::scope(|scope| {
+        let case = &case;
+        let threads: Vec<_> = combinations
+            .into_iter()
+            .map(|combination| scope.spawn(move || attempt(combination, case)))
+            .collect();
+        threads.into_iter().filter_map(|thread| thread.join().expect("panics are caught").err()).collect()
+    });
+    fail_with(&failures, tried, tried);
+}
+
 /// Tries a case with each combination, and fails with all that failed
 ///
 /// A case that hangs ends the row, so that the test ends in time.
@@ -146,23 +178,33 @@ pub(crate) fn each(combinations: Vec<Combination>, case: impl AsyncFn(Combinatio
     let (total, mut tried, mut failures) = (combinations.len(), 0, Vec::new());
     for combination in combinations {
         let began = Instant::now();
-        let outcome = catch_unwind(AssertUnwindSafe(|| {
-            run(async {
-                let bounded = tokio::time::timeout(GUARD * 2, case(combination));
-                bounded.await.unwrap_or_else(|_| Err("hang: the case does not end".into()))
-            })
-        }));
+        failures.extend(attempt(combination, &case).err());
         tried += 1;
-        println!("{combination}: {:?}", began.elapsed());
-        match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(failure)) => failures.push(format!("{combination}: {failure}")),
-            Err(panic) => failures.push(format!("{combination}: panicked: {}", words(&*panic))),
-        }
         if began.elapsed() >= GUARD {
             break;
         }
     }
+    fail_with(&failures, tried, total);
+}
+
+fn attempt(
+    combination: Combination,
+    case: &impl AsyncFn(Combination) -> Result<(), String>,
+) -> Result<(), String> {
+    let began = Instant::now();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        run(async {
+            let bounded = tokio::time::timeout(GUARD * 2, case(combination));
+            bounded.await.unwrap_or_else(|_| Err("hang: the case does not end".into()))
+        })
+    }));
+    println!("{combination}: {:?}", began.elapsed());
+    let outcome = outcome.unwrap_or_else(|panic| Err(format!("panicked: {}", words(&*panic))));
+    outcome.map_err(|failure| format!("{combination}: {failure}"))
+}
+
+#[track_caller]
+fn fail_with(failures: &[String], tried: usize, total: usize) {
     let failed = failures.len();
     assert!(failures.is_empty(), "{failed} of {tried} failed ({total} to try):\n{}", failures.join("\n"));
 }
@@ -206,11 +248,7 @@ impl Scene {
     }
 
     /// Serves an application while no other case runs
-    pub(crate) fn open_alone(
-        combination: Combination,
-        config: Config,
-        register: impl FnOnce(&Io),
-    ) -> Self {
+    pub(crate) fn open_alone(combination: Combination, config: Config, register: impl FnOnce(&Io)) -> Self {
         let turn = STAGE.write().unwrap_or_else(PoisonError::into_inner);
         Self::set(Turn::Alone { _turn: turn }, combination, config, register)
     }
@@ -239,26 +277,31 @@ impl Scene {
     }
 
     pub(crate) async fn connect(&mut self, wire: Wire) -> Client {
-        self.connect_with(wire, None, "").await
+        self.connect_with(wire, None, "").await.0
     }
 
     /// Connects a client for which the kernel takes little before it reads
     pub(crate) async fn connect_narrow(&mut self, wire: Wire) -> Client {
-        self.connect_with(wire, Some(NARROW), "").await
+        self.connect_with(wire, Some(NARROW), "").await.0
     }
 
-    async fn connect_with(&mut self, wire: Wire, receive_buffer: Option<u32>, auth: &str) -> Client {
-        let link = self.link(wire, receive_buffer, auth).await;
+    /// Connects a client that was here before; gives what it is sent before it is let in, too
+    pub(crate) async fn connect_again(&mut self, wire: Wire, auth: &str) -> (Client, Vec<Bytes>) {
+        self.connect_with(wire, None, auth).await
+    }
+
+    async fn connect_with(
+        &mut self,
+        wire: Wire,
+        receive_buffer: Option<u32>,
+        auth: &str,
+    ) -> (Client, Vec<Bytes>) {
+        let opened = tokio::time::timeout(GUARD, Link::open(&self.dial, wire, receive_buffer, auth));
+        let link = opened.await.expect("the client is let in");
         let arrival = tokio::time::timeout(GUARD, self.arrivals.recv()).await;
         let (socket, thread) = arrival.expect("the client is let in").expect("the server is there");
-        let Link { input, output, welcome, .. } = link;
-        Client { input, output, welcome, socket, thread }
-    }
-
-    /// Connects, and leaves the server's side alone
-    pub(crate) async fn link(&self, wire: Wire, receive_buffer: Option<u32>, auth: &str) -> Link {
-        let opened = tokio::time::timeout(GUARD, Link::open(&self.dial, wire, receive_buffer, auth));
-        opened.await.expect("the client is let in")
+        let Link { input, output, welcome, missed } = link;
+        (Client { input, output, welcome, socket, thread }, missed)
     }
 
     /// Connects so many clients, and more if need be, so that each thread of the server has one
@@ -299,6 +342,11 @@ impl Scene {
     pub(crate) async fn departure(&mut self) -> Result<(SocketId, CloseReason), String> {
         let departure = tokio::time::timeout(GUARD, self.departures.recv()).await;
         departure.ok().flatten().ok_or_else(|| "hang: no client was closed".into())
+    }
+
+    /// Those that left so far, and why
+    pub(crate) fn departed(&mut self) -> Vec<(SocketId, CloseReason)> {
+        std::iter::from_fn(|| self.departures.try_recv().ok()).collect()
     }
 
     /// Nobody has left so far
