@@ -173,3 +173,21 @@ fn small_backlog_may_wait_long() {
         scene.hear(&mut away, 2, |_, number| event(number)).await
     });
 }
+
+#[test]
+fn steady_slow_reader_stays() {
+    side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut steady = [scene.connect_narrow(combination.wire).await];
+        flood(&scene.io, 0..EVENTS)?;
+        let began = Instant::now();
+        for number in 0..EVENTS {
+            let heard = hear_all(vec![&mut steady[0].input], 1, |_, _| event(number)).await;
+            scene.explain(heard)?;
+            // Two megabytes in a second, for four times as long as a client may stand still.
+            tokio::time::sleep_until((began + Duration::from_millis(8) * number as u32).into()).await;
+        }
+        scene.nothing_follows(&mut steady).await?;
+        scene.all_stay()
+    });
+}

@@ -2,23 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast_server::{CloseReason, Io, Socket};
+use roomcast_server::{Bytes, CloseReason, Io, Socket};
 use tokio::sync::watch;
 
 use crate::client::{Client, Wire, halves, hear_all, message};
 use crate::support::{
-    Combination, FlowSettings, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, each, patient,
+    FlowSettings, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
     side_by_side, single, strict, within,
 };
-
-/// The three settings, each with another transport
-fn diagonal() -> Vec<Combination> {
-    vec![
-        combination(Setting::OneThread, Wire::SocketIo),
-        combination(Setting::TwoThreads, Wire::Plain),
-        combination(Setting::Mounted, Wire::Polling),
-    ]
-}
 
 fn relays(io: &Io) {
     io.on("message", async |socket: Socket, text: String| {
@@ -54,7 +45,7 @@ async fn best_of_three(scene: &mut Scene, readers: &mut [Client]) -> Result<Dura
 
 #[test]
 fn stalled_member_slows_nobody() {
-    each(diagonal(), async |combination| {
+    each(diagonal(&[1]), async |combination| {
         let mut scene = Scene::open_alone(combination, patient(), relays);
         let mut readers = scene.connect_all(combination.wire, 4).await;
         relay_round(&mut scene, &mut readers, 1000).await?;
@@ -80,7 +71,7 @@ fn stalled_member_slows_nobody() {
 const BLOCKED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(1500);
 /// Events that a handler emits before it blocks, more than the kernel takes
-const EVENTS: usize = 1024;
+const EVENTS: usize = 512;
 /// Bytes of one of them
 const EVENT: usize = 16 * 1024;
 
@@ -194,7 +185,7 @@ fn budget_evicts_longest_stalled_first() {
     const BUDGET: u64 = 32 * 1024 * 1024;
     const STALLED: usize = 12;
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
-        let config = patient().outbox_limit(usize::MAX / 2).memory_budget(BUDGET);
+        let config = patient().memory_budget(BUDGET);
         let mut scene = Scene::open_alone(combination, config, |_| {});
         let mut readers = scene.connect_all(combination.wire, 2).await;
         let before = resident();
@@ -203,14 +194,13 @@ fn budget_evicts_longest_stalled_first() {
             let stalled = scene.connect_narrow(Wire::Plain).await;
             // More than the kernel takes, for each client its own.
             for _ in 0..EVENTS {
-                let filler = "y".repeat(EVENT);
-                let _ = stalled.socket.emit("own", filler);
+                let _ = stalled.socket.send(Bytes::from(vec![0; EVENT]));
                 if emitted % 64 == 0 {
                     let emitted = scene.io.emit("data", (emitted / 64, "x".repeat(EVENT)));
                     emitted.map_err(|error| error.to_string())?;
+                    most = most.max(resident().saturating_sub(before));
                 }
                 emitted += 1;
-                most = most.max(resident().saturating_sub(before));
             }
             crowd.push(stalled);
         }

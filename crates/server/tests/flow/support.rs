@@ -35,6 +35,7 @@ pub(crate) trait FlowSettings: Sized {
     }
 
     /// Bytes per second below which a client counts as stalled. Default: 1024
+    #[expect(dead_code, reason = "every case goes by the default")]
     fn min_drain_rate(self, _bytes_per_second: u64) -> Self {
         self
     }
@@ -56,11 +57,7 @@ pub(crate) fn is_closed(error: &EmitError) -> bool {
 
 /// Settings of every case: nobody is asked for a sign of life while it runs
 pub(crate) fn config() -> Config {
-    Config::default().ping_interval(NEVER).ping_timeout(NEVER)
-}
-
-/// Settings under which a client that does not read is closed soon
-pub(crate) fn strict() -> Config {
+    let config = Config::default().ping_interval(NEVER).ping_timeout(NEVER);
     config().outbox_limit(64 * 1024).stall_timeout(STALL_TIMEOUT)
 }
 
@@ -144,6 +141,16 @@ pub(crate) fn single() -> Vec<Combination> {
     let mut all = matrix(None);
     all.retain(|combination| combination.factor == 1);
     all
+}
+
+/// Each setting with another transport, in these sizes
+pub(crate) fn diagonal(factors: &[usize]) -> Vec<Combination> {
+    let pairs = SETTINGS.into_iter().zip([Wire::SocketIo, Wire::Plain, Wire::Polling]);
+    let sized = |(setting, wire)| {
+        let combination = combination(setting, wire);
+        factors.iter().map(move |factor| Combination { factor: *factor, ..combination })
+    };
+    pairs.flat_map(sized).collect()
 }
 
 /// Those of a transport that is one of these
@@ -452,6 +459,24 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result
             return Err(format!("hang: it never came to this: {what}"));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(())
+}
+
+/// Waits until a count has reached so much, and has stood still for a while since
+///
+/// If it only seems to stand still, on a machine that is busy elsewhere, the case goes on earlier and asks for less.
+pub(crate) async fn until_it_stands(what: &str, least: u64, count: impl Fn() -> u64) -> Result<(), String> {
+    let (began, mut seen, mut since) = (Instant::now(), 0, Instant::now());
+    while seen < least || since.elapsed() < Duration::from_millis(100) {
+        if began.elapsed() > GUARD {
+            return Err(format!("hang: it never came to this: {what}"));
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let now = count();
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        }
     }
     Ok(())
 }
