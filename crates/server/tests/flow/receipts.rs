@@ -1,11 +1,9 @@
 //! What an emit says of clients that get nothing any more
 
-use roomcast_server::{CloseReason, Receipt};
+use roomcast_server::{CloseReason, EmitError, Overflow, Receipt};
 
 use crate::client::{CLOSE_PACKET, End, Wire, halves, hear_all};
-use crate::support::{
-    FlowSettings, ROOM, Scene, Setting, combination, each, is_closed, patient, single, until, within,
-};
+use crate::support::{ROOM, Scene, Setting, combination, each, patient, single, until, within};
 
 #[test]
 fn emit_fails_for_closed_client() {
@@ -22,11 +20,11 @@ fn emit_fails_for_closed_client() {
         let kinds = [
             ("emit", socket.emit("data", 1)),
             ("send", socket.send("data")),
-            ("overflow", socket.overflow(roomcast_server::Overflow::Close).emit("data", 1)),
+            ("overflow", socket.overflow(Overflow::Close).emit("data", 1)),
         ];
         for (kind, emitted) in kinds {
             match emitted {
-                Err(error) if is_closed(&error) => {}
+                Err(EmitError::Disconnected) => {}
                 other => return Err(format!("{kind} after its end: {other:?}")),
             }
         }
@@ -56,7 +54,7 @@ fn emit_beyond_hard_cap_fails() {
             let before = stalled.socket.waiting_bytes();
             match stalled.socket.emit("data", (queued, &filler)) {
                 Ok(Receipt { queued: 1, closed: 0, dropped: 0, .. }) => queued += 1,
-                Err(error) if is_closed(&error) => break before,
+                Err(EmitError::OutboxFull) => break before,
                 other => return Err(format!("emit {queued}, with {before} bytes waiting: {other:?}")),
             }
             if queued > EVENTS {
@@ -68,13 +66,13 @@ fn emit_beyond_hard_cap_fails() {
             return Err(format!("an emit failed when {failed} bytes waited"));
         }
         let (_, reason) = scene.departure().await?;
-        if reason != CloseReason::SlowConsumer {
+        if reason != CloseReason::OutboxFull {
             return Err(format!("closed as {reason:?}"));
         }
         let mut heard = 0;
         let reading = stalled.input.drain(|message| heard += usize::from(message == event(heard)));
         let End { text, .. } = within("the connection does not end", reading).await?;
-        let told = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "slow consumer" };
+        let told = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "outbox full" };
         if text != told || heard > queued {
             return Err(format!("ended with {text:?} after {heard} of {queued} events"));
         }

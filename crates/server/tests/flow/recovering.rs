@@ -1,11 +1,11 @@
 //! Clients that were closed for being slow or too fast, and come back
 
-use std::time::Duration;
-
 use roomcast_server::{CloseReason, RecoveryConfig, Socket, Value, json};
 
 use crate::client::{CLOSE_PACKET, Client, Wire};
-use crate::support::{Combination, ROOM, Scene, config, only, side_by_side, single, strict, until, within};
+use crate::support::{
+    Combination, NEVER, ROOM, Scene, config, only, side_by_side, single, strict, until, within,
+};
 
 /// Bytes of an event
 const EVENT: usize = 16 * 1024;
@@ -13,6 +13,11 @@ const EVENT: usize = 16 * 1024;
 const EVENTS: usize = 512;
 /// Events while the client is away
 const AWAY: usize = 8;
+
+/// Events sent at once by a client that sends too much
+const BATCH: usize = 64;
+/// Events of 1 KiB that are more than may wait by any setting here
+const TOO_MANY: u64 = 8 * 1024;
 
 /// Those whose clients can come back
 const RECOVERING: [Wire; 2] = [Wire::SocketIo, Wire::Polling];
@@ -125,18 +130,33 @@ fn slow_consumer_comes_back_whole() {
 #[test]
 fn overloaded_client_comes_back_whole() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
-        let config = config().connection_state_recovery(RecoveryConfig::default()).max_handlers(1);
+        let recovery = RecoveryConfig::default();
+        let config =
+            config().connection_state_recovery(recovery).max_event_bytes(64 * 1024).outbox_max(1 << 20);
         let mut scene = Scene::open(combination, config, |io| {
-            io.of("/busy").on_connect(async |_: Socket| tokio::time::sleep(Duration::from_secs(60)).await);
+            io.main().serial(true);
+            // Owed an answer, the server reads on, and what waits for this handler grows.
+            io.on("message", async |socket: Socket| {
+                let _ = socket.timeout(NEVER).emit_with_ack("question", ()).await;
+            });
         });
         let mut client = scene.connect(combination.wire).await;
         let mut heard = Heard::default();
         emit(&scene, 0..1)?;
         heard.hear_to(&mut client, 1).await?;
-        // It comes and goes elsewhere until too many handlers are under way.
-        for _ in 0..8 {
-            if client.output.send("40/busy,").await.and(client.output.send("41/busy,").await).is_err() {
+        let (io, mut sent) = (scene.io.clone(), 0);
+        let before = io.metrics().messages_received();
+        while io.metrics().overloaded() == 0 {
+            // It sends nothing that would be left unread when the connection is closed.
+            if client.output.say_all((0..BATCH).map(|_| "x".repeat(1024))).await.is_err() {
                 break;
+            }
+            sent += BATCH as u64;
+            let dealt_with =
+                || io.metrics().messages_received() - before >= sent || io.metrics().overloaded() > 0;
+            until("the server reads", dealt_with).await?;
+            if sent > TOO_MANY {
+                return Err(format!("{sent} events wait for the handler, and none is too many"));
             }
         }
         let (_, reason) = scene.departure().await?;

@@ -5,8 +5,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::client::{Client, Wire, halves, hear_all, message};
 use crate::support::{
-    Combination, FlowSettings, NEVER, ROOM, Scene, Setting, combination, config, diagonal, each, matrix,
-    only, patient, single, until, until_it_stands, within,
+    Combination, NEVER, ROOM, Scene, Setting, combination, config, diagonal, each, matrix, only, patient,
+    single, until, until_it_stands, within,
 };
 
 /// A text of so many bytes that tells its number

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::client::{Client, Wire, halves, hear_all, message};
 use crate::support::{
-    FlowSettings, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
+    MemoryBudget, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
     side_by_side, single, strict, within,
 };
 

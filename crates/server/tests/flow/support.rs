@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use roomcast_server::{Bytes, CloseReason, Config, EmitError, Io, Server, Socket, SocketId};
+use roomcast_server::{Bytes, CloseReason, Config, Io, Server, Socket, SocketId};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
@@ -19,45 +19,28 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::client::{Client, Dial, Link, Wire, hear_all};
 
-/// Settings of flow control that the server may not have yet
+/// The one setting of flow control that the server may not have yet
 ///
-/// Where [`Config`] has a setter of the same name that one is called, since methods of a type go before those of a
-/// trait; a setter that is missing does nothing. To be removed once `Config` has them all.
-pub(crate) trait FlowSettings: Sized {
-    /// Bytes that may wait for one client whatever it does. Default: 64 MiB
-    fn outbox_max(self, _bytes: usize) -> Self {
-        self
-    }
+/// Once [`Config`] has a setter of this name that one is called, since methods of a type go before those of a trait.
+/// Then this is to be removed.
+pub(crate) trait MemoryBudget {
+    /// Bytes of memory that may wait for all clients together. Default: a quarter of the memory there is
+    fn memory_budget(self, _bytes: u64) -> Self;
+}
 
-    /// How long a client may take too little before it is closed. Default: 10 s
-    fn stall_timeout(self, _timeout: Duration) -> Self {
-        self
-    }
-
-    /// Bytes per second below which a client counts as stalled. Default: 1024
-    #[expect(dead_code, reason = "every case goes by the default")]
-    fn min_drain_rate(self, _bytes_per_second: u64) -> Self {
-        self
-    }
-
-    /// Bytes that all clients together may keep waiting. Default: a quarter of the memory
+impl MemoryBudget for Config {
     fn memory_budget(self, _bytes: u64) -> Self {
         self
     }
 }
 
-impl FlowSettings for Config {}
-
-/// Whether an emit failed because the socket takes nothing more
-///
-/// By its name, so that this compiles before there is such a variant.
-pub(crate) fn is_closed(error: &EmitError) -> bool {
-    format!("{error:?}").starts_with("Closed")
-}
-
 /// Settings of every case: nobody is asked for a sign of life while it runs
 pub(crate) fn config() -> Config {
-    let config = Config::default().ping_interval(NEVER).ping_timeout(NEVER);
+    Config::default().ping_interval(NEVER).ping_timeout(NEVER)
+}
+
+/// Settings under which a client that does not read is closed soon
+pub(crate) fn strict() -> Config {
     config().outbox_limit(64 * 1024).stall_timeout(STALL_TIMEOUT)
 }
 
