@@ -1,0 +1,490 @@
+//! Raw clients on sockets of their own: plain WebSocket, Socket.IO over WebSocket and by polling, with and without TLS
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::ThreadId;
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::future::try_join_all;
+use roomcast_server::{Socket, Value};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
+use tokio::net::TcpSocket;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::support::GUARD;
+
+/// Protocol and transport of a client
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wire {
+    /// Plain WebSocket
+    Plain,
+    /// Socket.IO over WebSocket
+    SocketIo,
+    /// Socket.IO by long-polling
+    Polling,
+}
+
+/// Opens connections to one server
+#[derive(Clone)]
+pub(crate) struct Dial {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+}
+
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+impl Dial {
+    /// Connects; a small receive buffer keeps the kernel from taking what the server is to keep
+    async fn open(&self, receive_buffer: Option<u32>) -> (Incoming, WriteHalf<Box<dyn Stream>>) {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        if let Some(bytes) = receive_buffer {
+            socket.set_recv_buffer_size(bytes).expect("a fresh socket");
+        }
+        let tcp = socket.connect(self.address).await.expect("the server listens");
+        tcp.set_nodelay(true).expect("a fresh socket");
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(tcp),
+            Some(config) => {
+                let name = "localhost".try_into().expect("a name");
+                let connector = TlsConnector::from(config.clone());
+                Box::new(connector.connect(name, tcp).await.expect("a TLS handshake"))
+            }
+        };
+        let (read, write) = split(stream);
+        (Incoming { stream: read, buffer: BytesMut::new() }, write)
+    }
+}
+
+/// Read half of a connection, with what was read ahead
+pub(crate) struct Incoming {
+    stream: ReadHalf<Box<dyn Stream>>,
+    buffer: BytesMut,
+}
+
+impl Incoming {
+    /// Reads until so many bytes are there; `None` if the connection ends first
+    async fn fill(&mut self, len: usize) -> Option<()> {
+        while self.buffer.len() < len {
+            self.buffer.reserve((len - self.buffer.len()).max(READ));
+            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..)) {
+                return None;
+            }
+        }
+        Some(())
+    }
+
+    /// Head of an HTTP answer
+    async fn head(&mut self) -> Option<String> {
+        loop {
+            let end = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
+            if let Some(end) = end {
+                let head = self.buffer.split_to(end + 4);
+                return Some(String::from_utf8(head.to_vec()).expect("a head is text"));
+            }
+            self.fill(self.buffer.len() + 1).await?;
+        }
+    }
+
+    /// Status and body of an HTTP answer
+    async fn answer(&mut self) -> Option<(u16, Bytes)> {
+        let head = self.head().await?.to_ascii_lowercase();
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+        let length = length.map_or(0, |length| length.trim().parse().expect("a length"));
+        self.fill(length).await?;
+        Some((status, self.buffer.split_to(length).freeze()))
+    }
+
+    /// First byte and payload of a WebSocket frame
+    async fn frame(&mut self) -> Option<(u8, Bytes)> {
+        self.fill(2).await?;
+        let extended = match self.buffer[1] {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        self.fill(2 + extended).await?;
+        let (first, short) = (self.buffer[0], self.buffer[1]);
+        self.buffer.advance(2);
+        let length = match extended {
+            0 => u64::from(short),
+            bytes => self.buffer.get_uint(bytes),
+        };
+        let length = usize::try_from(length).expect("a length");
+        self.fill(length).await?;
+        Some((first, self.buffer.split_to(length).freeze()))
+    }
+}
+
+/// How a connection ended
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct End {
+    /// Code of the close frame, or status of the answer to a poll
+    pub(crate) code: Option<u16>,
+    pub(crate) text: String,
+}
+
+impl End {
+    fn new(code: Option<u16>, text: &str) -> Self {
+        Self { code, text: text.to_owned() }
+    }
+
+    /// The connection ended without a word
+    fn silent() -> Self {
+        Self::new(None, "connection ended")
+    }
+}
+
+/// Text of the [`End`] of a session whose client was sent the close packet of Engine.IO
+pub(crate) const CLOSE_PACKET: &str = "close packet";
+
+/// What a client hears
+pub(crate) struct Input {
+    incoming: Incoming,
+    wire: Wire,
+    /// For polling: what asks, and the packets of the last answer
+    polls: Option<(WriteHalf<Box<dyn Stream>>, String)>,
+    packets: VecDeque<Bytes>,
+}
+
+impl Input {
+    /// Returns the next message: of an event its JSON array, of anything else the packet as it is
+    ///
+    /// A plain client gets the event `message` bare. Pings are left out, since no session here lives long enough to
+    /// be asked.
+    pub(crate) async fn next(&mut self) -> Result<Bytes, End> {
+        loop {
+            let packet = self.packet().await?;
+            if self.wire == Wire::Plain {
+                return Ok(packet);
+            }
+            match &packet[..] {
+                b"1" => return Err(End::new(None, CLOSE_PACKET)),
+                b"2" | b"6" => {}
+                [b'4', b'2', ..] => return Ok(packet.slice(2..)),
+                _ => return Ok(packet),
+            }
+        }
+    }
+
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire
+    }
+
+    async fn packet(&mut self) -> Result<Bytes, End> {
+        if self.polls.is_none() {
+            return self.message().await;
+        }
+        loop {
+            if let Some(packet) = self.packets.pop_front() {
+                return Ok(packet);
+            }
+            self.poll().await?;
+        }
+    }
+
+    async fn message(&mut self) -> Result<Bytes, End> {
+        match self.incoming.frame().await {
+            Some((0x81, payload)) => Ok(payload),
+            Some((0x88, mut payload)) => {
+                let code = payload.try_get_u16().ok();
+                Err(End::new(code, &String::from_utf8_lossy(&payload)))
+            }
+            Some((first, _)) => panic!("a frame that begins with {first:#x}"),
+            None => Err(End::silent()),
+        }
+    }
+
+    /// Asks for what waits, and does not read the answer
+    pub(crate) async fn ask(&mut self) -> Result<(), End> {
+        let (write, target) = self.polls.as_mut().expect("a polling client");
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
+        let sent = async {
+            write.write_all(request.as_bytes()).await?;
+            write.flush().await
+        };
+        sent.await.map_err(|_: std::io::Error| End::silent())
+    }
+
+    /// Asks once, and keeps the packets of the answer
+    pub(crate) async fn poll(&mut self) -> Result<(), End> {
+        self.ask().await?;
+        let (status, body) = self.incoming.answer().await.ok_or_else(End::silent)?;
+        if status != 200 {
+            return Err(End::new(Some(status), &String::from_utf8_lossy(&body)));
+        }
+        let mut rest = std::str::from_utf8(&body).expect("packets of text");
+        while let Some((packet, more)) = rest.split_once('\x1e') {
+            self.packets.push_back(body.slice_ref(packet.as_bytes()));
+            rest = more;
+        }
+        self.packets.push_back(body.slice_ref(rest.as_bytes()));
+        Ok(())
+    }
+
+    /// Takes one byte off the connection, past everything that was read ahead
+    pub(crate) async fn trickle(&mut self) -> bool {
+        self.incoming.stream.read_u8().await.is_ok()
+    }
+
+    /// All bytes to the end of the connection, past everything that was read ahead
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        // It may end with an error, which is an end.
+        let _ = self.incoming.stream.read_to_end(&mut rest).await;
+        rest
+    }
+
+    /// Reads to the end, and hands each message before it to `heard`
+    pub(crate) async fn drain(&mut self, mut heard: impl FnMut(&[u8])) -> End {
+        loop {
+            match self.next().await {
+                Ok(message) => heard(&message),
+                Err(end) => return end,
+            }
+        }
+    }
+}
+
+/// What a client says
+pub(crate) struct Output {
+    stream: WriteHalf<Box<dyn Stream>>,
+    wire: Wire,
+    /// For polling: what answers, and where requests go
+    posts: Option<(Incoming, String)>,
+}
+
+impl Output {
+    /// Emits the event `message` with each of these texts, in one go; what JSON would escape is not escaped
+    pub(crate) async fn say_all(&mut self, texts: impl IntoIterator<Item = String>) -> Result<(), String> {
+        let wire = self.wire;
+        let packets = texts.into_iter().map(|text| match wire {
+            Wire::Plain => text,
+            _ => format!(r#"42["message","{text}"]"#),
+        });
+        self.send_all(packets).await
+    }
+
+    pub(crate) async fn say(&mut self, text: &str) -> Result<(), String> {
+        self.say_all([text.to_owned()]).await
+    }
+
+    pub(crate) async fn send(&mut self, packet: &str) -> Result<(), String> {
+        self.send_all([packet.to_owned()]).await
+    }
+
+    /// Sends packets in one write, or in as few requests as they fit into
+    pub(crate) async fn send_all(&mut self, packets: impl IntoIterator<Item = String>) -> Result<(), String> {
+        let mut bytes = Vec::new();
+        if self.posts.is_none() {
+            packets.into_iter().for_each(|packet| frame(packet.as_bytes(), &mut bytes));
+            return self.write(&bytes).await;
+        }
+        for packet in packets {
+            if !bytes.is_empty() && bytes.len() + packet.len() > POST {
+                self.post(&std::mem::take(&mut bytes)).await?;
+            }
+            if !bytes.is_empty() {
+                bytes.push(0x1e);
+            }
+            bytes.extend_from_slice(packet.as_bytes());
+        }
+        self.post(&bytes).await
+    }
+
+    async fn post(&mut self, body: &[u8]) -> Result<(), String> {
+        let (_, target) = self.posts.as_ref().expect("a polling client");
+        let length = body.len();
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: test\r\nContent-Type: text/plain;charset=UTF-8\r\n\
+             Content-Length: {length}\r\n\r\n"
+        );
+        self.write(&[head.as_bytes(), body].concat()).await?;
+        let (incoming, _) = self.posts.as_mut().expect("a polling client");
+        match incoming.answer().await {
+            Some((200, _)) => Ok(()),
+            other => Err(format!("a POST of {length} bytes was answered with {other:?}")),
+        }
+    }
+
+    async fn write(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let written = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        written.await.map_err(|error| format!("the server does not take what is sent: {error}"))
+    }
+}
+
+/// Appends a masked text frame; under a key of zeros the payload stays as it is
+fn frame(payload: &[u8], bytes: &mut Vec<u8>) {
+    bytes.push(0x81);
+    match payload.len() {
+        length @ 0..126 => bytes.push(0x80 | length as u8),
+        length @ 126..65_536 => {
+            bytes.push(0x80 | 126);
+            bytes.extend_from_slice(&(length as u16).to_be_bytes());
+        }
+        length => {
+            bytes.push(0x80 | 127);
+            bytes.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+    bytes.extend_from_slice(&[0; 4]);
+    bytes.extend_from_slice(payload);
+}
+
+/// Both halves of a session, before the server's side of it is known
+pub(crate) struct Link {
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    /// What the server said when it let the client in; plain clients are not told
+    pub(crate) welcome: Value,
+    /// Messages that came before the welcome
+    pub(crate) missed: Vec<Bytes>,
+}
+
+impl Link {
+    /// Connects, and joins the main namespace with this proof of who it is, if any
+    pub(crate) async fn open(dial: &Dial, wire: Wire, receive_buffer: Option<u32>, auth: &str) -> Self {
+        let mut link = match wire {
+            Wire::Polling => Self::polling(dial, receive_buffer).await,
+            _ => Self::websocket(dial, wire, receive_buffer).await,
+        };
+        if wire != Wire::Plain {
+            link.output.send(&format!("40{auth}")).await.expect("the server reads");
+            loop {
+                let message = link.input.next().await.expect("the client is let in");
+                if let Some(welcome) = message.strip_prefix(b"40") {
+                    link.welcome = serde_json::from_slice(welcome).expect("a welcome is JSON");
+                    break;
+                }
+                link.missed.push(message);
+            }
+        }
+        link
+    }
+
+    async fn websocket(dial: &Dial, wire: Wire, receive_buffer: Option<u32>) -> Self {
+        let target = if wire == Wire::Plain { "/ws" } else { "/socket.io/?EIO=4&transport=websocket" };
+        let (mut incoming, mut stream) = dial.open(receive_buffer).await;
+        let request = format!(
+            "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("the server reads");
+        stream.flush().await.expect("the server reads");
+        let head = incoming.head().await.expect("the server answers");
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let mut input = Input { incoming, wire, polls: None, packets: VecDeque::new() };
+        if wire == Wire::SocketIo {
+            let open = input.next().await.expect("an open packet");
+            assert!(open.starts_with(b"0{"), "{open:?}");
+        }
+        Self::new(input, Output { stream, wire, posts: None })
+    }
+
+    async fn polling(dial: &Dial, receive_buffer: Option<u32>) -> Self {
+        let target = "/socket.io/?EIO=4&transport=polling";
+        let (incoming, stream) = dial.open(receive_buffer).await;
+        let wire = Wire::Polling;
+        let polls = Some((stream, target.to_owned()));
+        let mut input = Input { incoming, wire, polls, packets: VecDeque::new() };
+        let open = input.next().await.expect("an open packet");
+        let open: Value = serde_json::from_slice(&open[1..]).expect("an open packet is JSON");
+        let target = format!("{target}&sid={}", open["sid"].as_str().expect("an id"));
+        input.polls.as_mut().expect("just made").1.clone_from(&target);
+        let (answers, stream) = dial.open(None).await;
+        Self::new(input, Output { stream, wire, posts: Some((answers, target)) })
+    }
+
+    fn new(input: Input, output: Output) -> Self {
+        Self { input, output, welcome: Value::Null, missed: Vec::new() }
+    }
+}
+
+/// A client, and its socket on the server
+pub(crate) struct Client {
+    pub(crate) input: Input,
+    pub(crate) output: Output,
+    pub(crate) welcome: Value,
+    pub(crate) socket: Socket,
+    /// The thread of the server that let it in
+    pub(crate) thread: ThreadId,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("socket", self.socket.id()).finish_non_exhaustive()
+    }
+}
+
+/// Borrows the two halves of each client apart, so that one may write while all read
+pub(crate) fn halves(clients: &mut [Client]) -> (Vec<&mut Input>, Vec<&mut Output>) {
+    clients.iter_mut().map(|client| (&mut client.input, &mut client.output)).unzip()
+}
+
+/// Reads `count` messages with each client, all at once, and holds them against `expected`
+pub(crate) async fn hear_all(
+    inputs: Vec<&mut Input>,
+    count: usize,
+    expected: impl Fn(Wire, usize) -> Vec<u8>,
+) -> Result<(), String> {
+    let heard: Vec<_> = inputs.iter().map(|_| Cell::new(0)).collect();
+    let (expected, counters) = (&expected, &heard);
+    let readers = inputs.into_iter().enumerate().map(|(reader, input)| async move {
+        for number in 0..count {
+            let wanted = expected(input.wire, number);
+            match input.next().await {
+                Ok(message) if message == wanted => counters[reader].set(number + 1),
+                Ok(message) => {
+                    let (wanted, message) = (shown(&wanted), shown(&message));
+                    return Err(format!("message {number} should be {wanted} but is {message}"));
+                }
+                Err(End { code, text }) => {
+                    return Err(format!("reader {reader} was cut off: {code:?} {text:?}"));
+                }
+            }
+        }
+        Ok(())
+    });
+    let all = tokio::time::timeout(GUARD, try_join_all(readers)).await;
+    let failed = match all {
+        Ok(Ok(_)) => return Ok(()),
+        Ok(Err(failed)) => failed,
+        Err(_) => hang(GUARD),
+    };
+    let heard: Vec<_> = heard.iter().map(Cell::get).collect();
+    Err(format!("{failed}; of {count} messages the readers had {heard:?}"))
+}
+
+/// An event `message` with one text, as a client hears it
+pub(crate) fn message(wire: Wire, text: &str) -> Vec<u8> {
+    match wire {
+        Wire::Plain => text.into(),
+        _ => format!(r#"["message","{text}"]"#).into(),
+    }
+}
+
+/// Says that the guard against hangs has struck
+pub(crate) fn hang(after: Duration) -> String {
+    format!("hang: not done after {after:?}")
+}
+
+/// The beginning of a message, for people
+fn shown(message: &[u8]) -> String {
+    let beginning = &message[..message.len().min(60)];
+    format!("`{}` ({} bytes)", String::from_utf8_lossy(beginning), message.len())
+}
+
+/// Bytes to read at once
+const READ: usize = 64 * 1024;
+/// Bytes of the body of one POST, below what the server takes by default
+const POST: usize = 900_000;

@@ -1,0 +1,193 @@
+//! Clients that do not read: they are closed, not before the time they are given and not long after it
+
+use std::time::{Duration, Instant};
+
+use roomcast_server::{CloseReason, Io};
+
+use crate::client::{CLOSE_PACKET, Client, End, Wire, hear_all};
+use crate::support::{
+    ROOM, STALL_TIMEOUT, Scene, Setting, combination, only, side_by_side, single, strict, within,
+};
+
+/// Bytes of an event
+const EVENT: usize = 16 * 1024;
+/// Events that are more than what the kernel takes of them and may wait together
+const EVENTS: usize = 512;
+
+fn event(number: usize) -> Vec<u8> {
+    format!(r#"["data",{number},"{}"]"#, "x".repeat(EVENT)).into()
+}
+
+/// Emits events to all, without waiting for anything
+fn flood(io: &Io, events: std::ops::Range<usize>) -> Result<(), String> {
+    let filler = "x".repeat(EVENT);
+    for number in events {
+        let emitted = io.to(ROOM).emit("data", (number, &filler));
+        emitted.map_err(|error| format!("emit {number}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Waits until this client is closed as slow, and holds the time since `from` against what it is given
+async fn let_go(scene: &mut Scene, client: &Client, from: Instant) -> Result<(), String> {
+    let (id, reason) = scene.departure().await?;
+    let after = from.elapsed();
+    if (&id, reason) != (client.socket.id(), CloseReason::SlowConsumer) {
+        return Err(format!("closed {id} as {reason:?} after {after:?}"));
+    }
+    // Timers may be as coarse as a tenth of this.
+    if after < STALL_TIMEOUT.mul_f32(0.9) {
+        return Err(format!("closed after {after:?}, without the time it is given"));
+    }
+    if after > STALL_TIMEOUT * SLACK {
+        return Err(format!("closed only after {after:?}"));
+    }
+    scene.all_stay()
+}
+
+/// How many times as long as it should something may take on a busy machine
+const SLACK: u32 = 10;
+
+/// Reads what a closed client still gets: the beginning of what it missed, and why it was closed
+async fn hear_the_end(client: &mut Client, wanted: &End) -> Result<(), String> {
+    let (mut heard, mut wrong) = (0, None);
+    let reading = client.input.drain(|message| {
+        if message == event(heard) {
+            heard += 1;
+        } else {
+            wrong.get_or_insert_with(|| {
+                String::from_utf8_lossy(&message[..message.len().min(80)]).into_owned()
+            });
+        }
+    });
+    let end = within("the connection does not end", reading).await?;
+    match wrong {
+        Some(wrong) => Err(format!("after {heard} events came `{wrong}`")),
+        None if end != *wanted => Err(format!("ended with {end:?} after {heard} events")),
+        None if heard == EVENTS => Err("nothing was missed".into()),
+        None => Ok(()),
+    }
+}
+
+/// How a WebSocket ends
+fn policy_violation() -> End {
+    End { code: Some(1008), text: "slow consumer".into() }
+}
+
+fn close_packet() -> End {
+    End { code: None, text: CLOSE_PACKET.into() }
+}
+
+#[test]
+fn client_that_never_reads_is_closed() {
+    side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut reader = scene.connect(combination.wire).await;
+        let mut stalled = scene.connect_narrow(combination.wire).await;
+        let began = Instant::now();
+        flood(&scene.io, 0..EVENTS)?;
+        let heard = hear_all(vec![&mut reader.input], EVENTS, |_, number| event(number)).await;
+        scene.explain(heard)?;
+        let_go(&mut scene, &stalled, began).await?;
+        hear_the_end(&mut stalled, &policy_violation()).await?;
+        scene.nothing_follows(std::slice::from_mut(&mut reader)).await
+    });
+}
+
+#[test]
+fn reader_of_single_bytes_is_closed() {
+    // Bytes of TLS are read in records, so it goes without.
+    let mut all = only(single(), &[Wire::Plain, Wire::SocketIo]);
+    all.retain(|combination| !combination.tls);
+    side_by_side(all, async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut stalled = scene.connect_narrow(combination.wire).await;
+        let began = Instant::now();
+        flood(&scene.io, 0..EVENTS)?;
+        let input = &mut stalled.input;
+        let trickle = async {
+            // Ten times what it should be, and a hundredth of what is asked of it.
+            while input.trickle().await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            std::future::pending().await
+        };
+        let departed = tokio::select! {
+            departed = scene.departure() => departed,
+            never = trickle => never,
+        };
+        let after = began.elapsed();
+        match departed? {
+            (_, CloseReason::SlowConsumer) if after >= STALL_TIMEOUT.mul_f32(0.9) => {}
+            other => return Err(format!("{other:?} after {after:?}")),
+        }
+        let rest = within("the connection does not end", stalled.input.rest()).await?;
+        if !rest.ends_with(b"\x88\x0f\x03\xf0slow consumer") {
+            return Err(format!("ends with {}", rest[rest.len().saturating_sub(20)..].escape_ascii()));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn absent_poller_is_closed() {
+    side_by_side(only(single(), &[Wire::Polling]), async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut reader = scene.connect(Wire::Polling).await;
+        let mut absent = scene.connect(Wire::Polling).await;
+        flood(&scene.io, 0..1)?;
+        absent.input.poll().await.map_err(|end| format!("the first poll: {end:?}"))?;
+        let began = Instant::now();
+        flood(&scene.io, 1..EVENTS)?;
+        let heard = hear_all(vec![&mut reader.input], EVENTS, |_, number| event(number)).await;
+        scene.explain(heard)?;
+        let_go(&mut scene, &absent, began).await?;
+        hear_the_end(&mut absent, &close_packet()).await?;
+        scene.nothing_follows(std::slice::from_mut(&mut reader)).await
+    });
+}
+
+#[test]
+fn slow_reader_of_an_answer_is_closed() {
+    side_by_side(only(single(), &[Wire::Polling]), async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut stalled = scene.connect_narrow(Wire::Polling).await;
+        flood(&scene.io, 0..EVENTS)?;
+        // It asks for what waits, and reads nothing of the answer.
+        stalled.input.ask().await.map_err(|end| format!("the poll: {end:?}"))?;
+        let began = Instant::now();
+        flood(&scene.io, EVENTS..2 * EVENTS)?;
+        let_go(&mut scene, &stalled, began).await
+    });
+}
+
+#[test]
+fn small_backlog_may_wait_long() {
+    side_by_side(vec![combination(Setting::OneThread, Wire::Polling)], async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut away = [scene.connect(Wire::Polling).await];
+        // Half of what may wait without anybody looking at the clock.
+        flood(&scene.io, 0..2)?;
+        tokio::time::sleep(STALL_TIMEOUT.mul_f32(2.5)).await;
+        scene.all_stay()?;
+        scene.hear(&mut away, 2, |_, number| event(number)).await
+    });
+}
+
+#[test]
+fn steady_slow_reader_stays() {
+    side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
+        let mut scene = Scene::open(combination, strict(), |_| {});
+        let mut steady = [scene.connect_narrow(combination.wire).await];
+        flood(&scene.io, 0..EVENTS)?;
+        let began = Instant::now();
+        for number in 0..EVENTS {
+            let heard = hear_all(vec![&mut steady[0].input], 1, |_, _| event(number)).await;
+            scene.explain(heard)?;
+            // Two megabytes in a second, for four times as long as a client may stand still.
+            tokio::time::sleep_until((began + Duration::from_millis(8) * number as u32).into()).await;
+        }
+        scene.nothing_follows(&mut steady).await?;
+        scene.all_stay()
+    });
+}

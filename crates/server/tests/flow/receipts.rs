@@ -1,0 +1,116 @@
+//! What an emit says of clients that get nothing any more
+
+use roomcast_server::{CloseReason, EmitError, Overflow, Receipt};
+
+use crate::client::{CLOSE_PACKET, End, Wire, halves, hear_all};
+use crate::support::{ROOM, Scene, Setting, combination, each, patient, single, until, within};
+
+#[test]
+fn emit_fails_for_closed_client() {
+    each(single(), async |combination| {
+        let mut scene = Scene::open(combination, patient(), |_| {});
+        let client = scene.connect(combination.wire).await;
+        let socket = client.socket.clone();
+        let queued = socket.emit("data", 0).map_err(|error| error.to_string())?;
+        if queued != (Receipt { queued: 1, ..Receipt::default() }) {
+            return Err(format!("before its end: {queued:?}"));
+        }
+        socket.disconnect_client();
+        scene.departure().await?;
+        let kinds = [
+            ("emit", socket.emit("data", 1)),
+            ("send", socket.send("data")),
+            ("overflow", socket.overflow(Overflow::Close).emit("data", 1)),
+        ];
+        for (kind, emitted) in kinds {
+            match emitted {
+                Err(EmitError::Disconnected) => {}
+                other => return Err(format!("{kind} after its end: {other:?}")),
+            }
+        }
+        Ok(())
+    });
+}
+
+/// A hard cap that is soon reached
+const OUTBOX_MAX: usize = 1024 * 1024;
+/// Bytes of an event
+const EVENT: usize = 16 * 1024;
+/// Events that are more than what the kernel takes of them and the hard cap together
+const EVENTS: usize = 1024;
+
+fn event(number: usize) -> Vec<u8> {
+    format!(r#"["data",{number},"{}"]"#, "x".repeat(EVENT)).into()
+}
+
+#[test]
+fn emit_beyond_hard_cap_fails() {
+    each(single(), async |combination| {
+        let config = patient().outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX);
+        let mut scene = Scene::open(combination, config, |_| {});
+        let mut stalled = scene.connect_narrow(combination.wire).await;
+        let (filler, mut queued) = ("x".repeat(EVENT), 0);
+        let failed = loop {
+            let before = stalled.socket.waiting_bytes();
+            match stalled.socket.emit("data", (queued, &filler)) {
+                Ok(Receipt { queued: 1, closed: 0, dropped: 0, .. }) => queued += 1,
+                Err(EmitError::OutboxFull) => break before,
+                other => return Err(format!("emit {queued}, with {before} bytes waiting: {other:?}")),
+            }
+            if queued > EVENTS {
+                return Err("nothing stops an application that emits to a client that does not read".into());
+            }
+        };
+        // What waits is counted with a little for each frame.
+        if failed < OUTBOX_MAX - 2 * EVENT {
+            return Err(format!("an emit failed when {failed} bytes waited"));
+        }
+        let (_, reason) = scene.departure().await?;
+        if reason != CloseReason::OutboxFull {
+            return Err(format!("closed as {reason:?}"));
+        }
+        let mut heard = 0;
+        let reading = stalled.input.drain(|message| heard += usize::from(message == event(heard)));
+        let End { text, .. } = within("the connection does not end", reading).await?;
+        let told = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "outbox full" };
+        if text != told || heard > queued {
+            return Err(format!("ended with {text:?} after {heard} of {queued} events"));
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn receipt_of_a_room_counts_closed_members() {
+    each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
+        let config = patient().outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX);
+        let mut scene = Scene::open(combination, config, |_| {});
+        let mut reader = [scene.connect(Wire::Plain).await];
+        let stalled = [scene.connect_narrow(Wire::Plain).await, scene.connect_narrow(Wire::SocketIo).await];
+        let (filler, mut emitted, mut closed) = ("x".repeat(EVENT), 0, 0);
+        while closed < stalled.len() {
+            let receipt = scene.io.to(ROOM).emit("data", (emitted, &filler));
+            let receipt = receipt.map_err(|error| error.to_string())?;
+            if receipt.queued + receipt.closed > 3 || receipt.queued == 0 || receipt.dropped > 0 {
+                return Err(format!("emit {emitted}: {receipt:?}"));
+            }
+            if closed == 0 && receipt.queued + receipt.closed != 3 {
+                return Err(format!("emit {emitted} lost a member: {receipt:?}"));
+            }
+            closed += receipt.closed;
+            hear_all(halves(&mut reader).0, 1, |_, _| event(emitted)).await?;
+            emitted += 1;
+            if emitted > EVENTS {
+                return Err(format!("only {closed} were counted as closed"));
+            }
+        }
+        let io = scene.io.clone();
+        until("both have left the room", || io.count(ROOM) == 1).await?;
+        let receipt = io.to(ROOM).emit("data", (emitted, &filler)).map_err(|error| error.to_string())?;
+        if receipt != (Receipt { queued: 1, ..Receipt::default() }) {
+            return Err(format!("of the one that is left: {receipt:?}"));
+        }
+        hear_all(halves(&mut reader).0, 1, |_, _| event(emitted)).await?;
+        scene.nothing_follows(&mut reader).await
+    });
+}

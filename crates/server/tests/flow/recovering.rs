@@ -1,0 +1,177 @@
+//! Clients that were closed for being slow or too fast, and come back
+
+use roomcast_server::{CloseReason, RecoveryConfig, Socket, Value, json};
+
+use crate::client::{CLOSE_PACKET, Client, Wire};
+use crate::support::{
+    Combination, NEVER, ROOM, Scene, config, only, side_by_side, single, strict, until, within,
+};
+
+/// Bytes of an event
+const EVENT: usize = 16 * 1024;
+/// Events that are more than what the kernel takes of them and may wait together, and less than what the log keeps
+const EVENTS: usize = 512;
+/// Events while the client is away
+const AWAY: usize = 8;
+
+/// Events sent at once by a client that sends too much
+const BATCH: usize = 64;
+/// Events of 1 KiB that are more than may wait by any setting here
+const TOO_MANY: u64 = 8 * 1024;
+
+/// Those whose clients can come back
+const RECOVERING: [Wire; 2] = [Wire::SocketIo, Wire::Polling];
+
+fn emit(scene: &Scene, numbers: std::ops::Range<usize>) -> Result<(), String> {
+    let filler = "x".repeat(EVENT);
+    for number in numbers {
+        let emitted = scene.io.to(ROOM).emit("data", (number, &filler));
+        emitted.map_err(|error| format!("emit {number}: {error}"))?;
+    }
+    Ok(())
+}
+
+/// Events in their order, and the offset of the last
+#[derive(Default)]
+struct Heard {
+    events: usize,
+    offset: String,
+    wrong: Option<String>,
+}
+
+impl Heard {
+    fn hear(&mut self, message: &[u8]) {
+        let list: Vec<Value> = serde_json::from_slice(message).unwrap_or_default();
+        match &list[..] {
+            [name, number, filler, Value::String(offset)]
+                if name == "data"
+                    && *number == self.events
+                    && filler.as_str().map(str::len) == Some(EVENT) =>
+            {
+                self.events += 1;
+                self.offset.clone_from(offset);
+            }
+            _ => {
+                let beginning = String::from_utf8_lossy(&message[..message.len().min(60)]);
+                self.wrong.get_or_insert_with(|| format!("`{beginning}` instead of event {}", self.events));
+            }
+        }
+    }
+
+    fn verdict(&mut self) -> Result<(), String> {
+        self.wrong.take().map_or(Ok(()), Err)
+    }
+
+    /// Hears events until there were so many
+    async fn hear_to(&mut self, client: &mut Client, events: usize) -> Result<(), String> {
+        while self.events < events {
+            let message = within("an event", client.input.next()).await?;
+            self.hear(&message.map_err(|end| format!("ended with {end:?} after {} events", self.events))?);
+            self.verdict()?;
+        }
+        Ok(())
+    }
+}
+
+/// Comes back with what the client showed, and holds what it gets against what it was
+async fn comes_back(
+    scene: &mut Scene,
+    combination: Combination,
+    client: Client,
+    mut heard: Heard,
+    events: usize,
+) -> Result<(), String> {
+    let (pid, sid) = (&client.welcome["pid"], client.welcome["sid"].clone());
+    if !pid.is_string() {
+        return Err("it was never told how to come back".into());
+    }
+    let id = client.socket.id().clone();
+    let io = scene.io.clone();
+    until("the old socket is gone", || io.count(&id) == 0).await?;
+    let auth = json!({ "pid": pid, "offset": heard.offset }).to_string();
+    let (mut back, missed) = scene.connect_again(combination.wire, &auth).await;
+    missed.iter().for_each(|message| heard.hear(message));
+    heard.verdict()?;
+    if back.welcome["sid"] != sid || !back.socket.recovered() || back.socket.id() != &id {
+        return Err(format!("comes back as {} instead of {sid}", back.welcome["sid"]));
+    }
+    // Its room is still its own.
+    emit(scene, events..events + 1)?;
+    heard.hear_to(&mut back, events + 1).await?;
+    scene.all_stay()
+}
+
+#[test]
+fn slow_consumer_comes_back_whole() {
+    side_by_side(only(single(), &RECOVERING), async |combination| {
+        let config = strict().connection_state_recovery(RecoveryConfig::default());
+        let mut scene = Scene::open(combination, config, |_| {});
+        let mut client = scene.connect_narrow(combination.wire).await;
+        let mut heard = Heard::default();
+        emit(&scene, 0..1)?;
+        heard.hear_to(&mut client, 1).await?;
+        emit(&scene, 1..EVENTS)?;
+        let (_, reason) = scene.departure().await?;
+        if reason != CloseReason::SlowConsumer {
+            return Err(format!("closed as {reason:?}"));
+        }
+        emit(&scene, EVENTS..EVENTS + AWAY)?;
+        let end =
+            within("the connection does not end", client.input.drain(|message| heard.hear(message))).await?;
+        heard.verdict()?;
+        let told = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "slow consumer" };
+        if end.text != told || heard.events >= EVENTS {
+            return Err(format!("ended with {end:?} after {} events", heard.events));
+        }
+        comes_back(&mut scene, combination, client, heard, EVENTS + AWAY).await
+    });
+}
+
+#[test]
+fn overloaded_client_comes_back_whole() {
+    side_by_side(only(single(), &RECOVERING), async |combination| {
+        let recovery = RecoveryConfig::default();
+        let config =
+            config().connection_state_recovery(recovery).max_event_bytes(64 * 1024).outbox_max(1 << 20);
+        let mut scene = Scene::open(combination, config, |io| {
+            io.main().serial(true);
+            // Owed an answer, the server reads on, and what waits for this handler grows.
+            io.on("message", async |socket: Socket| {
+                let _ = socket.timeout(NEVER).emit_with_ack("question", ()).await;
+            });
+        });
+        let mut client = scene.connect(combination.wire).await;
+        let mut heard = Heard::default();
+        emit(&scene, 0..1)?;
+        heard.hear_to(&mut client, 1).await?;
+        let (io, mut sent) = (scene.io.clone(), 0);
+        let before = io.metrics().messages_received();
+        while io.metrics().overloaded() == 0 {
+            // It sends nothing that would be left unread when the connection is closed.
+            if client.output.say_all((0..BATCH).map(|_| "x".repeat(1024))).await.is_err() {
+                break;
+            }
+            sent += BATCH as u64;
+            let dealt_with =
+                || io.metrics().messages_received() - before >= sent || io.metrics().overloaded() > 0;
+            until("the server reads", dealt_with).await?;
+            if sent > TOO_MANY {
+                return Err(format!("{sent} events wait for the handler, and none is too many"));
+            }
+        }
+        let (_, reason) = scene.departure().await?;
+        if reason != CloseReason::Overloaded {
+            return Err(format!("closed as {reason:?}"));
+        }
+        emit(&scene, 1..1 + AWAY)?;
+        let mut told = Vec::new();
+        let end =
+            within("the connection does not end", client.input.drain(|message| told.push(message.to_vec())))
+                .await?;
+        let expected = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "overloaded" };
+        if end.text != expected || told.iter().any(|packet| packet == b"41") {
+            return Err(format!("ended with {end:?}"));
+        }
+        comes_back(&mut scene, combination, client, heard, 1 + AWAY).await
+    });
+}

@@ -1,0 +1,307 @@
+//! Clients that send more than is written at once: they are slowed down, never closed and never stuck
+
+use roomcast_server::{AckError, Args, CloseReason, Io, Socket};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::client::{Client, Wire, halves, hear_all, message};
+use crate::support::{
+    Combination, NEVER, ROOM, Scene, Setting, combination, config, diagonal, each, matrix, only, patient,
+    single, until, until_it_stands, within,
+};
+
+/// A text of so many bytes that tells its number
+fn text(number: usize, bytes: usize) -> String {
+    format!("{number:0bytes$}")
+}
+
+fn echoes(io: &Io) {
+    io.on("message", async |socket: Socket, text: String| socket.emit("message", text).map(drop));
+}
+
+/// Sends each message to all others
+fn relays_to_others(io: &Io) {
+    io.on("message", async |socket: Socket, text: String| socket.broadcast().emit("message", text).map(drop));
+}
+
+/// Bytes that a client writes before it reads anything
+const UNREAD: usize = 2 * 1024 * 1024;
+/// What the queue may hold of it: below half of `outbox_max`, less what each frame costs
+const UNREAD_MOST: usize = 14 * 1024 * 1024;
+
+#[test]
+fn late_reader_gets_every_echo() {
+    each(matrix(Some(combination(Setting::TwoThreads, Wire::SocketIo))), async |combination| {
+        let unread = (UNREAD * combination.factor).min(UNREAD_MOST);
+        read_late(combination, unread / (100 + FRAME_HEADER), 100).await
+    });
+}
+
+#[test]
+fn late_reader_gets_tiny_echoes() {
+    each(diagonal(&[1]), async |combination| read_late(combination, UNREAD / (10 + FRAME_HEADER), 10).await);
+}
+
+/// Writes messages of so many bytes that are echoed, and reads only when all are written
+async fn read_late(combination: Combination, messages: usize, bytes: usize) -> Result<(), String> {
+    let mut scene = Scene::open(combination, patient(), echoes);
+    let mut client = scene.connect_narrow(combination.wire).await;
+    let sent = client.output.say_all((0..messages).map(|number| text(number, bytes)));
+    let sent = within("the server stops reading", sent).await.flatten();
+    scene.explain(sent)?;
+    let heard = |wire, number| message(wire, &text(number, bytes));
+    scene.hear(std::slice::from_mut(&mut client), messages, heard).await?;
+    scene.all_stay()
+}
+
+/// Bytes around a small text in a frame of a client
+const FRAME_HEADER: usize = 6;
+
+#[test]
+fn mutual_floods_arrive_whole() {
+    const MESSAGES: usize = 4_000;
+    each(matrix(Some(combination(Setting::TwoThreads, Wire::Plain))), async |combination| {
+        let messages = MESSAGES * combination.factor;
+        let mut scene = Scene::open(combination, config(), relays_to_others);
+        let mut clients = scene.connect_all(combination.wire, 2).await;
+        // On two threads there may be more, to have one on each: the first and the last are not on one.
+        clients.drain(1..clients.len() - 1).for_each(|client| client.socket.disconnect_client());
+        let (inputs, mut outputs) = halves(&mut clients);
+        let (other, one) = (outputs.pop().expect("two"), outputs.pop().expect("two"));
+        let texts = || (0..messages).map(|number| text(number, 100));
+        let (sent, sent_back, heard) = tokio::join!(
+            one.say_all(texts()),
+            other.say_all(texts()),
+            hear_all(inputs, messages, |wire, number| message(wire, &text(number, 100))),
+        );
+        scene.explain(heard.and(sent).and(sent_back))?;
+        scene.nothing_follows(&mut clients).await
+    });
+}
+
+#[test]
+fn mutual_floods_end_without_readers() {
+    // More than the kernel takes.
+    const MESSAGES: usize = 6_000;
+    each(matrix(None), async |combination| {
+        let messages = MESSAGES * combination.factor;
+        let mut scene = Scene::open(combination, patient(), relays_to_others);
+        let mut clients =
+            [scene.connect_narrow(combination.wire).await, scene.connect_narrow(combination.wire).await];
+        let [one, other] = &mut clients;
+        let texts = || (0..messages).map(|number| text(number, 1024));
+        let both = async { tokio::join!(one.output.say_all(texts()), other.output.say_all(texts())) };
+        let sent = within("the server waits for a client that does not read", both).await;
+        scene.explain(sent.and_then(|(one, other)| one.and(other)))?;
+        scene.hear(&mut clients, messages, |wire, number| message(wire, &text(number, 1024))).await?;
+        scene.all_stay()
+    });
+}
+
+/// What became of a question
+type Outcome = Result<String, String>;
+
+fn outcome(answer: Result<Args, AckError>) -> Outcome {
+    let args = answer.map_err(|error| error.to_string())?;
+    let (text,) = args.parse().map_err(|error| error.to_string())?;
+    Ok(text)
+}
+
+/// Hears relayed messages and one question among them; gives the number of the question as soon as it comes
+async fn hear_with_question(
+    client: &mut Client,
+    packets: Vec<String>,
+    messages: usize,
+) -> Result<(), String> {
+    let (asked, question) = oneshot::channel();
+    let Client { input, output, .. } = client;
+    let writing = async {
+        output.send_all(packets).await?;
+        let number: String = question.await.map_err(|_| "no question came")?;
+        output.send(&format!(r#"43{number}["yes"]"#)).await
+    };
+    let reading = async {
+        let (mut asked, mut heard) = (Some(asked), 0);
+        while heard < messages || asked.is_some() {
+            let came = input.next().await;
+            let came = came.map_err(|end| format!("cut off after {heard} messages: {end:?}"))?;
+            if let Some(number) = came.strip_suffix(br#"["question"]"#) {
+                let number = String::from_utf8(number.to_vec()).expect("a number");
+                asked.take().ok_or("asked twice")?.send(number).map_err(|_| "nobody answers")?;
+            } else {
+                let wanted = message(input.wire(), &text(heard, 100));
+                if came != wanted {
+                    return Err(format!("message {heard} is {came:?}"));
+                }
+                heard += 1;
+            }
+        }
+        Ok::<_, String>(())
+    };
+    within("the messages and the question", async { tokio::try_join!(writing, reading) }).await?.map(drop)
+}
+
+/// Asks its client when told to, and tells the test what came of it
+fn asks(io: &Io, told: mpsc::Sender<Outcome>) {
+    io.on("ask", move |socket: Socket| {
+        let told = told.clone();
+        async move {
+            let answer = socket.timeout(NEVER).emit_with_ack("question", ()).await;
+            told.try_send(outcome(answer)).expect("the test listens");
+        }
+    });
+}
+
+/// Those whose clients can answer
+const ANSWERING: [Wire; 2] = [Wire::SocketIo, Wire::Polling];
+
+fn packet(text: &str) -> String {
+    format!(r#"42["message","{text}"]"#)
+}
+
+#[test]
+fn answer_behind_a_flood_arrives() {
+    const MESSAGES: usize = 4_000;
+    let all = matrix(Some(combination(Setting::OneThread, Wire::SocketIo)));
+    each(only(all, &ANSWERING), async |combination| {
+        let messages = MESSAGES * combination.factor;
+        let (told, mut outcomes) = mpsc::channel(1);
+        let mut scene = Scene::open(combination, config(), |io| {
+            io.on("message", async |socket: Socket, text: String| {
+                socket.io().to(ROOM).emit("message", text).map(drop)
+            });
+            asks(io, told);
+        });
+        let mut asked = scene.connect(combination.wire).await;
+        let mut others = scene.connect_all(combination.wire, 2).await;
+        let flood = (0..messages).map(|number| packet(&text(number, 100)));
+        let packets = std::iter::once(r#"42["ask"]"#.to_owned()).chain(flood).collect();
+        let inputs = others.iter_mut().map(|client| &mut client.input).collect();
+        let (heard, all_heard) = tokio::join!(
+            hear_with_question(&mut asked, packets, messages),
+            hear_all(inputs, messages, |wire, number| message(wire, &text(number, 100))),
+        );
+        scene.explain(heard.and(all_heard))?;
+        let outcome = within("the handler does not end", outcomes.recv()).await?;
+        if outcome != Some(Ok("yes".into())) {
+            return Err(format!("the handler got {outcome:?}"));
+        }
+        others.push(asked);
+        scene.nothing_follows(&mut others).await?;
+        scene.all_stay()
+    });
+}
+
+/// Waits until the first handler may go on
+async fn pass(mut gate: watch::Receiver<bool>) {
+    gate.wait_for(|open| *open).await.expect("the test opens it");
+}
+
+/// Bytes of events that may wait for handlers
+const EVENT_BYTES: usize = 64 * 1024;
+/// Events of 1 KiB, which are many times as much
+const EVENTS: usize = 2048;
+
+#[test]
+fn waiting_handlers_pause_their_client() {
+    each(single(), async |combination| {
+        let (open, gate) = watch::channel(false);
+        let config = config().max_event_bytes(EVENT_BYTES);
+        let mut scene = Scene::open(combination, config, |io| {
+            io.main().serial(true);
+            io.on("message", move |socket: Socket, text: String| {
+                let gate = gate.clone();
+                async move {
+                    pass(gate).await;
+                    socket.emit("message", text).map(drop)
+                }
+            });
+        });
+        let mut client = scene.connect(combination.wire).await;
+        let io = scene.io.clone();
+        let text = |number| text(number, 1024);
+        let received = || io.metrics().bytes_received();
+        let Client { input, output, .. } = &mut client;
+        let outcome = tokio::try_join!(
+            output.say_all((0..EVENTS).map(text)),
+            async {
+                until_it_stands("reading pauses", EVENT_BYTES as u64 / 2, received).await?;
+                open.send_replace(true);
+                Ok(())
+            },
+            hear_all(vec![input], EVENTS, |wire, number| message(wire, &text(number))),
+        );
+        scene.explain(outcome.map(drop))?;
+        scene.nothing_follows(std::slice::from_mut(&mut client)).await?;
+        scene.all_stay()
+    });
+}
+
+#[test]
+fn question_to_a_paused_client_ends() {
+    each(only(single(), &ANSWERING), async |combination| {
+        let (open, gate) = watch::channel(false);
+        let (told, mut outcomes) = mpsc::channel(EVENTS);
+        let config = config().max_event_bytes(EVENT_BYTES);
+        let mut scene = Scene::open(combination, config, |io| {
+            io.main().serial(true);
+            io.on("message", move |socket: Socket, _: String| {
+                let (gate, told) = (gate.clone(), told.clone());
+                async move {
+                    // Whoever sent the first is paused by now, with the answer behind what it goes on sending.
+                    pass(gate).await;
+                    let answer = socket.timeout(NEVER).emit_with_ack("question", ()).await;
+                    told.try_send(outcome(answer)).expect("the test listens");
+                }
+            });
+        });
+        let client = scene.connect(combination.wire).await;
+        let io = scene.io.clone();
+        let Client { mut input, mut output, .. } = client;
+        let flood = tokio::spawn(async move {
+            let _ = output.say_all((0..EVENTS).map(|number| text(number, 1024))).await;
+            // Answers every question, each with the number that it was asked under.
+            while let Ok(question) = input.next().await {
+                if let Some(number) = question.strip_suffix(br#"["question"]"#) {
+                    let number = String::from_utf8_lossy(number).into_owned();
+                    let _ = output.send(&format!(r#"43{number}["yes"]"#)).await;
+                }
+            }
+        });
+        let received = || io.metrics().bytes_received();
+        until_it_stands("reading pauses", EVENT_BYTES as u64 / 2, received).await?;
+        open.send_replace(true);
+        // More than may wait lies in front of the answer: it comes, or the client is closed for it.
+        let outcome = within("the handler does not end", outcomes.recv()).await?;
+        match outcome {
+            Some(Ok(answer)) if answer == "yes" => {}
+            Some(Err(_)) => match scene.departure().await? {
+                (_, CloseReason::Overloaded) => {}
+                (_, other) => return Err(format!("closed as {other:?}")),
+            },
+            other => return Err(format!("the handler got {other:?}")),
+        }
+        flood.abort();
+        Ok(())
+    });
+}
+
+/// A hard cap at half of which a client is paused that does not read its own echoes
+const OUTBOX_MAX: usize = 2 * 1024 * 1024;
+
+#[test]
+fn unread_echoes_pause_their_client() {
+    const MESSAGES: usize = 8 * 1024;
+    each(single(), async |combination| {
+        let mut scene = Scene::open(combination, patient().outbox_max(OUTBOX_MAX), echoes);
+        let mut client = scene.connect_narrow(combination.wire).await;
+        let Client { input, output, socket, .. } = &mut client;
+        let text = |number| text(number, 1024);
+        let full = || socket.waiting_bytes() >= OUTBOX_MAX / 2 || !socket.is_connected();
+        let (sent, heard) = tokio::join!(output.say_all((0..MESSAGES).map(text)), async {
+            until("half of what may wait waits for the client", full).await?;
+            hear_all(vec![input], MESSAGES, |wire, number| message(wire, &text(number))).await
+        });
+        scene.explain(heard.and(sent))?;
+        scene.all_stay()
+    });
+}

@@ -1,0 +1,232 @@
+//! Clients that read beside clients that do not, and threads that stand still
+
+use std::time::{Duration, Instant};
+
+use roomcast_server::{Bytes, CloseReason, Io, Socket};
+use tokio::sync::watch;
+
+use crate::client::{Client, Wire, halves, hear_all, message};
+use crate::support::{
+    MemoryBudget, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
+    side_by_side, single, strict, within,
+};
+
+fn relays(io: &Io) {
+    io.on("message", async |socket: Socket, text: String| {
+        socket.io().to(ROOM).emit("message", text).map(drop)
+    });
+}
+
+/// A text of 1 KiB that tells its number
+fn kibibyte(number: usize) -> String {
+    format!("{number:01024}")
+}
+
+/// The first client sends so many messages to the room; returns when all have them
+async fn relay_round(scene: &mut Scene, readers: &mut [Client], messages: usize) -> Result<Duration, String> {
+    let began = Instant::now();
+    let (inputs, mut outputs) = halves(readers);
+    let (sent, heard) = tokio::join!(
+        outputs[0].say_all((0..messages).map(kibibyte)),
+        hear_all(inputs, messages, |wire, number| message(wire, &kibibyte(number))),
+    );
+    let took = began.elapsed();
+    scene.explain(heard.and(sent))?;
+    Ok(took)
+}
+
+async fn best_of_three(scene: &mut Scene, readers: &mut [Client]) -> Result<Duration, String> {
+    let mut best = Duration::MAX;
+    for _ in 0..3 {
+        best = best.min(relay_round(scene, readers, 1000).await?);
+    }
+    Ok(best)
+}
+
+#[test]
+fn stalled_member_slows_nobody() {
+    each(diagonal(&[1]), async |combination| {
+        let mut scene = Scene::open_alone(combination, patient(), relays);
+        let mut readers = scene.connect_all(combination.wire, 4).await;
+        relay_round(&mut scene, &mut readers, 1000).await?;
+        let without = best_of_three(&mut scene, &mut readers).await?;
+        let stalled = scene.connect_narrow(combination.wire).await;
+        // The first of what the kernel no longer takes waits here.
+        relay_round(&mut scene, &mut readers, 6000).await?;
+        let with = best_of_three(&mut scene, &mut readers).await?;
+        // What is asked for is 5 %, which takes a machine of its own to see.
+        if with > without.mul_f32(1.5) + Duration::from_millis(50) {
+            return Err(format!("a round takes {with:?} instead of {without:?}"));
+        }
+        scene.all_stay()?;
+        let waiting = stalled.socket.waiting_bytes();
+        if waiting < 1024 * 1024 {
+            return Err(format!("only {waiting} bytes wait for the client that does not read"));
+        }
+        scene.nothing_follows(&mut readers).await
+    });
+}
+
+/// How long a thread is blocked, and how long a client may take nothing
+const BLOCKED: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// Events that a handler emits before it blocks, more than the kernel takes
+const EVENTS: usize = 512;
+/// Bytes of one of them
+const EVENT: usize = 16 * 1024;
+
+fn event(number: usize) -> Vec<u8> {
+    format!(r#"["data",{number},"{}"]"#, "x".repeat(EVENT)).into()
+}
+
+/// Fills the outboxes of all, and blocks its thread
+fn blocks(io: &Io, done: watch::Sender<bool>) {
+    io.on("message", move |socket: Socket, _: String| {
+        let filler = "x".repeat(EVENT);
+        for number in 0..EVENTS {
+            let _ = socket.io().to(ROOM).emit("data", (number, &filler));
+        }
+        std::thread::sleep(BLOCKED);
+        done.send_replace(true);
+        async {}
+    });
+}
+
+#[test]
+fn blocked_thread_closes_nobody() {
+    side_by_side(single(), async |combination| {
+        let (done, mut woke) = watch::channel(false);
+        let config = config().stall_timeout(PATIENCE);
+        let mut scene = Scene::open(combination, config, |io| blocks(io, done));
+        let mut readers = scene.connect_all(combination.wire, 2).await;
+        // On one thread nobody is written to while it is blocked, so a client may as well not read then.
+        let mut late = Vec::new();
+        if combination.setting == Setting::OneThread {
+            late.push(scene.connect_narrow(combination.wire).await);
+        }
+        readers[0].output.say("block").await?;
+        let (late_inputs, _) = halves(&mut late);
+        let (inputs, _) = halves(&mut readers);
+        let (heard, heard_late) = tokio::join!(hear_all(inputs, EVENTS, |_, number| event(number)), async {
+            within("the thread stays blocked", woke.wait_for(|woke| *woke)).await?.expect("it wakes");
+            hear_all(late_inputs, EVENTS, |_, number| event(number)).await
+        });
+        scene.explain(heard.and(heard_late))?;
+        readers.append(&mut late);
+        scene.nothing_follows(&mut readers).await?;
+        scene.all_stay()
+    });
+}
+
+/// Clients that do not read
+const CROWD: usize = 200;
+/// How many times as long as it should something may take on a busy machine
+const SLACK: u32 = 10;
+
+#[test]
+fn stalled_crowd_leaves_in_time() {
+    each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
+        let budget = 64 * 1024 * 1024;
+        let mut scene = Scene::open_alone(combination, strict().memory_budget(budget), |_| {});
+        let mut readers = scene.connect_all(combination.wire, 4).await;
+        let mut crowd = Vec::new();
+        for number in 0..CROWD {
+            crowd.push(scene.connect_narrow([Wire::Plain, Wire::SocketIo][number % 2]).await);
+        }
+        let before = resident();
+        let filler = "x".repeat(EVENT);
+        let (began, mut emitted, mut gone, mut first, mut most) = (Instant::now(), 0, 0, None, 0);
+        while gone < CROWD {
+            let receipt = scene.io.to(ROOM).emit("data", (emitted, &filler));
+            let receipt = receipt.map_err(|error| error.to_string())?;
+            if receipt.dropped > 0 || receipt.queued < readers.len() {
+                return Err(format!("emit {emitted}: {receipt:?}"));
+            }
+            let (inputs, _) = halves(&mut readers);
+            let heard = hear_all(inputs, 1, |_, _| event(emitted)).await;
+            scene.explain(heard)?;
+            emitted += 1;
+            most = most.max(resident().saturating_sub(before));
+            for (id, reason) in scene.departed() {
+                let elapsed = began.elapsed();
+                first.get_or_insert(elapsed);
+                gone += 1;
+                if reason != CloseReason::SlowConsumer
+                    || readers.iter().any(|reader| *reader.socket.id() == id)
+                {
+                    return Err(format!("{id} was closed as {reason:?} after {elapsed:?}"));
+                }
+            }
+            if began.elapsed() > (STALL_TIMEOUT + Duration::from_secs(1)) * SLACK {
+                return Err(format!("only {gone} were closed in {:?}", began.elapsed()));
+            }
+        }
+        println!(
+            "{emitted} events, memory grew by {} KiB, the last left after {:?}",
+            most / 1024,
+            began.elapsed()
+        );
+        if first < Some(STALL_TIMEOUT.mul_f32(0.9)) {
+            return Err(format!("the first was closed after {first:?}"));
+        }
+        if most > budget + MEMORY_SLACK {
+            return Err(format!("memory grew by {most} bytes"));
+        }
+        drop(crowd);
+        scene.nothing_follows(&mut readers).await
+    });
+}
+
+/// What this process may take beyond what the server counts: clients, stacks, what the allocator keeps
+const MEMORY_SLACK: u64 = 48 * 1024 * 1024;
+
+#[test]
+fn budget_evicts_longest_stalled_first() {
+    const BUDGET: u64 = 32 * 1024 * 1024;
+    const STALLED: usize = 12;
+    each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
+        let config = patient().memory_budget(BUDGET);
+        let mut scene = Scene::open_alone(combination, config, |_| {});
+        let mut readers = scene.connect_all(combination.wire, 2).await;
+        let before = resident();
+        let (mut crowd, mut emitted, mut most) = (Vec::new(), 0, 0);
+        for _ in 0..STALLED {
+            let stalled = scene.connect_narrow(Wire::Plain).await;
+            // More than the kernel takes, for each client its own.
+            for _ in 0..EVENTS {
+                let _ = stalled.socket.send(Bytes::from(vec![0; EVENT]));
+                if emitted % 64 == 0 {
+                    let emitted = scene.io.emit("data", (emitted / 64, "x".repeat(EVENT)));
+                    emitted.map_err(|error| error.to_string())?;
+                    most = most.max(resident().saturating_sub(before));
+                }
+                emitted += 1;
+            }
+            crowd.push(stalled);
+        }
+        let heard = hear_all(halves(&mut readers).0, emitted / 64, |_, number| event(number)).await;
+        scene.explain(heard)?;
+        let ids: Vec<_> = crowd.iter().map(|client| client.socket.id().clone()).collect();
+        let evicted: Vec<_> = scene.departed();
+        println!("{} of {STALLED} evicted, memory grew by {} KiB", evicted.len(), most / 1024);
+        let longest = evicted.iter().zip(&ids);
+        if evicted.is_empty() || longest.clone().any(|((id, _), stalled)| id != stalled) {
+            return Err(format!("{ids:?} were stalled in this order, and evicted {evicted:?}"));
+        }
+        if evicted.iter().any(|(_, reason)| *reason != CloseReason::SlowConsumer) {
+            return Err(format!("evicted as {evicted:?}"));
+        }
+        if most > BUDGET + MEMORY_SLACK {
+            return Err(format!("memory grew by {most} bytes"));
+        }
+        scene.nothing_follows(&mut readers).await
+    });
+}
+
+/// Bytes of memory of this process, or none where nothing tells
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
+    kibibytes * 1024
+}
