@@ -147,8 +147,8 @@
 //! ```
 //!
 //! `emit` waits for nobody. What it puts into a client's outbox leaves as soon as the client takes it; a client that
-//! does not read is closed when its outbox is full, or loses events, as its [`Overflow`] policy says. Others never wait
-//! for it. [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for answers.
+//! stalls is closed after some time, or loses events, as its [`Overflow`] policy says. Others never wait for it. A sender
+//! of much waits for [`Socket::writable`] between the parts. [`Socket::emit_with_ack`] and [`Emit::emit_with_ack`] wait for answers.
 //!
 //! # Rooms and who is in them
 //!
