@@ -6,8 +6,9 @@ use roomcast_server::{Io, Socket};
 use tokio::sync::mpsc;
 
 use crate::client::{Wire, halves, hear_all, message};
+use crate::events::Events;
 use crate::support::{
-    Combination, ROOM, Scene, Setting, combination, config, diagonal, each, matrix, within,
+    Combination, ROOM, Scene, Setting, combination, config, diagonal_and_more, each, matrix, within,
 };
 
 /// Texts of one byte, in a cycle that no power of two divides
@@ -29,7 +30,12 @@ fn small_frame_burst_reaches_every_client() {
         let mut scene = Scene::open(combination, config(), relays);
         // One writes what no other wire makes so small; the transports are those of who hears it.
         let mut clients = vec![scene.connect(Wire::Plain).await];
-        let others = if combination.factor == 16 { 2 } else { 7 };
+        // What more load is about are the frames.
+        let others = match combination.factor {
+            1 => 7,
+            4 => 2,
+            _ => 1,
+        };
         clients.extend(scene.connect_all(combination.wire, others).await);
         let frames = FRAMES * combination.factor;
         let (inputs, mut outputs) = halves(&mut clients);
@@ -99,18 +105,17 @@ impl Burst {
         Self { events: self.events * factor, ..self }
     }
 
-    /// The number of an event and what fills it up
-    fn filler(self) -> String {
-        "x".repeat(self.bytes)
+    fn content(self) -> Events {
+        Events::new(self.bytes)
     }
 
     /// Emits everything, without waiting for anything
     fn emit(self, socket: &Socket, to: To) -> Result<(), String> {
-        let filler = self.filler();
+        let content = self.content();
         for number in 0..self.events {
             let emitted = match to {
-                To::Itself => socket.emit("data", (number, &filler)),
-                To::Room => socket.io().to(ROOM).emit("data", (number, &filler)),
+                To::Itself => socket.emit("data", content.args(number)),
+                To::Room => socket.io().to(ROOM).emit("data", content.args(number)),
             };
             match emitted {
                 Ok(receipt) if receipt.closed == 0 => {}
@@ -154,11 +159,10 @@ async fn emits_arrive(combination: Combination, to: To, from: From, clients: usi
         let burst = burst.times(combination.factor);
         *plan.lock().expect("no panic") = (burst, to, from);
         clients[0].output.say("burst").await?;
-        let filler = burst.filler();
+        let content = burst.content();
         let hearing = if to == To::Itself { &mut clients[..1] } else { &mut clients[..] };
         let inputs = hearing.iter_mut().map(|client| &mut client.input).collect();
-        let expected = |_: Wire, number| format!(r#"["data",{number},"{filler}"]"#).into();
-        let heard = hear_all(inputs, burst.events, expected).await;
+        let heard = hear_all(inputs, burst.events, |_, number| content.heard(number)).await;
         let emitted =
             within("the burst is not emitted", outcomes.recv()).await?.expect("the server is there");
         let outcome = heard.and(emitted).map_err(|failure| format!("{burst:?} to {to:?}: {failure}"));
@@ -187,7 +191,7 @@ fn handler_burst_reaches_a_room() {
 
 #[test]
 fn spawned_task_burst_arrives_whole() {
-    each(diagonal(&[1, 4]), async |combination| {
+    each(diagonal_and_more(), async |combination| {
         emits_arrive(combination, To::Itself, From::Task, 1).await?;
         emits_arrive(combination, To::Room, From::Task, 2).await
     });
@@ -195,7 +199,7 @@ fn spawned_task_burst_arrives_whole() {
 
 #[test]
 fn plain_thread_burst_arrives_whole() {
-    each(diagonal(&[1, 4]), async |combination| {
+    each(diagonal_and_more(), async |combination| {
         emits_arrive(combination, To::Itself, From::Thread, 1).await?;
         emits_arrive(combination, To::Room, From::Thread, 2).await
     });
@@ -218,9 +222,9 @@ fn initial_dump_arrives_whole() {
             let burst = burst.times(combination.factor);
             *plan.lock().expect("no panic") = burst;
             let mut client = scene.connect(combination.wire).await;
-            let filler = burst.filler();
-            let expected = |_: Wire, number| format!(r#"["data",{number},"{filler}"]"#).into();
-            let heard = scene.hear(std::slice::from_mut(&mut client), burst.events, expected).await;
+            let content = burst.content();
+            let hearing = std::slice::from_mut(&mut client);
+            let heard = scene.hear(hearing, burst.events, |_, number| content.heard(number)).await;
             let emitted = within("nothing is dumped", outcomes.recv()).await?.expect("the server is there");
             heard.and(emitted).map_err(|failure| format!("{burst:?}: {failure}"))?;
             scene.all_stay()?;

@@ -2,31 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast_server::{CloseReason, Io};
+use roomcast_server::CloseReason;
 
 use crate::client::{CLOSE_PACKET, Client, End, Wire, hear_all};
+use crate::events::{Events, FLOOD};
 use crate::support::{
-    ROOM, STALL_TIMEOUT, Scene, Setting, combination, only, side_by_side, single, strict, within,
+    STALL_TIMEOUT, Scene, Setting, combination, only, side_by_side, single, strict, within,
 };
-
-/// Bytes of an event
-const EVENT: usize = 16 * 1024;
-/// Events that are more than what the kernel takes of them and may wait together
-const EVENTS: usize = 512;
-
-fn event(number: usize) -> Vec<u8> {
-    format!(r#"["data",{number},"{}"]"#, "x".repeat(EVENT)).into()
-}
-
-/// Emits events to all, without waiting for anything
-fn flood(io: &Io, events: std::ops::Range<usize>) -> Result<(), String> {
-    let filler = "x".repeat(EVENT);
-    for number in events {
-        let emitted = io.to(ROOM).emit("data", (number, &filler));
-        emitted.map_err(|error| format!("emit {number}: {error}"))?;
-    }
-    Ok(())
-}
 
 /// Waits until this client is closed as slow, and holds the time since `from` against what it is given
 async fn let_go(scene: &mut Scene, client: &Client, from: Instant) -> Result<(), String> {
@@ -50,9 +32,9 @@ const SLACK: u32 = 10;
 
 /// Reads what a closed client still gets: the beginning of what it missed, and why it was closed
 async fn hear_the_end(client: &mut Client, wanted: &End) -> Result<(), String> {
-    let (mut heard, mut wrong) = (0, None);
+    let (events, mut heard, mut wrong) = (Events::flood(), 0, None);
     let reading = client.input.drain(|message| {
-        if message == event(heard) {
+        if message == events.heard(heard) {
             heard += 1;
         } else {
             wrong.get_or_insert_with(|| {
@@ -64,7 +46,7 @@ async fn hear_the_end(client: &mut Client, wanted: &End) -> Result<(), String> {
     match wrong {
         Some(wrong) => Err(format!("after {heard} events came `{wrong}`")),
         None if end != *wanted => Err(format!("ended with {end:?} after {heard} events")),
-        None if heard == EVENTS => Err("nothing was missed".into()),
+        None if heard == FLOOD => Err("nothing was missed".into()),
         None => Ok(()),
     }
 }
@@ -81,13 +63,16 @@ fn close_packet() -> End {
 #[test]
 fn client_that_never_reads_is_closed() {
     side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut reader = scene.connect(combination.wire).await;
         let mut stalled = scene.connect_narrow(combination.wire).await;
         let began = Instant::now();
-        flood(&scene.io, 0..EVENTS)?;
-        let heard = hear_all(vec![&mut reader.input], EVENTS, |_, number| event(number)).await;
-        scene.explain(heard)?;
+        let (emitted, heard) = tokio::join!(
+            events.emit(&scene.io, 0..FLOOD),
+            hear_all(vec![&mut reader.input], FLOOD, |_, number| events.heard(number)),
+        );
+        scene.explain(heard.and(emitted))?;
         let_go(&mut scene, &stalled, began).await?;
         hear_the_end(&mut stalled, &policy_violation()).await?;
         scene.nothing_follows(std::slice::from_mut(&mut reader)).await
@@ -100,10 +85,11 @@ fn reader_of_single_bytes_is_closed() {
     let mut all = only(single(), &[Wire::Plain, Wire::SocketIo]);
     all.retain(|combination| !combination.tls);
     side_by_side(all, async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut stalled = scene.connect_narrow(combination.wire).await;
         let began = Instant::now();
-        flood(&scene.io, 0..EVENTS)?;
+        events.emit(&scene.io, 0..FLOOD).await?;
         let input = &mut stalled.input;
         let trickle = async {
             // Ten times what it should be, and a hundredth of what is asked of it.
@@ -132,15 +118,18 @@ fn reader_of_single_bytes_is_closed() {
 #[test]
 fn absent_poller_is_closed() {
     side_by_side(only(single(), &[Wire::Polling]), async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut reader = scene.connect(Wire::Polling).await;
         let mut absent = scene.connect(Wire::Polling).await;
-        flood(&scene.io, 0..1)?;
+        events.emit(&scene.io, 0..1).await?;
         absent.input.poll().await.map_err(|end| format!("the first poll: {end:?}"))?;
         let began = Instant::now();
-        flood(&scene.io, 1..EVENTS)?;
-        let heard = hear_all(vec![&mut reader.input], EVENTS, |_, number| event(number)).await;
-        scene.explain(heard)?;
+        let (emitted, heard) = tokio::join!(
+            events.emit(&scene.io, 1..FLOOD),
+            hear_all(vec![&mut reader.input], FLOOD, |_, number| events.heard(number)),
+        );
+        scene.explain(heard.and(emitted))?;
         let_go(&mut scene, &absent, began).await?;
         hear_the_end(&mut absent, &close_packet()).await?;
         scene.nothing_follows(std::slice::from_mut(&mut reader)).await
@@ -150,13 +139,14 @@ fn absent_poller_is_closed() {
 #[test]
 fn slow_reader_of_an_answer_is_closed() {
     side_by_side(only(single(), &[Wire::Polling]), async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut stalled = scene.connect_narrow(Wire::Polling).await;
-        flood(&scene.io, 0..EVENTS)?;
+        events.emit(&scene.io, 0..FLOOD).await?;
         // It asks for what waits, and reads nothing of the answer.
         stalled.input.ask().await.map_err(|end| format!("the poll: {end:?}"))?;
         let began = Instant::now();
-        flood(&scene.io, EVENTS..2 * EVENTS)?;
+        events.emit(&scene.io, FLOOD..2 * FLOOD).await?;
         let_go(&mut scene, &stalled, began).await
     });
 }
@@ -164,25 +154,27 @@ fn slow_reader_of_an_answer_is_closed() {
 #[test]
 fn small_backlog_may_wait_long() {
     side_by_side(vec![combination(Setting::OneThread, Wire::Polling)], async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut away = [scene.connect(Wire::Polling).await];
         // Half of what may wait without anybody looking at the clock.
-        flood(&scene.io, 0..2)?;
+        events.emit(&scene.io, 0..2).await?;
         tokio::time::sleep(STALL_TIMEOUT.mul_f32(2.5)).await;
         scene.all_stay()?;
-        scene.hear(&mut away, 2, |_, number| event(number)).await
+        scene.hear(&mut away, 2, |_, number| events.heard(number)).await
     });
 }
 
 #[test]
 fn steady_slow_reader_stays() {
     side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut steady = [scene.connect_narrow(combination.wire).await];
-        flood(&scene.io, 0..EVENTS)?;
+        events.emit(&scene.io, 0..FLOOD).await?;
         let began = Instant::now();
-        for number in 0..EVENTS {
-            let heard = hear_all(vec![&mut steady[0].input], 1, |_, _| event(number)).await;
+        for number in 0..FLOOD {
+            let heard = hear_all(vec![&mut steady[0].input], 1, |_, _| events.heard(number)).await;
             scene.explain(heard)?;
             // Two megabytes in a second, for four times as long as a client may stand still.
             tokio::time::sleep_until((began + Duration::from_millis(8) * number as u32).into()).await;

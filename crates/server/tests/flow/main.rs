@@ -10,6 +10,7 @@
 
 mod bursts;
 mod client;
+mod events;
 mod letting_go;
 mod receipts;
 mod recovering;

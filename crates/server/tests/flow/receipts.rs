@@ -3,6 +3,7 @@
 use roomcast_server::{CloseReason, EmitError, Overflow, Receipt};
 
 use crate::client::{CLOSE_PACKET, End, Wire, halves, hear_all};
+use crate::events::{Events, FLOOD_BYTES};
 use crate::support::{ROOM, Scene, Setting, combination, each, patient, single, until, within};
 
 #[test]
@@ -34,14 +35,8 @@ fn emit_fails_for_closed_client() {
 
 /// A hard cap that is soon reached
 const OUTBOX_MAX: usize = 1024 * 1024;
-/// Bytes of an event
-const EVENT: usize = 16 * 1024;
 /// Events that are more than what the kernel takes of them and the hard cap together
 const EVENTS: usize = 1024;
-
-fn event(number: usize) -> Vec<u8> {
-    format!(r#"["data",{number},"{}"]"#, "x".repeat(EVENT)).into()
-}
 
 #[test]
 fn emit_beyond_hard_cap_fails() {
@@ -49,10 +44,10 @@ fn emit_beyond_hard_cap_fails() {
         let config = patient().outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX);
         let mut scene = Scene::open(combination, config, |_| {});
         let mut stalled = scene.connect_narrow(combination.wire).await;
-        let (filler, mut queued) = ("x".repeat(EVENT), 0);
+        let (events, mut queued) = (Events::flood(), 0);
         let failed = loop {
             let before = stalled.socket.waiting_bytes();
-            match stalled.socket.emit("data", (queued, &filler)) {
+            match stalled.socket.emit("data", events.args(queued)) {
                 Ok(Receipt { queued: 1, closed: 0, dropped: 0, .. }) => queued += 1,
                 Err(EmitError::OutboxFull) => break before,
                 other => return Err(format!("emit {queued}, with {before} bytes waiting: {other:?}")),
@@ -62,7 +57,7 @@ fn emit_beyond_hard_cap_fails() {
             }
         };
         // What waits is counted with a little for each frame.
-        if failed < OUTBOX_MAX - 2 * EVENT {
+        if failed < OUTBOX_MAX - 2 * FLOOD_BYTES {
             return Err(format!("an emit failed when {failed} bytes waited"));
         }
         let (_, reason) = scene.departure().await?;
@@ -70,7 +65,7 @@ fn emit_beyond_hard_cap_fails() {
             return Err(format!("closed as {reason:?}"));
         }
         let mut heard = 0;
-        let reading = stalled.input.drain(|message| heard += usize::from(message == event(heard)));
+        let reading = stalled.input.drain(|message| heard += usize::from(message == events.heard(heard)));
         let End { text, .. } = within("the connection does not end", reading).await?;
         let told = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "outbox full" };
         if text != told || heard > queued {
@@ -87,9 +82,9 @@ fn receipt_of_a_room_counts_closed_members() {
         let mut scene = Scene::open(combination, config, |_| {});
         let mut reader = [scene.connect(Wire::Plain).await];
         let stalled = [scene.connect_narrow(Wire::Plain).await, scene.connect_narrow(Wire::SocketIo).await];
-        let (filler, mut emitted, mut closed) = ("x".repeat(EVENT), 0, 0);
+        let (events, mut emitted, mut closed) = (Events::flood(), 0, 0);
         while closed < stalled.len() {
-            let receipt = scene.io.to(ROOM).emit("data", (emitted, &filler));
+            let receipt = scene.io.to(ROOM).emit("data", events.args(emitted));
             let receipt = receipt.map_err(|error| error.to_string())?;
             if receipt.queued + receipt.closed > 3 || receipt.queued == 0 || receipt.dropped > 0 {
                 return Err(format!("emit {emitted}: {receipt:?}"));
@@ -98,7 +93,7 @@ fn receipt_of_a_room_counts_closed_members() {
                 return Err(format!("emit {emitted} lost a member: {receipt:?}"));
             }
             closed += receipt.closed;
-            hear_all(halves(&mut reader).0, 1, |_, _| event(emitted)).await?;
+            hear_all(halves(&mut reader).0, 1, |_, _| events.heard(emitted)).await?;
             emitted += 1;
             if emitted > EVENTS {
                 return Err(format!("only {closed} were counted as closed"));
@@ -106,11 +101,11 @@ fn receipt_of_a_room_counts_closed_members() {
         }
         let io = scene.io.clone();
         until("both have left the room", || io.count(ROOM) == 1).await?;
-        let receipt = io.to(ROOM).emit("data", (emitted, &filler)).map_err(|error| error.to_string())?;
+        let receipt = io.to(ROOM).emit("data", events.args(emitted)).map_err(|error| error.to_string())?;
         if receipt != (Receipt { queued: 1, ..Receipt::default() }) {
             return Err(format!("of the one that is left: {receipt:?}"));
         }
-        hear_all(halves(&mut reader).0, 1, |_, _| event(emitted)).await?;
+        hear_all(halves(&mut reader).0, 1, |_, _| events.heard(emitted)).await?;
         scene.nothing_follows(&mut reader).await
     });
 }

@@ -1,16 +1,11 @@
 //! Clients that were closed for being slow or too fast, and come back
 
-use roomcast_server::{CloseReason, RecoveryConfig, Socket, Value, json};
+use roomcast_server::{CloseReason, RecoveryConfig, Socket, json};
 
 use crate::client::{CLOSE_PACKET, Client, Wire};
-use crate::support::{
-    Combination, NEVER, ROOM, Scene, config, only, side_by_side, single, strict, until, within,
-};
+use crate::events::{Events, FLOOD};
+use crate::support::{Combination, NEVER, Scene, config, only, side_by_side, single, strict, until, within};
 
-/// Bytes of an event
-const EVENT: usize = 16 * 1024;
-/// Events that are more than what the kernel takes of them and may wait together, and less than what the log keeps
-const EVENTS: usize = 512;
 /// Events while the client is away
 const AWAY: usize = 8;
 
@@ -22,36 +17,29 @@ const TOO_MANY: u64 = 8 * 1024;
 /// Those whose clients can come back
 const RECOVERING: [Wire; 2] = [Wire::SocketIo, Wire::Polling];
 
-fn emit(scene: &Scene, numbers: std::ops::Range<usize>) -> Result<(), String> {
-    let filler = "x".repeat(EVENT);
-    for number in numbers {
-        let emitted = scene.io.to(ROOM).emit("data", (number, &filler));
-        emitted.map_err(|error| format!("emit {number}: {error}"))?;
-    }
-    Ok(())
-}
-
 /// Events in their order, and the offset of the last
-#[derive(Default)]
 struct Heard {
+    content: Events,
     events: usize,
     offset: String,
     wrong: Option<String>,
 }
 
 impl Heard {
+    fn new() -> Self {
+        Self { content: Events::flood(), events: 0, offset: String::new(), wrong: None }
+    }
+
+    /// Takes an event, whose last argument is its offset
     fn hear(&mut self, message: &[u8]) {
-        let list: Vec<Value> = serde_json::from_slice(message).unwrap_or_default();
-        match &list[..] {
-            [name, number, filler, Value::String(offset)]
-                if name == "data"
-                    && *number == self.events
-                    && filler.as_str().map(str::len) == Some(EVENT) =>
-            {
+        let expected = self.content.heard(self.events);
+        let offset = message.strip_prefix(&expected[..expected.len() - 1]);
+        match offset.and_then(|rest| rest.strip_prefix(b",\"")?.strip_suffix(b"\"]")) {
+            Some(offset) => {
                 self.events += 1;
-                self.offset.clone_from(offset);
+                self.offset = String::from_utf8_lossy(offset).into_owned();
             }
-            _ => {
+            None => {
                 let beginning = String::from_utf8_lossy(&message[..message.len().min(60)]);
                 self.wrong.get_or_insert_with(|| format!("`{beginning}` instead of event {}", self.events));
             }
@@ -96,7 +84,7 @@ async fn comes_back(
         return Err(format!("comes back as {} instead of {sid}", back.welcome["sid"]));
     }
     // Its room is still its own.
-    emit(scene, events..events + 1)?;
+    heard.content.emit(&scene.io, events..events + 1).await?;
     heard.hear_to(&mut back, events + 1).await?;
     scene.all_stay()
 }
@@ -107,23 +95,23 @@ fn slow_consumer_comes_back_whole() {
         let config = strict().connection_state_recovery(RecoveryConfig::default());
         let mut scene = Scene::open(combination, config, |_| {});
         let mut client = scene.connect_narrow(combination.wire).await;
-        let mut heard = Heard::default();
-        emit(&scene, 0..1)?;
+        let mut heard = Heard::new();
+        heard.content.emit(&scene.io, 0..1).await?;
         heard.hear_to(&mut client, 1).await?;
-        emit(&scene, 1..EVENTS)?;
+        heard.content.emit(&scene.io, 1..FLOOD).await?;
         let (_, reason) = scene.departure().await?;
         if reason != CloseReason::SlowConsumer {
             return Err(format!("closed as {reason:?}"));
         }
-        emit(&scene, EVENTS..EVENTS + AWAY)?;
+        heard.content.emit(&scene.io, FLOOD..FLOOD + AWAY).await?;
         let end =
             within("the connection does not end", client.input.drain(|message| heard.hear(message))).await?;
         heard.verdict()?;
         let told = if combination.wire == Wire::Polling { CLOSE_PACKET } else { "slow consumer" };
-        if end.text != told || heard.events >= EVENTS {
+        if end.text != told || heard.events >= FLOOD {
             return Err(format!("ended with {end:?} after {} events", heard.events));
         }
-        comes_back(&mut scene, combination, client, heard, EVENTS + AWAY).await
+        comes_back(&mut scene, combination, client, heard, FLOOD + AWAY).await
     });
 }
 
@@ -141,8 +129,8 @@ fn overloaded_client_comes_back_whole() {
             });
         });
         let mut client = scene.connect(combination.wire).await;
-        let mut heard = Heard::default();
-        emit(&scene, 0..1)?;
+        let mut heard = Heard::new();
+        heard.content.emit(&scene.io, 0..1).await?;
         heard.hear_to(&mut client, 1).await?;
         let (io, mut sent) = (scene.io.clone(), 0);
         let before = io.metrics().messages_received();
@@ -163,7 +151,7 @@ fn overloaded_client_comes_back_whole() {
         if reason != CloseReason::Overloaded {
             return Err(format!("closed as {reason:?}"));
         }
-        emit(&scene, 1..1 + AWAY)?;
+        heard.content.emit(&scene.io, 1..1 + AWAY).await?;
         let mut told = Vec::new();
         let end =
             within("the connection does not end", client.input.drain(|message| told.push(message.to_vec())))

@@ -5,8 +5,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::client::{Client, Wire, halves, hear_all, message};
 use crate::support::{
-    Combination, NEVER, ROOM, Scene, Setting, combination, config, diagonal, each, matrix, only, patient,
-    single, until, until_it_stands, within,
+    Combination, NEVER, ROOM, Scene, Setting, combination, config, diagonal_and_more, each, matrix, only,
+    patient, single, until, until_it_stands, within,
 };
 
 /// A text of so many bytes that tells its number
@@ -25,20 +25,26 @@ fn relays_to_others(io: &Io) {
 
 /// Bytes that a client writes before it reads anything
 const UNREAD: usize = 2 * 1024 * 1024;
-/// What the queue may hold of it: below half of `outbox_max`, less what each frame costs
-const UNREAD_MOST: usize = 14 * 1024 * 1024;
+/// The most of it: with what each frame costs, it stays below half of `outbox_max`
+const UNREAD_MOST: usize = 28 * 1024 * 1024;
+/// Bytes around a small text in a frame of a client
+const FRAME_HEADER: usize = 6;
 
 #[test]
 fn late_reader_gets_every_echo() {
     each(matrix(Some(combination(Setting::TwoThreads, Wire::SocketIo))), async |combination| {
+        // So much in small frames would cost more than it weighs.
+        let bytes = if combination.factor == 16 { 1024 } else { 100 };
         let unread = (UNREAD * combination.factor).min(UNREAD_MOST);
-        read_late(combination, unread / (100 + FRAME_HEADER), 100).await
+        read_late(combination, unread / (bytes + FRAME_HEADER), bytes).await
     });
 }
 
 #[test]
 fn late_reader_gets_tiny_echoes() {
-    each(diagonal(&[1]), async |combination| read_late(combination, UNREAD / (10 + FRAME_HEADER), 10).await);
+    each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
+        read_late(combination, UNREAD / (10 + FRAME_HEADER), 10).await
+    });
 }
 
 /// Writes messages of so many bytes that are echoed, and reads only when all are written
@@ -52,9 +58,6 @@ async fn read_late(combination: Combination, messages: usize, bytes: usize) -> R
     scene.hear(std::slice::from_mut(&mut client), messages, heard).await?;
     scene.all_stay()
 }
-
-/// Bytes around a small text in a frame of a client
-const FRAME_HEADER: usize = 6;
 
 #[test]
 fn mutual_floods_arrive_whole() {
@@ -81,8 +84,8 @@ fn mutual_floods_arrive_whole() {
 #[test]
 fn mutual_floods_end_without_readers() {
     // More than the kernel takes.
-    const MESSAGES: usize = 6_000;
-    each(matrix(None), async |combination| {
+    const MESSAGES: usize = 4_500;
+    each(diagonal_and_more(), async |combination| {
         let messages = MESSAGES * combination.factor;
         let mut scene = Scene::open(combination, patient(), relays_to_others);
         let mut clients =
@@ -250,7 +253,8 @@ fn question_to_a_paused_client_ends() {
                     // Whoever sent the first is paused by now, with the answer behind what it goes on sending.
                     pass(gate).await;
                     let answer = socket.timeout(NEVER).emit_with_ack("question", ()).await;
-                    told.try_send(outcome(answer)).expect("the test listens");
+                    // The first is enough.
+                    let _ = told.try_send(outcome(answer));
                 }
             });
         });
@@ -290,7 +294,7 @@ const OUTBOX_MAX: usize = 2 * 1024 * 1024;
 
 #[test]
 fn unread_echoes_pause_their_client() {
-    const MESSAGES: usize = 8 * 1024;
+    const MESSAGES: usize = 6 * 1024;
     each(single(), async |combination| {
         let mut scene = Scene::open(combination, patient().outbox_max(OUTBOX_MAX), echoes);
         let mut client = scene.connect_narrow(combination.wire).await;

@@ -2,18 +2,25 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast_server::{Bytes, CloseReason, Io, Socket};
+use roomcast_server::{Bytes, CloseReason, Io, Room, Socket};
 use tokio::sync::watch;
 
 use crate::client::{Client, Wire, halves, hear_all, message};
+use crate::events::{Events, FLOOD, FLOOD_BYTES};
 use crate::support::{
     MemoryBudget, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
     side_by_side, single, strict, within,
 };
 
+/// The room of those that have no stalled client among them
+const ELSEWHERE: &str = "elsewhere";
+
+/// Relays each message to the room of its sender
 fn relays(io: &Io) {
     io.on("message", async |socket: Socket, text: String| {
-        socket.io().to(ROOM).emit("message", text).map(drop)
+        let elsewhere = socket.rooms().contains(&Room::from(ELSEWHERE));
+        let room = if elsewhere { ELSEWHERE } else { ROOM };
+        socket.io().to(room).emit("message", text).map(drop)
     });
 }
 
@@ -22,47 +29,55 @@ fn kibibyte(number: usize) -> String {
     format!("{number:01024}")
 }
 
-/// The first client sends so many messages to the room; returns when all have them
-async fn relay_round(scene: &mut Scene, readers: &mut [Client], messages: usize) -> Result<Duration, String> {
+/// How long it takes until all readers have what the first of them sends
+async fn relay_round(scene: &mut Scene, readers: &mut [Client]) -> Result<Duration, String> {
+    const MESSAGES: usize = 500;
     let began = Instant::now();
     let (inputs, mut outputs) = halves(readers);
     let (sent, heard) = tokio::join!(
-        outputs[0].say_all((0..messages).map(kibibyte)),
-        hear_all(inputs, messages, |wire, number| message(wire, &kibibyte(number))),
+        outputs[0].say_all((0..MESSAGES).map(kibibyte)),
+        hear_all(inputs, MESSAGES, |wire, number| message(wire, &kibibyte(number))),
     );
     let took = began.elapsed();
     scene.explain(heard.and(sent))?;
     Ok(took)
 }
 
-async fn best_of_three(scene: &mut Scene, readers: &mut [Client]) -> Result<Duration, String> {
-    let mut best = Duration::MAX;
-    for _ in 0..3 {
-        best = best.min(relay_round(scene, readers, 1000).await?);
-    }
-    Ok(best)
-}
-
 #[test]
 fn stalled_member_slows_nobody() {
-    each(diagonal(&[1]), async |combination| {
+    each(diagonal(), async |combination| {
+        let events = Events::flood();
         let mut scene = Scene::open_alone(combination, patient(), relays);
         let mut readers = scene.connect_all(combination.wire, 4).await;
-        relay_round(&mut scene, &mut readers, 1000).await?;
-        let without = best_of_three(&mut scene, &mut readers).await?;
-        let stalled = scene.connect_narrow(combination.wire).await;
-        // The first of what the kernel no longer takes waits here.
-        relay_round(&mut scene, &mut readers, 6000).await?;
-        let with = best_of_three(&mut scene, &mut readers).await?;
-        // What is asked for is 5 %, which takes a machine of its own to see.
-        if with > without.mul_f32(1.5) + Duration::from_millis(50) {
-            return Err(format!("a round takes {with:?} instead of {without:?}"));
+        let mut others = scene.connect_all(combination.wire, readers.len()).await;
+        for other in &others {
+            other.socket.leave(ROOM);
+            other.socket.join(ELSEWHERE);
         }
+        let stalled = scene.connect_narrow(combination.wire).await;
+        let (inputs, _) = halves(&mut readers);
+        let (emitted, heard) = tokio::join!(
+            events.emit(&scene.io, 0..FLOOD),
+            hear_all(inputs, FLOOD, |_, number| events.heard(number)),
+        );
+        scene.explain(heard.and(emitted))?;
+        // Who else is on the machine disturbs some rounds, and who stalls would disturb all.
+        let (mut with, mut without, mut rounds) = (Duration::MAX, Duration::MAX, 0);
+        while rounds < 3 || with > without.mul_f32(1.5) {
+            with = with.min(relay_round(&mut scene, &mut readers).await?);
+            without = without.min(relay_round(&mut scene, &mut others[..readers.len()]).await?);
+            rounds += 1;
+            if rounds > 20 {
+                return Err(format!("a round takes {with:?} instead of {without:?}"));
+            }
+        }
+        println!("a round takes {with:?}, and {without:?} without a stalled member");
         scene.all_stay()?;
         let waiting = stalled.socket.waiting_bytes();
         if waiting < 1024 * 1024 {
             return Err(format!("only {waiting} bytes wait for the client that does not read"));
         }
+        readers.append(&mut others);
         scene.nothing_follows(&mut readers).await
     });
 }
@@ -70,21 +85,12 @@ fn stalled_member_slows_nobody() {
 /// How long a thread is blocked, and how long a client may take nothing
 const BLOCKED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Events that a handler emits before it blocks, more than the kernel takes
-const EVENTS: usize = 512;
-/// Bytes of one of them
-const EVENT: usize = 16 * 1024;
-
-fn event(number: usize) -> Vec<u8> {
-    format!(r#"["data",{number},"{}"]"#, "x".repeat(EVENT)).into()
-}
-
 /// Fills the outboxes of all, and blocks its thread
 fn blocks(io: &Io, done: watch::Sender<bool>) {
     io.on("message", move |socket: Socket, _: String| {
-        let filler = "x".repeat(EVENT);
-        for number in 0..EVENTS {
-            let _ = socket.io().to(ROOM).emit("data", (number, &filler));
+        let events = Events::flood();
+        for number in 0..FLOOD {
+            let _ = socket.io().to(ROOM).emit("data", events.args(number));
         }
         std::thread::sleep(BLOCKED);
         done.send_replace(true);
@@ -96,6 +102,7 @@ fn blocks(io: &Io, done: watch::Sender<bool>) {
 fn blocked_thread_closes_nobody() {
     side_by_side(single(), async |combination| {
         let (done, mut woke) = watch::channel(false);
+        let events = Events::flood();
         let config = config().stall_timeout(PATIENCE);
         let mut scene = Scene::open(combination, config, |io| blocks(io, done));
         let mut readers = scene.connect_all(combination.wire, 2).await;
@@ -104,14 +111,18 @@ fn blocked_thread_closes_nobody() {
         if combination.setting == Setting::OneThread {
             late.push(scene.connect_narrow(combination.wire).await);
         }
-        readers[0].output.say("block").await?;
         let (late_inputs, _) = halves(&mut late);
-        let (inputs, _) = halves(&mut readers);
-        let (heard, heard_late) = tokio::join!(hear_all(inputs, EVENTS, |_, number| event(number)), async {
-            within("the thread stays blocked", woke.wait_for(|woke| *woke)).await?.expect("it wakes");
-            hear_all(late_inputs, EVENTS, |_, number| event(number)).await
-        });
-        scene.explain(heard.and(heard_late))?;
+        let (inputs, mut outputs) = halves(&mut readers);
+        let (said, heard, heard_late) = tokio::join!(
+            // By polling this is answered when the thread is free again.
+            outputs[0].say("block"),
+            hear_all(inputs, FLOOD, |_, number| events.heard(number)),
+            async {
+                within("the thread stays blocked", woke.wait_for(|woke| *woke)).await?.expect("it wakes");
+                hear_all(late_inputs, FLOOD, |_, number| events.heard(number)).await
+            },
+        );
+        scene.explain(heard.and(heard_late).and(said))?;
         readers.append(&mut late);
         scene.nothing_follows(&mut readers).await?;
         scene.all_stay()
@@ -134,18 +145,24 @@ fn stalled_crowd_leaves_in_time() {
             crowd.push(scene.connect_narrow([Wire::Plain, Wire::SocketIo][number % 2]).await);
         }
         let before = resident();
-        let filler = "x".repeat(EVENT);
+        // The first fill what the kernel has for each client.
+        let (large, small) = (Events::flood(), Events::new(1024));
+        let events = |number| if number < 2 * FLOOD / 3 { &large } else { &small };
         let (began, mut emitted, mut gone, mut first, mut most) = (Instant::now(), 0, 0, None, 0);
         while gone < CROWD {
-            let receipt = scene.io.to(ROOM).emit("data", (emitted, &filler));
+            let receipt = scene.io.to(ROOM).emit("data", events(emitted).args(emitted));
             let receipt = receipt.map_err(|error| error.to_string())?;
             if receipt.dropped > 0 || receipt.queued < readers.len() {
                 return Err(format!("emit {emitted}: {receipt:?}"));
             }
             let (inputs, _) = halves(&mut readers);
-            let heard = hear_all(inputs, 1, |_, _| event(emitted)).await;
+            let heard = hear_all(inputs, 1, |_, _| events(emitted).heard(emitted)).await;
             scene.explain(heard)?;
             emitted += 1;
+            if emitted > FLOOD {
+                // What waits for the crowd until it is closed shall be no question of the machine's speed.
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
             most = most.max(resident().saturating_sub(before));
             for (id, reason) in scene.departed() {
                 let elapsed = began.elapsed();
@@ -189,14 +206,15 @@ fn budget_evicts_longest_stalled_first() {
         let mut scene = Scene::open_alone(combination, config, |_| {});
         let mut readers = scene.connect_all(combination.wire, 2).await;
         let before = resident();
+        let events = Events::flood();
         let (mut crowd, mut emitted, mut most) = (Vec::new(), 0, 0);
         for _ in 0..STALLED {
             let stalled = scene.connect_narrow(Wire::Plain).await;
             // More than the kernel takes, for each client its own.
-            for _ in 0..EVENTS {
-                let _ = stalled.socket.send(Bytes::from(vec![0; EVENT]));
+            for _ in 0..FLOOD {
+                let _ = stalled.socket.send(Bytes::from(vec![0; FLOOD_BYTES]));
                 if emitted % 64 == 0 {
-                    let emitted = scene.io.emit("data", (emitted / 64, "x".repeat(EVENT)));
+                    let emitted = scene.io.emit("data", events.args(emitted / 64));
                     emitted.map_err(|error| error.to_string())?;
                     most = most.max(resident().saturating_sub(before));
                 }
@@ -204,7 +222,7 @@ fn budget_evicts_longest_stalled_first() {
             }
             crowd.push(stalled);
         }
-        let heard = hear_all(halves(&mut readers).0, emitted / 64, |_, number| event(number)).await;
+        let heard = hear_all(halves(&mut readers).0, emitted / 64, |_, number| events.heard(number)).await;
         scene.explain(heard)?;
         let ids: Vec<_> = crowd.iter().map(|client| client.socket.id().clone()).collect();
         let evicted: Vec<_> = scene.departed();

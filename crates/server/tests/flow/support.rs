@@ -126,14 +126,17 @@ pub(crate) fn single() -> Vec<Combination> {
     all
 }
 
-/// Each setting with another transport, in these sizes
-pub(crate) fn diagonal(factors: &[usize]) -> Vec<Combination> {
+/// Each setting with another transport
+pub(crate) fn diagonal() -> Vec<Combination> {
     let pairs = SETTINGS.into_iter().zip([Wire::SocketIo, Wire::Plain, Wire::Polling]);
-    let sized = |(setting, wire)| {
-        let combination = combination(setting, wire);
-        factors.iter().map(move |factor| Combination { factor: *factor, ..combination })
-    };
-    pairs.flat_map(sized).collect()
+    pairs.map(|(setting, wire)| combination(setting, wire)).collect()
+}
+
+/// The same, and four times the load on two threads
+pub(crate) fn diagonal_and_more() -> Vec<Combination> {
+    let mut all = diagonal();
+    all.push(Combination { factor: 4, ..combination(Setting::TwoThreads, Wire::SocketIo) });
+    all
 }
 
 /// Those of a transport that is one of these
