@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
-use super::{FrameSink, GROUP, Outbox, Readiness, State, Written, wake};
+#[cfg(not(loom))]
+use super::GROUP;
+use super::{FrameSink, Outbox, Readiness, State, Written, wake};
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 

@@ -172,7 +172,7 @@ fn closing_leaves_nothing_behind() {
             let outbox = outbox.clone();
             thread::spawn(move || {
                 let pushed = outbox.push(Frame::new("a2"), Delivery::Reliable, Overflow::Close);
-                assert!(matches!(pushed, Pushed::Queued | Pushed::Closed));
+                assert!(matches!(pushed, Pushed::Queued | Pushed::Backlogged | Pushed::Closed));
             })
         };
         let closing = {
@@ -297,6 +297,97 @@ fn a_sink_that_is_wanted_elsewhere_comes_free() {
     });
 }
 
+#[test]
+fn a_pusher_that_writes_itself_loses_and_reorders_nothing() {
+    check_up_to(4, || {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        outbox.set_sink(carrier.sink());
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                push_two(&outbox, "a");
+                // Whether it wrote or another has the sink, nothing may be forgotten.
+                let _ = outbox.relieve();
+                push(&outbox, "a3");
+            })
+        };
+        flusher.run();
+        pusher.join().unwrap();
+        flusher.rest();
+        assert_eq!(carrier.written(), ["a1", "a2", "a3"]);
+    });
+}
+
+#[test]
+fn a_pusher_that_meets_a_blocked_carrier_wakes_the_owner() {
+    check_up_to(3, || {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.block_once();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        assert!(owner.poll().is_pending());
+        let pusher = {
+            let outbox = outbox.clone();
+            thread::spawn(move || {
+                push_two(&outbox, "a");
+                let _ = outbox.relieve();
+            })
+        };
+        flusher.run();
+        pusher.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
+fn a_heartbeat_is_sent_once_whoever_writes() {
+    check_up_to(4, || {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        carrier.block_once();
+        outbox.set_sink(carrier.sink());
+        let owner = Owner::of(&outbox);
+        push(&outbox, "a1");
+        let beating = {
+            let (owner, outbox) = (owner.clone(), outbox.clone());
+            thread::spawn(move || {
+                outbox.push_heartbeat(Frame::new("ping"));
+                assert!(owner.poll().is_pending());
+            })
+        };
+        flusher.run();
+        beating.join().unwrap();
+        rest(&flusher, &owner, &carrier);
+        let mut written = carrier.written();
+        written.sort();
+        assert_eq!(written, ["a1", "ping"]);
+    });
+}
+
+#[test]
+fn a_sender_that_waits_learns_that_the_outbox_is_low() {
+    check_up_to(3, || {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        outbox.set_sink(carrier.sink());
+        // Under loom a second frame is more than low.
+        push_two(&outbox, "a");
+        let sender = Owner::of(&outbox);
+        let waiting = {
+            let sender = sender.clone();
+            thread::spawn(move || sender.writable().is_ready())
+        };
+        flusher.run();
+        let mut ready = waiting.join().unwrap();
+        flusher.rest();
+        ready |= sender.take_woken() && sender.writable().is_ready();
+        assert!(ready);
+    });
+}
+
 /// Tries every interleaving
 fn check(model: impl Fn() + Send + Sync + 'static) {
     ::loom::model::Builder::new().check(model);
@@ -317,7 +408,7 @@ fn outbox() -> (Flusher, Outbox) {
 
 fn push(outbox: &Outbox, text: &str) {
     let pushed = outbox.push(Frame::new(text.to_owned()), Delivery::Reliable, Overflow::Close);
-    assert_eq!(pushed, Pushed::Queued);
+    assert!(matches!(pushed, Pushed::Queued | Pushed::Backlogged));
 }
 
 fn push_two(outbox: &Outbox, name: &str) {
@@ -403,6 +494,11 @@ impl Owner {
     fn drain(&self) -> Poll<()> {
         let waker = Waker::from(self.woken.clone());
         self.outbox.poll_drained(&mut Context::from_waker(&waker))
+    }
+
+    fn writable(&self) -> Poll<()> {
+        let waker = Waker::from(self.woken.clone());
+        self.outbox.poll_writable(&mut Context::from_waker(&waker))
     }
 
     fn is_woken(&self) -> bool {

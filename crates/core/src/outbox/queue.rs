@@ -270,7 +270,7 @@ fn cost(frame: &Frame) -> usize {
 pub(super) const ENTRY_COST: usize = 64;
 /// Backlog from which on a pusher helps to write: what one write carries at most, and what one visit of a driver emits
 const HIGH_WATER_BYTES: usize = 64 * 1024;
-const HIGH_WATER_FRAMES: usize = 256;
+const HIGH_WATER_FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
 /// How much one lease takes out of the queue at a time
 pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
