@@ -102,6 +102,8 @@ function parseFrame(data) {
 
 /** What a client's event does; returns what is answered if it asked */
 function perform(client, event, args) {
+  if (event === "echo") return client.emit("echo", args[0]);
+  if (event === "msg") return tell([...clients.values()], "msg", args[0]);
   if (event === "join") return join(client, args[0]);
   if (event === "leave") return leave(client, args[0]);
   if (event === "everyone") return cast(client, event, undefined, ...args);

@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use rustix::process::geteuid;
@@ -23,6 +23,8 @@ pub(crate) enum Need {
     Python2,
     /// Valgrind, which counts instructions
     Valgrind,
+    /// nginx, HAProxy and Caddy
+    Proxies,
     /// OpenSSL's headers, which the client of crates.io is built with
     OpenSsl,
 }
@@ -101,6 +103,10 @@ impl Need {
             Self::Valgrind => {
                 printed("valgrind", &["--version"]).map(drop).ok_or_else(|| "no valgrind".into())
             }
+            Self::Proxies => {
+                let missing = PROXIES.iter().find(|name| !is_server(name));
+                missing.map_or(Ok(()), |name| Err(format!("no {name}")))
+            }
             Self::OpenSsl => {
                 let found = printed("pkg-config", &["--exists", "openssl"]);
                 found.map(drop).ok_or_else(|| "no headers of OpenSSL that pkg-config knows of".into())
@@ -112,7 +118,7 @@ impl Need {
         match self {
             Self::Chromium => chromium().map(|path| ("ROOMCAST_CHROMIUM", path.into())).into_iter().collect(),
             Self::Python2 => python2().map(|path| (PYTHON2, path.into())).into_iter().collect(),
-            Self::Node | Self::Python | Self::Valgrind | Self::OpenSsl => Vec::new(),
+            Self::Node | Self::Python | Self::Valgrind | Self::Proxies | Self::OpenSsl => Vec::new(),
         }
     }
 
@@ -123,9 +129,18 @@ impl Need {
             Self::Python => &["python3", "python3-venv"],
             Self::Python2 => &["python2.7", "python2.7-dev", "gcc", "libc6-dev"],
             Self::Valgrind => &["valgrind"],
+            Self::Proxies => &["nginx-light", "haproxy", "caddy"],
             Self::OpenSsl => &["libssl-dev", "pkg-config"],
         }
     }
+}
+
+const PROXIES: [&str; 3] = ["nginx", "haproxy", "caddy"];
+
+/// Debian installs servers where only root's `PATH` leads
+fn is_server(program: &str) -> bool {
+    found(program).is_some()
+        || ["/usr/sbin", "/usr/local/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
 }
 
 fn chromium() -> Option<PathBuf> {

@@ -90,6 +90,10 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
         },
         client(project, "applications", "applications that were moved here from Node, by its clients"),
         Step {
+            needs: &[Need::Node, Need::Proxies],
+            ..client(project, "proxies", "nginx, HAProxy and Caddy, as the manual sets them up")
+        },
+        Step {
             needs: &[Need::Node, Need::Chromium],
             ..client(project, "browser", "the demo page in Chromium")
         },

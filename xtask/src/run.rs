@@ -132,6 +132,7 @@ impl Runner<'_> {
             Need::Python => "python",
             Need::Python2 => "python2",
             Need::Valgrind => "valgrind",
+            Need::Proxies => "proxies",
             Need::OpenSsl => "openssl",
         };
         let install = self.options.install;

@@ -18,6 +18,7 @@ pub mod random;
 mod report;
 mod socket;
 pub mod stats;
+mod tls;
 pub mod tool;
 mod websocket;
 

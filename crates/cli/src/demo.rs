@@ -1,10 +1,12 @@
 //! The demo application: rooms, and the three ways to reach their clients
 
-use roomcast::{Ack, Io, Receipt, Socket, json};
+use roomcast::{Ack, Args, Io, Receipt, Socket, json};
 
 /// Registers the application on the main namespace
 pub(crate) fn install(io: &Io) {
     io.on_connect(hello)
+        .on("echo", echo)
+        .on("msg", msg)
         .on("join", join)
         .on("leave", leave)
         .on("everyone", everyone)
@@ -24,6 +26,16 @@ async fn hello(socket: Socket) -> Outcome {
         "transport": socket.transport().0,
     });
     socket.emit("hello", hello).map(drop)
+}
+
+/// What `roomcast bench` asks of a server unless it is told otherwise: back to the sender
+async fn echo(socket: Socket, args: Args) -> Outcome {
+    socket.emit("echo", args).map(drop)
+}
+
+/// The same for `--pattern broadcast`: to everybody
+async fn msg(socket: Socket, args: Args) -> Outcome {
+    socket.io().emit("msg", args).map(drop)
 }
 
 async fn join(socket: Socket, room: String, ack: Ack) -> Outcome {

@@ -1,22 +1,43 @@
 //! The `roomcast` command
 
+mod address;
 mod demo;
 mod options;
 mod pages;
 mod serve;
 mod signals;
+mod sources;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use self::sources::Sources;
 
 /// Real-time messaging: Socket.IO and plain WebSocket clients in the same rooms
+///
+/// Without a command it serves: `roomcast --addr :3000` is `roomcast serve --addr :3000`.
 #[derive(Parser)]
-#[command(name = "roomcast", version, propagate_version = true)]
+#[command(name = "roomcast", version = VERSION, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Command,
 }
+
+/// Version, commit and build, for whoever reports a fault
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (commit ",
+    env!("ROOMCAST_BUILD_COMMIT"),
+    ", ",
+    env!("ROOMCAST_BUILD_PROFILE"),
+    " build for ",
+    env!("ROOMCAST_BUILD_TARGET"),
+    ", rustc ",
+    env!("ROOMCAST_BUILD_RUSTC"),
+    ")"
+);
 
 #[derive(Subcommand)]
 enum Command {
@@ -28,11 +49,21 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Cli::parse()
-        .command
-        .unwrap_or_else(|| Command::Serve(Box::new(options::Options::parse_from(["roomcast"]))));
+    let words = with_command(std::env::args_os().collect());
+    let matches = match Cli::command().try_get_matches_from(&words) {
+        Ok(matches) => matches,
+        Err(error) => return explain(&error, &words),
+    };
+    let command = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli.command,
+        Err(error) => return explain(&error, &words),
+    };
     let outcome = match command {
-        Command::Serve(options) => serve::run(&options).map(|()| true),
+        Command::Serve(options) => {
+            let none = ArgMatches::default();
+            let sources = Sources(matches.subcommand_matches("serve").unwrap_or(&none));
+            serve::run(&options, &sources).map(|()| true)
+        }
         #[cfg(target_os = "linux")]
         Command::Bench(options) => roomcast_bench::tool::run(&options).map_err(Into::into),
     };
@@ -42,6 +73,59 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("roomcast: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Serving is what is done without a command, whatever flags there are
+fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
+    let first = words.get(1).map(|word| word.to_string_lossy().into_owned());
+    let serves = match first.as_deref() {
+        None => true,
+        Some("--help" | "--version") => false,
+        Some(word) => word.starts_with("--"),
+    };
+    if serves {
+        words.insert(words.len().min(1), "serve".into());
+    }
+    words
+}
+
+/// Prints what is wrong with the command line, or with a variable; or the help that was asked for
+fn explain(error: &clap::Error, words: &[OsString]) -> ExitCode {
+    // There is nobody to tell of a closed pipe.
+    let _ = error.print();
+    let command = Cli::command();
+    let subcommand = words.get(1).and_then(|word| command.find_subcommand(word));
+    if let Some(note) = subcommand.and_then(|subcommand| sources::variables(error, subcommand, words)) {
+        eprintln!("{note}");
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn serves_without_a_command() {
+        let with = |words: &[&str]| {
+            let words = with_command(words.iter().map(OsString::from).collect());
+            words.into_iter().map(|word| word.into_string().expect("text")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(with(&["roomcast"]), "roomcast serve");
+        assert_eq!(with(&["roomcast", "--addr", ":1"]), "roomcast serve --addr :1");
+        assert_eq!(with(&["roomcast", "--max-rooms=1"]), "roomcast serve --max-rooms=1");
+        for same in [
+            "roomcast serve --addr :1",
+            "roomcast bench ws://h",
+            "roomcast --help",
+            "roomcast -h",
+            "roomcast -V",
+            "roomcast --version",
+            "roomcast help",
+        ] {
+            assert_eq!(with(&same.split(' ').collect::<Vec<_>>()), same);
         }
     }
 }

@@ -1,51 +1,107 @@
 //! `roomcast serve`
 
-use std::io::IsTerminal;
+use std::io::{ErrorKind, IsTerminal};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roomcast::{Config, Cookie, Drain, HttpCompression, Io, Polling, Server, WebSocket};
+use roomcast::{Config, ConfigError, Drain, HttpCompression, Io, Polling, ServeError, Server, WebSocket};
 use tracing_subscriber::EnvFilter;
 
+use crate::address::Address;
 use crate::options::{Options, Transport};
+use crate::sources::Sources;
 use crate::{demo, pages, signals};
 
 /// Serves until it is told to stop, and everybody is gone
-pub(crate) fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    if !options.addr.ip().is_loopback() && !options.public {
+pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dyn std::error::Error>> {
+    let port = if sources.is_set("addr") { None } else { port()? };
+    let address = match port {
+        // Those who set it mean to reach it from elsewhere; whether anybody may is for `--public` to say.
+        Some(port) if options.public => Address::any(port),
+        Some(port) => Address::loopback(port),
+        None => options.addr.clone(),
+    };
+    if !address.is_loopback() && !options.public {
         return Err(format!(
-            "{} can be reached from other machines, and the demo lets everybody in; \
-             add --public if that is what you want, or listen on 127.0.0.1",
-            options.addr
+            "{address} can be reached from other machines, and the demo lets everybody in; \
+             add --public if that is what you want, or listen on 127.0.0.1"
         )
         .into());
     }
     let filter = EnvFilter::try_new(&options.log)
-        .map_err(|error| format!("--log {:?} is not a filter: {error}", options.log))?;
+        .map_err(|error| format!("{} {:?} is not a filter: {error}", sources.name("log"), options.log))?;
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    if options.admin_addr.is_some_and(|address| !address.ip().is_loopback()) {
+    if options.admin_addr.as_ref().is_some_and(|address| !address.is_loopback()) {
         tracing::warn!("the admin listener asks nobody who he is; see that only you can reach it");
+    }
+    if let Some(port) = port.filter(|_| !options.public) {
+        tracing::warn!(
+            port,
+            "PORT is set, but only this machine can connect: add --public (ROOMCAST_PUBLIC=1)"
+        );
     }
     raise_descriptors();
 
     let stop = signals::stop()?;
-    let io = build(options)?;
+    let io = build(options, sources)?;
     demo::install(&io);
     let server = server(io, options);
     #[cfg(feature = "tls")]
-    let server = secure(server, options)?;
-    let bound = server.bind(options.addr)?;
+    let server = secure(server, options, sources)?;
+    #[cfg(not(feature = "tls"))]
+    signals::on_hangup(nothing_to_read)?;
+    let bound = server.bind(address.candidates()).map_err(|error| unbound(error, &address, sources))?;
     announce(bound.address(), bound.admin_address(), options);
     let drained = bound.run_with_shutdown(options.threads.get(), stop)?;
     println!("Stopped: {drained}.");
     Ok(())
 }
 
-fn build(options: &Options) -> Result<Io, Box<dyn std::error::Error>> {
+/// The port that container hosts choose
+fn port() -> Result<Option<u16>, String> {
+    let Some(port) = std::env::var_os("PORT") else { return Ok(None) };
+    let number = port.to_str().filter(|port| !port.is_empty()).map(str::parse);
+    match number {
+        None if port.is_empty() => Ok(None),
+        Some(Ok(number)) => Ok(Some(number)),
+        _ => Err(format!(
+            "the environment variable PORT is {port:?}, and not a port: set --addr, or correct it"
+        )),
+    }
+}
+
+/// Says why it cannot listen, and what would help
+fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> String {
+    let (asked, source) = match error {
+        ServeError::Bind { address, source } => (address, source),
+        ServeError::Config(error) => return refused(&error, sources),
+        error => return error.to_string(),
+    };
+    let is_main = asked == format!("{:?}", address.candidates());
+    let (asked, id) = if is_main { (address.to_string(), "addr") } else { (asked, "admin_addr") };
+    match source.kind() {
+        ErrorKind::AddrInUse => format!(
+            "cannot listen on {asked}: address in use; stop the server that has it, or choose another with {}",
+            sources.name(id)
+        ),
+        _ => format!("cannot listen on {asked}: {source}"),
+    }
+}
+
+/// Names a setting as the user knows it
+fn refused(error: &ConfigError, sources: &Sources<'_>) -> String {
+    let id = match error.setting() {
+        "outbox_limit" => "outbox",
+        setting => setting,
+    };
+    format!("{} {}", sources.name(id), error.reason())
+}
+
+fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::error::Error>> {
     let config = options.times.config(options.limits.config(Config::default()));
     let mut config = config
         .transports(options.transports.iter().map(|transport| match transport {
@@ -57,6 +113,7 @@ fn build(options: &Options) -> Result<Io, Box<dyn std::error::Error>> {
             (options.compress_polls > 0)
                 .then(|| HttpCompression::default().threshold(options.compress_polls)),
         )
+        .drain_close_code(options.drain_close_code)
         .trusted_proxies(options.trusted_proxy.iter().copied())
         .origins(options.origins())
         .cors(options.cors());
@@ -69,14 +126,19 @@ fn build(options: &Options) -> Result<Io, Box<dyn std::error::Error>> {
     for origin in &options.allow_origin {
         config = config.allow_origin(origin);
     }
-    if let Some(name) = &options.cookie {
-        config = config.cookie(Cookie::new(name).secure(options.has_tls()));
+    if let Some(cookie) = options.cookie() {
+        config = config.cookie(cookie);
     }
-    let mut builder = Io::builder().config(config);
+    let mut builder = Io::builder()
+        .config(config)
+        .build_info("commit", env!("ROOMCAST_BUILD_COMMIT"))
+        .build_info("profile", env!("ROOMCAST_BUILD_PROFILE"))
+        .build_info("rustc", env!("ROOMCAST_BUILD_RUSTC"));
     if let Some(folder) = &options.serve_client {
-        builder = builder.serve_client(folder).map_err(|error| format!("--serve-client: {error}"))?;
+        let named = |error| format!("{}: {error}", sources.name("serve_client"));
+        builder = builder.serve_client(folder).map_err(named)?;
     }
-    Ok(builder.build())
+    builder.try_build().map_err(|error| refused(&error, sources).into())
 }
 
 fn server(io: Io, options: &Options) -> Server {
@@ -89,24 +151,36 @@ fn server(io: Io, options: &Options) -> Server {
         .proxy_protocol(options.proxy_protocol)
         .drain(drain);
     let server = options.times.server(options.limits.server(server));
-    match options.admin_addr {
-        Some(address) => server.admin(address),
+    match &options.admin_addr {
+        Some(address) => server.admin(address.first()),
         None => server,
     }
 }
 
 /// Adds the certificate, if there is one, and reads it again whenever SIGHUP comes
 #[cfg(feature = "tls")]
-fn secure(server: Server, options: &Options) -> Result<Server, Box<dyn std::error::Error>> {
-    let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else { return Ok(server) };
+fn secure(
+    server: Server,
+    options: &Options,
+    sources: &Sources<'_>,
+) -> Result<Server, Box<dyn std::error::Error>> {
+    let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else {
+        signals::on_hangup(nothing_to_read)?;
+        return Ok(server);
+    };
     let tls = roomcast::Tls::from_files(certificate, key)
-        .map_err(|error| format!("--tls-cert and --tls-key: {error}"))?;
+        .map_err(|error| format!("{} and {}: {error}", sources.name("tls_cert"), sources.name("tls_key")))?;
     let renewed = tls.clone();
     signals::on_hangup(move || match renewed.reload() {
         Ok(()) => tracing::info!("read the certificate again"),
         Err(error) => tracing::error!(%error, "the certificate stays as it was"),
     })?;
     Ok(server.tls(tls))
+}
+
+/// A terminal that is closed, or a supervisor that reloads what it runs, sends SIGHUP; neither means to end the server
+fn nothing_to_read() {
+    tracing::info!("SIGHUP ignored: there is no certificate to read again");
 }
 
 /// From one batch to the next, as `--drain-batch` says
@@ -138,6 +212,9 @@ fn announce(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) {
     };
     let (http, ws) = if options.has_tls() { ("https", "wss") } else { ("http", "ws") };
     println!("Roomcast is listening on {http}://{address}");
+    // No browser goes to the address that stands for all.
+    let any = address.ip().is_unspecified();
+    let address = if any { format!("localhost:{}", address.port()) } else { address.to_string() };
     println!();
     println!("  demo page        {http}://{address}/");
     println!("  Socket.IO        {http}://{address}/socket.io/   ({by})");

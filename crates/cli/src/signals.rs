@@ -32,7 +32,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
 }
 
 /// Calls this for each SIGHUP, which otherwise would end the process
-#[cfg(all(unix, feature = "tls"))]
+#[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "signals are waited for by a thread of their own")]
 pub(crate) fn on_hangup(heard: impl Fn() + Send + 'static) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([signal_hook::consts::SIGHUP])?;
@@ -41,7 +41,7 @@ pub(crate) fn on_hangup(heard: impl Fn() + Send + 'static) -> io::Result<()> {
 }
 
 /// There is no such signal here
-#[cfg(all(not(unix), feature = "tls"))]
+#[cfg(not(unix))]
 pub(crate) fn on_hangup(_: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
 }

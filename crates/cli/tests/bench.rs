@@ -12,17 +12,22 @@ struct Demo {
 }
 
 impl Demo {
-    #[expect(clippy::disallowed_methods, reason = "somebody has to read what the command prints")]
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "somebody has to read what the command prints")]
+    fn start_with(flags: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_roomcast"))
             .args(["serve", "--addr", "127.0.0.1:0"])
+            .args(flags)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .expect("it starts");
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let listening =
-            |line: String| line.split_once("listening on http://").map(|(_, rest)| rest.to_owned());
+            |line: String| Some(line.split_once("listening on ")?.1.split_once("://")?.1.to_owned());
         let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("it says where it is");
         // It goes on printing, to somebody who goes on reading.
         std::thread::spawn(move || lines.for_each(drop));
@@ -58,7 +63,11 @@ fn all_kinds_of_clients_of_the_demo_get_everything() {
     let everyone = r#"["everyone","{payload}"]"#;
     let to_room = r#"["room","{room}","{payload}"]"#;
     for arguments in [
-        &[&*ws, "--pattern", "broadcast", "--rate", "100", "--pid", &pid][..],
+        // As the demo is measured by whoever knows nothing of its events.
+        &[&*http][..],
+        &[&*http, "--pattern", "broadcast"],
+        &[&*http, "--pattern", "rooms", "--rooms", "4"],
+        &[&*ws, "--pattern", "broadcast", "--rate", "100", "--pid", &pid],
         &[&*http, "--pattern", "broadcast", "--message", everyone],
         &[&*http, "--pattern", "broadcast", "--message", everyone, "--transport", "polling"],
         &[&*http, "--pattern", "broadcast", "--message", r#"["others","{payload}"]"#, "--without-sender"],
@@ -103,9 +112,38 @@ fn what_cannot_work_is_said_at_once() {
         !output.status.success() && said.contains(&format!("connect to {free}: Connection refused")),
         "{said}"
     );
-    let output = bench(&["wss://127.0.0.1/"]);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("TLS"));
     let demo = Demo::start();
     let output = bench(&[&format!("ws://{}/nowhere", demo.address)]);
     assert!(String::from_utf8_lossy(&output.stdout).contains("404"), "{output:?}");
+}
+
+#[cfg(feature = "tls")]
+#[test]
+fn measures_over_tls() {
+    let (certificate, key) = (certificate("one.crt"), certificate("one.key"));
+    let demo = Demo::start_with(&["--tls-cert", &certificate, "--tls-key", &key]);
+    let (_, port) = demo.address.rsplit_once(':').expect("a port");
+    let (http, ws) = (format!("https://localhost:{port}"), format!("wss://localhost:{port}/ws"));
+    let long = ["--pattern", "broadcast", "--payload", "100000"];
+    for arguments in [
+        &[&*http, "--ca", &certificate][..],
+        &[&*http, "--insecure", "--transport", "polling", "--pattern", "broadcast"],
+        &[&*ws, "--insecure", "--pattern", "broadcast"],
+        &[&[&*ws, "--insecure"][..], &long].concat(),
+    ] {
+        let report = report(&bench(&[arguments, &["--json", "-"]].concat()));
+        assert!(report["ok"] == true, "{arguments:?}: {report}");
+        assert!(report["deliveries"].as_u64().expect("a number") > 10, "{arguments:?}: {report}");
+    }
+    // Its authority is none of the system's.
+    let said = String::from_utf8(bench(&[&http]).stdout).expect("text");
+    assert!(said.contains("--ca FILE"), "{said}");
+    let plain = Demo::start();
+    let output = bench(&[&format!("wss://{}/ws", plain.address), "--insecure"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is TLS spoken"), "{output:?}");
+}
+
+#[cfg(feature = "tls")]
+fn certificate(name: &str) -> String {
+    format!("{}/../server/tests/certificates/{name}", env!("CARGO_MANIFEST_DIR"))
 }

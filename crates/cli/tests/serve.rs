@@ -24,6 +24,7 @@ fn command() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_roomcast"));
     let set = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ROOMCAST_"));
     set.for_each(|(name, _)| _ = command.env_remove(name));
+    command.env_remove("PORT");
     command
 }
 
@@ -35,6 +36,17 @@ impl Running {
     fn start_logging(configure: impl FnOnce(&mut Command) -> &mut Command, log: Stdio) -> Self {
         let mut command = command();
         configure(command.args(["serve", "--addr", "127.0.0.1:0", "--admin-addr", "127.0.0.1:0"]));
+        Self::spawn(command, log)
+    }
+
+    /// With an address that is not of this test's choice
+    fn start_at(configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
+        let mut command = command();
+        configure(&mut command).args(["--admin-addr", "127.0.0.1:0"]);
+        Self::spawn(command, Stdio::null())
+    }
+
+    fn spawn(mut command: Command, log: Stdio) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(log).spawn().expect("it starts");
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let (mut address, mut admin) = (None, None);
@@ -346,12 +358,177 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["serve", "--tls-cert", "a.crt"], "--tls-key"),
         (&["serve", "--tls-key", "a.key"], "--tls-cert"),
         (&["serve", "--tls-cert", "no/such.crt", "--tls-key", "no/such.key"], "no/such.crt"),
+        (&["serve", "--addr", "localhost"], "localhost:3000"),
+        (&["serve", "--addr", ":0"], "--public"),
+        (&["--addr", "nonsense"], "127.0.0.1:3000"),
+        (
+            &["serve", "--ping-interval", "2147483647"],
+            "--ping-interval and ping_timeout are 2147503647 ms together",
+        ),
+        (&["serve", "--ping-timeout", "0"], "--ping-timeout is below 1 ms"),
+        (&["serve", "--connect-timeout", "0s"], "--connect-timeout is 0"),
+        (&["serve", "--header-timeout", "0s"], "--header-timeout is 0"),
+        (&["serve", "--max-payload", "0"], "--max-payload is 0: no message would fit"),
+        (&["serve", "--outbox", "0"], "--outbox is 0: nothing could wait"),
+        (&["serve", "--max-headers", "0"], "--max-headers is 0: no request would be taken"),
+        (&["serve", "--cookie", "a b"], "--cookie has the name \"a b\""),
+        (&["serve", "--cookie-same-site", "none"], "--cookie"),
+        (&["serve", "--drain-close-code", "1006"], "1012"),
+        (
+            &["serve", "--allow-origin", "app.example"],
+            "--allow-origin `app.example` has no scheme; write `https://app.example`",
+        ),
+        (&["serve", "--allow-origin", "https://app.example/chat"], "write `https://app.example`"),
+        (&["serve", "--allow-origin", "*"], "--origins any"),
+        (&["serve", "--allow-origin", "https://*.example"], "each origin has to be named"),
+        (&["serve", "--cors", "app.example"], "--cors `app.example` has no scheme"),
+        (&["serve", "--cors", "*,https://app.example"], "--cors '*'"),
     ] {
         let output = output(arguments);
         assert!(!output.status.success(), "{arguments:?}");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(repair), "{arguments:?}: {said}");
     }
+}
+
+#[test]
+fn a_variable_that_is_wrong_is_named() {
+    for (variables, named, repair) in [
+        (&[("ROOMCAST_MAX_SESSIONS", "many")][..], "ROOMCAST_MAX_SESSIONS", "invalid"),
+        (&[("ROOMCAST_PUBLIC", "perhaps")], "ROOMCAST_PUBLIC", "perhaps"),
+        (&[("ROOMCAST_TLS_CERT", "a.crt")], "ROOMCAST_TLS_CERT", "--tls-key"),
+        (&[("ROOMCAST_MAX_PAYLOAD", "0")], "ROOMCAST_MAX_PAYLOAD", "no message would fit"),
+        (&[("ROOMCAST_OUTBOX", "0")], "ROOMCAST_OUTBOX", "nothing could wait"),
+        (&[("ROOMCAST_ALLOW_ORIGIN", "app.example")], "ROOMCAST_ALLOW_ORIGIN", "https://app.example"),
+        (&[("ROOMCAST_LOG", "=[")], "ROOMCAST_LOG", "not a filter"),
+        (&[("ROOMCAST_SERVE_CLIENT", "no/such/folder")], "ROOMCAST_SERVE_CLIENT", "client-dist"),
+        (&[("PORT", "http")], "PORT", "not a port"),
+    ] {
+        let output = command().arg("serve").envs(variables.iter().copied()).output().expect("it runs");
+        assert!(!output.status.success(), "{variables:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains(named) && said.contains(repair), "{variables:?}: {said}");
+    }
+    // A flag goes before the variable, and is what is named.
+    let mut both = command();
+    both.args(["serve", "--max-sessions", "0"]).env("ROOMCAST_MAX_SESSIONS", "5");
+    let said = String::from_utf8(both.output().expect("it runs").stderr).expect("text");
+    assert!(!said.contains("ROOMCAST_MAX_SESSIONS\n") && said.contains("--max-sessions"), "{said}");
+}
+
+#[test]
+fn a_second_server_says_that_the_address_is_taken() {
+    for threads in ["1", "2"] {
+        let server = Running::start(|command| command.args(["--threads", threads]));
+        for (flag, address) in [("--addr", server.address), ("--admin-addr", server.admin)] {
+            let address = address.to_string();
+            let mut second = vec!["--addr", "127.0.0.1:0"];
+            if flag == "--addr" {
+                second = vec![flag, &address]
+            } else {
+                second.extend([flag, &address])
+            }
+            let output = output(&second);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(!output.status.success(), "{said}");
+            assert!(said.contains(&format!("{address}: address in use")), "{said}");
+            assert!(said.contains(&format!("choose another with {flag}\n")), "{said}");
+        }
+    }
+}
+
+#[test]
+fn addresses_may_be_names_and_ports_alone() {
+    let served = |server: &Running| {
+        let address = SocketAddr::from(([127, 0, 0, 1], server.address.port()));
+        assert_eq!(ask(address, "/").0, 200);
+    };
+    let server = Running::start_at(|command| command.args(["--addr", "localhost:0"]));
+    assert!(server.address.ip().is_loopback());
+    served(&server);
+    let server = Running::start_at(|command| command.args(["serve", "--addr", ":0", "--public"]));
+    assert!(server.address.ip().is_unspecified());
+    served(&server);
+    // As container hosts say it, for all addresses if the demo may be there for all.
+    let server = Running::start_at(|command| command.arg("--public").env("PORT", "0"));
+    assert!(server.address.ip().is_unspecified());
+    served(&server);
+    let server = Running::start_at(|command| command.arg("serve").env("PORT", "0"));
+    assert!(server.address.ip().is_loopback());
+    assert_ne!(server.address.port(), 3000);
+    let server = Running::start_at(|command| command.args(["--addr", "127.0.0.1:0"]).env("PORT", "1"));
+    served(&server);
+}
+
+#[test]
+fn hangup_does_not_end_it() {
+    let mut server = Running::start(|command| command);
+    server.signal(Signal::HUP);
+    let mut chat = Chat::open(server.address);
+    server.signal(Signal::HUP);
+    chat.say(r#"421["join","red"]"#);
+    assert!(chat.hear().starts_with(r#"42["welcome""#));
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(server.child.try_wait().expect("a child").is_none());
+    assert_eq!(ask(server.admin, "/live").0, 200);
+}
+
+#[test]
+fn running_out_of_descriptors_is_told_and_does_not_fill_the_log() {
+    // Both limits, since the command raises the first as far as the second.
+    let line = format!(
+        "ulimit -n 64 && exec {} --addr 127.0.0.1:0 --admin-addr 127.0.0.1:0",
+        env!("CARGO_BIN_EXE_roomcast")
+    );
+    let mut command = Command::new("sh");
+    command.args(["-c", &line]);
+    let mut server = Running::spawn(command, Stdio::piped());
+    let mut log = server.child.stderr.take().expect("a pipe");
+    let reader = std::thread::spawn(move || {
+        let mut text = String::new();
+        log.read_to_string(&mut text).map(|_| text)
+    });
+    let began = Instant::now();
+    let crowd: Vec<_> = (0..200).map(|_| connect(server.address)).collect();
+    std::thread::sleep(Duration::from_secs(2));
+    drop(crowd);
+    server.signal(Signal::TERM);
+    server.wait();
+    let log = reader.join().expect("it does not panic").expect("text");
+    let few = log.lines().find(|line| line.contains("few file descriptors")).expect("a warning");
+    assert!(few.contains("descriptors=64") && few.contains("connections=1"), "{few}");
+    let failed = log.lines().filter(|line| line.contains("cannot accept")).count();
+    let seconds = usize::try_from(began.elapsed().as_secs()).expect("a few");
+    assert!((1..=seconds + 2).contains(&failed), "{failed} in {seconds} s:\n{log}");
+}
+
+#[test]
+fn the_cookie_and_the_close_code_are_settings() {
+    let mut server = Running::start(|command| {
+        command.args(["--cookie", "io", "--cookie-same-site", "none", "--drain-close-code", "1012"])
+    });
+    let whole = answer(server.address, "/socket.io/?EIO=4&transport=polling");
+    assert!(whole.contains("; HttpOnly; Secure; SameSite=None\r\n"), "{whole}");
+    let mut chat = Chat::open(server.address);
+    server.signal(Signal::TERM);
+    assert_eq!(chat.next(), (0x88, b"\x03\xf4server shutting down".to_vec()));
+    drop(chat);
+    server.wait();
+}
+
+#[test]
+fn version_tells_commit_and_build() {
+    let version = String::from_utf8(output(&["--version"]).stdout).expect("text");
+    let (_, commit) = version.split_once("(commit ").expect("a commit");
+    let commit = commit.split(',').next().expect("a commit");
+    assert!(commit == "unknown" || commit.chars().all(|digit| digit.is_ascii_hexdigit()), "{version}");
+    for part in [env!("CARGO_PKG_VERSION"), " build for ", "rustc 1."] {
+        assert!(version.contains(part), "{version}");
+    }
+    let server = Running::start(|command| command);
+    let (_, metrics) = ask(server.admin, "/metrics");
+    let info = metrics.lines().find(|line| line.starts_with("roomcast_build_info{")).expect("a metric");
+    assert!(info.contains(&format!("commit=\"{commit}\"")), "{info}");
 }
 
 #[test]

@@ -26,7 +26,8 @@
 //!
 //! [`Server`] serves it alone: on the runtime that is there, or with `run` on threads of its own, each with clients of
 //! its own; with the feature `tls` also by https and wss. [`Io::layer`] and [`Io::service`] mount it into axum, or any
-//! tower service on hyper; then it lives on that runtime and works the same.
+//! tower service on hyper; then it lives on that runtime and works the same. With the feature `axum`, which is on by
+//! default, it knows the addresses of clients by axum's `ConnectInfo<SocketAddr>`.
 //!
 //! Who comes from Node finds each call of Socket.IO's server beside ours in `docs/migration.md`.
 //!

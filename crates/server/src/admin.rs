@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use crate::exposition;
 use crate::io::Io;
 use crate::probe::probe;
+use crate::serve::accept::tell_of_failure;
 
 /// Connections at a time; whoever comes then waits
 const MAX_CONNECTIONS: usize = 16;
@@ -45,7 +46,7 @@ pub(crate) async fn serve(io: Io, listener: TcpListener) {
                 });
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection of the admin listener");
+                tell_of_failure(&io, &error, "cannot accept a connection of the admin listener");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }

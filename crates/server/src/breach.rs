@@ -113,6 +113,10 @@ impl Tally {
         Self { count: AtomicU64::new(0), said_at: AtomicU64::new(0), said: AtomicU64::new(0) }
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
     /// Counts one; gives the number of those since the last line if it is time for another
     ///
     /// Whoever attacks a limit should not fill the disk with what is said about it.
@@ -128,7 +132,7 @@ impl Tally {
 
 impl Breaches {
     pub(crate) fn count(&self, breach: Breach) -> u64 {
-        self.0[breach as usize].count.load(Ordering::Relaxed)
+        self.0[breach as usize].count()
     }
 
     /// Counts one; gives the number of those since the last line if it is time for another

@@ -27,6 +27,7 @@ pub struct Config {
     pub(crate) upgrade_timeout: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) close_timeout: Duration,
+    pub(crate) drain_close_code: u16,
     pub(crate) max_payload: usize,
     pub(crate) max_fragments: u32,
     pub(crate) compression: Option<Compression>,
@@ -67,6 +68,7 @@ impl Default for Config {
             upgrade_timeout: Duration::from_secs(10),
             connect_timeout: Duration::from_secs(45),
             close_timeout: Duration::from_secs(10),
+            drain_close_code: 1001,
             max_payload: 1_000_000,
             max_fragments: 131_072,
             compression: None,
@@ -169,6 +171,11 @@ setters! {
     connect_timeout: Duration,
     /// How long a closing connection may take to send what waits and to be answered. Default: 10 s
     close_timeout: Duration,
+    /// Close code of a WebSocket that is closed because the server [drains](crate::Io::drain). Default: 1001, going away
+    ///
+    /// Take 1012, service restart, for clients that do not come back after 1001, which some take for a page that was
+    /// left. Holds where [`max_payload`](Self::max_payload) does.
+    drain_close_code: u16,
     /// Bytes one message, or the body of one POST, may have. Default: 1,000,000
     ///
     /// A larger WebSocket message closes its connection with 1009; a larger POST gets 413 and its session goes on.
@@ -334,8 +341,9 @@ impl Config {
     /// From these `X-Forwarded-For` is read, from the right and past trusted hops only, into
     /// [`Handshake::address`](crate::Handshake::address) and the limit for each address; `X-Forwarded-Proto` into
     /// [`Handshake::is_secure`](crate::Handshake::is_secure); and `X-Forwarded-Host` is taken for this server's own
-    /// host when origins are compared. Anybody else may send such headers in vain. When mounted it needs a
-    /// [`Peer`](crate::Peer) with the request.
+    /// host when origins are compared. Of the latter two the value that counts is that of the outermost trusted hop, as
+    /// far as proxies add to the list, or the one that is left if they overwrite it. Anybody else may send such headers
+    /// in vain. When mounted it needs axum's `ConnectInfo<SocketAddr>` or a [`Peer`](crate::Peer) with the request.
     ///
     /// ```
     /// use roomcast_server::{Config, IpNet};
@@ -351,12 +359,12 @@ impl Config {
     /// Lets pages of this origin, such as `https://chat.example`, in: they may use WebSocket and long-polling
     /// here, with cookies; may be called again for others
     ///
-    /// It comes on top of [`origins`](Self::origins) and [`cors`](Self::cors).
+    /// It comes on top of [`origins`](Self::origins) and [`cors`](Self::cors). Case, a default port and a trailing slash
+    /// make no difference. One that no browser can send, as it has a path or no scheme, is refused when the
+    /// [`Io`](crate::Io) is built; patterns are for [`CorsRules::matching`](crate::CorsRules::matching). Pages from files
+    /// have the origin `file://` for WebSocket and `null` for polling.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
-        let mut origin = origin.into();
-        // A browser never sends the slash that people copy along.
-        origin.truncate(origin.trim_end_matches('/').len());
-        self.allowed_origins.push(origin);
+        self.allowed_origins.push(origin.into());
         self
     }
 }
@@ -385,7 +393,10 @@ impl EventRate {
 
 impl Config {
     pub(crate) fn websocket(&self) -> WebSocket {
-        let websocket = WebSocket::new().max_message(self.max_payload).max_fragments(self.max_fragments);
+        let websocket = WebSocket::new()
+            .max_message(self.max_payload)
+            .max_fragments(self.max_fragments)
+            .shutdown_code(self.drain_close_code);
         match &self.compression {
             Some(compression) => websocket.compression(compression.clone()),
             None => websocket,

@@ -37,7 +37,7 @@ pub enum SameSite {
     Strict,
     /// Those of the same site, and links to it
     Lax,
-    /// All of them; browsers want [`Cookie::secure`] for that
+    /// All of them, which a page of another site needs; browsers want [`Cookie::secure`] for that
     None,
 }
 
@@ -132,6 +132,39 @@ impl Cookie {
         self
     }
 
+    /// Checks that browsers can read the header (RFC 6265 section 4.1.1)
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let Self { name, path, domain, secure, partitioned, same_site, .. } = self;
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_token) {
+            return Err(format!(
+                "has the name {name:?}, which may be letters, digits and !#$%&'*+-.^_`|~, as in `io`"
+            ));
+        }
+        let is_value = |text: &str| text.bytes().all(|byte| (b' '..0x7f).contains(&byte) && byte != b';');
+        if !path.starts_with('/') || !is_value(path) {
+            return Err(format!("has the path {path:?}, which begins with `/` and has no `;`"));
+        }
+        if let Some(domain) = domain.as_deref().filter(|domain| domain.is_empty() || !is_value(domain)) {
+            return Err(format!("has the domain {domain:?}, which is like `chat.example`"));
+        }
+        if !secure && (*partitioned || *same_site == Some(SameSite::None)) {
+            return Err("has SameSite=None or Partitioned without Secure, and no browser keeps that; add secure(true)".into());
+        }
+        let prefixed =
+            |prefix: &str| name.get(..prefix.len()).is_some_and(|it| it.eq_ignore_ascii_case(prefix));
+        let bound = path == "/" && domain.is_none();
+        if prefixed("__Secure-") && !secure || prefixed("__Host-") && !(*secure && bound) {
+            return Err(format!(
+                "has the name {name:?}, and browsers keep it with Secure alone, and `__Host-` with Path=/ and no Domain"
+            ));
+        }
+        Ok(())
+    }
+
     /// The header that sets it; `None` if name, path or domain cannot stand in one
     pub(crate) fn header(&self, sid: &Sid) -> Option<HeaderValue> {
         let mut text = format!("{}={}; Path={}", self.name, sid.expose(), self.path);
@@ -189,5 +222,35 @@ mod tests {
             "c=abc; Path=/; Expires=Sun, 06 Nov 1994 08:49:37 GMT; HttpOnly; Partitioned; Priority=High";
         assert_eq!(header, expected);
         assert!(Cookie::new("a\nb").header(&Sid::new("abc")).is_none());
+    }
+
+    #[test]
+    fn refuses_cookies_that_no_browser_keeps() {
+        let io = || Cookie::new("io");
+        for good in [
+            io(),
+            io().path("/chat").domain("chat.example"),
+            io().secure(true).same_site(SameSite::None).partitioned(true),
+            io().same_site(None),
+            Cookie::new("__Host-io").secure(true),
+        ] {
+            assert_eq!(good.check(), Ok(()), "{good:?}");
+        }
+        for name in ["", "a b", "a;b", "a=b", "a\nb", "a,b", "\"a\"", "h\u{e9}", "a\u{7f}"] {
+            let problem = Cookie::new(name).check().expect_err(name);
+            assert!(problem.contains("name"), "{problem}");
+        }
+        for (bad, repair) in [
+            (io().path("chat"), "begins with `/`"),
+            (io().path("/a;b"), "no `;`"),
+            (io().domain("a; Secure"), "chat.example"),
+            (io().same_site(SameSite::None), "secure(true)"),
+            (io().partitioned(true), "secure(true)"),
+            (Cookie::new("__Secure-io"), "Secure"),
+            (Cookie::new("__host-io").secure(true).path("/x"), "Path=/"),
+        ] {
+            let problem = bad.check().expect_err(repair);
+            assert!(problem.contains(repair), "{problem}");
+        }
     }
 }

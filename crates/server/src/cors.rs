@@ -19,6 +19,9 @@ pub enum Cors {
     /// All of them, without cookies
     Any,
     /// These, such as `https://chat.example`, with or without cookies
+    ///
+    /// Without, a request of theirs that carries cookies is still refused, as that of any other page
+    /// ([`Origins`](crate::Origins)).
     Origins {
         /// Which
         origins: Vec<String>,
@@ -82,7 +85,8 @@ impl CorsRules {
 
     /// Pages of the origins that fit; on Node a regular expression or a function
     ///
-    /// It is called for each request with an `Origin`, so it should be quick. If it panics the request is told 500.
+    /// It is called for each request with an `Origin`, which it gets in normal form (RFC 6454), so it should be quick. If
+    /// it panics the request is told 500.
     pub fn matching(fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::of(Allowed::Matching(Matching(Arc::new(fits))))
     }
@@ -100,6 +104,8 @@ impl CorsRules {
     }
 
     /// Whether cookies may be sent along. Default: no
+    ///
+    /// If so, pages whose origins are named here, or fit, pass the check of [`Origins`](crate::Origins) too.
     pub fn credentials(mut self, credentials: bool) -> Self {
         self.credentials = credentials;
         self
@@ -135,11 +141,11 @@ impl CorsRules {
         self
     }
 
-    /// Whether this very origin is meant, and not just everybody
+    /// Whether this very origin, in normal form, is meant, and not just everybody
     pub(crate) fn names(&self, origin: &str) -> bool {
         match &self.origin {
             Allowed::Any | Allowed::Mirrored => false,
-            Allowed::Named(names) => names.iter().any(|name| name.eq_ignore_ascii_case(origin)),
+            Allowed::Named(names) => names.iter().any(|name| name == origin),
             Allowed::Matching(Matching(fits)) => fits(origin),
         }
     }

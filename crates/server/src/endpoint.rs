@@ -27,7 +27,29 @@ enum Path {
     /// Everything that begins with it, as Node does it
     Prefix(String),
     Exact(String),
+    /// What follows it has a meaning to the application; it ends with a slash
+    Below(String),
     Any,
+}
+
+impl Path {
+    /// Where plain clients connect
+    fn plain(path: &str) -> Self {
+        match path.strip_suffix('*') {
+            Some("") => Self::Any,
+            Some(above) if above.ends_with('/') => Self::Below(above.into()),
+            _ => Self::Exact(path.into()),
+        }
+    }
+
+    /// What is behind the part that is always the same; `None` if this is another path
+    fn rest<'a>(&self, path: &'a str) -> Option<&'a str> {
+        match self {
+            Self::Prefix(prefix) | Self::Below(prefix) => path.strip_prefix(prefix.as_str()),
+            Self::Exact(exact) => (path == exact).then_some(""),
+            Self::Any => Some(path.strip_prefix('/').unwrap_or(path)),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -51,19 +73,31 @@ impl Endpoint {
 
     /// Plain WebSocket at this path, in the main namespace; `*` stands for any path that nothing else takes
     ///
+    /// A path that ends with `/*`, such as `/rooms/*`, stands for all below it. What stands in place of the `*` is
+    /// [`Handshake::path_rest`](crate::Handshake::path_rest):
+    ///
+    /// ```
+    /// use roomcast_server::{Endpoint, Io, Socket};
+    ///
+    /// let io = Io::builder().endpoint(Endpoint::plain("/rooms/*")).build();
+    /// io.on_connect(async |socket: Socket| {
+    ///     socket.join(socket.handshake().path_rest()); // `red` for `ws://…/rooms/red?token=x`
+    /// });
+    /// ```
+    ///
     /// A client that offers the subprotocol `roomcast.json` speaks JSON arrays; every other one is in plain mode,
     /// where each frame is the event `message`.
     pub fn plain(path: &str) -> Self {
-        let path = if path == "*" { Path::Any } else { Path::Exact(path.into()) };
         let protocol = Protocol::Plain { mode: Mode::Plain, config: Arc::default() };
-        Self::new(path, protocol, Some(Namespace::main()))
+        Self::new(Path::plain(path), protocol, Some(Namespace::main()))
     }
 
-    /// Serves it at another path; for Socket.IO and Engine.IO it should end with a slash
+    /// Serves it at another path; for Socket.IO and Engine.IO it should end with a slash, and for
+    /// [plain](Self::plain) WebSocket it may end with `/*`
     pub fn at(mut self, path: &str) -> Self {
         self.path = match self.path {
             Path::Prefix(_) => Path::Prefix(path.into()),
-            _ => Path::Exact(path.into()),
+            _ => Path::plain(path),
         };
         self
     }
@@ -149,11 +183,30 @@ impl Endpoint {
     }
 
     pub(crate) fn takes(&self, path: &str) -> bool {
-        match &self.path {
-            Path::Prefix(prefix) => path.starts_with(prefix.as_str()),
-            Path::Exact(exact) => path == exact,
-            Path::Any => true,
+        self.path.rest(path).is_some()
+    }
+
+    /// What a path has in place of the `*` of this endpoint's, or behind its prefix
+    pub(crate) fn rest<'a>(&self, path: &'a str) -> &'a str {
+        self.path.rest(path).unwrap_or_default()
+    }
+
+    /// Why no client could name this endpoint, if none could
+    pub(crate) fn problem(&self) -> Option<String> {
+        let (path, star) = match &self.path {
+            Path::Prefix(path) | Path::Exact(path) => (path.as_str(), ""),
+            Path::Below(path) => (path.as_str(), "*"),
+            Path::Any => return None,
+        };
+        if !path.starts_with('/') {
+            return Some(format!("`{path}{star}` does not begin with a slash; write `/{path}{star}`"));
         }
+        if path.contains('*') {
+            return Some(format!("`{path}{star}` has a `*` elsewhere than at its end, as in `/rooms/*`"));
+        }
+        let strange = path.chars().find(|&c| !c.is_ascii_graphic() || matches!(c, '?' | '#'));
+        strange
+            .map(|strange| format!("`{path}{star}` has a `{strange}`, which the path of a request has not"))
     }
 
     pub(crate) fn namespace(&self) -> Option<&Namespace> {
@@ -170,9 +223,9 @@ impl Endpoint {
 
     /// The file that a request for this path asks for, if this is where Socket.IO's clients are served
     pub(crate) fn client_file<'a>(&self, path: &'a str) -> Option<&'a str> {
-        match (&self.protocol, &self.path) {
-            (Protocol::SocketIo(_), Path::Prefix(prefix)) => path.strip_prefix(prefix.as_str()),
-            _ => None,
+        match &self.protocol {
+            Protocol::SocketIo(_) => self.path.rest(path),
+            Protocol::EngineIo(_) | Protocol::Plain { .. } => None,
         }
     }
 

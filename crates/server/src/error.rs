@@ -132,6 +132,31 @@ impl EventError {
     }
 }
 
+/// A setting with which no client could be served, or which could never have an effect
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid setting `{setting}`: {reason}")]
+pub struct ConfigError {
+    setting: &'static str,
+    reason: String,
+}
+
+impl ConfigError {
+    pub(crate) fn new(setting: &'static str, reason: impl Into<String>) -> Self {
+        Self { setting, reason: reason.into() }
+    }
+
+    /// Name of the method of [`Config`](crate::Config), [`Server`](crate::Server) or
+    /// [`IoBuilder`](crate::IoBuilder) that sets it.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    /// What is wrong with it, and what would do.
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
 /// A server could not be started
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -144,6 +169,9 @@ pub enum ServeError {
         /// Why
         source: std::io::Error,
     },
+    /// A setting of the server lets nobody in
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A thread or its runtime could not be started
     #[error("cannot start a thread: {0}")]
     Thread(std::io::Error),

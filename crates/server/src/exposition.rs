@@ -17,6 +17,7 @@ use roomcast_transport_ws::{Compressed, Compression};
 
 use crate::breach::Breach;
 use crate::io::Io;
+use crate::process::Process;
 
 /// What the text is, for the `Content-Type` of an answer
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -25,16 +26,21 @@ impl Io {
     /// Everything that is counted and measured on this node, in the OpenMetrics text format that Prometheus reads
     ///
     /// For servers that this is mounted in; [`Server::admin`](crate::Server::admin) answers `/metrics` with it. It
-    /// looks at every session, some at a time, so it is not for each request. To be served as
+    /// looks at every session, some at a time, so it is not for each request. On Linux it tells of the process too, under
+    /// the usual names, such as `process_resident_memory_bytes`. To be served as
     /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
     ///
     /// Cancel safe.
     pub async fn openmetrics(&self) -> String {
         let mut registry = Registry::with_prefix("roomcast");
         registry.register_collector(Box::new(Snapshot::take(self).await));
+        let mut process = Registry::default();
+        process.register_collector(Box::new(Process));
         let mut text = String::new();
         // Nothing but the formatting of a number could fail here, and that does not.
-        let _ = text::encode(&mut text, &registry);
+        let _ = text::encode_registry(&mut text, &registry)
+            .and_then(|()| text::encode_registry(&mut text, &process))
+            .and_then(|()| text::encode_eof(&mut text));
         text
     }
 }
@@ -62,6 +68,9 @@ struct Snapshot {
     counters: Vec<(&'static str, &'static str, u64)>,
     refused: Vec<(&'static str, u64)>,
     delivery: Histogram,
+    handlers: Histogram,
+    accept_failures: u64,
+    build_info: Vec<(String, String)>,
 }
 
 /// How many sessions are looked at before others have their turn
@@ -93,6 +102,9 @@ impl Snapshot {
             counters: metrics.described().collect(),
             refused: Breach::ALL.iter().map(|limit| (limit.as_str(), metrics.breaches(*limit))).collect(),
             delivery: metrics.delivery.clone(),
+            handlers: metrics.handlers.clone(),
+            accept_failures: metrics.accept_failures(),
+            build_info: app.build_info.clone(),
         };
         for (name, stats) in io.router_stats() {
             let known = snapshot.namespaces.len() < MAX_NAMESPACES;
@@ -210,11 +222,18 @@ impl Collector for Snapshot {
         }
         let help = "Seconds from queueing a frame to writing it, probed once a second while somebody asks";
         let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
-        self.delivery.encode(histogram)
+        self.delivery.encode(histogram)?;
+        let help = "Seconds from calling an event handler to its end, one call of 16 timed";
+        let histogram = to.encode_descriptor("handler_seconds", help, None, MetricType::Histogram)?;
+        self.handlers.encode(histogram)?;
+        let help = "Connections that could not be accepted, most often for want of file descriptors";
+        counter(to, "accept_failures", help, self.accept_failures)?;
+        let help = "Version of the server, and what the application says of its build";
+        to.encode_descriptor("build", help, None, MetricType::Info)?.encode_info(&self.build_info)
     }
 }
 
-fn counter(
+pub(crate) fn counter(
     to: &mut DescriptorEncoder<'_>,
     name: &str,
     help: &str,
@@ -224,7 +243,12 @@ fn counter(
         .encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-fn gauge(to: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: impl Number) -> fmt::Result {
+pub(crate) fn gauge(
+    to: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: impl Number,
+) -> fmt::Result {
     to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.number())
 }
 
@@ -241,7 +265,7 @@ fn gauges<L: EncodeLabelSet>(
     Ok(())
 }
 
-trait Number {
+pub(crate) trait Number {
     fn number(self) -> impl EncodeGaugeValue;
 }
 

@@ -25,6 +25,8 @@ pub struct Handshake {
     uri_len: u32,
     address: Address,
     secure: bool,
+    /// Bytes at the end of the path that the endpoint leaves to the application; fits into the gap behind `secure`
+    rest_len: u16,
     /// Nanoseconds since 1970; that many fit until 2554
     issued: u64,
     /// What layers in front of the server put there; without any it owns no memory
@@ -60,7 +62,15 @@ impl Handshake {
         let (address, extensions) = (Address::from(address), http::Extensions::new());
         let issued = issued.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let issued = u64::try_from(issued).unwrap_or(u64::MAX);
-        Self { head: heads.share(&head), text: text.into(), uri_len, address, secure, issued, extensions }
+        let (head, text, rest_len) = (heads.share(&head), text.into(), 0);
+        Self { head, text, uri_len, address, secure, rest_len, issued, extensions }
+    }
+
+    /// Keeps how much of the path is behind what its endpoint has
+    pub(crate) fn with_path_rest(mut self, len: usize) -> Self {
+        // A longer one is longer than any header may be by default, and is not told.
+        self.rest_len = u16::try_from(len).unwrap_or(0);
+        self
     }
 
     /// Keeps what layers put beside the request
@@ -73,6 +83,16 @@ impl Handshake {
     #[doc(alias = "url")]
     pub fn uri(&self) -> &str {
         std::str::from_utf8(&self.text[..self.uri_len as usize]).unwrap_or_default()
+    }
+
+    /// Returns the part of the path behind the one of the [`Endpoint`](crate::Endpoint), decoded.
+    ///
+    /// For `Endpoint::plain("/rooms/*")` that is what stands in place of the `*`, such as `red` in `/rooms/red?token=x`;
+    /// for one of a single path it is empty. It is whatever the client sent, and may have slashes in it.
+    pub fn path_rest(&self) -> String {
+        let path = self.uri().split('?').next().unwrap_or_default();
+        let rest = path.len().checked_sub(usize::from(self.rest_len)).and_then(|at| path.get(at..));
+        percent_decode_str(rest.unwrap_or_default()).decode_utf8_lossy().into_owned()
     }
 
     /// Headers in the order in which they came, names in lower case
@@ -250,6 +270,23 @@ mod tests {
         assert_eq!(handshake.query_value("&").as_deref(), Some("="));
         assert_eq!(handshake.query_value("none"), None);
         assert!(!format!("{handshake:?}").contains("a=b"));
+    }
+
+    #[test]
+    fn path_rest_is_decoded() {
+        let heads = Arc::default();
+        for (uri, len, rest) in [
+            ("/rooms/red?x=1", 3, "red"),
+            ("/rooms/red%20sea/a+b", 13, "red sea/a+b"),
+            ("/rooms/?red", 0, ""),
+            ("/rooms/%ff", 3, "\u{fffd}"),
+            ("/ws", 9, ""),
+        ] {
+            let request = http::Request::get(uri).body(()).expect("a valid request").into_parts().0;
+            let handshake = Handshake::new(&heads, &request, None, false, SystemTime::UNIX_EPOCH);
+            assert_eq!(handshake.with_path_rest(len).path_rest(), rest, "{uri}");
+        }
+        assert!(size_of::<Handshake>() <= 72, "each session has one");
     }
 
     #[test]

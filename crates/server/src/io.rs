@@ -17,7 +17,7 @@ use crate::drain::Lifecycle;
 use crate::dynamic::Dynamic;
 use crate::emit::{Emit, IntoRooms};
 use crate::endpoint::Endpoint;
-use crate::error::EmitError;
+use crate::error::{ConfigError, EmitError};
 use crate::handler::Handler;
 use crate::heads::Heads;
 use crate::hooks::Hooks;
@@ -30,6 +30,7 @@ use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::operators::operators;
 use crate::runtime::Flushers;
 use crate::session::Sessions;
+use crate::validate;
 
 /// The server as an application sees it: handlers are registered on it, and it emits; cloning gives another handle
 ///
@@ -52,6 +53,8 @@ pub(crate) struct App {
     pub(crate) limits: Limits,
     pub(crate) heads: Arc<Heads>,
     pub(crate) lifecycle: Lifecycle,
+    /// Labels of the metric that tells which build this is
+    pub(crate) build_info: Vec<(String, String)>,
     main: Arc<NamespaceState>,
     pub(crate) namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
     pub(crate) dynamic: Dynamic,
@@ -203,6 +206,7 @@ pub struct IoBuilder {
     transports: Option<Vec<Arc<dyn Transport>>>,
     endpoints: Option<Vec<Endpoint>>,
     router: RouterFactory,
+    build_info: Vec<(String, String)>,
 }
 
 impl Default for IoBuilder {
@@ -215,6 +219,7 @@ impl Default for IoBuilder {
             transports: None,
             endpoints: None,
             router: Box::new(|_| Arc::new(Rooms::default())),
+            build_info: vec![("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned())],
         }
     }
 }
@@ -281,9 +286,40 @@ impl IoBuilder {
         self
     }
 
+    /// Adds a label to the metric `roomcast_build_info`, which has the label `version` already, as in
+    /// `build_info("commit", env!("COMMIT"))`
+    ///
+    /// `name` has to be a label's: letters, digits and underscores. One of the same name is replaced.
+    pub fn build_info(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.build_info.retain(|(known, _)| known != name);
+        self.build_info.push((name.to_owned(), value.into()));
+        self
+    }
+
     /// Builds it
+    ///
+    /// # Panics
+    /// When a setting lets nobody in, or could never have an effect; [`try_build`](Self::try_build) does not.
+    #[track_caller]
     pub fn build(self) -> Io {
-        let Self { config, hooks, client_files, state, transports, endpoints, router } = self;
+        self.try_build().unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Builds it, if its settings make sense
+    ///
+    /// ```
+    /// use roomcast_server::{Config, Io};
+    ///
+    /// let error = Io::builder().config(Config::default().allow_origin("chat.example")).try_build().unwrap_err();
+    /// assert!(error.to_string().contains("write `https://chat.example`"));
+    /// ```
+    ///
+    /// # Errors
+    /// When a setting lets nobody in, such as a limit of 0, or could never have an effect, such as an origin that no
+    /// browser sends.
+    pub fn try_build(self) -> Result<Io, ConfigError> {
+        let Self { mut config, hooks, client_files, state, transports, endpoints, router, build_info } = self;
+        validate::settings(&mut config)?;
         let mut transports = transports.unwrap_or_else(|| {
             let websocket = config.websocket().bare_close(true);
             vec![Arc::new(Polling::new().max_payload(config.max_payload)), Arc::new(websocket)]
@@ -292,6 +328,7 @@ impl IoBuilder {
             transports.retain(|transport| names.contains(&transport.name()));
         }
         let endpoints = endpoints.unwrap_or_else(|| vec![Endpoint::socket_io(), Endpoint::plain("/ws")]);
+        validate::endpoints(&endpoints)?;
         let endpoints: Vec<_> = endpoints
             .into_iter()
             .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
@@ -310,6 +347,7 @@ impl IoBuilder {
             limits,
             heads: Arc::default(),
             lifecycle: Lifecycle::default(),
+            build_info,
             main,
             namespaces: RwLock::default(),
             dynamic: Dynamic::default(),
@@ -321,7 +359,7 @@ impl IoBuilder {
                 io.of(namespace.clone());
             }
         }
-        io
+        Ok(io)
     }
 }
 

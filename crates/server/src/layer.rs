@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -18,13 +19,33 @@ use crate::requests::answer;
 
 impl Io {
     /// A tower layer: takes the requests of its endpoints and passes all others on
+    ///
+    /// In axum it belongs on the outermost router. A router that is *nested* runs its layers for the routes it has, and
+    /// the endpoints are none, so `nest("/api", router.layer(io.layer()))` answers 404 to every client. To mount it
+    /// below a path, put it outside and say so with [`under`](IoLayer::under), or nest it as a [service](Self::service):
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use axum::routing::get;
+    /// use roomcast_server::Io;
+    ///
+    /// let io = Io::new();
+    /// let api = Router::new().route("/users", get(async || "nobody"));
+    /// // Socket.IO at /api/socket.io/, plain WebSocket at /api/ws
+    /// let app: Router = Router::new().nest("/api", api).layer(io.layer().under("/api"));
+    /// ```
+    ///
+    /// Serve the router with `into_make_service_with_connect_info::<SocketAddr>()`, or the addresses of clients are not
+    /// known, and limits for each address have no effect.
     pub fn layer(&self) -> IoLayer {
-        IoLayer { io: self.clone() }
+        IoLayer { io: self.clone(), prefix: "".into() }
     }
 
     /// A tower service: takes the requests of its endpoints and answers all others with 404
+    ///
+    /// In axum `nest_service("/api", io.service())` mounts it below a path.
     pub fn service(&self) -> IoService<NotFound> {
-        IoService { io: self.clone(), inner: NotFound }
+        self.layer().layer(NotFound)
     }
 }
 
@@ -32,13 +53,28 @@ impl Io {
 #[derive(Debug, Clone)]
 pub struct IoLayer {
     io: Io,
+    /// Stands before the paths of the endpoints; without a slash at its end
+    prefix: Arc<str>,
+}
+
+impl IoLayer {
+    /// Takes the requests whose path is that of an endpoint behind this prefix, such as `/api`, and passes all others on
+    ///
+    /// Clients of Socket.IO then name the path: `io(url, { path: "/api/socket.io/" })`. A slash at its end makes no
+    /// difference. Default: none, so that endpoints are where they say.
+    #[must_use]
+    pub fn under(self, prefix: &str) -> Self {
+        let prefix = prefix.trim_matches('/');
+        let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
+        Self { prefix: prefix.into(), ..self }
+    }
 }
 
 impl<S> Layer<S> for IoLayer {
     type Service = IoService<S>;
 
     fn layer(&self, inner: S) -> IoService<S> {
-        IoService { io: self.io.clone(), inner }
+        IoService { io: self.io.clone(), prefix: self.prefix.clone(), inner }
     }
 }
 
@@ -46,6 +82,7 @@ impl<S> Layer<S> for IoLayer {
 #[derive(Debug, Clone)]
 pub struct IoService<S> {
     io: Io,
+    prefix: Arc<str>,
     inner: S,
 }
 
@@ -69,12 +106,12 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let io = self.io.clone();
+        let (io, prefix) = (self.io.clone(), self.prefix.clone());
         // The clone is not ready; the one that was asked is.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            match answer(&io, request).await {
+            match answer(&io, &prefix, request).await {
                 Ok(response) => Ok(response.map(Either::Left)),
                 Err(request) => inner.call(request).await.map(|response| response.map(Either::Right)),
             }

@@ -44,6 +44,7 @@ mod outgoing;
 mod pace;
 mod presence;
 mod probe;
+mod process;
 mod proxy;
 mod proxy_protocol;
 mod recovery;
@@ -58,6 +59,7 @@ mod session;
 mod slot;
 mod socket;
 mod typed;
+mod validate;
 mod writable;
 
 pub use ack::{Ack, Answers};
@@ -72,7 +74,9 @@ pub use dynamic::{NamespaceRequest, ParentNamespace};
 pub use emit::{Emit, IntoRooms};
 pub use emit_one::SocketEmit;
 pub use endpoint::Endpoint;
-pub use error::{AckError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError};
+pub use error::{
+    AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
+};
 pub use extract::{Extension, State};
 pub use handler::{
     AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::breach::Breach;
+use crate::config::Config;
 use crate::io::Io;
 
 /// What is open, and how much of it may be
@@ -16,6 +17,8 @@ pub(crate) struct Limits {
     sessions: AtomicUsize,
     max_sessions: usize,
     addresses: Option<Addresses>,
+    /// Whether it was said that addresses of clients are not known
+    told: AtomicBool,
 }
 
 /// What each address has open; an entry only for one that has something open
@@ -37,6 +40,25 @@ impl Limits {
             sessions: AtomicUsize::new(0),
             max_sessions,
             addresses: max_per_address.map(|limit| Addresses { limit, open: DashMap::new() }),
+            told: AtomicBool::new(false),
+        }
+    }
+
+    /// Says once which settings have no effect, since the server around this one does not tell where clients come from
+    pub(crate) fn tell_of_unknown_address(&self, config: &Config) {
+        let setting = match (self.addresses.is_some(), config.trusted_proxies.is_empty()) {
+            (true, true) => "max_connections_per_address",
+            (true, false) => "max_connections_per_address, trusted_proxies",
+            (false, false) => "trusted_proxies",
+            (false, true) => return,
+        };
+        if !self.told.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                setting,
+                fix = "serve axum with into_make_service_with_connect_info::<SocketAddr>(), or put a Peer into the \
+                       extensions of each request",
+                "client addresses are unknown: setting has no effect"
+            );
         }
     }
 

@@ -1,11 +1,13 @@
 //! What a node has counted since it started
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use roomcast_recovery::Refused;
 
-use crate::breach::{Breach, Breaches};
+use crate::breach::{Breach, Breaches, Tally};
+use crate::clock;
 use crate::recovery::Recoveries;
 
 macro_rules! counters {
@@ -15,10 +17,13 @@ macro_rules! counters {
         pub struct Metrics {
             $($name: AtomicU64,)*
             pub(crate) breaches: Breaches,
+            pub(crate) accept_failures: Tally,
             pub(crate) received: Received,
             pub(crate) recoveries: Recoveries,
             /// Seconds from push to write, of the probes of [`crate::probe`]
             pub(crate) delivery: Histogram,
+            /// Seconds from calling a handler to its end, of those that are timed
+            pub(crate) handlers: Histogram,
         }
 
         impl Default for Metrics {
@@ -26,9 +31,11 @@ macro_rules! counters {
                 Self {
                     $($name: AtomicU64::new(0),)*
                     breaches: Breaches::default(),
+                    accept_failures: Tally::default(),
                     received: Received::default(),
                     recoveries: Recoveries::default(),
                     delivery: Histogram::new(exponential_buckets(0.000_05, 4.0, 9)),
+                    handlers: Histogram::new(exponential_buckets(0.000_01, 4.0, 11)),
                 }
             }
         }
@@ -90,9 +97,22 @@ counters! {
 }
 
 impl Metrics {
+    /// Counts a handler that has ended, if it is one of those that are timed
+    #[inline]
+    pub(crate) fn handler_ended(&self, began: Option<Instant>) {
+        if let Some(began) = began {
+            self.handlers.observe(clock::now().saturating_duration_since(began).as_secs_f64());
+        }
+    }
+
     /// How often a limit turned somebody away
     pub fn breaches(&self, breach: Breach) -> u64 {
         self.breaches.count(breach)
+    }
+
+    /// Connections that could not be accepted, most often since the process has no descriptor left
+    pub fn accept_failures(&self) -> u64 {
+        self.accept_failures.count()
     }
 
     /// Clients that came back and were recovered

@@ -9,7 +9,7 @@ use crate::requests::Peer;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 /// The proxies whose word is taken for where a client comes from
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,43 +25,71 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Where a request comes from, by the headers that trusted proxies add; anybody else's count for nothing
     pub(crate) fn resolve(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let peer = Peer { address: canonical(peer.address), ..peer };
-        if !self.trusts(peer.address.ip()) {
-            return peer;
-        }
-        let proto = last(headers, &X_FORWARDED_PROTO);
-        let secure = proto.map_or(peer.secure, |proto| {
+        let Hops { client, trusted } = self.hops(peer.address, headers);
+        let secure = said_by(trusted, headers, &X_FORWARDED_PROTO).map_or(peer.secure, |proto| {
             proto.eq_ignore_ascii_case("https") || proto.eq_ignore_ascii_case("wss")
         });
-        Peer { address: self.forwarded_for(peer.address, headers), secure }
+        Peer { address: client, secure }
     }
 
     /// The host that the client asked for, if a trusted proxy says so
     pub(crate) fn forwarded_host<'a>(&self, peer: Option<Peer>, headers: &'a HeaderMap) -> Option<&'a str> {
-        peer.filter(|peer| self.trusts(peer.address.ip()))?;
-        last(headers, &X_FORWARDED_HOST)
+        let Hops { trusted, .. } = self.hops(canonical(peer?.address), headers);
+        said_by(trusted, headers, &X_FORWARDED_HOST)
     }
 
     /// Each proxy adds on the right whom it heard from, so the list is read from there, as far as hops are trusted
-    fn forwarded_for(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
-        let lists = headers.get_all(X_FORWARDED_FOR).into_iter().rev();
-        // As bytes: what a client put on the left must not spoil what a proxy added to it.
-        let hops = lists.flat_map(|list| list.as_bytes().rsplit(|&byte| byte == b','));
-        let mut client = peer;
-        for hop in hops {
+    fn hops(&self, peer: SocketAddr, headers: &HeaderMap) -> Hops {
+        let mut hops = Hops { client: peer, trusted: 0 };
+        if !self.trusts(peer.ip()) {
+            return hops;
+        }
+        hops.trusted = 1;
+        for hop in from_the_right(headers, &X_FORWARDED_FOR) {
             // What cannot be read was not written by a proxy worth trusting further.
             let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| parse_hop(hop.trim())) else {
                 break;
             };
-            client = canonical(address);
-            if !self.trusts(client.ip()) {
+            hops.client = canonical(address);
+            if !self.trusts(hops.client.ip()) {
                 break;
             }
+            hops.trusted += 1;
         }
-        client
+        hops
     }
+}
+
+/// The way of a request to this server
+struct Hops {
+    client: SocketAddr,
+    /// Proxies behind each other that are trusted, counted from this server on
+    trusted: usize,
+}
+
+/// The values of a header that is a list, the one that was added last first
+///
+/// As bytes: what a client put on the left must not spoil what a proxy added to it.
+fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
+    let lists = headers.get_all(name).into_iter().rev();
+    lists.flat_map(|list| list.as_bytes().rsplit(|&byte| byte == b','))
+}
+
+/// What the trusted proxy that is furthest out says in a header to which each proxy adds a value, or which one sets for all
+///
+/// Values further left than there are trusted proxies came from the client. One that cannot be read ends the search at
+/// the value before, as in `X-Forwarded-For`.
+fn said_by<'a>(trusted: usize, headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    let values = from_the_right(headers, name).take(trusted);
+    let readable = values.map_while(|value| std::str::from_utf8(value).ok());
+    readable.map(str::trim).take_while(|value| !value.is_empty()).last()
 }
 
 /// An address with a port or without, in which case it is 0
@@ -76,12 +104,6 @@ fn parse_hop(hop: &str) -> Option<SocketAddr> {
 /// An IPv4 address that came in the clothes of an IPv6 one is what it is
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// What the nearest proxy says, which is the last in a list
-fn last<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
-    let value = headers.get_all(name).into_iter().next_back()?.to_str().ok()?;
-    value.rsplit(',').next().map(str::trim).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
@@ -149,11 +171,53 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_proxy_says_whether_it_was_tls() {
-        for (proto, secure) in [("https", true), ("WSS", true), ("http", false), ("https, http", false)] {
-            let peer = resolve(&["10.0.0.1"], "10.0.0.1", &[("x-forwarded-proto", proto)]);
-            assert_eq!(peer.secure, secure, "{proto}");
+    fn scheme_is_read_past_trusted_hops_only() {
+        for (forwarded, proto, secure) in [
+            (None, "https", true),
+            (None, "WSS", true),
+            (None, "http", false),
+            // One trusted hop: the rest was there before it.
+            (None, "https, http", false),
+            (Some("198.51.100.7"), "https, http", false),
+            // The outer of two trusted proxies ends TLS, and both add what they saw.
+            (Some("198.51.100.7, 10.0.0.2"), "https, http", true),
+            (Some("198.51.100.7, 10.0.0.2"), "http, https", false),
+            (Some("198.51.100.7, 10.0.0.2"), "https, http, http", false),
+            // The inner one leaves alone what the outer one set.
+            (Some("198.51.100.7, 10.0.0.2"), "https", true),
+            (Some("10.0.0.2, 192.0.2.1"), "https, http", false),
+            (Some("198.51.100.7, 10.0.0.2"), "https, ", false),
+        ] {
+            let mut headers = vec![("x-forwarded-proto", proto)];
+            headers.extend(forwarded.map(|forwarded| ("x-forwarded-for", forwarded)));
+            let peer = resolve(&["10.0.0.0/8"], "10.0.0.1", &headers);
+            assert_eq!(peer.secure, secure, "{forwarded:?} {proto}");
         }
+    }
+
+    #[test]
+    fn host_is_read_past_trusted_hops_only() {
+        let host = |peer: &str, forwarded: &str, hosts: &[&'static str]| {
+            let mut map = HeaderMap::new();
+            map.append("x-forwarded-for", HeaderValue::from_str(forwarded).expect("a value"));
+            for host in hosts {
+                map.append("x-forwarded-host", HeaderValue::from_static(host));
+            }
+            let peer = Peer { address: SocketAddr::new(peer.parse().expect("an address"), 9), secure: false };
+            let trusted = TrustedProxies::new(["10.0.0.0/8".parse::<IpNet>().expect("a network")]);
+            trusted.forwarded_host(Some(peer), &map).map(str::to_owned)
+        };
+        let two = "198.51.100.7, 10.0.0.2";
+        assert_eq!(host("10.0.0.1", two, &["chat.example, inner"]).as_deref(), Some("chat.example"));
+        assert_eq!(host("10.0.0.1", two, &["chat.example", "inner"]).as_deref(), Some("chat.example"));
+        assert_eq!(host("10.0.0.1", two, &["evil, chat.example, inner"]).as_deref(), Some("chat.example"));
+        assert_eq!(host("10.0.0.1", two, &["chat.example"]).as_deref(), Some("chat.example"));
+        assert_eq!(
+            host("10.0.0.1", "198.51.100.7", &["evil, chat.example"]).as_deref(),
+            Some("chat.example")
+        );
+        assert_eq!(host("192.0.2.1", two, &["chat.example"]), None);
+        assert_eq!(host("10.0.0.1", two, &[]), None);
     }
 
     #[test]

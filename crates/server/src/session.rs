@@ -67,6 +67,11 @@ impl SessionShared {
         self.transports.iter().find(|transport| transport.name() == name)
     }
 
+    /// Whether it began at the endpoint with these transports, of which no other has the same list
+    pub(crate) fn began_at(&self, transports: &Arc<[Arc<dyn Transport>]>) -> bool {
+        Arc::ptr_eq(&self.transports, transports)
+    }
+
     /// Whether a client on this transport has to ask for each answer
     pub(crate) fn is_polled(&self, name: TransportName) -> bool {
         self.transport_named(name).is_some_and(|transport| transport.capabilities().upgrades_from)

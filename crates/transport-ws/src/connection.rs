@@ -33,6 +33,7 @@ pub(crate) struct WsConnection {
     end: Option<End>,
     close_sent: bool,
     bare_close: bool,
+    shutdown_code: u16,
     compressed: Option<Box<Compressed>>,
 }
 
@@ -88,6 +89,7 @@ impl WsConnection {
             end: None,
             close_sent: false,
             bare_close: config.bare_close_frames(),
+            shutdown_code: config.code_at_shutdown(),
             compressed: None,
         }
     }
@@ -249,7 +251,7 @@ impl Connection for WsConnection {
     }
 
     fn start_close(&mut self, reason: CloseReason, outbox: &Outbox) {
-        let (code, text) = close_frame(reason, self.bare_close);
+        let (code, text) = close_frame(reason, self.bare_close, self.shutdown_code);
         self.push_close(outbox, code, text);
     }
 
@@ -333,7 +335,7 @@ fn control(put: impl FnOnce(&mut BytesMut)) -> Frame {
 ///
 /// With `bare`, only what a Socket.IO server on Node would not say itself carries a code: its clients have always
 /// seen 1005 for the rest.
-fn close_frame(reason: CloseReason, bare: bool) -> (Option<u16>, &'static str) {
+fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16>, &'static str) {
     const NORMAL: u16 = 1000;
     const GOING_AWAY: u16 = 1001;
     const INVALID: u16 = 1007;
@@ -345,7 +347,7 @@ fn close_frame(reason: CloseReason, bare: bool) -> (Option<u16>, &'static str) {
         | CloseReason::Overloaded
         | CloseReason::RateLimited => (Some(POLICY), reason.as_str()),
         CloseReason::MessageTooBig => (Some(TOO_BIG), ""),
-        CloseReason::ServerShutdown => (Some(GOING_AWAY), reason.as_str()),
+        CloseReason::ServerShutdown => (Some(at_shutdown), reason.as_str()),
         _ if bare => (None, ""),
         CloseReason::PingTimeout | CloseReason::IdleTimeout => (Some(GOING_AWAY), reason.as_str()),
         CloseReason::ParseError => (Some(INVALID), reason.as_str()),

@@ -3,6 +3,7 @@
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
 
+use crate::close;
 use crate::connection::WsConnection;
 use crate::deflate::{Compression, negotiate};
 use crate::frame::ReadLimits;
@@ -13,6 +14,7 @@ use crate::handshake;
 pub struct WebSocket {
     limits: ReadLimits,
     bare_close: bool,
+    shutdown_code: Option<u16>,
     compression: Option<Compression>,
 }
 
@@ -49,6 +51,16 @@ impl WebSocket {
         self
     }
 
+    /// Close code for connections that end because the server shuts down, one that [may be
+    /// sent](crate::close::is_sendable)
+    ///
+    /// 1012 (service restart) is for clients that take 1001 for a page that was left, and do not come back after it.
+    /// Default: 1001 (going away).
+    pub fn shutdown_code(mut self, code: u16) -> Self {
+        self.shutdown_code = Some(code);
+        self
+    }
+
     /// Compresses messages for clients that offer permessage-deflate (RFC 7692). Default: the offer is declined
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
@@ -57,6 +69,10 @@ impl WebSocket {
 
     pub(crate) fn limits(&self) -> ReadLimits {
         self.limits
+    }
+
+    pub(crate) fn code_at_shutdown(&self) -> u16 {
+        self.shutdown_code.filter(|code| close::is_sendable(*code)).unwrap_or(1001)
     }
 
     pub(crate) fn bare_close_frames(&self) -> bool {

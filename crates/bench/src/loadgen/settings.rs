@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::dialect::Dialect;
 use super::stamp::Filler;
 use super::{Kind, Scenario};
+use crate::tls::Tls;
 
 /// What a run does, whoever asked for it
 #[derive(Debug, Clone)]
@@ -72,6 +73,8 @@ pub(crate) struct Server {
     pub(crate) path: String,
     /// Further headers, each with the end of its line
     pub(crate) headers: String,
+    /// How TLS is spoken with it, if it is
+    pub(crate) tls: Option<Tls>,
 }
 
 impl Server {
@@ -79,7 +82,7 @@ impl Server {
     pub(crate) fn local(port: u16, path: &str, kind: Kind) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server =
-            Self { address, host: address.to_string(), path: path.into(), headers: String::new() };
+            Self { address, host: address.to_string(), path: path.into(), headers: String::new(), tls: None };
         let host = &server.host;
         let mut headers = match kind {
             Kind::Poll => format!(

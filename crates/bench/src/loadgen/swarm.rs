@@ -15,6 +15,7 @@ use crate::Error;
 use crate::error::Doing as _;
 use crate::process::now;
 use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+use crate::tls::{Tls, TlsStream};
 
 /// All clients of a run, and the one thread's loop over them
 pub(super) struct Swarm {
@@ -50,6 +51,7 @@ struct Link {
     connected: bool,
     /// What was not sent yet
     out: Vec<u8>,
+    tls: Option<TlsStream>,
 }
 
 enum Role {
@@ -153,7 +155,7 @@ impl Swarm {
             let link = self.links.at(index);
             if !link.connected {
                 link.finish_connecting().doing(|| format!("connect to {}", link.server.host))?;
-            } else if flags.contains(EventFlags::OUT) && !link.out.is_empty() {
+            } else if flags.contains(EventFlags::OUT) && link.has_more() {
                 link.flush().doing(|| format!("send for client {index}"))?;
             }
             if !flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
@@ -161,7 +163,7 @@ impl Swarm {
             }
             let was_ready = link.is_ready();
             loop {
-                let received = socket::receive(&link.socket, &mut self.buffer);
+                let received = link.read(&mut self.buffer);
                 let received = match received.doing(|| format!("receive for client {index}"))? {
                     Received::Bytes(received) => received,
                     Received::Nothing => break,
@@ -170,8 +172,8 @@ impl Swarm {
                 let at = (now() - self.started).as_nanos() as u64;
                 link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
                     .map_err(|violation| Error::Server(format!("to client {index} it sent {violation}")))?;
-                // A short read emptied the socket; what comes later is a new edge.
-                if received < self.buffer.len() {
+                // A short read emptied the socket, if there is no TLS; what comes later is a new edge.
+                if received < self.buffer.len() && link.tls.is_none() {
                     break;
                 }
             }
@@ -181,7 +183,7 @@ impl Swarm {
                     link.acknowledge_at_once().doing(|| format!("set up client {index}"))?;
                 }
             }
-            if !link.out.is_empty() {
+            if link.has_more() {
                 link.flush().doing(|| format!("send for client {index}"))?;
             }
             if let Role::Polls(lane) = &mut link.role
@@ -237,7 +239,9 @@ impl Swarm {
         let socket = socket::connect(source, server.address, self.gentle)
             .and_then(|socket| self.poller.add(&socket, number).map(|()| socket))
             .doing(|| format!("connect to {}", server.host))?;
-        Ok(Link { socket, role, server, connected: false, out: Vec::new() })
+        let tls = server.tls.as_ref().map(Tls::connect).transpose();
+        let tls = tls.doing(|| format!("begin TLS with {}", server.host))?;
+        Ok(Link { socket, role, server, connected: false, out: Vec::new(), tls })
     }
 }
 
@@ -286,9 +290,24 @@ impl Link {
         }
     }
 
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Received> {
+        match &mut self.tls {
+            Some(tls) => tls.receive(&self.socket, buffer),
+            None => socket::receive(&self.socket, buffer),
+        }
+    }
+
+    /// Whether something waits to be sent
+    fn has_more(&self) -> bool {
+        !self.out.is_empty() || self.tls.as_ref().is_some_and(TlsStream::has_more)
+    }
+
     fn flush(&mut self) -> std::io::Result<()> {
-        if self.connected && !self.out.is_empty() {
-            let sent = socket::send(&self.socket, &self.out)?;
+        if self.connected && self.has_more() {
+            let sent = match &mut self.tls {
+                Some(tls) => tls.send(&self.socket, &self.out)?,
+                None => socket::send(&self.socket, &self.out)?,
+            };
             self.out.drain(..sent);
             if self.out.is_empty() && self.out.capacity() > KEPT_CAPACITY {
                 self.out = Vec::new();

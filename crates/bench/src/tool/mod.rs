@@ -19,6 +19,7 @@ use crate::loadgen::{
     Dialect, Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, run_watched,
     seconds,
 };
+use crate::tls::Trust;
 use crate::{Error, Report};
 use target::{Target, servers};
 use view::View;
@@ -26,14 +27,14 @@ use view::View;
 /// Put load on a WebSocket or Socket.IO server, yours or another's, and check every delivery
 ///
 /// ws://HOST:PORT/PATH speaks plain WebSocket, http://HOST:PORT speaks Socket.IO v5 at /socket.io/ unless the URL has
-/// another path. With several URLs the clients are spread over them in turn, as over the nodes of a cluster.
+/// another path; wss:// and https:// do the same over TLS. With several URLs the clients are spread over them in turn, as over the nodes of a cluster.
 ///
 /// Every message is checked: lost, doubled, out of order, damaged, or in the wrong place. Any such fault makes the
 /// exit code 1. Only test servers that are yours, or whose owner agrees.
 #[derive(Debug, Clone, clap::Args)]
 #[command(after_long_help = EXAMPLES)]
 pub struct Options {
-    /// Where the clients connect to: ws:// or http://
+    /// Where the clients connect to: ws:// or http://, wss:// or https://
     #[arg(required = true, value_name = "URL")]
     urls: Vec<Target>,
     /// What the server does with a message
@@ -79,6 +80,12 @@ pub struct Options {
     /// A further header of each request, such as 'Authorization: Bearer x'; may be repeated
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// PEM file with the certificate authorities to accept, instead of those of the system
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// Accept any certificate
+    #[arg(long, conflicts_with = "ca")]
+    insecure: bool,
     /// What a client sends, with {payload} in it
     ///
     /// [default: {payload}; for Socket.IO ["echo","{payload}"] or ["msg","{payload}"]]
@@ -234,9 +241,10 @@ impl Options {
         if scenario == Scenario::Idle && self.pid.is_none() {
             return usage("idle measures CPU and memory of the server: give its --pid");
         }
+        let trust = Trust { authorities: self.ca.clone(), anything: self.insecure };
         let dialect = self.dialect(kind, scenario)?;
         let settings = Settings {
-            servers: servers(&self.urls, kind, &self.headers)?,
+            servers: servers(&self.urls, kind, &self.headers, &trust)?,
             pid: self.pid,
             scenario,
             kind,
@@ -311,14 +319,15 @@ fn json(outcome: &Outcome) -> String {
 }
 
 const EXAMPLES: &str = r#"Examples:
+  The demo of `roomcast serve`:
+    roomcast bench http://127.0.0.1:3000
   An echo server, 100 clients, as fast as it answers:
     roomcast bench ws://127.0.0.1:8080/
   A chat that everybody hears, 1,000 clients, 50 messages a second, with the server's CPU and a page of plots:
     roomcast bench http://127.0.0.1:3000 --pattern broadcast --clients 1000 --rate 50 --pid $PID \
       --message '["everyone","{payload}"]' --html report.html
-  Rooms of the demo of `roomcast serve`:
-    roomcast bench http://127.0.0.1:3000 --pattern rooms --rooms 100 --clients 1000 --rate 500 \
-      --join '["join","{room}"]' --room-message '["room","{room}","{payload}"]'
+  Rooms of the demo, by TLS with a certificate of one's own:
+    roomcast bench https://localhost:3443 --ca own.crt --pattern rooms --rooms 100 --clients 1000 --rate 500
   A server that does not send a broadcast back to its sender:
     roomcast bench ws://127.0.0.1:8080/ --pattern broadcast --without-sender"#;
 

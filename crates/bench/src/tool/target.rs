@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crate::Error;
 use crate::error::Doing as _;
 use crate::loadgen::{Kind, Server};
+use crate::tls::{Tls, Trust};
 
 /// A URL that clients connect to
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     socket_io: bool,
+    tls: bool,
     host: String,
     port: u16,
     /// Path and query; empty if there is none
@@ -41,13 +43,16 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, String> {
         let (scheme, rest) =
             text.split_once("://").ok_or("expected ws://HOST:PORT/PATH or http://HOST:PORT")?;
-        let socket_io = match scheme {
-            "ws" => false,
-            "http" => true,
-            "wss" | "https" => {
-                return Err(format!("{scheme}:// is not spoken; measure behind what ends TLS, without it"));
+        let (socket_io, tls) = match scheme {
+            "ws" => (false, false),
+            "wss" => (false, true),
+            "http" => (true, false),
+            "https" => (true, true),
+            other => {
+                return Err(format!(
+                    "{other}:// is not known; it speaks ws://, wss://, http:// and https://"
+                ));
             }
-            other => return Err(format!("{other}:// is not known; it speaks ws:// and http://")),
         };
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
@@ -65,24 +70,34 @@ impl FromStr for Target {
                 let port = authority[in_brackets + at + 1..].parse().map_err(|_| "the port is no number")?;
                 (&authority[..in_brackets + at], port)
             }
-            None => (authority, 80),
+            None => (authority, if tls { 443 } else { 80 }),
         };
         if host.is_empty() {
             return Err("the host is missing".into());
         }
-        Ok(Self { socket_io, host: host.into(), port, path: path.into() })
+        Ok(Self { socket_io, tls, host: host.into(), port, path: path.into() })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.socket_io { "http" } else { "ws" };
+        let scheme = match (self.socket_io, self.tls) {
+            (true, false) => "http",
+            (true, true) => "https",
+            (false, false) => "ws",
+            (false, true) => "wss",
+        };
         write!(f, "{scheme}://{}:{}{}", self.host, self.port, self.path)
     }
 }
 
 /// Looks up the hosts, and settles what is asked of them
-pub(super) fn servers(targets: &[Target], kind: Kind, headers: &[String]) -> Result<Vec<Arc<Server>>, Error> {
+pub(super) fn servers(
+    targets: &[Target],
+    kind: Kind,
+    headers: &[String],
+    trust: &Trust,
+) -> Result<Vec<Arc<Server>>, Error> {
     let mut lines = String::from(concat!("User-Agent: roomcast-bench/", env!("CARGO_PKG_VERSION"), "\r\n"));
     for header in headers {
         let name = header.split_once(':').map(|(name, _)| name).filter(|name| !name.is_empty());
@@ -96,8 +111,10 @@ pub(super) fn servers(targets: &[Target], kind: Kind, headers: &[String]) -> Res
         let host = target.host.trim_start_matches('[').trim_end_matches(']');
         let mut addresses = (host, target.port).to_socket_addrs().doing(|| format!("look up {host}"))?;
         let address = addresses.next().ok_or_else(|| Error::Usage(format!("{host} has no address")))?;
+        let tls = target.tls.then(|| Tls::new(host, trust)).transpose()?;
         let host = format!("{}:{}", target.host, target.port);
-        Ok(Arc::new(Server { address, host, path: target.request_path(kind), headers: lines.clone() }))
+        let (path, headers) = (target.request_path(kind), lines.clone());
+        Ok(Arc::new(Server { address, host, path, headers, tls }))
     };
     targets.iter().map(server).collect()
 }
@@ -116,6 +133,9 @@ mod tests {
         assert_eq!((plain.is_socket_io(), plain.port), (false, 81));
         assert_eq!(plain.request_path(Kind::Plain), "/chat?room=1");
         assert_eq!(plain.to_string(), "ws://localhost:81/chat?room=1");
+        let secure = target("wss://h/chat");
+        assert_eq!((secure.tls, secure.port, secure.to_string().as_str()), (true, 443, "wss://h:443/chat"));
+        assert_eq!((target("https://h").is_socket_io(), target("https://h:9").port), (true, 9));
         assert_eq!(target("ws://h").request_path(Kind::Plain), "/");
         assert_eq!(target("ws://h?x").request_path(Kind::Plain), "/?x");
         let path = |text: &str, kind| target(text).request_path(kind);
@@ -129,8 +149,6 @@ mod tests {
     fn urls_that_cannot_work_say_why() {
         for (text, reason) in [
             ("localhost:80", "expected"),
-            ("wss://h", "TLS"),
-            ("https://h", "TLS"),
             ("ftp://h", "ftp"),
             ("ws://:80", "host"),
             ("ws://h:x", "port"),
@@ -146,7 +164,7 @@ mod tests {
     fn headers_are_checked_and_hosts_are_looked_up() {
         let servers = |headers: &[&str]| {
             let headers: Vec<String> = headers.iter().map(ToString::to_string).collect();
-            servers(&[target("ws://[::1]:9/x")], Kind::Plain, &headers)
+            servers(&[target("ws://[::1]:9/x")], Kind::Plain, &headers, &Trust::default())
         };
         let server = servers(&["A: b", "C: d"]).unwrap().remove(0);
         assert!(server.headers.ends_with("\r\nA: b\r\nC: d\r\n"));

@@ -5,28 +5,30 @@ mod limits;
 mod recovery;
 mod times;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
-use roomcast::{Cors, Origins};
+use roomcast::{Cookie, Cors, Origins, SameSite};
 
 use self::compression::Compressing;
 use self::limits::Limits;
 use self::recovery::Recovery;
 use self::times::Times;
+use crate::address::Address;
 
 /// What `roomcast serve` is told
 #[derive(Parser, Debug)]
 #[command(after_help = AFTER_HELP)]
 pub(crate) struct Options {
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port to listen on, such as localhost:3000, or :3000 for every address; port 0 takes a free one.
+    /// Without it the port may be in the variable PORT, as container hosts set it
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000", env = "ROOMCAST_ADDR")]
     #[arg(help_heading = LISTENING)]
-    pub(crate) addr: SocketAddr,
+    pub(crate) addr: Address,
 
     /// Serve the demo to other machines too; anybody who can reach the port can then use it
     #[arg(long, env = "ROOMCAST_PUBLIC", help_heading = LISTENING)]
@@ -51,6 +53,11 @@ pub(crate) struct Options {
     /// Default: none
     #[arg(long, value_name = "NAME", env = "ROOMCAST_COOKIE", help_heading = LISTENING)]
     pub(crate) cookie: Option<String>,
+
+    /// To which requests browsers add that cookie; `none` is for pages of other sites, and makes it Secure
+    #[arg(long, value_name = "WHICH", value_enum, default_value = "lax", requires = "cookie")]
+    #[arg(env = "ROOMCAST_COOKIE_SAME_SITE", help_heading = LISTENING)]
+    pub(crate) cookie_same_site: SameSiteOption,
 
     /// Bytes from which on answers to polls are compressed, for clients that take it; 0 for never
     #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_COMPRESS_POLLS")]
@@ -93,7 +100,8 @@ pub(crate) struct Options {
     #[arg(env = "ROOMCAST_ORIGINS", help_heading = PAGES)]
     origins: OriginsOption,
 
-    /// Origin whose pages may use long-polling here without cookies, or `*` for all; may be repeated
+    /// Origin whose pages may read answers to their polls without cookies, or `*` for all; may be repeated. With
+    /// cookies they are refused, for which there is --allow-origin
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "ROOMCAST_CORS", help_heading = PAGES)]
     cors: Vec<String>,
 
@@ -124,10 +132,15 @@ pub(crate) struct Options {
     #[arg(help_heading = STOPPING)]
     pub(crate) drain_batch: NonZeroUsize,
 
+    /// Code that WebSockets are closed with; 1012 is for clients that do not come back after 1001
+    #[arg(long, value_name = "CODE", default_value_t = 1001, env = "ROOMCAST_DRAIN_CLOSE_CODE")]
+    #[arg(value_parser = close_code, help_heading = STOPPING)]
+    pub(crate) drain_close_code: u16,
+
     /// Address for /live, /ready and Prometheus /metrics, such as 127.0.0.1:9464; keep it from strangers.
     /// Default: none
     #[arg(long, value_name = "ADDRESS", env = "ROOMCAST_ADMIN_ADDR", help_heading = WATCHING)]
-    pub(crate) admin_addr: Option<SocketAddr>,
+    pub(crate) admin_addr: Option<Address>,
 
     /// What is logged, such as `info` or `roomcast_server=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "ROOMCAST_LOG", help_heading = WATCHING)]
@@ -151,6 +164,16 @@ pub(crate) enum Transport {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum SameSiteOption {
+    /// Those of the same site
+    Strict,
+    /// Those of the same site, and links to it
+    Lax,
+    /// All of them
+    None,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
 enum OriginsOption {
     /// Those of this server, and others as long as their requests carry no cookies
     SameOrCookieless,
@@ -169,6 +192,18 @@ impl Options {
         }
     }
 
+    /// The cookie for load balancers, if there is one
+    pub(crate) fn cookie(&self) -> Option<Cookie> {
+        let same_site = match self.cookie_same_site {
+            SameSiteOption::Strict => SameSite::Strict,
+            SameSiteOption::Lax => SameSite::Lax,
+            SameSiteOption::None => SameSite::None,
+        };
+        // Browsers keep none that goes everywhere and not by TLS alone.
+        let secure = self.has_tls() || same_site == SameSite::None;
+        self.cookie.as_ref().map(|name| Cookie::new(name).secure(secure).same_site(same_site))
+    }
+
     pub(crate) fn has_tls(&self) -> bool {
         #[cfg(feature = "tls")]
         return self.tls_cert.is_some();
@@ -179,10 +214,15 @@ impl Options {
     pub(crate) fn cors(&self) -> Cors {
         match self.cors.as_slice() {
             [] => Cors::Off,
-            origins if origins.iter().any(|origin| origin == "*") => Cors::Any,
+            [origin] if origin.trim() == "*" => Cors::Any,
             origins => Cors::Origins { origins: origins.to_vec(), credentials: false },
         }
     }
+}
+
+fn close_code(text: &str) -> Result<u16, String> {
+    let code = text.parse().ok().filter(|code| matches!(code, 1001 | 1012 | 3000..=4999));
+    code.ok_or_else(|| "expected 1001, 1012, or a code of your own from 3000 to 4999".to_owned())
 }
 
 fn network(text: &str) -> Result<roomcast::IpNet, String> {
@@ -251,6 +291,29 @@ mod tests {
             }
         }
         assert_eq!(without, ["`Config::max_child_namespaces`", "`Config::max_acks`"]);
+    }
+
+    #[test]
+    fn cookie_for_other_sites_is_secure() {
+        let cookie = |flags: &[&str]| {
+            Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are").cookie()
+        };
+        assert_eq!(cookie(&[]), None);
+        assert_eq!(cookie(&["--cookie=io"]), Some(Cookie::new("io")));
+        let everywhere = Cookie::new("io").secure(true).same_site(SameSite::None);
+        assert_eq!(cookie(&["--cookie=io", "--cookie-same-site=none"]), Some(everywhere));
+        let strict = Cookie::new("io").same_site(SameSite::Strict);
+        assert_eq!(cookie(&["--cookie=io", "--cookie-same-site=strict"]), Some(strict));
+    }
+
+    #[test]
+    fn close_codes_are_those_a_drain_can_mean() {
+        for code in ["1001", "1012", "4000"] {
+            assert_eq!(close_code(code).ok(), code.parse().ok());
+        }
+        for code in ["1000", "1006", "5000", "", "away"] {
+            assert!(close_code(code).is_err_and(|error| error.contains("1012")), "{code}");
+        }
     }
 
     #[test]

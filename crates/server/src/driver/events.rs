@@ -16,6 +16,7 @@ use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
+use crate::clock;
 use crate::error::EventErrorCause;
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput, Started};
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
@@ -65,8 +66,8 @@ pub(crate) enum Role {
 pub(crate) enum Then {
     #[default]
     Nothing,
-    /// One handler of an event less is under way
-    EventEnded,
+    /// One handler of an event less is under way; it began then, if it is timed
+    EventEnded(Option<Instant>),
     /// The event goes on
     Pass(Box<Passage>),
     /// The client is asked further
@@ -341,7 +342,8 @@ impl Driver {
             let member = socket.as_ref().and_then(|socket| self.members.of(socket));
             match (then, outcome) {
                 (Then::Nothing, _) => {}
-                (Then::EventEnded, _) => {
+                (Then::EventEnded(began), _) => {
+                    self.shared.io.metrics().handler_ended(began);
                     if let Some(member) = member {
                         member.running -= 1;
                     }
@@ -419,12 +421,28 @@ fn call_listener(
     ack: Option<Ack>,
     cx: &mut Context<'_>,
 ) {
+    let began = is_timed().then(clock::now);
     let mut input = HandlerInput { socket: member.socket(), name, args, ack, beside: Beside::Nothing };
-    if let Err(mut running) = Running::start(&listener.handler, Role::Handler, &mut input, cx) {
-        running.then = Then::EventEnded;
-        member.running += 1;
-        work.add(running);
+    match Running::start(&listener.handler, Role::Handler, &mut input, cx) {
+        Ok(_) => member.socket().io().metrics().handler_ended(began),
+        Err(mut running) => {
+            running.then = Then::EventEnded(began);
+            member.running += 1;
+            work.add(running);
+        }
     }
+}
+
+/// Whether this call of a handler is timed: the first of each thread, and each sixteenth after it
+///
+/// To read the clock twice would cost more than many a handler does.
+#[inline]
+fn is_timed() -> bool {
+    const ONE_OF: u32 = 16;
+    thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+    CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)).is_multiple_of(ONE_OF))
 }
 
 /// Lets go of the listeners that were looked at: a visit is over, and the next may be long in coming
@@ -436,8 +454,9 @@ pub(super) fn let_go() {
 pub(crate) async fn outlive(mut running: Box<FuturesUnordered<Running>>) {
     std::future::poll_fn(|cx| {
         while let Poll::Ready(ended) = Pin::new(&mut *running).poll_next(cx) {
-            if ended.is_none() {
-                return Poll::Ready(());
+            let Some(Ended { socket, then, .. }) = ended else { return Poll::Ready(()) };
+            if let (Some(socket), Then::EventEnded(began)) = (socket, then) {
+                socket.io().metrics().handler_ended(began);
             }
         }
         Poll::Pending

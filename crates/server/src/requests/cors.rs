@@ -10,6 +10,7 @@ use roomcast_core::ResponseBody;
 
 use crate::config::Config;
 use crate::cors::{Allowed, Cors, CorsRules, Matching};
+use crate::origin::normalise;
 
 /// Answers the question a browser asks before it sends a cross-origin request; `None` if this is no such question
 pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Response<ResponseBody>> {
@@ -51,8 +52,7 @@ pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Resp
 pub(super) fn allow(config: &Config, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
     if !config.allowed_origins.is_empty() {
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        let allowed = |origin: &&HeaderValue| config.allowed_origins.iter().any(|known| *known == **origin);
-        if let Some(origin) = origin.filter(allowed) {
+        if let Some(origin) = origin.filter(|origin| is_among(&config.allowed_origins, origin)) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             return true;
@@ -82,7 +82,7 @@ fn allow_by(rules: &CorsRules, origin: Option<&HeaderValue>, headers: &mut Heade
         Allowed::Named(origins) => named(origins, origin, headers),
         Allowed::Matching(Matching(fits)) => {
             headers.append(VARY, HeaderValue::from_static("Origin"));
-            origin.filter(|origin| origin.to_str().is_ok_and(|origin| fits(origin))).cloned()
+            origin.filter(|origin| normal(origin).is_some_and(|origin| fits(&origin))).cloned()
         }
     };
     name(named, rules.credentials, rules.exposed_headers.as_ref(), headers)
@@ -95,8 +95,19 @@ fn named(origins: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderM
     match origins {
         // The only one there is can be named to everybody, as on Node: it lets nobody else in.
         [only] => HeaderValue::from_str(only).ok(),
-        several => origin.filter(|origin| several.iter().any(|known| *known == **origin)).cloned(),
+        several => origin.filter(|origin| is_among(several, origin)).cloned(),
     }
+}
+
+fn is_among(origins: &[String], origin: &HeaderValue) -> bool {
+    // Browsers send the normal form, and each poll has one.
+    origins.iter().any(|known| *known == *origin)
+        || normal(origin).is_some_and(|origin| origins.contains(&origin))
+}
+
+/// The normal form of what a browser sends, in which settings are too
+fn normal(origin: &HeaderValue) -> Option<String> {
+    normalise(origin.to_str().ok()?).ok()
 }
 
 fn name(

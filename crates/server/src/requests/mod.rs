@@ -41,7 +41,8 @@ use crate::session::{Beginning, SessionShared};
 
 /// Where a client connects from
 ///
-/// A server of one's own that mounts an [`Io`] puts it into the extensions of the request, if it knows.
+/// A server of one's own that mounts an [`Io`] puts it into the extensions of the request, if it knows. With the feature
+/// `axum`, which is on by default, axum's `ConnectInfo<SocketAddr>` stands for it where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// Its address
@@ -50,17 +51,37 @@ pub struct Peer {
     pub secure: bool,
 }
 
+impl Peer {
+    /// Who is at the other end, if that is known: by this server, or by the one it is mounted in
+    fn of(extensions: &Extensions) -> Option<Self> {
+        let known = extensions.get().copied();
+        #[cfg(feature = "axum")]
+        let known = known.or_else(|| {
+            let axum::extract::ConnectInfo(address) =
+                *extensions.get::<axum::extract::ConnectInfo<SocketAddr>>()?;
+            Some(Self { address, secure: false })
+        });
+        known
+    }
+}
+
 /// Answers a request that belongs to an endpoint; gives any other back
 ///
 /// If the application panics where it is asked about the request, that one is told 500. The connection goes on, unless
 /// it was to leave HTTP.
-pub(crate) async fn answer<B>(io: &Io, request: Request<B>) -> Result<Response<ResponseBody>, Request<B>>
+///
+/// `prefix` is what stands before the paths of the endpoints, without a slash at its end.
+pub(crate) async fn answer<B>(
+    io: &Io,
+    prefix: &str,
+    request: Request<B>,
+) -> Result<Response<ResponseBody>, Request<B>>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let leaves = request.headers().contains_key(http::header::UPGRADE);
-    if let Ok(answered) = AssertUnwindSafe(answer_unguarded(io, request)).catch_unwind().await {
+    if let Ok(answered) = AssertUnwindSafe(answer_unguarded(io, prefix, request)).catch_unwind().await {
         return answered;
     }
     let mut response = panicked(io);
@@ -80,15 +101,22 @@ pub(crate) fn panicked(io: &Io) -> Response<ResponseBody> {
         .response()
 }
 
-async fn answer_unguarded<B>(io: &Io, request: Request<B>) -> Result<Response<ResponseBody>, Request<B>>
+async fn answer_unguarded<B>(
+    io: &Io,
+    prefix: &str,
+    request: Request<B>,
+) -> Result<Response<ResponseBody>, Request<B>>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
     let app = io.app();
-    let Some(endpoint) = app.endpoints.iter().find(|endpoint| endpoint.takes(request.uri().path())) else {
-        return Err(request);
-    };
+    let path = request.uri().path().strip_prefix(prefix).filter(|path| path.starts_with('/'));
+    let found = path.and_then(|path| {
+        let endpoint = app.endpoints.iter().find(|endpoint| endpoint.takes(path))?;
+        Some((endpoint, endpoint.rest(path).len()))
+    });
+    let Some((endpoint, rest_len)) = found else { return Err(request) };
     let config = &app.config;
     if endpoint.is_engine()
         && let Some(preflight) = cors::preflight(config, &request)
@@ -97,7 +125,7 @@ where
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
     if let Some(files) = &app.client_files
-        && let Some(name) = endpoint.client_file(request.uri().path())
+        && let Some(name) = path.and_then(|path| endpoint.client_file(path))
         && let Some(mut file) = files.answer(request.method(), name, request.headers())
     {
         cors::allow(config, origin.as_ref(), file.headers_mut());
@@ -112,13 +140,13 @@ where
     let begun = if !is_sound {
         Err(Box::new(unread_body()))
     } else if endpoint.is_engine() {
-        match engine_request(io, endpoint, exchange) {
+        match engine_request(io, endpoint, exchange, rest_len) {
             Ok(Begun::Taken(cookie)) => Ok(cookie),
             Ok(Begun::Asking(applicant)) => applicant.await,
             Err(refused) => Err(refused),
         }
     } else {
-        match plain_request(io, endpoint, exchange) {
+        match plain_request(io, endpoint, exchange, rest_len) {
             Ok(Begun::Taken(cookie)) => Ok(cookie),
             Ok(Begun::Asking(applicant)) => applicant.await,
             Err(refused) => Err(refused),
@@ -205,6 +233,7 @@ fn engine_request<'a>(
     io: &'a Io,
     endpoint: &'a Endpoint,
     mut exchange: Exchange,
+    rest_len: usize,
 ) -> Result<Begun<'a>, Refused> {
     let upgrades = upgrade::is_asked(&exchange.request.headers);
     let refuse = |exchange: &Exchange, refusal: Refusal| {
@@ -233,9 +262,11 @@ fn engine_request<'a>(
         if needs_upgrade && !upgrades || !transport.capabilities().begins {
             return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
         }
-        return Applicant::new(io, endpoint, transport, exchange, upgrades)?.apply();
+        return Applicant::new(io, endpoint, transport, exchange, upgrades)?.with_path_rest(rest_len).apply();
     };
-    let Some(session) = io.app().sessions.find(sid) else {
+    // At another endpoint there is another server, with namespaces and a parser of its own.
+    let session = io.app().sessions.find(sid).filter(|session| session.began_at(endpoint.transports()));
+    let Some(session) = session else {
         return refuse(&exchange, Refusal::UnknownSession);
     };
     if needs_upgrade && !upgrades {
@@ -263,6 +294,7 @@ fn plain_request<'a>(
     io: &'a Io,
     endpoint: &'a Endpoint,
     mut exchange: Exchange,
+    rest_len: usize,
 ) -> Result<Begun<'a>, Refused> {
     let Some(transport) = endpoint.transports().first() else {
         return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
@@ -271,7 +303,7 @@ fn plain_request<'a>(
         return Err(Box::new(Rejection::new(StatusCode::FORBIDDEN, origin::REPAIR).response()));
     }
     exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
-    Applicant::new(io, endpoint, transport, exchange, true)?.apply()
+    Applicant::new(io, endpoint, transport, exchange, true)?.with_path_rest(rest_len).apply()
 }
 
 /// A client that wants a session
@@ -298,7 +330,11 @@ impl<'a> Applicant<'a> {
         let app = io.app();
         // What remains are things of layers in front of the server, which handlers may ask for.
         let extensions = &mut exchange.request.extensions;
-        let (peer, permit) = (extensions.remove::<Peer>(), extensions.remove());
+        let (peer, permit) = (Peer::of(extensions), extensions.remove());
+        extensions.remove::<Peer>();
+        if peer.is_none() {
+            app.limits.tell_of_unknown_address(&app.config);
+        }
         let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
         let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
         let place = SessionPlace::take(io, address.map(|address| address.ip()))?;
@@ -307,6 +343,11 @@ impl<'a> Applicant<'a> {
         let handshake = Handshake::new(&app.heads, &exchange.request, address, secure, clock::wall());
         let handshake = handshake.with_extensions(extensions);
         Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
+    }
+
+    /// Keeps how much of its path the application has a meaning for
+    fn with_path_rest(self, len: usize) -> Self {
+        Self { handshake: self.handshake.with_path_rest(len), ..self }
     }
 
     /// Begins its session, once the application has nothing against it
@@ -452,13 +493,15 @@ pub(crate) const RETRY_AFTER: &str = "5";
 
 /// Whether the page behind a request may use this server; says so in the log if not
 fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
-    let peer = request.extensions.get::<Peer>().copied();
+    let peer = Peer::of(&request.extensions);
     origin::check(io.config(), peer, &request.headers).map_err(|foreign| {
         breach!(
-            io, Breach::Origin, origin = foreign.origin, host = foreign.host,
-            "refused a page of another origin, lest it use the visitor's cookies; if it is yours, let it in with \
-             Config::allow_origin({:?}), or with --allow-origin of roomcast serve",
-            foreign.origin
+            io,
+            Breach::Origin,
+            origin = foreign.origin,
+            host = foreign.host,
+            fix = &*foreign.fix,
+            "cross-origin request refused"
         );
     })
 }

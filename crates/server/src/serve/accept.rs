@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use super::Server;
 use super::http::serve_connection;
 use crate::drain::Phase;
+use crate::io::Io;
 
 /// Connections that wait to be accepted; the kernel may bound it lower
 const BACKLOG: i32 = 4096;
@@ -19,22 +20,47 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Descriptors that are left for everything that is no connection
 const RESERVE: usize = 64;
 
-/// A listener that can share its address with those of other threads
+/// A server for fewer connections than this is hardly meant
+const FEW: usize = 256;
+
+/// Listens on an address that nobody else listens on
+///
+/// Without `SO_REUSEPORT` the kernel refuses an address that is taken, also between IPv4 and a wildcard of IPv6.
 pub(super) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = socket(address)?;
-    #[cfg(all(unix, not(target_os = "solaris"), not(target_os = "illumos")))]
-    socket.set_reuse_port(true)?;
-    start(socket, address)
+    start(socket(address)?, address)
 }
 
-/// A listener that shares its address with nobody
-pub(super) fn listen_alone(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    start(socket(address)?, address)
+/// Listens beside a listener of this process, for another thread
+///
+/// The kernel spreads connections over listeners that all have `SO_REUSEPORT`. The first one gets it only now, when its
+/// address is known to be free, so a second server never joins in. Where that cannot be done the threads share one
+/// queue of connections.
+pub(super) fn listen_beside(first: &std::net::TcpListener) -> io::Result<std::net::TcpListener> {
+    #[cfg(all(unix, not(target_os = "solaris"), not(target_os = "illumos")))]
+    {
+        let beside = || {
+            let address = first.local_addr()?;
+            socket2::SockRef::from(first).set_reuse_port(true)?;
+            let socket = socket(address)?;
+            socket.set_reuse_port(true)?;
+            start(socket, address)
+        };
+        if let Ok(listener) = beside() {
+            return Ok(listener);
+        }
+    }
+    first.try_clone()
 }
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // For connections of a server that was here before and wait for their end. On Windows it would mean to share.
+    #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        // All addresses are meant, those of IPv4 too, however the system is set.
+        let _ = socket.set_only_v6(false);
+    }
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -56,7 +82,7 @@ pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
                     tokio::spawn(serve_connection(shared.clone(), stream, address));
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    tell_of_failure(&server.io, &error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -68,12 +94,39 @@ pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
     }
 }
 
-/// How many connections the process has descriptors for
-pub(super) fn descriptors() -> usize {
+/// Counts a connection that could not be accepted, and logs it once a second at most
+///
+/// Without descriptors it fails for as long as the clients like, on every thread.
+pub(crate) fn tell_of_failure(io: &Io, error: &io::Error, message: &str) {
+    if let Some(times) = io.metrics().accept_failures.record() {
+        let descriptors = descriptors();
+        tracing::warn!(%error, times, descriptors, "{message}");
+    }
+}
+
+/// Descriptors that the process may have
+fn descriptors() -> usize {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     #[cfg(not(unix))]
     let limit: Option<u64> = None;
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
-    limit.saturating_sub(RESERVE).max(1)
+    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
+}
+
+/// How many connections the process has descriptors for
+pub(super) fn room() -> usize {
+    descriptors().saturating_sub(RESERVE).max(1)
+}
+
+/// Warns when there are descriptors for few connections, or for fewer than were asked for
+pub(super) fn tell_of_few_descriptors(max_connections: usize) {
+    let (descriptors, connections) = (descriptors(), room());
+    if connections < max_connections || connections < FEW {
+        tracing::warn!(
+            descriptors,
+            connections,
+            max_connections,
+            "few file descriptors: raise their limit (ulimit -n, or LimitNOFILE of systemd)"
+        );
+    }
 }

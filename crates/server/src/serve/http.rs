@@ -123,7 +123,7 @@ where
                     request.extensions_mut().insert(permit);
                 }
                 let response = match rules::check(&request) {
-                    Ok(()) => match answer(&server.io, request).await {
+                    Ok(()) => match answer(&server.io, "", request).await {
                         Ok(response) => response,
                         Err(request) => {
                             let fallback = AssertUnwindSafe(|| (server.fallback)(request.map(drop)));
@@ -301,7 +301,8 @@ impl Activity {
     }
 
     fn mark(&self) {
-        let since = clock::now().saturating_duration_since(self.began).as_millis();
+        // Rounded up, so that nobody has less time than there is.
+        let since = clock::now().saturating_duration_since(self.began).as_nanos().div_ceil(1_000_000);
         self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 

@@ -1,6 +1,6 @@
 //! A server of one's own: sockets, threads, HTTP
 
-mod accept;
+pub(crate) mod accept;
 mod http;
 mod rules;
 #[cfg(feature = "tls")]
@@ -19,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
-use self::accept::{accept_all, listen, listen_alone};
+use self::accept::{accept_all, listen, listen_beside};
 pub(crate) use self::http::HttpStream;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::TlsStream;
@@ -28,8 +28,9 @@ pub use self::tls::{Tls, TlsError};
 use crate::admin;
 use crate::clock;
 use crate::drain::{Drain, Drained, Phase};
-use crate::error::ServeError;
+use crate::error::{ConfigError, ServeError};
 use crate::io::Io;
+use crate::validate::at_least_one;
 
 /// Serves an [`Io`] on TCP, without another HTTP server around it
 ///
@@ -66,13 +67,28 @@ struct HttpSettings {
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
-            max_connections: accept::descriptors(),
+            max_connections: accept::room(),
             max_header_bytes: 16 * 1024,
             max_headers: 100,
             header_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(75),
             proxy_protocol: false,
         }
+    }
+}
+
+impl HttpSettings {
+    /// # Errors
+    /// When a setting lets nobody in.
+    fn check(&self) -> Result<(), ConfigError> {
+        at_least_one(&[
+            ("max_connections", self.max_connections, "no client could connect; allow at least 1"),
+            ("max_headers", self.max_headers, "no request would be taken; browsers send about 20"),
+        ])?;
+        if self.header_timeout.is_zero() {
+            return Err(ConfigError::new("header_timeout", "is 0: every connection would be closed at once"));
+        }
+        Ok(())
     }
 }
 
@@ -198,13 +214,19 @@ impl Server {
 
     /// Listens on an address, such as `"127.0.0.1:3000"`; port 0 takes a free one
     ///
+    /// Nobody else may listen there, another server of this kind included. `[::]` stands for all addresses of the
+    /// machine, those of IPv4 too. Of a name with several addresses it takes the first that the machine has.
+    ///
     /// # Errors
-    /// When the address cannot be resolved or is taken, or that for [`admin`](Self::admin) is.
+    /// When the address cannot be resolved or is taken, or that for [`admin`](Self::admin) is; when a setting lets
+    /// nobody in.
     pub fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Bound, ServeError> {
+        self.http.check()?;
+        accept::tell_of_few_descriptors(self.http.max_connections);
         let admin = match self.admin {
             Some(address) => {
                 let failed = |source| ServeError::Bind { address: address.to_string(), source };
-                Some(listen_alone(address).map_err(failed)?)
+                Some(listen(address).map_err(failed)?)
             }
             None => None,
         };
@@ -218,6 +240,8 @@ impl Server {
                     let address = listener.local_addr().map_err(failed)?;
                     return Ok(Bound { server: self, listener, address, admin });
                 }
+                // Behind another address of the name nobody would find it who tries this one first.
+                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(failed(error)),
                 Err(error) => last = error,
             }
         }
@@ -334,7 +358,7 @@ impl Bound {
         }
         for number in 1..threads {
             let bind = |source| ServeError::Bind { address: address.to_string(), source };
-            let listener = listen(address).map_err(bind)?;
+            let listener = listen_beside(&first).map_err(bind)?;
             let server = server.clone();
             running.spawn(format!("roomcast-{number}"), listener, async move |listener| {
                 let _relay = server.io.app().flushers.relay();

@@ -176,3 +176,62 @@ fn the_manual_names_each_limit_with_a_test_that_is_there() {
         assert!(table.contains(&format!("| `{breach}` |")), "{breach} is not in the table");
     }
 }
+
+#[tokio::test]
+async fn metrics_tell_of_build_process_and_handlers() {
+    let io = Io::builder().build_info("commit", "abc").build_info("commit", "def").build();
+    io.on("quick", || {});
+    io.on("slow", async || tokio::time::sleep(Duration::from_millis(50)).await);
+    let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
+    let (address, admin) = (bound.address(), bound.admin_address().expect("it was asked for"));
+    let task = tokio::spawn(bound.serve());
+    let mut chat = WebSocket::socket_io(address).await;
+    // One of sixteen is timed, and which of a thread that is depends on what it ran before.
+    for _ in 0..16 {
+        chat.text("42[\"slow\"]").await;
+    }
+    let timed = async || {
+        let metrics = ask(admin, "/metrics").await.body;
+        (
+            value(&metrics, "roomcast_handler_seconds_count"),
+            value(&metrics, "roomcast_handler_seconds_sum"),
+            metrics,
+        )
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while timed().await.0 < Some(1.0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("one is timed");
+    let (count, sum, metrics) = timed().await;
+    assert_eq!(count, Some(1.0), "{metrics}");
+    assert!(sum >= Some(0.05), "to its end, and not to its first wait: {sum:?}");
+    for _ in 0..16 {
+        chat.text("42[\"quick\"]").await;
+    }
+    let waited = tokio::time::timeout(Duration::from_secs(20), async {
+        while timed().await.0 < Some(2.0) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("one that ends at once is timed as well");
+    let version = env!("CARGO_PKG_VERSION");
+    let build = format!("roomcast_build_info{{version=\"{version}\",commit=\"def\"}} 1\n");
+    assert!(metrics.contains(&build), "{metrics}");
+    assert_eq!(value(&metrics, "roomcast_accept_failures_total"), Some(0.0));
+    #[cfg(target_os = "linux")]
+    for (name, least) in [
+        ("process_cpu_seconds_total", 0.0),
+        ("process_open_fds", 4.0),
+        ("process_max_fds", 64.0),
+        ("process_resident_memory_bytes", 100_000.0),
+        ("process_virtual_memory_bytes", 100_000.0),
+        ("process_start_time_seconds", 1.7e9),
+        ("process_threads", 1.0),
+    ] {
+        assert!(value(&metrics, name).is_some_and(|value| value >= least), "{name} in\n{metrics}");
+    }
+    task.abort();
+}

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use roomcast_server::{Breach, Drain, Drained, Io, Server};
+use roomcast_server::{Breach, Config, Drain, Drained, Io, Server};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -181,4 +181,20 @@ async fn a_mounted_server_drains_too() {
     assert_eq!((drained.closed, drained.left, io.client_count()), (1, 0, 0));
     assert_eq!(open().await, 503);
     assert!(!io.is_ready());
+}
+
+#[tokio::test]
+async fn close_code_of_a_drain_is_a_setting() {
+    let io = Io::builder().config(Config::default().drain_close_code(1012)).build();
+    let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
+    let address = bound.address();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let task = tokio::spawn(bound.serve_with_shutdown(async { _ = stopped.await }));
+    let mut clients = [WebSocket::socket_io(address).await, WebSocket::plain(address).await];
+    drop(stop);
+    for client in &mut clients {
+        assert_eq!(client.next().await, Frame::Close(1012, "server shutting down".into()));
+    }
+    drop(clients);
+    task.await.expect("it ends").expect("it served");
 }

@@ -1,6 +1,6 @@
 //! Pages of other origins cannot use the cookies of a visitor
 
-use roomcast_server::{Breach, Config, Cors, Origins};
+use roomcast_server::{Breach, Config, Cors, IpNet, Origins};
 
 use crate::support::{POLLING, Rig, UPGRADE, WEBSOCKET};
 
@@ -93,4 +93,48 @@ async fn stricter_and_laxer_servers() {
     assert_eq!(statuses(&strict, OWN).await, [200, 101, 101]);
     let lax = Rig::with_config(Config::default().origins(Origins::Any));
     assert_eq!(statuses(&lax, &format!("{COOKIE}{FOREIGN}")).await, [200, 101, 101]);
+}
+
+#[tokio::test]
+async fn cors_without_cookies_lets_no_cookies_in() {
+    let cors = |credentials| Cors::Origins { origins: vec!["https://app.example".into()], credentials };
+    let page = "Origin: https://app.example\r\n";
+    let rig = Rig::with_config(Config::default().cors(cors(false)));
+    assert_eq!(statuses(&rig, &format!("{COOKIE}{page}")).await, [403; 3]);
+    assert_eq!(statuses(&rig, page).await, [200, 101, 101]);
+    let opened = rig.get(POLLING, page).await;
+    assert_eq!(opened.header("access-control-allow-origin"), Some("https://app.example"));
+    assert_eq!(opened.header("access-control-allow-credentials"), None);
+    let with = Rig::with_config(Config::default().cors(cors(true)));
+    assert_eq!(statuses(&with, &format!("{COOKIE}{page}")).await, [200, 101, 101]);
+}
+
+#[tokio::test]
+async fn origins_are_compared_in_normal_form() {
+    let config =
+        Config::default().allow_origin(" HTTPS://B\u{fc}cher.Example:443/ ").allow_origin("file:///").cors(
+            Cors::Origins { origins: vec!["http://A.example:80".into(), "null".into()], credentials: true },
+        );
+    let rig = Rig::with_config(config);
+    for origin in ["https://xn--bcher-kva.example", "file://", "http://a.example", "null"] {
+        let page = format!("{COOKIE}Origin: {origin}\r\n");
+        assert_eq!(statuses(&rig, &page).await, [200, 101, 101], "{origin}");
+        let opened = rig.get(POLLING, &page).await;
+        assert_eq!(opened.header("access-control-allow-origin"), Some(origin));
+    }
+    for origin in ["https://bcher.example", "file://host", "http://a.example:443"] {
+        assert_eq!(statuses(&rig, &format!("{COOKIE}Origin: {origin}\r\n")).await, [403; 3], "{origin}");
+    }
+}
+
+#[tokio::test]
+async fn outermost_trusted_proxy_names_the_host() {
+    let trusted = ["127.0.0.1/32", "10.0.0.2/32"].map(|text| text.parse::<IpNet>().expect("a network"));
+    let rig = Rig::with_config(Config::default().trusted_proxies(trusted));
+    let page = format!("{COOKIE}Origin: https://shop.example\r\n");
+    let two = "X-Forwarded-For: 198.51.100.7, 10.0.0.2\r\n";
+    let hosts = |hosts: &str| format!("{page}{two}X-Forwarded-Host: {hosts}\r\n");
+    assert_eq!(statuses(&rig, &hosts("shop.example, inner")).await, [200, 101, 101]);
+    assert_eq!(statuses(&rig, &hosts("shop.example, other.example, inner")).await, [403; 3]);
+    assert_eq!(statuses(&rig, &page).await, [403; 3]);
 }

@@ -325,8 +325,9 @@ fn waiting_may_take_longer_than_can_be_reckoned() {
         .connect_timeout(Duration::MAX)
         .upgrade_timeout(Duration::MAX)
         .attachment_timeout(Duration::MAX)
-        .ping_interval(Duration::MAX)
-        .ping_timeout(Duration::MAX);
+        // As long as clients can wait.
+        .ping_interval(Duration::from_millis((1 << 31) - 2))
+        .ping_timeout(Duration::from_millis(1));
     let io = Io::builder().config(ages).build();
     let (told, ends) = ear();
     io.on_disconnect(move |reason: CloseReason| {

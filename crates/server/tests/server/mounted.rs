@@ -11,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use roomcast_server::{Ack, Args, Io, Receipt, Socket};
+use roomcast_server::{Ack, Args, Config, Io, Receipt, Socket};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -21,6 +21,7 @@ use crate::support::client::{ALL, Client, Kind, TALKING};
 use crate::support::dial::Dial;
 use crate::support::heard::{Gate, ear};
 use crate::support::http::Http;
+use crate::support::logs;
 use crate::support::serve::until;
 
 fn chat() -> Io {
@@ -93,6 +94,62 @@ fn in_axum_beside_other_routes() {
     let streams = std::mem::take(&mut *accepted.lock().expect("nobody panics here"));
     let nodelay: Vec<_> = streams.iter().map(|tcp| tcp.nodelay().expect("a socket")).collect();
     assert_eq!(nodelay, [true]);
+}
+
+/// Serves routes in axum, with the addresses of clients or without
+fn axum_at(runtime: &Runtime, routes: Router, with_addresses: bool) -> Dial {
+    let (listener, address) = runtime.block_on(listen());
+    if with_addresses {
+        let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+        runtime.spawn(axum::serve(listener, service).into_future());
+    } else {
+        runtime.spawn(axum::serve(listener, routes).into_future());
+    }
+    Dial::Tcp(address)
+}
+
+#[test]
+fn mounts_under_a_prefix() {
+    let runtime = runtime();
+    let users = || Router::new().route("/users", get(async || "nobody"));
+    let layered = |io: &Io, prefix: &str| Router::new().nest("/api", users()).layer(io.layer().under(prefix));
+    let nested = |io: &Io| Router::new().nest("/api", users()).nest_service("/api/rt", io.service());
+    let io = chat();
+    for (routes, base) in [
+        (layered(&io, "/api"), "/api"),
+        (layered(&io, "api/"), "/api"),
+        (layered(&io, "/"), ""),
+        (nested(&io), "/api/rt"),
+    ] {
+        let mut http = Http::open(&axum_at(&runtime, routes, true));
+        assert_eq!(http.get("/api/users").body, "nobody");
+        let query = "EIO=4&transport=polling";
+        let opened = http.get(&format!("{base}/socket.io/?{query}"));
+        assert_eq!(opened.status, 200, "{base}: {}", opened.body);
+        let sid = opened.body.split('"').nth(3).expect("an id").to_owned();
+        assert_eq!(http.post(&format!("{base}/socket.io/?{query}&sid={sid}"), b"40").body, "ok");
+        // Nowhere else: neither without the prefix nor behind one that only begins like it.
+        for elsewhere in ["/apisocket.io", "/apix/socket.io", "/other/socket.io"] {
+            assert_eq!(http.get(&format!("{elsewhere}/?{query}")).status, 404, "{base} {elsewhere}");
+        }
+    }
+}
+
+#[test]
+fn addresses_that_axum_knows_count() {
+    logs::listen();
+    let runtime = runtime();
+    let limited = || Io::builder().config(Config::default().max_connections_per_address(2)).build();
+    let statuses = |io: &Io, with_addresses| {
+        let dial = axum_at(&runtime, Router::new().layer(io.layer()), with_addresses);
+        let mut http = Http::open(&dial);
+        [(); 3].map(|()| http.get("/socket.io/?EIO=4&transport=polling").status)
+    };
+    const WARNING: &str = "client addresses are unknown";
+    assert_eq!(statuses(&limited(), true), [200, 200, 503]);
+    assert_eq!(logs::saying(WARNING), 0);
+    assert_eq!(statuses(&limited(), false), [200; 3]);
+    assert_eq!(logs::saying(WARNING), 1, "once, however many come");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use roomcast_server::http::header::{AUTHORIZATION, HeaderName};
 use roomcast_server::http::{Method, StatusCode};
-use roomcast_server::{Config, Cookie, Cors, CorsRules, Endpoint, Io, Polling, WebSocket};
+use roomcast_server::{Config, Cookie, Cors, CorsRules, Endpoint, Io, Polling, Socket, WebSocket};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Kind};
@@ -228,4 +228,50 @@ fn clients_are_served_where_socket_io_is() {
     let mut http = Http::open(&server.dial);
     assert_eq!(http.get("/chat/socket.io.js").status, 200);
     assert_eq!(http.get("/socket.io/socket.io.js").status, 404);
+}
+
+#[test]
+fn a_session_belongs_to_its_endpoint() {
+    let endpoints = Io::builder()
+        .endpoint(Endpoint::socket_io())
+        .endpoint(Endpoint::socket_io().at("/other/"))
+        .endpoint(Endpoint::engine_io("/engine"));
+    let server = serve(&endpoints.build());
+    let mut http = Http::open(&server.dial);
+    let begun = http.get(POLL);
+    let sid = opened(&begun)["sid"].as_str().expect("an id").to_owned();
+    for path in ["/other/", "/engine.io/"] {
+        for method in ["GET", "POST"] {
+            let target = format!("{path}?EIO=4&transport=polling&sid={sid}");
+            let answer = if method == "GET" { http.get(&target) } else { http.post(&target, b"40") };
+            assert_eq!(answer.body, r#"{"code":1,"message":"Session ID unknown"}"#, "{method} {path}");
+        }
+        let upgrade = format!("{path}?EIO=4&transport=websocket&sid={sid}");
+        assert_eq!(Ws::try_open(&server.dial, &upgrade, None).expect_err("not its session"), 400, "{path}");
+    }
+    assert_eq!(http.post(&format!("{POLL}&sid={sid}"), b"40").body, "ok");
+}
+
+#[test]
+fn plain_endpoints_take_a_prefix_and_tell_the_rest() {
+    let io = Io::builder()
+        .endpoint(Endpoint::plain("/rooms/lobby"))
+        .endpoint(Endpoint::plain("/rooms/*"))
+        .endpoint(Endpoint::plain("/json").json().at("/json/*"))
+        .build();
+    io.on_connect(async |socket: Socket| {
+        socket.emit("message", format!("<{}>", socket.handshake().path_rest())).map(drop)
+    });
+    let server = serve(&io);
+    let rest = |path: &str| Ws::open(&server.dial, path, None).receive().expect("a text");
+    assert_eq!(rest("/rooms/red?token=x"), "<red>".into());
+    assert_eq!(rest("/rooms/red%20sea/1"), "<red sea/1>".into());
+    assert_eq!(rest("/rooms/"), "<>".into());
+    assert_eq!(rest("/rooms/lobby"), "<>".into(), "the first that fits");
+    let mut json = Ws::open(&server.dial, "/json/a", None);
+    let _sid = json.receive();
+    assert_eq!(json.receive(), Ok("[\"message\",\"<a>\"]".into()));
+    for path in ["/rooms", "/roomsred", "/json"] {
+        assert_eq!(Ws::try_open(&server.dial, path, None).expect_err("no such path"), 404, "{path}");
+    }
 }

@@ -1,0 +1,222 @@
+//! TLS clients on sockets that do not block
+
+use std::fmt;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
+
+use crate::Error;
+use crate::socket::{self, Received};
+
+/// Which certificates are accepted
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Trust {
+    /// Instead of those of the system
+    pub(crate) authorities: Option<PathBuf>,
+    /// Any certificate will do
+    pub(crate) anything: bool,
+}
+
+/// How a server is spoken to by TLS
+#[derive(Clone)]
+pub(crate) struct Tls {
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+}
+
+impl Tls {
+    /// For a server of this name, which its certificate has to have
+    pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, Error> {
+        let usage = |problem: String| Error::Usage(problem);
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|_| usage(format!("{host} is no name that a certificate could have")))?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| usage(error.to_string()))?;
+        let builder = if trust.anything {
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(Anything(provider)))
+        } else {
+            builder.with_root_certificates(authorities(trust.authorities.as_deref())?)
+        };
+        let mut config = builder.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self { config: Arc::new(config), name })
+    }
+
+    pub(crate) fn connect(&self) -> io::Result<TlsStream> {
+        let connection = ClientConnection::new(Arc::clone(&self.config), self.name.clone());
+        connection.map(|connection| TlsStream(Box::new(connection))).map_err(io::Error::other)
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tls").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// One connection's state of TLS; its socket is somebody else's
+pub(crate) struct TlsStream(Box<ClientConnection>);
+
+impl TlsStream {
+    /// Sends what fits, and what the handshake has to say; gives the number of bytes that were taken
+    pub(crate) fn send(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
+        let mut taken = 0;
+        loop {
+            // It takes some records at a time, and of those before the end of the handshake as much as it keeps.
+            let more = self.0.writer().write(&bytes[taken..])?;
+            taken += more;
+            while self.0.wants_write() {
+                match self.0.write_tls(&mut Socket(socket)) {
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(taken),
+                    Err(error) => return Err(error),
+                }
+            }
+            if more == 0 || taken == bytes.len() {
+                return Ok(taken);
+            }
+        }
+    }
+
+    /// Whether the system has not yet taken all that was said
+    pub(crate) fn has_more(&self) -> bool {
+        self.0.wants_write()
+    }
+
+    /// Receives what is there; to be called until that is nothing
+    pub(crate) fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
+        loop {
+            match self.0.reader().read(buffer) {
+                Ok(0) => return Ok(Received::Closed),
+                Ok(received) => return Ok(Received::Bytes(received)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                // It hung up without a word, as many a server does.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Received::Closed),
+                Err(error) => return Err(error),
+            }
+            match self.0.read_tls(&mut Socket(socket)) {
+                // The reader tells of the end, once all before it was read.
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Received::Nothing),
+                Err(error) => return Err(error),
+            }
+            if let Err(error) = self.0.process_new_packets() {
+                // The server is told why.
+                let _ = self.send(socket, b"");
+                return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
+            }
+        }
+    }
+}
+
+fn explain(error: &rustls::Error) -> String {
+    let repair = match error {
+        rustls::Error::InvalidCertificate(_) => {
+            "; for a certificate of your own give --ca FILE, or --insecure to accept any"
+        }
+        rustls::Error::InvalidMessage(_) => "; is TLS spoken at this port?",
+        _ => "",
+    };
+    format!("{error}{repair}")
+}
+
+/// A socket as rustls reads and writes it
+struct Socket<'a>(&'a OwnedFd);
+
+impl io::Read for Socket<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match socket::receive(self.0, buffer)? {
+            Received::Bytes(received) => Ok(received),
+            Received::Closed => Ok(0),
+            Received::Nothing => Err(io::ErrorKind::WouldBlock.into()),
+        }
+    }
+}
+
+impl io::Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match socket::send(self.0, bytes)? {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            sent => Ok(sent),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The authorities in a file, or those of the system
+fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
+    let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
+    let found = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
+    let path = file.map(Path::to_owned).or(named).or_else(found);
+    let path = path.ok_or_else(|| {
+        Error::Usage(
+            "this system has no list of certificate authorities: give --ca FILE, or --insecure".into(),
+        )
+    })?;
+    let wrong = |problem: String| Error::Usage(format!("{}: {problem}", path.display()));
+    let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| wrong(error.to_string()))?;
+    let certificates: Result<Vec<_>, _> = certificates.collect();
+    let mut roots = RootCertStore::empty();
+    // Those of the system may have some that nobody can read any more.
+    let (added, _) = roots.add_parsable_certificates(certificates.map_err(|error| wrong(error.to_string()))?);
+    if added == 0 { Err(wrong("no certificate in PEM is in it".into())) } else { Ok(roots) }
+}
+
+/// Where Debian, Fedora, SUSE and Alpine have theirs
+const SYSTEM: [&str; 4] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// Believes any certificate, and checks that the server has its key
+#[derive(Debug)]
+struct Anything(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anything {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

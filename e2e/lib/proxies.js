@@ -1,0 +1,96 @@
+// Real reverse proxies, with the configurations that docs/operations.md has for them.
+import { spawn } from "node:child_process";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { lastingPort } from "./server.js";
+
+const MANUAL = new URL("../../docs/operations.md", import.meta.url);
+
+/** The configuration in the manual in a block of this language */
+export function configuration(language) {
+  const blocks = readFileSync(MANUAL, "utf8").split(`\n\`\`\`${language}\n`);
+  if (blocks.length !== 2) throw new Error(`the manual has ${blocks.length - 1} blocks of ${language}, not one`);
+  return blocks[1].split("\n```")[0];
+}
+
+/** How each program is told to run in the foreground with a configuration, out of a folder of its own */
+const PROGRAMS = {
+  nginx: (folder, text) => {
+    mkdirSync(join(folder, "tmp"));
+    const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${folder}/tmp/${kind};`);
+    // As root it would work as somebody who cannot write to this folder.
+    const user = process.getuid() === 0 ? "user root;" : "";
+    const whole = `${user} daemon off; pid ${folder}/pid; error_log stderr;
+      events { } http { access_log off; ${paths.join(" ")} ${text} }`;
+    return ["-p", folder, "-e", "stderr", "-c", write(folder, whole)];
+  },
+  haproxy: (folder, text) => ["-db", "-f", write(folder, `${text}\n`)],
+  caddy: (folder, text) => ["run", "--adapter", "caddyfile", "--config", write(folder, `{\n  admin off\n}\n${text}\n`)],
+};
+
+function write(folder, text) {
+  const file = join(folder, "configuration");
+  writeFileSync(file, text);
+  return file;
+}
+
+/** Debian puts servers where only root's PATH leads */
+function program(name) {
+  const folders = [...(process.env.PATH ?? "").split(delimiter), "/usr/sbin", "/usr/local/sbin"];
+  const found = folders.map((folder) => join(folder, name)).find((path) => existsSync(path));
+  if (!found) throw new Error(`no ${name}; apt-get install nginx-light haproxy caddy`);
+  return found;
+}
+
+/** Starts a proxy in front of a port; `port` is its own. Ends with `stop`, or with this process */
+export async function startProxy(name, text, behind) {
+  const folder = mkdtempSync(join(tmpdir(), "roomcast-proxy-"));
+  const port = await lastingPort();
+  const ported = text.replaceAll("8080", String(port)).replaceAll("3000", String(behind));
+  const environment = { ...process.env, HOME: folder, XDG_CONFIG_HOME: folder, XDG_DATA_HOME: folder };
+  const child = spawn(program(name), PROGRAMS[name](folder, ported), {
+    stdio: ["ignore", "pipe", "pipe"],
+    env: environment,
+    // A group of its own, since the workers of nginx outlive a master that is killed.
+    detached: true,
+  });
+  running.add(child);
+  let output = "";
+  for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", (told) => (output += told));
+  const ended = new Promise((resolve) => child.once("exit", resolve));
+  const stop = async () => {
+    kill(child);
+    await ended;
+    running.delete(child);
+    rmSync(folder, { recursive: true, force: true });
+  };
+  for (let tries = 0; !(await isOpen(port)); tries += 1) {
+    if (child.exitCode !== null || tries > 200) {
+      await stop();
+      throw new Error(`${name} does not listen:\n${ported}\n${output}`);
+    }
+    await sleep(50);
+  }
+  return { port, url: `http://127.0.0.1:${port}`, stop };
+}
+
+const isOpen = (port) =>
+  new Promise((resolve) => {
+    const socket = connect(port, "127.0.0.1");
+    const tell = (open) => (socket.destroy(), resolve(open));
+    socket.once("connect", () => tell(true)).once("error", () => tell(false));
+  });
+
+function kill(child) {
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // It has ended.
+  }
+}
+
+const running = new Set();
+process.once("exit", () => running.forEach(kill));
