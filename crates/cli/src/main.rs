@@ -2,7 +2,9 @@
 
 mod address;
 mod demo;
+mod log;
 mod options;
+mod output;
 mod pages;
 mod serve;
 mod signals;
@@ -71,7 +73,11 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("roomcast: {error}");
+            // Standard error may be closed, or a pipe that is not read.
+            if let Ok(output) = output::Output::start("error", std::io::stderr(), |_| {}, |_| {}) {
+                output.push(format!("roomcast: {error}\n").as_bytes());
+                output.flush(log::PATIENCE);
+            }
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! `roomcast serve`
 
-use std::io::{ErrorKind, IsTerminal};
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use roomcast::{Config, ConfigError, Drain, HttpCompression, Io, Polling, ServeEr
 use tracing_subscriber::EnvFilter;
 
 use crate::address::Address;
+use crate::log::{Log, PATIENCE};
 use crate::options::{Options, Transport};
+use crate::output::Output;
 use crate::sources::Sources;
 use crate::{demo, pages, signals};
 
@@ -30,13 +32,11 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
     }
     let filter = EnvFilter::try_new(&options.log)
         .map_err(|error| format!("{} {:?} is not a filter: {error}", sources.name("log"), options.log))?;
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    // Flushed when it is dropped, at the very end.
+    let log = Log::start(filter, options.log_format)?;
+    let stdout = Output::start("stdout", std::io::stdout(), |_| {}, |_| {})?;
     if options.admin_addr.as_ref().is_some_and(|address| !address.is_loopback()) {
-        tracing::warn!("the admin listener asks nobody who he is; see that only you can reach it");
+        tracing::warn!("admin endpoint has no authentication; restrict network access");
     }
     if let Some(port) = port.filter(|_| !options.public) {
         tracing::warn!(
@@ -48,6 +48,7 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
 
     let stop = signals::stop()?;
     let io = build(options, sources)?;
+    log.count_in(&io);
     demo::install(&io);
     let server = server(io, options);
     #[cfg(feature = "tls")]
@@ -55,9 +56,10 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
     #[cfg(not(feature = "tls"))]
     signals::on_hangup(nothing_to_read)?;
     let bound = server.bind(address.candidates()).map_err(|error| unbound(error, &address, sources))?;
-    announce(bound.address(), bound.admin_address(), options);
+    stdout.push(announcement(bound.address(), bound.admin_address(), options).as_bytes());
     let drained = bound.run_with_shutdown(options.threads.get(), stop)?;
-    println!("Stopped: {drained}.");
+    stdout.push(format!("Stopped: {drained}.\n").as_bytes());
+    stdout.flush(PATIENCE);
     Ok(())
 }
 
@@ -172,8 +174,8 @@ fn secure(
         .map_err(|error| format!("{} and {}: {error}", sources.name("tls_cert"), sources.name("tls_key")))?;
     let renewed = tls.clone();
     signals::on_hangup(move || match renewed.reload() {
-        Ok(()) => tracing::info!("read the certificate again"),
-        Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+        Ok(()) => tracing::info!("certificate reloaded"),
+        Err(error) => tracing::error!(%error, "certificate not reloaded; the previous one stays in use"),
     })?;
     Ok(server.tls(tls))
 }
@@ -194,15 +196,15 @@ fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, descriptors = ?limit.current, "cannot have more descriptors");
+        tracing::warn!(%error, descriptors = limit.current, "descriptor limit not raised");
     }
 }
 
 #[cfg(not(unix))]
 fn raise_descriptors() {}
 
-/// Says what is where
-fn announce(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) {
+/// Returns the text that says what is where.
+fn announcement(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) -> String {
     let websocket = options.transports.contains(&Transport::WebSocket);
     let polling = options.transports.contains(&Transport::Polling);
     let by = match (polling, websocket) {
@@ -211,21 +213,23 @@ fn announce(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) {
         _ => "WebSocket only",
     };
     let (http, ws) = if options.has_tls() { ("https", "wss") } else { ("http", "ws") };
-    println!("Roomcast is listening on {http}://{address}");
+    let listening = format!("{http}://{address}");
     // No browser goes to the address that stands for all.
     let any = address.ip().is_unspecified();
     let address = if any { format!("localhost:{}", address.port()) } else { address.to_string() };
-    println!();
-    println!("  demo page        {http}://{address}/");
-    println!("  Socket.IO        {http}://{address}/socket.io/   ({by})");
+    let mut text = format!(
+        "Roomcast is listening on {listening}\n\n  \
+         demo page        {http}://{address}/\n  \
+         Socket.IO        {http}://{address}/socket.io/   ({by})\n"
+    );
     if websocket {
-        println!(
-            "  plain WebSocket  {ws}://{address}/ws            (subprotocol roomcast.json for events and acks)"
+        text += &format!(
+            "  plain WebSocket  {ws}://{address}/ws            (subprotocol roomcast.json for events and acks)\n"
         );
     }
     if let Some(admin) = admin {
-        println!("  metrics          http://{admin}/metrics     (and /live, /ready)");
+        text += &format!("  metrics          http://{admin}/metrics     (and /live, /ready)\n");
     }
-    println!();
-    println!("Stop it with Ctrl-C.");
+    text += "\nStop it with Ctrl-C.\n";
+    text
 }

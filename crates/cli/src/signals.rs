@@ -18,7 +18,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     std::thread::Builder::new().name("roomcast-signals".into()).spawn(move || {
         let mut arriving = signals.forever();
         if arriving.next().is_some() {
-            tracing::info!("stopping; another signal ends it at once");
+            tracing::info!("stopping; a second signal exits at once");
             // Who no longer listens has stopped already.
             let _ = tell.send(());
         }
@@ -53,7 +53,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         tokio::spawn(async move {
             if tokio::signal::ctrl_c().await.is_ok() {
-                tracing::info!("stopping; another Ctrl-C ends it at once");
+                tracing::info!("stopping; a second Ctrl-C exits at once");
                 let _ = tell.send(());
             }
             if tokio::signal::ctrl_c().await.is_ok() {

@@ -214,10 +214,114 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
     server.signal(Signal::TERM);
     server.wait();
     let log = reader.join().expect("it does not panic").expect("text");
-    assert!(log.contains("refused a request"), "something was logged: {log}");
+    assert!(log.contains("request refused"), "something was logged: {log}");
     for sid in &sids {
         assert!(!log.contains(sid.as_str()), "{sid} is in the log:\n{log}");
     }
+}
+
+/// Makes a client say so much that a log at debug level does not fit into a pipe
+fn talk_at_length(chat: &mut Chat) {
+    for _ in 0..20_000 {
+        chat.say(r#"42["nobody handles this"]"#);
+    }
+    chat.say(r#"421["join","red"]"#);
+    assert!(chat.hear().starts_with(r#"42["welcome""#));
+    assert_eq!(chat.hear(), r#"431[{"ok":true,"rooms":["red"]}]"#);
+}
+
+/// Expects that a server drains and ends well when it is told to
+fn expect_drain(server: &mut Running, mut chat: Chat) {
+    server.signal(Signal::TERM);
+    assert_eq!(chat.next(), (0x88, b"\x03\xe9server shutting down".to_vec()));
+    drop(chat);
+    assert_eq!(server.wait().code(), Some(0));
+}
+
+#[test]
+fn unread_stderr_blocks_nothing() {
+    let mut server = Running::start_logging(|command| command.args(["--log", "debug"]), Stdio::piped());
+    let log = server.child.stderr.take().expect("a pipe");
+    let mut chat = Chat::open(server.address);
+    talk_at_length(&mut chat);
+    assert_eq!(ask(server.address, "/").0, 200);
+    let (_, metrics) = ask(server.admin, "/metrics");
+    let lost = metrics.lines().find_map(|line| line.strip_prefix("roomcast_log_lines_lost_total "));
+    assert!(lost.is_some_and(|lost| lost != "0"), "{metrics}");
+    expect_drain(&mut server, chat);
+    drop(log);
+}
+
+#[test]
+fn closed_stderr_breaks_nothing() {
+    let mut server = Running::start_logging(|command| command.args(["--log", "debug"]), Stdio::piped());
+    drop(server.child.stderr.take());
+    let mut chat = Chat::open(server.address);
+    talk_at_length(&mut chat);
+    assert_eq!(ask(server.address, "/").0, 200);
+    expect_drain(&mut server, chat);
+}
+
+#[test]
+fn starts_and_drains_without_stdout() {
+    // Its port has to be known, since nothing says it.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut child = command()
+        .args(["serve", "--addr", &free.to_string()])
+        .stdout(writer)
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("it starts");
+    let begun = Instant::now();
+    while TcpStream::connect(free).is_err() {
+        assert!(
+            begun.elapsed() < PATIENCE && child.try_wait().expect("a child").is_none(),
+            "it does not start"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    kill_process(Pid::from_child(&child), Signal::TERM).expect("it runs");
+    assert_eq!(child.wait().expect("a child").code(), Some(0));
+}
+
+#[test]
+fn json_log_tells_of_clients() {
+    let mut server = Running::start_logging(
+        |command| command.args(["--log", "roomcast=debug,roomcast_server=debug", "--log-format", "json"]),
+        Stdio::piped(),
+    );
+    let mut log = server.child.stderr.take().expect("a pipe");
+    let mut chat = Chat::open(server.address);
+    chat.say(r#"42["nobody handles this"]"#);
+    chat.say("no packet");
+    let _ = chat.next();
+    expect_end(&mut server);
+    let mut text = String::new();
+    log.read_to_string(&mut text).expect("text");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    let of = |message: &str| {
+        lines.iter().find(|line| line["message"] == message).unwrap_or_else(|| panic!("{message} in\n{text}"))
+    };
+    let connected = of("client connected");
+    assert_eq!(
+        [&connected["namespace"], &connected["kind"], &connected["transport"], &connected["level"]],
+        ["/", "socket.io", "websocket", "DEBUG"]
+    );
+    assert!(connected["address"].as_str().is_some_and(|address| address.starts_with("127.0.0.1:")));
+    assert_eq!(of("event without handler")["event"], "nobody handles this");
+    assert_eq!(of("event without handler")["socket"], connected["socket"]);
+    assert_eq!(of("protocol error")["reason"], "parse error");
+    assert_eq!(of("client disconnected")["reason"], "parse error");
+    assert_eq!(of("drained")["left"], 0);
+}
+
+/// Expects that a server without clients ends well when it is told to
+fn expect_end(server: &mut Running) {
+    server.signal(Signal::TERM);
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Breaches {
 macro_rules! breach {
     ($io:expr, $breach:expr, $($line:tt)+) => {
         if let Some(times) = $io.metrics().breaches.record($breach) {
-            tracing::warn!(limit = %$breach, times, $($line)+);
+            tracing::warn!(limit = $breach.as_str(), times, $($line)+);
         }
     };
 }

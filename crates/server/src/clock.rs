@@ -13,6 +13,11 @@ pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
     now.checked_add(wait).unwrap_or_else(|| now + AGES)
 }
 
+/// Returns a duration in milliseconds, as fields of log lines have it.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// About thirty years
 const AGES: Duration = Duration::from_secs(1_000_000_000);
 

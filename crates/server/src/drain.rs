@@ -180,12 +180,17 @@ impl Io {
         let lifecycle = &self.app().lifecycle;
         lifecycle.advance(Phase::Leaving);
         if !drain.delay.is_zero() {
-            tracing::info!(delay = ?drain.delay, sessions = self.client_count(), "no longer ready");
+            tracing::info!(
+                delay_ms = clock::millis(drain.delay),
+                sessions = self.client_count(),
+                "not ready"
+            );
             tokio::time::sleep(drain.delay).await;
         }
         lifecycle.advance(Phase::Draining);
         let deadline = clock::after(clock::now(), drain.timeout);
-        tracing::info!(timeout = ?drain.timeout, sessions = self.client_count(), "closing all sessions");
+        let (timeout_ms, sessions) = (clock::millis(drain.timeout), self.client_count());
+        tracing::info!(timeout_ms, sessions, "draining: closing all sessions");
         let before = self.metrics().sessions_closed();
         loop {
             self.close_in_batches(&drain, deadline).await;
@@ -198,7 +203,7 @@ impl Io {
         }
         let closed = usize::try_from(self.metrics().sessions_closed() - before).unwrap_or(usize::MAX);
         let drained = Drained { closed, left: lifecycle.drivers() };
-        tracing::info!(%drained, "drained");
+        tracing::info!(closed = drained.closed, left = drained.left, "drained");
         drained
     }
 

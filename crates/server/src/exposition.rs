@@ -17,6 +17,7 @@ use roomcast_transport_ws::{Compressed, Compression};
 
 use crate::breach::Breach;
 use crate::io::Io;
+use crate::log_limit::LogLimit;
 use crate::process::Process;
 
 /// What the text is, for the `Content-Type` of an answer
@@ -220,6 +221,8 @@ impl Collector for Snapshot {
         for (name, help, count) in &self.counters {
             counter(to, name, help.trim(), *count)?;
         }
+        let help = "Lines of the log that were added up in later ones, of the whole process";
+        counter(to, "log_lines_limited", help, LogLimit::global().withheld())?;
         let help = "Seconds from queueing a frame to writing it, probed once a second while somebody asks";
         let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
         self.delivery.encode(histogram)?;

@@ -274,6 +274,32 @@ impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
     }
 }
 
+/// What a client showed, or why it does not fit: a middleware that takes this answers for itself
+///
+/// With [`Auth`] alone a client whose `auth` does not fit is refused as `invalid auth` before the middleware is
+/// called. [`Auth<Value>`](Auth) fits whatever the client shows.
+///
+/// ```
+/// use roomcast_server::{ArgsError, Auth, ConnectError, Io};
+///
+/// #[derive(serde::Deserialize)]
+/// struct Ticket {
+///     seat: u32,
+/// }
+///
+/// let io = Io::new();
+/// io.middleware(async |ticket: Result<Auth<Ticket>, ArgsError>| match ticket {
+///     Ok(Auth(ticket)) if ticket.seat < 100 => Ok(()),
+///     Ok(_) => Err(ConnectError::new("no such seat")),
+///     Err(_) => Err(ConnectError::new("show a ticket")),
+/// });
+/// ```
+impl<T: DeserializeOwned> FromEvent<ByType> for Result<Auth<T>, ArgsError> {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(Auth::from_event(event))
+    }
+}
+
 /// What a handler may return
 pub trait Outcome {
     /// As the server sees it

@@ -132,6 +132,11 @@ impl Handshake {
         self.address.get()
     }
 
+    /// Returns the address as a field of a log line, which is left out where it is not known.
+    pub(crate) fn address_field(&self) -> Option<impl tracing::Value + use<>> {
+        self.address().map(tracing::field::display)
+    }
+
     /// Whether the client came over TLS
     pub fn is_secure(&self) -> bool {
         self.secure

@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use crate::handshake::Handshake;
 use crate::io::IoBuilder;
+use crate::log_limit::log_limited;
+use crate::metrics::{Metrics, count};
 
 impl IoBuilder {
     /// Asked about each request that would begin a session, before it does
@@ -220,7 +222,8 @@ impl Hooks {
         let Some(generate) = &self.generate_socket_id else { return Ok(None) };
         // It runs in the task of a session, which is not to end by it.
         let id = catch_unwind(AssertUnwindSafe(|| generate(handshake, namespace)));
-        id.map(Some).map_err(|_| tracing::error!(%namespace, "the application's generate_socket_id panicked"))
+        id.map(Some)
+            .map_err(|_| log_limited!(ERROR, (), %namespace, hook = "generate_socket_id", "hook panicked"))
     }
 
     /// Whether answers have headers of the application
@@ -237,11 +240,12 @@ impl Hooks {
         self.connection_error.is_some()
     }
 
-    pub(crate) fn tell_of_refusal(&self, refused: &RefusedRequest<'_>) {
+    pub(crate) fn tell_of_refusal(&self, metrics: &Metrics, refused: &RefusedRequest<'_>) {
         let Some(tell) = &self.connection_error else { return };
         // It also runs in the task of a session, which is not to end by it.
         if catch_unwind(AssertUnwindSafe(|| tell(refused))).is_err() {
-            tracing::error!("the application's connection_error panicked");
+            count::handlers_panicked(metrics);
+            log_limited!(ERROR, (), hook = "connection_error", "hook panicked");
         }
     }
 }

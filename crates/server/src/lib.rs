@@ -35,6 +35,7 @@ mod layer;
 mod limits;
 mod listeners;
 mod listening;
+mod log_limit;
 mod metrics;
 mod names;
 mod namespace;

@@ -80,8 +80,10 @@ counters! {
     upgrades,
     /// Events whose handler returned an error
     handlers_failed,
-    /// Events whose handler panicked, and requests over which the application did
+    /// Panics of handlers, and of hooks and callbacks of the application
     handlers_panicked,
+    /// Requests to join a namespace that a middleware refused
+    connects_refused,
     /// Events whose arguments did not fit their handler
     events_mismatched,
     /// Events that nobody handles
@@ -94,6 +96,8 @@ counters! {
     overloaded,
     /// Clients that broke their protocol
     protocol_errors,
+    /// Lines of the log that its writer lost, as far as it says so
+    log_lines_lost,
 }
 
 impl Metrics {
@@ -113,6 +117,13 @@ impl Metrics {
     /// Connections that could not be accepted, most often since the process has no descriptor left
     pub fn accept_failures(&self) -> u64 {
         self.accept_failures.count()
+    }
+
+    /// Adds lines that the application's log writer lost, for one that drops lines rather than wait
+    ///
+    /// The library logs by `tracing` and cannot know what becomes of a line.
+    pub fn add_log_lines_lost(&self, lines: u64) {
+        self.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
     }
 
     /// Clients that came back and were recovered

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use roomcast_core::{Args, Event, MemberKey, Room, Router, Target};
 
 use crate::listeners::ListenerId;
+use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
 
@@ -175,9 +176,9 @@ impl OutgoingListeners {
             for (_, listener) in listeners {
                 if catch_unwind(AssertUnwindSafe(|| listener(&outgoing))).is_err() {
                     count::handlers_panicked(socket.io().metrics());
-                    tracing::error!(
-                        event = &*event.name, namespace = %event.namespace, socket = %socket.id(),
-                        "a listener to what is emitted panicked; the event goes on"
+                    log_limited!(
+                        ERROR, &event.name, event = &*event.name, namespace = %event.namespace,
+                        socket = %socket.id(), "outgoing listener panicked"
                     );
                 }
             }

@@ -11,6 +11,7 @@ use roomcast_core::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::log_limit::log_limited;
 use crate::pace;
 use crate::room_hooks::{RoomHook, RoomsOf};
 use crate::socket::Socket;
@@ -207,7 +208,7 @@ impl RoomHook for Presence {
             _ => Ok(()),
         };
         if let Err(error) = told {
-            tracing::error!(room = %change.room(), %error, "what is kept with a socket cannot be told");
+            log_limited!(ERROR, (), room = %change.room(), %error, "presence data not serialisable");
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use roomcast_core::{Namespace, Room, RoomChange, RoomWatcher, Router, SocketId};
 
 use crate::io::Io;
+use crate::log_limit::log_limited;
 use crate::namespace::NamespaceHandle;
 
 /// Does something when a room of a namespace changes
@@ -72,7 +73,8 @@ impl RoomWatcher for RoomHooks {
     fn room_changed(&self, change: &RoomChange) {
         for hook in self.hooks().iter() {
             if catch_unwind(AssertUnwindSafe(|| hook.changed(&self.rooms, change))).is_err() {
-                tracing::error!(namespace = %self.rooms.namespace, room = %change.room(), "a room hook panicked");
+                let (namespace, room) = (&self.rooms.namespace, change.room());
+                log_limited!(ERROR, namespace, %namespace, %room, "room hook panicked");
             }
         }
     }

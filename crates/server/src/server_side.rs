@@ -13,6 +13,7 @@ use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError
 
 use crate::error::EmitError;
 use crate::io::Io;
+use crate::log_limit::log_limited;
 use crate::namespace::NamespaceHandle;
 
 /// Asking the servers of other nodes failed
@@ -84,9 +85,9 @@ impl ServerSide for ServerSideHandlers {
             match AssertUnwindSafe(run).catch_unwind().await {
                 Ok(Ok(answered)) => answer = answer.or(answered),
                 Ok(Err(error)) => {
-                    tracing::warn!(event = &**name, error, "a handler of another server's event failed");
+                    log_limited!(WARN, name, event = &**name, error, "server-side handler failed");
                 }
-                Err(_) => tracing::error!(event = &**name, "a handler of another server's event panicked"),
+                Err(_) => log_limited!(ERROR, name, event = &**name, "server-side handler panicked"),
             }
         }
         answer

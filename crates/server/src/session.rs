@@ -82,7 +82,7 @@ impl SessionShared {
         let at = self.transports.iter().position(|transport| transport.name() == name);
         match at.and_then(|at| u16::try_from(at).ok()) {
             Some(at) => self.transport.store(at, Ordering::Release),
-            None => tracing::error!(%name, "a session moved to a transport that its endpoint does not have"),
+            None => tracing::error!(transport = name.0, "session moved to a transport its endpoint lacks"),
         }
     }
 }

@@ -23,6 +23,8 @@ use crate::inbox::Visit;
 use crate::io::Io;
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
+use crate::log_limit::log_limited;
+use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::pace;
 use crate::recovery::Recoverable;
@@ -288,7 +290,8 @@ impl Socket {
             self.extras().into_iter().for_each(|extras| extras.board.close());
         });
         if catch_unwind(let_go).is_err() {
-            tracing::error!(socket = %self.id(), "what a handler held panicked when it was dropped");
+            count::handlers_panicked(self.io().metrics());
+            log_limited!(ERROR, (), socket = %self.id(), "handler panicked when it was dropped");
         }
     }
 
@@ -413,7 +416,7 @@ impl Socket {
             return Err(EmitError::Disconnected);
         }
         let frame = member.codec.encode_answer(&self.0.namespace.name, id, args).map_err(|error| {
-            tracing::debug!(socket = %member.id, %error, "an answer could not be put for this client");
+            tracing::debug!(socket = %member.id, %error, "acknowledgement not encodable for client");
             EmitError::Unsupported
         })?;
         let mut dispatched = Dispatched::default();
@@ -483,13 +486,13 @@ impl MemberControl for Inner {
         match limit {
             MemberLimit::Rooms => {
                 let max = io.config().max_rooms;
-                breach!(io, Breach::Rooms, %socket, max, "did not put a socket into one more room");
+                breach!(io, Breach::Rooms, %socket, value = max, "join refused: socket is in too many rooms");
             }
             MemberLimit::Answers => {
                 let max = io.config().max_acks;
-                breach!(io, Breach::Acks, %socket, max, "did not ask a client that owes too many answers");
+                breach!(io, Breach::Acks, %socket, value = max, "event dropped: too many acknowledgements outstanding");
             }
-            other => tracing::error!(?other, "a router keeps a limit that this server does not know"),
+            other => log_limited!(ERROR, (), limit = ?other, "router reported an unknown limit"),
         }
     }
 }

@@ -19,6 +19,7 @@ use self::limits::Limits;
 use self::recovery::Recovery;
 use self::times::Times;
 use crate::address::Address;
+use crate::log::Format;
 
 /// What `roomcast serve` is told
 #[derive(Parser, Debug)]
@@ -145,6 +146,11 @@ pub(crate) struct Options {
     /// What is logged, such as `info` or `roomcast_server=debug`
     #[arg(long, value_name = "FILTER", default_value = "info", env = "ROOMCAST_LOG", help_heading = WATCHING)]
     pub(crate) log: String,
+
+    /// Form of the lines of the log
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text", env = "ROOMCAST_LOG_FORMAT")]
+    #[arg(help_heading = WATCHING)]
+    pub(crate) log_format: Format,
 }
 
 const LISTENING: &str = "Listening";

@@ -11,6 +11,7 @@ use super::{Driver, events};
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::inbox::Visit;
+use crate::log_limit::log_limited;
 use crate::metrics::count;
 
 /// A session that ends
@@ -32,39 +33,41 @@ impl Driver {
         match reason {
             CloseReason::SlowConsumer => {
                 count::slow_consumers(io.metrics());
-                tracing::info!(transport = %self.primary.name, "closed a client that did not read");
+                log_limited!(
+                    INFO, (), transport = %self.primary.name, limit = "outbox_limit",
+                    value = io.config().outbox_limit, "client closed: outbox full"
+                );
             }
             CloseReason::OutboxFull => {
                 count::outboxes_full(io.metrics());
-                tracing::info!(transport = %self.primary.name, "closed a client: its outbox reached the hard cap");
+                log_limited!(
+                    INFO, (), transport = self.primary.name.0, limit = "outbox_max",
+                    value = io.config().outbox_max, "client closed: outbox at its hard cap"
+                );
             }
             CloseReason::Overloaded => {
                 count::overloaded(io.metrics());
-                tracing::info!(transport = %self.primary.name, "closed a client that sent faster than handlers worked");
+                log_limited!(INFO, (), transport = %self.primary.name, "client closed: overloaded");
             }
             CloseReason::ConnectTimeout => {
-                let address = self.shared.handshake.address();
-                breach!(
-                    io,
-                    Breach::ConnectTime,
-                    ?address,
-                    "closed a client that joined no namespace in time"
-                );
+                let address = self.shared.handshake.address_field();
+                breach!(io, Breach::ConnectTime, address, "client closed: joined no namespace in time");
             }
             CloseReason::RateLimited => {
-                let address = self.shared.handshake.address();
-                breach!(
-                    io,
-                    Breach::EventRate,
-                    ?address,
-                    "closed a client that sent events faster than it may"
-                );
+                let address = self.shared.handshake.address_field();
+                breach!(io, Breach::EventRate, address, "client closed: event rate exceeded");
             }
             CloseReason::ParseError | CloseReason::ForcedClose if !self.refusing => {
                 count::protocol_errors(io.metrics());
+                let (kind, address) = (self.shared.kind.as_str(), self.shared.handshake.address_field());
+                tracing::debug!(kind, transport = self.primary.name.0, address, %reason, "protocol error");
             }
             _ => {}
         }
+        tracing::debug!(
+            kind = self.shared.kind.as_str(), transport = self.primary.name.0,
+            address = self.shared.handshake.address_field(), %reason, "session closed"
+        );
         // The application closed it, the protocol or a limit did: the client can be told when it asks next.
         let told_by_protocol = matches!(
             reason,

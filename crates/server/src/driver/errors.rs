@@ -10,6 +10,7 @@ use super::events::{Role, Running};
 use crate::error::{EventError, EventErrorCause};
 use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::listeners::Topic;
+use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
 
@@ -21,7 +22,7 @@ pub(super) fn went_wrong(
     cause: EventErrorCause,
     cx: &mut Context<'_>,
 ) -> Option<HandlerFuture> {
-    note(socket, name, &cause);
+    note(socket, name, role, &cause);
     // To refuse a client is what a door is for.
     let is_refused_client = role == Role::Door && matches!(cause, EventErrorCause::Failed(_));
     if role == Role::Error || is_refused_client {
@@ -45,46 +46,48 @@ pub(super) fn went_wrong(
     }))
 }
 
-/// What a client at the door is told
+/// Returns the error that is sent to a client whose connect failed.
+///
+/// Only what the application wrote itself is sent in its own words. What serde says about an `auth` that does not fit
+/// names the application's types and fields, so it goes to the log alone.
 pub(super) fn told(cause: &EventErrorCause) -> HandlerError {
-    match cause {
-        EventErrorCause::Failed(error) | EventErrorCause::Refused(error) => error.clone(),
-        // What the application lacks is nobody's business, and a panic's own text is not either.
-        EventErrorCause::Mismatch(ArgsError::Absent { .. }) | EventErrorCause::Panicked => {
-            HandlerError { message: "internal error".into(), data: None }
-        }
-        EventErrorCause::Mismatch(error) => HandlerError { message: error.to_string(), data: None },
-    }
+    let message = match cause {
+        EventErrorCause::Failed(error) | EventErrorCause::Refused(error) => return error.clone(),
+        EventErrorCause::Mismatch(ArgsError::Absent { .. }) | EventErrorCause::Panicked => "internal error",
+        EventErrorCause::Mismatch(_) => "invalid auth",
+    };
+    HandlerError { message: message.into(), data: None }
 }
 
-fn note(socket: &Socket, name: &ByteString, cause: &EventErrorCause) {
+/// Counts and logs a failure
+///
+/// Clients can cause any of them as often as they like, so the log is limited for each kind and event.
+fn note(socket: &Socket, name: &ByteString, role: Role, cause: &EventErrorCause) {
     let io = socket.io();
     let (event, namespace, socket) = (&**name, socket.name_of_namespace(), socket.id());
     match cause {
+        EventErrorCause::Failed(error) if role == Role::Door => {
+            count::connects_refused(io.metrics());
+            tracing::debug!(%namespace, %socket, %error, "connect refused by middleware");
+        }
         EventErrorCause::Failed(error) => {
             count::handlers_failed(io.metrics());
-            tracing::warn!(event, %namespace, %socket, %error, "a handler failed");
+            log_limited!(WARN, event, event, %namespace, %socket, %error, "handler failed");
         }
         EventErrorCause::Refused(error) => {
-            tracing::debug!(event, %namespace, %socket, %error, "a middleware refused an event");
+            tracing::debug!(event, %namespace, %socket, %error, "event refused by middleware");
         }
         EventErrorCause::Mismatch(error @ ArgsError::Absent { .. }) => {
             count::handlers_failed(io.metrics());
-            tracing::error!(
-                event, %namespace, %socket, %error,
-                "a handler asks for what the application did not put there"
-            );
+            log_limited!(ERROR, event, event, %namespace, %socket, %error, "handler parameter not provided");
         }
         EventErrorCause::Mismatch(error) => {
             count::events_mismatched(io.metrics());
-            tracing::warn!(
-                event, %namespace, %socket, %error,
-                "the client's arguments do not fit the handler of this event"
-            );
+            log_limited!(WARN, event, event, %namespace, %socket, %error, "arguments do not fit handler");
         }
         EventErrorCause::Panicked => {
             count::handlers_panicked(io.metrics());
-            tracing::error!(event, %namespace, %socket, "a handler panicked; only this event is lost");
+            log_limited!(ERROR, event, event, %namespace, %socket, "handler panicked");
         }
     }
 }

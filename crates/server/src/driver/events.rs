@@ -20,6 +20,7 @@ use crate::clock;
 use crate::error::EventErrorCause;
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput, Started};
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
+use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
 
@@ -178,7 +179,7 @@ impl Running {
         let failed = told(&cause);
         let Some(socket) = &self.socket else {
             if cause == EventErrorCause::Panicked {
-                tracing::error!(namespace = &*self.name, "what decides about a namespace panicked");
+                log_limited!(ERROR, (), namespace = &*self.name, "dynamic-namespace predicate panicked");
             }
             return Poll::Ready(Err(failed));
         };
@@ -236,9 +237,10 @@ impl Driver {
         if waiting_bytes
             > config.max_event_bytes.max(config.outbox_max / 2).saturating_add(config.max_payload)
         {
-            tracing::warn!(
-                socket = %member.socket().id(), event = &*inbound.name, waiting_bytes,
-                "a client sends faster than its handlers work; closing it"
+            log_limited!(
+                WARN, (), socket = %member.socket().id(), event = &*inbound.name, waiting_bytes,
+                limit = "max_event_bytes", value = config.max_event_bytes,
+                "client overloaded: event queue full"
             );
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
             return;
@@ -398,7 +400,7 @@ fn deliver<const N: usize>(
     let mut left = listeners.into_iter().flat_map(Listeners::as_slice);
     let Some(mut listener) = left.next() else {
         count::events_unhandled(member.socket().io().metrics());
-        tracing::trace!(event = &**name, %namespace, "nobody handles this event");
+        tracing::debug!(event = &**name, %namespace, socket = %member.socket().id(), "event without handler");
         return;
     };
     for next in left {

@@ -18,6 +18,8 @@ use crate::error::{EventErrorCause, refusal};
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
+use crate::log_limit::log_limited;
+use crate::metrics::count;
 use crate::namespace::NamespaceState;
 use crate::recovery::{self, Recoverable, Shown};
 use crate::session::SessionShared;
@@ -153,7 +155,10 @@ impl Driver {
         now: Instant,
     ) {
         if self.work.is_crowded(self.shared.io.config().max_handlers) {
-            tracing::warn!(%namespace, "a client comes and goes faster than its handlers work; closing it");
+            log_limited!(
+                WARN, (), %namespace, limit = "max_handlers", value = self.shared.io.config().max_handlers,
+                "client overloaded: connects faster than its handlers finish"
+            );
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
             return;
         }
@@ -195,6 +200,7 @@ impl Driver {
             None => self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name),
         };
         let Ok(id) = id else {
+            count::handlers_panicked(self.shared.io.metrics());
             self.shared.io.vacate(&state);
             return self.turn_away(state.name.clone(), refusal(&told(&EventErrorCause::Panicked)), cx, now);
         };
@@ -283,6 +289,11 @@ impl Driver {
             }
         };
         self.members.add(stay);
+        tracing::debug!(
+            socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
+            transport = self.primary.name.0, address = self.shared.handshake.address_field(),
+            recovered = socket.recovered(), "client connected"
+        );
         self.tell(&socket, Topic::Connect, Beside::Auth(&auth), cx);
         if let Some(action) = next {
             self.perform_one(action, cx, now);
@@ -313,7 +324,7 @@ impl Driver {
             Ok(claim) => Some(Box::new(claim)),
             Err(refused) => {
                 io.metrics().recoveries.count_refused(refused);
-                tracing::debug!(namespace = %state.name, %refused, "a client that came back begins anew");
+                tracing::debug!(namespace = %state.name, reason = refused.as_str(), "recovery refused");
                 None
             }
         }
@@ -341,6 +352,9 @@ impl Driver {
             self.work.release(inbound);
         }
         let socket = member.socket();
+        tracing::debug!(
+            socket = %socket.id(), namespace = %socket.name_of_namespace(), %reason, "client disconnected"
+        );
         self.tell(socket, Topic::Disconnecting, Beside::Reason(reason), cx);
         socket.detach(recovery::is_recoverable(reason));
         self.tell(socket, Topic::Disconnect, Beside::Reason(reason), cx);

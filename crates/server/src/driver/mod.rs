@@ -438,11 +438,14 @@ impl Driver {
             Ok(Received::Activity) => {}
             Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Err(error) => {
-                tracing::debug!(%error, transport = %self.primary.name, "a connection ended");
                 // A broken connection is nobody's fault, and what is malformed counts when the session ends.
-                if matches!(error, ConnectionError::Misused(_) | ConnectionError::TooBig { .. }) {
+                let broke_protocol =
+                    matches!(error, ConnectionError::Misused(_) | ConnectionError::TooBig { .. });
+                if broke_protocol {
                     count::protocol_errors(self.shared.io.metrics());
                 }
+                let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
+                tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
                 self.lane_lost(lane, error.reason(), now);
             }
         }
@@ -523,8 +526,13 @@ impl Driver {
                 if !self.is_within_rate(now) => {}
             Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
             Action::Refused { .. } => {
-                let (io, address) = (&self.shared.io, self.shared.handshake.address());
-                breach!(io, Breach::JoinedNamespaces, ?address, "refused one more namespace to a client");
+                let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
+                breach!(
+                    io,
+                    Breach::JoinedNamespaces,
+                    address,
+                    "connect refused: client is in too many namespaces"
+                );
             }
             Action::Event(inbound) => self.dispatch(inbound, cx, now),
             Action::Answer { namespace, id, args } => {
@@ -534,7 +542,7 @@ impl Driver {
             }
             Action::Leave { namespace, reason } => self.leave(&namespace, reason, cx),
             Action::Close(reason) => self.start_closing(reason, cx, now),
-            other => tracing::error!(?other, "a session asked for what this server does not know"),
+            other => tracing::error!(action = ?other, "session asked for an unknown action"),
         }
     }
 
@@ -574,6 +582,12 @@ impl Driver {
         self.primary.permit = permit;
         self.open = true;
         count::upgrades(self.shared.io.metrics());
+        tracing::debug!(
+            kind = self.shared.kind.as_str(),
+            transport = name.0,
+            address = self.shared.handshake.address_field(),
+            "transport upgraded"
+        );
         true
     }
 

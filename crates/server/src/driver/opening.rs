@@ -13,6 +13,8 @@ use super::events::{Role, Running, Then};
 use crate::breach::{Breach, breach};
 use crate::dynamic::{Parent, Verdict};
 use crate::error::{invalid_namespace, too_many_namespaces};
+use crate::log_limit::log_limited;
+use crate::metrics::count;
 
 /// A namespace that a client asks for, and the parents that have not been asked yet
 pub(crate) struct Opening {
@@ -59,7 +61,8 @@ impl Driver {
                     return self.work.add(running);
                 }
                 Err(_) => {
-                    tracing::error!(%namespace, "what decides about a namespace panicked");
+                    count::handlers_panicked(self.shared.io.metrics());
+                    log_limited!(ERROR, (), %namespace, "dynamic-namespace predicate panicked");
                 }
             }
         }
@@ -74,16 +77,17 @@ impl Driver {
         match entered {
             Ok(Some(state)) => self.greet(state, &auth, cx, now),
             Err(_) => {
-                tracing::error!(%namespace, "what the application makes a namespace with panicked; the client may not join");
+                count::handlers_panicked(self.shared.io.metrics());
+                log_limited!(ERROR, (), %namespace, "router factory or room hook panicked: connect refused");
                 self.turn_away(namespace, invalid_namespace(), cx, now);
             }
             Ok(None) => {
-                let address = self.shared.handshake.address();
+                let address = self.shared.handshake.address_field();
                 breach!(
                     self.shared.io,
                     Breach::Namespaces,
-                    ?address,
-                    "refused to make one more namespace for a client"
+                    address,
+                    "connect refused: too many child namespaces"
                 );
                 self.turn_away(namespace, too_many_namespaces(), cx, now);
             }

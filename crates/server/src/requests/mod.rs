@@ -35,6 +35,7 @@ use crate::ids;
 use crate::inbox::NotTaken;
 use crate::io::Io;
 use crate::limits::ConnectionPermit;
+use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::origin;
 use crate::session::{Beginning, SessionShared};
@@ -96,7 +97,7 @@ where
 pub(crate) fn panicked(io: &Io) -> Response<ResponseBody> {
     count::handlers_panicked(io.metrics());
     count::requests_refused(io.metrics());
-    tracing::error!("the application panicked over a request, which was told 500; no other is concerned");
+    log_limited!(ERROR, (), status = 500, "hook panicked on a request");
     Rejection::new(StatusCode::INTERNAL_SERVER_ERROR, "The server failed to answer this request.\n")
         .response()
 }
@@ -283,7 +284,7 @@ fn engine_request<'a>(
         Ok(()) => Ok(Begun::Taken(None)),
         Err(NotTaken::Over(exchange)) => refuse(&exchange, Refusal::UnknownSession),
         Err(NotTaken::Crowded(exchange)) => {
-            breach!(io, Breach::Requests, max = limit, "refused a request: too many of its session wait");
+            breach!(io, Breach::Requests, value = limit, "request refused: too many of its session wait");
             refuse(&exchange, Refusal::BadRequest(Bad::Crowded(limit)))
         }
     }
@@ -387,7 +388,7 @@ impl<'a> Applicant<'a> {
     }
 
     fn refuse_id(&self, error: Cow<'static, str>) -> Refused {
-        tracing::error!(%error, "the id that the application made for a session is of no use");
+        log_limited!(ERROR, (), %error, hook = "generate_id", "session id from hook not usable");
         self.refuse(Refusal::BadRequest(Bad::Id(error)))
     }
 
@@ -411,7 +412,12 @@ impl<'a> Applicant<'a> {
         let Self { io, endpoint, transport, exchange, place, handshake, permit, .. } = self;
         let subprotocol = exchange.subprotocol.clone();
         let connection = transport.open(exchange).map_err(|refused| {
-            tracing::debug!(status = %refused.rejection.status, text = %refused.rejection.text, "refused to open");
+            tracing::debug!(
+                status = refused.rejection.status.as_u16(),
+                transport = transport.name().0,
+                address = handshake.address_field(),
+                "connection refused by transport"
+            );
             let mut response = refused.rejection.response();
             // Whoever tried to leave HTTP and failed has nothing more to say on this connection.
             response.headers_mut().append(http::header::CONNECTION, HeaderValue::from_static("close"));
@@ -433,11 +439,17 @@ impl<'a> Applicant<'a> {
         }));
         if !app.sessions.insert(shared.clone()) {
             // Two at the same moment; what comes of the first is not to be shared with the second.
-            tracing::error!("the application made the same id for two sessions");
+            log_limited!(ERROR, (), hook = "generate_id", "session id from hook already in use");
             return Err(Box::new(unanswered()));
         }
         place.keep();
         count::sessions_opened(io.metrics());
+        tracing::debug!(
+            kind = kind.as_str(),
+            transport = transport.name().0,
+            address = shared.handshake.address_field(),
+            "session opened"
+        );
         tokio::spawn(Driver::new(shared, session, connection, permit));
         // A client that begins by asking for each answer may come back on another connection.
         let cookie = app.config.cookie.as_ref().filter(|_| transport.capabilities().upgrades_from);
@@ -462,7 +474,8 @@ impl<'a> SessionPlace<'a> {
             // It is meant to be so, and may be said of many.
             let _ = app.metrics.breaches.record(limit);
         } else {
-            breach!(io, limit, ?address, "refused a session with 503");
+            let address = address.map(tracing::field::display);
+            breach!(io, limit, address, status = 503, "session refused");
         }
         let text = match limit {
             Breach::Draining => "This server is going away; connect to another.",

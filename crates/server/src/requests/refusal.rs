@@ -46,16 +46,17 @@ impl Refusal {
     ///
     /// A request that asked for an upgrade hears it as plain text, since no client reads a body there.
     pub(crate) fn answer(&self, io: &Io, request: &Parts, upgrades: bool) -> Response<ResponseBody> {
-        tracing::debug!(refusal = self.message(), "refused a request");
+        tracing::debug!(
+            code = self.code(),
+            status = self.status(upgrades).as_u16(),
+            name = self.name(),
+            "request refused"
+        );
         let hooks = io.hooks();
         if hooks.hear_of_refusals() {
             let context = self.context(request);
-            hooks.tell_of_refusal(&RefusedRequest {
-                request,
-                code: self.code(),
-                message: self.message(),
-                context,
-            });
+            let refused = RefusedRequest { request, code: self.code(), message: self.message(), context };
+            hooks.tell_of_refusal(io.metrics(), &refused);
         }
         self.response(upgrades)
     }
@@ -68,6 +69,19 @@ impl Refusal {
             Self::BadRequest(_) => 3,
             Self::ForeignOrigin | Self::Forbidden(_) => 4,
             Self::UnsupportedVersion => 5,
+        }
+    }
+
+    /// Short name for the log, where the text of an application does not belong.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::UnknownTransport => "unknown_transport",
+            Self::UnknownSession => "unknown_session",
+            Self::BadMethod => "bad_method",
+            Self::BadRequest(_) => "bad_request",
+            Self::ForeignOrigin => "foreign_origin",
+            Self::Forbidden(_) => "forbidden",
+            Self::UnsupportedVersion => "unsupported_version",
         }
     }
 

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 use super::{Server, rules};
 use crate::breach::{Breach, breach};
-use crate::clock;
+use crate::clock::{self, millis};
 use crate::drain::Phase;
 use crate::driver::give_way;
 use crate::limits::ConnectionPermit;
@@ -71,13 +71,13 @@ async fn secure(
     match tokio::time::timeout(server.http.header_timeout, tls.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
-            tracing::debug!(%error, address = %peer.address, "a TLS handshake failed");
+            tracing::debug!(%error, address = %peer.address, "TLS handshake failed");
             None
         }
         Err(_) => {
             breach!(
-                server.io, Breach::HeaderTime, address = %peer.address, timeout = ?server.http.header_timeout,
-                "closed a connection whose TLS handshake was not done in time"
+                server.io, Breach::HeaderTime, address = %peer.address, timeout_ms = millis(server.http.header_timeout),
+                "connection closed: TLS handshake timed out"
             );
             None
         }
@@ -95,11 +95,11 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
         Ok(Ok(Proxied::From(address, secure))) => Some(Peer { address: canonical(address), secure }),
         Ok(Ok(Proxied::Itself)) => Some(direct),
         Ok(Err(error)) => {
-            breach!(server.io, Breach::ProxyHeader, %address, %error, "closed a connection of a trusted proxy");
+            breach!(server.io, Breach::ProxyHeader, %address, %error, "connection closed: PROXY header not valid");
             None
         }
         Err(_) => {
-            breach!(server.io, Breach::ProxyHeader, %address, "a trusted proxy sent no PROXY header in time");
+            breach!(server.io, Breach::ProxyHeader, %address, "connection closed: PROXY header timed out");
             None
         }
     }
@@ -183,14 +183,14 @@ where
             if error.is_parse_too_large() {
                 breach!(
                     io, Breach::HeaderSize, address = %peer.address, max_header_bytes = http.max_header_bytes,
-                    max_headers = http.max_headers, "refused a request with 431"
+                    max_headers = http.max_headers, status = 431, "request refused: headers too large"
                 );
             }
-            tracing::debug!(%error, "an HTTP connection ended");
+            tracing::debug!(%error, address = %peer.address, "HTTP connection failed");
         }
         End::Late if activity.is_in_header() => breach!(
-            io, Breach::HeaderTime, address = %peer.address, timeout = ?http.header_timeout,
-            "closed a connection whose request did not come in time"
+            io, Breach::HeaderTime, address = %peer.address, timeout_ms = millis(http.header_timeout),
+            "connection closed: request headers timed out"
         ),
         End::Late => {}
     }
@@ -212,7 +212,7 @@ const DEFAULT_MAX_HEADERS: usize = 100;
 
 /// Tells a client that there is no room for its connection, and hangs up
 async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: SocketAddr) {
-    breach!(server.io, limit, %address, "refused a connection with 503");
+    breach!(server.io, limit, %address, status = 503, "connection refused");
     if server.has_tls() {
         // A handshake would cost more than there is to tell.
         return;

@@ -283,7 +283,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
         assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(io.metrics().handlers_panicked(), failures);
         assert_eq!(io.metrics().requests_refused(), failures);
-        assert_eq!(logs::saying("panicked over a request"), usize::try_from(failures).expect("few"));
+        assert!(logs::saying("hook panicked on a request") > 0, "the first is logged at once");
     };
     for _ in 0..5 {
         for what in ["allow", "allow%20later", "id"] {

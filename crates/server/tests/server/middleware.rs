@@ -1,6 +1,6 @@
 //! Who may come in
 
-use roomcast_server::{Ack, Auth, Config, ConnectError, Endpoint, Io, Socket, Value};
+use roomcast_server::{Ack, ArgsError, Auth, Config, ConnectError, Endpoint, Io, Socket, Value};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -39,11 +39,36 @@ fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
         assert_eq!(client.join("/", json!({ "name": "nobody", "seat": 3 })), refused("/", error));
         // What does not fit is refused too; and a client may try again.
         let Heard::Refused { error, .. } = client.join("/", json!(null)) else { panic!("it is in") };
-        assert!(error["message"].as_str().is_some_and(|text| text.contains("missing field")), "{error}");
+        assert_eq!(error, json!({ "message": "invalid auth" }), "types and fields are not for strangers");
         assert!(matches!(client.join("/", json!({ "name": "ann" })), Heard::Joined { .. }));
         assert_eq!(ear.next(), Ticket { name: "ann".into(), seat: None });
     }
     assert_eq!((ear.all(), io.count("anywhere")), (vec![], 0));
+}
+
+#[test]
+fn middleware_sees_auth_that_does_not_fit() {
+    let io = Io::new();
+    io.main()
+        .middleware(
+            async |Auth(raw): Auth<Value>| {
+                if raw["name"] == 7 { Err(ConnectError::new("a name is a text")) } else { Ok(()) }
+            },
+        )
+        .middleware(async |ticket: Result<Auth<Ticket>, ArgsError>| match ticket {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        });
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        let mut client = Client::open(kind, &server.dial);
+        let error = json!({ "message": "a name is a text" });
+        assert_eq!(client.join("/", json!({ "name": 7 })), refused("/", error));
+        let Heard::Refused { error, .. } = client.join("/", json!({ "seat": 1 })) else { panic!("it is in") };
+        assert!(error["message"].as_str().is_some_and(|text| text.contains("missing field")), "{error}");
+        assert!(matches!(client.join("/", json!({ "name": "ann" })), Heard::Joined { .. }));
+    }
+    assert_eq!(io.metrics().connects_refused(), 2 * SOCKET_IO.len() as u64);
 }
 
 #[test]
@@ -96,7 +121,8 @@ fn a_middleware_that_fails_or_panics_refuses_and_nobody_behind_it_is_asked() {
         assert_eq!(engine.receive(), Ok(error.into()));
     }
     assert_eq!(log.read(), []);
-    assert_eq!((io.metrics().handlers_failed(), io.metrics().handlers_panicked()), (1, 2));
+    assert_eq!((io.metrics().connects_refused(), io.metrics().handlers_panicked()), (1, 2));
+    assert_eq!(io.metrics().handlers_failed(), 0, "a refusal is no failure");
     assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
 }
 

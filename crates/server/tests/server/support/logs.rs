@@ -12,6 +12,8 @@ use tracing::{Event, Level, Metadata, Subscriber};
 pub struct Line {
     pub level: String,
     pub message: String,
+    /// How many occurrences it stands for
+    pub times: u64,
     event: String,
 }
 
@@ -61,6 +63,12 @@ impl Visit for Line {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "event" {
             value.clone_into(&mut self.event);
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "times" {
+            self.times = value;
         }
     }
 

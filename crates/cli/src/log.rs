@@ -1,0 +1,137 @@
+//! The log of the command: what is logged, in which form, and panics
+
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::collections::HashMap;
+use std::io::{self, IsTerminal};
+use std::panic::PanicHookInfo;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use roomcast::Io;
+use tracing_subscriber::EnvFilter;
+
+use crate::output::Output;
+
+/// Form of the lines of the log
+#[derive(Clone, Copy, Debug, Default, ValueEnum, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// For people: the message, then its fields as `key=value`
+    #[default]
+    Text,
+    /// For programs: a JSON object on each line
+    Json,
+}
+
+/// The log on standard error, written by a thread of its own
+///
+/// What waits when it is dropped is written, for as long as [`PATIENCE`] allows.
+pub(crate) struct Log {
+    output: Output,
+    /// Whose metrics count lines that are lost.
+    io: Arc<OnceLock<Io>>,
+}
+
+/// How long the end of the process waits for a log, or any other output, that is not read.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Log {
+    /// Starts logging, and logs panics too
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub(crate) fn start(filter: EnvFilter, format: Format) -> io::Result<Self> {
+        let io = Arc::new(OnceLock::<Io>::new());
+        let counting = io.clone();
+        let lost = move |lines| {
+            if let Some(io) = counting.get() {
+                io.metrics().add_log_lines_lost(lines);
+            }
+        };
+        let regained =
+            |lines| tracing::warn!(lines, "log lines lost: standard error is not read fast enough");
+        let output = Output::start("log", io::stderr(), lost, regained)?;
+        let writer = output.clone();
+        let builder = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(move || writer.clone())
+            .with_ansi(io::stderr().is_terminal())
+            // It would be written to standard error, past the thread.
+            .log_internal_errors(false);
+        match format {
+            Format::Text => builder.init(),
+            Format::Json => builder.json().flatten_event(true).init(),
+        }
+        // That of std writes to standard error, and waits for it.
+        std::panic::set_hook(Box::new(log_panic));
+        Ok(Self { output, io })
+    }
+
+    /// Counts lines that are lost in the metrics of this server.
+    pub(crate) fn count_in(&self, io: &Io) {
+        let _ = self.io.set(io.clone());
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.output.flush(PATIENCE);
+    }
+}
+
+/// Logs a panic, each place in the code once a second at most
+fn log_panic(info: &PanicHookInfo<'_>) {
+    static TALLIES: Mutex<Tallies> = Mutex::new(Tallies(None));
+    let location = info.location().map(ToString::to_string).unwrap_or_default();
+    let times = TALLIES.lock().unwrap_or_else(PoisonError::into_inner).admit(&location, Instant::now());
+    let Some(times) = times else { return };
+    let panic = info.payload_as_str().unwrap_or("no text");
+    let current = std::thread::current();
+    let thread = current.name();
+    // Captured only if `RUST_BACKTRACE` asks for it.
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(location, thread, panic, times, backtrace, "thread panicked");
+}
+
+/// Panics by their place in the code, of which there are only so many
+struct Tallies(Option<HashMap<String, Tally>>);
+
+struct Tally {
+    logged_at: Instant,
+    unlogged: u64,
+}
+
+/// Least time between two lines about the same place.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+impl Tallies {
+    /// Counts a panic; returns the number of those since the last line if it is time for another.
+    fn admit(&mut self, location: &str, now: Instant) -> Option<u64> {
+        let tallies = self.0.get_or_insert_default();
+        let Some(tally) = tallies.get_mut(location) else {
+            tallies.insert(location.to_owned(), Tally { logged_at: now, unlogged: 0 });
+            return Some(1);
+        };
+        tally.unlogged += 1;
+        if now.saturating_duration_since(tally.logged_at) < INTERVAL {
+            return None;
+        }
+        tally.logged_at = now;
+        Some(std::mem::take(&mut tally.unlogged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logs_first_panic_and_counts_rest() {
+        let (mut tallies, start) = (Tallies(None), Instant::now());
+        let admitted: Vec<_> = (0..1000).filter_map(|_| tallies.admit("a.rs:1:1", start)).collect();
+        assert_eq!(admitted, [1]);
+        assert_eq!(tallies.admit("b.rs:1:1", start), Some(1));
+        assert_eq!(tallies.admit("a.rs:1:1", start + INTERVAL), Some(1000));
+    }
+}

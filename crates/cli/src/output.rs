@@ -1,0 +1,204 @@
+//! Output streams that never block the server
+
+use std::io::{self, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Output stream that never blocks its writers: a bounded buffer, emptied by a thread of its own
+///
+/// A pipe that is not read blocks whoever writes to it, and a pipe whose reader is gone makes each write fail; neither
+/// may stop a server. Lines that find no room, or cannot be written, are dropped and counted.
+#[derive(Clone)]
+pub(crate) struct Output(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Called with the number of lines just lost.
+    lost: Box<dyn Fn(u64) + Send + Sync>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: Vec<u8>,
+    /// Whether the thread has taken lines that it has not written yet.
+    writing: bool,
+    /// Lines lost since the last successful write.
+    lost: u64,
+}
+
+/// Bytes that may wait to be written.
+const CAPACITY: usize = 1024 * 1024;
+/// Capacity that the buffer keeps when it is empty.
+const KEPT: usize = 64 * 1024;
+
+impl Output {
+    /// Starts the thread that writes to `stream`
+    ///
+    /// `lost` is called by whoever lost lines, with their number; `regained` by the thread, after a write that
+    /// succeeded, with the number of lines lost before it. Neither may block.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    #[expect(clippy::disallowed_methods, reason = "only a thread of its own may be blocked by a pipe")]
+    pub(crate) fn start(
+        name: &str,
+        stream: impl Write + Send + 'static,
+        lost: impl Fn(u64) + Send + Sync + 'static,
+        regained: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<Self> {
+        let shared =
+            Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), lost: Box::new(lost) });
+        let output = Self(shared.clone());
+        std::thread::Builder::new()
+            .name(format!("roomcast-{name}"))
+            .spawn(move || shared.write_all_to(stream, regained))?;
+        Ok(output)
+    }
+
+    /// Queues text, which is lines; drops it if there is no room.
+    pub(crate) fn push(&self, text: &[u8]) {
+        let mut state = self.0.lock();
+        if state.waiting.len() + text.len() > CAPACITY {
+            drop(state);
+            return self.0.lose(text);
+        }
+        state.waiting.extend_from_slice(text);
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
+    /// Waits until everything is written, at most for this long; returns whether it is.
+    pub(crate) fn flush(&self, timeout: Duration) -> bool {
+        let deadline = Instant::now() + timeout;
+        let mut state = self.0.lock();
+        while state.writing || !state.waiting.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self.0.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
+    }
+}
+
+/// One call is one event of the log, so a line is written whole or not at all
+impl Write for Output {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.push(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Shared {
+    fn write_all_to(&self, mut stream: impl Write, regained: impl Fn(u64)) {
+        let mut batch = Vec::new();
+        loop {
+            {
+                let mut state = self.lock();
+                state.writing = false;
+                self.changed.notify_all();
+                while state.waiting.is_empty() {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                std::mem::swap(&mut state.waiting, &mut batch);
+                state.writing = true;
+            }
+            match stream.write_all(&batch).and_then(|()| stream.flush()) {
+                Ok(()) => {
+                    let lost = std::mem::take(&mut self.lock().lost);
+                    if lost > 0 {
+                        regained(lost);
+                    }
+                }
+                Err(_) => self.lose(&batch),
+            }
+            batch.clear();
+            batch.shrink_to(KEPT);
+        }
+    }
+
+    fn lose(&self, text: &[u8]) {
+        let lines = text.iter().filter(|&&byte| byte == b'\n').count().max(1) as u64;
+        self.lock().lost += lines;
+        (self.lost)(lines);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use super::*;
+
+    /// A stream that writes as often as it is let
+    struct Gated {
+        turns: Receiver<io::Result<()>>,
+        written: Sender<Vec<u8>>,
+    }
+
+    impl Write for Gated {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.turns.recv().expect("the test goes on")?;
+            self.written.send(bytes.to_vec()).expect("the test goes on");
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a test may hold what it made")]
+    fn gated() -> (Output, Sender<io::Result<()>>, Receiver<Vec<u8>>, Arc<AtomicU64>, Receiver<u64>) {
+        let ((turn, turns), (written, lines)) = (channel(), channel());
+        let (lost, counted) = (Arc::new(AtomicU64::new(0)), channel());
+        let count = lost.clone();
+        let regained = move |lines| counted.0.send(lines).expect("the test goes on");
+        let count = move |lines| _ = count.fetch_add(lines, Ordering::Relaxed);
+        let output = Output::start("test", Gated { turns, written }, count, regained).expect("a thread");
+        (output, turn, lines, lost, counted.1)
+    }
+
+    #[test]
+    fn drops_and_counts_what_finds_no_room() {
+        let (output, turn, lines, lost, regained) = gated();
+        let line = [b"a".repeat(1023), b"\n".to_vec()].concat();
+        // Nothing is written, and nobody waits.
+        for _ in 0..5000 {
+            output.push(&line);
+        }
+        assert!(!output.flush(Duration::from_millis(10)), "the stream is blocked");
+        let dropped = lost.load(Ordering::Relaxed);
+        assert!((5000 - 2 * 1024..5000).contains(&dropped), "{dropped}");
+        turn.send(Ok(())).expect("it listens");
+        assert_eq!(regained.recv().expect("a count"), dropped);
+        turn.send(Ok(())).expect("it listens");
+        assert!(output.flush(Duration::from_secs(20)));
+        let written: usize = lines.try_iter().map(|batch| batch.len() / 1024).sum();
+        assert_eq!(written as u64 + dropped, 5000, "each line is written or counted");
+    }
+
+    #[test]
+    fn goes_on_after_failed_write() {
+        let (output, turn, lines, lost, regained) = gated();
+        output.push(b"one\ntwo\n");
+        turn.send(Err(io::ErrorKind::BrokenPipe.into())).expect("it listens");
+        assert!(output.flush(Duration::from_secs(20)));
+        assert_eq!(lost.load(Ordering::Relaxed), 2);
+        output.push(b"three\n");
+        turn.send(Ok(())).expect("it listens");
+        assert_eq!(lines.recv().expect("text"), b"three\n");
+        assert_eq!(regained.recv().expect("a count"), 2);
+    }
+}
