@@ -25,7 +25,10 @@ mod watch;
 
 pub use ack::AckTable;
 pub use actions::Actions;
-pub use args::{Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted};
+pub use args::{
+    Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,
+    replace_lone_surrogates, to_json,
+};
 pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use control::{Found, MemberControl, MemberLimit};

@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(plain(&event("message", 1)), Ok(r#"["message",1]"#.into()));
         assert_eq!(plain(&event("message", ("a", "b"))), Ok(r#"["message","a","b"]"#.into()));
         assert_eq!(plain(&event("say \"hi\"", ("a",))), Ok(r#"["say \"hi\"","a"]"#.into()));
-        let unpaired = Args::from_json(r#""\ud800""#.into(), vec![]).unwrap();
+        let unpaired = Args::from_validated(r#""\ud800""#.into(), vec![]);
         assert_eq!(plain(&event("message", unpaired)), Ok(r#"["message","\ud800"]"#.into()));
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytestring::ByteString;
-use roomcast_core::AckId;
+use roomcast_core::{AckId, replace_lone_surrogates};
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::value::RawValue;
@@ -37,6 +37,7 @@ const MAX_ID: u64 = (1 << 53) - 1;
 impl JsonFrame {
     /// Takes a text message apart, in linear time and whatever the nesting; `None` if it says nothing
     pub(crate) fn parse(text: &ByteString, max_attachments: usize) -> Result<Option<Self>, Violation> {
+        let text = &replace_lone_surrogates(text.clone());
         let outline: Outline<'_> = serde_json::from_str(text).map_err(|_| Violation::NotAnArray)?;
         let header = outline.header.map(Header::parse).transpose()?.unwrap_or_default();
         let attachments = header.attachments(max_attachments)?;
@@ -197,6 +198,7 @@ mod tests {
         assert_eq!(event(r#"[{"binary":2,"ack":0},"a"]"#), ("a".into(), Some(0), "".into(), 2));
         assert_eq!(event(r#"["",{"re":1}]"#), ("".into(), None, r#"{"re":1}"#.into(), 0));
         assert_eq!(event(r#"["a\n\u00fc","x]"]"#), ("a\nü".into(), None, r#""x]""#.into(), 0));
+        assert_eq!(event(r#"["a\ud800","\ud83d"]"#), ("a\u{fffd}".into(), None, r#""\ufffd""#.into(), 0));
         let spaced = " [ {\t\"ack\" : 7 } ,\r\n\"a\" , [ 1 ] , 2 ]\n";
         assert_eq!(event(spaced), ("a".into(), Some(7), "[ 1 ] , 2".into(), 0));
     }
@@ -251,7 +253,6 @@ mod tests {
             (r#"[{},1.5]"#, Violation::Name),
             (r#"[{"ack":1}]"#, Violation::Name),
             (r#"[{"binary":1}]"#, Violation::Name),
-            (r#"["\ud800"]"#, Violation::Name),
             (r#"["connect"]"#, Violation::ReservedName),
             (r#"["dis\u0063onnect",{}]"#, Violation::ReservedName),
             (r#"[{"ack":1},"newListener"]"#, Violation::ReservedName),

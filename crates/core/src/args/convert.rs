@@ -135,9 +135,7 @@ one_by_value! {
     [] usize;
     [] f32;
     [] f64;
-    [] Value;
     [] Number;
-    [] Map<String, Value>;
     [T] Option<T>;
     [T] Vec<T>;
     [T] VecDeque<T>;
@@ -148,6 +146,31 @@ one_by_value! {
     [T, const N: usize] [T; N];
     [T: ?Sized] Box<T>;
     [T: ?Sized + ToOwned] Cow<'_, T>;
+}
+
+impl IntoArgs for Value {
+    fn into_args(self) -> Result<Args, ArgsError> {
+        (&self).into_args().inspect_err(|_| dismantle(vec![self]))
+    }
+}
+
+impl IntoArgs for Map<String, Value> {
+    fn into_args(self) -> Result<Args, ArgsError> {
+        Value::Object(self).into_args()
+    }
+}
+
+/// Drops values level by level
+///
+/// One that is nested too deep to be written is so for the drop of serde_json, too, which calls itself.
+fn dismantle(mut values: Vec<Value>) {
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Array(inner) => values.extend(inner),
+            Value::Object(inner) => values.extend(inner.into_iter().map(|(_, value)| value)),
+            _ => {}
+        }
+    }
 }
 
 // Whether serde takes these as they are depends on a feature of its own.

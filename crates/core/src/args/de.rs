@@ -4,7 +4,9 @@
 //! where bytes are asked for does it step in. Keys are not wrapped: an object cannot be a key.
 
 use std::fmt;
+use std::marker::PhantomData;
 
+use serde::Deserialize;
 use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, VariantAccess,
     Visitor,
@@ -12,34 +14,144 @@ use serde::de::{
 
 use super::placeholder::{self, Resolver};
 
-/// Reads one JSON value by a seed
+/// Reads one JSON value
 ///
-/// Without attachments this is serde_json alone.
+/// Without attachments this is serde_json alone, unless that fails. To clients, `1`, `1.0` and `1e0` are the same
+/// number, and some of them write integers in such a way; to serde_json only the first one is an integer. So what does
+/// not fit is read once more, with each number that has no fraction as an integer.
+pub(super) fn from_str<'de, T: Deserialize<'de>>(
+    json: &'de str,
+    resolver: &Resolver<'de>,
+) -> Result<T, serde_json::Error> {
+    let budget = resolver.budget();
+    let strict = if resolver.is_empty() {
+        serde_json::from_str(json)
+    } else {
+        bridged(PhantomData, json, resolver, Integers::Typed)
+    };
+    match strict {
+        Err(error) if error.is_data() && may_hold_float(json) => {
+            resolver.restore(budget);
+            // What is wrong with the value as it is written says more.
+            bridged(PhantomData, json, resolver, Integers::All).map_err(|_| error)
+        }
+        read => read,
+    }
+}
+
+/// Reads one JSON value by a seed, which can be used only once
+///
+/// As [`from_str`], except that an integer in something that serde buffers has to be written as one.
 pub(super) fn seed_from_str<'de, S: DeserializeSeed<'de>>(
     seed: S,
     json: &'de str,
     resolver: &Resolver<'de>,
 ) -> Result<S::Value, serde_json::Error> {
+    if resolver.is_empty() && !may_hold_float(json) {
+        let mut inner = serde_json::Deserializer::from_str(json);
+        let value = seed.deserialize(&mut inner)?;
+        inner.end()?;
+        return Ok(value);
+    }
+    bridged(seed, json, resolver, Integers::Typed)
+}
+
+fn bridged<'de, S: DeserializeSeed<'de>>(
+    seed: S,
+    json: &'de str,
+    resolver: &Resolver<'de>,
+    integers: Integers,
+) -> Result<S::Value, serde_json::Error> {
     let mut inner = serde_json::Deserializer::from_str(json);
-    let value = if resolver.is_empty() {
-        seed.deserialize(&mut inner)?
-    } else {
-        seed.deserialize(Bridge { inner: &mut inner, resolver })?
-    };
+    let value = seed.deserialize(Bridge { inner: &mut inner, resolver, integers })?;
     inner.end()?;
     Ok(value)
+}
+
+/// Whether a value may hold a number with a fraction or an exponent.
+fn may_hold_float(json: &str) -> bool {
+    memchr::memchr3(b'.', b'e', b'E', json.as_bytes()).is_some()
+}
+
+/// Which numbers are read as integers if they have no fraction, however they are written
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Integers {
+    /// Those that the type asks to be integers.
+    Typed,
+    /// Those that the type asks to be anything, too: what serde buffers does not say what it will be.
+    All,
 }
 
 /// Some part of serde, with the attachments at hand
 struct Bridge<'r, 'de, T> {
     inner: T,
     resolver: &'r Resolver<'de>,
+    integers: Integers,
 }
 
 impl<'r, 'de, T> Bridge<'r, 'de, T> {
     fn around<U>(&self, inner: U) -> Bridge<'r, 'de, U> {
-        Bridge { inner, resolver: self.resolver }
+        Bridge { inner, resolver: self.resolver, integers: self.integers }
     }
+}
+
+/// An integer that a peer wrote as a float
+enum Whole {
+    Unsigned(u64),
+    Signed(i64),
+}
+
+impl Whole {
+    /// Returns the integer that `value` is exactly, if it is one that 64 bits hold.
+    fn of(value: f64) -> Option<Self> {
+        // Casts saturate, and what they saturate to is out of range.
+        let whole = value as i128;
+        if whole as f64 != value {
+            return None;
+        }
+        u64::try_from(whole).map(Self::Unsigned).or_else(|_| i64::try_from(whole).map(Self::Signed)).ok()
+    }
+
+    fn give_to<'de, V: Visitor<'de>, E: Error>(self, visitor: V) -> Result<V::Value, E> {
+        match self {
+            Self::Unsigned(value) => visitor.visit_u64(value),
+            Self::Signed(value) => visitor.visit_i64(value),
+        }
+    }
+}
+
+/// The visitor of a type that asked for an integer
+struct IntegerVisitor<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for IntegerVisitor<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<V::Value, E> {
+        self.0.visit_u64(value)
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<V::Value, E> {
+        self.0.visit_i64(value)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        match Whole::of(value) {
+            Some(whole) => whole.give_to(self.0),
+            None => self.0.visit_f64(value),
+        }
+    }
+}
+
+macro_rules! deserialize_integers {
+    ($($method:ident)*) => {$(
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.inner.$method(IntegerVisitor(visitor))
+        }
+    )*};
 }
 
 macro_rules! deserialize_leaves {
@@ -86,10 +198,15 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bridge<'_, 'de, D> {
         deserialize_enum(name: &'static str, variants: &'static [&'static str])
     }
 
+    deserialize_integers! {
+        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
+    }
+
     deserialize_leaves! {
         deserialize_bool
-        deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128
+        // Serde_json does not take a float for one of these, and as an `f64` it would lose digits.
+        deserialize_i128 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
         deserialize_unit deserialize_identifier deserialize_ignored_any
     }
@@ -126,9 +243,16 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Bridge<'_, 'de, V> {
         visit_bool(bool)
         visit_i8(i8) visit_i16(i16) visit_i32(i32) visit_i64(i64) visit_i128(i128)
         visit_u8(u8) visit_u16(u16) visit_u32(u32) visit_u64(u64) visit_u128(u128)
-        visit_f32(f32) visit_f64(f64) visit_char(char)
+        visit_f32(f32) visit_char(char)
         visit_str(&str) visit_borrowed_str(&'de str) visit_string(String)
         visit_bytes(&[u8]) visit_borrowed_bytes(&'de [u8]) visit_byte_buf(Vec<u8>)
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
+        match Whole::of(value).filter(|_| self.integers == Integers::All) {
+            Some(whole) => whole.give_to(self.inner),
+            None => self.inner.visit_f64(value),
+        }
     }
 
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
@@ -210,7 +334,7 @@ impl<'r, 'de, A: EnumAccess<'de>> EnumAccess<'de> for Bridge<'r, 'de, A> {
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
         let (name, variant) = self.inner.variant_seed(seed)?;
-        Ok((name, Bridge { inner: variant, resolver: self.resolver }))
+        Ok((name, Bridge { inner: variant, resolver: self.resolver, integers: self.integers }))
     }
 }
 

@@ -23,9 +23,9 @@ use self::text::List;
 pub use convert::{FromArgs, IntoArgs};
 pub use error::ArgsError;
 pub use reader::ArgsReader;
-pub use ser::ArgsWriter;
+pub use ser::{ArgsWriter, to_json};
 pub use split::ArgsIter;
-pub use text::push_quoted;
+pub use text::{push_quoted, replace_lone_surrogates};
 
 /// The arguments of one event: JSON text, and the binary parts that the text names by placeholder
 ///
@@ -81,13 +81,15 @@ impl Args {
     /// Arguments from their JSON text, which is checked
     ///
     /// `list` is comma-separated JSON values without brackets. Whether its placeholders name attachments that
-    /// exist is a separate question: see [`check_placeholders`](Self::check_placeholders).
+    /// exist is a separate question: see [`check_placeholders`](Self::check_placeholders). Lone surrogates
+    /// [are replaced](replace_lone_surrogates).
     ///
     /// # Errors
     ///
     /// [`ArgsError::Syntax`] if the text is anything else.
     pub fn from_json(list: ByteString, attachments: Vec<Bytes>) -> Result<Self, ArgsError> {
-        split::validate(&list)?;
+        let has_escapes = split::validate(&list)?;
+        let list = if has_escapes { replace_lone_surrogates(list) } else { list };
         Ok(Self::from_validated(list, attachments))
     }
 

@@ -24,6 +24,16 @@ impl<'a> Resolver<'a> {
         Self { attachments: args.attachments(), budget: Cell::new(args.attachment_bytes()) }
     }
 
+    /// Returns the bytes that may still be handed out.
+    pub(super) fn budget(&self) -> usize {
+        self.budget.get()
+    }
+
+    /// Allows for bytes again that a reading took which failed.
+    pub(super) fn restore(&self, budget: usize) {
+        self.budget.set(budget);
+    }
+
     /// Whether there is nothing that a placeholder could name
     pub(super) fn is_empty(&self) -> bool {
         self.attachments.is_empty()

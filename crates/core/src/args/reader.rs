@@ -1,7 +1,5 @@
 //! Reading arguments one after the other
 
-use std::marker::PhantomData;
-
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 
@@ -34,13 +32,17 @@ impl<'a> ArgsReader<'a> {
     /// # Errors
     ///
     /// [`ArgsError::Missing`] if there are no more and `T` does not take `null`, [`ArgsError::Mismatch`] if the
-    /// argument is not a `T`.
+    /// argument is not a `T`. `1.0` and `1e3` are integers; of 128 bits they have to be written as such.
     #[expect(
         clippy::should_implement_trait,
         reason = "each call asks for its own type, which no iterator can"
     )]
     pub fn next<T: Deserialize<'a>>(&mut self) -> Result<T, ArgsError> {
-        self.next_seed(PhantomData)
+        self.position += 1;
+        let Some(json) = self.iter().next() else {
+            return serde_json::from_str("null").map_err(|_| ArgsError::Missing { position: self.position });
+        };
+        de::from_str(json, &self.resolver).map_err(|error| ArgsError::mismatch(self.position, &error))
     }
 
     /// Reads the next argument by a seed, for types that are read in parts

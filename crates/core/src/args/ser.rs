@@ -32,12 +32,13 @@ impl ArgsWriter {
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Unserializable`]; then the writer is as it was before.
+    /// [`ArgsError::Unserializable`], also if the value is nested deeper than 127 levels; then the writer is as it was
+    /// before.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ArgsError> {
         let mark = (self.list.len(), self.attachments.len());
         self.separate();
         let attachments = &mut self.attachments;
-        let formatter = SetBinaryAside { attachments };
+        let formatter = SetBinaryAside { attachments, nesting: BoundedNesting::default() };
         let mut serializer = serde_json::Serializer::with_formatter(&mut self.list, formatter);
         if let Err(error) = value.serialize(&mut serializer) {
             self.list.truncate(mark.0);
@@ -71,14 +72,94 @@ impl ArgsWriter {
     }
 }
 
-/// Compact JSON, save that bytes become attachments with placeholders in their place
+/// Writes one value as JSON text, nested as deep as serde_json reads and no deeper
+///
+/// `serde_json::to_string` calls itself for each level, so that a value which is nested deep enough overflows the stack
+/// and ends the process.
+///
+/// # Errors
+///
+/// When the value cannot be JSON, or is nested deeper than 127 levels.
+pub fn to_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
+    let mut text = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, BoundedNesting::default()))?;
+    Ok(String::from_utf8(text).expect("serde_json writes nothing but UTF-8"))
+}
+
+/// Levels of arrays and objects that a value may have: what serde_json reads
+const MAX_DEPTH: usize = 127;
+
+/// Compact JSON of bounded depth
+#[derive(Debug, Default)]
+struct BoundedNesting {
+    depth: usize,
+}
+
+impl BoundedNesting {
+    fn enter(&mut self) -> io::Result<()> {
+        if self.depth == MAX_DEPTH {
+            return Err(io::Error::other(format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.depth += 1;
+        Ok(())
+    }
+
+    fn leave(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+    }
+}
+
+macro_rules! bounded_nesting {
+    ($nesting:ident) => {
+        fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.$nesting().enter()?;
+            writer.write_all(b"[")
+        }
+
+        fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.$nesting().leave();
+            writer.write_all(b"]")
+        }
+
+        fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.$nesting().enter()?;
+            writer.write_all(b"{")
+        }
+
+        fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+            self.$nesting().leave();
+            writer.write_all(b"}")
+        }
+    };
+}
+
+impl BoundedNesting {
+    fn nesting(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl Formatter for BoundedNesting {
+    bounded_nesting!(nesting);
+}
+
+/// Compact JSON of bounded depth, save that bytes become attachments with placeholders in their place
 ///
 /// Hooking in below the serializer reaches bytes at any depth without a wrapper around every value.
 struct SetBinaryAside<'a> {
     attachments: &'a mut Vec<Bytes>,
+    nesting: BoundedNesting,
+}
+
+impl SetBinaryAside<'_> {
+    fn nesting(&mut self) -> &mut BoundedNesting {
+        &mut self.nesting
+    }
 }
 
 impl Formatter for SetBinaryAside<'_> {
+    bounded_nesting!(nesting);
+
     fn write_byte_array<W: ?Sized + Write>(&mut self, writer: &mut W, value: &[u8]) -> io::Result<()> {
         write_placeholder(writer, self.attachments.len())?;
         self.attachments.push(Bytes::copy_from_slice(value));
@@ -98,9 +179,10 @@ mod tests {
     use std::collections::BTreeMap;
 
     use serde::ser::{Error, Serializer};
-    use serde_json::{json, value::RawValue};
+    use serde_json::{Value, json, value::RawValue};
 
     use super::*;
+    use crate::IntoArgs;
 
     fn written<T: Serialize + ?Sized>(value: &T) -> Args {
         let mut writer = ArgsWriter::new();
@@ -220,6 +302,41 @@ mod tests {
         let args = writer.finish();
         assert_eq!(args.json(), "1,2");
         assert!(args.attachments().is_empty());
+    }
+
+    /// Arrays within each other
+    fn nested(depth: usize) -> Value {
+        (1..depth).fold(json!([]), |inner, _| Value::Array(vec![inner]))
+    }
+
+    #[test]
+    fn rejects_values_nested_too_deep() {
+        for depth in [MAX_DEPTH, MAX_DEPTH + 1, 20_000] {
+            let value = nested(depth);
+            let fits = depth <= MAX_DEPTH;
+            assert_eq!(ArgsWriter::new().push(&value).is_ok(), fits, "{depth}");
+            assert_eq!(to_json(&value).is_ok(), fits, "{depth}");
+            let object = (1..depth).fold(json!({}), |inner, _| {
+                Value::Object(serde_json::Map::from_iter([("a".to_owned(), inner)]))
+            });
+            assert_eq!(to_json(&object).is_ok(), fits, "{depth}");
+            if fits {
+                assert_eq!(
+                    written(&value).get::<Value>(0).as_ref(),
+                    Ok(&value),
+                    "what is written can be read"
+                );
+            }
+            // By value it is dropped as well, which must not overflow the stack either.
+            for value in [value, object] {
+                let error = value.into_args().err().map(|error| error.to_string());
+                let expected = (!fits).then_some("nested deeper than 127 levels");
+                assert_eq!(error.is_some(), expected.is_some());
+                assert!(error.unwrap_or_default().contains(expected.unwrap_or_default()));
+            }
+        }
+        let wide = json!([[], {}, [[]]]);
+        assert_eq!(to_json(&vec![&wide; 1000]).unwrap(), serde_json::to_string(&vec![&wide; 1000]).unwrap());
     }
 
     #[test]

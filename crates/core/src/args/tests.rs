@@ -371,6 +371,58 @@ fn nesting_ends_at_the_limit_of_serde_json() {
 }
 
 #[test]
+fn integers_may_be_written_as_floats() {
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Move {
+        x: i64,
+        y: Option<u8>,
+        path: Vec<u32>,
+    }
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(tag = "kind")]
+    enum Tagged {
+        Turn { by: i16, exact: f64 },
+    }
+
+    for attachments in [vec![], vec![Bytes::from_static(b"bin")]] {
+        let args = |list: &str| Args::from_json(list.to_owned().into(), attachments.clone()).unwrap();
+        let numbers = args("1.0,1e3,-2.0E+1,0.0,-0.0,1.8e19,255.0");
+        assert_eq!(
+            numbers.parse::<(u32, u16, i8, u64, i32, u64, u8)>(),
+            Ok((1, 1000, -20, 0, 0, 18_000_000_000_000_000_000, 255))
+        );
+        assert_eq!(
+            args(r#"{"x":-1.0,"y":2e0,"path":[1,2.0,3e1]}"#).get(0),
+            Ok(Move { x: -1, y: Some(2), path: vec![1, 2, 30] })
+        );
+        let turn = Tagged::Turn { by: 90, exact: 1.0 };
+        assert_eq!(args(r#"{"kind":"Turn","by":9e1,"exact":1.0}"#).get(0), Ok(turn));
+        for wrong in ["1.5", "1e-1", "-1.0", "1e99", "256.0", "\"1.0\""] {
+            let error = args(wrong).get::<u8>(0).unwrap_err();
+            assert!(matches!(error, ArgsError::Mismatch { .. }), "{wrong}: {error}");
+        }
+        assert_eq!(args("1.0").get::<f64>(0), Ok(1.0));
+        assert_eq!(args("1.0").get::<Value>(0), Ok(json!(1.0)), "what is read as anything stays as it is");
+        let mut reader = ArgsReader::new(&numbers);
+        assert_eq!(reader.next_seed(std::marker::PhantomData::<u32>), Ok(1), "seeds too");
+    }
+}
+
+#[test]
+fn second_reading_has_whole_budget() {
+    let args =
+        Args::from_json(r#"[{"_placeholder":true,"num":0},1.0]"#.into(), vec![Bytes::from_static(b"large")]);
+    let args = args.unwrap();
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(untagged)]
+    enum Count {
+        Whole(u32),
+    }
+    assert_eq!(args.get(0), Ok((Bytes::from_static(b"large"), Count::Whole(1))));
+}
+
+#[test]
 fn debug_text_does_not_show_binary() {
     let args = (1, Bytes::from(vec![0; 1000])).into_args().unwrap();
     assert_eq!(

@@ -60,6 +60,56 @@ pub fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Replaces escapes of lone surrogates in JSON text by that of U+FFFD, as Node does where it makes UTF-8 of a string
+///
+/// `"\\ud83d"` is JSON and a string of JavaScript, such as half of an emoji that was cut off, but no text here: nothing
+/// could read it. For decoders, on what a peer sent. The text is copied only if there is something to replace.
+///
+/// ```
+/// let half = r#"["a\ud83d","\ud83d\ude00"]"#.into();
+/// assert_eq!(roomcast_core::replace_lone_surrogates(half), r#"["a\ufffd","\ud83d\ude00"]"#);
+/// ```
+pub fn replace_lone_surrogates(json: ByteString) -> ByteString {
+    let Some(mut at) = next_lone_surrogate(json.as_bytes(), 0) else { return json };
+    let mut text = json.as_bytes().to_vec();
+    loop {
+        text[at + 2..at + ESCAPE].copy_from_slice(b"fffd");
+        match next_lone_surrogate(&text, at + ESCAPE) {
+            Some(next) => at = next,
+            // ASCII in place of ASCII.
+            None => return ByteString::try_from(text).unwrap_or(json),
+        }
+    }
+}
+
+/// Where the next escape of a surrogate without its other half begins, from `at` on, which is inside no escape
+fn next_lone_surrogate(json: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        at += memchr::memchr(b'\\', json.get(at..)?)?;
+        match code_unit(json, at) {
+            Some(0xd800..=0xdbff) => match code_unit(json, at + ESCAPE) {
+                Some(0xdc00..=0xdfff) => at += 2 * ESCAPE,
+                _ => return Some(at),
+            },
+            Some(0xdc00..=0xdfff) => return Some(at),
+            // The backslash and what it escapes, which may be another one.
+            _ => at += 2,
+        }
+    }
+}
+
+/// The code unit of the escape that begins at `at`, if it is `\uXXXX`
+fn code_unit(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
+    digits.iter().try_fold(0, |unit, digit| {
+        let digit = char::from(*digit).to_digit(16)?;
+        Some(unit << 4 | u16::try_from(digit).ok()?)
+    })
+}
+
+/// Bytes of an escape such as `\ud83d`
+const ESCAPE: usize = 6;
+
 /// Where the next byte is that cannot stand in a JSON string as it is
 fn next_escape(text: &[u8]) -> Option<usize> {
     // A block at a time and without a way out in its middle, so that the compiler looks at many bytes at once.
@@ -101,7 +151,39 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn replaces_lone_surrogates() {
+        let replaced = |json: &str| String::from(replace_lone_surrogates(json.into()));
+        for (json, expected) in [
+            (r#""a\ud83d""#, r#""a\ufffd""#),
+            (r#""\uDe00a""#, r#""\ufffda""#),
+            (r#""\ud83d\ud83d\ude00\ude00""#, r#""\ufffd\ud83d\ude00\ufffd""#),
+            (r#"{"\ud83d":"\ud83d\n"}"#, r#"{"\ufffd":"\ufffd\n"}"#),
+            (r#""\\ud83d\\\ud83d""#, r#""\\ud83d\\\ufffd""#),
+            // No escapes, so no JSON, which is for others to say.
+            (r#""\ud8""#, r#""\ud8""#),
+            ("\\", "\\"),
+            (r#""\ud83d\ud8""#, r#""\ufffd\ud8""#),
+        ] {
+            assert_eq!(replaced(json), expected, "{json}");
+        }
+        for json in [r#""\ud83d\ude00""#, r#""\n\u00e9""#, "1,2"] {
+            let json = ByteString::from(json.to_owned());
+            assert_eq!(replace_lone_surrogates(json.clone()).as_ptr(), json.as_ptr(), "nothing is copied");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn any_string_of_javascript_can_be_read(units in prop::collection::vec(
+            prop_oneof![any::<u16>(), 0xd7ff_u16..=0xe000], 0..12,
+        )) {
+            let escapes: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
+            let json = replace_lone_surrogates(format!("\"{escapes}\"").into());
+            let text: String = serde_json::from_str(&json).unwrap();
+            prop_assert_eq!(text, String::from_utf16_lossy(&units));
+        }
+
         #[test]
         fn quoting_is_that_of_serde_json(text in ".*|[\0-\x20\"\\\\ü]*") {
             let mut json = String::new();

@@ -1,7 +1,7 @@
 //! Reading the text of a packet: once over its bytes, with slices of it as the result
 
 use bytestring::ByteString;
-use roomcast_core::{AckId, Args};
+use roomcast_core::{AckId, Args, replace_lone_surrogates};
 use serde::de::IgnoredAny;
 
 use super::{Body, DecodeError, Limits, Packet, is_reserved};
@@ -15,7 +15,10 @@ pub(super) fn decode(text: &ByteString, limits: &Limits) -> Result<(Packet, usiz
     let id = cursor.number().map_err(|Overflow| DecodeError::AckId)?.map(AckId);
     let payload = cursor.rest();
     let body = match kind {
-        Kind::Connect => Body::Connect { auth: text.slice_ref(optional_object(payload)?) },
+        Kind::Connect => {
+            let auth = text.slice_ref(optional_object(payload)?);
+            Body::Connect { auth: replace_lone_surrogates(auth) }
+        }
         Kind::Disconnect if payload.is_empty() => Body::Disconnect,
         Kind::Disconnect => return Err(DecodeError::Payload),
         Kind::Event | Kind::BinaryEvent => {
@@ -175,7 +178,8 @@ fn string(text: &str) -> Result<(Name<'_>, &str), DecodeError> {
     };
     let quoted = text.get(..=end).ok_or(DecodeError::Payload)?;
     let name = if escaped {
-        Name::Unescaped(serde_json::from_str(quoted).map_err(|_| DecodeError::Payload)?)
+        let quoted = replace_lone_surrogates(quoted.into());
+        Name::Unescaped(serde_json::from_str(&quoted).map_err(|_| DecodeError::Payload)?)
     } else {
         Name::AsWritten(&quoted[1..end])
     };

@@ -59,6 +59,23 @@ fn events_are_arrays_that_begin_with_a_name() {
 }
 
 #[test]
+fn lone_surrogates_are_replaced() {
+    let args = |list: &'static str| Args::from_json(list.into(), Vec::new()).unwrap();
+    let body = |text| decode(text).unwrap().body;
+    let name = "a\u{fffd}".into();
+    assert_eq!(
+        body(r#"2["a\ud83d","\ude00",{"\ud83d":1}]"#),
+        Body::Event { name, args: args(r#""\ufffd",{"\ufffd":1}"#), ack: None }
+    );
+    assert_eq!(body(r#"31["a\ud83d"]"#), Body::Ack { id: AckId(1), args: args(r#""a\ufffd""#) });
+    assert_eq!(body(r#"0{"token":"a\ud83d"}"#), Body::Connect { auth: r#"{"token":"a\ufffd"}"#.into() });
+    assert_eq!(
+        body(r#"2["\ud83d\ude00"]"#),
+        Body::Event { name: "😀".into(), args: Args::empty(), ack: None }
+    );
+}
+
+#[test]
 fn payloads_that_are_no_events_are_refused() {
     for invalid in [
         "2",
@@ -80,7 +97,6 @@ fn payloads_that_are_no_events_are_refused() {
         "2[\"message\"]/custom,",
         "2[\"a\nb\"]",
         "2[\"\\x\"]",
-        "2[\"\\ud800\"]",
         "2[\"",
         "2[\"\\",
         "2[\"\\\"]",
