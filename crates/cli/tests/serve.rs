@@ -98,7 +98,7 @@ fn ask(address: SocketAddr, target: &str) -> (u16, String) {
 /// All that comes back
 fn answer(address: SocketAddr, target: &str) -> String {
     let mut stream = connect(address);
-    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");

@@ -55,6 +55,7 @@ impl Ack {
     pub fn send(self, args: impl IntoArgs) -> Result<bool, EmitError> {
         let Some(Asked { socket, id, answered }) = self.0 else { return Ok(false) };
         let args = args.into_args()?;
+        socket.state().check_attachments(&args)?;
         let is_first = answered.is_none_or(|answered| !answered.swap(true, Ordering::Relaxed));
         if is_first {
             socket.answer(id, &args)?;

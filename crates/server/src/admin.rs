@@ -1,49 +1,55 @@
 //! Questions about the server, asked on an address of their own
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST};
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use roomcast_core::ResponseBody;
+use roomcast_transport_ws::handshake::has_host;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::exposition;
 use crate::io::Io;
 use crate::probe::probe;
 use crate::serve::accept::tell_of_failure;
 
-/// Connections at a time; whoever comes then waits
+/// Connections at a time; the oldest gives way to one more
 const MAX_CONNECTIONS: usize = 16;
-/// How long a connection may take over a request, and stay without one
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a connection may stay, whatever it does: for its request, and to read the answer
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait when no connection can be accepted
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Answers, and probes how long frames wait, for ever
 ///
+/// A connection carries one request, since the others have to be sure that they get a place: one that is silent, or
+/// does not read, cannot keep it.
+///
 /// Cancel safe in that everything it began ends with it.
 pub(crate) async fn serve(io: Io, listener: TcpListener) {
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(io.clone()));
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let any_host = listener.local_addr().is_ok_and(|address| !address.ip().is_loopback());
+    let mut connections: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        // Never closed, so there is always a place some day.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let io = io.clone();
-                tasks.spawn(async move {
-                    serve_connection(io, stream).await;
-                    drop(place);
-                });
+                connections.retain(|connection| !connection.is_finished());
+                if connections.len() >= MAX_CONNECTIONS
+                    && let Some(oldest) = connections.pop_front()
+                {
+                    oldest.abort();
+                }
+                connections.push_back(tasks.spawn(serve_connection(io.clone(), stream, any_host)));
             }
             Err(error) => {
                 tell_of_failure(&io, &error, "cannot accept a connection of the admin listener");
@@ -54,17 +60,41 @@ pub(crate) async fn serve(io: Io, listener: TcpListener) {
     }
 }
 
-async fn serve_connection(io: Io, stream: TcpStream) {
+async fn serve_connection(io: Io, stream: TcpStream, any_host: bool) {
     let service = service_fn(move |request: Request<Incoming>| {
         let io = io.clone();
-        async move { Ok::<_, Infallible>(answer(&io, request.method(), request.uri().path()).await) }
+        async move {
+            Ok::<_, Infallible>(match check_host(request.headers(), any_host) {
+                Ok(()) => answer(&io, request.method(), request.uri().path()).await,
+                Err(refused) => refused,
+            })
+        }
     });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service);
-    // Whoever asks and goes away misses the answer.
-    let _ = connection.await;
+    let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
+    // Whoever asks and goes away, or does not read, misses the answer.
+    let _ = tokio::time::timeout(TIMEOUT, connection).await;
+}
+
+/// Checks that a request means this server
+///
+/// A page in a browser on this machine can make a name of its own resolve to a loopback address (DNS rebinding), and
+/// read answers that were not meant for it. So at such an address only its own names will do.
+fn check_host(headers: &HeaderMap, any_host: bool) -> Result<(), Response<ResponseBody>> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let is_local = host.and_then(|host| host.parse::<Authority>().ok()).is_some_and(|host| {
+        let name = host.host();
+        let address = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        name.eq_ignore_ascii_case("localhost") || address.is_ok()
+    });
+    if !has_host(headers) {
+        return Err(plain(StatusCode::BAD_REQUEST, "Exactly one Host header is required.\n"));
+    }
+    if any_host || is_local {
+        return Ok(());
+    }
+    const TEXT: &str = "Name this address by its number or as localhost; for other names let the admin endpoint \
+                        listen on an address that is not loopback.\n";
+    Err(plain(StatusCode::FORBIDDEN, TEXT))
 }
 
 async fn answer(io: &Io, method: &Method, path: &str) -> Response<ResponseBody> {
@@ -94,4 +124,31 @@ fn plain(status: StatusCode, text: impl Into<ResponseBody>) -> Response<Response
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_answers_to_its_own_names() {
+        let status = |hosts: &[&str], any_host| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_str(host).expect("a value"));
+            }
+            check_host(&headers, any_host).err().map(|refused| refused.status().as_u16())
+        };
+        for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "[::1]:9464", "10.0.0.1"] {
+            assert_eq!(status(&[host], false), None, "{host}");
+        }
+        for host in ["evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.1.evil.example"]
+        {
+            assert_eq!(status(&[host], false), Some(403), "{host}");
+            assert_eq!(status(&[host], true), None, "{host}");
+        }
+        for hosts in [&[][..], &["localhost", "localhost"], &["a b"]] {
+            assert_eq!(status(hosts, true), Some(400), "{hosts:?}");
+        }
+    }
 }

@@ -44,11 +44,26 @@ pub enum Breach {
     Rooms,
     /// [`Config::max_acks`](crate::Config::max_acks): the event is not sent to the client
     Acks,
+    /// [`Config::max_name_bytes`](crate::Config::max_name_bytes): of an event, the client is closed; of a namespace or
+    /// a room, it may not join
+    NameSize,
+    /// [`Config::max_auth_bytes`](crate::Config::max_auth_bytes): the client may not join
+    AuthSize,
+    /// [`Config::max_unjoined_sessions`](crate::Config::max_unjoined_sessions): the oldest of them is closed
+    Unjoined,
+    /// [`Server::max_sessions_per_connection`](crate::Server::max_sessions_per_connection): 503
+    ConnectionSessions,
+    /// [`Config::max_handshake_bytes`](crate::Config::max_handshake_bytes): 431
+    HandshakeSize,
+    /// [`Config::max_handshakes_bytes`](crate::Config::max_handshakes_bytes): 503
+    HandshakesSize,
+    /// [`Config::body_timeout`](crate::Config::body_timeout): 408, and the session ends
+    BodyTime,
 }
 
 impl Breach {
     /// All there are
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 22] = [
         Self::Connections,
         Self::Address,
         Self::Sessions,
@@ -64,6 +79,13 @@ impl Breach {
         Self::JoinedNamespaces,
         Self::Rooms,
         Self::Acks,
+        Self::NameSize,
+        Self::AuthSize,
+        Self::Unjoined,
+        Self::ConnectionSessions,
+        Self::HandshakeSize,
+        Self::HandshakesSize,
+        Self::BodyTime,
     ];
 
     /// The name it has as label of `roomcast_refused_total`
@@ -84,6 +106,13 @@ impl Breach {
             Self::JoinedNamespaces => "joined_namespaces",
             Self::Rooms => "rooms",
             Self::Acks => "acks",
+            Self::NameSize => "name_size",
+            Self::AuthSize => "auth_size",
+            Self::Unjoined => "unjoined",
+            Self::ConnectionSessions => "connection_sessions",
+            Self::HandshakeSize => "handshake_size",
+            Self::HandshakesSize => "handshakes_size",
+            Self::BodyTime => "body_time",
         }
     }
 }

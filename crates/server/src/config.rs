@@ -46,6 +46,12 @@ pub struct Config {
     pub(crate) cleanup_empty_child_namespaces: bool,
     pub(crate) max_requests: usize,
     pub(crate) max_sessions: usize,
+    pub(crate) max_unjoined_sessions: usize,
+    pub(crate) max_handshake_bytes: usize,
+    pub(crate) max_handshakes_bytes: usize,
+    pub(crate) max_name_bytes: usize,
+    pub(crate) max_auth_bytes: usize,
+    pub(crate) body_timeout: Duration,
     pub(crate) max_connections_per_address: Option<usize>,
     pub(crate) event_rate: Option<EventRate>,
     pub(crate) recovery: Option<RecoveryConfig>,
@@ -87,6 +93,12 @@ impl Default for Config {
             cleanup_empty_child_namespaces: false,
             max_requests: 16,
             max_sessions: 1_000_000,
+            max_unjoined_sessions: 20_000,
+            max_handshake_bytes: 16 * 1024,
+            max_handshakes_bytes: 256 * 1024 * 1024,
+            max_name_bytes: 1024,
+            max_auth_bytes: 64 * 1024,
+            body_timeout: Duration::from_secs(30),
             max_connections_per_address: None,
             event_rate: None,
             recovery: None,
@@ -167,6 +179,8 @@ setters! {
     upgrade_timeout: Duration,
     /// How long a Socket.IO client has to join a namespace before it is closed. Default: 45 s
     ///
+    /// A middleware that takes longer than this is dropped at its wait, and refuses the client: `Connect timeout`.
+    ///
     /// Counted as [`Breach::ConnectTime`](crate::Breach::ConnectTime).
     connect_timeout: Duration,
     /// How long a closing connection may take to send what waits and to be answered. Default: 10 s
@@ -226,7 +240,11 @@ setters! {
     /// to; it is there for handlers that join whatever room a client names, since a room takes up to a kilobyte.
     /// Each namespace counts for itself. Counted as [`Breach::Rooms`](crate::Breach::Rooms).
     max_rooms: usize,
-    /// Binary attachments of one event from a client. Default: 10
+    /// Binary attachments of one event or acknowledgement, both ways. Default: 10, as in clients
+    ///
+    /// A client that announces more is closed. An emit of more is an
+    /// [error](crate::EmitError::TooManyAttachments), since clients close the connection over it; raise it together with
+    /// the limit of your clients.
     max_attachments: usize,
     /// How long a client has to send the attachments that it announced, before it is closed. Default: 60 s
     attachment_timeout: Duration,
@@ -256,6 +274,37 @@ setters! {
     /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes
     /// a few kilobytes. Counted as [`Breach::Sessions`](crate::Breach::Sessions).
     max_sessions: usize,
+    /// Sessions that may be open without being in a namespace, of all clients together. Default: 20,000
+    ///
+    /// A client joins within a round trip, unless a middleware takes its time. When there is one more, the oldest is
+    /// closed as if its [`connect_timeout`](Self::connect_timeout) were over, so that sessions which nobody uses give
+    /// way to clients. Counted as [`Breach::Unjoined`](crate::Breach::Unjoined).
+    max_unjoined_sessions: usize,
+    /// Bytes kept of the request that a session begins with: its path, query and headers. Default: 16 KiB
+    ///
+    /// More are answered with 431. Counted as [`Breach::HandshakeSize`](crate::Breach::HandshakeSize).
+    max_handshake_bytes: usize,
+    /// Bytes kept of such requests for all sessions together. Default: 256 MiB
+    ///
+    /// Headers that many clients send alike are kept once. A session for which there is no room is answered with 503,
+    /// `Retry-After` and a text. Counted as [`Breach::HandshakesSize`](crate::Breach::HandshakesSize).
+    max_handshakes_bytes: usize,
+    /// Bytes of the name of an event, a namespace or a room. Default: 1 KiB
+    ///
+    /// A client that sends an event with a longer name is closed for a parse error; it may not join a namespace with
+    /// such a name; and no socket joins such a room, whoever asks for that: [`Socket::join`](crate::Socket::join) says
+    /// `false`. Counted as [`Breach::NameSize`](crate::Breach::NameSize).
+    max_name_bytes: usize,
+    /// Bytes of the JSON text that a client may show as `auth` when it asks to join a namespace. Default: 64 KiB
+    ///
+    /// With more it may not join: `Auth too large`. Counted as [`Breach::AuthSize`](crate::Breach::AuthSize).
+    max_auth_bytes: usize,
+    /// How long the body of a POST may take to come. Default: 30 s
+    ///
+    /// After that the request is answered with 408, and its session ends. Counted as
+    /// [`Breach::BodyTime`](crate::Breach::BodyTime). A WebSocket message that is not whole from one ping to the next
+    /// but one closes its connection with 1008: after two [`ping_interval`](Self::ping_interval)s at most.
+    body_timeout: Duration,
     /// Which pages may begin sessions and open WebSockets. Default: [`Origins::SameOrCookieless`]
     ///
     /// Others are answered with 403 and a text that says how to let them in. Counted as

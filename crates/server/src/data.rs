@@ -107,7 +107,7 @@ pub enum DataError {
 }
 
 pub(crate) fn write(value: &(impl Serialize + ?Sized)) -> Result<ByteString, DataError> {
-    let mut json = serde_json::to_string(value).map_err(DataError::Unserializable)?;
+    let mut json = roomcast_core::to_json(value).map_err(DataError::Unserializable)?;
     // It stays as long as the socket.
     json.shrink_to_fit();
     Ok(json.into())

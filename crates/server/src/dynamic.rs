@@ -17,6 +17,8 @@ use crate::error::NamespaceError;
 use crate::handler::{HandlerError, HandlerFuture};
 use crate::handshake::Handshake;
 use crate::io::Io;
+use crate::log_limit::log_limited;
+use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::session::{ClientKind, SessionShared};
 
@@ -96,7 +98,9 @@ impl Io {
     /// Called with each namespace that is made from now on, by [`of`](Self::of) or for a client, before any client is
     /// in it; the main one was there before
     ///
-    /// It must not block: clients that want to join wait for it.
+    /// It must not block: clients that want to join wait for it. If it panics no client may join, since what it did not
+    /// come to register may have been what keeps clients out: `internal error`. A namespace that was made because a
+    /// client asked for it is then made anew for the next one that does.
     #[doc(alias = "new_namespace")]
     pub fn on_new_namespace(&self, hook: impl Fn(NamespaceHandle) + Send + Sync + 'static) -> &Self {
         self.app().dynamic.hooks.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(hook));
@@ -136,7 +140,7 @@ impl Io {
         let number = dynamic.parents_numbered.fetch_add(1, Ordering::Relaxed);
         let name = Namespace::new(format!("/_{number}"));
         let children = Arc::new(Children::new(self.app().make_router(&name)));
-        let state = Arc::new(NamespaceState::parent(name, children.clone()));
+        let state = Arc::new(NamespaceState::parent(name, children.clone(), self.config()));
         let parent = Parent { rule, state: state.clone(), children: children.clone() };
         dynamic.parents.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(parent));
         ParentNamespace { handle: NamespaceHandle { io: self.clone(), state }, children }
@@ -175,7 +179,12 @@ impl Io {
             for hook in hooks {
                 let handle = NamespaceHandle { io: self.clone(), state: state.clone() };
                 if catch_unwind(AssertUnwindSafe(|| hook(handle))).is_err() {
-                    tracing::error!(namespace = %state.name, "a hook for new namespaces panicked");
+                    state.seal();
+                    count::handlers_panicked(self.metrics());
+                    log_limited!(
+                        ERROR, (), namespace = %state.name,
+                        "hook for new namespaces panicked: clients may not join"
+                    );
                 }
             }
         });
@@ -209,7 +218,24 @@ impl Io {
                 return None;
             }
             // Whoever makes it and whoever takes it away while it is empty may be two.
-            self.make(name, Some(parent));
+            let made = self.make(name, Some(parent));
+            if made.is_sealed() {
+                self.discard(&made);
+                // Left by whoever refuses the client.
+                made.family().into_iter().for_each(Family::enter);
+                return Some(made);
+            }
+        }
+    }
+
+    /// Removes a namespace that was made for a client and that nobody can join.
+    fn discard(&self, state: &Arc<NamespaceState>) {
+        let Some(family) = state.family() else { return };
+        let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
+        if namespaces.get(&state.name).is_some_and(|listed| Arc::ptr_eq(listed, state)) {
+            namespaces.remove(&state.name);
+            family.children().remove(&state.name);
+            self.app().dynamic.children.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

@@ -10,6 +10,7 @@ use roomcast_core::{
 
 use crate::ack::{Answers, Collector};
 use crate::error::EmitError;
+use crate::log_limit::log_limited;
 use crate::names;
 use crate::namespace::NamespaceState;
 use crate::remote::RemoteSocket;
@@ -127,7 +128,13 @@ impl Emit {
 
     #[doc = include_str!("../docs/sockets_join.md")]
     pub fn sockets_join(&self, rooms: impl IntoRooms) -> usize {
-        self.namespace.router.update(&self.target, &Membership::Join(into_rooms(rooms)))
+        let mut rooms = into_rooms(rooms);
+        let before = rooms.len();
+        rooms.retain(|room| self.namespace.fits(room));
+        if rooms.len() < before {
+            log_limited!(WARN, (), namespace = %self.namespace.name, "join refused: room name too long");
+        }
+        self.namespace.router.update(&self.target, &Membership::Join(rooms))
     }
 
     #[doc = include_str!("../docs/sockets_leave.md")]
@@ -185,6 +192,7 @@ pub(crate) fn event(
     key: Option<Arc<str>>,
 ) -> Result<Event, EmitError> {
     let name = checked_name(name)?;
+    namespace.check_attachments(&args)?;
     let mut event = Event::new(namespace.name.clone(), name, args);
     event.key = key;
     Ok(event)

@@ -155,7 +155,11 @@ impl Endpoint {
                     connect_timeout: config.connect_timeout,
                     attachment_timeout: config.attachment_timeout,
                     max_namespaces: config.max_namespaces,
-                    limits: Limits { attachments: config.max_attachments, ..Limits::default() },
+                    limits: Limits {
+                        attachments: config.max_attachments,
+                        namespace_bytes: config.max_name_bytes,
+                        ..Limits::default()
+                    },
                     parser: protocol.parser.clone(),
                     ..SocketIoConfig::default()
                 });

@@ -13,6 +13,16 @@ pub enum EmitError {
     /// The arguments could not be serialised
     #[error("the arguments cannot be serialised: {0}")]
     Args(#[from] ArgsError),
+    /// More binary parts than clients accept, which would close their connections
+    #[error(
+        "{count} binary attachments are more than the {limit} that clients accept; send them in several events"
+    )]
+    TooManyAttachments {
+        /// Attachments of the arguments
+        count: usize,
+        /// [`Config::max_attachments`](crate::Config::max_attachments)
+        limit: usize,
+    },
     /// The protocol keeps this name for itself
     #[error("`{0}` is a name that Socket.IO keeps for itself; choose another")]
     ReservedName(ByteString),
@@ -74,7 +84,7 @@ impl ConnectError {
 
     /// Adds anything that serialises; what does not is left out
     pub fn with_data(mut self, data: &impl Serialize) -> Self {
-        self.data = serde_json::to_string(data).ok().map(ByteString::from);
+        self.data = roomcast_core::to_json(data).ok().map(ByteString::from);
         self
     }
 }
@@ -189,6 +199,16 @@ pub(crate) fn refusal(error: &HandlerError) -> ByteString {
 /// What the client is told that asks for a namespace nobody registered
 pub(crate) fn invalid_namespace() -> ByteString {
     ByteString::from_static(r#"{"message":"Invalid namespace"}"#)
+}
+
+/// The error object for a client whose `auth` is over the limit.
+pub(crate) fn auth_too_large() -> ByteString {
+    ByteString::from_static(r#"{"message":"Auth too large"}"#)
+}
+
+/// The error object for a client that cannot join because the application failed.
+pub(crate) fn internal_error() -> ByteString {
+    ByteString::from_static(r#"{"message":"internal error"}"#)
 }
 
 /// What the client is told that asks for one more namespace than may be made on demand

@@ -79,6 +79,16 @@ impl Handshake {
         self
     }
 
+    /// Returns the bytes that are kept for this request alone.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Returns the bytes that are kept, those included that others share.
+    pub(crate) fn bytes(&self) -> usize {
+        self.text.len() + self.head.text().len()
+    }
+
     /// Path and query of the request
     #[doc(alias = "url")]
     pub fn uri(&self) -> &str {

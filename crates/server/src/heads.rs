@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// The headers that are the same for many clients, each text once for as long as somebody has it
@@ -13,6 +14,8 @@ pub(crate) struct Heads {
     shards: [Mutex<Shard>; SHARDS],
     /// Seeded, so that nobody can choose heads that collide
     hasher: RandomState,
+    /// Of all texts together
+    bytes: AtomicUsize,
 }
 
 /// By the hash of their text; of two with the same hash only the first is shared
@@ -29,7 +32,10 @@ impl Heads {
     /// The one head with this text
     pub(crate) fn share(self: &Arc<Self>, text: &[u8]) -> Arc<Head> {
         let hash = self.hasher.hash_one(text);
-        let make = || Arc::new(Head { text: text.into(), hash, heads: self.clone() });
+        let make = || {
+            self.bytes.fetch_add(text.len(), Ordering::Relaxed);
+            Arc::new(Head { text: text.into(), hash, heads: self.clone() })
+        };
         let known = {
             let mut shard = self.shard(hash);
             match shard.get(&hash).and_then(Weak::upgrade) {
@@ -43,6 +49,11 @@ impl Heads {
         };
         // Looked at without the lock, which is taken again if this is the last that has it.
         if *known.text == *text { known } else { make() }
+    }
+
+    /// Returns the bytes of all texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
     }
 
     fn shard(&self, hash: u64) -> MutexGuard<'_, Shard> {
@@ -63,6 +74,7 @@ impl Head {
 
 impl Drop for Head {
     fn drop(&mut self) {
+        self.heads.bytes.fetch_sub(self.text.len(), Ordering::Relaxed);
         let mut shard = self.heads.shard(self.hash);
         // Another may have taken its place, since this one could no longer be had.
         if shard.get(&self.hash).is_some_and(|head| std::ptr::eq(head.as_ptr(), self)) {

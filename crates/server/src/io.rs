@@ -334,7 +334,11 @@ impl IoBuilder {
             .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
             .collect();
         let main = Arc::new(NamespaceState::new(Namespace::main(), router(&Namespace::main()), &config));
-        let limits = Limits::new(config.max_sessions, config.max_connections_per_address);
+        let limits = Limits::new(
+            config.max_sessions,
+            config.max_unjoined_sessions,
+            config.max_connections_per_address,
+        );
         let io = Io(Arc::new(App {
             config,
             hooks,

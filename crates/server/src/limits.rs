@@ -1,8 +1,10 @@
 //! How many may come in: connections and sessions, in all and from one address
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -10,16 +12,73 @@ use dashmap::mapref::entry::Entry;
 use crate::breach::Breach;
 use crate::config::Config;
 use crate::io::Io;
+use crate::session::SessionShared;
 
 /// What is open, and how much of it may be
 pub(crate) struct Limits {
     connections: AtomicUsize,
     sessions: AtomicUsize,
     max_sessions: usize,
+    /// Of the requests that sessions began with, what they have in common left out
+    handshake_bytes: AtomicUsize,
+    pub(crate) unjoined: Unjoined,
     addresses: Option<Addresses>,
     /// Whether it was said that addresses of clients are not known
     told: AtomicBool,
 }
+
+/// Sessions that have joined no namespace, oldest first
+pub(crate) struct Unjoined {
+    max: usize,
+    queue: Mutex<UnjoinedQueue>,
+}
+
+#[derive(Default)]
+struct UnjoinedQueue {
+    /// Those that have joined or are gone are removed when they are half of all.
+    sessions: VecDeque<Weak<SessionShared>>,
+    /// Sessions that have neither joined nor ended.
+    count: usize,
+}
+
+impl Unjoined {
+    /// Adds a session; returns the oldest, which has to go, if there are too many.
+    pub(crate) fn begin(&self, session: &Arc<SessionShared>) -> Option<Arc<SessionShared>> {
+        let mut queue = self.lock();
+        queue.sessions.push_back(Arc::downgrade(session));
+        queue.count += 1;
+        let mut oldest = None;
+        while queue.count > self.max
+            && let Some(session) = queue.sessions.pop_front()
+        {
+            oldest = session.upgrade().filter(|session| session.settle());
+            if oldest.is_some() {
+                queue.count -= 1;
+                break;
+            }
+        }
+        if queue.sessions.len() > 2 * queue.count + COMPACT_FROM {
+            queue.sessions.retain(|session| session.upgrade().is_some_and(|session| !session.is_settled()));
+            let room = 2 * queue.count + COMPACT_FROM;
+            queue.sessions.shrink_to(2 * room);
+        }
+        oldest
+    }
+
+    /// Removes a session that has joined a namespace, or is over.
+    pub(crate) fn end(&self, session: &SessionShared) {
+        if session.settle() {
+            self.lock().count -= 1;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UnjoinedQueue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A queue of fewer sessions is not looked through for those that are gone.
+const COMPACT_FROM: usize = 64;
 
 /// What each address has open; an entry only for one that has something open
 struct Addresses {
@@ -34,8 +93,10 @@ struct Open {
 }
 
 impl Limits {
-    pub(crate) fn new(max_sessions: usize, max_per_address: Option<usize>) -> Self {
+    pub(crate) fn new(max_sessions: usize, max_unjoined: usize, max_per_address: Option<usize>) -> Self {
         Self {
+            handshake_bytes: AtomicUsize::new(0),
+            unjoined: Unjoined { max: max_unjoined, queue: Mutex::default() },
             connections: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             max_sessions,
@@ -86,6 +147,16 @@ impl Limits {
         }
     }
 
+    /// Counts bytes kept of a request, to be [given back](Self::give_back_handshake); `false` if there is no room.
+    pub(crate) fn take_handshake(&self, bytes: usize, max: usize) -> bool {
+        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= max);
+        self.handshake_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
+    }
+
+    pub(crate) fn give_back_handshake(&self, bytes: usize) {
+        self.handshake_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     #[cfg(test)]
     fn known_addresses(&self) -> usize {
         self.addresses.as_ref().map_or(0, |addresses| addresses.open.len())
@@ -113,6 +184,44 @@ impl Addresses {
                 entry.remove();
             }
         }
+    }
+}
+
+/// What counts for as long as the connection of a session is there
+pub(crate) enum Permit {
+    /// The TCP connection that it took over from HTTP.
+    Connection(#[expect(dead_code, reason = "it counts until it is dropped")] ConnectionPermit),
+    /// That the session began on a TCP connection which carries other requests, too.
+    Session(#[expect(dead_code, reason = "it counts until it is dropped")] SessionPermit),
+}
+
+/// The TCP connection on which a request came that may begin a session
+#[derive(Debug, Clone)]
+pub(crate) struct OpenedOn {
+    /// Sessions that began there, and neither ended nor moved to a connection of their own.
+    sessions: Arc<AtomicUsize>,
+    max: usize,
+}
+
+/// A session that began on a TCP connection; it counts until this is dropped
+#[derive(Debug)]
+pub(crate) struct SessionPermit(Arc<AtomicUsize>);
+
+impl OpenedOn {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { sessions: Arc::default(), max }
+    }
+
+    /// Counts a session in, if there is room.
+    pub(crate) fn begin_session(self) -> Result<Permit, Breach> {
+        take(&self.sessions, self.max).map_err(|()| Breach::ConnectionSessions)?;
+        Ok(Permit::Session(SessionPermit(self.sessions)))
+    }
+}
+
+impl Drop for SessionPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -186,7 +295,7 @@ mod tests {
 
     #[test]
     fn sessions_are_bounded_in_all_and_from_one_address() {
-        let limits = Limits::new(3, Some(2));
+        let limits = Limits::new(3, 3, Some(2));
         let (a, b) = (ip("192.0.2.1"), ip("192.0.2.2"));
         assert_eq!(limits.begin_session(a), Ok(()));
         assert_eq!(limits.begin_session(a), Ok(()));
@@ -198,8 +307,29 @@ mod tests {
     }
 
     #[test]
+    fn handshakes_are_bounded_in_bytes() {
+        let limits = Limits::new(3, 3, None);
+        assert!(limits.take_handshake(60, 100));
+        assert!(!limits.take_handshake(41, 100) && !limits.take_handshake(usize::MAX, 100));
+        assert!(limits.take_handshake(40, 100));
+        limits.give_back_handshake(60);
+        assert!(limits.take_handshake(60, 100));
+    }
+
+    #[test]
+    fn sessions_of_one_connection_are_bounded() {
+        let opened_on = OpenedOn::new(2);
+        let begin = || opened_on.clone().begin_session();
+        let first = begin().expect("there is room");
+        let _second = begin().expect("there is room");
+        assert_eq!(begin().err(), Some(Breach::ConnectionSessions));
+        drop(first);
+        assert!(begin().is_ok());
+    }
+
+    #[test]
     fn an_address_is_known_only_while_it_has_something_open() {
-        let limits = Limits::new(10, Some(2));
+        let limits = Limits::new(10, 10, Some(2));
         for _ in 0..3 {
             limits.begin_session(ip("192.0.2.1")).expect("there is room");
             limits.begin_session(ip("2001:db8::1")).expect("there is room");
@@ -208,14 +338,14 @@ mod tests {
             limits.end_session(ip("2001:db8::1"));
             assert_eq!(limits.known_addresses(), 0);
         }
-        let off = Limits::new(10, None);
+        let off = Limits::new(10, 10, None);
         off.begin_session(ip("192.0.2.1")).expect("there is room");
         assert_eq!(off.known_addresses(), 0);
     }
 
     #[test]
     fn an_ipv6_subscriber_cannot_take_one_address_after_the_other() {
-        let limits = Limits::new(10, Some(1));
+        let limits = Limits::new(10, 10, Some(1));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1::1")), Ok(()));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1:ffff::2")), Err(Breach::Address));
         assert_eq!(limits.begin_session(ip("2001:db8:0:2::1")), Ok(()));

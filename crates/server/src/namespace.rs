@@ -7,7 +7,7 @@ use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Dispatched, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
+    AckId, Args, Dispatched, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
 };
 use roomcast_recovery::Sequencer;
 
@@ -131,10 +131,14 @@ pub(crate) struct NamespaceState {
     /// Shared with the namespaces made from the same parent, which emits to all of them under one number
     next_ack: Arc<AtomicU64>,
     serial: AtomicBool,
+    max_attachments: usize,
+    max_name_bytes: usize,
     has_room_overflow: AtomicBool,
     room_overflow: RwLock<HashMap<Room, Overflow>>,
     /// Set when those who want to know of it have been told
     pub(crate) announced: Once,
+    /// Set when one of those panicked: what it was to register may be what keeps clients out, so none may join.
+    sealed: AtomicBool,
     pub(crate) outgoing: OutgoingListeners,
     /// Where it belongs, if it was made when a client asked for it
     family: Option<Family>,
@@ -150,16 +154,15 @@ impl NamespaceState {
     pub(crate) fn new(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
         let sequencer = recovery::sequencer(&router, config);
         let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
-        let stall_timeout = config.stall_timeout;
-        Self { sequencer, stall_timeout, ..Self::routed_by(name, sequenced.unwrap_or(router)) }
+        Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router), config) }
     }
 
     /// The parent of these; whatever has to be kept for clients that may come back, they keep
-    pub(crate) fn parent(name: Namespace, children: Arc<Children>) -> Self {
-        Self::routed_by(name, children)
+    pub(crate) fn parent(name: Namespace, children: Arc<Children>, config: &Config) -> Self {
+        Self::routed_by(name, children, config)
     }
 
-    fn routed_by(name: Namespace, router: Arc<dyn Router>) -> Self {
+    fn routed_by(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
         let servers: Arc<ServerSideHandlers> = Arc::default();
         let listener: Weak<dyn ServerSide> = Arc::<ServerSideHandlers>::downgrade(&servers);
         router.listen(listener);
@@ -172,12 +175,15 @@ impl NamespaceState {
             board: Board::default(),
             next_ack: Arc::default(),
             serial: AtomicBool::new(false),
+            max_attachments: config.max_attachments,
+            max_name_bytes: config.max_name_bytes,
             has_room_overflow: AtomicBool::new(false),
             room_overflow: RwLock::default(),
             announced: Once::new(),
+            sealed: AtomicBool::new(false),
             outgoing: OutgoingListeners::default(),
             family: None,
-            stall_timeout: Config::default().stall_timeout,
+            stall_timeout: config.stall_timeout,
         }
     }
 
@@ -203,6 +209,29 @@ impl NamespaceState {
         child.room_hooks.copy_from(&parent.room_hooks);
         child.servers.copy_from(&parent.servers);
         child
+    }
+
+    /// Keeps all clients out from now on.
+    pub(crate) fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// Returns whether no client may join, because a hook for it panicked.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.sealed.load(Ordering::Acquire)
+    }
+
+    /// Returns whether the name of a room is short enough to be joined.
+    pub(crate) fn fits(&self, room: &Room) -> bool {
+        room.as_str().len() <= self.max_name_bytes
+    }
+
+    /// Checks that clients accept the attachments of an event or an acknowledgement.
+    ///
+    /// The parsers of clients have a limit too, and close the connection if a packet has more.
+    pub(crate) fn check_attachments(&self, args: &Args) -> Result<(), EmitError> {
+        let (count, limit) = (args.attachments().len(), self.max_attachments);
+        if count > limit { Err(EmitError::TooManyAttachments { count, limit }) } else { Ok(()) }
     }
 
     pub(crate) fn family(&self) -> Option<&Family> {

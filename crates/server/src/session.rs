@@ -25,6 +25,8 @@ pub(crate) struct SessionShared {
     pub(crate) handshake: Handshake,
     /// The application closes its connection
     pub(crate) put_out: AtomicBool,
+    /// Whether it has joined a namespace, or is over
+    settled: AtomicBool,
     transports: Arc<[Arc<dyn Transport>]>,
     /// Which of `transports` it is on
     transport: AtomicU16,
@@ -52,10 +54,31 @@ impl SessionShared {
         let Beginning { io, sid, kind, codec, outbox, handshake, transports, transport } = beginning;
         let (inbox, put_out) = (Inbox::default(), AtomicBool::new(false));
         let at = AtomicU16::new(0);
-        let shared =
-            Self { sid, io, kind, codec, outbox, inbox, handshake, put_out, transports, transport: at };
+        let settled = AtomicBool::new(false);
+        let shared = Self {
+            sid,
+            io,
+            kind,
+            codec,
+            outbox,
+            inbox,
+            handshake,
+            put_out,
+            settled,
+            transports,
+            transport: at,
+        };
         shared.set_transport(transport);
         shared
+    }
+
+    /// Notes that it has joined a namespace, or is over; returns whether that is new.
+    pub(crate) fn settle(&self) -> bool {
+        !self.settled.swap(true, Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn transport(&self) -> TransportName {

@@ -174,7 +174,15 @@ impl Socket {
     /// Of several rooms it has then joined those before the first that was too many.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
         let Some(key) = self.key() else { return false };
-        let join = |room| matches!(self.0.namespace.router.join(key, room), Joined::Joined | Joined::Already);
+        let join = |room: &Room| {
+            if !self.0.namespace.fits(room) {
+                let (io, socket) = (self.io(), self.id());
+                let value = io.config().max_name_bytes;
+                breach!(io, Breach::NameSize, %socket, value, "join refused: room name too long");
+                return false;
+            }
+            matches!(self.0.namespace.router.join(key, room), Joined::Joined | Joined::Already)
+        };
         into_rooms(rooms).iter().all(join)
     }
 
@@ -190,7 +198,7 @@ impl Socket {
 
     /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
     ///
-    /// An empty object if it showed nothing, or more than 64 KiB; middlewares and connect handlers get that too, by
+    /// An empty object if it showed nothing; middlewares and connect handlers get that too, by
     /// [`Auth`](crate::Auth).
     ///
     /// # Errors
@@ -370,7 +378,7 @@ impl Socket {
 
     /// Keeps what the client showed at the door, if that is anything
     pub(crate) fn set_auth(&self, auth: &str) {
-        if !auth.is_empty() && auth.len() <= MAX_AUTH {
+        if !auth.is_empty() {
             self.kept().set_auth(auth.into());
         }
     }
@@ -502,9 +510,6 @@ impl fmt::Debug for Inner {
         f.debug_struct("Inner").field("id", &self.member.id).finish_non_exhaustive()
     }
 }
-
-/// Bytes of JSON text that a client may show at the door and that are kept for later
-const MAX_AUTH: usize = 64 * 1024;
 
 impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -86,6 +86,10 @@ impl Connection for PollingConnection {
                     self.post.take().into_iter().for_each(Post::answer_too_big);
                     return Poll::Ready(Ok(Received::Activity));
                 }
+                Poll::Ready(Ok(Step::TooLate)) => {
+                    self.post.take().into_iter().for_each(Post::answer_too_late);
+                    return Poll::Ready(Err(aborted("the body of a POST did not come in time")));
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
             }

@@ -32,6 +32,8 @@ pub(crate) enum Step {
     Handled,
     /// The body is over the limit
     TooBig,
+    /// The body did not come in time
+    TooLate,
 }
 
 /// Pieces of a body taken at one go, and messages handed over at one go
@@ -60,6 +62,7 @@ impl Post {
                 }
                 Poll::Ready(Ok(Arrived::Piece)) => return Poll::Ready(Ok(Step::Progress)),
                 Poll::Ready(Ok(Arrived::TooMuch)) => return Poll::Ready(Ok(Step::TooBig)),
+                Poll::Ready(Ok(Arrived::TooLate)) => return Poll::Ready(Ok(Step::TooLate)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     ready!(self.respond.poll_gone(cx));
@@ -90,6 +93,11 @@ impl Post {
         let _ = self.respond.send(empty(StatusCode::PAYLOAD_TOO_LARGE));
     }
 
+    /// Answers that the body did not come in time.
+    pub(crate) fn answer_too_late(self) {
+        let _ = self.respond.send(empty(StatusCode::REQUEST_TIMEOUT));
+    }
+
     /// Answers at the end of the connection: `ok` if the body came whole
     pub(crate) fn answer_at_end(self) {
         match self.state {
@@ -118,6 +126,7 @@ enum Arrived {
     Piece,
     Whole,
     TooMuch,
+    TooLate,
 }
 
 impl Collected {
@@ -130,6 +139,9 @@ impl Collected {
         for taken in 0..PIECES {
             let piece = match body.as_mut().poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => frame.into_data(),
+                Poll::Ready(Some(Err(error))) if is_timeout(&error) => {
+                    return Poll::Ready(Ok(Arrived::TooLate));
+                }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(aborted(error))),
                 Poll::Ready(None) => return Poll::Ready(Ok(Arrived::Whole)),
                 Poll::Pending if taken > 0 => break,
@@ -176,6 +188,12 @@ impl Default for Collected {
     fn default() -> Self {
         Self::One(Bytes::new())
     }
+}
+
+/// Whether the server gave up waiting for a body; the transport itself reads no clock
+fn is_timeout(error: &roomcast_core::BoxError) -> bool {
+    let error = error.downcast_ref::<std::io::Error>();
+    error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
 pub(crate) fn aborted(why: impl Into<roomcast_core::BoxError>) -> ConnectionError {

@@ -34,6 +34,8 @@ pub(crate) struct WsConnection {
     close_sent: bool,
     bare_close: bool,
     shutdown_code: u16,
+    /// Whether the message under way was so at the last ping already
+    is_slow: bool,
     compressed: Option<Box<Compressed>>,
 }
 
@@ -46,8 +48,12 @@ struct Compressed {
 }
 
 enum End {
-    Closed { code: Option<u16> },
+    Closed {
+        code: Option<u16>,
+    },
     Broken(Violation),
+    /// A message was not whole in time
+    Late,
 }
 
 enum State {
@@ -90,6 +96,7 @@ impl WsConnection {
             close_sent: false,
             bare_close: config.bare_close_frames(),
             shutdown_code: config.code_at_shutdown(),
+            is_slow: false,
             compressed: None,
         }
     }
@@ -153,7 +160,10 @@ impl WsConnection {
     fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) {
         for item in scratch.items.drain(..) {
             match item {
-                Incoming::Message(message) => messages.push(message),
+                Incoming::Message(message) => {
+                    self.is_slow = false;
+                    messages.push(message);
+                }
                 Incoming::Ping(payload) => push_control(outbox, |out| put_pong(out, &payload)),
                 Incoming::Pong(_) => {}
                 Incoming::Close { code, .. } => self.end = Some(End::Closed { code }),
@@ -173,6 +183,11 @@ impl WsConnection {
                 let reason = if self.bare_close { String::new() } else { violation.to_string() };
                 self.push_close(outbox, Some(violation.close_code().into()), &reason);
                 Err(broken_by(violation))
+            }
+            End::Late => {
+                let reason = if self.bare_close { "" } else { TOO_LATE };
+                self.push_close(outbox, Some(1008), reason);
+                Err(ConnectionError::Misused(TOO_LATE))
             }
         }
     }
@@ -242,7 +257,16 @@ impl Connection for WsConnection {
         Poll::Ready(Ok(Received::Activity))
     }
 
+    /// Pings, and gives up on a message that was under way at the ping before already
+    ///
+    /// A client that answers pings in the middle of a message could have the server keep it for ever. Pings are all
+    /// that is known of time here.
     fn ping(&mut self, outbox: &Outbox) -> bool {
+        let is_unfinished = !self.reader.is_idle();
+        if self.is_slow && is_unfinished && self.end.is_none() {
+            self.end = Some(End::Late);
+        }
+        self.is_slow = is_unfinished;
         if !self.close_sent {
             // As above.
             let _ = outbox.push_heartbeat(control(|out| put_ping(out, b"")));
@@ -330,6 +354,8 @@ fn control(put: impl FnOnce(&mut BytesMut)) -> Frame {
     put(&mut out);
     Frame::of_wire(WsWire::wire_key(), out.freeze())
 }
+
+const TOO_LATE: &str = "a message was not whole within two pings";
 
 /// What the close frame says for each reason
 ///

@@ -17,6 +17,31 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value = "1000000", env = "ROOMCAST_MAX_SESSIONS")]
     max_sessions: NonZeroUsize,
 
+    /// Long-polling sessions that may be open at once of those that began on one connection; more are told 503
+    #[arg(long, value_name = "N", default_value = "100", env = "ROOMCAST_MAX_SESSIONS_PER_CONNECTION")]
+    max_sessions_per_connection: NonZeroUsize,
+
+    /// Sessions that may be open without being in a namespace; the oldest is closed for one more
+    #[arg(long, value_name = "N", default_value = "20000", env = "ROOMCAST_MAX_UNJOINED_SESSIONS")]
+    max_unjoined_sessions: NonZeroUsize,
+
+    /// Bytes kept of the request that a session begins with; more are told 431
+    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024, env = "ROOMCAST_MAX_HANDSHAKE_BYTES")]
+    max_handshake_bytes: usize,
+
+    /// Bytes kept of such requests for all sessions; more are told 503
+    #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
+    #[arg(env = "ROOMCAST_MAX_HANDSHAKES_BYTES")]
+    max_handshakes_bytes: usize,
+
+    /// Bytes of the name of an event, a namespace or a room
+    #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_MAX_NAME_BYTES")]
+    max_name_bytes: usize,
+
+    /// Bytes of what a client shows when it asks to join a namespace; with more it may not
+    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024, env = "ROOMCAST_MAX_AUTH_BYTES")]
+    max_auth_bytes: usize,
+
     /// Connections, and sessions, that one address may have open; more are told 503. Default: no limit
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS_PER_ADDRESS")]
     max_connections_per_address: Option<NonZeroUsize>,
@@ -87,6 +112,11 @@ impl Limits {
     pub(crate) fn config(&self, config: Config) -> Config {
         let mut config = config
             .max_sessions(self.max_sessions.get())
+            .max_unjoined_sessions(self.max_unjoined_sessions.get())
+            .max_handshake_bytes(self.max_handshake_bytes)
+            .max_handshakes_bytes(self.max_handshakes_bytes)
+            .max_name_bytes(self.max_name_bytes)
+            .max_auth_bytes(self.max_auth_bytes)
             .max_requests(self.max_requests.get())
             .max_handlers(self.max_handlers.get())
             .max_event_bytes(self.max_event_bytes)
@@ -110,7 +140,10 @@ impl Limits {
 
     /// Those of TCP and HTTP
     pub(crate) fn server(&self, server: Server) -> Server {
-        let server = server.max_header_bytes(self.max_header_bytes).max_headers(self.max_headers);
+        let server = server
+            .max_header_bytes(self.max_header_bytes)
+            .max_headers(self.max_headers)
+            .max_sessions_per_connection(self.max_sessions_per_connection.get());
         match self.max_connections {
             Some(max) => server.max_connections(max.get()),
             None => server,
@@ -140,6 +173,11 @@ mod tests {
         let five = NonZeroU32::new(5).expect("not zero");
         let expected = [
             ("--max-sessions=5", Config::default().max_sessions(5)),
+            ("--max-unjoined-sessions=5", Config::default().max_unjoined_sessions(5)),
+            ("--max-handshake-bytes=5", Config::default().max_handshake_bytes(5)),
+            ("--max-handshakes-bytes=5", Config::default().max_handshakes_bytes(5)),
+            ("--max-name-bytes=5", Config::default().max_name_bytes(5)),
+            ("--max-auth-bytes=5", Config::default().max_auth_bytes(5)),
             ("--max-connections-per-address=5", Config::default().max_connections_per_address(5)),
             ("--max-requests=5", Config::default().max_requests(5)),
             ("--max-events-per-second=5", Config::default().event_rate(EventRate::per_second(five))),

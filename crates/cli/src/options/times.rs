@@ -34,6 +34,11 @@ pub(crate) struct Times {
     #[arg(env = "ROOMCAST_ATTACHMENT_TIMEOUT")]
     attachment_timeout: Duration,
 
+    /// How long the body of a POST may take to come, before it is told 408 and its session ends
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(env = "ROOMCAST_BODY_TIMEOUT")]
+    body_timeout: Duration,
+
     /// How long a connection that is being closed has to take what waits for it, and to answer
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     #[arg(env = "ROOMCAST_CLOSE_TIMEOUT")]
@@ -64,6 +69,7 @@ impl Times {
             .connect_timeout(self.connect_timeout)
             .upgrade_timeout(self.upgrade_timeout)
             .attachment_timeout(self.attachment_timeout)
+            .body_timeout(self.body_timeout)
             .close_timeout(self.close_timeout)
             .stall_timeout(self.stall_timeout)
     }
@@ -101,6 +107,7 @@ mod tests {
             ("--stall-timeout=5s", Config::default().stall_timeout(five)),
             ("--upgrade-timeout=5s", Config::default().upgrade_timeout(five)),
             ("--attachment-timeout=5s", Config::default().attachment_timeout(five)),
+            ("--body-timeout=5s", Config::default().body_timeout(five)),
             ("--close-timeout=5s", Config::default().close_timeout(five)),
         ] {
             assert_eq!(config(&[flag]), expected, "{flag}");

@@ -94,7 +94,7 @@ impl Driver {
             self.part(member, told, cx);
         }
         // They need not wait until the client has heard of its end.
-        if let Some(running) = self.work.take() {
+        if let Some(running) = self.work.take_events() {
             tokio::spawn(events::outlive(running));
         }
         self.drop_probe(reason);
@@ -162,7 +162,10 @@ impl Driver {
         if self.shared.io.app().sessions.remove(&self.shared.sid) {
             count::sessions_closed(self.shared.io.metrics());
             let address = self.shared.handshake.address().map(|address| address.ip());
-            self.shared.io.app().limits.end_session(address);
+            let limits = &self.shared.io.app().limits;
+            limits.unjoined.end(&self.shared);
+            limits.give_back_handshake(self.shared.handshake.own_bytes());
+            limits.end_session(address);
         }
         for visit in self.shared.inbox.close() {
             if let Visit::Exchange(_, exchange) = visit {

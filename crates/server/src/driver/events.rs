@@ -16,6 +16,7 @@ use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
+use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::error::EventErrorCause;
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput, Started};
@@ -104,8 +105,25 @@ impl Work {
         self.waiting_bytes -= cost(inbound);
     }
 
-    pub(crate) fn take(&mut self) -> Option<Box<FuturesUnordered<Running>>> {
-        self.running.take().filter(|running| !running.is_empty())
+    /// Takes the handlers that run on when their client is gone
+    ///
+    /// What decides whether it may join is dropped: nobody waits for the answer any more.
+    pub(crate) fn take_events(&mut self) -> Option<Box<FuturesUnordered<Running>>> {
+        let mut running = self.running.take()?;
+        if running.iter().any(Running::is_admission) {
+            // Dropping a future runs code of the application.
+            let kept = std::mem::take(&mut *running).into_iter().filter_map(|running| {
+                if !running.is_admission() {
+                    return Some(running);
+                }
+                if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
+                    log_limited!(ERROR, (), "middleware panicked when it was dropped");
+                }
+                None
+            });
+            *running = kept.collect();
+        }
+        Some(running).filter(|running| !running.is_empty())
     }
 
     /// Whether so many handlers are under way that those of events, which wait for their turn, are not all there is
@@ -163,6 +181,23 @@ impl Running {
         Self { future, socket, name, role, failed: None, then: Then::Nothing }
     }
 
+    /// Returns whether this decides about a client that wants to join.
+    fn is_admission(&self) -> bool {
+        matches!(self.then, Then::Admit(_) | Then::Open(_))
+    }
+
+    /// Refuses the client if this has not decided at `deadline`.
+    pub(crate) fn until(mut self, deadline: Instant) -> Self {
+        let future = self.future;
+        self.future = Box::pin(async move {
+            match tokio::time::timeout_at(deadline.into(), future).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(HandlerError { message: "Connect timeout".into(), data: None }),
+            }
+        });
+        self
+    }
+
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
         if let Ok(Poll::Pending) = polled {
@@ -217,7 +252,11 @@ impl Driver {
     /// Starts the handler of an event, or lets it wait for its turn
     #[inline]
     pub(super) fn dispatch(&mut self, inbound: Inbound, cx: &mut Context<'_>, now: Instant) {
-        let max_handlers = self.shared.io.config().max_handlers;
+        let config = self.shared.io.config();
+        let max_handlers = config.max_handlers;
+        if inbound.name.len() > config.max_name_bytes {
+            return self.refuse_name(now);
+        }
         let Some(position) = self.members.position(&inbound.namespace) else { return };
         let Some(member) = self.members.at(position) else { return };
         let must_wait =
@@ -226,6 +265,14 @@ impl Driver {
             return self.let_wait(position, inbound, now);
         }
         self.start_event(position, inbound, cx);
+    }
+
+    #[cold]
+    fn refuse_name(&mut self, now: Instant) {
+        let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
+        let value = io.config().max_name_bytes;
+        breach!(io, Breach::NameSize, address, value, "client closed: event name too long");
+        self.session.handle_command(Command::Close(CloseReason::ParseError), now);
     }
 
     #[cold]

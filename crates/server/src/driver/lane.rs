@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use roomcast_core::{Connection, Message, Outbox, TransportName};
 
-use crate::limits::ConnectionPermit;
+use crate::limits::Permit;
 
 /// A connection of a session; the outbox of the one that carries it is the session's
 pub(crate) struct LaneState {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) name: TransportName,
-    /// Counts the TCP connection that this took over from HTTP, for as long as it is there
-    pub(crate) permit: Option<Arc<ConnectionPermit>>,
+    /// Counts the TCP connection that this took over from HTTP, or on which it began, for as long as it is there
+    pub(crate) permit: Option<Arc<Permit>>,
 }
 
 /// A connection that has not proven itself, and what waits for it

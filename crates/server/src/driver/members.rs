@@ -13,8 +13,10 @@ use super::Driver;
 use super::errors::told;
 use super::events::{Role, Running, Then};
 use super::opening::Opening;
+use crate::breach::{Breach, breach};
 use crate::children::Family;
-use crate::error::{EventErrorCause, refusal};
+use crate::clock;
+use crate::error::{EventErrorCause, auth_too_large, internal_error, invalid_namespace, refusal};
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
 use crate::ids;
 use crate::listeners::{Listeners, Topic};
@@ -49,6 +51,8 @@ pub(crate) struct Admission {
     stay: Stay,
     auth: ByteString,
     rest: std::vec::IntoIter<AnyHandler>,
+    /// Until when all of them have to agree, once one has waited.
+    deadline: Option<Instant>,
     /// What was kept for it, if it has been here before
     claim: Option<Box<Claim>>,
 }
@@ -162,6 +166,28 @@ impl Driver {
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
             return;
         }
+        let (io, config) = (&self.shared.io, self.shared.io.config());
+        let address = self.shared.handshake.address_field();
+        if namespace.as_str().len() > config.max_name_bytes {
+            breach!(
+                io,
+                Breach::NameSize,
+                address,
+                value = config.max_name_bytes,
+                "connect refused: namespace too long"
+            );
+            return self.turn_away(namespace, invalid_namespace(), cx, now);
+        }
+        if auth.len() > config.max_auth_bytes {
+            breach!(
+                io,
+                Breach::AuthSize,
+                address,
+                value = config.max_auth_bytes,
+                "connect refused: auth too large"
+            );
+            return self.turn_away(namespace, auth_too_large(), cx, now);
+        }
         match self.shared.io.enter(&namespace) {
             Some(state) => self.greet(state, auth, cx, now),
             None => {
@@ -178,6 +204,10 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
+        if state.is_sealed() {
+            self.shared.io.vacate(&state);
+            return self.turn_away(state.name.clone(), internal_error(), cx, now);
+        }
         let claim = self.claim(&state, auth);
         self.admit_as(claim, state, auth.clone(), cx, now);
     }
@@ -216,7 +246,7 @@ impl Driver {
         if let Some(claim) = &claim {
             stay.0.restore_data(claim.kept().data().clone());
         }
-        self.ask_next(Box::new(Admission { stay, auth, rest, claim }), cx, now);
+        self.ask_next(Box::new(Admission { stay, auth, rest, deadline: None, claim }), cx, now);
     }
 
     /// Asks the middlewares that are left, up to the first that takes its time
@@ -228,7 +258,10 @@ impl Driver {
             match Running::start(&middleware, Role::Door, &mut input, cx) {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
-                Err(mut running) => {
+                Err(running) => {
+                    let timeout = self.shared.io.config().connect_timeout;
+                    let deadline = *admission.deadline.get_or_insert_with(|| clock::after(now, timeout));
+                    let mut running = running.until(deadline);
                     running.then = Then::Admit(admission);
                     return self.work.add(running);
                 }
@@ -289,6 +322,7 @@ impl Driver {
             }
         };
         self.members.add(stay);
+        self.shared.io.app().limits.unjoined.end(&self.shared);
         tracing::debug!(
             socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
             transport = self.primary.name.0, address = self.shared.handshake.address_field(),

@@ -30,7 +30,7 @@ use self::members::Members;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::inbox::Visit;
-use crate::limits::ConnectionPermit;
+use crate::limits::Permit;
 use crate::metrics::count;
 use crate::pace;
 use crate::requests::{Bad, Refusal};
@@ -80,7 +80,7 @@ impl Driver {
         shared: Arc<SessionShared>,
         session: Box<dyn Session>,
         connection: Box<dyn Connection>,
-        permit: Option<Arc<ConnectionPermit>>,
+        permit: Option<Arc<Permit>>,
     ) -> Self {
         shared.io.app().lifecycle.driver_started();
         let mut primary = LaneState::new(connection, shared.transport());

@@ -11,6 +11,7 @@ use roomcast_core::Namespace;
 use super::Driver;
 use super::events::{Role, Running, Then};
 use crate::breach::{Breach, breach};
+use crate::clock;
 use crate::dynamic::{Parent, Verdict};
 use crate::error::{invalid_namespace, too_many_namespaces};
 use crate::log_limit::log_limited;
@@ -56,7 +57,8 @@ impl Driver {
                 Ok(Err(future)) => {
                     let name = ByteString::from(opening.namespace.as_str());
                     opening.asked = Some(parent);
-                    let mut running = Running::new(future, None, name, Role::Door);
+                    let deadline = clock::after(now, self.shared.io.config().connect_timeout);
+                    let mut running = Running::new(future, None, name, Role::Door).until(deadline);
                     running.then = Then::Open(Box::new(opening));
                     return self.work.add(running);
                 }

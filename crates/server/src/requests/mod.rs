@@ -1,5 +1,6 @@
 //! HTTP in: which endpoint takes a request, which session it belongs to, and what is refused
 
+mod body;
 mod cors;
 mod query;
 mod refusal;
@@ -19,9 +20,11 @@ use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Status
 use http_body::Body;
 use http_body_util::{BodyExt, Empty};
 use roomcast_core::{
-    Bounds, BoxError, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Sid, Transport,
+    Bounds, BoxError, CloseReason, Exchange, Outbox, Rejection, RequestBody, Responder, ResponseBody, Sid,
+    Transport,
 };
 
+use self::body::TimedBody;
 use self::query::EngineQuery;
 pub(crate) use self::refusal::{Bad, Refusal, unknown_session};
 use crate::breach::{Breach, breach};
@@ -32,9 +35,9 @@ use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::handshake::Handshake;
 use crate::ids;
-use crate::inbox::NotTaken;
+use crate::inbox::{NotTaken, Visit};
 use crate::io::Io;
-use crate::limits::ConnectionPermit;
+use crate::limits::{OpenedOn, Permit};
 use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::origin;
@@ -136,7 +139,7 @@ where
     let compression =
         config.http_compression.filter(|_| endpoint.is_engine() && request.method() == Method::GET);
     let compression = compression.and_then(|rules| Some((rules, Coding::accepted(request.headers())?)));
-    let (exchange, answer) = exchange(request);
+    let (exchange, answer) = exchange(io, request);
     let head = app.hooks.change_headers().then(|| Box::new(exchange.request.clone()));
     let begun = if !is_sound {
         Err(Box::new(unread_body()))
@@ -202,7 +205,7 @@ fn unread_body() -> Response<ResponseBody> {
 
 type Answer = tokio::sync::oneshot::Receiver<Response<ResponseBody>>;
 
-fn exchange<B>(mut request: Request<B>) -> (Exchange, Answer)
+fn exchange<B>(io: &Io, mut request: Request<B>) -> (Exchange, Answer)
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
@@ -213,7 +216,10 @@ where
     let body = match request.method {
         // Nothing reads the body of a GET, and an empty one needs no memory.
         Method::GET => RequestBody::new(Empty::new().map_err(|never| match never {})),
-        _ => RequestBody::new(body.map_err(Into::into)),
+        _ => {
+            let body = RequestBody::new(body.map_err(Into::into));
+            if body.is_end_stream() { body } else { RequestBody::new(TimedBody::new(body, io)) }
+        }
     };
     (Exchange { request, body, respond, upgrade, subprotocol: None }, answer)
 }
@@ -315,7 +321,7 @@ struct Applicant<'a> {
     exchange: Exchange,
     place: SessionPlace<'a>,
     handshake: Handshake,
-    permit: Option<Arc<ConnectionPermit>>,
+    permit: Option<Arc<Permit>>,
     upgrades: bool,
 }
 
@@ -331,18 +337,27 @@ impl<'a> Applicant<'a> {
         let app = io.app();
         // What remains are things of layers in front of the server, which handlers may ask for.
         let extensions = &mut exchange.request.extensions;
-        let (peer, permit) = (Peer::of(extensions), extensions.remove());
+        let (peer, mut permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
+        let opened_on = extensions.remove::<OpenedOn>();
         extensions.remove::<Peer>();
         if peer.is_none() {
             app.limits.tell_of_unknown_address(&app.config);
         }
         let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
         let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
-        let place = SessionPlace::take(io, address.map(|address| address.ip()))?;
+        let ip = address.map(|address| address.ip());
+        let mut place = SessionPlace::take(io, ip)?;
+        if let Some(opened_on) = opened_on
+            && permit.is_none()
+        {
+            // It carries no session itself; the session only began on it.
+            permit = Some(Arc::new(opened_on.begin_session().map_err(|limit| no_room(io, limit, ip))?));
+        }
         let extensions = &exchange.request.extensions;
         let extensions = if extensions.is_empty() { Extensions::new() } else { extensions.clone() };
         let handshake = Handshake::new(&app.heads, &exchange.request, address, secure, clock::wall());
         let handshake = handshake.with_extensions(extensions);
+        place.take_handshake(&handshake)?;
         Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
     }
 
@@ -443,6 +458,12 @@ impl<'a> Applicant<'a> {
             return Err(Box::new(unanswered()));
         }
         place.keep();
+        if let Some(oldest) = app.limits.unjoined.begin(&shared) {
+            let (address, value) = (oldest.handshake.address_field(), app.config.max_unjoined_sessions);
+            breach!(io, Breach::Unjoined, address, value, "client closed: too many have joined no namespace");
+            // One that is over already needs no closing.
+            let _ = oldest.inbox.push(Visit::Close(CloseReason::ConnectTimeout));
+        }
         count::sessions_opened(io.metrics());
         tracing::debug!(
             kind = kind.as_str(),
@@ -457,10 +478,30 @@ impl<'a> Applicant<'a> {
     }
 }
 
+/// Answers a request whose session found no room.
+fn no_room(io: &Io, limit: Breach, address: Option<IpAddr>) -> Refused {
+    if limit == Breach::Draining {
+        // It is meant to be so, and may be said of many.
+        let _ = io.metrics().breaches.record(limit);
+    } else {
+        let address = address.map(tracing::field::display);
+        breach!(io, limit, address, status = 503, "session refused");
+    }
+    let text = match limit {
+        Breach::Draining => "This server is going away; connect to another.",
+        _ => "There is no room for another session here; try again later.",
+    };
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text)
+        .header(http::header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
+        .header(http::header::CONNECTION, HeaderValue::from_static("close"));
+    Box::new(rejection.response())
+}
+
 /// A session that is counted in, and counted out again if it does not come to be
 struct SessionPlace<'a> {
     io: &'a Io,
     address: Option<IpAddr>,
+    handshake_bytes: usize,
     kept: bool,
 }
 
@@ -469,22 +510,30 @@ impl<'a> SessionPlace<'a> {
         let app = io.app();
         let draining = app.lifecycle.phase() >= Phase::Draining;
         let room = if draining { Err(Breach::Draining) } else { app.limits.begin_session(address) };
-        let Err(limit) = room else { return Ok(Self { io, address, kept: false }) };
-        if limit == Breach::Draining {
-            // It is meant to be so, and may be said of many.
-            let _ = app.metrics.breaches.record(limit);
-        } else {
-            let address = address.map(tracing::field::display);
-            breach!(io, limit, address, status = 503, "session refused");
+        match room {
+            Ok(()) => Ok(Self { io, address, handshake_bytes: 0, kept: false }),
+            Err(limit) => Err(no_room(io, limit, address)),
         }
-        let text = match limit {
-            Breach::Draining => "This server is going away; connect to another.",
-            _ => "There is no room for another session here; try again later.",
-        };
-        let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text)
-            .header(http::header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER))
-            .header(http::header::CONNECTION, HeaderValue::from_static("close"));
-        Err(Box::new(rejection.response()))
+    }
+
+    /// Counts what is kept of the request.
+    fn take_handshake(&mut self, handshake: &Handshake) -> Result<(), Refused> {
+        let (config, app) = (self.io.config(), self.io.app());
+        let value = config.max_handshake_bytes;
+        if handshake.bytes() > value {
+            let address = handshake.address_field();
+            breach!(self.io, Breach::HandshakeSize, address, value, status = 431, "session refused");
+            const TEXT: &str = "The path and the headers of this request are too large.\n";
+            let rejection = Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT)
+                .header(http::header::CONNECTION, HeaderValue::from_static("close"));
+            return Err(Box::new(rejection.response()));
+        }
+        let (own, shared) = (handshake.own_bytes(), app.heads.bytes());
+        if !app.limits.take_handshake(own, config.max_handshakes_bytes.saturating_sub(shared)) {
+            return Err(no_room(self.io, Breach::HandshakesSize, self.address));
+        }
+        self.handshake_bytes = own;
+        Ok(())
     }
 
     /// The session came to be, and is counted out at its end
@@ -496,7 +545,9 @@ impl<'a> SessionPlace<'a> {
 impl Drop for SessionPlace<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            self.io.app().limits.end_session(self.address);
+            let limits = &self.io.app().limits;
+            limits.give_back_handshake(self.handshake_bytes);
+            limits.end_session(self.address);
         }
     }
 }

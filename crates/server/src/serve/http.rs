@@ -27,7 +27,7 @@ use crate::breach::{Breach, breach};
 use crate::clock::{self, millis};
 use crate::drain::Phase;
 use crate::driver::give_way;
-use crate::limits::ConnectionPermit;
+use crate::limits::{ConnectionPermit, OpenedOn, Permit};
 use crate::proxy::canonical;
 use crate::proxy_protocol::{self, Proxied};
 use crate::requests::{Peer, RETRY_AFTER, answer, panicked};
@@ -46,7 +46,7 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
     let shared = io.config().trusted_proxies.trusts(peer.address.ip());
     let permit = if shared { Ok(permit) } else { permit.for_address(peer.address.ip()) };
     let permit = match permit {
-        Ok(permit) => Arc::new(permit),
+        Ok(permit) => Arc::new(Permit::Connection(permit)),
         Err(limit) => return refuse(&server, stream, limit, peer.address).await,
     };
     crate::metrics::count::connections_opened(io.metrics());
@@ -105,22 +105,28 @@ async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> O
     }
 }
 
-async fn serve_http<S>(server: Arc<Server>, stream: S, peer: Peer, permit: Arc<ConnectionPermit>)
+async fn serve_http<S>(server: Arc<Server>, stream: S, peer: Peer, permit: Arc<Permit>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (io, http) = (server.io.clone(), server.http);
     let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
     let stream = HttpStream { stream, activity: activity.clone() };
+    // A proxy's own connections carry many clients.
+    let is_shared = io.config().trusted_proxies.trusts(peer.address.ip());
+    let opened_on = (!is_shared).then(|| OpenedOn::new(http.max_sessions_per_connection));
     let service = {
         let activity = activity.clone();
         service_fn(move |mut request: Request<Incoming>| {
             activity.request_began();
             let (server, permit, activity) = (server.clone(), permit.clone(), activity.clone());
+            let opened_on = opened_on.as_ref().filter(|_| may_begin_session(&request)).cloned();
             async move {
                 request.extensions_mut().insert(peer);
                 if request.headers().contains_key(http::header::UPGRADE) {
                     request.extensions_mut().insert(permit);
+                } else if let Some(opened_on) = opened_on {
+                    request.extensions_mut().insert(opened_on);
                 }
                 let response = match rules::check(&request) {
                     Ok(()) => match answer(&server.io, "", request).await {
@@ -194,6 +200,11 @@ where
         ),
         End::Late => {}
     }
+}
+
+/// Returns whether a request belongs to no session yet, as far as can be seen at once.
+fn may_begin_session<B>(request: &Request<B>) -> bool {
+    request.uri().query().is_some_and(|query| !query.contains("sid="))
 }
 
 /// How an HTTP connection ended

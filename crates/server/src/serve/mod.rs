@@ -57,6 +57,7 @@ type Fallback = dyn Fn(Request<()>) -> Response<ResponseBody> + Send + Sync;
 #[derive(Debug, Clone, Copy)]
 struct HttpSettings {
     max_connections: usize,
+    max_sessions_per_connection: usize,
     max_header_bytes: usize,
     max_headers: usize,
     header_timeout: Duration,
@@ -68,6 +69,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             max_connections: accept::room(),
+            max_sessions_per_connection: 100,
             max_header_bytes: 16 * 1024,
             max_headers: 100,
             header_timeout: Duration::from_secs(10),
@@ -125,6 +127,17 @@ impl Server {
     /// without a word. Counted as [`Breach::Connections`](crate::Breach::Connections).
     pub fn max_connections(mut self, max: usize) -> Self {
         self.http.max_connections = max;
+        self
+    }
+
+    /// Long-polling sessions that may be open at once of those that began on one TCP connection. Default: 100
+    ///
+    /// A browser begins one at a time. A proxy that reuses its connections begins those of many clients on one, so its
+    /// connections are not bounded if it is [trusted](crate::Config::trusted_proxies). A session that moves to
+    /// WebSocket counts no longer. One more is answered with 503, `Retry-After` and a text. Counted as
+    /// [`Breach::ConnectionSessions`](crate::Breach::ConnectionSessions).
+    pub fn max_sessions_per_connection(mut self, max: usize) -> Self {
+        self.http.max_sessions_per_connection = max;
         self
     }
 

@@ -11,7 +11,7 @@ use crate::support::{Answer, Client, Frame, POLLING, WebSocket, get, until};
 
 async fn ask(address: SocketAddr, target: &str) -> Answer {
     let mut client = Client::connect(address).await;
-    client.send(&get(target, "")).await;
+    client.send(&format!("GET {target} HTTP/1.1\r\nHost: {address}\r\n\r\n")).await;
     client.answer().await
 }
 
@@ -41,7 +41,7 @@ async fn it_is_live_and_ready_until_it_drains() {
         assert_eq!((answer.status, answer.body.as_str()), (status, body), "{target}");
     }
     let mut client = Client::connect(admin).await;
-    client.send("POST /ready HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await;
+    client.send("POST /ready HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 405);
     stop.send(()).expect("it runs");
     until(|| !io.is_ready()).await;
@@ -233,5 +233,30 @@ async fn metrics_tell_of_build_process_and_handlers() {
     ] {
         assert!(value(&metrics, name).is_some_and(|value| value >= least), "{name} in\n{metrics}");
     }
+    task.abort();
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_block_admin() {
+    let io = Io::new();
+    let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
+    let admin = bound.admin_address().expect("it was asked for");
+    let task = tokio::spawn(bound.serve());
+    let mut silent = Vec::new();
+    for number in 0..64 {
+        let mut client = Client::connect(admin).await;
+        if number % 2 == 0 {
+            client.send("GET /live HTTP/1.1\r\n").await;
+        }
+        silent.push(client);
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(5), ask(admin, "/live")).await;
+    assert_eq!(answer.expect("at once").status, 200);
+    // The first of them had to go for it.
+    assert_eq!(silent[0].end().await, "");
+    let mut client = Client::connect(admin).await;
+    client.send(&get("/metrics", "")).await;
+    assert_eq!(client.answer().await.status, 403, "a name that is not its own");
     task.abort();
 }

@@ -324,3 +324,119 @@ async fn an_answer_that_is_read_slowly_is_not_idle() {
     }
     assert!(began.elapsed() > TIMEOUT * 2, "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn sessions_of_one_connection_are_bounded() {
+    let io = Io::new();
+    let rig = Rig::start(&io, Server::new(io.clone()).max_sessions_per_connection(3));
+    let mut greedy = rig.connect().await;
+    let mut sids = Vec::new();
+    for _ in 0..3 {
+        greedy.send(&get(POLLING, "")).await;
+        sids.push(greedy.answer().await.sid());
+    }
+    // A session that is over makes room.
+    let over = format!("POST {POLLING}&sid={} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1", sids[0]);
+    greedy.send(&over).await;
+    assert_eq!(greedy.answer().await.status, 200);
+    until(|| io.client_count() == 2).await;
+    greedy.send(&get(POLLING, "")).await;
+    assert_eq!(greedy.answer().await.status, 200);
+    greedy.send(&get(POLLING, "")).await;
+    let refused = greedy.answer().await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 1);
+    assert_eq!(rig.get(POLLING, "").await.status, 200, "another connection is not concerned");
+}
+
+#[tokio::test]
+async fn oldest_unjoined_session_gives_way() {
+    let rig = Rig::with_config(Config::default().max_unjoined_sessions(2));
+    let mut chat = WebSocket::socket_io(rig.address).await;
+    let mut sids = Vec::new();
+    for _ in 0..200 {
+        sids.push(rig.get(POLLING, "").await.sid());
+    }
+    until(|| rig.io.client_count() == 3).await;
+    assert_eq!(rig.io.metrics().breaches(Breach::Unjoined), 198);
+    for (number, sid) in sids.iter().enumerate().skip(190) {
+        let body = "40";
+        let post = format!(
+            "POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut client = rig.connect().await;
+        client.send(&post).await;
+        let expected = if number < 198 { 400 } else { 200 };
+        assert_eq!(client.answer().await.status, expected, "{number}");
+    }
+    // Those two have joined, and so make room.
+    assert_eq!(rig.get(POLLING, "").await.status, 200);
+    rig.io.emit("news", 1).expect("emitted");
+    assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
+    assert_eq!(rig.io.client_count(), 4);
+}
+
+#[tokio::test]
+async fn handshakes_are_bounded_in_bytes() {
+    let rig = Rig::with_config(Config::default().max_handshake_bytes(1000).max_handshakes_bytes(2900));
+    let headers = |len: usize| format!("Cookie: {}\r\n", "c".repeat(len));
+    let refused = rig.get(POLLING, &headers(1000)).await;
+    assert_eq!((refused.status, rig.io.metrics().breaches(Breach::HandshakeSize)), (431, 1));
+    let mut sids = Vec::new();
+    for _ in 0..3 {
+        sids.push(rig.get(POLLING, &headers(850)).await.sid());
+    }
+    let refused = rig.get(POLLING, &headers(850)).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
+    assert_eq!(rig.io.metrics().breaches(Breach::HandshakesSize), 1);
+    let mut client = rig.connect().await;
+    let over = format!("POST {POLLING}&sid={} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1", sids[0]);
+    client.send(&over).await;
+    assert_eq!(client.answer().await.status, 200);
+    until(|| rig.io.client_count() == 2).await;
+    assert_eq!(rig.get(POLLING, &headers(850)).await.status, 200, "what a session kept is given back");
+}
+
+#[tokio::test]
+async fn slow_body_gets_408() {
+    let rig = Rig::with_config(Config::default().body_timeout(Duration::from_millis(300)));
+    for pace in [None, Some(Duration::from_millis(50))] {
+        let sid = rig.get(POLLING, "").await.sid();
+        let mut slow = rig.connect().await;
+        let head = format!("POST {POLLING}&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n4");
+        slow.send(&head).await;
+        if let Some(pace) = pace {
+            for _ in 0..20 {
+                tokio::time::sleep(pace).await;
+                slow.try_send(b"0").await;
+            }
+        }
+        assert_eq!(slow.answer().await.status, 408);
+        until(|| rig.io.client_count() == 0).await;
+    }
+    assert_eq!(rig.io.metrics().breaches(Breach::BodyTime), 2);
+}
+
+#[tokio::test]
+async fn unfinished_message_closes_its_connection() {
+    let config = Config::default().ping_interval(Duration::from_millis(200));
+    let rig = Rig::with_config(config);
+    let mut reader = WebSocket::plain(rig.address).await;
+    let mut slow = WebSocket::plain(rig.address).await;
+    until(|| rig.io.client_count() == 2).await;
+    // The beginning of a message in several frames; between them pings can be answered.
+    slow.0.send_bytes(&frame(0x01, b"never")).await;
+    let begun = Instant::now();
+    let end = loop {
+        slow.0.try_send(&frame(0x8a, b"")).await;
+        if !slow.0.is_quiet_for(Duration::from_millis(20)).await && rig.io.client_count() == 1 {
+            break slow.next().await;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is waited for");
+    };
+    assert_eq!(end, Frame::Close(1008, "a message was not whole within two pings".into()));
+    assert!(begun.elapsed() >= Duration::from_millis(200), "it has one ping at least");
+    rig.io.emit("message", "on").expect("emitted");
+    assert_eq!(reader.next().await, Frame::Text("on".into()));
+}

@@ -276,7 +276,6 @@ fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
         });
         let _ = told.send(namespace.name().to_string());
     });
-    io.on_new_namespace(|_| std::panic::resume_unwind(Box::new("boom")));
     io.of_pattern("^/made").expect("a pattern");
     io.of("/static");
     io.of("/static");
@@ -446,4 +445,35 @@ fn names_that_clients_could_not_say_are_refused() {
     let room = Room::from("nobody");
     assert_eq!(io.of("").count(room), 0);
     assert_eq!(io.of("").name(), io.main().name());
+}
+
+#[test]
+fn panic_in_new_namespace_hook_keeps_clients_out() {
+    let io = Io::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    io.on_new_namespace(move |namespace| {
+        if namespace.name().as_str().contains("broken") {
+            // The first time only, for one of them.
+            let calls = count.fetch_add(1, Ordering::Relaxed);
+            if calls == 0 || !namespace.name().as_str().ends_with("once") {
+                std::panic::resume_unwind(Box::new("boom"));
+            }
+        }
+    });
+    io.of_matching(|name| name.as_str().starts_with("/child"));
+    io.of("/child-whole");
+    let server = serve(&io);
+    let mut client = Client::open(Kind::WebSocket, &server.dial);
+    let once = "/child-broken-once";
+    assert_eq!(client.join(once, json!(null)), refused(once, "internal error"));
+    assert!(is_in(&client.join(once, json!(null)), once), "it is made anew");
+    io.of("/broken");
+    for name in ["/child-broken", "/child-broken", "/broken", "/broken"] {
+        assert_eq!(client.join(name, json!(null)), refused(name, "internal error"));
+        assert_eq!(io.of("/broken").emit("anybody", ()).expect("a name").queued, 0);
+    }
+    assert!(is_in(&client.join("/child-whole", json!(null)), "/child-whole"));
+    // Twice for the child that each client makes anew.
+    assert_eq!(io.metrics().handlers_panicked(), 4);
 }

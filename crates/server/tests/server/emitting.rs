@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use roomcast_server::{AckError, Args, Bytes, Emit, EmitError, Io, Overflow, Receipt, Socket};
+use roomcast_server::{Ack, AckError, Args, Bytes, Emit, EmitError, Io, Overflow, Receipt, Socket, Value};
 use serde_json::json;
 
-use crate::support::client::{Client, Kind, TALKING, bytes};
+use crate::support::client::{Client, Heard, Kind, Said, TALKING, bytes};
+use crate::support::engine::Engine;
 use crate::support::heard::arrivals;
 use crate::support::serve::serve;
+use crate::support::ws::Message;
 
 /// Time that nobody needs, unless something is wrong
 const AGES: Duration = Duration::from_secs(60);
@@ -138,4 +140,63 @@ fn a_question_that_is_dropped_says_so() {
     client.answer(question, json!([3, "four"]));
     let answer: Args = asked.join().expect("an answer");
     assert_eq!(answer.parse::<(u8, String)>().expect("what the client said"), (3, "four".to_owned()));
+}
+
+#[test]
+fn rejects_more_attachments_than_clients_accept() {
+    let io = Io::new();
+    let sockets = arrivals(&io);
+    io.on("ask", async |count: usize, ack: Ack| {
+        let error = ack.send(&vec![Bytes::from_static(b"x"); count]).map_err(|error| error.to_string());
+        error.map(drop)
+    });
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.take(1).remove(0);
+    let many = |count: usize| vec![Bytes::from_static(b"x"); count];
+    for error in [
+        io.emit("many", &many(11)).expect_err("too many"),
+        socket.emit("many", &many(11)).expect_err("too many"),
+        socket.volatile().emit("many", &many(11)).expect_err("too many"),
+    ] {
+        let EmitError::TooManyAttachments { count: 11, limit: 10 } = error else { panic!("{error}") };
+    }
+    // The second time the name of the event is remembered.
+    assert!(socket.emit("many", &many(10)).is_ok_and(|receipt| receipt.queued == 1));
+    assert!(socket.emit("many", &many(11)).is_err());
+    let ask = Said { namespace: "/", ack: Some(7), name: "ask", args: json!([11]) };
+    client.say_all(vec![ask]);
+    assert!(matches!(client.hear(), Heard::Event { name, .. } if name == "many"));
+    assert_eq!(client.ask("ask", json!([2])).as_array().map(Vec::len), Some(1), "the client is still there");
+    assert_eq!(io.metrics().handlers_failed(), 1, "the answer was an error to the handler");
+}
+
+#[test]
+fn rejects_values_nested_too_deep() {
+    let io = Io::new();
+    let sockets = arrivals(&io);
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.take(1).remove(0);
+    let deep = || (0..20_000).fold(json!(null), |inner, _| Value::Array(vec![inner]));
+    assert!(matches!(socket.emit("deep", deep()), Err(EmitError::Args(_))));
+    assert!(matches!(io.emit("deep", deep()), Err(EmitError::Args(_))));
+    socket.emit("flat", ()).expect("it goes on");
+    assert!(matches!(client.hear(), Heard::Event { name, .. } if name == "flat"));
+}
+
+#[test]
+fn delivers_lone_surrogates_as_replacement() {
+    let io = Io::new();
+    io.on("echo", async |text: String, ack: Ack| ack.send(text).map(drop));
+    io.on("a\u{fffd}", async |ack: Ack| ack.send("named").map(drop));
+    let server = serve(&io);
+    let mut engine = Engine::websocket(&server.dial, "/socket.io/");
+    engine.send(r#"0{"token":"\udc00"}"#.into());
+    let Ok(Message::Text(welcome)) = engine.receive() else { panic!("no welcome") };
+    assert!(welcome.starts_with("0{"), "{welcome}");
+    engine.send(r#"21["echo","a\ud83d"]"#.into());
+    assert_eq!(engine.receive(), Ok(Message::Text("31[\"a\u{fffd}\"]".into())));
+    engine.send(r#"22["a\ud83d"]"#.into());
+    assert_eq!(engine.receive(), Ok(r#"32["named"]"#.to_owned().into()));
 }

@@ -229,3 +229,42 @@ fn a_socket_joins_no_more_rooms_than_it_may() {
         client.expect("news", json!([]));
     }
 }
+
+#[test]
+fn long_names_are_refused() {
+    let io = Io::builder().config(Config::default().max_name_bytes(100).max_auth_bytes(1000)).build();
+    let (fits, long) = ("r".repeat(100), "r".repeat(101));
+    io.of_matching(|_| true);
+    io.on("join", async |socket: Socket, room: String, ack: Ack| {
+        let joined = socket.join(room.as_str());
+        let found = socket.io().within(socket.id()).sockets_join(room.as_str());
+        ack.send((joined, found, socket.rooms().len())).map(drop)
+    });
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        assert_eq!(client.ask("join", json!([long])), json!([false, 0, 1]));
+        assert_eq!(client.ask("join", json!([fits])).as_array().expect("a list")[0], json!(true));
+        client.emit(&fits, json!([]));
+        assert_eq!(client.ask("join", json!([long])).as_array().expect("a list")[2], json!(2));
+        client.emit(&long, json!([]));
+        client.end();
+    }
+    let count = TALKING.len() as u64;
+    until(|| io.metrics().breaches(Breach::NameSize) == 3 * count);
+    until(|| io.metrics().protocol_errors() == count);
+    for kind in SOCKET_IO {
+        let mut client = Client::open(kind, &server.dial);
+        let refused = |namespace: &str, message: &str| Heard::Refused {
+            namespace: namespace.into(),
+            error: json!({ "message": message }),
+        };
+        let large = json!({ "token": "t".repeat(1000) });
+        assert_eq!(client.join("/", large), refused("/", "Auth too large"));
+        let fits = format!("/{}", "n".repeat(99));
+        assert!(matches!(client.join(&fits, json!(null)), Heard::Joined { .. }));
+        client.say_hello_to(&format!("/{}", "n".repeat(100)), json!(null));
+        client.end();
+    }
+    assert_eq!(io.metrics().breaches(Breach::AuthSize), SOCKET_IO.len() as u64);
+}

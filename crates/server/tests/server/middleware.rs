@@ -249,10 +249,9 @@ fn who_goes_away_at_the_door_never_comes_in() {
         assert_eq!(ear.next(), "asked");
         client.close();
         until(|| io.client_count() == 0);
-        // The middleware has outlived its client, and nobody asks for its answer.
-        gate.let_one_pass();
-        assert_eq!(ear.next(), "answered");
     }
+    // The middlewares have ended with their clients.
+    gate.open();
     assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
     assert_eq!(ear.all(), [""; 0]);
 }
@@ -314,4 +313,68 @@ fn each_namespace_has_its_own_door() {
     assert!(matches!(client.join("/", json!(null)), Heard::Ended(_)), "it has joined already");
     let mut client = Client::open(Kind::Plain, &server.dial);
     client.end();
+}
+
+/// Says when it is dropped
+struct Dropped(std::sync::mpsc::SyncSender<()>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn endless_middleware_ends_with_its_client_and_in_time() {
+    let (told, dropped) = std::sync::mpsc::sync_channel(16);
+    let endless = move || {
+        let guard = Dropped(told.clone());
+        async move {
+            std::future::pending::<()>().await;
+            drop(guard);
+        }
+    };
+    let asks = endless.clone();
+    let serving = |timeout| {
+        let io = Io::builder().config(Config::default().connect_timeout(timeout)).build();
+        io.middleware(endless.clone());
+        let asks = asks.clone();
+        io.of_when(move |_| {
+            let asked = asks();
+            async move {
+                asked.await;
+                true
+            }
+        });
+        let server = serve(&io);
+        (io, server)
+    };
+    let patience = std::time::Duration::from_secs(20);
+    // Its client goes.
+    let (io, server) = serving(std::time::Duration::from_secs(600));
+    for kind in ALL {
+        let mut client = Client::open(kind, &server.dial);
+        client.say_hello(json!(null));
+        if SOCKET_IO.contains(&kind) {
+            client.say_hello_to("/on-demand", json!(null));
+        }
+        until(|| io.client_count() == 1);
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        assert!(dropped.try_recv().is_err(), "it waits");
+        drop(client);
+        if kind == Kind::Polling {
+            io.close();
+        }
+        dropped.recv_timeout(patience).expect("dropped");
+        if SOCKET_IO.contains(&kind) {
+            dropped.recv_timeout(patience).expect("dropped");
+        }
+        until(|| io.client_count() == 0);
+    }
+    // Its time is over.
+    let (_io, server) = serving(std::time::Duration::from_millis(300));
+    let mut client = Client::open(Kind::Json, &server.dial);
+    assert_eq!(client.hear(), refused("/", json!({ "message": "Connect timeout" })));
+    dropped.recv_timeout(patience).expect("dropped");
+    assert_eq!(client.end().code, Some(1008));
 }

@@ -331,3 +331,34 @@ fn reasons_are_counted_and_what_is_kept_is_shown() {
     assert!(metrics.contains("roomcast_recovery_log_bytes{namespace=\"/\"} "));
     assert!(metrics.contains("roomcast_recovery_sessions{namespace=\"/\"} "));
 }
+
+#[test]
+fn no_client_makes_recovery_impossible_for_others() {
+    let recovery = RecoveryConfig { max_log_events: 100, max_sessions: 100, ..RecoveryConfig::default() };
+    let io = Io::builder().config(Config::default().connection_state_recovery(recovery)).build();
+    let sockets = arrivals(&io);
+    io.on("say", |socket: Socket, later: bool| async move {
+        if later {
+            tokio::task::yield_now().await;
+        }
+        socket.namespace().to("own").emit("said", ()).map(drop)
+    });
+    let server = serve(&io);
+    let victim = Returner::connect(&server.dial);
+    let socket = sockets.take(1).remove(0);
+    socket.join("red");
+    let (sid, shows) = victim.vanish();
+    until(|| !socket.is_connected());
+    // As a client of which the address is another.
+    io.to("red").emit("missed", ()).expect("a name");
+    let mut attacker = Returner::connect(&server.dial);
+    for number in 0..500 {
+        attacker.engine.send(format!(r#"2["say",{}]"#, number % 2 == 0).into());
+    }
+    attacker.engine.send(r#"21["unheard"]"#.into());
+    drop(attacker);
+    until(|| io.client_count() == 0);
+    let returned = Returner::connect_with(&server.dial, "/", &shows);
+    assert_eq!(returned.sid, sid);
+    assert_eq!(names(&returned.missed), ["missed"]);
+}
