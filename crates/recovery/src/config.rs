@@ -5,6 +5,13 @@ use std::time::Duration;
 /// What is kept for clients that come back, and for how long
 ///
 /// Bounds are for each namespace. At its worst one takes `max_log_bytes` and `max_session_bytes` together.
+///
+/// # Shares
+///
+/// No [owner](crate::Owner), which is an address, or a client of which none is known, holds more than a quarter of any
+/// bound. Of one that would, the oldest are dropped, and what takes more than that by itself is not kept at all; so
+/// nobody can have others forgotten. Where members are too many in all, those of whoever holds most are dropped. Events
+/// that no client caused belong to the application, which may fill the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecoveryConfig {
     /// How long after it went away a client may come back

@@ -1,6 +1,6 @@
 //! Members that went away and may come back
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use roomcast_core::{MemberKey, Room, SocketId};
 
 use crate::RecoveryConfig;
+use crate::owner::{Owner, share};
 
 /// Since when somebody has been where: events before that are not for it
 #[derive(Debug, Clone)]
@@ -18,6 +19,7 @@ pub(crate) struct Stay {
     /// The same for each room besides its own, where it is known
     joined: HashMap<Room, u64>,
     pub(crate) caught_up: Option<CaughtUp>,
+    pub(crate) owner: Option<Owner>,
 }
 
 /// When somebody was recovered last
@@ -32,7 +34,7 @@ pub(crate) struct CaughtUp {
 
 impl Stay {
     pub(crate) fn new(id: SocketId, since: u64) -> Self {
-        Self { id, since, joined: HashMap::new(), caught_up: None }
+        Self { id, since, joined: HashMap::new(), caught_up: None, owner: None }
     }
 
     /// It is in a room now
@@ -164,8 +166,31 @@ pub(crate) struct Absent {
     by_secret: HashMap<ByteString, Kept>,
     by_time: BTreeMap<(Instant, u64), ByteString>,
     by_key: HashMap<MemberKey, SocketId>,
+    owners: HashMap<Option<Owner>, Holding>,
+    /// Owners by what they hold, the largest last
+    by_cost: BTreeSet<(u64, Option<Owner>)>,
     bytes: usize,
     turns: u64,
+}
+
+/// What is kept of the members of one owner, or of all that belong to nobody
+#[derive(Default)]
+struct Holding {
+    by_time: BTreeMap<(Instant, u64), ByteString>,
+    bytes: usize,
+}
+
+impl Holding {
+    /// What it takes of both limits, so that holdings can be compared.
+    fn cost(&self, config: &RecoveryConfig) -> u64 {
+        let part = |held: usize, limit: usize| (held as u64).saturating_mul(1 << 20) / limit.max(1) as u64;
+        part(self.by_time.len(), config.max_sessions)
+            .saturating_add(part(self.bytes, config.max_session_bytes))
+    }
+
+    fn is_over_share(&self, config: &RecoveryConfig) -> bool {
+        self.by_time.len() > share(config.max_sessions) || self.bytes > share(config.max_session_bytes)
+    }
 }
 
 impl Absent {
@@ -173,28 +198,69 @@ impl Absent {
         self.by_secret.len()
     }
 
+    /// Keeps a member, unless it takes more than the share of one owner
+    ///
+    /// Those of an owner that holds more than its share are forgotten, oldest first; then, while there are too many in
+    /// all, those of whoever holds most.
     pub(crate) fn insert(&mut self, mut kept: Kept, now: Instant, config: &RecoveryConfig) {
         self.turns += 1;
         kept.turn = self.turns;
-        self.take(&kept.secret.clone());
+        self.take(&kept.secret.clone(), config);
+        let owner = kept.stay.owner;
+        if owner.is_some() && kept.bytes() > share(config.max_session_bytes) {
+            return;
+        }
+        self.change(owner, config, |holding| {
+            holding.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
+            holding.bytes += kept.bytes();
+        });
         self.bytes += kept.bytes();
         self.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
         self.by_key.insert(kept.key, kept.stay.id.clone());
         self.by_secret.insert(kept.secret.clone(), kept);
         self.forget(now, config);
-        while self.len() > config.max_sessions || self.bytes > config.max_session_bytes {
-            if !self.take_oldest() {
-                return;
-            }
+        while owner.is_some() && self.owners.get(&owner).is_some_and(|holding| holding.is_over_share(config))
+        {
+            self.take_oldest_of(owner, config);
+        }
+        while (self.len() > config.max_sessions || self.bytes > config.max_session_bytes)
+            && let Some(&(_, largest)) = self.by_cost.last()
+        {
+            self.take_oldest_of(largest, config);
         }
     }
 
-    pub(crate) fn take(&mut self, secret: &str) -> Option<Kept> {
+    pub(crate) fn take(&mut self, secret: &str, config: &RecoveryConfig) -> Option<Kept> {
         let kept = self.by_secret.remove(secret)?;
-        self.by_time.remove(&(kept.gone_at, kept.turn));
+        let (at, bytes) = ((kept.gone_at, kept.turn), kept.bytes());
+        self.by_time.remove(&at);
         self.by_key.remove(&kept.key);
-        self.bytes -= kept.bytes();
+        self.bytes -= bytes;
+        self.change(kept.stay.owner, config, |holding| {
+            holding.by_time.remove(&at);
+            holding.bytes -= bytes;
+        });
         Some(kept)
+    }
+
+    /// Changes what an owner holds.
+    fn change(&mut self, owner: Option<Owner>, config: &RecoveryConfig, change: impl FnOnce(&mut Holding)) {
+        let holding = self.owners.entry(owner).or_default();
+        self.by_cost.remove(&(holding.cost(config), owner));
+        change(holding);
+        if holding.by_time.is_empty() {
+            self.owners.remove(&owner);
+        } else {
+            self.by_cost.insert((holding.cost(config), owner));
+        }
+    }
+
+    fn take_oldest_of(&mut self, owner: Option<Owner>, config: &RecoveryConfig) {
+        let oldest = self.owners.get(&owner).and_then(|holding| holding.by_time.first_key_value());
+        let secret = oldest.map(|(_, secret)| secret.clone());
+        if let Some(secret) = secret {
+            self.take(&secret, config);
+        }
     }
 
     /// The id of somebody who went away, by what it was known by while it was there
@@ -204,15 +270,10 @@ impl Absent {
 
     /// Drops those whose time is over
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
-        while let Some((&(gone_at, _), _)) = self.by_time.first_key_value()
+        while let Some((&(gone_at, _), secret)) = self.by_time.first_key_value()
             && now.saturating_duration_since(gone_at) > config.max_disconnection_duration
         {
-            self.take_oldest();
+            self.take(&secret.clone(), config);
         }
-    }
-
-    fn take_oldest(&mut self) -> bool {
-        let Some((_, secret)) = self.by_time.pop_first() else { return false };
-        self.take(&secret).is_some()
     }
 }

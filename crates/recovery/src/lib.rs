@@ -6,15 +6,19 @@
 //! shows the secret in time, and says which event it had last, [gets back](Claim::resume) its id, its rooms, its data
 //! and the events it missed.
 //!
+//! What is kept is bounded, and no [owner](Owner) holds more than a share of it.
+//!
 //! It reads no clock of its own: it is given one.
 
 mod claim;
 mod config;
 mod kept;
 mod log;
+mod owner;
 mod sequencer;
 
 pub use claim::{Claim, Order, Refused};
 pub use config::RecoveryConfig;
 pub use kept::Kept;
+pub use owner::{Acting, Owner};
 pub use sequencer::{Sequencer, Usage};

@@ -9,17 +9,30 @@ use roomcast_core::{Event, Room, SocketId};
 
 use crate::RecoveryConfig;
 use crate::kept::Stay;
+use crate::owner::{Owner, share};
 
-/// The events of the last minutes; numbers begin at 1 and have no gaps
+/// The events of the last minutes, by ascending number
+///
+/// Numbers begin at 1 and have no gaps, except where an owner held more than its share.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    entries: VecDeque<Entry>,
+    slots: VecDeque<Slot>,
+    /// Slots that hold an event.
+    len: usize,
+    owners: HashMap<Owner, Holding>,
     /// The number given last
     head: u64,
     bytes: usize,
     lost: Lost,
     /// The number of the last event that was dropped because it was old
     aged: u64,
+}
+
+/// Place of an event, from which it may have been removed before those around it
+#[derive(Debug)]
+struct Slot {
+    number: u64,
+    entry: Option<Entry>,
 }
 
 /// An event, and whom it was for
@@ -31,6 +44,15 @@ pub(crate) struct Entry {
     rooms: Box<[Room]>,
     except: Box<[Room]>,
     skip: Option<SocketId>,
+    owner: Option<Owner>,
+}
+
+/// What an owner holds of the log
+#[derive(Debug, Default)]
+struct Holding {
+    /// Oldest first
+    numbers: VecDeque<u64>,
+    bytes: usize,
 }
 
 /// An event that is about to be numbered
@@ -39,6 +61,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) rooms: &'a [Room],
     pub(crate) except: &'a [Room],
     pub(crate) skip: Option<SocketId>,
+    /// Who caused it, if a client did
+    pub(crate) owner: Option<Owner>,
 }
 
 impl Log {
@@ -49,7 +73,7 @@ impl Log {
 
     /// How many events there are, and their bytes
     pub(crate) fn size(&self) -> (usize, usize) {
-        (self.entries.len(), self.bytes)
+        (self.len, self.bytes)
     }
 
     /// Numbers an event and keeps it; gives it back with its offset
@@ -70,11 +94,19 @@ impl Log {
             rooms: draft.rooms.into(),
             except: draft.except.into(),
             skip: draft.skip,
+            owner: draft.owner,
         };
-        self.bytes += entry.bytes();
-        self.entries.push_back(entry);
         self.forget(now, config);
-        while self.entries.len() > config.max_log_events || self.bytes > config.max_log_bytes {
+        if entry.owner.is_some() && entry.bytes() > share(config.max_log_bytes) {
+            // Nothing is dropped for it.
+            self.lost.note(entry, now, config);
+            return event;
+        }
+        self.push(entry);
+        while let Some(entry) = draft.owner.and_then(|owner| self.take_over_share(owner, config)) {
+            self.lost.note(entry, now, config);
+        }
+        while self.len > config.max_log_events || self.bytes > config.max_log_bytes {
             let Some(entry) = self.pop() else { break };
             self.lost.note(entry, now, config);
         }
@@ -83,15 +115,67 @@ impl Log {
 
     /// Drops what nobody can miss any more
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
-        while self.entries.front().is_some_and(|entry| entry.is_older(now, config)) {
-            self.aged = self.pop().map_or(self.aged, |entry| entry.number);
+        while let Some(front) = self.slots.front() {
+            match &front.entry {
+                Some(entry) if entry.is_older(now, config) => {
+                    self.aged = self.pop().map_or(self.aged, |entry| entry.number);
+                }
+                Some(_) => return,
+                None => _ = self.slots.pop_front(),
+            }
         }
     }
 
+    fn push(&mut self, entry: Entry) {
+        let bytes = entry.bytes();
+        self.len += 1;
+        self.bytes += bytes;
+        if let Some(owner) = entry.owner {
+            let holding = self.owners.entry(owner).or_default();
+            holding.numbers.push_back(entry.number);
+            holding.bytes += bytes;
+        }
+        self.slots.push_back(Slot { number: entry.number, entry: Some(entry) });
+    }
+
+    /// Takes the oldest event.
     fn pop(&mut self) -> Option<Entry> {
-        let entry = self.entries.pop_front()?;
-        self.bytes -= entry.bytes();
+        loop {
+            if let Some(entry) = self.slots.pop_front()?.entry {
+                self.uncount(&entry);
+                return Some(entry);
+            }
+        }
+    }
+
+    /// Takes the oldest event of an owner that holds more than its share.
+    fn take_over_share(&mut self, owner: Owner, config: &RecoveryConfig) -> Option<Entry> {
+        let holding = self.owners.get(&owner)?;
+        let is_over = holding.numbers.len() > share(config.max_log_events)
+            || holding.bytes > share(config.max_log_bytes);
+        let oldest = *holding.numbers.front().filter(|_| is_over)?;
+        let at = self.slots.binary_search_by_key(&oldest, |slot| slot.number).ok()?;
+        let entry = self.slots.get_mut(at)?.entry.take()?;
+        self.uncount(&entry);
+        if self.slots.len() > 2 * self.len + COMPACT_FROM {
+            self.slots.retain(|slot| slot.entry.is_some());
+        }
         Some(entry)
+    }
+
+    /// Forgets an entry that was removed, which is the oldest of its owner.
+    fn uncount(&mut self, entry: &Entry) {
+        let bytes = entry.bytes();
+        self.len -= 1;
+        self.bytes -= bytes;
+        let Some(owner) = entry.owner else { return };
+        if let Some(holding) = self.owners.get_mut(&owner) {
+            holding.numbers.pop_front();
+            holding.bytes -= bytes;
+            if holding.numbers.is_empty() {
+                self.owners.remove(&owner);
+            }
+        }
     }
 
     /// What a member has missed that has everything up to this number, oldest first; `None` if some of it is gone
@@ -115,10 +199,8 @@ impl Log {
         if may_be_aged {
             return None;
         }
-        let first = self.entries.front().map_or(self.head + 1, |entry| entry.number);
-        // Numbers have no gaps, so the place of one is known.
-        let at = usize::try_from(seen.saturating_add(1).saturating_sub(first)).unwrap_or(usize::MAX);
-        let missed = self.entries.range(at.min(self.entries.len())..);
+        let at = self.slots.partition_point(|slot| slot.number <= seen);
+        let missed = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref());
         Some(missed.filter(move |entry| {
             entry.is_for(stay) && !stay.has_settled(entry.number, entry.at, gone_at, config.grace)
         }))
@@ -154,6 +236,9 @@ impl Entry {
         name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
     }
 }
+
+/// Empty slots that are kept beside as many as there are events.
+const COMPACT_FROM: usize = 64;
 
 /// Which events are gone that somebody may still miss: of each room the last one
 #[derive(Debug, Default)]

@@ -14,6 +14,7 @@ use roomcast_core::{
 
 use crate::kept::{Absent, Kept, Stay};
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
+use crate::owner::{Acting, Owner};
 use crate::{Claim, RecoveryConfig, Refused};
 
 /// A router that numbers the events which go through it, keeps them for a while, and replays them to those who missed
@@ -117,6 +118,15 @@ impl Sequencer {
         was_there
     }
 
+    /// Says to whom a member that is there belongs, for when it goes away
+    ///
+    /// Until then it belongs to nobody, and what is kept of it counts for no share.
+    pub fn set_owner(&self, key: MemberKey, owner: Owner) {
+        if let Some(stay) = self.state().present.get_mut(&key) {
+            stay.owner = Some(owner);
+        }
+    }
+
     /// Looks up somebody who came back, by the secret and the offset it had last, if any
     ///
     /// A claim that is dropped gives way to a later one. `budget` is how many bytes its outbox takes.
@@ -131,7 +141,7 @@ impl Sequencer {
     ) -> Result<Claim, Refused> {
         let mut state = self.state();
         let now = (self.clock)();
-        let kept = state.absent.take(secret).ok_or(Refused::Unknown)?;
+        let kept = state.absent.take(secret, &self.config).ok_or(Refused::Unknown)?;
         state.absent.forget(now, &self.config);
         state.log.forget(now, &self.config);
         let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
@@ -191,7 +201,7 @@ impl Sequencer {
         let Addressed { rooms, except, skip } = target;
         let mut state = self.state();
         let skip = skip.and_then(|key| state.id_of(key));
-        let draft = Draft { event, rooms, except, skip };
+        let draft = Draft { event, rooms, except, skip, owner: Acting::owner() };
         let mut numbered = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
         deliver(&mut numbered)
     }

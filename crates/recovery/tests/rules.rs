@@ -9,7 +9,7 @@ use roomcast_core::{
     AckId, AckRequest, Bytes, Event, IntoArgs, Membership, Namespace, Room, RoomChange, RoomWatcher, Router,
     Target,
 };
-use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
+use roomcast_recovery::{Acting, Order, Owner, RecoveryConfig, Refused, Sequencer};
 use roomcast_testkit::{AnswerLog, ControlProbe, MemberProbe};
 use support::{BUDGET, Client, Clock, OffsetCodec, emit, emit_volatile, event, offset, sequencer, to};
 
@@ -377,4 +377,105 @@ fn arguments_are_shared_and_not_copied() {
     drop(sequencer);
     drop(probe);
     assert!(!bytes.is_unique(), "the log has the same bytes");
+}
+
+/// Owners of clients that tests tell apart
+const ATTACKER: Owner = Owner::Client(1);
+const VICTIM: Owner = Owner::Client(2);
+
+#[test]
+fn visits_of_one_owner_evict_nobody_else() {
+    let (clock, sequencer, mut victim) = begin(RecoveryConfig::default());
+    sequencer.set_owner(victim.key, VICTIM);
+    victim.join("red");
+    victim.cut(0);
+    for visit in 0..10_001 {
+        let mut visitor = Client::connect(&sequencer, &format!("visitor {visit}"), &Arc::default());
+        sequencer.set_owner(visitor.key, ATTACKER);
+        visitor.cut(0);
+        clock.advance(Duration::from_millis(1));
+    }
+    assert_eq!(sequencer.usage().sessions, 10_000 / 4 + 1, "a quarter is its share");
+    emit(&sequencer, &["red"], "missed");
+    victim.come_back().expect("it is kept");
+    assert_eq!(victim.take_heard(), ["missed", "welcome"]);
+}
+
+#[test]
+fn member_over_its_share_is_not_kept() {
+    let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
+    sequencer.set_owner(victim.key, VICTIM);
+    victim.cut(0);
+    let mut huge = Client::connect(&sequencer, "huge", &Arc::default());
+    sequencer.set_owner(huge.key, ATTACKER);
+    for room in 0..18 {
+        huge.join(&format!("{room}{}", "r".repeat(900_000)));
+    }
+    huge.cut(0);
+    assert_eq!(huge.come_back(), Err(Refused::Unknown));
+    // Several that fit by themselves hold no more than the share together.
+    for number in 0..18 {
+        let mut large = Client::connect(&sequencer, &format!("large {number}"), &Arc::default());
+        sequencer.set_owner(large.key, ATTACKER);
+        large.join(&"r".repeat(900_000));
+        large.cut(0);
+    }
+    assert_eq!(sequencer.usage().sessions, 1 + 4, "four of 900 KB are a quarter of 16 MiB");
+    victim.come_back().expect("it is kept");
+}
+
+#[test]
+fn owner_that_holds_most_gives_way() {
+    let config = RecoveryConfig { max_sessions: 8, ..RecoveryConfig::default() };
+    let (clock, sequencer, mut victim) = begin(config);
+    sequencer.set_owner(victim.key, VICTIM);
+    victim.cut(0);
+    // More owners than shares: each within its own, and too many together.
+    for visit in 0..20 {
+        let mut visitor = Client::connect(&sequencer, &format!("visitor {visit}"), &Arc::default());
+        sequencer.set_owner(visitor.key, Owner::Client(10 + visit % 5));
+        visitor.cut(0);
+        clock.advance(SECOND);
+    }
+    assert_eq!(sequencer.usage().sessions, 8);
+    victim.come_back().expect("who holds one of eight is the last to go");
+}
+
+#[test]
+fn events_of_one_owner_evict_no_others() {
+    let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
+    sequencer.set_owner(victim.key, VICTIM);
+    victim.join("red");
+    victim.cut(0);
+    emit(&sequencer, &["red"], "missed");
+    let large = |name: &str, len: usize| {
+        let args = "x".repeat(len).into_args().expect("a text");
+        sequencer.broadcast(&to(&["own"]), &Event::new(Namespace::main(), name, args)).relieve();
+    };
+    {
+        let _acting = Acting::begin(ATTACKER);
+        for _ in 0..18 {
+            large("large", 1_000_000);
+        }
+        assert_eq!(sequencer.usage().events, 1 + 4, "four of 1 MB are a quarter of 16 MiB");
+        // One over the share is not kept, and nothing is dropped for it.
+        large("huge", 5_000_000);
+        assert_eq!(sequencer.usage().events, 1 + 4);
+        for _ in 0..10_001 {
+            large("small", 1);
+        }
+        assert_eq!(sequencer.usage().events, 1 + 10_000 / 4);
+    }
+    emit(&sequencer, &["red"], "missed too");
+    victim.come_back().expect("nothing is lost to it");
+    assert_eq!(victim.take_heard(), ["missed", "missed too", "welcome"]);
+    // Whoever was in that room has a gap, and begins anew.
+    let (_, sequencer, mut member) = begin(RecoveryConfig::default());
+    member.join("own");
+    member.cut(0);
+    let _acting = Acting::begin(ATTACKER);
+    for _ in 0..10_001 {
+        emit(&sequencer, &["own"], "small");
+    }
+    assert_eq!(member.come_back(), Err(Refused::Overflow));
 }

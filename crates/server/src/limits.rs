@@ -275,7 +275,7 @@ fn take(count: &AtomicUsize, limit: usize) -> Result<(), ()> {
 }
 
 /// What counts as one address: an IPv4 address, or the /64 that an IPv6 subscriber has to himself
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();

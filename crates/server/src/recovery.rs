@@ -1,11 +1,12 @@
 //! Connection state recovery: who may come back, and what comes back with it
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytestring::ByteString;
 use roomcast_core::{CloseReason, Outbox, Router};
-use roomcast_recovery::{Claim, Order, Refused, Sequencer};
+use roomcast_recovery::{Claim, Order, Owner, Refused, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,7 +14,9 @@ use crate::clock;
 use crate::config::Config;
 use crate::handshake::Handshake;
 use crate::ids;
+use crate::limits::network;
 use crate::session::ClientKind;
+use crate::socket::Socket;
 
 /// The sequencer of a namespace, if recovery is on
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
@@ -31,6 +34,18 @@ pub(crate) struct Recoverable {
     pub(crate) secret: ByteString,
     /// It did come back, and has its state again
     pub(crate) recovered: bool,
+}
+
+/// To whom belongs what is kept for a client, or because of it.
+pub(crate) fn owner(socket: &Socket) -> Owner {
+    match socket.handshake().address() {
+        Some(address) => Owner::Address(network(address.ip())),
+        None => {
+            let mut hasher = DefaultHasher::new();
+            socket.id().hash(&mut hasher);
+            Owner::Client(hasher.finish())
+        }
+    }
 }
 
 /// Where in the catching up a client of this kind is told that it is in; `None` if it cannot come back

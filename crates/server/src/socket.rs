@@ -11,7 +11,7 @@ use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Joined, Member, MemberControl,
     MemberKey, MemberLimit, Namespace, Overflow, Receipt, Room, SocketId, TransportName,
 };
-use roomcast_recovery::{Claim, Order, Refused};
+use roomcast_recovery::{Acting, Claim, Order, Refused};
 use serde::de::DeserializeOwned;
 
 use crate::breach::{Breach, breach};
@@ -27,7 +27,7 @@ use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::pace;
-use crate::recovery::Recoverable;
+use crate::recovery::{self, Recoverable};
 use crate::serial::Turns;
 use crate::session::{ClientKind, SessionShared};
 
@@ -315,7 +315,21 @@ impl Socket {
     pub(crate) fn attach(&self) {
         if self.key().is_none() {
             self.0.key.set(self.0.namespace.router.attach(self.member()));
+            self.set_owner();
         }
+    }
+
+    /// Says whose share of what is kept it counts for, where it can come back
+    fn set_owner(&self) {
+        if let (Some(recovery), Some(key)) = (&self.0.recovery, self.key()) {
+            recovery.sequencer.set_owner(key, recovery::owner(self));
+        }
+    }
+
+    /// Begins to emit on behalf of this client, where that matters: its handlers are about to run
+    #[inline]
+    pub(crate) fn acting(&self) -> Option<Acting> {
+        self.0.namespace.sequencer.as_ref().map(|_| Acting::begin(recovery::owner(self)))
     }
 
     /// As a router gets it: with the handle by which it is asked and disconnected, until it is detached
@@ -387,6 +401,7 @@ impl Socket {
     pub(crate) fn resume(&self, claim: Claim, order: Order, welcome: impl FnOnce()) -> Result<(), Refused> {
         let key = claim.resume(self.member(), order, welcome)?;
         self.0.key.set(key);
+        self.set_owner();
         Ok(())
     }
 

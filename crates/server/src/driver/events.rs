@@ -153,6 +153,7 @@ impl Running {
         cx: &mut Context<'_>,
     ) -> Result<Result<(), HandlerError>, Self> {
         let HandlerInput { socket, name, .. } = *input;
+        let _acting = socket.acting();
         // Called and run to its first wait in one go, which for most handlers is all there is.
         let ran = catch_unwind(AssertUnwindSafe(|| {
             // A future that ended is dropped in here too, since that may panic as well.
@@ -199,6 +200,7 @@ impl Running {
     }
 
     fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        let _acting = self.socket.as_ref().and_then(Socket::acting);
         let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
         if let Ok(Poll::Pending) = polled {
             return Poll::Pending;
