@@ -80,6 +80,7 @@ impl Drop for Log {
 }
 
 /// Logs a panic, each place in the code once a second at most
+#[expect(clippy::disallowed_methods, reason = "the command has a clock of its own")]
 fn log_panic(info: &PanicHookInfo<'_>) {
     static TALLIES: Mutex<Tallies> = Mutex::new(Tallies(None));
     let location = info.location().map(ToString::to_string).unwrap_or_default();
@@ -127,6 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
     fn logs_first_panic_and_counts_rest() {
         let (mut tallies, start) = (Tallies(None), Instant::now());
         let admitted: Vec<_> = (0..1000).filter_map(|_| tallies.admit("a.rs:1:1", start)).collect();

@@ -69,6 +69,7 @@ impl Output {
     }
 
     /// Waits until everything is written, at most for this long; returns whether it is.
+    #[expect(clippy::disallowed_methods, reason = "the command has a clock of its own")]
     pub(crate) fn flush(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let mut state = self.0.lock();
@@ -159,8 +160,11 @@ mod tests {
         }
     }
 
+    /// An output with a gated stream: who lets it write, what is written, how many lines are lost, and regained after
+    type Rig = (Output, Sender<io::Result<()>>, Receiver<Vec<u8>>, Arc<AtomicU64>, Receiver<u64>);
+
     #[expect(clippy::disallowed_methods, reason = "a test may hold what it made")]
-    fn gated() -> (Output, Sender<io::Result<()>>, Receiver<Vec<u8>>, Arc<AtomicU64>, Receiver<u64>) {
+    fn gated() -> Rig {
         let ((turn, turns), (written, lines)) = (channel(), channel());
         let (lost, counted) = (Arc::new(AtomicU64::new(0)), channel());
         let count = lost.clone();

@@ -66,7 +66,7 @@ async fn serve_connection(io: Io, stream: TcpStream, any_host: bool) {
         async move {
             Ok::<_, Infallible>(match check_host(request.headers(), any_host) {
                 Ok(()) => answer(&io, request.method(), request.uri().path()).await,
-                Err(refused) => refused,
+                Err((status, text)) => plain(status, text),
             })
         }
     });
@@ -79,7 +79,7 @@ async fn serve_connection(io: Io, stream: TcpStream, any_host: bool) {
 ///
 /// A page in a browser on this machine can make a name of its own resolve to a loopback address (DNS rebinding), and
 /// read answers that were not meant for it. So at such an address only its own names will do.
-fn check_host(headers: &HeaderMap, any_host: bool) -> Result<(), Response<ResponseBody>> {
+fn check_host(headers: &HeaderMap, any_host: bool) -> Result<(), (StatusCode, &'static str)> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let is_local = host.and_then(|host| host.parse::<Authority>().ok()).is_some_and(|host| {
         let name = host.host();
@@ -87,14 +87,14 @@ fn check_host(headers: &HeaderMap, any_host: bool) -> Result<(), Response<Respon
         name.eq_ignore_ascii_case("localhost") || address.is_ok()
     });
     if !has_host(headers) {
-        return Err(plain(StatusCode::BAD_REQUEST, "Exactly one Host header is required.\n"));
+        return Err((StatusCode::BAD_REQUEST, "Exactly one Host header is required.\n"));
     }
     if any_host || is_local {
         return Ok(());
     }
     const TEXT: &str = "Name this address by its number or as localhost; for other names let the admin endpoint \
                         listen on an address that is not loopback.\n";
-    Err(plain(StatusCode::FORBIDDEN, TEXT))
+    Err((StatusCode::FORBIDDEN, TEXT))
 }
 
 async fn answer(io: &Io, method: &Method, path: &str) -> Response<ResponseBody> {
@@ -137,7 +137,7 @@ mod tests {
             for host in hosts {
                 headers.append(HOST, HeaderValue::from_str(host).expect("a value"));
             }
-            check_host(&headers, any_host).err().map(|refused| refused.status().as_u16())
+            check_host(&headers, any_host).err().map(|(status, _)| status.as_u16())
         };
         for host in ["localhost", "LOCALHOST:9464", "127.0.0.1:9464", "[::1]:9464", "10.0.0.1"] {
             assert_eq!(status(&[host], false), None, "{host}");

@@ -36,6 +36,8 @@ pub(crate) struct WsConnection {
     shutdown_code: u16,
     /// Whether the message under way was so at the last ping already
     is_slow: bool,
+    /// Whether the last attempt to read found nothing: what is unfinished waits for the client and not for the server
+    is_starved: bool,
     compressed: Option<Box<Compressed>>,
 }
 
@@ -97,6 +99,7 @@ impl WsConnection {
             bare_close: config.bare_close_frames(),
             shutdown_code: config.code_at_shutdown(),
             is_slow: false,
+            is_starved: false,
             compressed: None,
         }
     }
@@ -236,6 +239,7 @@ impl Connection for WsConnection {
         // A read full of empty frames makes many items; that much is not kept for ever.
         scratch.items.shrink_to(KEPT_ITEMS);
         SCRATCHES.set(scratch);
+        self.is_starved = outcome.is_pending();
         match ready!(outcome) {
             Ok(true) => {}
             Ok(false) => {
@@ -262,7 +266,7 @@ impl Connection for WsConnection {
     /// A client that answers pings in the middle of a message could have the server keep it for ever. Pings are all
     /// that is known of time here.
     fn ping(&mut self, outbox: &Outbox) -> bool {
-        let is_unfinished = !self.reader.is_idle();
+        let is_unfinished = self.is_starved && !self.reader.is_idle();
         if self.is_slow && is_unfinished && self.end.is_none() {
             self.end = Some(End::Late);
         }

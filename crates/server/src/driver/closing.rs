@@ -33,21 +33,22 @@ impl Driver {
         match reason {
             CloseReason::SlowConsumer => {
                 count::slow_consumers(io.metrics());
-                log_limited!(
-                    INFO, (), transport = %self.primary.name, limit = "outbox_limit",
-                    value = io.config().outbox_limit, "client closed: outbox full"
-                );
+                log_limited!(INFO, (), transport = self.primary.name.0, "client closed: slow consumer");
             }
             CloseReason::OutboxFull => {
                 count::outboxes_full(io.metrics());
                 log_limited!(
-                    INFO, (), transport = self.primary.name.0, limit = "outbox_max",
-                    value = io.config().outbox_max, "client closed: outbox at its hard cap"
+                    INFO,
+                    (),
+                    transport = self.primary.name.0,
+                    limit = "outbox_max",
+                    value = io.config().outbox_max,
+                    "client closed: outbox at its hard cap"
                 );
             }
             CloseReason::Overloaded => {
                 count::overloaded(io.metrics());
-                log_limited!(INFO, (), transport = %self.primary.name, "client closed: overloaded");
+                log_limited!(INFO, (), transport = self.primary.name.0, "client closed: overloaded");
             }
             CloseReason::ConnectTimeout => {
                 let address = self.shared.handshake.address_field();

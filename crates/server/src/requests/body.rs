@@ -4,7 +4,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -15,21 +15,41 @@ use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::io::Io;
 
-/// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if it is not whole in time
+/// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if the client takes too long over it
 ///
-/// A transport answers that with 408.
+/// A transport answers that with 408. What counts is the time in which the body is waited for; while the server is busy
+/// and does not ask for it, the client is not late.
 pub(super) struct TimedBody {
     body: RequestBody,
     io: Io,
-    deadline: Instant,
+    /// What is left of the client's time.
+    left: Duration,
+    /// Since when the body is waited for.
+    since: Option<Instant>,
     /// Made when the body is waited for; most bodies come with their request.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimedBody {
     pub(super) fn new(body: RequestBody, io: &Io) -> Self {
-        let deadline = clock::after(clock::now(), io.config().body_timeout);
-        Self { body, io: io.clone(), deadline, timer: None }
+        Self { body, io: io.clone(), left: io.config().body_timeout, since: None, timer: None }
+    }
+
+    /// Waits for more, unless the client's time is over.
+    fn poll_late(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        if self.left.is_zero() {
+            return Poll::Ready(());
+        }
+        self.since = Some(now);
+        let deadline = clock::after(now, self.left).into();
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                timer.as_mut().reset(deadline);
+                timer
+            }
+            None => self.timer.insert(Box::pin(sleep_until(deadline))),
+        };
+        timer.as_mut().poll(cx)
     }
 }
 
@@ -43,21 +63,29 @@ impl Body for TimedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
         let frame = Pin::new(&mut this.body).poll_frame(cx);
-        // One that comes byte by byte is late as well.
-        let is_late = match &frame {
-            Poll::Ready(Some(Ok(_))) => this.deadline <= clock::now(),
-            Poll::Ready(_) => false,
-            Poll::Pending => {
-                let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(this.deadline.into())));
-                timer.as_mut().poll(cx).is_ready()
+        if this.since.is_some() || frame.is_pending() {
+            let now = clock::now();
+            if let Some(since) = this.since.take() {
+                this.left = this.left.saturating_sub(now.saturating_duration_since(since));
             }
-        };
-        if !is_late {
-            return frame;
+            let is_late = match &frame {
+                Poll::Ready(Some(Ok(_))) => this.left.is_zero(),
+                Poll::Ready(_) => false,
+                Poll::Pending => this.poll_late(cx, now).is_ready(),
+            };
+            if is_late {
+                let timeout_ms = clock::millis(this.io.config().body_timeout);
+                breach!(
+                    this.io,
+                    Breach::BodyTime,
+                    timeout_ms,
+                    status = 408,
+                    "request refused: body timed out"
+                );
+                return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())));
+            }
         }
-        let timeout_ms = clock::millis(this.io.config().body_timeout);
-        breach!(this.io, Breach::BodyTime, timeout_ms, status = 408, "request refused: body timed out");
-        Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::TimedOut).into())))
+        frame
     }
 
     fn is_end_stream(&self) -> bool {

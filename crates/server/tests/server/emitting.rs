@@ -147,7 +147,7 @@ fn rejects_more_attachments_than_clients_accept() {
     let io = Io::new();
     let sockets = arrivals(&io);
     io.on("ask", async |count: usize, ack: Ack| {
-        let error = ack.send(&vec![Bytes::from_static(b"x"); count]).map_err(|error| error.to_string());
+        let error = ack.send(vec![Bytes::from_static(b"x"); count]).map_err(|error| error.to_string());
         error.map(drop)
     });
     let server = serve(&io);
@@ -155,15 +155,15 @@ fn rejects_more_attachments_than_clients_accept() {
     let socket = sockets.take(1).remove(0);
     let many = |count: usize| vec![Bytes::from_static(b"x"); count];
     for error in [
-        io.emit("many", &many(11)).expect_err("too many"),
-        socket.emit("many", &many(11)).expect_err("too many"),
-        socket.volatile().emit("many", &many(11)).expect_err("too many"),
+        io.emit("many", many(11)).expect_err("too many"),
+        socket.emit("many", many(11)).expect_err("too many"),
+        socket.volatile().emit("many", many(11)).expect_err("too many"),
     ] {
         let EmitError::TooManyAttachments { count: 11, limit: 10 } = error else { panic!("{error}") };
     }
     // The second time the name of the event is remembered.
-    assert!(socket.emit("many", &many(10)).is_ok_and(|receipt| receipt.queued == 1));
-    assert!(socket.emit("many", &many(11)).is_err());
+    assert!(socket.emit("many", many(10)).is_ok_and(|receipt| receipt.queued == 1));
+    assert!(socket.emit("many", many(11)).is_err());
     let ask = Said { namespace: "/", ack: Some(7), name: "ask", args: json!([11]) };
     client.say_all(vec![ask]);
     assert!(matches!(client.hear(), Heard::Event { name, .. } if name == "many"));

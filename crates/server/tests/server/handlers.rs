@@ -91,6 +91,7 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
 }
 
 #[test]
+#[allow(clippy::disallowed_methods, reason = "tests read a clock")]
 fn floods_of_failures_are_summarised() {
     logs::listen();
     const FLOOD: u64 = 2000;

@@ -326,8 +326,10 @@ impl Drop for Dropped {
 
 #[test]
 fn endless_middleware_ends_with_its_client_and_in_time() {
-    let (told, dropped) = std::sync::mpsc::sync_channel(16);
+    let (told, heard) = std::sync::mpsc::sync_channel(16);
     let endless = move || {
+        // Once when it begins, and once when it is dropped.
+        let _ = told.send(());
         let guard = Dropped(told.clone());
         async move {
             std::future::pending::<()>().await;
@@ -358,23 +360,20 @@ fn endless_middleware_ends_with_its_client_and_in_time() {
         if SOCKET_IO.contains(&kind) {
             client.say_hello_to("/on-demand", json!(null));
         }
-        until(|| io.client_count() == 1);
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        assert!(dropped.try_recv().is_err(), "it waits");
+        let middlewares = if SOCKET_IO.contains(&kind) { 2 } else { 1 };
+        (0..middlewares).for_each(|_| heard.recv_timeout(patience).expect("begun"));
+        assert!(heard.try_recv().is_err(), "it waits");
         drop(client);
         if kind == Kind::Polling {
             io.close();
         }
-        dropped.recv_timeout(patience).expect("dropped");
-        if SOCKET_IO.contains(&kind) {
-            dropped.recv_timeout(patience).expect("dropped");
-        }
+        (0..middlewares).for_each(|_| heard.recv_timeout(patience).expect("dropped"));
         until(|| io.client_count() == 0);
     }
     // Its time is over.
     let (_io, server) = serving(std::time::Duration::from_millis(300));
     let mut client = Client::open(Kind::Json, &server.dial);
     assert_eq!(client.hear(), refused("/", json!({ "message": "Connect timeout" })));
-    dropped.recv_timeout(patience).expect("dropped");
+    (0..2).for_each(|_| heard.recv_timeout(patience).expect("begun, and dropped"));
     assert_eq!(client.end().code, Some(1008));
 }
