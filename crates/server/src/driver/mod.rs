@@ -475,8 +475,9 @@ impl Driver {
                 self.session.handle_activity(Lane::Primary, now);
             }
             let ping_timeout = self.shared.io.config().ping_timeout;
-            if flow.stall.as_ref().is_some_and(|stall| stall.delays_heartbeat(ping_timeout, now)) {
-                self.session.handle_heartbeat_sent(now);
+            let delayed = flow.stall.as_ref().and_then(|stall| stall.delays_heartbeat(ping_timeout, now));
+            if let Some(taken) = delayed {
+                self.session.handle_heartbeat_sent(taken);
             }
         }
         self.session.handle_timeout(now);
