@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use roomcast_core::memory::Charge;
+
 /// Whether and how messages are compressed for clients that can (permessage-deflate, RFC 7692)
 ///
 /// A server without it declines the extension. Compression costs time on both ends, and where secrets stand beside
@@ -153,7 +155,7 @@ impl Compression {
         };
         let reserved = &self.totals.reserved;
         reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
-        Some(Reservation { totals: self.totals.clone(), bytes })
+        Some(Reservation { totals: self.totals.clone(), charge: Charge::new(bytes) })
     }
 }
 
@@ -217,12 +219,12 @@ fn add(counters: &[AtomicU64; 2], from: usize, to: usize) {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     totals: Arc<Totals>,
-    bytes: usize,
+    charge: Charge,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.totals.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.totals.reserved.fetch_sub(self.charge.bytes(), Ordering::Relaxed);
     }
 }
 
