@@ -19,11 +19,13 @@ use crate::requests::answer;
 impl Io {
     /// A tower layer: takes the requests of its endpoints and passes all others on
     pub fn layer(&self) -> IoLayer {
+        self.app().budget.announce();
         IoLayer { io: self.clone() }
     }
 
     /// A tower service: takes the requests of its endpoints and answers all others with 404
     pub fn service(&self) -> IoService<NotFound> {
+        self.app().budget.announce();
         IoService { io: self.clone(), inner: NotFound }
     }
 }

@@ -216,6 +216,7 @@ impl Server {
             match listen(address) {
                 Ok(listener) => {
                     let address = listener.local_addr().map_err(failed)?;
+                    self.io.app().budget.announce();
                     return Ok(Bound { server: self, listener, address, admin });
                 }
                 Err(error) => last = error,
