@@ -8,7 +8,7 @@
 //! the sum into the counter that all threads share only when it passes [`SLACK`] either way, and when it ends.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -25,6 +25,20 @@ pub fn held() -> usize {
         pending => pending,
     };
     usize::try_from(HELD.0.load(Ordering::Relaxed).wrapping_add(own)).unwrap_or(0)
+}
+
+/// Sets the bytes that the process should hold at most; of several calls the least counts. Default: no limit
+///
+/// Nothing is refused by it but what asks [`can_spare`]: servers keep to their budgets themselves.
+pub fn limit_to(bytes: usize) {
+    LIMIT.fetch_min(bytes, Ordering::Relaxed);
+}
+
+/// Whether half of the limit is left when `bytes` more are charged.
+///
+/// For what a client can do without, such as a compression context: it must not take the memory that messages need.
+pub fn can_spare(bytes: usize) -> bool {
+    held().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / 2
 }
 
 /// Bytes of delivery memory that are charged as long as this value lives.
@@ -151,6 +165,8 @@ struct Shared(AtomicIsize);
 
 /// Below zero for a moment if a thread releases what another one has charged and not moved yet
 static HELD: Shared = Shared(AtomicIsize::new(0));
+
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 thread_local! {
     // Without a destructor of its own, so that access costs no look at whether it was run. Instead the values beside

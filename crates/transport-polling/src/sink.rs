@@ -186,8 +186,10 @@ fn payload(batch: &VecDeque<Frame>, count: usize) -> ResponseBody {
         out.put_u8(SEPARATOR);
         put(&mut out, frame);
     }
-    // Charged until the HTTP library has written it, which may be long after the frames are gone.
-    Charge::new(out.len()).attach(out.freeze()).into()
+    let out = out.freeze();
+    // Charged until the HTTP library has written it, which may be long after the frames are gone; it takes one slice at
+    // once.
+    if out.len() > ResponseBody::SLICE { Charge::new(out.len()).attach(out).into() } else { out.into() }
 }
 
 fn put(out: &mut BytesMut, frame: &Frame) {

@@ -67,4 +67,12 @@ fn sinks_keep_what_they_hold_charged() {
     assert_eq!(memory::held(), reserved);
     drop(context);
     assert_eq!(memory::held(), 0);
+
+    // Contexts leave half of the budget to messages.
+    memory::limit_to(2 * reserved);
+    let first = Served::offering(&transport, "permessage-deflate");
+    let _second = Served::offering(&transport, "permessage-deflate");
+    assert_eq!(memory::held(), reserved);
+    drop(first);
+    assert_eq!(memory::held(), 0);
 }
