@@ -80,6 +80,7 @@ impl Budget {
     pub(crate) fn guard(&self, app: Weak<App>) {
         // Called once, when the server is built.
         let _ = self.app.set(app);
+        memory::limit_to(self.limit);
     }
 
     /// Returns the limit in bytes.
