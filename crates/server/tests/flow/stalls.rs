@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use crate::client::{Client, Wire, halves, hear_all, message};
 use crate::support::{
-    MemoryBudget, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
-    side_by_side, single, strict, within,
+    ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient, side_by_side, single,
+    strict, within,
 };
 
 fn relays(io: &Io) {
