@@ -14,6 +14,7 @@ mod control;
 mod event;
 mod frame;
 mod ids;
+pub mod memory;
 mod message;
 mod nodes;
 mod outbox;

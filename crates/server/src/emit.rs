@@ -184,6 +184,7 @@ pub(crate) fn event(
     args: Args,
     key: Option<Arc<str>>,
 ) -> Result<Event, EmitError> {
+    namespace.budget.admit()?;
     let name = checked_name(name)?;
     let mut event = Event::new(namespace.name.clone(), name, args);
     event.key = key;

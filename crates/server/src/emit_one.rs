@@ -170,7 +170,10 @@ impl Socket {
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let args = args.into_args()?;
         let mut event = match names::take_last(&self.state().name, event) {
-            Some((namespace, name)) => Event::new(namespace, name, args),
+            Some((namespace, name)) => {
+                self.state().budget.admit()?;
+                Event::new(namespace, name, args)
+            }
             None => crate::emit::event(self.state(), event, args, None)?,
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);

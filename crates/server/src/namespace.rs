@@ -12,6 +12,7 @@ use roomcast_core::{
 use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
+use crate::budget::Budget;
 use crate::children::{Children, Family};
 use crate::config::Config;
 use crate::emit::{Emit, IntoRooms};
@@ -140,6 +141,7 @@ pub(crate) struct NamespaceState {
     family: Option<Family>,
     /// [`Config::stall_timeout`](crate::Config::stall_timeout)
     pub(crate) stall_timeout: Duration,
+    pub(crate) budget: Arc<Budget>,
     /// What is done when its rooms change
     pub(crate) room_hooks: Arc<RoomHooks>,
     /// Who listens to other servers
@@ -147,19 +149,24 @@ pub(crate) struct NamespaceState {
 }
 
 impl NamespaceState {
-    pub(crate) fn new(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
+    pub(crate) fn new(
+        name: Namespace,
+        router: Arc<dyn Router>,
+        config: &Config,
+        budget: &Arc<Budget>,
+    ) -> Self {
         let sequencer = recovery::sequencer(&router, config);
         let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
         let stall_timeout = config.stall_timeout;
-        Self { sequencer, stall_timeout, ..Self::routed_by(name, sequenced.unwrap_or(router)) }
+        Self { sequencer, stall_timeout, ..Self::routed_by(name, sequenced.unwrap_or(router), budget) }
     }
 
     /// The parent of these; whatever has to be kept for clients that may come back, they keep
-    pub(crate) fn parent(name: Namespace, children: Arc<Children>) -> Self {
-        Self::routed_by(name, children)
+    pub(crate) fn parent(name: Namespace, children: Arc<Children>, budget: &Arc<Budget>) -> Self {
+        Self::routed_by(name, children, budget)
     }
 
-    fn routed_by(name: Namespace, router: Arc<dyn Router>) -> Self {
+    fn routed_by(name: Namespace, router: Arc<dyn Router>, budget: &Arc<Budget>) -> Self {
         let servers: Arc<ServerSideHandlers> = Arc::default();
         let listener: Weak<dyn ServerSide> = Arc::<ServerSideHandlers>::downgrade(&servers);
         router.listen(listener);
@@ -177,6 +184,7 @@ impl NamespaceState {
             announced: Once::new(),
             outgoing: OutgoingListeners::default(),
             family: None,
+            budget: budget.clone(),
             stall_timeout: Config::default().stall_timeout,
         }
     }
@@ -198,7 +206,7 @@ impl NamespaceState {
             has_room_overflow: AtomicBool::new(!told.is_empty()),
             room_overflow: RwLock::new(told),
             family: Some(family),
-            ..Self::new(name, router, config)
+            ..Self::new(name, router, config, &parent.budget)
         };
         child.room_hooks.copy_from(&parent.room_hooks);
         child.servers.copy_from(&parent.servers);

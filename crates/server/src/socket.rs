@@ -412,6 +412,7 @@ impl Socket {
         if self.has_left() {
             return Err(EmitError::Disconnected);
         }
+        self.0.namespace.budget.admit()?;
         let frame = member.codec.encode_answer(&self.0.namespace.name, id, args).map_err(|error| {
             tracing::debug!(socket = %member.id, %error, "an answer could not be put for this client");
             EmitError::Unsupported

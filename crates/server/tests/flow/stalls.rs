@@ -8,8 +8,8 @@ use tokio::sync::watch;
 use crate::client::{Client, Wire, halves, hear_all, message};
 use crate::events::{Events, FLOOD, FLOOD_BYTES};
 use crate::support::{
-    MemoryBudget, ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient,
-    side_by_side, single, strict, within,
+    ROOM, STALL_TIMEOUT, Scene, Setting, combination, config, diagonal, each, patient, side_by_side, single,
+    strict, within,
 };
 
 /// The room of those that have no stalled client among them
