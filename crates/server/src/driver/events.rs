@@ -266,7 +266,7 @@ impl Driver {
         };
         match found {
             Found::Direct(listeners) => deliver(member, work, &mut inbound, &mut ack, [listeners], cx),
-            Found::Once(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
+            Found::Taken(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
             Found::Detour => {
                 let socket = socket.clone();
                 self.start_detour(&socket, inbound, ack, cx);
