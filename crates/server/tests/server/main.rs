@@ -8,6 +8,7 @@ mod emitting;
 mod extract;
 mod handlers;
 mod hooks;
+mod leaving;
 mod limits;
 mod listening;
 mod middleware;
