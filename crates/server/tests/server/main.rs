@@ -12,6 +12,7 @@ mod leaving;
 mod limits;
 mod listening;
 mod middleware;
+mod model;
 #[cfg(unix)]
 mod mounted;
 mod namespaces;
