@@ -48,7 +48,7 @@ pub use transport::{
     BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
     RequestBody, Responder, Transport, TransportName, Upgrade, Upgraded,
 };
-pub use watch::{ChangeQueue, RoomChange, RoomWatcher};
+pub use watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 
 /// What crates downstream need to name the types above
 pub use bytes::Bytes;

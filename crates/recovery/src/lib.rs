@@ -16,5 +16,5 @@ mod sequencer;
 
 pub use claim::{Claim, Order, Refused};
 pub use config::RecoveryConfig;
-pub use kept::Kept;
+pub use kept::{Kept, SharedData};
 pub use sequencer::{Sequencer, Usage};

@@ -99,7 +99,7 @@ impl SocketEmit {
     pub fn broadcast(self) -> Emit {
         let mut emit = self.emit;
         match self.socket {
-            Some(socket) => emit.target.skip = socket.key(),
+            Some(socket) => emit.target.skip = Some(socket.key()),
             None => {
                 emit.target.rooms.clear();
                 emit = emit.except(&self.id);
@@ -234,7 +234,7 @@ impl Socket {
 
     #[doc = include_str!("../docs/broadcast.md")]
     pub fn broadcast(&self) -> Emit {
-        let target = Target { skip: self.key(), ..Target::default() };
+        let target = Target { skip: Some(self.key()), ..Target::default() };
         Emit::new(self.state().clone(), target)
     }
 

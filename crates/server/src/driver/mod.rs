@@ -142,17 +142,15 @@ impl Driver {
             progress = true;
             match visit {
                 Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
-                // The client may have left meanwhile, and come again as another socket.
-                Visit::Disconnect(namespace, id) if self.members.is_put_out(&id) => {
-                    self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
+                Visit::PutOut => {
+                    self.send_away(cx, now);
                     self.perform(cx, now);
-                    self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
                 }
                 Visit::Close(reason) if self.closing.is_none() => {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
-                Visit::Disconnect(..) | Visit::Close(_) => {}
+                Visit::Close(_) => {}
             }
         }
         progress
@@ -533,7 +531,10 @@ impl Driver {
                     member.socket().answered(id, args);
                 }
             }
-            Action::Leave { namespace, reason } => self.leave(&namespace, reason, cx),
+            Action::Leave { namespace, reason } => {
+                self.leave(&namespace, reason, cx);
+                self.send_away(cx, now);
+            }
             Action::Close(reason) => self.start_closing(reason, cx, now),
             other => tracing::error!(?other, "a session asked for what this server does not know"),
         }
