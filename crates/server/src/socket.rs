@@ -584,21 +584,25 @@ impl Inner {
                     }
                 }
                 Standing::LEFT => {
-                    if self.standing.advance(Standing::LEFT, Standing::BARRED) {
-                        self.recovery.iter().for_each(|recovery| _ = recovery.sequencer.forget(key));
-                    }
+                    self.standing.advance(Standing::LEFT, Standing::BARRED);
                 }
                 _ => {
                     // The task of its session, or another thread, may be just about to detach it.
                     if self.successor().is_none() {
                         router.detach(key);
                     }
+                    self.forget();
                     return false;
                 }
             }
         }
         self.member.acks.close(&self.member.id);
         true
+    }
+
+    /// Keeps a client that is away from coming back
+    fn forget(&self) {
+        self.recovery.iter().for_each(|recovery| _ = recovery.sequencer.forget(self.member.key));
     }
 
     fn note_parting(&self, rooms: Vec<Room>) {
@@ -668,10 +672,12 @@ impl MemberControl for Inner {
             let _ = self.session.inbox.push(visit);
         }
         // Its client may have come back by another connection.
-        if self.standing.get() == Standing::BARRED
-            && let Some(successor) = self.successor()
-        {
-            MemberControl::disconnect(&*successor.0, close);
+        if self.standing.get() == Standing::BARRED {
+            match self.successor() {
+                Some(successor) => MemberControl::disconnect(&*successor.0, close),
+                // Or have come back and left again meanwhile.
+                None => self.forget(),
+            }
         }
     }
 
