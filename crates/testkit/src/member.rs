@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{AckTable, Codec, FlushList, Member, MemberControl, MemberKey, Outbox, SocketId};
+use roomcast_core::{AckTable, Bounds, Codec, FlushList, Member, MemberControl, MemberKey, Outbox, SocketId};
 
 use crate::MemorySink;
 
@@ -32,7 +32,7 @@ impl MemberProbe {
     /// [`connect`](Self::connect) gives it the sink.
     pub fn detached<C: Codec>(id: &str, codec: &Arc<C>, limit: usize) -> Self {
         let flusher = FlushList::new();
-        let outbox = Outbox::new(limit, flusher.clone());
+        let outbox = Outbox::new(Bounds::new(limit, limit), flusher.clone());
         let member = Member {
             key: MemberKey::next(),
             id: SocketId::new(id),
