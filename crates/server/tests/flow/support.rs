@@ -345,7 +345,8 @@ impl Scene {
             while let Ok((_, reason)) = self.departures.try_recv() {
                 *reasons.entry(reason.as_str()).or_default() += 1;
             }
-            format!("{failure}; clients that left: {reasons:?}")
+            let read = self.io.metrics().messages_received();
+            format!("{failure}; the server has read {read} messages; clients that left: {reasons:?}")
         })
     }
 }
