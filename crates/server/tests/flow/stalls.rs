@@ -220,6 +220,7 @@ fn budget_evicts_longest_stalled_first() {
                 }
                 emitted += 1;
             }
+            until_quiet(&stalled.socket).await;
             crowd.push(stalled);
         }
         let heard = hear_all(halves(&mut readers).0, emitted / 64, |_, number| events.heard(number)).await;
@@ -243,6 +244,17 @@ fn budget_evicts_longest_stalled_first() {
         }
         scene.nothing_follows(&mut readers).await
     });
+}
+
+/// Waits until the kernel takes no more for a client, which is progress however late it comes.
+async fn until_quiet(socket: &Socket) {
+    let (mut waiting, mut since) = (socket.waiting_bytes(), Instant::now());
+    while since.elapsed() < Duration::from_millis(300) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        if socket.waiting_bytes() != waiting {
+            (waiting, since) = (socket.waiting_bytes(), Instant::now());
+        }
+    }
 }
 
 /// Bytes of memory of this process, or none where nothing tells
