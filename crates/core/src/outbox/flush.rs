@@ -237,7 +237,10 @@ impl FlushList {
         let own = {
             let mut listed = lock(&self.0.listed);
             listed.held.push(waker);
-            listed.flusher.take()
+            // This list's flusher may itself be held by the other list at this moment: two that wait for each other
+            // would both sleep.
+            let told = listed.told.take().map(|told| told.flusher);
+            listed.flusher.take().or(told)
         };
         super::wake(own);
     }
@@ -328,5 +331,44 @@ impl Backlog {
 impl fmt::Debug for FlushList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlushList").field("listed", &lock(&self.0.listed).outboxes.len()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Flusher(AtomicUsize);
+
+    impl Wake for Flusher {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn lists_that_hold_each_other_do_not_sleep() {
+        let lists = [(); 2].map(|()| FlushList::new());
+        let flushers = [(); 2].map(|()| Arc::new(Flusher::default()));
+        for (list, flusher) in lists.iter().zip(&flushers) {
+            let waker = Waker::from(flusher.clone());
+            assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+        }
+        // Two threads give work to each other's list: both have taken the other's flusher before either holds it.
+        let [first, second] = &lists;
+        let told = [(second, first), (first, second)]
+            .map(|(to, by)| (by, lock(&to.0.listed).tell(by.number()).expect("it sleeps")));
+        for (by, waker) in told {
+            by.hold(waker);
+        }
+        assert!(flushers.iter().any(|flusher| flusher.0.load(Ordering::Relaxed) > 0), "both sleep");
+        for list in &lists {
+            list.wake_held();
+        }
+        assert!(flushers.iter().all(|flusher| flusher.0.load(Ordering::Relaxed) > 0));
     }
 }
