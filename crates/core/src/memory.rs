@@ -117,7 +117,8 @@ fn add(bytes: isize) {
     tests::NET.set(tests::NET.get().wrapping_add(bytes));
     let pending = PENDING.get().wrapping_add(bytes);
     if pending.unsigned_abs() <= SLACK {
-        PENDING.set(pending);
+        // Not `LocalKey::set`, which costs a call and fifteen instructions.
+        PENDING.with(|own| own.set(pending));
     } else {
         settle(bytes);
     }

@@ -114,7 +114,7 @@ impl SocketEmit {
             None => self.emit.emit(event, args),
             Some(socket) => {
                 let receipt = self.hand_to(socket, &mut self.emit.event(event, args)?);
-                one(receipt).map(|()| receipt)
+                one(receipt)
             }
         }
     }
@@ -178,7 +178,7 @@ impl Socket {
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         names::keep_last(event);
-        one(receipt).map(|()| receipt)
+        one(receipt)
     }
 
     #[doc = include_str!("../docs/send.md")]

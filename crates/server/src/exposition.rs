@@ -239,7 +239,7 @@ impl Collector for Snapshot {
         let help = "Seconds from queueing a frame to writing it, probed once a second while somebody asks";
         let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
         self.delivery.encode(histogram)?;
-        let help = "Seconds from calling an event handler to its end, one call of 16 timed";
+        let help = "Seconds from calling an event handler to its end, one call of 64 timed";
         let histogram = to.encode_descriptor("handler_seconds", help, None, MetricType::Histogram)?;
         self.handlers.encode(histogram)?;
         let help = "Connections that could not be accepted, most often for want of file descriptors";

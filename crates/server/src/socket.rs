@@ -548,7 +548,7 @@ impl Socket {
         })?;
         let mut dispatched = Dispatched::default();
         dispatched.record(member.outbox.push_protocol(frame), &member.outbox);
-        one(pace::settle(dispatched, "an acknowledgement"))
+        one(pace::settle(dispatched, "an acknowledgement")).map(drop)
     }
 }
 
@@ -627,12 +627,19 @@ impl Inner {
 }
 
 /// The outcome of an event for one socket: an error unless it was queued, or dropped as its sender allowed
-pub(crate) fn one(receipt: Receipt) -> Result<(), EmitError> {
+#[inline(always)]
+pub(crate) fn one(receipt: Receipt) -> Result<Receipt, EmitError> {
+    if receipt.queued > 0 { Ok(receipt) } else { not_queued(receipt) }
+}
+
+#[cold]
+#[inline(never)]
+fn not_queued(receipt: Receipt) -> Result<Receipt, EmitError> {
     match receipt {
         Receipt { overflowed: 1.., .. } => Err(EmitError::OutboxFull),
         Receipt { closed: 1.., .. } => Err(EmitError::Disconnected),
         Receipt { unsupported: 1.., .. } => Err(EmitError::Unsupported),
-        _ => Ok(()),
+        _ => Ok(receipt),
     }
 }
 

@@ -293,38 +293,47 @@ impl Drop for Relay {
 
 /// Outboxes whose backlog was at high water at a push, which the pusher has to relieve once it holds no lock.
 ///
-/// Owns no memory while it is empty, which it nearly always is.
+/// One pointer that owns nothing while it is empty, which it nearly always is: every emit brings one back.
 #[derive(Debug, Default)]
 #[must_use = "the sender has to relieve these, or a client that reads may be closed"]
-pub struct Backlog(Vec<Outbox>);
+#[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
+pub struct Backlog(Option<Box<Vec<Outbox>>>);
 
 impl Backlog {
+    /// Makes an empty backlog.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
     /// Adds an outbox to relieve.
     #[cold]
     pub fn add(&mut self, outbox: &Outbox) {
-        self.0.push(outbox.clone());
+        self.0.get_or_insert_default().push(outbox.clone());
     }
 
     /// Adds those of another backlog.
     pub fn append(&mut self, other: Self) {
-        if self.0.is_empty() {
-            self.0 = other.0;
-        } else {
-            self.0.extend(other.0);
+        match (&mut self.0, other.0) {
+            (_, None) => {}
+            (Some(own), Some(other)) => own.extend(*other),
+            (own, other) => *own = other,
         }
     }
 
     /// Whether there is nothing to relieve.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// [Relieves](Outbox::relieve) each outbox once; those that another writer has stay.
     ///
     /// No lock must be held: this writes to sockets.
     pub fn relieve(&mut self) {
-        self.0.retain(|outbox| !outbox.relieve());
+        if let Some(outboxes) = &mut self.0 {
+            outboxes.retain(|outbox| !outbox.relieve());
+        }
+        self.0.take_if(|outboxes| outboxes.is_empty());
     }
 }
 

@@ -126,6 +126,12 @@ impl Work {
         self.under_way() >= max_handlers.saturating_mul(2)
     }
 
+    /// Whether nothing is under way, and nothing waits for that
+    #[inline(always)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting_bytes == 0 && self.running.is_none()
+    }
+
     /// Whether so much waits for the handlers, or so many are under way, that the client should not be read on
     #[inline]
     pub(crate) fn is_behind(&self, max_handlers: usize, max_event_bytes: usize) -> bool {
@@ -470,12 +476,12 @@ fn call_listener(
     }
 }
 
-/// Whether this call of a handler is timed: the first of each thread, and each sixteenth after it
+/// Whether this call of a handler is timed: the first of each thread, and one of 64 after it
 ///
 /// To read the clock twice would cost more than many a handler does.
 #[inline]
 fn is_timed() -> bool {
-    const ONE_OF: u32 = 16;
+    const ONE_OF: u32 = 64;
     thread_local! {
         static CALLS: Cell<u32> = const { Cell::new(0) };
     }

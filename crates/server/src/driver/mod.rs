@@ -29,6 +29,7 @@ use self::lane::{LaneState, Probe};
 use self::members::Members;
 use crate::breach::{Breach, breach};
 use crate::clock;
+use crate::config::EventRate;
 use crate::inbox::Visit;
 use crate::limits::ConnectionPermit;
 use crate::metrics::count;
@@ -311,8 +312,14 @@ impl Driver {
     }
 
     /// Whether so much of the client waits for the application that it should not be read on
-    #[inline]
+    #[inline(always)]
     fn is_behind(&mut self) -> bool {
+        // Who is to be let in, and whoever runs, is among the handlers under way.
+        !self.work.is_idle() && self.is_far_behind()
+    }
+
+    #[inline(never)]
+    fn is_far_behind(&mut self) -> bool {
         let config = self.shared.io.config();
         let behind =
             self.work.is_behind(config.max_handlers, config.max_event_bytes) || self.session.is_congested();
@@ -320,15 +327,19 @@ impl Driver {
     }
 
     /// Whether the rest of a read should wait for the next visit
-    #[inline]
+    #[inline(always)]
     fn must_rest(&mut self) -> bool {
-        if self.heard >= MESSAGES || pace::is_spent() || self.is_behind() {
-            return true;
-        }
-        self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && {
-            let standing = self.shared.outbox.standing();
-            !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
-        }
+        self.heard >= MESSAGES
+            || pace::is_spent()
+            || self.is_behind()
+            || self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && self.is_own_outbox_heavy()
+    }
+
+    /// Whether half of what may ever wait for the client itself waits, since it does not read
+    #[inline(never)]
+    fn is_own_outbox_heavy(&self) -> bool {
+        let standing = self.shared.outbox.standing();
+        !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -541,8 +552,13 @@ impl Driver {
     }
 
     /// Whether the client may send one more event now; if not it is closed
+    #[inline(always)]
     fn is_within_rate(&mut self, now: Instant) -> bool {
-        let Some(rate) = self.shared.io.config().event_rate else { return true };
+        self.shared.io.config().event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
+    }
+
+    #[inline(never)]
+    fn takes_from_rate(&mut self, rate: EventRate, now: Instant) -> bool {
         let within = self.flow.get_or_insert_default().bucket.get_or_insert_default().take(rate, now);
         if !within {
             self.session.handle_command(Command::Close(CloseReason::RateLimited), now);
