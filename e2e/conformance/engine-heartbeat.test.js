@@ -95,13 +95,19 @@ for (const profile of PROFILES) {
       lived(INTERVAL + TIMEOUT, INTERVAL + 2 * TIMEOUT);
     });
 
-    test("other packets do not stand for a pong", async () => {
+    test("other packets put off the deadline of a pong", async () => {
       const session = await WebSocketSession.open(server, profile);
       const talking = setInterval(() => session.send(profile.say("busy")), 50);
       const lived = stopwatch();
+      // Node's server puts it off once for each ping. Here any traffic shows that the client is there.
+      const isOnce = byTarget({ node: true, roomcast: false });
+      if (!isOnce) {
+        await sleep(INTERVAL + 3 * TIMEOUT);
+        clearInterval(talking);
+      }
       await session.client.untilClosed();
       clearInterval(talking);
-      lived(0, INTERVAL + 2 * TIMEOUT);
+      lived(isOnce ? 0 : INTERVAL + 3 * TIMEOUT, INTERVAL + (isOnce ? 3 : 5) * TIMEOUT);
     });
 
     test("websocket: a close packet does not wait for it", async () => {

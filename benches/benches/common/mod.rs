@@ -13,7 +13,7 @@ use std::time::Duration;
 use criterion::Criterion;
 use roomcast_core::{
     AckTable, ByteString, Codec, ConnectionError, Event, FlushList, Frame, FrameSink, IntoArgs, Member,
-    Namespace, Outbox, Readiness, SocketId,
+    MemberKey, Namespace, Outbox, Readiness, SocketId,
 };
 use roomcast_transport_ws::WsWire;
 
@@ -65,7 +65,14 @@ pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -
     let outbox = Outbox::new(1 << 20, flush.clone());
     outbox.set_sink(Box::new(CopySink));
     let id = SocketId::new(format!("socket-{number}"));
-    Member { id, codec: codec.clone(), outbox, acks: AckTable::default(), control: None }
+    Member {
+        key: MemberKey::next(),
+        id,
+        codec: codec.clone(),
+        outbox,
+        acks: AckTable::default(),
+        control: None,
+    }
 }
 
 /// The event `message` with one string of this many bytes, which every kind of client can carry

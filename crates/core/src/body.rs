@@ -110,6 +110,11 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
+        // What the HTTP library holds of a frame stays charged, but for one slice.
+        *this = match std::mem::take(this) {
+            Self::OfFrame(frame, bytes) if bytes.len() > Self::SLICE => Self::Full(frame.attach(bytes)),
+            other => other,
+        };
         let (slice, is_last) = match this {
             Self::Empty => return Poll::Ready(None),
             Self::Full(bytes) | Self::OfFrame(_, bytes) => (next_slice(bytes), bytes.is_empty()),
@@ -159,8 +164,10 @@ pub struct TrackedBody {
 
 impl TrackedBody {
     fn next_slice(&mut self) -> Bytes {
-        // From here on only the bytes are of use; the frame may be the last owner of its messages.
-        self.frame = None;
+        // From here on only the bytes are of use, and stay charged; a frame that nobody else has lets its messages go.
+        if let Some(frame) = self.frame.take() {
+            self.bytes = frame.attach(std::mem::take(&mut self.bytes));
+        }
         Bytes::from_owner(Slice { bytes: next_slice(&mut self.bytes), progress: self.progress.clone() })
     }
 }

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 
-use crate::{Room, SocketId};
+use crate::{MemberKey, Room, SocketId};
 
 /// What a router can ask of a member, and do to it, besides sending
 ///
@@ -21,10 +21,15 @@ pub trait MemberControl: Any + Send + Sync + fmt::Debug {
     /// in milliseconds, `url`, `query`, `auth`.
     fn handshake(&self) -> ByteString;
 
-    /// What the application keeps with it, as JSON text; `{}` if nothing
+    /// What the application keeps with it, as JSON text; empty if it never kept anything
+    ///
+    /// An empty object that was kept is `{}`. Where JSON is needed, nothing is told as `{}`, as on Node.
     fn data(&self) -> ByteString;
 
     /// Takes it out of its namespace and tells its client; with `close` ends the client's connection
+    ///
+    /// A member of this node is detached from its router when this returns. So it must be called under no lock that
+    /// the router takes.
     fn disconnect(&self, close: bool);
 
     /// Ready once little enough waits for its client for a sender to go on, or waiting is pointless.
@@ -62,6 +67,8 @@ pub enum MemberLimit {
 /// A socket that was asked for, as it was then
 #[derive(Clone, Debug)]
 pub struct Found {
+    /// What tells it from every other member of this node; none if it is on another node
+    pub key: Option<MemberKey>,
     /// Its public id
     pub id: SocketId,
     /// Its rooms, its own first

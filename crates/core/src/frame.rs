@@ -10,6 +10,7 @@ use bytes::Bytes;
 use triomphe::UniqueArc;
 
 use crate::Message;
+use crate::memory::{self, Charge};
 
 /// Encoded messages that every recipient of one codec shares; cloning costs one reference count
 ///
@@ -46,6 +47,7 @@ impl Inner {
 
     /// Lets go of all it holds; as if it were new, but for the length
     fn clear(&mut self) {
+        memory::release(self.charged());
         self.messages = Messages::None;
         self.uncompressed = false;
         // Most have neither a key nor bytes that were kept.
@@ -58,7 +60,53 @@ impl Inner {
             self.more = OnceLock::new();
         }
     }
+
+    /// Returns the bytes that are charged for it: nothing once it is cleared.
+    fn charged(&self) -> usize {
+        let first = self.first.get();
+        let body = match &self.messages {
+            Messages::None if first.is_none() => return 0,
+            messages => body_cost(messages, self.len),
+        };
+        let Some(first) = first else { return body };
+        let more = self.more.get().map_or(0, |more| {
+            let renderings = more.iter().filter_map(OnceLock::get);
+            TABLE_COST + renderings.map(|rendered| self.rendering_cost(&rendered.bytes)).sum::<usize>()
+        });
+        body + self.rendering_cost(&first.bytes) + more
+    }
+
+    /// Returns what a rendering costs: nothing if it is a part of a message, as text is on some wires.
+    fn rendering_cost(&self, rendering: &Bytes) -> usize {
+        let place = rendering.as_ptr_range();
+        let is_part = self.messages.all().iter().any(|message| {
+            let body = message.as_bytes().as_ptr_range();
+            body.start <= place.start && place.end <= body.end
+        });
+        if is_part { 0 } else { rendering.len() }
+    }
 }
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        memory::release(self.charged());
+    }
+}
+
+/// Returns what a frame costs without its renderings.
+fn body_cost(messages: &Messages, len: usize) -> usize {
+    match messages {
+        // All of its bytes are a rendering.
+        Messages::None => FRAME_COST,
+        Messages::One(_) => FRAME_COST + len,
+        Messages::Many(messages) => FRAME_COST + size_of_val(&**messages) + len,
+    }
+}
+
+/// The allocation of a frame, with its count and what allocators add
+const FRAME_COST: usize = size_of::<Inner>() + 32;
+/// The table of renderings beside the first
+const TABLE_COST: usize = size_of::<[OnceLock<Rendered>; MORE_WIRES]>();
 
 thread_local! {
     /// Memory of frames that were written, empty and held by nobody else
@@ -72,6 +120,16 @@ enum Messages {
     None,
     One(Message),
     Many(Box<[Message]>),
+}
+
+impl Messages {
+    fn all(&self) -> &[Message] {
+        match self {
+            Self::None => &[],
+            Self::One(message) => std::slice::from_ref(message),
+            Self::Many(messages) => messages,
+        }
+    }
 }
 
 struct Rendered {
@@ -101,12 +159,14 @@ impl Frame {
     /// It has no messages; for any other wire it renders to what that wire makes of none.
     pub fn of_wire(key: WireKey, bytes: Bytes) -> Self {
         let made = Self::build(Messages::None, bytes.len());
+        memory::charge(bytes.len());
         // It is new, so there are none yet.
         let _ = made.0.first.set(Rendered { key, bytes });
         made
     }
 
     fn build(messages: Messages, len: usize) -> Self {
+        memory::charge(body_cost(&messages, len));
         // A thread that is ending keeps nothing.
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         let Some(mut spare) = spare else { return Self(triomphe::Arc::new(Inner::new(messages, len))) };
@@ -156,11 +216,7 @@ impl Frame {
 
     /// The messages, in the order in which they must arrive
     pub fn messages(&self) -> &[Message] {
-        match &self.0.messages {
-            Messages::None => &[],
-            Messages::One(message) => std::slice::from_ref(message),
-            Messages::Many(messages) => messages,
-        }
+        self.0.messages.all()
     }
 
     /// Bytes of all bodies together: what this frame counts against an outbox
@@ -191,12 +247,19 @@ impl Frame {
     /// a wire that is dear to render and has a cheaper one to fall back to.
     pub fn kept<W: Wire + ?Sized>(&self, wire: &W) -> Option<&Bytes> {
         let key = wire.key();
-        let render = || Rendered { key, bytes: wire.render(self.messages()) };
+        let render = || {
+            let bytes = wire.render(self.messages());
+            memory::charge(self.0.rendering_cost(&bytes));
+            Rendered { key, bytes }
+        };
         let first = self.0.first.get_or_init(render);
         if first.key == key {
             return Some(&first.bytes);
         }
-        let more = self.0.more.get_or_init(Box::default);
+        let more = self.0.more.get_or_init(|| {
+            memory::charge(TABLE_COST);
+            Box::default()
+        });
         let mut slots = more.iter().map(|slot| slot.get_or_init(render));
         slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
     }
@@ -210,6 +273,15 @@ impl Frame {
         }
         let mut slots = self.0.more.get()?.iter().filter_map(OnceLock::get);
         slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
+    }
+
+    /// Returns the same bytes, which stay [charged](memory) until the last clone or slice of them is dropped.
+    ///
+    /// For bytes of a frame, such as one of its renderings, that go to code which does not know of frames. A shared frame
+    /// is held along, so its bytes are charged once however many recipients hold them; another one is dropped. Costs one
+    /// allocation.
+    pub fn attach(self, bytes: Bytes) -> Bytes {
+        if self.is_shared() { memory::owned(bytes, self) } else { Charge::new(bytes.len()).attach(bytes) }
     }
 
     /// Lets go of the frame, and keeps its memory for the next one of this thread if nobody else holds it
@@ -273,8 +345,12 @@ impl WireKey {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::thread;
+
+    use proptest::prelude::*;
 
     use super::*;
+    use crate::memory::tests::NET;
 
     struct Counting<const KIND: u8> {
         params: u32,
@@ -371,5 +447,126 @@ mod tests {
         assert_eq!(&pong.wire(&a)[..], b"pong");
         assert_eq!(&pong.wire(&b)[..], b"\x02\x00");
         assert_eq!(pong.rendered(a.key()).map(|bytes| &bytes[..]), Some(&b"pong"[..]));
+    }
+    /// Renders a single text as a part of it, as long-polling does
+    struct Sharing;
+
+    impl Wire for Sharing {
+        fn key(&self) -> WireKey {
+            WireKey::of::<Self>(0)
+        }
+
+        fn render(&self, messages: &[Message]) -> Bytes {
+            match messages {
+                [Message::Text(text)] => text.as_bytes().slice(..text.len() / 2),
+                _ => Bytes::new(),
+            }
+        }
+    }
+
+    #[test]
+    fn body_and_renderings_are_charged_once() {
+        let before = NET.get();
+        let charged = || (NET.get() - before) as usize;
+        let frame = Frame::new("x".repeat(1000));
+        assert_eq!(charged(), FRAME_COST + 1000);
+        let clones = vec![frame.clone(); 5];
+        for frame in &clones {
+            frame.wire(&Sharing);
+            frame.wire(&Counting::<1>::new(0));
+        }
+        assert_eq!(charged(), FRAME_COST + 1000 + TABLE_COST + 1002);
+        drop(frame);
+        assert_eq!(charged(), FRAME_COST + 1000 + TABLE_COST + 1002);
+        clones.into_iter().for_each(Frame::recycle);
+        assert_eq!(charged(), 0);
+        let pong = Frame::of_wire(Sharing.key(), Bytes::from_static(b"pong"));
+        assert_eq!(charged(), FRAME_COST + 4);
+        let held = pong.clone().attach(Bytes::from_static(b"on"));
+        pong.recycle();
+        assert_eq!((&held[..], charged()), (&b"on"[..], FRAME_COST + 4));
+        drop(held);
+        assert_eq!(charged(), 0);
+    }
+
+    /// One step of a thread that has frames
+    #[derive(Debug, Clone)]
+    enum Step {
+        Make(Vec<usize>),
+        OfWire(usize),
+        Clone(usize),
+        Render(usize, u32),
+        Drop(usize),
+        Recycle(usize),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => prop::collection::vec(0..3000_usize, 0..4).prop_map(Step::Make),
+            1 => (0..200_usize).prop_map(Step::OfWire),
+            2 => any::<usize>().prop_map(Step::Clone),
+            3 => (any::<usize>(), 0..12_u32).prop_map(|(at, wire)| Step::Render(at, wire)),
+            1 => any::<usize>().prop_map(Step::Drop),
+            2 => any::<usize>().prop_map(Step::Recycle),
+        ]
+    }
+
+    /// Does the steps with these frames
+    fn perform(steps: &[Step], frames: &mut Vec<Frame>) {
+        for step in steps {
+            let at = |at: usize| at % frames.len().max(1);
+            match step {
+                Step::Make(lens) => {
+                    let messages = lens.iter().map(|len| Message::from("x".repeat(*len)));
+                    let frame = match lens[..] {
+                        [_] => messages.map(Frame::new).next(),
+                        _ => Some(Frame::of_all(messages.collect())),
+                    };
+                    frames.extend(frame);
+                }
+                Step::OfWire(len) => frames.push(Frame::of_wire(Sharing.key(), vec![0; *len].into())),
+                _ if frames.is_empty() => {}
+                Step::Clone(n) => frames.push(frames[at(*n)].clone()),
+                Step::Render(n, 0) => _ = frames[at(*n)].wire(&Sharing),
+                Step::Render(n, wire) => _ = frames[at(*n)].wire(&Counting::<1>::new(*wire)),
+                Step::Drop(n) => drop(frames.swap_remove(at(*n))),
+                Step::Recycle(n) => frames.swap_remove(at(*n)).recycle(),
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn charges_balance_across_threads(rounds in prop::collection::vec(
+            prop::array::uniform3(prop::collection::vec(step(), 0..30)), 1..4,
+        )) {
+            let mut all: [Vec<Frame>; 3] = Default::default();
+            let mut net = 0;
+            for steps in &rounds {
+                // What one thread has made and cloned the next one goes on with, while others hold clones of it.
+                all.rotate_left(1);
+                let shared = all.iter().flatten().step_by(3).cloned().collect::<Vec<_>>();
+                all[0].extend(shared);
+                net += thread::scope(|scope| {
+                    let mut threads = Vec::new();
+                    for (steps, frames) in steps.iter().zip(&mut all) {
+                        threads.push(scope.spawn(move || {
+                            perform(steps, frames);
+                            NET.get()
+                        }));
+                    }
+                    threads.into_iter().map(|thread| thread.join().expect("a thread")).sum::<isize>()
+                });
+                let mut distinct: Vec<_> = all.iter().flatten().map(|frame| &*frame.0).collect();
+                distinct.sort_by_key(|inner| std::ptr::from_ref(*inner));
+                distinct.dedup_by_key(|inner| std::ptr::from_ref(*inner));
+                prop_assert_eq!(net, distinct.iter().map(|inner| inner.charged() as isize).sum::<isize>());
+            }
+            let before = NET.get();
+            drop(all);
+            prop_assert_eq!(net + NET.get() - before, 0);
+        }
     }
 }

@@ -14,6 +14,7 @@ mod control;
 mod event;
 mod frame;
 mod ids;
+pub mod memory;
 mod message;
 mod nodes;
 mod outbox;
@@ -50,7 +51,7 @@ pub use transport::{
     BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
     RequestBody, Responder, Transport, TransportName, Upgrade, Upgraded,
 };
-pub use watch::{ChangeQueue, RoomChange, RoomWatcher};
+pub use watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 
 /// What crates downstream need to name the types above
 pub use bytes::Bytes;

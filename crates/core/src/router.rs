@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
@@ -18,13 +19,18 @@ use crate::{
 /// task reach each member they have in common in that order.
 #[async_trait]
 pub trait Router: Send + Sync + fmt::Debug + 'static {
-    /// Lets a member in; it is in no room but the one of its own id
+    /// Attaches a member under its [key](Member::key), which is returned; it starts in no room except the one named
+    /// by its own id
     ///
+    /// The key must not be attached already. It is in force before anybody can learn of the member: a
+    /// [`RoomWatcher`] that is told of it here, or another thread that finds it, may join it to rooms or detach it.
     /// A member with the same id that is still attached keeps its rooms until it is detached by its own key, but
     /// its id now means the new one.
     fn attach(&self, member: Member) -> MemberKey;
 
-    /// Lets a member out, of every room; `false` if it was out already
+    /// Detaches a member from every room; returns `false` if it was detached already
+    ///
+    /// No broadcast that begins when this has returned reaches it, and no count includes it.
     fn detach(&self, key: MemberKey) -> bool;
 
     /// Puts a member into a room, making the room if there is none
@@ -76,10 +82,11 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// When other nodes did not answer in time; the error carries those that did.
     async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>>;
 
-    /// Disconnects everybody the target names, by [`MemberControl::disconnect`]; tells how many members here it told
+    /// Disconnects everybody the target names, by [`MemberControl::disconnect`]; returns how many members here were
+    /// told
     ///
-    /// They are still attached when this returns: each leaves when its own task comes to it. Of the target, its
-    /// delivery and overflow mean nothing here.
+    /// The controls are called under no lock, since they detach their members before they return. The delivery and
+    /// the overflow policy of the target mean nothing here.
     fn disconnect(&self, target: &Target, close: bool) -> usize;
 
     /// Tells this watcher what becomes of rooms on this node from now on; there is one, and further calls do nothing
@@ -88,6 +95,13 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// their members as having joined; all that becomes of them from now on is. The room of a member's own id is
     /// created and joined when it is attached, and left and deleted when it is detached.
     fn watch(&self, watcher: Arc<dyn RoomWatcher>);
+
+    /// Tells the watcher who is in each room now, as [`RoomChange::Present`](crate::RoomChange::Present)
+    ///
+    /// The report on a room takes its place among the changes of that room: it holds exactly the members that the
+    /// changes before it leave, and the changes after it follow from it. Rooms without members that joined them are
+    /// not reported, nor is a member reported in the room of its own id. Does nothing while there is no watcher.
+    fn survey(&self);
 
     /// Where to hand what other nodes emit to servers; called once, before anybody is attached
     fn listen(&self, servers: Weak<dyn ServerSide>);
@@ -105,7 +119,9 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
 /// A socket as a router sees it
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Its public id
+    /// What tells it from every other member, whatever their ids
+    pub key: MemberKey,
+    /// Its public id, unique within its namespace
     pub id: SocketId,
     /// How events are put for it
     pub codec: Arc<dyn Codec>,
@@ -117,9 +133,21 @@ pub struct Member {
     pub control: Option<Arc<dyn MemberControl>>,
 }
 
-/// Names one attachment of a member: a number never used twice, so a late detach or leave hits nobody else
+/// Identity of a socket in this process: a number never given to two, so a late detach or leave hits nobody else
+///
+/// Chosen before the member is attached, and kept by a client that is recovered: to the router and to whoever holds a
+/// handle from before, it is the same member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberKey(pub u64);
+
+impl MemberKey {
+    /// Returns a key that was never returned before in this process
+    #[must_use]
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
 
 /// Whom a broadcast addresses, and how
 ///

@@ -29,10 +29,11 @@ pub trait Session: Send + fmt::Debug {
 
     /// The heartbeat that was asked for last has just reached the carrier, later than it was asked for.
     ///
-    /// The time that the client has to answer starts here. Not called where it was written without delay.
+    /// The time that the client has to answer starts at `at`. While it still waits, and the client takes other bytes, the
+    /// time starts when it took the last of them. Not called where the heartbeat was written without delay.
     ///
     /// Default: does nothing.
-    fn handle_heartbeat_sent(&mut self, _now: Instant) {}
+    fn handle_heartbeat_sent(&mut self, _at: Instant) {}
 
     /// The application, or the server, wants something
     fn handle_command(&mut self, command: Command, now: Instant);

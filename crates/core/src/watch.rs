@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::{MemberControl, Room, SocketId};
+use crate::{MemberControl, MemberKey, Room, SocketId};
 
 /// What became of a room on this node
 #[derive(Clone, Debug)]
@@ -21,6 +21,8 @@ pub enum RoomChange {
         room: Room,
         /// Who
         socket: SocketId,
+        /// Which of those that may have this id
+        key: MemberKey,
         /// More about whoever joined
         control: Option<Arc<dyn MemberControl>>,
     },
@@ -30,6 +32,15 @@ pub enum RoomChange {
         room: Room,
         /// Who
         socket: SocketId,
+        /// Which of those that may have this id
+        key: MemberKey,
+    },
+    /// No change: who is in it at this point, for a watcher that [asked](crate::Router::survey)
+    Present {
+        /// Which room
+        room: Room,
+        /// Everybody who has joined it
+        members: Vec<PresentMember>,
     },
     /// Its last member has left
     Deleted {
@@ -45,9 +56,21 @@ impl RoomChange {
             Self::Created { room }
             | Self::Joined { room, .. }
             | Self::Left { room, .. }
+            | Self::Present { room, .. }
             | Self::Deleted { room } => room,
         }
     }
+}
+
+/// A member of a room that was [surveyed](crate::Router::survey)
+#[derive(Clone, Debug)]
+pub struct PresentMember {
+    /// What tells it from every other member
+    pub key: MemberKey,
+    /// Its public id
+    pub socket: SocketId,
+    /// More about it
+    pub control: Option<Arc<dyn MemberControl>>,
 }
 
 /// Is told what becomes of rooms

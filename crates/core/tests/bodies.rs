@@ -1,6 +1,7 @@
 //! Response bodies as an HTTP library takes them: slices, exact lengths, and the count of what was written
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
@@ -127,11 +128,35 @@ fn replaced_bodies_stay_tracked() {
     assert!(matches!(&body, ResponseBody::Full(bytes) if bytes.len() == 9 * SLICE), "{body:?}");
 }
 
+/// A message that holds one more reference.
+struct Counted(#[expect(dead_code, reason = "its count is what is looked at")] Arc<()>);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        b"message"
+    }
+}
+
 #[test]
-fn releases_frame_with_first_slice() {
-    let frame = frame();
-    let mut body = ResponseBody::OfFrame(frame.clone(), bytes(2 * SLICE)).track(&BodyProgress::new());
-    assert!(body.frame().is_some() && frame.is_shared());
+fn releases_messages_with_first_slice() {
+    let alive = Arc::new(());
+    let frame = Frame::new(Bytes::from_owner(Counted(alive.clone())));
+    let mut body = ResponseBody::OfFrame(frame, bytes(2 * SLICE)).track(&BodyProgress::new());
+    assert!(body.frame().is_some() && Arc::strong_count(&alive) == 2);
     let _first = next(&mut body);
-    assert!(body.frame().is_none() && !frame.is_shared());
+    assert!(body.frame().is_none() && Arc::strong_count(&alive) == 1);
+}
+
+#[test]
+fn holds_shared_frame_until_written() {
+    for is_tracked in [false, true] {
+        let frame = frame();
+        let body = ResponseBody::OfFrame(frame.clone(), bytes(2 * SLICE));
+        let mut body = if is_tracked { body.track(&BodyProgress::new()) } else { body };
+        let slices = [next(&mut body), next(&mut body)];
+        drop(body);
+        assert!(frame.is_shared(), "its bytes are charged with it");
+        drop(slices);
+        assert!(!frame.is_shared());
+    }
 }

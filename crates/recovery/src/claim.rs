@@ -37,11 +37,13 @@ impl Claim {
 
     /// Lets it in: into its rooms, with what it missed on the way before anything that is emitted from now on
     ///
-    /// `member` has the [id](Kept::id) that was kept. `welcome` tells the client that it is in, at the place that
+    /// `member` has the [id](Kept::id) that was kept, and is attached under the [key](Kept::key) that was kept,
+    /// whatever its own. `welcome` tells the client that it is in, at the place that
     /// `order` says; it is called under the lock, so it may push and nothing else.
     ///
     /// # Errors
-    /// When it has to begin anew, since its time ran out or it missed too much meanwhile; `welcome` was not called
+    /// When it has to begin anew, since its time ran out, it missed too much meanwhile, or it was
+    /// [forgotten](Sequencer::forget); `welcome` was not called
     /// then, and nothing is kept any more.
     pub fn resume(
         mut self,
@@ -52,6 +54,9 @@ impl Claim {
         self.spent = true;
         let sequencer = &self.sequencer;
         let mut state = sequencer.state();
+        if state.claimed.remove(&self.kept.key()).is_none() {
+            return Err(Refused::Unknown);
+        }
         let now = (sequencer.clock)();
         let missed = sequencer.missed(&state, &self.kept, self.seen, self.budget, now)?;
         let head = state.log.head();
@@ -75,14 +80,14 @@ impl Claim {
                 replay();
             }
         }
-        let key = sequencer.router.attach(member);
-        let anew = Stay::new(self.kept.id().clone(), self.seen);
+        let key = sequencer.router.attach(Member { key: self.kept.key(), ..member });
+        let anew = Stay::new(key, self.kept.id().clone(), self.seen);
         let mut stay = std::mem::replace(&mut self.kept.stay, anew);
         stay.caught_up = Some(CaughtUp { settled, head, at: now });
         for room in stay.joined() {
             sequencer.router.join(key, room);
         }
-        state.insert(key, stay);
+        state.insert(stay);
         sequencer.let_go(state);
         Ok(key)
     }
@@ -92,6 +97,10 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if !self.spent {
             let mut state = self.sequencer.state();
+            // Unless it was forgotten meanwhile.
+            if state.claimed.remove(&self.kept.key()).is_none() {
+                return;
+            }
             let now = (self.sequencer.clock)();
             state.absent.insert(self.kept.clone(), now, &self.sequencer.config);
         }

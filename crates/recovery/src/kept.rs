@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
@@ -13,6 +14,7 @@ use crate::owner::{Owner, share};
 /// Since when somebody has been where: events before that are not for it
 #[derive(Debug, Clone)]
 pub(crate) struct Stay {
+    pub(crate) key: MemberKey,
     pub(crate) id: SocketId,
     /// The number of the last event before it came
     pub(crate) since: u64,
@@ -33,8 +35,8 @@ pub(crate) struct CaughtUp {
 }
 
 impl Stay {
-    pub(crate) fn new(id: SocketId, since: u64) -> Self {
-        Self { id, since, joined: HashMap::new(), caught_up: None, owner: None }
+    pub(crate) fn new(key: MemberKey, id: SocketId, since: u64) -> Self {
+        Self { key, id, since, joined: HashMap::new(), caught_up: None, owner: None }
     }
 
     /// It is in a room now
@@ -96,32 +98,67 @@ impl Stay {
     }
 }
 
+/// JSON text that belongs to a member, over all its recoveries; clones share it
+///
+/// So a handle from before the connection broke, and one from after, keep and see the same.
+#[derive(Clone, Default)]
+pub struct SharedData(Arc<Mutex<ByteString>>);
+
+impl SharedData {
+    /// Returns the text; empty if none was set
+    pub fn get(&self) -> ByteString {
+        self.text().clone()
+    }
+
+    /// Replaces the text
+    pub fn set(&self, json: ByteString) {
+        *self.text() = json;
+    }
+
+    fn text(&self) -> MutexGuard<'_, ByteString> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for SharedData {
+    // It may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SharedData").field("len", &self.text().len()).finish()
+    }
+}
+
+impl From<&str> for SharedData {
+    fn from(json: &str) -> Self {
+        Self(Arc::new(Mutex::new(json.into())))
+    }
+}
+
 /// What is kept of a member that went away
 #[derive(Clone)]
 pub struct Kept {
     pub(crate) secret: ByteString,
-    pub(crate) key: MemberKey,
     pub(crate) stay: Stay,
-    pub(crate) data: ByteString,
+    pub(crate) data: SharedData,
     pub(crate) gone_at: Instant,
+    /// Its bytes when it was counted; its data may have been changed since
+    bytes: usize,
     /// Tells apart those that went at the same time
     turn: u64,
 }
 
 impl Kept {
-    pub(crate) fn new(
-        secret: ByteString,
-        key: MemberKey,
-        stay: Stay,
-        data: ByteString,
-        gone_at: Instant,
-    ) -> Self {
-        Self { secret, key, stay, data, gone_at, turn: 0 }
+    pub(crate) fn new(secret: ByteString, stay: Stay, data: SharedData, gone_at: Instant) -> Self {
+        Self { secret, stay, data, gone_at, bytes: 0, turn: 0 }
     }
 
     /// The secret it was kept under
     pub fn secret(&self) -> &ByteString {
         &self.secret
+    }
+
+    /// What tells it from every other member, before and after it comes back
+    pub fn key(&self) -> MemberKey {
+        self.stay.key
     }
 
     /// Its public id
@@ -135,7 +172,7 @@ impl Kept {
     }
 
     /// What was kept with it
-    pub fn data(&self) -> &ByteString {
+    pub fn data(&self) -> &SharedData {
         &self.data
     }
 
@@ -143,9 +180,9 @@ impl Kept {
         now.saturating_duration_since(self.gone_at) > config.max_disconnection_duration
     }
 
-    fn bytes(&self) -> usize {
+    fn count_bytes(&self) -> usize {
         let rooms = self.stay.joined().map(|room| room.as_str().len() + ROOM_COST);
-        size_of::<Self>() + INDEX_COST + self.secret.len() + self.data.len() + rooms.sum::<usize>()
+        size_of::<Self>() + INDEX_COST + self.secret.len() + self.data.get().len() + rooms.sum::<usize>()
     }
 }
 
@@ -165,7 +202,7 @@ const INDEX_COST: usize = 128;
 pub(crate) struct Absent {
     by_secret: HashMap<ByteString, Kept>,
     by_time: BTreeMap<(Instant, u64), ByteString>,
-    by_key: HashMap<MemberKey, SocketId>,
+    by_key: HashMap<MemberKey, ByteString>,
     owners: HashMap<Option<Owner>, Holding>,
     /// Owners by what they hold, the largest last
     by_cost: BTreeSet<(u64, Option<Owner>)>,
@@ -206,17 +243,18 @@ impl Absent {
         self.turns += 1;
         kept.turn = self.turns;
         self.take(&kept.secret.clone(), config);
+        kept.bytes = kept.count_bytes();
         let owner = kept.stay.owner;
-        if owner.is_some() && kept.bytes() > share(config.max_session_bytes) {
+        if owner.is_some() && kept.bytes > share(config.max_session_bytes) {
             return;
         }
         self.change(owner, config, |holding| {
             holding.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
-            holding.bytes += kept.bytes();
+            holding.bytes += kept.bytes;
         });
-        self.bytes += kept.bytes();
+        self.bytes += kept.bytes;
         self.by_time.insert((kept.gone_at, kept.turn), kept.secret.clone());
-        self.by_key.insert(kept.key, kept.stay.id.clone());
+        self.by_key.insert(kept.key(), kept.secret.clone());
         self.by_secret.insert(kept.secret.clone(), kept);
         self.forget(now, config);
         while owner.is_some() && self.owners.get(&owner).is_some_and(|holding| holding.is_over_share(config))
@@ -232,15 +270,20 @@ impl Absent {
 
     pub(crate) fn take(&mut self, secret: &str, config: &RecoveryConfig) -> Option<Kept> {
         let kept = self.by_secret.remove(secret)?;
-        let (at, bytes) = ((kept.gone_at, kept.turn), kept.bytes());
+        let (at, bytes) = ((kept.gone_at, kept.turn), kept.bytes);
         self.by_time.remove(&at);
-        self.by_key.remove(&kept.key);
+        self.by_key.remove(&kept.key());
         self.bytes -= bytes;
         self.change(kept.stay.owner, config, |holding| {
             holding.by_time.remove(&at);
             holding.bytes -= bytes;
         });
         Some(kept)
+    }
+
+    pub(crate) fn take_by_key(&mut self, key: MemberKey, config: &RecoveryConfig) -> Option<Kept> {
+        let secret = self.by_key.get(&key)?.clone();
+        self.take(&secret, config)
     }
 
     /// Changes what an owner holds.
@@ -263,9 +306,10 @@ impl Absent {
         }
     }
 
-    /// The id of somebody who went away, by what it was known by while it was there
+    /// The id of a member that is away
     pub(crate) fn id_of(&self, key: MemberKey) -> Option<&SocketId> {
-        self.by_key.get(&key)
+        let secret = self.by_key.get(&key)?;
+        self.by_secret.get(secret).map(Kept::id)
     }
 
     /// Drops those whose time is over

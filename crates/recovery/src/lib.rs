@@ -19,6 +19,6 @@ mod sequencer;
 
 pub use claim::{Claim, Order, Refused};
 pub use config::RecoveryConfig;
-pub use kept::Kept;
+pub use kept::{Kept, SharedData};
 pub use owner::{Acting, Owner};
 pub use sequencer::{Sequencer, Usage};

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{Event, Room, SocketId};
+use roomcast_core::{Event, MemberKey, Room};
 
 use crate::RecoveryConfig;
 use crate::kept::Stay;
@@ -43,7 +43,9 @@ pub(crate) struct Entry {
     pub(crate) event: Event,
     rooms: Box<[Room]>,
     except: Box<[Room]>,
-    skip: Option<SocketId>,
+    skip: Option<MemberKey>,
+    /// For this member alone, and not for others in a room that bears its id
+    only: Option<MemberKey>,
     owner: Option<Owner>,
 }
 
@@ -60,7 +62,8 @@ pub(crate) struct Draft<'a> {
     pub(crate) event: &'a Event,
     pub(crate) rooms: &'a [Room],
     pub(crate) except: &'a [Room],
-    pub(crate) skip: Option<SocketId>,
+    pub(crate) skip: Option<MemberKey>,
+    pub(crate) only: Option<MemberKey>,
     /// Who caused it, if a client did
     pub(crate) owner: Option<Owner>,
 }
@@ -94,6 +97,7 @@ impl Log {
             rooms: draft.rooms.into(),
             except: draft.except.into(),
             skip: draft.skip,
+            only: draft.only,
             owner: draft.owner,
         };
         self.forget(now, config);
@@ -217,10 +221,13 @@ impl Entry {
     }
 
     fn is_for(&self, stay: &Stay) -> bool {
+        if let Some(only) = self.only {
+            return only == stay.key && self.number > stay.since;
+        }
         let named = |room: &Room| stay.since_in(room).is_some_and(|since| self.number > since);
         let included =
             if self.rooms.is_empty() { self.number > stay.since } else { self.rooms.iter().any(named) };
-        included && self.skip.as_ref() != Some(&stay.id) && !self.except.iter().any(named)
+        included && self.skip != Some(stay.key) && !self.except.iter().any(named)
     }
 
     fn bytes(&self) -> usize {

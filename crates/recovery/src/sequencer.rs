@@ -12,7 +12,7 @@ use roomcast_core::{
     Room, RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
-use crate::kept::{Absent, Kept, Stay};
+use crate::kept::{Absent, Kept, SharedData, Stay};
 use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::{Acting, Owner};
 use crate::{Claim, RecoveryConfig, Refused};
@@ -56,8 +56,9 @@ type Clock = Box<dyn Fn() -> Instant + Send + Sync>;
 pub(crate) struct State {
     pub(crate) log: Log,
     present: HashMap<MemberKey, Stay>,
-    keys: HashMap<SocketId, MemberKey>,
     pub(crate) absent: Absent,
+    /// Members that were claimed and have not been let in yet
+    pub(crate) claimed: HashMap<MemberKey, SocketId>,
 }
 
 /// How much is kept
@@ -105,14 +106,14 @@ impl Sequencer {
     /// Lets a member out, as [`Router::detach`] does, and keeps what it needs to come back
     ///
     /// `secret` is what it will show; `data` is kept for it. `false` if it was out already.
-    pub fn keep(&self, key: MemberKey, secret: ByteString, data: ByteString) -> bool {
+    pub fn keep(&self, key: MemberKey, secret: ByteString, data: SharedData) -> bool {
         let mut state = self.state();
         let rooms = self.router.rooms_of(key);
         let was_there = self.router.detach(key);
-        if let Some(mut stay) = state.remove(key) {
+        if let Some(mut stay) = state.present.remove(&key) {
             stay.settle(rooms);
             let now = (self.clock)();
-            state.absent.insert(Kept::new(secret, key, stay, data, now), now, &self.config);
+            state.absent.insert(Kept::new(secret, stay, data, now), now, &self.config);
         }
         self.let_go(state);
         was_there
@@ -124,6 +125,41 @@ impl Sequencer {
     pub fn set_owner(&self, key: MemberKey, owner: Owner) {
         if let Some(stay) = self.state().present.get_mut(&key) {
             stay.owner = Some(owner);
+        }
+    }
+
+    /// Forgets a member that went away, so that it cannot come back; returns `false` if it is not away
+    ///
+    /// A [`Claim`] to it that is under way is refused.
+    pub fn forget(&self, key: MemberKey) -> bool {
+        let mut state = self.state();
+        let was_claimed = state.claimed.remove(&key).is_some();
+        state.absent.take_by_key(key, &self.config).is_some() || was_claimed
+    }
+
+    /// Numbers an event for a member that is away, and keeps it for when it comes back; returns `false` if the member
+    /// is not away, or the event is not one that is numbered
+    pub fn send_later(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
+        if !is_numbered(delivery, event) {
+            return false;
+        }
+        let mut state = self.state();
+        let id = state.absent.id_of(key).cloned();
+        let Some(id) = id.or_else(|| state.claimed.get(&key).cloned()) else { return false };
+        let rooms = [Room::from(&id)];
+        let owner = Acting::owner();
+        let draft = Draft { event, rooms: &rooms, except: &[], skip: None, only: Some(key), owner };
+        _ = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
+        true
+    }
+
+    /// Counts the data of a member that is away anew, since they were changed
+    ///
+    /// It is forgotten if it takes more than may be kept.
+    pub fn recount(&self, key: MemberKey) {
+        let mut state = self.state();
+        if let Some(kept) = state.absent.take_by_key(key, &self.config) {
+            state.absent.insert(kept, (self.clock)(), &self.config);
         }
     }
 
@@ -154,6 +190,7 @@ impl Sequencer {
             }
         };
         self.missed(&state, &kept, seen, budget, now)?;
+        state.claimed.insert(kept.key(), kept.id().clone());
         drop(state);
         Ok(Claim::new(self.clone(), kept, seen, budget))
     }
@@ -198,10 +235,9 @@ impl Sequencer {
         target: Addressed<'_>,
         deliver: impl FnOnce(&mut Event) -> Dispatched,
     ) -> Dispatched {
-        let Addressed { rooms, except, skip } = target;
+        let Addressed { rooms, except, skip, only } = target;
         let mut state = self.state();
-        let skip = skip.and_then(|key| state.id_of(key));
-        let draft = Draft { event, rooms, except, skip, owner: Acting::owner() };
+        let draft = Draft { event, rooms, except, skip, only, owner: Acting::owner() };
         let mut numbered = state.log.append(draft, &self.epoch, (self.clock)(), &self.config);
         deliver(&mut numbered)
     }
@@ -223,24 +259,15 @@ struct Addressed<'a> {
     rooms: &'a [Room],
     except: &'a [Room],
     skip: Option<MemberKey>,
+    only: Option<MemberKey>,
 }
 
 /// What a frame takes of an outbox besides its body: an upper bound
 const FRAME_COST: usize = 128;
 
 impl State {
-    pub(crate) fn insert(&mut self, key: MemberKey, stay: Stay) {
-        self.keys.insert(stay.id.clone(), key);
-        self.present.insert(key, stay);
-    }
-
-    fn remove(&mut self, key: MemberKey) -> Option<Stay> {
-        let stay = self.present.remove(&key)?;
-        // Somebody newer may have the same id.
-        if self.keys.get(&stay.id) == Some(&key) {
-            self.keys.remove(&stay.id);
-        }
-        Some(stay)
+    pub(crate) fn insert(&mut self, stay: Stay) {
+        self.present.insert(stay.key, stay);
     }
 
     /// Takes note of who is in these rooms from now on, or no longer
@@ -248,8 +275,8 @@ impl State {
     /// `rooms_of` tells where one is now, for those that a limit may have kept out.
     fn note(&mut self, found: &[Found], change: &Membership, rooms_of: impl Fn(MemberKey) -> Vec<Room>) {
         let since = self.log.head();
-        for Found { id, rooms, control } in found {
-            let Some(&key) = self.keys.get(id) else { continue };
+        for Found { key, rooms, control, .. } in found {
+            let Some(key) = *key else { continue };
             let Some(stay) = self.present.get_mut(&key) else { continue };
             match change {
                 Membership::Join(joined) => {
@@ -266,12 +293,6 @@ impl State {
             }
         }
     }
-
-    /// By id, since somebody who comes back has another key
-    fn id_of(&self, key: MemberKey) -> Option<SocketId> {
-        let present = self.present.get(&key).map(|stay| &stay.id);
-        present.or_else(|| self.absent.id_of(key)).cloned()
-    }
 }
 
 fn is_numbered(delivery: Delivery, event: &Event) -> bool {
@@ -282,16 +303,16 @@ fn is_numbered(delivery: Delivery, event: &Event) -> bool {
 impl Router for Sequencer {
     fn attach(&self, member: Member) -> MemberKey {
         let mut state = self.state();
-        let stay = Stay::new(member.id.clone(), state.log.head());
+        let stay = Stay::new(member.key, member.id.clone(), state.log.head());
         let key = self.router.attach(member);
-        state.insert(key, stay);
+        state.insert(stay);
         self.let_go(state);
         key
     }
 
     fn detach(&self, key: MemberKey) -> bool {
         let mut state = self.state();
-        state.remove(key);
+        state.present.remove(&key);
         let was_there = self.router.detach(key);
         self.let_go(state);
         was_there
@@ -333,7 +354,7 @@ impl Router for Sequencer {
             return self.router.broadcast(target, event);
         }
         let Target { rooms, except, skip, .. } = target;
-        let addressed = Addressed { rooms, except, skip: *skip };
+        let addressed = Addressed { rooms, except, skip: *skip, only: None };
         self.sequence(event, addressed, |event| self.router.broadcast(target, event))
     }
 
@@ -342,7 +363,7 @@ impl Router for Sequencer {
             return self.router.send(member, delivery, overflow, event);
         }
         let rooms = [Room::from(&member.id)];
-        let addressed = Addressed { rooms: &rooms, except: &[], skip: None };
+        let addressed = Addressed { rooms: &rooms, except: &[], skip: None, only: Some(member.key) };
         self.sequence(event, addressed, |event| self.router.send(member, delivery, overflow, event))
     }
 
@@ -380,6 +401,12 @@ impl Router for Sequencer {
         if is_first {
             self.router.watch(Arc::new(Relay(changes.clone())));
         }
+    }
+
+    fn survey(&self) {
+        let state = self.state();
+        self.router.survey();
+        self.let_go(state);
     }
 
     fn listen(&self, servers: Weak<dyn ServerSide>) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use allocation_counter::measure;
 use roomcast_core::{
-    Bytes, Event, FlushList, IntoArgs, Member, Namespace, Outbox, Room, Router, SocketId, Target,
+    Bytes, Event, FlushList, IntoArgs, Member, MemberKey, Namespace, Outbox, Room, Router, SocketId, Target,
 };
 use roomcast_recovery::RecoveryConfig;
 use roomcast_rooms::Rooms;
@@ -23,7 +23,14 @@ fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
         outbox.set_sink(MemorySink::new().boxed());
         let id = SocketId::new(format!("m{index}"));
         let acks = Default::default();
-        let key = router.attach(Member { id, codec: codec.clone(), outbox, acks, control: None });
+        let key = router.attach(Member {
+            key: MemberKey::next(),
+            id,
+            codec: codec.clone(),
+            outbox,
+            acks,
+            control: None,
+        });
         router.join(key, &Room::from("red"));
     }
     let args = Bytes::from(vec![7; bytes]).into_args().expect("bytes can be put");

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, AckRequest, Bytes, Event, IntoArgs, Membership, Namespace, Room, RoomChange, RoomWatcher, Router,
-    Target,
+    AckId, AckRequest, Bytes, Delivery, Event, IntoArgs, Joined, Membership, Namespace, Room, RoomChange,
+    RoomWatcher, Router, Target,
 };
-use roomcast_recovery::{Acting, Order, Owner, RecoveryConfig, Refused, Sequencer};
+use roomcast_recovery::{Acting, Order, Owner, RecoveryConfig, Refused, Sequencer, SharedData};
 use roomcast_testkit::{AnswerLog, ControlProbe, MemberProbe};
 use support::{BUDGET, Client, Clock, OffsetCodec, emit, emit_volatile, event, offset, sequencer, to};
 
@@ -478,4 +478,119 @@ fn events_of_one_owner_evict_no_others() {
         emit(&sequencer, &["own"], "small");
     }
     assert_eq!(member.come_back(), Err(Refused::Overflow));
+}
+
+#[test]
+fn client_keeps_its_key_when_it_comes_back() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    let before = client.key;
+    client.cut(0);
+    assert_eq!(sequencer.join(before, &Room::from("red")), Joined::Detached);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.key, before);
+    assert_eq!(sequencer.join(before, &Room::from("red")), Joined::Joined);
+}
+
+#[test]
+fn event_for_one_is_replayed_to_nobody_else() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    let mut guest = Client::connect(&sequencer, "guest", &Arc::default());
+    // A room that bears the id of the other one.
+    guest.join("a");
+    client.send("for a alone");
+    emit(&sequencer, &["a"], "for both");
+    client.cut(2);
+    guest.cut(1);
+    client.come_back().expect("it is in time");
+    guest.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["for a alone", "for both", "welcome"]);
+    assert_eq!(guest.take_heard(), ["for both", "welcome"]);
+}
+
+#[test]
+fn forgotten_member_does_not_come_back() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    assert!(!sequencer.forget(client.key), "it is here");
+    client.cut(0);
+    assert!(sequencer.forget(client.key) && !sequencer.forget(client.key));
+    assert_eq!(client.come_back(), Err(Refused::Unknown));
+    // The same while it waits at the door, whether it is let in or turned away.
+    for turned_away in [false, true] {
+        let mut client = Client::connect(&sequencer, "a", &Arc::default());
+        client.cut(0);
+        let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+        assert!(sequencer.forget(client.key));
+        if turned_away {
+            drop(claim);
+        } else {
+            let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
+            let refused = claim.resume(probe.member(), Order::MissedFirst, || panic!("it is not in"));
+            assert_eq!(refused, Err(Refused::Unknown));
+        }
+        assert_eq!(client.come_back(), Err(Refused::Unknown));
+        assert_eq!(sequencer.usage().sessions, 0);
+    }
+}
+
+#[test]
+fn event_for_absent_member_waits_for_it() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    let later = |name: &str, delivery| sequencer.send_later(client.key, delivery, &event(name));
+    assert!(!later("it is here", Delivery::Reliable));
+    let key = client.key;
+    client.cut(0);
+    let later = |name: &str, delivery| sequencer.send_later(key, delivery, &event(name));
+    assert!(later("1", Delivery::Reliable) && !later("volatile", Delivery::Volatile));
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    assert!(later("2", Delivery::Reliable));
+    drop(claim);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["1", "2", "welcome"]);
+    assert!(!later("it is here", Delivery::Reliable));
+}
+
+#[test]
+fn data_set_while_away_are_counted() {
+    let config = RecoveryConfig { max_session_bytes: 20_000, ..RecoveryConfig::default() };
+    let (_, sequencer, mut client) = begin(config);
+    let data = SharedData::default();
+    assert!(sequencer.keep(client.key, client.secret().into(), data.clone()));
+    data.set("x".repeat(10_000).into());
+    sequencer.recount(client.key);
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it fits");
+    assert_eq!(claim.kept().data().get().len(), 10_000);
+    drop(claim);
+    data.set("x".repeat(30_000).into());
+    sequencer.recount(client.key);
+    assert_eq!(client.come_back(), Err(Refused::Unknown));
+}
+
+#[test]
+fn shares_hold_for_absent_members() {
+    let config = RecoveryConfig { max_log_events: 8, max_session_bytes: 40_000, ..RecoveryConfig::default() };
+    let (_, sequencer, mut victim) = begin(config);
+    sequencer.set_owner(victim.key, VICTIM);
+    victim.cut(0);
+    let mut huge = Client::connect(&sequencer, "huge", &Arc::default());
+    sequencer.set_owner(huge.key, ATTACKER);
+    huge.cut(0);
+    huge.come_back().expect("it is in time");
+    let data = SharedData::default();
+    assert!(sequencer.keep(huge.key, huge.secret().into(), data.clone()));
+    // What is kept for a member that is away counts for whoever emits it.
+    emit(&sequencer, &[], "missed");
+    {
+        let _acting = Acting::begin(ATTACKER);
+        for _ in 0..20 {
+            assert!(sequencer.send_later(huge.key, Delivery::Reliable, &event("later")));
+        }
+    }
+    assert_eq!(sequencer.usage().events, 1 + 8 / 4);
+    // It still belongs to its owner after it came back, and grows beyond the share while it is away.
+    data.set("x".repeat(15_000).into());
+    sequencer.recount(huge.key);
+    assert_eq!(sequencer.usage().sessions, 1);
+    assert_eq!(huge.come_back(), Err(Refused::Unknown));
+    victim.come_back().expect("nothing is lost to it");
+    assert_eq!(victim.take_heard(), ["missed", "welcome"]);
 }

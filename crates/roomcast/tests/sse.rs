@@ -35,7 +35,7 @@ impl TransportHarness for SseHarness {
         let (mut exchange, _) = ExchangeBuilder::get(URI).build();
         let (respond, answer) = Responder::new();
         exchange.respond = respond;
-        (exchange, SseClient { requests, answer: Some(answer), stream: None, came: String::new() })
+        (exchange, SseClient { requests, answer: Some(answer), stream: None, came: Vec::new() })
     }
 
     fn oversized(&self) -> Oversized {
@@ -49,7 +49,7 @@ struct SseClient {
     requests: Requests,
     answer: Option<tokio::sync::oneshot::Receiver<http::Response<ResponseBody>>>,
     stream: Option<ResponseBody>,
-    came: String,
+    came: Vec<u8>,
 }
 
 impl TestClient for SseClient {
@@ -77,13 +77,14 @@ impl TestClient for SseClient {
             self.stream = Some(response.into_body());
         }
         let stream = self.stream.as_mut()?;
-        while !self.came.contains("\n\n") {
+        // A slice may end inside of a character.
+        while !self.came.windows(2).any(|pair| pair == b"\n\n") {
             let frame = Pin::new(&mut *stream).frame().await?.expect("the stream does not break");
-            self.came.push_str(std::str::from_utf8(frame.data_ref().expect("data")).expect("UTF-8"));
+            self.came.extend_from_slice(frame.data_ref().expect("data"));
         }
-        let (event, rest) = self.came.split_once("\n\n").expect("it is there");
-        let message = decode(event.strip_prefix("data: ").expect("one line of data"));
-        self.came = rest.to_owned();
+        let end = self.came.windows(2).position(|pair| pair == b"\n\n").expect("it is there");
+        let event = String::from_utf8(self.came.drain(..end + 2).collect()).expect("UTF-8");
+        let message = decode(event.trim_end_matches("\n").strip_prefix("data: ").expect("one line of data"));
         Some(message)
     }
 

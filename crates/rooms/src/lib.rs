@@ -7,8 +7,8 @@
 //!
 //! There are four kinds, always taken in this order, and never two of one kind at a time:
 //!
-//! 1. what a member has joined, held for the whole of a join, a leave or a detach, so these are one sequence for
-//!    each member;
+//! 1. what a member has joined, held for the whole of an attach, a join, a leave or a detach, so these are one
+//!    sequence for each member;
 //! 2. a shard of a map, only to look up, insert or remove; nothing else happens under it, and it is let go before
 //!    the next lock is taken;
 //! 3. the members of one room, held for reading during a broadcast to it: a broadcast delays joins and leaves of
@@ -26,7 +26,6 @@ mod watch;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -81,7 +80,6 @@ pub struct Rooms {
 
 /// One attachment of a member
 struct Entry {
-    key: MemberKey,
     member: Member,
     joined: Mutex<Stay>,
 }
@@ -94,20 +92,21 @@ enum Stay {
     Detached,
 }
 
-/// Never given twice in this process, so a late leave or detach hits nobody else
-static LAST_KEY: AtomicU64 = AtomicU64::new(0);
-
 #[async_trait]
 impl Router for Rooms {
     fn attach(&self, member: Member) -> MemberKey {
-        let key = MemberKey(LAST_KEY.fetch_add(1, Ordering::Relaxed) + 1);
-        let entry = Arc::new(Entry { key, member, joined: Mutex::new(Stay::Attached(None)) });
-        self.members.insert(key, entry.clone());
-        self.everybody.insert(key, Recipient::of(&entry));
-        let enter = || ById::insert(&self.ids, &entry);
-        match self.watch.get() {
-            Some(watch) => watch.attached(&entry.member, enter),
-            None => enter(),
+        let key = member.key;
+        let entry = Arc::new(Entry { member, joined: Mutex::new(Stay::Attached(None)) });
+        {
+            // Whoever finds it before it is everywhere waits here to join, leave or detach it.
+            let _joined = entry.joined();
+            self.members.insert(key, entry.clone());
+            self.everybody.insert(key, Recipient::of(&entry));
+            let enter = || ById::insert(&self.ids, &entry);
+            match self.watch.get() {
+                Some(watch) => watch.attached(&entry.member, enter),
+                None => enter(),
+            }
         }
         self.tell();
         key
@@ -119,7 +118,7 @@ impl Router for Rooms {
         let mut joined = entry.joined();
         let rooms = joined.end();
         let exit = || {
-            let is_newest = |newest: &ById, _: &()| newest.0.key == key;
+            let is_newest = |newest: &ById, _: &()| newest.0.member.key == key;
             self.ids.remove_if(entry.member.id.as_str(), is_newest).is_some()
         };
         match self.watch.get() {
@@ -205,6 +204,7 @@ impl Router for Rooms {
 
     fn find(&self, target: &Target) -> Vec<Found> {
         let found = |entry: Arc<Entry>| Found {
+            key: Some(entry.member.key),
             id: entry.member.id.clone(),
             rooms: entry.rooms(),
             control: entry.member.control.clone(),
@@ -237,6 +237,17 @@ impl Router for Rooms {
             self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
         for (room, list) in lists {
             list.watch(|| watch.was_listed(&room));
+        }
+    }
+
+    fn survey(&self) {
+        let Some(watch) = self.watch.get() else { return };
+        let lists: Vec<_> =
+            self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
+        for (room, list) in lists {
+            list.survey(|members| watch.present(&room, members));
+            // Room by room, so that no more than one report waits.
+            watch.tell();
         }
     }
 
@@ -325,7 +336,7 @@ impl Rooms {
                 }
             };
             let note = || self.note(|watch| watch.entered(room, &entry.member));
-            if list.insert_noting(entry.key, Recipient::of(entry), note) {
+            if list.insert_noting(entry.member.key, Recipient::of(entry), note) {
                 return;
             }
             self.remove_list(room, &list);
@@ -335,7 +346,7 @@ impl Rooms {
     fn exit(&self, entry: &Entry, room: &Room) {
         let note = |last| self.note(|watch| watch.exited(room, &entry.member, last));
         if let Some(list) = self.list(room)
-            && list.remove_or_close(entry.key, note)
+            && list.remove_or_close(entry.member.key, note)
         {
             self.remove_list(room, &list);
         }
@@ -400,7 +411,7 @@ impl Rooms {
 
     fn for_each_in(&self, room: &Room, mut visit: impl FnMut(MemberKey, &Recipient)) {
         if let Some(entry) = self.by_id(room) {
-            visit(entry.key, &Recipient::of(&entry));
+            visit(entry.member.key, &Recipient::of(&entry));
         }
         if let Some(list) = self.list(room) {
             list.for_each(visit);

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use dashmap::DashMap;
 use indexmap::IndexMap;
-use roomcast_core::{Codec, Member, MemberKey, Outbox};
+use roomcast_core::{Codec, Member, MemberKey, Outbox, PresentMember};
 
 use crate::Entry;
 
@@ -75,6 +75,18 @@ impl MemberList {
         list.watched = true;
         if !list.members.is_empty() {
             seed();
+        }
+    }
+
+    /// Reports the members under the lock, so that no change comes between; not of a list that has none
+    pub(crate) fn survey(&self, report: impl FnOnce(Vec<PresentMember>)) {
+        let list = self.read();
+        if !list.members.is_empty() {
+            let present = |recipient: &Recipient| {
+                let Member { key, id, control, .. } = recipient.member();
+                PresentMember { key: *key, socket: id.clone(), control: control.clone() }
+            };
+            report(list.members.values().map(present).collect());
         }
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use roomcast_core::{ChangeQueue, Member, Room, RoomChange, RoomWatcher};
+use roomcast_core::{ChangeQueue, Member, PresentMember, Room, RoomChange, RoomWatcher};
 
 /// The changes of rooms on their way to a watcher, and which rooms there are
 ///
@@ -65,6 +65,11 @@ impl Watch {
         self.push_left(&mut names, last && !owned, room, member);
     }
 
+    /// These are the members of a list; under the lock of the list
+    pub(crate) fn present(&self, room: &Room, members: Vec<PresentMember>) {
+        self.changes.push(RoomChange::Present { room: room.clone(), members });
+    }
+
     /// A member is attached, by `enter`, so that from now on its id is a room
     pub(crate) fn attached(&self, member: &Member, enter: impl FnOnce()) {
         let mut names = self.names();
@@ -97,12 +102,13 @@ impl Watch {
         if created {
             self.changes.push(RoomChange::Created { room: room.clone() });
         }
-        let (socket, control) = (member.id.clone(), member.control.clone());
-        self.changes.push(RoomChange::Joined { room: room.clone(), socket, control });
+        let (room, socket, control) = (room.clone(), member.id.clone(), member.control.clone());
+        self.changes.push(RoomChange::Joined { room, socket, key: member.key, control });
     }
 
     fn push_left(&self, names: &mut HashMap<Room, Name>, deleted: bool, room: &Room, member: &Member) {
-        self.changes.push(RoomChange::Left { room: room.clone(), socket: member.id.clone() });
+        let (socket, key) = (member.id.clone(), member.key);
+        self.changes.push(RoomChange::Left { room: room.clone(), socket, key });
         if deleted {
             names.remove(room);
             self.changes.push(RoomChange::Deleted { room: room.clone() });

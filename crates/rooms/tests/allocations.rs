@@ -6,8 +6,8 @@ use std::task::Context;
 
 use allocation_counter::measure;
 use roomcast_core::{
-    AckTable, Args, Codec, ConnectionError, Event, FlushList, Frame, FrameSink, Member, Namespace, Outbox,
-    Readiness, Room, Router, SocketId, Target,
+    AckTable, Args, Codec, ConnectionError, Event, FlushList, Frame, FrameSink, Member, MemberKey, Namespace,
+    Outbox, Readiness, Room, Router, SocketId, Target,
 };
 use roomcast_rooms::Rooms;
 use roomcast_testkit::TextCodec;
@@ -43,7 +43,14 @@ impl Hall {
             outbox.set_sink(Box::new(Nowhere));
             let id = SocketId::new(format!("m{index}"));
             let codec = codecs[index % codecs.len()].clone();
-            let key = rooms.attach(Member { id, codec, outbox, acks: AckTable::default(), control: None });
+            let key = rooms.attach(Member {
+                key: MemberKey::next(),
+                id,
+                codec,
+                outbox,
+                acks: AckTable::default(),
+                control: None,
+            });
             rooms.join(key, &Room::from("r"));
             rooms.join(key, &Room::from("s"));
         }
@@ -97,6 +104,7 @@ fn whoever_leaves_takes_its_memory_along() {
                 let outbox = Outbox::new(1 << 20, hall.flusher.clone());
                 let id = SocketId::new(format!("guest {index}"));
                 let key = hall.rooms.attach(Member {
+                    key: MemberKey::next(),
                     id,
                     codec: codec.clone(),
                     outbox,

@@ -14,8 +14,8 @@ use roomcast_testkit::{MemberProbe, TextCodec};
 #[test]
 fn a_join_that_meets_a_detach_leaves_nothing() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
-    let member = MemberProbe::new("a", &codec).member();
-    let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(member.clone())).collect();
+    let probe = MemberProbe::new("a", &codec);
+    let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(probe.member())).collect();
     let joined = Mutex::new(Vec::with_capacity(ROUNDS));
     let join = |round: usize| joined.lock().unwrap().push(rooms.join(keys[round], &room));
     let detach = |round: usize| assert!(rooms.detach(keys[round]));
@@ -28,9 +28,9 @@ fn a_join_that_meets_a_detach_leaves_nothing() {
 #[test]
 fn a_join_that_meets_a_leave_comes_before_or_after_it() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
-    let member = MemberProbe::new("a", &codec).member();
+    let probe = MemberProbe::new("a", &codec);
     for already_in in [false, true] {
-        let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(member.clone())).collect();
+        let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(probe.member())).collect();
         if already_in {
             keys.iter().for_each(|key| assert_eq!(rooms.join(*key, &room), Joined::Joined));
         }

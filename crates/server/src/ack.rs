@@ -1,6 +1,6 @@
 //! Answers, both ways
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -89,7 +89,8 @@ pub(crate) struct Collector {
 
 #[derive(Default)]
 struct Collected {
-    waiting: HashSet<SocketId>,
+    /// How many sockets of each id, since those of different namespaces may have the same
+    waiting: HashMap<SocketId, usize>,
     answers: Vec<(SocketId, Args)>,
     gone: Vec<SocketId>,
     all_asked: bool,
@@ -112,7 +113,7 @@ impl Collector {
         let mut collected = self.lock();
         Answers {
             answers: std::mem::take(&mut collected.answers),
-            missing: collected.waiting.drain().collect(),
+            missing: collected.waiting.drain().flat_map(|(id, times)| vec![id; times]).collect(),
             gone: std::mem::take(&mut collected.gone),
         }
     }
@@ -129,7 +130,7 @@ impl Collector {
     fn record(&self, socket: &SocketId, record: impl FnOnce(&mut Collected)) {
         let waker = {
             let mut collected = self.lock();
-            collected.waiting.remove(socket);
+            collected.no_longer_waits(socket);
             record(&mut collected);
             if collected.is_complete() { collected.waker.take() } else { None }
         };
@@ -145,11 +146,20 @@ impl Collected {
     fn is_complete(&self) -> bool {
         self.all_asked && self.waiting.is_empty()
     }
+
+    fn no_longer_waits(&mut self, socket: &SocketId) {
+        if let Some(times) = self.waiting.get_mut(socket) {
+            *times -= 1;
+            if *times == 0 {
+                self.waiting.remove(socket);
+            }
+        }
+    }
 }
 
 impl AnswerSink for Collector {
     fn asked(&self, socket: &SocketId) {
-        self.lock().waiting.insert(socket.clone());
+        *self.lock().waiting.entry(socket.clone()).or_default() += 1;
     }
 
     fn answered(&self, socket: &SocketId, args: Args) {

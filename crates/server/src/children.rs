@@ -119,6 +119,10 @@ impl Router for Children {
         self.own.watch(watcher);
     }
 
+    fn survey(&self) {
+        self.own.survey();
+    }
+
     fn listen(&self, servers: Weak<dyn ServerSide>) {
         self.own.listen(servers);
     }

@@ -7,6 +7,7 @@ use flate2::Compression;
 use flate2::write::{GzEncoder, ZlibEncoder};
 use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use roomcast_core::memory::Charge;
 use roomcast_core::{Frame, Message, ResponseBody, Wire, WireKey};
 use tokio::task::yield_now;
 
@@ -65,11 +66,14 @@ impl HttpCompression {
             return;
         }
         let small = match response.body().frame() {
-            Some(frame) if bytes.len() <= CHUNK || frame.is_shared() => self.kept(coding, frame, bytes),
-            _ if bytes.len() <= CHUNK => compress(coding, self.level, bytes),
+            Some(frame) if bytes.len() <= CHUNK || frame.is_shared() => {
+                // Kept with the frame and charged with it, for as long as it is being sent.
+                frame.clone().attach(self.kept(coding, frame, bytes))
+            }
+            _ if bytes.len() <= CHUNK => charged(compress(coding, self.level, bytes)),
             _ => {
                 let bytes = bytes.clone();
-                compress_in_turn(coding, self.level, &bytes).await
+                charged(compress_in_turn(coding, self.level, &bytes).await)
             }
         };
         replace(response, coding, small);
@@ -84,6 +88,11 @@ impl HttpCompression {
         let known = frame.rendered(key).cloned();
         known.unwrap_or_else(|| frame.wire(&Made { key, bytes: compress(coding, self.level, bytes) }))
     }
+}
+
+/// Returns the same bytes, charged until they are sent.
+fn charged(bytes: Bytes) -> Bytes {
+    Charge::new(bytes.len()).attach(bytes)
 }
 
 /// Bytes that are compressed at one go, about half a millisecond's worth

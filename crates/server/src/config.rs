@@ -35,6 +35,7 @@ pub struct Config {
     pub(crate) outbox_max: usize,
     pub(crate) stall_timeout: Duration,
     pub(crate) min_drain_rate: u64,
+    pub(crate) memory_budget: Option<u64>,
     pub(crate) max_handlers: usize,
     pub(crate) max_event_bytes: usize,
     pub(crate) max_acks: usize,
@@ -82,6 +83,7 @@ impl Default for Config {
             outbox_max: Bounds::DEFAULT_MAX,
             stall_timeout: Duration::from_secs(10),
             min_drain_rate: 1024,
+            memory_budget: None,
             max_handlers: 1024,
             max_event_bytes: 4 * 1024 * 1024,
             max_acks: 1000,
@@ -326,6 +328,22 @@ impl Config {
     /// ```
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
+        self
+    }
+
+    /// Bytes of memory that the process may hold for its clients. Default: a quarter of the RAM, or of the control group's
+    /// limit if that is less (Linux, versions 1 and 2), and at least 64 MiB
+    ///
+    /// Counted are bodies and their renderings once, however many clients share them, and what queues, TLS, compression
+    /// contexts and HTTP answers hold. All servers of one process count together, each against its own budget. What
+    /// applications hold and what clients send is not counted.
+    ///
+    /// When it is used up, an emit or an answer first closes clients that do not read, those longest without progress
+    /// first, as [`SlowConsumer`](roomcast_core::CloseReason::SlowConsumer), until an eighth of the budget is free; a
+    /// client that takes bytes is never closed for it. If there is nobody to close it fails with
+    /// [`EmitError::OverBudget`](crate::EmitError::OverBudget).
+    pub fn memory_budget(mut self, bytes: u64) -> Self {
+        self.memory_budget = Some(bytes);
         self
     }
 

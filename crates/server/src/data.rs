@@ -1,8 +1,9 @@
 //! What an application keeps with a socket
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytestring::ByteString;
+use roomcast_recovery::SharedData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,7 +13,8 @@ impl Socket {
     /// Keeps a value with the socket, in the place of the one before; it is `socket.data` on Node
     ///
     /// Kept as JSON, so that others can look it up with [`fetch_sockets`](crate::Emit::fetch_sockets), on other nodes
-    /// too, and so that it can outlast the connection where recovery is on. What cannot be JSON, or is nobody else's
+    /// too, and so that it can outlast the connection where recovery is on: all handles to a client that comes back share
+    /// it, those from before too. What cannot be JSON, or is nobody else's
     /// business, is better kept with [`set_extension`](Self::set_extension).
     ///
     /// ```
@@ -31,7 +33,8 @@ impl Socket {
     /// # Errors
     /// When the value cannot be written as JSON.
     pub fn set_data(&self, data: &(impl Serialize + ?Sized)) -> Result<(), DataError> {
-        self.kept().set_data_json(write(data)?);
+        self.kept().data().set(write(data)?);
+        self.recount_data();
         Ok(())
     }
 
@@ -65,20 +68,30 @@ impl Socket {
 /// What an application keeps with a socket, beside what every socket has
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// JSON text; empty if it was never set
-    data: Mutex<ByteString>,
+    /// JSON text, shared with the sockets as which the client came back; nothing until it is set
+    data: OnceLock<SharedData>,
     extensions: Mutex<http::Extensions>,
     /// What the client showed at the door, as JSON text; empty if nothing
     auth: Mutex<ByteString>,
 }
 
 impl Kept {
-    pub(crate) fn set_data_json(&self, json: ByteString) {
-        *lock(&self.data) = json;
+    fn data(&self) -> &SharedData {
+        self.data.get_or_init(SharedData::default)
     }
 
+    pub(crate) fn share_data(&self, data: SharedData) {
+        // A middleware that is asked again has it already.
+        let _ = self.data.set(data);
+    }
+
+    pub(crate) fn shared_data(&self) -> SharedData {
+        self.data().clone()
+    }
+
+    /// JSON text; empty if it was never set
     pub(crate) fn data_json(&self) -> ByteString {
-        lock(&self.data).clone()
+        self.data.get().map(SharedData::get).unwrap_or_default()
     }
 
     pub(crate) fn set_auth(&self, json: ByteString) {

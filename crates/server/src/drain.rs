@@ -21,7 +21,7 @@ use crate::io::Io;
 ///    waits for a client is still sent. A WebSocket is closed with 1001, or what
 ///    [`Config::drain_close_code`](crate::Config::drain_close_code) says; no Socket.IO client gets a DISCONNECT packet,
 ///    after which it would not come back by itself. Handlers of `disconnect` see [`CloseReason::ServerShutdown`].
-/// 4. When all are gone, or the [timeout](Self::timeout) is over, it ends.
+/// 4. When all are gone, with the handlers that they left behind, or the [timeout](Self::timeout) is over, it ends.
 ///
 /// Holds in [`Bound::serve_with_shutdown`](crate::Bound::serve_with_shutdown) and
 /// [`run_with_shutdown`](crate::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
@@ -87,7 +87,7 @@ impl Drain {
 pub struct Drained {
     /// Sessions that were closed
     pub closed: usize,
-    /// Those that had not come to their end when the time was over
+    /// Those that had not come to their end when the time was over, or whose handlers had not
     pub left: usize,
 }
 
@@ -112,7 +112,7 @@ pub(crate) enum Phase {
 
 pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
-    /// Tasks that drive sessions, those that are closing included
+    /// Tasks that drive sessions, those that are closing included, and those that run what sessions left behind
     drivers: AtomicUsize,
 }
 

@@ -140,7 +140,8 @@ impl Io {
         let number = dynamic.parents_numbered.fetch_add(1, Ordering::Relaxed);
         let name = Namespace::new(format!("/_{number}"));
         let children = Arc::new(Children::new(self.app().make_router(&name)));
-        let state = Arc::new(NamespaceState::parent(name, children.clone(), self.config()));
+        let (config, budget) = (self.config(), &self.app().budget);
+        let state = Arc::new(NamespaceState::parent(name, children.clone(), config, budget));
         let parent = Parent { rule, state: state.clone(), children: children.clone() };
         dynamic.parents.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(parent));
         ParentNamespace { handle: NamespaceHandle { io: self.clone(), state }, children }
@@ -155,7 +156,7 @@ impl Io {
                 let family = Family::new(&parent.children);
                 NamespaceState::child(name.clone(), router, config, &parent.state, family)
             }
-            None => NamespaceState::new(name.clone(), router, config),
+            None => NamespaceState::new(name.clone(), router, config, &self.app().budget),
         });
         {
             let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);

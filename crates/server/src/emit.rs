@@ -191,6 +191,7 @@ pub(crate) fn event(
     args: Args,
     key: Option<Arc<str>>,
 ) -> Result<Event, EmitError> {
+    namespace.budget.admit()?;
     let name = checked_name(name)?;
     namespace.check_attachments(&args)?;
     let mut event = Event::new(namespace.name.clone(), name, args);

@@ -99,7 +99,7 @@ impl SocketEmit {
     pub fn broadcast(self) -> Emit {
         let mut emit = self.emit;
         match self.socket {
-            Some(socket) => emit.target.skip = socket.key(),
+            Some(socket) => emit.target.skip = Some(socket.key()),
             None => {
                 emit.target.rooms.clear();
                 emit = emit.except(&self.id);
@@ -114,7 +114,7 @@ impl SocketEmit {
             None => self.emit.emit(event, args),
             Some(socket) => {
                 let receipt = self.hand_to(socket, &mut self.emit.event(event, args)?);
-                one(receipt).map(|()| receipt)
+                one(receipt)
             }
         }
     }
@@ -172,13 +172,14 @@ impl Socket {
         let mut event = match names::take_last(&self.state().name, event) {
             Some((namespace, name)) => {
                 self.state().check_attachments(&args)?;
+                self.state().budget.admit()?;
                 Event::new(namespace, name, args)
             }
             None => crate::emit::event(self.state(), event, args, None)?,
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         names::keep_last(event);
-        one(receipt).map(|()| receipt)
+        one(receipt)
     }
 
     #[doc = include_str!("../docs/send.md")]
@@ -234,7 +235,7 @@ impl Socket {
 
     #[doc = include_str!("../docs/broadcast.md")]
     pub fn broadcast(&self) -> Emit {
-        let target = Target { skip: self.key(), ..Target::default() };
+        let target = Target { skip: Some(self.key()), ..Target::default() };
         Emit::new(self.state().clone(), target)
     }
 

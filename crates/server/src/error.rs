@@ -40,6 +40,21 @@ pub enum EmitError {
     /// raise [`Config::outbox_max`](crate::Config::outbox_max).
     #[error("the client's outbox is full; wait for `writable()` between emits, or raise `outbox_max`")]
     OutboxFull,
+    /// The memory that may wait for all clients together is used up, and no client could be let go for it
+    ///
+    /// Nothing was sent. It works again once clients have read, or memory was freed otherwise. The application emits more
+    /// than its clients read: see [`Emit::writable`](crate::Emit::writable), or raise
+    /// [`Config::memory_budget`](crate::Config::memory_budget).
+    #[error(
+        "{held} bytes are held for clients, over the memory budget of {budget}, and no client can be evicted; wait for \
+         `writable()` between emits, or raise `memory_budget`"
+    )]
+    OverBudget {
+        /// Bytes that the process holds for its clients
+        held: usize,
+        /// Bytes that it may hold
+        budget: usize,
+    },
 }
 
 /// An answer did not come

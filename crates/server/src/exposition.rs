@@ -10,7 +10,7 @@ use prometheus_client::encoding::{
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use roomcast_core::Written;
+use roomcast_core::{Written, memory};
 use roomcast_recovery::{Refused, Usage};
 
 use roomcast_transport_ws::{Compressed, Compression};
@@ -56,6 +56,8 @@ struct Snapshot {
     waiting_frames: usize,
     waiting_bytes: usize,
     waiting_most: usize,
+    memory_budget: usize,
+    memory_held: usize,
     /// Members and rooms by namespace
     namespaces: BTreeMap<String, (usize, usize)>,
     /// What is kept for clients that come back, by namespace
@@ -89,6 +91,8 @@ impl Snapshot {
             waiting_frames: 0,
             waiting_bytes: 0,
             waiting_most: 0,
+            memory_budget: app.budget.limit(),
+            memory_held: memory::held(),
             namespaces: BTreeMap::new(),
             kept: BTreeMap::new(),
             recovered: metrics.recovered(),
@@ -169,6 +173,18 @@ impl Collector for Snapshot {
             "Bytes that wait for the client that is furthest behind",
             self.waiting_most,
         )?;
+        gauge(
+            to,
+            "memory_budget_bytes",
+            "Bytes that the process may hold for its clients before it evicts some",
+            self.memory_budget,
+        )?;
+        gauge(
+            to,
+            "memory_held_bytes",
+            "Bytes that the process holds for its clients, of all servers in it, what many share once",
+            self.memory_held,
+        )?;
         counter(
             to,
             "frames_sent",
@@ -226,7 +242,7 @@ impl Collector for Snapshot {
         let help = "Seconds from queueing a frame to writing it, probed once a second while somebody asks";
         let histogram = to.encode_descriptor("delivery_seconds", help, None, MetricType::Histogram)?;
         self.delivery.encode(histogram)?;
-        let help = "Seconds from calling an event handler to its end, one call of 16 timed";
+        let help = "Seconds from calling an event handler to its end, one call of 64 timed";
         let histogram = to.encode_descriptor("handler_seconds", help, None, MetricType::Histogram)?;
         self.handlers.encode(histogram)?;
         let help = "Connections that could not be accepted, most often for want of file descriptors";

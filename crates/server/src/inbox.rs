@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use roomcast_core::{CloseReason, Exchange, Namespace, SocketId, TransportName};
+use roomcast_core::{CloseReason, Exchange, TransportName};
 
 /// Hands things to the task that drives a session
 ///
@@ -26,8 +26,8 @@ struct State {
 pub(crate) enum Visit {
     /// An HTTP request of the session, for this transport
     Exchange(TransportName, Box<Exchange>),
-    /// Take this socket out of its namespace
-    Disconnect(Namespace, SocketId),
+    /// The application has put out a socket of the session
+    PutOut,
     /// End the session
     Close(CloseReason),
 }

@@ -11,6 +11,7 @@ use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
 use crate::ack::Answers;
+use crate::budget::Budget;
 use crate::client_files::ClientFiles;
 use crate::config::Config;
 use crate::drain::Lifecycle;
@@ -51,6 +52,7 @@ pub(crate) struct App {
     pub(crate) flushers: Flushers,
     pub(crate) metrics: Metrics,
     pub(crate) limits: Limits,
+    pub(crate) budget: Arc<Budget>,
     pub(crate) heads: Arc<Heads>,
     pub(crate) lifecycle: Lifecycle,
     /// Labels of the metric that tells which build this is
@@ -333,7 +335,9 @@ impl IoBuilder {
             .into_iter()
             .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
             .collect();
-        let main = Arc::new(NamespaceState::new(Namespace::main(), router(&Namespace::main()), &config));
+        let budget = Arc::new(Budget::new(config.memory_budget));
+        let (main, router_of_main) = (Namespace::main(), router(&Namespace::main()));
+        let main = Arc::new(NamespaceState::new(main, router_of_main, &config, &budget));
         let limits = Limits::new(
             config.max_sessions,
             config.max_unjoined_sessions,
@@ -349,6 +353,7 @@ impl IoBuilder {
             flushers: Flushers::default(),
             metrics: Metrics::default(),
             limits,
+            budget,
             heads: Arc::default(),
             lifecycle: Lifecycle::default(),
             build_info,
@@ -357,6 +362,7 @@ impl IoBuilder {
             dynamic: Dynamic::default(),
             router,
         }));
+        io.0.budget.guard(Arc::downgrade(&io.0));
         // A namespace that an endpoint puts its clients into exists without being asked for.
         for namespace in io.0.endpoints.iter().filter_map(Endpoint::namespace) {
             if !namespace.is_main() {

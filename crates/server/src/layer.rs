@@ -38,6 +38,7 @@ impl Io {
     /// Serve the router with `into_make_service_with_connect_info::<SocketAddr>()`, or the addresses of clients are not
     /// known, and limits for each address have no effect.
     pub fn layer(&self) -> IoLayer {
+        self.app().budget.announce();
         IoLayer { io: self.clone(), prefix: "".into() }
     }
 

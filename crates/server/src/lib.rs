@@ -3,6 +3,7 @@
 mod ack;
 mod admin;
 mod breach;
+mod budget;
 mod children;
 mod client_files;
 mod clock;

@@ -125,8 +125,8 @@ const TOPICS: usize = 8;
 pub(crate) enum Found<'a> {
     /// These, and there is nothing else to be done with the event
     Direct(&'a Listeners),
-    /// The same, some of which have had their turn with that
-    Once(Listeners),
+    /// The same, where some listened once: those of them that this event has come first to
+    Taken(Listeners),
     /// There are some that listen to every event
     Detour,
 }
@@ -211,7 +211,11 @@ impl Board {
             Some((name, listeners))
         });
         match found {
-            Some((_, listeners)) if listeners.has_once() => Found::Once(self.take_event(event)),
+            Some((_, listeners)) if listeners.has_once() => {
+                let taken = self.take_event(event);
+                // Another event may have come first, and then it is as if nobody had ever listened once.
+                Found::Taken(if taken.is_empty() { self.topic(Topic::Other) } else { taken })
+            }
             Some((_, listeners)) => Found::Direct(listeners),
             None => Found::Direct(table.topic(Topic::Other)),
         }
@@ -350,7 +354,7 @@ mod tests {
     fn found(board: &Board, event: &str) -> Vec<ListenerId> {
         match board.find(event, &mut Looked::default()) {
             Found::Direct(listeners) => listeners.ids(),
-            Found::Once(listeners) => listeners.ids(),
+            Found::Taken(listeners) => listeners.ids(),
             Found::Detour => panic!("nobody listens to everything"),
         }
     }
@@ -388,6 +392,40 @@ mod tests {
         assert_eq!(found(&board, "alone").len(), 1);
         assert_eq!(found(&board, "alone"), []);
         assert!(!board.table().events.contains_key("alone"));
+    }
+
+    #[test]
+    fn once_taken_elsewhere_falls_through() {
+        const EVENTS: usize = 9_000;
+        let board = Board::default();
+        let (once, other) = (listener(), listener());
+        let (once_id, other_id) = (once.id, other.id);
+        board.on_topic(Topic::Other, other);
+        let found: Vec<_> = std::thread::scope(|scope| {
+            let finding: Vec<_> = (0..4)
+                .map(|_| {
+                    let (board, once) = (&board, &once);
+                    scope.spawn(move || {
+                        let mut looked = Looked::default();
+                        let find = |_| {
+                            board.once("event", once.clone());
+                            match board.find("event", &mut looked) {
+                                Found::Direct(listeners) => listeners.ids(),
+                                Found::Taken(listeners) => listeners.ids(),
+                                Found::Detour => panic!("nobody listens to everything"),
+                            }
+                        };
+                        (0..EVENTS).map(find).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            finding.into_iter().flat_map(|found| found.join().expect("no panic")).collect()
+        });
+        let swallowed = found.iter().filter(|found| found.is_empty()).count();
+        assert_eq!(swallowed, 0, "of {}", found.len());
+        let times = found.iter().flatten().filter(|id| **id == once_id).count();
+        assert!(times <= 4 * EVENTS, "none is found twice: {times}");
+        assert!(found.iter().all(|found| found.contains(&once_id) || *found == [other_id]));
     }
 
     #[test]

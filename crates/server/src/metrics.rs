@@ -92,6 +92,8 @@ counters! {
     slow_consumers,
     /// Clients that were closed because more was emitted to them than their outbox may hold
     outboxes_full,
+    /// Clients that were closed because the memory budget was used up and they did not read
+    clients_evicted,
     /// Clients that were closed because they sent faster than their handlers could work
     overloaded,
     /// Clients that broke their protocol

@@ -12,6 +12,7 @@ use roomcast_core::{
 use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
+use crate::budget::Budget;
 use crate::children::{Children, Family};
 use crate::config::Config;
 use crate::emit::{Emit, IntoRooms};
@@ -144,6 +145,7 @@ pub(crate) struct NamespaceState {
     family: Option<Family>,
     /// [`Config::stall_timeout`](crate::Config::stall_timeout)
     pub(crate) stall_timeout: Duration,
+    pub(crate) budget: Arc<Budget>,
     /// What is done when its rooms change
     pub(crate) room_hooks: Arc<RoomHooks>,
     /// Who listens to other servers
@@ -151,18 +153,28 @@ pub(crate) struct NamespaceState {
 }
 
 impl NamespaceState {
-    pub(crate) fn new(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
+    pub(crate) fn new(
+        name: Namespace,
+        router: Arc<dyn Router>,
+        config: &Config,
+        budget: &Arc<Budget>,
+    ) -> Self {
         let sequencer = recovery::sequencer(&router, config);
         let sequenced = sequencer.clone().map(|sequencer| sequencer as Arc<dyn Router>);
-        Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router), config) }
+        Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router), config, budget) }
     }
 
     /// The parent of these; whatever has to be kept for clients that may come back, they keep
-    pub(crate) fn parent(name: Namespace, children: Arc<Children>, config: &Config) -> Self {
-        Self::routed_by(name, children, config)
+    pub(crate) fn parent(
+        name: Namespace,
+        children: Arc<Children>,
+        config: &Config,
+        budget: &Arc<Budget>,
+    ) -> Self {
+        Self::routed_by(name, children, config, budget)
     }
 
-    fn routed_by(name: Namespace, router: Arc<dyn Router>, config: &Config) -> Self {
+    fn routed_by(name: Namespace, router: Arc<dyn Router>, config: &Config, budget: &Arc<Budget>) -> Self {
         let servers: Arc<ServerSideHandlers> = Arc::default();
         let listener: Weak<dyn ServerSide> = Arc::<ServerSideHandlers>::downgrade(&servers);
         router.listen(listener);
@@ -183,6 +195,7 @@ impl NamespaceState {
             sealed: AtomicBool::new(false),
             outgoing: OutgoingListeners::default(),
             family: None,
+            budget: budget.clone(),
             stall_timeout: config.stall_timeout,
         }
     }
@@ -204,7 +217,7 @@ impl NamespaceState {
             has_room_overflow: AtomicBool::new(!told.is_empty()),
             room_overflow: RwLock::new(told),
             family: Some(family),
-            ..Self::new(name, router, config)
+            ..Self::new(name, router, config, &parent.budget)
         };
         child.room_hooks.copy_from(&parent.room_hooks);
         child.servers.copy_from(&parent.servers);

@@ -95,10 +95,10 @@ impl OutgoingListeners {
         add: impl FnOnce(&mut Vec<Registered>, Registered),
     ) {
         let mut sockets = self.write();
-        // Either this sees that the socket has left, or the socket sees that there is something to let go of.
+        // Either this sees that the socket is over, or the socket sees that there is something to let go of.
         self.count.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        if !socket.has_left() {
+        if !socket.is_cleared() {
             let watched = sockets
                 .entry(socket.address())
                 .or_insert_with(|| Watched { socket: socket.clone(), listeners: Vec::new() });
@@ -157,7 +157,7 @@ impl OutgoingListeners {
 
     /// Tells the listeners of whoever the target names
     pub(crate) fn tell(&self, router: &dyn Router, target: &Target, event: &Event) {
-        self.tell_those(event, |socket| socket.key().is_some_and(|key| is_named(router, key, target)));
+        self.tell_those(event, |socket| is_named(router, socket.key(), target));
     }
 
     /// Tells the listeners of one socket

@@ -13,11 +13,16 @@ const MAX_DELIVERIES: u32 = 32_768;
 
 thread_local! {
     // Emits come from handlers, which know nothing of the driver that runs them. So the driver of this thread looks here
-    // before each message.
+    // before each message, at this number alone.
     static DELIVERIES: Cell<u32> = const { Cell::new(0) };
-    /// Whether a driver is being polled on this thread, and what it has to relieve
-    static UNPAID: RefCell<Option<Backlog>> = const { RefCell::new(None) };
+    /// Whether a driver is being polled on this thread
+    static IS_VISIT: Cell<bool> = const { Cell::new(false) };
+    /// What that driver has to relieve
+    static UNPAID: RefCell<Backlog> = const { RefCell::new(Backlog::new()) };
 }
+
+/// In place of a number of deliveries: there is something to relieve
+const IN_DEBT: u32 = u32::MAX;
 
 /// Completes an emit: relieves the outboxes at high water, and counts the deliveries.
 ///
@@ -26,7 +31,8 @@ thread_local! {
 #[inline]
 pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
     let Dispatched { receipt, backlog } = dispatched;
-    DELIVERIES.set(DELIVERIES.get().saturating_add(receipt.queued as u32));
+    // Not `LocalKey::set`, which costs a call and fifteen instructions.
+    DELIVERIES.with(|deliveries| deliveries.set(deliveries.get().saturating_add(receipt.queued as u32)));
     if !backlog.is_empty() {
         relieve(backlog);
     }
@@ -37,14 +43,12 @@ pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
 }
 
 #[cold]
+#[inline(never)]
 fn relieve(mut backlog: Backlog) {
     backlog.relieve();
-    if !backlog.is_empty() {
-        UNPAID.with_borrow_mut(|unpaid| {
-            if let Some(unpaid) = unpaid {
-                unpaid.append(backlog);
-            }
-        });
+    if !backlog.is_empty() && IS_VISIT.get() {
+        DELIVERIES.set(IN_DEBT);
+        UNPAID.with_borrow_mut(|unpaid| unpaid.append(backlog));
     }
 }
 
@@ -65,17 +69,17 @@ fn warn_of_overflow(event: &str, clients: usize) {
 /// Starts to count for a driver that is about to be polled
 pub(crate) fn begin() {
     DELIVERIES.set(0);
-    UNPAID.set(Some(Backlog::default()));
+    IS_VISIT.set(true);
 }
 
 /// Whether the driver that is being polled should give way before its next message
-#[inline]
+#[inline(always)]
 pub(crate) fn is_spent() -> bool {
     DELIVERIES.get() >= MAX_DELIVERIES
-        || UNPAID.with_borrow(|unpaid| unpaid.as_ref().is_some_and(|unpaid| !unpaid.is_empty()))
 }
 
 /// Stops to count; gives back what could not be relieved
 pub(crate) fn end() -> Backlog {
-    UNPAID.take().unwrap_or_default()
+    IS_VISIT.set(false);
+    if DELIVERIES.get() == IN_DEBT { UNPAID.take() } else { Backlog::new() }
 }

@@ -1,12 +1,12 @@
 //! Who is in a room, told to those who are in it
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{
-    Args, ArgsError, Delivery, Event, Found, IntoArgs, MemberControl, Overflow, Room, RoomChange, SocketId,
-    Target,
+    Args, ArgsError, Delivery, Event, IntoArgs, MemberControl, MemberKey, Overflow, PresentMember, Room,
+    RoomChange, SocketId, Target,
 };
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -48,12 +48,34 @@ pub struct Presence {
     names: Names,
     with_data: bool,
     with_state: bool,
-    /// Who is where, by what was told
-    present: Mutex<HashMap<Room, Members>>,
+    present: Mutex<Present>,
 }
 
 type Choice = dyn Fn(&Room) -> bool + Send + Sync;
-type Members = HashMap<SocketId, Option<Arc<dyn MemberControl>>>;
+/// Who is where, by what was told
+#[derive(Default)]
+struct Present {
+    /// Rooms that have members
+    rooms: HashMap<Room, Known>,
+    /// The rooms that were there at the beginning have been reported, so that of all others the beginning was told
+    surveyed: bool,
+}
+
+/// What is known of a room
+struct Known {
+    members: Members,
+    /// These are all; until then nobody is told of its changes, since others are in it who are to be reported
+    all: bool,
+}
+
+/// By key, since two members may have one id
+type Members = HashMap<MemberKey, Member>;
+
+#[derive(Clone)]
+struct Member {
+    id: SocketId,
+    control: Option<Arc<dyn MemberControl>>,
+}
 
 /// How the events are called
 #[derive(Clone)]
@@ -105,44 +127,41 @@ impl Presence {
         self
     }
 
-    fn joined(
-        &self,
-        rooms: &RoomsOf,
-        room: &Room,
-        socket: &SocketId,
-        control: Option<Arc<dyn MemberControl>>,
-    ) -> Result<(), ArgsError> {
+    fn joined(&self, rooms: &RoomsOf, room: &Room, key: MemberKey, member: &Member) -> Result<(), ArgsError> {
         let (who, state) = {
-            let mut present = self.present();
-            let members = present.entry(room.clone()).or_default();
-            if members.insert(socket.clone(), control.clone()).is_some() {
+            let Present { rooms, surveyed } = &mut *self.present();
+            let known = rooms.entry(room.clone());
+            let known = known.or_insert_with(|| Known { members: Members::new(), all: *surveyed });
+            known.members.insert(key, member.clone());
+            if !known.all {
                 return Ok(());
             }
-            let who = self.describe(socket, control.as_ref());
-            let all = members.iter().map(|(id, control)| self.describe(id, control.as_ref()));
-            (who, self.with_state.then(|| all.collect::<Vec<_>>()))
+            let all = known.members.values().map(|member| self.describe(member));
+            (self.describe(member), self.with_state.then(|| all.collect::<Vec<_>>()))
         };
         if let Some(state) = state
-            && let Some(newcomer) = control.and_then(Socket::from_control)
+            && let Some(newcomer) = member.control.clone().and_then(Socket::from_control)
         {
             let mut event = self.event(rooms, &self.names.state, (room.as_str(), &state).into_args()?);
             newcomer.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         }
-        self.tell(rooms, &self.names.join, room, socket, &who)
+        self.tell(rooms, &self.names.join, room, key, &who)
     }
 
-    fn left(&self, rooms: &RoomsOf, room: &Room, socket: &SocketId) -> Result<(), ArgsError> {
-        let control = {
-            let mut present = self.present();
-            let Some(members) = present.get_mut(room) else { return Ok(()) };
-            let Some(control) = members.remove(socket) else { return Ok(()) };
-            if members.is_empty() {
-                present.remove(room);
+    fn left(&self, rooms: &RoomsOf, room: &Room, key: MemberKey) -> Result<(), ArgsError> {
+        let member = {
+            let Present { rooms, .. } = &mut *self.present();
+            let Some(known) = rooms.get_mut(room) else { return Ok(()) };
+            let (member, all) = (known.members.remove(&key), known.all);
+            if known.members.is_empty() {
+                rooms.remove(room);
             }
-            control
+            member.filter(|_| all)
         };
-        let who = self.describe(socket, control.as_ref());
-        self.tell(rooms, &self.names.leave, room, socket, &who)
+        match member {
+            Some(member) => self.tell(rooms, &self.names.leave, room, key, &self.describe(&member)),
+            None => Ok(()),
+        }
     }
 
     fn tell(
@@ -150,11 +169,11 @@ impl Presence {
         rooms: &RoomsOf,
         name: &Arc<str>,
         room: &Room,
-        socket: &SocketId,
+        but: MemberKey,
         who: &Who,
     ) -> Result<(), ArgsError> {
         let event = self.event(rooms, name, (room.as_str(), who).into_args()?);
-        let target = Target { rooms: vec![room.clone()], except: vec![socket.into()], ..Target::default() };
+        let target = Target { rooms: vec![room.clone()], skip: Some(but), ..Target::default() };
         if let Some(router) = rooms.router() {
             pace::settle(router.broadcast(&target, &event), &event.name);
         }
@@ -165,46 +184,62 @@ impl Presence {
         Event::new(rooms.namespace.clone(), &**name, args)
     }
 
-    fn describe(&self, id: &SocketId, control: Option<&Arc<dyn MemberControl>>) -> Who {
-        let data = control.filter(|_| self.with_data).map(|control| control.data());
-        Who { id: id.clone(), data: data.and_then(|data| RawValue::from_string(data.to_string()).ok()) }
+    fn describe(&self, member: &Member) -> Who {
+        let data = member.control.as_ref().filter(|_| self.with_data).map(|control| control.data());
+        // Nothing is an empty object, as on Node.
+        let json = data.map(|data| if data.is_empty() { "{}".to_owned() } else { data.to_string() });
+        Who { id: member.id.clone(), data: json.and_then(|json| RawValue::from_string(json).ok()) }
     }
 
     fn chooses(&self, room: &Room, socket: &SocketId) -> bool {
         room.as_str() != socket.as_str() && (self.choice)(room)
     }
 
-    fn present(&self) -> MutexGuard<'_, HashMap<Room, Members>> {
+    fn present(&self) -> MutexGuard<'_, Present> {
         self.present.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl RoomHook for Presence {
-    fn begin(&self, rooms: &RoomsOf) {
-        let Some(router) = rooms.router() else { return };
-        // Asked under no lock, since the answer may change rooms. A room that comes about meanwhile is not asked for:
-        // rooms are watched by now, so whoever joins it is told of.
-        let there = router.find(&Target::default());
-        let own = |found: &Found, room: &Room| room.as_str() == found.id.as_str();
-        let names = there.iter().flat_map(|found| found.rooms.iter().filter(|room| !own(found, room)));
-        let mut names: HashSet<Room> = names.cloned().collect();
-        names.retain(|room| (self.choice)(room));
-        // Whoever leaves from here on waits until all that are found are noted, so none stays behind.
-        let mut present = self.present();
-        for found in router.find(&Target::default()) {
-            for room in found.rooms.iter().filter(|room| !own(&found, room) && names.contains(*room)) {
-                let members = present.entry(room.clone()).or_default();
-                members.insert(found.id.clone(), found.control.clone());
-            }
-        }
+    fn wants_survey(&self) -> bool {
+        true
     }
 
+    fn surveyed(&self) {
+        let Present { rooms, surveyed } = &mut *self.present();
+        rooms.retain(|_, known| !known.members.is_empty());
+        // What was not reported had no members when it was looked for.
+        rooms.values_mut().for_each(|known| known.all = true);
+        *surveyed = true;
+    }
+
+    // The report on a room takes its place among the changes of the room. So the members that are known and the notices
+    // that follow fit, whoever comes and goes meanwhile.
     fn changed(&self, rooms: &RoomsOf, change: &RoomChange) {
         let told = match change {
-            RoomChange::Joined { room, socket, control } if self.chooses(room, socket) => {
-                self.joined(rooms, room, socket, control.clone())
+            RoomChange::Created { room } => {
+                let Present { rooms, surveyed } = &mut *self.present();
+                if !*surveyed {
+                    // Nobody is in it who would have to be reported.
+                    rooms.insert(room.clone(), Known { members: Members::new(), all: true });
+                }
+                Ok(())
             }
-            RoomChange::Left { room, socket } if self.chooses(room, socket) => self.left(rooms, room, socket),
+            RoomChange::Present { room, members } if (self.choice)(room) => {
+                let member = |present: &PresentMember| {
+                    (present.key, Member { id: present.socket.clone(), control: present.control.clone() })
+                };
+                let known = Known { members: members.iter().map(member).collect(), all: true };
+                self.present().rooms.insert(room.clone(), known);
+                Ok(())
+            }
+            RoomChange::Joined { room, socket, key, control } if self.chooses(room, socket) => {
+                let member = Member { id: socket.clone(), control: control.clone() };
+                self.joined(rooms, room, *key, &member)
+            }
+            RoomChange::Left { room, socket, key } if self.chooses(room, socket) => {
+                self.left(rooms, room, *key)
+            }
             _ => Ok(()),
         };
         if let Err(error) = told {
@@ -226,7 +261,7 @@ impl RoomHook for Presence {
 
 impl fmt::Debug for Presence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Presence").field("rooms", &self.present().len()).finish_non_exhaustive()
+        f.debug_struct("Presence").field("rooms", &self.present().rooms.len()).finish_non_exhaustive()
     }
 }
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::data::{DataError, read};
-use crate::emit::{Emit, IntoRooms};
+use crate::emit::{Emit, IntoRooms, into_rooms};
 use crate::emit_one::SocketEmit;
 use crate::error::{AckError, EmitError};
 use crate::io::Io;
@@ -50,7 +50,7 @@ impl RemoteSocket {
         read(&told.unwrap_or_else(|| ByteString::from_static("{}")))
     }
 
-    /// What the application [keeps](Socket::set_data) with it; `None` if nothing, which an empty object is too
+    /// What the application [keeps](Socket::set_data) with it; `None` if none was set
     ///
     /// Of a socket on this node as it is now, of one elsewhere as it was when it was looked up.
     ///
@@ -58,7 +58,7 @@ impl RemoteSocket {
     /// When it is not of this type.
     pub fn data<T: DeserializeOwned>(&self) -> Result<Option<T>, DataError> {
         match self.found.control.as_ref().map(|control| control.data()) {
-            Some(data) if &*data != "{}" => read(&data).map(Some),
+            Some(data) if !data.is_empty() => read(&data).map(Some),
             _ => Ok(None),
         }
     }
@@ -70,17 +70,26 @@ impl RemoteSocket {
 
     /// Makes it join rooms
     pub fn join(&self, rooms: impl IntoRooms) {
-        self.addressed().sockets_join(rooms);
+        match self.here() {
+            Some(socket) => into_rooms(rooms).into_iter().for_each(|room| _ = socket.join(room)),
+            None => _ = self.addressed().sockets_join(rooms),
+        }
     }
 
     /// Makes it leave rooms
     pub fn leave(&self, rooms: impl IntoRooms) {
-        self.addressed().sockets_leave(rooms);
+        match self.here() {
+            Some(socket) => into_rooms(rooms).into_iter().for_each(|room| _ = socket.leave(room)),
+            None => _ = self.addressed().sockets_leave(rooms),
+        }
     }
 
     /// Takes it out of this namespace; with `close` its client loses the whole connection
     pub fn disconnect(&self, close: bool) {
-        self.addressed().disconnect_sockets(close);
+        match &self.found.control {
+            Some(control) => control.disconnect(close),
+            None => _ = self.addressed().disconnect_sockets(close),
+        }
     }
 
     #[doc = include_str!("../docs/emit.md")]
@@ -104,7 +113,13 @@ impl RemoteSocket {
     }
 
     /// It alone, for setting how it is emitted to
+    ///
+    /// A socket of this node is told by itself. One of another node is known by its id alone, so others who joined a
+    /// room of that name are addressed, and left out, with it.
     pub fn target(&self) -> SocketEmit {
+        if let Some(socket) = self.here() {
+            return SocketEmit::here(&socket);
+        }
         SocketEmit::by_id(self.id().clone(), Emit::new(self.namespace.clone(), Target::default()))
     }
 

@@ -12,8 +12,13 @@ use crate::namespace::NamespaceHandle;
 
 /// Does something when a room of a namespace changes
 pub(crate) trait RoomHook: Send + Sync {
-    /// It is in force from now on; changes that came before are not told
-    fn begin(&self, _rooms: &RoomsOf) {}
+    /// Whether it wants to know who is in the rooms already, by [`RoomChange::Present`]
+    fn wants_survey(&self) -> bool {
+        false
+    }
+
+    /// Every room that was there has been reported
+    fn surveyed(&self) {}
 
     fn changed(&self, rooms: &RoomsOf, change: &RoomChange);
 
@@ -56,7 +61,12 @@ impl RoomHooks {
             // There is one watcher, so all calls but the first do nothing.
             router.watch(self.clone());
         }
-        hook.begin(&self.rooms);
+        if hook.wants_survey()
+            && let Some(router) = self.rooms.router()
+        {
+            router.survey();
+            hook.surveyed();
+        }
     }
 
     /// Begins as another namespace is now
@@ -85,6 +95,10 @@ struct Call<F>(F);
 
 impl<F: Fn(&RoomChange) + Send + Sync + 'static> RoomHook for Call<F> {
     fn changed(&self, _rooms: &RoomsOf, change: &RoomChange) {
+        // Not a change, and asked for by another hook.
+        if matches!(change, RoomChange::Present { .. }) {
+            return;
+        }
         (self.0)(change);
     }
 
@@ -133,7 +147,7 @@ macro_rules! room_hooks {
             #[doc = include_str!("../docs/on_leave_room.md")]
             pub fn on_leave_room(&self, hook: impl Fn(&Room, &SocketId) + Send + Sync + 'static) -> &Self {
                 self.on_room_change(move |change| {
-                    if let RoomChange::Left { room, socket } = change {
+                    if let RoomChange::Left { room, socket, .. } = change {
                         hook(room, socket);
                     }
                 })

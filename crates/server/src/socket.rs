@@ -3,15 +3,15 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
 
 use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Joined, Member, MemberControl,
-    MemberKey, MemberLimit, Namespace, Overflow, Receipt, Room, SocketId, TransportName,
+    MemberKey, MemberLimit, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
 };
-use roomcast_recovery::{Acting, Claim, Order, Refused};
+use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
 
 use crate::breach::{Breach, breach};
@@ -34,22 +34,22 @@ use crate::session::{ClientKind, SessionShared};
 /// One client in one namespace; cloning gives another handle to the same socket
 ///
 /// It is the same for every kind of client. It may be kept beyond the end of its connection: what is emitted then
-/// reaches nobody, and what it joins is refused.
+/// reaches nobody, and what it joins is refused. Where
+/// [recovery](crate::Config::connection_state_recovery) is on, a handle from before the connection broke stands for
+/// the client that came back: what is emitted reaches it, or is kept for it, `broadcast` leaves it out, and rooms and
+/// data are its own. Only [`is_connected`](Self::is_connected), handlers and answers concern the connection that broke.
 #[derive(Clone)]
 pub struct Socket(Arc<Inner>);
 
 struct Inner {
     member: Member,
-    /// Set when the router has let it in, which is when its middlewares have agreed
-    key: Key,
     namespace: Arc<NamespaceState>,
     session: Arc<SessionShared>,
     /// Boxed, since it is nothing where recovery is off
     recovery: Option<Box<Recoverable>>,
-    /// The application takes it out of its namespace
-    put_out: AtomicBool,
-    /// It has left its namespace; its client may still be there
-    left: AtomicBool,
+    standing: Standing,
+    /// What the application gave it was let go of
+    cleared: AtomicBool,
     /// Whether an event waits for the handlers of the one before it
     serial: AtomicBool,
     /// What few sockets have
@@ -60,26 +60,27 @@ struct Inner {
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Inner>() <= 120, "one field more would cost each socket 16 bytes");
 
-/// The key that a router gave, once it has; set by the task of the session alone
-struct Key(AtomicU64);
+/// How far a socket is on its way through its namespace; it only goes on
+struct Standing(AtomicU8);
 
-impl Key {
-    /// Keys are numbers that no two members get, so the last of all is one that none gets
-    const NONE: u64 = u64::MAX;
+impl Standing {
+    /// Its middlewares have not agreed, or the router is just about to let it in
+    const PENDING: u8 = 0;
+    const IN: u8 = 1;
+    /// Disconnected by the application, and out of the router; its handlers may not have been told yet
+    const PUT_OUT: u8 = 2;
+    /// Left for another reason; its client may come back where recovery is on
+    const LEFT: u8 = 3;
+    /// Disconnected by the application after it had left, so its client does not come back
+    const BARRED: u8 = 4;
 
-    fn get(&self) -> Option<MemberKey> {
-        let key = self.0.load(Ordering::Acquire);
-        (key != Self::NONE).then_some(MemberKey(key))
+    fn get(&self) -> u8 {
+        self.0.load(Ordering::Acquire)
     }
 
-    fn set(&self, key: MemberKey) {
-        self.0.store(key.0, Ordering::Release);
-    }
-}
-
-impl Default for Key {
-    fn default() -> Self {
-        Self(AtomicU64::new(Self::NONE))
+    /// Goes on from one to another; `false` if it stood elsewhere
+    fn advance(&self, from: u8, to: u8) -> bool {
+        self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 
@@ -89,6 +90,33 @@ pub(crate) struct Extras {
     pub(crate) board: Board,
     pub(crate) kept: Kept,
     turns: Turns,
+    parting: Mutex<Parting>,
+    /// The sockets of the same client, if it is in several namespaces
+    siblings: OnceLock<Arc<Siblings>>,
+}
+
+/// The rooms that a socket was in when the application put it out, for its `disconnecting` handlers
+#[derive(Default)]
+struct Parting {
+    rooms: Vec<Room>,
+    /// Those handlers are being called
+    shown: bool,
+}
+
+/// The sockets of one client, so that they can be disconnected at once
+#[derive(Default)]
+struct Siblings(Mutex<Vec<Weak<Inner>>>);
+
+impl Siblings {
+    fn add(&self, socket: &Arc<Inner>) {
+        let mut all = lock(&self.0);
+        all.retain(|sibling| sibling.strong_count() > 0);
+        all.push(Arc::downgrade(socket));
+    }
+
+    fn all(&self) -> Vec<Arc<Inner>> {
+        lock(&self.0).iter().filter_map(Weak::upgrade).collect()
+    }
 }
 
 impl Socket {
@@ -100,12 +128,11 @@ impl Socket {
     ) -> Self {
         Self(Arc::new(Inner {
             member,
-            key: Key::default(),
             namespace,
             session,
             recovery,
-            put_out: AtomicBool::new(false),
-            left: AtomicBool::new(false),
+            standing: Standing(AtomicU8::new(Standing::PENDING)),
+            cleared: AtomicBool::new(false),
             serial: AtomicBool::new(false),
             extras: OnceLock::new(),
         }))
@@ -143,8 +170,13 @@ impl Socket {
 
     /// Whether the client may still be reached; `false` as soon as the application disconnects it
     pub fn is_connected(&self) -> bool {
-        let is_in = self.0.key.get().is_some() && !self.has_left() && !self.is_put_out();
-        is_in && self.0.member.outbox.closed().is_none()
+        let is_in = match self.0.standing.get() {
+            Standing::IN => true,
+            // Hooks hear of it while the router lets it in.
+            Standing::PENDING => !self.0.namespace.router.rooms_of(self.key()).is_empty(),
+            _ => false,
+        };
+        is_in && !self.is_put_out() && self.0.member.outbox.closed().is_none()
     }
 
     /// Whether its connection had broken, and it came back with its id, its rooms and its data, and is sent what it
@@ -173,7 +205,6 @@ impl Socket {
     ///
     /// Of several rooms it has then joined those before the first that was too many.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
-        let Some(key) = self.key() else { return false };
         let join = |room: &Room| {
             if !self.0.namespace.fits(room) {
                 let (io, socket) = (self.io(), self.id());
@@ -181,19 +212,25 @@ impl Socket {
                 breach!(io, Breach::NameSize, %socket, value, "join refused: room name too long");
                 return false;
             }
-            matches!(self.0.namespace.router.join(key, room), Joined::Joined | Joined::Already)
+            let joined = self.0.namespace.router.join(self.key(), room);
+            matches!(joined, Joined::Joined | Joined::Already)
         };
         into_rooms(rooms).iter().all(join)
     }
 
     /// Leaves a room; `false` if it was not in it
     pub fn leave(&self, room: impl Into<Room>) -> bool {
-        self.0.key.get().is_some_and(|key| self.0.namespace.router.leave(key, &room.into()))
+        self.0.namespace.router.leave(self.key(), &room.into())
     }
 
     /// The rooms it is in, its own first; none once it is gone
+    ///
+    /// In a handler of [`on_disconnecting`](Self::on_disconnecting), up to its first wait, those that it leaves.
     pub fn rooms(&self) -> Vec<Room> {
-        self.0.key.get().map_or_else(Vec::new, |key| self.0.namespace.router.rooms_of(key))
+        let rooms = self.0.namespace.router.rooms_of(self.key());
+        let Some(extras) = self.extras().filter(|_| rooms.is_empty()) else { return rooms };
+        let parting = lock(&extras.parting);
+        if parting.shown { parting.rooms.clone() } else { rooms }
     }
 
     /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
@@ -217,12 +254,19 @@ impl Socket {
 
     /// Takes the client out of this namespace; its other namespaces and its connection stay
     ///
+    /// When this returns the socket is in no room any more, nothing that is emitted afterwards reaches it, and it will
+    /// not be [recovered](Self::recovered), whatever becomes of its connection. Handlers of `disconnect` see
+    /// [`ServerNamespaceDisconnect`](CloseReason::ServerNamespaceDisconnect). Does nothing while the middlewares of
+    /// the namespace have not agreed. May be called from any thread, and from hooks and handlers of every kind.
+    ///
     /// No handler hears any more of what it has sent; those that were called go on.
     pub fn disconnect(&self) {
         MemberControl::disconnect(&*self.0, false);
     }
 
     /// Closes the connection of the client, with all its namespaces
+    ///
+    /// What [`disconnect`](Self::disconnect) says holds for each of its sockets.
     ///
     /// No handler hears any more of what it has sent; those that were called go on.
     pub fn disconnect_client(&self) {
@@ -240,12 +284,31 @@ impl Socket {
     }
 
     /// Whether the application has disconnected it; it may not have left yet
+    #[inline]
     pub(crate) fn is_put_out(&self) -> bool {
-        self.0.put_out.load(Ordering::Relaxed) || self.0.session.put_out.load(Ordering::Relaxed)
+        let standing = self.0.standing.0.load(Ordering::Relaxed);
+        standing == Standing::PUT_OUT
+            || standing == Standing::BARRED
+            || self.0.session.put_out.load(Ordering::Relaxed)
     }
 
+    /// Whether it is out, for whichever reason
     pub(crate) fn has_left(&self) -> bool {
-        self.0.left.load(Ordering::Acquire)
+        self.0.standing.get() > Standing::IN
+    }
+
+    /// Whether what the application gives it is let go of at once
+    pub(crate) fn is_cleared(&self) -> bool {
+        self.0.cleared.load(Ordering::Acquire)
+    }
+
+    /// Why it left: what the application did goes before whatever else came meanwhile
+    pub(crate) fn reason_over(&self, reason: CloseReason) -> CloseReason {
+        if self.0.standing.get() == Standing::PUT_OUT {
+            CloseReason::ServerNamespaceDisconnect
+        } else {
+            reason
+        }
     }
 
     pub(crate) fn is_serial(&self) -> bool {
@@ -264,9 +327,9 @@ impl Socket {
 
     fn board(&self) -> &Board {
         let board = &self.0.extras.get_or_init(Box::default).board;
-        // Either this sees that it has left, or `clear` sees that there is something to let go of.
+        // Either this sees that it is over, or `clear` sees that there is something to let go of.
         fence(Ordering::SeqCst);
-        if self.has_left() {
+        if self.is_cleared() {
             board.close();
         }
         board
@@ -291,7 +354,9 @@ impl Socket {
 
     /// Lets go of what the application gave it, which may hold the socket itself; for when it is over
     pub(crate) fn clear(&self) {
-        self.0.left.store(true, Ordering::Release);
+        // One that was never let in will not be.
+        self.0.standing.advance(Standing::PENDING, Standing::LEFT);
+        self.0.cleared.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
         let let_go = AssertUnwindSafe(|| {
             self.0.namespace.outgoing.clear(self);
@@ -313,16 +378,36 @@ impl Socket {
 
     /// Lets it into the router; from now on broadcasts reach it
     pub(crate) fn attach(&self) {
-        if self.key().is_none() {
-            self.0.key.set(self.0.namespace.router.attach(self.member()));
-            self.set_owner();
+        self.0.namespace.router.attach(self.member());
+        self.set_owner();
+        self.settle_in();
+    }
+
+    /// It is in the router now, unless a hook that heard of it, or another thread that found it, has put it out again
+    fn settle_in(&self) {
+        self.0.standing.advance(Standing::PENDING, Standing::IN);
+        // Its client may have been disconnected meanwhile, by way of another namespace.
+        if self.0.session.put_out.load(Ordering::SeqCst) {
+            self.0.put_out();
+        }
+    }
+
+    /// Makes two sockets of one client known to each other, so that one can be disconnected by way of the other
+    pub(crate) fn join_siblings(&self, other: &Self) {
+        let siblings = other.0.extras.get_or_init(Box::default).siblings.get_or_init(|| {
+            let siblings = Siblings::default();
+            siblings.add(&other.0);
+            Arc::new(siblings)
+        });
+        if self.0.extras.get_or_init(Box::default).siblings.set(siblings.clone()).is_ok() {
+            siblings.add(&self.0);
         }
     }
 
     /// Says whose share of what is kept it counts for, where it can come back
     fn set_owner(&self) {
-        if let (Some(recovery), Some(key)) = (&self.0.recovery, self.key()) {
-            recovery.sequencer.set_owner(key, recovery::owner(self));
+        if let Some(recovery) = &self.0.recovery {
+            recovery.sequencer.set_owner(self.key(), recovery::owner(self));
         }
     }
 
@@ -344,14 +429,15 @@ impl Socket {
         any.downcast().ok().map(Self)
     }
 
-    pub(crate) fn key(&self) -> Option<MemberKey> {
-        self.0.key.get()
+    /// What tells it from every other socket, and stays when its client comes back
+    pub(crate) fn key(&self) -> MemberKey {
+        self.0.member.key
     }
 
     /// Hands an event to this socket alone
     pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         if self.has_left() {
-            return Receipt { closed: 1, ..Receipt::default() };
+            return self.hand_on(delivery, overflow, event);
         }
         if self.0.namespace.outgoing.is_used() {
             self.0.namespace.outgoing.tell_one(self, event);
@@ -374,6 +460,26 @@ impl Socket {
         !self.0.member.acks.is_empty()
     }
 
+    /// Hands an event to the client that came back as this socket, or keeps it for when it does
+    #[cold]
+    fn hand_on(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
+        let closed = Receipt { closed: 1, ..Receipt::default() };
+        let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.0.standing.get() == Standing::LEFT)
+        else {
+            return closed;
+        };
+        // Twice, since it may come back in between.
+        for _ in 0..2 {
+            if let Some(successor) = self.0.successor() {
+                return successor.hand(delivery, overflow, event);
+            }
+            if recovery.sequencer.send_later(self.key(), delivery, event) {
+                return Receipt::default();
+            }
+        }
+        closed
+    }
+
     /// Whose turn it is at its serial handlers
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.extras.get_or_init(Box::default).turns
@@ -383,10 +489,15 @@ impl Socket {
         &self.0.extras.get_or_init(Box::default).kept
     }
 
-    /// Puts back what was kept with it before its connection broke, if that is anything
-    pub(crate) fn restore_data(&self, json: ByteString) {
-        if !json.is_empty() {
-            self.kept().set_data_json(json);
+    /// Shares what is kept with it with the handles from before its connection broke
+    pub(crate) fn restore_data(&self, data: SharedData) {
+        self.kept().share_data(data);
+    }
+
+    /// Counts what is kept with it anew, if it is kept for a client that is away
+    pub(crate) fn recount_data(&self) {
+        if let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.has_left()) {
+            recovery.sequencer.recount(self.key());
         }
     }
 
@@ -399,9 +510,9 @@ impl Socket {
 
     /// Lets it into the router as who it was, with `welcome` where it belongs among what it missed
     pub(crate) fn resume(&self, claim: Claim, order: Order, welcome: impl FnOnce()) -> Result<(), Refused> {
-        let key = claim.resume(self.member(), order, welcome)?;
-        self.0.key.set(key);
+        claim.resume(self.member(), order, welcome)?;
         self.set_owner();
+        self.settle_in();
         Ok(())
     }
 
@@ -410,21 +521,39 @@ impl Socket {
         self.0.recovery.as_ref().map(|recovery| recovery.secret.clone())
     }
 
-    /// Takes it out of all rooms, and tells those who wait for its answers; if it may come back, it is kept
-    pub(crate) fn detach(&self, may_come_back: bool) {
-        self.0.left.store(true, Ordering::Release);
-        if let Some(key) = self.0.key.get() {
-            match self.0.recovery.as_ref().filter(|_| may_come_back) {
-                Some(recovery) => {
-                    let data = self.extras().map(|extras| extras.kept.data_json()).unwrap_or_default();
-                    recovery.sequencer.keep(key, recovery.secret.clone(), data);
-                }
-                None => {
-                    self.0.namespace.router.detach(key);
-                }
+    /// Lets its `disconnecting` handlers see the rooms it was in when it was put out, or no longer
+    pub(crate) fn show_parting(&self, shown: bool) {
+        if let Some(extras) = self.extras() {
+            let mut parting = lock(&extras.parting);
+            parting.shown = shown;
+            if !shown {
+                parting.rooms = Vec::new();
             }
         }
-        self.0.member.acks.close(&self.0.member.id);
+    }
+
+    /// Takes it out of all rooms, and tells those who wait for its answers; if it may come back, it is kept
+    pub(crate) fn detach(&self, may_come_back: bool) {
+        let (inner, key) = (&self.0, self.key());
+        if inner.standing.advance(Standing::IN, Standing::LEFT) {
+            match inner.recovery.as_ref().filter(|_| may_come_back) {
+                Some(recovery) => {
+                    let data = self.kept().shared_data();
+                    recovery.sequencer.keep(key, recovery.secret.clone(), data);
+                    // Whoever disconnected it meanwhile may have come too early to find it.
+                    if inner.standing.get() == Standing::BARRED {
+                        recovery.sequencer.forget(key);
+                    }
+                }
+                None => {
+                    inner.namespace.router.detach(key);
+                }
+            }
+        } else if inner.standing.get() == Standing::PUT_OUT {
+            // Whoever put it out is perhaps still about to.
+            inner.namespace.router.detach(key);
+        }
+        inner.member.acks.close(&inner.member.id);
     }
 
     /// Hands an answer of the client to whoever waits for it
@@ -438,21 +567,84 @@ impl Socket {
         if self.has_left() {
             return Err(EmitError::Disconnected);
         }
+        self.0.namespace.budget.admit()?;
         let frame = member.codec.encode_answer(&self.0.namespace.name, id, args).map_err(|error| {
             tracing::debug!(socket = %member.id, %error, "acknowledgement not encodable for client");
             EmitError::Unsupported
         })?;
         let mut dispatched = Dispatched::default();
         dispatched.record(member.outbox.push_protocol(frame), &member.outbox);
-        one(pace::settle(dispatched, "an acknowledgement"))
+        one(pace::settle(dispatched, "an acknowledgement")).map(drop)
     }
 }
 
 listening!(Socket, |socket: &Self, listener| socket.state().outgoing.remove(socket, listener));
 
 impl Inner {
-    fn data_json(&self) -> ByteString {
-        or_empty(self.extras.get().map(|extras| extras.kept.data_json()))
+    /// Takes it out of the router at once; returns `false` if it was not in, or is out already
+    ///
+    /// One that has left is kept from coming back.
+    fn put_out(&self) -> bool {
+        let router = &self.namespace.router;
+        let key = self.member.key;
+        loop {
+            match self.standing.get() {
+                Standing::PENDING => {
+                    // A hook may hear of it, and another thread find it, while the router lets it in.
+                    self.note_parting(router.rooms_of(key));
+                    let was_in = router.detach(key);
+                    let put_out = |standing| (standing <= Standing::IN).then_some(Standing::PUT_OUT);
+                    if was_in {
+                        let _ = self.standing.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, put_out);
+                        break;
+                    }
+                    if self.standing.get() == Standing::PENDING {
+                        return false;
+                    }
+                }
+                Standing::IN => {
+                    if self.standing.advance(Standing::IN, Standing::PUT_OUT) {
+                        self.note_parting(router.rooms_of(key));
+                        router.detach(key);
+                        break;
+                    }
+                }
+                Standing::LEFT => {
+                    self.standing.advance(Standing::LEFT, Standing::BARRED);
+                }
+                _ => {
+                    // The task of its session, or another thread, may be just about to detach it.
+                    if self.successor().is_none() {
+                        router.detach(key);
+                    }
+                    self.forget();
+                    return false;
+                }
+            }
+        }
+        self.member.acks.close(&self.member.id);
+        true
+    }
+
+    /// Keeps a client that is away from coming back
+    fn forget(&self) {
+        self.recovery.iter().for_each(|recovery| _ = recovery.sequencer.forget(self.member.key));
+    }
+
+    fn note_parting(&self, rooms: Vec<Room>) {
+        if !rooms.is_empty() {
+            lock(&self.extras.get_or_init(Box::default).parting).rooms = rooms;
+        }
+    }
+
+    /// The socket as which the client of this one has come back and is here
+    fn successor(&self) -> Option<Socket> {
+        self.recovery.as_ref()?;
+        let target = Target { rooms: vec![Room::from(&self.member.id)], ..Target::default() };
+        let found = self.namespace.router.find(&target).into_iter();
+        let control =
+            found.filter(|found| found.key == Some(self.member.key)).find_map(|found| found.control)?;
+        Socket::from_control(control).filter(|socket| !std::ptr::eq(&*socket.0, self))
     }
 
     fn auth_json(&self) -> ByteString {
@@ -461,13 +653,24 @@ impl Inner {
 }
 
 /// The outcome of an event for one socket: an error unless it was queued, or dropped as its sender allowed
-pub(crate) fn one(receipt: Receipt) -> Result<(), EmitError> {
+#[inline(always)]
+pub(crate) fn one(receipt: Receipt) -> Result<Receipt, EmitError> {
+    if receipt.queued > 0 { Ok(receipt) } else { not_queued(receipt) }
+}
+
+#[cold]
+#[inline(never)]
+fn not_queued(receipt: Receipt) -> Result<Receipt, EmitError> {
     match receipt {
         Receipt { overflowed: 1.., .. } => Err(EmitError::OutboxFull),
         Receipt { closed: 1.., .. } => Err(EmitError::Disconnected),
         Receipt { unsupported: 1.., .. } => Err(EmitError::Unsupported),
-        _ => Ok(()),
+        _ => Ok(receipt),
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn or_empty(json: Option<ByteString>) -> ByteString {
@@ -480,20 +683,35 @@ impl MemberControl for Inner {
     }
 
     fn data(&self) -> ByteString {
-        self.data_json()
+        self.extras.get().map(|extras| extras.kept.data_json()).unwrap_or_default()
     }
 
     fn disconnect(&self, close: bool) {
-        let visit = if close {
-            self.session.put_out.store(true, Ordering::Relaxed);
-            Visit::Close(CloseReason::ForcedServerClose)
-        } else {
-            // Who is not in cannot be taken out.
-            self.put_out.store(self.key.get().is_some(), Ordering::Relaxed);
-            Visit::Disconnect(self.namespace.name.clone(), self.member.id.clone())
-        };
-        // If the session is over already there is nothing left to do.
-        let _ = self.session.inbox.push(visit);
+        if close {
+            self.session.put_out.store(true, Ordering::SeqCst);
+        }
+        let mut tells = self.put_out();
+        if close {
+            let siblings = self.extras.get().and_then(|extras| extras.siblings.get());
+            siblings
+                .into_iter()
+                .flat_map(|siblings| siblings.all())
+                .for_each(|sibling| _ = sibling.put_out());
+            tells = true;
+        }
+        if tells {
+            let visit = if close { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
+            // If the session is over already there is nothing left to do.
+            let _ = self.session.inbox.push(visit);
+        }
+        // Its client may have come back by another connection.
+        if self.standing.get() == Standing::BARRED {
+            match self.successor() {
+                Some(successor) => MemberControl::disconnect(&*successor.0, close),
+                // Or have come back and left again meanwhile.
+                None => self.forget(),
+            }
+        }
     }
 
     fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {

@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 #[test]
 fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
-    let mut stage = Stage::open();
+    let mut stage = Stage::open(STALL_TIMEOUT);
     let before = resident();
     let (mut emitted, mut most_waiting) = (0, 0);
     // Until each of them is over its limit; from then on it has its time to take something, and does not.
@@ -84,7 +84,8 @@ fn of_a_crowd_that_keeps_the_latest_everybody_gets_that() {
 
 /// Emits until everybody has lost some, and holds what arrives, in the end, against the policy
 fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
-    let mut stage = Stage::open();
+    // An answer puts an outbox beyond its limit that a policy keeps just below; nobody is to be judged by that here.
+    let mut stage = Stage::open(NEVER);
     let opened = Instant::now();
     let before = resident();
     let (mut emitted, mut full, mut most_waiting) = (0, 0, 0);
@@ -134,13 +135,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn open() -> Self {
+    fn open(stall_timeout: Duration) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         allow_many_files();
         let config = Config::default()
             .outbox_limit(OUTBOX)
-            .stall_timeout(STALL_TIMEOUT)
+            .stall_timeout(stall_timeout)
             .ping_interval(PING_INTERVAL)
             .ping_timeout(NEVER)
             .close_timeout(NEVER);

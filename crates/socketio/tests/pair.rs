@@ -39,13 +39,15 @@ fn a_client_that_joins_nothing_in_time_is_closed() {
 }
 
 #[test]
-fn a_client_is_closed_when_interval_and_timeout_are_over_without_a_pong() {
+fn a_client_that_falls_silent_is_closed_in_time() {
     let mut pair = Pair::new(session()).accepting();
     pair.open(WEBSOCKET);
     pair.receive("40");
     pair.advance(INTERVAL + TIMEOUT - MS);
     pair.receive(r#"42["alive, but no pong"]"#);
     pair.seen();
+    pair.advance(TIMEOUT - MS);
+    assert_eq!(pair.closed(), None);
     pair.advance(MS);
     assert_eq!(pair.seen(), ["close: ping timeout"]);
 }

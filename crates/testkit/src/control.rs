@@ -77,6 +77,8 @@ struct Noted {
 struct Known {
     /// Whether it was created under the eyes of the watcher, who then knows all its members
     from_the_start: bool,
+    /// Whether one that owns its name may have been attached before anybody watched, which no report tells
+    may_have_owner: bool,
     /// Attachments by id; an id may be attached twice
     members: HashMap<String, usize>,
 }
@@ -130,11 +132,31 @@ impl RoomWatcher for RoomLog {
             RoomChange::Left { socket, .. } => {
                 let known = rooms.entry(name.to_owned()).or_default();
                 let times = known.members.remove(socket.as_str()).unwrap_or(0);
-                assert!(times > 0 || !known.from_the_start, "`{socket}` left `{name}`, where it was not");
+                let is_owner = known.may_have_owner && socket.as_str() == name;
+                let may_leave = times > 0 || !known.from_the_start || is_owner;
+                assert!(may_leave, "`{socket}` left `{name}`, where it was not");
                 if times > 1 {
                     known.members.insert(socket.to_string(), times - 1);
                 }
                 changes.push(format!("{socket} left {name}"));
+            }
+            RoomChange::Present { members: present, .. } => {
+                let known = rooms.entry(name.to_owned()).or_default();
+                let mut there = HashMap::new();
+                for member in present {
+                    *there.entry(member.socket.to_string()).or_default() += 1;
+                }
+                // The room of an id has its owner besides, who joined nothing.
+                let owner = known.members.remove(name);
+                assert!(
+                    !known.from_the_start || known.members == there,
+                    "`{name}` was reported with {there:?} in it after {:?}",
+                    known.members
+                );
+                there.extend(owner.map(|times| (name.to_owned(), times)));
+                let may_have_owner = known.may_have_owner || !known.from_the_start;
+                *known = Known { from_the_start: true, may_have_owner, members: there };
+                changes.push(format!("reported {name}"));
             }
             RoomChange::Deleted { .. } => {
                 let members = rooms.remove(name).unwrap_or_default().members;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{AckTable, Codec, FlushList, Member, MemberControl, Outbox, SocketId};
+use roomcast_core::{AckTable, Bounds, Codec, FlushList, Member, MemberControl, MemberKey, Outbox, SocketId};
 
 use crate::MemorySink;
 
@@ -32,8 +32,9 @@ impl MemberProbe {
     /// [`connect`](Self::connect) gives it the sink.
     pub fn detached<C: Codec>(id: &str, codec: &Arc<C>, limit: usize) -> Self {
         let flusher = FlushList::new();
-        let outbox = Outbox::new(limit, flusher.clone());
+        let outbox = Outbox::new(Bounds::new(limit, limit), flusher.clone());
         let member = Member {
+            key: MemberKey::next(),
             id: SocketId::new(id),
             codec: Arc::clone(codec) as Arc<dyn Codec>,
             outbox,
@@ -60,9 +61,9 @@ impl MemberProbe {
         self
     }
 
-    /// The member, for a router
+    /// The member, for a router, under a key of its own each time
     pub fn member(&self) -> Member {
-        self.member.clone()
+        Member { key: MemberKey::next(), ..self.member.clone() }
     }
 
     /// Its public id

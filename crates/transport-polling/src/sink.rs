@@ -6,6 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderValue, header};
+use roomcast_core::memory::Charge;
 use roomcast_core::{BodyProgress, ConnectionError, Frame, FrameSink, Readiness, Responder, ResponseBody};
 
 use crate::payload::{PollingWire, SEPARATOR};
@@ -185,7 +186,10 @@ fn payload(batch: &VecDeque<Frame>, count: usize) -> ResponseBody {
         out.put_u8(SEPARATOR);
         put(&mut out, frame);
     }
-    out.freeze().into()
+    let out = out.freeze();
+    // Charged until the HTTP library has written it, which may be long after the frames are gone; it takes one slice at
+    // once.
+    if out.len() > ResponseBody::SLICE { Charge::new(out.len()).attach(out).into() } else { out.into() }
 }
 
 fn put(out: &mut BytesMut, frame: &Frame) {

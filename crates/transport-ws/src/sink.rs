@@ -7,6 +7,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use roomcast_core::memory::Charge;
 use roomcast_core::{ConnectionError, Frame, FrameSink, Message, Readiness};
 
 use crate::deflate::{Context as DeflateContext, DeflateWire};
@@ -19,7 +20,7 @@ use crate::wire::WsWire;
 pub(crate) struct WsSink {
     stream: WriteHalf,
     /// What is left of a frame of which a part was written; boxed, since sockets nearly always have room
-    rest: Option<Box<Bytes>>,
+    rest: Option<Box<Rest>>,
     /// Whether the stream may hold bytes that it has taken and not sent
     unflushed: bool,
     /// Whether a close frame was taken, after which nothing may be sent
@@ -27,6 +28,40 @@ pub(crate) struct WsSink {
     /// Bytes of cut frames that were written since, wrapping
     moved: u32,
     compressor: Option<Box<Compressor>>,
+}
+
+/// What is left of a frame of which a part was written, and what keeps its memory charged
+#[derive(Debug)]
+struct Rest {
+    bytes: Bytes,
+    _memory: Memory,
+}
+
+/// What charges the memory of a rest
+#[derive(Debug)]
+enum Memory {
+    /// The frame that others hold too: its bytes are charged once for all of them
+    Shared { _frame: Frame },
+    /// All bytes of a rendering that has no other holder
+    Alone { _charge: Charge },
+}
+
+impl Rest {
+    /// Takes what follows `written` of the bytes of a frame.
+    fn of_frame(frame: Frame, bytes: &Bytes, written: usize) -> Self {
+        // Of a frame that is not shared the messages need not be kept along.
+        let memory = if frame.is_shared() {
+            Memory::Shared { _frame: frame }
+        } else {
+            Memory::Alone { _charge: Charge::new(bytes.len()) }
+        };
+        Self { bytes: bytes.slice(written..), _memory: memory }
+    }
+
+    fn copied(bytes: &[u8]) -> Self {
+        let memory = Memory::Alone { _charge: Charge::new(bytes.len()) };
+        Self { bytes: Bytes::copy_from_slice(bytes), _memory: memory }
+    }
 }
 
 /// How frames are compressed for a client that agreed to it
@@ -137,9 +172,9 @@ impl WsSink {
             Poll::Ready(Ok(written)) => *written,
             _ => 0,
         };
-        self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
+        self.unflushed = self.stream.buffers();
         let rest = &corked[written..];
-        self.rest = (!rest.is_empty()).then(|| Box::new(Bytes::copy_from_slice(rest)));
+        self.rest = (!rest.is_empty()).then(|| Box::new(Rest::copied(rest)));
         let was_empty = corked.is_empty();
         corked.clear();
         corked.shrink_to(2 * CORK);
@@ -152,7 +187,7 @@ impl WsSink {
 
     /// Writes what is left of a frame that was cut
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = &mut self.rest {
+        while let Some(Rest { bytes: rest, .. }) = self.rest.as_deref_mut() {
             if rest.is_empty() {
                 self.rest = None;
                 break;
@@ -170,7 +205,7 @@ impl WsSink {
 
     /// Drops what was offered from the batch, as all of it was written
     fn advance_whole(&mut self, batch: &mut VecDeque<Frame>, offered: &Offered) {
-        self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
+        self.unflushed = self.stream.buffers();
         if offered.closes {
             self.closed = true;
             return batch.clear();
@@ -184,23 +219,24 @@ impl WsSink {
         if written == 0 && batch.front().is_some_and(|frame| wire_len(wire, frame) > 0) {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        self.unflushed = matches!(self.stream, WriteHalf::Shared(_));
+        self.unflushed = self.stream.buffers();
         while let Some(frame) = batch.front() {
-            let len = wire_len(wire, frame);
-            if written < len {
-                if written == 0 {
-                    break;
-                }
-                let bytes = compressed(wire, frame).cloned().unwrap_or_else(|| frame.wire(&WsWire));
-                self.rest = Some(Box::new(bytes.slice(written..)));
+            let (len, closes) = (wire_len(wire, frame), is_close(frame));
+            let is_cut = written < len;
+            if is_cut && written == 0 {
+                break;
+            }
+            let cut = is_cut.then(|| compressed(wire, frame).cloned().unwrap_or_else(|| frame.wire(&WsWire)));
+            let frame = batch.pop_front();
+            if let (Some(bytes), Some(frame)) = (cut, frame) {
+                self.rest = Some(Box::new(Rest::of_frame(frame, &bytes, written)));
             }
             written = written.saturating_sub(len);
-            if is_close(frame) {
+            if closes {
                 self.closed = true;
                 batch.clear();
                 break;
             }
-            batch.pop_front();
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use roomcast_core::ByteStream;
+use roomcast_core::memory::Charge;
 use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -29,7 +30,7 @@ pub(crate) fn split(stream: Box<dyn ByteStream>) -> (ReadHalf, WriteHalf) {
         }
         Err(other) => {
             let shared = Shared(Arc::new(Mutex::new(other)));
-            (ReadHalf::Shared(shared.clone()), WriteHalf::Shared(shared))
+            (ReadHalf::Shared(shared.clone()), WriteHalf::Shared(shared, Charge::default()))
         }
     }
 }
@@ -70,7 +71,8 @@ impl ReadHalf {
 #[derive(Debug)]
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
-    Shared(Shared),
+    /// With the bytes charged that the stream has taken and may not have sent
+    Shared(Shared, Charge),
 }
 
 impl WriteHalf {
@@ -88,8 +90,17 @@ impl WriteHalf {
                     outcome => return Poll::Ready(outcome),
                 }
             },
-            Self::Shared(shared) => Pin::new(&mut **shared.lock()).poll_write(cx, bytes),
+            Self::Shared(shared, buffered) => {
+                let written = ready!(Pin::new(&mut **shared.lock()).poll_write(cx, bytes))?;
+                buffered.set(STREAM_BUFFER.min(buffered.bytes() + written));
+                Poll::Ready(Ok(written))
+            }
         }
+    }
+
+    /// Whether the stream may hold bytes that it has taken and not sent
+    pub(crate) fn buffers(&self) -> bool {
+        matches!(self, Self::Shared(..))
     }
 
     /// Looks at what the next write looks at first
@@ -105,10 +116,17 @@ impl WriteHalf {
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
-            Self::Shared(shared) => Pin::new(&mut **shared.lock()).poll_flush(cx),
+            Self::Shared(shared, buffered) => {
+                ready!(Pin::new(&mut **shared.lock()).poll_flush(cx))?;
+                buffered.set(0);
+                Poll::Ready(Ok(()))
+            }
         }
     }
 }
+
+/// Bytes that a stream buffers at most, as far as they are charged: the limit that rustls keeps by default
+const STREAM_BUFFER: usize = 64 * 1024;
 
 /// Hands bytes to the kernel
 ///

@@ -1,6 +1,6 @@
 //! What clients may take, each and all together
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 use clap::Args;
 use roomcast::{Config, EventRate, Server};
@@ -98,6 +98,11 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_MIN_DRAIN_RATE")]
     min_drain_rate: u64,
 
+    /// Bytes of memory that may be held for all clients together; beyond it those that do not read are closed, longest
+    /// first. Default: a quarter of the RAM, or of the control group's limit, and at least 64 MiB
+    #[arg(long, value_name = "BYTES", env = "ROOMCAST_MEMORY_BUDGET")]
+    memory_budget: Option<NonZeroU64>,
+
     /// Bytes that the headers of a request may have; more are told 431
     #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024, env = "ROOMCAST_MAX_HEADER_BYTES")]
     max_header_bytes: usize,
@@ -130,6 +135,9 @@ impl Limits {
             .min_drain_rate(self.min_drain_rate);
         if let Some(max) = self.max_connections_per_address {
             config = config.max_connections_per_address(max.get());
+        }
+        if let Some(bytes) = self.memory_budget {
+            config = config.memory_budget(bytes.get());
         }
         if let Some(events) = self.max_events_per_second {
             let rate = EventRate::per_second(events);
@@ -189,6 +197,7 @@ mod tests {
             ("--max-fragments=5", Config::default().max_fragments(5)),
             ("--max-attachments=5", Config::default().max_attachments(5)),
             ("--outbox=5", Config::default().outbox_limit(5)),
+            ("--memory-budget=5", Config::default().memory_budget(5)),
             ("--outbox-max=5", Config::default().outbox_max(5)),
             ("--min-drain-rate=5", Config::default().min_drain_rate(5)),
         ];
@@ -212,6 +221,7 @@ mod tests {
             "--max-handlers=0",
             "--max-namespaces=0",
             "--max-fragments=0",
+            "--memory-budget=0",
         ] {
             assert!(Options::try_parse_from(["serve", flag]).is_err(), "{flag}");
         }

@@ -237,7 +237,10 @@ impl FlushList {
         let own = {
             let mut listed = lock(&self.0.listed);
             listed.held.push(waker);
-            listed.flusher.take()
+            // This list's flusher may itself be held by the other list at this moment: two that wait for each other
+            // would both sleep.
+            let told = listed.told.take().map(|told| told.flusher);
+            listed.flusher.take().or(told)
         };
         super::wake(own);
     }
@@ -290,43 +293,91 @@ impl Drop for Relay {
 
 /// Outboxes whose backlog was at high water at a push, which the pusher has to relieve once it holds no lock.
 ///
-/// Owns no memory while it is empty, which it nearly always is.
+/// One pointer that owns nothing while it is empty, which it nearly always is: every emit brings one back.
 #[derive(Debug, Default)]
 #[must_use = "the sender has to relieve these, or a client that reads may be closed"]
-pub struct Backlog(Vec<Outbox>);
+#[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
+pub struct Backlog(Option<Box<Vec<Outbox>>>);
 
 impl Backlog {
+    /// Makes an empty backlog.
+    pub const fn new() -> Self {
+        Self(None)
+    }
+
     /// Adds an outbox to relieve.
     #[cold]
     pub fn add(&mut self, outbox: &Outbox) {
-        self.0.push(outbox.clone());
+        self.0.get_or_insert_default().push(outbox.clone());
     }
 
     /// Adds those of another backlog.
     pub fn append(&mut self, other: Self) {
-        if self.0.is_empty() {
-            self.0 = other.0;
-        } else {
-            self.0.extend(other.0);
+        match (&mut self.0, other.0) {
+            (_, None) => {}
+            (Some(own), Some(other)) => own.extend(*other),
+            (own, other) => *own = other,
         }
     }
 
     /// Whether there is nothing to relieve.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// [Relieves](Outbox::relieve) each outbox once; those that another writer has stay.
     ///
     /// No lock must be held: this writes to sockets.
     pub fn relieve(&mut self) {
-        self.0.retain(|outbox| !outbox.relieve());
+        if let Some(outboxes) = &mut self.0 {
+            outboxes.retain(|outbox| !outbox.relieve());
+        }
+        self.0.take_if(|outboxes| outboxes.is_empty());
     }
 }
 
 impl fmt::Debug for FlushList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FlushList").field("listed", &lock(&self.0.listed).outboxes.len()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Flusher(AtomicUsize);
+
+    impl Wake for Flusher {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn lists_that_hold_each_other_do_not_sleep() {
+        let lists = [(); 2].map(|()| FlushList::new());
+        let flushers = [(); 2].map(|()| Arc::new(Flusher::default()));
+        for (list, flusher) in lists.iter().zip(&flushers) {
+            let waker = Waker::from(flusher.clone());
+            assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+        }
+        // Two threads give work to each other's list: both have taken the other's flusher before either holds it.
+        let [first, second] = &lists;
+        let told = [(second, first), (first, second)]
+            .map(|(to, by)| (by, lock(&to.0.listed).tell(by.number()).expect("it sleeps")));
+        for (by, waker) in told {
+            by.hold(waker);
+        }
+        assert!(flushers.iter().any(|flusher| flusher.0.load(Ordering::Relaxed) > 0), "both sleep");
+        for list in &lists {
+            list.wake_held();
+        }
+        assert!(flushers.iter().all(|flusher| flusher.0.load(Ordering::Relaxed) > 0));
     }
 }

@@ -119,11 +119,8 @@ impl<'a> Lease<'a> {
             Readiness::Parked => came,
         };
         let owner = if wanted || waited || state.is_closed() { state.owner.take() } else { None };
-        let senders = if state.rare.is_some() && (state.queue.is_low() || state.is_closed()) {
-            state.take_senders()
-        } else {
-            Vec::new()
-        };
+        let is_awaited = state.rare.is_some() && (state.queue.is_low() || state.is_closed());
+        let senders = is_awaited.then(|| state.take_senders());
         let at_once = std::mem::take(&mut state.wanted);
         let enlist = state.wants_flush();
         let at_once = at_once && state.has_frames() && state.readiness == Readiness::Ready;
@@ -137,7 +134,9 @@ impl<'a> Lease<'a> {
         // Closed while it was leased: it has no place to come back to.
         drop(sink);
         wake(owner);
-        senders.into_iter().for_each(Waker::wake);
+        if let Some(senders) = senders {
+            senders.into_iter().for_each(Waker::wake);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Bounds, Delivery, Overflow};
-use crate::Frame;
+use crate::{Frame, memory};
 
 /// What waits for one client
 #[derive(Default)]
@@ -124,8 +124,26 @@ impl Queue {
         if self.head.is_none() {
             self.head = Some(entry);
         } else {
+            if self.tail.len() == self.tail.capacity() {
+                self.grow();
+            }
             self.tail.push_back(entry);
         }
+    }
+
+    /// Makes the ring larger, and charges its memory
+    #[cold]
+    fn grow(&mut self) {
+        let before = self.tail.capacity();
+        self.tail.reserve(1);
+        memory::charge((self.tail.capacity() - before) * size_of::<Entry>());
+    }
+
+    /// Gives the ring's memory back
+    #[cold]
+    fn shrink(&mut self) {
+        memory::release(self.tail.capacity() * size_of::<Entry>());
+        self.tail = VecDeque::new();
     }
 
     /// Moves the next frames into `batch`, which is empty; tells how many bytes their messages have
@@ -152,7 +170,7 @@ impl Queue {
         let used = KEPT_CAPACITY.max(KEPT_TIMES * batch.len());
         // Asked once more than there is something, it gives back nothing.
         if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {
-            self.tail = VecDeque::new();
+            self.shrink();
         }
         taken
     }
@@ -230,6 +248,9 @@ impl Queue {
 
     fn push_front(&mut self, entry: Entry) {
         if let Some(second) = self.head.replace(entry) {
+            if self.tail.len() == self.tail.capacity() {
+                self.grow();
+            }
             self.tail.push_front(second);
         }
     }
@@ -242,6 +263,14 @@ impl Queue {
     fn discount(&mut self, entry: &Entry) {
         self.bytes -= cost(&entry.frame);
         self.kept -= entry.kept();
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if self.tail.capacity() > 0 {
+            self.shrink();
+        }
     }
 }
 

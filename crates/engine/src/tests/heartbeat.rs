@@ -63,7 +63,7 @@ fn a_stopped_process_does_not_cost_its_clients() {
 }
 
 #[test]
-fn nothing_but_a_pong_stands_for_a_pong() {
+fn any_traffic_puts_off_the_pong_deadline() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.advance(INTERVAL);
     pair.advance(TIMEOUT - MS);
@@ -72,6 +72,21 @@ fn nothing_but_a_pong_stands_for_a_pong() {
         pair.receive(other);
     }
     pair.seen.clear();
+    pair.advance(TIMEOUT - MS);
+    assert_eq!(pair.seen(), [""; 0]);
+    pair.advance(MS);
+    assert_eq!(pair.seen(), ["close: ping timeout"]);
+}
+
+#[test]
+fn a_ping_that_leaves_late_starts_the_deadline() {
+    let mut pair = Pair::open(WEBSOCKET);
+    pair.advance(INTERVAL);
+    pair.advance(TIMEOUT - MS);
+    pair.session.handle_heartbeat_sent(pair.now);
+    pair.seen.clear();
+    pair.advance(TIMEOUT - MS);
+    assert_eq!(pair.seen(), [""; 0]);
     pair.advance(MS);
     assert_eq!(pair.seen(), ["close: ping timeout"]);
 }

@@ -106,7 +106,7 @@ fn what_waits_is_bounded() {
     // A message costs 64 bytes beside its own.
     for (first, more, why) in [
         (1000, 0, "one message is kept however long it is"),
-        (300 - 2 * 64, 1, "the limit itself is allowed"),
+        (300 - 2 * 64, 2, "the message that passes the limit is kept"),
     ] {
         let mut pair = Pair::new(config.clone());
         pair.lane_opened(Lane::Primary, WEBSOCKET);
@@ -114,6 +114,7 @@ fn what_waits_is_bounded() {
         pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(first)));
         (0..more).for_each(|_| pair.receive("4"));
         assert_eq!(pair.seen(), [""; 0], "{why}");
+        assert!(pair.session.is_congested(), "a driver stops here");
         pair.receive("4");
         assert_eq!(pair.seen(), ["close: overloaded"]);
     }

@@ -69,7 +69,8 @@ fn who_sends_too_much_too_early_is_closed() {
     // Each message costs 64 bytes beside its own.
     let config = PlainConfig { pending_limit: 15 * 64, ..PlainConfig::default() };
     let mut client = Client::knocking(Mode::Plain, config.clone());
-    for _ in 0..15 {
+    // The one that passes the limit is kept; a driver stops here.
+    for _ in 0..16 {
         client.text("");
     }
     client.assert_idle();

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use roomcast_core::{
-    AckId, Args, Codec, Delivery, EncodeError, Event, Frame, IntoArgs, MemberKey, Namespace, Room, Router,
-    Target,
+    AckId, Args, Codec, Delivery, EncodeError, Event, Frame, IntoArgs, Member, MemberKey, Namespace,
+    Overflow, Room, Router, Target,
 };
 use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
 use roomcast_rooms::Rooms;
@@ -125,6 +125,12 @@ impl Client {
         })?;
         self.probe = probe;
         Ok(())
+    }
+
+    /// Sends to it alone
+    pub(crate) fn send(&self, name: &str) {
+        let member = Member { key: self.key, ..self.probe.member() };
+        let _ = self.sequencer.send(&member, Delivery::Reliable, Overflow::Close, &mut event(name));
     }
 
     pub(crate) fn join(&self, room: &str) {

@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::CloseReason;
 
+use super::Driver;
+use super::events::Outliving;
 use super::lane::Probe;
-use super::{Driver, events};
+use super::members::Members;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::inbox::Visit;
@@ -91,12 +93,13 @@ impl Driver {
             CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
             reason => reason,
         };
-        for member in self.members.take_all() {
-            self.part(member, told, cx);
-        }
+        let members = self.members.take_all();
+        let outliving = members.into_iter().filter_map(|member| self.part(member, told, cx)).collect();
         // They need not wait until the client has heard of its end.
-        if let Some(running) = self.work.take_events() {
-            tokio::spawn(events::outlive(running));
+        let mut work = std::mem::take(&mut self.work);
+        work.drop_admissions();
+        if let Some(outliving) = Outliving::of(&self.shared.io, work, Members::outliving(outliving)) {
+            tokio::spawn(outliving.run());
         }
         self.drop_probe(reason);
         self.primary.connection.start_close(reason, &self.shared.outbox);

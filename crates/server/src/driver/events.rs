@@ -13,13 +13,14 @@ use roomcast_core::{CloseReason, Command, Inbound};
 
 use super::Driver;
 use super::errors::{told, went_wrong};
-use super::members::{Admission, MemberState, handlers};
+use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::error::EventErrorCause;
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput, Started};
+use crate::io::Io;
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
 use crate::log_limit::log_limited;
 use crate::metrics::count;
@@ -83,6 +84,14 @@ pub(crate) struct Passage {
     inbound: Inbound,
     ack: Option<Ack>,
     rest: std::vec::IntoIter<AnyHandler>,
+    /// It had waited for its turn when its client left
+    outlives: bool,
+}
+
+/// The sockets of a session, and the handlers that run for them
+pub(super) struct Crew<'a> {
+    members: &'a mut Members,
+    work: &'a mut Work,
 }
 
 /// A handler that has ended
@@ -105,25 +114,30 @@ impl Work {
         self.waiting_bytes -= cost(inbound);
     }
 
-    /// Takes the handlers that run on when their client is gone
-    ///
-    /// What decides whether it may join is dropped: nobody waits for the answer any more.
-    pub(crate) fn take_events(&mut self) -> Option<Box<FuturesUnordered<Running>>> {
-        let mut running = self.running.take()?;
-        if running.iter().any(Running::is_admission) {
-            // Dropping a future runs code of the application.
-            let kept = std::mem::take(&mut *running).into_iter().filter_map(|running| {
-                if !running.is_admission() {
-                    return Some(running);
-                }
-                if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
-                    log_limited!(ERROR, (), "middleware panicked when it was dropped");
-                }
-                None
-            });
-            *running = kept.collect();
+    /// Drops what decides whether a client may join: nobody waits for the answer any more
+    pub(super) fn drop_admissions(&mut self) {
+        let Some(running) = self.running.as_deref_mut() else { return };
+        if !running.iter().any(Running::is_admission) {
+            return;
         }
-        Some(running).filter(|running| !running.is_empty())
+        let kept = std::mem::take(running).into_iter().filter_map(|running| {
+            if !running.is_admission() {
+                return Some(running);
+            }
+            // Dropping a future runs code of the application.
+            if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
+                log_limited!(ERROR, (), "middleware panicked when it was dropped");
+            }
+            None
+        });
+        *running = kept.collect();
+    }
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Ended>> {
+        match self.running.as_deref_mut() {
+            Some(running) => Pin::new(running).poll_next(cx),
+            None => Poll::Ready(None),
+        }
     }
 
     /// Whether so many handlers are under way that those of events, which wait for their turn, are not all there is
@@ -131,6 +145,12 @@ impl Work {
     /// What is left are those of joining and leaving, which do not wait.
     pub(crate) fn is_crowded(&self, max_handlers: usize) -> bool {
         self.under_way() >= max_handlers.saturating_mul(2)
+    }
+
+    /// Whether nothing is under way, and nothing waits for that
+    #[inline(always)]
+    pub(crate) fn is_idle(&self) -> bool {
+        self.waiting_bytes == 0 && self.running.is_none()
     }
 
     /// Whether so much waits for the handlers, or so many are under way, that the client should not be read on
@@ -266,7 +286,11 @@ impl Driver {
         if must_wait {
             return self.let_wait(position, inbound, now);
         }
-        self.start_event(position, inbound, cx);
+        self.crew().start_event(position, inbound, cx);
+        // Before the next message is heard: a client that is put out is told so, whatever it has sent behind.
+        if self.members.at(position).is_some_and(|member| member.socket().is_put_out()) {
+            self.send_away(cx, now);
+        }
     }
 
     #[cold]
@@ -298,9 +322,39 @@ impl Driver {
         member.waiting.push_back(inbound);
     }
 
+    fn crew(&mut self) -> Crew<'_> {
+        Crew { members: &mut self.members, work: &mut self.work }
+    }
+
+    /// Runs the handlers that were waiting for something
+    pub(super) fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        // Whoever is closing comes in no more, and what it left behind runs elsewhere.
+        while self.closing.is_none() {
+            let Poll::Ready(Some(ended)) = self.work.poll_next(cx) else { break };
+            progress = true;
+            match self.crew().ended(ended, cx) {
+                Some((Then::Admit(admission), Ok(()))) => self.ask_next(admission, cx, now),
+                Some((Then::Admit(admission), Err(error))) => {
+                    self.refuse(admission.socket(), &error, cx, now);
+                }
+                Some((Then::Open(opening), Ok(()))) => self.open(*opening, cx, now),
+                Some((Then::Open(opening), Err(_))) => self.ask_parents(*opening, cx, now),
+                _ => {}
+            }
+            let max_handlers = self.shared.io.config().max_handlers;
+            self.crew().start_waiting(max_handlers, cx);
+            self.send_away(cx, now);
+            self.perform(cx, now);
+        }
+        progress
+    }
+}
+
+impl Crew<'_> {
     #[inline]
     fn start_event(&mut self, position: usize, mut inbound: Inbound, cx: &mut Context<'_>) {
-        let Self { members, work, .. } = self;
+        let Self { members, work } = self;
         let Some(member) = members.at(position) else { return };
         let socket = member.socket();
         // What it sent behind that nobody wants to hear.
@@ -317,7 +371,7 @@ impl Driver {
         };
         match found {
             Found::Direct(listeners) => deliver(member, work, &mut inbound, &mut ack, [listeners], cx),
-            Found::Once(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
+            Found::Taken(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
             Found::Detour => {
                 let socket = socket.clone();
                 self.start_detour(&socket, inbound, ack, cx);
@@ -340,11 +394,12 @@ impl Driver {
         if let Some(member) = self.members.of(socket) {
             for listener in socket.listening_to(Topic::Any).iter().flat_map(Listeners::as_slice) {
                 let (args, ack) = (Arguments::shared(&inbound.args), ack.as_mut().map(Ack::share));
-                call_listener(member, &mut self.work, listener, &inbound.name, args, ack, cx);
+                call_listener(member, self.work, listener, &inbound.name, args, ack, cx);
             }
         }
         let rest = handlers(&socket.listening_to(Topic::Middleware)).into_iter();
-        self.pass(socket, Passage { inbound, ack, rest }, cx);
+        let outlives = socket.has_left();
+        self.pass(socket, Passage { inbound, ack, rest, outlives }, cx);
     }
 
     /// Asks the middlewares of an event that are left, up to the first that takes its time; then it is delivered
@@ -370,57 +425,46 @@ impl Driver {
                 }
             }
         }
-        let Passage { mut inbound, mut ack, .. } = passage;
+        let Passage { mut inbound, mut ack, outlives, .. } = passage;
         // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
         if let Some(member) = self.members.of(socket)
             && !socket.is_put_out()
+            && socket.has_left() == outlives
         {
             let [all, own] = socket.take_event(&inbound.name);
-            deliver(member, &mut self.work, &mut inbound, &mut ack, [&all, &own], cx);
+            deliver(member, self.work, &mut inbound, &mut ack, [&all, &own], cx);
         }
     }
 
-    /// Runs the handlers that were waiting for something
-    pub(super) fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let mut progress = false;
-        // Whoever is closing comes in no more, and what it left behind runs elsewhere.
-        while self.closing.is_none()
-            && let Some(running) = self.work.running.as_deref_mut()
-        {
-            let Poll::Ready(Some(ended)) = Pin::new(running).poll_next(cx) else { break };
-            progress = true;
-            let Ended { socket, then, outcome } = ended;
-            let member = socket.as_ref().and_then(|socket| self.members.of(socket));
-            match (then, outcome) {
-                (Then::Nothing, _) => {}
-                (Then::EventEnded(began), _) => {
-                    self.shared.io.metrics().handler_ended(began);
-                    if let Some(member) = member {
-                        member.running -= 1;
-                    }
+    /// Takes note that a handler has ended; gives back what follows if that is not an event's
+    fn ended(&mut self, ended: Ended, cx: &mut Context<'_>) -> Option<(Then, Result<(), HandlerError>)> {
+        let Ended { socket, then, outcome } = ended;
+        let member = socket.as_ref().and_then(|socket| self.members.of(socket));
+        match then {
+            Then::Nothing => {}
+            Then::EventEnded(began) => {
+                if let Some(socket) = &socket {
+                    socket.io().metrics().handler_ended(began);
                 }
-                (Then::Pass(passage), outcome) => {
-                    if let Some(member) = member {
-                        member.passing = false;
-                    }
-                    if let (Some(socket), Ok(())) = (socket, outcome) {
-                        self.pass(&socket, *passage, cx);
-                    }
+                if let Some(member) = member {
+                    member.running -= 1;
                 }
-                (Then::Admit(admission), Ok(())) => self.ask_next(admission, cx, now),
-                (Then::Admit(admission), Err(error)) => self.refuse(admission.socket(), &error, cx, now),
-                (Then::Open(opening), Ok(())) => self.open(*opening, cx, now),
-                (Then::Open(opening), Err(_)) => self.ask_parents(*opening, cx, now),
             }
-            self.start_waiting(cx);
-            self.perform(cx, now);
+            Then::Pass(passage) => {
+                if let Some(member) = member {
+                    member.passing = false;
+                }
+                if let (Some(socket), Ok(())) = (socket, outcome) {
+                    self.pass(&socket, *passage, cx);
+                }
+            }
+            then => return Some((then, outcome)),
         }
-        progress
+        None
     }
 
     /// Starts events that waited, as many as may run now
-    fn start_waiting(&mut self, cx: &mut Context<'_>) {
-        let max_handlers = self.shared.io.config().max_handlers;
+    fn start_waiting(&mut self, max_handlers: usize, cx: &mut Context<'_>) {
         loop {
             if self.work.under_way() >= max_handlers {
                 return;
@@ -432,6 +476,7 @@ impl Driver {
             let Some((position, inbound)) = next else { return };
             self.work.release(&inbound);
             self.start_event(position, inbound, cx);
+            self.members.let_go(position);
         }
     }
 }
@@ -484,12 +529,12 @@ fn call_listener(
     }
 }
 
-/// Whether this call of a handler is timed: the first of each thread, and each sixteenth after it
+/// Whether this call of a handler is timed: the first of each thread, and one of 64 after it
 ///
 /// To read the clock twice would cost more than many a handler does.
 #[inline]
 fn is_timed() -> bool {
-    const ONE_OF: u32 = 16;
+    const ONE_OF: u32 = 64;
     thread_local! {
         static CALLS: Cell<u32> = const { Cell::new(0) };
     }
@@ -501,18 +546,51 @@ pub(super) fn let_go() {
     LOOKED.set(Looked::new());
 }
 
-/// Runs handlers to their end whose client is gone
-pub(crate) async fn outlive(mut running: Box<FuturesUnordered<Running>>) {
-    std::future::poll_fn(|cx| {
-        while let Poll::Ready(ended) = Pin::new(&mut *running).poll_next(cx) {
-            let Some(Ended { socket, then, .. }) = ended else { return Poll::Ready(()) };
-            if let (Some(socket), Then::EventEnded(began)) = (socket, then) {
-                socket.io().metrics().handler_ended(began);
-            }
+/// Handlers and events of clients that are gone, on their way to their end
+///
+/// A drain waits for them as for a session.
+pub(super) struct Outliving {
+    io: Io,
+    work: Work,
+    /// Those whose events still wait for their turn
+    members: Members,
+}
+
+impl Outliving {
+    /// What is left of a session that ends; `None` if nothing is
+    pub(super) fn of(io: &Io, work: Work, members: Members) -> Option<Self> {
+        if work.under_way() == 0 && members.is_empty() {
+            return None;
         }
-        Poll::Pending
-    })
-    .await;
+        io.app().lifecycle.driver_started();
+        Some(Self { io: io.clone(), work, members })
+    }
+
+    /// Runs them to their end
+    pub(super) async fn run(mut self) {
+        let max_handlers = self.io.config().max_handlers;
+        std::future::poll_fn(|cx| {
+            let polled = loop {
+                let mut crew = Crew { members: &mut self.members, work: &mut self.work };
+                crew.start_waiting(max_handlers, cx);
+                match crew.work.poll_next(cx) {
+                    // Whoever waits at a door is gone.
+                    Poll::Ready(Some(ended)) => drop(crew.ended(ended, cx)),
+                    Poll::Ready(None) => break Poll::Ready(()),
+                    Poll::Pending => break Poll::Pending,
+                }
+            };
+            let_go();
+            polled
+        })
+        .await;
+    }
+}
+
+impl Drop for Outliving {
+    fn drop(&mut self) {
+        self.io.app().lifecycle.driver_ended();
+    }
 }
 
 fn cost(inbound: &Inbound) -> usize {

@@ -141,9 +141,9 @@ impl Stall {
         self.due
     }
 
-    /// Whether a heartbeat waits although the client took something within its time to answer
-    pub(super) fn delays_heartbeat(&self, ping_timeout: Duration, now: Instant) -> bool {
-        self.heartbeat && now < clock::after(self.last, ping_timeout)
+    /// When the client took something last, if a heartbeat waits and its time to answer would not be over from then on
+    pub(super) fn delays_heartbeat(&self, ping_timeout: Duration, now: Instant) -> Option<Instant> {
+        (self.heartbeat && now < clock::after(self.last, ping_timeout)).then_some(self.last)
     }
 
     fn verdict_at(&self, limits: StallLimits) -> Option<Instant> {
@@ -295,8 +295,8 @@ mod tests {
         client.attended.heartbeat = true;
         assert!(!client.at(1.0, 100).heartbeat_sent);
         let timeout = Duration::from_secs(20);
-        assert!(client.stall.delays_heartbeat(timeout, client.time(20.0)), "it took something at 1 s");
-        assert!(!client.stall.delays_heartbeat(timeout, client.time(21.0)));
+        assert_eq!(client.stall.delays_heartbeat(timeout, client.time(20.0)), Some(client.time(1.0)));
+        assert_eq!(client.stall.delays_heartbeat(timeout, client.time(21.0)), None);
         client.attended.heartbeat = false;
         assert!(client.at(2.0, 100).heartbeat_sent);
         assert!(!client.at(3.0, 100).heartbeat_sent);

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::{AckTable, Action, CloseReason, Command, Inbound, Lane, Member, Namespace, SocketId};
+use roomcast_core::{AckTable, Action, CloseReason, Command, Inbound, Lane, Member, MemberKey, Namespace};
 use roomcast_recovery::Claim;
 
 use super::Driver;
@@ -38,6 +39,8 @@ pub(crate) struct MemberState {
     pub(crate) running: u32,
     /// Whether an event waits for its middlewares
     pub(crate) passing: bool,
+    /// It has left, and stays until the events that it had sent before have had their turn
+    outlives: bool,
     pub(crate) waiting: Waiting,
 }
 
@@ -104,11 +107,22 @@ impl Waiting {
 
 impl Members {
     pub(crate) fn find(&mut self, namespace: &Namespace) -> Option<&mut MemberState> {
-        self.0.iter_mut().find(|member| member.socket().name_of_namespace() == namespace)
+        let position = self.position(namespace)?;
+        self.at(position)
     }
 
+    /// Where the member of a namespace is, those left out that have left it
     pub(crate) fn position(&self, namespace: &Namespace) -> Option<usize> {
-        self.0.iter().position(|member| member.socket().name_of_namespace() == namespace)
+        self.0.iter().position(|member| !member.outlives && member.socket().name_of_namespace() == namespace)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that have left, and whose events still wait for their turn
+    pub(crate) fn outliving(members: Vec<MemberState>) -> Self {
+        Self(members.into())
     }
 
     pub(crate) fn at(&mut self, position: usize) -> Option<&mut MemberState> {
@@ -119,10 +133,18 @@ impl Members {
         self.0.iter_mut().find(|member| member.socket().is(socket))
     }
 
-    /// Whether the application has put out the socket of this id, and it is still there
-    pub(crate) fn is_put_out(&self, id: &SocketId) -> bool {
-        // Another may have come under the same id meanwhile.
-        self.0.iter().any(|member| member.socket().id() == id && member.socket().is_put_out())
+    /// The namespace of a socket that the application has put out, and that is still there
+    fn put_out(&self) -> Option<Namespace> {
+        let is_put_out = |member: &&MemberState| !member.outlives && member.socket().is_put_out();
+        self.0.iter().find(is_put_out).map(|member| member.socket().name_of_namespace().clone())
+    }
+
+    /// Lets go of a member that has left, once no event of it waits
+    pub(crate) fn let_go(&mut self, position: usize) {
+        let is_over = |member: &MemberState| member.outlives && member.waiting.is_empty();
+        if self.0.get(position).is_some_and(is_over) {
+            drop(self.remove_at(position));
+        }
     }
 
     pub(crate) fn each(&mut self) -> impl Iterator<Item = &mut MemberState> {
@@ -134,17 +156,32 @@ impl Members {
     }
 
     fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
-        let at = self.position(namespace)?;
+        self.position(namespace).map(|at| self.remove_at(at))
+    }
+
+    fn remove_at(&mut self, at: usize) -> MemberState {
         let mut members = self.take_all();
         let removed = members.swap_remove(at);
         self.0 = members.into();
-        Some(removed)
+        removed
     }
 
-    fn add(&mut self, stay: Stay) {
+    /// Makes a socket that is about to come in known to the others of its client
+    fn introduce(&self, socket: &Socket) {
+        if let Some(other) = self.0.iter().find(|member| !member.outlives) {
+            socket.join_siblings(other.socket());
+        }
+    }
+
+    fn enter(&mut self, stay: Stay) {
+        let waiting = Waiting::default();
+        self.add(MemberState { stay, running: 0, passing: false, outlives: false, waiting });
+    }
+
+    fn add(&mut self, member: MemberState) {
         let mut members = self.take_all();
         members.reserve_exact(1);
-        members.push(MemberState { stay, running: 0, passing: false, waiting: Waiting::default() });
+        members.push(member);
         self.0 = members.into();
     }
 }
@@ -225,6 +262,7 @@ impl Driver {
         let skips = claim.as_ref().is_some_and(|claim| claim.skips_middlewares());
         let asked = if skips { Vec::new() } else { handlers(&[state.board.topic(Topic::Door)]) };
         let rest = asked.into_iter();
+        let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.kept().key());
         let id = match &claim {
             Some(claim) => Ok(Some(claim.kept().id().clone())),
             None => self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name),
@@ -235,6 +273,7 @@ impl Driver {
             return self.turn_away(state.name.clone(), refusal(&told(&EventErrorCause::Panicked)), cx, now);
         };
         let member = Member {
+            key,
             id: id.unwrap_or_else(ids::socket_id),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
@@ -296,7 +335,12 @@ impl Driver {
 
     fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
         let Admission { stay, auth, claim, .. } = admission;
+        // Disconnected meanwhile, it is about to be closed.
+        if self.shared.put_out.load(Ordering::Relaxed) {
+            return;
+        }
         let socket = stay.0.clone();
+        self.members.introduce(&socket);
         // The answer to the client goes out first, so no broadcast can come before it; then it is let into the
         // rooms; then the application hears of it; and only then of the events that the client sent meanwhile.
         let next = match (claim, recovery::order(self.shared.kind)) {
@@ -321,7 +365,7 @@ impl Driver {
                 next
             }
         };
-        self.members.add(stay);
+        self.members.enter(stay);
         self.shared.io.app().limits.unjoined.end(&self.shared);
         tracing::debug!(
             socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
@@ -331,6 +375,24 @@ impl Driver {
         self.tell(&socket, Topic::Connect, Beside::Auth(&auth), cx);
         if let Some(action) = next {
             self.perform_one(action, cx, now);
+        }
+        self.send_away(cx, now);
+    }
+
+    /// Tells the client, and the application, of the sockets that the application has put out
+    ///
+    /// They are out already. Called before anything else of the client is heard, lest that be what it seems to have left
+    /// for. What the session wants sent is left to whoever performs its actions.
+    pub(super) fn send_away(&mut self, cx: &mut Context<'_>, now: Instant) {
+        if self.closing.is_some() {
+            return;
+        }
+        if self.shared.put_out.load(Ordering::Relaxed) {
+            return self.session.handle_command(Command::Close(CloseReason::ForcedServerClose), now);
+        }
+        while let Some(namespace) = self.members.put_out() {
+            self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
+            self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
         }
     }
 
@@ -375,23 +437,45 @@ impl Driver {
 
     /// A socket leaves its namespace
     pub(super) fn leave(&mut self, namespace: &Namespace, reason: CloseReason, cx: &mut Context<'_>) {
-        if let Some(member) = self.members.remove(namespace) {
-            self.part(member, reason, cx);
+        if let Some(member) = self.members.remove(namespace)
+            && let Some(outliving) = self.part(member, reason, cx)
+        {
+            self.members.add(outliving);
         }
     }
 
-    /// Tells the application and the rooms that a socket is gone
-    pub(super) fn part(&mut self, member: MemberState, reason: CloseReason, cx: &mut Context<'_>) {
-        for inbound in member.waiting.iter() {
-            self.work.release(inbound);
+    /// Tells the application and the rooms that a socket is gone; gives it back if events of it still wait for their turn
+    ///
+    /// They were read, so they are handled. Not those of a socket that the application has put out, nor of a client that
+    /// is closed for sending too much.
+    pub(super) fn part(
+        &mut self,
+        mut member: MemberState,
+        reason: CloseReason,
+        cx: &mut Context<'_>,
+    ) -> Option<MemberState> {
+        if member.outlives {
+            return Some(member);
         }
         let socket = member.socket();
+        let told = socket.reason_over(reason);
         tracing::debug!(
-            socket = %socket.id(), namespace = %socket.name_of_namespace(), %reason, "client disconnected"
+            socket = %socket.id(), namespace = %socket.name_of_namespace(), reason = %told, "client disconnected"
         );
-        self.tell(socket, Topic::Disconnecting, Beside::Reason(reason), cx);
+        socket.show_parting(true);
+        self.tell(socket, Topic::Disconnecting, Beside::Reason(told), cx);
         socket.detach(recovery::is_recoverable(reason));
-        self.tell(socket, Topic::Disconnect, Beside::Reason(reason), cx);
+        socket.show_parting(false);
+        // It may have been put out meanwhile.
+        let beside = Beside::Reason(socket.reason_over(reason));
+        self.tell(socket, Topic::Disconnect, beside, cx);
+        let is_too_much = matches!(reason, CloseReason::Overloaded | CloseReason::RateLimited);
+        member.outlives = !is_too_much && !socket.is_put_out() && !member.waiting.is_empty();
+        if member.outlives {
+            return Some(member);
+        }
+        member.waiting.iter().for_each(|inbound| self.work.release(inbound));
+        None
     }
 
     /// Calls those who want to hear of a socket that comes or goes

@@ -29,6 +29,7 @@ use self::lane::{LaneState, Probe};
 use self::members::Members;
 use crate::breach::{Breach, breach};
 use crate::clock;
+use crate::config::EventRate;
 use crate::inbox::Visit;
 use crate::limits::Permit;
 use crate::metrics::count;
@@ -142,17 +143,15 @@ impl Driver {
             progress = true;
             match visit {
                 Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
-                // The client may have left meanwhile, and come again as another socket.
-                Visit::Disconnect(namespace, id) if self.members.is_put_out(&id) => {
-                    self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
+                Visit::PutOut => {
+                    self.send_away(cx, now);
                     self.perform(cx, now);
-                    self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
                 }
                 Visit::Close(reason) if self.closing.is_none() => {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
-                Visit::Disconnect(..) | Visit::Close(_) => {}
+                Visit::Close(_) => {}
             }
         }
         progress
@@ -313,8 +312,14 @@ impl Driver {
     }
 
     /// Whether so much of the client waits for the application that it should not be read on
-    #[inline]
+    #[inline(always)]
     fn is_behind(&mut self) -> bool {
+        // Who is to be let in, and whoever runs, is among the handlers under way.
+        !self.work.is_idle() && self.is_far_behind()
+    }
+
+    #[inline(never)]
+    fn is_far_behind(&mut self) -> bool {
         let config = self.shared.io.config();
         let behind =
             self.work.is_behind(config.max_handlers, config.max_event_bytes) || self.session.is_congested();
@@ -322,15 +327,19 @@ impl Driver {
     }
 
     /// Whether the rest of a read should wait for the next visit
-    #[inline]
+    #[inline(always)]
     fn must_rest(&mut self) -> bool {
-        if self.heard >= MESSAGES || pace::is_spent() || self.is_behind() {
-            return true;
-        }
-        self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && {
-            let standing = self.shared.outbox.standing();
-            !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
-        }
+        self.heard >= MESSAGES
+            || pace::is_spent()
+            || self.is_behind()
+            || self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && self.is_own_outbox_heavy()
+    }
+
+    /// Whether half of what may ever wait for the client itself waits, since it does not read
+    #[inline(never)]
+    fn is_own_outbox_heavy(&self) -> bool {
+        let standing = self.shared.outbox.standing();
+        !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -478,8 +487,9 @@ impl Driver {
                 self.session.handle_activity(Lane::Primary, now);
             }
             let ping_timeout = self.shared.io.config().ping_timeout;
-            if flow.stall.as_ref().is_some_and(|stall| stall.delays_heartbeat(ping_timeout, now)) {
-                self.session.handle_heartbeat_sent(now);
+            let delayed = flow.stall.as_ref().and_then(|stall| stall.delays_heartbeat(ping_timeout, now));
+            if let Some(taken) = delayed {
+                self.session.handle_heartbeat_sent(taken);
             }
         }
         self.session.handle_timeout(now);
@@ -540,15 +550,23 @@ impl Driver {
                     member.socket().answered(id, args);
                 }
             }
-            Action::Leave { namespace, reason } => self.leave(&namespace, reason, cx),
+            Action::Leave { namespace, reason } => {
+                self.leave(&namespace, reason, cx);
+                self.send_away(cx, now);
+            }
             Action::Close(reason) => self.start_closing(reason, cx, now),
             other => tracing::error!(action = ?other, "session asked for an unknown action"),
         }
     }
 
     /// Whether the client may send one more event now; if not it is closed
+    #[inline(always)]
     fn is_within_rate(&mut self, now: Instant) -> bool {
-        let Some(rate) = self.shared.io.config().event_rate else { return true };
+        self.shared.io.config().event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
+    }
+
+    #[inline(never)]
+    fn takes_from_rate(&mut self, rate: EventRate, now: Instant) -> bool {
         let within = self.flow.get_or_insert_default().bucket.get_or_insert_default().take(rate, now);
         if !within {
             self.session.handle_command(Command::Close(CloseReason::RateLimited), now);

@@ -53,7 +53,7 @@ fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
     #[cfg(feature = "tls")]
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TlsStream>>>() {
         Ok(parts) => {
-            let stream = Box::new(parts.io.into_inner().into_inner());
+            let stream = Box::new(parts.io.into_inner().into_inner().into_inner());
             return Upgraded { stream, read_buffer: parts.read_buf };
         }
         Err(upgraded) => upgraded,

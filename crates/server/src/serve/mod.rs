@@ -251,6 +251,7 @@ impl Server {
             match listen(address) {
                 Ok(listener) => {
                     let address = listener.local_addr().map_err(failed)?;
+                    self.io.app().budget.announce();
                     return Ok(Bound { server: self, listener, address, admin });
                 }
                 // Behind another address of the name nobody would find it who tries this one first.

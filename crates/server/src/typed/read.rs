@@ -13,18 +13,59 @@ use super::shape::{self, Shape};
 
 /// An event that is known by its name
 pub(super) fn one<E: DeserializeOwned>(args: &Args) -> Result<E, ArgsError> {
-    let mut reader = ArgsReader::new(args);
     match shape::read::<E>() {
-        Shape::Whole => reader.next(),
+        Shape::Whole => ArgsReader::new(args).next(),
         Shape::Nothing => ArgsReader::new(&Args::empty()).next(),
-        Shape::List => E::deserialize(List(&mut reader)).map_err(|failed| failed.0),
+        Shape::List => read(args, |list| E::deserialize(list)),
     }
 }
 
 /// An event that is known by its variant
 pub(super) fn variant<E: DeserializeOwned>(name: &str, args: &Args) -> Result<E, ArgsError> {
-    let mut reader = ArgsReader::new(args);
-    E::deserialize(Variant { name, reader: &mut reader }).map_err(|failed| failed.0)
+    read(args, |list| E::deserialize(Variant { name, list }))
+}
+
+/// Reads arguments, those that are missing by their defaults or else as `null`
+///
+/// Serde tells a field with a default from one without by what it makes of the end of a sequence, and a sequence that has
+/// ended cannot be gone on with. So each field that fails there costs another attempt.
+fn read<E>(args: &Args, attempt: impl Fn(List<'_, '_>) -> Result<E, Failed>) -> Result<E, ArgsError> {
+    let mut missing = Missing::default();
+    loop {
+        let outcome = attempt(List { reader: &mut ArgsReader::new(args), missing: &mut missing });
+        missing.next = 0;
+        match (outcome, missing.ended.take()) {
+            (Err(_), Some(ended)) if missing.nulls.len() < MOST_ATTEMPTS => missing.nulls.push(ended),
+            (outcome, _) => return outcome.map_err(|failed| failed.0),
+        }
+    }
+}
+
+/// A type with a `Deserialize` of its own could go on for ever
+const MOST_ATTEMPTS: usize = 64;
+
+/// What becomes of arguments that are missing
+#[derive(Default)]
+struct Missing {
+    /// Those that read as `null`, counted from the first that is missing
+    nulls: Vec<usize>,
+    /// The next one
+    next: usize,
+    /// The last one where the sequence was ended, so that its default is taken if it has one
+    ended: Option<usize>,
+}
+
+impl Missing {
+    /// Whether the next one reads as `null`, and not by its default
+    fn is_null(&mut self) -> bool {
+        let at = self.next;
+        self.next += 1;
+        if self.nulls.contains(&at) {
+            return true;
+        }
+        self.ended = Some(at);
+        false
+    }
 }
 
 /// Why an event could not be read
@@ -46,7 +87,10 @@ impl serde::de::Error for Failed {
 }
 
 /// Arguments as the fields of a tuple
-struct List<'r, 'de>(&'r mut ArgsReader<'de>);
+struct List<'r, 'de> {
+    reader: &'r mut ArgsReader<'de>,
+    missing: &'r mut Missing,
+}
 
 impl<'de> Deserializer<'de> for List<'_, 'de> {
     type Error = Failed;
@@ -64,16 +108,18 @@ impl<'de> Deserializer<'de> for List<'_, 'de> {
 impl<'de> SeqAccess<'de> for List<'_, 'de> {
     type Error = Failed;
 
-    // Never at an end: what is missing reads as `null`, as everywhere.
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Failed> {
-        self.0.next_seed(seed).map(Some).map_err(Failed)
+        if self.reader.is_at_end() && !self.missing.is_null() {
+            return Ok(None);
+        }
+        self.reader.next_seed(seed).map(Some).map_err(Failed)
     }
 }
 
 /// A name and arguments as a variant
 struct Variant<'r, 'n, 'de> {
     name: &'n str,
-    reader: &'r mut ArgsReader<'de>,
+    list: List<'r, 'de>,
 }
 
 impl<'de> Deserializer<'de> for Variant<'_, '_, 'de> {
@@ -95,12 +141,12 @@ impl<'r, 'de> EnumAccess<'de> for Variant<'r, '_, 'de> {
 
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), Failed> {
         let variant = seed.deserialize(IntoDeserializer::<Failed>::into_deserializer(self.name))?;
-        Ok((variant, Content(self.reader)))
+        Ok((variant, Content(self.list)))
     }
 }
 
 /// What a variant holds
-struct Content<'r, 'de>(&'r mut ArgsReader<'de>);
+struct Content<'r, 'de>(List<'r, 'de>);
 
 impl<'de> VariantAccess<'de> for Content<'_, 'de> {
     type Error = Failed;
@@ -110,11 +156,11 @@ impl<'de> VariantAccess<'de> for Content<'_, 'de> {
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Failed> {
-        self.0.next_seed(seed).map_err(Failed)
+        self.0.reader.next_seed(seed).map_err(Failed)
     }
 
     fn tuple_variant<V: Visitor<'de>>(self, _: usize, visitor: V) -> Result<V::Value, Failed> {
-        visitor.visit_seq(List(self.0))
+        visitor.visit_seq(self.0)
     }
 
     fn struct_variant<V: Visitor<'de>>(
@@ -122,7 +168,7 @@ impl<'de> VariantAccess<'de> for Content<'_, 'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Failed> {
-        self.0.next_seed(Object { fields, visitor }).map_err(Failed)
+        self.0.reader.next_seed(Object { fields, visitor }).map_err(Failed)
     }
 }
 

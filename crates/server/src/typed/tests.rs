@@ -149,3 +149,36 @@ fn what_is_no_set_is_told_so() {
     let text = panicked.downcast_ref::<String>().expect("a text");
     assert!(text.contains("Tagged` is a set of events, so it has to be an enum"), "{text}");
 }
+
+fn five() -> Option<u32> {
+    Some(5)
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Defaults(u32, Option<u32>, #[serde(default)] u32, #[serde(default = "five")] Option<u32>);
+
+name! { Defaults }
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum DefaultSet {
+    Move(u32, #[serde(default)] u32),
+}
+
+impl EventSet for DefaultSet {}
+
+#[test]
+fn missing_fields_take_their_defaults() {
+    let args = |json: &'static str| Args::from_json(json.into(), vec![]).expect("JSON");
+    let read = |json| <Defaults as Schema<_>>::read("Defaults", &args(json));
+    assert_eq!(read("1,2,3,4"), Ok(Defaults(1, Some(2), 3, Some(4))));
+    assert_eq!(read("1,2,3"), Ok(Defaults(1, Some(2), 3, Some(5))));
+    assert_eq!(read("1,2,3,null"), Ok(Defaults(1, Some(2), 3, None)));
+    assert_eq!(read("1,2"), Ok(Defaults(1, Some(2), 0, Some(5))));
+    // What has no default reads as `null`, as everywhere.
+    assert_eq!(read("1"), Ok(Defaults(1, None, 0, Some(5))));
+    assert_eq!(read(""), Err(ArgsError::Missing { position: 1 }));
+    let read = |json| <DefaultSet as Schema<_>>::read("Move", &args(json));
+    assert_eq!(read("1"), Ok(DefaultSet::Move(1, 0)));
+    assert_eq!(read("1,2"), Ok(DefaultSet::Move(1, 2)));
+    assert_eq!(read(""), Err(ArgsError::Missing { position: 1 }));
+}

@@ -3,7 +3,7 @@
 use roomcast_server::{AckError, Args, CloseReason, Io, Socket};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::client::{Client, Wire, halves, hear_all, message};
+use crate::client::{Client, Output, Wire, halves, hear_all, message};
 use crate::support::{
     Combination, NEVER, ROOM, Scene, Setting, combination, config, diagonal_and_more, each, matrix, only,
     patient, single, until, until_it_stands, within,
@@ -52,7 +52,10 @@ async fn read_late(combination: Combination, messages: usize, bytes: usize) -> R
     let mut scene = Scene::open(combination, patient(), echoes);
     let mut client = scene.connect_narrow(combination.wire).await;
     let sent = client.output.say_all((0..messages).map(|number| text(number, bytes)));
-    let sent = within("the server stops reading", sent).await.flatten();
+    let sent = within("the server stops reading", sent).await.flatten().map_err(|failure| {
+        let waiting = client.socket.waiting_bytes();
+        format!("{failure}; {waiting} bytes of {messages} messages wait")
+    });
     scene.explain(sent)?;
     let heard = |wire, number| message(wire, &text(number, bytes));
     scene.hear(std::slice::from_mut(&mut client), messages, heard).await?;
@@ -71,12 +74,17 @@ fn mutual_floods_arrive_whole() {
         let (inputs, mut outputs) = halves(&mut clients);
         let (other, one) = (outputs.pop().expect("two"), outputs.pop().expect("two"));
         let texts = || (0..messages).map(|number| text(number, 100));
+        let bounded = async |output: &mut Output| {
+            within("the server stops reading", output.say_all(texts())).await.flatten()
+        };
         let (sent, sent_back, heard) = tokio::join!(
-            one.say_all(texts()),
-            other.say_all(texts()),
+            bounded(one),
+            bounded(other),
             hear_all(inputs, messages, |wire, number| message(wire, &text(number, 100))),
         );
-        scene.explain(heard.and(sent).and(sent_back))?;
+        let waiting: Vec<_> = clients.iter().map(|client| client.socket.waiting_bytes()).collect();
+        let outcome = heard.and(sent).and(sent_back);
+        scene.explain(outcome.map_err(|failure| format!("{failure}; {waiting:?} bytes wait")))?;
         scene.nothing_follows(&mut clients).await
     });
 }

@@ -19,21 +19,6 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::client::{Client, Dial, Link, Wire, hear_all};
 
-/// The one setting of flow control that the server may not have yet
-///
-/// Once [`Config`] has a setter of this name that one is called, since methods of a type go before those of a trait.
-/// Then this is to be removed.
-pub(crate) trait MemoryBudget {
-    /// Bytes of memory that may wait for all clients together. Default: a quarter of the memory there is
-    fn memory_budget(self, _bytes: u64) -> Self;
-}
-
-impl MemoryBudget for Config {
-    fn memory_budget(self, _bytes: u64) -> Self {
-        self
-    }
-}
-
 /// Settings of every case: nobody is asked for a sign of life while it runs
 pub(crate) fn config() -> Config {
     Config::default().ping_interval(NEVER).ping_timeout(NEVER)
@@ -360,7 +345,8 @@ impl Scene {
             while let Ok((_, reason)) = self.departures.try_recv() {
                 *reasons.entry(reason.as_str()).or_default() += 1;
             }
-            format!("{failure}; clients that left: {reasons:?}")
+            let read = self.io.metrics().messages_received();
+            format!("{failure}; the server has read {read} messages; clients that left: {reasons:?}")
         })
     }
 }

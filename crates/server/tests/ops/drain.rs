@@ -198,3 +198,28 @@ async fn close_code_of_a_drain_is_a_setting() {
     drop(clients);
     task.await.expect("it ends").expect("it served");
 }
+
+#[tokio::test]
+async fn drain_waits_for_handlers_that_outlive_sessions() {
+    let Draining { address, io, stop, task } = start(Drain::default());
+    let gate = std::sync::Arc::new(tokio::sync::Notify::new());
+    let passes = gate.clone();
+    io.on("work", move || {
+        let passes = passes.clone();
+        async move { passes.notified().await }
+    });
+    let mut client = WebSocket::socket_io(address).await;
+    client.text("42[\"work\"]").await;
+    // Once it has answered this, the handler is under way.
+    client.text("420[\"nothing\"]").await;
+    client.text("41").await;
+    until(|| io.sockets().is_empty()).await;
+    drop(client);
+    until(|| io.client_count() == 0).await;
+    stop.send(()).expect("it runs");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!task.is_finished(), "a handler is under way");
+    gate.notify_one();
+    let drained = task.await.expect("it ends");
+    assert_eq!((drained.closed, drained.left), (0, 0));
+}

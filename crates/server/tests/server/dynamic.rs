@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::Duration;
 
 use roomcast_rooms::Rooms;
 use roomcast_server::{
@@ -476,4 +477,72 @@ fn panic_in_new_namespace_hook_keeps_clients_out() {
     assert!(is_in(&client.join("/child-whole", json!(null)), "/child-whole"));
     // Twice for the child that each client makes anew.
     assert_eq!(io.metrics().handlers_panicked(), 4);
+}
+
+/// A client in two namespaces of one parent, under the same id in both
+fn twins() -> (Io, roomcast_server::ParentNamespace, crate::support::serve::Running, Client) {
+    let io = Io::builder().generate_socket_id(|_: &_, _: &_| "same").build();
+    let parent = io.of_pattern(r"^/room-\d$").expect("a pattern");
+    let server = serve(&io);
+    let mut client = Client::open(Kind::WebSocket, &server.dial);
+    for namespace in ["/room-1", "/room-2"] {
+        assert!(is_in(&client.join(namespace, json!(null)), namespace));
+    }
+    (io, parent, server, client)
+}
+
+#[test]
+fn parent_collects_answers_of_equal_ids() {
+    let (_io, parent, server, mut client) = twins();
+    let ask = |time: Duration| {
+        let parent = parent.clone();
+        server.spawn(async move { parent.timeout(time).emit_with_ack("asks", ()).await.expect("a name") })
+    };
+    let hear = |client: &mut Client| {
+        let mut asked = [client.hear(), client.hear()].map(|heard| match heard {
+            Heard::Event { namespace, ack: Some(ack), .. } => (namespace, ack),
+            other => panic!("no question but {other:?}"),
+        });
+        asked.sort();
+        asked
+    };
+    let asked = ask(Duration::from_secs(60));
+    for (at, (namespace, ack)) in hear(&mut client).into_iter().enumerate() {
+        client.engine().send(format!("3{namespace},{ack}[{at}]").into());
+        client.sync();
+    }
+    let answers = asked.join();
+    let mut numbers: Vec<u32> =
+        answers.answers.iter().map(|(_, args)| args.get(0).expect("a number")).collect();
+    numbers.sort_unstable();
+    assert_eq!((numbers, answers.is_complete()), (vec![0, 1], true));
+    // One that is missing is missing.
+    let asked = ask(Duration::from_millis(200));
+    let [(namespace, ack), _] = hear(&mut client);
+    client.engine().send(format!("3{namespace},{ack}[5]").into());
+    let answers = asked.join();
+    assert_eq!((answers.answers.len(), answers.missing.len(), answers.is_complete()), (1, 1, false));
+}
+
+#[test]
+fn found_sockets_of_equal_ids_are_two() {
+    let (_io, parent, server, mut client) = twins();
+    let mut found = server.block_on(parent.fetch_sockets()).expect("this node answers");
+    assert_eq!(found.len(), 2);
+    found.sort_by_key(|found| found.here().expect("it is here").namespace().name().to_string());
+    found[0].join("red");
+    assert_eq!(parent.count("red"), 1);
+    found[1].emit("second", ()).expect("a name");
+    let (namespace, name, args) = ("/room-2".into(), "second".into(), json!([]));
+    assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
+    found[0].disconnect(false);
+    assert_eq!(client.hear(), Heard::Left { namespace: "/room-1".into() });
+    client.sync();
+    assert_eq!(parent.count("same"), 1);
+    // It comes again under its id, while the other one is put out.
+    assert!(is_in(&client.join("/room-1", json!(null)), "/room-1"));
+    found[1].disconnect(false);
+    assert_eq!(client.hear(), Heard::Left { namespace: "/room-2".into() });
+    client.sync();
+    assert_eq!(parent.count("same"), 1);
 }

@@ -123,7 +123,7 @@ fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
 }
 
 #[test]
-fn what_waited_for_a_namespace_counts_no_more_when_the_client_has_left_it() {
+fn what_waited_counts_no_more_when_it_is_dropped() {
     let (io, gate, ear) = waiting(Config::default().max_handlers(1).max_event_bytes(10_000));
     let server = serve(&io);
     for kind in SOCKET_IO {
@@ -131,7 +131,9 @@ fn what_waited_for_a_namespace_counts_no_more_when_the_client_has_left_it() {
         assert!(matches!(client.join("/other", json!(null)), Heard::Joined { .. }));
         let kilobyte = "x".repeat(1000);
         client.say_all((0..9).map(|_| said("/other", kilobyte.as_str())).collect());
-        client.leave("/other");
+        client.sync();
+        io.of("/other").disconnect_sockets(false);
+        assert_eq!(client.hear(), Heard::Left { namespace: "/other".into() });
         let mut names: Vec<_> = (0..8).map(|number| number.to_string()).collect();
         client.say_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());
         client.sync();

@@ -8,9 +8,11 @@ mod emitting;
 mod extract;
 mod handlers;
 mod hooks;
+mod leaving;
 mod limits;
 mod listening;
 mod middleware;
+mod model;
 #[cfg(unix)]
 mod mounted;
 mod namespaces;

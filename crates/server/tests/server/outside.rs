@@ -231,3 +231,41 @@ fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
     assert!(matches!(outcome, Err(AckError::Unsupported)), "{outcome:?}");
     plain.sync();
 }
+
+#[test]
+fn empty_data_are_data() {
+    let (io, server, sockets) = open();
+    let _client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    let found = server.block_on(io.fetch_sockets()).expect("this node answers").remove(0);
+    assert_eq!((socket.data::<Value>().expect("JSON"), found.data::<Value>().expect("JSON")), (None, None));
+    for data in [json!({}), json!(null), json!("")] {
+        socket.set_data(&data).expect("JSON");
+        assert_eq!(socket.data::<Value>().expect("JSON"), Some(data.clone()));
+        assert_eq!(found.data::<Value>().expect("JSON"), Some(data));
+    }
+}
+
+#[test]
+fn found_socket_is_told_apart_from_guests() {
+    let (io, server, sockets) = open();
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let mut guest = Client::connect(Kind::WebSocket, &server.dial);
+    let [socket, other] = sockets.take(2).try_into().expect("two");
+    // A room that bears the id of the first.
+    other.join(socket.id());
+    let found = server.block_on(io.to(socket.id()).fetch_sockets()).expect("this node answers");
+    let found = found.into_iter().find(|found| found.id() == socket.id()).expect("it is here");
+    assert_eq!(found.target().broadcast().emit("others", ()).expect("a name").queued, 1);
+    guest.expect("others", json!([]));
+    assert_eq!(found.emit("alone", ()).expect("a name").queued, 1);
+    client.expect("alone", json!([]));
+    found.join("red");
+    assert_eq!(io.count("red"), 1);
+    found.leave("red");
+    assert_eq!(io.count("red"), 0);
+    found.disconnect(false);
+    assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
+    assert!(other.is_connected());
+    guest.sync();
+}

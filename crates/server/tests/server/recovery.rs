@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use roomcast_server::{
-    Auth, Bytes, CloseReason, Config, ConnectError, Io, Namespace, RecoveryConfig, RecoveryRefused, Socket,
-    Value,
+    Auth, Bytes, CloseReason, Config, ConnectError, EmitError, Io, Namespace, Receipt, RecoveryConfig,
+    RecoveryRefused, Socket, Value,
 };
 use serde_json::json;
 
@@ -17,20 +17,20 @@ use crate::support::ws::Message;
 const PATH: &str = "/socket.io/";
 
 /// A client of Socket.IO that sees each message as it is
-struct Returner {
-    engine: Engine,
-    sid: String,
+pub(crate) struct Returner {
+    pub(crate) engine: Engine,
+    pub(crate) sid: String,
     pid: Option<String>,
     /// What it heard before it was told that it is in
-    missed: Vec<Message>,
+    pub(crate) missed: Vec<Message>,
 }
 
 impl Returner {
-    fn connect(dial: &Dial) -> Self {
+    pub(crate) fn connect(dial: &Dial) -> Self {
         Self::connect_with(dial, "/", &json!({}))
     }
 
-    fn connect_with(dial: &Dial, namespace: &str, auth: &Value) -> Self {
+    pub(crate) fn connect_with(dial: &Dial, namespace: &str, auth: &Value) -> Self {
         Self::begin(Engine::websocket(dial, PATH), namespace, auth)
     }
 
@@ -57,7 +57,7 @@ impl Returner {
     }
 
     /// What it shows to come back, with the offset of the last event it heard
-    fn shows(&self, offset: Option<&str>) -> Value {
+    pub(crate) fn shows(&self, offset: Option<&str>) -> Value {
         offset
             .map_or_else(|| json!({ "pid": self.pid }), |offset| json!({ "pid": self.pid, "offset": offset }))
     }
@@ -76,7 +76,7 @@ impl Returner {
     }
 }
 
-fn event(text: &str) -> (Vec<Value>, String) {
+pub(crate) fn event(text: &str) -> (Vec<Value>, String) {
     let mut list: Vec<Value> = serde_json::from_str(text.trim_start_matches('2')).expect("an event");
     let offset = list.pop().and_then(|offset| offset.as_str().map(str::to_owned)).expect("an offset");
     (list, offset)
@@ -361,4 +361,175 @@ fn no_client_makes_recovery_impossible_for_others() {
     let returned = Returner::connect_with(&server.dial, "/", &shows);
     assert_eq!(returned.sid, sid);
     assert_eq!(names(&returned.missed), ["missed"]);
+}
+
+/// A server that tells why sockets leave, and puts out whoever sends `bad`
+fn strict() -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
+    let (io, server, sockets) = open(on());
+    let (told, reasons) = ear();
+    io.on_disconnect(move |why: CloseReason| _ = told.send(why));
+    io.on(
+        "bad",
+        |socket: &Socket, whole: bool| {
+            if whole { socket.disconnect_client() } else { socket.disconnect() }
+        },
+    );
+    (io, server, sockets, reasons)
+}
+
+#[test]
+fn disconnect_wins_over_what_follows() {
+    let (_io, server, sockets, reasons) = strict();
+    // A close packet, a packet that is none, and one that breaks the rules of Socket.IO.
+    for after in ["1", "x", "4nonsense"] {
+        for whole in [false, true] {
+            let mut client = Returner::connect(&server.dial);
+            drop(sockets.next());
+            client.engine.send_packets(vec![format!("42[\"bad\",{whole}]").into(), after.into()]);
+            assert_eq!(reasons.next(), CloseReason::ServerNamespaceDisconnect, "{after}");
+            assert_eq!(client.engine.receive(), Ok("1".into()), "it is told before {after} ends it");
+            let (sid, shows) = client.vanish();
+            let back = Returner::connect_with(&server.dial, "/", &shows);
+            assert_ne!(back.sid, sid);
+            assert!(!sockets.next().recovered());
+            drop(back);
+            assert_eq!(reasons.next(), CloseReason::TransportClose);
+        }
+    }
+}
+
+#[test]
+fn disconnect_from_another_thread_is_final() {
+    let (io, server, sockets, reasons) = strict();
+    for round in 0..60 {
+        let client = Returner::connect(&server.dial);
+        let socket = sockets.next();
+        let (sid, shows) = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Before, while or after the server sees that the connection is gone.
+                (0..round * 1_000).for_each(|_| std::hint::spin_loop());
+                if round % 2 == 0 {
+                    socket.disconnect()
+                } else {
+                    socket.disconnect_client()
+                }
+                assert_eq!(io.count(socket.id()), 0);
+            });
+            client.vanish()
+        });
+        reasons.next();
+        let back = Returner::connect_with(&server.dial, "/", &shows);
+        assert_ne!(back.sid, sid, "round {round}");
+        assert!(!sockets.next().recovered());
+        drop(back);
+        reasons.next();
+    }
+}
+
+#[test]
+fn disconnect_reaches_whoever_came_back() {
+    let (io, server, sockets, reasons) = strict();
+    let client = Returner::connect(&server.dial);
+    let before = sockets.next();
+    let (sid, shows) = client.vanish();
+    assert_eq!(reasons.next(), CloseReason::TransportClose);
+    let mut back = Returner::connect_with(&server.dial, "/", &shows);
+    assert_eq!(back.sid, sid);
+    before.disconnect();
+    assert_eq!(io.count(&*sid), 0);
+    assert_eq!(back.engine.receive(), Ok("1".into()));
+    assert_eq!(reasons.next(), CloseReason::ServerNamespaceDisconnect);
+    assert!(sockets.next().recovered());
+}
+
+#[test]
+fn hooks_may_act_inside_recovery() {
+    let (io, server, sockets, reasons) = strict();
+    let client = Returner::connect(&server.dial);
+    sockets.next().join("red");
+    let (sid, shows) = client.vanish();
+    reasons.next();
+    let (told, seen) = ear();
+    let all = io.clone();
+    io.on_join_room(move |room, id| {
+        if room.as_str() == id.as_str() {
+            let socket = all.socket(id).expect("it is in");
+            let reached = socket.broadcast().emit("newcomer", ()).expect("a name").queued;
+            let _ = told.send((socket.join("hall"), reached));
+            socket.disconnect();
+        }
+    });
+    let mut back = Returner::connect_with(&server.dial, "/", &shows);
+    assert_eq!(back.sid, sid);
+    assert_eq!(seen.next(), (true, 0));
+    assert_eq!(back.engine.receive(), Ok("1".into()));
+    assert_eq!(reasons.next(), CloseReason::ServerNamespaceDisconnect);
+    assert_eq!(["red", "hall", &*sid].map(|room| io.count(room)), [0; 3]);
+    assert_ne!(Returner::connect_with(&server.dial, "/", &shows).sid, sid);
+}
+
+#[test]
+fn handle_lives_on_after_recovery() {
+    let (io, server, sockets, reasons) = strict();
+    let client = Returner::connect(&server.dial);
+    let mut other = Returner::connect(&server.dial);
+    let before =
+        [sockets.next(), sockets.next()].into_iter().find(|socket| socket.id().as_str() == client.sid);
+    let before = before.expect("it came");
+    let (sid, shows) = client.vanish();
+    reasons.next();
+    // While it is away: left out of its own broadcasts, and sent what is emitted to it.
+    for emit in [before.broadcast(), before.to(&*sid), before.except("blue"), before.volatile().broadcast()] {
+        emit.emit("not for itself", ()).expect("it can be emitted");
+    }
+    assert_eq!(before.emit("while away", ()).expect("it can be emitted"), Receipt::default());
+    before.set_data(&json!({ "kept": "while away" })).expect("it is JSON");
+    let mut back = Returner::connect_with(&server.dial, "/", &shows);
+    assert_eq!((&back.sid, names(&back.missed)), (&sid, vec!["while away".to_owned()]));
+    let after = sockets.next();
+    assert_eq!(after.data::<Value>().expect("it is JSON"), Some(json!({ "kept": "while away" })));
+    for emit in [before.broadcast(), before.to(&*sid), before.except("blue"), before.volatile().broadcast()] {
+        emit.emit("not for itself", ()).expect("it can be emitted");
+    }
+    assert_eq!(before.emit("after", ()).expect("it can be emitted").queued, 1);
+    assert_eq!(back.hear().0, [json!("after")]);
+    before.volatile().emit("volatile", ()).expect("it can be emitted");
+    assert_eq!(back.engine.receive(), Ok("2[\"volatile\"]".into()));
+    let asked = {
+        let before = before.clone();
+        server.spawn(async move { before.timeout(Duration::from_secs(60)).emit_with_ack("asks", ()).await })
+    };
+    let Ok(Message::Text(question)) = back.engine.receive() else { panic!("no question") };
+    let ack = question.trim_start_matches('2').split('[').next().expect("an ack id").to_owned();
+    back.engine.send(format!("3{ack}[5]").into());
+    assert_eq!(asked.join().expect("an answer").get::<u32>(0), Ok(5));
+    assert!(before.join("red") && after.leave("red"));
+    assert_eq!(before.rooms(), after.rooms());
+    before.set_data(&5).expect("it is JSON");
+    after.set_data(&(after.data::<u32>().expect("it is JSON").expect("it is set") + 1)).expect("it is JSON");
+    assert_eq!(before.data::<u32>().expect("it is JSON"), Some(6));
+    // The other one heard every broadcast, twice but for what was volatile and came while it read nothing.
+    assert!(other.hear().0 == [json!("not for itself")]);
+    assert_eq!(io.count(&*sid), 1);
+}
+
+#[test]
+fn handle_of_one_gone_for_good_reaches_nobody() {
+    let io = Io::builder().config(on()).generate_socket_id(|_: &_, _: &_| "same").build();
+    let sockets = arrivals(&io);
+    let server = serve(&io);
+    let client = Returner::connect(&server.dial);
+    let before = sockets.next();
+    before.disconnect();
+    drop(client);
+    let mut stranger = Returner::connect(&server.dial);
+    assert_eq!(stranger.sid, "same");
+    assert!(!sockets.next().recovered());
+    assert!(matches!(before.emit("not for strangers", ()), Err(EmitError::Disconnected)));
+    assert_eq!(before.broadcast().emit("for strangers", ()).expect("it can be emitted").queued, 1);
+    assert_eq!(stranger.hear().0, [json!("for strangers")]);
+    before.disconnect();
+    assert!(!before.join("red") && before.rooms().is_empty());
+    io.emit("last", ()).expect("it can be emitted");
+    assert_eq!(stranger.hear().0, [json!("last")]);
 }

@@ -1,6 +1,6 @@
 //! Rooms as they come and go, and who is told who is in them
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -19,8 +19,9 @@ fn telling(told: Teller<String>) -> impl Fn(&RoomChange) + Send + Sync {
         let _ = told.send(match change {
             RoomChange::Created { room } => format!("created {room}"),
             RoomChange::Joined { room, socket, .. } => format!("{socket} joined {room}"),
-            RoomChange::Left { room, socket } => format!("{socket} left {room}"),
+            RoomChange::Left { room, socket, .. } => format!("{socket} left {room}"),
             RoomChange::Deleted { room } => format!("deleted {room}"),
+            RoomChange::Present { .. } => unreachable!("hooks hear of changes alone"),
         });
     }
 }
@@ -320,4 +321,81 @@ fn hear_who_is_there(client: &mut Client) -> BTreeSet<String> {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn presence_leaves_out_one_socket_alone() {
+    let (io, server, sockets) = open();
+    io.presence(Presence::in_room("lobby"));
+    let mut guest = Client::connect(Kind::WebSocket, &server.dial);
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let [guest_socket, socket] = sockets.take(2).try_into().expect("two");
+    // A room that bears the id of the other one.
+    guest_socket.join(socket.id());
+    guest_socket.join("lobby");
+    assert_eq!(guest.event().0, "presence:state");
+    socket.join("lobby");
+    assert_eq!(client.event().0, "presence:state");
+    guest.expect("presence:join", json!(["lobby", { "id": client.id }]));
+    socket.leave("lobby");
+    guest.expect("presence:leave", json!(["lobby", { "id": client.id }]));
+}
+
+#[test]
+fn presence_counts_sockets_of_one_id() {
+    let io = Io::builder().generate_socket_id(|_: &_, _: &_| "same").build();
+    let sockets = arrivals(&io);
+    let server = serve(&io);
+    let mut clients = [(); 3].map(|()| Client::connect(Kind::WebSocket, &server.dial));
+    let [first, second, third] = sockets.take(3).try_into().expect("three");
+    first.join("lobby");
+    io.presence(Presence::in_room("lobby"));
+    second.join("lobby");
+    clients[1].expect("presence:state", json!(["lobby", who(&["same", "same"])]));
+    clients[0].expect("presence:join", json!(["lobby", { "id": "same" }]));
+    third.join("lobby");
+    clients[2].expect("presence:state", json!(["lobby", who(&["same", "same", "same"])]));
+    second.leave("lobby");
+    clients[0].expect("presence:join", json!(["lobby", { "id": "same" }]));
+    clients[0].expect("presence:leave", json!(["lobby", { "id": "same" }]));
+}
+
+#[test]
+fn presence_in_use_meets_the_stream() {
+    const TIMES: usize = 20;
+    let (io, server, sockets) = open();
+    // Somebody watches already, so changes are on their way when presence is asked for.
+    io.on_room_change(|_| thread::yield_now());
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    sockets.next().join("lobby");
+    let _others: Vec<_> = (0..3).map(|_| Client::connect(Kind::Plain, &server.dial)).collect();
+    let moving = sockets.take(3);
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for socket in &moving {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    socket.join("lobby");
+                    socket.leave("lobby");
+                }
+            });
+        }
+        for time in 0..TIMES {
+            let [state, join, leave] = ["state", "in", "out"].map(|name| format!("{name} {time}"));
+            io.presence(Presence::in_room("lobby").named(&state, &join, &leave));
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    // By what is told, each comes and goes by turns, and is gone at the end if it came.
+    io.emit("end", ()).expect("a name");
+    let mut last: BTreeMap<(String, String), String> = BTreeMap::new();
+    loop {
+        let (name, args) = client.event();
+        let Some((what, time)) = name.split_once(' ') else { break };
+        let who = args[1]["id"].as_str().expect("an id").to_owned();
+        let before = last.insert((time.to_owned(), who), what.to_owned());
+        assert_ne!(before.as_deref(), Some(what), "told twice, or the other lost: {name}");
+    }
+    let came_last: Vec<_> = last.iter().filter(|(_, what)| *what == "in").collect();
+    assert!(came_last.is_empty(), "{came_last:?}");
 }

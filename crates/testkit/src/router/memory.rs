@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use roomcast_core::{
     AckRequest, Args, ByteString, ChangeQueue, Codec, Delivery, Dispatched, EncodeError, Event, Found, Frame,
-    Joined, Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, Pushed, Room, RoomChange,
-    RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
+    Joined, Member, MemberControl, MemberKey, MemberLimit, Membership, Overflow, PresentMember, Pushed, Room,
+    RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
 /// The simplest router there can be: one lock, and every question is answered by asking each member in turn
@@ -18,7 +18,6 @@ pub struct MemoryRouter(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    last_key: u64,
     members: BTreeMap<MemberKey, Attached>,
     ids: HashMap<SocketId, MemberKey>,
     changes: Option<Arc<ChangeQueue>>,
@@ -36,14 +35,13 @@ struct Attached {
 impl Router for MemoryRouter {
     fn attach(&self, member: Member) -> MemberKey {
         self.change(|state| {
-            state.last_key += 1;
-            let (key, own) = (MemberKey(state.last_key), Room::from(&member.id));
+            let (key, own) = (member.key, Room::from(&member.id));
             let (was_there, was_owned) = (state.exists(&own), state.ids.contains_key(&member.id));
             let (id, control) = (member.id.clone(), member.control.clone());
             state.ids.insert(id.clone(), key);
             state.members.insert(key, Attached { member, rooms: BTreeSet::new() });
             if !was_owned {
-                state.entered(was_there, &own, id, control);
+                state.entered(was_there, &own, (id, key), control);
             }
             key
         })
@@ -54,9 +52,9 @@ impl Router for MemoryRouter {
             let Some(Attached { member, rooms }) = state.members.remove(&key) else { return false };
             if state.ids.get(&member.id) == Some(&key) {
                 state.ids.remove(&member.id);
-                state.exited(&Room::from(&member.id), member.id.clone());
+                state.exited(&Room::from(&member.id), member.id.clone(), key);
             }
-            rooms.iter().for_each(|room| state.exited(room, member.id.clone()));
+            rooms.iter().for_each(|room| state.exited(room, member.id.clone(), key));
             true
         })
     }
@@ -125,7 +123,7 @@ impl Router for MemoryRouter {
             let rooms = self.rooms_of(key);
             let state = self.state();
             let member = &state.members.get(&key)?.member;
-            Some(Found { id: member.id.clone(), rooms, control: member.control.clone() })
+            Some(Found { key: Some(key), id: member.id.clone(), rooms, control: member.control.clone() })
         };
         named.into_iter().filter_map(found).collect()
     }
@@ -141,6 +139,23 @@ impl Router for MemoryRouter {
 
     fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
         self.state().changes.get_or_insert_with(|| Arc::new(ChangeQueue::new(watcher)));
+    }
+
+    fn survey(&self) {
+        self.change(|state| {
+            let Some(changes) = &state.changes else { return };
+            let rooms: BTreeSet<_> = state.members.values().flat_map(|attached| &attached.rooms).collect();
+            for room in rooms {
+                let there = state.members.iter().filter(|(_, attached)| attached.rooms.contains(room));
+                let present = |(key, attached): (&MemberKey, &Attached)| PresentMember {
+                    key: *key,
+                    socket: attached.member.id.clone(),
+                    control: attached.member.control.clone(),
+                };
+                let members = there.map(present).collect();
+                changes.push(RoomChange::Present { room: room.clone(), members });
+            }
+        });
     }
 
     fn listen(&self, _servers: Weak<dyn ServerSide>) {}
@@ -188,7 +203,7 @@ impl State {
         }
         attached.rooms.insert(room.clone());
         let (id, control) = (attached.member.id.clone(), attached.member.control.clone());
-        self.entered(was_there, room, id, control);
+        self.entered(was_there, room, (id, key), control);
         Joined::Joined
     }
 
@@ -197,7 +212,7 @@ impl State {
         let left = attached.rooms.remove(room);
         if left {
             let id = attached.member.id.clone();
-            self.exited(room, id);
+            self.exited(room, id, key);
         }
         left
     }
@@ -213,20 +228,20 @@ impl State {
         &self,
         was_there: bool,
         room: &Room,
-        socket: SocketId,
+        (socket, key): (SocketId, MemberKey),
         control: Option<Arc<dyn MemberControl>>,
     ) {
         let Some(changes) = &self.changes else { return };
         if !was_there {
             changes.push(RoomChange::Created { room: room.clone() });
         }
-        changes.push(RoomChange::Joined { room: room.clone(), socket, control });
+        changes.push(RoomChange::Joined { room: room.clone(), socket, key, control });
     }
 
     /// Notes for whoever watches that a socket is in a room no more
-    fn exited(&self, room: &Room, socket: SocketId) {
+    fn exited(&self, room: &Room, socket: SocketId, key: MemberKey) {
         let Some(changes) = &self.changes else { return };
-        changes.push(RoomChange::Left { room: room.clone(), socket });
+        changes.push(RoomChange::Left { room: room.clone(), socket, key });
         if !self.exists(room) {
             changes.push(RoomChange::Deleted { room: room.clone() });
         }

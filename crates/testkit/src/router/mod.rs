@@ -58,6 +58,10 @@ macro_rules! router_conformance {
             who_watches_late_hears_what_is_new
             a_room_with_an_owner_and_guests_is_one_room
             a_watcher_may_call_the_router
+            a_watcher_may_use_the_newcomer
+            a_newcomer_is_detached_by_whoever_finds_it
+            a_survey_reports_each_room_in_its_place
+            a_survey_fits_changes_of_many_threads
             changes_of_many_threads_are_told_once_and_in_order
             no_other_node_answers
         }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use roomcast_core::memory::{self, Charge};
+
 /// Whether and how messages are compressed for clients that can (permessage-deflate, RFC 7692)
 ///
 /// A server without it declines the extension. Compression costs time on both ends, and where secrets stand beside
@@ -114,7 +116,8 @@ impl Compression {
 
     /// Bytes that the contexts of all connections may have together. Default: 64 MiB
     ///
-    /// A connection that finds no room left is compressed without context, which needs none.
+    /// A connection that finds no room left is compressed without context, which needs none. So is one whose context
+    /// would leave less than half of the server's memory budget free.
     pub fn max_context_memory(mut self, bytes: usize) -> Self {
         self.settings.max_context_memory = bytes;
         self
@@ -151,9 +154,12 @@ impl Compression {
         let taken = |reserved: usize| {
             reserved.checked_add(bytes).filter(|&all| all <= self.settings.max_context_memory)
         };
+        if !memory::can_spare(bytes) {
+            return None;
+        }
         let reserved = &self.totals.reserved;
         reserved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
-        Some(Reservation { totals: self.totals.clone(), bytes })
+        Some(Reservation { totals: self.totals.clone(), charge: Charge::new(bytes) })
     }
 }
 
@@ -217,12 +223,12 @@ fn add(counters: &[AtomicU64; 2], from: usize, to: usize) {
 #[derive(Debug)]
 pub(crate) struct Reservation {
     totals: Arc<Totals>,
-    bytes: usize,
+    charge: Charge,
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.totals.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.totals.reserved.fetch_sub(self.charge.bytes(), Ordering::Relaxed);
     }
 }
 

@@ -104,7 +104,7 @@ fn a_client_that_pings_and_does_not_read_is_closed() {
         let (outcome, _) = served.recv();
         assert!(outcome.is_ready());
     }
-    assert_eq!(served.outbox.closed(), Some(CloseReason::SlowConsumer));
+    assert_eq!(served.outbox.closed(), Some(CloseReason::OutboxFull));
     assert_eq!(served.outbox.waiting().bytes, 0);
 }
 

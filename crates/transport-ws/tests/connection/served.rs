@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Connection, ConnectionError, Delivery, Exchange, FlushList, Frame, Message, Outbox, Overflow, Pushed,
-    Received, Transport, Upgrade,
+    Bounds, Connection, ConnectionError, Delivery, Exchange, FlushList, Frame, Message, Outbox, Overflow,
+    Pushed, Received, Transport, Upgrade,
 };
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_ws::WebSocket;
@@ -47,7 +47,7 @@ impl Served {
         assert_eq!(answer.now().expect("answered at once").status, 101);
 
         let flush = FlushList::new();
-        let outbox = Outbox::new(1 << 20, flush.clone());
+        let outbox = Outbox::new(Bounds::new(1 << 20, 1 << 20), flush.clone());
         let woken = Arc::new(Woken::default());
         let Poll::Ready(Ok(sink)) = connection.poll_open(&mut Context::from_waker(Waker::noop())) else {
             panic!("the stream is there");

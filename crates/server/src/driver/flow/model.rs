@@ -221,7 +221,13 @@ impl World {
             return;
         }
         let size = [1, 100, 1_000, 30_000][self.dice.below(4) as usize];
-        let most = if size > 1_000 { 12 } else if self.dice.one_in(6) { 400 } else { 30 };
+        let most = if size > 1_000 {
+            12
+        } else if self.dice.one_in(6) {
+            400
+        } else {
+            30
+        };
         let events = 1 + self.dice.below(most);
         for _ in 0..events {
             let (number, frame) = self.frame(size);

@@ -127,7 +127,7 @@ impl Router for Linked {
                 let Some(control) = found.control else { continue };
                 let (handshake, data) = (control.handshake(), control.data());
                 let elsewhere = Elsewhere { id: found.id.clone(), node: node.clone(), handshake, data };
-                all.push(Found { control: Some(Arc::new(elsewhere)), ..found });
+                all.push(Found { key: None, control: Some(Arc::new(elsewhere)), ..found });
             }
         }
         Ok(all)
@@ -140,6 +140,10 @@ impl Router for Linked {
 
     fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
         self.own.rooms.watch(watcher);
+    }
+
+    fn survey(&self) {
+        self.own.rooms.survey();
     }
 
     fn listen(&self, servers: Weak<dyn ServerSide>) {

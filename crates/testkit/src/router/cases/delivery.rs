@@ -79,7 +79,7 @@ pub async fn one_slow_member_hurts_nobody_else(router: Subject) {
         assert_eq!(receipt.queued + receipt.closed, 2);
         closed += receipt.closed;
     }
-    assert_eq!(slow.outbox().closed(), Some(CloseReason::SlowConsumer));
+    assert_eq!(slow.outbox().closed(), Some(CloseReason::OutboxFull));
     assert!(closed > 1, "a closed member counts as closed until it is detached");
     assert_eq!(quick.received().len(), 10);
 }

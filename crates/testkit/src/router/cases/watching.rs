@@ -1,12 +1,13 @@
 //! Rooms as they come and go, and members that are looked at and sent away
 
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use roomcast_core::{
     Args, ByteString, Found, Joined, MemberKey, Membership, Room, RoomChange, RoomWatcher, Target,
 };
 
-use super::{Subject, attach, attach_all, rooms};
+use super::{Subject, attach, attach_all, event, rooms};
 use crate::{ControlProbe, MemberProbe, RoomLog, TextCodec};
 
 fn attach_with_control(router: &Subject, id: &str, data: &'static str) -> (Arc<ControlProbe>, MemberKey) {
@@ -19,6 +20,7 @@ fn attach_with_control(router: &Subject, id: &str, data: &'static str) -> (Arc<C
 pub async fn who_is_found_is_as_it_is_here(router: Subject) {
     let (_, a) = attach_with_control(&router, "a", r#"{"name":"ada"}"#);
     let (_, b) = attach(&router, "b", &TextCodec::new("t"));
+    let keys = (Some(a), Some(b));
     for (key, room) in [(a, "r"), (b, "r"), (a, "s")] {
         router.join(key, &Room::from(room));
     }
@@ -31,6 +33,7 @@ pub async fn who_is_found_is_as_it_is_here(router: Subject) {
         assert_eq!((b.id.as_str(), &b.rooms), ("b", &rooms(["b", "r"])));
         let data = |found: &Found| found.control.as_ref().map(|control| control.data().to_string());
         assert_eq!((data(a), data(b)), (Some(r#"{"name":"ada"}"#.to_owned()), None));
+        assert_eq!((a.key, b.key), keys);
     }
 }
 
@@ -152,6 +155,131 @@ pub async fn a_watcher_may_call_the_router(router: Subject) {
     router.join(key, &Room::from("r"));
     let expected = ["created r", "a joined r", "created hosted", "a joined hosted", "a left r", "deleted r"];
     assert_eq!(log.take(), expected);
+}
+
+/// A member is under its key before anybody is told of it, so it can be joined, sent to and detached from there
+pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
+    struct Host {
+        router: OnceLock<Subject>,
+        joined: Mutex<Vec<Joined>>,
+    }
+    impl RoomWatcher for Host {
+        fn room_changed(&self, change: &RoomChange) {
+            let RoomChange::Joined { room, socket, key, .. } = change else { return };
+            let Some(router) = self.router.get().filter(|_| room.as_str() == socket.as_str()) else { return };
+            let joined = router.join(*key, &Room::from("hall"));
+            self.joined.lock().expect("no panic").push(joined);
+            let but_it = Target { skip: Some(*key), ..Target::default() };
+            let _ = router.broadcast(&but_it, &event(socket.as_str()));
+            if socket.as_str() == "unwanted" {
+                assert!(router.detach(*key));
+            }
+        }
+    }
+    let host = Arc::new(Host { router: OnceLock::new(), joined: Mutex::default() });
+    let _ = host.router.set(router.clone());
+    router.watch(host.clone());
+    let codec = TextCodec::new("t");
+    let [(a, a_key), (unwanted, unwanted_key)] = attach_all(&router, &codec, ["a", "unwanted"]);
+    assert_eq!(*host.joined.lock().expect("no panic"), [Joined::Joined, Joined::Joined]);
+    assert_eq!((a.received(), unwanted.received()), (vec!["t:unwanted[]".to_owned()], vec![]));
+    assert_eq!(router.rooms_of(a_key), rooms(["a", "hall"]));
+    assert_eq!(router.rooms_of(unwanted_key), []);
+    assert!(!router.detach(unwanted_key));
+    assert_eq!(["unwanted", "hall"].map(|room| router.count(&Room::from(room))), [0, 1]);
+    let _ = router.broadcast(&Target::default(), &event("later"));
+    assert_eq!(unwanted.received(), [""; 0]);
+}
+
+/// However early another thread finds a member and detaches it, nothing of it is left
+pub async fn a_newcomer_is_detached_by_whoever_finds_it(router: Subject) {
+    const ROUNDS: usize = 500;
+    let codec = TextCodec::new("t");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    for key in router.find(&Target::default()).into_iter().filter_map(|found| found.key) {
+                        router.join(key, &Room::from("r"));
+                        router.detach(key);
+                    }
+                }
+            });
+        }
+        for round in 0..ROUNDS {
+            let (_, key) = attach(&router, &format!("m{round}"), &codec);
+            router.detach(key);
+            assert_eq!(router.count(&Room::from(format!("m{round}").as_str())), 0);
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    assert_eq!((router.find(&Target::default()).len(), router.count(&Room::from("r"))), (0, 0));
+}
+
+/// Everybody who has joined a room, as the changes before it leave it; not those who own its name
+pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
+    struct Reports(Mutex<Vec<(String, Vec<MemberKey>)>>);
+    impl RoomWatcher for Reports {
+        fn room_changed(&self, change: &RoomChange) {
+            if let RoomChange::Present { room, members } = change {
+                let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
+                keys.sort();
+                self.0.lock().expect("no panic").push((room.to_string(), keys));
+            }
+        }
+    }
+    let codec = TextCodec::new("t");
+    // Two of one id are two.
+    let [(_, a), (_, again), (_, b)] = attach_all(&router, &codec, ["a", "a", "b"]);
+    for (key, room) in [(a, "r"), (again, "r"), (b, "a")] {
+        router.join(key, &Room::from(room));
+    }
+    let reports = Arc::new(Reports(Mutex::default()));
+    let take = || {
+        let mut taken = std::mem::take(&mut *reports.0.lock().expect("no panic"));
+        taken.sort();
+        taken
+    };
+    router.survey();
+    router.watch(reports.clone());
+    assert_eq!(take(), []);
+    router.survey();
+    assert_eq!(take(), [("a".to_owned(), vec![b]), ("r".to_owned(), vec![a, again])]);
+    router.detach(a);
+    router.leave(b, &Room::from("a"));
+    router.survey();
+    assert_eq!(take(), [("r".to_owned(), vec![again])]);
+}
+
+/// The log holds each report to the changes before it, and the changes after it to the report
+pub async fn a_survey_fits_changes_of_many_threads(router: Subject) {
+    const ROUNDS: usize = 200;
+    let codec = TextCodec::new("t");
+    let log = RoomLog::new();
+    let [(_, early)] = attach_all(&router, &codec, ["early"]);
+    router.join(early, &Room::from("r"));
+    router.watch(log.clone());
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (router, codec) = (&router, &codec);
+            scope.spawn(move || {
+                for round in 0..ROUNDS {
+                    let (_, key) = attach(router, &format!("{thread} {round}"), codec);
+                    for room in ["r", "s", "early"].map(Room::from) {
+                        router.join(key, &room);
+                        router.leave(key, &Room::from("s"));
+                    }
+                    router.detach(key);
+                }
+            });
+        }
+        scope.spawn(|| (0..ROUNDS).for_each(|_| router.survey()));
+    });
+    router.survey();
+    assert_eq!(log.members("r"), Some(vec!["early".to_owned()]));
+    router.detach(early);
+    assert_eq!(log.room_count(), 0);
 }
 
 /// Whoever changes what at the same time, changes are told once and in an order that can have been

@@ -1,0 +1,286 @@
+//! `Budget`: the memory that may wait for clients, and eviction when it is used up
+
+mod machine;
+
+use std::cmp::Reverse;
+use std::fmt;
+use std::sync::{Mutex, Once, OnceLock, TryLockError, Weak};
+use std::time::{Duration, Instant};
+
+use roomcast_core::{CloseReason, Standing, memory};
+
+use crate::breach::Tally;
+use crate::clock;
+use crate::error::EmitError;
+use crate::io::App;
+use crate::metrics::count;
+
+/// The memory that the process may hold for its clients, and what is done when more would be needed
+///
+/// Each emit and each answer looks at the [ledger](memory) first: one load and one comparison. When the budget is used
+/// up, one thread goes through the sessions and evicts clients that do not take what waits for them, until an eighth of
+/// the budget is free. So the next scan is far off, and if there is nobody to evict the next one waits for
+/// [`PAUSE`].
+pub(crate) struct Budget {
+    limit: usize,
+    source: Source,
+    app: OnceLock<Weak<App>>,
+    /// When the next scan may begin
+    next_scan: Mutex<Option<Instant>>,
+    announced: Once,
+    evicted: Tally,
+    refused: Tally,
+}
+
+/// How long after a scan that freed too little no other one begins
+const PAUSE: Duration = Duration::from_millis(10);
+/// The smallest budget that is chosen by default
+const LEAST: u64 = 64 * 1024 * 1024;
+
+/// What a budget was derived from
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Setting,
+    Ram,
+    Cgroup,
+    /// The machine has less than four times [`LEAST`], or does not tell
+    Least,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Setting => "setting",
+            Self::Ram => "ram",
+            Self::Cgroup => "cgroup",
+            Self::Least => "minimum",
+        })
+    }
+}
+
+impl Budget {
+    /// Takes the setting, or a quarter of what the machine has.
+    pub(crate) fn new(setting: Option<u64>) -> Self {
+        let (limit, source) = match setting {
+            Some(bytes) => (bytes, Source::Setting),
+            None => default_limit(machine::ram(), machine::cgroup_limit()),
+        };
+        Self {
+            limit: usize::try_from(limit).unwrap_or(usize::MAX),
+            source,
+            app: OnceLock::new(),
+            next_scan: Mutex::default(),
+            announced: Once::new(),
+            evicted: Tally::new(),
+            refused: Tally::new(),
+        }
+    }
+
+    /// Sets the application state whose clients may be evicted; until then there are none.
+    pub(crate) fn guard(&self, app: Weak<App>) {
+        // Called once, when the server is built.
+        let _ = self.app.set(app);
+        memory::limit_to(self.limit);
+    }
+
+    /// Returns the limit in bytes.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Logs the budget, the first time that it is called.
+    pub(crate) fn announce(&self) {
+        self.announced.call_once(|| {
+            tracing::info!(
+                bytes = self.limit,
+                source = %self.source,
+                setting = "memory_budget",
+                "memory budget for what waits for clients"
+            );
+        });
+    }
+
+    /// Lets an emit begin if there is memory for it, which may mean that clients are evicted.
+    ///
+    /// To be called under no lock.
+    ///
+    /// # Errors
+    /// When the budget is used up and nobody can be evicted.
+    #[inline]
+    pub(crate) fn admit(&self) -> Result<(), EmitError> {
+        if memory::held() <= self.limit { Ok(()) } else { self.make_room() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn make_room(&self) -> Result<(), EmitError> {
+        let mut next_scan = match self.next_scan.try_lock() {
+            Ok(next_scan) => next_scan,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            // Another thread is making room: nobody has to wait for it unless it is too slow.
+            Err(TryLockError::WouldBlock) => return self.within(self.limit.saturating_add(self.limit / 8)),
+        };
+        let now = clock::now();
+        if memory::held() > self.limit && next_scan.is_none_or(|next| next <= now) {
+            let goal = self.limit - self.limit / 8;
+            self.evict(goal);
+            *next_scan = (memory::held() > goal).then(|| clock::after(now, PAUSE));
+        }
+        drop(next_scan);
+        self.within(self.limit)
+    }
+
+    /// Evicts clients until no more than `goal` is held, or there is nobody left.
+    fn evict(&self, goal: usize) {
+        let Some(app) = self.app.get().and_then(Weak::upgrade) else { return };
+        let sessions = app.sessions.all();
+        let candidates = sessions.iter().map(|session| (session.outbox.standing(), &**session));
+        let before = memory::held();
+        let mut evicted = 0_u64;
+        for session in in_order(candidates) {
+            if memory::held() <= goal {
+                break;
+            }
+            // Since it was looked at, it may have begun to read.
+            if session.outbox.standing().writable {
+                continue;
+            }
+            session.outbox.give_up(CloseReason::SlowConsumer);
+            count::clients_evicted(&app.metrics);
+            evicted += 1;
+        }
+        if evicted > 0
+            && let Some(times) = self.evicted.record()
+        {
+            tracing::warn!(
+                clients = evicted,
+                freed = before.saturating_sub(memory::held()),
+                held = before,
+                budget = self.limit,
+                times,
+                setting = "memory_budget",
+                "clients closed: memory budget used up"
+            );
+        }
+    }
+
+    fn within(&self, limit: usize) -> Result<(), EmitError> {
+        let held = memory::held();
+        if held <= limit {
+            return Ok(());
+        }
+        if let Some(times) = self.refused.record() {
+            tracing::warn!(
+                held,
+                budget = self.limit,
+                times,
+                setting = "memory_budget",
+                "emit failed: memory budget used up and no client to evict"
+            );
+        }
+        Err(EmitError::OverBudget { held, budget: self.limit })
+    }
+}
+
+impl fmt::Debug for Budget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Budget")
+            .field("limit", &self.limit)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Returns those that may be evicted: longest without progress first, then the largest.
+///
+/// Never one that takes bytes now, and none for which nothing waits.
+fn in_order<T>(all: impl Iterator<Item = (Standing, T)>) -> impl Iterator<Item = T> {
+    let mut candidates: Vec<_> =
+        all.filter(|(standing, _)| !standing.writable && standing.bytes > 0).collect();
+    // The numbers wrap around, but those of clients that live at the same time are near each other.
+    let origin = candidates.first().map_or(0, |(standing, _)| standing.order);
+    candidates.sort_by_key(|(standing, _)| {
+        (standing.order.wrapping_sub(origin).cast_signed(), Reverse(standing.bytes))
+    });
+    candidates.into_iter().map(|(_, client)| client)
+}
+
+/// Returns a quarter of the smaller of the two, and which it is.
+fn default_limit(ram: Option<u64>, cgroup: Option<u64>) -> (u64, Source) {
+    let (whole, source) = match (ram, cgroup) {
+        (Some(ram), Some(cgroup)) if cgroup < ram => (cgroup, Source::Cgroup),
+        (None, Some(cgroup)) => (cgroup, Source::Cgroup),
+        (Some(ram), _) => (ram, Source::Ram),
+        (None, None) => (0, Source::Least),
+    };
+    if whole / 4 < LEAST { (LEAST, Source::Least) } else { (whole / 4, source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn blocked(order: u32, bytes: usize) -> Standing {
+        Standing { writable: false, bytes, stalled: true, order }
+    }
+
+    fn order_of(standings: &[Standing]) -> Vec<usize> {
+        in_order(standings.iter().copied().zip(0..)).collect()
+    }
+
+    #[test]
+    fn evicts_longest_stalled_first() {
+        let standings = [blocked(7, 1), blocked(3, 10), blocked(5, 1000), blocked(3, 20)];
+        assert_eq!(order_of(&standings), [3, 1, 2, 0]);
+        // The counter has wrapped around since the first of them stalled.
+        let standings = [blocked(2, 1), blocked(u32::MAX - 1, 1), blocked(u32::MAX, 1), blocked(1, 1)];
+        assert_eq!(order_of(&standings), [1, 2, 3, 0]);
+    }
+
+    #[test]
+    fn spares_readers_and_empty_outboxes() {
+        let reader = Standing { writable: true, bytes: 1 << 30, stalled: false, order: 0 };
+        assert_eq!(order_of(&[reader, blocked(1, 0), blocked(9, 1)]), [2]);
+        assert_eq!(order_of(&[reader]), [0; 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn order_is_total_across_wrap(
+            first in any::<u32>(),
+            ages in prop::collection::vec((0..1_u32 << 30, 1..100_usize), 0..40),
+        ) {
+            let standings: Vec<_> =
+                ages.iter().map(|(age, bytes)| blocked(first.wrapping_add(*age), *bytes)).collect();
+            let mut expected: Vec<_> = (0..ages.len()).collect();
+            expected.sort_by_key(|at| (ages[*at].0, Reverse(ages[*at].1)));
+            prop_assert_eq!(order_of(&standings), expected);
+        }
+    }
+
+    #[test]
+    fn default_is_quarter_of_smaller() {
+        const GIB: u64 = 1 << 30;
+        for (ram, cgroup, expected) in [
+            (Some(8 * GIB), None, (2 * GIB, Source::Ram)),
+            (Some(8 * GIB), Some(GIB), (GIB / 4, Source::Cgroup)),
+            // Unlimited, as version 1 writes it.
+            (Some(8 * GIB), Some(9_223_372_036_854_771_712), (2 * GIB, Source::Ram)),
+            (None, Some(GIB), (GIB / 4, Source::Cgroup)),
+            (Some(8 * GIB), Some(128 << 20), (LEAST, Source::Least)),
+            (Some(200 << 20), None, (LEAST, Source::Least)),
+            (None, None, (LEAST, Source::Least)),
+        ] {
+            assert_eq!(default_limit(ram, cgroup), expected, "{ram:?} {cgroup:?}");
+        }
+    }
+
+    #[test]
+    fn setting_is_taken_literally() {
+        let budget = Budget::new(Some(1));
+        assert_eq!((budget.limit(), budget.source), (1, Source::Setting));
+        assert!(Budget::new(None).limit() as u64 >= LEAST);
+    }
+}

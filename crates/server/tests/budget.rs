@@ -1,0 +1,214 @@
+//! The memory budget of a server with clients that do not read; alone in its binary, since a process has one ledger
+
+#![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall")]
+
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use roomcast_core::memory::{self, Charge};
+use roomcast_server::{Ack, CloseReason, Config, EmitError, Io, Server, Socket, SocketId};
+use socket2::{Domain, Type};
+use tokio::runtime::{Builder, Runtime};
+
+#[test]
+fn evicts_longest_stalled_and_no_reader() {
+    let stage = Stage::open();
+    let mut reader = Client::connect(stage.address);
+    let reading = stage.socket();
+    // They stall one after the other, and what waits for them keeps growing.
+    let mut crowd = Vec::new();
+    for _ in 0..3 {
+        let client = Client::connect(stage.address);
+        let socket = stage.socket();
+        stall(&socket);
+        crowd.push((client, socket));
+    }
+    let mut heard = 0;
+    for evicted in 0..crowd.len() {
+        while crowd[evicted].1.is_connected() {
+            for (_, socket) in &crowd[evicted..] {
+                // Whoever was evicted just now is told; it is seen below.
+                let _ = socket.emit("flood", &*BODY);
+            }
+            stage
+                .io
+                .main()
+                .target()
+                .to(reading.id())
+                .emit("tick", heard)
+                .expect("somebody was evicted for it");
+            assert_eq!(reader.text(), format!(r#"42["tick",{heard}]"#));
+            heard += 1;
+        }
+        assert!(memory::held() <= BUDGET as usize, "{}", memory::held());
+        assert_eq!(
+            stage.reasons.recv_timeout(PATIENCE),
+            Ok((crowd[evicted].1.id().clone(), CloseReason::SlowConsumer))
+        );
+        assert!(crowd[evicted + 1..].iter().all(|(_, socket)| socket.is_connected()), "one was enough");
+        assert_eq!(stage.io.metrics().clients_evicted(), evicted as u64 + 1);
+    }
+    assert!(reading.is_connected() && stage.reasons.try_recv().is_err());
+    let metrics = stage.runtime.block_on(stage.io.openmetrics());
+    for line in ["roomcast_clients_evicted_total 3", &format!("roomcast_memory_budget_bytes {BUDGET}")] {
+        assert!(metrics.lines().any(|found| found == line), "{line}: {metrics}");
+    }
+}
+
+#[test]
+fn emit_fails_until_memory_is_released() {
+    let stage = Stage::open();
+    let mut reader = Client::connect(stage.address);
+    let socket = stage.socket();
+    let held = Charge::new(BUDGET as usize + 1);
+    for outcome in [socket.emit("one", 1), stage.io.emit("all", 2), stage.io.to("room").emit("room", 3)] {
+        let Err(error) = outcome else { panic!("{outcome:?}") };
+        assert!(
+            matches!(error, EmitError::OverBudget { held, budget } if held > budget && budget == BUDGET as usize),
+            "{error:?}"
+        );
+        assert!(error.to_string().contains("`memory_budget`"), "{error}");
+    }
+    reader.send(br#"427["echo","x"]"#);
+    let answered = stage.answers.recv_timeout(PATIENCE).expect("a handler");
+    assert!(matches!(answered, Err(EmitError::OverBudget { .. })), "{answered:?}");
+    assert!(socket.is_connected());
+    assert_eq!((stage.io.metrics().clients_evicted(), stage.reasons.try_recv().is_err()), (0, true));
+
+    drop(held);
+    assert!(socket.emit("one", 4).is_ok() && stage.io.emit("all", 5).is_ok());
+    reader.send(br#"428["echo","y"]"#);
+    assert!(matches!(stage.answers.recv_timeout(PATIENCE), Ok(Ok(true))));
+    // Nothing of what failed was sent.
+    assert_eq!(
+        [reader.text(), reader.text(), reader.text()],
+        [r#"42["one",4]"#, r#"42["all",5]"#, r#"438["y"]"#]
+    );
+}
+
+/// Emits until the kernel takes nothing more, so that from here on it makes no progress.
+fn stall(socket: &Socket) {
+    let deadline = Instant::now() + PATIENCE;
+    let mut blocked_since = None;
+    loop {
+        assert!(Instant::now() < deadline, "the kernel takes everything");
+        match (socket.waiting_bytes(), blocked_since) {
+            (0, _) => {
+                blocked_since = None;
+                socket.emit("flood", &*BODY).expect("it is within the budget");
+            }
+            (waiting, Some((before, since))) if waiting == before => {
+                if Instant::now().duration_since(since) > Duration::from_millis(300) {
+                    return;
+                }
+            }
+            (waiting, _) => blocked_since = Some((waiting, Instant::now())),
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A server, and what its handlers tell
+struct Stage {
+    io: Io,
+    address: SocketAddr,
+    sockets: Receiver<Socket>,
+    reasons: Receiver<(SocketId, CloseReason)>,
+    answers: Receiver<Result<bool, EmitError>>,
+    runtime: Runtime,
+    // The ledger is that of the whole process, so there is one stage at a time.
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Stage {
+    fn open() -> Self {
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let config = Config::default()
+            .memory_budget(BUDGET)
+            // Nobody is let go for anything else.
+            .outbox_limit(64 * 1024 * 1024)
+            .stall_timeout(NEVER)
+            .ping_interval(NEVER);
+        let io = Io::builder().config(config).build();
+        let (told_socket, sockets) = sync_channel(16);
+        let (told_reason, reasons) = sync_channel(16);
+        let (told_answer, answers) = sync_channel(16);
+        io.on_connect(move |socket: Socket| {
+            let _ = told_socket.send(socket);
+            async {}
+        });
+        io.on_disconnect(move |socket: Socket, reason: CloseReason| {
+            let _ = told_reason.send((socket.id().clone(), reason));
+            async {}
+        });
+        io.on("echo", move |ack: Ack, text: String| {
+            let _ = told_answer.send(ack.send(text));
+            async {}
+        });
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+        let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
+        let address = bound.address();
+        runtime.spawn(bound.serve());
+        Self { io, address, sockets, reasons, answers, runtime, _alone: alone }
+    }
+
+    fn socket(&self) -> Socket {
+        self.sockets.recv_timeout(PATIENCE).expect("a client connected")
+    }
+}
+
+/// A Socket.IO client on a WebSocket, for which the kernel keeps little
+struct Client(BufReader<TcpStream>);
+
+impl Client {
+    fn connect(address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4096).expect("a small buffer");
+        socket.connect(&address.into()).expect("a connection");
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        let mut client = Self(BufReader::with_capacity(2048, stream));
+        let request = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        client.0.get_mut().write_all(request).expect("the server reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(client.bytes(1)[0]);
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
+        assert!(client.text().starts_with("0{"));
+        client.send(b"40");
+        assert!(client.text().starts_with("40{"));
+        client
+    }
+
+    fn send(&mut self, text: &[u8]) {
+        // Under a key of zeros the payload is as it is.
+        let header = [0x81, 0x80 | u8::try_from(text.len()).expect("a short text"), 0, 0, 0, 0];
+        self.0.get_mut().write_all(&[&header, text].concat()).expect("the server reads");
+    }
+
+    fn text(&mut self) -> String {
+        let header = self.bytes(2);
+        assert!(header[0] == 0x81 && header[1] < 126, "a short text, not {header:?}");
+        String::from_utf8(self.bytes(header[1].into())).expect("text is UTF-8")
+    }
+
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        self.0.read_exact(&mut bytes).expect("the server goes on");
+        bytes
+    }
+}
+
+const BUDGET: u64 = 4 * 1024 * 1024;
+static BODY: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "x".repeat(32 * 1024));
+/// Whoever stalls here is let go by the budget alone
+const NEVER: Duration = Duration::from_secs(24 * 3600);
+const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,364 @@
+//! Sockets that come, go, are put out and come back, played against the simplest model of them
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+
+use roomcast_server::{CloseReason, Config, EmitError, Io, Receipt, RecoveryConfig, Socket};
+use serde_json::{Value, json};
+
+use crate::recovery::{Returner, event};
+use crate::support::heard::{Ear, arrivals, ear};
+use crate::support::serve::{Running, serve};
+use crate::support::ws::Message;
+
+const SEEDS: u64 = 80;
+const STEPS: usize = 60;
+const MOST: usize = 8;
+const ROOMS: [&str; 2] = ["red", "blue"];
+/// What the hook of newcomers does next
+const NOTHING: u8 = 0;
+const JOIN: u8 = 1;
+const KICK: u8 = 2;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Here,
+    Away,
+    /// Put out by the application: it never comes back
+    Gone,
+}
+
+/// A client, whichever connections it has had
+struct Known {
+    sid: String,
+    standing: Standing,
+    rooms: BTreeSet<&'static str>,
+    /// A handle from each of its connections
+    handles: Vec<Socket>,
+    client: Option<Returner>,
+    shows: Value,
+    offset: Option<String>,
+    /// What it has yet to hear
+    expected: Vec<String>,
+}
+
+struct Model {
+    chance: u64,
+    io: Io,
+    server: Running,
+    sockets: Ear<Socket>,
+    ends: Ear<(String, CloseReason)>,
+    hook: Arc<AtomicU8>,
+    known: Vec<Known>,
+    events: usize,
+}
+
+impl Model {
+    fn new(seed: u64) -> Self {
+        let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+        let io = Io::builder().config(config).build();
+        let hook = Arc::new(AtomicU8::new(NOTHING));
+        let (all, next) = (io.clone(), hook.clone());
+        io.on_join_room(move |room, id| {
+            if room.as_str() != id.as_str() {
+                return;
+            }
+            let socket = all.socket(id).expect("whoever is told of is in");
+            match next.swap(NOTHING, Ordering::SeqCst) {
+                JOIN => assert!(socket.join(ROOMS[0])),
+                KICK => socket.disconnect(),
+                _ => {}
+            }
+        });
+        let (told, ends) = ear();
+        io.on_disconnect(move |socket: &Socket, reason: CloseReason| {
+            let _ = told.send((socket.id().to_string(), reason));
+        });
+        io.on("bad", |socket: &Socket, whole: bool| {
+            if whole {
+                socket.disconnect_client()
+            } else {
+                socket.disconnect()
+            }
+            assert!(!socket.is_connected() && socket.namespace().count(socket.id()) == 0);
+        });
+        io.on("sync", |ack: roomcast_server::Ack| ack.send(()).map(drop));
+        let sockets = arrivals(&io);
+        let server = serve(&io);
+        let chance = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        Self { chance, io, server, sockets, ends, hook, known: Vec::new(), events: 0 }
+    }
+
+    fn draw(&mut self, below: usize) -> usize {
+        self.chance ^= self.chance << 13;
+        self.chance ^= self.chance >> 7;
+        self.chance ^= self.chance << 17;
+        (self.chance >> 20) as usize % below
+    }
+
+    /// One of those that stand so
+    fn draw_one(&mut self, standing: Standing) -> Option<usize> {
+        let those: Vec<_> = (0..self.known.len()).filter(|at| self.known[*at].standing == standing).collect();
+        if those.is_empty() { None } else { Some(those[self.draw(those.len())]) }
+    }
+
+    /// A client, and a handle to it from any of its connections
+    fn draw_handle(&mut self) -> Option<(usize, Socket)> {
+        let of = self.draw(self.known.len().max(1));
+        let handles = self.known.get(of)?.handles.len();
+        let handle = self.draw(handles);
+        Some((of, self.known[of].handles[handle].clone()))
+    }
+
+    fn step(&mut self) {
+        match self.draw(16) {
+            0..=1 if self.known.len() < MOST => self.come(None),
+            2..=3 => self.break_one(),
+            4..=6 => {
+                if let Some(of) = self.draw_one(Standing::Away) {
+                    self.come(Some(of));
+                }
+            }
+            7 => self.kick(),
+            8 => self.misbehave(),
+            9 => self.break_and_kick(),
+            10..=11 => self.change_rooms(),
+            _ => self.emit(),
+        }
+        self.check();
+    }
+
+    /// A client comes, or comes back with what it was given
+    fn come(&mut self, back: Option<usize>) {
+        let hook = [NOTHING, NOTHING, NOTHING, JOIN, KICK][self.draw(5)];
+        self.hook.store(hook, Ordering::SeqCst);
+        let shows = back.map_or_else(|| json!({}), |of| self.known[of].shows.clone());
+        let client = Returner::connect_with(&self.server.dial, "/", &shows);
+        let socket = self.sockets.next();
+        assert_eq!((socket.id().as_str(), socket.recovered()), (&*client.sid, back.is_some()));
+        let of = back.unwrap_or_else(|| {
+            self.known.push(Known {
+                sid: client.sid.clone(),
+                standing: Standing::Here,
+                rooms: BTreeSet::new(),
+                handles: Vec::new(),
+                client: None,
+                shows: Value::Null,
+                offset: None,
+                expected: Vec::new(),
+            });
+            self.known.len() - 1
+        });
+        let known = &mut self.known[of];
+        assert_eq!(known.sid, client.sid);
+        known.handles.push(socket);
+        known.standing = Standing::Here;
+        known.shows = client.shows(None);
+        for message in &client.missed {
+            let Message::Text(text) = message else { panic!("no text") };
+            known.hear(text);
+        }
+        assert_eq!(known.expected, [""; 0], "missed");
+        known.client = Some(client);
+        match hook {
+            JOIN => _ = known.rooms.insert(ROOMS[0]),
+            KICK => self.ended(of, &[CloseReason::ServerNamespaceDisconnect]),
+            _ => {}
+        }
+    }
+
+    /// The application has put a client out, which is told so if it is there, and is never again who it was
+    fn ended(&mut self, of: usize, reasons: &[CloseReason]) {
+        let known = &mut self.known[of];
+        if known.standing == Standing::Here {
+            let (sid, reason) = self.ends.next();
+            assert!(sid == known.sid && reasons.contains(&reason), "{reason}");
+        }
+        if let Some(mut client) = known.client.take() {
+            known.hear_all(&mut client, "1");
+        }
+        known.standing = Standing::Gone;
+        known.expected.clear();
+        let shows = known.shows.clone();
+        let stranger = Returner::connect_with(&self.server.dial, "/", &shows);
+        assert_ne!(stranger.sid, self.known[of].sid);
+        assert!(!self.sockets.next().recovered());
+        let sid = stranger.sid.clone();
+        drop(stranger);
+        assert_eq!(self.ends.next().0, sid);
+    }
+
+    fn break_one(&mut self) {
+        let Some(of) = self.draw_one(Standing::Here) else { return };
+        self.sync(of);
+        let known = &mut self.known[of];
+        drop(known.client.take());
+        assert_eq!(self.ends.next(), (known.sid.clone(), CloseReason::TransportClose));
+        known.standing = Standing::Away;
+    }
+
+    fn kick(&mut self) {
+        let Some((of, handle)) = self.draw_handle() else { return };
+        let (how, elsewhere) = (self.draw(3), self.draw(2) == 0);
+        let here = self.known[of].standing == Standing::Here;
+        let io = self.io.clone();
+        let put_out = move || match how {
+            0 => handle.disconnect(),
+            1 => handle.disconnect_client(),
+            _ if here => assert_eq!(io.to(handle.id()).disconnect_sockets(false), 1),
+            _ => handle.disconnect(),
+        };
+        if elsewhere {
+            thread::scope(|scope| _ = scope.spawn(put_out));
+        } else {
+            put_out();
+        }
+        assert_eq!(self.io.count(&*self.known[of].sid), 0);
+        if self.known[of].standing != Standing::Gone {
+            self.ended(of, &[CloseReason::ServerNamespaceDisconnect]);
+        }
+    }
+
+    /// What gets a client put out, with what would end its session anyway in the same write
+    fn misbehave(&mut self) {
+        let Some(of) = self.draw_one(Standing::Here) else { return };
+        let (whole, after) = (self.draw(2) == 0, ["1", "x", "4x"][self.draw(3)]);
+        let client = self.known[of].client.as_mut().expect("it is here");
+        client.engine.send_packets(vec![format!("42[\"bad\",{whole}]").into(), after.into()]);
+        self.ended(of, &[CloseReason::ServerNamespaceDisconnect]);
+    }
+
+    /// A thread puts a client out while its connection breaks
+    fn break_and_kick(&mut self) {
+        let Some(of) = self.draw_one(Standing::Here) else { return };
+        self.sync(of);
+        let known = &mut self.known[of];
+        let (handle, client) = (known.handles[0].clone(), known.client.take());
+        let begin = Barrier::new(2);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                begin.wait();
+                handle.disconnect();
+                assert_eq!(handle.namespace().count(handle.id()), 0);
+            });
+            begin.wait();
+            drop(client);
+        });
+        self.ended(of, &[CloseReason::ServerNamespaceDisconnect, CloseReason::TransportClose]);
+    }
+
+    fn change_rooms(&mut self) {
+        let Some((of, handle)) = self.draw_handle() else { return };
+        let (room, joins) = (ROOMS[self.draw(ROOMS.len())], self.draw(3) > 0);
+        let known = &mut self.known[of];
+        let here = known.standing == Standing::Here;
+        if joins {
+            assert_eq!(handle.join(room), here);
+            if here {
+                known.rooms.insert(room);
+            }
+        } else {
+            assert_eq!(handle.leave(room), here && known.rooms.remove(room));
+        }
+        assert_eq!(handle.rooms().len(), if here { 1 + known.rooms.len() } else { 0 });
+    }
+
+    fn emit(&mut self) {
+        let name = format!("event {}", self.events);
+        self.events += 1;
+        let room = ROOMS[self.draw(ROOMS.len())];
+        let Some((of, handle)) = self.draw_handle() else { return };
+        let way = self.draw(6);
+        let emitted = match way {
+            0 => self.io.emit(&name, ()),
+            1 => self.io.to(room).emit(&name, ()),
+            2 => handle.broadcast().emit(&name, ()),
+            3 => handle.to(room).emit(&name, ()),
+            4 => handle.except(room).emit(&name, ()),
+            _ => handle.emit(&name, ()),
+        };
+        let mut queued = 0;
+        for (at, known) in self.known.iter_mut().enumerate() {
+            let is_for = match way {
+                0 => true,
+                1 => known.rooms.contains(room),
+                2 => at != of,
+                3 => at != of && known.rooms.contains(room),
+                4 => at != of && !known.rooms.contains(room),
+                _ => at == of,
+            };
+            if is_for && known.standing != Standing::Gone {
+                known.expected.push(name.clone());
+                queued += usize::from(known.standing == Standing::Here);
+            }
+        }
+        if way == 5 && self.known[of].standing == Standing::Gone {
+            assert!(matches!(emitted, Err(EmitError::Disconnected)), "{emitted:?}");
+        } else {
+            let expected = Receipt { queued, ..Receipt::default() };
+            assert_eq!(emitted.expect("a name"), expected, "way {way}");
+        }
+    }
+
+    /// Hears everything that a client was sent
+    fn sync(&mut self, of: usize) {
+        let known = &mut self.known[of];
+        if let Some(mut client) = known.client.take() {
+            client.engine.send("20[\"sync\"]".into());
+            known.hear_all(&mut client, "30[]");
+            assert_eq!(known.expected, [""; 0], "it did not hear");
+            known.shows = client.shows(known.offset.as_deref());
+            known.client = Some(client);
+        }
+    }
+
+    /// At once: nothing of whoever is out is left
+    fn check(&self) {
+        let here = |known: &&Known| known.standing == Standing::Here;
+        for room in ROOMS {
+            let count = self.known.iter().filter(here).filter(|known| known.rooms.contains(room)).count();
+            assert_eq!(self.io.count(room), count, "{room}");
+        }
+        assert_eq!(self.io.sockets().len(), self.known.iter().filter(here).count());
+    }
+}
+
+impl Known {
+    /// Hears events until something else comes, which must be this
+    fn hear_all(&mut self, client: &mut Returner, last: &str) {
+        loop {
+            match client.engine.receive() {
+                Ok(Message::Text(text)) if text.starts_with("2[") => self.hear(&text),
+                heard => return assert_eq!(heard, Ok(last.into())),
+            }
+        }
+    }
+
+    fn hear(&mut self, text: &str) {
+        let (list, offset) = event(text);
+        let name = list[0].as_str().expect("a name");
+        assert_eq!(self.expected.first().map(String::as_str), Some(name), "of {:?}", self.expected);
+        self.expected.remove(0);
+        self.offset = Some(offset);
+    }
+}
+
+#[test]
+fn sockets_behave_like_their_model() {
+    thread::scope(|scope| {
+        for part in 0..4 {
+            scope.spawn(move || {
+                for seed in (0..SEEDS).filter(|seed| seed % 4 == part) {
+                    let played = std::panic::catch_unwind(|| {
+                        let mut model = Model::new(seed);
+                        (0..STEPS).for_each(|_| model.step());
+                        (0..model.known.len()).for_each(|of| model.sync(of));
+                    });
+                    assert!(played.is_ok(), "seed {seed}");
+                }
+            });
+        }
+    });
+}

@@ -1,0 +1,78 @@
+//! What sinks hold is charged; alone in its binary, since all tests of one share the ledger
+
+use roomcast_core::memory;
+use roomcast_core::{Frame, Wire as _};
+use roomcast_transport_ws::{Compression, WebSocket, WsWire};
+
+use crate::served::Served;
+
+#[allow(dead_code, reason = "the other tests of connections use the rest")]
+#[path = "connection/served.rs"]
+mod served;
+#[allow(dead_code, reason = "the other tests of connections use the rest")]
+#[path = "connection/wire.rs"]
+mod wire;
+
+#[test]
+fn sinks_keep_what_they_hold_charged() {
+    let text = "x".repeat(50_000);
+    let rendered = WsWire.render(Frame::new(text.clone()).messages()).len();
+    assert_eq!(memory::held(), 0);
+
+    // A frame that only one client is sent: when it is cut its rendering stays, and the frame goes.
+    let mut alone = Served::open();
+    alone.wire.grant(10);
+    alone.push(text.clone());
+    alone.flush();
+    assert_eq!(memory::held(), rendered + 10);
+    alone.wire.unblock();
+    assert!(alone.poll_owner().is_pending());
+    assert_eq!(memory::held(), 0);
+
+    // A frame that many share is charged once, although a rest of it waits in each of their sinks.
+    let mut many: Vec<_> = (0..10).map(|_| Served::open()).collect();
+    let frame = Frame::new(text.clone());
+    for client in &many {
+        client.wire.grant(10);
+        client.push(frame.clone());
+        client.flush();
+    }
+    drop(frame);
+    let held = memory::held();
+    assert!((text.len() + rendered..text.len() + rendered + 1000).contains(&held), "{held}");
+    for client in &mut many[1..] {
+        client.wire.unblock();
+        assert!(client.poll_owner().is_pending());
+    }
+    assert_eq!(memory::held(), held - 9 * 10);
+    drop(many);
+    assert_eq!(memory::held(), 0);
+
+    // What a stream such as TLS has taken, and what is left of it for a client with a context of its own.
+    let transport = WebSocket::new().compression(Compression::new().context_takeover(true));
+    let mut context = Served::offering(&transport, "permessage-deflate");
+    let reserved = memory::held();
+    assert!((300_000..600_000).contains(&reserved), "{reserved}");
+    context.wire.grant(1);
+    context.push(Frame::new("plain").without_compression());
+    context.push(Frame::new(text).without_compression());
+    context.flush();
+    assert_eq!(memory::held(), reserved + 1 + (7 + rendered - 1));
+    context.wire.clog();
+    context.wire.grant(1 << 20);
+    assert!(context.poll_owner().is_pending());
+    assert_eq!(memory::held(), reserved + 7 + rendered);
+    context.wire.unblock();
+    assert!(context.poll_owner().is_pending());
+    assert_eq!(memory::held(), reserved);
+    drop(context);
+    assert_eq!(memory::held(), 0);
+
+    // Contexts leave half of the budget to messages.
+    memory::limit_to(2 * reserved);
+    let first = Served::offering(&transport, "permessage-deflate");
+    let _second = Served::offering(&transport, "permessage-deflate");
+    assert_eq!(memory::held(), reserved);
+    drop(first);
+    assert_eq!(memory::held(), 0);
+}
