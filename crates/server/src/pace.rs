@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use roomcast_core::{Backlog, Dispatched, Receipt};
 
-use crate::breach::Tally;
+use crate::log_limit::log_limited;
 
 /// Deliveries that one visit of a driver causes before other tasks have their turn
 ///
@@ -54,16 +54,14 @@ fn relieve(mut backlog: Backlog) {
 
 #[cold]
 fn warn_of_overflow(event: &str, clients: usize) {
-    static OVERFLOWS: Tally = Tally::new();
-    if let Some(times) = OVERFLOWS.record() {
-        tracing::warn!(
-            event,
-            clients,
-            times,
-            setting = "outbox_max",
-            "clients closed: this event did not fit into their outbox"
-        );
-    }
+    log_limited!(
+        WARN,
+        event,
+        event,
+        clients,
+        setting = "outbox_max",
+        "clients closed: this event did not fit into their outbox"
+    );
 }
 
 /// Starts to count for a driver that is about to be polled
