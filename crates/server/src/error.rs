@@ -29,7 +29,7 @@ pub enum EmitError {
     /// The client of this socket is gone
     ///
     /// Of an emit to rooms the receipt tells instead, as of the next two.
-    #[error("socket has been disconnected")]
+    #[error("{DISCONNECTED}")]
     Disconnected,
     /// The client of this socket is of a kind that cannot take such an event or answer
     #[error("this kind of client cannot take such an event or answer")]
@@ -57,6 +57,9 @@ pub enum EmitError {
     },
 }
 
+/// The text of both errors for a client that is gone.
+pub(crate) const DISCONNECTED: &str = "socket has been disconnected";
+
 /// An answer did not come
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -68,7 +71,7 @@ pub enum AckError {
     #[error("operation has timed out")]
     Timeout,
     /// The client went away before it answered
-    #[error("socket has been disconnected")]
+    #[error("{DISCONNECTED}")]
     Disconnected,
     /// This kind of client has no way to answer
     #[error("this kind of client cannot answer; a plain WebSocket client can in `roomcast.json` mode")]

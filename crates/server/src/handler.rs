@@ -13,7 +13,7 @@ use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
-use crate::error::{ConnectError, EventError};
+use crate::error::{ConnectError, DISCONNECTED, EventError};
 use crate::io::Io;
 use crate::slot;
 use crate::socket::Socket;
@@ -104,6 +104,15 @@ pub struct HandlerError {
     pub message: String,
     /// Whatever else there is to tell a client that may not connect, as JSON text
     pub data: Option<ByteString>,
+}
+
+impl HandlerError {
+    /// Returns whether the handler could not reach a client that is gone
+    ///
+    /// Told by the text, since a handler may have wrapped the error.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.message == DISCONNECTED
+    }
 }
 
 /// An event on its way into a handler

@@ -78,7 +78,7 @@ counters! {
     requests_refused,
     /// Sessions that moved to another transport
     upgrades,
-    /// Events whose handler returned an error
+    /// Events whose handler returned an error, unless it was that the client has left
     handlers_failed,
     /// Panics of handlers, and of hooks and callbacks of the application
     handlers_panicked,

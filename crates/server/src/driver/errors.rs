@@ -62,13 +62,18 @@ pub(super) fn told(cause: &EventErrorCause) -> HandlerError {
 /// Counts and logs a failure
 ///
 /// Clients can cause any of them as often as they like, so the log is limited for each kind and event.
+/// A client that leaves while a handler is about to answer it is no failure of the handler.
 fn note(socket: &Socket, name: &ByteString, role: Role, cause: &EventErrorCause) {
     let io = socket.io();
+    let is_connected = socket.is_connected();
     let (event, namespace, socket) = (&**name, socket.name_of_namespace(), socket.id());
     match cause {
         EventErrorCause::Failed(error) if role == Role::Door => {
             count::connects_refused(io.metrics());
             tracing::debug!(%namespace, %socket, %error, "connect refused by middleware");
+        }
+        EventErrorCause::Failed(error) if !is_connected && error.is_disconnected() => {
+            tracing::debug!(event, %namespace, %socket, %error, "handler ended: client has left");
         }
         EventErrorCause::Failed(error) => {
             count::handlers_failed(io.metrics());

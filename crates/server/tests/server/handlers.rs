@@ -6,7 +6,7 @@ use roomcast_server::{Ack, Args, Bytes, EmitError, EventName, Io, Socket, Value}
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING, bytes};
-use crate::support::heard::ear;
+use crate::support::heard::{Gate, arrivals, ear};
 use crate::support::logs;
 use crate::support::serve::{serve, until};
 
@@ -116,6 +116,62 @@ fn floods_of_failures_are_summarised() {
     let metrics = io.metrics();
     let counted = [metrics.handlers_panicked(), metrics.handlers_failed(), metrics.events_mismatched()];
     assert_eq!(counted, [FLOOD; 3]);
+}
+
+#[test]
+fn left_clients_are_no_failures() {
+    logs::listen();
+    let io = Io::new();
+    let (gate, sockets) = (Gate::closed(), arrivals(&io));
+    let (told, seen) = ear();
+    io.on_disconnect(move |_: &Socket| _ = told.send(()));
+    let (passes, other_passes) = (gate.clone(), gate.clone());
+    io.on("left:answers", move |ack: Ack| {
+        let passes = passes.clone();
+        async move {
+            passes.pass().await;
+            ack.send(()).map(drop)
+        }
+    });
+    io.on("left:fails", move |socket: Socket| {
+        let passes = other_passes.clone();
+        async move {
+            passes.pass().await;
+            let emitted = socket.emit("late", ());
+            assert!(matches!(emitted, Err(EmitError::Disconnected)), "{emitted:?}");
+            Err::<(), _>("another reason")
+        }
+    });
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        sockets.next();
+        let ask = Said { namespace: "/", ack: Some(1), name: "left:answers", args: json!([]) };
+        let fail = Said { namespace: "/", ack: None, name: "left:fails", args: json!([]) };
+        client.say_all(vec![ask, fail]);
+        client.sync();
+        if kind == Kind::Polling {
+            client.engine().send_packets(vec!["1".into()]);
+        } else {
+            drop(client);
+        }
+        seen.next();
+        (0..2).for_each(|_| gate.let_one_pass());
+    }
+    // Of those that failed, only what was no fault of the client is counted, and logged.
+    until(|| !logs::about("left:fails").is_empty());
+    until(|| io.metrics().handlers_failed() == TALKING.len() as u64);
+    // A client that is still here and fails to reach another is counted.
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let gone = sockets.next();
+    io.on("left:other", move |_: &Socket| gone.emit("late", ()).map(drop));
+    drop(client);
+    seen.next();
+    client = Client::connect(Kind::WebSocket, &server.dial);
+    client.say_all(vec![Said { namespace: "/", ack: None, name: "left:other", args: json!([]) }]);
+    until(|| !logs::about("left:other").is_empty());
+    assert_eq!(io.metrics().handlers_failed(), TALKING.len() as u64 + 1);
+    assert_eq!(logs::about("left:answers"), []);
 }
 
 #[test]
