@@ -159,7 +159,7 @@ impl Driver {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
-                Visit::Close(_) => {}
+                Visit::Close(_) => self.hasten_closing(now),
             }
         }
         progress
