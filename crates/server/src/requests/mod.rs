@@ -330,7 +330,9 @@ impl<'a> Applicant<'a> {
         let app = io.app();
         // What remains are things of layers in front of the server, which handlers may ask for.
         let extensions = &mut exchange.request.extensions;
-        let (peer, permit) = (Peer::of(extensions), extensions.remove());
+        let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<ConnectionPermit>>());
+        // A client that polls may ask for HTTP/2 or whatever else: its connection stays with HTTP, which counts it.
+        let permit = permit.filter(|_| !transport.capabilities().upgrades_from);
         extensions.remove::<Peer>();
         if peer.is_none() {
             app.limits.tell_of_unknown_address(&app.config);

@@ -39,6 +39,21 @@ async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn polls_that_ask_for_an_upgrade_hold_no_place() {
+    let io = Io::new();
+    let rig = Rig::start(&io, Server::new(io.clone()).max_connections(3));
+    for _ in 0..10 {
+        let mut client = rig.connect().await;
+        client.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
+        assert_eq!(client.answer().await.status, 200);
+        drop(client);
+        // The session goes on without the connection it began on, whose place is free.
+        rig.until_status("/nothing", 404).await;
+    }
+    assert_eq!(io.client_count(), 10);
+}
+
+#[tokio::test]
 async fn a_session_too_many_is_told_so_whatever_its_transport() {
     let rig = Rig::with_config(Config::default().max_sessions(2));
     let mut chat = WebSocket::socket_io(rig.address).await;
