@@ -650,3 +650,63 @@ fn help_is_in_groups() {
     assert!(at.is_sorted(), "{help}");
     assert!(help.contains("A second signal"), "{help}");
 }
+
+#[test]
+fn pongs_that_came_during_a_pause_count() {
+    for threads in ["1", "2"] {
+        pause_between_ping_and_pong(threads);
+    }
+}
+
+fn pause_between_ping_and_pong(threads: &str) {
+    let times = ["--ping-interval", "300", "--ping-timeout", "400", "--threads", threads];
+    let server = Running::start(|command| command.args(times));
+    let mut clients: Vec<_> = (0..4).map(|_| EngineClient::connect(server.address)).collect();
+    for round in 0..3 {
+        clients.iter_mut().for_each(|client| assert_eq!(client.next(), "2", "round {round}"));
+        server.signal(Signal::STOP);
+        clients.iter_mut().for_each(|client| client.send("3"));
+        std::thread::sleep(Duration::from_millis(1_500));
+        server.signal(Signal::CONT);
+    }
+    // They are all there, and the heartbeat goes on.
+    clients.iter_mut().for_each(|client| assert_eq!(client.next(), "2"));
+}
+
+/// A client of Engine.IO on a WebSocket
+struct EngineClient(TcpStream);
+
+impl EngineClient {
+    fn connect(address: SocketAddr) -> Self {
+        let mut stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
+            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("it reads");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("it answers");
+            head.extend(byte);
+        }
+        let mut client = Self(stream);
+        assert!(client.next().starts_with("0{"));
+        client
+    }
+
+    /// The next text, of one short frame
+    fn next(&mut self) -> String {
+        let mut header = [0; 2];
+        self.0.read_exact(&mut header).expect("the connection is there");
+        assert!(header[0] == 0x81 && header[1] < 126, "{header:?}");
+        let mut text = vec![0; header[1].into()];
+        self.0.read_exact(&mut text).expect("the whole frame");
+        String::from_utf8(text).expect("text")
+    }
+
+    fn send(&mut self, text: &str) {
+        // Under a key of zeros the payload is as it is.
+        let header = [0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
+        self.0.write_all(&[&header, text.as_bytes()].concat()).expect("the kernel takes it");
+    }
+}

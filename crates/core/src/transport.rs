@@ -136,11 +136,18 @@ impl ConnectionError {
     /// Why a session ends that had only this connection
     pub fn reason(&self) -> CloseReason {
         match self {
+            // As on Node: a peer that resets its connection, or drops it without a goodbye, has gone away.
+            Self::Io(error) if is_gone(error) => CloseReason::TransportClose,
             Self::Io(_) | Self::Misused(_) => CloseReason::TransportError,
             Self::Malformed(_) => CloseReason::ParseError,
             Self::TooBig { .. } => CloseReason::MessageTooBig,
         }
     }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof)
 }
 
 /// An HTTP request, and the one chance to answer it

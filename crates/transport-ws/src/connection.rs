@@ -129,16 +129,20 @@ impl WsConnection {
 
     /// Reads once; ready with `false` at the end of the stream
     fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<bool, ReadError>> {
+        let most = if self.compressed.is_some() { COMPRESSED_SCRATCH } else { SCRATCH };
         let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
-        if let Some(early) = early.take() {
-            let mut early = BytesMut::from(*early);
-            let outcome = self.reader.read(&mut early, &mut scratch.items);
+        if let Some(mut left) = early.take() {
+            // As much at a time as of what comes later: as much may come out of it.
+            let mut first = BytesMut::from(left.split_to(left.len().min(most)));
+            if !left.is_empty() {
+                *early = Some(left);
+            }
+            let outcome = self.reader.read(&mut first, &mut scratch.items);
             self.count_inflated();
             outcome?;
             return Poll::Ready(Ok(true));
         }
         scratch.bytes.resize(SCRATCH, 0);
-        let most = if self.compressed.is_some() { COMPRESSED_SCRATCH } else { SCRATCH };
         let mut buf = ReadBuf::new(&mut scratch.bytes[..most]);
         ready!(stream.poll_read(cx, &mut buf))?;
         let filled = buf.filled_mut();

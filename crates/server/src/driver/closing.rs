@@ -109,6 +109,13 @@ impl Driver {
         }
     }
 
+    /// Somebody waits for the end of a session that is closing already, such as a server that drains
+    pub(super) fn hasten_closing(&mut self, now: Instant) {
+        if let Some(closing) = &mut self.closing {
+            closing.deadline = closing.deadline.min(clock::after(now, self.shared.io.config().close_timeout));
+        }
+    }
+
     pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Some(closing) = &mut self.closing else { return Poll::Pending };
         if !closing.drained {

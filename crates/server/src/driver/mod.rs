@@ -13,7 +13,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use roomcast_core::{
@@ -58,6 +58,8 @@ pub(crate) struct Driver {
     promoting: bool,
     /// The application refuses the client, which for some kinds of client is the end
     refusing: bool,
+    /// A deadline has come so late that the connections are looked at once more before it counts
+    overslept: bool,
     /// Messages of this visit
     heard: u32,
 }
@@ -71,6 +73,8 @@ const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost eac
 /// The rest of a read is kept for the next visit, at most one read of 16 KiB.
 const ROUNDS: usize = 32;
 const MESSAGES: u32 = 256;
+/// By how much a deadline may be late before the runtime has to look for what arrived first
+const LATE: Duration = Duration::from_millis(100);
 /// Messages between two looks at the outbox of the client itself
 const OWN_OUTBOX_EVERY: u32 = 8;
 /// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
@@ -99,6 +103,7 @@ impl Driver {
             open: false,
             promoting: false,
             refusing: false,
+            overslept: false,
             heard: 0,
         }
     }
@@ -134,7 +139,10 @@ impl Driver {
     /// Whether this visit has done enough, or there are outboxes to relieve before the next message
     fn gives_way(&self) -> bool {
         let waits = |flow: &Flow| !flow.paused && !flow.kept.is_empty() || !flow.backlog.is_empty();
-        self.heard >= MESSAGES || pace::is_spent() || self.flow.as_deref().is_some_and(waits)
+        self.heard >= MESSAGES
+            || pace::is_spent()
+            || self.overslept
+            || self.flow.as_deref().is_some_and(waits)
     }
 
     fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -151,7 +159,7 @@ impl Driver {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
-                Visit::Close(_) => {}
+                Visit::Close(_) => self.hasten_closing(now),
             }
         }
         progress
@@ -481,6 +489,12 @@ impl Driver {
         if !self.timer.poll(next, cx, now) {
             return false;
         }
+        // After a pause of the process the timers may be told of before the sockets, where the answer lies already.
+        let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
+        if is_late && !std::mem::replace(&mut self.overslept, true) {
+            return false;
+        }
+        self.overslept = false;
         if let Some(flow) = &self.flow {
             // What the driver itself does not read, or could not write, is not held against the client.
             if flow.holds_back() {

@@ -337,7 +337,9 @@ impl<'a> Applicant<'a> {
         let app = io.app();
         // What remains are things of layers in front of the server, which handlers may ask for.
         let extensions = &mut exchange.request.extensions;
-        let (peer, mut permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
+        let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
+        // A client that polls may ask for HTTP/2 or whatever else: its connection stays with HTTP, which counts it.
+        let mut permit = permit.filter(|_| !transport.capabilities().upgrades_from);
         let opened_on = extensions.remove::<OpenedOn>();
         extensions.remove::<Peer>();
         if peer.is_none() {

@@ -125,7 +125,8 @@ where
                 request.extensions_mut().insert(peer);
                 if request.headers().contains_key(http::header::UPGRADE) {
                     request.extensions_mut().insert(permit);
-                } else if let Some(opened_on) = opened_on {
+                }
+                if let Some(opened_on) = opened_on {
                     request.extensions_mut().insert(opened_on);
                 }
                 let response = match rules::check(&request) {

@@ -188,7 +188,7 @@ async fn metrics_tell_of_build_process_and_handlers() {
     let task = tokio::spawn(bound.serve());
     let mut chat = WebSocket::socket_io(address).await;
     // One of sixteen is timed, and which of a thread that is depends on what it ran before.
-    for _ in 0..16 {
+    for _ in 0..64 {
         chat.text("42[\"slow\"]").await;
     }
     let timed = async || {
@@ -208,7 +208,7 @@ async fn metrics_tell_of_build_process_and_handlers() {
     let (count, sum, metrics) = timed().await;
     assert_eq!(count, Some(1.0), "{metrics}");
     assert!(sum >= Some(0.05), "to its end, and not to its first wait: {sum:?}");
-    for _ in 0..16 {
+    for _ in 0..64 {
         chat.text("42[\"quick\"]").await;
     }
     let waited = tokio::time::timeout(Duration::from_secs(20), async {

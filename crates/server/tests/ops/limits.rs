@@ -39,6 +39,21 @@ async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
 }
 
 #[tokio::test]
+async fn polls_that_ask_for_an_upgrade_hold_no_place() {
+    let io = Io::new();
+    let rig = Rig::start(&io, Server::new(io.clone()).max_connections(3));
+    for _ in 0..10 {
+        let mut client = rig.connect().await;
+        client.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
+        assert_eq!(client.answer().await.status, 200);
+        drop(client);
+        // The session goes on without the connection it began on, whose place is free.
+        rig.until_status("/nothing", 404).await;
+    }
+    assert_eq!(io.client_count(), 10);
+}
+
+#[tokio::test]
 async fn a_session_too_many_is_told_so_whatever_its_transport() {
     let rig = Rig::with_config(Config::default().max_sessions(2));
     let mut chat = WebSocket::socket_io(rig.address).await;
@@ -345,7 +360,9 @@ async fn sessions_of_one_connection_are_bounded() {
     greedy.send(&get(POLLING, "")).await;
     let refused = greedy.answer().await;
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
-    assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 1);
+    greedy.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
+    assert_eq!(greedy.answer().await.status, 503, "whatever else it asks for");
+    assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 2);
     assert_eq!(rig.get(POLLING, "").await.status, 200, "another connection is not concerned");
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_server::{Ack, CloseReason, Config, EmitError, Io, Receipt, Socket};
+use roomcast_server::{Ack, CloseReason, Config, Drain, EmitError, Io, Receipt, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
@@ -347,4 +347,22 @@ fn waiting_may_take_longer_than_can_be_reckoned() {
         while !matches!(client.hear(), Heard::Ended(_)) {}
         assert_eq!(ends.next(), CloseReason::ServerNamespaceDisconnect, "{kind:?}");
     }
+}
+
+#[test]
+fn absent_poller_does_not_delay_a_drain() {
+    let io = Io::builder().config(Config::default().close_timeout(Duration::from_millis(200))).build();
+    let (sockets, arrived) = ear();
+    io.on_connect(move |socket: Socket| {
+        let _ = sockets.send(socket);
+        async {}
+    });
+    let server = serve(&io);
+    let _absent = Client::connect(Kind::Polling, &server.dial);
+    arrived.next().disconnect_client();
+    let drain = Drain::default().timeout(Duration::from_secs(60));
+    // It would linger for thirty seconds, in case its client asks once more.
+    let drained =
+        server.block_on(async { tokio::time::timeout(Duration::from_secs(10), io.drain(drain)).await });
+    assert_eq!(drained.expect("a drain does not wait for it").left, 0);
 }

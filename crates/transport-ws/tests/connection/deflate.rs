@@ -222,3 +222,27 @@ fn what_is_wrong_with_a_compressed_message_is_told() {
         assert_eq!(served.sent(), server_close(code, text));
     }
 }
+
+#[test]
+fn early_bytes_are_inflated_in_portions() {
+    let bomb = compressed(&vec![b'x'; 100_000]);
+    let frame = client_frame(FIN | COMPRESSED | TEXT, &bomb);
+    let frames = 60_000 / frame.len();
+    let mut served = Served::offering_with(&compressing(), ANSWER_WITHOUT_CONTEXTS, frame.repeat(frames));
+    let (mut messages, mut most) = (0, 0);
+    while messages < frames {
+        let read = served.read().len();
+        (messages, most) = (messages + read, most.max(read));
+    }
+    assert!(most <= 4096 / frame.len() + 1, "{most} of {frames} messages came out at once");
+}
+
+/// A message as a client without a context compresses it
+fn compressed(message: &[u8]) -> Vec<u8> {
+    let mut out = vec![0; message.len() + 64];
+    let mut deflate = Deflate::new(6, false, 15);
+    deflate.compress(message, &mut out, DeflateFlush::SyncFlush).expect("there is room");
+    out.truncate(deflate.total_out() as usize);
+    out.truncate(out.len() - 4);
+    out
+}

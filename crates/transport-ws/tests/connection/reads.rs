@@ -146,7 +146,7 @@ fn a_stream_that_breaks_is_an_error() {
     assert_eq!(served.read(), ["whole".into()]);
     let (outcome, _) = served.recv();
     let Poll::Ready(Err(error @ ConnectionError::Io(_))) = outcome else { panic!("{outcome:?}") };
-    assert_eq!(error.reason(), CloseReason::TransportError);
+    assert_eq!(error.reason(), CloseReason::TransportClose);
     assert!(served.poll_closed().is_ready());
 }
 
@@ -156,7 +156,7 @@ fn a_stream_that_never_comes_is_an_error() {
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..2 {
         let Poll::Ready(Err(error)) = connection.poll_open(&mut cx) else { panic!("there is no stream") };
-        assert_eq!(error.reason(), CloseReason::TransportError);
+        assert_eq!(error.reason(), CloseReason::TransportClose);
     }
     assert!(connection.poll_closed(&mut cx).is_ready());
 }

@@ -40,6 +40,12 @@ impl Served {
         Self::open_by(transport, request, "")
     }
 
+    /// To a client that offers these extensions, and sends these bytes together with the request
+    pub(crate) fn offering_with(transport: &WebSocket, extensions: &str, early: impl Into<Bytes>) -> Self {
+        let request = ExchangeBuilder::websocket("/").header("sec-websocket-extensions", extensions);
+        Self::open_by(transport, request, early)
+    }
+
     fn open_by(transport: &WebSocket, request: ExchangeBuilder, early: impl Into<Bytes>) -> Self {
         let wire = Wire::default();
         let (exchange, mut answer) = request.upgrade(wire.clone(), early).build();

@@ -136,7 +136,7 @@ async fn a_reset_is_noticed_by_the_reader() {
     drop(client);
     let end = ended(&rig).await;
     let End::Broken(error) = end else { panic!("{end:?}") };
-    assert_eq!(error.reason(), CloseReason::TransportError);
+    assert_eq!(error.reason(), CloseReason::TransportClose);
 }
 
 #[tokio::test]
@@ -153,6 +153,6 @@ async fn a_reset_is_noticed_while_the_socket_is_full() {
         End::Outbox(reason) => reason,
         other => panic!("{other:?}"),
     };
-    assert_eq!(reason, CloseReason::TransportError);
+    assert_eq!(reason, CloseReason::TransportClose);
     assert!(rig.outbox.closed().is_some());
 }

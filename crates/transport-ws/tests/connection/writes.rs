@@ -202,6 +202,6 @@ fn a_stream_that_breaks_closes_the_outbox() {
     served.wire.break_writes();
     served.flush();
     assert!(served.was_woken());
-    assert_eq!(served.poll_owner(), Poll::Ready(CloseReason::TransportError));
+    assert_eq!(served.poll_owner(), Poll::Ready(CloseReason::TransportClose));
     assert_eq!(served.outbox.waiting().frames, 0);
 }

@@ -285,7 +285,7 @@ fn a_sink_that_breaks_under_the_owner_says_so_at_once() {
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     list.write_all();
     carrier.breaks(ConnectionError::Io(std::io::ErrorKind::BrokenPipe.into()));
-    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::TransportError));
+    assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::TransportClose));
 }
 
 #[test]
