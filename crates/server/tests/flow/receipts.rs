@@ -93,7 +93,7 @@ fn receipt_of_a_room_counts_closed_members() {
             if closed == 0 && receipt.queued + receipt.closed != 3 {
                 return Err(format!("emit {emitted} lost a member: {receipt:?}"));
             }
-            closed += receipt.closed;
+            closed += receipt.overflowed;
             hear_all(halves(&mut reader).0, 1, |_, _| events.heard(emitted)).await?;
             emitted += 1;
             if emitted > EVENTS {
