@@ -359,9 +359,13 @@ async fn sessions_of_one_connection_are_bounded() {
     assert_eq!(greedy.answer().await.status, 200);
     greedy.send(&get(POLLING, "")).await;
     let refused = greedy.answer().await;
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
-    greedy.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
-    assert_eq!(greedy.answer().await.status, 503, "whatever else it asks for");
+    let headers = ["retry-after", "connection"].map(|name| refused.header(name));
+    assert_eq!((refused.status, headers), (503, [Some("5"), Some("close")]));
+    let mut greedy = rig.connect().await;
+    for expected in [200, 200, 200, 503] {
+        greedy.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
+        assert_eq!(greedy.answer().await.status, expected, "whatever else it asks for");
+    }
     assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 2);
     assert_eq!(rig.get(POLLING, "").await.status, 200, "another connection is not concerned");
 }

@@ -291,7 +291,9 @@ pub fn a_client_that_vanishes_is_noticed<H: TransportHarness>(harness: H) {
         let end = rig.ended().await;
         let noticed = match &end {
             Some(End::Closed) => true,
-            Some(End::Broken(error)) => error.reason() == CloseReason::TransportError,
+            Some(End::Broken(error)) => {
+                matches!(error.reason(), CloseReason::TransportClose | CloseReason::TransportError)
+            }
             _ => false,
         };
         assert!(noticed, "{end:?}");
