@@ -27,6 +27,7 @@ struct Inner {
     /// Of the key; not zero if there is one
     key_hash: u32,
     uncompressed: bool,
+    apart: bool,
     first: OnceLock<Rendered>,
     // Mixed rooms need a few wires; a room with one kind of client never allocates this.
     more: OnceLock<Box<[OnceLock<Rendered>; MORE_WIRES]>>,
@@ -40,6 +41,7 @@ impl Inner {
             key: None,
             key_hash: 0,
             uncompressed: false,
+            apart: false,
             first: OnceLock::new(),
             more: OnceLock::new(),
         }
@@ -50,6 +52,7 @@ impl Inner {
         memory::release(self.charged());
         self.messages = Messages::None;
         self.uncompressed = false;
+        self.apart = false;
         // Most have neither a key nor bytes that were kept.
         if self.key_hash != 0 {
             self.key = None;
@@ -207,6 +210,24 @@ impl Frame {
             inner.uncompressed = true;
         }
         self
+    }
+
+    /// Asks transports that join several frames in one payload to send this one in a payload of its own.
+    ///
+    /// For what ends a session: a client that acts on the last packet of a payload at once, and on the others a little
+    /// later, would otherwise never act on those. Only for a frame that nobody else holds yet; a shared one stays as it
+    /// is. Default: a transport may join it with others.
+    #[must_use]
+    pub fn in_own_payload(mut self) -> Self {
+        if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
+            inner.apart = true;
+        }
+        self
+    }
+
+    /// Returns whether a transport has to send it in a payload of its own.
+    pub fn has_own_payload(&self) -> bool {
+        self.0.apart
     }
 
     /// Whether a transport may compress it

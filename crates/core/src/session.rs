@@ -35,6 +35,14 @@ pub trait Session: Send + fmt::Debug {
     /// Default: does nothing.
     fn handle_heartbeat_sent(&mut self, _at: Instant) {}
 
+    /// The primary lane takes bytes while a probe is open: a request that waits there can be answered.
+    ///
+    /// A client that moves its session to the probe first finishes the request that it has waiting. Called whenever the
+    /// driver looks after both lanes, so the request is answered at once whenever it comes.
+    ///
+    /// Default: does nothing.
+    fn handle_writable(&mut self, _now: Instant) {}
+
     /// The application, or the server, wants something
     fn handle_command(&mut self, command: Command, now: Instant);
 

@@ -69,6 +69,14 @@ pub trait Connection: Send + fmt::Debug {
         messages: &mut Vec<Message>,
     ) -> Poll<Result<Received, ConnectionError>>;
 
+    /// Returns whether the client knows messages to have arrived that [`poll_recv`](Self::poll_recv) has not returned yet.
+    ///
+    /// The owner moves a session away from this connection only once there are none, or they would be lost. The task
+    /// that polled last is woken when that changes. Default: `false`.
+    fn owes_messages(&self) -> bool {
+        false
+    }
+
     /// Sends the carrier's own sign of life, such as a WebSocket ping; tells whether it has one
     fn ping(&mut self, outbox: &Outbox) -> bool;
 
@@ -109,6 +117,11 @@ pub enum Received {
     Activity,
     /// The peer closed; nothing more will come
     Closed,
+    /// The peer hangs up and hears nothing more, but what it sent last may still be on its way, by another request.
+    ///
+    /// Returned once. The owner goes on reading for a moment of its choice, some 50 ms, and then treats the connection
+    /// as broken. For a carrier of one request at a time, such as long-polling.
+    Leaving,
 }
 
 /// Why a connection can go on no longer

@@ -142,8 +142,21 @@ impl Engine {
     /// be lost. Without its probe it is as before, and can be probed again.
     pub fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, actions: &mut Actions) {
         match lane {
-            Lane::Primary => self.end(reason, actions),
+            Lane::Primary => {
+                if self.is_open() && self.polled {
+                    // What broke may have been another request than the one that waits, which is still to be answered.
+                    transmit(actions, Lane::Primary, packet::close(), Delivery::Volatile);
+                }
+                self.end(reason, actions);
+            }
             Lane::Probe => self.forget_probe(),
+        }
+    }
+
+    /// Answers a request that waits while the client moves to the probe, so that it can finish the request.
+    pub fn handle_writable(&mut self, now: Instant, actions: &mut Actions) {
+        if self.is_open() && matches!(self.upgrade, Upgrade::Answered { .. }) {
+            self.answer_waiting_request(now, actions);
         }
     }
 

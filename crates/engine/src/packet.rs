@@ -91,8 +91,9 @@ pub(crate) fn message(data: Message) -> Message {
 
 // One frame of each for the whole process, so that each transport renders it once.
 
+/// In a payload of its own: the official client acts on it at once, and on what stands before it a tick later
 pub(crate) fn close() -> Frame {
-    static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("1"));
+    static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("1").in_own_payload());
     FRAME.clone()
 }
 

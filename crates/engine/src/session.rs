@@ -96,6 +96,10 @@ impl Session for EngineSession {
         self.engine.handle_heartbeat_sent(now);
     }
 
+    fn handle_writable(&mut self, now: Instant) {
+        self.engine.handle_writable(now, &mut self.actions);
+    }
+
     fn handle_command(&mut self, command: Command, _: Instant) {
         let pending = matches!(self.admission, Admission::Pending(_));
         match command {

@@ -263,6 +263,10 @@ impl Session for SocketIoSession {
         self.engine.handle_heartbeat_sent(now);
     }
 
+    fn handle_writable(&mut self, now: Instant) {
+        self.engine.handle_writable(now, &mut self.actions);
+    }
+
     fn handle_command(&mut self, command: Command, now: Instant) {
         if self.engine.is_closed() {
             return;

@@ -159,7 +159,9 @@ impl Connection for FaultyConnection {
             Fault::TakesTextForBinary => messages.iter_mut().for_each(|message| {
                 *message = Bytes::copy_from_slice(message.as_bytes()).into();
             }),
-            Fault::NoticesNothing if matches!(outcome, Poll::Ready(Err(_) | Ok(Received::Closed))) => {
+            Fault::NoticesNothing
+                if matches!(outcome, Poll::Ready(Err(_) | Ok(Received::Closed | Received::Leaving))) =>
+            {
                 return Poll::Pending;
             }
             _ => {}

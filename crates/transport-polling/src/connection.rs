@@ -14,12 +14,17 @@ use crate::sink::{PollingSink, Slot};
 /// A connection made of one request after the other
 ///
 /// A GET waits in a slot that is shared with the sink, until there is something to be sent; when the next one comes,
-/// the owner asks the outbox ([`Outbox::poll_owner`]). A POST is read by `poll_recv`, and answered when that is
-/// called again after the last of its messages, or when the connection closes.
+/// the owner asks the outbox ([`Outbox::poll_owner`]). A POST is read by `poll_recv`, which answers it when its body is
+/// whole and hands its messages over once that answer was written. Meanwhile the client may send the next one, which is
+/// read when its turn comes.
 #[derive(Debug)]
 pub(crate) struct PollingConnection {
     slot: Slot,
     post: Option<Post>,
+    /// The one behind it
+    next_post: Option<Post>,
+    /// The client of a GET went away before it was answered
+    leaving: bool,
     max_payload: usize,
     closing: bool,
 }
@@ -28,10 +33,13 @@ impl PollingConnection {
     pub(crate) fn new(first: Exchange, max_payload: usize) -> Self {
         let slot = Slot::default();
         slot.park(first.respond);
-        Self { slot, post: None, max_payload, closing: false }
+        Self { slot, post: None, next_post: None, leaving: false, max_payload, closing: false }
     }
 
     fn accept_get(&mut self, exchange: Exchange) -> Result<(), Refused> {
+        if self.leaving {
+            return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
+        }
         if self.slot.is_parked() {
             return Err(Refused::new(exchange, out_of_turn()));
         }
@@ -44,17 +52,18 @@ impl PollingConnection {
             return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
         }
         // Binary bodies are those of the protocol's third version.
-        if self.post.is_some() || is_binary(&exchange.request.headers) {
+        let overlaps = self.next_post.is_some() || self.post.as_ref().is_some_and(|post| !post.is_answered());
+        if overlaps || is_binary(&exchange.request.headers) {
             return Err(Refused::new(exchange, out_of_turn()));
         }
-        self.post = Some(Post::new(exchange.body, exchange.respond));
+        let place = if self.post.is_none() { &mut self.post } else { &mut self.next_post };
+        *place = Some(Post::new(exchange.body, exchange.respond));
         Ok(())
     }
 
-    fn end_post(&mut self) {
-        if let Some(post) = self.post.take() {
-            post.answer_at_end();
-        }
+    fn refuse_posts(&mut self) {
+        let posts = [self.post.take(), self.next_post.take()];
+        posts.into_iter().flatten().for_each(|post| post.refuse(StatusCode::BAD_REQUEST));
     }
 }
 
@@ -78,23 +87,31 @@ impl Connection for PollingConnection {
         messages: &mut Vec<Message>,
     ) -> Poll<Result<Received, ConnectionError>> {
         // A POST first: it may say that the client leaves, which the end of its GET does not.
-        if let Some(post) = &mut self.post {
+        while let Some(post) = &mut self.post {
             match post.poll(cx, self.max_payload, messages) {
                 Poll::Ready(Ok(Step::Progress)) => return Poll::Ready(Ok(Received::Activity)),
-                Poll::Ready(Ok(Step::Handled)) => self.post.take().into_iter().for_each(Post::answer_ok),
+                Poll::Ready(Ok(Step::Handled)) => self.post = self.next_post.take(),
                 Poll::Ready(Ok(Step::TooBig)) => {
-                    self.post.take().into_iter().for_each(Post::answer_too_big);
+                    self.post.take().into_iter().for_each(|post| post.refuse(StatusCode::PAYLOAD_TOO_LARGE));
                     return Poll::Ready(Ok(Received::Activity));
                 }
                 Poll::Ready(Ok(Step::TooLate)) => {
-                    self.post.take().into_iter().for_each(Post::answer_too_late);
+                    self.post.take().into_iter().for_each(|post| post.refuse(StatusCode::REQUEST_TIMEOUT));
                     return Poll::Ready(Err(aborted("the body of a POST did not come in time")));
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => {}
+                Poll::Pending => break,
             }
         }
-        self.slot.poll_gone(cx).map(|()| Err(aborted("the client of a GET went away")))
+        if self.leaving || self.slot.poll_gone(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.leaving = true;
+        Poll::Ready(Ok(Received::Leaving))
+    }
+
+    fn owes_messages(&self) -> bool {
+        self.post.as_ref().is_some_and(Post::is_answered)
     }
 
     fn ping(&mut self, _: &Outbox) -> bool {
@@ -103,20 +120,20 @@ impl Connection for PollingConnection {
 
     fn start_close(&mut self, _: CloseReason, _: &Outbox) {
         self.closing = true;
-        self.end_post();
+        self.refuse_posts();
     }
 
-    /// Ready while no GET waits, for then there is nobody to be told
+    /// Ready while no GET waits, for then there is nobody to be told, and once nothing is left that could answer it.
     ///
     /// What the outbox still holds can be fetched by one more GET, for as long as the owner keeps the connection.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.slot.poll_vacant(cx)
+        if self.slot.is_orphaned() { Poll::Ready(()) } else { self.slot.poll_vacant(cx) }
     }
 }
 
 impl Drop for PollingConnection {
     fn drop(&mut self) {
-        self.end_post();
+        self.refuse_posts();
         // Only when there was nothing to say: a client that upgrades or is closed is told so by its protocol.
         if let Some(get) = self.slot.take() {
             let _ = get.send(empty(StatusCode::BAD_REQUEST));

@@ -1,7 +1,8 @@
-//! One POST: its body arrives, its messages are handed over, it is answered
+//! One POST: its body arrives, it is answered, its messages are handed over
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
@@ -10,17 +11,28 @@ use roomcast_core::{ConnectionError, Message, RequestBody, Responder, ResponseBo
 
 use crate::payload::{Payload, PayloadError};
 
-/// A POST that has not been answered
+/// A POST whose messages have not all been handed over
+///
+/// It is answered once its body is there, whatever the body says, and its messages are handed over once that answer was
+/// written. So a client never hears of what its POST caused, by another request on another thread, before the POST has
+/// ended; and a client that leaves right behind its POST has still sent it.
 #[derive(Debug)]
-pub(crate) struct Post {
-    state: State,
-    respond: Responder,
-}
+pub(crate) struct Post(State);
 
 #[derive(Debug)]
 enum State {
-    Arriving { body: RequestBody, collected: Collected },
+    Arriving {
+        body: RequestBody,
+        collected: Collected,
+        respond: Responder,
+    },
+    Answered {
+        written: Arc<Written>,
+        payload: Payload,
+    },
     Delivering(Payload),
+    /// It was answered with an error
+    Refused,
 }
 
 /// What came of a look at a POST
@@ -28,7 +40,7 @@ enum State {
 pub(crate) enum Step {
     /// Something arrived, or was handed over
     Progress,
-    /// Everything was handed over before, and so has been handled by now
+    /// Everything was handed over before
     Handled,
     /// The body is over the limit
     TooBig,
@@ -45,32 +57,39 @@ const MESSAGES: usize = 256;
 
 impl Post {
     pub(crate) fn new(body: RequestBody, respond: Responder) -> Self {
-        Self { state: State::Arriving { body, collected: Collected::default() }, respond }
+        Self(State::Arriving { body, collected: Collected::default(), respond })
     }
 
-    /// Goes on, handing over what the body says
+    /// Returns whether it was answered, so that the client may send the next one.
+    pub(crate) fn is_answered(&self) -> bool {
+        !matches!(self.0, State::Arriving { .. })
+    }
+
+    /// Goes on, answering the POST and handing over what its body says
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
         max_payload: usize,
         messages: &mut Vec<Message>,
     ) -> Poll<Result<Step, ConnectionError>> {
-        if let State::Arriving { body, collected } = &mut self.state {
+        if let State::Arriving { body, collected, respond } = &mut self.0 {
             match collected.poll(cx, Pin::new(body), max_payload) {
-                Poll::Ready(Ok(Arrived::Whole)) => {
-                    self.state = State::Delivering(Payload::new(std::mem::take(collected).finish()));
-                }
+                Poll::Ready(Ok(Arrived::Whole)) => self.answer(),
                 Poll::Ready(Ok(Arrived::Piece)) => return Poll::Ready(Ok(Step::Progress)),
                 Poll::Ready(Ok(Arrived::TooMuch)) => return Poll::Ready(Ok(Step::TooBig)),
                 Poll::Ready(Ok(Arrived::TooLate)) => return Poll::Ready(Ok(Step::TooLate)),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    ready!(self.respond.poll_gone(cx));
+                    ready!(respond.poll_gone(cx));
                     return Poll::Ready(Err(aborted("the client of a POST went away")));
                 }
             }
         }
-        let State::Delivering(payload) = &mut self.state else { return Poll::Pending };
+        if let State::Answered { written, payload } = &mut self.0 {
+            ready!(written.poll(cx));
+            self.0 = State::Delivering(payload.clone());
+        }
+        let State::Delivering(payload) = &mut self.0 else { return Poll::Ready(Ok(Step::Handled)) };
         let before = messages.len();
         for message in payload.take(MESSAGES) {
             messages.push(message.map_err(malformed)?);
@@ -78,34 +97,72 @@ impl Post {
         Poll::Ready(Ok(if messages.len() > before { Step::Progress } else { Step::Handled }))
     }
 
-    /// Answers that the messages were taken
-    pub(crate) fn answer_ok(self) {
-        let mut response = http::Response::new(ResponseBody::from("ok"));
+    /// Answers that the whole body was taken
+    fn answer(&mut self) {
+        let State::Arriving { collected, respond, .. } = std::mem::replace(&mut self.0, State::Refused)
+        else {
+            return;
+        };
+        let written = Arc::new(Written::default());
+        let mut response = http::Response::new(ResponseBody::from(Bytes::from_owner(Taken(written.clone()))));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         // If the client is gone it is of no use to anybody.
-        let _ = self.respond.send(response);
+        let _ = respond.send(response);
+        self.0 = State::Answered { written, payload: Payload::new(collected.finish()) };
     }
 
-    /// Answers that the body is over the limit, and reads no more of it
-    pub(crate) fn answer_too_big(self) {
-        let _ = self.respond.send(empty(StatusCode::PAYLOAD_TOO_LARGE));
-    }
-
-    /// Answers that the body did not come in time.
-    pub(crate) fn answer_too_late(self) {
-        let _ = self.respond.send(empty(StatusCode::REQUEST_TIMEOUT));
-    }
-
-    /// Answers at the end of the connection: `ok` if the body came whole
-    pub(crate) fn answer_at_end(self) {
-        match self.state {
-            State::Delivering(_) => self.answer_ok(),
-            State::Arriving { .. } => {
-                let _ = self.respond.send(empty(StatusCode::BAD_REQUEST));
-            }
+    /// Answers with an error, and reads no more of the body; does nothing if it was answered
+    pub(crate) fn refuse(self, status: StatusCode) {
+        if let State::Arriving { respond, .. } = self.0 {
+            let _ = respond.send(empty(status));
         }
+    }
+}
+
+/// The body of the answer to a POST
+struct Taken(Arc<Written>);
+
+impl AsRef<[u8]> for Taken {
+    fn as_ref(&self) -> &[u8] {
+        b"ok"
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
+}
+
+/// Whether the HTTP library has let go of an answer: it has written it, or cannot
+#[derive(Debug, Default)]
+struct Written(Mutex<Writing>);
+
+#[derive(Debug, Default)]
+struct Writing {
+    done: bool,
+    owner: Option<Waker>,
+}
+
+impl Written {
+    fn finish(&self) {
+        let owner = {
+            let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            writing.done = true;
+            writing.owner.take()
+        };
+        owner.into_iter().for_each(Waker::wake);
+    }
+
+    fn poll(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut writing = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if writing.done {
+            return Poll::Ready(());
+        }
+        writing.owner = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 

@@ -57,6 +57,11 @@ impl Slot {
         Poll::Pending
     }
 
+    /// Returns whether the sink is gone, so that nothing answers a GET any more.
+    pub(crate) fn is_orphaned(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Ready once no GET waits, or nobody for its answer
     pub(crate) fn poll_vacant(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
@@ -156,10 +161,13 @@ impl FrameSink for PollingSink {
     }
 }
 
-/// How many frames from the front make a payload within the limit; the first is taken whatever its size
+/// Counts the frames from the front that make a payload within the limit; the first is taken whatever its size.
 fn fitting(batch: &VecDeque<Frame>, max_payload: usize) -> usize {
     let mut total = 0;
     for (at, frame) in batch.iter().enumerate() {
+        if at > 0 && (frame.has_own_payload() || batch[0].has_own_payload()) {
+            return at;
+        }
         // What is skipped when the payload is made costs a separator here; that does no harm.
         total += PollingWire::len_of(frame.messages()) + usize::from(at > 0);
         if at > 0 && total > max_payload {

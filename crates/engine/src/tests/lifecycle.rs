@@ -200,6 +200,10 @@ fn without_its_primary_lane_a_session_ends() {
     for reason in [CloseReason::TransportClose, CloseReason::TransportError, CloseReason::MessageTooBig] {
         let mut pair = Pair::open(POLLING);
         pair.lane_closed(Lane::Primary, reason);
+        let told = "> 1 if waiting".to_owned();
+        assert_eq!(pair.seen(), [told, format!("close: {reason}")], "another request may wait");
+        let mut pair = Pair::open(WEBSOCKET);
+        pair.lane_closed(Lane::Primary, reason);
         assert_eq!(pair.seen(), [format!("close: {reason}")]);
     }
 }

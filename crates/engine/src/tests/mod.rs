@@ -85,6 +85,11 @@ impl Pair {
         self.drain();
     }
 
+    fn writable(&mut self) {
+        self.session.handle_writable(self.now);
+        self.drain();
+    }
+
     fn command(&mut self, command: Command) {
         self.session.handle_command(command, self.now);
         self.drain();

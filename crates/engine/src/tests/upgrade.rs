@@ -37,6 +37,21 @@ fn a_waiting_request_is_answered_until_the_client_has_moved() {
 }
 
 #[test]
+fn polls_during_a_probe_end_at_once() {
+    let mut pair = probing();
+    pair.writable();
+    assert_eq!(pair.seen(), [""; 0], "the client polls on until its probe is answered");
+    pair.receive_on(Lane::Probe, "2probe");
+    assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting"]);
+    pair.writable();
+    assert_eq!(pair.seen(), ["> 6 if waiting"]);
+    pair.receive_on(Lane::Probe, "5");
+    assert_eq!(pair.seen(), ["promote"]);
+    pair.writable();
+    assert_eq!(pair.seen(), [""; 0]);
+}
+
+#[test]
 fn a_probe_may_ask_again() {
     let mut pair = Pair::answered_probe();
     pair.receive_on(Lane::Probe, "2probe");
@@ -105,7 +120,7 @@ fn the_end_of_a_probe_may_be_told_after_it_was_closed() {
 fn the_loss_of_the_primary_lane_ends_the_session_during_an_upgrade() {
     for mut pair in [probing(), Pair::answered_probe()] {
         pair.lane_closed(Lane::Primary, CloseReason::TransportError);
-        assert_eq!(pair.seen(), ["close: transport error"]);
+        assert_eq!(pair.seen(), ["> 1 if waiting", "close: transport error"]);
         pair.receive_on(Lane::Probe, "2probe");
         pair.receive_on(Lane::Probe, "5");
         assert_eq!(pair.seen(), [""; 0]);

@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use roomcast_core::CloseReason;
+use roomcast_core::{CloseReason, Received};
 
 use super::Driver;
 use super::events::Outliving;
@@ -71,7 +71,8 @@ impl Driver {
             kind = self.shared.kind.as_str(), transport = self.primary.name.0,
             address = self.shared.handshake.address_field(), %reason, "session closed"
         );
-        // The application closed it, the protocol or a limit did: the client can be told when it asks next.
+        // The application closed it, the protocol or a limit did: the client can be told when it asks next. What was sent
+        // before goes to the poll that waits, and the packet that closes to the one after it.
         let told_by_protocol = matches!(
             reason,
             CloseReason::ForcedServerClose
@@ -79,13 +80,18 @@ impl Driver {
                 | CloseReason::SlowConsumer
                 | CloseReason::OutboxFull
                 | CloseReason::Overloaded
+                | CloseReason::RateLimited
+                | CloseReason::ServerShutdown
         );
-        let lingers = told_by_protocol && self.shared.is_polled(self.primary.name);
-        let deadline = clock::after(now, if lingers { LINGER } else { io.config().close_timeout });
+        let is_leaving = self.flow.as_ref().is_some_and(|flow| flow.leaving.is_some());
+        let lingers = told_by_protocol && !is_leaving && self.shared.is_polled(self.primary.name);
+        let lingering = lingers && reason != CloseReason::ServerShutdown;
+        let deadline = clock::after(now, if lingering { LINGER } else { io.config().close_timeout });
         if let Some(flow) = &mut self.flow {
             // What is left of it is not heard any more.
             flow.kept.clear();
             flow.stall = None;
+            flow.leaving = None;
         }
         self.closing = Some(Box::new(Closing { reason, deadline, lingers, drained: false }));
         // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
@@ -153,7 +159,7 @@ impl Driver {
         super::lane::give_back(messages);
         match outcome {
             Poll::Pending => false,
-            Poll::Ready(Ok(roomcast_core::Received::Activity)) => true,
+            Poll::Ready(Ok(Received::Activity)) => true,
             Poll::Ready(_) => {
                 closing.lingers = false;
                 true

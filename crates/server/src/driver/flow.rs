@@ -24,14 +24,16 @@ pub(super) struct Flow {
     pub(super) paused: bool,
     /// The client was given up, and only the goodbye is still sent
     pub(super) given_up: bool,
+    /// The client hangs up: until then the requests that it sent last are still heard
+    pub(super) leaving: Option<Instant>,
 }
 
 impl Flow {
     /// Whether nothing of it is in use
     pub(super) fn is_idle(&self) -> bool {
-        let Self { bucket, kept, ended, backlog, stall, paused, given_up } = self;
+        let Self { bucket, kept, ended, backlog, stall, paused, given_up, leaving } = self;
         let waits = !kept.is_empty() || ended.is_some() || !backlog.is_empty() || *paused;
-        !waits && bucket.is_none() && stall.is_none() && !given_up
+        !waits && bucket.is_none() && stall.is_none() && !given_up && leaving.is_none()
     }
 
     /// Whether messages of the client lie where nobody has looked at them, by the driver's own choice

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use roomcast_core::{
     Action, Attended, Bounds, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message,
     Outbox, Overflow, Received, Rejection, Session, TransportName,
@@ -73,6 +73,9 @@ const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost eac
 /// The rest of a read is kept for the next visit, at most one read of 16 KiB.
 const ROUNDS: usize = 32;
 const MESSAGES: u32 = 256;
+/// How long the last requests of a client that hangs up may take to arrive: a page that is left sends its last POST, and
+/// its poll ends, in either order
+const LEAVING_GRACE: Duration = Duration::from_millis(50);
 /// By how much a deadline may be late before the runtime has to look for what arrived first
 const LATE: Duration = Duration::from_millis(100);
 /// Messages between two looks at the outbox of the client itself
@@ -118,7 +121,9 @@ impl Driver {
             progress |= self.promoting && self.promote(cx, now);
             if !self.promoting {
                 progress |= self.poll_lane(Lane::Primary, cx, now);
-                progress |= self.probe.is_some() && self.poll_lane(Lane::Probe, cx, now);
+                // What comes by the probe was sent behind what the primary lane has taken.
+                let reads_probe = self.probe.is_some() && !self.owes_messages();
+                progress |= reads_probe && self.poll_lane(Lane::Probe, cx, now);
             }
             progress |= self.poll_work(cx, now);
             progress |= self.poll_timer(cx, now);
@@ -134,6 +139,12 @@ impl Driver {
         }
         give_way(cx);
         Poll::Pending
+    }
+
+    /// Whether messages of the primary lane wait to be heard
+    fn owes_messages(&self) -> bool {
+        self.primary.connection.owes_messages()
+            || self.flow.as_ref().is_some_and(|flow| !flow.kept.is_empty())
     }
 
     /// Whether this visit has done enough, or there are outboxes to relieve before the next message
@@ -172,6 +183,12 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
+        let is_leaving = self.flow.as_ref().is_some_and(|flow| flow.leaving.is_some());
+        if is_leaving && exchange.request.method != Method::POST {
+            // Only what it sent last is still heard.
+            let _ = exchange.respond.send(crate::requests::unknown_session());
+            return;
+        }
         if transport == self.primary.name {
             if let Err(refused) = self.primary.connection.accept(exchange) {
                 count::requests_refused(self.shared.io.metrics());
@@ -256,6 +273,10 @@ impl Driver {
             }
         } else if lane == Lane::Primary && !self.may_read(&attended) {
             return false;
+        }
+        if lane == Lane::Primary && attended.writable && self.probe.is_some() {
+            self.session.handle_writable(now);
+            self.perform(cx, now);
         }
         self.poll_recv(lane, cx, now)
     }
@@ -454,6 +475,11 @@ impl Driver {
         match outcome {
             Ok(Received::Activity) => {}
             Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
+            Ok(Received::Leaving) if lane == Lane::Primary => {
+                let flow = self.flow.get_or_insert_default();
+                flow.leaving = flow.leaving.or(Some(clock::after(now, LEAVING_GRACE)));
+            }
+            Ok(Received::Leaving) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Err(error) => {
                 // A broken connection is nobody's fault, and what is malformed counts when the session ends.
                 let broke_protocol =
@@ -485,7 +511,8 @@ impl Driver {
         let stall = self.flow.as_mut().and_then(|flow| flow.stall.as_mut());
         // One that has come was looked at in this visit, if the connection could be looked at.
         let stalled = stall.and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
-        let next = deadline.into_iter().chain(stalled).min();
+        let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
+        let next = deadline.into_iter().chain(stalled).chain(leaving).min();
         if !self.timer.poll(next, cx, now) {
             return false;
         }
@@ -495,6 +522,12 @@ impl Driver {
             return false;
         }
         self.overslept = false;
+        if leaving.is_some_and(|at| at <= now) {
+            self.hear_out(cx, now);
+            self.lane_lost(Lane::Primary, CloseReason::TransportError, now);
+            self.perform(cx, now);
+            return true;
+        }
         if let Some(flow) = &self.flow {
             // What the driver itself does not read, or could not write, is not held against the client.
             if flow.holds_back() {

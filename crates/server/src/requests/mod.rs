@@ -6,6 +6,8 @@ mod query;
 mod refusal;
 mod upgrade;
 
+pub(crate) use self::upgrade::is_asked as asks_for_websocket;
+
 use std::borrow::Cow;
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded as HyperUpgraded};
 use hyper_util::rt::TokioIo;
@@ -15,7 +16,7 @@ use crate::serve::HttpStream;
 use crate::serve::TlsStream;
 
 /// Whether a request asks for a WebSocket, well or badly
-pub(super) fn is_asked(headers: &HeaderMap) -> bool {
+pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
 }
@@ -45,16 +46,17 @@ pub(super) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
 fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
         Ok(parts) => {
-            let stream = Box::new(parts.io.into_inner().into_inner());
-            return Upgraded { stream, read_buffer: parts.read_buf };
+            let (stream, ahead) = parts.io.into_inner().into_parts();
+            return Upgraded { stream: Box::new(stream), read_buffer: joined(parts.read_buf, ahead) };
         }
         Err(upgraded) => upgraded,
     };
     #[cfg(feature = "tls")]
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TlsStream>>>() {
         Ok(parts) => {
-            let stream = Box::new(parts.io.into_inner().into_inner().into_inner());
-            return Upgraded { stream, read_buffer: parts.read_buf };
+            let (stream, ahead) = parts.io.into_inner().into_parts();
+            let stream = Box::new(stream.into_inner());
+            return Upgraded { stream, read_buffer: joined(parts.read_buf, ahead) };
         }
         Err(upgraded) => upgraded,
     };
@@ -66,9 +68,16 @@ fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
     };
     match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf },
-        Err(upgraded) => {
-            Upgraded { stream: Box::new(TokioIo::new(upgraded)), read_buffer: bytes::Bytes::new() }
-        }
+        Err(upgraded) => Upgraded { stream: Box::new(TokioIo::new(upgraded)), read_buffer: Bytes::new() },
+    }
+}
+
+/// Returns what the HTTP library had read, and behind it what its stream had read ahead.
+fn joined(first: Bytes, then: Bytes) -> Bytes {
+    match (first.is_empty(), then.is_empty()) {
+        (true, _) => then,
+        (_, true) => first,
+        _ => [first, then].concat().into(),
     }
 }
 

@@ -2,26 +2,23 @@
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::Poll;
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::Request;
-use http_body::{Body, Frame, SizeHint};
+use http::{Method, Request};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use roomcast_core::{BoxError, ResponseBody};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use super::{Server, rules};
 use crate::breach::{Breach, breach};
 use crate::clock::{self, millis};
@@ -30,7 +27,7 @@ use crate::driver::give_way;
 use crate::limits::{ConnectionPermit, OpenedOn, Permit};
 use crate::proxy::canonical;
 use crate::proxy_protocol::{self, Proxied};
-use crate::requests::{Peer, RETRY_AFTER, answer, panicked};
+use crate::requests::{Peer, RETRY_AFTER, answer, asks_for_websocket, panicked};
 
 /// Serves one connection to its end, or until it leaves HTTP
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
@@ -111,14 +108,14 @@ where
 {
     let (io, http) = (server.io.clone(), server.http);
     let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
-    let stream = HttpStream { stream, activity: activity.clone() };
+    let stream = HttpStream::new(stream, activity.clone());
     // A proxy's own connections carry many clients.
     let is_shared = io.config().trusted_proxies.trusts(peer.address.ip());
     let opened_on = (!is_shared).then(|| OpenedOn::new(http.max_sessions_per_connection));
     let service = {
         let activity = activity.clone();
         service_fn(move |mut request: Request<Incoming>| {
-            activity.request_began();
+            activity.request_began(request.body().size_hint().exact(), waits(&request));
             let (server, permit, activity) = (server.clone(), permit.clone(), activity.clone());
             let opened_on = opened_on.as_ref().filter(|_| may_begin_session(&request)).cloned();
             async move {
@@ -129,6 +126,7 @@ where
                 if let Some(opened_on) = opened_on {
                     request.extensions_mut().insert(opened_on);
                 }
+                let request = request.map(|body| ArrivingBody::new(body, activity.clone()));
                 let response = match rules::check(&request) {
                     Ok(()) => match answer(&server.io, "", request).await {
                         Ok(response) => response,
@@ -139,7 +137,7 @@ where
                     },
                     Err(broken) => broken.response(),
                 };
-                Ok::<_, Infallible>(response.map(|body| ActiveBody { body, activity }))
+                Ok::<_, Infallible>(response.map(|body| ActiveBody::new(body, activity)))
             }
         })
     };
@@ -156,6 +154,7 @@ where
     let mut leaving = pin!(io.app().lifecycle.reached(Phase::Closing));
     let mut told = false;
     let mut hurries = false;
+    let mut overslept = false;
     let end = poll_fn(|cx| {
         if std::mem::take(&mut hurries) {
             give_way(cx);
@@ -172,16 +171,27 @@ where
         // With so many requests behind each other the HTTP library has woken itself to go on at once.
         hurries = activity.requests().wrapping_sub(before) >= IN_A_HURRY;
         // What is waited for changes only in the lines above, so here is the place to look.
-        let Some(deadline) = activity.deadline() else { return Poll::Pending };
+        let Some(deadline) = activity.deadline() else {
+            overslept = false;
+            return Poll::Pending;
+        };
         if timer.deadline().into_std() > deadline {
             timer.as_mut().reset(deadline.into());
         }
         while timer.as_mut().poll(cx).is_ready() {
-            if deadline <= clock::now() {
-                return Poll::Ready(End::Late);
+            let now = clock::now();
+            if deadline > now {
+                timer.as_mut().reset(deadline.into());
+                continue;
             }
-            timer.as_mut().reset(deadline.into());
+            // After a pause of the process the timers may be told of before the socket, where the rest lies already.
+            if now > clock::after(deadline, LATE) && !std::mem::replace(&mut overslept, true) {
+                give_way(cx);
+                return Poll::Pending;
+            }
+            return Poll::Ready(End::Late);
         }
+        overslept = false;
         Poll::Pending
     });
     match end.await {
@@ -199,8 +209,17 @@ where
             io, Breach::HeaderTime, address = %peer.address, timeout_ms = millis(http.header_timeout),
             "connection closed: request headers timed out"
         ),
-        End::Late => {}
+        End::Late => {
+            // An idle connection ends as its protocols say, such as with TLS's close_notify.
+            connection.as_mut().graceful_shutdown();
+            let _ = tokio::time::timeout(FAREWELL, connection).await;
+        }
     }
+}
+
+/// Returns whether a request is a poll, which is of no use to a client that has hung up.
+fn waits<B>(request: &Request<B>) -> bool {
+    request.method() == Method::GET && !may_begin_session(request) && !asks_for_websocket(request.headers())
 }
 
 /// Returns whether a request belongs to no session yet, as far as can be seen at once.
@@ -215,6 +234,8 @@ enum End {
     Late,
 }
 
+/// By how much a deadline may be late before the socket is looked at once more
+const LATE: Duration = Duration::from_millis(100);
 /// So many requests at one go make a connection wait until all others have had their turn
 const IN_A_HURRY: usize = 8;
 /// Bytes that are buffered of the body of a request
@@ -252,178 +273,3 @@ async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: 
 const FAREWELL: Duration = Duration::from_secs(1);
 /// How many are told at a time; in a flood the others are just cut off
 pub(super) const FAREWELLS: usize = 256;
-
-/// What a connection waits for, and since when
-///
-/// One task changes and reads it.
-#[derive(Debug)]
-struct Activity {
-    began: Instant,
-    header_timeout: Duration,
-    keep_alive_timeout: Duration,
-    /// Whether a request is being answered
-    busy: AtomicBool,
-    /// Whether a request has begun to come, or the first one is awaited
-    in_header: AtomicBool,
-    /// Milliseconds from `began` to the last change of the two
-    since: AtomicU64,
-    /// How many requests there were
-    requests: AtomicUsize,
-}
-
-impl Activity {
-    fn new(header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
-        Self {
-            began: clock::now(),
-            header_timeout,
-            keep_alive_timeout,
-            busy: AtomicBool::new(false),
-            in_header: AtomicBool::new(true),
-            since: AtomicU64::new(0),
-            requests: AtomicUsize::new(0),
-        }
-    }
-
-    fn bytes_arrived(&self) {
-        if !self.busy.load(Ordering::Relaxed) && !self.in_header.swap(true, Ordering::Relaxed) {
-            self.mark();
-        }
-    }
-
-    fn bytes_left(&self) {
-        // An answer that is read slowly is no idleness.
-        if !self.busy.load(Ordering::Relaxed) && !self.is_in_header() {
-            self.mark();
-        }
-    }
-
-    fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
-    }
-
-    fn request_began(&self) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
-        self.in_header.store(false, Ordering::Relaxed);
-        self.busy.store(true, Ordering::Relaxed);
-    }
-
-    fn request_ended(&self) {
-        self.busy.store(false, Ordering::Relaxed);
-        self.mark();
-    }
-
-    fn mark(&self) {
-        // Rounded up, so that nobody has less time than there is.
-        let since = clock::now().saturating_duration_since(self.began).as_nanos().div_ceil(1_000_000);
-        self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    fn is_in_header(&self) -> bool {
-        self.in_header.load(Ordering::Relaxed)
-    }
-
-    /// Until when a request, or the rest of one, is waited for; `None` while one is being answered
-    fn deadline(&self) -> Option<Instant> {
-        if self.busy.load(Ordering::Relaxed) {
-            return None;
-        }
-        let since = self.began + Duration::from_millis(self.since.load(Ordering::Relaxed));
-        let timeout = if self.is_in_header() { self.header_timeout } else { self.keep_alive_timeout };
-        // A timeout beyond what can be reckoned is none.
-        since.checked_add(timeout)
-    }
-}
-
-/// The body of an answer; the request is over when it is
-struct ActiveBody {
-    body: ResponseBody,
-    activity: Arc<Activity>,
-}
-
-impl Body for ActiveBody {
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for ActiveBody {
-    fn drop(&mut self) {
-        self.activity.request_ended();
-    }
-}
-
-/// A stream that tells when a request begins to come
-#[derive(Debug)]
-pub(crate) struct HttpStream<S> {
-    stream: S,
-    activity: Arc<Activity>,
-}
-
-impl<S> HttpStream<S> {
-    pub(crate) fn into_inner(self) -> S {
-        self.stream
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.activity.bytes_arrived();
-        }
-        outcome
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        if outcome.is_ready() {
-            self.activity.bytes_left();
-        }
-        outcome
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        if outcome.is_ready() {
-            self.activity.bytes_left();
-        }
-        outcome
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}

@@ -3,6 +3,7 @@
 pub(crate) mod accept;
 mod http;
 mod rules;
+mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -20,7 +21,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use self::accept::{accept_all, listen, listen_beside};
-pub(crate) use self::http::HttpStream;
+pub(crate) use self::stream::HttpStream;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::TlsStream;
 #[cfg(feature = "tls")]

@@ -3,6 +3,7 @@
 
 mod admin;
 mod drain;
+mod hangups;
 mod limits;
 mod listen;
 mod origin;

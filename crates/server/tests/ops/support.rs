@@ -120,6 +120,11 @@ impl Client {
         self.stream.write_all(bytes).await.expect("sent");
     }
 
+    /// Sends nothing more, and still reads
+    pub(crate) async fn finish(&mut self) {
+        self.stream.shutdown().await.expect("it is open");
+    }
+
     /// Sends what may find the connection closed
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).await.is_ok()

@@ -234,6 +234,7 @@ fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
     // It has no request waiting, so its session stays for a while, that it may hear.
     let mut client = Client::connect(Kind::Polling, &server.dial);
     client.emit("message", json!([]));
+    client.sync();
     until(|| io.count("anybody") == 0 && io.emit("gone", ()).expect("a name") == Receipt::default());
     gate.open();
     ear.next();

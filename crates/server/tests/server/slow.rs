@@ -154,6 +154,7 @@ fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
         let (mut client, socket) = parked(&server, &sockets);
         // An answer is none of what may be dropped, wherever it stands.
         client.say(Said { namespace: "/", ack: Some(3), name: "echo", args: json!(["x"]) });
+        client.sync();
         let mut total = Receipt::default();
         for number in 0..ALL {
             total += io.overflow(overflow).emit("number", number).expect("a name");

@@ -9,7 +9,7 @@ use roomcast_server::{Ack, Args, Config, Io, Server, Socket, Tls, TlsError};
 use serde_json::json;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
 
 use crate::support::client::{ALL, Client, Kind, TALKING};
 use crate::support::dial::Dial;
@@ -164,4 +164,22 @@ fn who_does_not_shake_hands_is_cut_off_in_time() {
     assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
     // Everybody else is served.
     Client::connect(Kind::WebSocket, &trusting(&server, ONE.0)).close();
+}
+
+#[test]
+fn idle_connections_end_with_close_notify() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+    let io = chat();
+    let server = Server::new(io.clone()).tls(tls).keep_alive_timeout(Duration::from_millis(300));
+    let server = serve_server(&io, On::CurrentThread, server);
+    let Dial::Tls(address, config) = trusting(&server, ONE.0) else { unreachable!("over TLS") };
+    let mut tcp = TcpStream::connect(address).expect("it listens");
+    let mut session =
+        ClientConnection::new(config, "localhost".try_into().expect("a name")).expect("a session");
+    let mut stream = Stream::new(&mut session, &mut tcp);
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
+    let mut answer = Vec::new();
+    // Without close_notify this is an error.
+    stream.read_to_end(&mut answer).expect("an orderly end");
+    assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
 }

@@ -235,7 +235,7 @@ impl Driver {
             match outcome {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Received::Activity)) => {}
-                Poll::Ready(Ok(Received::Closed)) => {
+                Poll::Ready(Ok(Received::Closed | Received::Leaving)) => {
                     return self.start_close(CloseReason::TransportClose, End::Closed);
                 }
                 Poll::Ready(Err(error)) => return self.start_close(error.reason(), End::Broken(error)),

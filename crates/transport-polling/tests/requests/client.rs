@@ -118,6 +118,11 @@ impl Client {
         assert!(polled.is_pending() && messages.is_empty(), "{polled:?} {messages:?}");
     }
 
+    pub(crate) fn assert_leaving(&mut self) {
+        let (polled, messages) = self.recv();
+        assert!(matches!(polled, Poll::Ready(Ok(Received::Leaving))) && messages.is_empty(), "{polled:?}");
+    }
+
     pub(crate) fn broken(&mut self) -> CloseReason {
         let (polled, _) = self.recv();
         let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Waker};
 
 use http::Method;
+use roomcast_core::{CloseReason, Frame, Pushed};
 use roomcast_testkit::ExchangeBuilder;
 
 use crate::client::{Client, URI, Woken, assert_refused};
@@ -22,17 +23,20 @@ fn other_methods_are_refused_and_harm_nothing() {
 }
 
 #[test]
-fn a_close_is_fetched_by_the_next_get() {
+fn close_packets_come_alone() {
     let mut client = Client::opened();
     client.push("41");
-    client.push("1");
+    client.push("42[]");
+    assert_eq!(client.outbox.push_protocol(Frame::new("1").in_own_payload()), Pushed::Queued);
     client.close();
     client.settle();
     assert!(client.poll_closed().is_ready(), "nobody waits to be told");
     let (post, _) = ExchangeBuilder::post(URI).chunk("4late").build();
     assert_refused(&client.refused(post), 400, false);
+    let mut next = client.get();
+    assert_eq!(client.step(&mut next).text(), (200, "41\x1e42[]"));
     let mut last = client.get();
-    assert_eq!(client.step(&mut last).text(), (200, "41\x1e1"));
+    assert_eq!(client.step(&mut last).text(), (200, "1"));
     let waker = Waker::from(client.woken.clone());
     assert!(client.outbox.poll_drained(&mut Context::from_waker(&waker)).is_ready());
 }
@@ -67,26 +71,37 @@ fn what_is_left_at_the_end_is_answered() {
 
     let mut client = Client::opened();
     let mut post = client.post("41\x1e1");
-    client.received();
+    client.assert_idle();
+    let mut next = client.post("42[]");
     drop(client);
     assert_eq!(post.now().unwrap().text(), (200, "ok"));
+    assert_eq!(next.now().unwrap().text(), (400, ""));
+}
+
+#[test]
+fn get_without_a_write_half_ends_at_once() {
+    let mut client = Client::opened();
+    let mut parked = client.get();
+    client.settle();
+    client.close();
+    assert!(client.poll_closed().is_pending(), "something may still answer it");
+    client.outbox.close(CloseReason::TransportError);
+    assert!(client.poll_closed().is_ready());
+    drop(client);
+    assert_eq!(parked.now().unwrap().text(), (400, ""));
 }
 
 #[test]
 fn a_session_that_closes_amid_a_payload_hears_no_more_of_it() {
     let mut client = Client::opened();
-    let mut post = client.post("1\x1e4late");
     let many = "2\x1e".repeat(1_000);
-    assert_eq!(client.received().len(), 2);
-    client.close();
-    assert_eq!(post.now().unwrap().text(), (200, "ok"));
-
-    let mut client = Client::opened();
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk(many).build();
     client.connection.accept(exchange).unwrap();
+    client.assert_idle();
+    assert_eq!(post.now().unwrap().text(), (200, "ok"));
     assert_eq!(client.received().len(), 256);
     client.close();
-    assert_eq!(post.now().unwrap().text(), (200, "ok"));
+    client.assert_idle();
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn a_second_get_is_fatal_and_the_first_hears_the_last_words() {
 }
 
 #[test]
-fn a_get_given_up_breaks_the_connection_at_once() {
+fn get_given_up_says_the_client_leaves() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
@@ -121,7 +121,13 @@ fn a_get_given_up_breaks_the_connection_at_once() {
     let before = client.woken();
     drop(parked);
     assert!(client.woken() > before, "the owner hears of it");
-    assert_eq!(client.broken(), CloseReason::TransportError);
+    client.assert_leaving();
+    client.assert_idle();
+    let (next, _) = ExchangeBuilder::get(URI).build();
+    assert_refused(&client.refused(next), 400, false);
+    client.post("4last");
+    assert_eq!(client.received(), ["4last".into()]);
+    client.assert_idle();
 }
 
 #[test]
@@ -134,7 +140,7 @@ fn frames_do_not_go_to_a_client_that_is_gone() {
     client.push("4kept");
     client.settle();
     assert_eq!(client.outbox.waiting().frames, 1);
-    assert_eq!(client.broken(), CloseReason::TransportError);
+    client.assert_leaving();
 }
 
 #[test]

@@ -10,15 +10,19 @@ use roomcast_transport_polling::Polling;
 use crate::client::{Client, URI, assert_refused};
 
 #[test]
-fn a_post_is_answered_after_its_messages_were_handled() {
+fn post_is_answered_before_its_messages() {
     let mut client = Client::opened();
     let mut post = client.post("4one\x1e4two\x1ebAQID");
-    assert_eq!(client.received(), ["4one".into(), "4two".into(), Bytes::from_static(&[1, 2, 3]).into()]);
-    assert!(post.now().is_none(), "they are still with the session");
     client.assert_idle();
+    client.assert_idle();
+    let before = client.woken();
     let answered = post.now().unwrap();
     assert_eq!(answered.text(), (200, "ok"));
     assert_eq!(answered.header("content-type"), "text/html");
+    drop(answered);
+    assert!(client.woken() > before, "the answer was written");
+    assert_eq!(client.received(), ["4one".into(), "4two".into(), Bytes::from_static(&[1, 2, 3]).into()]);
+    client.assert_idle();
     client.post("4three");
     assert_eq!(client.received(), ["4three".into()]);
 }
@@ -36,9 +40,9 @@ fn a_body_may_come_in_pieces() {
     }
     feed.chunk("o");
     feed.finish();
-    assert_eq!(client.received(), ["4one".into(), "4two".into()]);
     client.assert_idle();
     assert_eq!(post.now().unwrap().text(), (200, "ok"));
+    assert_eq!(client.received(), ["4one".into(), "4two".into()]);
 }
 
 #[test]
@@ -77,9 +81,26 @@ fn overlapping_posts_are_fatal() {
 
     let mut client = Client::opened();
     client.post("4a");
-    client.received();
     let (second, _) = ExchangeBuilder::post(URI).chunk("4b").build();
     assert_refused(&client.refused(second), 400, true);
+}
+
+#[test]
+fn next_post_waits_behind_an_answered_one() {
+    let mut client = Client::opened();
+    let mut first = client.post("4a");
+    client.assert_idle();
+    let mut second = client.post("4b");
+    client.assert_idle();
+    assert!(second.now().is_none(), "it is not its turn");
+    let (third, _) = ExchangeBuilder::post(URI).chunk("4c").build();
+    assert_refused(&client.refused(third), 400, true);
+    assert_eq!(first.now().unwrap().text(), (200, "ok"));
+    assert_eq!(client.received(), ["4a".into()]);
+    client.assert_idle();
+    assert_eq!(second.now().unwrap().text(), (200, "ok"));
+    assert_eq!(client.received(), ["4b".into()]);
+    client.assert_idle();
 }
 
 #[test]
@@ -126,12 +147,11 @@ fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
     for bad in ["4one\x1eb!\x1e4two", "4one\x1eb!"] {
         let mut client = Client::opened();
         let mut post = client.post(bad);
+        client.assert_idle();
+        assert_eq!(post.now().unwrap().text(), (200, "ok"));
         let (polled, messages) = client.recv();
         let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };
         assert_eq!((error.reason(), messages), (CloseReason::ParseError, vec!["4one".into()]));
-        assert!(post.now().is_none(), "the session has not heard of it yet");
-        client.close();
-        assert_eq!(post.now().unwrap().text(), (200, "ok"));
     }
 }
 
@@ -151,8 +171,10 @@ fn tiny_packets_are_handed_over_in_portions() {
     let packets = 500_000;
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk("2\x1e".repeat(packets)).build();
     client.connection.accept(exchange).unwrap();
+    client.assert_idle();
+    assert_eq!(post.now().unwrap().text(), (200, "ok"));
     let (mut total, mut polls) = (0, 0);
-    while post.now().is_none() {
+    loop {
         let (polled, messages) = client.recv();
         assert!(messages.len() <= 256, "{}", messages.len());
         total += messages.len();
@@ -169,7 +191,7 @@ fn tiny_packets_are_handed_over_in_portions() {
 #[test]
 fn a_body_of_single_bytes_costs_its_bytes() {
     let mut client = Client::opened();
-    let (exchange, _post, feed) =
+    let (exchange, _, feed) =
         (0..100_000).fold(ExchangeBuilder::post(URI), |post, _| post.chunk(&b"4"[..])).build_with_feed();
     client.connection.accept(exchange).unwrap();
     let mut polls = 0;

@@ -122,9 +122,10 @@ impl Engine {
 
     /// Returns when the server has dealt with everything that was sent so far
     pub fn sync(&mut self) {
-        // A request is answered when what it brought has been dealt with.
-        if let Carrier::WebSocket(ws) = &mut self.carrier {
-            ws.sync();
+        match &mut self.carrier {
+            Carrier::WebSocket(ws) => ws.sync(),
+            // A POST has its turn once what the one before it brought has been dealt with. The session may be over.
+            Carrier::Polling(polling) => _ = polling.post(&[Message::Text("6".into())]),
         }
     }
 

@@ -1,0 +1,431 @@
+//! The byte stream of one HTTP connection, and the clocks that run over it
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use roomcast_core::{BoxError, ResponseBody};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::clock;
+use crate::driver::give_way;
+
+/// State of one HTTP connection that its stream, its bodies and its task share.
+///
+/// Each direction has a clock of its own. A request head that has begun has to be whole within the header timeout, also
+/// behind a request that is still being answered; so does the answer to a client that has hung up. Bytes that the client does not take have to move within the keep-alive
+/// timeout. Where neither runs and no request is being answered, the connection is idle, for as long as the keep-alive
+/// timeout.
+///
+/// One task changes and reads it, so no ordering matters.
+#[derive(Debug)]
+pub(super) struct Activity {
+    began: Instant,
+    header_timeout: Duration,
+    keep_alive_timeout: Duration,
+    /// A request is being answered
+    busy: AtomicBool,
+    /// Bytes of that request's body that the HTTP library has not read; all ones if their number is not known
+    body_left: AtomicU64,
+    /// That request is of no use to a client that hangs up
+    ends_with_client: AtomicBool,
+    /// A part of a request head has arrived, or the first one is awaited
+    in_header: AtomicBool,
+    /// The client takes no more bytes for now
+    blocked: AtomicBool,
+    /// The client has hung up
+    hung_up: AtomicBool,
+    /// The stream keeps something back until the request has been answered
+    keeps: AtomicBool,
+    /// The task, if it waits for what is kept back
+    reader: Mutex<Option<Waker>>,
+    /// Milliseconds from `began` to the start of the clock that runs
+    since: AtomicU64,
+    requests: AtomicUsize,
+}
+
+impl Activity {
+    pub(super) fn new(header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
+        Self {
+            began: clock::now(),
+            header_timeout,
+            keep_alive_timeout,
+            busy: AtomicBool::new(false),
+            body_left: AtomicU64::new(0),
+            ends_with_client: AtomicBool::new(false),
+            in_header: AtomicBool::new(true),
+            blocked: AtomicBool::new(false),
+            hung_up: AtomicBool::new(false),
+            keeps: AtomicBool::new(false),
+            reader: Mutex::new(None),
+            since: AtomicU64::new(0),
+            requests: AtomicUsize::new(0),
+        }
+    }
+
+    /// Returns the number of requests so far.
+    pub(super) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a request is being answered: the length of its body if known, and whether the answer is of no use to a
+    /// client that has hung up.
+    pub(super) fn request_began(&self, body: Option<u64>, ends_with_client: bool) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        set(&self.in_header, false);
+        self.body_left.store(body.unwrap_or(u64::MAX), Ordering::Relaxed);
+        set(&self.ends_with_client, ends_with_client);
+        set(&self.busy, true);
+    }
+
+    fn request_ended(&self) {
+        set(&self.busy, false);
+        if !self.is_in_header() {
+            self.mark();
+        }
+        if self.keeps.swap(false, Ordering::Relaxed) {
+            let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+            reader.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    /// Has the task woken once the request has been answered.
+    fn keep_back(&self, cx: &Context<'_>) {
+        *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
+        set(&self.keeps, true);
+    }
+
+    fn head_began(&self) {
+        if !self.in_header.swap(true, Ordering::Relaxed) {
+            self.mark();
+        }
+    }
+
+    fn head_ended(&self) {
+        set(&self.in_header, false);
+    }
+
+    /// Notes what came of a write.
+    fn wrote(&self, blocked: bool) {
+        let was_blocked = self.blocked.swap(blocked, Ordering::Relaxed);
+        // The head that is awaited keeps its clock, unless the client was kept from sending it by what it had to take.
+        if was_blocked != blocked || blocked || !get(&self.busy) && !self.is_in_header() {
+            self.mark();
+        }
+    }
+
+    fn mark(&self) {
+        // Rounded up, so that nobody has less time than there is.
+        let since = clock::now().saturating_duration_since(self.began).as_nanos().div_ceil(1_000_000);
+        self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Returns whether a request head is being waited for, or the rest of one.
+    pub(super) fn is_in_header(&self) -> bool {
+        get(&self.in_header)
+    }
+
+    /// Returns when the client is late; `None` while it owes nothing.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let timeout = match (get(&self.blocked), get(&self.busy), self.is_in_header()) {
+            // Perhaps nobody is there any more.
+            (_, true, _) if get(&self.hung_up) => self.header_timeout,
+            // What an answer waits for is judged by whoever gives it.
+            (true, true, _) | (false, true, false) => return None,
+            (false, _, true) => self.header_timeout,
+            (true, false, _) | (false, false, false) => self.keep_alive_timeout,
+        };
+        let since = self.began + Duration::from_millis(self.since.load(Ordering::Relaxed));
+        // A timeout beyond what can be reckoned is none.
+        since.checked_add(timeout)
+    }
+
+    /// Returns how many bytes the HTTP library may still read for the request that is being answered; `None` if it
+    /// answers none.
+    fn body_left(&self) -> Option<u64> {
+        get(&self.busy).then(|| self.body_left.load(Ordering::Relaxed))
+    }
+}
+
+fn set(flag: &AtomicBool, value: bool) {
+    flag.store(value, Ordering::Relaxed);
+}
+
+fn get(flag: &AtomicBool) -> bool {
+    flag.load(Ordering::Relaxed)
+}
+
+/// Body of a request, which notes when it is whole
+pub(super) struct ArrivingBody {
+    body: Incoming,
+    activity: Arc<Activity>,
+}
+
+impl ArrivingBody {
+    pub(super) fn new(body: Incoming, activity: Arc<Activity>) -> Self {
+        Self { body, activity }
+    }
+}
+
+impl Body for ArrivingBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.activity.body_left.store(0, Ordering::Relaxed);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Body of an answer; its request is over when it is dropped
+pub(super) struct ActiveBody {
+    body: ResponseBody,
+    activity: Arc<Activity>,
+}
+
+impl ActiveBody {
+    pub(super) fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
+        // A stream of events has no end of its own: it ends with its client.
+        if Body::size_hint(&body).exact().is_none() {
+            set(&activity.ends_with_client, true);
+        }
+        Self { body, activity }
+    }
+}
+
+impl Body for ActiveBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if get(&self.activity.hung_up) && get(&self.activity.ends_with_client) {
+            return Poll::Ready(Some(Err(io::Error::from(io::ErrorKind::ConnectionAborted).into())));
+        }
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ActiveBody {
+    fn drop(&mut self) {
+        self.activity.request_ended();
+    }
+}
+
+/// Byte stream that hands the HTTP library one request at a time.
+///
+/// The library takes the end of the stream for the end of whatever it is answering, and does not notice the end behind
+/// bytes that it holds already. So it gets no more than the head of a request before that request is answered, unless it
+/// asks for the body. What follows is read ahead, up to [`AHEAD`] bytes, and the end of the stream is told when it
+/// matters: at once to a request that waits, such as a poll, and to others once they are answered. A client that sends a
+/// whole request and hangs up is heard, and gets its answer if it can still read.
+#[derive(Debug)]
+pub(crate) struct HttpStream<S> {
+    stream: S,
+    activity: Arc<Activity>,
+    /// Bytes behind the request that is being answered
+    ahead: BytesMut,
+    /// How the stream ended, until the HTTP library is told
+    end: Option<io::Result<()>>,
+    head: HeadEnd,
+    /// Others had their turn since the stream ended
+    gave_way: bool,
+}
+
+/// Bytes that are read behind a request before it is answered
+const AHEAD: usize = 16 * 1024;
+
+impl<S> HttpStream<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self {
+            stream,
+            activity,
+            ahead: BytesMut::new(),
+            end: None,
+            head: HeadEnd::default(),
+            gave_way: false,
+        }
+    }
+
+    /// Returns the stream, and what was read of it behind the last request.
+    pub(crate) fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.ahead.freeze())
+    }
+}
+
+impl<S: AsyncRead + Unpin> HttpStream<S> {
+    /// Reads behind the request that is being answered; ready with the end of the stream if that request ends with it.
+    fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut chunk = [0; 1024];
+        while self.end.is_none() && self.ahead.len() < AHEAD {
+            let mut buf = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => self.end = Some(Ok(())),
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buf.filled()),
+                Poll::Ready(Err(error)) => self.end = Some(Err(error)),
+            }
+        }
+        if !self.ahead.is_empty() {
+            if HeadEnd::default().find(&self.ahead).is_some() {
+                self.activity.head_ended();
+            } else {
+                self.activity.head_began();
+            }
+        }
+        if self.end.is_some() || !self.ahead.is_empty() {
+            // The HTTP library asks again only when it is woken.
+            self.activity.keep_back(cx);
+        }
+        if self.end.is_none() {
+            return Poll::Pending;
+        }
+        if !self.activity.hung_up.swap(true, Ordering::Relaxed) {
+            self.activity.mark();
+        }
+        if !get(&self.activity.ends_with_client) {
+            return Poll::Pending;
+        }
+        if !std::mem::replace(&mut self.gave_way, true) {
+            // What answers it may be on its way.
+            give_way(cx);
+            return Poll::Pending;
+        }
+        self.end.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Keeps back what is in `buf` beyond its first `len` bytes.
+    fn keep_back(&mut self, buf: &mut ReadBuf<'_>, len: usize) {
+        let rest = &buf.filled()[len..];
+        if !rest.is_empty() {
+            // Before what was kept earlier: that came later.
+            let mut ahead = BytesMut::from(rest);
+            ahead.unsplit(std::mem::take(&mut self.ahead));
+            self.ahead = ahead;
+            buf.set_filled(len);
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HttpStream<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let body = this.activity.body_left();
+        if body == Some(0) {
+            return this.poll_ahead(cx);
+        }
+        let start = buf.filled().len();
+        if !this.ahead.is_empty() {
+            let taken = this.ahead.len().min(buf.remaining());
+            buf.put_slice(&this.ahead[..taken]);
+            this.ahead.advance(taken);
+        } else if let Some(end) = this.end.take() {
+            return Poll::Ready(end);
+        } else {
+            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+        }
+        let read = buf.filled().len() - start;
+        if let Some(left) = body {
+            let taken = read.min(usize::try_from(left).unwrap_or(usize::MAX));
+            if left < u64::MAX {
+                this.activity.body_left.store(left - taken as u64, Ordering::Relaxed);
+            }
+            this.keep_back(buf, start + taken);
+        } else if read > 0 {
+            match this.head.find(&buf.filled()[start..]) {
+                Some(end) => this.keep_back(buf, start + end),
+                None => this.activity.head_began(),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.activity.wrote(outcome.is_pending());
+        outcome
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.activity.wrote(outcome.is_pending());
+        outcome
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Search for the empty line behind a request head, over any number of reads.
+///
+/// Lines end with LF, or CR and LF, as the HTTP library has it (RFC 9112 section 2.2).
+#[derive(Debug, Default, Clone, Copy)]
+struct HeadEnd {
+    /// Something other than line ends was seen: empty lines before a request are skipped
+    begun: bool,
+    /// The last line so far is empty
+    at_line_start: bool,
+}
+
+impl HeadEnd {
+    /// Returns how many of the bytes belong to the head if it ends in them, and begins anew behind it.
+    fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (at, &byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if self.begun && self.at_line_start => {
+                    *self = Self::default();
+                    return Some(at + 1);
+                }
+                b'\n' => self.at_line_start = true,
+                b'\r' => {}
+                _ => (self.begun, self.at_line_start) = (true, false),
+            }
+        }
+        None
+    }
+}
