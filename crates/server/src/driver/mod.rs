@@ -191,7 +191,6 @@ impl Driver {
         }
         if transport == self.primary.name {
             if let Err(refused) = self.primary.connection.accept(exchange) {
-                count::requests_refused(self.shared.io.metrics());
                 let fatal = refused.rejection.fatal;
                 // A client that is gone needs no answer; so everywhere here.
                 let _ = refused.exchange.respond.send(refused.rejection.response());
@@ -204,7 +203,6 @@ impl Driver {
         }
         let upgrades = exchange.upgrade.is_some() && self.closing.is_none();
         if !upgrades || self.probe.is_some() || !self.session.can_upgrade() {
-            count::requests_refused(self.shared.io.metrics());
             let refusal = Refusal::BadRequest(Bad::Mismatch(self.primary.name));
             let response = refusal.answer(&self.shared.io, &exchange.request, upgrades);
             let _ = exchange.respond.send(response);
@@ -225,7 +223,6 @@ impl Driver {
                 self.probe = Some(Box::new(Probe { lane, outbox, open: false }));
             }
             Err(refused) => {
-                count::requests_refused(self.shared.io.metrics());
                 let _ = refused.exchange.respond.send(refused.rejection.response());
             }
         }

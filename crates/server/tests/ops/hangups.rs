@@ -326,3 +326,17 @@ async fn waiting_polls_hear_of_every_end_at_once() {
         until(|| rig.io.client_count() == 0).await;
     }
 }
+
+#[tokio::test]
+async fn refused_requests_count_once() {
+    let rig = Rig::with_config(patient());
+    let session = Session::open(&rig).await;
+    let mut poll = session.poll(&rig, "").await;
+    // One that the connection refuses, one that its session refuses, and one without a session.
+    let websocket = format!("{}&sid={}", POLLING.replace("polling", "websocket"), session.sid);
+    for (refused, target) in [(1, &websocket), (2, &session.target), (3, &session.target)] {
+        assert_eq!(rig.get(target, "").await.status, 400);
+        assert_eq!(rig.io.metrics().requests_refused(), refused);
+    }
+    assert_eq!(poll.answer().await.body, "1");
+}
