@@ -107,9 +107,9 @@ enum Phase {
 pub struct Attended {
     /// Set once the outbox was given up or its sink broke
     pub closed: Option<CloseReason>,
-    /// Whether the sink takes bytes now; if so, the other fields mean nothing
+    /// Whether the sink takes bytes now; if so, nothing is stalled
     pub writable: bool,
-    /// Stalled bytes, as counted against the limit
+    /// Bytes that wait or are being written, as counted against the limit: stalled ones unless the sink takes bytes
     pub stalled: usize,
     /// Whether more than the limit waits
     pub over_limit: bool,

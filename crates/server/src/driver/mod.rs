@@ -271,7 +271,8 @@ impl Driver {
         } else if lane == Lane::Primary && !self.may_read(&attended) {
             return false;
         }
-        if lane == Lane::Primary && attended.writable && self.probe.is_some() {
+        // Whatever waits answers the request as well.
+        if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.probe.is_some() {
             self.session.handle_writable(now);
             self.perform(cx, now);
         }
