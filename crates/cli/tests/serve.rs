@@ -710,3 +710,53 @@ impl EngineClient {
         self.0.write_all(&[&header, text.as_bytes()].concat()).expect("the kernel takes it");
     }
 }
+
+/// With another allocator than that of the command the memory stays with the process.
+#[cfg(all(target_os = "linux", feature = "jemalloc"))]
+#[test]
+fn memory_returns_after_a_crowd() {
+    const CONNECTIONS: usize = 80;
+    const SESSIONS: usize = 100;
+    const MIB: usize = 1 << 20;
+    let server = Running::start(|command| command.args(["--connect-timeout", "10s"]));
+    let memory = || {
+        let path = format!("/proc/{}/statm", server.child.id());
+        let pages = std::fs::read_to_string(path).expect("it runs");
+        let resident: usize = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+        resident * rustix::param::page_size()
+    };
+    let _ = ask(server.address, "/");
+    let before = memory();
+    let bound = before + before / 5 + 32 * MIB;
+    let mut head = 0_u64;
+    for _ in 0..CONNECTIONS {
+        let mut stream = BufReader::new(connect(server.address));
+        for _ in 0..SESSIONS {
+            // No two alike, so that nothing is shared.
+            head += 1;
+            let long = format!("{head:0>8}").repeat(750);
+            let request = format!(
+                "GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n"
+            );
+            stream.get_mut().write_all(request.as_bytes()).expect("sent");
+            let (mut line, mut len) = (String::new(), 0);
+            while line != "\r\n" {
+                line.clear();
+                stream.read_line(&mut line).expect("an answer");
+                if let Some(value) = line.strip_prefix("content-length: ") {
+                    len = value.trim().parse().expect("a length");
+                }
+            }
+            let mut body = vec![0; len];
+            stream.read_exact(&mut body).expect("an answer");
+            assert!(body.starts_with(b"0{"), "{}", String::from_utf8_lossy(&body));
+        }
+    }
+    let full = memory();
+    assert!(full > bound, "{full} bytes are too few to tell: {before} before");
+    let deadline = Instant::now() + Duration::from_secs(70);
+    while memory() > bound {
+        assert!(Instant::now() < deadline, "{} bytes after {full} and {before}", memory());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
