@@ -475,7 +475,7 @@ impl Driver {
             Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Ok(Received::Leaving) if lane == Lane::Primary => {
                 let flow = self.flow.get_or_insert_default();
-                flow.leaving = flow.leaving.or(Some(clock::after(now, LEAVING_GRACE)));
+                flow.leaving = flow.leaving.or_else(|| Some(clock::after(now, LEAVING_GRACE)));
             }
             Ok(Received::Leaving) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Err(error) => {

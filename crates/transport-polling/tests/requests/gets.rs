@@ -7,9 +7,7 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::Method;
-use roomcast_core::{
-    CloseReason, ConnectionError, Delivery, Frame, FrameSink, Overflow, Pushed, Readiness, Transport,
-};
+use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Overflow, Pushed, Readiness, Transport};
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_polling::Polling;
 
