@@ -487,6 +487,8 @@ impl Driver {
         let stalled = stall.and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
         let next = deadline.into_iter().chain(stalled).min();
         if !self.timer.poll(next, cx, now) {
+            // The answer did lie there. Left set, it would have this task run again and again until the next deadline.
+            self.overslept = false;
             return false;
         }
         // After a pause of the process the timers may be told of before the sockets, where the answer lies already.
