@@ -393,14 +393,14 @@ impl World {
             }
         }
         use CloseReason::{PingTimeout, TransportClose, TransportError};
-        // A body that breaks off is an error.
+        // A body that breaks off is an error, and between two requests there is nothing to break.
         let polls = self.lines[line].client.is_polling();
         self.all_end(
             line,
             if how == 3 {
                 &[PingTimeout]
             } else if polls {
-                &[TransportClose, TransportError]
+                &[TransportClose, TransportError, PingTimeout]
             } else {
                 &[TransportClose]
             },

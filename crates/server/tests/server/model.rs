@@ -15,7 +15,7 @@ use crate::support::heard::{Ear, arrivals, ear};
 use crate::support::serve::{Running, serve};
 use crate::support::ws::Message;
 
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 300;
 const STEPS: usize = 60;
 const MOST: usize = 8;
 const ROOMS: [&str; 2] = ["red", "blue"];
@@ -322,7 +322,7 @@ impl Model {
             4 => handle.except(room).emit(&name, ()),
             _ => handle.emit(&name, ()),
         };
-        let elsewhere = self.events % 2 == 0;
+        let elsewhere = self.events.is_multiple_of(2);
         let emitted = if elsewhere {
             thread::scope(|scope| scope.spawn(emit).join().expect("no panic"))
         } else {
