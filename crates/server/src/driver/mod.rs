@@ -512,6 +512,8 @@ impl Driver {
         let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
         let next = deadline.into_iter().chain(stalled).chain(leaving).min();
         if !self.timer.poll(next, cx, now) {
+            // The answer did lie there. Left set, it would have this task run again and again until the next deadline.
+            self.overslept = false;
             return false;
         }
         // After a pause of the process the timers may be told of before the sockets, where the answer lies already.

@@ -1,4 +1,6 @@
 //! Sockets that come, go, are put out and come back, played against the simplest model of them
+//!
+//! One seed is one run. A failing seed is printed, and `MODEL_SEED=n` runs it alone; `MODEL_SEEDS=n` runs so many.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,7 +15,7 @@ use crate::support::heard::{Ear, arrivals, ear};
 use crate::support::serve::{Running, serve};
 use crate::support::ws::Message;
 
-const SEEDS: u64 = 80;
+const SEEDS: u64 = 300;
 const STEPS: usize = 60;
 const MOST: usize = 8;
 const ROOMS: [&str; 2] = ["red", "blue"];
@@ -21,6 +23,11 @@ const ROOMS: [&str; 2] = ["red", "blue"];
 const NOTHING: u8 = 0;
 const JOIN: u8 = 1;
 const KICK: u8 = 2;
+const KICK_CLIENT: u8 = 3;
+const BROADCAST: u8 = 4;
+const PUT_OUT_ROOM: u8 = 5;
+/// What a newcomer's hook emits to all others
+const NEWCOMER: &str = "newcomer";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
@@ -42,6 +49,7 @@ struct Known {
     offset: Option<String>,
     /// What it has yet to hear
     expected: Vec<String>,
+    data: Option<usize>,
 }
 
 struct Model {
@@ -69,6 +77,9 @@ impl Model {
             match next.swap(NOTHING, Ordering::SeqCst) {
                 JOIN => assert!(socket.join(ROOMS[0])),
                 KICK => socket.disconnect(),
+                KICK_CLIENT => socket.disconnect_client(),
+                BROADCAST => _ = socket.broadcast().emit(NEWCOMER, ()).expect("a name"),
+                PUT_OUT_ROOM => assert_eq!(all.to(id).disconnect_sockets(false), 1),
                 _ => {}
             }
         });
@@ -113,7 +124,7 @@ impl Model {
     }
 
     fn step(&mut self) {
-        match self.draw(16) {
+        match self.draw(18) {
             0..=1 if self.known.len() < MOST => self.come(None),
             2..=3 => self.break_one(),
             4..=6 => {
@@ -125,6 +136,8 @@ impl Model {
             8 => self.misbehave(),
             9 => self.break_and_kick(),
             10..=11 => self.change_rooms(),
+            12 => self.set_data(),
+            13 => self.kick_room(),
             _ => self.emit(),
         }
         self.check();
@@ -132,7 +145,8 @@ impl Model {
 
     /// A client comes, or comes back with what it was given
     fn come(&mut self, back: Option<usize>) {
-        let hook = [NOTHING, NOTHING, NOTHING, JOIN, KICK][self.draw(5)];
+        let hooks = [NOTHING, NOTHING, NOTHING, JOIN, KICK, KICK_CLIENT, BROADCAST, PUT_OUT_ROOM];
+        let hook = hooks[self.draw(hooks.len())];
         self.hook.store(hook, Ordering::SeqCst);
         let shows = back.map_or_else(|| json!({}), |of| self.known[of].shows.clone());
         let client = Returner::connect_with(&self.server.dial, "/", &shows);
@@ -148,6 +162,7 @@ impl Model {
                 shows: Value::Null,
                 offset: None,
                 expected: Vec::new(),
+                data: None,
             });
             self.known.len() - 1
         });
@@ -164,7 +179,12 @@ impl Model {
         known.client = Some(client);
         match hook {
             JOIN => _ = known.rooms.insert(ROOMS[0]),
-            KICK => self.ended(of, &[CloseReason::ServerNamespaceDisconnect]),
+            BROADCAST => {
+                let others = self.known.iter_mut().enumerate().filter(|(at, _)| *at != of);
+                let others = others.filter(|(_, known)| known.standing != Standing::Gone);
+                others.for_each(|(_, known)| known.expected.push(NEWCOMER.to_owned()));
+            }
+            KICK | KICK_CLIENT | PUT_OUT_ROOM => self.ended(of, &[CloseReason::ServerNamespaceDisconnect]),
             _ => {}
         }
     }
@@ -221,6 +241,29 @@ impl Model {
         }
     }
 
+    /// All members of a room are put out at once
+    fn kick_room(&mut self) {
+        let room = ROOMS[self.draw(ROOMS.len())];
+        let is_in = |known: &Known| known.standing == Standing::Here && known.rooms.contains(room);
+        let those: Vec<_> = (0..self.known.len()).filter(|at| is_in(&self.known[*at])).collect();
+        if those.len() != 1 {
+            return;
+        }
+        assert_eq!(self.io.to(room).disconnect_sockets(self.draw(2) == 0), 1);
+        assert_eq!(self.io.count(room), 0);
+        self.ended(those[0], &[CloseReason::ServerNamespaceDisconnect]);
+    }
+
+    /// By any handle, and seen by all of them
+    fn set_data(&mut self) {
+        let Some((of, handle)) = self.draw_handle() else { return };
+        if self.known[of].standing != Standing::Gone {
+            self.events += 1;
+            handle.set_data(&self.events).expect("it is JSON");
+            self.known[of].data = Some(self.events);
+        }
+    }
+
     /// What gets a client put out, with what would end its session anyway in the same write
     fn misbehave(&mut self) {
         let Some(of) = self.draw_one(Standing::Here) else { return };
@@ -271,13 +314,19 @@ impl Model {
         let room = ROOMS[self.draw(ROOMS.len())];
         let Some((of, handle)) = self.draw_handle() else { return };
         let way = self.draw(6);
-        let emitted = match way {
+        let emit = || match way {
             0 => self.io.emit(&name, ()),
             1 => self.io.to(room).emit(&name, ()),
             2 => handle.broadcast().emit(&name, ()),
             3 => handle.to(room).emit(&name, ()),
             4 => handle.except(room).emit(&name, ()),
             _ => handle.emit(&name, ()),
+        };
+        let elsewhere = self.events.is_multiple_of(2);
+        let emitted = if elsewhere {
+            thread::scope(|scope| scope.spawn(emit).join().expect("no panic"))
+        } else {
+            emit()
         };
         let mut queued = 0;
         for (at, known) in self.known.iter_mut().enumerate() {
@@ -322,6 +371,13 @@ impl Model {
             assert_eq!(self.io.count(room), count, "{room}");
         }
         assert_eq!(self.io.sockets().len(), self.known.iter().filter(here).count());
+        for known in self.known.iter().filter(|known| known.standing != Standing::Gone) {
+            let rooms = if known.standing == Standing::Here { 1 + known.rooms.len() } else { 0 };
+            for handle in &known.handles {
+                assert_eq!(handle.data::<usize>().expect("a number"), known.data);
+                assert_eq!(handle.rooms().len(), rooms);
+            }
+        }
     }
 }
 
@@ -347,16 +403,22 @@ impl Known {
 
 #[test]
 fn sockets_behave_like_their_model() {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let seeds = match number("MODEL_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("MODEL_SEEDS").unwrap_or(SEEDS),
+    };
     thread::scope(|scope| {
         for part in 0..4 {
+            let seeds = seeds.clone();
             scope.spawn(move || {
-                for seed in (0..SEEDS).filter(|seed| seed % 4 == part) {
+                for seed in seeds.filter(|seed| seed % 4 == part) {
                     let played = std::panic::catch_unwind(|| {
                         let mut model = Model::new(seed);
                         (0..STEPS).for_each(|_| model.step());
                         (0..model.known.len()).for_each(|of| model.sync(of));
                     });
-                    assert!(played.is_ok(), "seed {seed}");
+                    assert!(played.is_ok(), "MODEL_SEED={seed}");
                 }
             });
         }

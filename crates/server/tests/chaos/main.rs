@@ -1,0 +1,73 @@
+//! Sessions in virtual time: clients and an application that do whatever they may, in any order
+//!
+//! One seed is one run. A failing seed is printed with its steps; `CHAOS_SEED=n` runs it alone, `CHAOS_SEEDS=n` runs
+//! so many.
+#![allow(clippy::disallowed_methods, reason = "the clock is that of the runtime, which is paused")]
+
+mod client;
+mod pauses;
+mod stage;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use crate::world::World;
+
+const SEEDS: u64 = 1_000;
+
+/// Numbers that look random and depend on a seed alone
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Self {
+        let mut dice = Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        (0..4).for_each(|_| _ = dice.below(2));
+        dice
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        let bound = bound.max(1) as u64;
+        usize::try_from((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound).expect("it is small")
+    }
+
+    fn one_in(&mut self, times: usize) -> bool {
+        self.below(times) == 0
+    }
+}
+
+fn play(seed: u64) {
+    let steps = Arc::new(Mutex::new(Vec::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.expect("a runtime");
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let mut world = World::new(seed, steps.clone());
+            for _ in 0..80 {
+                world.step().await;
+            }
+            world.end().await;
+        });
+    }));
+    let steps = steps.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(played.is_ok(), "CHAOS_SEED={seed} after {} steps: {steps:#?}", steps.len());
+}
+
+#[test]
+fn sessions_keep_invariants_in_chaos() {
+    let number = |name| std::env::var(name).ok().and_then(|text: String| text.parse::<u64>().ok());
+    let seeds = match number("CHAOS_SEED") {
+        Some(seed) => seed..seed + 1,
+        None => 0..number("CHAOS_SEEDS").unwrap_or(SEEDS),
+    };
+    thread::scope(|scope| {
+        for part in 0..2 {
+            let seeds = seeds.clone();
+            scope.spawn(move || seeds.filter(|seed| seed % 2 == part).for_each(play));
+        }
+    });
+}
