@@ -74,7 +74,10 @@ impl Post {
     ) -> Poll<Result<Step, ConnectionError>> {
         if let State::Arriving { body, collected, respond } = &mut self.0 {
             match collected.poll(cx, Pin::new(body), max_payload) {
-                Poll::Ready(Ok(Arrived::Whole)) => self.answer(),
+                Poll::Ready(Ok(Arrived::Whole)) => {
+                    self.answer();
+                    return Poll::Ready(Ok(Step::Progress));
+                }
                 Poll::Ready(Ok(Arrived::Piece)) => return Poll::Ready(Ok(Step::Progress)),
                 Poll::Ready(Ok(Arrived::TooMuch)) => return Poll::Ready(Ok(Step::TooBig)),
                 Poll::Ready(Ok(Arrived::TooLate)) => return Poll::Ready(Ok(Step::TooLate)),

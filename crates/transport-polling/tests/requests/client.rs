@@ -113,6 +113,11 @@ impl Client {
         messages
     }
 
+    /// Has the body of a POST taken in, which its answer says
+    pub(crate) fn take_in(&mut self) {
+        assert_eq!(self.received(), [], "its messages come once the answer is written");
+    }
+
     pub(crate) fn assert_idle(&mut self) {
         let (polled, messages) = self.recv();
         assert!(polled.is_pending() && messages.is_empty(), "{polled:?} {messages:?}");

@@ -71,7 +71,7 @@ fn what_is_left_at_the_end_is_answered() {
 
     let mut client = Client::opened();
     let mut post = client.post("41\x1e1");
-    client.assert_idle();
+    client.take_in();
     let mut next = client.post("42[]");
     drop(client);
     assert_eq!(post.now().unwrap().text(), (200, "ok"));
@@ -97,7 +97,7 @@ fn a_session_that_closes_amid_a_payload_hears_no_more_of_it() {
     let many = "2\x1e".repeat(1_000);
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk(many).build();
     client.connection.accept(exchange).unwrap();
-    client.assert_idle();
+    client.take_in();
     assert_eq!(post.now().unwrap().text(), (200, "ok"));
     assert_eq!(client.received().len(), 256);
     client.close();

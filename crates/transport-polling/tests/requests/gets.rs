@@ -124,6 +124,7 @@ fn get_given_up_says_the_client_leaves() {
     let (next, _) = ExchangeBuilder::get(URI).build();
     assert_refused(&client.refused(next), 400, false);
     client.post("4last");
+    client.take_in();
     assert_eq!(client.received(), ["4last".into()]);
     client.assert_idle();
 }

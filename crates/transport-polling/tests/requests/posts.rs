@@ -13,7 +13,7 @@ use crate::client::{Client, URI, assert_refused};
 fn post_is_answered_before_its_messages() {
     let mut client = Client::opened();
     let mut post = client.post("4one\x1e4two\x1ebAQID");
-    client.assert_idle();
+    client.take_in();
     client.assert_idle();
     let before = client.woken();
     let answered = post.now().unwrap();
@@ -24,6 +24,7 @@ fn post_is_answered_before_its_messages() {
     assert_eq!(client.received(), ["4one".into(), "4two".into(), Bytes::from_static(&[1, 2, 3]).into()]);
     client.assert_idle();
     client.post("4three");
+    client.take_in();
     assert_eq!(client.received(), ["4three".into()]);
 }
 
@@ -40,7 +41,7 @@ fn a_body_may_come_in_pieces() {
     }
     feed.chunk("o");
     feed.finish();
-    client.assert_idle();
+    client.take_in();
     assert_eq!(post.now().unwrap().text(), (200, "ok"));
     assert_eq!(client.received(), ["4one".into(), "4two".into()]);
 }
@@ -49,6 +50,7 @@ fn a_body_may_come_in_pieces() {
 fn an_empty_body_is_an_empty_message() {
     let mut client = Client::opened();
     client.post("");
+    client.take_in();
     assert_eq!(client.received(), ["".into()]);
 }
 
@@ -89,7 +91,7 @@ fn overlapping_posts_are_fatal() {
 fn next_post_waits_behind_an_answered_one() {
     let mut client = Client::opened();
     let mut first = client.post("4a");
-    client.assert_idle();
+    client.take_in();
     let mut second = client.post("4b");
     client.assert_idle();
     assert!(second.now().is_none(), "it is not its turn");
@@ -97,7 +99,7 @@ fn next_post_waits_behind_an_answered_one() {
     assert_refused(&client.refused(third), 400, true);
     assert_eq!(first.now().unwrap().text(), (200, "ok"));
     assert_eq!(client.received(), ["4a".into()]);
-    client.assert_idle();
+    client.take_in();
     assert_eq!(second.now().unwrap().text(), (200, "ok"));
     assert_eq!(client.received(), ["4b".into()]);
     client.assert_idle();
@@ -114,6 +116,7 @@ fn a_binary_body_is_fatal() {
         let mut client = Client::opened();
         let (post, _) = ExchangeBuilder::post(URI).header("content-type", content_type).chunk("4a").build();
         client.connection.accept(post).unwrap();
+        client.take_in();
         assert_eq!(client.received(), ["4a".into()]);
     }
 }
@@ -137,6 +140,7 @@ fn a_body_over_the_limit_is_cut_off_and_the_session_goes_on() {
     assert_eq!(feed.read(), 1_001, "nothing is read after the first byte too many");
     client.assert_idle();
     client.post("4next");
+    client.take_in();
     assert_eq!(client.received(), ["4next".into()]);
     client.push("4out");
     assert_eq!(client.step(&mut get).text(), (200, "4out"));
@@ -147,7 +151,7 @@ fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
     for bad in ["4one\x1eb!\x1e4two", "4one\x1eb!"] {
         let mut client = Client::opened();
         let mut post = client.post(bad);
-        client.assert_idle();
+        client.take_in();
         assert_eq!(post.now().unwrap().text(), (200, "ok"));
         let (polled, messages) = client.recv();
         let Poll::Ready(Err(error)) = polled else { panic!("{polled:?}") };
@@ -162,6 +166,7 @@ fn what_a_post_says_counts_before_the_end_of_the_get() {
     client.settle();
     client.post("1");
     drop(parked);
+    client.take_in();
     assert_eq!(client.received(), ["1".into()], "the client said why it leaves");
 }
 
@@ -171,7 +176,7 @@ fn tiny_packets_are_handed_over_in_portions() {
     let packets = 500_000;
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk("2\x1e".repeat(packets)).build();
     client.connection.accept(exchange).unwrap();
-    client.assert_idle();
+    client.take_in();
     assert_eq!(post.now().unwrap().text(), (200, "ok"));
     let (mut total, mut polls) = (0, 0);
     loop {
