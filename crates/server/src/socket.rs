@@ -266,7 +266,8 @@ impl Socket {
 
     /// Closes the connection of the client, with all its namespaces
     ///
-    /// What [`disconnect`](Self::disconnect) says holds for each of its sockets.
+    /// What [`disconnect`](Self::disconnect) says holds for each of its sockets. Does no more than that once this socket
+    /// has left its namespace.
     ///
     /// No handler hears any more of what it has sent; those that were called go on.
     pub fn disconnect_client(&self) {
@@ -687,11 +688,13 @@ impl MemberControl for Inner {
     }
 
     fn disconnect(&self, close: bool) {
-        if close {
+        // As on Node: a socket that has left says nothing about those that its client has beside it, or later.
+        let whole = close && self.standing.get() <= Standing::IN;
+        if whole {
             self.session.put_out.store(true, Ordering::SeqCst);
         }
         let mut tells = self.put_out();
-        if close {
+        if whole {
             let siblings = self.extras.get().and_then(|extras| extras.siblings.get());
             siblings
                 .into_iter()
@@ -700,7 +703,7 @@ impl MemberControl for Inner {
             tells = true;
         }
         if tells {
-            let visit = if close { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
+            let visit = if whole { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
             // If the session is over already there is nothing left to do.
             let _ = self.session.inbox.push(visit);
         }
