@@ -235,8 +235,8 @@ impl Socket {
 
     /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
     ///
-    /// An empty object if it showed nothing; middlewares and connect handlers get that too, by
-    /// [`Auth`](crate::Auth).
+    /// An empty object if it showed nothing; handlers and middlewares get that too, by [`Auth`](crate::Auth), which
+    /// tells what each kind of client shows.
     ///
     /// # Errors
     /// When it is not of this type.
@@ -366,6 +366,11 @@ impl Socket {
             count::handlers_panicked(self.io().metrics());
             log_limited!(ERROR, (), socket = %self.id(), "handler panicked when it was dropped");
         }
+    }
+
+    /// What the client showed, as JSON text; an empty object if nothing
+    pub(crate) fn auth_json(&self) -> ByteString {
+        self.0.auth_json()
     }
 
     pub(crate) fn name_of_namespace(&self) -> &Namespace {
@@ -648,7 +653,13 @@ impl Inner {
     }
 
     fn auth_json(&self) -> ByteString {
-        or_empty(self.extras.get().map(|extras| extras.kept.auth_json()))
+        or_empty(match self.session.kind {
+            // Read anew each time, since it is in the handshake already.
+            ClientKind::Plain | ClientKind::Json => Some(self.session.handshake.plain_auth()),
+            ClientKind::SocketIo | ClientKind::EngineIo => {
+                self.extras.get().map(|extras| extras.kept.auth_json())
+            }
+        })
     }
 }
 

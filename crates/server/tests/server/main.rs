@@ -21,6 +21,7 @@ mod order;
 mod outgoing;
 mod outside;
 mod patterns;
+mod plain_auth;
 mod recovery;
 mod rooms;
 mod serial;
