@@ -25,6 +25,8 @@ mod flusher;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
+#[doc(hidden)]
+pub mod handler_check;
 mod handshake;
 mod handshake_json;
 mod heads;
@@ -42,6 +44,7 @@ mod names;
 mod namespace;
 mod operators;
 mod origin;
+mod outcome;
 mod outgoing;
 mod pace;
 mod presence;
@@ -58,6 +61,7 @@ mod serial;
 mod serve;
 mod server_side;
 mod session;
+mod signature;
 mod slot;
 mod socket;
 mod typed;
@@ -81,8 +85,8 @@ pub use error::{
 };
 pub use extract::{Extension, State};
 pub use handler::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,
-    HandlerInput, Outcome, Started,
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, Fallible, FromEvent, Handler, HandlerError,
+    HandlerFuture, HandlerInput, Started,
 };
 pub use handshake::Handshake;
 pub use hooks::RefusedRequest;
@@ -92,6 +96,7 @@ pub use listeners::ListenerId;
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
 pub use origin::Origins;
+pub use outcome::{Answer, Outcome};
 pub use outgoing::Outgoing;
 pub use presence::Presence;
 pub use remote::{RemoteHandshake, RemoteSocket};
@@ -102,6 +107,7 @@ pub use serve::{Bound, Server};
 pub use serve::{Tls, TlsError};
 pub use server_side::{ServerSideError, ServerSideOutcome};
 pub use session::ClientKind;
+pub use signature::{Signature, Takes};
 pub use socket::Socket;
 pub use typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,

@@ -9,6 +9,7 @@ use roomcast_core::ArgsError;
 
 use crate::handler::{Handler, HandlerFuture, HandlerInput};
 use crate::listeners::ListenerId;
+use crate::signature::Signature;
 
 /// Makes a handler wait, for each socket, until it is through with the event before
 ///
@@ -52,6 +53,10 @@ impl<H: Handler<M>, M> Handler<InTurn<M>> for Serial<H> {
         let handled = self.handler.call(event)?;
         let turn = event.socket.turns().of(self.id);
         Ok(Box::pin(in_turn(turn, handled)))
+    }
+
+    fn signature(&self) -> Signature {
+        self.handler.signature()
     }
 }
 

@@ -223,6 +223,11 @@ impl Socket {
         self.0.namespace.router.leave(self.key(), &room.into())
     }
 
+    /// Returns whether it is in a room; `false` once it is gone.
+    pub fn is_in(&self, room: impl Into<Room>) -> bool {
+        self.rooms().contains(&room.into())
+    }
+
     /// The rooms it is in, its own first; none once it is gone
     ///
     /// In a handler of [`on_disconnecting`](Self::on_disconnecting), up to its first wait, those that it leaves.
@@ -313,6 +318,13 @@ impl Socket {
 
     pub(crate) fn is_serial(&self) -> bool {
         self.0.serial.load(Ordering::Relaxed) || self.0.namespace.is_serial()
+    }
+
+    /// Whether anything may have to be told of what goes wrong with its events
+    #[inline]
+    pub(crate) fn hears_errors(&self) -> bool {
+        self.0.namespace.board.hears_errors()
+            || self.extras().is_some_and(|extras| extras.board.hears_errors())
     }
 
     /// Whether it has handlers of its own
