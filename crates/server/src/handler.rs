@@ -89,8 +89,7 @@ use crate::socket::Socket;
 ///
 /// If a named function does not compile as a handler, `#[roomcast::debug_handler]` before it says which of its
 /// parameters is at fault, or whether what it returns is. An async closure that captures, `async move |..|`, is not
-/// `Fn`, since its future would borrow from it; write `move |..| { let captured = captured.clone(); async move { .. } }`,
-/// or take [`State`](crate::State).
+/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::cloned), or take [`State`](crate::State).
 ///
 /// # Registration
 ///
@@ -104,7 +103,7 @@ use crate::socket::Socket;
     note = "each parameter is `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, an argument that implements `serde::Deserialize`, or `Result<T, ArgsError>` of one; `State` and `Extension` are Roomcast's, not axum's",
     note = "it returns `()`, a `Receipt`, an answer such as `String`, `Vec<_>`, `Value` or `Answer<T>`, or a `Result<T, E>` where `T: Serialize` and `E: Display`",
     note = "if it is async, its future is `Send`: no `Rc` and no guard of a `std` lock is held across an `.await`",
-    note = "an `async move |..|` closure that captures is not `Fn`; write `move |..| {{ let captured = captured.clone(); async move {{ .. }} }}`, or take `State<T>`"
+    note = "an `async move |..|` closure that captures is not `Fn`; wrap it as `roomcast::cloned(async move |..| ..)`, or take `State<T>`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
     /// Takes the arguments out of the event and makes the future that handles it

@@ -7,6 +7,7 @@ mod budget;
 mod children;
 mod client_files;
 mod clock;
+mod cloned;
 mod compression;
 mod config;
 mod cookie;
@@ -70,6 +71,7 @@ mod writable;
 
 pub use ack::{Ack, Answers};
 pub use breach::Breach;
+pub use cloned::{Cloned, cloned};
 pub use compression::HttpCompression;
 pub use config::{Config, EventRate};
 pub use cookie::{Cookie, Priority, SameSite};

@@ -48,6 +48,7 @@ pub struct Serial<H> {
 #[derive(Debug)]
 pub struct InTurn<M>(PhantomData<M>);
 
+#[diagnostic::do_not_recommend]
 impl<H: Handler<M>, M> Handler<InTurn<M>> for Serial<H> {
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
         let handled = self.handler.call(event)?;

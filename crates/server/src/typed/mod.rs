@@ -401,6 +401,7 @@ impl<H, E, M> ByEvent<H, E, M> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<H, E, M, S> Handler<ByName> for Arc<ByEvent<H, E, (M, S)>>
 where
     H: EventHandler<E, S>,

@@ -1,10 +1,12 @@
 //! How callers are answered: by what handlers return, and when something went wrong
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use roomcast_server::{
     Ack, Answer, ArgsError, Auth, Bytes, EmitError, Event, EventError, EventErrorCause, Io, NoAnswer,
-    Receipt, Socket, Value, json, serial,
+    Receipt, Socket, Value, cloned, json, serial,
 };
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +80,32 @@ fn returned_values_answer_the_caller() {
         assert_eq!(client.ask("bool", json!([])), json!([true]));
     }
     assert_eq!(io.metrics().handlers_failed(), 0);
+}
+
+#[test]
+fn closures_that_capture_are_cloned_for_each_event() {
+    let counted = Arc::new(AtomicUsize::new(0));
+    let io = Io::new();
+    let count = counted.clone();
+    io.on("count", cloned(async move |by: usize| count.fetch_add(by, Ordering::Relaxed) + by));
+    let greeting = String::from("hello");
+    io.on(
+        "greet",
+        cloned(async move |socket: Socket, name: Result<String, ArgsError>, ack: Ack| {
+            tokio::task::yield_now().await;
+            let name = name.unwrap_or_else(|_| socket.id().to_string());
+            ack.send(format!("{greeting} {name}"))
+        }),
+    );
+    assert_eq!(io.listeners("count").len(), 1);
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        let before = counted.load(Ordering::Relaxed);
+        assert_eq!(client.ask("count", json!([2])), json!([before + 2]));
+        assert_eq!(client.ask("greet", json!(["ada"])), json!(["hello ada"]));
+        assert_eq!(client.ask("greet", json!([1])), json!([format!("hello {}", client.id)]));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use roomcast_server::{
     Ack, Args, ArgsError, Auth, CloseReason, EmitError, Event, EventError, EventName, EventSet, Io, NoAnswer,
-    ParentNamespace, Receipt, Socket, Value, serial,
+    ParentNamespace, Receipt, Socket, Value, cloned, serial,
 };
 use serde::Deserialize;
 use serde_json::json;
@@ -115,6 +115,7 @@ fn arguments_behind_all_of_them_panic() {
         refusal(|| _ = io.on_other(async |_: Args, _: Result<u8, ArgsError>| {})),
         refusal(|| _ = io.event_middleware(async |_: Args, _: String| {})),
         refusal(|| _ = io.on("say", serial(async |_: Args, _: String| {}))),
+        refusal(|| _ = io.on("say", cloned(async |_: Args, _: String| {}))),
     ] {
         assert!(text.contains("put `Args` last"), "{text}");
     }
