@@ -88,6 +88,7 @@ async fn clear(socket: Socket, ack: Ack) -> Result<(), EmitError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let port = std::env::args().nth(1).map_or(Ok(3000), |port| port.parse())?;
     let server = Server::new(application()?).bind(("127.0.0.1", port))?;
     println!("listening on http://{}", server.address());
