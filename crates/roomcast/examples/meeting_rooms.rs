@@ -181,7 +181,7 @@ mod tests {
             TestClient::through(routes.clone()).kind(TestKind::Json).query("token", "ben").connect().await;
         assert_eq!(ada.emit_with_ack::<usize>("enter", "red").await, 1);
         assert_eq!(ben.emit_with_ack::<usize>("enter", "red").await, 2);
-        let number: usize = ben.emit_with_ack("say", &json!({ "room": "red", "text": "hello" })).await;
+        let number: usize = ben.emit_with_ack("say", json!({ "room": "red", "text": "hello" })).await;
         assert_eq!(number, 1);
         let (room, joined): (String, Value) = ada.wait_for("presence:join").await;
         assert_eq!((room.as_str(), &joined["data"]["name"]), ("room:red", &json!("ben")));
@@ -198,11 +198,11 @@ mod tests {
     async fn who_does_not_fit_is_told_why() {
         let routes = application();
         let mut ada = signed_in(&routes, "ada").await;
-        let refused: Value = ada.emit_with_ack("say", &json!({ "room": "red", "text": "hello" })).await;
+        let refused: Value = ada.emit_with_ack("say", json!({ "room": "red", "text": "hello" })).await;
         assert_eq!(refused, json!({ "error": "enter the room first" }));
         let wrong: Value = ada.emit_with_ack("say", 7).await;
         assert!(wrong["error"].is_string(), "{wrong}");
-        let renamed: Value = ada.emit_with_ack("rename", &json!({ "name": "Ada" })).await;
+        let renamed: Value = ada.emit_with_ack("rename", json!({ "name": "Ada" })).await;
         assert_eq!(renamed, json!({ "ok": { "name": "Ada" } }));
         let wrong: Value = ada.emit_with_ack("rename", "Ada").await;
         assert!(wrong["error"].is_string(), "{wrong}");

@@ -112,7 +112,7 @@ mod tests {
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         let mut other = joined(&io, "/drawings/dog").await;
         anna.emit("penDown", (1.5, 2.0)).await;
-        anna.emit("brush", &serde_json::json!({ "width": 3, "colour": "red" })).await;
+        anna.emit("brush", serde_json::json!({ "width": 3, "colour": "red" })).await;
         anna.emit("penUp", ()).await;
         let down = ben.expect_event("penDown").await;
         assert_eq!(down.args().parse::<(f64, f64)>().expect("two numbers"), (1.5, 2.0));

@@ -26,6 +26,7 @@ struct User {
 async fn nothing() {}
 
 #[debug_handler]
+#[expect(clippy::too_many_arguments, reason = "as many as there may be")]
 fn borrows(socket: &Socket, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, mut last: Args) -> usize {
     last = last.clone();
     last.len() + socket.rooms().len()
@@ -33,9 +34,9 @@ fn borrows(socket: &Socket, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, mut
 
 #[debug_handler]
 async fn takes_everything(
-    socket: roomcast::Socket,
+    socket: Socket,
     State(user): State<User>,
-    Extension(_): roomcast::Extension<User>,
+    Extension(_): Extension<User>,
     User { name }: User,
     number: Result<Option<u32>, ArgsError>,
     ack: Ack,
@@ -55,6 +56,7 @@ async fn finds(name: String) -> Result<User, Box<dyn std::error::Error + Send + 
 }
 
 #[debug_handler]
+#[expect(clippy::manual_async_fn, reason = "to be a handler that is not async")]
 fn makes_a_future(value: Value) -> impl Future<Output = Value> + Send + 'static {
     async { value }
 }

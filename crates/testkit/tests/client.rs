@@ -69,11 +69,11 @@ async fn arguments_are_read_as_they_are_written() {
     let io = chat();
     for kind in [TestKind::SocketIo, TestKind::Json] {
         let mut client = TestClient::builder(&io).kind(kind).connect().await;
-        client.emit("message", &vec![1, 2]).await;
+        client.emit("message", vec![1, 2]).await;
         assert_eq!(client.expect::<Vec<i32>>("message").await, [1, 2]);
         client.emit("message", (1, 2)).await;
         assert_eq!(client.expect::<(i32, i32)>("message").await, (1, 2));
-        client.emit("message", &json!({ "a": [1] })).await;
+        client.emit("message", json!({ "a": [1] })).await;
         assert_eq!(client.expect::<Value>("message").await, json!({ "a": [1] }));
         client.emit("message", ("one",)).await;
         assert_eq!(client.expect::<(String,)>("message").await, ("one".to_owned(),));

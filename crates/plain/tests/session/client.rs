@@ -145,7 +145,7 @@ impl Client {
     }
 
     /// The session ends, and its carrier is to say this, and nothing moves it any more
-    pub(crate) fn assert_refused(&mut self, said: &str) {
+    pub(crate) fn assert_turned_away(&mut self, said: &str) {
         let action = self.next();
         assert!(matches!(&action, Some(Action::Refuse { message }) if message == said), "{action:?}");
         self.assert_over();
