@@ -50,7 +50,7 @@ use crate::socket::Socket;
 ///
 /// Nothing, or the answer: a value goes to a client that asked for one, as one argument. `bool`, numbers, text,
 /// [`Bytes`](crate::Bytes), [`Value`](crate::Value), collections and tuples of what serialises are returned as they are,
-/// any other type in [`Answer`]. Or a `Result` of any type that serialises, with an error that is `Display`: an error
+/// any other type in [`Answer`](crate::Answer). Or a `Result` of any type that serialises, with an error that is `Display`: an error
 /// is logged with the name of the event, and told to `on_error`. A [`Receipt`](crate::Receipt) is no answer, so `emit` may stand at the
 /// end. A handler that takes [`Ack`] answers by that alone.
 ///
