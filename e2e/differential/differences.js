@@ -626,6 +626,24 @@ export const DIFFERENCES = [
     ],
   },
   {
+    name: "browser clients that are not served",
+    why:
+      "Node takes the request for one of Engine.IO, which lacks a transport. Whoever expects the file is told where " +
+      "it is to be had.",
+    at: [
+      {
+        script: "when they are not served",
+        node: ["a:   400 content-type: application/json", 'a:   {"code":0,"message":"Transport unknown"}'],
+        roomcast: [
+          "a:   404 content-type: text/plain; charset=utf-8",
+          "a:   The Socket.IO client is not served here. Take it from npm (`npm install socket.io-client`) or a CDN, " +
+            "or have it served: install npm's `socket.io`, and name its folder `client-dist` by " +
+            "`IoBuilder::serve_client`, or by the flag `--serve-client` of the command.",
+        ],
+      },
+    ],
+  },
+  {
     name: "Vary on the browser clients",
     why:
       "The files are compressed for browsers that take it, so a cache has to keep them apart; without the header it " +

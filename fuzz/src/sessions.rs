@@ -246,7 +246,7 @@ impl<'a> Script<'a> {
             Action::Promote => {
                 assert!(!std::mem::replace(&mut self.promoted, true), "promoted twice");
             }
-            Action::Close(_) => self.closed = true,
+            Action::Close(_) | Action::Refuse { .. } => self.closed = true,
             _ => {}
         }
     }

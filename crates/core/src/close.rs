@@ -19,6 +19,8 @@ pub enum CloseReason {
     ParseError,
     /// The client broke a rule of the protocol above, such as sending to a namespace it had not joined
     ForcedClose,
+    /// A middleware refused the client, and there is nothing else that it could join
+    Refused,
     /// The application closed the connection of this client
     ForcedServerClose,
     /// The server is going away; clients may come back elsewhere
@@ -51,7 +53,7 @@ impl CloseReason {
             Self::TransportError | Self::MessageTooBig => "transport error",
             Self::PingTimeout | Self::IdleTimeout => "ping timeout",
             Self::ParseError => "parse error",
-            Self::ForcedClose | Self::ConnectTimeout => "forced close",
+            Self::ForcedClose | Self::Refused | Self::ConnectTimeout => "forced close",
             Self::ForcedServerClose => "forced server close",
             Self::ServerShutdown => "server shutting down",
             Self::ClientNamespaceDisconnect => "client namespace disconnect",

@@ -107,6 +107,12 @@ macro_rules! public_name {
             }
         }
 
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
         impl $name {
             /// Takes the name as it is
             pub fn new(name: impl Into<Arc<str>>) -> Self {

@@ -218,7 +218,7 @@ pub enum Joined {
 }
 
 /// What became of a broadcast, on this node
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Receipt {
     /// Members it was queued for
     pub queued: usize,

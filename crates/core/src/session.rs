@@ -130,6 +130,11 @@ pub enum Action {
     },
     /// The session is over; what was transmitted before is still sent where that is possible
     Close(CloseReason),
+    /// The session is over, since the client was refused; its carrier says why as it closes, if it can
+    Refuse {
+        /// What the application said, for people
+        message: ByteString,
+    },
 }
 
 /// What the application or the server asks of a session

@@ -85,6 +85,14 @@ pub trait Connection: Send + fmt::Debug {
     /// What waits in the outbox before it is still sent.
     fn start_close(&mut self, reason: CloseReason, outbox: &Outbox);
 
+    /// Begins to close as [`start_close`](Self::start_close) does, and says as much of `message` as the carrier can
+    ///
+    /// Default: the message is left out.
+    fn start_close_saying(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
+        let _ = message;
+        self.start_close(reason, outbox);
+    }
+
     /// Ready once the peer has answered the close, or needs not; the owner bounds the wait
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }

@@ -174,12 +174,16 @@ impl PlainSession {
     }
 
     fn close(&mut self, reason: CloseReason) {
+        self.end(Action::Close(reason));
+    }
+
+    fn end(&mut self, action: Action) {
         if matches!(self.admission, Admission::Over) {
             return;
         }
         self.admission = Admission::Over;
         self.partial = None;
-        self.actions.push(Action::Close(reason));
+        self.actions.push(action);
     }
 
     /// When a client from which nothing comes any more counts as idle
@@ -248,10 +252,11 @@ impl Session for PlainSession {
                 self.accept(|| codec::welcome(&socket, recovery.as_deref()), now);
             }
             Command::Refuse { namespace, error } if pending && namespace == self.namespace => {
+                // In plain mode the close frame is all that it is told.
                 if self.mode == Mode::Json {
                     self.transmit(codec::error(&error));
                 }
-                self.close(CloseReason::ForcedClose);
+                self.end(Action::Refuse { message: message_of(&error) });
             }
             Command::Disconnect { namespace } if namespace == self.namespace => {
                 self.close(CloseReason::ServerNamespaceDisconnect);
@@ -290,6 +295,16 @@ impl Session for PlainSession {
         }
         [self.idle_at(), self.binary_due(), self.next_ping].into_iter().flatten().min()
     }
+}
+
+/// The text of the JSON object that says why a client is refused; nothing if it has none
+fn message_of(error: &str) -> ByteString {
+    #[derive(serde::Deserialize)]
+    struct Refusal {
+        message: String,
+    }
+
+    serde_json::from_str::<Refusal>(error).map(|refusal| refusal.message.into()).unwrap_or_default()
 }
 
 /// The arguments of the event that a bare message is

@@ -30,8 +30,9 @@ struct App {
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    tracing_subscriber::fmt().init();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-    println!("http://{}", listener.local_addr()?);
+    println!("listening on http://{}", listener.local_addr()?);
     axum::serve(listener, application()).await
 }
 

@@ -43,6 +43,10 @@ type LastCookies = Arc<Mutex<Option<String>>>;
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
     let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let delay = Duration::from_millis(options.delay);
     let config = Config::default()
         .ping_interval(Duration::from_millis(options.ping_interval))

@@ -40,6 +40,10 @@ enum Mode {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     // Two namespaces, so that each kind of client hears only its own.
     let mut config = Config::default();
     if options.compression {

@@ -10,9 +10,12 @@ use roomcast::{Bytes, Endpoint, Io, ServeError, Server};
 
 #[tokio::main]
 async fn main() -> Result<(), ServeError> {
+    tracing_subscriber::fmt().init();
     let io = Io::builder().endpoint(Endpoint::plain("/quotes")).build();
     tokio::spawn(publish(io.clone()));
-    Server::new(io).bind("127.0.0.1:3000")?.serve().await?;
+    let server = Server::new(io).bind("127.0.0.1:3000")?;
+    println!("listening on ws://{}/quotes", server.address());
+    server.serve().await?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let bound = Server::new(application()).bind(("127.0.0.1", Options::parse().port))?;
     println!("http://{}", bound.address());
     match bound.serve().await? {}

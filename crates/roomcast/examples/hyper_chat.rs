@@ -17,6 +17,7 @@ use tower_service::Service;
 
 #[tokio::main]
 async fn main() -> std::io::Result<()> {
+    tracing_subscriber::fmt().init();
     let io = Io::new();
     io.on_connect(async |socket: Socket| {
         socket.join("lobby");
@@ -24,7 +25,7 @@ async fn main() -> std::io::Result<()> {
     io.on("say", say);
 
     let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    println!("http://{}", listener.local_addr()?);
+    println!("listening on http://{}", listener.local_addr()?);
     loop {
         let (stream, address) = listener.accept().await?;
         let io = io.clone();

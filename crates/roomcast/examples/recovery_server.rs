@@ -33,6 +33,10 @@ struct Options {
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let options = Options::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
     let recovery = RecoveryConfig {
         max_disconnection_duration: Duration::from_millis(options.away),
         max_log_events: options.log_events,

@@ -88,6 +88,7 @@ async fn clear(socket: Socket, ack: Ack) -> Result<(), EmitError> {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let port = std::env::args().nth(1).map_or(Ok(3000), |port| port.parse())?;
     let server = Server::new(application()?).bind(("127.0.0.1", port))?;
     println!("listening on http://{}", server.address());
@@ -111,7 +112,7 @@ mod tests {
         let (mut anna, mut ben) = (joined(&io, "/drawings/cat").await, joined(&io, "/drawings/cat").await);
         let mut other = joined(&io, "/drawings/dog").await;
         anna.emit("penDown", (1.5, 2.0)).await;
-        anna.emit("brush", &serde_json::json!({ "width": 3, "colour": "red" })).await;
+        anna.emit("brush", serde_json::json!({ "width": 3, "colour": "red" })).await;
         anna.emit("penUp", ()).await;
         let down = ben.expect_event("penDown").await;
         assert_eq!(down.args().parse::<(f64, f64)>().expect("two numbers"), (1.5, 2.0));

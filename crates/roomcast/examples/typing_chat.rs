@@ -19,6 +19,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let bound = Server::new(application())
         .fallback(|_| {
             let mut response = Response::new(ResponseBody::from(include_str!("typing_chat.html")));

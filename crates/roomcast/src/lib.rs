@@ -33,17 +33,23 @@
 //!
 //! # Handlers
 //!
-//! A [`Handler`] is a function, async or not, whose parameters say what it wants. [`Socket`], [`Io`], [`Ack`], [`EventName`],
-//! [`Auth`], [`Args`] and [`CloseReason`] take their part of the event; any other parameter takes the next argument the
-//! client sent, as a type that serde reads, binary ([`Bytes`]) included.
+//! A [`Handler`] is a function, async or not, whose parameters say what it wants. [`Socket`], [`Io`], [`State`],
+//! [`Extension`], [`Ack`], [`EventName`], [`Auth`], [`Args`] and [`CloseReason`] take their part of the event; any other
+//! parameter takes the next argument the client sent, as a type that serde reads, binary ([`Bytes`]) included. What it
+//! returns is the answer to a client that asked for one; `#[debug_handler]` explains a function that does not compile as
+//! a handler.
 //!
 //! ```
-//! use roomcast::{Ack, Bytes, EmitError, Io, Socket};
+//! use roomcast::{Ack, ArgsError, Bytes, Io, Socket};
 //!
 //! # let io = Io::new();
-//! io.on("upload", async |socket: Socket, name: String, data: Bytes, note: Option<String>, ack: Ack| {
+//! io.on("upload", async |socket: Socket, name: String, data: Bytes, note: Option<String>| {
 //!     println!("{} sent {name}: {} bytes, {note:?}", socket.id(), data.len());
-//!     ack.send(data.len()).map(drop) // a Result: an error is logged with the name of the event
+//!     if data.is_empty() { Err("nothing came") } else { Ok(data.len()) } // an error is logged with the name of the event
+//! });
+//! io.on("half", async |number: Result<u32, ArgsError>, ack: Ack| match number {
+//!     Ok(number) => ack.send(number / 2),
+//!     Err(error) => ack.send(("error", error.to_string())), // or the client would wait for its own timeout
 //! });
 //! ```
 //!
@@ -54,7 +60,7 @@
 //! Handlers of one client start in the order of its events, each running to its first wait before the next starts.
 //! [`serial`] makes one handler wait until it is through with the event before, [`Socket::serial`] and
 //! [`NamespaceHandle::serial`] all of them. One that fails or panics costs that event alone, and
-//! [`on_error`](Io::on_error) hears of it, as of arguments that do not fit.
+//! [`on_error`](Io::on_error) hears of it, as of arguments that do not fit, and may answer the client.
 //!
 //! An event may have several handlers, called in order. They are registered on a namespace, where they cost nothing per
 //! client, or on a [`Socket`] while it connects, as on Node. [`once`](Io::once) and [`off`](Io::off) are there,
@@ -155,7 +161,7 @@
 //!
 //! Everybody can be emitted to, and also looked up, moved and disconnected, by the rooms they are in, with the same
 //! operators: [`fetch_sockets`](Emit::fetch_sockets), [`sockets_join`](Emit::sockets_join),
-//! [`sockets_leave`](Emit::sockets_leave), [`disconnect_sockets`](Emit::disconnect_sockets). What is kept with a socket by
+//! [`sockets_leave`](Emit::sockets_leave), [`disconnect`](Emit::disconnect). What is kept with a socket by
 //! [`Socket::set_data`] is found with it. [`Io::on_join_room`] and its like tell the application what becomes of rooms, and
 //! a [`Presence`] tells those who are in a room who else is.
 //!
@@ -184,6 +190,9 @@
 //! | plain WebSocket | `/ws` | `message` events: a frame is its one argument |
 //! | plain WebSocket, subprotocol [`JSON_SUBPROTOCOL`] | `/ws` | JSON arrays: events with acks and binary |
 //!
+//! [`Auth`] is what a client shows: its `auth`, or for plain ones the query of the URL and the token that is offered as a
+//! subprotocol ([`Endpoint::plain`]).
+//!
 //! Handlers and emitters do not care which is which. What a client cannot carry, such as an ack in plain mode, is
 //! counted in the [`Receipt`] and concerns nobody else.
 //!
@@ -206,13 +215,13 @@
 //! session and handlers, and a clock that may stand still.
 //!
 //! ```
-//! use roomcast::{Ack, Io};
+//! use roomcast::Io;
 //! use roomcast_testkit::TestClient;
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
 //! let io = Io::new();
-//! io.on("add", async |a: i32, b: i32, ack: Ack| ack.send(a + b).map(drop));
+//! io.on("add", async |a: i32, b: i32| a + b);
 //! let mut client = TestClient::connect(&io).await;
 //! assert_eq!(client.emit_with_ack::<i32>("add", (2, 3)).await, 5);
 //! # }
@@ -229,6 +238,8 @@
 //! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`. The example `sse` adds a transport of
 //! server-sent events and POST in one file, `examples/sse/transport.rs`; `tests/sse.rs` holds it to the suite.
 
+#[cfg(feature = "macros")]
+pub use roomcast_macros::debug_handler;
 pub use roomcast_rooms::Rooms;
 pub use roomcast_server::*;
 #[cfg(feature = "msgpack")]

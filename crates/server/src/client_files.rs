@@ -75,6 +75,21 @@ impl ClientFiles {
     }
 }
 
+/// Answers a request for one of the files where none is served; `None` if it is for none
+pub(crate) fn not_served(method: &Method, name: &str) -> Option<Response<ResponseBody>> {
+    if !NAMES.contains(&name) || !matches!(*method, Method::GET | Method::HEAD) {
+        return None;
+    }
+    let mut response = Response::new(ResponseBody::Full(Bytes::from_static(NOT_SERVED.as_bytes())));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    Some(response)
+}
+
+const NOT_SERVED: &str = "The Socket.IO client is not served here. Take it from npm (`npm install socket.io-client`) \
+    or a CDN, or have it served: install npm's `socket.io`, and name its folder `client-dist` by \
+    `IoBuilder::serve_client`, or by the flag `--serve-client` of the command.";
+
 impl ClientFile {
     fn new(name: &'static str, bytes: Bytes) -> Self {
         // With a key that is always the same: each server that has the same file shall say the same.
@@ -148,6 +163,19 @@ mod tests {
         let error = ClientFiles::read(Path::new("no/such/folder")).err().expect("nothing is there");
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
         assert!(error.to_string().starts_with("no/such/folder has none of the official clients"), "{error}");
+    }
+
+    #[test]
+    fn only_names_of_the_clients_are_told_where_to_get_them() {
+        for (method, name, told) in [
+            (Method::GET, "socket.io.js", true),
+            (Method::HEAD, "socket.io.esm.min.js.map", true),
+            (Method::POST, "socket.io.js", false),
+            (Method::GET, "", false),
+            (Method::GET, "socket.io.css", false),
+        ] {
+            assert_eq!(not_served(&method, name).is_some(), told, "{method} {name}");
+        }
     }
 
     #[test]

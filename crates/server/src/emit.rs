@@ -142,9 +142,16 @@ impl Emit {
         self.namespace.router.update(&self.target, &Membership::Leave(into_rooms(rooms)))
     }
 
-    #[doc = include_str!("../docs/disconnect_sockets.md")]
-    pub fn disconnect_sockets(&self, close: bool) -> usize {
-        self.namespace.router.disconnect(&self.target, close)
+    #[doc = include_str!("../docs/disconnect.md")]
+    #[doc(alias = "disconnect_sockets")]
+    pub fn disconnect(&self) -> usize {
+        self.namespace.router.disconnect(&self.target, false)
+    }
+
+    #[doc = include_str!("../docs/disconnect_client.md")]
+    #[doc(alias = "disconnect_sockets")]
+    pub fn disconnect_client(&self) -> usize {
+        self.namespace.router.disconnect(&self.target, true)
     }
 
     /// Emits, and collects answers until all have come or the time is over

@@ -56,8 +56,11 @@ impl Path {
 enum Protocol {
     SocketIo(Arc<SocketIoConfig>),
     EngineIo(Arc<EngineConfig>),
-    Plain { mode: Mode, config: Arc<PlainConfig> },
+    Plain { mode: Mode, config: Arc<PlainConfig>, subprotocols: Arc<[String]> },
 }
+
+/// The subprotocol behind which a client offers a token
+pub(crate) const BEARER: &str = "bearer";
 
 impl Endpoint {
     /// Socket.IO at `/socket.io/`
@@ -87,8 +90,21 @@ impl Endpoint {
     ///
     /// A client that offers the subprotocol `roomcast.json` speaks JSON arrays; every other one is in plain mode,
     /// where each frame is the event `message`.
+    ///
+    /// Browsers can set no header, so a client shows who it is by the query or by a subprotocol: the one behind `bearer`
+    /// is its token. [`Auth`](crate::Auth) gives either to middlewares and handlers as `token`:
+    ///
+    /// ```js
+    /// new WebSocket("wss://chat.example/ws?token=x");
+    /// new WebSocket("wss://chat.example/ws", ["bearer", "x"]);
+    /// new WebSocket("wss://chat.example/ws", ["roomcast.json", "bearer", "x"]);
+    /// ```
+    ///
+    /// A subprotocol is a token of HTTP: of other characters than letters and digits it may have `-._~+` and some more,
+    /// so a token in base64 should be of the URL-safe alphabet, without padding.
     pub fn plain(path: &str) -> Self {
-        let protocol = Protocol::Plain { mode: Mode::Plain, config: Arc::default() };
+        let subprotocols = Arc::new([BEARER.to_owned()]);
+        let protocol = Protocol::Plain { mode: Mode::Plain, config: Arc::default(), subprotocols };
         Self::new(Path::plain(path), protocol, Some(Namespace::main()))
     }
 
@@ -138,6 +154,25 @@ impl Endpoint {
     pub fn json(mut self) -> Self {
         if let Protocol::Plain { mode, .. } = &mut self.protocol {
             *mode = Mode::Json;
+        }
+        self
+    }
+
+    /// Chooses this subprotocol if a plain WebSocket client offers it and does not offer `roomcast.json`; may be called
+    /// several times
+    ///
+    /// The client stays in plain mode, and speaks in it whatever the application makes of its frames. Browsers close a
+    /// connection for which none of the subprotocols that they offered was chosen. Of several that are known, the one
+    /// that the client offers first is chosen. Default: `bearer`, see [`plain`](Self::plain).
+    ///
+    /// ```
+    /// use roomcast_server::{Endpoint, Io};
+    ///
+    /// let io = Io::builder().endpoint(Endpoint::plain("/ws").subprotocol("chat.v1")).build();
+    /// ```
+    pub fn subprotocol(mut self, name: &str) -> Self {
+        if let Protocol::Plain { subprotocols, .. } = &mut self.protocol {
+            *subprotocols = subprotocols.iter().cloned().chain([name.to_owned()]).collect();
         }
         self
     }
@@ -197,6 +232,13 @@ impl Endpoint {
 
     /// Why no client could name this endpoint, if none could
     pub(crate) fn problem(&self) -> Option<String> {
+        if let Protocol::Plain { subprotocols, .. } = &self.protocol
+            && let Some(name) = subprotocols.iter().find(|name| !is_token(name))
+        {
+            return Some(format!(
+                "the subprotocol `{name}` is not a token of HTTP, so no client could offer it"
+            ));
+        }
         let (path, star) = match &self.path {
             Path::Prefix(path) | Path::Exact(path) => (path.as_str(), ""),
             Path::Below(path) => (path.as_str(), "*"),
@@ -242,14 +284,19 @@ impl Endpoint {
     ///
     /// To Engine.IO none means anything, but a browser that offered some gives up if none is chosen: the first it
     /// is, as with Node.
-    pub(crate) fn subprotocol(&self, headers: &http::HeaderMap) -> Option<Cow<'static, str>> {
-        let offered = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
-        let mut names = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    pub(crate) fn chosen_subprotocol(&self, headers: &http::HeaderMap) -> Option<Cow<'static, str>> {
+        let offered = || {
+            let offered = headers.get_all(http::header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+            let names = offered.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+            names.map(str::trim)
+        };
         match &self.protocol {
-            Protocol::Plain { .. } => {
-                names.any(|name| name.trim() == SUBPROTOCOL).then_some(SUBPROTOCOL.into())
+            Protocol::Plain { .. } if offered().any(|name| name == SUBPROTOCOL) => Some(SUBPROTOCOL.into()),
+            Protocol::Plain { subprotocols, .. } => {
+                let known = offered().find(|name| subprotocols.iter().any(|known| known == name));
+                known.map(|name| name.to_owned().into())
             }
-            _ => names.next().map(|name| name.trim().to_owned().into()),
+            _ => offered().next().map(|name| name.to_owned().into()),
         }
     }
 
@@ -270,14 +317,20 @@ impl Endpoint {
                 let session = EngineSession::new(config.clone(), handshake()).in_namespace(namespace());
                 (ClientKind::EngineIo, EngineCodec::shared(), Box::new(session))
             }
-            Protocol::Plain { mode, config } => {
-                let mode = if subprotocol.is_some() { Mode::Json } else { *mode };
+            Protocol::Plain { mode, config, .. } => {
+                let mode = if subprotocol == Some(SUBPROTOCOL) { Mode::Json } else { *mode };
                 let kind = if mode == Mode::Json { ClientKind::Json } else { ClientKind::Plain };
                 let session = PlainSession::new(mode, config.clone(), namespace());
                 (kind, mode.codec(), Box::new(session))
             }
         }
     }
+}
+
+/// Whether a text is a token (RFC 9110 section 5.6.2)
+fn is_token(text: &str) -> bool {
+    let is_token_byte = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
 impl fmt::Debug for Endpoint {
@@ -317,11 +370,18 @@ mod tests {
         let chosen = |endpoint: &Endpoint, offered: &'static str| {
             let mut headers = http::HeaderMap::new();
             headers.insert(http::header::SEC_WEBSOCKET_PROTOCOL, http::HeaderValue::from_static(offered));
-            endpoint.subprotocol(&headers)
+            endpoint.chosen_subprotocol(&headers)
         };
         assert_eq!(chosen(&Endpoint::socket_io(), "chat, other").as_deref(), Some("chat"));
-        assert_eq!(Endpoint::socket_io().subprotocol(&http::HeaderMap::new()), None);
+        assert_eq!(Endpoint::socket_io().chosen_subprotocol(&http::HeaderMap::new()), None);
         assert_eq!(chosen(&Endpoint::plain("/ws"), "chat, roomcast.json").as_deref(), Some(SUBPROTOCOL));
-        assert_eq!(chosen(&Endpoint::plain("/ws"), "chat"), None);
+        let plain = Endpoint::plain("/ws");
+        assert_eq!(chosen(&plain, "chat"), None);
+        assert_eq!(chosen(&plain, "bearer, abc").as_deref(), Some("bearer"));
+        assert_eq!(chosen(&plain, "bearer, abc, roomcast.json").as_deref(), Some(SUBPROTOCOL));
+        let chat = plain.subprotocol("chat").subprotocol("chat.v2");
+        assert_eq!(chosen(&chat, "chat.v2, chat").as_deref(), Some("chat.v2"));
+        assert_eq!(chosen(&chat, "other, bearer, chat").as_deref(), Some("bearer"));
+        assert_eq!(chosen(&chat, "other"), None);
     }
 }

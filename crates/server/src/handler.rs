@@ -1,8 +1,8 @@
 //! Handlers: plain functions, async or not, whose parameters say what they want of an event
 
-use std::any::Any;
 use std::fmt;
 use std::future::Future;
+use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,20 +13,51 @@ use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
-use crate::error::{ConnectError, DISCONNECTED, EventError};
+use crate::error::{DISCONNECTED, EventError};
 use crate::io::Io;
+use crate::outcome::{self, Outcome};
+use crate::signature::{Parameter, Signature, Takes};
 use crate::slot;
 use crate::socket::Socket;
 
 /// A function that handles events, async or not
 ///
-/// Its parameters say what it wants. Those that are known here take their part of the event ([`Socket`], [`Io`],
-/// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`], [`EventError`]); each of the others takes the next argument that
-/// the client sent and may be anything that serde deserialises. An argument that is missing reads as `null`, so
-/// `Option` makes it optional. [`Args`] takes all the arguments that are left, unparsed.
+/// # Parameters
 ///
-/// It returns nothing, or a `Result` whose error is logged with the name of the event. A handler that fails,
-/// panics, or is given arguments that do not fit costs that event and nothing else.
+/// A handler has up to eight, each of which says what it wants. Those that are known by their type take their part of
+/// the event:
+///
+/// | Parameter | is |
+/// | --- | --- |
+/// | [`Socket`], or `&Socket` as the first one where the handler is not async | the client |
+/// | [`Io`] | the server |
+/// | [`State<T>`](crate::State) | what was given to [`IoBuilder::state`](crate::IoBuilder::state) |
+/// | [`Extension<T>`](crate::Extension) | what a layer in front of the server put beside the request |
+/// | [`Auth<T>`](Auth) | what the client showed when it asked to join the namespace |
+/// | [`Args`] | all arguments that are left, unparsed; the last one that takes arguments |
+/// | [`Ack`] | the acknowledgement, to answer by hand or later |
+/// | [`EventName`] | the name of the event |
+/// | [`CloseReason`] | why the client left, in `on_disconnecting` and `on_disconnect` |
+/// | [`EventError`] | what went wrong, in `on_error` |
+///
+/// Each of the others takes the next argument that the client sent, and may be anything that serde deserialises. An
+/// argument that is missing reads as `null`, so `Option` makes it optional.
+///
+/// An argument that does not fit costs the event: the handler is not called, and [`on_error`](Io::on_error) hears of it.
+/// A parameter of type `Result<T, ArgsError>` takes the error instead, so that the handler can answer the caller.
+///
+/// # What it returns
+///
+/// Nothing, or the answer: a value goes to a client that asked for one, as one argument. `bool`, numbers, text,
+/// [`Bytes`](crate::Bytes), [`Value`](crate::Value), collections and tuples of what serialises are returned as they are,
+/// any other type in [`Answer`](crate::Answer). Or a `Result` of any type that serialises, with an error that is `Display`: an error
+/// is logged with the name of the event, and told to `on_error`. A [`Receipt`](crate::Receipt) is no answer, so `emit` may stand at the
+/// end. A handler that takes [`Ack`] answers by that alone.
+///
+/// A handler that fails, panics, or is given arguments that do not fit costs that event and nothing else. The caller is
+/// told nothing, and waits for its own timeout, unless an `on_error` handler answers.
+///
+/// # When it runs
 ///
 /// Handlers of one client start in the order in which its events came, each running to its first wait before
 /// the next starts. One that never waits need not be async, and is cheaper by that; it may borrow its socket, as its
@@ -34,23 +65,45 @@ use crate::socket::Socket;
 /// clients of its thread stand still; give long work to `tokio::task::spawn_blocking`.
 ///
 /// ```
-/// use roomcast_server::{Io, Socket};
+/// use roomcast_server::{Ack, ArgsError, EmitError, Io, Receipt, Socket};
 ///
-/// async fn say(socket: Socket, room: String, text: String) {
-///     let _ = socket.to(&room).emit("said", (socket.id().as_str(), &text));
+/// async fn say(socket: Socket, room: String, text: String) -> Result<Receipt, EmitError> {
+///     socket.to(&room).emit("said", (socket.id().as_str(), &text))
 /// }
 ///
 /// let io = Io::new();
 /// io.on("say", say);
-/// io.on("move", |socket: &Socket, x: f32, y: f32| {
-///     let _ = socket.broadcast().emit("moved", (socket.id().as_str(), x, y));
+/// io.on("move", |socket: &Socket, x: f32, y: f32| socket.broadcast().emit("moved", (socket.id().as_str(), x, y)));
+/// io.on("double", async |number: i64| number * 2); // the answer
+/// io.on("halve", async |number: Result<i64, ArgsError>| match number {
+///     Ok(number) => Ok(number / 2),
+///     Err(_) => Err("not a number"), // logged; the next one answers
+/// });
+/// io.on("sqrt", async |number: Result<f64, ArgsError>, ack: Ack| match number {
+///     Ok(number) => ack.send(number.sqrt()),
+///     Err(error) => ack.send(("error", error.to_string())),
 /// });
 /// ```
+///
+/// # Compile errors
+///
+/// If a named function does not compile as a handler, `#[roomcast::debug_handler]` before it says which of its
+/// parameters is at fault, or whether what it returns is. An async closure that captures, `async move |..|`, is not
+/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::cloned), or take [`State`](crate::State).
+///
+/// # Registration
+///
+/// What does not fit where it is registered panics there, with the reason: an argument behind [`Args`], arguments in a
+/// handler of `on_connect`, a middleware that returns a value instead of a `Result`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
-    note = "a handler is a function or a closure of up to eight parameters, async or not",
-    note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, `EventError`, or implements `DeserializeOwned`",
-    note = "it returns nothing or a `Result<(), E>` where `E: Display`; if it is async its future is `Send + 'static`"
+    label = "not a handler",
+    note = "put `#[roomcast::debug_handler]` on a named function to be told which part of it is at fault",
+    note = "a handler has up to eight parameters, none of them borrowed (`String`, not `&str`); only if it is not async can its first one be `&Socket`",
+    note = "each parameter is `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, an argument that implements `serde::Deserialize`, or `Result<T, ArgsError>` of one; `State` and `Extension` are Roomcast's, not axum's",
+    note = "it returns `()`, a `Receipt`, an answer such as `String`, `Vec<_>`, `Value` or `Answer<T>`, or a `Result<T, E>` where `T: Serialize` and `E: Display`",
+    note = "if it is async, its future is `Send`: no `Rc` and no guard of a `std` lock is held across an `.await`",
+    note = "an `async move |..|` closure that captures is not `Fn`; wrap it as `roomcast::cloned(async move |..| ..)`, or take `State<T>`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
     /// Takes the arguments out of the event and makes the future that handles it
@@ -73,6 +126,13 @@ pub trait Handler<M>: Send + Sync + 'static {
             Poll::Ready(outcome) => Started::Ended(outcome),
             Poll::Pending => Started::Waits(future),
         })
+    }
+
+    /// Describes its parameters and what it returns, which is checked when it is registered.
+    ///
+    /// Default: one that fits everywhere.
+    fn signature(&self) -> Signature {
+        Signature::default()
     }
 }
 
@@ -186,12 +246,20 @@ pub(crate) enum Beside<'a> {
 
 /// A parameter of a handler
 ///
-/// `M` only tells the two kinds of parameters apart and is inferred.
+/// `M` only tells the kinds of parameters apart and is inferred. A type that takes something else of an event
+/// implements `FromEvent<ByType>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a handler",
-    note = "arguments of an event need `serde::Deserialize` without borrowed data, such as `String` or `Bytes`"
+    label = "cannot be taken from an event",
+    note = "an argument of the event implements `serde::Deserialize` without borrowed data; for a type of your own add `#[derive(serde::Deserialize)]`",
+    note = "other parameters are `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, or `Result<T, ArgsError>` of one"
 )]
 pub trait FromEvent<M>: Sized {
+    /// What other parameters can no longer take, or what only some events have
+    ///
+    /// Checked when a handler is registered. Default: [`Takes::Nothing`].
+    const TAKES: Takes = Takes::Nothing;
+
     /// Takes its part of the event
     ///
     /// # Errors
@@ -207,7 +275,14 @@ pub struct ByArgument;
 #[derive(Debug)]
 pub struct ByType;
 
+/// Marks parameters that take an error instead of failing
+#[derive(Debug)]
+pub struct Fallible<M>(PhantomData<M>);
+
+#[diagnostic::do_not_recommend]
 impl<T: DeserializeOwned> FromEvent<ByArgument> for T {
+    const TAKES: Takes = Takes::Argument;
+
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         event.args.reader().next()
     }
@@ -226,12 +301,16 @@ impl FromEvent<ByType> for Io {
 }
 
 impl FromEvent<ByType> for Ack {
+    const TAKES: Takes = Takes::Ack;
+
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(event.ack.take().unwrap_or_else(Self::unwanted))
     }
 }
 
 impl FromEvent<ByType> for Args {
+    const TAKES: Takes = Takes::Rest;
+
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(event.args.take_rest())
     }
@@ -248,6 +327,8 @@ impl FromEvent<ByType> for EventName {
 }
 
 impl FromEvent<ByType> for CloseReason {
+    const TAKES: Takes = Takes::CloseReason;
+
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(match event.beside {
             Beside::Reason(reason) => reason,
@@ -257,6 +338,8 @@ impl FromEvent<ByType> for CloseReason {
 }
 
 impl FromEvent<ByType> for EventError {
+    const TAKES: Takes = Takes::Error;
+
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         match event.beside {
             Beside::Error(error) => Ok(error.clone()),
@@ -269,75 +352,65 @@ impl FromEvent<ByType> for EventError {
 }
 
 /// What a client showed when it asked to join the namespace; an empty object if it showed nothing
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Auth<T>(pub T);
-
-impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
-    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        let json = match event.beside {
-            Beside::Auth(auth) if !auth.is_empty() => auth,
-            _ => "{}",
-        };
-        let args = Args::from_validated(ByteString::from(json), Vec::new());
-        args.get::<T>(0).map(Auth)
-    }
-}
-
-/// What a client showed, or why it does not fit: a middleware that takes this answers for itself
 ///
-/// With [`Auth`] alone a client whose `auth` does not fit is refused as `invalid auth` before the middleware is
-/// called. [`Auth<Value>`](Auth) fits whatever the client shows.
+/// A Socket.IO client shows its `auth`. A plain WebSocket client shows the query parameters of its URL, as an object of
+/// texts: `?token=x` is `{"token": "x"}`, and a name that comes several times is a list. One that offers the
+/// subprotocols `["bearer", token]` shows that as `token` too; see [`Endpoint::plain`](crate::Endpoint::plain).
+///
+/// If it does not fit, a middleware with this parameter refuses the client as `invalid auth` before it is called;
+/// `Result<Auth<T>, ArgsError>` lets the middleware answer for itself, and [`Auth<Value>`](Auth) fits whatever is shown.
 ///
 /// ```
 /// use roomcast_server::{ArgsError, Auth, ConnectError, Io};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Ticket {
-///     seat: u32,
+///     token: String,
 /// }
 ///
 /// let io = Io::new();
 /// io.middleware(async |ticket: Result<Auth<Ticket>, ArgsError>| match ticket {
-///     Ok(Auth(ticket)) if ticket.seat < 100 => Ok(()),
-///     Ok(_) => Err(ConnectError::new("no such seat")),
+///     Ok(Auth(ticket)) if ticket.token == "sesame" => Ok(()),
+///     Ok(_) => Err(ConnectError::new("not you")),
 ///     Err(_) => Err(ConnectError::new("show a ticket")),
 /// });
 /// ```
-impl<T: DeserializeOwned> FromEvent<ByType> for Result<Auth<T>, ArgsError> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Auth<T>(pub T);
+
+impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
-        Ok(Auth::from_event(event))
+        let args = match event.beside {
+            Beside::Auth(auth) if !auth.is_empty() => ByteString::from(auth),
+            _ => event.socket.auth_json(),
+        };
+        Args::from_validated(args, Vec::new()).get::<T>(0).map(Auth)
     }
 }
 
-/// What a handler may return
-pub trait Outcome {
-    /// As the server sees it
-    ///
-    /// # Errors
-    /// When the handler failed.
-    fn into_result(self) -> Result<(), HandlerError>;
-}
+/// The parameter, or why what the client sent or showed does not fit it: the handler is called all the same
+///
+/// ```
+/// use roomcast_server::{Ack, ArgsError, Io};
+///
+/// let io = Io::new();
+/// io.on("double", async |number: Result<i64, ArgsError>, ack: Ack| match number {
+///     Ok(number) => ack.send(number * 2),
+///     Err(error) => ack.send(("error", error.to_string())),
+/// });
+/// ```
+#[diagnostic::do_not_recommend]
+impl<M, T: FromEvent<M>> FromEvent<Fallible<M>> for Result<T, ArgsError> {
+    const TAKES: Takes = T::TAKES;
 
-impl Outcome for () {
-    fn into_result(self) -> Result<(), HandlerError> {
-        Ok(())
-    }
-}
-
-impl<E: fmt::Display + 'static> Outcome for Result<(), E> {
-    fn into_result(self) -> Result<(), HandlerError> {
-        self.map_err(|error| {
-            let any: &dyn Any = &error;
-            if let Some(refusal) = any.downcast_ref::<ConnectError>() {
-                return refusal.clone().into();
-            }
-            HandlerError { message: error.to_string(), data: None }
-        })
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        Ok(T::from_event(event))
     }
 }
 
 macro_rules! handler {
     ($($param:ident $marker:ident),*) => {
+        #[diagnostic::do_not_recommend]
         impl<F, Fut, $($param, $marker),*> Handler<(($($marker,)*), ($($param,)*))> for F
         where
             F: Fn($($param),*) -> Fut + Send + Sync + 'static,
@@ -346,26 +419,31 @@ macro_rules! handler {
             $($param: FromEvent<$marker>),*
         {
             #[allow(non_snake_case, reason = "parameters bear the names of their types")]
-            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
             fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
+                let ack = outcome::answered_by::<Fut::Output>(event);
                 let future = self($($param),*);
-                Ok(Box::pin(future.map(Outcome::into_result)))
+                Ok(Box::pin(future.map(|outcome| outcome::settle(outcome, ack))))
             }
 
             #[allow(non_snake_case, reason = "parameters bear the names of their types")]
-            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
             fn start(
                 &self,
                 event: &mut HandlerInput<'_>,
                 cx: &mut Context<'_>,
             ) -> Result<Started, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
+                let ack = outcome::answered_by::<Fut::Output>(event);
                 let future = self($($param),*);
-                Ok(slot::start(future.map(Outcome::into_result), cx))
+                Ok(slot::start(future.map(|outcome| outcome::settle(outcome, ack)), cx))
+            }
+
+            fn signature(&self) -> Signature {
+                Signature::new::<Fut::Output>(&[$(Parameter::of::<$param, $marker>()),*])
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<F, R, $($param, $marker),*> Handler<(AtOnce, ($($marker,)*), ($($param,)*))> for F
         where
             F: Fn($($param),*) -> R + Send + Sync + 'static,
@@ -373,25 +451,30 @@ macro_rules! handler {
             $($param: FromEvent<$marker>),*
         {
             #[allow(non_snake_case, reason = "parameters bear the names of their types")]
-            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
             fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
-                let outcome = self($($param),*).into_result();
+                let ack = outcome::answered_by::<R>(event);
+                let outcome = outcome::settle(self($($param),*), ack);
                 Ok(Box::pin(std::future::ready(outcome)))
             }
 
             #[allow(non_snake_case, reason = "parameters bear the names of their types")]
-            #[allow(unused_variables, reason = "a handler without parameters takes nothing of the event")]
             fn start(
                 &self,
                 event: &mut HandlerInput<'_>,
                 _: &mut Context<'_>,
             ) -> Result<Started, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
-                Ok(Started::Ended(self($($param),*).into_result()))
+                let ack = outcome::answered_by::<R>(event);
+                Ok(Started::Ended(outcome::settle(self($($param),*), ack)))
+            }
+
+            fn signature(&self) -> Signature {
+                Signature::new::<R>(&[$(Parameter::of::<$param, $marker>()),*])
             }
         }
 
+        #[diagnostic::do_not_recommend]
         impl<F, R, $($param, $marker),*> Handler<(Borrowing, ($($marker,)*), ($($param,)*))> for F
         where
             F: Fn(&Socket, $($param),*) -> R + Send + Sync + 'static,
@@ -401,7 +484,8 @@ macro_rules! handler {
             #[allow(non_snake_case, reason = "parameters bear the names of their types")]
             fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
-                let outcome = self(event.socket, $($param),*).into_result();
+                let ack = outcome::answered_by::<R>(event);
+                let outcome = outcome::settle(self(event.socket, $($param),*), ack);
                 Ok(Box::pin(std::future::ready(outcome)))
             }
 
@@ -412,7 +496,13 @@ macro_rules! handler {
                 _: &mut Context<'_>,
             ) -> Result<Started, ArgsError> {
                 $(let $param = $param::from_event(event)?;)*
-                Ok(Started::Ended(self(event.socket, $($param),*).into_result()))
+                let ack = outcome::answered_by::<R>(event);
+                Ok(Started::Ended(outcome::settle(self(event.socket, $($param),*), ack)))
+            }
+
+            fn signature(&self) -> Signature {
+                let socket = Parameter::borrowed_socket();
+                Signature::new::<R>(&[socket, $(Parameter::of::<$param, $marker>()),*])
             }
         }
     };

@@ -2,10 +2,13 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytestring::ByteString;
+use roomcast_plain::SUBPROTOCOL;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use crate::endpoint::BEARER;
 use crate::handshake::Handshake;
 
 impl Handshake {
@@ -46,6 +49,30 @@ impl Handshake {
         };
         // Maps with text as keys, and text: nothing in it that JSON cannot hold.
         serde_json::to_string(&described).unwrap_or_else(|_| "{}".into())
+    }
+
+    /// Returns what a plain WebSocket client shows, as a JSON object; nothing if it shows nothing.
+    ///
+    /// Those are its query parameters, and the token that it offers as a subprotocol, since browsers let it set no header.
+    pub(crate) fn plain_auth(&self) -> ByteString {
+        let mut shown = self.query_listed();
+        if let Some(token) = self.bearer_token() {
+            shown.insert("token".to_owned(), token.into());
+        }
+        // Text in a map with text as keys: nothing in it that JSON cannot hold.
+        if shown.is_empty() { ByteString::new() } else { Value::Object(shown).to_string().into() }
+    }
+
+    /// The subprotocol that is offered behind `bearer`
+    fn bearer_token(&self) -> Option<String> {
+        let offered = self.headers().filter(|(name, _)| *name == "sec-websocket-protocol");
+        let mut offered = offered.filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        let is_behind_bearer = |list: &str| {
+            let mut names = list.split(',').map(str::trim);
+            names.find(|name| *name == BEARER)?;
+            names.next().filter(|token| !token.is_empty() && *token != SUBPROTOCOL).map(str::to_owned)
+        };
+        offered.find_map(is_behind_bearer)
     }
 
     /// Headers as Node's HTTP library has them: text, several of one name joined

@@ -104,12 +104,14 @@ impl Io {
     }
 
     /// See [`NamespaceHandle::on_connect`]
+    #[track_caller]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
         self.listen(Topic::Connect, handler)
     }
 
     /// See [`NamespaceHandle::middleware`]
     #[doc(alias = "use")]
+    #[track_caller]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
         self.listen(Topic::Door, middleware)
     }
@@ -119,7 +121,9 @@ impl Io {
         self.main().count(room)
     }
 
-    /// How many clients are connected to this node
+    /// How many clients are connected to this node, in whichever namespaces
+    ///
+    /// [`NamespaceHandle::client_count`] counts those of one namespace.
     pub fn client_count(&self) -> usize {
         self.0.sessions.len()
     }

@@ -7,6 +7,7 @@ mod budget;
 mod children;
 mod client_files;
 mod clock;
+mod cloned;
 mod compression;
 mod config;
 mod cookie;
@@ -25,6 +26,8 @@ mod flusher;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
+#[doc(hidden)]
+pub mod handler_check;
 mod handshake;
 mod handshake_json;
 mod heads;
@@ -42,6 +45,7 @@ mod names;
 mod namespace;
 mod operators;
 mod origin;
+mod outcome;
 mod outgoing;
 mod pace;
 mod presence;
@@ -58,6 +62,7 @@ mod serial;
 mod serve;
 mod server_side;
 mod session;
+mod signature;
 mod slot;
 mod socket;
 mod typed;
@@ -66,6 +71,7 @@ mod writable;
 
 pub use ack::{Ack, Answers};
 pub use breach::Breach;
+pub use cloned::{Cloned, cloned};
 pub use compression::HttpCompression;
 pub use config::{Config, EventRate};
 pub use cookie::{Cookie, Priority, SameSite};
@@ -81,8 +87,8 @@ pub use error::{
 };
 pub use extract::{Extension, State};
 pub use handler::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,
-    HandlerInput, Outcome, Started,
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, Fallible, FromEvent, Handler, HandlerError,
+    HandlerFuture, HandlerInput, Started,
 };
 pub use handshake::Handshake;
 pub use hooks::RefusedRequest;
@@ -92,6 +98,7 @@ pub use listeners::ListenerId;
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
 pub use origin::Origins;
+pub use outcome::{Answer, Outcome};
 pub use outgoing::Outgoing;
 pub use presence::Presence;
 pub use remote::{RemoteHandshake, RemoteSocket};
@@ -102,6 +109,7 @@ pub use serve::{Bound, Server};
 pub use serve::{Tls, TlsError};
 pub use server_side::{ServerSideError, ServerSideOutcome};
 pub use session::ClientKind;
+pub use signature::{Signature, Takes};
 pub use socket::Socket;
 pub use typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,

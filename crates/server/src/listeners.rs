@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use indexmap::IndexMap;
 
 use crate::handler::{AnyHandler, Handler, erase};
+use crate::signature::reserved;
 
 /// Names one registration of a handler, so that it can be taken back
 ///
@@ -30,7 +31,36 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn new<M: 'static>(handler: impl Handler<M>) -> Self {
+    /// A handler of the event of a name
+    ///
+    /// # Panics
+    /// When no client sends an event of this name, or the handler takes what such an event has not.
+    #[track_caller]
+    pub(crate) fn of_event<M: 'static>(method: &str, event: &str, handler: impl Handler<M>) -> Self {
+        if let Some(instead) = reserved(event) {
+            panic!(
+                "`{method}({event:?}, ..)`: the name is reserved, and no client sends such an event; {instead}"
+            );
+        }
+        if let Some(problem) = handler.signature().problem(None) {
+            panic!("`{method}({event:?}, ..)`: {problem}");
+        }
+        Self::new(handler)
+    }
+
+    /// A handler of something else than an event by its name
+    ///
+    /// # Panics
+    /// When the handler takes what is not there.
+    #[track_caller]
+    pub(crate) fn of_topic<M: 'static>(topic: Topic, handler: impl Handler<M>) -> Self {
+        if let Some(problem) = handler.signature().problem(Some(topic)) {
+            panic!("`{}(..)`: {problem}", topic.method());
+        }
+        Self::new(handler)
+    }
+
+    fn new<M: 'static>(handler: impl Handler<M>) -> Self {
         Self { id: ListenerId::next(), once: false, handler: erase(handler) }
     }
 
@@ -158,6 +188,8 @@ pub(crate) struct Board {
     version: AtomicU64,
     /// Whether anything was ever registered
     used: AtomicBool,
+    /// Whether anything was ever registered that hears of errors
+    hears_errors: AtomicBool,
 }
 
 #[derive(Clone, Default)]
@@ -186,7 +218,8 @@ impl Board {
     pub(crate) fn copy(&self) -> Self {
         let table = self.table();
         let version = AtomicU64::new(table.version);
-        Self { table: RwLock::new(table), version, used: AtomicBool::new(self.is_used()) }
+        let hears_errors = AtomicBool::new(self.hears_errors());
+        Self { table: RwLock::new(table), version, used: AtomicBool::new(self.is_used()), hears_errors }
     }
 
     pub(crate) fn is_used(&self) -> bool {
@@ -251,7 +284,16 @@ impl Board {
         self.on(event, listener.once());
     }
 
+    /// Whether anything may have to be told of errors
+    #[inline]
+    pub(crate) fn hears_errors(&self) -> bool {
+        self.hears_errors.load(Ordering::Relaxed)
+    }
+
     pub(crate) fn on_topic(&self, topic: Topic, listener: Listener) {
+        if topic == Topic::Error {
+            self.hears_errors.store(true, Ordering::Relaxed);
+        }
         self.add(listener, |table| &mut table.topics[topic as usize], Listeners::append);
     }
 

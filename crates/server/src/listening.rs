@@ -6,15 +6,19 @@ macro_rules! listening {
         impl $type {
             #[doc = include_str!("../docs/listening/on.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/reserved.md")]
+            #[track_caller]
             pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
-                self.board().on(event, $crate::listeners::Listener::new(handler));
+                self.board().on(event, $crate::listeners::Listener::of_event("on", event, handler));
                 self
             }
 
             #[doc = include_str!("../docs/listening/once.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/reserved.md")]
+            #[track_caller]
             pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
-                self.board().once(event, $crate::listeners::Listener::new(handler));
+                self.board().once(event, $crate::listeners::Listener::of_event("once", event, handler));
                 self
             }
 
@@ -34,20 +38,26 @@ macro_rules! listening {
 
             #[doc = include_str!("../docs/listening/on_other.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn on_other<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
                 self.listen($crate::listeners::Topic::Other, handler)
             }
 
             #[doc = include_str!("../docs/listening/on_any.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn on_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
                 self.listen($crate::listeners::Topic::Any, handler)
             }
 
             #[doc = include_str!("../docs/listening/prepend_any.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn prepend_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                let listener = $crate::listeners::Listener::new(handler);
+                let listener = $crate::listeners::Listener::of_topic($crate::listeners::Topic::Any, handler);
                 self.board().prepend_topic($crate::listeners::Topic::Any, listener);
                 self
             }
@@ -61,24 +71,32 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/event_middleware.md")]
             #[doc = include_str!("../docs/handler.md")]
             #[doc(alias = "use")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::Handler<M>) -> &Self {
                 self.listen($crate::listeners::Topic::Middleware, middleware)
             }
 
             #[doc = include_str!("../docs/listening/on_disconnecting.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
                 self.listen($crate::listeners::Topic::Disconnecting, handler)
             }
 
             #[doc = include_str!("../docs/listening/on_disconnect.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
                 self.listen($crate::listeners::Topic::Disconnect, handler)
             }
 
             #[doc = include_str!("../docs/listening/on_error.md")]
             #[doc = include_str!("../docs/handler.md")]
+            #[doc = include_str!("../docs/listening/fits.md")]
+            #[track_caller]
             pub fn on_error<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
                 self.listen($crate::listeners::Topic::Error, handler)
             }
@@ -98,12 +116,13 @@ macro_rules! listening {
                 self.board().remove(listener) $(|| ($also)(self, listener))?
             }
 
+            #[track_caller]
             fn listen<M: 'static>(
                 &self,
                 topic: $crate::listeners::Topic,
                 handler: impl $crate::Handler<M>,
             ) -> &Self {
-                self.board().on_topic(topic, $crate::listeners::Listener::new(handler));
+                self.board().on_topic(topic, $crate::listeners::Listener::of_topic(topic, handler));
                 self
             }
         }

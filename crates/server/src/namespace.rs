@@ -48,6 +48,8 @@ impl NamespaceHandle {
     ///
     /// What it registers on the [`Socket`](crate::Socket) before its first wait misses no event.
     #[doc = include_str!("../docs/handler.md")]
+    #[doc = include_str!("../docs/listening/fits.md")]
+    #[track_caller]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
         self.listen(Topic::Connect, handler)
     }
@@ -59,6 +61,8 @@ impl NamespaceHandle {
     /// room yet. Until all have answered, events of the client wait.
     #[doc = include_str!("../docs/handler.md")]
     #[doc(alias = "use")]
+    #[doc = include_str!("../docs/listening/fits.md")]
+    #[track_caller]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
         self.listen(Topic::Door, middleware)
     }
@@ -96,6 +100,14 @@ impl NamespaceHandle {
     /// How many sockets are in a room on this node
     pub fn count(&self, room: impl Into<Room>) -> usize {
         self.state.router.count(&room.into())
+    }
+
+    /// How many clients are in the namespace on this node
+    ///
+    /// [`fetch_sockets`](Self::fetch_sockets) finds those of other nodes too, and [`Io::client_count`] counts the
+    /// connections, whichever namespaces their clients are in.
+    pub fn client_count(&self) -> usize {
+        self.state.router.stats().members
     }
 
     /// The router of the namespace

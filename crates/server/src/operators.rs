@@ -101,10 +101,18 @@ macro_rules! operators {
                 $target.sockets_leave(rooms)
             }
 
-            #[doc = include_str!("../docs/disconnect_sockets.md")]
-            pub fn disconnect_sockets(&self, close: bool) -> usize {
+            #[doc = include_str!("../docs/disconnect.md")]
+            #[doc(alias = "disconnect_sockets")]
+            pub fn disconnect(&self) -> usize {
                 let $this = self;
-                $target.disconnect_sockets(close)
+                $target.disconnect()
+            }
+
+            #[doc = include_str!("../docs/disconnect_client.md")]
+            #[doc(alias = "disconnect_sockets")]
+            pub fn disconnect_client(&self) -> usize {
+                let $this = self;
+                $target.disconnect_client()
             }
         }
     };

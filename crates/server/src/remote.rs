@@ -41,6 +41,11 @@ impl RemoteSocket {
         &self.found.rooms
     }
 
+    /// Returns whether it was in a room when it was looked up.
+    pub fn is_in(&self, room: impl Into<Room>) -> bool {
+        self.found.rooms.contains(&room.into())
+    }
+
     /// The request that its session began with
     ///
     /// # Errors
@@ -84,11 +89,19 @@ impl RemoteSocket {
         }
     }
 
-    /// Takes it out of this namespace; with `close` its client loses the whole connection
-    pub fn disconnect(&self, close: bool) {
+    /// Takes it out of this namespace; its other namespaces and its connection stay
+    pub fn disconnect(&self) {
         match &self.found.control {
-            Some(control) => control.disconnect(close),
-            None => _ = self.addressed().disconnect_sockets(close),
+            Some(control) => control.disconnect(false),
+            None => _ = self.addressed().disconnect(),
+        }
+    }
+
+    /// Closes the connection of its client, with all its namespaces
+    pub fn disconnect_client(&self) {
+        match &self.found.control {
+            Some(control) => control.disconnect(true),
+            None => _ = self.addressed().disconnect_client(),
         }
     }
 

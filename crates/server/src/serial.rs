@@ -9,6 +9,7 @@ use roomcast_core::ArgsError;
 
 use crate::handler::{Handler, HandlerFuture, HandlerInput};
 use crate::listeners::ListenerId;
+use crate::signature::Signature;
 
 /// Makes a handler wait, for each socket, until it is through with the event before
 ///
@@ -47,11 +48,16 @@ pub struct Serial<H> {
 #[derive(Debug)]
 pub struct InTurn<M>(PhantomData<M>);
 
+#[diagnostic::do_not_recommend]
 impl<H: Handler<M>, M> Handler<InTurn<M>> for Serial<H> {
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
         let handled = self.handler.call(event)?;
         let turn = event.socket.turns().of(self.id);
         Ok(Box::pin(in_turn(turn, handled)))
+    }
+
+    fn signature(&self) -> Signature {
+        self.handler.signature()
     }
 }
 

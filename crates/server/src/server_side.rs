@@ -64,7 +64,12 @@ impl ServerSideHandlers {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = handlers;
     }
 
+    #[track_caller]
     fn add(&self, event: &str, handler: AnyHandler) {
+        assert!(
+            !RESERVED.contains(&event),
+            "`on_server_side({event:?}, ..)`: the name is reserved, and no server sends such an event"
+        );
         let mut handlers = self.0.write().unwrap_or_else(PoisonError::into_inner);
         handlers.entry(event.into()).or_default().push(handler);
     }
@@ -103,6 +108,7 @@ fn checked(event: &str) -> Result<ByteString, EmitError> {
 
 impl NamespaceHandle {
     #[doc = include_str!("../docs/on_server_side.md")]
+    #[track_caller]
     pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
     where
         T: for<'a> FromArgs<'a>,
@@ -137,6 +143,7 @@ impl NamespaceHandle {
 
 impl Io {
     #[doc = include_str!("../docs/on_server_side.md")]
+    #[track_caller]
     pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
     where
         T: for<'a> FromArgs<'a>,

@@ -223,6 +223,11 @@ impl Socket {
         self.0.namespace.router.leave(self.key(), &room.into())
     }
 
+    /// Returns whether it is in a room; `false` once it is gone.
+    pub fn is_in(&self, room: impl Into<Room>) -> bool {
+        self.rooms().contains(&room.into())
+    }
+
     /// The rooms it is in, its own first; none once it is gone
     ///
     /// In a handler of [`on_disconnecting`](Self::on_disconnecting), up to its first wait, those that it leaves.
@@ -235,8 +240,8 @@ impl Socket {
 
     /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
     ///
-    /// An empty object if it showed nothing; middlewares and connect handlers get that too, by
-    /// [`Auth`](crate::Auth).
+    /// An empty object if it showed nothing; handlers and middlewares get that too, by [`Auth`](crate::Auth), which
+    /// tells what each kind of client shows.
     ///
     /// # Errors
     /// When it is not of this type.
@@ -316,6 +321,13 @@ impl Socket {
         self.0.serial.load(Ordering::Relaxed) || self.0.namespace.is_serial()
     }
 
+    /// Whether anything may have to be told of what goes wrong with its events
+    #[inline]
+    pub(crate) fn hears_errors(&self) -> bool {
+        self.0.namespace.board.hears_errors()
+            || self.extras().is_some_and(|extras| extras.board.hears_errors())
+    }
+
     /// Whether it has handlers of its own
     pub(crate) fn has_listeners(&self) -> bool {
         self.extras().is_some_and(|extras| extras.board.is_used())
@@ -367,6 +379,11 @@ impl Socket {
             count::handlers_panicked(self.io().metrics());
             log_limited!(ERROR, (), socket = %self.id(), "handler panicked when it was dropped");
         }
+    }
+
+    /// What the client showed, as JSON text; an empty object if nothing
+    pub(crate) fn auth_json(&self) -> ByteString {
+        self.0.auth_json()
     }
 
     pub(crate) fn name_of_namespace(&self) -> &Namespace {
@@ -649,7 +666,13 @@ impl Inner {
     }
 
     fn auth_json(&self) -> ByteString {
-        or_empty(self.extras.get().map(|extras| extras.kept.auth_json()))
+        or_empty(match self.session.kind {
+            // Read anew each time, since it is in the handshake already.
+            ClientKind::Plain | ClientKind::Json => Some(self.session.handshake.plain_auth()),
+            ClientKind::SocketIo | ClientKind::EngineIo => {
+                self.extras.get().map(|extras| extras.kept.auth_json())
+            }
+        })
     }
 }
 

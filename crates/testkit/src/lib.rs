@@ -22,7 +22,7 @@ pub mod transport;
 
 pub use answers::AnswerLog;
 #[cfg(feature = "client")]
-pub use client::{Disconnected, NotConnected, TestClient, TestClientBuilder, TestEvent, TestKind};
+pub use client::{Disconnected, NotConnected, Step, TestClient, TestClientBuilder, TestEvent, TestKind};
 pub use codec::TextCodec;
 pub use control::{ControlProbe, RoomLog};
 pub use exchange::{Answer, Answered, BodyFeed, ExchangeBuilder};

@@ -275,8 +275,11 @@ impl<S: Session> Pair<S> {
                     self.session.handle_command(command, self.now);
                 }
             }
-            Action::Close(reason) => {
-                self.closed = Some(*reason);
+            Action::Close(_) | Action::Refuse { .. } => {
+                self.closed = Some(match action {
+                    Action::Close(reason) => reason,
+                    _ => CloseReason::Refused,
+                });
                 self.probing = false;
                 self.client.arriving.clear();
             }
@@ -398,6 +401,7 @@ impl fmt::Display for Line<'_> {
             }
             Action::Leave { namespace, reason } => write!(f, "leave {namespace}: {reason}"),
             Action::Close(reason) => write!(f, "close: {reason}"),
+            Action::Refuse { message } => write!(f, "close, refused: {message}"),
             other => write!(f, "{other:?}"),
         }
     }

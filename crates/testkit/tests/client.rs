@@ -1,5 +1,6 @@
 //! Applications tested by clients in memory
 
+use std::future::Future;
 use std::time::Duration;
 
 use axum::Router;
@@ -68,11 +69,11 @@ async fn arguments_are_read_as_they_are_written() {
     let io = chat();
     for kind in [TestKind::SocketIo, TestKind::Json] {
         let mut client = TestClient::builder(&io).kind(kind).connect().await;
-        client.emit("message", &vec![1, 2]).await;
+        client.emit("message", vec![1, 2]).await;
         assert_eq!(client.expect::<Vec<i32>>("message").await, [1, 2]);
         client.emit("message", (1, 2)).await;
         assert_eq!(client.expect::<(i32, i32)>("message").await, (1, 2));
-        client.emit("message", &json!({ "a": [1] })).await;
+        client.emit("message", json!({ "a": [1] })).await;
         assert_eq!(client.expect::<Value>("message").await, json!({ "a": [1] }));
         client.emit("message", ("one",)).await;
         assert_eq!(client.expect::<(String,)>("message").await, ("one".to_owned(),));
@@ -186,14 +187,14 @@ async fn ends_are_seen_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "an event was waited for, and nothing came in 5s")]
+#[should_panic(expected = "the event `never` was waited for, and nothing came in 5s")]
 async fn what_does_not_come_is_a_panic_at_once() {
     let mut client = TestClient::connect(&chat()).await;
     client.expect::<String>("never").await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "another event came")]
+#[should_panic(expected = "the event `said` was expected, and `message(\"x\")` came")]
 async fn another_event_than_the_expected_is_a_panic() {
     let mut client = TestClient::connect(&chat()).await;
     client.emit("message", "x").await;
@@ -201,7 +202,7 @@ async fn another_event_than_the_expected_is_a_panic() {
 }
 
 #[tokio::test]
-#[should_panic(expected = "something came")]
+#[should_panic(expected = "nothing was expected, and `message(\"x\")` came")]
 async fn something_where_nothing_should_be_is_a_panic() {
     let mut client = TestClient::connect(&chat()).await;
     client.emit("message", "x").await;
@@ -214,4 +215,113 @@ async fn settings_of_the_server_hold_here_too() {
     let mut client = TestClient::connect(&io).await;
     client.emit("large", "x".repeat(200)).await;
     assert_eq!(client.expect_disconnect().await.code, Some(1009));
+}
+
+/// The place and the text of the panic that a test ends in
+async fn failure(test: impl Future<Output = ()> + Send + 'static) -> (String, u32, String) {
+    use std::sync::Mutex;
+
+    static PLACES: Mutex<Vec<(std::thread::ThreadId, String, u32)>> = Mutex::new(Vec::new());
+    static HOOK: std::sync::Once = std::sync::Once::new();
+    HOOK.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let at = panic.location().expect("a place");
+            let entry = (std::thread::current().id(), at.file().to_owned(), at.line());
+            PLACES.lock().expect("no panic").push(entry);
+            before(panic);
+        }));
+    });
+    // On this very thread, by which the place is known from those of other tests.
+    let panic = tokio::spawn(test).await.expect_err("it fails").into_panic();
+    let here = std::thread::current().id();
+    let places = PLACES.lock().expect("no panic");
+    let (_, file, line) = places.iter().rev().find(|(thread, ..)| *thread == here).expect("a place");
+    (file.clone(), *line, *panic.downcast::<String>().expect("a text"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_name_the_line_that_waits() {
+    let io = chat();
+    macro_rules! fails {
+        ($client:ident => $step:expr, $($text:expr),+) => {
+            let io = io.clone();
+            let line = line!();
+            let (file, at, text) = failure(async move {
+                let mut $client = TestClient::connect(&io).await;
+                let _ = $step.await;
+            })
+            .await;
+            // What a macro makes is where the macro is called, which begins here.
+            assert!(file.ends_with("client.rs") && (line..line + 4).contains(&at), "{file}:{at}, not {line}: {text}");
+            $(assert!(text.contains($text), "{text}");)+
+            assert!(text.contains("client.rs:"), "{text}");
+        };
+    }
+    fails!(client => client.expect::<String>("said"), "the event `said` was waited for", "nothing came in 5s");
+    fails!(client => client.wait_for::<String>("said"), "before which nothing came");
+    fails!(client => client.emit_with_ack::<u32>("nobody", ()), "an answer to `nobody`");
+    fails!(client => client.expect_disconnect(), "the end of the connection was waited for");
+    fails!(client => client.next_event(), "an event was waited for");
+    let line = line!() + 4;
+    let (file, at, text) = failure(async move {
+        let mut client = TestClient::connect(&chat()).await;
+        client.emit("message", ("red", Bytes::from_static(b"abc"), 1)).await;
+        client.expect::<String>("said").await;
+    })
+    .await;
+    assert!(file.ends_with("client.rs") && at == line, "{file}:{at}, not {line}");
+    assert!(text.contains("`said` was expected, and `message(\"red\", <3 bytes>, 1)` came"), "{text}");
+    let (file, at, text) = failure(async {
+        let io = Io::new();
+        io.middleware(async || Err::<(), _>("full"));
+        TestClient::connect(&io).await;
+    })
+    .await;
+    assert!(file.ends_with("client.rs") && at == line + 8, "{file}:{at}, not {line}");
+    assert!(text.contains("refused: {\"message\":\"full\"}"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_for_skips_what_is_not_meant() {
+    let io = chat();
+    let mut client = TestClient::connect(&io).await;
+    for word in ["one", "two", "three"] {
+        client.emit("message", word).await;
+    }
+    io.emit("news", (1, "a")).expect("a name");
+    io.emit("more", ()).expect("a name");
+    let (number, text): (u32, String) = client.wait_for("news").await;
+    assert_eq!((number, text.as_str()), (1, "a"));
+    let () = client.wait_for("more").await;
+    // What was skipped is gone, or came behind.
+    for word in ["one", "two", "three"] {
+        client.emit("message", word).await;
+    }
+    client.sync().await;
+    let (file, _, text) = failure(async move {
+        client.emit("message", "last").await;
+        client.wait_for_event("other").await;
+    })
+    .await;
+    assert!(file.ends_with("client.rs"), "{file}");
+    assert!(text.contains("`message(\"one\")`, ") && text.contains("`message(\"last\")` came"), "{text}");
+}
+
+#[tokio::test]
+async fn plain_clients_show_a_token_and_hear_why_they_are_refused() {
+    let io = Io::new();
+    io.middleware(
+        async |Auth(shown): Auth<Value>| {
+            if shown["token"] == "sesame" { Ok(()) } else { Err(ConnectError::new("not you")) }
+        },
+    );
+    for kind in [TestKind::Plain, TestKind::Json] {
+        let client = TestClient::builder(&io).kind(kind);
+        client.subprotocol("bearer").subprotocol("sesame").connect().await.expect_nothing().await;
+        TestClient::builder(&io).kind(kind).query("token", "sesame").connect().await.expect_nothing().await;
+    }
+    let refused = TestClient::builder(&io).kind(TestKind::Plain).try_connect().await;
+    let end = Disconnected { code: Some(4403), reason: "not you".into() };
+    assert_eq!(refused.expect_err("it is refused"), NotConnected::Closed(end));
 }

@@ -287,6 +287,13 @@ impl Connection for WsConnection {
         self.push_close(outbox, code, text);
     }
 
+    fn start_close_saying(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
+        match close_frame(reason, self.bare_close, self.shutdown_code) {
+            (Some(code), _) if !message.is_empty() => self.push_close(outbox, Some(code), message),
+            (code, text) => self.push_close(outbox, code, text),
+        }
+    }
+
     /// Reads on, throwing away what comes, until the peer has hung up
     ///
     /// Closing a socket that has unread bytes would reset it, and the reset could overtake our close frame. A peer
@@ -375,6 +382,8 @@ fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16
     const INVALID: u16 = 1007;
     const POLICY: u16 = 1008;
     const TOO_BIG: u16 = 1009;
+    // Of the range that RFC 6455 leaves to applications; it ends as the HTTP status does.
+    const REFUSED: u16 = 4403;
     match reason {
         CloseReason::SlowConsumer
         | CloseReason::OutboxFull
@@ -383,6 +392,7 @@ fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16
         CloseReason::MessageTooBig => (Some(TOO_BIG), ""),
         CloseReason::ServerShutdown => (Some(at_shutdown), reason.as_str()),
         _ if bare => (None, ""),
+        CloseReason::Refused => (Some(REFUSED), "refused"),
         CloseReason::PingTimeout | CloseReason::IdleTimeout => (Some(GOING_AWAY), reason.as_str()),
         CloseReason::ParseError => (Some(INVALID), reason.as_str()),
         CloseReason::ForcedClose | CloseReason::ConnectTimeout => (Some(POLICY), reason.as_str()),

@@ -28,11 +28,11 @@ fn who_is_not_let_in_hears_why_in_json_mode() {
     client.text(r#"["forgotten"]"#);
     client.command(Client::refuse());
     assert_eq!(client.told(), r#"[{"error":{"message":"not you","data":{"code":7}}}]"#);
-    client.assert_ends(CloseReason::ForcedClose);
+    client.assert_turned_away("not you");
 
     let mut client = Client::knocking(Mode::Plain, PlainConfig::default());
     client.command(Client::refuse());
-    client.assert_ends(CloseReason::ForcedClose);
+    client.assert_turned_away("not you");
 }
 
 #[test]

@@ -141,6 +141,17 @@ impl Client {
     pub(crate) fn assert_ends(&mut self, reason: CloseReason) {
         let action = self.next();
         assert!(matches!(action, Some(Action::Close(ended)) if ended == reason), "{action:?}");
+        self.assert_over();
+    }
+
+    /// The session ends, and its carrier is to say this, and nothing moves it any more
+    pub(crate) fn assert_turned_away(&mut self, said: &str) {
+        let action = self.next();
+        assert!(matches!(&action, Some(Action::Refuse { message }) if message == said), "{action:?}");
+        self.assert_over();
+    }
+
+    fn assert_over(&mut self) {
         self.text(r#"["late"]"#);
         self.binary(b"late");
         self.command(Self::accept());

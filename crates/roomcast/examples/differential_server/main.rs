@@ -238,7 +238,8 @@ async fn perform(
             Value::Null
         }
         Verb::DisconnectSockets => {
-            target(&socket, &command).disconnect_sockets(command.close);
+            let target = target(&socket, &command);
+            let _ = if command.close { target.disconnect_client() } else { target.disconnect() };
             Value::Null
         }
         Verb::SetData => json!(socket.set_data(&args.get::<Value>(0).unwrap_or_default()).is_ok()),

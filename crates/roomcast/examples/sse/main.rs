@@ -20,6 +20,7 @@ struct Options {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let io =
         Io::builder().transport(Polling::new()).transport(WebSocket::new()).transport(Sse::new()).build();
     io.on("join", async |socket: Socket, room: String, ack: Ack| {

@@ -30,7 +30,14 @@ pub(crate) struct Closing {
 const LINGER: Duration = Duration::from_secs(30);
 
 impl Driver {
-    pub(super) fn start_closing(&mut self, reason: CloseReason, cx: &mut Context<'_>, now: Instant) {
+    /// Begins to close the session, whose carrier says `message` if there is one
+    pub(super) fn start_closing(
+        &mut self,
+        reason: CloseReason,
+        message: &str,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
         let io = self.shared.io.clone();
         match reason {
             CloseReason::SlowConsumer => {
@@ -108,7 +115,7 @@ impl Driver {
             tokio::spawn(outliving.run());
         }
         self.drop_probe(reason);
-        self.primary.connection.start_close(reason, &self.shared.outbox);
+        self.primary.connection.start_close_saying(reason, message, &self.shared.outbox);
         self.shared.outbox.finish();
         if !lingers {
             self.forget();

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use roomcast_core::ArgsError;
 
 use super::events::{Role, Running};
+use crate::ack::Ack;
 use crate::error::{EventError, EventErrorCause};
 use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::listeners::Topic;
@@ -14,12 +15,14 @@ use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
 
-/// Counts and logs what went wrong, and tells those who listen to that; gives back what is left of the telling
+/// Counts and logs what went wrong, and tells those who listen to that, with the acknowledgement that the event may
+/// still need; gives back what is left of the telling
 pub(super) fn went_wrong(
     socket: &Socket,
     name: &ByteString,
     role: Role,
     cause: EventErrorCause,
+    mut ack: Option<Ack>,
     cx: &mut Context<'_>,
 ) -> Option<HandlerFuture> {
     note(socket, name, role, &cause);
@@ -32,7 +35,8 @@ pub(super) fn went_wrong(
     let mut telling = Vec::new();
     for listener in socket.listening_to(Topic::Error).iter().flat_map(|listeners| listeners.as_slice()) {
         let beside = Beside::Error(&error);
-        let mut input = HandlerInput { socket, name, args: Arguments::none(), ack: None, beside };
+        let ack = ack.as_mut().map(Ack::share);
+        let mut input = HandlerInput { socket, name, args: Arguments::none(), ack, beside };
         if let Err(running) = Running::start(&listener.handler, Role::Error, &mut input, cx) {
             telling.push(running);
         }

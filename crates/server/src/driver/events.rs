@@ -46,6 +46,8 @@ pub(crate) struct Running {
     socket: Option<Socket>,
     name: ByteString,
     role: Role,
+    /// To answer with if it fails, where somebody hears of that; boxed, since few events ask for an answer
+    spare: Option<Box<Ack>>,
     /// How it failed, if what is left is the telling of it
     failed: Option<Box<HandlerError>>,
     pub(crate) then: Then,
@@ -173,6 +175,10 @@ impl Running {
         cx: &mut Context<'_>,
     ) -> Result<Result<(), HandlerError>, Self> {
         let HandlerInput { socket, name, .. } = *input;
+        let spare = match &mut input.ack {
+            Some(ack) if role != Role::Error && socket.hears_errors() => Some(ack.share()),
+            _ => None,
+        };
         let _acting = socket.acting();
         // Called and run to its first wait in one go, which for most handlers is all there is.
         let ran = catch_unwind(AssertUnwindSafe(|| {
@@ -182,14 +188,15 @@ impl Running {
         let cause = match ran {
             Ok(Ok(Started::Ended(Ok(())))) => return Ok(Ok(())),
             Ok(Ok(Started::Waits(future))) => {
-                return Err(Self::new(future, Some(socket.clone()), name.clone(), role));
+                let spare = spare.map(Box::new);
+                return Err(Self { spare, ..Self::new(future, Some(socket.clone()), name.clone(), role) });
             }
             Ok(Ok(Started::Ended(Err(error)))) => failure(role, error),
             Ok(Err(error)) => EventErrorCause::Mismatch(error),
             Err(_) => EventErrorCause::Panicked,
         };
         let failed = told(&cause);
-        match went_wrong(socket, name, role, cause, cx) {
+        match went_wrong(socket, name, role, cause, spare, cx) {
             None => Ok(Err(failed)),
             Some(telling) => {
                 let failed = Some(Box::new(failed));
@@ -199,7 +206,7 @@ impl Running {
     }
 
     pub(crate) fn new(future: HandlerFuture, socket: Option<Socket>, name: ByteString, role: Role) -> Self {
-        Self { future, socket, name, role, failed: None, then: Then::Nothing }
+        Self { future, socket, name, role, spare: None, failed: None, then: Then::Nothing }
     }
 
     /// Returns whether this decides about a client that wants to join.
@@ -240,7 +247,8 @@ impl Running {
             }
             return Poll::Ready(Err(failed));
         };
-        match went_wrong(socket, &self.name, self.role, cause, cx) {
+        let spare = self.spare.take().map(|ack| *ack);
+        match went_wrong(socket, &self.name, self.role, cause, spare, cx) {
             None => Poll::Ready(Err(failed)),
             Some(telling) => {
                 self.future = telling;

@@ -601,7 +601,8 @@ impl Driver {
                 self.leave(&namespace, reason, cx);
                 self.send_away(cx, now);
             }
-            Action::Close(reason) => self.start_closing(reason, cx, now),
+            Action::Close(reason) => self.start_closing(reason, "", cx, now),
+            Action::Refuse { message } => self.start_closing(CloseReason::Refused, &message, cx, now),
             other => tracing::error!(action = ?other, "session asked for an unknown action"),
         }
     }

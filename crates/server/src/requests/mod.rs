@@ -30,6 +30,7 @@ use self::body::TimedBody;
 use self::query::EngineQuery;
 pub(crate) use self::refusal::{Bad, Refusal, unknown_session};
 use crate::breach::{Breach, breach};
+use crate::client_files;
 use crate::clock;
 use crate::compression::Coding;
 use crate::drain::Phase;
@@ -130,10 +131,12 @@ where
         return Ok(preflight);
     }
     let origin = request.headers().get(http::header::ORIGIN).cloned();
-    if let Some(files) = &app.client_files
-        && let Some(name) = path.and_then(|path| endpoint.client_file(path))
-        && let Some(mut file) = files.answer(request.method(), name, request.headers())
-    {
+    let client_file = path.and_then(|path| endpoint.client_file(path));
+    let client_file = client_file.and_then(|name| match &app.client_files {
+        Some(files) => files.answer(request.method(), name, request.headers()),
+        None => client_files::not_served(request.method(), name),
+    });
+    if let Some(mut file) = client_file {
         cors::allow(config, origin.as_ref(), file.headers_mut());
         return Ok(file);
     }
@@ -262,7 +265,7 @@ fn engine_request<'a>(
         return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
     }
     if upgrades {
-        exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
+        exchange.subprotocol = endpoint.chosen_subprotocol(&exchange.request.headers);
     }
     let Some(sid) = query.sid else {
         if exchange.request.method != Method::GET {
@@ -311,7 +314,7 @@ fn plain_request<'a>(
     if check_origin(io, &exchange.request).is_err() {
         return Err(Box::new(Rejection::new(StatusCode::FORBIDDEN, origin::REPAIR).response()));
     }
-    exchange.subprotocol = endpoint.subprotocol(&exchange.request.headers);
+    exchange.subprotocol = endpoint.chosen_subprotocol(&exchange.request.headers);
     Applicant::new(io, endpoint, transport, exchange, true)?.with_path_rest(rest_len).apply()
 }
 

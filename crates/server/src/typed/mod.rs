@@ -12,13 +12,14 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use roomcast_core::{Args, ArgsError, IntoArgs, SocketId};
+use roomcast_core::{Args, ArgsError, IntoArgs, Receipt, SocketId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ack::{Ack, Answers};
 use crate::error::{AckError, EmitError};
-use crate::handler::{AtOnce, Handler, HandlerError, HandlerFuture, HandlerInput, Outcome};
+use crate::handler::{AtOnce, Fallible, Handler, HandlerError, HandlerFuture, HandlerInput};
+use crate::outcome::failure;
 use crate::socket::Socket;
 
 /// An event that both sides know by its type
@@ -217,6 +218,19 @@ impl<E: EventSet + DeserializeOwned + Send + 'static> Schema<ByVariant> for E {
     }
 }
 
+/// An event of a schema, or why its arguments do not fit: the handler is called all the same
+impl<M, E: Schema<M>> Schema<Fallible<M>> for Result<E, ArgsError> {
+    type Answer = E::Answer;
+
+    fn names() -> Vec<&'static str> {
+        E::names()
+    }
+
+    fn read(name: &str, args: &Args) -> Result<Self, ArgsError> {
+        Ok(E::read(name, args))
+    }
+}
+
 impl<E: Event + Serialize> Emitted<ByName> for E {
     fn write(&self) -> Result<(&'static str, Args), ArgsError> {
         Ok((E::NAME, write::one(self)?))
@@ -232,7 +246,8 @@ impl<E: EventSet + Serialize> Emitted<ByVariant> for E {
 /// A function that handles an event of a schema, async or not
 ///
 /// It takes the [`Socket`] and the event, and returns the answer, or a `Result` with it; or nothing for an event that
-/// has [`NoAnswer`]. One that takes the [`Ack`] as well answers by itself.
+/// has [`NoAnswer`]. One that takes the [`Ack`] as well answers by itself. One that takes `Result<E, ArgsError>` in the
+/// place of the event is called for arguments that do not fit too.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` does not handle an event of a schema",
     note = "it takes `Socket` and an event, and returns the event's `Answer` or a `Result` with it; or it takes `Ack` as well and returns nothing or a `Result<(), E>`"
@@ -253,7 +268,7 @@ where
         let reply = self(socket, event);
         Box::pin(async move {
             let Some(answer) = reply.await.into_answer()? else { return Ok(()) };
-            ack.send(answer).map(drop).map_err(|error| failed(&error))
+            ack.send(answer).map(drop).map_err(|error| failure(&error))
         })
     }
 }
@@ -262,12 +277,12 @@ impl<F, Fut, E, M> EventHandler<E, (M, Ack)> for F
 where
     F: Fn(Socket, E, Ack) -> Fut + Send + Sync + 'static,
     Fut: Future + Send + 'static,
-    Fut::Output: Outcome,
+    Fut::Output: Reply<NoAnswer>,
     E: Schema<M>,
 {
     fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture {
         let outcome = self(socket, event, ack);
-        Box::pin(async move { outcome.await.into_result() })
+        Box::pin(async move { outcome.await.into_answer().map(drop) })
     }
 }
 
@@ -279,7 +294,7 @@ where
 {
     fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture {
         let answered = match self(socket, event).into_answer() {
-            Ok(Some(answer)) => ack.send(answer).map(drop).map_err(|error| failed(&error)),
+            Ok(Some(answer)) => ack.send(answer).map(drop).map_err(|error| failure(&error)),
             Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
@@ -290,18 +305,18 @@ where
 impl<F, R, E, M> EventHandler<E, (AtOnce, M, Ack)> for F
 where
     F: Fn(Socket, E, Ack) -> R + Send + Sync + 'static,
-    R: Outcome,
+    R: Reply<NoAnswer>,
     E: Schema<M>,
 {
     fn call(&self, socket: Socket, event: E, ack: Ack) -> HandlerFuture {
-        Box::pin(std::future::ready(self(socket, event, ack).into_result()))
+        Box::pin(std::future::ready(self(socket, event, ack).into_answer().map(drop)))
     }
 }
 
 /// What a handler of an event may return whose answer is an `A`
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not the answer of this event, which is `{A}`",
-    note = "a handler returns the answer, or a `Result` with it; `()` where there is `NoAnswer`"
+    note = "a handler returns the answer, or a `Result` with it; `()` or a `Receipt` where there is `NoAnswer`"
 )]
 pub trait Reply<A> {
     /// The answer as arguments, if there is one
@@ -319,27 +334,32 @@ impl Reply<NoAnswer> for () {
 
 impl<E: fmt::Display + 'static> Reply<NoAnswer> for Result<(), E> {
     fn into_answer(self) -> Result<Option<Args>, HandlerError> {
-        self.into_result().map(|()| None)
+        self.map(|()| None).map_err(|error| failure(&error))
+    }
+}
+
+impl Reply<NoAnswer> for Receipt {
+    fn into_answer(self) -> Result<Option<Args>, HandlerError> {
+        Ok(None)
+    }
+}
+
+impl<E: fmt::Display + 'static> Reply<NoAnswer> for Result<Receipt, E> {
+    fn into_answer(self) -> Result<Option<Args>, HandlerError> {
+        self.map(|_| None).map_err(|error| failure(&error))
     }
 }
 
 impl<A: Serialize> Reply<A> for A {
     fn into_answer(self) -> Result<Option<Args>, HandlerError> {
-        (&self,).into_args().map(Some).map_err(|error| failed(&error))
+        (&self,).into_args().map(Some).map_err(|error| failure(&error))
     }
 }
 
 impl<A: Serialize, E: fmt::Display + 'static> Reply<A> for Result<A, E> {
     fn into_answer(self) -> Result<Option<Args>, HandlerError> {
-        match self {
-            Ok(answer) => answer.into_answer(),
-            Err(error) => Err(error).into_result().map(|()| None),
-        }
+        self.map_err(|error| failure(&error))?.into_answer()
     }
-}
-
-fn failed(error: &dyn fmt::Display) -> HandlerError {
-    HandlerError { message: error.to_string(), data: None }
 }
 
 /// What came back from one event of a schema that asked for answers
@@ -381,6 +401,7 @@ impl<H, E, M> ByEvent<H, E, M> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<H, E, M, S> Handler<ByName> for Arc<ByEvent<H, E, (M, S)>>
 where
     H: EventHandler<E, S>,
@@ -400,6 +421,7 @@ macro_rules! on_event {
     ($($type:ty),*) => {$(
         impl $type {
             #[doc = include_str!("../../docs/listening/on_event.md")]
+            #[track_caller]
             pub fn on_event<E, M, S>(&self, handler: impl EventHandler<E, S>) -> &Self
             where
                 E: Schema<M>,

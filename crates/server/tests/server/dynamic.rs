@@ -535,13 +535,13 @@ fn found_sockets_of_equal_ids_are_two() {
     found[1].emit("second", ()).expect("a name");
     let (namespace, name, args) = ("/room-2".into(), "second".into(), json!([]));
     assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
-    found[0].disconnect(false);
+    found[0].disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/room-1".into() });
     client.sync();
     assert_eq!(parent.count("same"), 1);
     // It comes again under its id, while the other one is put out.
     assert!(is_in(&client.join("/room-1", json!(null)), "/room-1"));
-    found[1].disconnect(false);
+    found[1].disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/room-2".into() });
     client.sync();
     assert_eq!(parent.count("same"), 1);

@@ -47,8 +47,8 @@ fn disconnect_takes_effect_before_it_returns() {
         match how.as_str() {
             "one" => socket.disconnect(),
             "client" => socket.disconnect_client(),
-            "all" => assert_eq!(socket.namespace().disconnect_sockets(false), 1),
-            _ => assert_eq!(socket.namespace().to("red").disconnect_sockets(true), 1),
+            "all" => assert_eq!(socket.namespace().disconnect(), 1),
+            _ => assert_eq!(socket.namespace().to("red").disconnect_client(), 1),
         }
         let _ = told.send(see(socket));
     });

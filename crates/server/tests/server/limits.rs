@@ -132,7 +132,7 @@ fn what_waited_counts_no_more_when_it_is_dropped() {
         let kilobyte = "x".repeat(1000);
         client.say_all((0..9).map(|_| said("/other", kilobyte.as_str())).collect());
         client.sync();
-        io.of("/other").disconnect_sockets(false);
+        io.of("/other").disconnect();
         assert_eq!(client.hear(), Heard::Left { namespace: "/other".into() });
         let mut names: Vec<_> = (0..8).map(|number| number.to_string()).collect();
         client.say_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());

@@ -1,6 +1,7 @@
 //! The server as clients of every kind see it, through its public API alone
 
 mod acks;
+mod answering;
 mod closing;
 mod compression;
 mod dynamic;
@@ -21,7 +22,9 @@ mod order;
 mod outgoing;
 mod outside;
 mod patterns;
+mod plain_auth;
 mod recovery;
+mod registering;
 mod rooms;
 mod serial;
 mod settings;

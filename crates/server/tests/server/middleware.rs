@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
 use crate::support::heard::{Ear, Gate, Log, ear};
 use crate::support::serve::{serve, until};
+use crate::support::ws::Ended;
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 struct Ticket {
@@ -134,10 +135,10 @@ fn plain_clients_that_are_refused_are_told_why_and_closed() {
 
     let mut client = Client::open(Kind::Json, &server.dial);
     assert_eq!(client.hear(), refused("/", json!({ "message": "full", "data": 7 })));
-    assert_eq!(client.end().code, Some(1008));
+    assert_eq!(client.end(), Ended { code: Some(4403), reason: "full".into() });
 
     let mut client = Client::open(Kind::Plain, &server.dial);
-    assert_eq!(client.end().code, Some(1008));
+    assert_eq!(client.end(), Ended { code: Some(4403), reason: "full".into() });
     until(|| io.client_count() == 0);
     assert_eq!(io.metrics().protocol_errors(), 0, "they have done nothing wrong");
 }
@@ -375,5 +376,5 @@ fn endless_middleware_ends_with_its_client_and_in_time() {
     let mut client = Client::open(Kind::Json, &server.dial);
     assert_eq!(client.hear(), refused("/", json!({ "message": "Connect timeout" })));
     (0..2).for_each(|_| heard.recv_timeout(patience).expect("begun, and dropped"));
-    assert_eq!(client.end().code, Some(1008));
+    assert_eq!(client.end(), Ended { code: Some(4403), reason: "Connect timeout".into() });
 }

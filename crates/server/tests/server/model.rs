@@ -227,7 +227,7 @@ impl Model {
         let put_out = move || match how {
             0 => handle.disconnect(),
             1 => handle.disconnect_client(),
-            _ if here => assert_eq!(io.to(handle.id()).disconnect_sockets(false), 1),
+            _ if here => assert_eq!(io.to(handle.id()).disconnect(), 1),
             _ => handle.disconnect(),
         };
         if elsewhere {

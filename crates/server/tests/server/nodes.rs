@@ -51,7 +51,7 @@ fn sockets_of_another_node_are_looked_up_moved_asked_and_sent_away() {
     let question = client.question("question");
     client.answer(question, json!(["yes"]));
     assert_eq!(asked.join().expect("an answer").get::<String>(0).expect("a text"), "yes");
-    found.disconnect(true);
+    found.disconnect_client();
     until(|| there.client_count() == 0);
     assert_eq!(here.client_count(), 1);
 }

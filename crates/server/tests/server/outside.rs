@@ -160,24 +160,44 @@ fn sockets_are_sent_away_with_or_without_their_connection() {
         };
         let [(mut leaver, leaving), (mut closed, closing), (mut last, _)] = [(); 3].map(connect);
         leaving.join("out");
-        assert_eq!(io.within("out").disconnect_sockets(false), 1);
+        assert_eq!(io.within("out").disconnect(), 1);
         assert_eq!(leaver.hear(), Heard::Left { namespace: "/".into() });
         until(|| !leaving.is_connected());
         // It is only out of that namespace.
         assert_eq!((io.client_count(), io.of("/other").target().sockets_join("here")), (3, 3));
 
         let found = server.block_on(io.to(closing.id()).fetch_sockets()).expect("this node answers");
-        found[0].disconnect(true);
+        found[0].disconnect_client();
         hear_the_end(&mut closed);
         until(|| io.of("/other").target().sockets_join("there") == 2);
-        assert_eq!(io.of("/other").disconnect_sockets(true), 2);
+        assert_eq!(io.of("/other").disconnect_client(), 2);
         hear_the_end(&mut leaver);
         hear_the_end(&mut last);
         until(|| io.client_count() == 0);
         // Nobody is there any more to be sent away.
-        found[0].disconnect(false);
-        assert_eq!(io.disconnect_sockets(true), 0);
+        found[0].disconnect();
+        assert_eq!(io.disconnect_client(), 0);
     }
+}
+
+#[test]
+fn sockets_are_counted_and_asked_for_their_rooms() {
+    let (io, server, sockets) = open();
+    let other = io.of("/other");
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    let socket = sockets.next();
+    assert!(matches!(client.join("/other", json!(null)), Heard::Joined { .. }));
+    let _plain = Client::connect(Kind::Plain, &server.dial);
+    sockets.next();
+    assert_eq!((io.client_count(), io.main().client_count(), other.client_count()), (2, 2, 1));
+    socket.join(["red", "blue"]);
+    socket.leave("blue");
+    assert_eq!((socket.is_in("red"), socket.is_in("blue"), socket.is_in(socket.id())), (true, false, true));
+    let found = server.block_on(io.to("red").fetch_sockets()).expect("this node answers");
+    assert_eq!((found[0].is_in("red"), found[0].is_in("blue")), (true, false));
+    socket.disconnect();
+    assert!(!socket.is_in("red"));
+    assert_eq!((io.client_count(), io.main().client_count(), other.client_count()), (2, 1, 1));
 }
 
 /// A client hears that it is out of each namespace, and then that it is disconnected
@@ -264,7 +284,7 @@ fn found_socket_is_told_apart_from_guests() {
     assert_eq!(io.count("red"), 1);
     found.leave("red");
     assert_eq!(io.count("red"), 0);
-    found.disconnect(false);
+    found.disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
     assert!(other.is_connected());
     guest.sync();

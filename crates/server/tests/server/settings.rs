@@ -231,6 +231,22 @@ fn clients_are_served_where_socket_io_is() {
 }
 
 #[test]
+fn clients_that_are_not_served_are_explained() {
+    let server = serve(&Io::builder().config(Config::default().cors(Cors::Any)).build());
+    let mut http = Http::open(&server.dial);
+    for name in ["socket.io.js", "socket.io.min.js?v=1", "socket.io.esm.min.js"] {
+        let answer = http.get(&format!("/socket.io/{name}"));
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (404, Some("*")));
+        assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+        for way in ["npm install socket.io-client", "--serve-client", "serve_client"] {
+            assert!(answer.body.contains(way), "{}", answer.body);
+        }
+    }
+    assert_eq!(http.get("/socket.io/other.js").status, 400);
+    assert_eq!(http.get(POLL).status, 200);
+}
+
+#[test]
 fn a_session_belongs_to_its_endpoint() {
     let endpoints = Io::builder()
         .endpoint(Endpoint::socket_io())

@@ -1,10 +1,12 @@
 //! An event as a test sees it
 
+use std::fmt;
+
 use roomcast_core::{Args, ArgsError};
 use serde::de::DeserializeOwned;
 
 /// An event that the server sent to a [`TestClient`](crate::TestClient)
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct TestEvent {
     pub(super) name: String,
     pub(super) args: Args,
@@ -34,6 +36,34 @@ impl TestEvent {
     pub fn asks(&self) -> bool {
         self.ack.is_some()
     }
+}
+
+/// As it would be called: `said("red", <3 bytes>)`
+impl fmt::Display for TestEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name, readable(&self.args))
+    }
+}
+
+impl fmt::Debug for TestEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Arguments for people: binary parts by their lengths, and no more than fits on a few lines
+pub(super) fn readable(args: &Args) -> String {
+    const MOST: usize = 500;
+    let list = args.iter().collect::<Vec<_>>().join(", ");
+    let mut list = args.attachments().iter().enumerate().fold(list, |list, (number, bytes)| {
+        let placeholder = format!(r#"{{"_placeholder":true,"num":{number}}}"#);
+        list.replace(&placeholder, &format!("<{} bytes>", bytes.len()))
+    });
+    if list.len() > MOST {
+        list.truncate(list.floor_char_boundary(MOST));
+        list.push('…');
+    }
+    list
 }
 
 /// Arguments as a test writes them: one is itself, several are a tuple, none is `()`

@@ -2,6 +2,7 @@
 
 mod event;
 mod protocol;
+mod step;
 mod wire;
 
 use std::collections::VecDeque;
@@ -25,16 +26,17 @@ use tokio::task::JoinHandle;
 use tower_service::Service;
 
 pub use self::event::TestEvent;
-use self::event::read;
+use self::event::{read, readable};
 use self::protocol::Protocol;
+pub use self::step::Step;
 use self::wire::{Heard, Writer};
 
 /// A client in memory: it has no port, and goes through HTTP, WebSocket, session and handlers all the same
 ///
 /// It answers heartbeats by itself, in a task of its own. What the server sends is asked for in the order in which it
-/// comes; what is asked for and does not come is a panic that says what came instead. It waits 5 seconds of the
-/// runtime's time, so a test that [pauses](tokio::time::pause) its clock fails at once, and one that lets an hour
-/// pass needs no hour.
+/// comes; what is asked for and does not come is a panic, at the line that asks, that says what came instead. It waits 5
+/// seconds of the runtime's time, so a test that [pauses](tokio::time::pause) its clock fails at once, and one that lets
+/// an hour pass needs no hour.
 ///
 /// ```
 /// use roomcast_server::{Io, Socket};
@@ -98,8 +100,9 @@ impl TestClient {
     ///
     /// # Panics
     /// When it is not let in.
-    pub async fn connect(io: &Io) -> Self {
-        Self::builder(io).connect().await
+    #[track_caller]
+    pub fn connect(io: &Io) -> Step<'static, Self> {
+        Self::builder(io).connect()
     }
 
     /// For a client that is not the usual one
@@ -117,6 +120,7 @@ impl TestClient {
             auth: None,
             query: String::new(),
             headers: Vec::new(),
+            subprotocols: Vec::new(),
             extensions: Extensions::new(),
         }
     }
@@ -127,119 +131,227 @@ impl TestClient {
     }
 
     /// Emits an event
-    pub async fn emit(&mut self, event: &str, args: impl IntoArgs) {
-        let args = arguments(args);
-        self.writer.send(self.protocol.event(event, &args, None)).await;
+    #[track_caller]
+    pub fn emit(&mut self, event: &str, args: impl IntoArgs) -> Step<'_, ()> {
+        let messages = self.protocol.event(event, &arguments(args), None);
+        Step::new(async move {
+            self.writer.send(messages).await;
+            Ok(())
+        })
     }
 
     /// Emits an event and waits for its answer: its one argument, or a tuple of them
     ///
     /// Events that come before the answer can be asked for later.
-    pub async fn emit_with_ack<T: DeserializeOwned>(&mut self, event: &str, args: impl IntoArgs) -> T {
+    #[track_caller]
+    pub fn emit_with_ack<'a, T>(&'a mut self, event: &str, args: impl IntoArgs) -> Step<'a, T>
+    where
+        T: DeserializeOwned + 'a,
+    {
         let ack = self.next_ack;
         self.next_ack += 1;
-        let args = arguments(args);
-        self.writer.send(self.protocol.event(event, &args, Some(ack))).await;
-        let what = format!("an answer to {event:?}");
-        let answer = self.find(&what, |heard| matches!(heard, Heard::Answer(id, _) if *id == ack)).await;
-        let Heard::Answer(_, args) = answer else { unreachable!("just found") };
-        read(&args).unwrap_or_else(|error| panic!("{what} does not fit: {error}; it was {args:?}"))
+        let messages = self.protocol.event(event, &arguments(args), Some(ack));
+        let what = format!("an answer to `{event}`");
+        Step::new(async move {
+            self.writer.send(messages).await;
+            let answer =
+                self.find(&what, |heard| matches!(heard, Heard::Answer(id, _) if *id == ack)).await?;
+            let Heard::Answer(_, args) = answer else { unreachable!("just found") };
+            read(&args).map_err(|error| format!("{what} does not fit: {error}; it was ({})", readable(&args)))
+        })
     }
 
     /// The next event must be this one; gives its one argument, or a tuple of them
-    pub async fn expect<T: DeserializeOwned>(&mut self, event: &str) -> T {
-        let came = self.expect_event(event).await;
-        came.read().unwrap_or_else(|error| panic!("{event:?} does not fit: {error}; it was {came:?}"))
+    ///
+    /// [`wait_for`](Self::wait_for) skips others.
+    #[track_caller]
+    pub fn expect<'a, T: DeserializeOwned + 'a>(&'a mut self, event: &str) -> Step<'a, T> {
+        let event = event.to_owned();
+        Step::new(async move { read_event(&self.expect_next(&event).await?) })
     }
 
     /// The next event must be this one
     ///
     /// For those that ask for an answer, and for looking at what is no fixed type.
-    pub async fn expect_event(&mut self, event: &str) -> TestEvent {
-        let came = self.next_event().await;
-        assert_eq!(came.name(), event, "another event came: {came:?}");
-        came
+    #[track_caller]
+    pub fn expect_event(&mut self, event: &str) -> Step<'_, TestEvent> {
+        let event = event.to_owned();
+        Step::new(async move { self.expect_next(&event).await })
+    }
+
+    /// Waits for an event of this name, and skips all that come before it; gives its one argument, or a tuple of them
+    ///
+    /// For a client that hears of things which are not the concern of the test. What is skipped is gone, but for answers.
+    #[track_caller]
+    pub fn wait_for<'a, T: DeserializeOwned + 'a>(&'a mut self, event: &str) -> Step<'a, T> {
+        let event = event.to_owned();
+        Step::new(async move { read_event(&self.skip_to(&event).await?) })
+    }
+
+    /// Waits for an event of this name, and skips all that come before it
+    #[track_caller]
+    pub fn wait_for_event(&mut self, event: &str) -> Step<'_, TestEvent> {
+        let event = event.to_owned();
+        Step::new(async move { self.skip_to(&event).await })
     }
 
     /// The next event, whichever it is
-    pub async fn next_event(&mut self) -> TestEvent {
-        match self.next("an event").await {
-            Heard::Event(event) => event,
-            other => panic!("no event came, but {other:?}"),
-        }
+    #[track_caller]
+    pub fn next_event(&mut self) -> Step<'_, TestEvent> {
+        Step::new(self.take_event("an event"))
     }
 
     /// Answers an event of the server
-    pub async fn answer(&mut self, event: &TestEvent, args: impl IntoArgs) {
-        let ack = event.ack.unwrap_or_else(|| panic!("{event:?} asks for no answer"));
-        let args = arguments(args);
-        self.writer.send(self.protocol.answer(ack, &args)).await;
+    #[track_caller]
+    pub fn answer(&mut self, event: &TestEvent, args: impl IntoArgs) -> Step<'_, ()> {
+        let Some(ack) = event.ack else { panic!("`{event}` asks for no answer") };
+        let messages = self.protocol.answer(ack, &arguments(args));
+        Step::new(async move {
+            self.writer.send(messages).await;
+            Ok(())
+        })
     }
 
     /// Nothing may have come that was not asked for, once the server has read all that was sent
     ///
     /// What handlers do after their first wait may still come later.
-    pub async fn expect_nothing(&mut self) {
-        self.sync().await;
-        assert!(self.early.is_empty(), "something came: {:?}", self.early);
+    #[track_caller]
+    pub fn expect_nothing(&mut self) -> Step<'_, ()> {
+        Step::new(async move {
+            self.synchronise().await?;
+            if self.early.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("nothing was expected, and {} came", all(&self.early)))
+            }
+        })
     }
 
     /// Returns when the server has read everything that was sent so far, and started its handlers
-    pub async fn sync(&mut self) {
-        // The pong to the first may leave while what was read together with it is still being dealt with.
-        for _ in 0..2 {
-            self.writer.ping().await;
-            self.find("a pong", |heard| matches!(heard, Heard::Pong)).await;
-        }
+    #[track_caller]
+    pub fn sync(&mut self) -> Step<'_, ()> {
+        Step::new(self.synchronise())
     }
 
     /// The server must close the connection, or take this client out of its namespace
-    pub async fn expect_disconnect(&mut self) -> Disconnected {
-        match self.next("an end").await {
-            Heard::Ended(disconnected) => disconnected,
-            other => panic!("no end came, but {other:?}"),
-        }
+    #[track_caller]
+    pub fn expect_disconnect(&mut self) -> Step<'_, Disconnected> {
+        Step::new(async move {
+            match self.next("the end of the connection").await? {
+                Heard::Ended(disconnected) => Ok(disconnected),
+                other => Err(format!("the end of the connection was expected, and {other} came")),
+            }
+        })
     }
 
     /// Leaves, as a client does that means to
     ///
     /// One that is just dropped is gone as by a broken connection.
-    pub async fn disconnect(mut self) {
-        self.writer.send(self.protocol.disconnect()).await;
-        self.writer.close().await;
-        // The server answers the close frame when it has let go of the client.
-        while !matches!(self.next("an end").await, Heard::Ended(_)) {}
+    #[track_caller]
+    pub fn disconnect(mut self) -> Step<'static, ()> {
+        Step::new(async move {
+            self.writer.send(self.protocol.disconnect()).await;
+            self.writer.close().await;
+            // The server answers the close frame when it has let go of the client.
+            while !matches!(self.next("the end of the connection").await?, Heard::Ended(_)) {}
+            Ok(())
+        })
     }
 
-    async fn next(&mut self, what: &str) -> Heard {
+    async fn expect_next(&mut self, event: &str) -> Result<TestEvent, String> {
+        let came = self.take_event(&format!("the event `{event}`")).await?;
+        if came.name() == event {
+            Ok(came)
+        } else {
+            Err(format!("the event `{event}` was expected, and `{came}` came"))
+        }
+    }
+
+    async fn take_event(&mut self, what: &str) -> Result<TestEvent, String> {
+        match self.next(what).await? {
+            Heard::Event(event) => Ok(event),
+            other => Err(format!("{what} was expected, and {other} came")),
+        }
+    }
+
+    async fn skip_to(&mut self, event: &str) -> Result<TestEvent, String> {
+        let mut skipped = VecDeque::new();
+        loop {
+            let what = || {
+                let skipped = if skipped.is_empty() { "nothing".to_owned() } else { all(&skipped) };
+                format!("the event `{event}`, before which {skipped} came,")
+            };
+            match self.next(&what()).await? {
+                Heard::Event(came) if came.name() == event => return Ok(came),
+                Heard::Ended(end) => {
+                    return Err(format!("{} was waited for, and {} came", what(), Heard::Ended(end)));
+                }
+                other => skipped.push_back(other),
+            }
+        }
+    }
+
+    async fn synchronise(&mut self) -> Result<(), String> {
+        // The pong to the first may leave while what was read together with it is still being dealt with.
+        for _ in 0..2 {
+            self.writer.ping().await;
+            self.find("a pong", |heard| matches!(heard, Heard::Pong)).await?;
+        }
+        Ok(())
+    }
+
+    async fn next(&mut self, what: &str) -> Result<Heard, String> {
         match self.early.pop_front() {
-            Some(heard) => heard,
+            Some(heard) => Ok(heard),
             None => self.receive(what).await,
         }
     }
 
     /// The first that fits; what comes before it stays
-    async fn find(&mut self, what: &str, fits: impl Fn(&Heard) -> bool) -> Heard {
+    async fn find(&mut self, what: &str, fits: impl Fn(&Heard) -> bool) -> Result<Heard, String> {
         loop {
-            match self.receive(what).await {
-                heard if fits(&heard) => return heard,
-                Heard::Ended(end) => panic!("{what} was waited for, and the connection ended: {end:?}"),
+            match self.receive(what).await? {
+                heard if fits(&heard) => return Ok(heard),
+                Heard::Ended(end) => {
+                    let end = Heard::Ended(end);
+                    let message = format!("{what} was waited for, and {end} came");
+                    self.early.push_back(end);
+                    return Err(message);
+                }
                 other => self.early.push_back(other),
             }
         }
     }
 
-    async fn receive(&mut self, what: &str) -> Heard {
+    async fn receive(&mut self, what: &str) -> Result<Heard, String> {
         match tokio::time::timeout(PATIENCE, self.heard.recv()).await {
-            Ok(Some(heard)) => heard,
-            Ok(None) => Heard::Ended(Disconnected { code: None, reason: String::new() }),
-            Err(_) => panic!("{what} was waited for, and nothing came in {PATIENCE:?}"),
+            Ok(Some(heard)) => Ok(heard),
+            Ok(None) => Ok(Heard::Ended(Disconnected { code: None, reason: String::new() })),
+            Err(_) if self.early.is_empty() => {
+                Err(format!("{what} was waited for, and nothing came in {PATIENCE:?}"))
+            }
+            Err(_) => Err(format!(
+                "{what} was waited for, and did not come in {PATIENCE:?}; what came was {}",
+                all(&self.early)
+            )),
         }
     }
 }
 
+fn read_event<T: DeserializeOwned>(event: &TestEvent) -> Result<T, String> {
+    event.read().map_err(|error| format!("`{event}` does not fit what it is read as: {error}"))
+}
+
+fn all(heard: &VecDeque<Heard>) -> String {
+    heard.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[track_caller]
 fn arguments(args: impl IntoArgs) -> Args {
-    args.into_args().unwrap_or_else(|error| panic!("these arguments cannot be sent: {error}"))
+    match args.into_args() {
+        Ok(args) => args,
+        Err(error) => panic!("these arguments cannot be sent: {error}"),
+    }
 }
 
 impl Drop for TestClient {
@@ -263,6 +375,16 @@ pub struct Disconnected {
     pub reason: String,
 }
 
+impl fmt::Display for Disconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.reason.as_str()) {
+            (Some(code), reason) => write!(f, "the connection was closed: {code} {reason:?}"),
+            (None, "") => f.write_str("the connection ended"),
+            (None, reason) => write!(f, "the client was disconnected: {reason}"),
+        }
+    }
+}
+
 /// Why a client was not let in
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -282,8 +404,14 @@ pub enum NotConnected {
         serde_json::Value,
     ),
     /// The connection was closed before the client was in
-    #[error("closed: {0:?}")]
+    #[error("{0}")]
     Closed(Disconnected),
+    /// Something else came, or nothing
+    #[error("{0}")]
+    Unexpected(
+        /// What was waited for, and what came
+        String,
+    ),
 }
 
 /// A [`TestClient`] that is not connected yet
@@ -295,6 +423,7 @@ pub struct TestClientBuilder<S> {
     auth: Option<serde_json::Value>,
     query: String,
     headers: Vec<(HeaderName, HeaderValue)>,
+    subprotocols: Vec<String>,
     extensions: Extensions,
 }
 
@@ -353,11 +482,20 @@ impl<S> TestClientBuilder<S> {
         self.extension(Peer { address, secure: false })
     }
 
+    /// Offers a subprotocol, behind the one of its kind and those that were added before
+    ///
+    /// For plain WebSocket clients, such as one that shows a token by `.subprotocol("bearer").subprotocol("x")`.
+    pub fn subprotocol(mut self, name: &str) -> Self {
+        self.subprotocols.push(name.to_owned());
+        self
+    }
+
     /// Connects
     ///
     /// # Panics
     /// When it is not let in.
-    pub async fn connect<B>(self) -> TestClient
+    #[track_caller]
+    pub fn connect<B>(self) -> Step<'static, TestClient>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
@@ -365,7 +503,9 @@ impl<S> TestClientBuilder<S> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        self.try_connect().await.unwrap_or_else(|error| panic!("the client was not let in: {error}"))
+        Step::new(async move {
+            self.try_connect().await.map_err(|error| format!("the client was not let in: {error}"))
+        })
     }
 
     /// Connects, or is told why not
@@ -380,7 +520,7 @@ impl<S> TestClientBuilder<S> {
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<BoxError>,
     {
-        let Self { service, kind, path, namespace, auth, query, headers, extensions } = self;
+        let Self { service, kind, path, namespace, auth, query, headers, subprotocols, extensions } = self;
         let (path, fixed) = match kind {
             TestKind::SocketIo => (path.as_deref().unwrap_or("/socket.io/"), "EIO=4&transport=websocket"),
             TestKind::Json | TestKind::Plain => (path.as_deref().unwrap_or("/ws"), ""),
@@ -388,22 +528,30 @@ impl<S> TestClientBuilder<S> {
         let target = format!("{path}?{}", format!("{fixed}{query}").trim_start_matches('&'));
         let stream = serve(service, extensions);
         let protocol = Protocol::new(kind, namespace);
-        let (writer, read) =
-            wire::open(stream, target.trim_end_matches('?'), protocol.subprotocol(), &headers).await?;
+        let offered = protocol.subprotocol().into_iter().chain(subprotocols.iter().map(String::as_str));
+        let offered = offered.collect::<Vec<_>>().join(", ");
+        let (writer, read) = wire::open(stream, target.trim_end_matches('?'), &offered, &headers).await?;
         let (tell, heard) = mpsc::channel(HEARD);
         let reader = tokio::spawn(wire::listen(read, writer.clone(), protocol.clone(), tell));
         let (early, id) = (VecDeque::new(), String::new());
         let mut client = TestClient { protocol, writer, heard, early, id, next_ack: 0, reader };
         client.writer.send(client.protocol.connect(auth.as_ref())).await;
         if kind == TestKind::Plain {
-            client.sync().await;
-            return Ok(client);
+            // It is told nothing, unless it is refused at once.
+            return match (client.synchronise().await, client.early.pop_back()) {
+                (Err(_), Some(Heard::Ended(end))) => Err(NotConnected::Closed(end)),
+                (Err(message), _) => Err(NotConnected::Unexpected(message)),
+                (Ok(()), last) => {
+                    client.early.extend(last);
+                    Ok(client)
+                }
+            };
         }
-        match client.next("a welcome").await {
+        match client.next("a welcome").await.map_err(NotConnected::Unexpected)? {
             Heard::Joined(id) => client.id = id,
             Heard::Refused(error) => return Err(NotConnected::Refused(error)),
             Heard::Ended(end) => return Err(NotConnected::Closed(end)),
-            other => panic!("no welcome came, but {other:?}"),
+            other => return Err(NotConnected::Unexpected(format!("no welcome came, but {other}"))),
         }
         Ok(client)
     }

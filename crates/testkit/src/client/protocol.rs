@@ -8,7 +8,7 @@ use roomcast_core::{Args, Message};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::event::TestEvent;
+use super::event::{TestEvent, readable};
 use super::wire::Heard;
 use super::{Disconnected, TestKind};
 
@@ -50,6 +50,7 @@ impl Protocol {
         if self.kind == TestKind::SocketIo { vec![packet.into()] } else { Vec::new() }
     }
 
+    #[track_caller]
     pub(super) fn event(&self, name: &str, args: &Args, ack: Option<u64>) -> Vec<Message> {
         let list = [&Value::from(name).to_string(), args.json()];
         let list = list.iter().filter(|part| !part.is_empty()).copied().collect::<Vec<_>>().join(",");
@@ -64,12 +65,13 @@ impl Protocol {
                 match (args.attachments(), args.get::<String>(0)) {
                     ([bytes], _) => vec![bytes.clone().into()],
                     (_, Ok(text)) => vec![text.into()],
-                    _ => panic!("plain clients send a text or bytes, and not {args:?}"),
+                    _ => panic!("plain clients send a text or bytes, and not ({})", readable(args)),
                 }
             }
         }
     }
 
+    #[track_caller]
     pub(super) fn answer(&self, ack: u64, args: &Args) -> Vec<Message> {
         match self.kind {
             TestKind::SocketIo => self.packet('3', '6', Some(ack), args.json(), args),

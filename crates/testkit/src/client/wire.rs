@@ -1,6 +1,7 @@
 //! A WebSocket over a stream in memory, as a client has it
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -12,12 +13,11 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
 
-use super::event::TestEvent;
+use super::event::{TestEvent, readable};
 use super::protocol::{Meaning, Protocol};
 use super::{Disconnected, NotConnected};
 
 /// What a client hears
-#[derive(Debug)]
 pub(super) enum Heard {
     Joined(String),
     Refused(Value),
@@ -25,6 +25,19 @@ pub(super) enum Heard {
     Answer(u64, Args),
     Pong,
     Ended(Disconnected),
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined(_) => f.write_str("a welcome"),
+            Self::Refused(error) => write!(f, "a refusal, {error},"),
+            Self::Event(event) => write!(f, "`{event}`"),
+            Self::Answer(_, args) => write!(f, "an answer, ({}),", readable(args)),
+            Self::Pong => f.write_str("a pong"),
+            Self::Ended(end) => write!(f, "an end ({end})"),
+        }
+    }
 }
 
 /// The write half; cloning gives another handle
@@ -71,7 +84,7 @@ impl Writer {
 pub(super) async fn open(
     stream: DuplexStream,
     target: &str,
-    subprotocol: Option<&str>,
+    subprotocols: &str,
     headers: &[(HeaderName, HeaderValue)],
 ) -> Result<(Writer, ReadHalf<DuplexStream>), NotConnected> {
     let (mut read, mut write) = tokio::io::split(stream);
@@ -80,8 +93,8 @@ pub(super) async fn open(
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
     )
     .into_bytes();
-    if let Some(name) = subprotocol {
-        request.extend_from_slice(format!("Sec-WebSocket-Protocol: {name}\r\n").as_bytes());
+    if !subprotocols.is_empty() {
+        request.extend_from_slice(format!("Sec-WebSocket-Protocol: {subprotocols}\r\n").as_bytes());
     }
     for (name, value) in headers {
         request.extend_from_slice(&[name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());

@@ -24,6 +24,7 @@ fn the_server_says_why_it_closes() {
         (CloseReason::IdleTimeout, 1001, "ping timeout"),
         (CloseReason::ParseError, 1007, "parse error"),
         (CloseReason::ForcedClose, 1008, "forced close"),
+        (CloseReason::Refused, 4403, "refused"),
         (CloseReason::ConnectTimeout, 1008, "forced close"),
         (CloseReason::SlowConsumer, 1008, "slow consumer"),
         (CloseReason::Overloaded, 1008, "overloaded"),
@@ -38,6 +39,19 @@ fn the_server_says_why_it_closes() {
         let expected = [server_frame(TEXT, b"before"), server_close(code, text)];
         assert_eq!(finish(&served, reason), expected.concat(), "{reason:?}");
     }
+}
+
+#[test]
+fn refusals_are_said_as_far_as_they_fit() {
+    let long = "é".repeat(100);
+    for (message, said) in [("not you", "not you"), ("", "refused"), (&long, &long[..122])] {
+        let mut served = Served::open();
+        served.connection.start_close_saying(CloseReason::Refused, message, &served.outbox);
+        assert_eq!(finish(&served, CloseReason::Refused), server_close(4403, said));
+    }
+    let mut served = Served::open_with(&WebSocket::new().bare_close(true), "");
+    served.connection.start_close_saying(CloseReason::Refused, "not you", &served.outbox);
+    assert_eq!(finish(&served, CloseReason::Refused), server_frame(CLOSE, b""), "as on Node");
 }
 
 #[test]

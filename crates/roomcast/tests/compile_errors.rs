@@ -1,0 +1,75 @@
+//! What the compiler says about handlers that are none, and that it says nothing about others
+
+#![cfg(feature = "macros")]
+
+use std::future::Future;
+use std::pin::Pin;
+
+use roomcast::{
+    Ack, Answer, Args, ArgsError, EmitError, Extension, Io, Receipt, Socket, State, Value, debug_handler,
+};
+use serde::{Deserialize, Serialize};
+
+/// The texts are those of the toolchain that the checks run with; `TRYBUILD=overwrite` writes them anew
+#[test]
+fn errors_name_what_is_wrong() {
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/compile_errors/*.rs");
+}
+
+#[derive(Clone, Serialize, Deserialize)]
+struct User {
+    name: String,
+}
+
+#[debug_handler]
+async fn nothing() {}
+
+#[debug_handler]
+#[expect(clippy::too_many_arguments, reason = "as many as there may be")]
+fn borrows(socket: &Socket, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, _: u8, mut last: Args) -> usize {
+    last = last.clone();
+    last.len() + socket.rooms().len()
+}
+
+#[debug_handler]
+async fn takes_everything(
+    socket: Socket,
+    State(user): State<User>,
+    Extension(_): Extension<User>,
+    User { name }: User,
+    number: Result<Option<u32>, ArgsError>,
+    ack: Ack,
+) -> Result<Receipt, EmitError> {
+    ack.send((name, number.is_ok()))?;
+    socket.emit("user", &user)
+}
+
+#[debug_handler]
+async fn wraps(name: String) -> Answer<User> {
+    Answer(User { name })
+}
+
+#[debug_handler]
+async fn finds(name: String) -> Result<User, Box<dyn std::error::Error + Send + Sync>> {
+    if name.is_empty() { Err("nobody".into()) } else { Ok(User { name }) }
+}
+
+#[debug_handler]
+#[expect(clippy::manual_async_fn, reason = "to be a handler that is not async")]
+fn makes_a_future(value: Value) -> impl Future<Output = Value> + Send + 'static {
+    async { value }
+}
+
+#[debug_handler]
+fn boxes_a_future(value: Value) -> Pin<Box<dyn Future<Output = Value> + Send>> {
+    Box::pin(async { value })
+}
+
+#[test]
+fn handlers_that_are_right_are_left_alone() {
+    let io = Io::new();
+    io.on("any", nothing).on("any", borrows).on("any", takes_everything).on("any", wraps);
+    io.on("any", finds).on("any", makes_a_future).on("any", boxes_a_future);
+    assert_eq!(io.listeners("any").len(), 7);
+}

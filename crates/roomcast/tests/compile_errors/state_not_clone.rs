@@ -1,0 +1,10 @@
+use roomcast::{State, debug_handler};
+
+struct App;
+
+#[debug_handler]
+async fn say(State(_app): State<App>) {}
+
+fn main() {
+    let _ = say;
+}

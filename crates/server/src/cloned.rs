@@ -1,0 +1,76 @@
+//! Handlers that are cloned for each event, such as async closures that capture
+
+use std::fmt;
+use std::future::Future;
+
+use futures_util::FutureExt as _;
+use roomcast_core::ArgsError;
+
+use crate::handler::{FromEvent, Handler, HandlerFuture, HandlerInput};
+use crate::outcome::{self, Outcome};
+use crate::signature::{Parameter, Signature};
+
+/// Makes a handler of an async closure that captures: each event is handled by a clone of it
+///
+/// The future of an `async move |..|` closure that captures borrows from the closure, so the compiler takes it for no
+/// handler by itself. What is captured is cloned for each event, so it should be cheap to clone, such as an `Arc`.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use roomcast_server::{Io, Socket, cloned};
+///
+/// let io = Io::new();
+/// let greeting: Arc<str> = "hello".into();
+/// io.on("greet", cloned(async move |socket: Socket, name: String| {
+///     socket.emit("greeting", format!("{greeting}, {name}"))
+/// }));
+/// ```
+pub fn cloned<F>(handler: F) -> Cloned<F> {
+    Cloned(handler)
+}
+
+/// A handler that is cloned for each event; made by [`cloned`]
+#[derive(Clone)]
+pub struct Cloned<F>(F);
+
+impl<F> fmt::Debug for Cloned<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cloned")
+    }
+}
+
+macro_rules! cloned_handler {
+    ($($param:ident $marker:ident),*) => {
+        #[diagnostic::do_not_recommend]
+        impl<F, Fut, $($param, $marker),*> Handler<(($($marker,)*), ($($param,)*))> for Cloned<F>
+        where
+            F: FnOnce($($param),*) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future + Send + 'static,
+            Fut::Output: Outcome,
+            $($param: FromEvent<$marker>),*
+        {
+            #[allow(non_snake_case, reason = "parameters bear the names of their types")]
+            fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError> {
+                $(let $param = $param::from_event(event)?;)*
+                let ack = outcome::answered_by::<Fut::Output>(event);
+                let future = (self.0.clone())($($param),*);
+                Ok(Box::pin(future.map(|outcome| outcome::settle(outcome, ack))))
+            }
+
+            fn signature(&self) -> Signature {
+                Signature::new::<Fut::Output>(&[$(Parameter::of::<$param, $marker>()),*])
+            }
+        }
+    };
+}
+
+cloned_handler!();
+cloned_handler!(A MA);
+cloned_handler!(A MA, B MB);
+cloned_handler!(A MA, B MB, C MC);
+cloned_handler!(A MA, B MB, C MC, D MD);
+cloned_handler!(A MA, B MB, C MC, D MD, E ME);
+cloned_handler!(A MA, B MB, C MC, D MD, E ME, G MG);
+cloned_handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH);
+cloned_handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH, I MI);

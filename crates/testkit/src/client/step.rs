@@ -1,0 +1,43 @@
+//! What a test waits for, and where in the test it does so
+
+use std::fmt;
+use std::future::Future;
+use std::panic::Location;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+/// A future that panics if what it waits for does not come, at the line that waits for it
+///
+/// Returned by the methods of [`TestClient`](crate::TestClient).
+#[must_use = "nothing happens before it is awaited"]
+pub struct Step<'a, T> {
+    outcome: Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>,
+    caller: &'static Location<'static>,
+}
+
+impl<'a, T> Step<'a, T> {
+    #[track_caller]
+    pub(super) fn new(outcome: impl Future<Output = Result<T, String>> + Send + 'a) -> Self {
+        Self { outcome: Box::pin(outcome), caller: Location::caller() }
+    }
+}
+
+impl<T> Future for Step<'_, T> {
+    type Output = T;
+
+    // The caller is the line with the `.await`. Where something else polls, such as a timeout, the message has the line
+    // that made the future.
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match ready!(self.outcome.as_mut().poll(cx)) {
+            Ok(value) => Poll::Ready(value),
+            Err(message) => panic!("{message}\n  at {}", self.caller),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Step<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Step").field("caller", &self.caller).finish_non_exhaustive()
+    }
+}
