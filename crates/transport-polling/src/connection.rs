@@ -84,7 +84,7 @@ impl Connection for PollingConnection {
                 Poll::Ready(Ok(Step::Handled)) => self.post.take().into_iter().for_each(Post::answer_ok),
                 Poll::Ready(Ok(Step::TooBig)) => {
                     self.post.take().into_iter().for_each(Post::answer_too_big);
-                    return Poll::Ready(Ok(Received::Activity));
+                    return Poll::Ready(Err(ConnectionError::TooBig { limit: self.max_payload }));
                 }
                 Poll::Ready(Ok(Step::TooLate)) => {
                     self.post.take().into_iter().for_each(Post::answer_too_late);
