@@ -4,12 +4,12 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
-use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
+use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, IntoArgs};
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
@@ -21,8 +21,8 @@ use crate::socket::Socket;
 /// A function that handles events, async or not
 ///
 /// Its parameters say what it wants. Those that are known here take their part of the event ([`Socket`], [`Io`],
-/// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`], [`EventError`]); each of the others takes the next argument that
-/// the client sent and may be anything that serde deserialises. An argument that is missing reads as `null`, so
+/// [`Ack`], [`Args`], [`EventName`], [`Auth`], [`CloseReason`], [`EventError`], [`EventRewrite`]); each of the others takes
+/// the next argument that the client sent and may be anything that serde deserialises. An argument that is missing reads as `null`, so
 /// `Option` makes it optional. [`Args`] takes all the arguments that are left, unparsed.
 ///
 /// It returns nothing, or a `Result` whose error is logged with the name of the event. A handler that fails,
@@ -49,7 +49,7 @@ use crate::socket::Socket;
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     note = "a handler is a function or a closure of up to eight parameters, async or not",
-    note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, `EventError`, or implements `DeserializeOwned`",
+    note = "each parameter is `Socket`, `Io`, `Ack`, `Args`, `EventName`, `Auth<T>`, `CloseReason`, `EventError`, `EventRewrite`, or implements `DeserializeOwned`",
     note = "it returns nothing or a `Result<(), E>` where `E: Display`; if it is async its future is `Send + 'static`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
@@ -182,6 +182,8 @@ pub(crate) enum Beside<'a> {
     Reason(CloseReason),
     /// What went wrong
     Error(&'a EventError),
+    /// What a middleware makes of the event, if it asks for that
+    Rewrite(&'a OnceLock<EventRewrite>),
 }
 
 /// A parameter of a handler
@@ -244,6 +246,78 @@ pub struct EventName(pub ByteString);
 impl FromEvent<ByType> for EventName {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(Self(event.name.clone()))
+    }
+}
+
+/// Changes the name and the arguments of the event that a middleware is asked about
+///
+/// A parameter of a middleware that was registered by `event_middleware`. Later middlewares and the handlers get what
+/// it sets, once it has agreed; what is set after that changes nothing. Listeners of `on_any` have heard of the event
+/// as the client sent it.
+///
+/// ```
+/// use roomcast_server::{Args, EventName, EventRewrite, Io};
+///
+/// let io = Io::new();
+/// io.event_middleware(async |EventName(name): EventName, args: Args, event: EventRewrite| {
+///     if &*name == "chat message" {
+///         event.set_name("say").set_args((&"lobby", &args.get::<String>(0)?))?;
+///     }
+///     Ok::<_, roomcast_server::ArgsError>(())
+/// });
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct EventRewrite(Arc<Mutex<Rewritten>>);
+
+#[derive(Debug, Default)]
+struct Rewritten {
+    name: Option<ByteString>,
+    args: Option<Args>,
+}
+
+impl EventRewrite {
+    /// Sets the name: the handlers of that event get it
+    pub fn set_name(&self, name: impl Into<ByteString>) -> &Self {
+        self.rewritten().name = Some(name.into());
+        self
+    }
+
+    /// Sets all arguments
+    ///
+    /// # Errors
+    /// [`ArgsError::Unserializable`] if a value cannot be JSON. The arguments are as before then.
+    pub fn set_args(&self, args: impl IntoArgs) -> Result<&Self, ArgsError> {
+        let args = args.into_args()?;
+        self.rewritten().args = Some(args);
+        Ok(self)
+    }
+
+    /// Moves what was set into an event
+    pub(crate) fn apply(&self, name: &mut ByteString, args: &mut Args) {
+        let rewritten = std::mem::take(&mut *self.rewritten());
+        if let Some(new) = rewritten.name {
+            *name = new;
+        }
+        if let Some(new) = rewritten.args {
+            *args = new;
+        }
+    }
+
+    fn rewritten(&self) -> MutexGuard<'_, Rewritten> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FromEvent<ByType> for EventRewrite {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        match event.beside {
+            Beside::Rewrite(rewrite) => Ok(rewrite.get_or_init(Self::default).clone()),
+            _ => Err(ArgsError::Mismatch {
+                position: 0,
+                reason: "only a middleware registered by `event_middleware` can take an `EventRewrite`"
+                    .into(),
+            }),
+        }
     }
 }
 

@@ -81,8 +81,8 @@ pub use error::{
 };
 pub use extract::{Extension, State};
 pub use handler::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, FromEvent, Handler, HandlerError, HandlerFuture,
-    HandlerInput, Outcome, Started,
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, FromEvent, Handler, HandlerError,
+    HandlerFuture, HandlerInput, Outcome, Started,
 };
 pub use handshake::Handshake;
 pub use hooks::RefusedRequest;
