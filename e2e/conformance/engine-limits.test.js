@@ -21,6 +21,9 @@ after(async () => {
 const profile = PROFILES[0];
 const euros = (bytes) => `4${"x".repeat((bytes - 1) % 3)}${"€".repeat((bytes - 1) / 3)}`;
 
+// Node cuts the connection of a body that is too long, so no other request may be on its way by it.
+const ALONE = { agent: false };
+
 describe("limits: polling", () => {
   const open = (on = server) => PollingSession.open(on, profile);
   const AT_LIMIT = [
@@ -39,12 +42,11 @@ describe("limits: polling", () => {
       await session.leave();
     });
 
-    test(`${what}: one byte more gets 413, empty, and the session lives on`, async () => {
+    test(`${what}: one byte more gets 413, empty, and the session is closed`, async () => {
       const session = await open();
-      const { status, body } = await session.push(`${payload}!`);
+      const { status, body } = await session.push(`${payload}!`, ALONE);
       assert.deepEqual([status, body], [413, ""]);
-      await answers(session, profile);
-      await session.leave();
+      await session.gone();
     });
   }
 
@@ -72,10 +74,9 @@ describe("limits: polling", () => {
     const payload = `4${"m".repeat(999_999)}`;
     await session.send(payload);
     assert.equal(await session.next(), payload);
-    const { status, body } = await session.push(`${payload}m`);
+    const { status, body } = await session.push(`${payload}m`, ALONE);
     assert.deepEqual([status, body], [413, ""]);
-    await answers(session, profile);
-    await session.leave();
+    await session.gone();
   });
 
   test("binary counts as the base64 it travels in", async () => {
@@ -83,8 +84,8 @@ describe("limits: polling", () => {
     const most = Buffer.alloc(72, 7);
     await session.send(most);
     assert.deepEqual(await session.next(), most);
-    assert.equal((await session.push(`b${Buffer.alloc(75, 7).toString("base64")}`)).status, 413);
-    await session.leave();
+    assert.equal((await session.push(`b${Buffer.alloc(75, 7).toString("base64")}`, ALONE)).status, 413);
+    await session.gone();
   });
 });
 

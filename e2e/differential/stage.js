@@ -161,9 +161,9 @@ export class Stage {
   }
 
   /** A POST of a client with an unfinished body */
-  beginPush(peer, headers) {
+  beginPush(peer, headers, options) {
     peer.line("POST in parts");
-    return begin(peer.address(), { method: "POST", headers });
+    return begin(peer.address(), { method: "POST", headers, ...options });
   }
 
   /** Bytes as they are over a connection of its own, with all that comes back until its end */

@@ -102,6 +102,10 @@ function application(namespace) {
     socket.on("twice", () => socket.emit("first handler"));
     socket.on("twice", () => socket.emit("second handler"));
     socket.once("once", (...args) => echo(socket, "once", ...args));
+    socket.use((event, next) => {
+      if (event[0] === "rewritten") event.splice(0, 1, "echo", "by a middleware");
+      next();
+    });
     socket.use(([name], next) => {
       if (name !== "forbidden") return next();
       note(socket, "middleware refuses an event");
@@ -125,6 +129,7 @@ function echo(socket, name, ...args) {
 async function guard(socket, next) {
   const { auth } = socket.handshake;
   note(socket, `first middleware: ${JSON.stringify(auth)}`);
+  if (auth.join) socket.join(auth.join);
   if (auth.wait) await sleep(auth.wait);
   if (auth.token === "secret") return next();
   const refusal = new Error(auth.message ?? "not authorized");

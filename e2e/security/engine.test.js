@@ -60,7 +60,7 @@ attack("CVE-2020-36048 one POST of very many packets", { growth: 24 * MIB, flags
     await pause(5);
   }
   assert.equal((await waits.refused({ statuses: [413] })).status, 413);
-  const chunked = begin(`${target.url}${address(sid)}`, { method: "POST" });
+  const chunked = begin(`${target.url}${address(await target.session())}`, { method: "POST" });
   let answered = false;
   chunked.response.then(
     () => (answered = true),

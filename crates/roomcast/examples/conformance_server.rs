@@ -34,7 +34,7 @@ struct Options {
     #[arg(long, default_value_t = 1_000_000)]
     max_payload: usize,
     /// Frames of one WebSocket message
-    #[arg(long, default_value_t = 131_072)]
+    #[arg(long, default_value_t = 16_384)]
     max_fragments: u32,
     /// Bytes that may wait for one client
     #[arg(long, default_value_t = 64 * 1024 * 1024)]

@@ -77,7 +77,7 @@ impl Default for Config {
             close_timeout: Duration::from_secs(10),
             drain_close_code: 1001,
             max_payload: 1_000_000,
-            max_fragments: 131_072,
+            max_fragments: 16_384,
             compression: None,
             outbox_limit: 1024 * 1024,
             outbox_max: Bounds::DEFAULT_MAX,
@@ -194,10 +194,10 @@ setters! {
     drain_close_code: u16,
     /// Bytes one message, or the body of one POST, may have. Default: 1,000,000
     ///
-    /// A larger WebSocket message closes its connection with 1009; a larger POST gets 413 and its session goes on.
+    /// A larger WebSocket message closes its connection with 1009; a larger POST gets 413 and its session is closed.
     /// Holds for the transports that the builder makes; those it is given bring their own limit.
     max_payload: usize,
-    /// Frames one WebSocket message may be cut into, empty ones included. Default: 131,072
+    /// Frames one WebSocket message may be cut into, empty ones included. Default: 16,384
     ///
     /// More close the connection with 1008. Holds where [`max_payload`](Self::max_payload) does.
     max_fragments: u32,

@@ -4,12 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
-use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason};
+use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, IntoArgs};
 use serde::de::DeserializeOwned;
 
 use crate::ack::Ack;
@@ -39,6 +39,7 @@ use crate::socket::Socket;
 /// | [`EventName`] | the name of the event |
 /// | [`CloseReason`] | why the client left, in `on_disconnecting` and `on_disconnect` |
 /// | [`EventError`] | what went wrong, in `on_error` |
+/// | [`EventRewrite`] | the event, to be changed, in an event middleware |
 ///
 /// Each of the others takes the next argument that the client sent, and may be anything that serde deserialises. An
 /// argument that is missing reads as `null`, so `Option` makes it optional.
@@ -100,7 +101,7 @@ use crate::socket::Socket;
     label = "not a handler",
     note = "put `#[roomcast::debug_handler]` on a named function to be told which part of it is at fault",
     note = "a handler has up to eight parameters, none of them borrowed (`String`, not `&str`); only if it is not async can its first one be `&Socket`",
-    note = "each parameter is `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, an argument that implements `serde::Deserialize`, or `Result<T, ArgsError>` of one; `State` and `Extension` are Roomcast's, not axum's",
+    note = "each parameter is `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, `EventRewrite`, an argument that implements `serde::Deserialize`, or `Result<T, ArgsError>` of one; `State` and `Extension` are Roomcast's, not axum's",
     note = "it returns `()`, a `Receipt`, an answer such as `String`, `Vec<_>`, `Value` or `Answer<T>`, or a `Result<T, E>` where `T: Serialize` and `E: Display`",
     note = "if it is async, its future is `Send`: no `Rc` and no guard of a `std` lock is held across an `.await`",
     note = "an `async move |..|` closure that captures is not `Fn`; wrap it as `roomcast::cloned(async move |..| ..)`, or take `State<T>`"
@@ -242,6 +243,8 @@ pub(crate) enum Beside<'a> {
     Reason(CloseReason),
     /// What went wrong
     Error(&'a EventError),
+    /// What a middleware makes of the event, if it asks for that
+    Rewrite(&'a OnceLock<EventRewrite>),
 }
 
 /// A parameter of a handler
@@ -323,6 +326,78 @@ pub struct EventName(pub ByteString);
 impl FromEvent<ByType> for EventName {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(Self(event.name.clone()))
+    }
+}
+
+/// Changes the name and the arguments of the event that a middleware is asked about
+///
+/// A parameter of a middleware that was registered by `event_middleware`. Later middlewares and the handlers get what
+/// it sets, once it has agreed; what is set after that changes nothing. Listeners of `on_any` have heard of the event
+/// as the client sent it.
+///
+/// ```
+/// use roomcast_server::{Args, EventName, EventRewrite, Io};
+///
+/// let io = Io::new();
+/// io.event_middleware(async |EventName(name): EventName, args: Args, event: EventRewrite| {
+///     if &*name == "chat message" {
+///         event.set_name("say").set_args((&"lobby", &args.get::<String>(0)?))?;
+///     }
+///     Ok::<_, roomcast_server::ArgsError>(())
+/// });
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct EventRewrite(Arc<Mutex<Rewritten>>);
+
+#[derive(Debug, Default)]
+struct Rewritten {
+    name: Option<ByteString>,
+    args: Option<Args>,
+}
+
+impl EventRewrite {
+    /// Sets the name: the handlers of that event get it
+    pub fn set_name(&self, name: impl Into<ByteString>) -> &Self {
+        self.rewritten().name = Some(name.into());
+        self
+    }
+
+    /// Sets all arguments
+    ///
+    /// # Errors
+    /// [`ArgsError::Unserializable`] if a value cannot be JSON. The arguments are as before then.
+    pub fn set_args(&self, args: impl IntoArgs) -> Result<&Self, ArgsError> {
+        let args = args.into_args()?;
+        self.rewritten().args = Some(args);
+        Ok(self)
+    }
+
+    /// Moves what was set into an event
+    pub(crate) fn apply(&self, name: &mut ByteString, args: &mut Args) {
+        let rewritten = std::mem::take(&mut *self.rewritten());
+        if let Some(new) = rewritten.name {
+            *name = new;
+        }
+        if let Some(new) = rewritten.args {
+            *args = new;
+        }
+    }
+
+    fn rewritten(&self) -> MutexGuard<'_, Rewritten> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl FromEvent<ByType> for EventRewrite {
+    fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
+        match event.beside {
+            Beside::Rewrite(rewrite) => Ok(rewrite.get_or_init(Self::default).clone()),
+            _ => Err(ArgsError::Mismatch {
+                position: 0,
+                reason: "only a middleware registered by `event_middleware` can take an `EventRewrite`"
+                    .into(),
+            }),
+        }
     }
 }
 

@@ -87,8 +87,8 @@ pub use error::{
 };
 pub use extract::{Extension, State};
 pub use handler::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, Fallible, FromEvent, Handler, HandlerError,
-    HandlerFuture, HandlerInput, Started,
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
+    HandlerError, HandlerFuture, HandlerInput, Started,
 };
 pub use handshake::Handshake;
 pub use hooks::RefusedRequest;

@@ -58,7 +58,8 @@ impl NamespaceHandle {
     ///
     /// The first that fails refuses the client, which gets the message of its error, and the data if it is a
     /// [`ConnectError`](crate::ConnectError). It may take [`Auth`](crate::Auth) and the socket, which is in no
-    /// room yet. Until all have answered, events of the client wait.
+    /// room yet: rooms that it joins here hold once the client is let in, and are forgotten if it is not. Until all
+    /// have answered, events of the client wait.
     #[doc = include_str!("../docs/handler.md")]
     #[doc(alias = "use")]
     #[doc = include_str!("../docs/listening/fits.md")]

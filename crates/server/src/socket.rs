@@ -91,6 +91,8 @@ pub(crate) struct Extras {
     pub(crate) kept: Kept,
     turns: Turns,
     parting: Mutex<Parting>,
+    /// Rooms that it joined before it was let in
+    early: Mutex<Vec<Room>>,
     /// The sockets of the same client, if it is in several namespaces
     siblings: OnceLock<Arc<Siblings>>,
 }
@@ -200,10 +202,12 @@ impl Socket {
         self.0.member.outbox.set_overflow(overflow);
     }
 
-    /// Joins one room or several; `false` if the socket is gone, or not in yet, or in
-    /// [as many rooms](crate::Config::max_rooms) as it may be
+    /// Joins one room or several; `false` if the socket is gone, or in [as many rooms](crate::Config::max_rooms) as it
+    /// may be
     ///
-    /// Of several rooms it has then joined those before the first that was too many.
+    /// Of several rooms it has then joined those before the first that was too many. What a middleware of the
+    /// namespace joins takes effect when the client is let in, before the connect handlers; a client that is refused
+    /// was never in the room.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
         let join = |room: &Room| {
             if !self.0.namespace.fits(room) {
@@ -211,6 +215,9 @@ impl Socket {
                 let value = io.config().max_name_bytes;
                 breach!(io, Breach::NameSize, %socket, value, "join refused: room name too long");
                 return false;
+            }
+            if self.0.standing.get() == Standing::PENDING {
+                return self.join_early(room);
             }
             let joined = self.0.namespace.router.join(self.key(), room);
             matches!(joined, Joined::Joined | Joined::Already)
@@ -220,7 +227,8 @@ impl Socket {
 
     /// Leaves a room; `false` if it was not in it
     pub fn leave(&self, room: impl Into<Room>) -> bool {
-        self.0.namespace.router.leave(self.key(), &room.into())
+        let room = room.into();
+        self.leave_early(&room) || self.0.namespace.router.leave(self.key(), &room)
     }
 
     /// Returns whether it is in a room; `false` once it is gone.
@@ -230,9 +238,17 @@ impl Socket {
 
     /// The rooms it is in, its own first; none once it is gone
     ///
+    /// In a middleware of the namespace, those that it joined so far: it is in its own once it is let in.
     /// In a handler of [`on_disconnecting`](Self::on_disconnecting), up to its first wait, those that it leaves.
     pub fn rooms(&self) -> Vec<Room> {
-        let rooms = self.0.namespace.router.rooms_of(self.key());
+        let mut rooms = self.0.namespace.router.rooms_of(self.key());
+        if self.0.standing.get() == Standing::PENDING
+            && let Some(extras) = self.extras()
+        {
+            let early = lock(&extras.early).clone();
+            rooms.extend(early);
+            return rooms;
+        }
         let Some(extras) = self.extras().filter(|_| rooms.is_empty()) else { return rooms };
         let parting = lock(&extras.parting);
         if parting.shown { parting.rooms.clone() } else { rooms }
@@ -373,7 +389,10 @@ impl Socket {
         fence(Ordering::SeqCst);
         let let_go = AssertUnwindSafe(|| {
             self.0.namespace.outgoing.clear(self);
-            self.extras().into_iter().for_each(|extras| extras.board.close());
+            self.extras().into_iter().for_each(|extras| {
+                extras.board.close();
+                lock(&extras.early).clear();
+            });
         });
         if catch_unwind(let_go).is_err() {
             count::handlers_panicked(self.io().metrics());
@@ -404,9 +423,64 @@ impl Socket {
     /// It is in the router now, unless a hook that heard of it, or another thread that found it, has put it out again
     fn settle_in(&self) {
         self.0.standing.advance(Standing::PENDING, Standing::IN);
+        // Either a thread that keeps a room for later sees that it is in, or the room is seen here.
+        fence(Ordering::SeqCst);
+        self.enter_early();
         // Its client may have been disconnected meanwhile, by way of another namespace.
         if self.0.session.put_out.load(Ordering::SeqCst) {
             self.0.put_out();
+        }
+    }
+
+    /// Keeps a room until the socket is let in
+    fn join_early(&self, room: &Room) -> bool {
+        let early = &self.0.extras.get_or_init(Box::default).early;
+        let is_new = {
+            let mut early = lock(early);
+            let is_new = !early.contains(room);
+            if is_new && early.len() >= self.0.max_rooms() {
+                drop(early);
+                self.0.limited(MemberLimit::Rooms);
+                return false;
+            }
+            if is_new {
+                early.push(room.clone());
+            }
+            is_new
+        };
+        fence(Ordering::SeqCst);
+        match self.0.standing.get() {
+            Standing::PENDING => true,
+            Standing::IN if is_new => {
+                self.enter_early();
+                self.0.namespace.router.rooms_of(self.key()).contains(room)
+            }
+            Standing::IN => true,
+            _ => {
+                lock(early).clear();
+                false
+            }
+        }
+    }
+
+    /// Whether a room was kept for later, and no longer is
+    fn leave_early(&self, room: &Room) -> bool {
+        if self.0.standing.get() != Standing::PENDING {
+            return false;
+        }
+        let Some(extras) = self.extras() else { return false };
+        let mut early = lock(&extras.early);
+        let before = early.len();
+        early.retain(|kept| kept != room);
+        early.len() < before
+    }
+
+    /// Joins what was kept for later
+    fn enter_early(&self) {
+        let Some(extras) = self.extras() else { return };
+        for room in std::mem::take(&mut *lock(&extras.early)) {
+            // A limit has told of itself, and a socket that was put out meanwhile joins nothing.
+            let _ = self.0.namespace.router.join(self.key(), &room);
         }
     }
 

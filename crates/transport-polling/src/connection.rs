@@ -93,7 +93,7 @@ impl Connection for PollingConnection {
                 Poll::Ready(Ok(Step::Handled)) => self.post = self.next_post.take(),
                 Poll::Ready(Ok(Step::TooBig)) => {
                     self.post.take().into_iter().for_each(|post| post.refuse(StatusCode::PAYLOAD_TOO_LARGE));
-                    return Poll::Ready(Ok(Received::Activity));
+                    return Poll::Ready(Err(ConnectionError::TooBig { limit: self.max_payload }));
                 }
                 Poll::Ready(Ok(Step::TooLate)) => {
                     self.post.take().into_iter().for_each(|post| post.refuse(StatusCode::REQUEST_TIMEOUT));

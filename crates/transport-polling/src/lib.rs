@@ -37,7 +37,7 @@ impl Polling {
 
     /// Bytes that the body of one POST or of one answer may have
     ///
-    /// A POST with more is answered with 413 and changes nothing; its bytes are counted as they arrive. An answer
+    /// A POST with more is answered with 413 and closes the connection; its bytes are counted as they arrive. An answer
     /// may have more only if a single frame has. Each client can make the server hold this much. Default: 1,000,000.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;

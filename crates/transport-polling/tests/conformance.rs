@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use roomcast_core::{Exchange, Message, Transport, Wire};
+use roomcast_core::{CloseReason, Exchange, Message, Transport, Wire};
 use roomcast_testkit::transport::{Oversized, Requests, TestClient, TransportHarness};
 use roomcast_testkit::{Answer, ExchangeBuilder};
 use roomcast_transport_polling::{Payload, Polling, PollingWire};
@@ -26,7 +26,7 @@ impl TransportHarness for PollingHarness {
     }
 
     fn oversized(&self) -> Oversized {
-        Oversized::Refused
+        Oversized::Ends(CloseReason::MessageTooBig)
     }
 }
 

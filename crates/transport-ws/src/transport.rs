@@ -37,7 +37,7 @@ impl WebSocket {
 
     /// Frames one message may be cut into, empty ones included; more close the connection with 1008
     ///
-    /// Default: 131,072.
+    /// Default: 16,384.
     pub fn max_fragments(mut self, frames: u32) -> Self {
         self.limits.max_fragments = frames;
         self

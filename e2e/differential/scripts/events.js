@@ -76,6 +76,28 @@ export const scripts = [
       await peer.ask({ do: "emit", at: "io" }, name, 1);
     }),
   ),
+  each("a middleware gives an event another name and arguments", async (stage) => {
+    const peer = await stage.join("a");
+    await peer.emit("rewritten", 1, { two: [] });
+    await peer.hear();
+    await peer.emit("rewritten");
+    await peer.hear();
+  }),
+  once("volatile, right behind another event", async (stage) => {
+    const peer = await stage.join("a");
+    const [first, second] = ['42["do",{"do":"emit"},"first",1]', '42["do",{"do":"emit","by":["volatile"]},"second",1]'];
+    if (peer.polling) {
+      const parked = peer.park();
+      await stage.settled();
+      await peer.push(`${first}\x1e${second}`);
+      peer.answer(await parked.response);
+    } else {
+      await peer.send(first, second);
+      await peer.hear();
+    }
+    await peer.emit("echo", "next");
+    await peer.until('42["echo"');
+  }, { carriers: ["polling", "websocket"] }),
   each("volatile, of a client that can take it", async (stage) => {
     const peer = await stage.join("a");
     if (peer.polling) {

@@ -77,6 +77,20 @@ export const scripts = [
     await peer.emit("echo", "in");
     await peer.hear();
   }),
+  each("a room that a middleware joined holds", async (stage) => {
+    const auth = { join: "lounge", ...SECRET, wait: 50 };
+    const peer = await stage.join("a", { namespace: "/guarded", auth });
+    await peer.ask({ do: "rooms" });
+    await peer.ask({ do: "emit", at: "/guarded", by: [{ to: ["lounge"] }] }, "to the room", 1);
+    await stage.noted(3);
+  }),
+  each("a client that is refused is in no room", async (stage) => {
+    const peer = await stage.join("a", { namespace: "/guarded", auth: { join: "lounge", token: "wrong" } });
+    await peer.connect("/guarded", SECRET);
+    await peer.ask({ do: "sockets", at: "/guarded", by: [{ in: ["lounge"] }] });
+    await peer.ask({ do: "rooms" });
+    await stage.noted(4);
+  }),
   each("let in after a while", async (stage) => {
     await stage.join("a", { namespace: "/guarded", auth: { ...SECRET, wait: 50 } });
     await stage.noted(3);

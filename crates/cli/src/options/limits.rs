@@ -79,7 +79,7 @@ pub(crate) struct Limits {
     max_payload: usize,
 
     /// Frames that one WebSocket message may be cut into; one with more closes its connection
-    #[arg(long, value_name = "N", default_value = "131072", env = "ROOMCAST_MAX_FRAGMENTS")]
+    #[arg(long, value_name = "N", default_value = "16384", env = "ROOMCAST_MAX_FRAGMENTS")]
     max_fragments: NonZeroU32,
 
     /// Binary attachments that one event may have; one with more closes its connection

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use roomcast::{
-    Ack, Args, Auth, CloseReason, ConnectError, Emit, EmitError, Endpoint, EventError, EventErrorCause,
-    EventName, Handshake, Io, NamespaceHandle, NamespaceRequest, ParentNamespace, Receipt, RefusedRequest,
-    Server, Socket, SocketEmit,
+    Ack, Args, ArgsError, Auth, CloseReason, ConnectError, Emit, EmitError, Endpoint, EventError,
+    EventErrorCause, EventName, EventRewrite, Handshake, Io, NamespaceHandle, NamespaceRequest,
+    ParentNamespace, Receipt, RefusedRequest, Server, Socket, SocketEmit,
 };
 use roomcast_socketio_msgpack::MsgpackCodec;
 use serde::Deserialize;
@@ -110,6 +110,14 @@ fn application(namespace: &NamespaceHandle) {
         .on("twice", async |socket: Socket| socket.emit("second handler", ()).map(drop))
         .on_connect(async |socket: Socket| {
             socket.once("once", echo);
+            socket.event_middleware(async |EventName(name): EventName, args: Args, event: EventRewrite| {
+                if name == "rewritten" {
+                    let separator = if args.is_empty() { "" } else { "," };
+                    let all = format!("\"by a middleware\"{separator}{}", args.json());
+                    event.set_name("echo").set_args(Args::from_json(all.into(), Vec::new())?)?;
+                }
+                Ok::<_, ArgsError>(())
+            });
             socket.event_middleware(async |socket: Socket, EventName(name): EventName| {
                 if name == "forbidden" {
                     note(&socket, "middleware refuses an event");
@@ -134,6 +142,9 @@ async fn echo(socket: Socket, name: EventName, ack: Ack, args: Args) -> Result<(
 /// Lets in who knows the secret, and tells the others in several ways that they do not
 async fn guard(socket: Socket, Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
     note(&socket, &format!("first middleware: {auth}"));
+    if let Some(room) = auth["join"].as_str() {
+        socket.join(room);
+    }
     if let Some(milliseconds) = auth["wait"].as_u64() {
         tokio::time::sleep(Duration::from_millis(milliseconds)).await;
     }

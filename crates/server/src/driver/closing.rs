@@ -8,7 +8,7 @@ use roomcast_core::{CloseReason, Received};
 
 use super::Driver;
 use super::events::Outliving;
-use super::lane::Probe;
+use super::lane::{LaneState, Probe};
 use super::members::Members;
 use crate::breach::{Breach, breach};
 use crate::clock;
@@ -201,15 +201,27 @@ impl Driver {
 
 /// Closes a connection that carries no session, in a task of its own
 pub(super) fn close_apart(probe: Probe, reason: CloseReason, timeout: Duration) {
-    let Probe { mut lane, outbox, open } = probe;
-    if !open {
-        return;
+    if probe.open {
+        tokio::spawn(tokio::time::timeout(timeout, close(probe, reason)));
     }
-    lane.connection.start_close(reason, &outbox);
-    outbox.finish();
+}
+
+/// Completes the handshake of a connection that cannot carry its session, and closes it, in a task of its own
+pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
     tokio::spawn(tokio::time::timeout(timeout, async move {
-        poll_fn(|cx| outbox.poll_drained(cx)).await;
-        outbox.close(reason);
-        poll_fn(|cx| lane.connection.poll_closed(cx)).await;
+        if let Ok(sink) = poll_fn(|cx| probe.lane.connection.poll_open(cx)).await {
+            probe.outbox.set_sink(sink);
+            close(probe, CloseReason::TransportClose).await;
+        }
     }));
+}
+
+/// Closes a connection, which counts against the limit of connections until it is closed
+async fn close(probe: Probe, reason: CloseReason) {
+    let Probe { lane: LaneState { mut connection, permit: _permit, .. }, outbox, .. } = probe;
+    connection.start_close(reason, &outbox);
+    outbox.finish();
+    poll_fn(|cx| outbox.poll_drained(cx)).await;
+    outbox.close(reason);
+    poll_fn(|cx| connection.poll_closed(cx)).await;
 }

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -19,7 +20,9 @@ use crate::ack::Ack;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::error::EventErrorCause;
-use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerFuture, HandlerInput, Started};
+use crate::handler::{
+    AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
+};
 use crate::io::Io;
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
 use crate::log_limit::log_limited;
@@ -88,6 +91,17 @@ pub(crate) struct Passage {
     rest: std::vec::IntoIter<AnyHandler>,
     /// It had waited for its turn when its client left
     outlives: bool,
+    /// What the middleware that is asked makes of it
+    rewrite: Option<EventRewrite>,
+}
+
+impl Passage {
+    /// Takes over what the middleware that has agreed made of the event
+    fn rewrite(&mut self) {
+        if let Some(rewrite) = self.rewrite.take() {
+            rewrite.apply(&mut self.inbound.name, &mut self.inbound.args);
+        }
+    }
 }
 
 /// The sockets of a session, and the handlers that run for them
@@ -407,22 +421,25 @@ impl Crew<'_> {
         }
         let rest = handlers(&socket.listening_to(Topic::Middleware)).into_iter();
         let outlives = socket.has_left();
-        self.pass(socket, Passage { inbound, ack, rest, outlives }, cx);
+        self.pass(socket, Passage { inbound, ack, rest, outlives, rewrite: None }, cx);
     }
 
     /// Asks the middlewares of an event that are left, up to the first that takes its time; then it is delivered
     fn pass(&mut self, socket: &Socket, mut passage: Passage, cx: &mut Context<'_>) {
         while let Some(handler) = passage.rest.next() {
             let Passage { inbound, ack, .. } = &mut passage;
+            let rewrite = OnceLock::new();
             let mut input = HandlerInput {
                 socket,
                 name: &inbound.name,
                 args: Arguments::shared(&inbound.args),
                 ack: ack.as_mut().map(Ack::share),
-                beside: Beside::Nothing,
+                beside: Beside::Rewrite(&rewrite),
             };
-            match Running::start(&handler, Role::Middleware, &mut input, cx) {
-                Ok(Ok(())) => {}
+            let started = Running::start(&handler, Role::Middleware, &mut input, cx);
+            passage.rewrite = rewrite.into_inner();
+            match started {
+                Ok(Ok(())) => passage.rewrite(),
                 Ok(Err(_)) => return,
                 Err(mut running) => {
                     if let Some(member) = self.members.of(socket) {
@@ -458,11 +475,12 @@ impl Crew<'_> {
                     member.running -= 1;
                 }
             }
-            Then::Pass(passage) => {
+            Then::Pass(mut passage) => {
                 if let Some(member) = member {
                     member.passing = false;
                 }
                 if let (Some(socket), Ok(())) = (socket, outcome) {
+                    passage.rewrite();
                     self.pass(&socket, *passage, cx);
                 }
             }

@@ -189,7 +189,8 @@ impl Driver {
             let _ = exchange.respond.send(crate::requests::unknown_session());
             return;
         }
-        if transport == self.primary.name {
+        let upgrades = exchange.upgrade.is_some() && self.closing.is_none();
+        if transport == self.primary.name && !upgrades {
             if let Err(refused) = self.primary.connection.accept(exchange) {
                 let fatal = refused.rejection.fatal;
                 // A client that is gone needs no answer; so everywhere here.
@@ -201,10 +202,9 @@ impl Driver {
             }
             return;
         }
-        let upgrades = exchange.upgrade.is_some() && self.closing.is_none();
-        if !upgrades || self.probe.is_some() || !self.session.can_upgrade() {
+        if !upgrades {
             let refusal = Refusal::BadRequest(Bad::Mismatch(self.primary.name));
-            let response = refusal.answer(&self.shared.io, &exchange.request, upgrades);
+            let response = refusal.answer(&self.shared.io, &exchange.request, false);
             let _ = exchange.respond.send(response);
             return;
         }
@@ -214,13 +214,21 @@ impl Driver {
             return;
         };
         let permit = exchange.request.extensions.get().cloned();
+        let is_wanted = transport != self.primary.name && self.probe.is_none() && self.session.can_upgrade();
         match kind.open(exchange) {
             Ok(connection) => {
                 let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
                 let outbox = Outbox::new(bounds, self.shared.io.app().flushers.list());
                 let mut lane = LaneState::new(connection, transport);
                 lane.permit = permit;
-                self.probe = Some(Box::new(Probe { lane, outbox, open: false }));
+                let probe = Probe { lane, outbox, open: false };
+                if is_wanted {
+                    self.probe = Some(Box::new(probe));
+                } else {
+                    // As on Node: a client library may take a refused handshake for an error of its own.
+                    count::requests_refused(self.shared.io.metrics());
+                    closing::open_and_close(probe, self.shared.io.config().close_timeout);
+                }
             }
             Err(refused) => {
                 let _ = refused.exchange.respond.send(refused.rejection.response());
@@ -487,7 +495,13 @@ impl Driver {
                 }
                 let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
                 tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
-                self.lane_lost(lane, error.reason(), now);
+                let too_big = matches!(error, ConnectionError::TooBig { .. });
+                if too_big && lane == Lane::Primary && self.shared.is_polled(self.primary.name) {
+                    // A request that waits still carries the end.
+                    self.session.handle_command(Command::Close(error.reason()), now);
+                } else {
+                    self.lane_lost(lane, error.reason(), now);
+                }
             }
         }
         self.perform(cx, now);

@@ -443,7 +443,7 @@ impl Stage {
                     self.lock().puts_out(at, connection, false);
                 }
                 let namespace = socket.namespace();
-                let count = namespace.to(socket.id()).disconnect_sockets(false);
+                let count = namespace.to(socket.id()).disconnect();
                 self.check(count == usize::from(was_in), || format!("{count} of {} put out", socket.id()));
                 self.check_out(at);
             }
@@ -472,7 +472,8 @@ impl Stage {
             }
             those
         };
-        let count = self.namespace(namespace).to(room).disconnect_sockets(whole);
+        let addressed = self.namespace(namespace).to(room);
+        let count = if whole { addressed.disconnect_client() } else { addressed.disconnect() };
         self.check(count == those.len(), || format!("{count} of {} put out of {room}", those.len()));
         those.into_iter().for_each(|at| self.check_out(at));
     }

@@ -255,7 +255,7 @@ async fn close_packets_come_in_a_poll_of_their_own() {
                     socket.emit("last", "words").expect("it is there");
                     match kind.as_str() {
                         "client" => socket.disconnect_client(),
-                        "sockets" => io.disconnect_client(),
+                        "sockets" => _ = io.disconnect_client(),
                         "io" => io.close(),
                         "outbox" => _ = socket.emit("too much", "x".repeat(1000)),
                         _ => {}

@@ -1,6 +1,11 @@
 //! Who may come in
 
-use roomcast_server::{Ack, ArgsError, Auth, Config, ConnectError, Endpoint, Io, Socket, Value};
+use std::sync::{Arc, Mutex};
+
+use roomcast_server::{
+    Ack, Args, ArgsError, Auth, Config, ConnectError, Endpoint, EventError, EventName, EventRewrite, Io,
+    Room, Socket, SocketId, Value,
+};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -283,21 +288,130 @@ fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
 }
 
 #[test]
-fn a_socket_at_the_door_is_in_no_room_and_cannot_join_any() {
+fn rooms_joined_by_middleware_hold() {
     let (told, ear) = ear();
+    let (hooked, hook) = crate::support::heard::ear();
     let io = Io::new();
+    io.on_join_room(move |room: &Room, _: &SocketId| {
+        let _ = hooked.send(room.as_str().to_owned());
+    });
     io.main().middleware(move |socket: Socket| {
-        let _ = told.send((socket.join("room"), socket.rooms(), socket.is_connected()));
+        let joined = socket.join(["room", "left", "room"]);
+        let left = (socket.leave("left"), socket.leave("left"));
+        let _ = told.send((joined, left, socket.rooms(), socket.is_connected(), socket.io().count("room")));
         async {}
     });
-    io.on("in?", async |socket: Socket, ack: Ack| ack.send(socket.rooms().len()).map(drop));
+    io.on("in", async |socket: Socket, ack: Ack| {
+        let rooms = socket.rooms();
+        ack.send((rooms.len(), rooms.contains(&Room::from("room")))).map(drop)
+    });
     let server = serve(&io);
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
-        assert_eq!(ear.next(), (false, vec![], false));
-        assert_eq!(client.ask("in?", json!([])), json!([1]));
+        assert_eq!(ear.next(), (true, (true, false), vec![Room::from("room")], false, 0));
+        assert_eq!(client.ask("in", json!([])), json!([2, true]));
+        assert_eq!(io.count("room"), 1);
+        assert!(hook.all().iter().any(|room| room == "room"));
+        client.close();
+        until(|| io.count("room") == 0);
     }
-    assert_eq!(io.count("room"), 0);
+    assert!(!hook.all().iter().any(|room| room == "left"));
+}
+
+#[test]
+fn refused_client_joins_no_room() {
+    let (told, ear) = ear();
+    let (hooked, hook) = crate::support::heard::ear();
+    let gate = Gate::closed();
+    let io = Io::builder().config(Config::default().max_rooms(2)).build();
+    io.on_join_room(move |room: &Room, _: &SocketId| {
+        let _ = hooked.send(room.as_str().to_owned());
+    });
+    let door = gate.clone();
+    io.main()
+        .middleware(move |socket: Socket| {
+            let joined = (socket.join(["one", "two"]), socket.join("three"));
+            let _ = told.send((joined, socket));
+            async {}
+        })
+        .middleware(async |Auth(shown): Auth<Value>| if shown["refuse"] == true { Err("no") } else { Ok(()) })
+        .middleware(move |_: Socket| {
+            let door = door.clone();
+            async move { door.pass().await }
+        });
+    let server = serve(&io);
+    for kind in SOCKET_IO {
+        for leaves in [false, true] {
+            let mut client = Client::open(kind, &server.dial);
+            client.say_hello(json!({ "refuse": !leaves }));
+            let (joined, socket) = ear.next();
+            assert_eq!(joined, (true, false), "as many as it may be in, and not one more");
+            if leaves {
+                client.close();
+            }
+            until(|| socket.rooms().is_empty());
+            assert!(!socket.join("one"));
+            assert_eq!((socket.rooms().len(), io.count("one")), (0, 0));
+        }
+    }
+    assert_eq!(hook.all(), [""; 0], "nobody was in");
+}
+
+#[test]
+fn event_middleware_rewrites_name_and_arguments() {
+    let io = Io::new();
+    io.event_middleware(async |EventName(name): EventName, event: EventRewrite| {
+        if &*name == "old" {
+            event.set_name("new").set_args((&1, &"two"))?;
+        }
+        Ok::<_, ArgsError>(())
+    });
+    io.event_middleware(async |EventName(name): EventName, args: Args, event: EventRewrite| {
+        tokio::task::yield_now().await;
+        if &*name == "new" {
+            event.set_args((&args.json().to_string(), &"three"))?;
+        }
+        Ok::<_, ArgsError>(())
+    });
+    for name in ["old", "new", "other"] {
+        io.on(name, move |ack: Ack, args: Args| {
+            let _ = ack.send((&name, &args.json().to_string()));
+            async {}
+        });
+    }
+    let server = serve(&io);
+    for kind in TALKING {
+        let mut client = Client::connect(kind, &server.dial);
+        assert_eq!(client.ask("other", json!([7])), json!(["other", "7"]));
+        let rewritten = format!("{},\"three\"", json!("1,\"two\""));
+        assert_eq!(client.ask("old", json!([0])), json!(["new", rewritten]));
+    }
+}
+
+#[test]
+fn late_rewrite_changes_nothing() {
+    let kept: Arc<Mutex<Option<EventRewrite>>> = Arc::default();
+    let (told, ear) = ear();
+    let io = Io::new();
+    io.event_middleware(move |event: EventRewrite| {
+        let before = kept.lock().expect("nobody panics here").replace(event);
+        before.into_iter().for_each(|late| _ = late.set_name("late"));
+        async {}
+    });
+    io.on("echo", async |ack: Ack| ack.send("echo").map(drop));
+    io.on("handler", async |_: EventRewrite| {});
+    io.on_error(move |error: EventError| {
+        let _ = told.send(error.to_string());
+        async {}
+    });
+    let server = serve(&io);
+    let mut client = Client::connect(Kind::Polling, &server.dial);
+    for _ in 0..3 {
+        assert_eq!(client.ask("echo", json!([])), json!(["echo"]));
+    }
+    client.emit("handler", json!([]));
+    let error = ear.next();
+    assert!(error.contains("event_middleware"), "{error}");
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl Model {
                 KICK => socket.disconnect(),
                 KICK_CLIENT => socket.disconnect_client(),
                 BROADCAST => _ = socket.broadcast().emit(NEWCOMER, ()).expect("a name"),
-                PUT_OUT_ROOM => assert_eq!(all.to(id).disconnect_sockets(false), 1),
+                PUT_OUT_ROOM => assert_eq!(all.to(id).disconnect(), 1),
                 _ => {}
             }
         });
@@ -249,7 +249,9 @@ impl Model {
         if those.len() != 1 {
             return;
         }
-        assert_eq!(self.io.to(room).disconnect_sockets(self.draw(2) == 0), 1);
+        let addressed = self.io.to(room);
+        let count = if self.draw(2) == 0 { addressed.disconnect_client() } else { addressed.disconnect() };
+        assert_eq!(count, 1);
         assert_eq!(self.io.count(room), 0);
         self.ended(those[0], &[CloseReason::ServerNamespaceDisconnect]);
     }

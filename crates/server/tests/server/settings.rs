@@ -48,8 +48,8 @@ fn without_upgrades_a_session_stays_where_it_began() {
     let polling = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(polling.opened["upgrades"], json!([]));
     let sid = polling.opened["sid"].as_str().expect("an id");
-    let refused = Ws::try_open(&server.dial, &format!("{WEBSOCKET}&sid={sid}"), None);
-    assert_eq!(refused.expect_err("it may not"), 400);
+    let mut refused = Ws::open(&server.dial, &format!("{WEBSOCKET}&sid={sid}"), None);
+    assert!(refused.receive().is_err(), "it may not");
     // It may begin on any transport all the same.
     Client::connect(Kind::WebSocket, &server.dial).close();
     drop(polling);

@@ -1,5 +1,6 @@
 //! Clients that do not read
 
+use std::io::Write;
 use std::time::Duration;
 
 use roomcast_server::{Ack, CloseReason, Config, Io, Overflow, Receipt, Socket};
@@ -86,6 +87,49 @@ fn who_does_not_read_is_closed_and_the_others_get_everything() {
         poller.close();
         reasons.take(2);
     }
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client that writes for as long as it can has a thread of its own"
+)]
+fn pings_of_a_client_that_does_not_read_are_bounded() {
+    const MAX: usize = 1024 * 1024;
+    let (sockets, arrived) = ear();
+    let (reasons, left) = ear();
+    let config = Config::default().outbox_limit(MAX / 4).outbox_max(MAX).stall_timeout(STALL_TIMEOUT);
+    let io = Io::builder().config(config.close_timeout(STALL_TIMEOUT)).build();
+    io.on_connect(move |socket: Socket| {
+        let _ = sockets.send(socket);
+        async {}
+    });
+    io.on_disconnect(move |reason: CloseReason| {
+        let _ = reasons.send(reason);
+        async {}
+    });
+    let server = serve(&io);
+    let mut stream = server.dial.open();
+    let handshake = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(handshake.as_bytes()).expect("the server takes requests");
+    let socket: Socket = arrived.next();
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+    let flood = std::thread::spawn(move || {
+        let pings = ping.repeat(1000);
+        // Until the server has closed it.
+        while stream.write_all(&pings).is_ok() {}
+    });
+    let mut most = 0;
+    until(|| {
+        most = most.max(socket.waiting_bytes());
+        io.metrics().slow_consumers() == 1
+    });
+    assert_eq!(left.next(), CloseReason::SlowConsumer, "the stall clock ends it");
+    // Reading pauses at half of the hard cap; what one read brings still comes.
+    assert!((MAX / 8..MAX).contains(&most), "{most} bytes waited");
+    assert_eq!(io.metrics().outboxes_full(), 0);
+    flood.join().expect("it ends with its connection");
 }
 
 #[test]

@@ -8,7 +8,9 @@ use serde_json::json;
 
 use crate::support::client::{Client, Kind, Said};
 use crate::support::heard::arrivals;
+use crate::support::http::Http;
 use crate::support::serve::{On, serve_on, until};
+use crate::support::ws::Ws;
 
 const ROUNDS: u64 = 100;
 /// Messages from the server in each round
@@ -88,17 +90,47 @@ fn nothing_is_lost_or_out_of_order_when_the_websocket_lands_on_another_thread() 
 }
 
 #[test]
+fn websocket_that_cannot_upgrade_is_closed() {
+    let io = Io::new();
+    io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
+    let server = serve_on(&io, On::Workers(2));
+    let target = |client: &mut Client| {
+        let sid = client.engine().sid().to_owned();
+        format!("/socket.io/?EIO=4&transport=websocket&sid={sid}")
+    };
+    let turned_away = |client: &mut Client| {
+        let mut second = Ws::open(&server.dial, &target(client), None);
+        assert_eq!(second.receive().expect_err("it carries no session").code, None);
+    };
+    let mut client = Client::connect(Kind::Polling, &server.dial);
+    let ws = client.engine().probe();
+    turned_away(&mut client);
+    client.engine().move_to(ws);
+    turned_away(&mut client);
+    assert_eq!(client.ask("echo", json!(["upgraded"])), json!(["upgraded"]));
+    let mut client = Client::connect(Kind::WebSocket, &server.dial);
+    turned_away(&mut client);
+    assert_eq!(client.ask("echo", json!(["undisturbed"])), json!(["undisturbed"]));
+    // What is no WebSocket handshake is refused as ever.
+    let mut http = Http::open(&server.dial);
+    const UNKNOWN_VERSION: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 7\r\n";
+    let answer = http.request("GET", &target(&mut client), UNKNOWN_VERSION);
+    assert_eq!(answer.status, 426);
+    assert_eq!((io.metrics().upgrades(), io.metrics().protocol_errors()), (1, 0));
+}
+
+#[test]
 fn a_probe_that_goes_away_changes_nothing_and_another_may_come() {
     let io = Io::new();
     io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
     let server = serve_on(&io, On::Workers(2));
     let mut client = Client::connect(Kind::Polling, &server.dial);
-    // The one before may not be gone yet when the next comes; that is refused then, and may be tried again.
+    // The one before may not be gone yet when the next comes; that is closed then, and may be tried again.
     let probe = |client: &mut Client| {
         let mut probed = Err(0);
         until(|| {
             probed = client.engine().try_probe();
-            probed.as_ref().err() != Some(&400)
+            probed.as_ref().err() != Some(&1005)
         });
         probed.expect("refused for no other reason")
     };

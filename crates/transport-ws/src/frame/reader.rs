@@ -21,7 +21,7 @@ pub struct ReadLimits {
     ///
     /// Memory a connection may hold for a message under way is at most three times this.
     pub max_message: usize,
-    /// Frames of one fragmented message, empty ones included. Default: 131,072
+    /// Frames of one fragmented message, empty ones included. Default: 16,384
     ///
     /// Fragments cost no memory of their own; the limit ends a message that never does.
     pub max_fragments: u32,
@@ -36,7 +36,7 @@ impl ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
-        Self { max_message: 1_000_000, max_fragments: 131_072 }
+        Self { max_message: 1_000_000, max_fragments: 16_384 }
     }
 }
 

@@ -149,14 +149,17 @@ impl Engine {
         self.try_probe().expect("the server takes a probe")
     }
 
-    /// The status of the answer, if the server refuses
+    /// The status of the answer, or the close code, if the server refuses
     pub fn try_probe(&mut self) -> Result<Ws, u16> {
         let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
         polling.start_get();
         let target = polling.target("websocket");
         let mut ws = Ws::try_open(&polling.dial, &target, None)?;
         ws.send("2probe".into());
-        assert_eq!(ws.receive(), Ok("3probe".into()));
+        match ws.receive() {
+            Ok(answer) => assert_eq!(answer, "3probe".into()),
+            Err(_) => return Err(1005),
+        }
         Ok(ws)
     }
 
