@@ -255,7 +255,7 @@ pub(crate) enum Beside<'a> {
     message = "`{Self}` cannot be a parameter of a handler",
     label = "cannot be taken from an event",
     note = "an argument of the event implements `serde::Deserialize` without borrowed data; for a type of your own add `#[derive(serde::Deserialize)]`",
-    note = "other parameters are `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, or `Result<T, ArgsError>` of one"
+    note = "other parameters are `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, `EventRewrite`, or `Result<T, ArgsError>` of one"
 )]
 pub trait FromEvent<M>: Sized {
     /// What other parameters can no longer take, or what only some events have
