@@ -178,6 +178,8 @@ impl Future for Answer {
                 this.body.extend_from_slice(data);
             }
         }
+        // As an HTTP library does.
+        *head.body_mut() = ResponseBody::Empty;
         Poll::Ready(Some(Answered {
             status: head.status(),
             headers: head.headers().clone(),

@@ -92,12 +92,12 @@ impl Connection for PollingConnection {
                 Poll::Ready(Ok(Step::Progress)) => return Poll::Ready(Ok(Received::Activity)),
                 Poll::Ready(Ok(Step::Handled)) => self.post = self.next_post.take(),
                 Poll::Ready(Ok(Step::TooBig)) => {
-                    self.post.take().into_iter().for_each(|post| post.refuse(StatusCode::PAYLOAD_TOO_LARGE));
-                    return Poll::Ready(Err(ConnectionError::TooBig { limit: self.max_payload }));
+                    let error = ConnectionError::TooBig { limit: self.max_payload };
+                    post.fail(StatusCode::PAYLOAD_TOO_LARGE, error);
                 }
                 Poll::Ready(Ok(Step::TooLate)) => {
-                    self.post.take().into_iter().for_each(|post| post.refuse(StatusCode::REQUEST_TIMEOUT));
-                    return Poll::Ready(Err(aborted("the body of a POST did not come in time")));
+                    let error = aborted("the body of a POST did not come in time");
+                    post.fail(StatusCode::REQUEST_TIMEOUT, error);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => break,

@@ -6,8 +6,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, StatusCode, header};
-use http_body::Body;
-use roomcast_core::{ConnectionError, Message, RequestBody, Responder, ResponseBody};
+use http_body::{Body, SizeHint};
+use http_body_util::combinators::UnsyncBoxBody;
+use roomcast_core::{BoxError, ConnectionError, Message, RequestBody, Responder, ResponseBody};
 
 use crate::payload::{Payload, PayloadError};
 
@@ -31,8 +32,11 @@ enum State {
         payload: Payload,
     },
     Delivering(Payload),
-    /// It was answered with an error
-    Refused,
+    /// It was answered with an error, with which the connection ends
+    Refused {
+        written: Arc<Written>,
+        error: Option<ConnectionError>,
+    },
 }
 
 /// What came of a look at a POST
@@ -88,6 +92,10 @@ impl Post {
                 }
             }
         }
+        if let State::Refused { written, error } = &mut self.0 {
+            ready!(written.poll(cx));
+            return Poll::Ready(Err(error.take().unwrap_or_else(|| aborted("a POST was refused"))));
+        }
         if let State::Answered { written, payload } = &mut self.0 {
             ready!(written.poll(cx));
             self.0 = State::Delivering(payload.clone());
@@ -102,11 +110,11 @@ impl Post {
 
     /// Answers that the whole body was taken
     fn answer(&mut self) {
-        let State::Arriving { collected, respond, .. } = std::mem::replace(&mut self.0, State::Refused)
-        else {
+        let written = Arc::new(Written::default());
+        let answered = State::Answered { written: written.clone(), payload: Payload::new(Bytes::new()) };
+        let State::Arriving { collected, respond, .. } = std::mem::replace(&mut self.0, answered) else {
             return;
         };
-        let written = Arc::new(Written::default());
         let mut response = http::Response::new(ResponseBody::from(Bytes::from_owner(Taken(written.clone()))));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
@@ -116,7 +124,20 @@ impl Post {
         self.0 = State::Answered { written, payload: Payload::new(collected.finish()) };
     }
 
-    /// Answers with an error, and reads no more of the body; does nothing if it was answered
+    /// Answers with a status and reads no more of the body; the connection ends with `error` once that was written.
+    ///
+    /// So the client hears why before the answer to a poll that waits tells it that its session is over.
+    pub(crate) fn fail(&mut self, status: StatusCode, error: ConnectionError) {
+        let written = Arc::new(Written::default());
+        let refused = State::Refused { written: written.clone(), error: Some(error) };
+        if let State::Arriving { respond, .. } = std::mem::replace(&mut self.0, refused) {
+            let mut response = empty(status);
+            *response.body_mut() = ResponseBody::Stream(UnsyncBoxBody::new(Nothing(Taken(written))));
+            let _ = respond.send(response);
+        }
+    }
+
+    /// Answers with a status at the end of the connection; does nothing if it was answered
     pub(crate) fn refuse(self, status: StatusCode) {
         if let State::Arriving { respond, .. } = self.0 {
             let _ = respond.send(empty(status));
@@ -136,6 +157,29 @@ impl AsRef<[u8]> for Taken {
 impl Drop for Taken {
     fn drop(&mut self) {
         self.0.finish();
+    }
+}
+
+/// A body of no bytes, which the HTTP library drops when it writes the head
+struct Nothing(#[allow(dead_code, reason = "what counts is when it is dropped")] Taken);
+
+impl Body for Nothing {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
+        Poll::Ready(None)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        true
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(0)
     }
 }
 

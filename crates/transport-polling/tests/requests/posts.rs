@@ -134,8 +134,11 @@ fn closes_session_for_oversized_body() {
     for _ in 0..100 {
         feed.chunk(vec![b'4'; 100]);
     }
-    assert_eq!(client.broken(), CloseReason::MessageTooBig);
+    client.assert_idle();
+    let before = client.woken();
     assert_eq!(post.now().unwrap().text(), (413, ""));
+    assert!(client.woken() > before, "the answer was written");
+    assert_eq!(client.broken(), CloseReason::MessageTooBig);
     assert!(feed.is_dropped());
     assert_eq!(feed.read(), 1_001, "nothing is read after the first byte too many");
     client.push("1");
