@@ -42,15 +42,8 @@ export const DIFFERENCES = [
     at: [
       {
         script: "volatile, right behind another event",
-        carriers: ["polling"],
         node: [],
         roomcast: ['a:   42["second",1]'],
-      },
-      {
-        script: "volatile, right behind another event",
-        carriers: ["websocket"],
-        node: [],
-        roomcast: ['a: < 42["second",1]'],
       },
     ],
   },

@@ -295,12 +295,12 @@ impl Default for Collected {
 }
 
 /// Whether the server gave up waiting for a body; the transport itself reads no clock
-fn is_timeout(error: &roomcast_core::BoxError) -> bool {
+fn is_timeout(error: &BoxError) -> bool {
     let error = error.downcast_ref::<std::io::Error>();
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
 }
 
-pub(crate) fn aborted(why: impl Into<roomcast_core::BoxError>) -> ConnectionError {
+pub(crate) fn aborted(why: impl Into<BoxError>) -> ConnectionError {
     std::io::Error::new(std::io::ErrorKind::ConnectionAborted, why).into()
 }
 
