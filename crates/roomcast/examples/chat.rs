@@ -7,7 +7,7 @@ use roomcast::{CloseReason, EmitError, Io, Receipt, ServeError, Server, Socket};
 
 #[tokio::main]
 async fn main() -> Result<(), ServeError> {
-    tracing_subscriber::fmt().init(); // what goes wrong in a handler is logged
+    tracing_subscriber::fmt().init(); // handler errors are logged
     let io = Io::new(); // Socket.IO at /socket.io/, plain WebSocket at /ws
     io.on("join", join).on("say", say).on_disconnect(bye);
     let server = Server::new(io).bind("127.0.0.1:3000")?;

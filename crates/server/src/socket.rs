@@ -1,5 +1,8 @@
 //! One client in one namespace
 
+mod control;
+mod early;
+
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +12,7 @@ use std::task::{Context, Poll};
 
 use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Joined, Member, MemberControl,
-    MemberKey, MemberLimit, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
+    MemberKey, Namespace, Overflow, Receipt, Room, SocketId, Target, TransportName,
 };
 use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
@@ -19,7 +22,6 @@ use crate::data::{DataError, Kept, read};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
 use crate::handshake::Handshake;
-use crate::inbox::Visit;
 use crate::io::Io;
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
@@ -432,58 +434,6 @@ impl Socket {
         }
     }
 
-    /// Keeps a room until the socket is let in
-    fn join_early(&self, room: &Room) -> bool {
-        let early = &self.0.extras.get_or_init(Box::default).early;
-        let is_new = {
-            let mut early = lock(early);
-            let is_new = !early.contains(room);
-            if is_new && early.len() >= self.0.max_rooms() {
-                drop(early);
-                self.0.limited(MemberLimit::Rooms);
-                return false;
-            }
-            if is_new {
-                early.push(room.clone());
-            }
-            is_new
-        };
-        fence(Ordering::SeqCst);
-        match self.0.standing.get() {
-            Standing::PENDING => true,
-            Standing::IN if is_new => {
-                self.enter_early();
-                self.0.namespace.router.rooms_of(self.key()).contains(room)
-            }
-            Standing::IN => true,
-            _ => {
-                lock(early).clear();
-                false
-            }
-        }
-    }
-
-    /// Whether a room was kept for later, and no longer is
-    fn leave_early(&self, room: &Room) -> bool {
-        if self.0.standing.get() != Standing::PENDING {
-            return false;
-        }
-        let Some(extras) = self.extras() else { return false };
-        let mut early = lock(&extras.early);
-        let before = early.len();
-        early.retain(|kept| kept != room);
-        early.len() < before
-    }
-
-    /// Joins what was kept for later
-    fn enter_early(&self) {
-        let Some(extras) = self.extras() else { return };
-        for room in std::mem::take(&mut *lock(&extras.early)) {
-            // A limit has told of itself, and a socket that was put out meanwhile joins nothing.
-            let _ = self.0.namespace.router.join(self.key(), &room);
-        }
-    }
-
     /// Makes two sockets of one client known to each other, so that one can be disconnected by way of the other
     pub(crate) fn join_siblings(&self, other: &Self) {
         let siblings = other.0.extras.get_or_init(Box::default).siblings.get_or_init(|| {
@@ -773,69 +723,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 fn or_empty(json: Option<ByteString>) -> ByteString {
     json.filter(|json| !json.is_empty()).unwrap_or_else(|| ByteString::from_static("{}"))
-}
-
-impl MemberControl for Inner {
-    fn handshake(&self) -> ByteString {
-        self.session.handshake.to_json(&self.auth_json()).into()
-    }
-
-    fn data(&self) -> ByteString {
-        self.extras.get().map(|extras| extras.kept.data_json()).unwrap_or_default()
-    }
-
-    fn disconnect(&self, close: bool) {
-        // As on Node: a socket that has left says nothing about those that its client has beside it, or later.
-        let whole = close && self.standing.get() <= Standing::IN;
-        if whole {
-            self.session.put_out.store(true, Ordering::SeqCst);
-        }
-        let mut tells = self.put_out();
-        if whole {
-            let siblings = self.extras.get().and_then(|extras| extras.siblings.get());
-            siblings
-                .into_iter()
-                .flat_map(|siblings| siblings.all())
-                .for_each(|sibling| _ = sibling.put_out());
-            tells = true;
-        }
-        if tells {
-            let visit = if whole { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
-            // If the session is over already there is nothing left to do.
-            let _ = self.session.inbox.push(visit);
-        }
-        // Its client may have come back by another connection.
-        if self.standing.get() == Standing::BARRED {
-            match self.successor() {
-                Some(successor) => MemberControl::disconnect(&*successor.0, close),
-                // Or have come back and left again meanwhile.
-                None => self.forget(),
-            }
-        }
-    }
-
-    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.member.outbox.poll_writable(cx)
-    }
-
-    fn max_rooms(&self) -> usize {
-        self.session.io.config().max_rooms
-    }
-
-    fn limited(&self, limit: MemberLimit) {
-        let (io, socket) = (&self.session.io, &self.member.id);
-        match limit {
-            MemberLimit::Rooms => {
-                let max = io.config().max_rooms;
-                breach!(io, Breach::Rooms, %socket, value = max, "join refused: socket is in too many rooms");
-            }
-            MemberLimit::Answers => {
-                let max = io.config().max_acks;
-                breach!(io, Breach::Acks, %socket, value = max, "event dropped: too many acknowledgements outstanding");
-            }
-            other => log_limited!(ERROR, (), limit = ?other, "router reported an unknown limit"),
-        }
-    }
 }
 
 impl fmt::Debug for Inner {

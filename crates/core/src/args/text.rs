@@ -98,7 +98,7 @@ fn next_lone_surrogate(json: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-/// The code unit of the escape that begins at `at`, if it is `\uXXXX`
+/// The code unit of the escape that begins at `at`, if it is `\u` and four hexadecimal digits
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| {

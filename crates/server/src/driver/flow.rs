@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use roomcast_core::{Attended, Backlog, ConnectionError, Message, Received};
+use roomcast_core::{Attended, Backlog, CloseReason, ConnectionError, Message, Received};
 
 use super::rate::Bucket;
 use crate::clock;
@@ -24,8 +24,17 @@ pub(super) struct Flow {
     pub(super) paused: bool,
     /// The client was given up, and only the goodbye is still sent
     pub(super) given_up: bool,
-    /// The client hangs up: until then the requests that it sent last are still heard
-    pub(super) leaving: Option<Instant>,
+    /// The session is about to end
+    pub(super) leaving: Option<Leaving>,
+}
+
+/// A session that ends in a moment
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    pub(super) at: Instant,
+    pub(super) reason: CloseReason,
+    /// Whether requests that the client sent last are still read
+    pub(super) reads: bool,
 }
 
 impl Flow {

@@ -24,7 +24,7 @@ use tokio::time::Sleep;
 
 use self::closing::Closing;
 use self::events::Work;
-use self::flow::{Flow, Stall, StallLimits};
+use self::flow::{Flow, Leaving, Stall, StallLimits};
 use self::lane::{LaneState, Probe};
 use self::members::Members;
 use crate::breach::{Breach, breach};
@@ -74,7 +74,7 @@ const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost eac
 const ROUNDS: usize = 32;
 const MESSAGES: u32 = 256;
 /// How long the last requests of a client that hangs up may take to arrive: a page that is left sends its last POST, and
-/// its poll ends, in either order
+/// its poll ends, in either order. A client whose POST was refused gets as long to read why before its poll ends.
 const LEAVING_GRACE: Duration = Duration::from_millis(50);
 /// By how much a deadline may be late before the runtime has to look for what arrived first
 const LATE: Duration = Duration::from_millis(100);
@@ -183,9 +183,9 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
-        let is_leaving = self.flow.as_ref().is_some_and(|flow| flow.leaving.is_some());
-        if is_leaving && exchange.request.method != Method::POST {
-            // Only what it sent last is still heard.
+        let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
+        if leaving.is_some_and(|leaving| !leaving.reads || exchange.request.method != Method::POST) {
+            // At most what it sent last is still read.
             let _ = exchange.respond.send(crate::requests::unknown_session());
             return;
         }
@@ -283,6 +283,11 @@ impl Driver {
         if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.probe.is_some() {
             self.session.handle_writable(now);
             self.perform(cx, now);
+        }
+        let is_deaf =
+            || self.flow.as_ref().and_then(|flow| flow.leaving).is_some_and(|leaving| !leaving.reads);
+        if lane == Lane::Primary && is_deaf() {
+            return false;
         }
         self.poll_recv(lane, cx, now)
     }
@@ -482,8 +487,7 @@ impl Driver {
             Ok(Received::Activity) => {}
             Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Ok(Received::Leaving) if lane == Lane::Primary => {
-                let flow = self.flow.get_or_insert_default();
-                flow.leaving = flow.leaving.or_else(|| Some(clock::after(now, LEAVING_GRACE)));
+                self.begin_leaving(CloseReason::TransportError, true, now);
             }
             Ok(Received::Leaving) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Err(error) => {
@@ -495,16 +499,24 @@ impl Driver {
                 }
                 let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
                 tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
-                let too_big = matches!(error, ConnectionError::TooBig { .. });
-                if too_big && lane == Lane::Primary && self.shared.is_polled(self.primary.name) {
-                    // A request that waits still carries the end.
-                    self.session.handle_command(Command::Close(error.reason()), now);
+                // The official client reports what it reads first: the status of the POST, or the end of a waiting poll.
+                let is_refused_post = matches!(error, ConnectionError::TooBig { .. })
+                    && lane == Lane::Primary
+                    && self.shared.is_polled(self.primary.name);
+                if is_refused_post {
+                    self.begin_leaving(error.reason(), false, now);
                 } else {
                     self.lane_lost(lane, error.reason(), now);
                 }
             }
         }
         self.perform(cx, now);
+    }
+
+    fn begin_leaving(&mut self, reason: CloseReason, reads: bool, now: Instant) {
+        let flow = self.flow.get_or_insert_default();
+        let at = flow.leaving.map_or_else(|| clock::after(now, LEAVING_GRACE), |leaving| leaving.at);
+        flow.leaving = Some(Leaving { at, reason, reads });
     }
 
     fn lane_lost(&mut self, lane: Lane, reason: CloseReason, now: Instant) {
@@ -524,7 +536,8 @@ impl Driver {
         // One that has come was looked at in this visit, if the connection could be looked at.
         let stalled = stall.and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
         let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
-        let next = deadline.into_iter().chain(stalled).chain(leaving).min();
+        let leaving_at = leaving.map(|leaving| leaving.at);
+        let next = deadline.into_iter().chain(stalled).chain(leaving_at).min();
         if !self.timer.poll(next, cx, now) {
             // The answer did lie there. Left set, it would have this task run again and again until the next deadline.
             self.overslept = false;
@@ -536,9 +549,9 @@ impl Driver {
             return false;
         }
         self.overslept = false;
-        if leaving.is_some_and(|at| at <= now) {
+        if let Some(leaving) = leaving.filter(|leaving| leaving.at <= now) {
             self.hear_out(cx, now);
-            self.lane_lost(Lane::Primary, CloseReason::TransportError, now);
+            self.lane_lost(Lane::Primary, leaving.reason, now);
             self.perform(cx, now);
             return true;
         }

@@ -18,10 +18,10 @@ use crate::driver::give_way;
 
 /// State of one HTTP connection that its stream, its bodies and its task share.
 ///
-/// Each direction has a clock of its own. A request head that has begun has to be whole within the header timeout, also
-/// behind a request that is still being answered; so does the answer to a client that has hung up. Bytes that the client does not take have to move within the keep-alive
-/// timeout. Where neither runs and no request is being answered, the connection is idle, for as long as the keep-alive
-/// timeout.
+/// Each direction has its own clock. A request head that has begun must be complete within the header timeout, also behind
+/// a request in progress; so must the response to a client that has closed its side. A blocked write must make progress
+/// within the keep-alive timeout. With neither, and no request in progress, the connection is idle and is closed after the
+/// keep-alive timeout.
 ///
 /// One task changes and reads it, so no ordering matters.
 #[derive(Debug)]

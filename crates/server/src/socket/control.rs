@@ -1,0 +1,74 @@
+//! A socket as its router sees it
+
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use roomcast_core::{ByteString, CloseReason, MemberControl, MemberLimit};
+
+use super::{Inner, Standing};
+use crate::breach::{Breach, breach};
+use crate::inbox::Visit;
+use crate::log_limit::log_limited;
+
+impl MemberControl for Inner {
+    fn handshake(&self) -> ByteString {
+        self.session.handshake.to_json(&self.auth_json()).into()
+    }
+
+    fn data(&self) -> ByteString {
+        self.extras.get().map(|extras| extras.kept.data_json()).unwrap_or_default()
+    }
+
+    fn disconnect(&self, close: bool) {
+        // As on Node: a socket that has left says nothing about those that its client has beside it, or later.
+        let whole = close && self.standing.get() <= Standing::IN;
+        if whole {
+            self.session.put_out.store(true, Ordering::SeqCst);
+        }
+        let mut tells = self.put_out();
+        if whole {
+            let siblings = self.extras.get().and_then(|extras| extras.siblings.get());
+            siblings
+                .into_iter()
+                .flat_map(|siblings| siblings.all())
+                .for_each(|sibling| _ = sibling.put_out());
+            tells = true;
+        }
+        if tells {
+            let visit = if whole { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
+            // If the session is over already there is nothing left to do.
+            let _ = self.session.inbox.push(visit);
+        }
+        // Its client may have come back by another connection.
+        if self.standing.get() == Standing::BARRED {
+            match self.successor() {
+                Some(successor) => MemberControl::disconnect(&*successor.0, close),
+                // Or have come back and left again meanwhile.
+                None => self.forget(),
+            }
+        }
+    }
+
+    fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.member.outbox.poll_writable(cx)
+    }
+
+    fn max_rooms(&self) -> usize {
+        self.session.io.config().max_rooms
+    }
+
+    fn limited(&self, limit: MemberLimit) {
+        let (io, socket) = (&self.session.io, &self.member.id);
+        match limit {
+            MemberLimit::Rooms => {
+                let max = io.config().max_rooms;
+                breach!(io, Breach::Rooms, %socket, value = max, "join refused: socket is in too many rooms");
+            }
+            MemberLimit::Answers => {
+                let max = io.config().max_acks;
+                breach!(io, Breach::Acks, %socket, value = max, "event dropped: too many acknowledgements outstanding");
+            }
+            other => log_limited!(ERROR, (), limit = ?other, "router reported an unknown limit"),
+        }
+    }
+}

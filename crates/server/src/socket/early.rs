@@ -1,0 +1,61 @@
+//! Rooms that a socket joins before it is let into its namespace
+
+use std::sync::atomic::{Ordering, fence};
+
+use roomcast_core::{MemberControl, MemberLimit, Room};
+
+use super::{Socket, Standing, lock};
+
+impl Socket {
+    /// Keeps a room until the socket is let in
+    pub(super) fn join_early(&self, room: &Room) -> bool {
+        let early = &self.0.extras.get_or_init(Box::default).early;
+        let is_new = {
+            let mut early = lock(early);
+            let is_new = !early.contains(room);
+            if is_new && early.len() >= self.0.max_rooms() {
+                drop(early);
+                self.0.limited(MemberLimit::Rooms);
+                return false;
+            }
+            if is_new {
+                early.push(room.clone());
+            }
+            is_new
+        };
+        fence(Ordering::SeqCst);
+        match self.0.standing.get() {
+            Standing::PENDING => true,
+            Standing::IN if is_new => {
+                self.enter_early();
+                self.0.namespace.router.rooms_of(self.key()).contains(room)
+            }
+            Standing::IN => true,
+            _ => {
+                lock(early).clear();
+                false
+            }
+        }
+    }
+
+    /// Whether a room was kept for later, and no longer is
+    pub(super) fn leave_early(&self, room: &Room) -> bool {
+        if self.0.standing.get() != Standing::PENDING {
+            return false;
+        }
+        let Some(extras) = self.extras() else { return false };
+        let mut early = lock(&extras.early);
+        let before = early.len();
+        early.retain(|kept| kept != room);
+        early.len() < before
+    }
+
+    /// Joins what was kept for later
+    pub(super) fn enter_early(&self) {
+        let Some(extras) = self.extras() else { return };
+        for room in std::mem::take(&mut *lock(&extras.early)) {
+            // A limit has told of itself, and a socket that was put out meanwhile joins nothing.
+            let _ = self.0.namespace.router.join(self.key(), &room);
+        }
+    }
+}
