@@ -44,7 +44,11 @@ impl<'a> Lease<'a> {
         let Some(sink) = state.sink.take() else { return Err(false) };
         state.leased = true;
         let mut batch = spare_batch();
-        let bytes = state.take_batch(&mut batch, outbox.0.bounds.limit());
+        // A sink that had nothing to write to is asked first: what it gives back is kept, whatever the policy of its emit.
+        let bytes = match state.readiness {
+            Readiness::Parked => 0,
+            _ => state.take_batch(&mut batch, outbox.0.bounds.limit()),
+        };
         Ok(Self { outbox, writer, sink: Some(sink), batch, bytes, in_use: false })
     }
 

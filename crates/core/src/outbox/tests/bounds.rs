@@ -219,6 +219,23 @@ fn the_oldest_are_dropped_and_the_rest_keeps_its_order() {
 }
 
 #[test]
+fn parked_frames_stay_droppable() {
+    let (outbox, list, carrier) = connected(4 * (EACH + 1));
+    let owner = Arc::new(Owner::default());
+    carrier.park();
+    assert_eq!(push(&outbox, "0"), Pushed::Queued);
+    list.write_all();
+    let drop_oldest = |text| outbox.push(frame(text), Delivery::Reliable, Overflow::DropOldest);
+    assert_eq!(["1", "2", "3"].map(drop_oldest), [Pushed::Queued; 3]);
+    // The owner looks after its connection, which still has nothing to write to.
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(drop_oldest("4"), Pushed::Displaced(1));
+    carrier.takes_all();
+    assert!(owner.poll(&outbox).is_pending());
+    assert_eq!(carrier.written(), ["0", "2", "3", "4"]);
+}
+
+#[test]
 fn written_protocol_frames_free_their_room() {
     let (outbox, list, carrier) = connected(exactly(2 * (EACH + 1)));
     for _ in 0..10 {
