@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 #[test]
 fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
-    let mut stage = Stage::open(STALL_TIMEOUT);
+    let mut stage = Stage::open(STALL_TIMEOUT, HARD_CAP);
     let before = resident();
     let (mut emitted, mut most_waiting) = (0, 0);
     // Until each of them is over its limit; from then on it has its time to take something, and does not.
@@ -85,7 +85,7 @@ fn of_a_crowd_that_keeps_the_latest_everybody_gets_that() {
 /// Emits until everybody has lost some, and holds what arrives, in the end, against the policy
 fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
     // An answer puts an outbox beyond its limit that a policy keeps just below; nobody is to be judged by that here.
-    let mut stage = Stage::open(NEVER);
+    let mut stage = Stage::open(NEVER, BACKLOG);
     let opened = Instant::now();
     let before = resident();
     let (mut emitted, mut full, mut most_waiting) = (0, 0, 0);
@@ -96,6 +96,14 @@ fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
         full += usize::from(receipt.dropped == CROWD);
         most_waiting = most_waiting.max(stage.waiting());
         assert!(emitted < ENOUGH, "{receipt:?} after {emitted} events");
+    }
+    // What came in as backlog is refused by the client now, so the next emits bring it below the limit.
+    while overflow != Overflow::DropNewest
+        && stage.sockets.iter().any(|socket| socket.waiting_bytes() > OUTBOX + SMALL)
+    {
+        stage.emit(emitted, overflow);
+        emitted += 1;
+        assert!(emitted < ENOUGH, "more than the limit waits after {emitted} events");
     }
     stage.tell(&format!("{overflow:?}"), emitted, most_waiting, before);
     // An answer and a ping, when there is no room for them.
@@ -135,12 +143,13 @@ struct Stage {
 }
 
 impl Stage {
-    fn open(stall_timeout: Duration) -> Self {
+    fn open(stall_timeout: Duration, outbox_max: usize) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         allow_many_files();
         let config = Config::default()
             .outbox_limit(OUTBOX)
+            .outbox_max(outbox_max)
             .stall_timeout(stall_timeout)
             .ping_interval(PING_INTERVAL)
             .ping_timeout(NEVER)
@@ -173,7 +182,7 @@ impl Stage {
         Self { crowd, reader, sockets, reasons, echoes, io, runtime: Some(runtime), _alone: alone }
     }
 
-    /// Emits to everybody, and lets the reader have it; what waits for others stays within its limit
+    /// Emits to everybody, and lets the reader have it; what waits for others stays within its bounds
     fn emit(&mut self, number: usize, overflow: Overflow) -> Receipt {
         let target = self.io.main().target();
         let target = match overflow {
@@ -190,7 +199,7 @@ impl Stage {
                 other => panic!("{other:?}"),
             }
         }
-        let most = if overflow == Overflow::Close { usize::MAX } else { MOST };
+        let most = if overflow == Overflow::Close { usize::MAX } else { BACKLOG + SMALL };
         for socket in &self.sockets {
             assert!(socket.waiting_bytes() <= most);
         }
@@ -209,7 +218,7 @@ impl Stage {
             most_waiting / 1024,
             grown / 1024,
         );
-        assert!(most_waiting <= CROWD * 4 * MOST);
+        assert!(most_waiting <= CROWD * BACKLOG);
         assert!(grown < MEMORY, "memory grew by {grown} bytes");
     }
 }
@@ -329,16 +338,20 @@ const CROWD: usize = 1000;
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes that may wait for one client that stalls, before a policy applies
 const OUTBOX: usize = 64 * 1024;
-/// What may wait at most: protocol packets and answers may go beyond the limit, here a ping and an answer of a few
-/// bytes
-const MOST: usize = OUTBOX + 1024;
+/// Bytes that may wait for one client that nobody has come to write to yet: that is the server's debt, and a policy
+/// makes room below the limit only once the client refuses more
+const BACKLOG: usize = 16 * OUTBOX;
+/// More than is ever emitted here
+const HARD_CAP: usize = 64 * 1024 * 1024;
+/// Protocol packets and answers may go beyond both, here a ping and an answer of a few bytes
+const SMALL: usize = 1024;
 /// Bytes of an event
 const EVENT: usize = 8 * 1024;
 /// What everybody gets, as there is room for it
 const BEGINNING: [usize; 4] = [0, 1, 2, 3];
 /// Events that are more than what a client, the kernel and an outbox can hold together
 const ENOUGH: usize = 3000;
-/// What a crowd may cost while 64 MiB wait for it: the frames once, and a queue of references for each
+/// What a crowd may cost while 64 MiB and more wait for it: the frames once, and a queue of references for each
 const MEMORY: usize = 24 * 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// Whoever is read late here is not gone
