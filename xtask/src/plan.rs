@@ -57,7 +57,11 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
         Step {
             tally: Some(tally::libtest),
-            ..rust("rust", "unit, integration and documentation tests", cargo_run(&["test", "--workspace"]))
+            ..rust(
+                "rust",
+                "unit, integration and documentation tests",
+                cargo_run(&["test", "--workspace", "--no-fail-fast"]),
+            )
         },
         rust(
             "build",
