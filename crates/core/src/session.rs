@@ -92,6 +92,8 @@ pub enum Action {
     },
     /// Send a heartbeat of the protocol on the primary lane, ahead of everything that waits
     Heartbeat(Frame),
+    /// The client has answered the last heartbeat, so what was sent before that has arrived
+    HeartbeatAnswered,
     /// Send the carrier's own sign of life
     Ping(Lane),
     /// The probe has proven itself: it becomes the primary lane, and the old one ends

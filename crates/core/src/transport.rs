@@ -78,7 +78,10 @@ pub trait Connection: Send + fmt::Debug {
     }
 
     /// Sends the carrier's own sign of life, such as a WebSocket ping; tells whether it has one
-    fn ping(&mut self, outbox: &Outbox) -> bool;
+    ///
+    /// A mark other than 0 goes along, and comes back with the answer as [`Received::Pong`], where the carrier can carry
+    /// one.
+    fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool;
 
     /// Begins to close: pushes what the carrier says at its end, such as a close frame
     ///
@@ -123,6 +126,8 @@ pub struct Capabilities {
 pub enum Received {
     /// Something arrived
     Activity,
+    /// Something arrived, and among it the answer to a [ping](Connection::ping) with this mark
+    Pong(u32),
     /// The peer closed; nothing more will come
     Closed,
     /// The peer hangs up and hears nothing more, but what it sent last may still be on its way, by another request.

@@ -220,7 +220,10 @@ impl Engine {
         match Packet::decode(message) {
             Some(Packet::Message(message)) => return Some(message),
             Some(Packet::Pong) => {
-                self.timers.disarm(Timer::PongDeadline);
+                if self.timers.is_armed(Timer::PongDeadline) {
+                    self.timers.disarm(Timer::PongDeadline);
+                    actions.push(Action::HeartbeatAnswered);
+                }
                 self.timers.arm(Timer::Ping, now, self.config.ping_interval);
             }
             Some(Packet::Close) => {

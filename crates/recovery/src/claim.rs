@@ -16,12 +16,13 @@ pub struct Claim {
     kept: Kept,
     /// Nothing is left to be given back
     spent: bool,
-    seen: u64,
+    /// The number of the last event that it says it has
+    seen: Option<u64>,
     budget: usize,
 }
 
 impl Claim {
-    pub(crate) fn new(sequencer: Arc<Sequencer>, kept: Kept, seen: u64, budget: usize) -> Self {
+    pub(crate) fn new(sequencer: Arc<Sequencer>, kept: Kept, seen: Option<u64>, budget: usize) -> Self {
         Self { sequencer, kept, spent: false, seen, budget }
     }
 
@@ -81,7 +82,7 @@ impl Claim {
             }
         }
         let key = sequencer.router.attach(Member { key: self.kept.key(), ..member });
-        let anew = Stay::new(key, self.kept.id().clone(), self.seen);
+        let anew = Stay::new(key, self.kept.id().clone(), settled);
         let mut stay = std::mem::replace(&mut self.kept.stay, anew);
         stay.caught_up = Some(CaughtUp { settled, head, at: now });
         for room in stay.joined() {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytestring::ByteString;
 use roomcast_core::{MemberKey, Room, SocketId};
@@ -65,17 +65,6 @@ impl Stay {
     /// Up to which number it has heard everything, or was not concerned, at least
     pub(crate) fn settled(&self) -> u64 {
         self.caught_up.map_or(self.since, |caught_up| caught_up.settled.max(self.since))
-    }
-
-    /// Whether it has heard this event or was not concerned, since it was there for so long afterwards
-    ///
-    /// It has answered a ping since, which went behind everything it had been sent.
-    pub(crate) fn has_settled(&self, number: u64, at: Instant, gone_at: Instant, grace: Duration) -> bool {
-        let sent = match self.caught_up {
-            Some(caught_up) if number <= caught_up.head => at.max(caught_up.at),
-            _ => at,
-        };
-        gone_at.saturating_duration_since(sent) > grace
     }
 
     /// Since when it has been in a room, its own included
@@ -140,6 +129,8 @@ pub struct Kept {
     pub(crate) stay: Stay,
     pub(crate) data: SharedData,
     pub(crate) gone_at: Instant,
+    /// What was emitted before this had reached it: see [`Sequencer::keep`](crate::Sequencer::keep)
+    heard_at: Option<Instant>,
     /// Its bytes when it was counted; its data may have been changed since
     bytes: usize,
     /// Tells apart those that went at the same time
@@ -147,8 +138,24 @@ pub struct Kept {
 }
 
 impl Kept {
-    pub(crate) fn new(secret: ByteString, stay: Stay, data: SharedData, gone_at: Instant) -> Self {
-        Self { secret, stay, data, gone_at, bytes: 0, turn: 0 }
+    pub(crate) fn new(
+        secret: ByteString,
+        stay: Stay,
+        data: SharedData,
+        gone_at: Instant,
+        heard_at: Option<Instant>,
+    ) -> Self {
+        Self { secret, stay, data, gone_at, heard_at, bytes: 0, turn: 0 }
+    }
+
+    /// Whether an event that was emitted at `at` had reached it, or did not concern it.
+    pub(crate) fn has_heard(&self, number: u64, at: Instant) -> bool {
+        let sent = match self.stay.caught_up {
+            // It was replayed, and what was heard before that says nothing of it.
+            Some(caught_up) if number <= caught_up.head => at.max(caught_up.at),
+            _ => at,
+        };
+        self.heard_at.is_some_and(|heard_at| sent < heard_at)
     }
 
     /// The secret it was kept under

@@ -8,7 +8,7 @@ use bytestring::ByteString;
 use roomcast_core::{Event, MemberKey, Room};
 
 use crate::RecoveryConfig;
-use crate::kept::Stay;
+use crate::kept::{Kept, Stay};
 use crate::owner::{Owner, share};
 
 /// The events of the last minutes, by ascending number
@@ -24,8 +24,8 @@ pub(crate) struct Log {
     head: u64,
     bytes: usize,
     lost: Lost,
-    /// The number of the last event that was dropped because it was old
-    aged: u64,
+    /// The last event that was dropped because it was old
+    aged: Option<Mark>,
 }
 
 /// Place of an event, from which it may have been removed before those around it
@@ -122,7 +122,7 @@ impl Log {
         while let Some(front) = self.slots.front() {
             match &front.entry {
                 Some(entry) if entry.is_older(now, config) => {
-                    self.aged = self.pop().map_or(self.aged, |entry| entry.number);
+                    self.aged = self.pop().map(|entry| entry.mark()).or(self.aged);
                 }
                 Some(_) => return,
                 None => _ = self.slots.pop_front(),
@@ -184,29 +184,27 @@ impl Log {
 
     /// What a member has missed that has everything up to this number, oldest first; `None` if some of it is gone
     ///
-    /// `gone_at` is when the member was found to be gone.
+    /// Without a number, which is that of a client that heard nothing with an offset, it is what may not have reached it.
     pub(crate) fn missed<'a>(
         &'a self,
-        stay: &'a Stay,
-        seen: u64,
-        gone_at: Instant,
-        config: &'a RecoveryConfig,
+        kept: &'a Kept,
+        seen: Option<u64>,
     ) -> Option<impl Iterator<Item = &'a Entry>> {
-        if self.lost.concerns(stay, seen, gone_at, config) {
+        let (stay, settled) = (&kept.stay, kept.stay.settled());
+        let from = seen.unwrap_or(settled).max(settled);
+        if self.lost.concerns(kept, from) {
             return None;
         }
-        // What was replayed to it and may be lost once more is older than what others can miss.
-        let may_be_aged = stay.caught_up.is_some_and(|caught_up| {
-            seen < self.aged.min(caught_up.head)
-                && !stay.has_settled(caught_up.head, caught_up.at, gone_at, config.grace)
-        });
-        if may_be_aged {
+        // So old is only what a client missed that was behind for long, or was replayed to it before; whether it was
+        // for this one is not known any more.
+        if self.aged.is_some_and(|aged| aged.number > from && !kept.has_heard(aged.number, aged.at)) {
             return None;
         }
-        let at = self.slots.partition_point(|slot| slot.number <= seen);
+        let at = self.slots.partition_point(|slot| slot.number <= from);
         let missed = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref());
         Some(missed.filter(move |entry| {
-            entry.is_for(stay) && !stay.has_settled(entry.number, entry.at, gone_at, config.grace)
+            // A client that says where it is knows best.
+            entry.is_for(stay) && (seen.is_some() || !kept.has_heard(entry.number, entry.at))
         }))
     }
 }
@@ -214,6 +212,10 @@ impl Log {
 impl Entry {
     pub(crate) fn number(&self) -> u64 {
         self.number
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { number: self.number, at: self.at }
     }
 
     fn is_older(&self, now: Instant, config: &RecoveryConfig) -> bool {
@@ -262,7 +264,7 @@ struct Mark {
 
 impl Lost {
     fn note(&mut self, entry: Entry, now: Instant, config: &RecoveryConfig) {
-        let mark = Mark { number: entry.number, at: entry.at };
+        let mark = entry.mark();
         if entry.rooms.is_empty() {
             self.everybody = Some(mark);
         }
@@ -280,10 +282,10 @@ impl Lost {
         }
     }
 
-    fn concerns(&self, stay: &Stay, seen: u64, gone_at: Instant, config: &RecoveryConfig) -> bool {
-        let counts = |mark: &Mark, since: u64| {
-            mark.number > seen.max(since) && !stay.has_settled(mark.number, mark.at, gone_at, config.grace)
-        };
+    fn concerns(&self, kept: &Kept, seen: u64) -> bool {
+        let stay = &kept.stay;
+        let counts =
+            |mark: &Mark, since: u64| mark.number > seen.max(since) && !kept.has_heard(mark.number, mark.at);
         self.everybody.as_ref().is_some_and(|mark| counts(mark, stay.since))
             || stay.rooms().any(|(room, since)| self.rooms.get(room).is_some_and(|mark| counts(mark, since)))
     }

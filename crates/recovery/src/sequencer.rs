@@ -39,7 +39,8 @@ use crate::{Claim, RecoveryConfig, Refused};
 /// # What is not known any more
 ///
 /// The log is bounded. If what was dropped of it because it was full may concern a client, that client is refused rather
-/// than recovered with a gap. What is dropped because it is old concerns nobody: see [`RecoveryConfig::grace`].
+/// than recovered with a gap. What is dropped because it is old concerns nobody who heard all within the
+/// [grace](RecoveryConfig::grace); whoever may not have is refused as well.
 pub struct Sequencer {
     pub(crate) router: Arc<dyn Router>,
     pub(crate) config: RecoveryConfig,
@@ -105,15 +106,24 @@ impl Sequencer {
 
     /// Lets a member out, as [`Router::detach`] does, and keeps what it needs to come back
     ///
-    /// `secret` is what it will show; `data` is kept for it. `false` if it was out already.
-    pub fn keep(&self, key: MemberKey, secret: ByteString, data: SharedData) -> bool {
+    /// `secret` is what it will show; `data` is kept for it. `heard_at` is a time before which everything that was
+    /// emitted to it is known to have arrived, such as that of the last ping that it answered and that was sent behind
+    /// everything else. If there is none, or it lies far back, a client that went away may have to begin anew, since
+    /// nobody can tell what it missed of the events that are no longer kept. `false` if it was out already.
+    pub fn keep(
+        &self,
+        key: MemberKey,
+        secret: ByteString,
+        data: SharedData,
+        heard_at: Option<Instant>,
+    ) -> bool {
         let mut state = self.state();
         let rooms = self.router.rooms_of(key);
         let was_there = self.router.detach(key);
         if let Some(mut stay) = state.present.remove(&key) {
             stay.settle(rooms);
             let now = (self.clock)();
-            state.absent.insert(Kept::new(secret, stay, data, now), now, &self.config);
+            state.absent.insert(Kept::new(secret, stay, data, now, heard_at), now, &self.config);
         }
         self.let_go(state);
         was_there
@@ -182,8 +192,8 @@ impl Sequencer {
         state.log.forget(now, &self.config);
         let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
             // One that it still has from an earlier life of the server: it has had nothing since.
-            None | Some(Seen::Elsewhere) => kept.stay.settled(),
-            Some(Seen::UpTo(number)) if number <= state.log.head() => number.max(kept.stay.settled()),
+            None | Some(Seen::Elsewhere) => None,
+            Some(Seen::UpTo(number)) if number <= state.log.head() => Some(number),
             Some(Seen::UpTo(_) | Seen::Nonsense) => {
                 state.absent.insert(kept, now, &self.config);
                 return Err(Refused::Offset);
@@ -210,14 +220,14 @@ impl Sequencer {
         &'a self,
         state: &'a State,
         kept: &'a Kept,
-        seen: u64,
+        seen: Option<u64>,
         budget: usize,
         now: Instant,
     ) -> Result<Vec<&'a Entry>, Refused> {
         if kept.is_expired(now, &self.config) {
             return Err(Refused::Expired);
         }
-        let missed = state.log.missed(&kept.stay, seen, kept.gone_at, &self.config);
+        let missed = state.log.missed(kept, seen);
         let mut left = budget;
         let mut entries = Vec::new();
         for entry in missed.ok_or(Refused::Overflow)? {

@@ -90,6 +90,7 @@ fn after_a_long_quiet_and_after_much_that_was_for_others() {
         emit(&sequencer, &["busy"], &number.to_string());
         clock.advance(3600 * SECOND);
     }
+    client.ping(&clock);
     client.cut(0);
     for number in 0..100 {
         emit(&sequencer, &["busy"], &number.to_string());
@@ -135,8 +136,42 @@ fn many_rooms_whose_events_were_dropped_are_not_told_apart_for_ever() {
     // But only for as long as it could matter.
     let mut client = Client::connect(&sequencer, "b", &Arc::default());
     clock.advance(3600 * SECOND);
+    client.ping(&clock);
     client.cut(0);
     client.come_back().expect("that is long ago");
+}
+
+#[test]
+fn a_client_far_behind_gets_everything_or_begins_anew() {
+    // How long its connection was stuck before it broke, and whether everything is still kept then.
+    for (stuck, is_whole) in [(91, true), (180, true), (211, false), (3600, false)] {
+        let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
+        client.ping(&clock);
+        emit(&sequencer, &[], "stuck");
+        clock.advance(stuck * SECOND);
+        emit(&sequencer, &[], "stuck as well");
+        client.cut(2);
+        emit(&sequencer, &[], "missed");
+        if is_whole {
+            client.come_back().expect("all of it is kept");
+            assert_eq!(client.take_heard(), ["stuck", "stuck as well", "missed", "welcome"], "{stuck}");
+        } else {
+            assert_eq!(client.come_back(), Err(Refused::Overflow), "{stuck}");
+        }
+    }
+}
+
+#[test]
+fn an_offset_goes_before_an_answered_ping() {
+    let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
+    emit(&sequencer, &[], "first");
+    client.hear();
+    emit(&sequencer, &[], "answered below, never seen above");
+    clock.advance(SECOND);
+    client.pinged = Some(clock.now());
+    client.cut(1);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["first", "answered below, never seen above", "welcome"]);
 }
 
 #[test]
@@ -191,7 +226,7 @@ fn a_secret_opens_once_and_not_while_its_owner_is_there() {
 fn one_that_was_put_out_is_not_kept() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     assert!(sequencer.detach(client.key));
-    assert!(!sequencer.keep(client.key, client.secret().into(), "".into()));
+    assert!(!sequencer.keep(client.key, client.secret().into(), "".into(), None));
     assert_eq!(client.come_back(), Err(Refused::Unknown));
 }
 
@@ -296,7 +331,7 @@ fn rooms_it_was_kept_out_of_by_its_limit_are_not_its_own_when_it_comes_back() {
     sequencer.join(key, &Room::from("one"));
     let more = ["two", "three"].map(Room::from).into();
     assert_eq!(sequencer.update(&to(&["a"]), &Membership::Join(more)), 1);
-    assert!(sequencer.keep(key, "secret".into(), "null".into()));
+    assert!(sequencer.keep(key, "secret".into(), "null".into(), None));
     ["one", "two", "three"].iter().for_each(|name| emit(&sequencer, &[name], name));
     let claim = sequencer.claim("secret", None, BUDGET).expect("it is in time");
     let probe = limited();
@@ -554,7 +589,7 @@ fn data_set_while_away_are_counted() {
     let config = RecoveryConfig { max_session_bytes: 20_000, ..RecoveryConfig::default() };
     let (_, sequencer, mut client) = begin(config);
     let data = SharedData::default();
-    assert!(sequencer.keep(client.key, client.secret().into(), data.clone()));
+    assert!(sequencer.keep(client.key, client.secret().into(), data.clone(), None));
     data.set("x".repeat(10_000).into());
     sequencer.recount(client.key);
     let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it fits");
@@ -576,7 +611,7 @@ fn shares_hold_for_absent_members() {
     huge.cut(0);
     huge.come_back().expect("it is in time");
     let data = SharedData::default();
-    assert!(sequencer.keep(huge.key, huge.secret().into(), data.clone()));
+    assert!(sequencer.keep(huge.key, huge.secret().into(), data.clone(), None));
     // What is kept for a member that is away counts for whoever emits it.
     emit(&sequencer, &[], "missed");
     {

@@ -1,5 +1,6 @@
 //! The one place where time is read
 
+use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 /// Now, on the runtime's clock, so that tests can stop it
@@ -16,6 +17,26 @@ pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
 /// Returns a duration in milliseconds, as fields of log lines have it.
 pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Whole seconds of the process until a time, which begin at 1.
+pub(crate) fn process_seconds(at: Instant) -> u32 {
+    let seconds = at.saturating_duration_since(beginning()).as_secs();
+    u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
+}
+
+/// The time at which a [second](process_seconds) of the process begins.
+pub(crate) fn process_instant(seconds: u32) -> Instant {
+    after(beginning(), Duration::from_secs(seconds.into()))
+}
+
+/// Some time before the first that anybody asks for, on any clock: runtimes in tests have their own.
+fn beginning() -> Instant {
+    static BEGINNING: OnceLock<Instant> = OnceLock::new();
+    *BEGINNING.get_or_init(|| {
+        let now = now();
+        now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
+    })
 }
 
 /// About thirty years

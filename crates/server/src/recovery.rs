@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::clock;
 use crate::config::Config;
+use crate::driver::reach::UNCERTAINTY;
 use crate::handshake::Handshake;
 use crate::ids;
 use crate::limits::network;
@@ -22,7 +23,8 @@ use crate::socket::Socket;
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
     let mut recovery = config.recovery.clone()?;
     // Within this a client that hears nothing is found out, by Engine.IO and by plain WebSocket.
-    recovery.grace = config.ping_interval.saturating_add(config.ping_timeout).saturating_mul(2);
+    let silence = config.ping_interval.saturating_add(config.ping_timeout).saturating_mul(2);
+    recovery.grace = silence.saturating_add(UNCERTAINTY);
     Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
 }
 

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use roomcast_core::{
     AckId, Args, ByteString, CloseReason, Delivery, Dispatched, Event, Joined, Member, MemberControl,
@@ -575,13 +576,15 @@ impl Socket {
     }
 
     /// Takes it out of all rooms, and tells those who wait for its answers; if it may come back, it is kept
-    pub(crate) fn detach(&self, may_come_back: bool) {
+    ///
+    /// What was emitted before `heard_at` has reached it.
+    pub(crate) fn detach(&self, may_come_back: bool, heard_at: Option<Instant>) {
         let (inner, key) = (&self.0, self.key());
         if inner.standing.advance(Standing::IN, Standing::LEFT) {
             match inner.recovery.as_ref().filter(|_| may_come_back) {
                 Some(recovery) => {
                     let data = self.kept().shared_data();
-                    recovery.sequencer.keep(key, recovery.secret.clone(), data);
+                    recovery.sequencer.keep(key, recovery.secret.clone(), data, heard_at);
                     // Whoever disconnected it meanwhile may have come too early to find it.
                     if inner.standing.get() == Standing::BARRED {
                         recovery.sequencer.forget(key);

@@ -169,8 +169,8 @@ impl Connection for FaultyConnection {
         outcome
     }
 
-    fn ping(&mut self, outbox: &Outbox) -> bool {
-        self.connection.ping(outbox)
+    fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool {
+        self.connection.ping(outbox, mark)
     }
 
     fn start_close(&mut self, reason: CloseReason, outbox: &Outbox) {

@@ -114,7 +114,7 @@ impl Connection for PollingConnection {
         self.post.as_ref().is_some_and(Post::is_answered)
     }
 
-    fn ping(&mut self, _: &Outbox) -> bool {
+    fn ping(&mut self, _: &Outbox, _: u32) -> bool {
         false
     }
 

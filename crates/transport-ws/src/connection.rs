@@ -164,7 +164,9 @@ impl WsConnection {
         }
     }
 
-    fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) {
+    /// Hands on what was read; returns the mark of the last ping that was answered, or 0.
+    fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) -> u32 {
+        let mut mark = 0;
         for item in scratch.items.drain(..) {
             match item {
                 Incoming::Message(message) => {
@@ -172,10 +174,11 @@ impl WsConnection {
                     messages.push(message);
                 }
                 Incoming::Ping(payload) => push_control(outbox, |out| put_pong(out, &payload)),
-                Incoming::Pong(_) => {}
+                Incoming::Pong(payload) => mark = (*payload).try_into().map_or(0, u32::from_be_bytes),
                 Incoming::Close { code, .. } => self.end = Some(End::Closed { code }),
             }
         }
+        mark
     }
 
     /// Answers the end, and tells it
@@ -239,7 +242,7 @@ impl Connection for WsConnection {
         let before = messages.len();
         let mut scratch = SCRATCHES.take();
         let outcome = self.poll_fill(cx, &mut scratch);
-        self.take_items(&mut scratch, outbox, messages);
+        let mark = self.take_items(&mut scratch, outbox, messages);
         // A read full of empty frames makes many items; that much is not kept for ever.
         scratch.items.shrink_to(KEPT_ITEMS);
         SCRATCHES.set(scratch);
@@ -262,14 +265,14 @@ impl Connection for WsConnection {
         {
             return Poll::Ready(self.finish(end, outbox));
         }
-        Poll::Ready(Ok(Received::Activity))
+        Poll::Ready(Ok(if mark == 0 { Received::Activity } else { Received::Pong(mark) }))
     }
 
     /// Pings, and gives up on a message that was under way at the ping before already
     ///
     /// A client that answers pings in the middle of a message could have the server keep it for ever. Pings are all
     /// that is known of time here.
-    fn ping(&mut self, outbox: &Outbox) -> bool {
+    fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool {
         let is_unfinished = self.is_starved && !self.reader.is_idle();
         if self.is_slow && is_unfinished && self.end.is_none() {
             self.end = Some(End::Late);
@@ -277,7 +280,9 @@ impl Connection for WsConnection {
         self.is_slow = is_unfinished;
         if !self.close_sent {
             // As above.
-            let _ = outbox.push_heartbeat(control(|out| put_ping(out, b"")));
+            let mark = mark.to_be_bytes();
+            let payload = if mark == [0; 4] { &mark[..0] } else { &mark[..] };
+            let _ = outbox.push_heartbeat(control(|out| put_ping(out, payload)));
         }
         true
     }

@@ -68,6 +68,8 @@ pub(crate) struct Client {
     /// What it was told since it came first, in order
     pub(crate) heard: Vec<String>,
     pub(crate) last: Option<String>,
+    /// When it answered a ping last that was sent behind everything
+    pub(crate) pinged: Option<Instant>,
 }
 
 impl Client {
@@ -75,7 +77,7 @@ impl Client {
         let probe = MemberProbe::with_limit(id, codec, BUDGET);
         let key = sequencer.attach(probe.member());
         let (codec, sequencer) = (codec.clone(), sequencer.clone());
-        Self { id: id.to_owned(), codec, sequencer, probe, key, heard: Vec::new(), last: None }
+        Self { id: id.to_owned(), codec, sequencer, probe, key, heard: Vec::new(), last: None, pinged: None }
     }
 
     pub(crate) fn secret(&self) -> String {
@@ -103,6 +105,12 @@ impl Client {
         self.hear_all_but(0);
     }
 
+    /// It has everything, and shows that it does
+    pub(crate) fn ping(&mut self, clock: &Clock) {
+        self.hear();
+        self.pinged = Some(clock.now());
+    }
+
     pub(crate) fn take_heard(&mut self) -> Vec<String> {
         self.hear();
         std::mem::take(&mut self.heard)
@@ -110,7 +118,7 @@ impl Client {
 
     /// The connection breaks, and what was sent last does not arrive
     pub(crate) fn cut(&mut self, lost: usize) {
-        assert!(self.sequencer.keep(self.key, self.secret().into(), "null".into()));
+        assert!(self.sequencer.keep(self.key, self.secret().into(), "null".into(), self.pinged.take()));
         self.hear_all_but(lost);
     }
 

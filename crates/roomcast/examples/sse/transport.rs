@@ -125,7 +125,7 @@ impl Connection for SseConnection {
         self.pipe.poll_gone(cx).map(|()| Ok(Received::Closed))
     }
 
-    fn ping(&mut self, _: &Outbox) -> bool {
+    fn ping(&mut self, _: &Outbox, _: u32) -> bool {
         false
     }
 

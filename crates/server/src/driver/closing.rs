@@ -166,7 +166,7 @@ impl Driver {
         super::lane::give_back(messages);
         match outcome {
             Poll::Pending => false,
-            Poll::Ready(Ok(Received::Activity)) => true,
+            Poll::Ready(Ok(Received::Activity | Received::Pong(_))) => true,
             Poll::Ready(_) => {
                 closing.lingers = false;
                 true

@@ -464,7 +464,7 @@ impl Driver {
         );
         socket.show_parting(true);
         self.tell(socket, Topic::Disconnecting, Beside::Reason(told), cx);
-        socket.detach(recovery::is_recoverable(reason));
+        socket.detach(recovery::is_recoverable(reason), self.reach.arrived());
         socket.show_parting(false);
         // It may have been put out meanwhile.
         let beside = Beside::Reason(socket.reason_over(reason));

@@ -8,6 +8,7 @@ mod lane;
 mod members;
 mod opening;
 mod rate;
+pub(crate) mod reach;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -27,6 +28,7 @@ use self::events::Work;
 use self::flow::{Flow, Leaving, Stall, StallLimits};
 use self::lane::{LaneState, Probe};
 use self::members::Members;
+use self::reach::Reach;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::config::EventRate;
@@ -60,6 +62,7 @@ pub(crate) struct Driver {
     refusing: bool,
     /// A deadline has come so late that the connections are looked at once more before it counts
     overslept: bool,
+    reach: Reach,
     /// Messages of this visit
     heard: u32,
 }
@@ -107,6 +110,7 @@ impl Driver {
             promoting: false,
             refusing: false,
             overslept: false,
+            reach: Reach::default(),
             heard: 0,
         }
     }
@@ -410,7 +414,8 @@ impl Driver {
             Poll::Pending => arrived,
             Poll::Ready(ended) if kept => {
                 let flow = self.flow.get_or_insert_default();
-                flow.ended = Some(ended).filter(|ended| !matches!(ended, Ok(Received::Activity)));
+                flow.ended =
+                    Some(ended).filter(|ended| !matches!(ended, Ok(Received::Activity | Received::Pong(_))));
                 true
             }
             Poll::Ready(ended) => {
@@ -485,6 +490,7 @@ impl Driver {
     ) {
         match outcome {
             Ok(Received::Activity) => {}
+            Ok(Received::Pong(mark)) => self.reach.answered_with(mark),
             Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Ok(Received::Leaving) if lane == Lane::Primary => {
                 self.begin_leaving(CloseReason::TransportError, true, now);
@@ -592,10 +598,15 @@ impl Driver {
                     let _ = outbox.push(frame, delivery, Overflow::Close);
                 }
             }
-            Action::Heartbeat(frame) => _ = self.shared.outbox.push_heartbeat(frame),
+            Action::Heartbeat(frame) => {
+                self.mark_ping(now);
+                _ = self.shared.outbox.push_heartbeat(frame);
+            }
+            Action::HeartbeatAnswered => self.reach.answered(),
             Action::Ping(lane) => {
+                let mark = self.mark_ping(now);
                 if let Some((state, outbox, _)) = self.lane(lane) {
-                    state.connection.ping(outbox);
+                    state.connection.ping(outbox, mark);
                 }
             }
             Action::Promote => {
@@ -632,6 +643,12 @@ impl Driver {
             Action::Refuse { message } => self.start_closing(CloseReason::Refused, &message, cx, now),
             other => tracing::error!(action = ?other, "session asked for an unknown action"),
         }
+    }
+
+    /// Takes note of a ping that is about to be sent
+    fn mark_ping(&mut self, now: Instant) -> u32 {
+        let is_alone = self.shared.outbox.standing().bytes == 0;
+        self.reach.ping(is_alone, now)
     }
 
     /// Whether the client may send one more event now; if not it is closed
@@ -738,7 +755,7 @@ pub(crate) fn give_way(cx: &mut Context<'_>) {
 impl Drop for Driver {
     fn drop(&mut self) {
         for member in self.members.take_all() {
-            member.socket().detach(false);
+            member.socket().detach(false, None);
         }
         // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
         // flusher that is gone holds the list, which holds what is listed.
@@ -753,10 +770,7 @@ impl Drop for Driver {
 
 /// One timer for everything the session waits for
 #[derive(Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-    at: Option<Instant>,
-}
+struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
     /// Whether the deadline has come; if not, the task is woken when it has
@@ -765,25 +779,23 @@ impl Timer {
     fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(deadline) = deadline else { return false };
         if deadline <= now {
-            self.at = None;
             return true;
         }
-        if self.at.is_some_and(|at| at > now && at <= deadline) {
-            return false;
-        }
         let until = tokio::time::Instant::from_std(deadline);
-        let sleep = match &mut self.sleep {
+        let sleep = match &mut self.0 {
             Some(sleep) => {
+                let at = sleep.deadline();
+                if !sleep.is_elapsed() && at.into_std() > now && at <= until {
+                    return false;
+                }
                 sleep.as_mut().reset(until);
                 sleep
             }
-            None => self.sleep.insert(Box::pin(tokio::time::sleep_until(until))),
+            None => self.0.insert(Box::pin(tokio::time::sleep_until(until))),
         };
-        self.at = Some(deadline);
         if sleep.as_mut().poll(cx).is_ready() {
             // It lies between two ticks of the timer: look again at once.
             cx.waker().wake_by_ref();
-            self.at = None;
         }
         false
     }

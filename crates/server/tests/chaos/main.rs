@@ -4,6 +4,7 @@
 //! so many.
 #![allow(clippy::disallowed_methods, reason = "the clock is that of the runtime, which is paused")]
 
+mod behind;
 mod client;
 mod pauses;
 mod stage;

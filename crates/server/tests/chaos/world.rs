@@ -507,11 +507,6 @@ impl World {
 
     /// The process stands still while pongs are on their way, and hears of time before it hears of them
     async fn pause(&mut self) {
-        // What is sent to a client that is away is taken for heard once it was not missed for the grace of recovery,
-        // which does not count how long the process stood still.
-        if self.lines.iter().any(|line| line.client.silent) {
-            return;
-        }
         self.note(|| "pause".to_owned());
         self.lines.iter_mut().for_each(|line| line.client.holds_pongs = true);
         self.pass(PING_TIMEOUT / 5 * 4).await;

@@ -244,7 +244,7 @@ impl Connection for MemoryConnection {
         }
     }
 
-    fn ping(&mut self, outbox: &Outbox) -> bool {
+    fn ping(&mut self, outbox: &Outbox, _: u32) -> bool {
         let _ = outbox.push_protocol(Frame::of_wire(WireKey::of::<Control>(0), PING));
         true
     }

@@ -234,7 +234,7 @@ impl Driver {
             }
             match outcome {
                 Poll::Pending => break,
-                Poll::Ready(Ok(Received::Activity)) => {}
+                Poll::Ready(Ok(Received::Activity | Received::Pong(_))) => {}
                 Poll::Ready(Ok(Received::Closed | Received::Leaving)) => {
                     return self.start_close(CloseReason::TransportClose, End::Closed);
                 }

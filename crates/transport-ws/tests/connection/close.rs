@@ -262,7 +262,7 @@ impl Served {
 fn no_ping_is_sent_once_the_close_was() {
     let mut served = Served::open();
     served.connection.start_close(CloseReason::PingTimeout, &served.outbox);
-    served.connection.ping(&served.outbox);
+    served.connection.ping(&served.outbox, 0);
     assert_eq!(served.outbox.waiting().frames, 1);
 }
 

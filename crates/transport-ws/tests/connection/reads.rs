@@ -111,11 +111,28 @@ fn a_client_that_pings_and_does_not_read_is_closed() {
 #[test]
 fn pongs_are_signs_of_life_and_nothing_else() {
     let mut served = Served::open();
-    assert!(served.connection.ping(&served.outbox));
+    assert!(served.connection.ping(&served.outbox, 0));
     assert_eq!(served.sent(), server_frame(PING, b""));
     served.wire.arrive(client_frame(PONG, b""));
     assert_eq!(served.read(), []);
     assert_eq!(served.sent(), b"");
+}
+
+#[test]
+fn answers_bring_back_the_mark() {
+    let mut served = Served::open();
+    assert!(served.connection.ping(&served.outbox, 0x0102_0304));
+    assert_eq!(served.sent(), server_frame(PING, &[1, 2, 3, 4]));
+    for (payloads, expected) in [
+        (&[&[1, 2, 3, 4][..]][..], Received::Pong(0x0102_0304)),
+        (&[&[0, 0, 0, 1], &[0, 0, 0, 2]], Received::Pong(2)),
+        (&[&[1, 2, 3], &[]], Received::Activity),
+        (&[&[1, 2, 3, 4, 5]], Received::Activity),
+    ] {
+        let frames: Vec<u8> = payloads.iter().flat_map(|payload| client_frame(PONG, payload)).collect();
+        served.wire.arrive(frames);
+        assert!(matches!(served.recv().0, Poll::Ready(Ok(received)) if received == expected), "{payloads:?}");
+    }
 }
 
 #[test]

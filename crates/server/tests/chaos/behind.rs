@@ -1,0 +1,104 @@
+//! Clients that are behind with what they read, or have nothing to read, and come back
+
+use std::time::Duration;
+
+use roomcast_core::Capabilities;
+use roomcast_server::{Config, Io, Polling, RecoveryConfig, Socket};
+use roomcast_testkit::transport::MemoryTransport;
+
+use crate::client::Client;
+
+const INTERVAL: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(1);
+const AWAY: Duration = Duration::from_secs(10);
+/// Longer than any event is kept
+const LONG: u32 = 60;
+
+fn play(test: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    runtime.expect("a runtime").block_on(test());
+}
+
+fn open() -> Io {
+    let recovery = RecoveryConfig { max_disconnection_duration: AWAY, ..RecoveryConfig::default() };
+    let config =
+        Config::default().ping_interval(INTERVAL).ping_timeout(TIMEOUT).connection_state_recovery(recovery);
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let io = Io::builder()
+        .config(config)
+        .transport(Polling::new())
+        .transport(MemoryTransport::new("memory").capabilities(websocket))
+        .build();
+    io.on_connect(async |socket: Socket| _ = socket.join("quiet"));
+    io
+}
+
+/// What a client is told as it comes in: the events it had missed, its id and its secret
+async fn enter(client: &mut Client, auth: &str) -> (Vec<String>, String, String) {
+    client.send(&[format!("40{auth}")]);
+    let mut missed = Vec::new();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        client.pump();
+        while let Some(packet) = client.heard.pop_front() {
+            let Some(welcome) = packet.strip_prefix('0') else {
+                missed.push(packet);
+                continue;
+            };
+            let welcome: serde_json::Value = serde_json::from_str(welcome).expect("JSON");
+            let field = |name: &str| welcome[name].as_str().expect("a text").to_owned();
+            return (missed, field("sid"), field("pid"));
+        }
+    }
+    panic!("nobody let it in");
+}
+
+#[test]
+fn quiet_client_comes_back_whole() {
+    for polls in [false, true] {
+        play(async || {
+            let io = open();
+            let mut client = Client::connect(&io, 0, polls);
+            let (_, id, pid) = enter(&mut client, "").await;
+            for second in 0..LONG {
+                // None of what is forgotten meanwhile was for this one, and it has never heard an event.
+                assert!(io.to("busy").emit("busy", second).expect("a name").queued == 0);
+                for _ in 0..10 {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    client.pump();
+                }
+            }
+            assert!(!client.ended && client.heard.is_empty());
+            client.reset();
+            tokio::time::sleep(AWAY / 2).await;
+            assert_eq!(io.to("quiet").emit("missed", 1).expect("a name").queued, 0);
+            let mut client = Client::connect(&io, 1, polls);
+            let (missed, again, _) = enter(&mut client, &format!(r#"{{"pid":"{pid}"}}"#)).await;
+            assert_eq!((again, missed.len()), (id, 1), "{missed:?}");
+        });
+    }
+}
+
+#[test]
+fn client_that_sends_but_never_reads_begins_anew() {
+    play(async || {
+        let io = open();
+        let mut client = Client::connect(&io, 0, false);
+        let (_, id, pid) = enter(&mut client, "").await;
+        // Its traffic keeps it alive, and what it is sent lies between it and the server until the connection breaks.
+        for second in 0..LONG {
+            assert_eq!(io.to("quiet").emit("stuck", second).expect("a name").queued, 1);
+            for _ in 0..2 {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                client.send(&[r#"42["alive"]"#.to_owned()]);
+            }
+        }
+        assert_eq!(io.client_count(), 1);
+        client.reset();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let mut client = Client::connect(&io, 1, false);
+        let (missed, again, _) = enter(&mut client, &format!(r#"{{"pid":"{pid}"}}"#)).await;
+        assert_ne!(again, id, "what it missed first is not kept any more");
+        assert!(missed.is_empty(), "{missed:?}");
+    });
+}
