@@ -107,7 +107,7 @@ pub use serial::{InTurn, Serial, serial};
 pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};
-pub use server_side::{ServerSideError, ServerSideOutcome};
+pub use server_side::ServerSideError;
 pub use session::ClientKind;
 pub use signature::{Signature, Takes};
 pub use socket::Socket;

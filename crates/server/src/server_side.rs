@@ -12,9 +12,11 @@ use futures_util::FutureExt;
 use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError, ServerSide};
 
 use crate::error::EmitError;
+use crate::handler::HandlerError;
 use crate::io::Io;
 use crate::log_limit::log_limited;
 use crate::namespace::NamespaceHandle;
+use crate::outcome::{Outcome, failure};
 
 /// Asking the servers of other nodes failed
 #[derive(Debug, thiserror::Error)]
@@ -28,34 +30,12 @@ pub enum ServerSideError {
     Unanswered(#[from] RouterError<Args>),
 }
 
-/// What a function for events of other servers may return
-pub trait ServerSideOutcome {
-    /// The answer, if there is one
-    ///
-    /// # Errors
-    /// The text of what went wrong.
-    fn into_answer(self) -> Result<Option<Args>, String>;
-}
-
-impl ServerSideOutcome for () {
-    fn into_answer(self) -> Result<Option<Args>, String> {
-        Ok(None)
-    }
-}
-
-impl<T: IntoArgs, E: fmt::Display> ServerSideOutcome for Result<T, E> {
-    fn into_answer(self) -> Result<Option<Args>, String> {
-        let answer = self.map_err(|error| error.to_string())?;
-        answer.into_args().map(Some).map_err(|error| error.to_string())
-    }
-}
-
 /// The functions that listen to other servers, by event
 #[derive(Default)]
 pub(crate) struct ServerSideHandlers(RwLock<HashMap<Box<str>, Vec<AnyHandler>>>);
 
 type AnyHandler = Arc<dyn Fn(Args) -> Result<Answering, ArgsError> + Send + Sync>;
-type Answering = Pin<Box<dyn Future<Output = Result<Option<Args>, String>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<Option<Args>, HandlerError>> + Send>>;
 
 impl ServerSideHandlers {
     /// Begins as another namespace is now
@@ -86,11 +66,17 @@ impl ServerSide for ServerSideHandlers {
         let mut answer = None;
         for handler in self.of(name) {
             let args = args.clone();
-            let run = async { handler(args).map_err(|error| error.to_string())?.await };
+            let run = async { handler(args).map_err(|error| failure(&error))?.await };
             match AssertUnwindSafe(run).catch_unwind().await {
                 Ok(Ok(answered)) => answer = answer.or(answered),
                 Ok(Err(error)) => {
-                    log_limited!(WARN, name, event = &**name, error, "server-side handler failed");
+                    log_limited!(
+                        WARN,
+                        name,
+                        event = &**name,
+                        error = error.message,
+                        "server-side handler failed"
+                    );
                 }
                 Err(_) => log_limited!(ERROR, name, event = &**name, "server-side handler panicked"),
             }
@@ -113,11 +99,11 @@ impl NamespaceHandle {
     where
         T: for<'a> FromArgs<'a>,
         F: Fn(T) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: ServerSideOutcome> + Send + 'static,
+        Fut: Future<Output: Outcome> + Send + 'static,
     {
         let erased = move |args: Args| {
             let future = handler(args.parse::<T>()?);
-            let answering: Answering = Box::pin(async move { future.await.into_answer() });
+            let answering: Answering = Box::pin(async move { future.await.into_answer(true) });
             Ok(answering)
         };
         self.state.servers.add(event, Arc::new(erased));
@@ -148,7 +134,7 @@ impl Io {
     where
         T: for<'a> FromArgs<'a>,
         F: Fn(T) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output: ServerSideOutcome> + Send + 'static,
+        Fut: Future<Output: Outcome> + Send + 'static,
     {
         self.main().on_server_side(event, handler);
         self

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use roomcast_server::{EmitError, Io, ServerSideError, Socket, Value};
+use roomcast_server::{Answer, EmitError, Io, ServerSideError, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{Client, Kind};
@@ -77,12 +77,21 @@ fn servers_tell_and_ask_each_other() {
     client.sync();
     assert_eq!(ear.all(), []);
 
-    other.on_server_side("load?", async |(unit,): (String,)| Ok::<_, EmitError>((3, unit)));
+    other.on_server_side("load?", async |(unit,): (String,)| (3, unit));
     let ask = |event: &'static str, args: Value| server.block_on(here.server_side_emit_with_ack(event, args));
     let answers = ask("load?", json!("clients")).expect("it answers");
     let answers: Vec<(u32, String)> =
-        answers.iter().map(|answer| answer.parse().expect("what it said")).collect();
+        answers.iter().map(|answer| answer.parse::<((u32, String),)>().expect("one value").0).collect();
     assert_eq!(answers, [(3, "clients".to_owned())]);
+    // What it emits itself is no answer, and the next function may give one.
+    let emits = other.clone();
+    other.on_server_side("emits", move |()| {
+        let receipt = emits.emit("told", 1);
+        async { receipt }
+    });
+    other.on_server_side("emits", async |()| Answer(json!({ "told": true })));
+    let answers = ask("emits", Value::Null).expect("it answers");
+    assert_eq!(answers[0].parse::<(Value,)>().expect("one value").0, json!({ "told": true }));
     // Who fails, does not fit, or does not listen, does not answer.
     other.on_server_side("fails", async |()| Err::<(), _>("out of order"));
     other.on_server_side("panics", async |(number,): (u32,)| assert_ne!(number, 1, "this handler panics"));
@@ -100,7 +109,7 @@ fn servers_tell_and_ask_each_other() {
 #[test]
 fn one_node_alone_asks_nobody() {
     let io = Io::new();
-    io.on_server_side("load?", async |()| Ok::<_, EmitError>(1));
+    io.on_server_side("load?", async |()| 1);
     let server = serve(&io);
     io.server_side_emit("load?", ()).expect("a name");
     let answers = server.block_on(io.of("/other").server_side_emit_with_ack("load?", ())).expect("nobody");
