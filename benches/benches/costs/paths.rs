@@ -1,12 +1,14 @@
 //! The hot paths
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Context;
 use std::time::Instant;
 
 use roomcast::{Args, Endpoint, Io, Server, Socket};
 use roomcast_core::{
-    Action, Codec, Command, Event, FlushList, Lane, MemberKey, Message, Namespace, Room, Router, Session,
-    Sid, SocketId, Target, TransportName, Wire as _,
+    Action, Codec, Command, ConnectionError, Event, FlushList, Frame, FrameSink, Lane, MemberKey, Message,
+    Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName, Wire as _,
 };
 use roomcast_engine::{Handshake, Version};
 use roomcast_plain::{Mode, PlainSession};
@@ -41,6 +43,12 @@ pub(crate) const PATHS: &[Path] = &[
         unit: "a recipient of 1,000",
         units: 1_000,
         prepare: || fan_out(DefaultCodec::shared(), 1_000),
+    },
+    Path {
+        name: "fan-out beside 1,000 that never read, plain",
+        unit: "a recipient of 1,000",
+        units: 1_000,
+        prepare: || fan_out_beside(Mode::Plain.codec(), 1_000),
     },
     Path {
         name: "emit to one, plain",
@@ -113,6 +121,36 @@ fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
         assert_eq!(rooms.broadcast(&target, &event).relieve().queued, members);
         flush.write_all();
     })
+}
+
+/// The same, and as many members again take nothing
+fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
+    let (rooms, flush) = (Rooms::default(), FlushList::new());
+    for number in 0..members {
+        rooms.attach(member(number, &codec, &flush));
+        let stalled = member(members + number, &codec, &flush);
+        stalled.outbox.set_sink(Box::new(FullSink));
+        rooms.attach(stalled);
+    }
+    let (target, event) = (Target::default(), event(64));
+    Box::new(move || {
+        assert_eq!(rooms.broadcast(&target, &event).relieve().queued, 2 * members);
+        flush.write_all();
+    })
+}
+
+/// The write half of a client that does not read
+#[derive(Debug)]
+struct FullSink;
+
+impl FrameSink for FullSink {
+    fn poll_send(
+        &mut self,
+        _: &mut Context<'_>,
+        _: &mut VecDeque<Frame>,
+    ) -> Result<Readiness, ConnectionError> {
+        Ok(Readiness::Blocked)
+    }
 }
 
 fn plain() -> Box<dyn Session> {

@@ -32,7 +32,11 @@ fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
             break;
         }
     }
+    let full = Instant::now();
     wait_for(|| stage.io.metrics().slow_consumers() == CROWD as u64);
+    println!("all closed {:?} after the last was over its limit", full.elapsed());
+    // As soon as their time is over, with ten times the second that it may take.
+    assert!(full.elapsed() < STALL_TIMEOUT + Duration::from_secs(10));
     stage.tell("closed", emitted, most_waiting, before);
     let other: Vec<_> =
         stage.reasons.iter().take(CROWD).filter(|reason| *reason != CloseReason::SlowConsumer).collect();
