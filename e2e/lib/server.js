@@ -70,10 +70,12 @@ export function startApplication(name) {
 
 /** Starts the application of the differential test on `"node"` or `"roomcast"`; a flag that is `true` has no value */
 export function startDifferential(on, flags = {}) {
-  const args = ["--port", "0", ...words(flags)];
+  // The reference has one thread.
+  const { threads = 1, ...shared } = flags;
+  const args = ["--port", "0", ...words(shared)];
   return on === "node"
     ? start(process.execPath, [reference("differential.js"), ...args])
-    : start(binary("differential_server"), args);
+    : start(binary("differential_server"), [...args, "--threads", String(threads)]);
 }
 
 /** Flags as they stand on a command line; `true` is one without a value, and `false` is none */

@@ -133,8 +133,8 @@ pub enum Refused {
     /// Some of what it missed was dropped, since the log was full
     #[error("some of what it missed is no longer kept; raise the limits of the log")]
     Overflow,
-    /// It missed more than would fit into its outbox
-    #[error("it missed more than fits into its outbox")]
+    /// It missed more than it may be sent at once
+    #[error("it missed more than fits into its outbox, or into memory")]
     TooMuch,
 }
 

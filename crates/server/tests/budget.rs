@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use roomcast_core::memory::{self, Charge};
-use roomcast_server::{Ack, CloseReason, Config, EmitError, Io, Server, Socket, SocketId};
+use roomcast_server::{Ack, CloseReason, Config, EmitError, Io, RecoveryConfig, Server, Socket, SocketId};
 use socket2::{Domain, Type};
 use tokio::runtime::{Builder, Runtime};
 
@@ -64,7 +64,7 @@ fn emit_fails_until_memory_is_released() {
     let stage = Stage::open();
     let mut reader = Client::connect(stage.address);
     let socket = stage.socket();
-    let held = Charge::new(BUDGET as usize + 1);
+    let held = Charge::new(2 * BUDGET as usize);
     for outcome in [socket.emit("one", 1), stage.io.emit("all", 2), stage.io.to("room").emit("room", 3)] {
         let Err(error) = outcome else { panic!("{outcome:?}") };
         assert!(
@@ -88,6 +88,37 @@ fn emit_fails_until_memory_is_released() {
         [reader.text(), reader.text(), reader.text()],
         [r#"42["one",4]"#, r#"42["all",5]"#, r#"438["y"]"#]
     );
+}
+
+#[test]
+fn replay_needs_memory_too() {
+    let stage = Stage::open_with(|config| config.connection_state_recovery(RecoveryConfig::default()));
+    // Without memory: whoever missed nothing, and whoever missed an event; with it again: whoever missed one.
+    for (misses, is_short, recovers) in [(false, true, true), (true, true, false), (true, false, true)] {
+        let (client, welcome) = Client::enter(stage.address, "");
+        let pid = field(&welcome, "pid");
+        let id = stage.socket().id().clone();
+        drop(client);
+        assert_eq!(stage.reasons.recv_timeout(PATIENCE), Ok((id.clone(), CloseReason::TransportClose)));
+        if misses {
+            assert!(stage.io.emit("missed", 1).is_ok());
+        }
+        let held = is_short.then(|| Charge::new(2 * BUDGET as usize));
+        let (mut client, welcome) = Client::enter(stage.address, &format!(r#"{{"pid":"{pid}"}}"#));
+        drop(held);
+        assert_eq!(field(&welcome, "sid") == id.as_str(), recovers, "{misses} {is_short}: {welcome}");
+        let socket = stage.socket();
+        socket.emit("next", 2).expect("there is memory again");
+        assert!(client.text().starts_with(r#"42["next",2"#));
+        drop(client);
+        assert!(stage.reasons.recv_timeout(PATIENCE).is_ok());
+    }
+}
+
+/// A field of the welcome.
+fn field(welcome: &str, name: &str) -> String {
+    let rest = welcome.split_once(&format!(r#""{name}":""#)).expect("it is there").1;
+    rest.split_once('"').expect("a text").0.to_owned()
 }
 
 /// Emits until the kernel takes nothing more, so that from here on it makes no progress.
@@ -126,6 +157,10 @@ struct Stage {
 
 impl Stage {
     fn open() -> Self {
+        Self::open_with(|config| config)
+    }
+
+    fn open_with(change: impl FnOnce(Config) -> Config) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let config = Config::default()
@@ -134,7 +169,7 @@ impl Stage {
             .outbox_limit(64 * 1024 * 1024)
             .stall_timeout(NEVER)
             .ping_interval(NEVER);
-        let io = Io::builder().config(config).build();
+        let io = Io::builder().config(change(config)).build();
         let (told_socket, sockets) = sync_channel(16);
         let (told_reason, reasons) = sync_channel(16);
         let (told_answer, answers) = sync_channel(16);
@@ -167,6 +202,11 @@ struct Client(BufReader<TcpStream>);
 
 impl Client {
     fn connect(address: SocketAddr) -> Self {
+        Self::enter(address, "").0
+    }
+
+    /// Connects with this to show; returns its welcome too, and leaves out what it missed.
+    fn enter(address: SocketAddr, auth: &str) -> (Self, String) {
         let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.set_recv_buffer_size(4096).expect("a small buffer");
         socket.connect(&address.into()).expect("a connection");
@@ -183,9 +223,10 @@ impl Client {
         }
         assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
         assert!(client.text().starts_with("0{"));
-        client.send(b"40");
-        assert!(client.text().starts_with("40{"));
-        client
+        client.send(format!("40{auth}").as_bytes());
+        let mut texts = std::iter::from_fn(|| Some(client.text()));
+        let welcome = texts.find(|text| text.starts_with("40{")).expect("it is let in");
+        (client, welcome)
     }
 
     fn send(&mut self, text: &[u8]) {

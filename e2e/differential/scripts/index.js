@@ -21,6 +21,7 @@ import * as recovery from "./recovery.js";
 import * as refusals from "./refusals.js";
 import * as rooms from "./rooms.js";
 import * as servers from "./servers.js";
+import * as threads from "./threads.js";
 import * as transports from "./transports.js";
 import * as upgrade from "./upgrade.js";
 import * as websocket from "./websocket.js";
@@ -53,4 +54,5 @@ export const SUBJECTS = [
   servers,
   packed,
   invalid,
+  threads,
 ];

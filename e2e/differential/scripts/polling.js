@@ -150,4 +150,19 @@ export const scripts = [
     await stage.noted(3);
     await peer.closed();
   }),
+  ...[10_000, 10_001].map((chunks) =>
+    poller(`a body of ${chunks.toLocaleString("en")} chunks`, async (stage) => {
+      const peer = await stage.join("a");
+      const { pathname, search } = new URL(peer.address());
+      const packet = `42["echo","${"x".repeat(chunks - '42["echo",""]'.length)}"]`;
+      const body = Array.from(packet, (byte) => `1\r\n${byte}\r\n`).join("");
+      await stage.bytes(
+        "b",
+        `POST ${pathname}${search} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n` +
+          `Content-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n${body}0\r\n\r\n`,
+        (answer) => answer.slice(0, answer.indexOf("\r\n")),
+      );
+      peer.line((await peer.poll().catch(() => ({ status: "no answer" }))).status);
+    }),
+  ),
 ];

@@ -78,7 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     io.of("/guarded").middleware(guard).middleware(async |socket: Socket| note(&socket, "second middleware"));
     let bound = Server::new(io).bind(("127.0.0.1", options.port))?;
     println!("listening on http://{}", bound.address());
-    match bound.run(1)? {}
+    match bound.run(options.threads)? {}
 }
 
 /// What npm's `socket.io` has of the clients, which the other server serves too

@@ -10,6 +10,9 @@ pub(crate) struct Options {
     /// The port to listen on, on 127.0.0.1; 0 takes a free one
     #[arg(long, default_value_t = 0)]
     pub(crate) port: u16,
+    /// Threads that serve
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
     /// Milliseconds from one sign of life to the next ping
     #[arg(long, default_value_t = 25_000)]
     pub(crate) ping_interval: u64,

@@ -416,7 +416,9 @@ impl Driver {
         let sequencer = state.sequencer.as_ref()?;
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
         let shown = Shown::by(*kind, auth, handshake)?;
-        match shown.claim(sequencer, outbox, io.config().outbox_max / 2) {
+        // What is replayed is an emit as any other: it needs memory, and may evict for it.
+        let room = if state.budget.admit().is_ok() { io.config().outbox_max / 2 } else { 0 };
+        match shown.claim(sequencer, outbox, room) {
             Ok(claim) => Some(Box::new(claim)),
             Err(refused) => {
                 io.metrics().recoveries.count_refused(refused);

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use roomcast_server::{Breach, Drain, Io, Server, Socket};
+use roomcast_server::{Breach, Config, Drain, Io, RecoveryConfig, Server, Socket};
 use tokio::sync::oneshot;
 
 use crate::support::{Answer, Client, Frame, POLLING, WebSocket, get, until};
@@ -258,5 +258,31 @@ async fn silent_connections_do_not_block_admin() {
     let mut client = Client::connect(admin).await;
     client.send(&get("/metrics", "")).await;
     assert_eq!(client.answer().await.status, 403, "a name that is not its own");
+    task.abort();
+}
+
+#[tokio::test]
+async fn unread_answers_do_not_block_admin() {
+    let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+    let io = Io::builder().config(config).build();
+    for number in 0..100 {
+        io.of(&format!("/{}{number}", "x".repeat(20_000)));
+    }
+    let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
+    let bound = server.bind("127.0.0.1:0").expect("a free port");
+    let admin = bound.admin_address().expect("it was asked for");
+    let task = tokio::spawn(bound.serve());
+    let text = ask(admin, "/metrics").await.body;
+    assert!(text.len() > 5_000_000, "more than a connection holds that nobody reads: {}", text.len());
+    let mut deaf = Vec::new();
+    for _ in 0..40 {
+        let mut client = Client::connect(admin).await;
+        client.send(&format!("GET /metrics HTTP/1.1\r\nHost: {admin}\r\n\r\n")).await;
+        deaf.push(client);
+    }
+    let answer = tokio::time::timeout(Duration::from_secs(20), ask(admin, "/live")).await;
+    assert_eq!(answer.expect("at once").status, 200);
+    // Neither of those that wait to be read has the place that the next one needs.
+    assert_eq!(ask(admin, "/ready").await.status, 200);
     task.abort();
 }

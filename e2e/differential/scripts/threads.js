@@ -1,0 +1,24 @@
+// What must hold on any number of threads: the scripts of clients that poll, or begin by polling, played once more on a
+// server of ours with four of them. The reference has one.
+import * as acks from "./acks.js";
+import * as binary from "./binary.js";
+import * as closing from "./closing.js";
+import * as events from "./events.js";
+import * as handshake from "./handshake.js";
+import * as namespaces from "./namespaces.js";
+import * as polling from "./polling.js";
+import * as rooms from "./rooms.js";
+
+export const subject = "four threads";
+export const flags = { threads: 4 };
+
+const subjects = [handshake, polling, namespaces, events, binary, acks, rooms, closing];
+
+/** A script that ends its server, or wants one of its own, is played elsewhere */
+const shares = (script) => !script.alone && !script.flags;
+
+export const scripts = subjects
+  .flatMap(({ flags = {}, scripts }) => (Object.keys(flags).length === 0 ? scripts : []))
+  .filter(shares)
+  .map((script) => ({ ...script, carriers: script.carriers.filter((carrier) => carrier !== "websocket") }))
+  .filter(({ carriers }) => carriers.length > 0);
