@@ -38,7 +38,7 @@ pub trait Session: Send + fmt::Debug {
     /// The primary lane takes bytes while a probe is open: a request that waits there can be answered.
     ///
     /// A client that moves its session to the probe first finishes the request that it has waiting. Called whenever the
-    /// driver looks after both lanes, so the request is answered at once whenever it comes.
+    /// driver looks after both lanes, so often while one request waits: the session may answer it soon after it has come.
     ///
     /// Default: does nothing.
     fn handle_writable(&mut self, _now: Instant) {}

@@ -28,6 +28,15 @@ impl Timers {
         self.0[timer as usize] = from.checked_add(after);
     }
 
+    /// Sets a timer that is not set, or that would come later
+    pub(crate) fn arm_sooner(&mut self, timer: Timer, from: Instant, after: Duration) {
+        let at = from.checked_add(after);
+        let current = &mut self.0[timer as usize];
+        if at.is_some_and(|at| current.is_none_or(|current| at < current)) {
+            *current = at;
+        }
+    }
+
     pub(crate) fn disarm(&mut self, timer: Timer) {
         self.0[timer as usize] = None;
     }

@@ -264,7 +264,7 @@ impl Session for SocketIoSession {
     }
 
     fn handle_writable(&mut self, now: Instant) {
-        self.engine.handle_writable(now, &mut self.actions);
+        self.engine.handle_writable(now);
     }
 
     fn handle_command(&mut self, command: Command, now: Instant) {

@@ -218,9 +218,12 @@ impl<S: Session> Pair<S> {
     ///
     /// Among them are `> packet`, `probe> packet`, `> packet if waiting` for what is volatile, `ping`, `promote`,
     /// `close probe`, `connect / {"auth":1}`, `event / name("arguments") ack 7`, `answer / 7("arguments")`,
-    /// `leave /: reason` and `close: reason`. Messages of one frame are joined by ` + `, attachments too.
+    /// `leave /: reason` and `close: reason`. Messages of one frame are joined by ` + `, attachments too. Heartbeats that
+    /// are answered have no line, since only those that are not change anything.
     pub fn seen(&mut self) -> Vec<String> {
-        self.actions().iter().map(|action| Line(action).to_string()).collect()
+        let actions = self.actions();
+        let told = actions.iter().filter(|action| !matches!(action, Action::HeartbeatAnswered));
+        told.map(|action| Line(action).to_string()).collect()
     }
 
     /// What was sent to the client on a lane since the last look, in order

@@ -19,12 +19,15 @@ fn the_interval_begins_anew_with_each_pong() {
         assert_eq!(pair.seen(), ["> 2"]);
         pair.advance(TIMEOUT - MS);
         pair.receive("3");
-        assert_eq!(pair.seen(), [""; 0]);
+        assert_eq!(pair.seen(), ["answered"]);
+        pair.receive("3");
+        assert_eq!(pair.seen(), [""; 0], "nobody has asked");
         pair.advance(INTERVAL - MS);
         assert_eq!(pair.seen(), [""; 0]);
         pair.advance(MS);
         assert_eq!(pair.seen(), ["> 2"]);
         pair.receive("3");
+        assert_eq!(pair.seen(), ["answered"]);
     }
 }
 
@@ -59,7 +62,7 @@ fn a_stopped_process_does_not_cost_its_clients() {
     assert_eq!(pair.seen(), ["> 2"]);
     pair.receive("3");
     pair.advance(INTERVAL);
-    assert_eq!(pair.seen(), ["> 2"]);
+    assert_eq!(pair.seen(), ["answered", "> 2"]);
 }
 
 #[test]

@@ -135,7 +135,10 @@ impl Pair {
 
     fn drain(&mut self) {
         while let Some(action) = self.session.poll_action() {
-            self.seen.push(describe(&action));
+            // Told by the tests of the engine.
+            if !matches!(action, Action::HeartbeatAnswered) {
+                self.seen.push(describe(&action));
+            }
         }
     }
 
