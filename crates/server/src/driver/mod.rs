@@ -347,8 +347,13 @@ impl Driver {
                 return false;
             }
         }
-        let own = !attended.writable && attended.stalled >= self.shared.io.config().outbox_max / 2;
-        let paused = own || self.is_behind();
+        let heavy = attended.stalled >= self.shared.io.config().outbox_max / 2;
+        // What a carrier answers by itself, such as pings, no emit has paid for.
+        if heavy && attended.writable && !self.shared.outbox.relieve() {
+            self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
+            return false;
+        }
+        let paused = heavy && !attended.writable || self.is_behind();
         if paused || self.flow.is_some() {
             self.flow.get_or_insert_default().paused = paused;
         }

@@ -1,12 +1,15 @@
 //! Clients that do not read
 
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use roomcast_server::{Ack, CloseReason, Config, Io, Overflow, Receipt, Socket};
 use serde_json::{Value, json};
 
+use crate::support::PATIENCE;
 use crate::support::client::{Client, Heard, Kind, Said};
+use crate::support::dial::Dial;
 use crate::support::heard::{Ear, ear};
 use crate::support::serve::{Running, serve, until};
 
@@ -109,7 +112,12 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
         async {}
     });
     let server = serve(&io);
-    let mut stream = server.dial.open();
+    // Little is to lie in the kernel, so that it is full soon on any machine.
+    let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4096).expect("a small buffer");
+    socket.connect(&address.into()).expect("the server listens");
+    let mut stream = TcpStream::from(socket);
     let handshake = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
                      Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     stream.write_all(handshake.as_bytes()).expect("the server takes requests");
@@ -130,6 +138,41 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
     assert!((MAX / 8..MAX).contains(&most), "{most} bytes waited");
     assert_eq!(io.metrics().outboxes_full(), 0);
     flood.join().expect("it ends with its connection");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "a client that writes and reads at once has two threads")]
+fn pings_of_a_reader_are_all_answered() {
+    const PINGS: usize = 50_000;
+    // Less than the pongs of one visit, which wait for nobody but the server itself.
+    let config = Config::default().outbox_limit(64 * 1024).outbox_max(256 * 1024);
+    let io = Io::builder().config(config).build();
+    let server = serve(&io);
+    let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };
+    let mut stream = TcpStream::connect(address).expect("the server listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
+    let handshake = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    stream.write_all(handshake.as_bytes()).expect("the server takes requests");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).expect("the server answers");
+        head.extend(byte);
+    }
+    let mut writer = stream.try_clone().expect("a second handle");
+    let flood = std::thread::spawn(move || {
+        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+        writer.write_all(&ping.repeat(PINGS)).expect("the server goes on reading");
+    });
+    let pong = [&[0x8a, 125][..], &[7; 125]].concat();
+    let mut heard = vec![0; pong.len()];
+    for number in 0..PINGS {
+        stream.read_exact(&mut heard).unwrap_or_else(|error| panic!("{error} after {number} pongs"));
+        assert!(heard == pong, "{number}");
+    }
+    flood.join().expect("all of it was written");
+    assert_eq!((io.metrics().outboxes_full(), io.metrics().slow_consumers()), (0, 0));
 }
 
 #[test]
