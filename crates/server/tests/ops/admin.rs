@@ -266,7 +266,7 @@ async fn unread_answers_do_not_block_admin() {
     let config = Config::default().connection_state_recovery(RecoveryConfig::default());
     let io = Io::builder().config(config).build();
     for number in 0..100 {
-        io.of(&format!("/{}{number}", "x".repeat(20_000)));
+        io.of(format!("/{}{number}", "x".repeat(20_000)));
     }
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
