@@ -256,6 +256,8 @@ impl Engine {
                 self.forget_probe();
                 self.upgrade = Upgrade::Done;
                 self.polled = polled;
+                // A client that does not wait for its last request gets its answer all the same.
+                transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
                 actions.push(Action::Promote);
                 if self.timers.is_armed(Timer::PongDeadline) {
                     // The ping, or its pong, may still be on its way by the old lane.

@@ -41,7 +41,7 @@ fn a_session_moves_once_its_probe_was_answered() {
     pair.seen();
     pair.open_probe(WEBSOCKET);
     pair.receive_on(Lane::Probe, "2probe");
-    assert_eq!(pair.seen(), ["probe> 3probe", "promote"]);
+    assert_eq!(pair.seen(), ["probe> 3probe", "> 6 if waiting", "promote"]);
     pair.receive("4moved");
     assert_eq!(pair.seen(), [r#"event / message("moved")"#]);
     pair.advance(10 * INTERVAL);

@@ -65,7 +65,13 @@ fn namespaces_and_answers_move_with_the_session() {
     pair.receive(r#"42["by polling"]"#);
     pair.receive_on(Lane::Probe, "2probe");
     pair.receive(r#"43/chat,7["by websocket"]"#);
-    let expected = ["event / by polling()", "probe> 3probe", "promote", r#"answer /chat 7("by websocket")"#];
+    let expected = [
+        "event / by polling()",
+        "probe> 3probe",
+        "> 6 if waiting",
+        "promote",
+        r#"answer /chat 7("by websocket")"#,
+    ];
     assert_eq!(pair.seen(), expected);
     assert_eq!(pair.sent_texts(Lane::Probe), ["3probe"]);
 }

@@ -62,7 +62,7 @@ impl Pair {
     fn upgraded() -> Self {
         let mut pair = Self::answered_probe();
         pair.receive_on(Lane::Probe, "5");
-        assert_eq!(pair.seen(), ["promote"]);
+        assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
         pair
     }
 

@@ -615,6 +615,8 @@ impl Driver {
                 }
             }
             Action::Promote => {
+                // Whatever the old lane takes now goes out by it.
+                let _ = self.shared.outbox.relieve();
                 self.promoting = true;
                 // To the application it has moved: what the client sent behind this comes by the new way.
                 if let Some(probe) = &self.probe {

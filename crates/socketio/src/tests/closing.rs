@@ -109,7 +109,7 @@ fn namespaces_move_with_the_session() {
     pair.lane_opened(Lane::Probe, WEBSOCKET);
     pair.receive_on(Lane::Probe, "2probe");
     pair.receive_on(Lane::Probe, "5");
-    assert_eq!(pair.seen(), ["/ by polling()", "probe> 3probe", "promote"]);
+    assert_eq!(pair.seen(), ["/ by polling()", "probe> 3probe", "> 6 if waiting", "promote"]);
     assert!(!pair.session.can_upgrade());
     pair.assert_alive();
 }
