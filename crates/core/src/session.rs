@@ -38,7 +38,7 @@ pub trait Session: Send + fmt::Debug {
     /// The primary lane takes bytes while a probe is open: a request that waits there can be answered.
     ///
     /// A client that moves its session to the probe first finishes the request that it has waiting. Called whenever the
-    /// driver looks after both lanes, so often while one request waits: the session may answer it soon after it has come.
+    /// driver visits both lanes, so several times for one waiting request; the session may answer it after a delay.
     ///
     /// Default: does nothing.
     fn handle_writable(&mut self, _now: Instant) {}
@@ -92,7 +92,7 @@ pub enum Action {
     },
     /// Send a heartbeat of the protocol on the primary lane, ahead of everything that waits
     Heartbeat(Frame),
-    /// The client has answered the last heartbeat, so what was sent before that has arrived
+    /// Record that the client answered the last heartbeat: it has received everything written before that heartbeat.
     HeartbeatAnswered,
     /// Send the carrier's own sign of life
     Ping(Lane),

@@ -79,8 +79,8 @@ pub trait Connection: Send + fmt::Debug {
 
     /// Sends the carrier's own sign of life, such as a WebSocket ping; tells whether it has one
     ///
-    /// A mark other than 0 goes along, and comes back with the answer as [`Received::Pong`], where the carrier can carry
-    /// one.
+    /// A `mark` other than 0 is sent along if the carrier supports that, and returned by the answer as
+    /// [`Received::Pong`].
     fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool;
 
     /// Begins to close: pushes what the carrier says at its end, such as a close frame
@@ -126,7 +126,7 @@ pub struct Capabilities {
 pub enum Received {
     /// Something arrived
     Activity,
-    /// Something arrived, and among it the answer to a [ping](Connection::ping) with this mark
+    /// Something arrived, including the answer to a [ping](Connection::ping) with this mark.
     Pong(u32),
     /// The peer closed; nothing more will come
     Closed,

@@ -153,7 +153,7 @@ impl Engine {
         }
     }
 
-    /// A request waits: while the client moves to the probe it is answered soon, so that the client can finish it.
+    /// Schedules the answer to a waiting request during an upgrade, so that the client can finish the request.
     pub fn handle_writable(&mut self, now: Instant) {
         if self.is_open() && matches!(self.upgrade, Upgrade::Answered { .. }) {
             self.timers.arm_sooner(Timer::Noop, now, NOOP_DELAY);
@@ -256,7 +256,7 @@ impl Engine {
                 self.forget_probe();
                 self.upgrade = Upgrade::Done;
                 self.polled = polled;
-                // A client that does not wait for its last request gets its answer all the same.
+                // The client may upgrade without waiting for its last request; the request is answered all the same.
                 transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
                 actions.push(Action::Promote);
                 if self.timers.is_armed(Timer::PongDeadline) {
@@ -300,10 +300,10 @@ impl Engine {
     }
 }
 
-/// How long a request that waits while the client moves is left for what the client hears anyway
+/// Delay before a waiting request is answered by a noop during an upgrade.
 ///
-/// The first events of a client, and its probe, are on their way together: an answer ends the request by itself, and
-/// need not take the way by the other lane. Node leaves it for up to 100 ms, for which the client's next event is late.
+/// A client's first events arrive together with its probe, and their answers end the request without a noop. Node waits
+/// up to 100 ms, which delays the client's next event by as much.
 const NOOP_DELAY: Duration = Duration::from_millis(20);
 
 /// How often a waiting request is looked for while the client moves

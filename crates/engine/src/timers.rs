@@ -28,7 +28,7 @@ impl Timers {
         self.0[timer as usize] = from.checked_add(after);
     }
 
-    /// Sets a timer that is not set, or that would come later
+    /// Arms a timer that is not armed, or moves it forward.
     pub(crate) fn arm_sooner(&mut self, timer: Timer, from: Instant, after: Duration) {
         let at = from.checked_add(after);
         let current = &mut self.0[timer as usize];

@@ -16,7 +16,7 @@ pub struct Claim {
     kept: Kept,
     /// Nothing is left to be given back
     spent: bool,
-    /// The number of the last event that it says it has
+    /// Number of the last event that the client claims to have received
     seen: Option<u64>,
     budget: usize,
 }
@@ -133,7 +133,7 @@ pub enum Refused {
     /// Some of what it missed was dropped, since the log was full
     #[error("some of what it missed is no longer kept; raise the limits of the log")]
     Overflow,
-    /// It missed more than it may be sent at once
+    /// It missed more than fits into its outbox, or into the memory budget
     #[error("it missed more than fits into its outbox, or into memory")]
     TooMuch,
 }

@@ -42,9 +42,9 @@ pub struct RecoveryConfig {
     pub max_session_bytes: usize,
     /// How long before it was found to be gone a client may have stopped hearing what it was sent
     ///
-    /// Default: 90 s. Events are kept for this and `max_disconnection_duration` together. Should cover the time in which
-    /// the protocol below finds out, or clients are refused without need: a server sets it to twice its ping interval
-    /// and ping timeout, and some seconds more.
+    /// Default: 90 s. Events are kept for this and `max_disconnection_duration` together. Must cover the time in which
+    /// the transport protocol detects a dead client, or clients are refused without need: a server sets it to twice its
+    /// ping interval and ping timeout, plus two seconds.
     pub grace: Duration,
 }
 

@@ -129,7 +129,7 @@ pub struct Kept {
     pub(crate) stay: Stay,
     pub(crate) data: SharedData,
     pub(crate) gone_at: Instant,
-    /// What was emitted before this had reached it: see [`Sequencer::keep`](crate::Sequencer::keep)
+    /// Time before which every event is known to have arrived; see [`Sequencer::keep`](crate::Sequencer::keep).
     heard_at: Option<Instant>,
     /// Its bytes when it was counted; its data may have been changed since
     bytes: usize,
@@ -148,10 +148,10 @@ impl Kept {
         Self { secret, stay, data, gone_at, heard_at, bytes: 0, turn: 0 }
     }
 
-    /// Whether an event that was emitted at `at` had reached it, or did not concern it.
+    /// Returns whether an event emitted at `at` is known to have arrived, if it was for this member.
     pub(crate) fn has_heard(&self, number: u64, at: Instant) -> bool {
         let sent = match self.stay.caught_up {
-            // It was replayed, and what was heard before that says nothing of it.
+            // A replayed event was sent again at the recovery, so only later answers prove its arrival.
             Some(caught_up) if number <= caught_up.head => at.max(caught_up.at),
             _ => at,
         };

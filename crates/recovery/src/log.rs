@@ -184,7 +184,7 @@ impl Log {
 
     /// What a member has missed that has everything up to this number, oldest first; `None` if some of it is gone
     ///
-    /// Without a number, which is that of a client that heard nothing with an offset, it is what may not have reached it.
+    /// A client without an offset passes no number; it has missed the events that are not known to have arrived.
     pub(crate) fn missed<'a>(
         &'a self,
         kept: &'a Kept,
@@ -195,15 +195,15 @@ impl Log {
         if self.lost.concerns(kept, from) {
             return None;
         }
-        // So old is only what a client missed that was behind for long, or was replayed to it before; whether it was
-        // for this one is not known any more.
+        // Only a client that was far behind, or lost a replay, misses an event this old. The log no longer knows whom
+        // the event was for, so the client is refused.
         if self.aged.is_some_and(|aged| aged.number > from && !kept.has_heard(aged.number, aged.at)) {
             return None;
         }
         let at = self.slots.partition_point(|slot| slot.number <= from);
         let missed = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref());
         Some(missed.filter(move |entry| {
-            // A client that says where it is knows best.
+            // An offset from the client is more exact than the answered ping.
             entry.is_for(stay) && (seen.is_some() || !kept.has_heard(entry.number, entry.at))
         }))
     }

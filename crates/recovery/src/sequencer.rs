@@ -39,8 +39,9 @@ use crate::{Claim, RecoveryConfig, Refused};
 /// # What is not known any more
 ///
 /// The log is bounded. If what was dropped of it because it was full may concern a client, that client is refused rather
-/// than recovered with a gap. What is dropped because it is old concerns nobody who heard all within the
-/// [grace](RecoveryConfig::grace); whoever may not have is refused as well.
+/// than recovered with a gap. An event that is dropped because of its age is older than the
+/// [grace](RecoveryConfig::grace) allows, so it matters only for a client that was far behind. Such a client is refused as
+/// well.
 pub struct Sequencer {
     pub(crate) router: Arc<dyn Router>,
     pub(crate) config: RecoveryConfig,
@@ -106,10 +107,10 @@ impl Sequencer {
 
     /// Lets a member out, as [`Router::detach`] does, and keeps what it needs to come back
     ///
-    /// `secret` is what it will show; `data` is kept for it. `heard_at` is a time before which everything that was
-    /// emitted to it is known to have arrived, such as that of the last ping that it answered and that was sent behind
-    /// everything else. If there is none, or it lies far back, a client that went away may have to begin anew, since
-    /// nobody can tell what it missed of the events that are no longer kept. `false` if it was out already.
+    /// `secret` is what it will show; `data` is kept for it. `heard_at` is a time before which every event emitted to the
+    /// client is known to have arrived, such as the time of the last answered ping that was sent behind everything else.
+    /// Without it, or with one older than [`RecoveryConfig::grace`] allows, [`claim`](Self::claim) refuses a client that
+    /// may have missed an event which the log has dropped. Returns `false` if the member was out already.
     pub fn keep(
         &self,
         key: MemberKey,

@@ -19,18 +19,18 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Whole seconds of the process until a time, which begin at 1.
+/// Converts a time to whole seconds of the process, 1 at least.
 pub(crate) fn process_seconds(at: Instant) -> u32 {
     let seconds = at.saturating_duration_since(beginning()).as_secs();
     u32::try_from(seconds).unwrap_or(u32::MAX).max(1)
 }
 
-/// The time at which a [second](process_seconds) of the process begins.
+/// Converts [seconds of the process](process_seconds) to the time at which they begin.
 pub(crate) fn process_instant(seconds: u32) -> Instant {
     after(beginning(), Duration::from_secs(seconds.into()))
 }
 
-/// Some time before the first that anybody asks for, on any clock: runtimes in tests have their own.
+/// Returns the origin of process seconds: an hour before the first call, because tests use clocks that differ.
 fn beginning() -> Instant {
     static BEGINNING: OnceLock<Instant> = OnceLock::new();
     *BEGINNING.get_or_init(|| {

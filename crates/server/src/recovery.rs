@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytestring::ByteString;
 use roomcast_core::{CloseReason, Outbox, Router};
@@ -12,7 +13,6 @@ use serde_json::Value;
 
 use crate::clock;
 use crate::config::Config;
-use crate::driver::reach::UNCERTAINTY;
 use crate::handshake::Handshake;
 use crate::ids;
 use crate::limits::network;
@@ -22,11 +22,16 @@ use crate::socket::Socket;
 /// The sequencer of a namespace, if recovery is on
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
     let mut recovery = config.recovery.clone()?;
-    // Within this a client that hears nothing is found out, by Engine.IO and by plain WebSocket.
+    // Engine.IO and plain WebSocket detect a dead client within this time.
     let silence = config.ping_interval.saturating_add(config.ping_timeout).saturating_mul(2);
-    recovery.grace = silence.saturating_add(UNCERTAINTY);
+    recovery.grace = silence.saturating_add(ROUNDING);
     Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
 }
+
+/// Seconds that may pass between the time of an event and its place in an outbox, on another thread.
+pub(crate) const EMIT_SLACK: u32 = 1;
+/// Time by which the last answered ping may seem older than it is: the slack, and the fraction of a second.
+const ROUNDING: Duration = Duration::from_secs(EMIT_SLACK as u64 + 1);
 
 /// What a socket has of recovery, where it is on
 #[derive(Debug)]

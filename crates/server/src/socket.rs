@@ -577,7 +577,7 @@ impl Socket {
 
     /// Takes it out of all rooms, and tells those who wait for its answers; if it may come back, it is kept
     ///
-    /// What was emitted before `heard_at` has reached it.
+    /// Every event emitted before `heard_at` is known to have arrived at the client.
     pub(crate) fn detach(&self, may_come_back: bool, heard_at: Option<Instant>) {
         let (inner, key) = (&self.0, self.key());
         if inner.standing.advance(Standing::IN, Standing::LEFT) {

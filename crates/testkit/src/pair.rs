@@ -218,8 +218,8 @@ impl<S: Session> Pair<S> {
     ///
     /// Among them are `> packet`, `probe> packet`, `> packet if waiting` for what is volatile, `ping`, `promote`,
     /// `close probe`, `connect / {"auth":1}`, `event / name("arguments") ack 7`, `answer / 7("arguments")`,
-    /// `leave /: reason` and `close: reason`. Messages of one frame are joined by ` + `, attachments too. Heartbeats that
-    /// are answered have no line, since only those that are not change anything.
+    /// `leave /: reason` and `close: reason`. Messages of one frame are joined by ` + `, attachments too. Answered
+    /// heartbeats have no line.
     pub fn seen(&mut self) -> Vec<String> {
         let actions = self.actions();
         let told = actions.iter().filter(|action| !matches!(action, Action::HeartbeatAnswered));

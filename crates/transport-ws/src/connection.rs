@@ -164,7 +164,7 @@ impl WsConnection {
         }
     }
 
-    /// Hands on what was read; returns the mark of the last ping that was answered, or 0.
+    /// Delivers decoded frames; returns the mark of the last pong, or 0.
     fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) -> u32 {
         let mut mark = 0;
         for item in scratch.items.drain(..) {

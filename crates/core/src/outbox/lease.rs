@@ -44,7 +44,7 @@ impl<'a> Lease<'a> {
         let Some(sink) = state.sink.take() else { return Err(false) };
         state.leased = true;
         let mut batch = spare_batch();
-        // A sink that had nothing to write to is asked first: what it gives back is kept, whatever the policy of its emit.
+        // No overflow policy drops what a sink gives back, so a parked sink is asked before frames are taken for it.
         let bytes = match state.readiness {
             Readiness::Parked => 0,
             _ => state.take_batch(&mut batch, outbox.0.bounds.limit()),

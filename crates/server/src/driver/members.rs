@@ -416,7 +416,7 @@ impl Driver {
         let sequencer = state.sequencer.as_ref()?;
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
         let shown = Shown::by(*kind, auth, handshake)?;
-        // What is replayed is an emit as any other: it needs memory, and may evict for it.
+        // A replay needs memory like any emit, and may evict clients for it.
         let room = if state.budget.admit().is_ok() { io.config().outbox_max / 2 } else { 0 };
         match shown.claim(sequencer, outbox, room) {
             Ok(claim) => Some(Box::new(claim)),

@@ -8,7 +8,8 @@ mod lane;
 mod members;
 mod opening;
 mod rate;
-pub(crate) mod reach;
+mod reach;
+mod timer;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -21,7 +22,6 @@ use roomcast_core::{
     Action, Attended, Bounds, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message,
     Outbox, Overflow, Received, Rejection, Session, TransportName,
 };
-use tokio::time::Sleep;
 
 use self::closing::Closing;
 use self::events::Work;
@@ -29,6 +29,7 @@ use self::flow::{Flow, Leaving, Stall, StallLimits};
 use self::lane::{LaneState, Probe};
 use self::members::Members;
 use self::reach::Reach;
+use self::timer::Timer;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::config::EventRate;
@@ -348,7 +349,7 @@ impl Driver {
             }
         }
         let heavy = attended.stalled >= self.shared.io.config().outbox_max / 2;
-        // What a carrier answers by itself, such as pings, no emit has paid for.
+        // A carrier pushes pongs by itself, so no emit has paid for writing them.
         if heavy && attended.writable && !self.shared.outbox.relieve() {
             self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
             return false;
@@ -615,7 +616,7 @@ impl Driver {
                 }
             }
             Action::Promote => {
-                // Whatever the old lane takes now goes out by it.
+                // The old lane writes what it can take, such as the answer to a poll that still waits.
                 let _ = self.shared.outbox.relieve();
                 self.promoting = true;
                 // To the application it has moved: what the client sent behind this comes by the new way.
@@ -652,7 +653,7 @@ impl Driver {
         }
     }
 
-    /// Takes note of a ping that is about to be sent
+    /// Records a ping that is about to be sent, and returns its mark.
     fn mark_ping(&mut self, now: Instant) -> u32 {
         let is_alone = self.shared.outbox.standing().bytes == 0;
         self.reach.ping(is_alone, now)
@@ -772,38 +773,5 @@ impl Drop for Driver {
         }
         self.forget();
         self.shared.io.app().lifecycle.driver_ended();
-    }
-}
-
-/// One timer for everything the session waits for
-#[derive(Default)]
-struct Timer(Option<Pin<Box<Sleep>>>);
-
-impl Timer {
-    /// Whether the deadline has come; if not, the task is woken when it has
-    ///
-    /// A deadline that moved back is left to fire early, as that is rarer than moving the timer each time.
-    fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(deadline) = deadline else { return false };
-        if deadline <= now {
-            return true;
-        }
-        let until = tokio::time::Instant::from_std(deadline);
-        let sleep = match &mut self.0 {
-            Some(sleep) => {
-                let at = sleep.deadline();
-                if !sleep.is_elapsed() && at.into_std() > now && at <= until {
-                    return false;
-                }
-                sleep.as_mut().reset(until);
-                sleep
-            }
-            None => self.0.insert(Box::pin(tokio::time::sleep_until(until))),
-        };
-        if sleep.as_mut().poll(cx).is_ready() {
-            // It lies between two ticks of the timer: look again at once.
-            cx.waker().wake_by_ref();
-        }
-        false
     }
 }

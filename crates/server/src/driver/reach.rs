@@ -1,25 +1,26 @@
-//! How far what was sent has reached the client
+//! How much of what was sent the client has received
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::clock;
+use crate::recovery::EMIT_SLACK;
 
-/// Up to when everything that was sent to a client is known to have reached it.
+/// Time before which everything sent to a client is known to have arrived.
 ///
-/// A client that answers a ping has what was written before the ping. Pings overtake what waits, so only one that was
-/// sent while nothing waited proves that all of it came; any other proves what the one before would have proven.
+/// A client that answers a ping has received what was written before the ping. Pings overtake the queue, so only a ping
+/// sent with an empty queue proves that everything arrived; any other ping proves what the one before it would have.
 ///
-/// Kept in seconds of the process, since every client has one.
+/// Times are seconds of the process, because every client has this state.
 #[derive(Debug, Default)]
 pub(super) struct Reach {
-    /// What an answer to the last ping proves; 0 for nothing
+    /// Time that an answer to the last ping proves; 0 for none
     sent: u32,
-    /// What was proven; 0 for nothing
+    /// Time that answered pings have proven; 0 for none
     arrived: u32,
 }
 
 impl Reach {
-    /// A ping is about to be sent; returns the mark that its answer is to bring back.
+    /// Records a ping that is about to be sent; returns the mark that its answer brings back.
     pub(super) fn ping(&mut self, is_alone: bool, now: Instant) -> u32 {
         if is_alone {
             self.sent = clock::process_seconds(now);
@@ -27,33 +28,29 @@ impl Reach {
         self.sent
     }
 
-    /// The last ping was answered.
+    /// Records the answer to the last ping.
     pub(super) fn answered(&mut self) {
         self.arrived = self.sent;
     }
 
-    /// A ping with this mark was answered, perhaps not the last one; a mark that never was sent proves nothing.
+    /// Records the answer to the ping with this mark; a mark that was never sent proves nothing.
     pub(super) fn answered_with(&mut self, mark: u32) {
         if mark <= self.sent {
             self.arrived = self.arrived.max(mark);
         }
     }
 
-    /// Everything that was emitted before this has arrived.
+    /// Returns a time before which every emitted event has arrived, if one is known.
     pub(super) fn arrived(&self) -> Option<Instant> {
-        let at = self.arrived.checked_sub(SLACK)?;
+        let at = self.arrived.checked_sub(EMIT_SLACK)?;
         Some(clock::process_instant(at))
     }
 }
 
-/// Seconds that another thread may take at most between an event's time and its place in the outbox.
-const SLACK: u32 = 1;
-/// By how much more than the time of its pings a client may seem to be behind: the slack, and what is lost to whole
-/// seconds.
-pub(crate) const UNCERTAINTY: Duration = Duration::from_secs(SLACK as u64 + 1);
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(base: Instant, seconds: u64) -> Instant {

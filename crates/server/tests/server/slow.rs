@@ -118,13 +118,10 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(&address.into()).expect("the server listens");
     let mut stream = TcpStream::from(socket);
-    let handshake = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(handshake.as_bytes()).expect("the server takes requests");
+    stream.write_all(PLAIN_HANDSHAKE).expect("the server takes requests");
     let socket: Socket = arrived.next();
-    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
     let flood = std::thread::spawn(move || {
-        let pings = ping.repeat(1000);
+        let pings = ping().repeat(1000);
         // Until the server has closed it.
         while stream.write_all(&pings).is_ok() {}
     });
@@ -140,6 +137,14 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
     flood.join().expect("it ends with its connection");
 }
 
+const PLAIN_HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// A ping with the longest payload that a control frame may have
+fn ping() -> Vec<u8> {
+    [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat()
+}
+
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a client that writes and reads at once has two threads")]
 fn pings_of_a_reader_are_all_answered() {
@@ -151,9 +156,7 @@ fn pings_of_a_reader_are_all_answered() {
     let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
-    let handshake = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    stream.write_all(handshake.as_bytes()).expect("the server takes requests");
+    stream.write_all(PLAIN_HANDSHAKE).expect("the server takes requests");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -162,8 +165,7 @@ fn pings_of_a_reader_are_all_answered() {
     }
     let mut writer = stream.try_clone().expect("a second handle");
     let flood = std::thread::spawn(move || {
-        let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
-        writer.write_all(&ping.repeat(PINGS)).expect("the server goes on reading");
+        writer.write_all(&ping().repeat(PINGS)).expect("the server goes on reading");
     });
     let pong = [&[0x8a, 125][..], &[7; 125]].concat();
     let mut heard = vec![0; pong.len()];
