@@ -39,8 +39,8 @@ pub use ids::{AckId, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use nodes::ServerSide;
 pub use outbox::{
-    Attended, Backlog, Bounds, Delivery, FlushList, FrameSink, Outbox, Overflow, Pushed, Readiness, Relay,
-    Standing, Waiting, Written,
+    Attended, Backlog, Bounds, Delivery, FlushList, FrameSink, Hold, Outbox, Overflow, Pushed, Readiness,
+    Relay, Standing, Waiting, Written,
 };
 pub use router::{
     Dispatched, Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope,

@@ -33,8 +33,11 @@ impl<'a> Lease<'a> {
         if writer == Writer::Flusher {
             state.listed = false;
         }
-        if writer != Writer::Owner && (state.readiness != Readiness::Ready || !state.has_frames()) {
+        if writer != Writer::Owner
+            && (state.readiness != Readiness::Ready || !state.has_frames() || state.held)
+        {
             // Blocked: the owner waits for the socket, and writes when it has room. Empty: another has just written it.
+            // Held: it is listed again when the hold ends.
             return Err(false);
         }
         if state.leased {
@@ -92,7 +95,8 @@ impl<'a> Lease<'a> {
             }
             state.put_back(&mut self.batch, taken);
             let has_turn = self.writer == Writer::Pusher || visit < BATCHES_PER_VISIT;
-            if state.readiness == Readiness::Ready && has_turn && !state.wanted && !state.is_closed() {
+            let goes_on = has_turn && !state.wanted && !state.held;
+            if state.readiness == Readiness::Ready && goes_on && !state.is_closed() {
                 self.bytes = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit());
                 if !self.batch.is_empty() {
                     drop(state);

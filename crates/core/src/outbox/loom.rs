@@ -320,6 +320,31 @@ fn a_pusher_that_writes_itself_loses_and_reorders_nothing() {
 }
 
 #[test]
+fn what_is_held_is_written_when_it_is_true_and_not_before() {
+    check_up_to(4, || {
+        let (flusher, outbox) = outbox();
+        let carrier = Carrier::default();
+        outbox.set_sink(carrier.sink());
+        push(&outbox, "a1");
+        let announcing = {
+            let (outbox, carrier) = (outbox.clone(), carrier.clone());
+            thread::spawn(move || {
+                let hold = outbox.hold();
+                push(&outbox, "a2");
+                // Here it becomes true.
+                assert!(carrier.written().iter().all(|written| *written != "a2"));
+                drop(hold);
+            })
+        };
+        flusher.run();
+        let _ = outbox.relieve();
+        announcing.join().unwrap();
+        flusher.rest();
+        assert_eq!(carrier.written(), two("a"));
+    });
+}
+
+#[test]
 fn a_pusher_that_meets_a_blocked_carrier_wakes_the_owner() {
     check_up_to(3, || {
         let (flusher, outbox) = outbox();

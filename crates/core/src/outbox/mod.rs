@@ -80,6 +80,8 @@ struct State {
     stalled: bool,
     /// A writer has the heartbeat in hand
     heartbeat_leased: bool,
+    /// Nothing is written until the [`Hold`] ends
+    held: bool,
 }
 
 /// Parts of the state that few outboxes have at a time
@@ -121,6 +123,18 @@ pub struct Attended {
     pub moved: Option<u64>,
     /// Whether a heartbeat waits
     pub heartbeat: bool,
+}
+
+/// Keeps an outbox from writing; see [`Outbox::hold`].
+#[derive(Debug)]
+pub struct Hold(Outbox);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        state.held = false;
+        self.0.unlock_and_enlist(state);
+    }
 }
 
 /// How an outbox stands when memory has to be freed.
@@ -167,6 +181,7 @@ impl Outbox {
             over_limit: false,
             stalled: false,
             heartbeat_leased: false,
+            held: false,
         };
         Self(Arc::new(Inner { bounds: bounds.into(), flusher, state: Mutex::new(state) }))
     }
@@ -268,6 +283,18 @@ impl Outbox {
             }
             Err(leased) => !leased,
         }
+    }
+
+    /// Keeps what is pushed from now on from being written until the guard is dropped.
+    ///
+    /// For a message that announces something that is about to be done: another thread could write it at once, and the
+    /// client act on it, before it is true. A batch that a writer has in hand already is written to its end. There is
+    /// one hold at a time: a second one ends with the first. The owner's own [`attend`](Self::attend) is not kept from
+    /// writing.
+    #[must_use = "the hold ends when the guard is dropped"]
+    pub fn hold(&self) -> Hold {
+        self.state().held = true;
+        Hold(self.clone())
     }
 
     /// Gives the outbox the write half of a connection, in place of the one it had.
@@ -532,6 +559,7 @@ impl State {
             && self.sink.is_some()
             && !self.listed
             && !self.leased
+            && !self.held
     }
 
     /// Notes whether the carrier takes more, and whether it has just taken something

@@ -341,19 +341,23 @@ impl Driver {
         }
         let socket = stay.0.clone();
         self.members.introduce(&socket);
-        // The answer to the client goes out first, so no broadcast can come before it; then it is let into the
+        // The answer to the client is queued first, so no broadcast can come before it; then it is let into the
         // rooms; then the application hears of it; and only then of the events that the client sent meanwhile.
+        // Until it is in the rooms the answer is not written: whoever has read it misses no broadcast.
+        let hold = self.shared.outbox.hold();
         let next = match (claim, recovery::order(self.shared.kind)) {
             (Some(claim), Some(order)) => {
                 let mut next = None;
                 let resumed = socket.resume(*claim, order, || next = self.welcome(&socket, cx, now));
                 if let Err(refused) = resumed {
+                    drop(hold);
                     // It waited at the door for too long. Nothing was said to it yet.
                     self.shared.io.metrics().recoveries.count_refused(refused);
                     // One stay ends and another begins.
                     socket.state().family().into_iter().for_each(Family::enter);
                     return self.admit_as(None, socket.state().clone(), auth, cx, now);
                 }
+                drop(hold);
                 self.shared.io.metrics().recoveries.count_recovered();
                 // What was replayed is a backlog like any other.
                 self.shared.outbox.relieve();
@@ -362,6 +366,7 @@ impl Driver {
             _ => {
                 let next = self.welcome(&socket, cx, now);
                 socket.attach();
+                drop(hold);
                 next
             }
         };

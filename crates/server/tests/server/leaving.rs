@@ -1,6 +1,8 @@
 //! Sockets that are disconnected by the application, and what still runs for those that have left
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use roomcast_server::{CloseReason, Config, EmitError, Io, Receipt, Room, Socket, SocketId};
 use serde_json::json;
@@ -167,6 +169,32 @@ fn hooks_may_disconnect_newcomer_inside_attach() {
         connected.next();
         assert_eq!(reasons.next(), CloseReason::ServerNamespaceDisconnect);
         assert_eq!(io.sockets().len(), 0);
+    }
+}
+
+/// A client that has read that it is in misses no broadcast, even if another thread writes while it is being let in.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the hook blocks so that other threads come first")]
+fn clients_are_told_that_they_are_in_once_they_are() {
+    let io = Io::new();
+    let large = "x".repeat(100_000);
+    let (is_in, all) = (Arc::new(AtomicBool::new(false)), io.clone());
+    let (entered, text) = (is_in.clone(), large.clone());
+    io.on_join_room(move |_, _: &SocketId| {
+        // So much that whoever emits writes it, and with it what waits before it.
+        let _ = all.emit("early", &text);
+        let _ = all.emit("early", &text);
+        std::thread::sleep(Duration::from_millis(50));
+        entered.store(true, Ordering::SeqCst);
+    });
+    let server = serve(&io);
+    for kind in [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json] {
+        is_in.store(false, Ordering::SeqCst);
+        let mut client = Client::connect(kind, &server.dial);
+        assert!(is_in.load(Ordering::SeqCst), "{kind:?}");
+        (0..2).for_each(|_| client.expect("early", json!([large])));
+        client.close();
+        until(|| io.client_count() == 0);
     }
 }
 

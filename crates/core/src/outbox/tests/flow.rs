@@ -54,6 +54,39 @@ fn a_pusher_at_high_water_writes_itself() {
 }
 
 #[test]
+fn held_outbox_writes_nothing() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    push(&outbox, "0");
+    let hold = outbox.hold();
+    push(&outbox, "1");
+    list.write_all();
+    assert!(outbox.relieve(), "a pusher has nothing to write either");
+    assert_eq!(carrier.written(), numbers(0));
+    drop(hold);
+    list.write_all();
+    assert_eq!(carrier.written(), numbers(2));
+}
+
+#[test]
+fn hold_that_begins_behind_a_batch_keeps_the_next() {
+    let (outbox, list, carrier) = connected(1 << 20);
+    let (held, holds) = (Arc::new(Mutex::new(None)), outbox.clone());
+    let keep = held.clone();
+    carrier.at_each_call(move |call| {
+        if call == 1 {
+            *keep.lock().unwrap() = Some(holds.hold());
+            push(&holds, "1");
+        }
+    });
+    push(&outbox, "0");
+    list.write_all();
+    assert_eq!(carrier.written(), numbers(1));
+    drop(held.lock().unwrap().take());
+    list.write_all();
+    assert_eq!(carrier.written(), numbers(2));
+}
+
+#[test]
 fn large_frames_reach_high_water_by_bytes() {
     let (outbox, _list, carrier) = connected(1 << 20);
     let large = "x".repeat(100_000);
