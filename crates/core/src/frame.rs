@@ -23,6 +23,8 @@ pub struct Frame(triomphe::Arc<Inner>);
 struct Inner {
     messages: Messages,
     len: usize,
+    /// Bytes that are charged for it without its renderings; nothing once it is cleared
+    charged: usize,
     key: Option<Arc<str>>,
     /// Of the key; not zero if there is one
     key_hash: u32,
@@ -34,10 +36,11 @@ struct Inner {
 }
 
 impl Inner {
-    const fn new(messages: Messages, len: usize) -> Self {
+    const fn new(messages: Messages, len: usize, charged: usize) -> Self {
         Self {
             messages,
             len,
+            charged,
             key: None,
             key_hash: 0,
             uncompressed: false,
@@ -50,6 +53,7 @@ impl Inner {
     /// Lets go of all it holds; as if it were new, but for the length
     fn clear(&mut self) {
         memory::release(self.charged());
+        self.charged = 0;
         self.messages = Messages::None;
         self.uncompressed = false;
         self.apart = false;
@@ -64,19 +68,14 @@ impl Inner {
         }
     }
 
-    /// Returns the bytes that are charged for it: nothing once it is cleared.
+    /// Returns the bytes that are charged for it and its renderings.
+    #[inline]
     fn charged(&self) -> usize {
-        let first = self.first.get();
-        let body = match &self.messages {
-            Messages::None if first.is_none() => return 0,
-            messages => body_cost(messages, self.len),
-        };
-        let Some(first) = first else { return body };
+        let Some(first) = self.first.get() else { return self.charged };
         let more = self.more.get().map_or(0, |more| {
-            let renderings = more.iter().filter_map(OnceLock::get);
-            TABLE_COST + renderings.map(|rendered| self.rendering_cost(&rendered.bytes)).sum::<usize>()
+            TABLE_COST + more.iter().filter_map(OnceLock::get).map(|rendered| rendered.charged).sum::<usize>()
         });
-        body + self.rendering_cost(&first.bytes) + more
+        self.charged + first.charged + more
     }
 
     /// Returns what a rendering costs: nothing if it is a part of a message, as text is on some wires.
@@ -138,6 +137,8 @@ impl Messages {
 struct Rendered {
     key: WireKey,
     bytes: Bytes,
+    /// Bytes that are charged for it
+    charged: usize,
 }
 
 /// Wire forms kept beside the first. With more kinds than that in one room the rest render for themselves.
@@ -162,19 +163,25 @@ impl Frame {
     /// It has no messages; for any other wire it renders to what that wire makes of none.
     pub fn of_wire(key: WireKey, bytes: Bytes) -> Self {
         let made = Self::build(Messages::None, bytes.len());
-        memory::charge(bytes.len());
+        let charged = bytes.len();
+        memory::charge(charged);
         // It is new, so there are none yet.
-        let _ = made.0.first.set(Rendered { key, bytes });
+        let _ = made.0.first.set(Rendered { key, bytes, charged });
         made
     }
 
     fn build(messages: Messages, len: usize) -> Self {
-        memory::charge(body_cost(&messages, len));
+        let charged = body_cost(&messages, len);
+        memory::charge(charged);
         // A thread that is ending keeps nothing.
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
-        let Some(mut spare) = spare else { return Self(triomphe::Arc::new(Inner::new(messages, len))) };
-        spare.messages = messages;
+        let Some(mut spare) = spare else {
+            return Self(triomphe::Arc::new(Inner::new(messages, len, charged)));
+        };
+        // It has none, so there is nothing to drop.
+        std::mem::forget(std::mem::replace(&mut spare.messages, messages));
         spare.len = len;
+        spare.charged = charged;
         Self(spare.shareable())
     }
 
@@ -270,8 +277,9 @@ impl Frame {
         let key = wire.key();
         let render = || {
             let bytes = wire.render(self.messages());
-            memory::charge(self.0.rendering_cost(&bytes));
-            Rendered { key, bytes }
+            let charged = self.0.rendering_cost(&bytes);
+            memory::charge(charged);
+            Rendered { key, bytes, charged }
         };
         let first = self.0.first.get_or_init(render);
         if first.key == key {

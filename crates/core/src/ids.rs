@@ -1,7 +1,7 @@
 //! The names by which a client, its sockets and its rooms are known
 
 use std::borrow::Borrow;
-use std::cell::Cell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -85,10 +85,91 @@ impl fmt::Debug for Sid {
     }
 }
 
+/// What every name that is no secret has: it is the text it shows, to maps, to `serde` and to people
+macro_rules! as_its_text {
+    ($name:ident) => {
+        impl Eq for $name {}
+
+        // As the text it may be looked up by.
+        impl Hash for $name {
+            #[inline]
+            fn hash<H: Hasher>(&self, state: &mut H) {
+                self.as_str().hash(state);
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                self.as_str().cmp(other.as_str())
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(name: &str) -> Self {
+                Self::new(name)
+            }
+        }
+
+        impl From<&String> for $name {
+            fn from(name: &String) -> Self {
+                Self::new(name.as_str())
+            }
+        }
+
+        impl From<&Self> for $name {
+            fn from(name: &Self) -> Self {
+                name.clone()
+            }
+        }
+
+        impl From<String> for $name {
+            fn from(name: String) -> Self {
+                Self::new(name)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}({:?})", stringify!($name), self.as_str())
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
 macro_rules! public_name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Eq, PartialOrd, Ord)]
+        #[derive(Clone)]
         pub struct $name(Arc<str>);
 
         // Two that are compared are nearly always the same one, and then their text need not be looked at.
@@ -96,20 +177,6 @@ macro_rules! public_name {
             #[inline]
             fn eq(&self, other: &Self) -> bool {
                 Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
-            }
-        }
-
-        // As the text it may be looked up by.
-        impl Hash for $name {
-            #[inline]
-            fn hash<H: Hasher>(&self, state: &mut H) {
-                self.0.hash(state);
-            }
-        }
-
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(&self.0)
             }
         }
 
@@ -125,53 +192,7 @@ macro_rules! public_name {
             }
         }
 
-        impl Borrow<str> for $name {
-            fn borrow(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl AsRef<str> for $name {
-            fn as_ref(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl From<&str> for $name {
-            fn from(name: &str) -> Self {
-                Self(name.into())
-            }
-        }
-
-        impl From<&String> for $name {
-            fn from(name: &String) -> Self {
-                Self(name.as_str().into())
-            }
-        }
-
-        impl From<&Self> for $name {
-            fn from(name: &Self) -> Self {
-                name.clone()
-            }
-        }
-
-        impl From<String> for $name {
-            fn from(name: String) -> Self {
-                Self(name.into())
-            }
-        }
-
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}({:?})", stringify!($name), &*self.0)
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
+        as_its_text!($name);
     };
 }
 
@@ -187,44 +208,52 @@ public_name! {
     Room
 }
 
-public_name! {
-    /// Named channel over one session; begins with `/`
-    Namespace
-}
+/// Named channel over one session; begins with `/`
+///
+/// Cloning costs one reference count, and nothing for `/`, which each message of most applications names: a count that
+/// all threads share would be the one thing that all their clients have in common.
+#[derive(Clone)]
+pub struct Namespace(Option<Arc<str>>);
+
+/// The name of the main namespace
+static MAIN: &str = "/";
 
 impl Namespace {
+    /// Takes the name as it is
+    pub fn new(name: impl Into<Arc<str>> + AsRef<str>) -> Self {
+        Self(if name.as_ref() == MAIN { None } else { Some(name.into()) })
+    }
+
     /// The namespace every client may use without naming it: `/`
-    pub fn main() -> Self {
-        Self::new("/")
-    }
-
-    /// Another handle, for somebody who is going to [give it back](Self::give_back)
-    ///
-    /// As good as a clone, and cheaper for one that goes round and round on the same thread: its handles are not
-    /// counted up and down each time.
-    #[inline]
-    pub fn lend(&self) -> Self {
-        let back = RETURNED.try_with(Cell::take).ok().flatten();
-        back.filter(|back| Arc::ptr_eq(&back.0, &self.0)).unwrap_or_else(|| self.clone())
-    }
-
-    /// Lets go of a handle, which this thread keeps for the next that it [lends](Self::lend)
-    #[inline]
-    pub fn give_back(self) {
-        // A thread that is ending keeps nothing.
-        let _ = RETURNED.try_with(|returned| returned.set(Some(self)));
+    pub const fn main() -> Self {
+        Self(None)
     }
 
     /// Whether this is `/`
     pub fn is_main(&self) -> bool {
-        self.as_str() == "/"
+        self.0.is_none()
+    }
+
+    /// The name as text
+    #[inline]
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().unwrap_or(MAIN)
     }
 }
 
-thread_local! {
-    /// The handle that was given back last
-    static RETURNED: Cell<Option<Namespace>> = const { Cell::new(None) };
+// Two that are compared are nearly always the same one, and then their text need not be looked at.
+impl PartialEq for Namespace {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (None, None) => true,
+            (Some(own), Some(other)) => Arc::ptr_eq(own, other) || own == other,
+            _ => false,
+        }
+    }
 }
+
+as_its_text!(Namespace);
 
 impl From<&SocketId> for Room {
     fn from(id: &SocketId) -> Self {
@@ -249,21 +278,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_handle_that_was_given_back_is_lent_again_for_its_own_namespace_alone() {
-        let (here, there) = (Namespace::new("/here"), Namespace::new("/here"));
-        let handles = |namespace: &Namespace| Arc::strong_count(&namespace.0);
-        for _ in 0..3 {
-            let lent = here.lend();
-            assert!(Arc::ptr_eq(&lent.0, &here.0));
-            lent.give_back();
-            assert_eq!(handles(&here), 2);
+    fn main_namespace_is_one_however_it_is_made() {
+        for main in
+            [Namespace::main(), Namespace::new("/"), String::from("/").into(), Namespace::new(Arc::from("/"))]
+        {
+            assert!(main.is_main() && main.as_str() == "/", "{main:?}");
+            assert_eq!(main, Namespace::main());
         }
-        assert!(Arc::ptr_eq(&there.lend().0, &there.0));
-        assert_eq!((handles(&here), handles(&there)), (1, 1));
-        let two = [here.lend(), here.lend()];
-        assert_eq!(handles(&here), 3);
-        two.into_iter().for_each(Namespace::give_back);
-        assert_eq!(handles(&here), 2);
+        for other in ["", "/a", "//"] {
+            let other = Namespace::new(other);
+            assert!(!other.is_main() && other != Namespace::main(), "{other:?}");
+            assert_eq!(other, Namespace::new(other.as_str()));
+        }
+        let found: HashSet<_> = ["/", "/a", "/"].map(Namespace::new).into();
+        assert!(found.len() == 2 && found.contains("/") && found.contains("/a"));
+        assert!(Namespace::new("") < Namespace::main() && Namespace::main() < Namespace::new("/a"));
     }
 
     #[test]

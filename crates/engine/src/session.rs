@@ -159,7 +159,7 @@ fn event(namespace: &Namespace, message: Message) -> Action {
         Message::Binary(bytes) => bytes.into_args(),
     };
     Action::Event(Inbound {
-        namespace: namespace.lend(),
+        namespace: namespace.clone(),
         name: ByteString::from_static(EVENT),
         // Neither a string nor bytes can fail to be written.
         args: args.unwrap_or_default(),

@@ -142,7 +142,7 @@ impl PlainSession {
     }
 
     fn emit(&mut self, name: ByteString, args: Args, ack: Option<roomcast_core::AckId>) {
-        let inbound = Inbound { namespace: self.namespace.lend(), name, args, ack };
+        let inbound = Inbound { namespace: self.namespace.clone(), name, args, ack };
         self.actions.push(Action::Event(inbound));
     }
 

@@ -169,13 +169,13 @@ impl Socket {
     #[doc = include_str!("../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let args = args.into_args()?;
-        let mut event = match names::take_last(&self.state().name, event) {
-            Some((namespace, name)) => {
-                self.state().check_attachments(&args)?;
+        let mut event = match names::take_last(&self.state().name, event, args) {
+            Ok(event) => {
+                self.state().check_attachments(&event.args)?;
                 self.state().budget.admit()?;
-                Event::new(namespace, name, args)
+                event
             }
-            None => crate::emit::event(self.state(), event, args, None)?,
+            Err(args) => Box::new(crate::emit::event(self.state(), event, args, None)?),
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         names::keep_last(event);

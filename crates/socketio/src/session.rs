@@ -95,7 +95,7 @@ impl SocketIoSession {
                 _ => self.close(CloseReason::ForcedClose),
             };
         };
-        let namespace = membership.namespace.lend();
+        let namespace = membership.namespace.clone();
         match (packet.body, &membership.state) {
             (Body::ConnectError, _) | (Body::Connect { .. }, State::Joined) => {
                 self.close(CloseReason::ForcedClose);

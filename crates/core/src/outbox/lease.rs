@@ -95,8 +95,9 @@ impl<'a> Lease<'a> {
             }
             state.put_back(&mut self.batch, taken);
             let has_turn = self.writer == Writer::Pusher || visit < BATCHES_PER_VISIT;
-            let goes_on = has_turn && !state.wanted && !state.held;
-            if state.readiness == Readiness::Ready && goes_on && !state.is_closed() {
+            let goes_on = has_turn && !state.wanted && !state.held && !state.is_closed();
+            // Nearly always nothing has come meanwhile.
+            if state.readiness == Readiness::Ready && goes_on && state.has_frames() {
                 self.bytes = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit());
                 if !self.batch.is_empty() {
                     drop(state);
