@@ -1,15 +1,14 @@
 //! Going away without everybody noticing at once
 
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use roomcast_core::CloseReason;
-use tokio::sync::watch;
 
 use crate::clock;
 use crate::inbox::Visit;
 use crate::io::Io;
+use crate::lifecycle::Phase;
 
 /// How a server goes away
 ///
@@ -94,68 +93,6 @@ pub struct Drained {
 impl fmt::Display for Drained {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} sessions closed, {} of them cut off", self.closed, self.left)
-    }
-}
-
-/// How far the server is on its way out
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Phase {
-    Serving,
-    /// No longer ready, and serving all the same
-    Leaving,
-    /// Takes in nothing new
-    Draining,
-    /// The sessions are closed, and HTTP connections are
-    Closing,
-    Over,
-}
-
-pub(crate) struct Lifecycle {
-    phase: watch::Sender<Phase>,
-    /// Tasks that drive sessions, those that are closing included, and those that run what sessions left behind
-    drivers: AtomicUsize,
-}
-
-impl Default for Lifecycle {
-    fn default() -> Self {
-        Self { phase: watch::Sender::new(Phase::Serving), drivers: AtomicUsize::new(0) }
-    }
-}
-
-impl Lifecycle {
-    pub(crate) fn phase(&self) -> Phase {
-        *self.phase.borrow()
-    }
-
-    /// Goes on to a phase, never back
-    pub(crate) fn advance(&self, to: Phase) {
-        self.phase.send_if_modified(|phase| {
-            let later = *phase < to;
-            if later {
-                *phase = to;
-            }
-            later
-        });
-    }
-
-    /// Waits until a phase is reached
-    ///
-    /// Cancel safe.
-    pub(crate) async fn reached(&self, at_least: Phase) {
-        // The sender is `self`, so it cannot be gone.
-        let _ = self.phase.subscribe().wait_for(|phase| *phase >= at_least).await;
-    }
-
-    pub(crate) fn driver_started(&self) {
-        self.drivers.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn driver_ended(&self) {
-        self.drivers.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn drivers(&self) -> usize {
-        self.drivers.load(Ordering::Relaxed)
     }
 }
 
@@ -245,13 +182,5 @@ mod tests {
         assert_eq!(drain.batches(10, Duration::ZERO).batch_of(500_000), 500_000);
         assert_eq!(drain.batches(0, Duration::from_secs(1)).batch_of(24), 1);
         assert_eq!(drain.timeout(Duration::MAX).batches(10, Duration::MAX).batch_of(24), 24);
-    }
-
-    #[test]
-    fn a_phase_is_never_gone_back_to() {
-        let lifecycle = Lifecycle::default();
-        lifecycle.advance(Phase::Draining);
-        lifecycle.advance(Phase::Leaving);
-        assert_eq!(lifecycle.phase(), Phase::Draining);
     }
 }

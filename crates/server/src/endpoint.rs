@@ -11,6 +11,7 @@ use roomcast_socketio::{Limits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
 
 use crate::config::Config;
+use crate::handshake_json::BEARER;
 use crate::session::ClientKind;
 
 /// A path, and the protocol that clients speak there
@@ -58,9 +59,6 @@ enum Protocol {
     EngineIo(Arc<EngineConfig>),
     Plain { mode: Mode, config: Arc<PlainConfig>, subprotocols: Arc<[String]> },
 }
-
-/// The subprotocol behind which a client offers a token
-pub(crate) const BEARER: &str = "bearer";
 
 impl Endpoint {
     /// Socket.IO at `/socket.io/`

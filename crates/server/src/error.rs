@@ -4,6 +4,7 @@ use bytestring::ByteString;
 use roomcast_core::{ArgsError, Namespace};
 use serde::Serialize;
 
+use crate::budget::OverBudget;
 use crate::handler::HandlerError;
 
 /// An event could not be emitted, or an answer could not be sent
@@ -55,6 +56,12 @@ pub enum EmitError {
         /// Bytes that it may hold
         budget: usize,
     },
+}
+
+impl From<OverBudget> for EmitError {
+    fn from(OverBudget { held, budget }: OverBudget) -> Self {
+        Self::OverBudget { held, budget }
+    }
 }
 
 /// The text of both errors for a client that is gone.

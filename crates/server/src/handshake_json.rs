@@ -8,8 +8,10 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::endpoint::BEARER;
 use crate::handshake::Handshake;
+
+/// The subprotocol behind which a client offers a token
+pub(crate) const BEARER: &str = "bearer";
 
 impl Handshake {
     /// Whether the request named an origin, so that it came from a page

@@ -1,18 +1,15 @@
 //! How many may come in: connections and sessions, in all and from one address
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::breach::Breach;
 use crate::config::Config;
-use crate::io::Io;
-use crate::session::SessionShared;
 
 /// What is open, and how much of it may be
 pub(crate) struct Limits {
@@ -21,64 +18,10 @@ pub(crate) struct Limits {
     max_sessions: usize,
     /// Of the requests that sessions began with, what they have in common left out
     handshake_bytes: AtomicUsize,
-    pub(crate) unjoined: Unjoined,
     addresses: Option<Addresses>,
     /// Whether it was said that addresses of clients are not known
     told: AtomicBool,
 }
-
-/// Sessions that have joined no namespace, oldest first
-pub(crate) struct Unjoined {
-    max: usize,
-    queue: Mutex<UnjoinedQueue>,
-}
-
-#[derive(Default)]
-struct UnjoinedQueue {
-    /// Those that have joined or are gone are removed when they are half of all.
-    sessions: VecDeque<Weak<SessionShared>>,
-    /// Sessions that have neither joined nor ended.
-    count: usize,
-}
-
-impl Unjoined {
-    /// Adds a session; returns the oldest, which has to go, if there are too many.
-    pub(crate) fn begin(&self, session: &Arc<SessionShared>) -> Option<Arc<SessionShared>> {
-        let mut queue = self.lock();
-        queue.sessions.push_back(Arc::downgrade(session));
-        queue.count += 1;
-        let mut oldest = None;
-        while queue.count > self.max
-            && let Some(session) = queue.sessions.pop_front()
-        {
-            oldest = session.upgrade().filter(|session| session.settle());
-            if oldest.is_some() {
-                queue.count -= 1;
-                break;
-            }
-        }
-        if queue.sessions.len() > 2 * queue.count + COMPACT_FROM {
-            queue.sessions.retain(|session| session.upgrade().is_some_and(|session| !session.is_settled()));
-            let room = 2 * queue.count + COMPACT_FROM;
-            queue.sessions.shrink_to(2 * room);
-        }
-        oldest
-    }
-
-    /// Removes a session that has joined a namespace, or is over.
-    pub(crate) fn end(&self, session: &SessionShared) {
-        if session.settle() {
-            self.lock().count -= 1;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, UnjoinedQueue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A queue of fewer sessions is not looked through for those that are gone.
-const COMPACT_FROM: usize = 64;
 
 /// What each address has open; an entry only for one that has something open
 struct Addresses {
@@ -93,10 +36,9 @@ struct Open {
 }
 
 impl Limits {
-    pub(crate) fn new(max_sessions: usize, max_unjoined: usize, max_per_address: Option<usize>) -> Self {
+    pub(crate) fn new(max_sessions: usize, max_per_address: Option<usize>) -> Self {
         Self {
             handshake_bytes: AtomicUsize::new(0),
-            unjoined: Unjoined { max: max_unjoined, queue: Mutex::default() },
             connections: AtomicUsize::new(0),
             sessions: AtomicUsize::new(0),
             max_sessions,
@@ -229,21 +171,21 @@ impl Drop for SessionPermit {
 ///
 /// It goes with the requests of the connection, and when one of them leaves HTTP, with the session.
 pub(crate) struct ConnectionPermit {
-    io: Io,
+    limits: Arc<Limits>,
     // Boxed, since it is there only where addresses are limited.
     address: Option<Box<IpAddr>>,
 }
 
 impl ConnectionPermit {
     /// Counts a connection in, if there is room
-    pub(crate) fn new(io: &Io, max_connections: usize) -> Result<Self, Breach> {
-        take(&io.app().limits.connections, max_connections).map_err(|()| Breach::Connections)?;
-        Ok(Self { io: io.clone(), address: None })
+    pub(crate) fn new(limits: &Arc<Limits>, max_connections: usize) -> Result<Self, Breach> {
+        take(&limits.connections, max_connections).map_err(|()| Breach::Connections)?;
+        Ok(Self { limits: limits.clone(), address: None })
     }
 
     /// Counts it among those of this address too
     pub(crate) fn for_address(mut self, address: IpAddr) -> Result<Self, Breach> {
-        if let Some(addresses) = &self.io.app().limits.addresses {
+        if let Some(addresses) = &self.limits.addresses {
             if !addresses.take(address, |open| &mut open.connections) {
                 return Err(Breach::Address);
             }
@@ -255,7 +197,7 @@ impl ConnectionPermit {
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        let limits = &self.io.app().limits;
+        let limits = &self.limits;
         limits.connections.fetch_sub(1, Ordering::Relaxed);
         if let (Some(addresses), Some(address)) = (&limits.addresses, &self.address) {
             addresses.give_back(**address, |open| &mut open.connections);
@@ -295,7 +237,7 @@ mod tests {
 
     #[test]
     fn sessions_are_bounded_in_all_and_from_one_address() {
-        let limits = Limits::new(3, 3, Some(2));
+        let limits = Limits::new(3, Some(2));
         let (a, b) = (ip("192.0.2.1"), ip("192.0.2.2"));
         assert_eq!(limits.begin_session(a), Ok(()));
         assert_eq!(limits.begin_session(a), Ok(()));
@@ -308,7 +250,7 @@ mod tests {
 
     #[test]
     fn handshakes_are_bounded_in_bytes() {
-        let limits = Limits::new(3, 3, None);
+        let limits = Limits::new(3, None);
         assert!(limits.take_handshake(60, 100));
         assert!(!limits.take_handshake(41, 100) && !limits.take_handshake(usize::MAX, 100));
         assert!(limits.take_handshake(40, 100));
@@ -329,7 +271,7 @@ mod tests {
 
     #[test]
     fn an_address_is_known_only_while_it_has_something_open() {
-        let limits = Limits::new(10, 10, Some(2));
+        let limits = Limits::new(10, Some(2));
         for _ in 0..3 {
             limits.begin_session(ip("192.0.2.1")).expect("there is room");
             limits.begin_session(ip("2001:db8::1")).expect("there is room");
@@ -338,14 +280,14 @@ mod tests {
             limits.end_session(ip("2001:db8::1"));
             assert_eq!(limits.known_addresses(), 0);
         }
-        let off = Limits::new(10, 10, None);
+        let off = Limits::new(10, None);
         off.begin_session(ip("192.0.2.1")).expect("there is room");
         assert_eq!(off.known_addresses(), 0);
     }
 
     #[test]
     fn an_ipv6_subscriber_cannot_take_one_address_after_the_other() {
-        let limits = Limits::new(10, 10, Some(1));
+        let limits = Limits::new(10, Some(1));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1::1")), Ok(()));
         assert_eq!(limits.begin_session(ip("2001:db8:0:1:ffff::2")), Err(Breach::Address));
         assert_eq!(limits.begin_session(ip("2001:db8:0:2::1")), Ok(()));

@@ -8,7 +8,6 @@ use roomcast_recovery::Refused;
 
 use crate::breach::{Breach, Breaches, Tally};
 use crate::clock;
-use crate::recovery::Recoveries;
 
 macro_rules! counters {
     ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
@@ -179,5 +178,42 @@ impl Received {
 
     fn sum(&self, counter: impl Fn(&Shard) -> &AtomicU64) -> u64 {
         self.0.iter().map(|shard| counter(shard).load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// How many came back, and how many were refused for which reason
+#[derive(Debug, Default)]
+pub(crate) struct Recoveries {
+    recovered: AtomicU64,
+    refused: [AtomicU64; Refused::ALL.len()],
+}
+
+impl Recoveries {
+    pub(crate) fn count_recovered(&self) {
+        self.recovered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self, refused: Refused) {
+        self.refused[refused as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn recovered(&self) -> u64 {
+        self.recovered.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self, refused: Refused) -> u64 {
+        self.refused[refused as usize].load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_in_the_order_of_the_table() {
+        for (at, refused) in Refused::ALL.into_iter().enumerate() {
+            assert_eq!(refused as usize, at);
+        }
     }
 }

@@ -2,11 +2,10 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytestring::ByteString;
-use roomcast_core::{CloseReason, Outbox, Router};
+use roomcast_core::{CloseReason, Outbox, Router, SocketId};
 use roomcast_recovery::{Claim, Order, Owner, Refused, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,7 +16,6 @@ use crate::handshake::Handshake;
 use crate::ids;
 use crate::limits::network;
 use crate::session::ClientKind;
-use crate::socket::Socket;
 
 /// The sequencer of a namespace, if recovery is on
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
@@ -44,12 +42,12 @@ pub(crate) struct Recoverable {
 }
 
 /// To whom belongs what is kept for a client, or because of it.
-pub(crate) fn owner(socket: &Socket) -> Owner {
-    match socket.handshake().address() {
+pub(crate) fn owner(handshake: &Handshake, id: &SocketId) -> Owner {
+    match handshake.address() {
         Some(address) => Owner::Address(network(address.ip())),
         None => {
             let mut hasher = DefaultHasher::new();
-            socket.id().hash(&mut hasher);
+            id.hash(&mut hasher);
             Owner::Client(hasher.finish())
         }
     }
@@ -133,31 +131,6 @@ impl Shown {
     }
 }
 
-/// How many came back, and how many were refused for which reason
-#[derive(Debug, Default)]
-pub(crate) struct Recoveries {
-    recovered: AtomicU64,
-    refused: [AtomicU64; Refused::ALL.len()],
-}
-
-impl Recoveries {
-    pub(crate) fn count_recovered(&self) {
-        self.recovered.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn count_refused(&self, refused: Refused) {
-        self.refused[refused as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn recovered(&self) -> u64 {
-        self.recovered.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn refused(&self, refused: Refused) -> u64 {
-        self.refused[refused as usize].load(Ordering::Relaxed)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,13 +145,6 @@ mod tests {
         for auth in ["", "{}", r#"{"pid":1,"offset":"o"}"#, r#"{"pid":"p","offset":1}"#, r#"{"offset":"o"}"#]
         {
             assert_eq!(shown(auth), None, "{auth}");
-        }
-    }
-
-    #[test]
-    fn reasons_are_in_the_order_of_the_table() {
-        for (at, refused) in Refused::ALL.into_iter().enumerate() {
-            assert_eq!(refused as usize, at);
         }
     }
 }

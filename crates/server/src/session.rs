@@ -12,12 +12,13 @@ use roomcast_core::{Codec, Outbox, Sid, Transport, TransportName};
 
 use crate::handshake::Handshake;
 use crate::inbox::Inbox;
-use crate::io::Io;
 
 /// What is known of a session outside the task that drives it; shared by its sockets
-pub(crate) struct SessionShared {
+///
+/// `A` is the application, which this layer knows nothing of.
+pub(crate) struct SessionShared<A> {
     pub(crate) sid: Sid,
-    pub(crate) io: Io,
+    pub(crate) io: A,
     pub(crate) kind: ClientKind,
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) outbox: Outbox,
@@ -33,8 +34,8 @@ pub(crate) struct SessionShared {
 }
 
 /// What a session begins with
-pub(crate) struct Beginning {
-    pub(crate) io: Io,
+pub(crate) struct Beginning<A> {
+    pub(crate) io: A,
     pub(crate) sid: Sid,
     pub(crate) kind: ClientKind,
     pub(crate) codec: Arc<dyn Codec>,
@@ -45,12 +46,8 @@ pub(crate) struct Beginning {
     pub(crate) transport: TransportName,
 }
 
-// With its two counts it lies in a block of 240 bytes, of which malloc takes eight.
-#[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<SessionShared>() <= 216, "one field more would cost each client 16 bytes");
-
-impl SessionShared {
-    pub(crate) fn new(beginning: Beginning) -> Self {
+impl<A> SessionShared<A> {
+    pub(crate) fn new(beginning: Beginning<A>) -> Self {
         let Beginning { io, sid, kind, codec, outbox, handshake, transports, transport } = beginning;
         let (inbox, put_out) = (Inbox::default(), AtomicBool::new(false));
         let at = AtomicU16::new(0);
@@ -110,7 +107,7 @@ impl SessionShared {
     }
 }
 
-impl fmt::Debug for SessionShared {
+impl<A> fmt::Debug for SessionShared<A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SessionShared")
             .field("kind", &self.kind)
@@ -152,35 +149,40 @@ impl fmt::Display for ClientKind {
 }
 
 /// The sessions under way, by their secret id
-#[derive(Default)]
-pub(crate) struct Sessions(DashMap<BySid, ()>);
+pub(crate) struct Sessions<A>(DashMap<BySid<A>, ()>);
+
+impl<A> Default for Sessions<A> {
+    fn default() -> Self {
+        Self(DashMap::default())
+    }
+}
 
 /// A session in the table: its id is looked up where it is, so an entry is one pointer
-struct BySid(Arc<SessionShared>);
+struct BySid<A>(Arc<SessionShared<A>>);
 
-impl Borrow<str> for BySid {
+impl<A> Borrow<str> for BySid<A> {
     fn borrow(&self) -> &str {
         self.0.sid.expose()
     }
 }
 
-impl Hash for BySid {
+impl<A> Hash for BySid<A> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.sid.expose().hash(state);
     }
 }
 
-impl PartialEq for BySid {
+impl<A> PartialEq for BySid<A> {
     fn eq(&self, other: &Self) -> bool {
         self.0.sid == other.0.sid
     }
 }
 
-impl Eq for BySid {}
+impl<A> Eq for BySid<A> {}
 
-impl Sessions {
+impl<A> Sessions<A> {
     /// `false` if there is one with this id
-    pub(crate) fn insert(&self, session: Arc<SessionShared>) -> bool {
+    pub(crate) fn insert(&self, session: Arc<SessionShared<A>>) -> bool {
         match self.0.entry(BySid(session)) {
             Entry::Vacant(free) => {
                 free.insert(());
@@ -195,7 +197,7 @@ impl Sessions {
         self.0.remove(sid.expose()).is_some()
     }
 
-    pub(crate) fn find(&self, sid: &str) -> Option<Arc<SessionShared>> {
+    pub(crate) fn find(&self, sid: &str) -> Option<Arc<SessionShared<A>>> {
         self.0.get(sid).map(|session| session.key().0.clone())
     }
 
@@ -203,7 +205,7 @@ impl Sessions {
         self.0.len()
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<SessionShared>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SessionShared<A>>> {
         self.0.iter().map(|session| session.key().0.clone()).collect()
     }
 }

@@ -23,7 +23,7 @@ use crate::data::{DataError, Kept, read};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
 use crate::handshake::Handshake;
-use crate::io::Io;
+use crate::io::{Io, SessionShared};
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
 use crate::log_limit::log_limited;
@@ -32,7 +32,7 @@ use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::pace;
 use crate::recovery::{self, Recoverable};
 use crate::serial::Turns;
-use crate::session::{ClientKind, SessionShared};
+use crate::session::ClientKind;
 
 /// One client in one namespace; cloning gives another handle to the same socket
 ///
@@ -450,14 +450,18 @@ impl Socket {
     /// Says whose share of what is kept it counts for, where it can come back
     fn set_owner(&self) {
         if let Some(recovery) = &self.0.recovery {
-            recovery.sequencer.set_owner(self.key(), recovery::owner(self));
+            recovery.sequencer.set_owner(self.key(), recovery::owner(self.handshake(), self.id()));
         }
     }
 
     /// Begins to emit on behalf of this client, where that matters: its handlers are about to run
     #[inline]
     pub(crate) fn acting(&self) -> Option<Acting> {
-        self.0.namespace.sequencer.as_ref().map(|_| Acting::begin(recovery::owner(self)))
+        self.0
+            .namespace
+            .sequencer
+            .as_ref()
+            .map(|_| Acting::begin(recovery::owner(self.handshake(), self.id())))
     }
 
     /// As a router gets it: with the handle by which it is asked and disconnected, until it is detached

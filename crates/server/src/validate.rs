@@ -7,7 +7,7 @@ use roomcast_transport_ws::close::is_sendable;
 use crate::config::Config;
 use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
-use crate::origin;
+use crate::origin_check;
 
 /// Longest time that a client of Socket.IO can wait for a ping, in milliseconds
 ///
@@ -74,7 +74,7 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     if let Some(cookie) = &config.cookie {
         cookie.check().map_err(|reason| ConfigError::new("cookie", reason))?;
     }
-    origin::normalise_settings(config).map_err(|(setting, reason)| ConfigError::new(setting, reason))
+    origin_check::normalise_settings(config).map_err(|(setting, reason)| ConfigError::new(setting, reason))
 }
 
 /// Checks that clients can name each endpoint.

@@ -7,13 +7,10 @@ use std::fmt;
 use std::sync::{Mutex, Once, OnceLock, TryLockError, Weak};
 use std::time::{Duration, Instant};
 
-use roomcast_core::{CloseReason, Standing, memory};
+use roomcast_core::{CloseReason, Outbox, Standing, memory};
 
 use crate::breach::Tally;
 use crate::clock;
-use crate::error::EmitError;
-use crate::io::App;
-use crate::metrics::count;
 
 /// The memory that the process may hold for its clients, and what is done when more would be needed
 ///
@@ -24,12 +21,28 @@ use crate::metrics::count;
 pub(crate) struct Budget {
     limit: usize,
     source: Source,
-    app: OnceLock<Weak<App>>,
+    clients: OnceLock<Weak<dyn Clients>>,
     /// When the next scan may begin
     next_scan: Mutex<Option<Instant>>,
     announced: Once,
     evicted: Tally,
     refused: Tally,
+}
+
+/// Whom a budget may evict
+pub(crate) trait Clients: Send + Sync {
+    /// Returns the outboxes of all clients.
+    fn outboxes(&self) -> Vec<Outbox>;
+
+    /// Counts a client that was evicted.
+    fn count_evicted(&self);
+}
+
+/// The memory that may wait for all clients is used up
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OverBudget {
+    pub(crate) held: usize,
+    pub(crate) budget: usize,
 }
 
 /// How long after a scan that freed too little no other one begins
@@ -68,7 +81,7 @@ impl Budget {
         Self {
             limit: usize::try_from(limit).unwrap_or(usize::MAX),
             source,
-            app: OnceLock::new(),
+            clients: OnceLock::new(),
             next_scan: Mutex::default(),
             announced: Once::new(),
             evicted: Tally::new(),
@@ -76,10 +89,10 @@ impl Budget {
         }
     }
 
-    /// Sets the application state whose clients may be evicted; until then there are none.
-    pub(crate) fn guard(&self, app: Weak<App>) {
+    /// Sets whose clients may be evicted; until then there are none.
+    pub(crate) fn guard(&self, clients: Weak<dyn Clients>) {
         // Called once, when the server is built.
-        let _ = self.app.set(app);
+        let _ = self.clients.set(clients);
         memory::limit_to(self.limit);
     }
 
@@ -107,13 +120,13 @@ impl Budget {
     /// # Errors
     /// When the budget is used up and nobody can be evicted.
     #[inline]
-    pub(crate) fn admit(&self) -> Result<(), EmitError> {
+    pub(crate) fn admit(&self) -> Result<(), OverBudget> {
         if memory::held() <= self.limit { Ok(()) } else { self.make_room() }
     }
 
     #[cold]
     #[inline(never)]
-    fn make_room(&self) -> Result<(), EmitError> {
+    fn make_room(&self) -> Result<(), OverBudget> {
         let mut next_scan = match self.next_scan.try_lock() {
             Ok(next_scan) => next_scan,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -132,21 +145,21 @@ impl Budget {
 
     /// Evicts clients until no more than `goal` is held, or there is nobody left.
     fn evict(&self, goal: usize) {
-        let Some(app) = self.app.get().and_then(Weak::upgrade) else { return };
-        let sessions = app.sessions.all();
-        let candidates = sessions.iter().map(|session| (session.outbox.standing(), &**session));
+        let Some(clients) = self.clients.get().and_then(Weak::upgrade) else { return };
+        let outboxes = clients.outboxes();
+        let candidates = outboxes.iter().map(|outbox| (outbox.standing(), outbox));
         let before = memory::held();
         let mut evicted = 0_u64;
-        for session in in_order(candidates) {
+        for outbox in in_order(candidates) {
             if memory::held() <= goal {
                 break;
             }
             // Since it was looked at, it may have begun to read.
-            if session.outbox.standing().writable {
+            if outbox.standing().writable {
                 continue;
             }
-            session.outbox.give_up(CloseReason::SlowConsumer);
-            count::clients_evicted(&app.metrics);
+            outbox.give_up(CloseReason::SlowConsumer);
+            clients.count_evicted();
             evicted += 1;
         }
         if evicted > 0
@@ -164,7 +177,7 @@ impl Budget {
         }
     }
 
-    fn within(&self, limit: usize) -> Result<(), EmitError> {
+    fn within(&self, limit: usize) -> Result<(), OverBudget> {
         let held = memory::held();
         if held <= limit {
             return Ok(());
@@ -178,7 +191,7 @@ impl Budget {
                 "emit failed: memory budget used up and no client to evict"
             );
         }
-        Err(EmitError::OverBudget { held, budget: self.limit })
+        Err(OverBudget { held, budget: self.limit })
     }
 }
 

@@ -187,7 +187,7 @@ impl Driver {
             count::sessions_closed(self.shared.io.metrics());
             let address = self.shared.handshake.address().map(|address| address.ip());
             let limits = &self.shared.io.app().limits;
-            limits.unjoined.end(&self.shared);
+            self.shared.io.app().unjoined.end(&self.shared);
             limits.give_back_handshake(self.shared.handshake.own_bytes());
             limits.end_session(address);
         }

@@ -20,12 +20,12 @@ use crate::clock;
 use crate::error::{EventErrorCause, auth_too_large, internal_error, invalid_namespace, refusal};
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
 use crate::ids;
+use crate::io::SessionShared;
 use crate::listeners::{Listeners, Topic};
 use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::namespace::NamespaceState;
 use crate::recovery::{self, Recoverable, Shown};
-use crate::session::SessionShared;
 use crate::socket::Socket;
 
 /// The sockets of a session; nearly always one, so it has room for those alone that are there
@@ -371,7 +371,7 @@ impl Driver {
             }
         };
         self.members.enter(stay);
-        self.shared.io.app().limits.unjoined.end(&self.shared);
+        self.shared.io.app().unjoined.end(&self.shared);
         tracing::debug!(
             socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
             transport = self.primary.name.0, address = self.shared.handshake.address_field(),

@@ -12,7 +12,7 @@ mod reach;
 mod timer;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -33,12 +33,13 @@ use self::timer::Timer;
 use crate::breach::{Breach, breach};
 use crate::clock;
 use crate::config::EventRate;
+use crate::coop::give_way;
 use crate::inbox::Visit;
+use crate::io::SessionShared;
 use crate::limits::Permit;
 use crate::metrics::count;
 use crate::pace;
 use crate::requests::{Bad, Refusal};
-use crate::session::SessionShared;
 
 /// The task that drives one session: it owns the protocol, the connections, the timer, and runs the handlers
 ///
@@ -209,7 +210,8 @@ impl Driver {
         }
         if !upgrades {
             let refusal = Refusal::BadRequest(Bad::Mismatch(self.primary.name));
-            let response = refusal.answer(&self.shared.io, &exchange.request, false);
+            let io = &self.shared.io;
+            let response = io.hooks().refuse(io.metrics(), &refusal, &exchange.request, false);
             let _ = exchange.respond.send(response);
             return;
         }
@@ -749,14 +751,6 @@ impl Future for Driver {
 /// Whether an outbox was closed for its client's sake, and the connection is still there to say so
 fn is_given_up(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull)
-}
-
-/// Wakes the task again when everything else has had its turn, and the runtime has looked for what arrived
-///
-/// A task that just wakes itself runs again before that, dozens of times: one busy client would keep all others
-/// waiting.
-pub(crate) fn give_way(cx: &mut Context<'_>) {
-    let _ = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// A session that is dropped without an end, because its runtime goes away, leaves nothing behind all the same

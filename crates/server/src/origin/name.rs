@@ -50,7 +50,7 @@ pub(crate) fn normalise(text: &str) -> Result<String, String> {
 }
 
 /// Returns the host of an origin in normal form, and its port or the one that its scheme implies.
-pub(super) fn authority(origin: &str) -> Option<(&str, u16)> {
+pub(crate) fn authority(origin: &str) -> Option<(&str, u16)> {
     let (scheme, rest) = origin.split_once("://")?;
     let implied = match scheme {
         "http" => 80,
@@ -63,7 +63,7 @@ pub(super) fn authority(origin: &str) -> Option<(&str, u16)> {
 }
 
 /// Splits `host:port`; brackets stay around an IPv6 address.
-pub(super) fn split_port(authority: &str) -> (&str, Option<&str>) {
+pub(crate) fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         // The last colon inside brackets belongs to an IPv6 address.
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),

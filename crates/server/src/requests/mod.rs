@@ -10,7 +10,7 @@ pub(crate) use self::upgrade::is_asked as asks_for_websocket;
 
 use std::borrow::Cow;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,44 +33,20 @@ use crate::breach::{Breach, breach};
 use crate::client_files;
 use crate::clock;
 use crate::compression::Coding;
-use crate::drain::Phase;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::handshake::Handshake;
 use crate::ids;
 use crate::inbox::{NotTaken, Visit};
-use crate::io::Io;
+use crate::io::{Io, SessionShared};
+use crate::lifecycle::Phase;
 use crate::limits::{OpenedOn, Permit};
 use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::origin;
-use crate::session::{Beginning, SessionShared};
-
-/// Where a client connects from
-///
-/// A server of one's own that mounts an [`Io`] puts it into the extensions of the request, if it knows. With the feature
-/// `axum`, which is on by default, axum's `ConnectInfo<SocketAddr>` stands for it where there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    /// Its address
-    pub address: SocketAddr,
-    /// Whether it came over TLS
-    pub secure: bool,
-}
-
-impl Peer {
-    /// Who is at the other end, if that is known: by this server, or by the one it is mounted in
-    fn of(extensions: &Extensions) -> Option<Self> {
-        let known = extensions.get().copied();
-        #[cfg(feature = "axum")]
-        let known = known.or_else(|| {
-            let axum::extract::ConnectInfo(address) =
-                *extensions.get::<axum::extract::ConnectInfo<SocketAddr>>()?;
-            Some(Self { address, secure: false })
-        });
-        known
-    }
-}
+use crate::origin_check;
+use crate::peer::Peer;
+use crate::session::Beginning;
 
 /// Answers a request that belongs to an endpoint; gives any other back
 ///
@@ -249,7 +225,7 @@ fn engine_request<'a>(
 ) -> Result<Begun<'a>, Refused> {
     let upgrades = upgrade::is_asked(&exchange.request.headers);
     let refuse = |exchange: &Exchange, refusal: Refusal| {
-        Err(Box::new(refusal.answer(io, &exchange.request, upgrades)))
+        Err(Box::new(io.hooks().refuse(io.metrics(), &refusal, &exchange.request, upgrades)))
     };
     let query = EngineQuery::parse(exchange.request.uri.query().unwrap_or_default());
     let transport = query.transport.and_then(|name| endpoint.transport_named(name));
@@ -420,7 +396,7 @@ impl<'a> Applicant<'a> {
             let text = if text.is_empty() { "Forbidden".to_owned() } else { text };
             return Box::new(Rejection::new(StatusCode::FORBIDDEN, text).response());
         }
-        Box::new(refusal.answer(self.io, &self.exchange.request, self.upgrades))
+        Box::new(self.io.hooks().refuse(self.io.metrics(), &refusal, &self.exchange.request, self.upgrades))
     }
 
     /// Opens its connection and starts the task that drives its session
@@ -465,7 +441,7 @@ impl<'a> Applicant<'a> {
             return Err(Box::new(unanswered()));
         }
         place.keep();
-        if let Some(oldest) = app.limits.unjoined.begin(&shared) {
+        if let Some(oldest) = app.unjoined.begin(&shared) {
             let (address, value) = (oldest.handshake.address_field(), app.config.max_unjoined_sessions);
             breach!(io, Breach::Unjoined, address, value, "client closed: too many have joined no namespace");
             // One that is over already needs no closing.
@@ -565,7 +541,7 @@ pub(crate) const RETRY_AFTER: &str = "5";
 /// Whether the page behind a request may use this server; says so in the log if not
 fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
     let peer = Peer::of(&request.extensions);
-    origin::check(io.config(), peer, &request.headers).map_err(|foreign| {
+    origin_check::check(io.config(), peer, &request.headers).map_err(|foreign| {
         breach!(
             io,
             Breach::Origin,

@@ -9,8 +9,6 @@ use roomcast_core::{ResponseBody, TransportName};
 use serde_json::{Value, json};
 
 use super::query::EngineQuery;
-use crate::hooks::RefusedRequest;
-use crate::io::Io;
 use crate::origin::REPAIR;
 
 /// Why a request is refused, by the table of the Engine.IO protocol
@@ -42,26 +40,8 @@ pub(crate) enum Bad {
 }
 
 impl Refusal {
-    /// The answer; the application is told if it wants to know
-    ///
-    /// A request that asked for an upgrade hears it as plain text, since no client reads a body there.
-    pub(crate) fn answer(&self, io: &Io, request: &Parts, upgrades: bool) -> Response<ResponseBody> {
-        tracing::debug!(
-            code = self.code(),
-            status = self.status(upgrades).as_u16(),
-            name = self.name(),
-            "request refused"
-        );
-        let hooks = io.hooks();
-        if hooks.hear_of_refusals() {
-            let context = self.context(request);
-            let refused = RefusedRequest { request, code: self.code(), message: self.message(), context };
-            hooks.tell_of_refusal(io.metrics(), &refused);
-        }
-        self.response(upgrades)
-    }
-
-    fn code(&self) -> u8 {
+    /// Engine.IO's number for it
+    pub(crate) fn code(&self) -> u8 {
         match self {
             Self::UnknownTransport => 0,
             Self::UnknownSession => 1,
@@ -73,7 +53,7 @@ impl Refusal {
     }
 
     /// Short name for the log, where the text of an application does not belong.
-    fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::UnknownTransport => "unknown_transport",
             Self::UnknownSession => "unknown_session",
@@ -85,7 +65,8 @@ impl Refusal {
         }
     }
 
-    fn message(&self) -> &str {
+    /// What the client is told
+    pub(crate) fn message(&self) -> &str {
         match self {
             Self::UnknownTransport => "Transport unknown",
             Self::UnknownSession => "Session ID unknown",
@@ -99,7 +80,7 @@ impl Refusal {
     }
 
     /// What was wrong, with the keys that Node's server has
-    fn context(&self, request: &Parts) -> Value {
+    pub(crate) fn context(&self, request: &Parts) -> Value {
         let query = EngineQuery::parse(request.uri.query().unwrap_or_default());
         match self {
             Self::UnknownTransport => json!({ "transport": query.transport }),
@@ -125,7 +106,7 @@ impl Refusal {
         }
     }
 
-    fn status(&self, upgrades: bool) -> StatusCode {
+    pub(crate) fn status(&self, upgrades: bool) -> StatusCode {
         match self {
             Self::ForeignOrigin => StatusCode::FORBIDDEN,
             Self::Forbidden(_) if !upgrades => StatusCode::FORBIDDEN,
@@ -133,7 +114,10 @@ impl Refusal {
         }
     }
 
-    fn response(&self, upgrades: bool) -> Response<ResponseBody> {
+    /// The answer to it
+    ///
+    /// A request that asked for an upgrade hears it as plain text, since no client reads a body there.
+    pub(crate) fn response(&self, upgrades: bool) -> Response<ResponseBody> {
         let (body, kind) = if upgrades {
             (self.message().to_owned(), "text/html")
         } else {

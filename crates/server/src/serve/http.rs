@@ -22,17 +22,18 @@ use super::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use super::{Server, rules};
 use crate::breach::{Breach, breach};
 use crate::clock::{self, millis};
-use crate::drain::Phase;
-use crate::driver::give_way;
+use crate::coop::give_way;
+use crate::lifecycle::Phase;
 use crate::limits::{ConnectionPermit, OpenedOn, Permit};
+use crate::peer::Peer;
 use crate::proxy::canonical;
 use crate::proxy_protocol::{self, Proxied};
-use crate::requests::{Peer, RETRY_AFTER, answer, asks_for_websocket, panicked};
+use crate::requests::{RETRY_AFTER, answer, asks_for_websocket, panicked};
 
 /// Serves one connection to its end, or until it leaves HTTP
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
     let io = server.io.clone();
-    let permit = match ConnectionPermit::new(&io, server.http.max_connections) {
+    let permit = match ConnectionPermit::new(&io.app().limits, server.http.max_connections) {
         Ok(permit) => permit,
         Err(limit) => return refuse(&server, stream, limit, address).await,
     };

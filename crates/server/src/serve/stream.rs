@@ -14,7 +14,7 @@ use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
-use crate::driver::give_way;
+use crate::coop::give_way;
 
 /// State of one HTTP connection that its stream, its bodies and its task share.
 ///

@@ -1,0 +1,327 @@
+//! Whether a page may use this server, by its settings
+
+use std::borrow::Cow;
+
+use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use http::{HeaderMap, HeaderName};
+
+use crate::config::Config;
+use crate::cors::{Allowed, Cors};
+use crate::origin::{Origins, authority, normalise, split_port};
+use crate::peer::Peer;
+use crate::proxy::X_FORWARDED_HOST;
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// A page that may not use this server
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ForeignOrigin<'a> {
+    /// Its origin; empty when the browser did not tell
+    pub(crate) origin: &'a str,
+    /// The host it asked for
+    pub(crate) host: &'a str,
+    /// What its operator can do, if the page is meant to be let in
+    pub(crate) fix: Cow<'static, str>,
+}
+
+/// Checks whether the page behind a request may use this server.
+pub(crate) fn check<'a>(
+    config: &Config,
+    peer: Option<Peer>,
+    headers: &'a HeaderMap,
+) -> Result<(), ForeignOrigin<'a>> {
+    let carries_identity = || headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
+    if config.origins == Origins::Any || config.origins == Origins::SameOrCookieless && !carries_identity() {
+        return Ok(());
+    }
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Some(origin) = headers.get(ORIGIN) else {
+        // An image or a form of another site sends no origin, but modern browsers tell where it stands.
+        let site = headers.get(SEC_FETCH_SITE).map(http::HeaderValue::as_bytes);
+        let foreign = matches!(site, Some(b"cross-site" | b"same-site"));
+        let fix = "the request has no Origin: it is none of a script, and another site embeds it".into();
+        return if foreign { Err(ForeignOrigin { origin: "", host, fix }) } else { Ok(()) };
+    };
+    let sent = origin.to_str().unwrap_or_default();
+    let origin = normalise(sent).ok();
+    let forwarded = config.trusted_proxies.forwarded_host(peer, headers);
+    let is_let_in = |origin: &str| {
+        is_host(origin, host)
+            || forwarded.is_some_and(|host| is_host(origin, host))
+            || is_named(config, origin, true)
+    };
+    if origin.as_deref().is_some_and(is_let_in) {
+        return Ok(());
+    }
+    let fix = fix(config, peer, headers, origin.as_deref(), forwarded.unwrap_or(host));
+    Err(ForeignOrigin { origin: sent, host, fix })
+}
+
+/// Whether a setting names this very origin, in normal form; `CORS` counts as far as it lets cookies along, or not
+fn is_named(config: &Config, origin: &str, credentials: bool) -> bool {
+    let by_cors = match &config.cors {
+        Cors::Origins { origins, credentials: with } => {
+            *with == credentials && origins.iter().any(|name| name == origin)
+        }
+        Cors::Rules(rules) => rules.credentials == credentials && rules.names(origin),
+        Cors::Off | Cors::Any => false,
+    };
+    by_cors || credentials && config.allowed_origins.iter().any(|name| name == origin)
+}
+
+/// Says what lets the page in, if it is one of the operator's own; never what is set already
+fn fix(
+    config: &Config,
+    peer: Option<Peer>,
+    headers: &HeaderMap,
+    origin: Option<&str>,
+    host: &str,
+) -> Cow<'static, str> {
+    let Some(origin) = origin else { return "no browser sends such an origin".into() };
+    if origin == "null" {
+        return "the page has no origin of its own, as in a sandboxed frame or from a file; serve it over HTTP".into();
+    }
+    let claimed = headers.get_all(X_FORWARDED_HOST).into_iter().next_back();
+    let claimed = claimed.and_then(|host| host.to_str().ok()).and_then(|hosts| hosts.rsplit(',').next());
+    if claimed.is_some_and(|host| is_host(origin, host.trim()))
+        && !peer.is_some_and(|peer| config.trusted_proxies.trusts(peer.address.ip()))
+    {
+        return match peer {
+            Some(peer) => format!(
+                "X-Forwarded-Host fits but comes from a proxy that is not trusted; trust {} with \
+                 Config::trusted_proxies, or --trusted-proxy",
+                peer.address.ip()
+            )
+            .into(),
+            None => "X-Forwarded-Host fits but the address of the proxy is not known; put a Peer into the extensions \
+                     of the request, or serve with axum's ConnectInfo<SocketAddr>"
+                .into(),
+        };
+    }
+    if is_named(config, origin, false) {
+        return "CORS lets this origin in without cookies only; Config::allow_origin, or --allow-origin, lets it in \
+                with them"
+            .into();
+    }
+    let same_name = authority(origin).is_some_and(|(name, _)| name.eq_ignore_ascii_case(split_port(host).0));
+    if same_name {
+        return "the port differs: a reverse proxy has to pass on the whole Host header (nginx: proxy_set_header Host \
+                $http_host), or allow the origin with Config::allow_origin, or --allow-origin"
+            .into();
+    }
+    "if the page is yours, allow its origin with Config::allow_origin, or --allow-origin; if it is the server's own, a \
+     reverse proxy has to pass on the Host header (nginx: proxy_set_header Host $http_host)"
+        .into()
+}
+
+/// Whether an origin, in normal form, is that of a page which was fetched from this host
+///
+/// The scheme is not compared: behind a proxy that ends TLS it is not known. A host without port has the one that
+/// is usual for the origin's scheme.
+fn is_host(origin: &str, host: &str) -> bool {
+    let Some((name, port)) = authority(origin) else { return false };
+    let (host, host_port) = split_port(host);
+    let usual = if origin.starts_with("https:") { 443 } else { 80 };
+    let host_port = host_port.map_or(Some(usual), |port| port.parse().ok());
+    name.eq_ignore_ascii_case(host) && host_port == Some(port)
+}
+
+/// Puts the origins that settings name into their normal form
+///
+/// # Errors
+/// When one can never match: the setting, and why.
+pub(crate) fn normalise_settings(config: &mut Config) -> Result<(), (&'static str, String)> {
+    const ANY: &str = "every page is let in with `Origins::Any`, or `--origins any`";
+    const READ: &str = "every page may read answers with `Cors::Any`, or `--cors '*'` alone";
+    let all = |names: &mut Vec<String>, any: &str| {
+        for name in names {
+            if name.trim() == "*" {
+                return Err(format!("`*` is no origin; {any}"));
+            }
+            *name = normalise(name)?;
+        }
+        Ok(())
+    };
+    all(&mut config.allowed_origins, ANY).map_err(|problem| ("allow_origin", problem))?;
+    let cors = match &mut config.cors {
+        Cors::Origins { origins, .. } => all(origins, READ),
+        Cors::Rules(rules) => match &mut rules.origin {
+            Allowed::Named(origins) => all(origins, READ),
+            Allowed::Any | Allowed::Mirrored | Allowed::Matching(_) => Ok(()),
+        },
+        Cors::Off | Cors::Any => Ok(()),
+    };
+    cors.map_err(|problem| ("cors", problem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cors::CorsRules;
+
+    fn is_let_in(config: &Config, headers: &[(&'static str, &'static str)]) -> bool {
+        checked(config, headers).is_ok()
+    }
+
+    fn fix_for(config: &Config, headers: &[(&'static str, &'static str)]) -> String {
+        checked(config, headers).expect_err("a foreign page")
+    }
+
+    fn checked(config: &Config, headers: &[(&'static str, &'static str)]) -> Result<(), String> {
+        let mut config = config.clone();
+        normalise_settings(&mut config).expect("origins that there are");
+        let peer = Peer { address: "10.0.0.1:1".parse().expect("an address"), secure: false };
+        let mut map = HeaderMap::new();
+        map.insert(HOST, http::HeaderValue::from_static("chat.example"));
+        for (name, value) in headers {
+            map.insert(*name, http::HeaderValue::from_static(value));
+        }
+        check(&config, Some(peer), &map).map_err(|foreign| foreign.fix.into_owned())
+    }
+
+    const COOKIES: (&str, &str) = ("cookie", "session=secret");
+
+    #[test]
+    fn cve_2019_13611_a_foreign_page_cannot_use_the_cookies_of_a_visitor() {
+        let config = Config::default();
+        for origin in [
+            "https://evil.example",
+            "https://chat.example.evil.example",
+            "null",
+            "",
+            "file://",
+            "https://chat.example:444",
+            "https://evil.example/chat.example",
+            "chat.example",
+            "://chat.example",
+            "https://chat.example@evil.example",
+            "https://sub.chat.example",
+        ] {
+            assert!(!is_let_in(&config, &[COOKIES, ("origin", origin)]), "{origin}");
+            assert!(!is_let_in(&config, &[("authorization", "Basic eA=="), ("origin", origin)]), "{origin}");
+            assert!(is_let_in(&config, &[("origin", origin)]), "{origin} without cookies");
+        }
+    }
+
+    #[test]
+    fn pages_of_the_server_itself_and_programs_come_in_with_cookies() {
+        let config = Config::default();
+        for origin in [
+            "https://chat.example",
+            "http://chat.example",
+            "https://CHAT.example",
+            "https://chat.example:443",
+        ] {
+            assert!(is_let_in(&config, &[COOKIES, ("origin", origin)]), "{origin}");
+        }
+        assert!(is_let_in(&config, &[COOKIES]));
+        for (host, origin) in [
+            ("chat.example:3000", "http://chat.example:3000"),
+            ("[::1]:3000", "http://[::1]:3000"),
+            ("[::1]", "http://[::1]"),
+            ("chat.example:443", "https://chat.example"),
+        ] {
+            assert!(is_let_in(&config, &[COOKIES, ("host", host), ("origin", origin)]), "{host}");
+        }
+        assert!(!is_let_in(&config, &[COOKIES, ("host", "[::1]:3000"), ("origin", "http://[::1]")]));
+        assert!(!is_let_in(&config, &[COOKIES, ("host", ""), ("origin", "http://")]));
+    }
+
+    #[test]
+    fn what_a_foreign_page_embeds_is_known_by_its_site() {
+        let config = Config::default();
+        for (site, expected) in
+            [("cross-site", false), ("same-site", false), ("same-origin", true), ("none", true)]
+        {
+            assert_eq!(is_let_in(&config, &[COOKIES, ("sec-fetch-site", site)]), expected, "{site}");
+        }
+        assert!(is_let_in(&config, &[("sec-fetch-site", "cross-site")]));
+    }
+
+    #[test]
+    fn origins_that_are_named_come_in() {
+        let page = [COOKIES, ("origin", "https://app.example")];
+        assert!(is_let_in(&Config::default().allow_origin("https://app.example"), &page));
+        assert!(is_let_in(&Config::default().allow_origin("https://app.example/"), &page));
+        assert!(!is_let_in(&Config::default().allow_origin("http://app.example"), &page));
+        for spelling in [" https://app.example:443/ ", "HTTPS://App.Example"] {
+            assert!(is_let_in(&Config::default().allow_origin(spelling), &page), "{spelling}");
+        }
+        let file = [COOKIES, ("origin", "file://")];
+        assert!(is_let_in(&Config::default().allow_origin("file:///"), &file));
+        assert!(!is_let_in(&Config::default(), &file));
+        let cors = |credentials| Cors::Origins { origins: vec!["https://app.example".into()], credentials };
+        assert!(is_let_in(&Config::default().cors(cors(true)), &page));
+        assert!(!is_let_in(&Config::default().cors(Cors::Any), &page));
+        let ours = CorsRules::matching(|origin| origin.ends_with("app.example"));
+        assert!(is_let_in(&Config::default().cors(ours.clone().credentials(true)), &page));
+        // Without cookies, as it was asked for.
+        for without in [cors(false), ours.into(), CorsRules::origins(["https://app.example"]).into()] {
+            assert!(!is_let_in(&Config::default().cors(without.clone()), &page));
+            assert!(is_let_in(&Config::default().cors(without), &[page[1]]));
+        }
+        for others in [CorsRules::any(), CorsRules::mirrored(), CorsRules::origins(["https://b.example"])] {
+            assert!(!is_let_in(&Config::default().cors(others), &page));
+        }
+    }
+
+    #[test]
+    fn the_other_policies_are_stricter_and_laxer() {
+        let foreign = [("origin", "https://evil.example")];
+        let strict = Config::default().origins(Origins::Same);
+        assert!(!is_let_in(&strict, &foreign));
+        assert!(is_let_in(&strict, &[("origin", "https://chat.example")]));
+        assert!(is_let_in(&strict, &[]));
+        let lax = Config::default().origins(Origins::Any);
+        assert!(is_let_in(&lax, &[COOKIES, foreign[0]]));
+    }
+
+    #[test]
+    fn the_host_that_a_proxy_forwards_counts_if_the_proxy_is_trusted() {
+        let page = [
+            COOKIES,
+            ("host", "backend:3000"),
+            ("x-forwarded-host", "chat.example"),
+            ("origin", "https://chat.example"),
+        ];
+        assert!(!is_let_in(&Config::default(), &page));
+        let trusted: ipnet::IpNet = "10.0.0.0/8".parse().expect("a network");
+        assert!(is_let_in(&Config::default().trusted_proxies([trusted]), &page));
+    }
+
+    #[test]
+    fn fix_fits_the_cause() {
+        let config = Config::default();
+        let page = ("origin", "https://chat.example:8443");
+        assert!(fix_for(&config, &[COOKIES, page]).contains("Host $http_host"));
+        let elsewhere = [COOKIES, ("origin", "https://app.example")];
+        assert!(fix_for(&config, &elsewhere).contains("--allow-origin"));
+        let cors = Config::default().cors(CorsRules::origins(["https://app.example"]));
+        assert!(fix_for(&cors, &elsewhere).contains("without cookies"));
+        let proxied = [("x-forwarded-host", "app.example"), COOKIES, elsewhere[1]];
+        assert!(fix_for(&config, &proxied).contains("--trusted-proxy"));
+        assert!(fix_for(&config, &[COOKIES, ("origin", "null")]).contains("sandboxed"));
+        let trusted: ipnet::IpNet = "10.0.0.0/8".parse().expect("a network");
+        let trusting = Config::default().trusted_proxies([trusted]);
+        let other = [("x-forwarded-host", "other.example"), COOKIES, elsewhere[1]];
+        assert!(!fix_for(&trusting, &other).contains("--trusted-proxy"), "it is set already");
+    }
+
+    #[test]
+    fn origin_that_cannot_match_is_refused() {
+        let refused = |mut config: Config| normalise_settings(&mut config).expect_err("it cannot match");
+        let (setting, problem) = refused(Config::default().allow_origin("https://app.example/chat"));
+        assert_eq!(setting, "allow_origin");
+        assert!(problem.contains("write `https://app.example`"), "{problem}");
+        assert!(refused(Config::default().allow_origin("*")).1.contains("--origins any"));
+        let origins = || vec!["app.example".to_owned()];
+        for cors in
+            [Cors::Origins { origins: origins(), credentials: false }, CorsRules::origins(origins()).into()]
+        {
+            let (setting, problem) = refused(Config::default().cors(cors));
+            assert_eq!(setting, "cors");
+            assert!(problem.contains("write `https://app.example`"), "{problem}");
+        }
+        assert!(refused(Config::default().cors(CorsRules::origins(["*"]))).1.contains("--cors '*'"));
+    }
+}
