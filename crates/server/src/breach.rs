@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::clock;
+use crate::util::clock;
 
 /// A limit of the server that turned somebody away
 ///

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::CloseReason;
 
-use crate::clock;
 use crate::inbox::Visit;
 use crate::io::Io;
 use crate::lifecycle::Phase;
+use crate::util::clock;
 
 /// How a server goes away
 ///

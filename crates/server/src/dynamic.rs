@@ -17,10 +17,10 @@ use crate::error::NamespaceError;
 use crate::handler::{HandlerError, HandlerFuture};
 use crate::handshake::Handshake;
 use crate::io::{Io, SessionShared};
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::session::ClientKind;
+use crate::util::log_limit::log_limited;
 
 impl Io {
     /// Namespaces whose name fits a pattern; each is made when a client first asks for it, or [`of`](Self::of) does

@@ -10,10 +10,10 @@ use roomcast_core::{
 
 use crate::ack::{Answers, Collector};
 use crate::error::EmitError;
-use crate::log_limit::log_limited;
-use crate::names;
 use crate::namespace::NamespaceState;
 use crate::remote::RemoteSocket;
+use crate::util::log_limit::log_limited;
+use crate::util::names;
 
 /// Whom an event goes to, and how; ends with [`emit`](Self::emit)
 ///

@@ -8,8 +8,8 @@ use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId
 use crate::ack::Answers;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::{AckError, EmitError};
-use crate::names;
 use crate::socket::{Socket, one};
+use crate::util::names;
 
 /// How an event goes to one socket; ends with [`emit`](Self::emit)
 ///

@@ -17,8 +17,8 @@ use roomcast_transport_ws::{Compressed, Compression};
 
 use crate::breach::Breach;
 use crate::io::Io;
-use crate::log_limit::LogLimit;
 use crate::process::Process;
+use crate::util::log_limit::LogLimit;
 
 /// What the text is, for the `Content-Type` of an answer
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -137,7 +137,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::clock;
+    use crate::util::clock;
 
     /// Notes who was written, in which order
     #[derive(Debug)]

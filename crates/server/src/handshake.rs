@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderName, HeaderValue};
 use percent_encoding::percent_decode_str;
 
-use crate::heads::{Head, Heads};
+use crate::util::heads::{Head, Heads};
 
 /// The request that a session began with
 ///

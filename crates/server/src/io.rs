@@ -17,7 +17,6 @@ use crate::emit::{Emit, IntoRooms};
 use crate::endpoint::Endpoint;
 use crate::error::EmitError;
 use crate::handler::Handler;
-use crate::heads::Heads;
 use crate::hooks::Hooks;
 use crate::inbox::Visit;
 use crate::lifecycle::Lifecycle;
@@ -30,6 +29,7 @@ use crate::operators::operators;
 use crate::runtime::Flushers;
 use crate::session::Sessions;
 use crate::unjoined::Unjoined;
+use crate::util::heads::Heads;
 
 /// The server as an application sees it: handlers are registered on it, and it emits; cloning gives another handle
 ///

@@ -7,7 +7,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use roomcast_recovery::Refused;
 
 use crate::breach::{Breach, Breaches, Tally};
-use crate::clock;
+use crate::util::clock;
 
 macro_rules! counters {
     ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {

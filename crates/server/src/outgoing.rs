@@ -9,9 +9,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use roomcast_core::{Args, Event, MemberKey, Room, Router, Target};
 
 use crate::listeners::ListenerId;
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
+use crate::util::log_limit::log_limited;
 
 /// An event on its way to a socket
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use roomcast_core::{Backlog, Dispatched, Receipt};
 
-use crate::log_limit::log_limited;
+use crate::util::log_limit::log_limited;
 
 /// Deliveries that one visit of a driver causes before other tasks have their turn
 ///

@@ -11,10 +11,10 @@ use roomcast_core::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::log_limit::log_limited;
 use crate::pace;
 use crate::room_hooks::{RoomHook, RoomsOf};
 use crate::socket::Socket;
+use crate::util::log_limit::log_limited;
 
 /// Who is in a room, told to those who are in it
 ///

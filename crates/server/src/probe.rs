@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Outbox, Overflow, Readiness};
 
-use crate::clock;
 use crate::io::Io;
+use crate::util::clock;
 
 /// How often a frame is sent through each flusher
 const INTERVAL: Duration = Duration::from_secs(1);

@@ -10,12 +10,12 @@ use roomcast_recovery::{Claim, Order, Owner, Refused, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::clock;
 use crate::config::Config;
 use crate::handshake::Handshake;
-use crate::ids;
 use crate::limits::network;
 use crate::session::ClientKind;
+use crate::util::clock;
+use crate::util::ids;
 
 /// The sequencer of a namespace, if recovery is on
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {

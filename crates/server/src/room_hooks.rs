@@ -7,8 +7,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use roomcast_core::{Namespace, Room, RoomChange, RoomWatcher, Router, SocketId};
 
 use crate::io::Io;
-use crate::log_limit::log_limited;
 use crate::namespace::NamespaceHandle;
+use crate::util::log_limit::log_limited;
 
 /// Does something when a room of a namespace changes
 pub(crate) trait RoomHook: Send + Sync {

@@ -14,9 +14,9 @@ use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError
 use crate::error::EmitError;
 use crate::handler::HandlerError;
 use crate::io::Io;
-use crate::log_limit::log_limited;
 use crate::namespace::NamespaceHandle;
 use crate::outcome::{Outcome, failure};
+use crate::util::log_limit::log_limited;
 
 /// Asking the servers of other nodes failed
 #[derive(Debug, thiserror::Error)]

@@ -26,13 +26,13 @@ use crate::handshake::Handshake;
 use crate::io::{Io, SessionShared};
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::pace;
 use crate::recovery::{self, Recoverable};
 use crate::serial::Turns;
 use crate::session::ClientKind;
+use crate::util::log_limit::log_limited;
 
 /// One client in one namespace; cloning gives another handle to the same socket
 ///

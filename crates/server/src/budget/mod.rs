@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use roomcast_core::{CloseReason, Outbox, Standing, memory};
 
 use crate::breach::Tally;
-use crate::clock;
+use crate::util::clock;
 
 /// The memory that the process may hold for its clients, and what is done when more would be needed
 ///

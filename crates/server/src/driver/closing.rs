@@ -11,10 +11,10 @@ use super::events::Outliving;
 use super::lane::{LaneState, Probe};
 use super::members::Members;
 use crate::breach::{Breach, breach};
-use crate::clock;
 use crate::inbox::Visit;
-use crate::log_limit::log_limited;
 use crate::metrics::count;
+use crate::util::clock;
+use crate::util::log_limit::log_limited;
 
 /// A session that ends
 pub(crate) struct Closing {

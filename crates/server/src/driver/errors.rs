@@ -11,9 +11,9 @@ use crate::ack::Ack;
 use crate::error::{EventError, EventErrorCause};
 use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::listeners::Topic;
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
+use crate::util::log_limit::log_limited;
 
 /// Counts and logs what went wrong, and tells those who listen to that, with the acknowledgement that the event may
 /// still need; gives back what is left of the telling

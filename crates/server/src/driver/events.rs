@@ -18,16 +18,16 @@ use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
 use crate::breach::{Breach, breach};
-use crate::clock;
 use crate::error::EventErrorCause;
 use crate::handler::{
     AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
 };
 use crate::io::Io;
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::socket::Socket;
+use crate::util::clock;
+use crate::util::log_limit::log_limited;
 
 /// The handlers under way, and how much waits for them
 #[derive(Default)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use roomcast_core::{Attended, Backlog, CloseReason, ConnectionError, Message, Received};
 
 use super::rate::Bucket;
-use crate::clock;
+use crate::util::clock;
 
 /// Parts of a driver that only sessions under load have; made on first use
 #[derive(Default)]

@@ -16,17 +16,17 @@ use super::events::{Role, Running, Then};
 use super::opening::Opening;
 use crate::breach::{Breach, breach};
 use crate::children::Family;
-use crate::clock;
 use crate::error::{EventErrorCause, auth_too_large, internal_error, invalid_namespace, refusal};
 use crate::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
-use crate::ids;
 use crate::io::SessionShared;
 use crate::listeners::{Listeners, Topic};
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::namespace::NamespaceState;
 use crate::recovery::{self, Recoverable, Shown};
 use crate::socket::Socket;
+use crate::util::clock;
+use crate::util::ids;
+use crate::util::log_limit::log_limited;
 
 /// The sockets of a session; nearly always one, so it has room for those alone that are there
 #[derive(Default)]

@@ -31,15 +31,15 @@ use self::members::Members;
 use self::reach::Reach;
 use self::timer::Timer;
 use crate::breach::{Breach, breach};
-use crate::clock;
 use crate::config::EventRate;
-use crate::coop::give_way;
 use crate::inbox::Visit;
 use crate::io::SessionShared;
 use crate::limits::Permit;
 use crate::metrics::count;
 use crate::pace;
 use crate::requests::{Bad, Refusal};
+use crate::util::clock;
+use crate::util::coop::give_way;
 
 /// The task that drives one session: it owns the protocol, the connections, the timer, and runs the handlers
 ///

@@ -11,11 +11,11 @@ use roomcast_core::Namespace;
 use super::Driver;
 use super::events::{Role, Running, Then};
 use crate::breach::{Breach, breach};
-use crate::clock;
 use crate::dynamic::{Parent, Verdict};
 use crate::error::{invalid_namespace, too_many_namespaces};
-use crate::log_limit::log_limited;
 use crate::metrics::count;
+use crate::util::clock;
+use crate::util::log_limit::log_limited;
 
 /// A namespace that a client asks for, and the parents that have not been asked yet
 pub(crate) struct Opening {

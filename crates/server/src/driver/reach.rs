@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use crate::clock;
 use crate::recovery::EMIT_SLACK;
+use crate::util::clock;
 
 /// Time before which everything sent to a client is known to have arrived.
 ///

@@ -12,8 +12,8 @@ use roomcast_core::{BoxError, RequestBody};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::breach::{Breach, breach};
-use crate::clock;
 use crate::io::Io;
+use crate::util::clock;
 
 /// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if the client takes too long over it
 ///

@@ -31,22 +31,22 @@ use self::query::EngineQuery;
 pub(crate) use self::refusal::{Bad, Refusal, unknown_session};
 use crate::breach::{Breach, breach};
 use crate::client_files;
-use crate::clock;
 use crate::compression::Coding;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
 use crate::handshake::Handshake;
-use crate::ids;
 use crate::inbox::{NotTaken, Visit};
 use crate::io::{Io, SessionShared};
 use crate::lifecycle::Phase;
 use crate::limits::{OpenedOn, Permit};
-use crate::log_limit::log_limited;
 use crate::metrics::count;
 use crate::origin;
 use crate::origin_check;
 use crate::peer::Peer;
 use crate::session::Beginning;
+use crate::util::clock;
+use crate::util::ids;
+use crate::util::log_limit::log_limited;
 
 /// Answers a request that belongs to an endpoint; gives any other back
 ///

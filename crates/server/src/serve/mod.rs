@@ -27,11 +27,11 @@ pub(crate) use self::tls::TlsStream;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 use crate::admin;
-use crate::clock;
 use crate::drain::{Drain, Drained};
 use crate::error::{ConfigError, ServeError};
 use crate::io::Io;
 use crate::lifecycle::Phase;
+use crate::util::clock;
 use crate::validate::at_least_one;
 
 /// Serves an [`Io`] on TCP, without another HTTP server around it

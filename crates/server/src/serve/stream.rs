@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use roomcast_core::{BoxError, ResponseBody};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::clock;
-use crate::coop::give_way;
+use crate::util::clock;
+use crate::util::coop::give_way;
 
 /// State of one HTTP connection that its stream, its bodies and its task share.
 ///

@@ -8,7 +8,7 @@ use roomcast_core::{ByteString, CloseReason, MemberControl, MemberLimit};
 use super::{Inner, Standing};
 use crate::breach::{Breach, breach};
 use crate::inbox::Visit;
-use crate::log_limit::log_limited;
+use crate::util::log_limit::log_limited;
 
 impl MemberControl for Inner {
     fn handshake(&self) -> ByteString {

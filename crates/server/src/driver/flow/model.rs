@@ -14,7 +14,7 @@ use roomcast_core::{
 };
 
 use super::{Stall, StallLimits};
-use crate::clock;
+use crate::util::clock;
 
 const LIMITS: StallLimits = StallLimits { timeout: Duration::from_secs(10), min_rate: 1024 };
 const LIMIT: usize = 64 * 1024;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use crate::clock;
+use crate::util::clock;
 
 /// Rate limit of the log lines that clients can cause: for each key one line a second
 ///
@@ -82,7 +82,7 @@ macro_rules! log_limited {
     ($level:ident, $key:expr, $($line:tt)+) => {
         if tracing::enabled!(tracing::Level::$level)
             && let Some(times) =
-                $crate::log_limit::LogLimit::global().admit((module_path!(), line!(), $key))
+                $crate::util::log_limit::LogLimit::global().admit((module_path!(), line!(), $key))
         {
             tracing::event!(tracing::Level::$level, times, $($line)+);
         }
