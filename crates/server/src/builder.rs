@@ -11,12 +11,10 @@ use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
 use crate::budget::Budget;
-use crate::client_files::ClientFiles;
 use crate::config::Config;
 use crate::dynamic::Dynamic;
 use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
-use crate::handshake::Handshake;
 use crate::hooks::{Hooks, RefusedRequest};
 use crate::io::{App, Io, RouterFactory};
 use crate::lifecycle::Lifecycle;
@@ -27,6 +25,8 @@ use crate::runtime::Flushers;
 use crate::session::Sessions;
 use crate::unjoined::Unjoined;
 use crate::validate;
+use crate::web::client_files::ClientFiles;
+use crate::web::handshake::Handshake;
 
 impl Io {
     /// A server with default settings: Socket.IO at `/socket.io/` by long-polling and WebSocket, plain WebSocket

@@ -8,11 +8,11 @@ use roomcast_core::{Bounds, Message, TransportName};
 use roomcast_recovery::RecoveryConfig;
 use roomcast_transport_ws::{Compression, WebSocket};
 
-use crate::compression::HttpCompression;
-use crate::cookie::Cookie;
-use crate::cors::Cors;
-use crate::origin::Origins;
-use crate::proxy::TrustedProxies;
+use crate::web::compression::HttpCompression;
+use crate::web::cookie::Cookie;
+use crate::web::cors::Cors;
+use crate::web::forwarded::TrustedProxies;
+use crate::web::origin::Origins;
 
 /// Settings of a server, each with its default
 ///

@@ -15,12 +15,12 @@ use serde::de::DeserializeOwned;
 use crate::children::{Children, Family};
 use crate::error::NamespaceError;
 use crate::handler::{HandlerError, HandlerFuture};
-use crate::handshake::Handshake;
 use crate::io::{Io, SessionShared};
 use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::session::ClientKind;
 use crate::util::log_limit::log_limited;
+use crate::web::handshake::Handshake;
 
 impl Io {
     /// Namespaces whose name fits a pattern; each is made when a client first asks for it, or [`of`](Self::of) does

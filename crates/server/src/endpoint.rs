@@ -11,8 +11,8 @@ use roomcast_socketio::{Limits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
 
 use crate::config::Config;
-use crate::handshake_json::BEARER;
 use crate::session::ClientKind;
+use crate::web::handshake_json::BEARER;
 
 /// A path, and the protocol that clients speak there
 #[derive(Clone)]

@@ -11,10 +11,10 @@ use http::{HeaderMap, Response};
 use roomcast_core::{Namespace, ResponseBody, Sid, SocketId};
 use serde_json::Value;
 
-use crate::handshake::Handshake;
 use crate::metrics::{Metrics, count};
 use crate::requests::Refusal;
 use crate::util::log_limit::log_limited;
+use crate::web::handshake::Handshake;
 
 /// A request that was refused by the rules of Engine.IO
 #[derive(Debug)]

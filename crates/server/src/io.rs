@@ -10,7 +10,6 @@ use roomcast_recovery::Usage;
 
 use crate::ack::Answers;
 use crate::budget::{Budget, Clients};
-use crate::client_files::ClientFiles;
 use crate::config::Config;
 use crate::dynamic::Dynamic;
 use crate::emit::{Emit, IntoRooms};
@@ -30,6 +29,7 @@ use crate::runtime::Flushers;
 use crate::session::Sessions;
 use crate::unjoined::Unjoined;
 use crate::util::heads::Heads;
+use crate::web::client_files::ClientFiles;
 
 /// The server as an application sees it: handlers are registered on it, and it emits; cloning gives another handle
 ///

@@ -6,12 +6,8 @@ mod breach;
 mod budget;
 mod builder;
 mod children;
-mod client_files;
 mod cloned;
-mod compression;
 mod config;
-mod cookie;
-mod cors;
 mod data;
 mod drain;
 mod driver;
@@ -28,8 +24,6 @@ pub mod fuzzing;
 mod handler;
 #[doc(hidden)]
 pub mod handler_check;
-mod handshake;
-mod handshake_json;
 mod hooks;
 mod inbox;
 mod io;
@@ -41,16 +35,13 @@ mod listening;
 mod metrics;
 mod namespace;
 mod operators;
-mod origin;
 mod origin_check;
 mod outcome;
 mod outgoing;
 mod pace;
-mod peer;
 mod presence;
 mod probe;
 mod process;
-mod proxy;
 mod proxy_protocol;
 mod recovery;
 mod remote;
@@ -68,16 +59,14 @@ mod typed;
 mod unjoined;
 mod util;
 mod validate;
+mod web;
 mod writable;
 
 pub use ack::{Ack, Answers};
 pub use breach::Breach;
 pub use builder::IoBuilder;
 pub use cloned::{Cloned, cloned};
-pub use compression::HttpCompression;
 pub use config::{Config, EventRate};
-pub use cookie::{Cookie, Priority, SameSite};
-pub use cors::{Cors, CorsRules};
 pub use data::DataError;
 pub use drain::{Drain, Drained};
 pub use dynamic::{NamespaceRequest, ParentNamespace};
@@ -92,17 +81,14 @@ pub use handler::{
     AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
     HandlerError, HandlerFuture, HandlerInput, Started,
 };
-pub use handshake::Handshake;
 pub use hooks::RefusedRequest;
 pub use io::Io;
 pub use layer::{IoLayer, IoService, NotFound};
 pub use listeners::ListenerId;
 pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
-pub use origin::Origins;
 pub use outcome::{Answer, Outcome};
 pub use outgoing::Outgoing;
-pub use peer::Peer;
 pub use presence::Presence;
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use serial::{InTurn, Serial, serial};
@@ -116,6 +102,12 @@ pub use socket::Socket;
 pub use typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };
+pub use web::compression::HttpCompression;
+pub use web::cookie::{Cookie, Priority, SameSite};
+pub use web::cors::{Cors, CorsRules};
+pub use web::handshake::Handshake;
+pub use web::origin::Origins;
+pub use web::peer::Peer;
 
 pub use roomcast_core::{
     Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Message, Namespace, Overflow,

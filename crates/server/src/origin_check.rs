@@ -6,10 +6,10 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName};
 
 use crate::config::Config;
-use crate::cors::{Allowed, Cors};
-use crate::origin::{Origins, authority, normalise, split_port};
-use crate::peer::Peer;
-use crate::proxy::X_FORWARDED_HOST;
+use crate::web::cors::{Allowed, Cors};
+use crate::web::forwarded::X_FORWARDED_HOST;
+use crate::web::origin::{Origins, authority, normalise, split_port};
+use crate::web::peer::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
@@ -157,7 +157,7 @@ pub(crate) fn normalise_settings(config: &mut Config) -> Result<(), (&'static st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cors::CorsRules;
+    use crate::web::cors::CorsRules;
 
     fn is_let_in(config: &Config, headers: &[(&'static str, &'static str)]) -> bool {
         checked(config, headers).is_ok()

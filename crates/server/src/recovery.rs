@@ -11,11 +11,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::config::Config;
-use crate::handshake::Handshake;
 use crate::limits::network;
 use crate::session::ClientKind;
 use crate::util::clock;
 use crate::util::ids;
+use crate::web::handshake::Handshake;
 
 /// The sequencer of a namespace, if recovery is on
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {

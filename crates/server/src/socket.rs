@@ -22,7 +22,6 @@ use crate::breach::{Breach, breach};
 use crate::data::{DataError, Kept, read};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
-use crate::handshake::Handshake;
 use crate::io::{Io, SessionShared};
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
@@ -33,6 +32,7 @@ use crate::recovery::{self, Recoverable};
 use crate::serial::Turns;
 use crate::session::ClientKind;
 use crate::util::log_limit::log_limited;
+use crate::web::handshake::Handshake;
 
 /// One client in one namespace; cloning gives another handle to the same socket
 ///

@@ -9,8 +9,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
 use crate::config::Config;
-use crate::cors::{Allowed, Cors, CorsRules, Matching};
-use crate::origin::normalise;
+use crate::web::cors::{Allowed, Cors, CorsRules, Matching};
+use crate::web::origin::normalise;
 
 /// Answers the question a browser asks before it sends a cross-origin request; `None` if this is no such question
 pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Response<ResponseBody>> {

@@ -2,11 +2,8 @@
 
 mod body;
 mod cors;
-mod query;
-mod refusal;
-mod upgrade;
 
-pub(crate) use self::upgrade::is_asked as asks_for_websocket;
+pub(crate) use crate::web::upgrade::is_asked as asks_for_websocket;
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -27,26 +24,27 @@ use roomcast_core::{
 };
 
 use self::body::TimedBody;
-use self::query::EngineQuery;
-pub(crate) use self::refusal::{Bad, Refusal, unknown_session};
 use crate::breach::{Breach, breach};
-use crate::client_files;
-use crate::compression::Coding;
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
-use crate::handshake::Handshake;
 use crate::inbox::{NotTaken, Visit};
 use crate::io::{Io, SessionShared};
 use crate::lifecycle::Phase;
 use crate::limits::{OpenedOn, Permit};
 use crate::metrics::count;
-use crate::origin;
 use crate::origin_check;
-use crate::peer::Peer;
 use crate::session::Beginning;
 use crate::util::clock;
 use crate::util::ids;
 use crate::util::log_limit::log_limited;
+use crate::web::client_files;
+use crate::web::compression::Coding;
+pub(crate) use crate::web::engine_error::{Bad, Refusal, unknown_session};
+use crate::web::engine_query::EngineQuery;
+use crate::web::handshake::Handshake;
+use crate::web::origin;
+use crate::web::peer::Peer;
+use crate::web::upgrade;
 
 /// Answers a request that belongs to an endpoint; gives any other back
 ///

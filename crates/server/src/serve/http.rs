@@ -18,17 +18,17 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use super::{Server, rules};
 use crate::breach::{Breach, breach};
 use crate::lifecycle::Phase;
 use crate::limits::{ConnectionPermit, OpenedOn, Permit};
-use crate::peer::Peer;
-use crate::proxy::canonical;
 use crate::proxy_protocol::{self, Proxied};
 use crate::requests::{RETRY_AFTER, answer, asks_for_websocket, panicked};
 use crate::util::clock::{self, millis};
 use crate::util::coop::give_way;
+use crate::web::forwarded::canonical;
+use crate::web::peer::Peer;
+use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 
 /// Serves one connection to its end, or until it leaves HTTP
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {

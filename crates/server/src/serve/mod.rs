@@ -3,7 +3,6 @@
 pub(crate) mod accept;
 mod http;
 mod rules;
-mod stream;
 #[cfg(feature = "tls")]
 mod tls;
 
@@ -21,7 +20,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Semaphore;
 
 use self::accept::{accept_all, listen, listen_beside};
-pub(crate) use self::stream::HttpStream;
 #[cfg(feature = "tls")]
 pub(crate) use self::tls::TlsStream;
 #[cfg(feature = "tls")]
@@ -33,6 +31,7 @@ use crate::io::Io;
 use crate::lifecycle::Phase;
 use crate::util::clock;
 use crate::validate::at_least_one;
+pub(crate) use crate::web::stream::HttpStream;
 
 /// Serves an [`Io`] on TCP, without another HTTP server around it
 ///

@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
-use crate::compression::{Coding, compress, replace};
+use crate::web::compression::{Coding, compress, replace};
 
 /// The files that browsers may ask for, as they were found
 pub(crate) struct ClientFiles(Vec<ClientFile>);

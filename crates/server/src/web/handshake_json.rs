@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use crate::handshake::Handshake;
+use crate::web::handshake::Handshake;
 
 /// The subprotocol behind which a client offers a token
 pub(crate) const BEARER: &str = "bearer";

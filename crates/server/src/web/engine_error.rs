@@ -8,8 +8,8 @@ use http::{HeaderValue, Response, StatusCode};
 use roomcast_core::{ResponseBody, TransportName};
 use serde_json::{Value, json};
 
-use super::query::EngineQuery;
-use crate::origin::REPAIR;
+use crate::web::engine_query::EngineQuery;
+use crate::web::origin::REPAIR;
 
 /// Why a request is refused, by the table of the Engine.IO protocol
 #[derive(Debug, Clone, PartialEq, Eq)]

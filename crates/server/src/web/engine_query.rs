@@ -2,13 +2,13 @@
 
 use roomcast_engine::Version;
 
-use crate::handshake::query_pairs;
+use crate::web::handshake::query_pairs;
 
 /// The query parameters of Engine.IO; one that comes twice counts as wrong, lest two readers disagree
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct EngineQuery<'a> {
-    pub(super) transport: Option<&'a str>,
-    pub(super) sid: Option<&'a str>,
+pub(crate) struct EngineQuery<'a> {
+    pub(crate) transport: Option<&'a str>,
+    pub(crate) sid: Option<&'a str>,
     version: Option<&'a str>,
 }
 
@@ -16,7 +16,7 @@ pub(super) struct EngineQuery<'a> {
 const AMBIGUOUS: &str = "&";
 
 impl<'a> EngineQuery<'a> {
-    pub(super) fn parse(query: &'a str) -> Self {
+    pub(crate) fn parse(query: &'a str) -> Self {
         let mut parsed = Self::default();
         for (name, value) in query_pairs(query) {
             let slot = match name {
@@ -33,12 +33,12 @@ impl<'a> EngineQuery<'a> {
     }
 
     /// The revision that the client names, as it stands
-    pub(super) fn version(&self) -> Option<&'a str> {
+    pub(crate) fn version(&self) -> Option<&'a str> {
         self.version
     }
 
     /// Whether the client speaks a revision of the protocol that this server does
-    pub(super) fn is_supported(&self) -> bool {
+    pub(crate) fn is_supported(&self) -> bool {
         self.version.is_some_and(|version| Version::from_query(version).is_some())
     }
 }

@@ -22,7 +22,7 @@ pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
 }
 
 /// Takes the upgrade out of a request that asks for one
-pub(super) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
+pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
     if !request.headers().contains_key(http::header::UPGRADE) {
         return None;
     }

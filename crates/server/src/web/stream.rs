@@ -25,7 +25,7 @@ use crate::util::coop::give_way;
 ///
 /// One task changes and reads it, so no ordering matters.
 #[derive(Debug)]
-pub(super) struct Activity {
+pub(crate) struct Activity {
     began: Instant,
     header_timeout: Duration,
     keep_alive_timeout: Duration,
@@ -51,7 +51,7 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    pub(super) fn new(header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
+    pub(crate) fn new(header_timeout: Duration, keep_alive_timeout: Duration) -> Self {
         Self {
             began: clock::now(),
             header_timeout,
@@ -70,13 +70,13 @@ impl Activity {
     }
 
     /// Returns the number of requests so far.
-    pub(super) fn requests(&self) -> usize {
+    pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 
     /// Notes that a request is being answered: the length of its body if known, and whether the answer is of no use to a
     /// client that has hung up.
-    pub(super) fn request_began(&self, body: Option<u64>, ends_with_client: bool) {
+    pub(crate) fn request_began(&self, body: Option<u64>, ends_with_client: bool) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         set(&self.in_header, false);
         self.body_left.store(body.unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -127,12 +127,12 @@ impl Activity {
     }
 
     /// Returns whether a request head is being waited for, or the rest of one.
-    pub(super) fn is_in_header(&self) -> bool {
+    pub(crate) fn is_in_header(&self) -> bool {
         get(&self.in_header)
     }
 
     /// Returns when the client is late; `None` while it owes nothing.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Instant> {
         let timeout = match (get(&self.blocked), get(&self.busy), self.is_in_header()) {
             // Perhaps nobody is there any more.
             (_, true, _) if get(&self.hung_up) => self.header_timeout,
@@ -162,13 +162,13 @@ fn get(flag: &AtomicBool) -> bool {
 }
 
 /// Body of a request, which notes when it is whole
-pub(super) struct ArrivingBody {
+pub(crate) struct ArrivingBody {
     body: Incoming,
     activity: Arc<Activity>,
 }
 
 impl ArrivingBody {
-    pub(super) fn new(body: Incoming, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(body: Incoming, activity: Arc<Activity>) -> Self {
         Self { body, activity }
     }
 }
@@ -198,13 +198,13 @@ impl Body for ArrivingBody {
 }
 
 /// Body of an answer; its request is over when it is dropped
-pub(super) struct ActiveBody {
+pub(crate) struct ActiveBody {
     body: ResponseBody,
     activity: Arc<Activity>,
 }
 
 impl ActiveBody {
-    pub(super) fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
         // A stream of events has no end of its own: it ends with its client.
         if Body::size_hint(&body).exact().is_none() {
             set(&activity.ends_with_client, true);
@@ -266,7 +266,7 @@ pub(crate) struct HttpStream<S> {
 const AHEAD: usize = 16 * 1024;
 
 impl<S> HttpStream<S> {
-    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self {
             stream,
             activity,

@@ -1,0 +1,15 @@
+//! HTTP: headers, bodies and streams, without knowledge of sessions or of the application
+
+pub(crate) mod client_files;
+pub(crate) mod compression;
+pub(crate) mod cookie;
+pub(crate) mod cors;
+pub(crate) mod engine_error;
+pub(crate) mod engine_query;
+pub(crate) mod forwarded;
+pub(crate) mod handshake;
+pub(crate) mod handshake_json;
+pub(crate) mod origin;
+pub(crate) mod peer;
+pub(crate) mod stream;
+pub(crate) mod upgrade;
