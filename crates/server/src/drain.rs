@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::CloseReason;
 
+use crate::host::lifecycle::Phase;
 use crate::inbox::Visit;
 use crate::io::Io;
-use crate::lifecycle::Phase;
 use crate::util::clock;
 
 /// How a server goes away

@@ -10,7 +10,7 @@ use roomcast_plain::{Mode, PlainConfig, PlainSession, SUBPROTOCOL};
 use roomcast_socketio::{Limits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
 
-use crate::config::Config;
+use crate::host::config::Config;
 use crate::session::ClientKind;
 use crate::web::handshake_json::BEARER;
 

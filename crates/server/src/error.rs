@@ -4,8 +4,8 @@ use bytestring::ByteString;
 use roomcast_core::{ArgsError, Namespace};
 use serde::Serialize;
 
-use crate::budget::OverBudget;
 use crate::handler::HandlerError;
+use crate::host::budget::OverBudget;
 
 /// An event could not be emitted, or an answer could not be sent
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,7 @@ use roomcast_recovery::{Refused, Usage};
 
 use roomcast_transport_ws::{Compressed, Compression};
 
-use crate::breach::Breach;
+use crate::host::breach::Breach;
 use crate::io::Io;
 use crate::process::Process;
 use crate::util::log_limit::LogLimit;

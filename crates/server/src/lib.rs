@@ -2,12 +2,9 @@
 
 mod ack;
 mod admin;
-mod breach;
-mod budget;
 mod builder;
 mod children;
 mod cloned;
-mod config;
 mod data;
 mod drain;
 mod driver;
@@ -18,27 +15,21 @@ mod endpoint;
 mod error;
 mod exposition;
 mod extract;
-mod flusher;
 #[doc(hidden)]
 pub mod fuzzing;
 mod handler;
 #[doc(hidden)]
 pub mod handler_check;
-mod hooks;
+mod host;
 mod inbox;
 mod io;
 mod layer;
-mod lifecycle;
-mod limits;
 mod listeners;
 mod listening;
-mod metrics;
 mod namespace;
 mod operators;
-mod origin_check;
 mod outcome;
 mod outgoing;
-mod pace;
 mod presence;
 mod probe;
 mod process;
@@ -47,7 +38,6 @@ mod recovery;
 mod remote;
 mod requests;
 mod room_hooks;
-mod runtime;
 mod serial;
 mod serve;
 mod server_side;
@@ -63,10 +53,8 @@ mod web;
 mod writable;
 
 pub use ack::{Ack, Answers};
-pub use breach::Breach;
 pub use builder::IoBuilder;
 pub use cloned::{Cloned, cloned};
-pub use config::{Config, EventRate};
 pub use data::DataError;
 pub use drain::{Drain, Drained};
 pub use dynamic::{NamespaceRequest, ParentNamespace};
@@ -81,11 +69,13 @@ pub use handler::{
     AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
     HandlerError, HandlerFuture, HandlerInput, Started,
 };
-pub use hooks::RefusedRequest;
+pub use host::breach::Breach;
+pub use host::config::{Config, EventRate};
+pub use host::hooks::RefusedRequest;
+pub use host::metrics::Metrics;
 pub use io::Io;
 pub use layer::{IoLayer, IoService, NotFound};
 pub use listeners::ListenerId;
-pub use metrics::Metrics;
 pub use namespace::NamespaceHandle;
 pub use outcome::{Answer, Outcome};
 pub use outgoing::Outgoing;

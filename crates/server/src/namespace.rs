@@ -12,18 +12,18 @@ use roomcast_core::{
 use roomcast_recovery::Sequencer;
 
 use crate::ack::Answers;
-use crate::budget::Budget;
 use crate::children::{Children, Family};
-use crate::config::Config;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::EmitError;
 use crate::handler::Handler;
+use crate::host::budget::Budget;
+use crate::host::config::Config;
+use crate::host::pace;
 use crate::io::Io;
 use crate::listeners::{Board, Topic};
 use crate::listening::listening;
 use crate::operators::operators;
 use crate::outgoing::OutgoingListeners;
-use crate::pace;
 use crate::recovery;
 use crate::room_hooks::RoomHooks;
 use crate::server_side::ServerSideHandlers;

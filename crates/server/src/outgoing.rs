@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roomcast_core::{Args, Event, MemberKey, Room, Router, Target};
 
+use crate::host::metrics::count;
 use crate::listeners::ListenerId;
-use crate::metrics::count;
 use crate::socket::Socket;
 use crate::util::log_limit::log_limited;
 

@@ -11,7 +11,7 @@ use roomcast_core::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::pace;
+use crate::host::pace;
 use crate::room_hooks::{RoomHook, RoomsOf};
 use crate::socket::Socket;
 use crate::util::log_limit::log_limited;

@@ -10,8 +10,8 @@ use roomcast_recovery::{Claim, Order, Owner, Refused, Sequencer};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::config::Config;
-use crate::limits::network;
+use crate::host::config::Config;
+use crate::host::limits::network;
 use crate::session::ClientKind;
 use crate::util::clock;
 use crate::util::ids;

@@ -18,16 +18,16 @@ use roomcast_core::{
 use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
 
-use crate::breach::{Breach, breach};
 use crate::data::{DataError, Kept, read};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
+use crate::host::breach::{Breach, breach};
+use crate::host::metrics::count;
+use crate::host::pace;
 use crate::io::{Io, SessionShared};
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
-use crate::metrics::count;
 use crate::namespace::{NamespaceHandle, NamespaceState};
-use crate::pace;
 use crate::recovery::{self, Recoverable};
 use crate::serial::Turns;
 use crate::session::ClientKind;

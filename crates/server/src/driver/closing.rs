@@ -10,9 +10,9 @@ use super::Driver;
 use super::events::Outliving;
 use super::lane::{LaneState, Probe};
 use super::members::Members;
-use crate::breach::{Breach, breach};
+use crate::host::breach::{Breach, breach};
+use crate::host::metrics::count;
 use crate::inbox::Visit;
-use crate::metrics::count;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 

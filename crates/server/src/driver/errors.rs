@@ -10,8 +10,8 @@ use super::events::{Role, Running};
 use crate::ack::Ack;
 use crate::error::{EventError, EventErrorCause};
 use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
+use crate::host::metrics::count;
 use crate::listeners::Topic;
-use crate::metrics::count;
 use crate::socket::Socket;
 use crate::util::log_limit::log_limited;
 

@@ -17,14 +17,14 @@ use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
 use crate::ack::Ack;
-use crate::breach::{Breach, breach};
 use crate::error::EventErrorCause;
 use crate::handler::{
     AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
 };
+use crate::host::breach::{Breach, breach};
+use crate::host::metrics::count;
 use crate::io::Io;
 use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
-use crate::metrics::count;
 use crate::socket::Socket;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;

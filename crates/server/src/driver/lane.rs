@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roomcast_core::{Connection, Message, Outbox, TransportName};
 
-use crate::limits::Permit;
+use crate::host::limits::Permit;
 
 /// A connection of a session; the outbox of the one that carries it is the session's
 pub(crate) struct LaneState {

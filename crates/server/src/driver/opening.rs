@@ -10,10 +10,10 @@ use roomcast_core::Namespace;
 
 use super::Driver;
 use super::events::{Role, Running, Then};
-use crate::breach::{Breach, breach};
 use crate::dynamic::{Parent, Verdict};
 use crate::error::{invalid_namespace, too_many_namespaces};
-use crate::metrics::count;
+use crate::host::breach::{Breach, breach};
+use crate::host::metrics::count;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 

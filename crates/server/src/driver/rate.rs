@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::EventRate;
+use crate::host::config::EventRate;
 
 /// How many events a client may still send, as one point in time
 ///

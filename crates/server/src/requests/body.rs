@@ -11,7 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use roomcast_core::{BoxError, RequestBody};
 use tokio::time::{Sleep, sleep_until};
 
-use crate::breach::{Breach, breach};
+use crate::host::breach::{Breach, breach};
 use crate::io::Io;
 use crate::util::clock;
 

@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
-use crate::config::Config;
+use crate::host::config::Config;
 use crate::web::cors::{Allowed, Cors, CorsRules, Matching};
 use crate::web::origin::normalise;
 

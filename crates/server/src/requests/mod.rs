@@ -24,15 +24,15 @@ use roomcast_core::{
 };
 
 use self::body::TimedBody;
-use crate::breach::{Breach, breach};
 use crate::driver::Driver;
 use crate::endpoint::Endpoint;
+use crate::host::breach::{Breach, breach};
+use crate::host::lifecycle::Phase;
+use crate::host::limits::{OpenedOn, Permit};
+use crate::host::metrics::count;
+use crate::host::origin_check;
 use crate::inbox::{NotTaken, Visit};
 use crate::io::{Io, SessionShared};
-use crate::lifecycle::Phase;
-use crate::limits::{OpenedOn, Permit};
-use crate::metrics::count;
-use crate::origin_check;
 use crate::session::Beginning;
 use crate::util::clock;
 use crate::util::ids;

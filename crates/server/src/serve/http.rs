@@ -19,9 +19,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::{Server, rules};
-use crate::breach::{Breach, breach};
-use crate::lifecycle::Phase;
-use crate::limits::{ConnectionPermit, OpenedOn, Permit};
+use crate::host::breach::{Breach, breach};
+use crate::host::lifecycle::Phase;
+use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
 use crate::proxy_protocol::{self, Proxied};
 use crate::requests::{RETRY_AFTER, answer, asks_for_websocket, panicked};
 use crate::util::clock::{self, millis};
@@ -47,7 +47,7 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
         Ok(permit) => Arc::new(Permit::Connection(permit)),
         Err(limit) => return refuse(&server, stream, limit, peer.address).await,
     };
-    crate::metrics::count::connections_opened(io.metrics());
+    crate::host::metrics::count::connections_opened(io.metrics());
     #[cfg(feature = "tls")]
     if let Some(tls) = server.tls.clone() {
         let Some(stream) = secure(&server, &tls, stream, peer).await else { return };

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use roomcast_core::{ByteString, CloseReason, MemberControl, MemberLimit};
 
 use super::{Inner, Standing};
-use crate::breach::{Breach, breach};
+use crate::host::breach::{Breach, breach};
 use crate::inbox::Visit;
 use crate::util::log_limit::log_limited;
 

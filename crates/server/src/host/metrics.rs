@@ -6,7 +6,7 @@ use std::time::Instant;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use roomcast_recovery::Refused;
 
-use crate::breach::{Breach, Breaches, Tally};
+use crate::host::breach::{Breach, Breaches, Tally};
 use crate::util::clock;
 
 macro_rules! counters {

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
-use crate::breach::Breach;
-use crate::config::Config;
+use crate::host::breach::Breach;
+use crate::host::config::Config;
 
 /// What is open, and how much of it may be
 pub(crate) struct Limits {

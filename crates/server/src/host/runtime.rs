@@ -8,7 +8,7 @@ use roomcast_core::{FlushList, Relay, Written};
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 
-use crate::flusher::flush;
+use crate::host::flusher::flush;
 
 /// The flush lists of each runtime that carries sessions
 ///

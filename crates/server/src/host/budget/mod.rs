@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::{CloseReason, Outbox, Standing, memory};
 
-use crate::breach::Tally;
+use crate::host::breach::Tally;
 use crate::util::clock;
 
 /// The memory that the process may hold for its clients, and what is done when more would be needed

@@ -11,7 +11,7 @@ use http::{HeaderMap, Response};
 use roomcast_core::{Namespace, ResponseBody, Sid, SocketId};
 use serde_json::Value;
 
-use crate::metrics::{Metrics, count};
+use crate::host::metrics::{Metrics, count};
 use crate::requests::Refusal;
 use crate::util::log_limit::log_limited;
 use crate::web::handshake::Handshake;

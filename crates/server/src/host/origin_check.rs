@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName};
 
-use crate::config::Config;
+use crate::host::config::Config;
 use crate::web::cors::{Allowed, Cors};
 use crate::web::forwarded::X_FORWARDED_HOST;
 use crate::web::origin::{Origins, authority, normalise, split_port};

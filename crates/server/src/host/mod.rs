@@ -1,0 +1,13 @@
+//! One process: settings, limits, memory, counters, and the flushers of its threads
+
+pub(crate) mod breach;
+pub(crate) mod budget;
+pub(crate) mod config;
+pub(crate) mod flusher;
+pub(crate) mod hooks;
+pub(crate) mod lifecycle;
+pub(crate) mod limits;
+pub(crate) mod metrics;
+pub(crate) mod origin_check;
+pub(crate) mod pace;
+pub(crate) mod runtime;
