@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use roomcast_core::CloseReason;
 
 use crate::host::lifecycle::Phase;
-use crate::inbox::Visit;
 use crate::io::Io;
+use crate::session::inbox::Visit;
 use crate::util::clock;
 
 /// How a server goes away

@@ -18,7 +18,7 @@ use crate::handler::{HandlerError, HandlerFuture};
 use crate::host::metrics::count;
 use crate::io::{Io, SessionShared};
 use crate::namespace::{NamespaceHandle, NamespaceState};
-use crate::session::ClientKind;
+use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;
 use crate::web::handshake::Handshake;
 

@@ -11,7 +11,6 @@ use roomcast_recovery::Usage;
 use crate::ack::Answers;
 use crate::dynamic::Dynamic;
 use crate::emit::{Emit, IntoRooms};
-use crate::endpoint::Endpoint;
 use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::host::budget::{Budget, Clients};
@@ -21,13 +20,14 @@ use crate::host::lifecycle::Lifecycle;
 use crate::host::limits::Limits;
 use crate::host::metrics::{Metrics, count};
 use crate::host::runtime::Flushers;
-use crate::inbox::Visit;
 use crate::listeners::{Board, Topic};
 use crate::listening::listening;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::operators::operators;
-use crate::session::Sessions;
-use crate::unjoined::Unjoined;
+use crate::session::endpoint::Endpoint;
+use crate::session::inbox::Visit;
+use crate::session::shared::Sessions;
+use crate::session::unjoined::Unjoined;
 use crate::util::heads::Heads;
 use crate::web::client_files::ClientFiles;
 
@@ -73,7 +73,7 @@ impl Clients for App {
 }
 
 /// What is known of a session of this application
-pub(crate) type SessionShared = crate::session::SessionShared<Io>;
+pub(crate) type SessionShared = crate::session::shared::SessionShared<Io>;
 
 // With its two counts it lies in a block of 240 bytes, of which malloc takes eight.
 #[cfg(target_pointer_width = "64")]

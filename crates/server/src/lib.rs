@@ -11,7 +11,6 @@ mod driver;
 mod dynamic;
 mod emit;
 mod emit_one;
-mod endpoint;
 mod error;
 mod exposition;
 mod extract;
@@ -21,7 +20,6 @@ mod handler;
 #[doc(hidden)]
 pub mod handler_check;
 mod host;
-mod inbox;
 mod io;
 mod layer;
 mod listeners;
@@ -34,7 +32,6 @@ mod presence;
 mod probe;
 mod process;
 mod proxy_protocol;
-mod recovery;
 mod remote;
 mod requests;
 mod room_hooks;
@@ -46,7 +43,6 @@ mod signature;
 mod slot;
 mod socket;
 mod typed;
-mod unjoined;
 mod util;
 mod validate;
 mod web;
@@ -60,7 +56,6 @@ pub use drain::{Drain, Drained};
 pub use dynamic::{NamespaceRequest, ParentNamespace};
 pub use emit::{Emit, IntoRooms};
 pub use emit_one::SocketEmit;
-pub use endpoint::Endpoint;
 pub use error::{
     AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
 };
@@ -86,7 +81,8 @@ pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};
 pub use server_side::ServerSideError;
-pub use session::ClientKind;
+pub use session::endpoint::Endpoint;
+pub use session::shared::ClientKind;
 pub use signature::{Signature, Takes};
 pub use socket::Socket;
 pub use typed::{

@@ -24,9 +24,9 @@ use crate::listeners::{Board, Topic};
 use crate::listening::listening;
 use crate::operators::operators;
 use crate::outgoing::OutgoingListeners;
-use crate::recovery;
 use crate::room_hooks::RoomHooks;
 use crate::server_side::ServerSideHandlers;
+use crate::session::recovery;
 
 /// A namespace, for registering handlers and for emitting; cloning gives another handle
 ///

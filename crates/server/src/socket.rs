@@ -28,9 +28,9 @@ use crate::io::{Io, SessionShared};
 use crate::listeners::{Board, Listeners, Topic};
 use crate::listening::listening;
 use crate::namespace::{NamespaceHandle, NamespaceState};
-use crate::recovery::{self, Recoverable};
 use crate::serial::Turns;
-use crate::session::ClientKind;
+use crate::session::recovery::{self, Recoverable};
+use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;
 use crate::web::handshake::Handshake;
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use roomcast_transport_ws::close::is_sendable;
 
-use crate::endpoint::Endpoint;
 use crate::error::ConfigError;
 use crate::host::config::Config;
 use crate::host::origin_check;
+use crate::session::endpoint::Endpoint;
 
 /// Longest time that a client of Socket.IO can wait for a ping, in milliseconds
 ///

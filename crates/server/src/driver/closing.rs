@@ -12,7 +12,7 @@ use super::lane::{LaneState, Probe};
 use super::members::Members;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
-use crate::inbox::Visit;
+use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 

@@ -22,7 +22,7 @@ use crate::host::metrics::count;
 use crate::io::SessionShared;
 use crate::listeners::{Listeners, Topic};
 use crate::namespace::NamespaceState;
-use crate::recovery::{self, Recoverable, Shown};
+use crate::session::recovery::{self, Recoverable, Shown};
 use crate::socket::Socket;
 use crate::util::clock;
 use crate::util::ids;

@@ -35,9 +35,9 @@ use crate::host::config::EventRate;
 use crate::host::limits::Permit;
 use crate::host::metrics::count;
 use crate::host::pace;
-use crate::inbox::Visit;
 use crate::io::SessionShared;
 use crate::requests::{Bad, Refusal};
+use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::coop::give_way;
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::recovery::EMIT_SLACK;
+use crate::session::recovery::EMIT_SLACK;
 use crate::util::clock;
 
 /// Time before which everything sent to a client is known to have arrived.

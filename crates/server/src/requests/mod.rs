@@ -25,15 +25,15 @@ use roomcast_core::{
 
 use self::body::TimedBody;
 use crate::driver::Driver;
-use crate::endpoint::Endpoint;
 use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
 use crate::host::limits::{OpenedOn, Permit};
 use crate::host::metrics::count;
 use crate::host::origin_check;
-use crate::inbox::{NotTaken, Visit};
 use crate::io::{Io, SessionShared};
-use crate::session::Beginning;
+use crate::session::endpoint::Endpoint;
+use crate::session::inbox::{NotTaken, Visit};
+use crate::session::shared::Beginning;
 use crate::util::clock;
 use crate::util::ids;
 use crate::util::log_limit::log_limited;

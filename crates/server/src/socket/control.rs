@@ -7,7 +7,7 @@ use roomcast_core::{ByteString, CloseReason, MemberControl, MemberLimit};
 
 use super::{Inner, Standing};
 use crate::host::breach::{Breach, breach};
-use crate::inbox::Visit;
+use crate::session::inbox::Visit;
 use crate::util::log_limit::log_limited;
 
 impl MemberControl for Inner {

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::host::config::Config;
 use crate::host::limits::network;
-use crate::session::ClientKind;
+use crate::session::shared::ClientKind;
 use crate::util::clock;
 use crate::util::ids;
 use crate::web::handshake::Handshake;

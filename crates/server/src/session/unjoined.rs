@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::session::SessionShared;
+use crate::session::shared::SessionShared;
 
 /// Sessions that have joined no namespace, oldest first
 pub(crate) struct Unjoined<A> {

@@ -11,7 +11,7 @@ use roomcast_socketio::{Limits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
 
 use crate::host::config::Config;
-use crate::session::ClientKind;
+use crate::session::shared::ClientKind;
 use crate::web::handshake_json::BEARER;
 
 /// A path, and the protocol that clients speak there

@@ -10,7 +10,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use roomcast_core::{Codec, Outbox, Sid, Transport, TransportName};
 
-use crate::inbox::Inbox;
+use crate::session::inbox::Inbox;
 use crate::web::handshake::Handshake;
 
 /// What is known of a session outside the task that drives it; shared by its sockets
