@@ -5,13 +5,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use roomcast_core::{CloseReason, IntoArgs, Namespace, Outbox, Receipt, Room, Router, RouterStats};
+use roomcast_core::{CloseReason, Namespace, Outbox, Room, Router, RouterStats};
 use roomcast_recovery::Usage;
 
-use crate::ack::Answers;
 use crate::dynamic::Dynamic;
-use crate::emit::{Emit, IntoRooms};
-use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::host::budget::{Budget, Clients};
 use crate::host::config::Config;
@@ -21,9 +18,7 @@ use crate::host::limits::Limits;
 use crate::host::metrics::{Metrics, count};
 use crate::host::runtime::Flushers;
 use crate::listeners::{Board, Topic};
-use crate::listening::listening;
 use crate::namespace::{NamespaceHandle, NamespaceState};
-use crate::operators::operators;
 use crate::session::endpoint::Endpoint;
 use crate::session::inbox::Visit;
 use crate::session::shared::Sessions;
@@ -104,7 +99,7 @@ impl Io {
     ///
     /// # Panics
     /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not. Inside the
-    /// [router factory](IoBuilder::router) of this very namespace.
+    /// [router factory](crate::IoBuilder::router) of this very namespace.
     #[track_caller]
     pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
         self.try_of(namespace).unwrap_or_else(|error| panic!("{error}"))
@@ -153,7 +148,7 @@ impl Io {
         &self.0.metrics
     }
 
-    /// State of the application of this type, if it was [given](IoBuilder::state)
+    /// State of the application of this type, if it was [given](crate::IoBuilder::state)
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.0.state.get().cloned()
     }
@@ -199,9 +194,6 @@ impl Io {
         self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
     }
 }
-
-listening!(Io);
-operators!(Io, |io| io.main().target());
 
 impl fmt::Debug for Io {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,9 @@
 //! How handlers are registered and taken back, wherever that can be done
 
+use crate::io::Io;
+use crate::namespace::NamespaceHandle;
+use crate::socket::Socket;
+
 /// The methods by which handlers are registered, the same for all that has a board
 macro_rules! listening {
     ($type:ty $(, $also:expr)?) => {
@@ -117,7 +121,7 @@ macro_rules! listening {
             }
 
             #[track_caller]
-            fn listen<M: 'static>(
+            pub(crate) fn listen<M: 'static>(
                 &self,
                 topic: $crate::listeners::Topic,
                 handler: impl $crate::Handler<M>,
@@ -129,4 +133,6 @@ macro_rules! listening {
     };
 }
 
-pub(crate) use listening;
+listening!(Io);
+listening!(NamespaceHandle);
+listening!(Socket, |socket: &Self, listener| socket.state().outgoing.remove(socket, listener));

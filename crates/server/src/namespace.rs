@@ -7,13 +7,12 @@ use std::sync::{Arc, Once, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use roomcast_core::{
-    AckId, Args, Dispatched, Event, IntoArgs, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
+    AckId, Args, Dispatched, Event, Namespace, Overflow, Receipt, Room, Router, ServerSide, Target,
 };
 use roomcast_recovery::Sequencer;
 
-use crate::ack::Answers;
 use crate::children::{Children, Family};
-use crate::emit::{Emit, IntoRooms};
+use crate::emit::Emit;
 use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::host::budget::Budget;
@@ -21,8 +20,6 @@ use crate::host::config::Config;
 use crate::host::pace;
 use crate::io::Io;
 use crate::listeners::{Board, Topic};
-use crate::listening::listening;
-use crate::operators::operators;
 use crate::outgoing::OutgoingListeners;
 use crate::room_hooks::RoomHooks;
 use crate::server_side::ServerSideHandlers;
@@ -125,9 +122,6 @@ impl NamespaceHandle {
         &self.state.board
     }
 }
-
-listening!(NamespaceHandle);
-operators!(NamespaceHandle, |namespace| namespace.target());
 
 impl fmt::Debug for NamespaceHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

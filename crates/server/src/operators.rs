@@ -1,5 +1,15 @@
 //! The operators of whatever stands for many sockets
 
+use std::sync::Arc;
+
+use roomcast_core::{IntoArgs, Receipt};
+
+use crate::ack::Answers;
+use crate::emit::{Emit, IntoRooms};
+use crate::error::EmitError;
+use crate::io::Io;
+use crate::namespace::NamespaceHandle;
+
 /// Gives a type the operators of [`Emit`](crate::Emit); `$target` makes the [`Emit`](crate::Emit) they start from
 macro_rules! operators {
     ($type:ident, |$this:ident| $target:expr) => {
@@ -118,4 +128,5 @@ macro_rules! operators {
     };
 }
 
-pub(crate) use operators;
+operators!(Io, |io| io.main().target());
+operators!(NamespaceHandle, |namespace| namespace.target());

@@ -26,7 +26,6 @@ use crate::host::metrics::count;
 use crate::host::pace;
 use crate::io::{Io, SessionShared};
 use crate::listeners::{Board, Listeners, Topic};
-use crate::listening::listening;
 use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::serial::Turns;
 use crate::session::recovery::{self, Recoverable};
@@ -357,7 +356,7 @@ impl Socket {
         self.0.extras.get().map(AsRef::as_ref)
     }
 
-    fn board(&self) -> &Board {
+    pub(crate) fn board(&self) -> &Board {
         let board = &self.0.extras.get_or_init(Box::default).board;
         // Either this sees that it is over, or `clear` sees that there is something to let go of.
         fence(Ordering::SeqCst);
@@ -626,8 +625,6 @@ impl Socket {
         one(pace::settle(dispatched, "an acknowledgement")).map(drop)
     }
 }
-
-listening!(Socket, |socket: &Self, listener| socket.state().outgoing.remove(socket, listener));
 
 impl Inner {
     /// Takes it out of the router at once; returns `false` if it was not in, or is out already

@@ -6,7 +6,7 @@ use http::Extensions;
 
 /// Where a client connects from
 ///
-/// A server of one's own that mounts an [`Io`] puts it into the extensions of the request, if it knows. With the feature
+/// A server of one's own that mounts an [`Io`](crate::Io) puts it into the extensions of the request, if it knows. With the feature
 /// `axum`, which is on by default, axum's `ConnectInfo<SocketAddr>` stands for it where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
