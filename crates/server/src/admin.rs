@@ -17,8 +17,8 @@ use roomcast_transport_ws::handshake::has_host;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::app::model::io::Io;
 use crate::exposition;
-use crate::io::Io;
 use crate::probe::probe;
 use crate::serve::accept::tell_of_failure;
 

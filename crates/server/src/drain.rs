@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use roomcast_core::CloseReason;
 
+use crate::app::model::io::Io;
 use crate::host::lifecycle::Phase;
-use crate::io::Io;
 use crate::session::inbox::Visit;
 use crate::util::clock;
 

@@ -8,9 +8,9 @@ use roomcast_core::{
     SocketId, Target,
 };
 
-use crate::ack::{Answers, Collector};
+use crate::app::model::ack::{Answers, Collector};
+use crate::app::model::namespace::NamespaceState;
 use crate::error::EmitError;
-use crate::namespace::NamespaceState;
 use crate::remote::RemoteSocket;
 use crate::util::log_limit::log_limited;
 use crate::util::names;

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId, Target};
 
-use crate::ack::Answers;
+use crate::app::model::ack::Answers;
+use crate::app::model::socket::{Socket, one};
 use crate::emit::{Emit, IntoRooms};
 use crate::error::{AckError, EmitError};
-use crate::socket::{Socket, one};
 use crate::util::names;
 
 /// How an event goes to one socket; ends with [`emit`](Self::emit)

@@ -15,8 +15,8 @@ use roomcast_recovery::{Refused, Usage};
 
 use roomcast_transport_ws::{Compressed, Compression};
 
+use crate::app::model::io::Io;
 use crate::host::breach::Breach;
-use crate::io::Io;
 use crate::process::Process;
 use crate::util::log_limit::LogLimit;
 

@@ -12,13 +12,13 @@ use futures_util::FutureExt as _;
 use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, IntoArgs};
 use serde::de::DeserializeOwned;
 
-use crate::ack::Ack;
+use crate::app::model::ack::Ack;
+use crate::app::model::io::Io;
+use crate::app::model::socket::Socket;
 use crate::error::{DISCONNECTED, EventError};
-use crate::io::Io;
 use crate::outcome::{self, Outcome};
 use crate::signature::{Parameter, Signature, Takes};
 use crate::slot;
-use crate::socket::Socket;
 
 /// A function that handles events, async or not
 ///

@@ -14,7 +14,7 @@ use roomcast_core::{BoxError, ResponseBody};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::io::Io;
+use crate::app::model::io::Io;
 use crate::requests::answer;
 
 impl Io {

@@ -1,14 +1,11 @@
 //! The Roomcast server: HTTP in, one driver task a session, handlers, builder, tower layer
 
-mod ack;
 mod admin;
+mod app;
 mod builder;
-mod children;
 mod cloned;
-mod data;
 mod drain;
 mod driver;
-mod dynamic;
 mod emit;
 mod emit_one;
 mod error;
@@ -20,40 +17,39 @@ mod handler;
 #[doc(hidden)]
 pub mod handler_check;
 mod host;
-mod io;
 mod layer;
-mod listeners;
 mod listening;
-mod namespace;
 mod operators;
 mod outcome;
-mod outgoing;
 mod presence;
 mod probe;
 mod process;
 mod proxy_protocol;
 mod remote;
 mod requests;
-mod room_hooks;
 mod serial;
 mod serve;
-mod server_side;
 mod session;
 mod signature;
 mod slot;
-mod socket;
 mod typed;
 mod util;
 mod validate;
 mod web;
 mod writable;
 
-pub use ack::{Ack, Answers};
+pub use app::model::ack::{Ack, Answers};
+pub use app::model::data::DataError;
+pub use app::model::dynamic::{NamespaceRequest, ParentNamespace};
+pub use app::model::io::Io;
+pub use app::model::listeners::ListenerId;
+pub use app::model::namespace::NamespaceHandle;
+pub use app::model::outgoing::Outgoing;
+pub use app::model::server_side::ServerSideError;
+pub use app::model::socket::Socket;
 pub use builder::IoBuilder;
 pub use cloned::{Cloned, cloned};
-pub use data::DataError;
 pub use drain::{Drain, Drained};
-pub use dynamic::{NamespaceRequest, ParentNamespace};
 pub use emit::{Emit, IntoRooms};
 pub use emit_one::SocketEmit;
 pub use error::{
@@ -68,23 +64,17 @@ pub use host::breach::Breach;
 pub use host::config::{Config, EventRate};
 pub use host::hooks::RefusedRequest;
 pub use host::metrics::Metrics;
-pub use io::Io;
 pub use layer::{IoLayer, IoService, NotFound};
-pub use listeners::ListenerId;
-pub use namespace::NamespaceHandle;
 pub use outcome::{Answer, Outcome};
-pub use outgoing::Outgoing;
 pub use presence::Presence;
 pub use remote::{RemoteHandshake, RemoteSocket};
 pub use serial::{InTurn, Serial, serial};
 pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};
-pub use server_side::ServerSideError;
 pub use session::endpoint::Endpoint;
 pub use session::shared::ClientKind;
 pub use signature::{Signature, Takes};
-pub use socket::Socket;
 pub use typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };

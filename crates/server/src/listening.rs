@@ -1,8 +1,8 @@
 //! How handlers are registered and taken back, wherever that can be done
 
-use crate::io::Io;
-use crate::namespace::NamespaceHandle;
-use crate::socket::Socket;
+use crate::app::model::io::Io;
+use crate::app::model::namespace::NamespaceHandle;
+use crate::app::model::socket::Socket;
 
 /// The methods by which handlers are registered, the same for all that has a board
 macro_rules! listening {
@@ -13,7 +13,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/reserved.md")]
             #[track_caller]
             pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
-                self.board().on(event, $crate::listeners::Listener::of_event("on", event, handler));
+                self.board().on(event, $crate::app::model::listeners::Listener::of_event("on", event, handler));
                 self
             }
 
@@ -22,7 +22,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/reserved.md")]
             #[track_caller]
             pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
-                self.board().once(event, $crate::listeners::Listener::of_event("once", event, handler));
+                self.board().once(event, $crate::app::model::listeners::Listener::of_event("once", event, handler));
                 self
             }
 
@@ -45,7 +45,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_other<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::listeners::Topic::Other, handler)
+                self.listen($crate::app::model::listeners::Topic::Other, handler)
             }
 
             #[doc = include_str!("../docs/listening/on_any.md")]
@@ -53,7 +53,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::listeners::Topic::Any, handler)
+                self.listen($crate::app::model::listeners::Topic::Any, handler)
             }
 
             #[doc = include_str!("../docs/listening/prepend_any.md")]
@@ -61,14 +61,14 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn prepend_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                let listener = $crate::listeners::Listener::of_topic($crate::listeners::Topic::Any, handler);
-                self.board().prepend_topic($crate::listeners::Topic::Any, listener);
+                let listener = $crate::app::model::listeners::Listener::of_topic($crate::app::model::listeners::Topic::Any, handler);
+                self.board().prepend_topic($crate::app::model::listeners::Topic::Any, listener);
                 self
             }
 
             #[doc = include_str!("../docs/listening/off_any.md")]
             pub fn off_any(&self) -> &Self {
-                self.board().off_topic($crate::listeners::Topic::Any);
+                self.board().off_topic($crate::app::model::listeners::Topic::Any);
                 self
             }
 
@@ -78,7 +78,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::listeners::Topic::Middleware, middleware)
+                self.listen($crate::app::model::listeners::Topic::Middleware, middleware)
             }
 
             #[doc = include_str!("../docs/listening/on_disconnecting.md")]
@@ -86,7 +86,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::listeners::Topic::Disconnecting, handler)
+                self.listen($crate::app::model::listeners::Topic::Disconnecting, handler)
             }
 
             #[doc = include_str!("../docs/listening/on_disconnect.md")]
@@ -94,7 +94,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::listeners::Topic::Disconnect, handler)
+                self.listen($crate::app::model::listeners::Topic::Disconnect, handler)
             }
 
             #[doc = include_str!("../docs/listening/on_error.md")]
@@ -102,7 +102,7 @@ macro_rules! listening {
             #[doc = include_str!("../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_error<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::listeners::Topic::Error, handler)
+                self.listen($crate::app::model::listeners::Topic::Error, handler)
             }
 
             #[doc = include_str!("../docs/listening/listeners.md")]
@@ -112,7 +112,7 @@ macro_rules! listening {
 
             #[doc = include_str!("../docs/listening/listeners_any.md")]
             pub fn listeners_any(&self) -> Vec<$crate::ListenerId> {
-                self.board().ids_of_topic($crate::listeners::Topic::Any)
+                self.board().ids_of_topic($crate::app::model::listeners::Topic::Any)
             }
 
             #[doc = include_str!("../docs/listening/remove_listener.md")]
@@ -123,10 +123,10 @@ macro_rules! listening {
             #[track_caller]
             pub(crate) fn listen<M: 'static>(
                 &self,
-                topic: $crate::listeners::Topic,
+                topic: $crate::app::model::listeners::Topic,
                 handler: impl $crate::Handler<M>,
             ) -> &Self {
-                self.board().on_topic(topic, $crate::listeners::Listener::of_topic(topic, handler));
+                self.board().on_topic(topic, $crate::app::model::listeners::Listener::of_topic(topic, handler));
                 self
             }
         }

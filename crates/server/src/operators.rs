@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use roomcast_core::{IntoArgs, Receipt};
 
-use crate::ack::Answers;
+use crate::app::model::ack::Answers;
+use crate::app::model::io::Io;
+use crate::app::model::namespace::NamespaceHandle;
 use crate::emit::{Emit, IntoRooms};
 use crate::error::EmitError;
-use crate::io::Io;
-use crate::namespace::NamespaceHandle;
 
 /// Gives a type the operators of [`Emit`](crate::Emit); `$target` makes the [`Emit`](crate::Emit) they start from
 macro_rules! operators {

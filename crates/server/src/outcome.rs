@@ -10,7 +10,7 @@ use roomcast_core::{Args, IntoArgs, Receipt, Room, SocketId};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::ack::Ack;
+use crate::app::model::ack::Ack;
 use crate::error::ConnectError;
 use crate::handler::{HandlerError, HandlerInput};
 

@@ -11,9 +11,9 @@ use roomcast_core::{
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::app::model::room_hooks::{RoomHook, RoomsOf};
+use crate::app::model::socket::Socket;
 use crate::host::pace;
-use crate::room_hooks::{RoomHook, RoomsOf};
-use crate::socket::Socket;
 use crate::util::log_limit::log_limited;
 
 /// Who is in a room, told to those who are in it

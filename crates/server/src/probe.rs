@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use prometheus_client::metrics::histogram::Histogram;
 use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Outbox, Overflow, Readiness};
 
-use crate::io::Io;
+use crate::app::model::io::Io;
 use crate::util::clock;
 
 /// How often a frame is sent through each flusher

@@ -9,13 +9,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::data::{DataError, read};
+use crate::app::model::data::{DataError, read};
+use crate::app::model::io::Io;
+use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
+use crate::app::model::socket::Socket;
 use crate::emit::{Emit, IntoRooms, into_rooms};
 use crate::emit_one::SocketEmit;
 use crate::error::{AckError, EmitError};
-use crate::io::Io;
-use crate::namespace::{NamespaceHandle, NamespaceState};
-use crate::socket::Socket;
 
 /// A socket that was looked up, on this node or another
 ///

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_core::ArgsError;
 
+use crate::app::model::listeners::ListenerId;
 use crate::handler::{Handler, HandlerFuture, HandlerInput};
-use crate::listeners::ListenerId;
 use crate::signature::Signature;
 
 /// Makes a handler wait, for each socket, until it is through with the event before

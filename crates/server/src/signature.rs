@@ -2,8 +2,8 @@
 
 use std::any::type_name;
 
+use crate::app::model::listeners::Topic;
 use crate::handler::FromEvent;
-use crate::listeners::Topic;
 use crate::outcome::Outcome;
 
 /// What a parameter of a handler takes

@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 use roomcast_core::ArgsError;
 
 use super::events::{Role, Running};
-use crate::ack::Ack;
+use crate::app::model::ack::Ack;
+use crate::app::model::listeners::Topic;
+use crate::app::model::socket::Socket;
 use crate::error::{EventError, EventErrorCause};
 use crate::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::host::metrics::count;
-use crate::listeners::Topic;
-use crate::socket::Socket;
 use crate::util::log_limit::log_limited;
 
 /// Counts and logs what went wrong, and tells those who listen to that, with the acknowledgement that the event may

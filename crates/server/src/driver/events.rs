@@ -16,16 +16,16 @@ use super::Driver;
 use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
-use crate::ack::Ack;
+use crate::app::model::ack::Ack;
+use crate::app::model::io::Io;
+use crate::app::model::listeners::{Found, Listener, Listeners, Looked, Topic};
+use crate::app::model::socket::Socket;
 use crate::error::EventErrorCause;
 use crate::handler::{
     AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
 };
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
-use crate::io::Io;
-use crate::listeners::{Found, Listener, Listeners, Looked, Topic};
-use crate::socket::Socket;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 

@@ -10,7 +10,7 @@ use roomcast_core::Namespace;
 
 use super::Driver;
 use super::events::{Role, Running, Then};
-use crate::dynamic::{Parent, Verdict};
+use crate::app::model::dynamic::{Parent, Verdict};
 use crate::error::{invalid_namespace, too_many_namespaces};
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;

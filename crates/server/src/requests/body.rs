@@ -11,8 +11,8 @@ use http_body::{Body, Frame, SizeHint};
 use roomcast_core::{BoxError, RequestBody};
 use tokio::time::{Sleep, sleep_until};
 
+use crate::app::model::io::Io;
 use crate::host::breach::{Breach, breach};
-use crate::io::Io;
 use crate::util::clock;
 
 /// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if the client takes too long over it

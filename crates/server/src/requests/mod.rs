@@ -24,13 +24,13 @@ use roomcast_core::{
 };
 
 use self::body::TimedBody;
+use crate::app::model::io::{Io, SessionShared};
 use crate::driver::Driver;
 use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
 use crate::host::limits::{OpenedOn, Permit};
 use crate::host::metrics::count;
 use crate::host::origin_check;
-use crate::io::{Io, SessionShared};
 use crate::session::endpoint::Endpoint;
 use crate::session::inbox::{NotTaken, Visit};
 use crate::session::shared::Beginning;

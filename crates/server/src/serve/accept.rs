@@ -10,8 +10,8 @@ use tokio::net::TcpListener;
 
 use super::Server;
 use super::http::serve_connection;
+use crate::app::model::io::Io;
 use crate::host::lifecycle::Phase;
-use crate::io::Io;
 
 /// Connections that wait to be accepted; the kernel may bound it lower
 const BACKLOG: i32 = 4096;

@@ -25,10 +25,10 @@ pub(crate) use self::tls::TlsStream;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 use crate::admin;
+use crate::app::model::io::Io;
 use crate::drain::{Drain, Drained};
 use crate::error::{ConfigError, ServeError};
 use crate::host::lifecycle::Phase;
-use crate::io::Io;
 use crate::util::clock;
 use crate::validate::at_least_one;
 pub(crate) use crate::web::stream::HttpStream;

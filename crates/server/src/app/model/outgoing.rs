@@ -8,9 +8,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use roomcast_core::{Args, Event, MemberKey, Room, Router, Target};
 
+use crate::app::model::listeners::ListenerId;
+use crate::app::model::socket::Socket;
 use crate::host::metrics::count;
-use crate::listeners::ListenerId;
-use crate::socket::Socket;
 use crate::util::log_limit::log_limited;
 
 /// An event on its way to a socket

@@ -11,18 +11,18 @@ use roomcast_core::{
 };
 use roomcast_recovery::Sequencer;
 
-use crate::children::{Children, Family};
+use crate::app::model::children::{Children, Family};
+use crate::app::model::io::Io;
+use crate::app::model::listeners::{Board, Topic};
+use crate::app::model::outgoing::OutgoingListeners;
+use crate::app::model::room_hooks::RoomHooks;
+use crate::app::model::server_side::ServerSideHandlers;
 use crate::emit::Emit;
 use crate::error::EmitError;
 use crate::handler::Handler;
 use crate::host::budget::Budget;
 use crate::host::config::Config;
 use crate::host::pace;
-use crate::io::Io;
-use crate::listeners::{Board, Topic};
-use crate::outgoing::OutgoingListeners;
-use crate::room_hooks::RoomHooks;
-use crate::server_side::ServerSideHandlers;
 use crate::session::recovery;
 
 /// A namespace, for registering handlers and for emitting; cloning gives another handle
@@ -44,8 +44,8 @@ impl NamespaceHandle {
     /// Called when a client has joined the namespace, before any of its events; several are called in order
     ///
     /// What it registers on the [`Socket`](crate::Socket) before its first wait misses no event.
-    #[doc = include_str!("../docs/handler.md")]
-    #[doc = include_str!("../docs/listening/fits.md")]
+    #[doc = include_str!("../../../docs/handler.md")]
+    #[doc = include_str!("../../../docs/listening/fits.md")]
     #[track_caller]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
         self.listen(Topic::Connect, handler)
@@ -57,9 +57,9 @@ impl NamespaceHandle {
     /// [`ConnectError`](crate::ConnectError). It may take [`Auth`](crate::Auth) and the socket, which is in no
     /// room yet: rooms that it joins here hold once the client is let in, and are forgotten if it is not. Until all
     /// have answered, events of the client wait.
-    #[doc = include_str!("../docs/handler.md")]
+    #[doc = include_str!("../../../docs/handler.md")]
     #[doc(alias = "use")]
-    #[doc = include_str!("../docs/listening/fits.md")]
+    #[doc = include_str!("../../../docs/listening/fits.md")]
     #[track_caller]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
         self.listen(Topic::Door, middleware)

@@ -12,7 +12,7 @@ use roomcast_core::{
     Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
-use crate::namespace::NamespaceState;
+use crate::app::model::namespace::NamespaceState;
 
 /// The namespaces that were made from one parent, as a router of them all
 ///

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use roomcast_core::{Namespace, Room, RoomChange, RoomWatcher, Router, SocketId};
 
-use crate::io::Io;
-use crate::namespace::NamespaceHandle;
+use crate::app::model::io::Io;
+use crate::app::model::namespace::NamespaceHandle;
 use crate::util::log_limit::log_limited;
 
 /// Does something when a room of a namespace changes
@@ -110,14 +110,14 @@ impl<F: Fn(&RoomChange) + Send + Sync + 'static> RoomHook for Call<F> {
 macro_rules! room_hooks {
     ($type:ident, |$this:ident| $hooks:expr) => {
         impl $type {
-            #[doc = include_str!("../docs/on_room_change.md")]
+            #[doc = include_str!("../../../docs/on_room_change.md")]
             pub fn on_room_change(&self, hook: impl Fn(&RoomChange) + Send + Sync + 'static) -> &Self {
                 let $this = self;
                 $hooks.add(Arc::new(Call(hook)));
                 self
             }
 
-            #[doc = include_str!("../docs/on_create_room.md")]
+            #[doc = include_str!("../../../docs/on_create_room.md")]
             pub fn on_create_room(&self, hook: impl Fn(&Room) + Send + Sync + 'static) -> &Self {
                 self.on_room_change(move |change| {
                     if let RoomChange::Created { room } = change {
@@ -126,7 +126,7 @@ macro_rules! room_hooks {
                 })
             }
 
-            #[doc = include_str!("../docs/on_delete_room.md")]
+            #[doc = include_str!("../../../docs/on_delete_room.md")]
             pub fn on_delete_room(&self, hook: impl Fn(&Room) + Send + Sync + 'static) -> &Self {
                 self.on_room_change(move |change| {
                     if let RoomChange::Deleted { room } = change {
@@ -135,7 +135,7 @@ macro_rules! room_hooks {
                 })
             }
 
-            #[doc = include_str!("../docs/on_join_room.md")]
+            #[doc = include_str!("../../../docs/on_join_room.md")]
             pub fn on_join_room(&self, hook: impl Fn(&Room, &SocketId) + Send + Sync + 'static) -> &Self {
                 self.on_room_change(move |change| {
                     if let RoomChange::Joined { room, socket, .. } = change {
@@ -144,7 +144,7 @@ macro_rules! room_hooks {
                 })
             }
 
-            #[doc = include_str!("../docs/on_leave_room.md")]
+            #[doc = include_str!("../../../docs/on_leave_room.md")]
             pub fn on_leave_room(&self, hook: impl Fn(&Room, &SocketId) + Send + Sync + 'static) -> &Self {
                 self.on_room_change(move |change| {
                     if let RoomChange::Left { room, socket, .. } = change {
@@ -153,7 +153,7 @@ macro_rules! room_hooks {
                 })
             }
 
-            #[doc = include_str!("../docs/presence.md")]
+            #[doc = include_str!("../../../docs/presence.md")]
             pub fn presence(&self, presence: crate::Presence) -> &Self {
                 let $this = self;
                 $hooks.add(Arc::new(presence));

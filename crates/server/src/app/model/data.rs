@@ -7,7 +7,7 @@ use roomcast_recovery::SharedData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::socket::Socket;
+use crate::app::model::socket::Socket;
 
 impl Socket {
     /// Keeps a value with the socket, in the place of the one before; it is `socket.data` on Node

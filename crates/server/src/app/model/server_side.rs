@@ -11,10 +11,10 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError, ServerSide};
 
+use crate::app::model::io::Io;
+use crate::app::model::namespace::NamespaceHandle;
 use crate::error::EmitError;
 use crate::handler::HandlerError;
-use crate::io::Io;
-use crate::namespace::NamespaceHandle;
 use crate::outcome::{Outcome, failure};
 use crate::util::log_limit::log_limited;
 
@@ -93,7 +93,7 @@ fn checked(event: &str) -> Result<ByteString, EmitError> {
 }
 
 impl NamespaceHandle {
-    #[doc = include_str!("../docs/on_server_side.md")]
+    #[doc = include_str!("../../../docs/on_server_side.md")]
     #[track_caller]
     pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
     where
@@ -110,13 +110,13 @@ impl NamespaceHandle {
         self
     }
 
-    #[doc = include_str!("../docs/server_side_emit.md")]
+    #[doc = include_str!("../../../docs/server_side_emit.md")]
     pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Result<(), EmitError> {
         self.state.router.server_side_emit(&checked(event)?, &args.into_args()?);
         Ok(())
     }
 
-    #[doc = include_str!("../docs/server_side_emit_with_ack.md")]
+    #[doc = include_str!("../../../docs/server_side_emit_with_ack.md")]
     pub async fn server_side_emit_with_ack(
         &self,
         event: &str,
@@ -128,7 +128,7 @@ impl NamespaceHandle {
 }
 
 impl Io {
-    #[doc = include_str!("../docs/on_server_side.md")]
+    #[doc = include_str!("../../../docs/on_server_side.md")]
     #[track_caller]
     pub fn on_server_side<T, F, Fut>(&self, event: &str, handler: F) -> &Self
     where
@@ -140,12 +140,12 @@ impl Io {
         self
     }
 
-    #[doc = include_str!("../docs/server_side_emit.md")]
+    #[doc = include_str!("../../../docs/server_side_emit.md")]
     pub fn server_side_emit(&self, event: &str, args: impl IntoArgs) -> Result<(), EmitError> {
         self.main().server_side_emit(event, args)
     }
 
-    #[doc = include_str!("../docs/server_side_emit_with_ack.md")]
+    #[doc = include_str!("../../../docs/server_side_emit_with_ack.md")]
     pub async fn server_side_emit_with_ack(
         &self,
         event: &str,

@@ -18,15 +18,15 @@ use roomcast_core::{
 use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
 
-use crate::data::{DataError, Kept, read};
+use crate::app::model::data::{DataError, Kept, read};
+use crate::app::model::io::{Io, SessionShared};
+use crate::app::model::listeners::{Board, Listeners, Topic};
+use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
 use crate::emit::{IntoRooms, into_rooms};
 use crate::error::EmitError;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::host::pace;
-use crate::io::{Io, SessionShared};
-use crate::listeners::{Board, Listeners, Topic};
-use crate::namespace::{NamespaceHandle, NamespaceState};
 use crate::serial::Turns;
 use crate::session::recovery::{self, Recoverable};
 use crate::session::shared::ClientKind;

@@ -1,0 +1,3 @@
+//! What an application sees: the server and its sockets, handlers, emits and typed events
+
+pub(crate) mod model;

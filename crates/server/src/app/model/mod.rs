@@ -1,0 +1,13 @@
+//! The objects that refer to each other: server, namespace, socket, and what they keep
+
+pub(crate) mod ack;
+pub(crate) mod children;
+pub(crate) mod data;
+pub(crate) mod dynamic;
+pub(crate) mod io;
+pub(crate) mod listeners;
+pub(crate) mod namespace;
+pub(crate) mod outgoing;
+pub(crate) mod room_hooks;
+pub(crate) mod server_side;
+pub(crate) mod socket;
