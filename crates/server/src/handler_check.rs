@@ -4,9 +4,9 @@
 
 use std::future::Future;
 
-use crate::extract::{Extension, State};
-use crate::handler::{ByType, FromEvent};
-use crate::outcome::Outcome;
+use crate::app::handler::extract::{Extension, State};
+use crate::app::handler::handler::{ByType, FromEvent};
+use crate::app::handler::outcome::Outcome;
 
 /// Checks a parameter.
 pub fn parameter<T: FromEvent<M>, M>() {}

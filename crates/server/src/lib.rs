@@ -3,41 +3,42 @@
 mod admin;
 mod app;
 mod builder;
-mod cloned;
 mod drain;
 mod driver;
 mod emit;
 mod emit_one;
 mod error;
 mod exposition;
-mod extract;
 #[doc(hidden)]
 pub mod fuzzing;
-mod handler;
 #[doc(hidden)]
 pub mod handler_check;
 mod host;
 mod layer;
-mod listening;
 mod operators;
-mod outcome;
 mod presence;
 mod probe;
 mod process;
 mod proxy_protocol;
 mod remote;
 mod requests;
-mod serial;
 mod serve;
 mod session;
-mod signature;
-mod slot;
 mod typed;
 mod util;
 mod validate;
 mod web;
 mod writable;
 
+pub use app::handler::cloned::{Cloned, cloned};
+pub use app::handler::extract::{Extension, State};
+pub use app::handler::handler::{
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
+    HandlerError, HandlerFuture, HandlerInput, Started,
+};
+pub use app::handler::outcome::{Answer, Outcome};
+pub use app::handler::serial::{InTurn, Serial, serial};
+pub use app::handler::signature::{Signature, Takes};
 pub use app::model::ack::{Ack, Answers};
 pub use app::model::data::DataError;
 pub use app::model::dynamic::{NamespaceRequest, ParentNamespace};
@@ -48,33 +49,24 @@ pub use app::model::outgoing::Outgoing;
 pub use app::model::server_side::ServerSideError;
 pub use app::model::socket::Socket;
 pub use builder::IoBuilder;
-pub use cloned::{Cloned, cloned};
 pub use drain::{Drain, Drained};
 pub use emit::{Emit, IntoRooms};
 pub use emit_one::SocketEmit;
 pub use error::{
     AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
 };
-pub use extract::{Extension, State};
-pub use handler::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
-    HandlerError, HandlerFuture, HandlerInput, Started,
-};
 pub use host::breach::Breach;
 pub use host::config::{Config, EventRate};
 pub use host::hooks::RefusedRequest;
 pub use host::metrics::Metrics;
 pub use layer::{IoLayer, IoService, NotFound};
-pub use outcome::{Answer, Outcome};
 pub use presence::Presence;
 pub use remote::{RemoteHandshake, RemoteSocket};
-pub use serial::{InTurn, Serial, serial};
 pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};
 pub use session::endpoint::Endpoint;
 pub use session::shared::ClientKind;
-pub use signature::{Signature, Takes};
 pub use typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };

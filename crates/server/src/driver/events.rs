@@ -16,14 +16,14 @@ use super::Driver;
 use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
+use crate::app::handler::handler::{
+    AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
+};
 use crate::app::model::ack::Ack;
 use crate::app::model::io::Io;
 use crate::app::model::listeners::{Found, Listener, Listeners, Looked, Topic};
 use crate::app::model::socket::Socket;
 use crate::error::EventErrorCause;
-use crate::handler::{
-    AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
-};
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::util::clock;

@@ -16,11 +16,11 @@ use roomcast_core::{Args, ArgsError, IntoArgs, Receipt, SocketId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::app::handler::handler::{AtOnce, Fallible, Handler, HandlerError, HandlerFuture, HandlerInput};
+use crate::app::handler::outcome::failure;
 use crate::app::model::ack::{Ack, Answers};
 use crate::app::model::socket::Socket;
 use crate::error::{AckError, EmitError};
-use crate::handler::{AtOnce, Fallible, Handler, HandlerError, HandlerFuture, HandlerInput};
-use crate::outcome::failure;
 
 /// An event that both sides know by its type
 ///

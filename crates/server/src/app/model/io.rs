@@ -8,10 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use roomcast_core::{CloseReason, Namespace, Outbox, Room, Router, RouterStats};
 use roomcast_recovery::Usage;
 
+use crate::app::handler::handler::Handler;
 use crate::app::model::dynamic::Dynamic;
 use crate::app::model::listeners::{Board, Topic};
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
-use crate::handler::Handler;
 use crate::host::budget::{Budget, Clients};
 use crate::host::config::Config;
 use crate::host::hooks::Hooks;

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use indexmap::IndexMap;
 
-use crate::handler::{AnyHandler, Handler, erase};
-use crate::signature::reserved;
+use crate::app::handler::handler::{AnyHandler, Handler, erase};
+use crate::app::handler::signature::reserved;
 
 /// Names one registration of a handler, so that it can be taken back
 ///

@@ -18,6 +18,7 @@ use roomcast_core::{
 use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
 
+use crate::app::handler::serial::Turns;
 use crate::app::model::data::{DataError, Kept, read};
 use crate::app::model::io::{Io, SessionShared};
 use crate::app::model::listeners::{Board, Listeners, Topic};
@@ -27,7 +28,6 @@ use crate::error::EmitError;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::host::pace;
-use crate::serial::Turns;
 use crate::session::recovery::{self, Recoverable};
 use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;

@@ -12,13 +12,13 @@ use futures_util::FutureExt as _;
 use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, IntoArgs};
 use serde::de::DeserializeOwned;
 
+use crate::app::handler::outcome::{self, Outcome};
+use crate::app::handler::signature::{Parameter, Signature, Takes};
+use crate::app::handler::slot;
 use crate::app::model::ack::Ack;
 use crate::app::model::io::Io;
 use crate::app::model::socket::Socket;
 use crate::error::{DISCONNECTED, EventError};
-use crate::outcome::{self, Outcome};
-use crate::signature::{Parameter, Signature, Takes};
-use crate::slot;
 
 /// A function that handles events, async or not
 ///
@@ -90,7 +90,7 @@ use crate::slot;
 ///
 /// If a named function does not compile as a handler, `#[roomcast::debug_handler]` before it says which of its
 /// parameters is at fault, or whether what it returns is. An async closure that captures, `async move |..|`, is not
-/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::cloned), or take [`State`](crate::State).
+/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::app::handler::cloned), or take [`State`](crate::State).
 ///
 /// # Registration
 ///

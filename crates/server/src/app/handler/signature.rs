@@ -2,9 +2,9 @@
 
 use std::any::type_name;
 
+use crate::app::handler::handler::FromEvent;
+use crate::app::handler::outcome::Outcome;
 use crate::app::model::listeners::Topic;
-use crate::handler::FromEvent;
-use crate::outcome::Outcome;
 
 /// What a parameter of a handler takes
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_core::ArgsError;
 
+use crate::app::handler::handler::{Handler, HandlerFuture, HandlerInput};
+use crate::app::handler::signature::Signature;
 use crate::app::model::listeners::ListenerId;
-use crate::handler::{Handler, HandlerFuture, HandlerInput};
-use crate::signature::Signature;
 
 /// Makes a handler wait, for each socket, until it is through with the event before
 ///

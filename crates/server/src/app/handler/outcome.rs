@@ -10,9 +10,9 @@ use roomcast_core::{Args, IntoArgs, Receipt, Room, SocketId};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::app::handler::handler::{HandlerError, HandlerInput};
 use crate::app::model::ack::Ack;
 use crate::error::ConnectError;
-use crate::handler::{HandlerError, HandlerInput};
 
 /// What a handler may return
 ///

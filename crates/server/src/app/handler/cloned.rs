@@ -6,9 +6,9 @@ use std::future::Future;
 use futures_util::FutureExt as _;
 use roomcast_core::ArgsError;
 
-use crate::handler::{FromEvent, Handler, HandlerFuture, HandlerInput};
-use crate::outcome::{self, Outcome};
-use crate::signature::{Parameter, Signature};
+use crate::app::handler::handler::{FromEvent, Handler, HandlerFuture, HandlerInput};
+use crate::app::handler::outcome::{self, Outcome};
+use crate::app::handler::signature::{Parameter, Signature};
 
 /// Makes a handler of an async closure that captures: each event is handled by a clone of it
 ///

@@ -1,0 +1,10 @@
+//! Handlers: what they take and return, how they are registered, and their first poll
+
+pub(crate) mod cloned;
+pub(crate) mod extract;
+pub(crate) mod handler;
+pub(crate) mod listening;
+pub(crate) mod outcome;
+pub(crate) mod serial;
+pub(crate) mod signature;
+pub(crate) mod slot;
