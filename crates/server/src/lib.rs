@@ -5,8 +5,6 @@ mod app;
 mod builder;
 mod drain;
 mod driver;
-mod emit;
-mod emit_one;
 mod error;
 mod exposition;
 #[doc(hidden)]
@@ -15,12 +13,9 @@ pub mod fuzzing;
 pub mod handler_check;
 mod host;
 mod layer;
-mod operators;
-mod presence;
 mod probe;
 mod process;
 mod proxy_protocol;
-mod remote;
 mod requests;
 mod serve;
 mod session;
@@ -28,8 +23,11 @@ mod typed;
 mod util;
 mod validate;
 mod web;
-mod writable;
 
+pub use app::emit::broadcast::{Emit, IntoRooms};
+pub use app::emit::presence::Presence;
+pub use app::emit::remote::{RemoteHandshake, RemoteSocket};
+pub use app::emit::socket::SocketEmit;
 pub use app::handler::cloned::{Cloned, cloned};
 pub use app::handler::extract::{Extension, State};
 pub use app::handler::handler::{
@@ -50,8 +48,6 @@ pub use app::model::server_side::ServerSideError;
 pub use app::model::socket::Socket;
 pub use builder::IoBuilder;
 pub use drain::{Drain, Drained};
-pub use emit::{Emit, IntoRooms};
-pub use emit_one::SocketEmit;
 pub use error::{
     AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
 };
@@ -60,8 +56,6 @@ pub use host::config::{Config, EventRate};
 pub use host::hooks::RefusedRequest;
 pub use host::metrics::Metrics;
 pub use layer::{IoLayer, IoService, NotFound};
-pub use presence::Presence;
-pub use remote::{RemoteHandshake, RemoteSocket};
 pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};

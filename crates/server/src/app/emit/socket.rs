@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId, Target};
 
+use crate::app::emit::broadcast::{Emit, IntoRooms};
 use crate::app::model::ack::Answers;
 use crate::app::model::socket::{Socket, one};
-use crate::emit::{Emit, IntoRooms};
 use crate::error::{AckError, EmitError};
 use crate::util::names;
 
@@ -42,42 +42,42 @@ impl SocketEmit {
         Self { socket: None, emit: emit.to(&id), id }
     }
 
-    #[doc = include_str!("../docs/volatile.md")]
+    #[doc = include_str!("../../../docs/volatile.md")]
     pub fn volatile(mut self) -> Self {
         self.emit = self.emit.volatile();
         self
     }
 
-    #[doc = include_str!("../docs/compress.md")]
+    #[doc = include_str!("../../../docs/compress.md")]
     pub fn compress(mut self, compress: bool) -> Self {
         self.emit = self.emit.compress(compress);
         self
     }
 
-    #[doc = include_str!("../docs/timeout.md")]
+    #[doc = include_str!("../../../docs/timeout.md")]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.emit = self.emit.timeout(timeout);
         self
     }
 
-    #[doc = include_str!("../docs/overflow.md")]
+    #[doc = include_str!("../../../docs/overflow.md")]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.emit = self.emit.overflow(overflow);
         self
     }
 
-    #[doc = include_str!("../docs/latest.md")]
+    #[doc = include_str!("../../../docs/latest.md")]
     pub fn latest(mut self, key: impl Into<Arc<str>>) -> Self {
         self.emit = self.emit.latest(key);
         self
     }
 
-    #[doc = include_str!("../docs/to.md")]
+    #[doc = include_str!("../../../docs/to.md")]
     pub fn to(self, rooms: impl IntoRooms) -> Emit {
         self.broadcast().to(rooms)
     }
 
-    #[doc = include_str!("../docs/within.md")]
+    #[doc = include_str!("../../../docs/within.md")]
     #[doc(alias = "in")]
     pub fn within(self, rooms: impl IntoRooms) -> Emit {
         let mut emit = self.emit;
@@ -85,17 +85,17 @@ impl SocketEmit {
         emit.within(rooms)
     }
 
-    #[doc = include_str!("../docs/except.md")]
+    #[doc = include_str!("../../../docs/except.md")]
     pub fn except(self, rooms: impl IntoRooms) -> Emit {
         self.broadcast().except(rooms)
     }
 
-    #[doc = include_str!("../docs/local.md")]
+    #[doc = include_str!("../../../docs/local.md")]
     pub fn local(self) -> Emit {
         self.broadcast().local()
     }
 
-    #[doc = include_str!("../docs/broadcast.md")]
+    #[doc = include_str!("../../../docs/broadcast.md")]
     pub fn broadcast(self) -> Emit {
         let mut emit = self.emit;
         match self.socket {
@@ -108,7 +108,7 @@ impl SocketEmit {
         emit
     }
 
-    #[doc = include_str!("../docs/emit.md")]
+    #[doc = include_str!("../../../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         match &self.socket {
             None => self.emit.emit(event, args),
@@ -119,12 +119,12 @@ impl SocketEmit {
         }
     }
 
-    #[doc = include_str!("../docs/send.md")]
+    #[doc = include_str!("../../../docs/send.md")]
     pub fn send(&self, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         self.emit("message", args)
     }
 
-    #[doc = include_str!("../docs/emit_with_ack_one.md")]
+    #[doc = include_str!("../../../docs/emit_with_ack_one.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
         let event = self.emit.event(event, args)?;
         let (receipt, mut outcome) = match &self.socket {
@@ -166,7 +166,7 @@ impl SocketEmit {
 }
 
 impl Socket {
-    #[doc = include_str!("../docs/emit.md")]
+    #[doc = include_str!("../../../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let args = args.into_args()?;
         let mut event = match names::take_last(&self.state().name, event, args) {
@@ -175,71 +175,71 @@ impl Socket {
                 self.state().budget.admit()?;
                 event
             }
-            Err(args) => Box::new(crate::emit::event(self.state(), event, args, None)?),
+            Err(args) => Box::new(crate::app::emit::broadcast::event(self.state(), event, args, None)?),
         };
         let receipt = self.hand(Delivery::Reliable, Overflow::Inherit, &mut event);
         names::keep_last(event);
         one(receipt)
     }
 
-    #[doc = include_str!("../docs/send.md")]
+    #[doc = include_str!("../../../docs/send.md")]
     pub fn send(&self, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         self.emit("message", args)
     }
 
-    #[doc = include_str!("../docs/emit_with_ack_one.md")]
+    #[doc = include_str!("../../../docs/emit_with_ack_one.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
         SocketEmit::here(self).emit_with_ack(event, args).await
     }
 
-    #[doc = include_str!("../docs/volatile.md")]
+    #[doc = include_str!("../../../docs/volatile.md")]
     pub fn volatile(&self) -> SocketEmit {
         SocketEmit::here(self).volatile()
     }
 
-    #[doc = include_str!("../docs/compress.md")]
+    #[doc = include_str!("../../../docs/compress.md")]
     pub fn compress(&self, compress: bool) -> SocketEmit {
         SocketEmit::here(self).compress(compress)
     }
 
-    #[doc = include_str!("../docs/timeout.md")]
+    #[doc = include_str!("../../../docs/timeout.md")]
     pub fn timeout(&self, timeout: Duration) -> SocketEmit {
         SocketEmit::here(self).timeout(timeout)
     }
 
-    #[doc = include_str!("../docs/overflow.md")]
+    #[doc = include_str!("../../../docs/overflow.md")]
     pub fn overflow(&self, overflow: Overflow) -> SocketEmit {
         SocketEmit::here(self).overflow(overflow)
     }
 
-    #[doc = include_str!("../docs/latest.md")]
+    #[doc = include_str!("../../../docs/latest.md")]
     pub fn latest(&self, key: impl Into<Arc<str>>) -> SocketEmit {
         SocketEmit::here(self).latest(key)
     }
 
-    #[doc = include_str!("../docs/to.md")]
+    #[doc = include_str!("../../../docs/to.md")]
     pub fn to(&self, rooms: impl IntoRooms) -> Emit {
         self.broadcast().to(rooms)
     }
 
-    #[doc = include_str!("../docs/within.md")]
+    #[doc = include_str!("../../../docs/within.md")]
     #[doc(alias = "in")]
     pub fn within(&self, rooms: impl IntoRooms) -> Emit {
         self.namespace().within(rooms)
     }
 
-    #[doc = include_str!("../docs/except.md")]
+    #[doc = include_str!("../../../docs/except.md")]
     pub fn except(&self, rooms: impl IntoRooms) -> Emit {
         self.broadcast().except(rooms)
     }
 
-    #[doc = include_str!("../docs/broadcast.md")]
+    #[doc = include_str!("../../../docs/broadcast.md")]
     pub fn broadcast(&self) -> Emit {
         let target = Target { skip: Some(self.key()), ..Target::default() };
         Emit::new(self.state().clone(), target)
     }
 
-    #[doc = include_str!("../docs/local.md")]
+    #[doc = include_str!("../../../docs/local.md")]
     pub fn local(&self) -> Emit {
         self.broadcast().local()
     }

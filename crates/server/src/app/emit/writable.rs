@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use roomcast_core::MemberControl;
 
+use crate::app::emit::broadcast::Emit;
+use crate::app::emit::socket::SocketEmit;
 use crate::app::model::socket::Socket;
-use crate::emit::Emit;
-use crate::emit_one::SocketEmit;
 
 impl Socket {
     /// Waits until little enough waits for this client for more to be emitted.

@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::app::emit::broadcast::{Emit, IntoRooms, into_rooms};
+use crate::app::emit::socket::SocketEmit;
 use crate::app::model::data::{DataError, read};
 use crate::app::model::io::Io;
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
 use crate::app::model::socket::Socket;
-use crate::emit::{Emit, IntoRooms, into_rooms};
-use crate::emit_one::SocketEmit;
 use crate::error::{AckError, EmitError};
 
 /// A socket that was looked up, on this node or another
@@ -105,22 +105,22 @@ impl RemoteSocket {
         }
     }
 
-    #[doc = include_str!("../docs/emit.md")]
+    #[doc = include_str!("../../../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         self.target().emit(event, args)
     }
 
-    #[doc = include_str!("../docs/emit_with_ack_one.md")]
+    #[doc = include_str!("../../../docs/emit_with_ack_one.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Args, AckError> {
         self.target().emit_with_ack(event, args).await
     }
 
-    #[doc = include_str!("../docs/timeout.md")]
+    #[doc = include_str!("../../../docs/timeout.md")]
     pub fn timeout(&self, timeout: Duration) -> SocketEmit {
         self.target().timeout(timeout)
     }
 
-    #[doc = include_str!("../docs/volatile.md")]
+    #[doc = include_str!("../../../docs/volatile.md")]
     pub fn volatile(&self) -> SocketEmit {
         self.target().volatile()
     }

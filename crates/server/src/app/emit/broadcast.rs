@@ -8,10 +8,10 @@ use roomcast_core::{
     SocketId, Target,
 };
 
+use crate::app::emit::remote::RemoteSocket;
 use crate::app::model::ack::{Answers, Collector};
 use crate::app::model::namespace::NamespaceState;
 use crate::error::EmitError;
-use crate::remote::RemoteSocket;
 use crate::util::log_limit::log_limited;
 use crate::util::names;
 
@@ -45,77 +45,77 @@ impl Emit {
         Self { namespace, target, timeout: ACK_TIMEOUT, key: None, compress: true }
     }
 
-    #[doc = include_str!("../docs/to.md")]
+    #[doc = include_str!("../../../docs/to.md")]
     pub fn to(mut self, rooms: impl IntoRooms) -> Self {
         rooms.add_to(&mut self.target.rooms);
         self
     }
 
-    #[doc = include_str!("../docs/to.md")]
+    #[doc = include_str!("../../../docs/to.md")]
     pub fn within(self, rooms: impl IntoRooms) -> Self {
         self.to(rooms)
     }
 
-    #[doc = include_str!("../docs/except.md")]
+    #[doc = include_str!("../../../docs/except.md")]
     pub fn except(mut self, rooms: impl IntoRooms) -> Self {
         rooms.add_to(&mut self.target.except);
         self
     }
 
-    #[doc = include_str!("../docs/volatile.md")]
+    #[doc = include_str!("../../../docs/volatile.md")]
     pub fn volatile(mut self) -> Self {
         self.target.delivery = Delivery::Volatile;
         self
     }
 
-    #[doc = include_str!("../docs/local.md")]
+    #[doc = include_str!("../../../docs/local.md")]
     pub fn local(mut self) -> Self {
         self.target.scope = Scope::Node;
         self
     }
 
-    #[doc = include_str!("../docs/timeout.md")]
+    #[doc = include_str!("../../../docs/timeout.md")]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    #[doc = include_str!("../docs/overflow.md")]
+    #[doc = include_str!("../../../docs/overflow.md")]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.target.overflow = overflow;
         self
     }
 
-    #[doc = include_str!("../docs/compress.md")]
+    #[doc = include_str!("../../../docs/compress.md")]
     pub fn compress(mut self, compress: bool) -> Self {
         self.compress = compress;
         self
     }
 
-    #[doc = include_str!("../docs/latest.md")]
+    #[doc = include_str!("../../../docs/latest.md")]
     pub fn latest(mut self, key: impl Into<Arc<str>>) -> Self {
         self.key = Some(key.into());
         self.overflow(Overflow::KeepLatest)
     }
 
-    #[doc = include_str!("../docs/emit.md")]
+    #[doc = include_str!("../../../docs/emit.md")]
     pub fn emit(&self, event: &str, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         let event = self.event(event, args)?;
         Ok(self.broadcast(&event))
     }
 
-    #[doc = include_str!("../docs/send.md")]
+    #[doc = include_str!("../../../docs/send.md")]
     pub fn send(&self, args: impl IntoArgs) -> Result<Receipt, EmitError> {
         self.emit("message", args)
     }
 
-    #[doc = include_str!("../docs/emit_with_ack.md")]
+    #[doc = include_str!("../../../docs/emit_with_ack.md")]
     pub async fn emit_with_ack(&self, event: &str, args: impl IntoArgs) -> Result<Answers, EmitError> {
         let event = self.event(event, args)?;
         Ok(self.ask(event).await.1)
     }
 
-    #[doc = include_str!("../docs/fetch_sockets.md")]
+    #[doc = include_str!("../../../docs/fetch_sockets.md")]
     pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, RouterError<RemoteSocket>> {
         let here = |found| RemoteSocket::new(self.namespace.clone(), found);
         match self.namespace.router.fetch(&self.target).await {
@@ -126,7 +126,7 @@ impl Emit {
         }
     }
 
-    #[doc = include_str!("../docs/sockets_join.md")]
+    #[doc = include_str!("../../../docs/sockets_join.md")]
     pub fn sockets_join(&self, rooms: impl IntoRooms) -> usize {
         let mut rooms = into_rooms(rooms);
         let before = rooms.len();
@@ -137,18 +137,18 @@ impl Emit {
         self.namespace.router.update(&self.target, &Membership::Join(rooms))
     }
 
-    #[doc = include_str!("../docs/sockets_leave.md")]
+    #[doc = include_str!("../../../docs/sockets_leave.md")]
     pub fn sockets_leave(&self, rooms: impl IntoRooms) -> usize {
         self.namespace.router.update(&self.target, &Membership::Leave(into_rooms(rooms)))
     }
 
-    #[doc = include_str!("../docs/disconnect.md")]
+    #[doc = include_str!("../../../docs/disconnect.md")]
     #[doc(alias = "disconnect_sockets")]
     pub fn disconnect(&self) -> usize {
         self.namespace.router.disconnect(&self.target, false)
     }
 
-    #[doc = include_str!("../docs/disconnect_client.md")]
+    #[doc = include_str!("../../../docs/disconnect_client.md")]
     #[doc(alias = "disconnect_sockets")]
     pub fn disconnect_client(&self) -> usize {
         self.namespace.router.disconnect(&self.target, true)
