@@ -4,7 +4,7 @@ use bytestring::ByteString;
 use roomcast_core::{ArgsError, Namespace};
 use serde::Serialize;
 
-use crate::app::handler::handler::HandlerError;
+use crate::app::handler::call::HandlerError;
 use crate::host::budget::OverBudget;
 
 /// An event could not be emitted, or an answer could not be sent

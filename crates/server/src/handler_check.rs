@@ -4,8 +4,8 @@
 
 use std::future::Future;
 
+use crate::app::handler::call::{ByType, FromEvent};
 use crate::app::handler::extract::{Extension, State};
-use crate::app::handler::handler::{ByType, FromEvent};
 use crate::app::handler::outcome::Outcome;
 
 /// Checks a parameter.

@@ -28,12 +28,12 @@ pub use app::emit::broadcast::{Emit, IntoRooms};
 pub use app::emit::presence::Presence;
 pub use app::emit::remote::{RemoteHandshake, RemoteSocket};
 pub use app::emit::socket::SocketEmit;
-pub use app::handler::cloned::{Cloned, cloned};
-pub use app::handler::extract::{Extension, State};
-pub use app::handler::handler::{
+pub use app::handler::call::{
     AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
     HandlerError, HandlerFuture, HandlerInput, Started,
 };
+pub use app::handler::cloned::{Cloned, cloned};
+pub use app::handler::extract::{Extension, State};
 pub use app::handler::outcome::{Answer, Outcome};
 pub use app::handler::serial::{InTurn, Serial, serial};
 pub use app::handler::signature::{Signature, Takes};

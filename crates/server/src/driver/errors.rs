@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use roomcast_core::ArgsError;
 
 use super::events::{Role, Running};
-use crate::app::handler::handler::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
+use crate::app::handler::call::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::app::model::ack::Ack;
 use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;

@@ -16,7 +16,7 @@ use super::Driver;
 use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
-use crate::app::handler::handler::{
+use crate::app::handler::call::{
     AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
 };
 use crate::app::model::ack::Ack;

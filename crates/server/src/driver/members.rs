@@ -14,7 +14,7 @@ use super::Driver;
 use super::errors::told;
 use super::events::{Role, Running, Then};
 use super::opening::Opening;
-use crate::app::handler::handler::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
+use crate::app::handler::call::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
 use crate::app::model::children::Family;
 use crate::app::model::io::SessionShared;
 use crate::app::model::listeners::{Listeners, Topic};

@@ -16,7 +16,7 @@ use roomcast_core::{Args, ArgsError, IntoArgs, Receipt, SocketId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::app::handler::handler::{AtOnce, Fallible, Handler, HandlerError, HandlerFuture, HandlerInput};
+use crate::app::handler::call::{AtOnce, Fallible, Handler, HandlerError, HandlerFuture, HandlerInput};
 use crate::app::handler::outcome::failure;
 use crate::app::model::ack::{Ack, Answers};
 use crate::app::model::socket::Socket;

@@ -6,7 +6,7 @@ use std::future::Future;
 use futures_util::FutureExt as _;
 use roomcast_core::ArgsError;
 
-use crate::app::handler::handler::{FromEvent, Handler, HandlerFuture, HandlerInput};
+use crate::app::handler::call::{FromEvent, Handler, HandlerFuture, HandlerInput};
 use crate::app::handler::outcome::{self, Outcome};
 use crate::app::handler::signature::{Parameter, Signature};
 

@@ -4,7 +4,7 @@ use std::any::type_name;
 
 use roomcast_core::ArgsError;
 
-use crate::app::handler::handler::{ByType, FromEvent, HandlerInput};
+use crate::app::handler::call::{ByType, FromEvent, HandlerInput};
 
 /// State of the application, as it was given to [`IoBuilder::state`](crate::IoBuilder::state)
 ///

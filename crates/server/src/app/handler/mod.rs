@@ -1,8 +1,8 @@
 //! Handlers: what they take and return, how they are registered, and their first poll
 
+pub(crate) mod call;
 pub(crate) mod cloned;
 pub(crate) mod extract;
-pub(crate) mod handler;
 pub(crate) mod listening;
 pub(crate) mod outcome;
 pub(crate) mod serial;

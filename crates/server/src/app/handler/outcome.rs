@@ -10,7 +10,7 @@ use roomcast_core::{Args, IntoArgs, Receipt, Room, SocketId};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::app::handler::handler::{HandlerError, HandlerInput};
+use crate::app::handler::call::{HandlerError, HandlerInput};
 use crate::app::model::ack::Ack;
 use crate::error::ConnectError;
 

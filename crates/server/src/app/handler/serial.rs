@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_core::ArgsError;
 
-use crate::app::handler::handler::{Handler, HandlerFuture, HandlerInput};
+use crate::app::handler::call::{Handler, HandlerFuture, HandlerInput};
 use crate::app::handler::signature::Signature;
 use crate::app::model::listeners::ListenerId;
 

@@ -2,7 +2,7 @@
 
 use std::any::type_name;
 
-use crate::app::handler::handler::FromEvent;
+use crate::app::handler::call::FromEvent;
 use crate::app::handler::outcome::Outcome;
 use crate::app::model::listeners::Topic;
 

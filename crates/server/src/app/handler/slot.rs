@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::future::Either;
 
-use crate::app::handler::handler::{HandlerError, Started};
+use crate::app::handler::call::{HandlerError, Started};
 
 type Outcome = Result<(), HandlerError>;
 

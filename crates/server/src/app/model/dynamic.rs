@@ -12,7 +12,7 @@ use regex::Regex;
 use roomcast_core::{Args, ArgsError, Namespace};
 use serde::de::DeserializeOwned;
 
-use crate::app::handler::handler::{HandlerError, HandlerFuture};
+use crate::app::handler::call::{HandlerError, HandlerFuture};
 use crate::app::model::children::{Children, Family};
 use crate::app::model::io::{Io, SessionShared};
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};

@@ -8,7 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use roomcast_core::{CloseReason, Namespace, Outbox, Room, Router, RouterStats};
 use roomcast_recovery::Usage;
 
-use crate::app::handler::handler::Handler;
+use crate::app::handler::call::Handler;
 use crate::app::model::dynamic::Dynamic;
 use crate::app::model::listeners::{Board, Topic};
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};

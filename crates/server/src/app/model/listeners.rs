@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use indexmap::IndexMap;
 
-use crate::app::handler::handler::{AnyHandler, Handler, erase};
+use crate::app::handler::call::{AnyHandler, Handler, erase};
 use crate::app::handler::signature::reserved;
 
 /// Names one registration of a handler, so that it can be taken back

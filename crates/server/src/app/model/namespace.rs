@@ -12,7 +12,7 @@ use roomcast_core::{
 use roomcast_recovery::Sequencer;
 
 use crate::app::emit::broadcast::Emit;
-use crate::app::handler::handler::Handler;
+use crate::app::handler::call::Handler;
 use crate::app::model::children::{Children, Family};
 use crate::app::model::io::Io;
 use crate::app::model::listeners::{Board, Topic};

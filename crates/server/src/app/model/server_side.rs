@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError, ServerSide};
 
-use crate::app::handler::handler::HandlerError;
+use crate::app::handler::call::HandlerError;
 use crate::app::handler::outcome::{Outcome, failure};
 use crate::app::model::io::Io;
 use crate::app::model::namespace::NamespaceHandle;
