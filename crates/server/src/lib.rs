@@ -2,10 +2,8 @@
 
 mod admin;
 mod app;
-mod builder;
 mod drain;
 mod driver;
-mod error;
 mod exposition;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -19,15 +17,17 @@ mod proxy_protocol;
 mod requests;
 mod serve;
 mod session;
-mod typed;
 mod util;
-mod validate;
 mod web;
 
+pub use app::builder::IoBuilder;
 pub use app::emit::broadcast::{Emit, IntoRooms};
 pub use app::emit::presence::Presence;
 pub use app::emit::remote::{RemoteHandshake, RemoteSocket};
 pub use app::emit::socket::SocketEmit;
+pub use app::error::{
+    AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
+};
 pub use app::handler::call::{
     AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
     HandlerError, HandlerFuture, HandlerInput, Started,
@@ -46,11 +46,10 @@ pub use app::model::namespace::NamespaceHandle;
 pub use app::model::outgoing::Outgoing;
 pub use app::model::server_side::ServerSideError;
 pub use app::model::socket::Socket;
-pub use builder::IoBuilder;
-pub use drain::{Drain, Drained};
-pub use error::{
-    AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
+pub use app::typed::{
+    ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };
+pub use drain::{Drain, Drained};
 pub use host::breach::Breach;
 pub use host::config::{Config, EventRate};
 pub use host::hooks::RefusedRequest;
@@ -61,9 +60,6 @@ pub use serve::{Bound, Server};
 pub use serve::{Tls, TlsError};
 pub use session::endpoint::Endpoint;
 pub use session::shared::ClientKind;
-pub use typed::{
-    ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
-};
 pub use web::compression::HttpCompression;
 pub use web::cookie::{Cookie, Priority, SameSite};
 pub use web::cors::{Cors, CorsRules};

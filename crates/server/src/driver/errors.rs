@@ -7,11 +7,11 @@ use futures_util::future::join_all;
 use roomcast_core::ArgsError;
 
 use super::events::{Role, Running};
+use crate::app::error::{EventError, EventErrorCause};
 use crate::app::handler::call::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
 use crate::app::model::ack::Ack;
 use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;
-use crate::error::{EventError, EventErrorCause};
 use crate::host::metrics::count;
 use crate::util::log_limit::log_limited;
 

@@ -16,6 +16,7 @@ use super::Driver;
 use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
+use crate::app::error::EventErrorCause;
 use crate::app::handler::call::{
     AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
 };
@@ -23,7 +24,6 @@ use crate::app::model::ack::Ack;
 use crate::app::model::io::Io;
 use crate::app::model::listeners::{Found, Listener, Listeners, Looked, Topic};
 use crate::app::model::socket::Socket;
-use crate::error::EventErrorCause;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::util::clock;

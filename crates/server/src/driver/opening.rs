@@ -10,8 +10,8 @@ use roomcast_core::Namespace;
 
 use super::Driver;
 use super::events::{Role, Running, Then};
+use crate::app::error::{invalid_namespace, too_many_namespaces};
 use crate::app::model::dynamic::{Parent, Verdict};
-use crate::error::{invalid_namespace, too_many_namespaces};
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::util::clock;

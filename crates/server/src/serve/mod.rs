@@ -25,12 +25,12 @@ pub(crate) use self::tls::TlsStream;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 use crate::admin;
+use crate::app::error::{ConfigError, ServeError};
 use crate::app::model::io::Io;
+use crate::app::validate::at_least_one;
 use crate::drain::{Drain, Drained};
-use crate::error::{ConfigError, ServeError};
 use crate::host::lifecycle::Phase;
 use crate::util::clock;
-use crate::validate::at_least_one;
 pub(crate) use crate::web::stream::HttpStream;
 
 /// Serves an [`Io`] on TCP, without another HTTP server around it

@@ -9,9 +9,9 @@ use roomcast_core::{
 };
 
 use crate::app::emit::remote::RemoteSocket;
+use crate::app::error::EmitError;
 use crate::app::model::ack::{Answers, Collector};
 use crate::app::model::namespace::NamespaceState;
-use crate::error::EmitError;
 use crate::util::log_limit::log_limited;
 use crate::util::names;
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use roomcast_core::{IntoArgs, Receipt};
 
 use crate::app::emit::broadcast::{Emit, IntoRooms};
+use crate::app::error::EmitError;
 use crate::app::model::ack::Answers;
 use crate::app::model::io::Io;
 use crate::app::model::namespace::NamespaceHandle;
-use crate::error::EmitError;
 
 /// Gives a type the operators of [`Emit`](crate::Emit); `$target` makes the [`Emit`](crate::Emit) they start from
 macro_rules! operators {

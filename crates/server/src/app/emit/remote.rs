@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::app::emit::broadcast::{Emit, IntoRooms, into_rooms};
 use crate::app::emit::socket::SocketEmit;
+use crate::app::error::{AckError, EmitError};
 use crate::app::model::data::{DataError, read};
 use crate::app::model::io::Io;
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
 use crate::app::model::socket::Socket;
-use crate::error::{AckError, EmitError};
 
 /// A socket that was looked up, on this node or another
 ///

@@ -6,9 +6,9 @@ use std::time::Duration;
 use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId, Target};
 
 use crate::app::emit::broadcast::{Emit, IntoRooms};
+use crate::app::error::{AckError, EmitError};
 use crate::app::model::ack::Answers;
 use crate::app::model::socket::{Socket, one};
-use crate::error::{AckError, EmitError};
 use crate::util::names;
 
 /// How an event goes to one socket; ends with [`emit`](Self::emit)

@@ -12,13 +12,13 @@ use futures_util::FutureExt as _;
 use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, IntoArgs};
 use serde::de::DeserializeOwned;
 
+use crate::app::error::{DISCONNECTED, EventError};
 use crate::app::handler::outcome::{self, Outcome};
 use crate::app::handler::signature::{Parameter, Signature, Takes};
 use crate::app::handler::slot;
 use crate::app::model::ack::Ack;
 use crate::app::model::io::Io;
 use crate::app::model::socket::Socket;
-use crate::error::{DISCONNECTED, EventError};
 
 /// A function that handles events, async or not
 ///

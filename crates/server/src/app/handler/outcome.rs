@@ -10,9 +10,9 @@ use roomcast_core::{Args, IntoArgs, Receipt, Room, SocketId};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::app::error::ConnectError;
 use crate::app::handler::call::{HandlerError, HandlerInput};
 use crate::app::model::ack::Ack;
-use crate::error::ConnectError;
 
 /// What a handler may return
 ///

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use roomcast_core::{AckId, AnswerSink, Args, IntoArgs, SocketId};
 
+use crate::app::error::EmitError;
 use crate::app::model::socket::Socket;
-use crate::error::EmitError;
 
 /// The answer that a client waits for
 ///

@@ -12,11 +12,11 @@ use regex::Regex;
 use roomcast_core::{Args, ArgsError, Namespace};
 use serde::de::DeserializeOwned;
 
+use crate::app::error::NamespaceError;
 use crate::app::handler::call::{HandlerError, HandlerFuture};
 use crate::app::model::children::{Children, Family};
 use crate::app::model::io::{Io, SessionShared};
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
-use crate::error::NamespaceError;
 use crate::host::metrics::count;
 use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;

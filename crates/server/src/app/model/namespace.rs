@@ -12,6 +12,7 @@ use roomcast_core::{
 use roomcast_recovery::Sequencer;
 
 use crate::app::emit::broadcast::Emit;
+use crate::app::error::EmitError;
 use crate::app::handler::call::Handler;
 use crate::app::model::children::{Children, Family};
 use crate::app::model::io::Io;
@@ -19,7 +20,6 @@ use crate::app::model::listeners::{Board, Topic};
 use crate::app::model::outgoing::OutgoingListeners;
 use crate::app::model::room_hooks::RoomHooks;
 use crate::app::model::server_side::ServerSideHandlers;
-use crate::error::EmitError;
 use crate::host::budget::Budget;
 use crate::host::config::Config;
 use crate::host::pace;

@@ -19,12 +19,12 @@ use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
 
 use crate::app::emit::broadcast::{IntoRooms, into_rooms};
+use crate::app::error::EmitError;
 use crate::app::handler::serial::Turns;
 use crate::app::model::data::{DataError, Kept, read};
 use crate::app::model::io::{Io, SessionShared};
 use crate::app::model::listeners::{Board, Listeners, Topic};
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
-use crate::error::EmitError;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::host::pace;

@@ -10,10 +10,11 @@ use roomcast_core::{Namespace, Router, SocketId, Transport};
 use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
+use crate::app::error::ConfigError;
 use crate::app::model::dynamic::Dynamic;
 use crate::app::model::io::{App, Io, RouterFactory};
 use crate::app::model::namespace::NamespaceState;
-use crate::error::ConfigError;
+use crate::app::validate;
 use crate::host::budget::Budget;
 use crate::host::config::Config;
 use crate::host::hooks::{Hooks, RefusedRequest};
@@ -24,7 +25,6 @@ use crate::host::runtime::Flushers;
 use crate::session::endpoint::Endpoint;
 use crate::session::shared::Sessions;
 use crate::session::unjoined::Unjoined;
-use crate::validate;
 use crate::web::client_files::ClientFiles;
 use crate::web::handshake::Handshake;
 

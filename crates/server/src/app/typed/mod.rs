@@ -16,11 +16,11 @@ use roomcast_core::{Args, ArgsError, IntoArgs, Receipt, SocketId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::app::error::{AckError, EmitError};
 use crate::app::handler::call::{AtOnce, Fallible, Handler, HandlerError, HandlerFuture, HandlerInput};
 use crate::app::handler::outcome::failure;
 use crate::app::model::ack::{Ack, Answers};
 use crate::app::model::socket::Socket;
-use crate::error::{AckError, EmitError};
 
 /// An event that both sides know by its type
 ///
@@ -420,7 +420,7 @@ where
 macro_rules! on_event {
     ($($type:ty),*) => {$(
         impl $type {
-            #[doc = include_str!("../../docs/listening/on_event.md")]
+            #[doc = include_str!("../../../docs/listening/on_event.md")]
             #[track_caller]
             pub fn on_event<E, M, S>(&self, handler: impl EventHandler<E, S>) -> &Self
             where
@@ -444,13 +444,13 @@ on_event!(crate::Io, crate::NamespaceHandle, Socket);
 macro_rules! emit_event {
     ($($type:ty),*) => {$(
         impl $type {
-            #[doc = include_str!("../../docs/emit_event.md")]
+            #[doc = include_str!("../../../docs/emit_event.md")]
             pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::Receipt, EmitError> {
                 let (name, args) = event.write()?;
                 self.emit(name, args)
             }
 
-            #[doc = include_str!("../../docs/emit_event_with_ack.md")]
+            #[doc = include_str!("../../../docs/emit_event_with_ack.md")]
             pub async fn emit_event_with_ack<E>(&self, event: &E) -> Result<TypedAnswers<E::Answer>, EmitError>
             where
                 E: Event + Serialize,
@@ -468,7 +468,7 @@ emit_event!(crate::Io, crate::NamespaceHandle, crate::Emit);
 macro_rules! emit_event_to_one {
     ($($type:ty),*) => {$(
         impl $type {
-            #[doc = include_str!("../../docs/emit_event.md")]
+            #[doc = include_str!("../../../docs/emit_event.md")]
             pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::Receipt, EmitError> {
                 let (name, args) = event.write()?;
                 self.emit(name, args)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use roomcast_transport_ws::close::is_sendable;
 
-use crate::error::ConfigError;
+use crate::app::error::ConfigError;
 use crate::host::config::Config;
 use crate::host::origin_check;
 use crate::session::endpoint::Endpoint;
