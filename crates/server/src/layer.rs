@@ -15,7 +15,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::app::model::io::Io;
-use crate::requests::answer;
+use crate::ingress::answer;
 
 impl Io {
     /// A tower layer: takes the requests of its endpoints and passes all others on

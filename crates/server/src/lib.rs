@@ -10,11 +10,11 @@ pub mod fuzzing;
 #[doc(hidden)]
 pub mod handler_check;
 mod host;
+mod ingress;
 mod layer;
 mod probe;
 mod process;
 mod proxy_protocol;
-mod requests;
 mod serve;
 mod session;
 mod util;

@@ -193,7 +193,7 @@ impl Driver {
         }
         for visit in self.shared.inbox.close() {
             if let Visit::Exchange(_, exchange) = visit {
-                let _ = exchange.respond.send(crate::requests::unknown_session());
+                let _ = exchange.respond.send(crate::ingress::unknown_session());
             }
         }
     }

@@ -12,7 +12,7 @@ use roomcast_core::{Namespace, ResponseBody, Sid, SocketId};
 use serde_json::Value;
 
 use crate::host::metrics::{Metrics, count};
-use crate::requests::Refusal;
+use crate::ingress::Refusal;
 use crate::util::log_limit::log_limited;
 use crate::web::handshake::Handshake;
 
