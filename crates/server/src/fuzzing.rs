@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::proxy_protocol::{Header, Proxied};
+use crate::serve::proxy_protocol::{Header, Proxied};
 
 /// Reads a PROXY header that comes in pieces: how many bytes it took once it is whole, and whose address it tells, if
 /// it does, and whether TLS was used

@@ -1,20 +1,13 @@
 //! The Roomcast server: HTTP in, one driver task a session, handlers, builder, tower layer
 
-mod admin;
 mod app;
-mod drain;
 mod driver;
-mod exposition;
 #[doc(hidden)]
 pub mod fuzzing;
 #[doc(hidden)]
 pub mod handler_check;
 mod host;
 mod ingress;
-mod layer;
-mod probe;
-mod process;
-mod proxy_protocol;
 mod serve;
 mod session;
 mod util;
@@ -49,12 +42,12 @@ pub use app::model::socket::Socket;
 pub use app::typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };
-pub use drain::{Drain, Drained};
 pub use host::breach::Breach;
 pub use host::config::{Config, EventRate};
 pub use host::hooks::RefusedRequest;
 pub use host::metrics::Metrics;
-pub use layer::{IoLayer, IoService, NotFound};
+pub use serve::drain::{Drain, Drained};
+pub use serve::layer::{IoLayer, IoService, NotFound};
 pub use serve::{Bound, Server};
 #[cfg(feature = "tls")]
 pub use serve::{Tls, TlsError};

@@ -19,7 +19,7 @@ macro_rules! counters {
             pub(crate) accept_failures: Tally,
             pub(crate) received: Received,
             pub(crate) recoveries: Recoveries,
-            /// Seconds from push to write, of the probes of [`crate::probe`]
+            /// Seconds from push to write, of the probes of [`crate::serve::probe`]
             pub(crate) delivery: Histogram,
             /// Seconds from calling a handler to its end, of those that are timed
             pub(crate) handlers: Histogram,

@@ -23,7 +23,7 @@ use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
 use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
 use crate::ingress::{RETRY_AFTER, answer, asks_for_websocket, panicked};
-use crate::proxy_protocol::{self, Proxied};
+use crate::serve::proxy_protocol::{self, Proxied};
 use crate::util::clock::{self, millis};
 use crate::util::coop::give_way;
 use crate::web::forwarded::canonical;

@@ -1,7 +1,14 @@
 //! A server of one's own: sockets, threads, HTTP
 
 pub(crate) mod accept;
+pub(crate) mod admin;
+pub(crate) mod drain;
+pub(crate) mod exposition;
 mod http;
+pub(crate) mod layer;
+pub(crate) mod probe;
+pub(crate) mod process;
+pub(crate) mod proxy_protocol;
 mod rules;
 #[cfg(feature = "tls")]
 mod tls;
@@ -24,12 +31,11 @@ use self::accept::{accept_all, listen, listen_beside};
 pub(crate) use self::tls::TlsStream;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
-use crate::admin;
 use crate::app::error::{ConfigError, ServeError};
 use crate::app::model::io::Io;
 use crate::app::validate::at_least_one;
-use crate::drain::{Drain, Drained};
 use crate::host::lifecycle::Phase;
+use crate::serve::drain::{Drain, Drained};
 use crate::util::clock;
 pub(crate) use crate::web::stream::HttpStream;
 

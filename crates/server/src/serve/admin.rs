@@ -18,9 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::app::model::io::Io;
-use crate::exposition;
-use crate::probe::probe;
 use crate::serve::accept::tell_of_failure;
+use crate::serve::exposition;
+use crate::serve::probe::probe;
 
 /// Connections at a time; the oldest gives way to one more
 const MAX_CONNECTIONS: usize = 16;

@@ -17,7 +17,7 @@ use roomcast_transport_ws::{Compressed, Compression};
 
 use crate::app::model::io::Io;
 use crate::host::breach::Breach;
-use crate::process::Process;
+use crate::serve::process::Process;
 use crate::util::log_limit::LogLimit;
 
 /// What the text is, for the `Content-Type` of an answer

@@ -20,7 +20,7 @@ impl Collector for Process {
         use prometheus_client::metrics::MetricType;
         use rustix::process::{Resource, getrlimit};
 
-        use crate::exposition::{counter, gauge};
+        use crate::serve::exposition::{counter, gauge};
 
         let to = &mut encoder;
         if let Some(stat) = linux::Stat::read() {
@@ -59,22 +59,22 @@ mod linux {
 
     /// What `/proc/self/stat` says.
     #[derive(Debug)]
-    pub(super) struct Stat {
-        pub(super) cpu_seconds: f64,
-        pub(super) threads: u64,
-        pub(super) virtual_bytes: u64,
-        pub(super) resident_bytes: u64,
+    pub(crate) struct Stat {
+        pub(crate) cpu_seconds: f64,
+        pub(crate) threads: u64,
+        pub(crate) virtual_bytes: u64,
+        pub(crate) resident_bytes: u64,
         /// After the system did
         started_seconds: f64,
     }
 
     impl Stat {
-        pub(super) fn read() -> Option<Self> {
+        pub(crate) fn read() -> Option<Self> {
             Self::parse(&fs::read_to_string("/proc/self/stat").ok()?)
         }
 
         #[expect(clippy::cast_precision_loss, reason = "a fraction of a second in 285 years")]
-        pub(super) fn parse(stat: &str) -> Option<Self> {
+        pub(crate) fn parse(stat: &str) -> Option<Self> {
             // The name of the program, in parentheses, may have anything in it.
             let (_, fields) = stat.rsplit_once(") ")?;
             let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
@@ -92,7 +92,7 @@ mod linux {
 
         /// Seconds since 1970.
         #[expect(clippy::cast_precision_loss, reason = "as above")]
-        pub(super) fn start_time(&self) -> Option<f64> {
+        pub(crate) fn start_time(&self) -> Option<f64> {
             let stat = fs::read_to_string("/proc/stat").ok()?;
             let booted: u64 =
                 stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
@@ -101,7 +101,7 @@ mod linux {
     }
 
     /// Linux from 6.2 on tells their number as the size of the folder; before, they have to be counted.
-    pub(super) fn open_descriptors() -> Option<usize> {
+    pub(crate) fn open_descriptors() -> Option<usize> {
         let folder = "/proc/self/fd";
         let size = fs::metadata(folder).ok()?.size();
         if size > 0 {
