@@ -15,6 +15,7 @@ use crate::host::metrics::count;
 use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
+use crate::web::engine_error::unknown_session;
 
 /// A session that ends
 pub(crate) struct Closing {
@@ -193,7 +194,7 @@ impl Driver {
         }
         for visit in self.shared.inbox.close() {
             if let Visit::Exchange(_, exchange) = visit {
-                let _ = exchange.respond.send(crate::ingress::unknown_session());
+                let _ = exchange.respond.send(unknown_session());
             }
         }
     }

@@ -36,10 +36,10 @@ use crate::host::config::EventRate;
 use crate::host::limits::Permit;
 use crate::host::metrics::count;
 use crate::host::pace;
-use crate::ingress::{Bad, Refusal};
 use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::coop::give_way;
+use crate::web::engine_error::{Bad, Refusal, unknown_session};
 
 /// The task that drives one session: it owns the protocol, the connections, the timer, and runs the handlers
 ///
@@ -192,7 +192,7 @@ impl Driver {
         let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
         if leaving.is_some_and(|leaving| !leaving.reads || exchange.request.method != Method::POST) {
             // At most what it sent last is still read.
-            let _ = exchange.respond.send(crate::ingress::unknown_session());
+            let _ = exchange.respond.send(unknown_session());
             return;
         }
         let upgrades = exchange.upgrade.is_some() && self.closing.is_none();

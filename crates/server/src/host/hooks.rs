@@ -12,8 +12,8 @@ use roomcast_core::{Namespace, ResponseBody, Sid, SocketId};
 use serde_json::Value;
 
 use crate::host::metrics::{Metrics, count};
-use crate::ingress::Refusal;
 use crate::util::log_limit::log_limited;
+use crate::web::engine_error::Refusal;
 use crate::web::handshake::Handshake;
 
 /// A request that was refused by the rules of Engine.IO

@@ -3,8 +3,6 @@
 mod body;
 mod cors;
 
-pub(crate) use crate::web::upgrade::is_asked as asks_for_websocket;
-
 use std::borrow::Cow;
 use std::future::Future;
 use std::net::IpAddr;
@@ -39,7 +37,7 @@ use crate::util::ids;
 use crate::util::log_limit::log_limited;
 use crate::web::client_files;
 use crate::web::compression::Coding;
-pub(crate) use crate::web::engine_error::{Bad, Refusal, unknown_session};
+use crate::web::engine_error::{Bad, Refusal};
 use crate::web::engine_query::EngineQuery;
 use crate::web::handshake::Handshake;
 use crate::web::origin;

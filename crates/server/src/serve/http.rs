@@ -22,13 +22,14 @@ use super::{Server, rules};
 use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
 use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
-use crate::ingress::{RETRY_AFTER, answer, asks_for_websocket, panicked};
+use crate::ingress::{RETRY_AFTER, answer, panicked};
 use crate::serve::proxy_protocol::{self, Proxied};
 use crate::util::clock::{self, millis};
 use crate::util::coop::give_way;
 use crate::web::forwarded::canonical;
 use crate::web::peer::Peer;
 use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
+use crate::web::upgrade;
 
 /// Serves one connection to its end, or until it leaves HTTP
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
@@ -65,7 +66,7 @@ async fn secure(
     tls: &super::Tls,
     stream: TcpStream,
     peer: Peer,
-) -> Option<super::tls::TlsStream> {
+) -> Option<crate::web::tls_stream::TlsStream> {
     match tokio::time::timeout(server.http.header_timeout, tls.accept(stream)).await {
         Ok(Ok(stream)) => Some(stream),
         Ok(Err(error)) => {
@@ -220,7 +221,7 @@ where
 
 /// Returns whether a request is a poll, which is of no use to a client that has hung up.
 fn waits<B>(request: &Request<B>) -> bool {
-    request.method() == Method::GET && !may_begin_session(request) && !asks_for_websocket(request.headers())
+    request.method() == Method::GET && !may_begin_session(request) && !upgrade::is_asked(request.headers())
 }
 
 /// Returns whether a request belongs to no session yet, as far as can be seen at once.

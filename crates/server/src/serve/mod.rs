@@ -28,8 +28,6 @@ use tokio::sync::Semaphore;
 
 use self::accept::{accept_all, listen, listen_beside};
 #[cfg(feature = "tls")]
-pub(crate) use self::tls::TlsStream;
-#[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 use crate::app::error::{ConfigError, ServeError};
 use crate::app::model::io::Io;
@@ -37,7 +35,6 @@ use crate::app::validate::at_least_one;
 use crate::host::lifecycle::Phase;
 use crate::serve::drain::{Drain, Drained};
 use crate::util::clock;
-pub(crate) use crate::web::stream::HttpStream;
 
 /// Serves an [`Io`] on TCP, without another HTTP server around it
 ///

@@ -4,18 +4,16 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::task::{Context, Poll, ready};
 
-use roomcast_core::memory::Charge;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
+
+use crate::web::tls_stream::TlsStream;
 
 /// The certificate that a [`Server`](crate::Server) shows, and its key; cloning gives another handle to the same
 ///
@@ -39,73 +37,6 @@ pub struct Tls(Arc<Inner>);
 struct Inner {
     files: Option<(PathBuf, PathBuf)>,
     config: RwLock<Arc<ServerConfig>>,
-}
-
-/// A connection over TLS
-///
-/// What rustls has encrypted and not sent is charged: [`BUFFERED`] bytes at most. A transport that takes the stream
-/// over takes what is [inside](Self::into_inner), and charges that itself.
-#[derive(Debug)]
-pub(crate) struct TlsStream {
-    stream: RustlsStream,
-    buffered: Charge,
-}
-
-type RustlsStream = tokio_rustls::server::TlsStream<TcpStream>;
-
-/// Bytes that rustls buffers for one connection, by its default
-const BUFFERED: usize = 64 * 1024;
-
-impl TlsStream {
-    pub(crate) fn into_inner(self) -> RustlsStream {
-        self.stream
-    }
-
-    fn took(&mut self, bytes: usize) {
-        self.buffered.set(BUFFERED.min(self.buffered.bytes() + bytes));
-    }
-}
-
-impl AsyncRead for TlsStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for TlsStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
-        self.took(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, slices))?;
-        self.took(written);
-        Poll::Ready(Ok(written))
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        self.buffered.set(0);
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 impl Tls {
@@ -168,7 +99,7 @@ impl Tls {
     ) -> impl Future<Output = io::Result<TlsStream>> + Send + use<> {
         let config = self.0.config.read().unwrap_or_else(PoisonError::into_inner).clone();
         let accepting = TlsAcceptor::from(config).accept(stream);
-        async move { Ok(TlsStream { stream: accepting.await?, buffered: Charge::default() }) }
+        async move { Ok(TlsStream::new(accepting.await?)) }
     }
 }
 

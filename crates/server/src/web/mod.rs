@@ -12,4 +12,6 @@ pub(crate) mod handshake_json;
 pub(crate) mod origin;
 pub(crate) mod peer;
 pub(crate) mod stream;
+#[cfg(feature = "tls")]
+pub(crate) mod tls_stream;
 pub(crate) mod upgrade;

@@ -11,9 +11,9 @@ use roomcast_core::{Upgrade, Upgraded};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
-use crate::serve::HttpStream;
+use crate::web::stream::HttpStream;
 #[cfg(feature = "tls")]
-use crate::serve::TlsStream;
+use crate::web::tls_stream::TlsStream;
 
 /// Whether a request asks for a WebSocket, well or badly
 pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
