@@ -119,6 +119,10 @@ pub struct Capabilities {
     pub upgrades_from: bool,
     /// It may move to there
     pub upgrades_to: bool,
+    /// Its client asks for each answer by a request of its own, so between two it can be told nothing
+    ///
+    /// What ends such a session is told by a packet, and its connection stays with HTTP.
+    pub polled: bool,
 }
 
 /// What came of a read

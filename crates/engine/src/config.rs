@@ -32,9 +32,13 @@ pub struct EngineConfig {
     pub upgrades: Vec<TransportName>,
     /// Transports on which a client has to ask for each answer
     ///
-    /// Default: none. From these a session may move away. The end of a session is told there by a packet, since
-    /// the end of a request means nothing, and a request that waits is answered where the client must go on.
+    /// Default: none. The end of a session is told there by a packet, since the end of a request means nothing, and a
+    /// request that waits is answered where the client must go on.
     pub polled: Vec<TransportName>,
+    /// Transports from which a session may move to one of [`upgrades`](Self::upgrades)
+    ///
+    /// Default: none.
+    pub upgradable: Vec<TransportName>,
     /// A message that every client gets together with the handshake
     ///
     /// Default: none.
@@ -57,6 +61,7 @@ impl Default for EngineConfig {
             max_payload: 1_000_000,
             upgrades: Vec::new(),
             polled: Vec::new(),
+            upgradable: Vec::new(),
             initial_message: None,
             pending_limit: 256 * 1024,
         }
@@ -64,17 +69,20 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// Sets [`upgrades`](Self::upgrades) and [`polled`](Self::polled) from what the server's transports can do
-    ///
-    /// A session may move to those that say so, and those that it may move away from count as polled.
+    /// Sets [`upgrades`](Self::upgrades), [`upgradable`](Self::upgradable) and [`polled`](Self::polled) from what the
+    /// server's transports can do.
     pub fn transports(mut self, transports: impl IntoIterator<Item = (TransportName, Capabilities)>) -> Self {
         self.upgrades.clear();
+        self.upgradable.clear();
         self.polled.clear();
         for (name, capabilities) in transports {
             if capabilities.upgrades_to {
                 self.upgrades.push(name);
             }
             if capabilities.upgrades_from {
+                self.upgradable.push(name);
+            }
+            if capabilities.polled {
                 self.polled.push(name);
             }
         }
@@ -83,8 +91,12 @@ impl EngineConfig {
 
     /// Where a session that is on `transport` may move to
     pub(crate) fn upgrades_from(&self, transport: TransportName) -> impl Iterator<Item = TransportName> {
-        let may_leave = self.is_polled(transport);
+        let may_leave = self.is_upgradable(transport);
         self.upgrades.iter().copied().filter(move |name| may_leave && *name != transport)
+    }
+
+    pub(crate) fn is_upgradable(&self, transport: TransportName) -> bool {
+        self.upgradable.contains(&transport)
     }
 
     pub(crate) fn is_polled(&self, transport: TransportName) -> bool {

@@ -28,6 +28,8 @@ pub struct Engine {
     upgrade: Upgrade,
     /// Whether the primary lane is one on which the client asks for each answer
     polled: bool,
+    /// Whether the session may move away from it
+    upgradable: bool,
     timers: Timers,
 }
 
@@ -61,6 +63,7 @@ impl Engine {
             version,
             upgrade: Upgrade::Idle,
             polled: false,
+            upgradable: false,
             timers: Timers::default(),
         }
     }
@@ -82,7 +85,7 @@ impl Engine {
 
     /// Whether a probe may be opened now
     pub fn can_upgrade(&self) -> bool {
-        self.is_open() && self.upgrade == Upgrade::Idle && self.polled && !self.config.upgrades.is_empty()
+        self.is_open() && self.upgrade == Upgrade::Idle && self.upgradable && !self.config.upgrades.is_empty()
     }
 
     /// A message arrived on a lane; returns what a message packet carries
@@ -121,6 +124,7 @@ impl Engine {
                 let open = packet::open(&handshake.sid, upgrades, &self.config);
                 self.phase = Phase::Open;
                 self.polled = self.config.is_polled(transport);
+                self.upgradable = self.config.is_upgradable(transport);
                 transmit(actions, Lane::Primary, open, Delivery::Protocol);
                 self.timers.arm(Timer::Ping, now, self.config.ping_interval);
             }

@@ -57,7 +57,7 @@ impl Transport for Polling {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { begins: true, upgrades_from: true, upgrades_to: false }
+        Capabilities { begins: true, upgrades_from: true, upgrades_to: false, polled: true }
     }
 
     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {

@@ -86,7 +86,7 @@ impl Transport for WebSocket {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { begins: true, upgrades_from: false, upgrades_to: true }
+        Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false }
     }
 
     fn open(&self, mut exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {

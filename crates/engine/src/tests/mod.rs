@@ -23,8 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(25_000);
 const TIMEOUT: Duration = Duration::from_millis(20_000);
 
 fn config() -> EngineConfig {
-    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false };
-    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false, polled: true };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)])
 }
 

@@ -152,6 +152,28 @@ fn a_probe_where_none_may_be_is_closed() {
     assert_lives_on(pair);
 }
 
+/// A transport that its client polls need not be one that a session may leave, nor the other way round.
+#[test]
+fn polled_and_upgradable_are_two_things() {
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
+    for (upgrades_from, polled) in [(false, true), (true, false)] {
+        let first = Capabilities { begins: true, upgrades_from, upgrades_to: false, polled };
+        let config = EngineConfig::default().transports([(POLLING, first), (WEBSOCKET, websocket)]);
+        let mut pair = Pair::new(config);
+        pair.lane_opened(Lane::Primary, POLLING);
+        let opened = pair.seen().join(" ");
+        assert_eq!(opened.contains(r#""upgrades":["websocket"]"#), upgrades_from, "{opened}");
+        pair.accept();
+        pair.seen.clear();
+        assert_eq!(pair.session.can_upgrade(), upgrades_from);
+        pair.lane_opened(Lane::Probe, WEBSOCKET);
+        let refused: &[&str] = if upgrades_from { &[] } else { &["close probe"] };
+        assert_eq!(pair.seen(), refused);
+        pair.command(Command::Close(CloseReason::ServerShutdown));
+        assert_eq!(pair.seen().iter().any(|seen| seen.starts_with("> 1")), polled, "{:?}", pair.seen);
+    }
+}
+
 #[test]
 fn cve_2026_102599_an_upgraded_session_keeps_the_heartbeat_of_its_revision() {
     for heartbeat in ["2", "2x", "2probe"] {

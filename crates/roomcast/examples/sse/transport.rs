@@ -52,7 +52,7 @@ impl Transport for Sse {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { begins: true, upgrades_from: false, upgrades_to: false }
+        Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: false }
     }
 
     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {

@@ -316,7 +316,7 @@ impl<'a> Applicant<'a> {
         let extensions = &mut exchange.request.extensions;
         let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
         // A client that polls may ask for HTTP/2 or whatever else: its connection stays with HTTP, which counts it.
-        let mut permit = permit.filter(|_| !transport.capabilities().upgrades_from);
+        let mut permit = permit.filter(|_| !transport.capabilities().polled);
         let opened_on = extensions.remove::<OpenedOn>();
         extensions.remove::<Peer>();
         if peer.is_none() {
@@ -452,7 +452,7 @@ impl<'a> Applicant<'a> {
         );
         tokio::spawn(Driver::new(shared, session, connection, permit));
         // A client that begins by asking for each answer may come back on another connection.
-        let cookie = app.config.cookie.as_ref().filter(|_| transport.capabilities().upgrades_from);
+        let cookie = app.config.cookie.as_ref().filter(|_| transport.capabilities().polled);
         Ok(cookie.filter(|_| endpoint.is_engine()).and_then(|cookie| cookie.header(&sid)))
     }
 }

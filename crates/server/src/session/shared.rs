@@ -94,7 +94,7 @@ impl<A> SessionShared<A> {
 
     /// Whether a client on this transport has to ask for each answer
     pub(crate) fn is_polled(&self, name: TransportName) -> bool {
-        self.transport_named(name).is_some_and(|transport| transport.capabilities().upgrades_from)
+        self.transport_named(name).is_some_and(|transport| transport.capabilities().polled)
     }
 
     /// Says that it is on another of its transports now

@@ -23,7 +23,7 @@ fn open() -> Io {
     let recovery = RecoveryConfig { max_disconnection_duration: AWAY, ..RecoveryConfig::default() };
     let config =
         Config::default().ping_interval(INTERVAL).ping_timeout(TIMEOUT).connection_state_recovery(recovery);
-    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     let io = Io::builder()
         .config(config)
         .transport(Polling::new())

@@ -69,7 +69,7 @@ impl World {
         }
         let stage = Stage::new(recovers);
         let ids = stage.clone();
-        let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+        let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
         let io = Io::builder()
             .config(config)
             .transport(Polling::new())

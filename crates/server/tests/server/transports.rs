@@ -1,6 +1,7 @@
 //! Servers with one transport
 
-use roomcast_server::{Ack, Io, Polling, Transport, WebSocket};
+use roomcast_core::{Capabilities, Connection, Exchange, Refused};
+use roomcast_server::{Ack, Io, Polling, Socket, Transport, TransportName, WebSocket};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Kind};
@@ -54,4 +55,44 @@ fn polling_alone_offers_no_upgrade_and_has_no_plain_clients() {
     assert_eq!(Ws::try_open(&server.dial, &probe, None).err(), Some(400));
     assert_eq!(Ws::try_open(&server.dial, "/ws", None).err(), Some(404));
     assert_eq!(Http::open(&server.dial).get("/ws").status, 404);
+}
+
+/// Long-polling that a session cannot leave
+#[derive(Debug)]
+struct Staying(Polling);
+
+impl Transport for Staying {
+    fn name(&self) -> TransportName {
+        self.0.name()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { upgrades_from: false, ..self.0.capabilities() }
+    }
+
+    fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+        self.0.open(exchange)
+    }
+}
+
+#[test]
+fn polled_transport_works_without_upgrade() {
+    let io = Io::builder().transport(Staying(Polling::new())).transport(WebSocket::new()).build();
+    io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
+    io.on("leave", async |socket: Socket| {
+        assert!(socket.emit("farewell", ()).is_ok());
+        socket.disconnect_client();
+    });
+    let server = serve(&io);
+    let engine = Engine::polling(&server.dial, "/socket.io/");
+    assert_eq!(engine.opened["upgrades"], json!([]));
+    let probe = format!("{HANDSHAKE}websocket&sid={}", engine.sid());
+    let mut probe = Ws::try_open(&server.dial, &probe, None).expect("the server takes it, as Node does");
+    assert!(probe.receive().is_err(), "it is closed without a packet");
+    [Kind::Polling, Kind::WebSocket].iter().for_each(|kind| works(*kind, &server));
+    // Its client is told of the end by a packet, as any that polls.
+    let mut client = Client::connect(Kind::Polling, &server.dial);
+    client.emit("leave", json!([]));
+    client.expect("farewell", json!([]));
+    client.end();
 }

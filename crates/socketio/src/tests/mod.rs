@@ -22,8 +22,8 @@ const WEBSOCKET: TransportName = TransportName("websocket");
 const MS: Duration = Duration::from_millis(1);
 
 fn config() -> SocketIoConfig {
-    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false };
-    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true };
+    let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false, polled: true };
+    let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     let engine = EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)]);
     SocketIoConfig { engine: Arc::new(engine), ..SocketIoConfig::default() }
 }

@@ -28,7 +28,8 @@ pub struct MemoryTransport {
 impl MemoryTransport {
     /// A transport of this name that sessions may begin on, and move from and to
     pub fn new(name: &'static str) -> Self {
-        let capabilities = Capabilities { begins: true, upgrades_from: true, upgrades_to: true };
+        let capabilities =
+            Capabilities { begins: true, upgrades_from: true, upgrades_to: true, polled: false };
         Self { name: TransportName(name), capabilities, max_message: 1_000_000 }
     }
 
