@@ -1,0 +1,156 @@
+//! Second step: whether a request may begin a session, or goes on with one
+
+use std::sync::Arc;
+
+use http::header::{CONNECTION, CONTENT_LENGTH, ORIGIN, TRANSFER_ENCODING};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use roomcast_core::{Exchange, Rejection, ResponseBody, Transport, TransportName};
+
+use super::Refused;
+use super::open::Applicant;
+use super::route::Route;
+use crate::app::model::io::{Io, SessionShared};
+use crate::host::breach::{Breach, breach};
+use crate::host::origin_check;
+use crate::web::engine_error::{Bad, Refusal};
+use crate::web::engine_query::EngineQuery;
+use crate::web::origin;
+use crate::web::peer::Peer;
+use crate::web::upgrade;
+
+/// A request that nothing speaks against so far
+pub(super) enum Admitted<'a> {
+    /// Its client wants a session
+    Begins(Box<Applicant<'a>>),
+    /// It belongs to a session that there is
+    Continues(Continued),
+}
+
+/// A request of a session
+pub(super) struct Continued {
+    pub(super) session: Arc<SessionShared>,
+    pub(super) transport: TransportName,
+    pub(super) exchange: Box<Exchange>,
+}
+
+/// Looks whether a request is sound, whether its page may be here, and whether there is room
+pub(super) fn admit<'a>(io: &'a Io, route: &Route<'a>, exchange: Exchange) -> Result<Admitted<'a>, Refused> {
+    let request = &exchange.request;
+    if request.method == Method::GET && has_body(&request.headers) {
+        return Err(Box::new(unread_body()));
+    }
+    if route.endpoint.is_engine() {
+        admit_engine(io, route, exchange)
+    } else {
+        admit_plain(io, route, exchange)
+    }
+}
+
+/// A request with the query parameters of Engine.IO
+fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Result<Admitted<'a>, Refused> {
+    let endpoint = route.endpoint;
+    let upgrades = upgrade::is_asked(&exchange.request.headers);
+    let refuse = |exchange: &Exchange, refusal: Refusal| {
+        Err(Box::new(io.hooks().refuse(io.metrics(), &refusal, &exchange.request, upgrades)))
+    };
+    let query = EngineQuery::parse(exchange.request.uri.query().unwrap_or_default());
+    let transport = query.transport.and_then(|name| endpoint.transport_named(name));
+    let Some(transport) = transport else { return refuse(&exchange, Refusal::UnknownTransport) };
+    if !has_sane_origin(&exchange.request) {
+        return refuse(&exchange, Refusal::BadRequest(Bad::Origin));
+    }
+    if (query.sid.is_none() || upgrades) && check_origin(io, &exchange.request).is_err() {
+        return refuse(&exchange, Refusal::ForeignOrigin);
+    }
+    let needs_upgrade = transport.capabilities().upgrades_to;
+    if upgrades && !needs_upgrade {
+        return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
+    }
+    if upgrades {
+        exchange.subprotocol = endpoint.chosen_subprotocol(&exchange.request.headers);
+    }
+    let Some(sid) = query.sid else {
+        if exchange.request.method != Method::GET {
+            return refuse(&exchange, Refusal::BadMethod);
+        }
+        if needs_upgrade && !upgrades || !transport.capabilities().begins {
+            return refuse(&exchange, Refusal::BadRequest(Bad::Handshake));
+        }
+        return begins(io, route, transport, exchange, upgrades);
+    };
+    // At another endpoint there is another server, with namespaces and a parser of its own.
+    let session = io.app().sessions.find(sid).filter(|session| session.began_at(endpoint.transports()));
+    let Some(session) = session else {
+        return refuse(&exchange, Refusal::UnknownSession);
+    };
+    if needs_upgrade && !upgrades {
+        let previous = session.transport();
+        let bad = if previous == transport.name() { Bad::Handshake } else { Bad::Mismatch(previous) };
+        return refuse(&exchange, Refusal::BadRequest(bad));
+    }
+    // A session speaks the revision it began with, and no request may say otherwise.
+    if !query.is_supported() {
+        return refuse(&exchange, Refusal::BadRequest(Bad::Protocol));
+    }
+    let (transport, exchange) = (transport.name(), Box::new(exchange));
+    Ok(Admitted::Continues(Continued { session, transport, exchange }))
+}
+
+/// A request of a client that speaks plain WebSocket
+fn admit_plain<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Result<Admitted<'a>, Refused> {
+    let Some(transport) = route.endpoint.transports().first() else {
+        return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));
+    };
+    if check_origin(io, &exchange.request).is_err() {
+        return Err(Box::new(Rejection::new(StatusCode::FORBIDDEN, origin::REPAIR).response()));
+    }
+    exchange.subprotocol = route.endpoint.chosen_subprotocol(&exchange.request.headers);
+    begins(io, route, transport, exchange, true)
+}
+
+fn begins<'a>(
+    io: &'a Io,
+    route: &Route<'a>,
+    transport: &'a Arc<dyn Transport>,
+    exchange: Exchange,
+    upgrades: bool,
+) -> Result<Admitted<'a>, Refused> {
+    let applicant = Applicant::new(io, route.endpoint, transport, exchange, upgrades)?;
+    Ok(Admitted::Begins(Box::new(applicant.with_path_rest(route.rest_len))))
+}
+
+/// Whether a body follows the headers of a request
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(CONTENT_LENGTH);
+    headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
+}
+
+/// The answer to a GET with a body
+///
+/// Nobody would read it, and while it fills the connection nobody would see that the client of a poll has gone.
+fn unread_body() -> Response<ResponseBody> {
+    Rejection::new(StatusCode::BAD_REQUEST, "A GET has no body here.\n")
+        .header(CONNECTION, HeaderValue::from_static("close"))
+        .response()
+}
+
+/// Whether the page behind a request may use this server; says so in the log if not
+fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
+    let peer = Peer::of(&request.extensions);
+    origin_check::check(io.config(), peer, &request.headers).map_err(|foreign| {
+        breach!(
+            io,
+            Breach::Origin,
+            origin = foreign.origin,
+            host = foreign.host,
+            fix = &*foreign.fix,
+            "cross-origin request refused"
+        );
+    })
+}
+
+/// `Origin` may hold only what can stand in a header that answers it
+fn has_sane_origin(request: &Parts) -> bool {
+    request.headers.get(ORIGIN).is_none_or(|origin| origin.to_str().is_ok())
+}

@@ -1,0 +1,195 @@
+//! Third step, for a client that wants a session: the application is asked, and the task of the session begins
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use http::header::CONNECTION;
+use http::{Extensions, HeaderValue, StatusCode};
+use roomcast_core::{Bounds, CloseReason, Exchange, Outbox, Rejection, Sid, Transport};
+
+use super::Refused;
+use super::place::{SessionPlace, no_room};
+use super::respond::unanswered;
+use crate::app::model::io::{Io, SessionShared};
+use crate::driver::Driver;
+use crate::host::breach::{Breach, breach};
+use crate::host::limits::{OpenedOn, Permit};
+use crate::host::metrics::count;
+use crate::session::endpoint::Endpoint;
+use crate::session::inbox::Visit;
+use crate::session::shared::Beginning;
+use crate::util::log_limit::log_limited;
+use crate::util::{clock, ids};
+use crate::web::engine_error::{Bad, Refusal};
+use crate::web::engine_query::EngineQuery;
+use crate::web::handshake::Handshake;
+use crate::web::peer::Peer;
+
+/// Begins the session of an applicant, once the application has nothing against it
+///
+/// Gives the cookie that it is to be told with, if there is one.
+pub(super) async fn open(applicant: Applicant<'_>) -> Result<Option<HeaderValue>, Refused> {
+    if applicant.io.hooks().ask() {
+        return Box::pin(applicant.ask()).await;
+    }
+    if !applicant.is_supported() {
+        return Err(applicant.refuse(Refusal::UnsupportedVersion));
+    }
+    applicant.begin(ids::sid())
+}
+
+/// A client that wants a session
+pub(super) struct Applicant<'a> {
+    io: &'a Io,
+    endpoint: &'a Endpoint,
+    transport: &'a Arc<dyn Transport>,
+    exchange: Exchange,
+    place: SessionPlace<'a>,
+    handshake: Handshake,
+    permit: Option<Arc<Permit>>,
+    upgrades: bool,
+}
+
+impl<'a> Applicant<'a> {
+    /// Counts it in, if there is room
+    pub(super) fn new(
+        io: &'a Io,
+        endpoint: &'a Endpoint,
+        transport: &'a Arc<dyn Transport>,
+        mut exchange: Exchange,
+        upgrades: bool,
+    ) -> Result<Self, Refused> {
+        let app = io.app();
+        // What remains are things of layers in front of the server, which handlers may ask for.
+        let extensions = &mut exchange.request.extensions;
+        let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
+        // A client that polls may ask for HTTP/2 or whatever else: its connection stays with HTTP, which counts it.
+        let mut permit = permit.filter(|_| !transport.capabilities().polled);
+        let opened_on = extensions.remove::<OpenedOn>();
+        extensions.remove::<Peer>();
+        if peer.is_none() {
+            app.limits.tell_of_unknown_address(&app.config);
+        }
+        let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
+        let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
+        let ip = address.map(|address| address.ip());
+        let mut place = SessionPlace::take(io, ip)?;
+        if let Some(opened_on) = opened_on
+            && permit.is_none()
+        {
+            // It carries no session itself; the session only began on it.
+            permit = Some(Arc::new(opened_on.begin_session().map_err(|limit| no_room(io, limit, ip))?));
+        }
+        let extensions = &exchange.request.extensions;
+        let extensions = if extensions.is_empty() { Extensions::new() } else { extensions.clone() };
+        let handshake = Handshake::new(&app.heads, &exchange.request, address, secure, clock::wall());
+        let handshake = handshake.with_extensions(extensions);
+        place.take_handshake(&handshake)?;
+        Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
+    }
+
+    /// Keeps how much of its path the application has a meaning for
+    pub(super) fn with_path_rest(self, len: usize) -> Self {
+        Self { handshake: self.handshake.with_path_rest(len), ..self }
+    }
+
+    async fn ask(self) -> Result<Option<HeaderValue>, Refused> {
+        let hooks = self.io.hooks();
+        if let Some(allow) = &hooks.allow_request
+            && let Err(text) = allow(self.handshake.clone()).await
+        {
+            return Err(self.refuse(Refusal::Forbidden(text)));
+        }
+        // In this order on Node too.
+        if !self.is_supported() {
+            return Err(self.refuse(Refusal::UnsupportedVersion));
+        }
+        if !self.endpoint.is_engine() {
+            return self.begin(ids::sid());
+        }
+        match hooks.sid(&self.handshake).await {
+            Ok(sid) => self.begin(sid.unwrap_or_else(ids::sid)),
+            Err(error) => Err(self.refuse_id(error)),
+        }
+    }
+
+    fn is_supported(&self) -> bool {
+        let query = self.exchange.request.uri.query().unwrap_or_default();
+        !self.endpoint.is_engine() || EngineQuery::parse(query).is_supported()
+    }
+
+    fn refuse_id(&self, error: Cow<'static, str>) -> Refused {
+        log_limited!(ERROR, (), %error, hook = "generate_id", "session id from hook not usable");
+        self.refuse(Refusal::BadRequest(Bad::Id(error)))
+    }
+
+    fn refuse(&self, refusal: Refusal) -> Refused {
+        if !self.endpoint.is_engine() {
+            let Refusal::Forbidden(text) = refusal else { return Box::new(unanswered()) };
+            let text = if text.is_empty() { "Forbidden".to_owned() } else { text };
+            return Box::new(Rejection::new(StatusCode::FORBIDDEN, text).response());
+        }
+        Box::new(self.io.hooks().refuse(self.io.metrics(), &refusal, &self.exchange.request, self.upgrades))
+    }
+
+    /// Opens its connection and starts the task that drives its session
+    ///
+    /// Gives the cookie that it is to be told with, if there is one.
+    fn begin(self, sid: Sid) -> Result<Option<HeaderValue>, Refused> {
+        let app = self.io.app();
+        if app.hooks.ask() && app.sessions.find(sid.expose()).is_some() {
+            return Err(self.refuse_id("there is a session with this id".into()));
+        }
+        let Self { io, endpoint, transport, exchange, place, handshake, permit, .. } = self;
+        let subprotocol = exchange.subprotocol.clone();
+        let connection = transport.open(exchange).map_err(|refused| {
+            tracing::debug!(
+                status = refused.rejection.status.as_u16(),
+                transport = transport.name().0,
+                address = handshake.address_field(),
+                "connection refused by transport"
+            );
+            let mut response = refused.rejection.response();
+            // Whoever tried to leave HTTP and failed has nothing more to say on this connection.
+            response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
+            Box::new(response)
+        })?;
+        let (kind, codec, session) = endpoint.begin(&sid, subprotocol.as_deref());
+        let shared = Arc::new(SessionShared::new(Beginning {
+            io: io.clone(),
+            sid: sid.clone(),
+            kind,
+            codec,
+            outbox: Outbox::new(
+                Bounds::new(app.config.outbox_limit, app.config.outbox_max),
+                app.flushers.list(),
+            ),
+            handshake,
+            transports: endpoint.transports().clone(),
+            transport: transport.name(),
+        }));
+        if !app.sessions.insert(shared.clone()) {
+            // Two at the same moment; what comes of the first is not to be shared with the second.
+            log_limited!(ERROR, (), hook = "generate_id", "session id from hook already in use");
+            return Err(Box::new(unanswered()));
+        }
+        place.keep();
+        if let Some(oldest) = app.unjoined.begin(&shared) {
+            let (address, value) = (oldest.handshake.address_field(), app.config.max_unjoined_sessions);
+            breach!(io, Breach::Unjoined, address, value, "client closed: too many have joined no namespace");
+            // One that is over already needs no closing.
+            let _ = oldest.inbox.push(Visit::Close(CloseReason::ConnectTimeout));
+        }
+        count::sessions_opened(io.metrics());
+        tracing::debug!(
+            kind = kind.as_str(),
+            transport = transport.name().0,
+            address = shared.handshake.address_field(),
+            "session opened"
+        );
+        tokio::spawn(Driver::new(shared, session, connection, permit));
+        // A client that begins by asking for each answer may come back on another connection.
+        let cookie = app.config.cookie.as_ref().filter(|_| transport.capabilities().polled);
+        Ok(cookie.filter(|_| endpoint.is_engine()).and_then(|cookie| cookie.header(&sid)))
+    }
+}

@@ -1,0 +1,87 @@
+//! Room for a session: it is counted in before there is one
+
+use std::net::IpAddr;
+
+use http::header::{CONNECTION, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use roomcast_core::Rejection;
+
+use super::{RETRY_AFTER as SECONDS, Refused};
+use crate::app::model::io::Io;
+use crate::host::breach::{Breach, breach};
+use crate::host::lifecycle::Phase;
+use crate::web::handshake::Handshake;
+
+/// Answers a request whose session found no room.
+pub(super) fn no_room(io: &Io, limit: Breach, address: Option<IpAddr>) -> Refused {
+    if limit == Breach::Draining {
+        // It is meant to be so, and may be said of many.
+        let _ = io.metrics().breaches.record(limit);
+    } else {
+        let address = address.map(tracing::field::display);
+        breach!(io, limit, address, status = 503, "session refused");
+    }
+    let text = match limit {
+        Breach::Draining => "This server is going away; connect to another.",
+        _ => "There is no room for another session here; try again later.",
+    };
+    let rejection = Rejection::new(StatusCode::SERVICE_UNAVAILABLE, text)
+        .header(RETRY_AFTER, HeaderValue::from_static(SECONDS))
+        .header(CONNECTION, HeaderValue::from_static("close"));
+    Box::new(rejection.response())
+}
+
+/// A session that is counted in, and counted out again if it does not come to be
+pub(super) struct SessionPlace<'a> {
+    io: &'a Io,
+    address: Option<IpAddr>,
+    handshake_bytes: usize,
+    kept: bool,
+}
+
+impl<'a> SessionPlace<'a> {
+    pub(super) fn take(io: &'a Io, address: Option<IpAddr>) -> Result<Self, Refused> {
+        let app = io.app();
+        let draining = app.lifecycle.phase() >= Phase::Draining;
+        let room = if draining { Err(Breach::Draining) } else { app.limits.begin_session(address) };
+        match room {
+            Ok(()) => Ok(Self { io, address, handshake_bytes: 0, kept: false }),
+            Err(limit) => Err(no_room(io, limit, address)),
+        }
+    }
+
+    /// Counts what is kept of the request.
+    pub(super) fn take_handshake(&mut self, handshake: &Handshake) -> Result<(), Refused> {
+        let (config, app) = (self.io.config(), self.io.app());
+        let value = config.max_handshake_bytes;
+        if handshake.bytes() > value {
+            let address = handshake.address_field();
+            breach!(self.io, Breach::HandshakeSize, address, value, status = 431, "session refused");
+            const TEXT: &str = "The path and the headers of this request are too large.\n";
+            let rejection = Rejection::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, TEXT)
+                .header(CONNECTION, HeaderValue::from_static("close"));
+            return Err(Box::new(rejection.response()));
+        }
+        let (own, shared) = (handshake.own_bytes(), app.heads.bytes());
+        if !app.limits.take_handshake(own, config.max_handshakes_bytes.saturating_sub(shared)) {
+            return Err(no_room(self.io, Breach::HandshakesSize, self.address));
+        }
+        self.handshake_bytes = own;
+        Ok(())
+    }
+
+    /// The session came to be, and is counted out at its end
+    pub(super) fn keep(mut self) {
+        self.kept = true;
+    }
+}
+
+impl Drop for SessionPlace<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let limits = &self.io.app().limits;
+            limits.give_back_handshake(self.handshake_bytes);
+            limits.end_session(self.address);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Last step: the answer of a session, or of whoever refused it one, becomes a response
+
+use http::header::{ORIGIN, SET_COOKIE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Response, StatusCode};
+use roomcast_core::ResponseBody;
+
+use super::route::Route;
+use super::{Answer, Refused, cors};
+use crate::app::model::io::Io;
+use crate::host::metrics::count;
+use crate::web::compression::{Coding, HttpCompression};
+use crate::web::engine_query::EngineQuery;
+
+/// What of a request the response to it depends on
+pub(super) struct Respond {
+    /// Of pages that may read the answer of an endpoint of Engine.IO
+    is_engine: bool,
+    origin: Option<HeaderValue>,
+    compression: Option<(HttpCompression, Coding)>,
+    /// Copied only if the application changes headers
+    head: Option<Box<Parts>>,
+}
+
+impl Respond {
+    pub(super) fn to(io: &Io, route: &Route<'_>, request: &Parts) -> Self {
+        let (app, is_engine) = (io.app(), route.endpoint.is_engine());
+        let rules = app.config.http_compression.filter(|_| is_engine && request.method == Method::GET);
+        Self {
+            is_engine,
+            origin: request.headers.get(ORIGIN).cloned(),
+            compression: rules.and_then(|rules| Some((rules, Coding::accepted(&request.headers)?))),
+            head: app.hooks.change_headers().then(|| Box::new(request.clone())),
+        }
+    }
+
+    /// Waits for the answer, unless it was refused, and gives it the headers that settings and application want
+    pub(super) async fn with(
+        self,
+        io: &Io,
+        begun: Result<Option<HeaderValue>, Refused>,
+        answer: Answer,
+    ) -> Response<ResponseBody> {
+        let mut response = match begun {
+            Ok(cookie) => {
+                let mut response = answer.await.unwrap_or_else(|_| unanswered());
+                if let Some(cookie) = cookie {
+                    response.headers_mut().append(SET_COOKIE, cookie);
+                }
+                response
+            }
+            Err(refused) => *refused,
+        };
+        let is_refused = response.status().is_client_error() || response.status().is_server_error();
+        if self.is_engine {
+            cors::allow(io.config(), self.origin.as_ref(), response.headers_mut());
+        }
+        if let Some((rules, coding)) = self.compression
+            && rules.concerns(&response)
+        {
+            Box::pin(rules.apply(coding, &mut response)).await;
+        }
+        if let Some(head) = self.head
+            && !is_refused
+        {
+            let query = EngineQuery::parse(head.uri.query().unwrap_or_default());
+            io.hooks().apply_headers(response.headers_mut(), &head, query.sid.is_none());
+        }
+        // Here at the end, since what panics before is counted as well.
+        if is_refused {
+            count::requests_refused(io.metrics());
+        }
+        response
+    }
+}
+
+/// The session ended before it could answer
+pub(super) fn unanswered() -> Response<ResponseBody> {
+    let mut response = Response::new(ResponseBody::Empty);
+    *response.status_mut() = StatusCode::BAD_REQUEST;
+    response
+}
