@@ -4,7 +4,7 @@ use roomcast_core::{Capabilities, Connection, Exchange, Refused};
 use roomcast_server::{Ack, Io, Polling, Socket, Transport, TransportName, WebSocket};
 use serde_json::{Value, json};
 
-use crate::support::client::{Client, Kind};
+use crate::support::client::{Client, Heard, Kind};
 use crate::support::engine::Engine;
 use crate::support::http::Http;
 use crate::support::serve::{Running, serve};
@@ -94,5 +94,6 @@ fn polled_transport_works_without_upgrade() {
     let mut client = Client::connect(Kind::Polling, &server.dial);
     client.emit("leave", json!([]));
     client.expect("farewell", json!([]));
+    assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
     client.end();
 }
