@@ -19,11 +19,11 @@ pub use app::emit::presence::Presence;
 pub use app::emit::remote::{RemoteHandshake, RemoteSocket};
 pub use app::emit::socket::SocketEmit;
 pub use app::error::{
-    AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, NamespaceError, ServeError,
+    AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, HandlerError,
+    NamespaceError, ServeError,
 };
 pub use app::handler::call::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, EventRewrite, Fallible, FromEvent, Handler,
-    HandlerError, HandlerFuture, HandlerInput, Started,
+    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, Fallible, FromEvent, Handler,
 };
 pub use app::handler::cloned::{Cloned, cloned};
 pub use app::handler::extract::{Extension, State};
@@ -33,6 +33,9 @@ pub use app::handler::signature::{Signature, Takes};
 pub use app::model::ack::{Ack, Answers};
 pub use app::model::data::DataError;
 pub use app::model::dynamic::{NamespaceRequest, ParentNamespace};
+pub use app::model::event_input::HandlerInput;
+pub use app::model::event_rewrite::EventRewrite;
+pub use app::model::handler_future::{HandlerFuture, Started};
 pub use app::model::io::Io;
 pub use app::model::listeners::ListenerId;
 pub use app::model::namespace::NamespaceHandle;

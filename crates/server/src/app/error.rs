@@ -1,10 +1,12 @@
 //! What can go wrong for an application
 
+use std::any::Any;
+use std::fmt;
+
 use bytestring::ByteString;
 use roomcast_core::{ArgsError, Namespace};
 use serde::Serialize;
 
-use crate::app::handler::call::HandlerError;
 use crate::host::budget::OverBudget;
 
 /// An event could not be emitted, or an answer could not be sent
@@ -117,6 +119,34 @@ impl ConnectError {
 impl From<ConnectError> for HandlerError {
     fn from(error: ConnectError) -> Self {
         Self { message: error.message, data: error.data }
+    }
+}
+
+/// A handler failed; the text of its error
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct HandlerError {
+    /// What it said
+    pub message: String,
+    /// Whatever else there is to tell a client that may not connect, as JSON text
+    pub data: Option<ByteString>,
+}
+
+impl HandlerError {
+    /// Returns whether the handler could not reach a client that is gone
+    ///
+    /// Told by the text, since a handler may have wrapped the error.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.message == DISCONNECTED
+    }
+}
+
+/// The error of a handler, with the data of a [`ConnectError`]
+pub(crate) fn failure<E: fmt::Display + 'static>(error: &E) -> HandlerError {
+    let any: &dyn Any = error;
+    match any.downcast_ref::<ConnectError>() {
+        Some(refusal) => refusal.clone().into(),
+        None => HandlerError { message: error.to_string(), data: None },
     }
 }
 

@@ -7,9 +7,10 @@ use futures_util::future::join_all;
 use roomcast_core::ArgsError;
 
 use super::events::{Role, Running};
-use crate::app::error::{EventError, EventErrorCause};
-use crate::app::handler::call::{Arguments, Beside, HandlerError, HandlerFuture, HandlerInput};
+use crate::app::error::{EventError, EventErrorCause, HandlerError};
 use crate::app::model::ack::Ack;
+use crate::app::model::event_input::{Arguments, Beside, HandlerInput};
+use crate::app::model::handler_future::HandlerFuture;
 use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;
 use crate::host::metrics::count;

@@ -16,13 +16,15 @@ use super::Driver;
 use super::errors::{told, went_wrong};
 use super::members::{Admission, MemberState, Members, handlers};
 use super::opening::Opening;
-use crate::app::error::EventErrorCause;
-use crate::app::handler::call::{
-    AnyHandler, Arguments, Beside, EventRewrite, HandlerError, HandlerFuture, HandlerInput, Started,
-};
+use crate::app::error::{EventErrorCause, HandlerError};
 use crate::app::model::ack::Ack;
+use crate::app::model::event_input::{
+    AnyHandler, Arguments, Beside, Found, HandlerInput, Listener, Listeners, Looked,
+};
+use crate::app::model::event_rewrite::EventRewrite;
+use crate::app::model::handler_future::{HandlerFuture, Started};
 use crate::app::model::io::Io;
-use crate::app::model::listeners::{Found, Listener, Listeners, Looked, Topic};
+use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;

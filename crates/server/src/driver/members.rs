@@ -14,11 +14,13 @@ use super::Driver;
 use super::errors::told;
 use super::events::{Role, Running, Then};
 use super::opening::Opening;
-use crate::app::error::{EventErrorCause, auth_too_large, internal_error, invalid_namespace, refusal};
-use crate::app::handler::call::{AnyHandler, Arguments, Beside, HandlerError, HandlerInput};
+use crate::app::error::{
+    EventErrorCause, HandlerError, auth_too_large, internal_error, invalid_namespace, refusal,
+};
 use crate::app::model::children::Family;
+use crate::app::model::event_input::{AnyHandler, Arguments, Beside, HandlerInput, Listeners};
 use crate::app::model::io::SessionShared;
-use crate::app::model::listeners::{Listeners, Topic};
+use crate::app::model::listeners::Topic;
 use crate::app::model::namespace::NamespaceState;
 use crate::app::model::socket::Socket;
 use crate::host::breach::{Breach, breach};

@@ -1,22 +1,24 @@
 //! Handlers: plain functions, async or not, whose parameters say what they want of an event
 
-use std::fmt;
+use std::any::type_name;
 use std::future::Future;
 use std::marker::PhantomData;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytestring::ByteString;
 use futures_util::FutureExt as _;
-use roomcast_core::{Args, ArgsError, ArgsReader, CloseReason, IntoArgs};
+use roomcast_core::{Args, ArgsError, CloseReason};
 use serde::de::DeserializeOwned;
 
-use crate::app::error::{DISCONNECTED, EventError};
+use crate::app::error::EventError;
 use crate::app::handler::outcome::{self, Outcome};
 use crate::app::handler::signature::{Parameter, Signature, Takes};
 use crate::app::handler::slot;
 use crate::app::model::ack::Ack;
+use crate::app::model::event_input::{AnyHandler, Beside, HandlerInput};
+use crate::app::model::event_rewrite::EventRewrite;
+use crate::app::model::handler_future::{HandlerFuture, Started};
 use crate::app::model::io::Io;
 use crate::app::model::socket::Socket;
 
@@ -137,116 +139,6 @@ pub trait Handler<M>: Send + Sync + 'static {
     }
 }
 
-/// How far a handler came when it was called
-pub enum Started {
-    /// To its end
-    Ended(Result<(), HandlerError>),
-    /// To its first wait; this is what is left of it
-    Waits(HandlerFuture),
-}
-
-impl fmt::Debug for Started {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ended(outcome) => f.debug_tuple("Ended").field(outcome).finish(),
-            Self::Waits(_) => f.write_str("Waits"),
-        }
-    }
-}
-
-/// What a handler returns, as the server runs it
-pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;
-
-/// A handler failed; the text of its error
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct HandlerError {
-    /// What it said
-    pub message: String,
-    /// Whatever else there is to tell a client that may not connect, as JSON text
-    pub data: Option<ByteString>,
-}
-
-impl HandlerError {
-    /// Returns whether the handler could not reach a client that is gone
-    ///
-    /// Told by the text, since a handler may have wrapped the error.
-    pub(crate) fn is_disconnected(&self) -> bool {
-        self.message == DISCONNECTED
-    }
-}
-
-/// An event on its way into a handler
-#[derive(Debug)]
-pub struct HandlerInput<'a> {
-    pub(crate) socket: &'a Socket,
-    pub(crate) name: &'a ByteString,
-    pub(crate) args: Arguments<'a>,
-    pub(crate) ack: Option<Ack>,
-    pub(crate) beside: Beside<'a>,
-}
-
-/// The arguments of an event on their way into a handler
-#[derive(Debug)]
-pub(crate) enum Arguments<'a> {
-    /// All of them, none of which was read, for the handler that may keep them
-    Whole(&'a mut Args),
-    Read(ArgsReader<'a>),
-}
-
-impl<'a> Arguments<'a> {
-    /// Those of what is no event of a client
-    pub(crate) fn none() -> Self {
-        Self::shared(&NONE)
-    }
-
-    /// Those of an event that has other handlers too
-    pub(crate) fn shared(args: &'a Args) -> Self {
-        Self::Read(ArgsReader::new(args))
-    }
-
-    /// Those of an event that nobody needs any more
-    pub(crate) fn whole(args: &'a mut Args) -> Self {
-        Self::Whole(args)
-    }
-
-    /// Takes those that were not read yet
-    pub(crate) fn take_rest(&mut self) -> Args {
-        match self {
-            Self::Whole(args) => std::mem::take(args),
-            Self::Read(reader) => reader.take_rest(),
-        }
-    }
-
-    fn reader(&mut self) -> &mut ArgsReader<'a> {
-        if let Self::Whole(_) = self
-            && let Self::Whole(args) = std::mem::replace(self, Self::none())
-        {
-            *self = Self::shared(args);
-        }
-        match self {
-            Self::Read(reader) => reader,
-            Self::Whole(_) => unreachable!("it was replaced"),
-        }
-    }
-}
-
-static NONE: Args = Args::empty();
-
-/// What an event has besides its arguments
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Beside<'a> {
-    Nothing,
-    /// What the client showed at the door
-    Auth(&'a str),
-    /// Why the client left
-    Reason(CloseReason),
-    /// What went wrong
-    Error(&'a EventError),
-    /// What a middleware makes of the event, if it asks for that
-    Rewrite(&'a OnceLock<EventRewrite>),
-}
-
 /// A parameter of a handler
 ///
 /// `M` only tells the kinds of parameters apart and is inferred. A type that takes something else of an event
@@ -268,6 +160,12 @@ pub trait FromEvent<M>: Sized {
     /// # Errors
     /// When the next argument does not fit.
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError>;
+}
+
+impl Parameter {
+    pub(crate) fn of<T: FromEvent<M>, M>() -> Self {
+        Self::new(T::TAKES, type_name::<T>())
+    }
 }
 
 /// Marks parameters that are arguments of the event
@@ -326,65 +224,6 @@ pub struct EventName(pub ByteString);
 impl FromEvent<ByType> for EventName {
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError> {
         Ok(Self(event.name.clone()))
-    }
-}
-
-/// Changes the name and the arguments of the event that a middleware is asked about
-///
-/// A parameter of a middleware that was registered by `event_middleware`. Later middlewares and the handlers get what
-/// it sets, once it has agreed; what is set after that changes nothing. Listeners of `on_any` have heard of the event
-/// as the client sent it.
-///
-/// ```
-/// use roomcast_server::{Args, EventName, EventRewrite, Io};
-///
-/// let io = Io::new();
-/// io.event_middleware(async |EventName(name): EventName, args: Args, event: EventRewrite| {
-///     if &*name == "chat message" {
-///         event.set_name("say").set_args((&"lobby", &args.get::<String>(0)?))?;
-///     }
-///     Ok::<_, roomcast_server::ArgsError>(())
-/// });
-/// ```
-#[derive(Debug, Clone, Default)]
-pub struct EventRewrite(Arc<Mutex<Rewritten>>);
-
-#[derive(Debug, Default)]
-struct Rewritten {
-    name: Option<ByteString>,
-    args: Option<Args>,
-}
-
-impl EventRewrite {
-    /// Sets the name: the handlers of that event get it
-    pub fn set_name(&self, name: impl Into<ByteString>) -> &Self {
-        self.rewritten().name = Some(name.into());
-        self
-    }
-
-    /// Sets all arguments
-    ///
-    /// # Errors
-    /// [`ArgsError::Unserializable`] if a value cannot be JSON. The arguments are as before then.
-    pub fn set_args(&self, args: impl IntoArgs) -> Result<&Self, ArgsError> {
-        let args = args.into_args()?;
-        self.rewritten().args = Some(args);
-        Ok(self)
-    }
-
-    /// Moves what was set into an event
-    pub(crate) fn apply(&self, name: &mut ByteString, args: &mut Args) {
-        let rewritten = std::mem::take(&mut *self.rewritten());
-        if let Some(new) = rewritten.name {
-            *name = new;
-        }
-        if let Some(new) = rewritten.args {
-            *args = new;
-        }
-    }
-
-    fn rewritten(&self) -> MutexGuard<'_, Rewritten> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -601,10 +440,7 @@ handler!(A MA, B MB, C MC, D MD, E ME, G MG);
 handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH);
 handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH, I MI);
 
-/// A handler of which only the call is left
-pub(crate) type AnyHandler =
-    Arc<dyn Fn(&mut HandlerInput<'_>, &mut Context<'_>) -> Result<Started, ArgsError> + Send + Sync>;
-
+/// Reduces a handler to its call.
 pub(crate) fn erase<M: 'static>(handler: impl Handler<M>) -> AnyHandler {
     Arc::new(move |event, cx| handler.start(event, cx))
 }

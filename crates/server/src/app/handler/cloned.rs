@@ -6,9 +6,11 @@ use std::future::Future;
 use futures_util::FutureExt as _;
 use roomcast_core::ArgsError;
 
-use crate::app::handler::call::{FromEvent, Handler, HandlerFuture, HandlerInput};
+use crate::app::handler::call::{FromEvent, Handler};
 use crate::app::handler::outcome::{self, Outcome};
 use crate::app::handler::signature::{Parameter, Signature};
+use crate::app::model::event_input::HandlerInput;
+use crate::app::model::handler_future::HandlerFuture;
 
 /// Makes a handler of an async closure that captures: each event is handled by a clone of it
 ///

@@ -4,7 +4,8 @@ use std::any::type_name;
 
 use roomcast_core::ArgsError;
 
-use crate::app::handler::call::{ByType, FromEvent, HandlerInput};
+use crate::app::handler::call::{ByType, FromEvent};
+use crate::app::model::event_input::HandlerInput;
 
 /// State of the application, as it was given to [`IoBuilder::state`](crate::IoBuilder::state)
 ///

@@ -1,8 +1,43 @@
 //! How handlers are registered and taken back, wherever that can be done
 
+use crate::app::handler::call::{Handler, erase};
+use crate::app::handler::signature::reserved;
+use crate::app::model::event_input::Listener;
 use crate::app::model::io::Io;
+use crate::app::model::listeners::Topic;
 use crate::app::model::namespace::NamespaceHandle;
 use crate::app::model::socket::Socket;
+
+impl Listener {
+    /// A handler of the event of a name
+    ///
+    /// # Panics
+    /// When no client sends an event of this name, or the handler takes what such an event has not.
+    #[track_caller]
+    pub(crate) fn of_event<M: 'static>(method: &str, event: &str, handler: impl Handler<M>) -> Self {
+        if let Some(instead) = reserved(event) {
+            panic!(
+                "`{method}({event:?}, ..)`: the name is reserved, and no client sends such an event; {instead}"
+            );
+        }
+        if let Some(problem) = handler.signature().problem(None) {
+            panic!("`{method}({event:?}, ..)`: {problem}");
+        }
+        Self::new(erase(handler))
+    }
+
+    /// A handler of something else than an event by its name
+    ///
+    /// # Panics
+    /// When the handler takes what is not there.
+    #[track_caller]
+    pub(crate) fn of_topic<M: 'static>(topic: Topic, handler: impl Handler<M>) -> Self {
+        if let Some(problem) = handler.signature().problem(Some(topic)) {
+            panic!("`{}(..)`: {problem}", topic.method());
+        }
+        Self::new(erase(handler))
+    }
+}
 
 /// The methods by which handlers are registered, the same for all that has a board
 macro_rules! listening {
@@ -13,7 +48,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/reserved.md")]
             #[track_caller]
             pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
-                self.board().on(event, $crate::app::model::listeners::Listener::of_event("on", event, handler));
+                self.board().on(event, Listener::of_event("on", event, handler));
                 self
             }
 
@@ -22,7 +57,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/reserved.md")]
             #[track_caller]
             pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
-                self.board().once(event, $crate::app::model::listeners::Listener::of_event("once", event, handler));
+                self.board().once(event, Listener::of_event("once", event, handler));
                 self
             }
 
@@ -45,7 +80,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_other<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::app::model::listeners::Topic::Other, handler)
+                self.listen(Topic::Other, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/on_any.md")]
@@ -53,7 +88,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::app::model::listeners::Topic::Any, handler)
+                self.listen(Topic::Any, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/prepend_any.md")]
@@ -61,14 +96,14 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn prepend_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                let listener = $crate::app::model::listeners::Listener::of_topic($crate::app::model::listeners::Topic::Any, handler);
-                self.board().prepend_topic($crate::app::model::listeners::Topic::Any, listener);
+                let listener = Listener::of_topic(Topic::Any, handler);
+                self.board().prepend_topic(Topic::Any, listener);
                 self
             }
 
             #[doc = include_str!("../../../docs/listening/off_any.md")]
             pub fn off_any(&self) -> &Self {
-                self.board().off_topic($crate::app::model::listeners::Topic::Any);
+                self.board().off_topic(Topic::Any);
                 self
             }
 
@@ -78,7 +113,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::app::model::listeners::Topic::Middleware, middleware)
+                self.listen(Topic::Middleware, middleware)
             }
 
             #[doc = include_str!("../../../docs/listening/on_disconnecting.md")]
@@ -86,7 +121,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::app::model::listeners::Topic::Disconnecting, handler)
+                self.listen(Topic::Disconnecting, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/on_disconnect.md")]
@@ -94,7 +129,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::app::model::listeners::Topic::Disconnect, handler)
+                self.listen(Topic::Disconnect, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/on_error.md")]
@@ -102,7 +137,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
             pub fn on_error<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
-                self.listen($crate::app::model::listeners::Topic::Error, handler)
+                self.listen(Topic::Error, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/listeners.md")]
@@ -112,7 +147,7 @@ macro_rules! listening {
 
             #[doc = include_str!("../../../docs/listening/listeners_any.md")]
             pub fn listeners_any(&self) -> Vec<$crate::ListenerId> {
-                self.board().ids_of_topic($crate::app::model::listeners::Topic::Any)
+                self.board().ids_of_topic(Topic::Any)
             }
 
             #[doc = include_str!("../../../docs/listening/remove_listener.md")]
@@ -123,10 +158,10 @@ macro_rules! listening {
             #[track_caller]
             pub(crate) fn listen<M: 'static>(
                 &self,
-                topic: $crate::app::model::listeners::Topic,
+                topic: Topic,
                 handler: impl $crate::Handler<M>,
             ) -> &Self {
-                self.board().on_topic(topic, $crate::app::model::listeners::Listener::of_topic(topic, handler));
+                self.board().on_topic(topic, Listener::of_topic(topic, handler));
                 self
             }
         }
@@ -136,3 +171,44 @@ macro_rules! listening {
 listening!(Io);
 listening!(NamespaceHandle);
 listening!(Socket, |socket: &Self, listener| socket.state().outgoing.remove(socket, listener));
+
+impl NamespaceHandle {
+    /// Called when a client has joined the namespace, before any of its events; several are called in order
+    ///
+    /// What it registers on the [`Socket`](crate::Socket) before its first wait misses no event.
+    #[doc = include_str!("../../../docs/handler.md")]
+    #[doc = include_str!("../../../docs/listening/fits.md")]
+    #[track_caller]
+    pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
+        self.listen(Topic::Connect, handler)
+    }
+
+    /// Asked whether a client may join, before it has; several are asked in the order of their registration
+    ///
+    /// The first that fails refuses the client, which gets the message of its error, and the data if it is a
+    /// [`ConnectError`](crate::ConnectError). It may take [`Auth`](crate::Auth) and the socket, which is in no
+    /// room yet: rooms that it joins here hold once the client is let in, and are forgotten if it is not. Until all
+    /// have answered, events of the client wait.
+    #[doc = include_str!("../../../docs/handler.md")]
+    #[doc(alias = "use")]
+    #[doc = include_str!("../../../docs/listening/fits.md")]
+    #[track_caller]
+    pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
+        self.listen(Topic::Door, middleware)
+    }
+}
+
+impl Io {
+    /// See [`NamespaceHandle::on_connect`]
+    #[track_caller]
+    pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
+        self.listen(Topic::Connect, handler)
+    }
+
+    /// See [`NamespaceHandle::middleware`]
+    #[doc(alias = "use")]
+    #[track_caller]
+    pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
+        self.listen(Topic::Door, middleware)
+    }
+}

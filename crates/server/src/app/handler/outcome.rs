@@ -1,6 +1,6 @@
 //! What a handler may return: nothing, an answer, or a failure
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -10,9 +10,9 @@ use roomcast_core::{Args, IntoArgs, Receipt, Room, SocketId};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::app::error::ConnectError;
-use crate::app::handler::call::{HandlerError, HandlerInput};
+use crate::app::error::{HandlerError, failure};
 use crate::app::model::ack::Ack;
+use crate::app::model::event_input::HandlerInput;
 
 /// What a handler may return
 ///
@@ -128,15 +128,6 @@ fn answer(value: &impl Serialize, is_wanted: bool) -> Result<Option<Args>, Handl
         return Ok(None);
     }
     (value,).into_args().map(Some).map_err(|error| failure(&error))
-}
-
-/// The error of a handler, with the data of a [`ConnectError`]
-pub(crate) fn failure<E: fmt::Display + 'static>(error: &E) -> HandlerError {
-    let any: &dyn Any = error;
-    match any.downcast_ref::<ConnectError>() {
-        Some(refusal) => refusal.clone().into(),
-        None => HandlerError { message: error.to_string(), data: None },
-    }
 }
 
 /// Takes the acknowledgement of an event whose handler answers by what it returns

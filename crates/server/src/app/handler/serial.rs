@@ -1,15 +1,16 @@
 //! Handlers that are run one event of a socket after the other
 
-use std::collections::HashMap;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_core::ArgsError;
 
-use crate::app::handler::call::{Handler, HandlerFuture, HandlerInput};
+use crate::app::handler::call::Handler;
 use crate::app::handler::signature::Signature;
+use crate::app::model::event_input::HandlerInput;
+use crate::app::model::handler_future::HandlerFuture;
 use crate::app::model::listeners::ListenerId;
+use crate::app::model::turns::Turn;
 
 /// Makes a handler wait, for each socket, until it is through with the event before
 ///
@@ -73,24 +74,14 @@ impl<H> fmt::Debug for Serial<H> {
     }
 }
 
-/// Whose turn it is, for each serial handler that a socket has needed
-#[derive(Default)]
-pub(crate) struct Turns(Mutex<HashMap<ListenerId, Turn>>);
-
-type Turn = Arc<tokio::sync::Mutex<()>>;
-
-impl Turns {
-    fn of(&self, handler: ListenerId) -> Turn {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(handler).or_default().clone()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
+    use std::sync::Mutex;
     use std::task::Poll;
 
     use super::*;
+    use crate::app::model::turns::Turns;
 
     #[tokio::test]
     async fn turns_are_taken_in_order_by_a_task_that_has_used_up_its_share() {

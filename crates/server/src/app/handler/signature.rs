@@ -1,8 +1,5 @@
 //! What is known of a handler when it is registered, and whether it fits there
 
-use std::any::type_name;
-
-use crate::app::handler::call::FromEvent;
 use crate::app::handler::outcome::Outcome;
 use crate::app::model::listeners::Topic;
 
@@ -38,8 +35,8 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
-    pub(crate) fn of<T: FromEvent<M>, M>() -> Self {
-        Self { takes: T::TAKES, name: type_name::<T>() }
+    pub(crate) fn new(takes: Takes, name: &'static str) -> Self {
+        Self { takes, name }
     }
 
     pub(crate) fn borrowed_socket() -> Self {

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 
 use futures_util::future::Either;
 
-use crate::app::handler::call::{HandlerError, Started};
+use crate::app::error::HandlerError;
+use crate::app::model::handler_future::Started;
 
 type Outcome = Result<(), HandlerError>;
 

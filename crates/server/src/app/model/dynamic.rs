@@ -12,9 +12,9 @@ use regex::Regex;
 use roomcast_core::{Args, ArgsError, Namespace};
 use serde::de::DeserializeOwned;
 
-use crate::app::error::NamespaceError;
-use crate::app::handler::call::{HandlerError, HandlerFuture};
+use crate::app::error::{HandlerError, NamespaceError};
 use crate::app::model::children::{Children, Family};
+use crate::app::model::handler_future::HandlerFuture;
 use crate::app::model::io::{Io, SessionShared};
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
 use crate::host::metrics::count;

@@ -8,9 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 use roomcast_core::{CloseReason, Namespace, Outbox, Room, Router, RouterStats};
 use roomcast_recovery::Usage;
 
-use crate::app::handler::call::Handler;
 use crate::app::model::dynamic::Dynamic;
-use crate::app::model::listeners::{Board, Topic};
+use crate::app::model::event_input::Board;
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
 use crate::host::budget::{Budget, Clients};
 use crate::host::config::Config;
@@ -108,19 +107,6 @@ impl Io {
     /// The main namespace
     pub fn main(&self) -> NamespaceHandle {
         NamespaceHandle { io: self.clone(), state: self.0.main.clone() }
-    }
-
-    /// See [`NamespaceHandle::on_connect`]
-    #[track_caller]
-    pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.listen(Topic::Connect, handler)
-    }
-
-    /// See [`NamespaceHandle::middleware`]
-    #[doc(alias = "use")]
-    #[track_caller]
-    pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
-        self.listen(Topic::Door, middleware)
     }
 
     /// How many sockets are in a room of the main namespace on this node

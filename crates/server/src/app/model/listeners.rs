@@ -6,9 +6,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use indexmap::IndexMap;
 
-use crate::app::handler::call::{AnyHandler, Handler, erase};
-use crate::app::handler::signature::reserved;
-
 /// Names one registration of a handler, so that it can be taken back
 ///
 /// Never given twice in a process.
@@ -24,44 +21,15 @@ impl ListenerId {
 
 /// A handler that was registered
 #[derive(Clone)]
-pub(crate) struct Listener {
+pub(crate) struct Listener<H> {
     id: ListenerId,
     once: bool,
-    pub(crate) handler: AnyHandler,
+    pub(crate) handler: H,
 }
 
-impl Listener {
-    /// A handler of the event of a name
-    ///
-    /// # Panics
-    /// When no client sends an event of this name, or the handler takes what such an event has not.
-    #[track_caller]
-    pub(crate) fn of_event<M: 'static>(method: &str, event: &str, handler: impl Handler<M>) -> Self {
-        if let Some(instead) = reserved(event) {
-            panic!(
-                "`{method}({event:?}, ..)`: the name is reserved, and no client sends such an event; {instead}"
-            );
-        }
-        if let Some(problem) = handler.signature().problem(None) {
-            panic!("`{method}({event:?}, ..)`: {problem}");
-        }
-        Self::new(handler)
-    }
-
-    /// A handler of something else than an event by its name
-    ///
-    /// # Panics
-    /// When the handler takes what is not there.
-    #[track_caller]
-    pub(crate) fn of_topic<M: 'static>(topic: Topic, handler: impl Handler<M>) -> Self {
-        if let Some(problem) = handler.signature().problem(Some(topic)) {
-            panic!("`{}(..)`: {problem}", topic.method());
-        }
-        Self::new(handler)
-    }
-
-    fn new<M: 'static>(handler: impl Handler<M>) -> Self {
-        Self { id: ListenerId::next(), once: false, handler: erase(handler) }
+impl<H> Listener<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self { id: ListenerId::next(), once: false, handler }
     }
 
     fn once(self) -> Self {
@@ -69,23 +37,23 @@ impl Listener {
     }
 }
 
-impl fmt::Debug for Listener {
+impl<H> fmt::Debug for Listener<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Listener").field("id", &self.id).field("once", &self.once).finish_non_exhaustive()
     }
 }
 
 /// Those that listen to one thing, in the order in which they are called; cloning costs one reference count
-#[derive(Debug, Clone, Default)]
-pub(crate) enum Listeners {
+#[derive(Clone, Default)]
+pub(crate) enum Listeners<H> {
     #[default]
     Nobody,
-    One(Listener),
-    Several(Arc<[Listener]>),
+    One(Listener<H>),
+    Several(Arc<[Listener<H>]>),
 }
 
-impl Listeners {
-    pub(crate) fn as_slice(&self) -> &[Listener] {
+impl<H> Listeners<H> {
+    pub(crate) fn as_slice(&self) -> &[Listener<H>] {
         match self {
             Self::Nobody => &[],
             Self::One(listener) => std::slice::from_ref(listener),
@@ -104,30 +72,38 @@ impl Listeners {
     fn has_once(&self) -> bool {
         self.as_slice().iter().any(|listener| listener.once)
     }
+}
 
-    fn append(&mut self, listener: Listener) {
+impl<H: Clone> Listeners<H> {
+    fn append(&mut self, listener: Listener<H>) {
         self.change(|listeners| listeners.push(listener));
     }
 
-    fn prepend(&mut self, listener: Listener) {
+    fn prepend(&mut self, listener: Listener<H>) {
         self.change(|listeners| listeners.insert(0, listener));
     }
 
-    fn remove(&mut self, id: ListenerId) -> Option<Listener> {
+    fn remove(&mut self, id: ListenerId) -> Option<Listener<H>> {
         let at = self.as_slice().iter().position(|listener| listener.id == id)?;
         let mut removed = None;
         self.change(|listeners| removed = Some(listeners.remove(at)));
         removed
     }
 
-    fn change(&mut self, change: impl FnOnce(&mut Vec<Listener>)) {
+    fn change(&mut self, change: impl FnOnce(&mut Vec<Listener<H>>)) {
         let mut listeners = self.as_slice().to_vec();
         change(&mut listeners);
-        *self = match <[Listener; 1]>::try_from(listeners) {
+        *self = match <[Listener<H>; 1]>::try_from(listeners) {
             Ok([one]) => Self::One(one),
             Err(none) if none.is_empty() => Self::Nobody,
             Err(several) => Self::Several(several.into()),
         };
+    }
+}
+
+impl<H> fmt::Debug for Listeners<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
     }
 }
 
@@ -152,11 +128,11 @@ pub(crate) enum Topic {
 const TOPICS: usize = 8;
 
 /// Who listens to an event by its name
-pub(crate) enum Found<'a> {
+pub(crate) enum Found<'a, H> {
     /// These, and there is nothing else to be done with the event
-    Direct(&'a Listeners),
+    Direct(&'a Listeners<H>),
     /// The same, where some listened once: those of them that this event has come first to
-    Taken(Listeners),
+    Taken(Listeners<H>),
     /// There are some that listen to every event
     Detour,
 }
@@ -164,16 +140,21 @@ pub(crate) enum Found<'a> {
 /// The listeners that were looked at last, for whoever looks at them again and again
 ///
 /// Not to be kept for long: it keeps alive what the application may have taken back meanwhile.
-#[derive(Default)]
-pub(crate) struct Looked {
-    table: Option<Arc<Table>>,
+pub(crate) struct Looked<H> {
+    table: Option<Arc<Table<H>>>,
     /// Where in it the event before was found
     at: usize,
 }
 
-impl Looked {
+impl<H> Looked<H> {
     pub(crate) const fn new() -> Self {
         Self { table: None, at: 0 }
+    }
+}
+
+impl<H> Default for Looked<H> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -181,9 +162,8 @@ impl Looked {
 ///
 /// Behind an `Arc`, so that the namespaces made from one pattern share what they were made with until one of them
 /// changes it.
-#[derive(Default)]
-pub(crate) struct Board {
-    table: RwLock<Arc<Table>>,
+pub(crate) struct Board<H> {
+    table: RwLock<Arc<Table<H>>>,
     /// That of the table, by which one that was looked at before is known to be the same still
     version: AtomicU64,
     /// Whether anything was ever registered
@@ -192,28 +172,45 @@ pub(crate) struct Board {
     hears_errors: AtomicBool,
 }
 
-#[derive(Clone, Default)]
-pub(crate) struct Table {
+impl<H> Default for Board<H> {
+    fn default() -> Self {
+        Self {
+            table: RwLock::default(),
+            version: AtomicU64::default(),
+            used: AtomicBool::default(),
+            hears_errors: AtomicBool::default(),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Table<H> {
     // Clients choose what is looked up, but only the application what is in it, so there is nothing to flood.
-    events: IndexMap<Box<str>, Listeners, foldhash::fast::RandomState>,
-    topics: [Listeners; TOPICS],
+    events: IndexMap<Box<str>, Listeners<H>, foldhash::fast::RandomState>,
+    topics: [Listeners<H>; TOPICS],
     /// Takes no more, since nothing will come
     closed: bool,
     /// Never that of another table, but for those that nothing was ever registered in
     version: u64,
 }
 
-impl Table {
-    fn topic(&self, topic: Topic) -> &Listeners {
+impl<H> Default for Table<H> {
+    fn default() -> Self {
+        Self { events: IndexMap::default(), topics: Default::default(), closed: false, version: 0 }
+    }
+}
+
+impl<H> Table<H> {
+    fn topic(&self, topic: Topic) -> &Listeners<H> {
         &self.topics[topic as usize]
     }
 
-    fn every(&mut self) -> impl Iterator<Item = &mut Listeners> {
+    fn every(&mut self) -> impl Iterator<Item = &mut Listeners<H>> {
         self.topics.iter_mut().chain(self.events.values_mut())
     }
 }
 
-impl Board {
+impl<H: Clone> Board<H> {
     /// Another one that begins with the same listeners
     pub(crate) fn copy(&self) -> Self {
         let table = self.table();
@@ -227,7 +224,7 @@ impl Board {
     }
 
     /// Who listens to an event of this name, if that is all there is to it
-    pub(crate) fn find<'a>(&self, event: &str, looked: &'a mut Looked) -> Found<'a> {
+    pub(crate) fn find<'a>(&self, event: &str, looked: &'a mut Looked<H>) -> Found<'a, H> {
         let version = self.version.load(Ordering::Acquire);
         if looked.table.as_ref().is_some_and(|table| table.version != version) {
             looked.table = None;
@@ -255,7 +252,7 @@ impl Board {
     }
 
     /// Who listens to an event of this name; those that do so once do so no longer
-    pub(crate) fn take_event(&self, event: &str) -> Listeners {
+    pub(crate) fn take_event(&self, event: &str) -> Listeners<H> {
         let listeners = self.table().events.get(event).cloned().unwrap_or_default();
         if !listeners.has_once() {
             return listeners;
@@ -272,15 +269,15 @@ impl Board {
         })
     }
 
-    pub(crate) fn topic(&self, topic: Topic) -> Listeners {
+    pub(crate) fn topic(&self, topic: Topic) -> Listeners<H> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).topic(topic).clone()
     }
 
-    pub(crate) fn on(&self, event: &str, listener: Listener) {
+    pub(crate) fn on(&self, event: &str, listener: Listener<H>) {
         self.add(listener, |table| table.events.entry(event.into()).or_default(), Listeners::append);
     }
 
-    pub(crate) fn once(&self, event: &str, listener: Listener) {
+    pub(crate) fn once(&self, event: &str, listener: Listener<H>) {
         self.on(event, listener.once());
     }
 
@@ -290,14 +287,14 @@ impl Board {
         self.hears_errors.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn on_topic(&self, topic: Topic, listener: Listener) {
+    pub(crate) fn on_topic(&self, topic: Topic, listener: Listener<H>) {
         if topic == Topic::Error {
             self.hears_errors.store(true, Ordering::Relaxed);
         }
         self.add(listener, |table| &mut table.topics[topic as usize], Listeners::append);
     }
 
-    pub(crate) fn prepend_topic(&self, topic: Topic, listener: Listener) {
+    pub(crate) fn prepend_topic(&self, topic: Topic, listener: Listener<H>) {
         self.add(listener, |table| &mut table.topics[topic as usize], Listeners::prepend);
     }
 
@@ -346,9 +343,9 @@ impl Board {
 
     fn add(
         &self,
-        listener: Listener,
-        place: impl FnOnce(&mut Table) -> &mut Listeners,
-        add: impl FnOnce(&mut Listeners, Listener),
+        listener: Listener<H>,
+        place: impl FnOnce(&mut Table<H>) -> &mut Listeners<H>,
+        add: impl FnOnce(&mut Listeners<H>, Listener<H>),
     ) {
         self.used.store(true, Ordering::Relaxed);
         let refused = self.change(|table| {
@@ -361,11 +358,11 @@ impl Board {
         drop(refused);
     }
 
-    fn table(&self) -> Arc<Table> {
+    fn table(&self) -> Arc<Table<H>> {
         self.table.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
+    fn change<T>(&self, change: impl FnOnce(&mut Table<H>) -> T) -> T {
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let table = Arc::make_mut(&mut table);
         table.version = next_version();
@@ -379,7 +376,7 @@ fn next_version() -> u64 {
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
-impl fmt::Debug for Board {
+impl<H: Clone> fmt::Debug for Board<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Board").field("events", &self.table().events.len()).finish_non_exhaustive()
     }
@@ -389,8 +386,12 @@ impl fmt::Debug for Board {
 mod tests {
     use super::*;
 
+    type Listener = super::Listener<Arc<()>>;
+    type Looked = super::Looked<Arc<()>>;
+    type Board = super::Board<Arc<()>>;
+
     fn listener() -> Listener {
-        Listener::new(async || {})
+        Listener::new(Arc::new(()))
     }
 
     fn found(board: &Board, event: &str) -> Vec<ListenerId> {
@@ -506,14 +507,7 @@ mod tests {
     fn a_closed_board_lets_go_and_takes_no_more() {
         let board = Board::default();
         let held = Arc::new(());
-        let holds = held.clone();
-        board.on(
-            "event",
-            Listener::new(move || {
-                let _ = &holds;
-                async {}
-            }),
-        );
+        board.on("event", Listener::new(held.clone()));
         assert_eq!(Arc::strong_count(&held), 2);
         board.close();
         assert_eq!(Arc::strong_count(&held), 1);

@@ -13,10 +13,9 @@ use roomcast_recovery::Sequencer;
 
 use crate::app::emit::broadcast::Emit;
 use crate::app::error::EmitError;
-use crate::app::handler::call::Handler;
 use crate::app::model::children::{Children, Family};
+use crate::app::model::event_input::Board;
 use crate::app::model::io::Io;
-use crate::app::model::listeners::{Board, Topic};
 use crate::app::model::outgoing::OutgoingListeners;
 use crate::app::model::room_hooks::RoomHooks;
 use crate::app::model::server_side::ServerSideHandlers;
@@ -39,30 +38,6 @@ impl NamespaceHandle {
     /// Its name
     pub fn name(&self) -> &Namespace {
         &self.state.name
-    }
-
-    /// Called when a client has joined the namespace, before any of its events; several are called in order
-    ///
-    /// What it registers on the [`Socket`](crate::Socket) before its first wait misses no event.
-    #[doc = include_str!("../../../docs/handler.md")]
-    #[doc = include_str!("../../../docs/listening/fits.md")]
-    #[track_caller]
-    pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
-        self.listen(Topic::Connect, handler)
-    }
-
-    /// Asked whether a client may join, before it has; several are asked in the order of their registration
-    ///
-    /// The first that fails refuses the client, which gets the message of its error, and the data if it is a
-    /// [`ConnectError`](crate::ConnectError). It may take [`Auth`](crate::Auth) and the socket, which is in no
-    /// room yet: rooms that it joins here hold once the client is let in, and are forgotten if it is not. Until all
-    /// have answered, events of the client wait.
-    #[doc = include_str!("../../../docs/handler.md")]
-    #[doc(alias = "use")]
-    #[doc = include_str!("../../../docs/listening/fits.md")]
-    #[track_caller]
-    pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {
-        self.listen(Topic::Door, middleware)
     }
 
     /// Whether an event of a socket waits until the handler of the one before it has ended

@@ -11,9 +11,8 @@ use async_trait::async_trait;
 use futures_util::FutureExt;
 use roomcast_core::{Args, ArgsError, ByteString, FromArgs, IntoArgs, RouterError, ServerSide};
 
-use crate::app::error::EmitError;
-use crate::app::handler::call::HandlerError;
-use crate::app::handler::outcome::{Outcome, failure};
+use crate::app::error::{EmitError, HandlerError, failure};
+use crate::app::handler::outcome::Outcome;
 use crate::app::model::io::Io;
 use crate::app::model::namespace::NamespaceHandle;
 use crate::util::log_limit::log_limited;

@@ -20,11 +20,12 @@ use serde::de::DeserializeOwned;
 
 use crate::app::emit::broadcast::{IntoRooms, into_rooms};
 use crate::app::error::EmitError;
-use crate::app::handler::serial::Turns;
 use crate::app::model::data::{DataError, Kept, read};
+use crate::app::model::event_input::{Board, Listeners};
 use crate::app::model::io::{Io, SessionShared};
-use crate::app::model::listeners::{Board, Listeners, Topic};
+use crate::app::model::listeners::Topic;
 use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
+use crate::app::model::turns::Turns;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::host::pace;

@@ -1,0 +1,19 @@
+//! Order in which the serial handlers of a socket run
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::app::model::listeners::ListenerId;
+
+/// Whose turn it is, for each serial handler that a socket has needed
+#[derive(Default)]
+pub(crate) struct Turns(Mutex<HashMap<ListenerId, Turn>>);
+
+/// A lock that is taken in the order of the events.
+pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
+
+impl Turns {
+    pub(crate) fn of(&self, handler: ListenerId) -> Turn {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(handler).or_default().clone()
+    }
+}
