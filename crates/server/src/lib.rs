@@ -14,8 +14,9 @@ mod util;
 mod web;
 
 pub use app::builder::IoBuilder;
-pub use app::emit::broadcast::{Emit, IntoRooms};
-pub use app::emit::presence::Presence;
+pub use app::dynamic::ParentNamespace;
+pub use app::emit::answers::Answers;
+pub use app::emit::broadcast::Emit;
 pub use app::emit::remote::{RemoteHandshake, RemoteSocket};
 pub use app::emit::socket::SocketEmit;
 pub use app::error::{
@@ -30,18 +31,20 @@ pub use app::handler::extract::{Extension, State};
 pub use app::handler::outcome::{Answer, Outcome};
 pub use app::handler::serial::{InTurn, Serial, serial};
 pub use app::handler::signature::{Signature, Takes};
-pub use app::model::ack::{Ack, Answers};
-pub use app::model::data::DataError;
-pub use app::model::dynamic::{NamespaceRequest, ParentNamespace};
+pub use app::into_rooms::IntoRooms;
+pub use app::model::ack::Ack;
 pub use app::model::event_input::HandlerInput;
 pub use app::model::event_rewrite::EventRewrite;
 pub use app::model::handler_future::{HandlerFuture, Started};
 pub use app::model::io::Io;
 pub use app::model::listeners::ListenerId;
-pub use app::model::namespace::NamespaceHandle;
-pub use app::model::outgoing::Outgoing;
-pub use app::model::server_side::ServerSideError;
+pub use app::model::outgoing_listeners::Outgoing;
+pub use app::model::parents::NamespaceRequest;
 pub use app::model::socket::Socket;
+pub use app::model::user_data::DataError;
+pub use app::namespace::NamespaceHandle;
+pub use app::rooms::presence::Presence;
+pub use app::server_side::ServerSideError;
 pub use app::typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };

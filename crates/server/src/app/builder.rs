@@ -11,9 +11,9 @@ use roomcast_rooms::Rooms;
 use roomcast_transport_polling::Polling;
 
 use crate::app::error::ConfigError;
-use crate::app::model::dynamic::Dynamic;
 use crate::app::model::io::{App, Io, RouterFactory};
-use crate::app::model::namespace::NamespaceState;
+use crate::app::model::namespace_state::NamespaceState;
+use crate::app::model::parents::Dynamic;
 use crate::app::validate;
 use crate::host::budget::Budget;
 use crate::host::config::Config;

@@ -17,11 +17,10 @@ use super::opening::Opening;
 use crate::app::error::{
     EventErrorCause, HandlerError, auth_too_large, internal_error, invalid_namespace, refusal,
 };
-use crate::app::model::children::Family;
 use crate::app::model::event_input::{AnyHandler, Arguments, Beside, HandlerInput, Listeners};
 use crate::app::model::io::SessionShared;
 use crate::app::model::listeners::Topic;
-use crate::app::model::namespace::NamespaceState;
+use crate::app::model::namespace_state::{Family, NamespaceState};
 use crate::app::model::socket::Socket;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;

@@ -11,7 +11,7 @@ use roomcast_core::Namespace;
 use super::Driver;
 use super::events::{Role, Running, Then};
 use crate::app::error::{invalid_namespace, too_many_namespaces};
-use crate::app::model::dynamic::{Parent, Verdict};
+use crate::app::model::parents::{Parent, Verdict};
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::util::clock;

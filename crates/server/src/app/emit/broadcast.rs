@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use roomcast_core::{
-    AckRequest, Args, Delivery, Event, IntoArgs, Membership, Overflow, Receipt, Room, RouterError, Scope,
-    SocketId, Target,
+    AckRequest, Args, Delivery, Event, IntoArgs, Membership, Overflow, Receipt, Scope, Target,
 };
 
-use crate::app::emit::remote::RemoteSocket;
+use crate::app::emit::answers::{Answers, Collector};
 use crate::app::error::EmitError;
-use crate::app::model::ack::{Answers, Collector};
-use crate::app::model::namespace::NamespaceState;
+use crate::app::into_rooms::{IntoRooms, into_rooms};
+use crate::app::model::namespace_state::NamespaceState;
 use crate::util::log_limit::log_limited;
 use crate::util::names;
 
@@ -115,17 +114,6 @@ impl Emit {
         Ok(self.ask(event).await.1)
     }
 
-    #[doc = include_str!("../../../docs/fetch_sockets.md")]
-    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, RouterError<RemoteSocket>> {
-        let here = |found| RemoteSocket::new(self.namespace.clone(), found);
-        match self.namespace.router.fetch(&self.target).await {
-            Ok(found) => Ok(found.into_iter().map(here).collect()),
-            Err(RouterError { missing, partial }) => {
-                Err(RouterError { missing, partial: partial.into_iter().map(here).collect() })
-            }
-        }
-    }
-
     #[doc = include_str!("../../../docs/sockets_join.md")]
     pub fn sockets_join(&self, rooms: impl IntoRooms) -> usize {
         let mut rooms = into_rooms(rooms);
@@ -182,12 +170,6 @@ impl Emit {
     }
 }
 
-pub(crate) fn into_rooms(rooms: impl IntoRooms) -> Vec<Room> {
-    let mut all = Vec::new();
-    rooms.add_to(&mut all);
-    all
-}
-
 /// Event names that Socket.IO keeps for itself
 const RESERVED: [&str; 6] =
     ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
@@ -212,72 +194,6 @@ pub(crate) fn checked_name(name: &str) -> Result<roomcast_core::ByteString, Emit
     if RESERVED.contains(&&*name) { Err(EmitError::ReservedName(name)) } else { Ok(name) }
 }
 
-/// One room or several
-pub trait IntoRooms {
-    /// Appends them
-    fn add_to(self, rooms: &mut Vec<Room>);
-}
-
-macro_rules! one_room {
-    ($($one:ty),*) => {$(
-        impl IntoRooms for $one {
-            fn add_to(self, rooms: &mut Vec<Room>) {
-                rooms.push(self.into());
-            }
-        }
-    )*};
-}
-
-one_room!(&str, String, Room, &SocketId);
-
-impl IntoRooms for &&str {
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        rooms.push((*self).into());
-    }
-}
-
-impl IntoRooms for &String {
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        rooms.push(self.as_str().into());
-    }
-}
-
-impl IntoRooms for &Room {
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        rooms.push(self.clone());
-    }
-}
-
-impl<R: IntoRooms, const N: usize> IntoRooms for [R; N] {
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        self.into_iter().for_each(|room| room.add_to(rooms));
-    }
-}
-
-impl<R: IntoRooms> IntoRooms for Vec<R> {
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        self.into_iter().for_each(|room| room.add_to(rooms));
-    }
-}
-
-impl<'a, R> IntoRooms for &'a [R]
-where
-    &'a R: IntoRooms,
-{
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        self.iter().for_each(|room| room.add_to(rooms));
-    }
-}
-
-impl<'a, R> IntoRooms for &'a Vec<R>
-where
-    &'a R: IntoRooms,
-{
-    fn add_to(self, rooms: &mut Vec<Room>) {
-        self.as_slice().add_to(rooms);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,15 +206,5 @@ mod tests {
         assert!(event(io.to("red")).compress);
         assert!(!event(io.compress(false).to("red")).compress);
         assert!(event(io.compress(false).compress(true)).compress);
-    }
-
-    #[test]
-    fn rooms_are_named_one_by_one_or_together() {
-        let (text, id) = (String::from("a"), SocketId::from("b"));
-        let rooms = vec![Room::from("c")];
-        let names = |rooms: &[Room]| rooms.iter().map(|room| room.to_string()).collect::<String>();
-        assert_eq!(names(&into_rooms(&text)) + &names(&into_rooms(&id)) + &names(&into_rooms(&rooms)), "abc");
-        assert_eq!(names(&into_rooms(["a", "b"])) + &names(&into_rooms(&["c", "d"][..])), "abcd");
-        assert_eq!(names(&into_rooms(vec![&text, &text])), "aa");
     }
 }

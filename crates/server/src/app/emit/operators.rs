@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{IntoArgs, Receipt};
+use roomcast_core::{IntoArgs, Receipt, Target};
 
-use crate::app::emit::broadcast::{Emit, IntoRooms};
+use crate::app::emit::answers::Answers;
+use crate::app::emit::broadcast::Emit;
 use crate::app::error::EmitError;
-use crate::app::model::ack::Answers;
+use crate::app::into_rooms::IntoRooms;
 use crate::app::model::io::Io;
-use crate::app::model::namespace::NamespaceHandle;
+use crate::app::namespace::NamespaceHandle;
 
 /// Gives a type the operators of [`Emit`](crate::Emit); `$target` makes the [`Emit`](crate::Emit) they start from
 macro_rules! operators {
@@ -130,3 +131,10 @@ macro_rules! operators {
 
 operators!(Io, |io| io.main().target());
 operators!(NamespaceHandle, |namespace| namespace.target());
+
+impl NamespaceHandle {
+    /// Everybody in the namespace, for setting how it is emitted
+    pub fn target(&self) -> Emit {
+        Emit::new(self.state.clone(), Target::default())
+    }
+}

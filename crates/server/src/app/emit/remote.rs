@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_core::{Args, ByteString, Found, IntoArgs, Receipt, Room, SocketId, Target};
+use roomcast_core::{Args, ByteString, Found, IntoArgs, Receipt, Room, RouterError, SocketId, Target};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::app::emit::broadcast::{Emit, IntoRooms, into_rooms};
+use crate::app::emit::broadcast::Emit;
 use crate::app::emit::socket::SocketEmit;
 use crate::app::error::{AckError, EmitError};
-use crate::app::model::data::{DataError, read};
+use crate::app::into_rooms::{IntoRooms, into_rooms};
 use crate::app::model::io::Io;
-use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
+use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::socket::Socket;
+use crate::app::model::user_data::{DataError, read};
+use crate::app::namespace::NamespaceHandle;
 
 /// A socket that was looked up, on this node or another
 ///
@@ -177,6 +179,19 @@ impl RemoteHandshake {
     /// A query parameter that came once
     pub fn query_value(&self, name: &str) -> Option<&str> {
         self.query.get(name).and_then(Value::as_str)
+    }
+}
+
+impl Emit {
+    #[doc = include_str!("../../../docs/fetch_sockets.md")]
+    pub async fn fetch_sockets(&self) -> Result<Vec<RemoteSocket>, RouterError<RemoteSocket>> {
+        let here = |found| RemoteSocket::new(self.namespace.clone(), found);
+        match self.namespace.router.fetch(&self.target).await {
+            Ok(found) => Ok(found.into_iter().map(here).collect()),
+            Err(RouterError { missing, partial }) => {
+                Err(RouterError { missing, partial: partial.into_iter().map(here).collect() })
+            }
+        }
     }
 }
 

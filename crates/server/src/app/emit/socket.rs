@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use roomcast_core::{Args, Delivery, Event, IntoArgs, Overflow, Receipt, SocketId, Target};
 
-use crate::app::emit::broadcast::{Emit, IntoRooms};
+use crate::app::emit::answers::Answers;
+use crate::app::emit::broadcast::Emit;
 use crate::app::error::{AckError, EmitError};
-use crate::app::model::ack::Answers;
+use crate::app::into_rooms::IntoRooms;
 use crate::app::model::socket::{Socket, one};
 use crate::util::names;
 

@@ -5,8 +5,8 @@ use crate::app::handler::signature::reserved;
 use crate::app::model::event_input::Listener;
 use crate::app::model::io::Io;
 use crate::app::model::listeners::Topic;
-use crate::app::model::namespace::NamespaceHandle;
 use crate::app::model::socket::Socket;
+use crate::app::namespace::NamespaceHandle;
 
 impl Listener {
     /// A handler of the event of a name

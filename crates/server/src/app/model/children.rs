@@ -12,39 +12,47 @@ use roomcast_core::{
     Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
-use crate::app::model::namespace::NamespaceState;
+/// A namespace that was made from a parent
+pub(crate) trait Child: Send + Sync + 'static {
+    fn name(&self) -> &Namespace;
+
+    fn router(&self) -> &dyn Router;
+
+    /// Queues an event for every member the target names; the caller settles.
+    fn dispatch(&self, target: &Target, event: &Event) -> Dispatched;
+}
 
 /// The namespaces that were made from one parent, as a router of them all
 ///
 /// Nobody is a member of the parent itself, so what concerns one member is left to a router that has none.
-pub(crate) struct Children {
+pub(crate) struct Children<C> {
     own: Arc<dyn Router>,
     // Weak, since each knows its parent.
-    states: RwLock<HashMap<Namespace, Weak<NamespaceState>>>,
+    states: RwLock<HashMap<Namespace, Weak<C>>>,
 }
 
-impl Children {
+impl<C: Child> Children<C> {
     pub(crate) fn new(own: Arc<dyn Router>) -> Self {
         Self { own, states: RwLock::default() }
     }
 
-    pub(crate) fn add(&self, state: &Arc<NamespaceState>) {
+    pub(crate) fn add(&self, state: &Arc<C>) {
         let mut states = self.states.write().unwrap_or_else(PoisonError::into_inner);
-        states.insert(state.name.clone(), Arc::downgrade(state));
+        states.insert(state.name().clone(), Arc::downgrade(state));
     }
 
     pub(crate) fn remove(&self, name: &Namespace) {
         self.states.write().unwrap_or_else(PoisonError::into_inner).remove(name);
     }
 
-    pub(crate) fn all(&self) -> Vec<Arc<NamespaceState>> {
+    pub(crate) fn all(&self) -> Vec<Arc<C>> {
         let states = self.states.read().unwrap_or_else(PoisonError::into_inner);
         states.values().filter_map(Weak::upgrade).collect()
     }
 }
 
 #[async_trait]
-impl Router for Children {
+impl<C: Child> Router for Children<C> {
     fn attach(&self, member: Member) -> MemberKey {
         self.own.attach(member)
     }
@@ -66,13 +74,13 @@ impl Router for Children {
     }
 
     fn count(&self, room: &Room) -> usize {
-        self.all().iter().map(|child| child.router.count(room)).sum()
+        self.all().iter().map(|child| child.router().count(room)).sum()
     }
 
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
         let mut dispatched = Dispatched::default();
         for child in self.all() {
-            dispatched += child.dispatch(target, &Event { namespace: child.name.clone(), ..event.clone() });
+            dispatched += child.dispatch(target, &Event { namespace: child.name().clone(), ..event.clone() });
         }
         dispatched
     }
@@ -82,23 +90,23 @@ impl Router for Children {
     }
 
     fn update(&self, target: &Target, change: &Membership) -> usize {
-        self.all().iter().map(|child| child.router.update(target, change)).sum()
+        self.all().iter().map(|child| child.router().update(target, change)).sum()
     }
 
     fn stats(&self) -> RouterStats {
-        let each = self.all().into_iter().map(|child| child.router.stats());
+        let each = self.all().into_iter().map(|child| child.router().stats());
         let sum = each.fold((0, 0), |sum, stats| (sum.0 + stats.members, sum.1 + stats.rooms));
         RouterStats::new(sum.0, sum.1)
     }
 
     fn find(&self, target: &Target) -> Vec<Found> {
-        self.all().iter().flat_map(|child| child.router.find(target)).collect()
+        self.all().iter().flat_map(|child| child.router().find(target)).collect()
     }
 
     async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
         let (mut all, mut missing) = (Vec::new(), 0);
         let children = self.all();
-        let each = children.iter().map(|child| child.router.fetch(target));
+        let each = children.iter().map(|child| child.router().fetch(target));
         for found in futures_util::future::join_all(each).await {
             match found {
                 Ok(found) => all.extend(found),
@@ -112,7 +120,7 @@ impl Router for Children {
     }
 
     fn disconnect(&self, target: &Target, close: bool) -> usize {
-        self.all().iter().map(|child| child.router.disconnect(target, close)).sum()
+        self.all().iter().map(|child| child.router().disconnect(target, close)).sum()
     }
 
     fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
@@ -136,25 +144,25 @@ impl Router for Children {
     }
 }
 
-impl fmt::Debug for Children {
+impl<C: Child> fmt::Debug for Children<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Children").field("count", &self.all().len()).finish_non_exhaustive()
     }
 }
 
 /// What a namespace that was made on demand knows of where it belongs, and how many clients keep it
-pub(crate) struct Family {
-    children: Arc<Children>,
+pub(crate) struct Family<C> {
+    children: Arc<Children<C>>,
     /// Clients that are in, or about to come in
     occupants: AtomicUsize,
 }
 
-impl Family {
-    pub(crate) fn new(children: &Arc<Children>) -> Self {
+impl<C> Family<C> {
+    pub(crate) fn new(children: &Arc<Children<C>>) -> Self {
         Self { children: children.clone(), occupants: AtomicUsize::new(0) }
     }
 
-    pub(crate) fn children(&self) -> &Children {
+    pub(crate) fn children(&self) -> &Children<C> {
         &self.children
     }
 

@@ -5,12 +5,12 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use roomcast_core::{CloseReason, Namespace, Outbox, Room, Router, RouterStats};
+use roomcast_core::{CloseReason, Namespace, Outbox, Router, RouterStats};
 use roomcast_recovery::Usage;
 
-use crate::app::model::dynamic::Dynamic;
 use crate::app::model::event_input::Board;
-use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
+use crate::app::model::namespace_state::NamespaceState;
+use crate::app::model::parents::Dynamic;
 use crate::host::budget::{Budget, Clients};
 use crate::host::config::Config;
 use crate::host::hooks::Hooks;
@@ -91,32 +91,9 @@ impl Io {
         Self(app)
     }
 
-    /// A namespace; it exists, and clients may join it, from the first time it is named here
-    ///
-    /// A name that does not begin with `/` is given one, as on Node. One that fits
-    /// [`of_pattern`](Self::of_pattern) or [`of_matching`](Self::of_matching) begins with what is registered there.
-    ///
-    /// # Panics
-    /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not. Inside the
-    /// [router factory](crate::IoBuilder::router) of this very namespace.
-    #[track_caller]
-    pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
-        self.try_of(namespace).unwrap_or_else(|error| panic!("{error}"))
-    }
-
-    /// The main namespace
-    pub fn main(&self) -> NamespaceHandle {
-        NamespaceHandle { io: self.clone(), state: self.0.main.clone() }
-    }
-
-    /// How many sockets are in a room of the main namespace on this node
-    pub fn count(&self, room: impl Into<Room>) -> usize {
-        self.main().count(room)
-    }
-
     /// How many clients are connected to this node, in whichever namespaces
     ///
-    /// [`NamespaceHandle::client_count`] counts those of one namespace.
+    /// [`NamespaceHandle::client_count`](crate::NamespaceHandle::client_count) counts those of one namespace.
     pub fn client_count(&self) -> usize {
         self.0.sessions.len()
     }

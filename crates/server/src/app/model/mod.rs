@@ -2,16 +2,16 @@
 
 pub(crate) mod ack;
 pub(crate) mod children;
-pub(crate) mod data;
-pub(crate) mod dynamic;
 pub(crate) mod event_input;
 pub(crate) mod event_rewrite;
 pub(crate) mod handler_future;
 pub(crate) mod io;
 pub(crate) mod listeners;
-pub(crate) mod namespace;
-pub(crate) mod outgoing;
+pub(crate) mod namespace_state;
+pub(crate) mod outgoing_listeners;
+pub(crate) mod parents;
 pub(crate) mod room_hooks;
-pub(crate) mod server_side;
+pub(crate) mod server_side_handlers;
 pub(crate) mod socket;
 pub(crate) mod turns;
+pub(crate) mod user_data;

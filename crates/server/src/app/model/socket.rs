@@ -18,14 +18,14 @@ use roomcast_core::{
 use roomcast_recovery::{Acting, Claim, Order, Refused, SharedData};
 use serde::de::DeserializeOwned;
 
-use crate::app::emit::broadcast::{IntoRooms, into_rooms};
 use crate::app::error::EmitError;
-use crate::app::model::data::{DataError, Kept, read};
+use crate::app::into_rooms::{IntoRooms, into_rooms};
 use crate::app::model::event_input::{Board, Listeners};
 use crate::app::model::io::{Io, SessionShared};
 use crate::app::model::listeners::Topic;
-use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
+use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::turns::Turns;
+use crate::app::model::user_data::{DataError, Kept, read};
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::host::pace;
@@ -148,11 +148,6 @@ impl Socket {
         &self.0.member.id
     }
 
-    /// The namespace it is in
-    pub fn namespace(&self) -> NamespaceHandle {
-        NamespaceHandle { io: self.io(), state: self.0.namespace.clone() }
-    }
-
     /// The server
     pub fn io(&self) -> Io {
         self.0.session.io.clone()
@@ -270,7 +265,7 @@ impl Socket {
 
     /// Whether an event of this socket waits until the handlers of the one before it have ended
     ///
-    /// Default: what its [namespace](NamespaceHandle::serial) was told. A handler must then not wait for an event of
+    /// Default: what its [namespace](crate::NamespaceHandle::serial) was told. A handler must then not wait for an event of
     /// its own client, which would come to nothing; waiting for an answer is fine.
     pub fn serial(&self, serial: bool) {
         self.0.serial.store(serial, Ordering::Relaxed);

@@ -16,9 +16,10 @@ use roomcast_core::{Args, ArgsError, IntoArgs, Receipt, SocketId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::app::emit::answers::Answers;
 use crate::app::error::{AckError, EmitError, HandlerError, failure};
 use crate::app::handler::call::{AtOnce, Fallible, Handler};
-use crate::app::model::ack::{Ack, Answers};
+use crate::app::model::ack::Ack;
 use crate::app::model::event_input::HandlerInput;
 use crate::app::model::handler_future::HandlerFuture;
 use crate::app::model::socket::Socket;

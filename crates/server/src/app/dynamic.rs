@@ -1,26 +1,21 @@
 //! Namespaces that are made when a client asks for them
 
-use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 
-use bytestring::ByteString;
 use regex::Regex;
-use roomcast_core::{Args, ArgsError, Namespace};
-use serde::de::DeserializeOwned;
+use roomcast_core::Namespace;
 
 use crate::app::error::{HandlerError, NamespaceError};
-use crate::app::model::children::{Children, Family};
-use crate::app::model::handler_future::HandlerFuture;
-use crate::app::model::io::{Io, SessionShared};
-use crate::app::model::namespace::{NamespaceHandle, NamespaceState};
+use crate::app::model::io::Io;
+use crate::app::model::namespace_state::{Children, Family, NamespaceState};
+use crate::app::model::parents::{NamespaceRequest, Parent, Rule};
+use crate::app::namespace::NamespaceHandle;
 use crate::host::metrics::count;
-use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;
-use crate::web::handshake::Handshake;
 
 impl Io {
     /// Namespaces whose name fits a pattern; each is made when a client first asks for it, or [`of`](Self::of) does
@@ -103,6 +98,9 @@ impl Io {
     /// client asked for it is then made anew for the next one that does.
     #[doc(alias = "new_namespace")]
     pub fn on_new_namespace(&self, hook: impl Fn(NamespaceHandle) + Send + Sync + 'static) -> &Self {
+        let hook = move |io: &Self, state: &Arc<NamespaceState>| {
+            hook(NamespaceHandle { io: io.clone(), state: state.clone() });
+        };
         self.app().dynamic.hooks.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(hook));
         self
     }
@@ -178,8 +176,7 @@ impl Io {
         state.announced.call_once(|| {
             let hooks = self.app().dynamic.hooks.read().unwrap_or_else(PoisonError::into_inner).clone();
             for hook in hooks {
-                let handle = NamespaceHandle { io: self.clone(), state: state.clone() };
-                if catch_unwind(AssertUnwindSafe(|| hook(handle))).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| hook(self, state))).is_err() {
                     state.seal();
                     count::handlers_panicked(self.metrics());
                     log_limited!(
@@ -284,102 +281,5 @@ impl Deref for ParentNamespace {
 
     fn deref(&self) -> &NamespaceHandle {
         &self.handle
-    }
-}
-
-/// A client asks for a namespace that is not there
-#[derive(Clone)]
-pub struct NamespaceRequest {
-    name: Namespace,
-    auth: ByteString,
-    session: Arc<SessionShared>,
-}
-
-impl NamespaceRequest {
-    /// The name that it asks for
-    pub fn name(&self) -> &Namespace {
-        &self.name
-    }
-
-    /// What it shows for it; an empty object if it shows nothing
-    ///
-    /// # Errors
-    /// When it shows something else than a `T`.
-    pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
-        let json = if self.auth.is_empty() { ByteString::from_static("{}") } else { self.auth.clone() };
-        Args::from_validated(json, Vec::new()).get(0)
-    }
-
-    /// The request that its session began with
-    pub fn handshake(&self) -> &Handshake {
-        &self.session.handshake
-    }
-
-    /// Which protocol it speaks
-    pub fn kind(&self) -> ClientKind {
-        self.session.kind
-    }
-
-    /// The server
-    pub fn io(&self) -> &Io {
-        &self.session.io
-    }
-}
-
-impl fmt::Debug for NamespaceRequest {
-    // What it shows may be a secret.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NamespaceRequest").field("name", &self.name).finish_non_exhaustive()
-    }
-}
-
-/// What there is of namespaces that are made on demand
-#[derive(Default)]
-pub(crate) struct Dynamic {
-    parents: RwLock<Vec<Arc<Parent>>>,
-    hooks: RwLock<Vec<Arc<Hook>>>,
-    /// Namespaces that were made on demand and are there
-    children: AtomicUsize,
-    /// How many parents have a name
-    parents_numbered: AtomicUsize,
-}
-
-type Hook = dyn Fn(NamespaceHandle) + Send + Sync;
-
-/// Whence namespaces are made
-pub(crate) struct Parent {
-    rule: Rule,
-    state: Arc<NamespaceState>,
-    children: Arc<Children>,
-}
-
-enum Rule {
-    Name(Box<dyn Fn(&Namespace) -> bool + Send + Sync>),
-    Ask(Box<dyn Fn(NamespaceRequest) -> HandlerFuture + Send + Sync>),
-}
-
-/// Whether a client may make a namespace
-pub(crate) enum Verdict {
-    Known(bool),
-    /// It is, if this ends well
-    Asked(HandlerFuture),
-}
-
-impl Parent {
-    /// Whether the name alone is enough
-    fn fits(&self, name: &Namespace) -> bool {
-        matches!(&self.rule, Rule::Name(matches) if matches(name))
-    }
-
-    /// May panic: it runs what the application wrote
-    pub(crate) fn judge(&self, name: &Namespace, auth: &ByteString, session: &Arc<SessionShared>) -> Verdict {
-        match &self.rule {
-            Rule::Name(matches) => Verdict::Known(matches(name)),
-            Rule::Ask(allows) => Verdict::Asked(allows(NamespaceRequest {
-                name: name.clone(),
-                auth: auth.clone(),
-                session: session.clone(),
-            })),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! One namespace: its router, its handlers, its answer numbers
+//! State of a namespace: its router, its handlers, its answer numbers
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,98 +11,22 @@ use roomcast_core::{
 };
 use roomcast_recovery::Sequencer;
 
-use crate::app::emit::broadcast::Emit;
 use crate::app::error::EmitError;
-use crate::app::model::children::{Children, Family};
+use crate::app::model::children::{self, Child};
 use crate::app::model::event_input::Board;
-use crate::app::model::io::Io;
-use crate::app::model::outgoing::OutgoingListeners;
+use crate::app::model::outgoing_listeners::OutgoingListeners;
 use crate::app::model::room_hooks::RoomHooks;
-use crate::app::model::server_side::ServerSideHandlers;
+use crate::app::model::server_side_handlers::ServerSideHandlers;
 use crate::host::budget::Budget;
 use crate::host::config::Config;
 use crate::host::pace;
 use crate::session::recovery;
 
-/// A namespace, for registering handlers and for emitting; cloning gives another handle
-///
-/// Handlers registered here hold for all its sockets and cost nothing per client; a [`Socket`](crate::Socket) can have
-/// some of its own.
-#[derive(Clone)]
-pub struct NamespaceHandle {
-    pub(crate) io: Io,
-    pub(crate) state: Arc<NamespaceState>,
-}
+/// The namespaces that were made from one parent.
+pub(crate) type Children = children::Children<NamespaceState>;
 
-impl NamespaceHandle {
-    /// Its name
-    pub fn name(&self) -> &Namespace {
-        &self.state.name
-    }
-
-    /// Whether an event of a socket waits until the handler of the one before it has ended
-    ///
-    /// Default: off. Handlers then start in the order of the events, but one that waits does not hold up the next.
-    /// With it on, a handler must not wait for an event of its own client, which would come to nothing; waiting
-    /// for an answer is fine.
-    pub fn serial(&self, serial: bool) -> &Self {
-        self.state.serial.store(serial, Ordering::Relaxed);
-        self
-    }
-
-    /// What happens to an event for this room that the full outbox of a member does not take
-    ///
-    /// Holds unless the emit says otherwise, and goes before what a socket was told. An event for several rooms
-    /// goes by the first that was told anything. [`Overflow::Inherit`] forgets it.
-    pub fn set_room_overflow(&self, room: impl Into<Room>, overflow: Overflow) -> &Self {
-        let mut rooms = self.state.room_overflow.write().unwrap_or_else(PoisonError::into_inner);
-        if overflow == Overflow::Inherit {
-            rooms.remove(&room.into());
-        } else {
-            rooms.insert(room.into(), overflow);
-        }
-        self.state.has_room_overflow.store(!rooms.is_empty(), Ordering::Relaxed);
-        self
-    }
-
-    /// Everybody in the namespace, for setting how it is emitted
-    pub fn target(&self) -> Emit {
-        Emit::new(self.state.clone(), Target::default())
-    }
-
-    /// How many sockets are in a room on this node
-    pub fn count(&self, room: impl Into<Room>) -> usize {
-        self.state.router.count(&room.into())
-    }
-
-    /// How many clients are in the namespace on this node
-    ///
-    /// [`fetch_sockets`](Self::fetch_sockets) finds those of other nodes too, and [`Io::client_count`] counts the
-    /// connections, whichever namespaces their clients are in.
-    pub fn client_count(&self) -> usize {
-        self.state.router.stats().members
-    }
-
-    /// The router of the namespace
-    pub fn router(&self) -> &Arc<dyn Router> {
-        &self.state.router
-    }
-
-    /// The server it belongs to
-    pub fn io(&self) -> &Io {
-        &self.io
-    }
-
-    pub(crate) fn board(&self) -> &Board {
-        &self.state.board
-    }
-}
-
-impl fmt::Debug for NamespaceHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("NamespaceHandle").field(&self.state.name).finish()
-    }
-}
+/// The parent of a namespace, and its occupants.
+pub(crate) type Family = children::Family<NamespaceState>;
 
 /// What the server keeps of a namespace
 pub(crate) struct NamespaceState {
@@ -229,6 +153,21 @@ impl NamespaceState {
         if count > limit { Err(EmitError::TooManyAttachments { count, limit }) } else { Ok(()) }
     }
 
+    pub(crate) fn set_serial(&self, serial: bool) {
+        self.serial.store(serial, Ordering::Relaxed);
+    }
+
+    /// Sets the overflow policy of a room, or forgets it.
+    pub(crate) fn set_room_overflow(&self, room: Room, overflow: Overflow) {
+        let mut rooms = self.room_overflow.write().unwrap_or_else(PoisonError::into_inner);
+        if overflow == Overflow::Inherit {
+            rooms.remove(&room);
+        } else {
+            rooms.insert(room, overflow);
+        }
+        self.has_room_overflow.store(!rooms.is_empty(), Ordering::Relaxed);
+    }
+
     pub(crate) fn family(&self) -> Option<&Family> {
         self.family.as_ref()
     }
@@ -271,6 +210,20 @@ impl NamespaceState {
     /// One counter for all sockets, so that an event that asks all of them is encoded once.
     pub(crate) fn next_ack(&self) -> AckId {
         AckId(self.next_ack.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl Child for NamespaceState {
+    fn name(&self) -> &Namespace {
+        &self.name
+    }
+
+    fn router(&self) -> &dyn Router {
+        &*self.router
+    }
+
+    fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
+        self.dispatch(target, event)
     }
 }
 
