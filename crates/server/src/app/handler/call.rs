@@ -92,7 +92,7 @@ use crate::app::model::socket::Socket;
 ///
 /// If a named function does not compile as a handler, `#[roomcast::debug_handler]` before it says which of its
 /// parameters is at fault, or whether what it returns is. An async closure that captures, `async move |..|`, is not
-/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::app::handler::cloned), or take [`State`](crate::State).
+/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::cloned), or take [`State`](crate::State).
 ///
 /// # Registration
 ///
