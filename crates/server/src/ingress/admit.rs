@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use roomcast_core::{Exchange, Rejection, ResponseBody, Transport, TransportName};
 
-use super::Refused;
+use super::answer::Refused;
 use super::open::Applicant;
 use super::route::Route;
 use crate::app::model::io::{Io, SessionShared};

@@ -3,6 +3,7 @@
 //! Each step is a file, and they are passed in this order, once.
 
 mod admit;
+mod answer;
 mod body;
 mod cors;
 mod open;
@@ -21,6 +22,8 @@ use http_body_util::{BodyExt, Empty};
 use roomcast_core::{BoxError, Exchange, Rejection, RequestBody, Responder, ResponseBody};
 
 use self::admit::Admitted;
+use self::answer::Answer;
+pub(crate) use self::answer::RETRY_AFTER;
 use self::body::TimedBody;
 use self::respond::Respond;
 use self::route::Route;
@@ -28,12 +31,6 @@ use crate::app::model::io::Io;
 use crate::host::metrics::count;
 use crate::util::log_limit::log_limited;
 use crate::web::upgrade;
-
-/// Seconds after which a client that found no room may try again
-pub(crate) const RETRY_AFTER: &str = "5";
-
-/// The answer to a request that is refused
-type Refused = Box<Response<ResponseBody>>;
 
 /// Answers a request that belongs to an endpoint; gives any other back
 ///
@@ -93,9 +90,6 @@ where
     };
     Ok(respond.with(io, begun, answer).await)
 }
-
-/// What comes of an exchange in the end
-type Answer = tokio::sync::oneshot::Receiver<Response<ResponseBody>>;
 
 fn exchange<B>(io: &Io, mut request: Request<B>) -> (Exchange, Answer)
 where

@@ -7,9 +7,8 @@ use http::header::CONNECTION;
 use http::{Extensions, HeaderValue, StatusCode};
 use roomcast_core::{Bounds, CloseReason, Exchange, Outbox, Rejection, Sid, Transport};
 
-use super::Refused;
+use super::answer::{Refused, unanswered};
 use super::place::{SessionPlace, no_room};
-use super::respond::unanswered;
 use crate::app::model::io::{Io, SessionShared};
 use crate::driver::Driver;
 use crate::host::breach::{Breach, breach};

@@ -6,7 +6,7 @@ use http::header::{CONNECTION, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use roomcast_core::Rejection;
 
-use super::{RETRY_AFTER as SECONDS, Refused};
+use super::answer::{RETRY_AFTER as SECONDS, Refused};
 use crate::app::model::io::Io;
 use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;

@@ -2,11 +2,12 @@
 
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, Response};
 use roomcast_core::ResponseBody;
 
+use super::answer::{Answer, Refused, unanswered};
+use super::cors;
 use super::route::Route;
-use super::{Answer, Refused, cors};
 use crate::app::model::io::Io;
 use crate::host::metrics::count;
 use crate::web::compression::{Coding, HttpCompression};
@@ -72,11 +73,4 @@ impl Respond {
         }
         response
     }
-}
-
-/// The session ended before it could answer
-pub(super) fn unanswered() -> Response<ResponseBody> {
-    let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = StatusCode::BAD_REQUEST;
-    response
 }

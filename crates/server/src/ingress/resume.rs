@@ -2,8 +2,8 @@
 
 use http::HeaderValue;
 
-use super::Refused;
 use super::admit::Continued;
+use super::answer::Refused;
 use crate::app::model::io::Io;
 use crate::host::breach::{Breach, breach};
 use crate::session::inbox::NotTaken;
