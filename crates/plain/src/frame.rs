@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use crate::codec::is_reserved;
 use crate::text::unquote;
-use crate::violation::Violation;
+use crate::violation::{MAX_DEPTH, Violation};
 
 /// A text message, taken apart; name and arguments are slices of it
 #[derive(Debug, PartialEq, Eq)]
@@ -29,8 +29,6 @@ pub(crate) enum Kind {
     Answer { id: AckId },
 }
 
-/// How deep arrays and objects may be nested in an argument: as deep as serde_json reads
-pub(crate) const MAX_DEPTH: usize = 127;
 /// The largest id, which is the largest integer that every reader of JSON has
 const MAX_ID: u64 = (1 << 53) - 1;
 

@@ -2,6 +2,9 @@
 
 use thiserror::Error;
 
+/// How deep arrays and objects may be nested in an argument: as deep as serde_json reads
+pub(crate) const MAX_DEPTH: usize = 127;
+
 /// What a client did against the grammar; the text is sent to it before the connection is closed
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Violation {
@@ -13,7 +16,7 @@ pub(crate) enum Violation {
     Name,
     #[error("this event name is reserved; choose another")]
     ReservedName,
-    #[error("the arguments are nested too deeply; the limit is {}", crate::frame::MAX_DEPTH)]
+    #[error("the arguments are nested too deeply; the limit is {}", MAX_DEPTH)]
     TooDeep,
     #[error("binary must be from 1 to {limit}")]
     Attachments { limit: usize },

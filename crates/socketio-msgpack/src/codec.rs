@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, LazyLock};
 
-use bytestring::ByteString;
 use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace, SocketId};
 use roomcast_socketio::{DecodeError, Decoder, Limits, Packet, Parser, is_reserved};
 
@@ -88,9 +87,4 @@ impl Decoder for MsgpackDecoder {
     fn is_waiting(&self) -> bool {
         false
     }
-}
-
-/// The text of something that was written as JSON here
-pub(crate) fn text(json: Vec<u8>) -> Result<ByteString, DecodeError> {
-    ByteString::try_from(json).map_err(|_| DecodeError::Payload)
 }

@@ -8,7 +8,6 @@ use rmp::Marker;
 use roomcast_core::{AckId, Args};
 use roomcast_socketio::{Body, DecodeError, Limits, Packet, is_reserved};
 
-use crate::codec::text;
 use crate::date;
 
 /// Reads a packet
@@ -401,4 +400,9 @@ fn timestamp(part: &[u8]) -> Option<i64> {
     let milliseconds = i64::try_from(nanoseconds / 1_000_000).ok()?;
     // Out of the range of dates is out of range, however far.
     Some(seconds.saturating_mul(1000).saturating_add(milliseconds))
+}
+
+/// The text of something that was written as JSON here
+fn text(json: Vec<u8>) -> Result<ByteString, DecodeError> {
+    ByteString::try_from(json).map_err(|_| DecodeError::Payload)
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, EncodeMetric, NoLabelSet, text,
-};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
@@ -17,6 +15,7 @@ use roomcast_transport_ws::{Compressed, Compression};
 
 use crate::app::model::io::Io;
 use crate::host::breach::Breach;
+use crate::serve::families::{counter, gauge, gauges};
 use crate::serve::process::Process;
 use crate::util::log_limit::LogLimit;
 
@@ -249,59 +248,5 @@ impl Collector for Snapshot {
         counter(to, "accept_failures", help, self.accept_failures)?;
         let help = "Version of the server, and what the application says of its build";
         to.encode_descriptor("build", help, None, MetricType::Info)?.encode_info(&self.build_info)
-    }
-}
-
-pub(crate) fn counter(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: impl EncodeCounterValue,
-) -> fmt::Result {
-    to.encode_descriptor(name, help, None, MetricType::Counter)?
-        .encode_counter::<NoLabelSet, _, u64>(&value, None)
-}
-
-pub(crate) fn gauge(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    value: impl Number,
-) -> fmt::Result {
-    to.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value.number())
-}
-
-fn gauges<L: EncodeLabelSet>(
-    to: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    values: impl Iterator<Item = (L, usize)>,
-) -> fmt::Result {
-    let mut family = to.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in values {
-        family.encode_family(&labels)?.encode_gauge(&value.number())?;
-    }
-    Ok(())
-}
-
-pub(crate) trait Number {
-    fn number(self) -> impl EncodeGaugeValue;
-}
-
-impl Number for u32 {
-    fn number(self) -> impl EncodeGaugeValue {
-        i64::from(self)
-    }
-}
-
-impl Number for u64 {
-    fn number(self) -> impl EncodeGaugeValue {
-        i64::try_from(self).unwrap_or(i64::MAX)
-    }
-}
-
-impl Number for usize {
-    fn number(self) -> impl EncodeGaugeValue {
-        i64::try_from(self).unwrap_or(i64::MAX)
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod accept;
 pub(crate) mod admin;
 pub(crate) mod drain;
 pub(crate) mod exposition;
+pub(crate) mod families;
 mod http;
 pub(crate) mod layer;
 pub(crate) mod probe;

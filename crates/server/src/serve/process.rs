@@ -20,7 +20,7 @@ impl Collector for Process {
         use prometheus_client::metrics::MetricType;
         use rustix::process::{Resource, getrlimit};
 
-        use crate::serve::exposition::{counter, gauge};
+        use crate::serve::families::{counter, gauge};
 
         let to = &mut encoder;
         if let Some(stat) = linux::Stat::read() {
