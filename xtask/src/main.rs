@@ -10,6 +10,7 @@ mod autobahn;
 mod bullseye;
 mod compare;
 mod fuzz;
+mod layers;
 mod need;
 mod plan;
 mod process;
@@ -51,6 +52,8 @@ enum Cli {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Check that no import runs upwards and no new circle of files came, by the tables of ARCHITECTURE.md
+    Layers,
     /// What the step `soak` runs
     #[command(hide = true)]
     SoakClients(SoakOptions),
@@ -142,6 +145,7 @@ fn main() -> ExitCode {
             (Options::only("soak", false), steps.collect())
         }
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
+        Cli::Layers => return layers::run(&project),
         Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),
         Cli::Fuzz(chosen) => {
             (Options::only("fuzz", false), vec![plan::fuzz(&project, chosen.seconds, &chosen.targets)])

@@ -55,6 +55,7 @@ pub(crate) fn checks() -> Vec<Step> {
 /// Every test of the project
 pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
+        layers(project),
         Step {
             tally: Some(tally::libtest),
             ..rust(
@@ -289,6 +290,13 @@ pub(crate) fn soak(project: &Project, clients: u64) -> Step {
         leaves_daemons: false,
         ..rust("soak", "clients that come and go in every way, and what is left of them", command)
     }
+}
+
+/// The order of the folders, and the circles of files
+fn layers(project: &Project) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.arg("layers").current_dir(&project.root);
+    rust("layers", "no import runs upwards, and no new circle of files came", command)
 }
 
 /// libFuzzer on these targets, or all, for so many seconds each
