@@ -25,7 +25,8 @@ struct Inner {
     len: usize,
     /// Bytes that are charged for it without its renderings; nothing once it is cleared
     charged: usize,
-    key: Option<Arc<str>>,
+    /// Boxed, since few frames have one, and small frames are many
+    key: Option<Box<Arc<str>>>,
     /// Of the key; not zero if there is one
     key_hash: u32,
     uncompressed: bool,
@@ -73,19 +74,23 @@ impl Inner {
     fn charged(&self) -> usize {
         let Some(first) = self.first.get() else { return self.charged };
         let more = self.more.get().map_or(0, |more| {
-            TABLE_COST + more.iter().filter_map(OnceLock::get).map(|rendered| rendered.charged).sum::<usize>()
+            TABLE_COST
+                + more
+                    .iter()
+                    .filter_map(OnceLock::get)
+                    .map(|rendered| rendered.charged as usize)
+                    .sum::<usize>()
         });
-        self.charged + first.charged + more
+        self.charged + first.charged as usize + more
     }
 
-    /// Returns what a rendering costs: nothing if it is a part of a message, as text is on some wires.
-    fn rendering_cost(&self, rendering: &Bytes) -> usize {
+    /// Whether a rendering is a part of a message, as text is on some wires.
+    fn is_part(&self, rendering: &Bytes) -> bool {
         let place = rendering.as_ptr_range();
-        let is_part = self.messages.all().iter().any(|message| {
+        self.messages.all().iter().any(|message| {
             let body = message.as_bytes().as_ptr_range();
             body.start <= place.start && place.end <= body.end
-        });
-        if is_part { 0 } else { rendering.len() }
+        })
     }
 }
 
@@ -135,10 +140,29 @@ impl Messages {
 }
 
 struct Rendered {
-    key: WireKey,
-    bytes: Bytes,
+    kind: TypeId,
+    params: u32,
     /// Bytes that are charged for it
-    charged: usize,
+    charged: u32,
+    bytes: Bytes,
+}
+
+// Four bytes less than a key and a length beside it, of which there would be eight.
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Inner>() <= 160, "a client may have very many small frames waiting");
+
+impl Rendered {
+    /// Charges for the bytes, unless they are a part of a message, as text is on some wires
+    fn new(WireKey { kind, params }: WireKey, bytes: Bytes, is_part: bool) -> Self {
+        // More than can be told apart is not to be released either.
+        let charged = if is_part { 0 } else { u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
+        memory::charge(charged as usize);
+        Self { kind, params, charged, bytes }
+    }
+
+    fn is(&self, key: WireKey) -> bool {
+        self.kind == key.kind && self.params == key.params
+    }
 }
 
 /// Wire forms kept beside the first. With more kinds than that in one room the rest render for themselves.
@@ -163,10 +187,8 @@ impl Frame {
     /// It has no messages; for any other wire it renders to what that wire makes of none.
     pub fn of_wire(key: WireKey, bytes: Bytes) -> Self {
         let made = Self::build(Messages::None, bytes.len());
-        let charged = bytes.len();
-        memory::charge(charged);
         // It is new, so there are none yet.
-        let _ = made.0.first.set(Rendered { key, bytes, charged });
+        let _ = made.0.first.set(Rendered::new(key, bytes, false));
         made
     }
 
@@ -193,14 +215,14 @@ impl Frame {
             let mut hasher = DefaultHasher::new();
             key.hash(&mut hasher);
             inner.key_hash = hasher.finish() as u32 | 1;
-            inner.key = Some(key);
+            inner.key = Some(Box::new(key));
         }
         self
     }
 
     /// The key it was given, if any
     pub fn key(&self) -> Option<&str> {
-        self.0.key.as_deref()
+        self.0.key.as_deref().map(|key| &**key)
     }
 
     /// A number that frames with the same key have in common, and few others; zero without a key
@@ -277,12 +299,11 @@ impl Frame {
         let key = wire.key();
         let render = || {
             let bytes = wire.render(self.messages());
-            let charged = self.0.rendering_cost(&bytes);
-            memory::charge(charged);
-            Rendered { key, bytes, charged }
+            let is_part = self.0.is_part(&bytes);
+            Rendered::new(key, bytes, is_part)
         };
         let first = self.0.first.get_or_init(render);
-        if first.key == key {
+        if first.is(key) {
             return Some(&first.bytes);
         }
         let more = self.0.more.get_or_init(|| {
@@ -290,18 +311,18 @@ impl Frame {
             Box::default()
         });
         let mut slots = more.iter().map(|slot| slot.get_or_init(render));
-        slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
+        slots.find(|rendered| rendered.is(key)).map(|rendered| &rendered.bytes)
     }
 
     /// The bytes of this wire if they were rendered before
     pub fn rendered(&self, key: WireKey) -> Option<&Bytes> {
         // The others are filled only behind the first.
         let first = self.0.first.get()?;
-        if first.key == key {
+        if first.is(key) {
             return Some(&first.bytes);
         }
         let mut slots = self.0.more.get()?.iter().filter_map(OnceLock::get);
-        slots.find(|rendered| rendered.key == key).map(|rendered| &rendered.bytes)
+        slots.find(|rendered| rendered.is(key)).map(|rendered| &rendered.bytes)
     }
 
     /// Returns the same bytes, which stay [charged](memory) until the last clone or slice of them is dropped.
