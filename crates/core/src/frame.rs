@@ -25,7 +25,7 @@ struct Inner {
     len: usize,
     /// Bytes that are charged for it without its renderings; nothing once it is cleared
     charged: usize,
-    /// Boxed, since few frames have one, and small frames are many
+    /// Boxed: few frames have a key, and many frames may be queued
     key: Option<Box<Arc<str>>>,
     /// Of the key; not zero if there is one
     key_hash: u32,
@@ -84,7 +84,7 @@ impl Inner {
         self.charged + first.charged as usize + more
     }
 
-    /// Whether a rendering is a part of a message, as text is on some wires.
+    /// Returns whether a rendering is a slice of a message, as text is on some wires.
     fn is_part(&self, rendering: &Bytes) -> bool {
         let place = rendering.as_ptr_range();
         self.messages.all().iter().any(|message| {
@@ -147,14 +147,14 @@ struct Rendered {
     bytes: Bytes,
 }
 
-// Four bytes less than a key and a length beside it, of which there would be eight.
 #[cfg(target_pointer_width = "64")]
-const _: () = assert!(size_of::<Inner>() <= 160, "a client may have very many small frames waiting");
+const _: () =
+    assert!(size_of::<Inner>() <= 160, "a flood of small messages queues tens of thousands of frames");
 
 impl Rendered {
-    /// Charges for the bytes, unless they are a part of a message, as text is on some wires
+    /// Charges the ledger for the bytes, unless they are part of a message.
     fn new(WireKey { kind, params }: WireKey, bytes: Bytes, is_part: bool) -> Self {
-        // More than can be told apart is not to be released either.
+        // The same saturated number is charged here and released later.
         let charged = if is_part { 0 } else { u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
         memory::charge(charged as usize);
         Self { kind, params, charged, bytes }
@@ -200,7 +200,8 @@ impl Frame {
         let Some(mut spare) = spare else {
             return Self(triomphe::Arc::new(Inner::new(messages, len, charged)));
         };
-        // It has none, so there is nothing to drop.
+        // A spare has no messages, so there is nothing to drop.
+        debug_assert!(matches!(spare.messages, Messages::None));
         std::mem::forget(std::mem::replace(&mut spare.messages, messages));
         spare.len = len;
         spare.charged = charged;

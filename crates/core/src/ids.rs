@@ -85,7 +85,7 @@ impl fmt::Debug for Sid {
     }
 }
 
-/// What every name that is no secret has: it is the text it shows, to maps, to `serde` and to people
+/// Implements the traits of a public name, all of them by its text.
 macro_rules! as_its_text {
     ($name:ident) => {
         impl Eq for $name {}
@@ -210,8 +210,8 @@ public_name! {
 
 /// Named channel over one session; begins with `/`
 ///
-/// Cloning costs one reference count, and nothing for `/`, which each message of most applications names: a count that
-/// all threads share would be the one thing that all their clients have in common.
+/// Cloning increments a reference count, except for `/`: nearly every message names it, and a counter shared by all
+/// threads would be contended.
 #[derive(Clone)]
 pub struct Namespace(Option<Arc<str>>);
 

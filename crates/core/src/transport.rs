@@ -119,9 +119,9 @@ pub struct Capabilities {
     pub upgrades_from: bool,
     /// It may move to there
     pub upgrades_to: bool,
-    /// Its client asks for each answer by a request of its own, so between two it can be told nothing
+    /// The client fetches messages with requests of its own, as in long-polling.
     ///
-    /// What ends such a session is told by a packet, and its connection stays with HTTP.
+    /// The end of such a session is announced by a packet, and its TCP connection stays with the HTTP server.
     pub polled: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the files of one crate import from each other
+//! Import graph of one crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,18 +11,18 @@ use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 /// Modules of a crate by their path, `a::b`; the root has none
 pub(super) type Modules = BTreeMap<String, Module>;
 
-/// One file
+/// Source file.
 #[derive(Debug, Default)]
 pub(super) struct Module {
-    /// Where it lies, below the folder of the sources
+    /// Path below the source folder
     pub(super) file: String,
-    /// Modules it imports, each with the names
+    /// Imported modules, with the imported names
     pub(super) imports: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// Reads the sources of a crate.
 ///
-/// Tests are left out: they may import what they like. So are re-exports that the file itself does not use.
+/// Ignores test code, and re-exports that the file itself does not use.
 pub(super) fn read(src: &Path) -> Result<Modules, String> {
     let mut sources = BTreeMap::new();
     collect(src, src, &mut sources).map_err(|error| format!("{}: {error}", src.display()))?;
@@ -42,7 +42,7 @@ fn collect(src: &Path, folder: &Path, sources: &mut BTreeMap<String, String>) ->
     Ok(())
 }
 
-/// Finds out what the files import, by their names and texts.
+/// Builds the import graph of files, given by path and text.
 pub(super) fn resolve(sources: &BTreeMap<String, String>) -> Result<Modules, String> {
     let mut files = BTreeMap::new();
     for (file, text) in sources {
@@ -86,7 +86,7 @@ pub(super) fn resolve(sources: &BTreeMap<String, String>) -> Result<Modules, Str
     Ok(modules)
 }
 
-/// Returns the module in which what a path names is defined, through re-exports.
+/// Returns the module that defines the item of a path, following re-exports.
 fn target<T>(
     path: &[String],
     from: &str,
@@ -135,7 +135,7 @@ fn join(module: &str, name: &str) -> String {
     if module.is_empty() { name.to_owned() } else { format!("{module}::{name}") }
 }
 
-/// Whether a module is another one, or lies within it
+/// Returns whether a module equals another one or is below it.
 pub(super) fn is_within(module: &str, outer: &str) -> bool {
     module.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
 }
@@ -156,13 +156,13 @@ fn words(text: &str) -> Result<BTreeMap<String, usize>, String> {
     Ok(words)
 }
 
-/// The paths of a file that lead into its own crate
+/// Paths of a file into its own crate.
 struct Paths {
-    /// Modules in braces around what is looked at
+    /// Enclosing inline modules
     inline: Vec<String>,
     paths: Vec<Vec<String>>,
     exports: Vec<Vec<String>>,
-    /// Modules that are there for tests alone
+    /// Names of test modules
     tests: Vec<String>,
 }
 
@@ -211,7 +211,7 @@ impl Paths {
         }
     }
 
-    /// What a macro says in words, which is not parsed
+    /// Collects paths from the tokens of a macro or an attribute.
     fn add_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -289,7 +289,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
 }
 
-/// Whether something is there for tests alone, models included
+/// Returns whether an item is compiled for tests only.
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };

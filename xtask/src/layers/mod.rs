@@ -1,8 +1,7 @@
-//! Layers and circles: which file may import which
+//! Checks the sources against the layers, import cycles and control flow in `ARCHITECTURE.md`.
 //!
-//! The tables of `ARCHITECTURE.md` say in which order the folders of a crate lie, and which circles of files there still
-//! are. An import from a lower folder to a higher one fails, a circle that the table does not know too, and so does a row
-//! that says more than is the case. The steps of its numbered lists name functions, which have to be there.
+//! The check fails on an import from a lower layer to a higher one, on an import cycle that the table does not list, on a
+//! row that is out of date, and on a step of a numbered list whose function does not exist.
 
 mod imports;
 mod ways;
@@ -16,18 +15,18 @@ use self::imports::{Modules, is_within};
 use crate::project::Project;
 
 const TABLES: &str = "ARCHITECTURE.md";
-/// What stands above the table of layers of the crate that has them, the highest first
+/// Marker above the table of layers, the highest first.
 const LAYERS: &str = "<!-- checked: layers of crates/server -->";
 const LAYERED: &str = "server";
-/// What stands above the table of circles
+/// Marker above the table of import cycles.
 const CIRCLES: &str = "<!-- checked: circles -->";
 
-/// A circle that is known
+/// Listed import cycle.
 #[derive(Debug)]
 struct Known {
-    /// Name of the crate's folder
+    /// Folder name of the crate
     of: String,
-    /// A module in it
+    /// Any module of the cycle
     around: String,
     files: usize,
 }
@@ -46,7 +45,10 @@ pub(crate) fn run(project: &Project) -> ExitCode {
     }
 }
 
-/// Holds all crates against the tables; the summary in words, or each problem.
+/// Checks all crates against the tables; returns a summary.
+///
+/// # Errors
+/// A description of each problem.
 fn check(root: &Path) -> Result<String, Vec<String>> {
     let one = |problem: String| vec![problem];
     let text = fs::read_to_string(root.join(TABLES)).map_err(|error| one(format!("{TABLES}: {error}")))?;
@@ -111,7 +113,7 @@ fn known_circles(text: &str) -> Result<Vec<Known>, String> {
     rows(text, CIRCLES)?.iter().map(read).collect()
 }
 
-/// Finds imports from a lower folder to a higher one, and folders that have no layer.
+/// Finds imports from a lower layer to a higher one, and folders without a layer.
 fn upwards(modules: &Modules, layers: &[&str]) -> Vec<String> {
     let rank = |module: &str| layers.iter().position(|layer| is_within(module, layer));
     let mut problems = Vec::new();
@@ -140,7 +142,7 @@ fn upwards(modules: &Modules, layers: &[&str]) -> Vec<String> {
     problems
 }
 
-/// Finds circles that are not among the known ones, or are larger, and rows that say more than is the case.
+/// Finds import cycles that are not listed or have grown, and rows that are out of date.
 fn unknown_circles(modules: &Modules, known: &[&Known]) -> Vec<String> {
     let circles = circles(modules);
     let mut problems = Vec::new();
@@ -170,7 +172,7 @@ fn unknown_circles(modules: &Modules, known: &[&Known]) -> Vec<String> {
     problems
 }
 
-/// Returns the groups of files of which each can be reached from each other one (Tarjan, 1972).
+/// Returns the strongly connected components of more than one file (Tarjan, 1972).
 fn circles(modules: &Modules) -> Vec<Vec<&str>> {
     struct Search<'a> {
         modules: &'a Modules,

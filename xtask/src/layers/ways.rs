@@ -1,14 +1,17 @@
-//! The ways that `ARCHITECTURE.md` describes step by step: each names a function that has to be there
+//! Checks that the functions named in the control-flow lists of `ARCHITECTURE.md` exist.
 
 use std::fs;
 use std::path::Path;
 
 use proc_macro2::{TokenStream, TokenTree};
 
-/// What stands above the numbered lists
+/// Marker above the numbered lists.
 const WAYS: &str = "<!-- checked: ways -->";
 
-/// Finds steps whose file or function is not there; gives the number of steps.
+/// Returns the number of steps.
+///
+/// # Errors
+/// A description of each step whose file or function does not exist.
 pub(super) fn check(root: &Path, text: &str) -> Result<usize, Vec<String>> {
     let Some((_, behind)) = text.split_once(WAYS) else { return Err(vec![format!("there is no `{WAYS}`")]) };
     let section = behind.split("\n## ").next().unwrap_or(behind);
@@ -21,7 +24,7 @@ pub(super) fn check(root: &Path, text: &str) -> Result<usize, Vec<String>> {
     }
 }
 
-/// Whether a line is an item of a numbered list
+/// Returns whether a line is an item of a numbered list.
 fn is_step(line: &str) -> bool {
     let number = line.trim_start_matches(|digit: char| digit.is_ascii_digit());
     number.len() < line.len() && number.starts_with(". ")
@@ -40,7 +43,7 @@ fn problem(root: &Path, step: &str) -> Option<String> {
     (!defines(tokens, name)).then(|| format!("{file} has no function {name}"))
 }
 
-/// Whether a function of this name is defined
+/// Returns whether a function of this name is defined.
 fn defines(tokens: TokenStream, name: &str) -> bool {
     let mut is_fn = false;
     tokens.into_iter().any(|token| match token {

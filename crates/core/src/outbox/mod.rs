@@ -274,7 +274,7 @@ impl Outbox {
     ///
     /// To be called once no lock is held, after [`Pushed::Backlogged`]: whoever makes the backlog pays for it. If
     /// another writer has the sink, it is asked to hand it over after its batch; the result is `false` then, and the
-    /// backlog stands. Otherwise `true`.
+    /// backlog stands. Otherwise `true`, also while the outbox is [held](Self::hold): the flusher writes after the hold.
     pub fn relieve(&self) -> bool {
         match Lease::take(self, Writer::Pusher) {
             Ok(lease) => {
@@ -285,12 +285,11 @@ impl Outbox {
         }
     }
 
-    /// Keeps what is pushed from now on from being written until the guard is dropped.
+    /// Stops flushers and pushers from writing until the guard is dropped.
     ///
-    /// For a message that announces something that is about to be done: another thread could write it at once, and the
-    /// client act on it, before it is true. A batch that a writer has in hand already is written to its end. There is
-    /// one hold at a time: a second one ends with the first. The owner's own [`attend`](Self::attend) is not kept from
-    /// writing.
+    /// For a message that announces a state which is about to be established: another thread could write the message, and
+    /// the client act on it, too early. A batch that is already being written is finished. Holds do not nest: the first
+    /// guard that is dropped ends them all. The owner's [`attend`](Self::attend) still writes.
     #[must_use = "the hold ends when the guard is dropped"]
     pub fn hold(&self) -> Hold {
         self.state().held = true;

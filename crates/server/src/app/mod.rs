@@ -1,4 +1,4 @@
-//! What an application sees: the server and its sockets, handlers, emits and typed events
+//! Server API: server, sockets, handlers, emits and typed events.
 
 pub(crate) mod builder;
 pub(crate) mod data;

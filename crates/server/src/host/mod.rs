@@ -1,4 +1,4 @@
-//! One process: settings, limits, memory, counters, and the flushers of its threads
+//! Process state: settings, limits, memory budget, metrics and flushers.
 
 pub(crate) mod breach;
 pub(crate) mod budget;

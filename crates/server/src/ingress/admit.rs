@@ -1,4 +1,4 @@
-//! Second step: whether a request may begin a session, or goes on with one
+//! Step 2: checks whether a request may begin a session, or belongs to an existing one.
 
 use std::sync::Arc;
 
@@ -19,22 +19,25 @@ use crate::web::origin;
 use crate::web::peer::Peer;
 use crate::web::upgrade;
 
-/// A request that nothing speaks against so far
+/// Request that passed the checks.
 pub(super) enum Admitted<'a> {
-    /// Its client wants a session
+    /// Begins a session
     Begins(Box<Applicant<'a>>),
-    /// It belongs to a session that there is
+    /// Belongs to an existing session
     Continues(Continued),
 }
 
-/// A request of a session
+/// Request of an existing session.
 pub(super) struct Continued {
     pub(super) session: Arc<SessionShared>,
     pub(super) transport: TransportName,
     pub(super) exchange: Box<Exchange>,
 }
 
-/// Looks whether a request is sound, whether its page may be here, and whether there is room
+/// Checks the request, its origin and the limits.
+///
+/// # Errors
+/// The response to a request that is refused.
 pub(super) fn admit<'a>(io: &'a Io, route: &Route<'a>, exchange: Exchange) -> Result<Admitted<'a>, Refused> {
     let request = &exchange.request;
     if request.method == Method::GET && has_body(&request.headers) {
@@ -47,7 +50,7 @@ pub(super) fn admit<'a>(io: &'a Io, route: &Route<'a>, exchange: Exchange) -> Re
     }
 }
 
-/// A request with the query parameters of Engine.IO
+/// Checks a request with Engine.IO's query parameters.
 fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Result<Admitted<'a>, Refused> {
     let endpoint = route.endpoint;
     let upgrades = upgrade::is_asked(&exchange.request.headers);
@@ -97,7 +100,7 @@ fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Re
     Ok(Admitted::Continues(Continued { session, transport, exchange }))
 }
 
-/// A request of a client that speaks plain WebSocket
+/// Checks a request of a plain WebSocket client.
 fn admit_plain<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Result<Admitted<'a>, Refused> {
     let Some(transport) = route.endpoint.transports().first() else {
         return Err(Box::new(Rejection::new(StatusCode::NOT_FOUND, "").response()));

@@ -1,19 +1,19 @@
-//! What a request comes to
+//! Outcomes of a request.
 
 use http::{Response, StatusCode};
 use roomcast_core::ResponseBody;
 use tokio::sync::oneshot;
 
-/// The answer to a request that is refused
+/// Response to a request that is refused.
 pub(super) type Refused = Box<Response<ResponseBody>>;
 
-/// What comes of an exchange in the end
+/// Receives the session's response.
 pub(super) type Answer = oneshot::Receiver<Response<ResponseBody>>;
 
 /// Seconds after which a client that found no room may try again
 pub(crate) const RETRY_AFTER: &str = "5";
 
-/// The session ended before it could answer
+/// Returns the response to a request whose session ended before it answered.
 pub(super) fn unanswered() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::Empty);
     *response.status_mut() = StatusCode::BAD_REQUEST;

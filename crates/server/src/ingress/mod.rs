@@ -1,6 +1,6 @@
-//! The way of one request: route, admit, open or resume, respond
+//! Request path: route, admit, open or resume, respond.
 //!
-//! Each step is a file, and they are passed in this order, once.
+//! Each step is a file. A request passes the steps once, in this order.
 
 mod admit;
 mod answer;

@@ -1,4 +1,4 @@
-//! Third step, for a client that wants a session: the application is asked, and the task of the session begins
+//! Step 3 of a new session: runs the hooks, opens the connection and starts the driver task.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ use crate::web::engine_query::EngineQuery;
 use crate::web::handshake::Handshake;
 use crate::web::peer::Peer;
 
-/// Begins the session of an applicant, once the application has nothing against it
+/// Begins the session, after the application's hooks have agreed.
 ///
-/// Gives the cookie that it is to be told with, if there is one.
+/// Returns the session cookie, if one is configured.
 pub(super) async fn open(applicant: Applicant<'_>) -> Result<Option<HeaderValue>, Refused> {
     if applicant.io.hooks().ask() {
         return Box::pin(applicant.ask()).await;

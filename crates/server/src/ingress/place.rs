@@ -1,4 +1,4 @@
-//! Room for a session: it is counted in before there is one
+//! Reservation of a session within the limits.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Last step: the answer of a session, or of whoever refused it one, becomes a response
+//! Step 4: completes the response with the headers of settings and hooks.
 
 use http::header::{ORIGIN, SET_COOKIE};
 use http::request::Parts;
@@ -13,13 +13,13 @@ use crate::host::metrics::count;
 use crate::web::compression::{Coding, HttpCompression};
 use crate::web::engine_query::EngineQuery;
 
-/// What of a request the response to it depends on
+/// Properties of a request that determine its response.
 pub(super) struct Respond {
-    /// Of pages that may read the answer of an endpoint of Engine.IO
+    /// Whether CORS applies: only to endpoints of Engine.IO
     is_engine: bool,
     origin: Option<HeaderValue>,
     compression: Option<(HttpCompression, Coding)>,
-    /// Copied only if the application changes headers
+    /// Copied only if a hook changes headers
     head: Option<Box<Parts>>,
 }
 
@@ -35,7 +35,7 @@ impl Respond {
         }
     }
 
-    /// Waits for the answer, unless it was refused, and gives it the headers that settings and application want
+    /// Waits for the session's answer unless the request was refused, and adds headers.
     pub(super) async fn with(
         self,
         io: &Io,

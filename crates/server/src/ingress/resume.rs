@@ -1,4 +1,4 @@
-//! Third step, for a request of a session: it is handed to the task of the session
+//! Step 3 of an existing session: queues the request for its driver task.
 
 use http::HeaderValue;
 
@@ -10,9 +10,12 @@ use crate::session::inbox::NotTaken;
 use crate::web::engine_error::{Bad, Refusal};
 use crate::web::upgrade;
 
-/// Hands a request to its session, which answers it
+/// Queues a request for its session, which answers it.
 ///
-/// There is no cookie to be told.
+/// Returns no cookie.
+///
+/// # Errors
+/// The response to a request whose session has ended or has too many requests waiting.
 pub(super) fn resume(io: &Io, continued: Continued) -> Result<Option<HeaderValue>, Refused> {
     let Continued { session, transport, exchange } = continued;
     let limit = io.app().config.max_requests;

@@ -1,4 +1,4 @@
-//! First step: which endpoint a request belongs to, and what it is answered where no session is needed
+//! Step 1: finds the endpoint of a request, and answers requests that need no session.
 
 use http::header::ORIGIN;
 use http::{Request, Response};
@@ -9,24 +9,24 @@ use crate::app::model::io::Io;
 use crate::session::endpoint::Endpoint;
 use crate::web::client_files;
 
-/// Where a request leads
+/// Endpoint of a request.
 pub(super) struct Route<'a> {
     pub(super) endpoint: &'a Endpoint,
-    /// Bytes at the end of the path that the application has a meaning for
+    /// Length in bytes of the path's variable part
     pub(super) rest_len: usize,
-    /// Where in the path of the request that of the endpoint begins
+    /// Offset of the endpoint's path within the request path
     prefix_len: usize,
 }
 
 impl<'a> Route<'a> {
-    /// Finds the endpoint of a path; `None` if it is nobody's business here
+    /// Returns the route of a path, or `None` if no endpoint takes it.
     pub(super) fn find(io: &'a Io, prefix: &str, path: &str) -> Option<Self> {
         let path = path.strip_prefix(prefix).filter(|path| path.starts_with('/'))?;
         let endpoint = io.app().endpoints.iter().find(|endpoint| endpoint.takes(path))?;
         Some(Self { endpoint, rest_len: endpoint.rest(path).len(), prefix_len: prefix.len() })
     }
 
-    /// Answers a preflight, or a request for a file of the client
+    /// Answers a CORS preflight, or a request for a client file.
     pub(super) fn answer_without_session<B>(
         &self,
         io: &Io,

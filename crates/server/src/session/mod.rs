@@ -1,4 +1,4 @@
-//! What is known of a session outside the task that drives it
+//! Session state outside the driver task.
 
 pub(crate) mod endpoint;
 pub(crate) mod inbox;

@@ -1,4 +1,4 @@
-//! What every layer may use: the clock, ids, names, giving way, and a log that nobody can flood
+//! Clock, ids, event names, cooperative yield and rate-limited logging.
 
 pub(crate) mod clock;
 pub(crate) mod coop;

@@ -19,7 +19,7 @@ pub(crate) fn shared(name: &str) -> ByteString {
 pub(crate) fn take_last(namespace: &Namespace, name: &str, args: Args) -> Result<Box<Event>, Args> {
     match LAST.take() {
         Some(mut event) if event.namespace == *namespace && *event.name == *name => {
-            // It has none, so there is nothing to drop.
+            // `keep_last` left none, so there is nothing to drop.
             std::mem::forget(std::mem::replace(&mut event.args, args));
             Ok(event)
         }
@@ -30,7 +30,8 @@ pub(crate) fn take_last(namespace: &Namespace, name: &str, args: Args) -> Result
 /// Keeps an event of this name and without options for the next one, but for its arguments.
 pub(crate) fn keep_last(mut event: Box<Event>) {
     if event.name.len() <= LONGEST {
-        if !event.args.is_empty() {
+        // An empty list may still have attachments, if it came from a client.
+        if !event.args.is_empty() || !event.args.attachments().is_empty() {
             event.args = Args::empty();
         }
         // Not `LocalKey::set`, which costs a call and fifteen instructions.
@@ -103,10 +104,11 @@ mod tests {
     fn kept_event_keeps_nothing_of_what_was_emitted() {
         let here = Namespace::new("/here");
         let body = bytes::Bytes::from(vec![7; 100]);
-        let list = ByteString::from_static(r#"[{"_placeholder":true,"num":0}]"#);
-        let args = Args::from_validated(list, vec![body.clone()]);
-        keep_last(Box::new(Event::new(here.clone(), "chat", args)));
-        assert!(body.is_unique());
+        for list in [r#"{"_placeholder":true,"num":0}"#, ""] {
+            let args = Args::from_validated(ByteString::from_static(list), vec![body.clone()]);
+            keep_last(Box::new(Event::new(here.clone(), "chat", args)));
+            assert!(body.is_unique(), "{list}");
+        }
         let event = take_last(&here, "chat", Args::empty()).expect("it was kept");
         assert!(event.ack.is_none() && event.offset.is_none() && event.key.is_none() && event.compress);
     }

@@ -1,4 +1,4 @@
-//! HTTP: headers, bodies and streams, without knowledge of sessions or of the application
+//! HTTP headers, bodies and streams, independent of sessions and of the server API.
 
 pub(crate) mod client_files;
 pub(crate) mod compression;

@@ -1,4 +1,4 @@
-//! Emits: to one socket, to rooms, by operators, and waiting for room
+//! Emits to one socket and to rooms, emit operators and backpressure.
 
 pub(crate) mod answers;
 pub(crate) mod broadcast;

@@ -1,4 +1,4 @@
-//! Handlers: what they take and return, how they are registered, and their first poll
+//! Handlers: extractors, outcomes, registration and first poll.
 
 pub(crate) mod call;
 pub(crate) mod cloned;

@@ -1,4 +1,4 @@
-//! The objects that refer to each other: server, namespace, socket, and what they keep
+//! State of the server, its namespaces and sockets.
 
 pub(crate) mod ack;
 pub(crate) mod children;
