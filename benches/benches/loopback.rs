@@ -16,7 +16,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use roomcast::{Args, Endpoint, Io, Server, Socket};
+use roomcast::transport::Endpoint;
+use roomcast::{Args, Io, Server, Socket};
 use roomcast_core::{Message, Wire as _};
 use roomcast_transport_ws::WsWire;
 use tokio::runtime::Builder;

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use http::header::UPGRADE;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
-use roomcast_server::{Args, Config, Cors, Endpoint, Io, Socket};
+use roomcast_server::http::Cors;
+use roomcast_server::transport::Endpoint;
+use roomcast_server::{Args, Config, Io, Socket};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 

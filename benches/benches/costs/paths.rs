@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Instant;
 
-use roomcast::{Args, Endpoint, Io, Server, Socket};
+use roomcast::transport::Endpoint;
+use roomcast::{Args, Io, Server, Socket};
 use roomcast_core::{
     Action, Codec, Command, ConnectionError, Event, FlushList, Frame, FrameSink, Lane, MemberKey, Message,
     Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName, Wire as _,

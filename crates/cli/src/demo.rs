@@ -1,6 +1,7 @@
 //! The demo application: rooms, and the three ways to reach their clients
 
-use roomcast::{Ack, Args, Io, Receipt, Socket, json};
+use roomcast::emit::Receipt;
+use roomcast::{Ack, Args, Io, Socket, json};
 
 /// Registers the application on the main namespace
 pub(crate) fn install(io: &Io) {

@@ -1,7 +1,8 @@
 //! The demo page, built into the binary
 
+use roomcast::Bytes;
+use roomcast::http::ResponseBody;
 use roomcast::http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use roomcast::{Bytes, ResponseBody};
 
 /// Nothing but this server may be asked by the page, and nobody may put it into a frame
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \

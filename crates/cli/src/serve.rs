@@ -4,7 +4,11 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roomcast::{Config, ConfigError, Drain, HttpCompression, Io, Polling, ServeError, Server, WebSocket};
+use roomcast::config::ConfigError;
+use roomcast::http::HttpCompression;
+use roomcast::server::Drain;
+use roomcast::transport::{Polling, WebSocket};
+use roomcast::{Config, Io, ServeError, Server};
 use tracing_subscriber::EnvFilter;
 
 use crate::address::Address;
@@ -170,7 +174,7 @@ fn secure(
         signals::on_hangup(nothing_to_read)?;
         return Ok(server);
     };
-    let tls = roomcast::Tls::from_files(certificate, key)
+    let tls = roomcast::server::Tls::from_files(certificate, key)
         .map_err(|error| format!("{} and {}: {error}", sources.name("tls_cert"), sources.name("tls_key")))?;
     let renewed = tls.clone();
     signals::on_hangup(move || match renewed.reload() {

@@ -12,7 +12,8 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::Response;
 use axum::routing::{get, post};
-use roomcast::{Ack, EmitError, Extension, Io, Socket, State};
+use roomcast::extract::Extension;
+use roomcast::{Ack, EmitError, Io, Socket, State};
 
 /// What routes and handlers share
 #[derive(Clone, Default)]

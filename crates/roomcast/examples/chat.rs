@@ -3,7 +3,9 @@
 //! `cargo run --example chat`, then connect any Socket.IO client, or `new WebSocket("ws://127.0.0.1:3000/ws",
 //! "roomcast.json")`.
 
-use roomcast::{CloseReason, EmitError, Io, Receipt, ServeError, Server, Socket};
+use roomcast::emit::Receipt;
+use roomcast::socket::CloseReason;
+use roomcast::{EmitError, Io, ServeError, Server, Socket};
 
 #[tokio::main]
 async fn main() -> Result<(), ServeError> {

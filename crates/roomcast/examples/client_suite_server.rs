@@ -15,9 +15,10 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn};
 use axum::{Router, response::Response};
 use clap::Parser;
-use roomcast::{
-    Ack, Args, Bytes, Config, ConnectError, EmitError, Endpoint, Handshake, Io, RecoveryConfig, Socket,
-};
+use roomcast::config::RecoveryConfig;
+use roomcast::http::Handshake;
+use roomcast::transport::Endpoint;
+use roomcast::{Ack, Args, Bytes, Config, ConnectError, EmitError, Io, Socket};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -7,7 +7,9 @@
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::{Ack, Args, Auth, Compression, Config, Cookie, Cors, Endpoint, Io, Server, Socket};
+use roomcast::http::{Cookie, Cors};
+use roomcast::transport::{Compression, Endpoint};
+use roomcast::{Ack, Args, Auth, Config, Io, Server, Socket};
 use serde_json::Value;
 
 #[derive(Parser)]

@@ -9,7 +9,10 @@
 //!   `join` (room) and `room` (room, payload), which arrives as `msg`.
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Args, Compression, Config, Endpoint, Io, NamespaceHandle, RecoveryConfig, Server, Socket};
+use roomcast::config::RecoveryConfig;
+use roomcast::namespace::NamespaceHandle;
+use roomcast::transport::{Compression, Endpoint};
+use roomcast::{Args, Config, Io, Server, Socket};
 
 #[derive(Parser)]
 struct Options {

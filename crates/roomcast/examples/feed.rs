@@ -6,7 +6,8 @@
 
 use std::time::Duration;
 
-use roomcast::{Bytes, Endpoint, Io, ServeError, Server};
+use roomcast::transport::Endpoint;
+use roomcast::{Bytes, Io, ServeError, Server};
 
 #[tokio::main]
 async fn main() -> Result<(), ServeError> {

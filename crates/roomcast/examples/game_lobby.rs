@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser;
-use roomcast::{Ack, Auth, ConnectError, EmitError, Io, Server, Socket, SocketId, State, Value, json};
+use roomcast::socket::SocketId;
+use roomcast::{Ack, Auth, ConnectError, EmitError, Io, Server, Socket, State, Value, json};
 use serde::Deserialize;
 
 #[derive(Parser)]
@@ -265,11 +266,16 @@ mod tests {
     }
 
     /// Asks, and must be told that it is well
-    async fn ask(client: &mut TestClient, event: &str, what: impl roomcast::IntoArgs) {
+    async fn ask(client: &mut TestClient, event: &str, what: impl roomcast::emit::IntoArgs) {
         assert_eq!(client.emit_with_ack::<Value>(event, what).await, json!({ "ok": true }), "{event}");
     }
 
-    async fn is_refused(client: &mut TestClient, event: &str, what: impl roomcast::IntoArgs, why: &str) {
+    async fn is_refused(
+        client: &mut TestClient,
+        event: &str,
+        what: impl roomcast::emit::IntoArgs,
+        why: &str,
+    ) {
         assert_eq!(client.emit_with_ack::<Value>(event, what).await, json!({ "error": why }), "{event}");
     }
 

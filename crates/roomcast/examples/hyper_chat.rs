@@ -10,8 +10,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use roomcast::http::{Peer, ResponseBody};
 use roomcast::http::{Request, Response};
-use roomcast::{Bytes, EmitError, Io, Peer, ResponseBody, Socket};
+use roomcast::{Bytes, EmitError, Io, Socket};
 use tokio::net::TcpListener;
 use tower_service::Service;
 

@@ -9,10 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use axum::extract::Path;
 use axum::routing::get;
 use axum::{Json, Router};
-use roomcast::{
-    ArgsError, Auth, ConnectError, EmitError, Event, EventError, EventErrorCause, Io, NoAnswer, Presence,
-    Receipt, Socket, State, Value, json,
-};
+use roomcast::emit::Receipt;
+use roomcast::extract::ArgsError;
+use roomcast::handler::{EventError, EventErrorCause};
+use roomcast::rooms::Presence;
+use roomcast::typed::{Event, NoAnswer};
+use roomcast::{Auth, ConnectError, EmitError, Io, Socket, State, Value, json};
 use serde::{Deserialize, Serialize};
 
 /// What somebody shows to be let in

@@ -6,10 +6,9 @@
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::{
-    Ack, Args, Auth, Config, ConnectError, EmitError, Endpoint, Io, RecoveryConfig, Server, Socket, Value,
-    json,
-};
+use roomcast::config::RecoveryConfig;
+use roomcast::transport::Endpoint;
+use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, Value, json};
 use roomcast_socketio_msgpack::MsgpackCodec;
 
 #[derive(Parser)]

@@ -5,13 +5,14 @@
 
 use std::error::Error;
 
-use roomcast::{Ack, Config, EmitError, Io, Server, Socket, serial};
+use roomcast::handler::serial;
+use roomcast::{Ack, Config, EmitError, Io, Server, Socket};
 
 use crate::schema::{Clear, Said, Say, Stroke};
 
 /// What clients and server say to each other
 mod schema {
-    use roomcast::{Event, EventSet, NoAnswer};
+    use roomcast::typed::{Event, EventSet, NoAnswer};
     use serde::{Deserialize, Serialize};
 
     /// What goes to everybody else as it came

@@ -7,8 +7,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Parser;
+use roomcast::http::ResponseBody;
 use roomcast::http::{HeaderValue, Response, header};
-use roomcast::{EmitError, Io, ResponseBody, Server, Socket, SocketId, State, json};
+use roomcast::socket::SocketId;
+use roomcast::{EmitError, Io, Server, Socket, State, json};
 
 #[derive(Parser)]
 struct Options {

@@ -4,6 +4,9 @@
 //! sender, or to a room. The official Socket.IO clients (protocol 5, so `socket.io-client` 3 and 4) connect unmodified,
 //! by HTTP long-polling, by WebSocket, or by polling with upgrade. A plain `new WebSocket(…)` stands in the same rooms.
 //!
+//! The root of the crate has the names that most applications use. All others are in modules, one for each concept; the
+//! names of the root are listed there again.
+//!
 //! # A server
 //!
 //! Everything begins with an [`Io`]. Handlers are registered on it, and it emits.
@@ -40,7 +43,8 @@
 //! a handler.
 //!
 //! ```
-//! use roomcast::{Ack, ArgsError, Bytes, Io, Socket};
+//! use roomcast::extract::ArgsError;
+//! use roomcast::{Ack, Bytes, Io, Socket};
 //!
 //! # let io = Io::new();
 //! io.on("upload", async |socket: Socket, name: String, data: Bytes, note: Option<String>| {
@@ -55,7 +59,7 @@
 //!
 //! What handlers share is [`State`], given to [`IoBuilder::state`]; what a layer in front of the server found out about a
 //! request, such as the user, is an [`Extension`]. [`IoBuilder`] also takes what is to be asked about requests
-//! ([`allow_request`](IoBuilder::allow_request)) and done with answers ([`headers`](IoBuilder::headers)).
+//! ([`allow_request`](config::IoBuilder::allow_request)) and done with answers ([`headers`](config::IoBuilder::headers)).
 //!
 //! Handlers of one client start in the order of its events, each running to its first wait before the next starts.
 //! [`serial`] makes one handler wait until it is through with the event before, [`Socket::serial`] and
@@ -69,7 +73,9 @@
 //! [`on_disconnecting`](Io::on_disconnecting) while the rooms are still there.
 //!
 //! ```
-//! use roomcast::{Args, CloseReason, EventName, Io, Socket};
+//! use roomcast::extract::EventName;
+//! use roomcast::socket::CloseReason;
+//! use roomcast::{Args, Io, Socket};
 //!
 //! # let io = Io::new();
 //! io.on_connect(async |socket: Socket| {
@@ -90,7 +96,8 @@
 //! then cannot disagree, and a wrong answer does not compile.
 //!
 //! ```
-//! use roomcast::{Event, Io, Socket};
+//! use roomcast::typed::Event;
+//! use roomcast::{Io, Socket};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Serialize, Deserialize)]
@@ -113,13 +120,14 @@
 //!
 //! # Namespaces
 //!
-//! [`Io::of`] makes one, apart from the others and over the same connection. [`middleware`](NamespaceHandle::middleware)
+//! [`Io::of`] makes one, apart from the others and over the same connection. [`middleware`](namespace::NamespaceHandle::middleware)
 //! decides who may join; a [`ConnectError`] carries data. Namespaces may also be made as clients ask for them, by a
 //! pattern, a function, or an async function that sees what the client shows; what is emitted to the [`ParentNamespace`]
 //! goes to all of them.
 //!
 //! ```
-//! use roomcast::{Auth, ConnectError, Io, NamespaceRequest, Socket, Value};
+//! use roomcast::namespace::NamespaceRequest;
+//! use roomcast::{Auth, ConnectError, Io, Socket, Value};
 //!
 //! # fn f() -> Result<(), Box<dyn std::error::Error>> {
 //! # let io = Io::new();
@@ -160,14 +168,14 @@
 //! # Rooms and who is in them
 //!
 //! Everybody can be emitted to, and also looked up, moved and disconnected, by the rooms they are in, with the same
-//! operators: [`fetch_sockets`](Emit::fetch_sockets), [`sockets_join`](Emit::sockets_join),
-//! [`sockets_leave`](Emit::sockets_leave), [`disconnect`](Emit::disconnect). What is kept with a socket by
+//! operators: [`fetch_sockets`](emit::Emit::fetch_sockets), [`sockets_join`](emit::Emit::sockets_join),
+//! [`sockets_leave`](emit::Emit::sockets_leave), [`disconnect`](emit::Emit::disconnect). What is kept with a socket by
 //! [`Socket::set_data`] is found with it. [`Io::on_join_room`] and its like tell the application what becomes of rooms, and
 //! a [`Presence`] tells those who are in a room who else is.
 //!
 //! ```
 //! # async fn f(io: roomcast::Io, socket: roomcast::Socket) -> Result<(), Box<dyn std::error::Error>> {
-//! use roomcast::Presence;
+//! use roomcast::rooms::Presence;
 //!
 //! io.presence(Presence::in_room("lobby").with_data());
 //! socket.set_data(&("ada", 12))?;
@@ -203,7 +211,8 @@
 //! It works with the official clients as they are, and with plain ones in JSON mode.
 //!
 //! ```
-//! use roomcast::{Config, Io, RecoveryConfig};
+//! use roomcast::config::RecoveryConfig;
+//! use roomcast::{Config, Io};
 //!
 //! let config = Config::default().connection_state_recovery(RecoveryConfig::default());
 //! let io = Io::builder().config(config).build();
@@ -237,13 +246,60 @@
 //! [`Io::builder`] takes [`Transport`]s, [`Endpoint`]s, a router and a [`Config`]; one's own parts implement the traits
 //! of `roomcast-core` and prove themselves with the suites of `roomcast-testkit`. The example `sse` adds a transport of
 //! server-sent events and POST in one file, `examples/sse/transport.rs`; `tests/sse.rs` holds it to the suite.
+//!
+//! [`CloseReason`]: socket::CloseReason
+//! [`Emit::emit_with_ack`]: emit::Emit::emit_with_ack
+//! [`Endpoint::parser`]: transport::Endpoint::parser
+//! [`Endpoint::plain`]: transport::Endpoint::plain
+//! [`Endpoint`]: transport::Endpoint
+//! [`EventName`]: extract::EventName
+//! [`EventSet`]: typed::EventSet
+//! [`Event`]: typed::Event
+//! [`Extension`]: extract::Extension
+//! [`Handler`]: handler::Handler
+//! [`IntoArgs`]: emit::IntoArgs
+//! [`IoBuilder::state`]: config::IoBuilder::state
+//! [`IoBuilder`]: config::IoBuilder
+//! [`JSON_SUBPROTOCOL`]: transport::JSON_SUBPROTOCOL
+//! [`NamespaceHandle::serial`]: namespace::NamespaceHandle::serial
+//! [`Overflow`]: emit::Overflow
+//! [`ParentNamespace`]: namespace::ParentNamespace
+//! [`Parser`]: transport::Parser
+//! [`Presence`]: rooms::Presence
+//! [`Receipt`]: emit::Receipt
+//! [`Transport`]: transport::Transport
+//! [`serial`]: handler::serial
 
 #[cfg(feature = "macros")]
 pub use roomcast_macros::debug_handler;
-pub use roomcast_rooms::Rooms;
-pub use roomcast_server::*;
-#[cfg(feature = "msgpack")]
-pub use roomcast_socketio_msgpack::MsgpackCodec;
+pub use roomcast_server::{
+    Ack, Args, Auth, Bytes, Config, ConnectError, EmitError, Io, ServeError, Server, Socket, State, Value,
+    json,
+};
+pub use roomcast_server::{config, emit, extract, handler, http, metrics, namespace, server, socket, typed};
+
+#[doc(hidden)]
+pub use roomcast_server::{handler_check, marker};
+
+pub mod rooms {
+    //! Rooms and the sockets in them
+
+    pub use roomcast_rooms::Rooms;
+    pub use roomcast_server::rooms::{
+        Presence, RemoteHandshake, RemoteSocket, Room, RoomChange, RouterError,
+    };
+}
+
+pub mod transport {
+    //! Transports, the endpoints they are reached at, and the protocols spoken there
+
+    pub use roomcast_server::transport::{
+        ByteString, Compressed, Compression, Endpoint, JSON_SUBPROTOCOL, Message, Parser, Polling, Transport,
+        TransportName, WebSocket,
+    };
+    #[cfg(feature = "msgpack")]
+    pub use roomcast_socketio_msgpack::MsgpackCodec;
+}
 
 /// Each line of Rust in the guide compiles
 #[cfg(doctest)]

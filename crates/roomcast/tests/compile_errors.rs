@@ -5,9 +5,10 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use roomcast::{
-    Ack, Answer, Args, ArgsError, EmitError, Extension, Io, Receipt, Socket, State, Value, debug_handler,
-};
+use roomcast::emit::Receipt;
+use roomcast::extract::{ArgsError, Extension};
+use roomcast::handler::Answer;
+use roomcast::{Ack, Args, EmitError, Io, Socket, State, Value, debug_handler};
 use serde::{Deserialize, Serialize};
 
 /// The texts are those of the toolchain that the checks run with; `TRYBUILD=overwrite` writes them anew

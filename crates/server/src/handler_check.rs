@@ -39,7 +39,7 @@ impl<T: Clone + Send + Sync + 'static> StateParameter for State<T> where Self: F
 /// Roomcast's own `Extension`
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not Roomcast's `Extension`",
-    label = "take `roomcast::Extension<_>` here",
+    label = "take `roomcast::extract::Extension<_>` here",
     note = "its value is an extension of the request that the connection began with, set by a layer in front of `Io::layer`, and is `Clone + Send + Sync + 'static`"
 )]
 pub trait ExtensionParameter {}

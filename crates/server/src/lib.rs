@@ -1,4 +1,7 @@
 //! The Roomcast server: HTTP in, one driver task a session, handlers, builder, tower layer
+//!
+//! The root has what most applications name. Everything else is in modules, one for each concept; the names of the root
+//! are listed there again.
 
 mod app;
 mod driver;
@@ -13,72 +16,151 @@ mod session;
 mod util;
 mod web;
 
-pub use app::builder::IoBuilder;
-pub use app::dynamic::ParentNamespace;
-pub use app::emit::answers::Answers;
-pub use app::emit::broadcast::Emit;
-pub use app::emit::remote::{RemoteHandshake, RemoteSocket};
-pub use app::emit::socket::SocketEmit;
-pub use app::error::{
-    AckError, ConfigError, ConnectError, EmitError, EventError, EventErrorCause, HandlerError,
-    NamespaceError, ServeError,
-};
-pub use app::handler::call::{
-    AtOnce, Auth, Borrowing, ByArgument, ByType, EventName, Fallible, FromEvent, Handler,
-};
-pub use app::handler::cloned::{Cloned, cloned};
-pub use app::handler::extract::{Extension, State};
-pub use app::handler::outcome::{Answer, Outcome};
-pub use app::handler::serial::{InTurn, Serial, serial};
-pub use app::handler::signature::{Signature, Takes};
-pub use app::into_rooms::IntoRooms;
-pub use app::model::ack::Ack;
-pub use app::model::event_input::HandlerInput;
-pub use app::model::event_rewrite::EventRewrite;
-pub use app::model::handler_future::{HandlerFuture, Started};
-pub use app::model::io::Io;
-pub use app::model::listeners::ListenerId;
-pub use app::model::outgoing_listeners::Outgoing;
-pub use app::model::parents::NamespaceRequest;
-pub use app::model::socket::Socket;
-pub use app::model::user_data::DataError;
-pub use app::namespace::NamespaceHandle;
-pub use app::rooms::presence::Presence;
-pub use app::server_side::ServerSideError;
-pub use app::typed::{
-    ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
-};
-pub use host::breach::Breach;
-pub use host::config::{Config, EventRate};
-pub use host::hooks::RefusedRequest;
-pub use host::metrics::Metrics;
-pub use serve::drain::{Drain, Drained};
-pub use serve::layer::{IoLayer, IoService, NotFound};
-pub use serve::{Bound, Server};
-#[cfg(feature = "tls")]
-pub use serve::{Tls, TlsError};
-pub use session::endpoint::Endpoint;
-pub use session::shared::ClientKind;
-pub use web::compression::HttpCompression;
-pub use web::cookie::{Cookie, Priority, SameSite};
-pub use web::cors::{Cors, CorsRules};
-pub use web::handshake::Handshake;
-pub use web::origin::Origins;
-pub use web::peer::Peer;
+pub use config::Config;
+pub use emit::EmitError;
+pub use extract::{Ack, Args, Auth, State};
+pub use namespace::ConnectError;
+pub use server::{Io, ServeError, Server};
+pub use socket::Socket;
 
-pub use roomcast_core::{
-    Args, ArgsError, ByteString, Bytes, CloseReason, FromArgs, IntoArgs, Message, Namespace, Overflow,
-    Receipt, ResponseBody, Room, RoomChange, RouterError, SocketId, Transport, TransportName,
-};
-pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
-pub use roomcast_recovery::{RecoveryConfig, Refused as RecoveryRefused};
-pub use roomcast_socketio::Parser;
-pub use roomcast_transport_polling::Polling;
-pub use roomcast_transport_ws::{Compressed, Compression, WebSocket};
-
-/// A network of addresses, or one of them
-pub use ipnet::IpNet;
-
-/// The types of HTTP requests and answers
-pub use ::http;
+pub use bytes::Bytes;
 pub use serde_json::{Value, json};
+
+pub mod config {
+    //! Settings of a server
+
+    pub use crate::app::builder::IoBuilder;
+    pub use crate::app::error::ConfigError;
+    pub use crate::host::config::{Config, EventRate};
+    pub use roomcast_recovery::RecoveryConfig;
+}
+
+pub mod emit {
+    //! Sending events to one client or to many, and waiting for their answers
+
+    pub use crate::app::emit::answers::Answers;
+    pub use crate::app::emit::broadcast::Emit;
+    pub use crate::app::emit::socket::SocketEmit;
+    pub use crate::app::error::{AckError, EmitError};
+    pub use crate::app::into_rooms::IntoRooms;
+    pub use roomcast_core::{IntoArgs, Overflow, Receipt};
+}
+
+pub mod extract {
+    //! Parameters of handlers
+
+    pub use crate::app::handler::call::{Auth, EventName, FromEvent};
+    pub use crate::app::handler::extract::{Extension, State};
+    pub use crate::app::model::ack::Ack;
+    pub use roomcast_core::{Args, ArgsError, FromArgs};
+}
+
+pub mod handler {
+    //! Handlers of events: what is one, what it returns, its order and its errors
+
+    pub use crate::app::error::{EventError, EventErrorCause, HandlerError};
+    pub use crate::app::handler::call::Handler;
+    pub use crate::app::handler::cloned::cloned;
+    pub use crate::app::handler::outcome::{Answer, Outcome};
+    pub use crate::app::handler::serial::serial;
+    pub use crate::app::model::event_rewrite::EventRewrite;
+    pub use crate::app::model::listeners::ListenerId;
+    pub use crate::app::model::outgoing_listeners::Outgoing;
+}
+
+pub mod http {
+    //! HTTP around a session: its request, origins, cookies, compression
+
+    pub use crate::host::hooks::RefusedRequest;
+    pub use crate::web::compression::HttpCompression;
+    pub use crate::web::cookie::{Cookie, Priority, SameSite};
+    pub use crate::web::cors::{Cors, CorsRules};
+    pub use crate::web::handshake::Handshake;
+    pub use crate::web::origin::Origins;
+    pub use crate::web::peer::Peer;
+    pub use ::http::{
+        Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+        header, request, response,
+    };
+    pub use roomcast_core::ResponseBody;
+
+    /// A network of addresses, or one of them
+    pub use ipnet::IpNet;
+}
+
+pub mod metrics {
+    //! What a server counts
+
+    pub use crate::host::breach::Breach;
+    pub use crate::host::metrics::Metrics;
+}
+
+pub mod namespace {
+    //! Namespaces, those that are created on demand, and messages among servers
+
+    pub use crate::app::dynamic::ParentNamespace;
+    pub use crate::app::error::{ConnectError, NamespaceError};
+    pub use crate::app::model::parents::NamespaceRequest;
+    pub use crate::app::namespace::NamespaceHandle;
+    pub use crate::app::server_side::ServerSideError;
+    pub use roomcast_core::Namespace;
+}
+
+pub mod rooms {
+    //! Rooms and the sockets in them
+
+    pub use crate::app::emit::remote::{RemoteHandshake, RemoteSocket};
+    pub use crate::app::rooms::presence::Presence;
+    pub use roomcast_core::{Room, RoomChange, RouterError};
+}
+
+pub mod server {
+    //! Serving: on its own listener, or mounted in another server, until it is drained
+
+    pub use crate::app::error::ServeError;
+    pub use crate::app::model::io::Io;
+    pub use crate::serve::drain::{Drain, Drained};
+    pub use crate::serve::layer::{IoLayer, IoService, NotFound};
+    pub use crate::serve::{Bound, Server};
+    #[cfg(feature = "tls")]
+    pub use crate::serve::{Tls, TlsError};
+}
+
+pub mod socket {
+    //! One client in one namespace
+
+    pub use crate::app::model::socket::Socket;
+    pub use crate::app::model::user_data::DataError;
+    pub use crate::session::shared::ClientKind;
+    pub use roomcast_core::{CloseReason, SocketId};
+    pub use roomcast_recovery::Refused as RecoveryRefused;
+}
+
+pub mod transport {
+    //! Transports, the endpoints they are reached at, and the protocols spoken there
+
+    pub use crate::session::endpoint::Endpoint;
+    pub use roomcast_core::{ByteString, Message, Transport, TransportName};
+    pub use roomcast_plain::SUBPROTOCOL as JSON_SUBPROTOCOL;
+    pub use roomcast_socketio::Parser;
+    pub use roomcast_transport_polling::Polling;
+    pub use roomcast_transport_ws::{Compressed, Compression, WebSocket};
+}
+
+pub mod typed {
+    //! Events by a schema: name, arguments and answer are one type
+
+    pub use crate::app::typed::{Event, EventHandler, EventSet, NoAnswer, Reply, TypedAnswers};
+}
+
+/// Types that public signatures need and no application names
+#[doc(hidden)]
+pub mod marker {
+    pub use crate::app::handler::call::{AtOnce, Borrowing, ByArgument, ByType, Fallible};
+    pub use crate::app::handler::cloned::Cloned;
+    pub use crate::app::handler::serial::{InTurn, Serial};
+    pub use crate::app::handler::signature::{Signature, Takes};
+    pub use crate::app::model::event_input::HandlerInput;
+    pub use crate::app::model::handler_future::{HandlerFuture, Started};
+    pub use crate::app::typed::{ByName, ByVariant, Emitted, Schema};
+}

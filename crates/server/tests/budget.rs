@@ -10,7 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use roomcast_core::memory::{self, Charge};
-use roomcast_server::{Ack, CloseReason, Config, EmitError, Io, RecoveryConfig, Server, Socket, SocketId};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::socket::{CloseReason, SocketId};
+use roomcast_server::{Ack, Config, EmitError, Io, Server, Socket};
 use socket2::{Domain, Type};
 use tokio::runtime::{Builder, Runtime};
 

@@ -11,7 +11,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use roomcast_server::{Ack, CloseReason, Config, Io, Overflow, Receipt, Server, Socket};
+use roomcast_server::emit::{Overflow, Receipt};
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Ack, Config, Io, Server, Socket};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use socket2::{Domain, Type};
 use tokio::runtime::{Builder, Runtime};

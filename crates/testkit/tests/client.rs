@@ -6,9 +6,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use bytes::Bytes;
-use roomcast_server::{
-    Ack, Args, Auth, CloseReason, Config, ConnectError, Extension, Handshake, Io, Socket, json,
-};
+use roomcast_server::extract::Extension;
+use roomcast_server::http::Handshake;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Ack, Args, Auth, Config, ConnectError, Io, Socket, json};
 use roomcast_testkit::{Disconnected, NotConnected, TestClient, TestKind};
 use serde_json::Value;
 use tokio::sync::mpsc;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use roomcast::Compression;
+use roomcast::transport::Compression;
 
 /// Whether messages are compressed, and how
 #[derive(Args, Debug)]

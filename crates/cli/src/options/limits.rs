@@ -3,7 +3,8 @@
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
 use clap::Args;
-use roomcast::{Config, EventRate, Server};
+use roomcast::config::EventRate;
+use roomcast::{Config, Server};
 
 /// What clients may take, each and all together
 #[derive(Args, Debug)]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
 use clap::{Parser, ValueEnum};
-use roomcast::{Cookie, Cors, Origins, SameSite};
+use roomcast::http::{Cookie, Cors, Origins, SameSite};
 
 use self::compression::Compressing;
 use self::limits::Limits;
@@ -84,7 +84,7 @@ pub(crate) struct Options {
     /// X-Forwarded-Proto and X-Forwarded-Host. May be repeated. Nobody else is believed
     #[arg(long, value_name = "NETWORK", value_delimiter = ',', value_parser = network)]
     #[arg(env = "ROOMCAST_TRUSTED_PROXY", help_heading = LISTENING)]
-    pub(crate) trusted_proxy: Vec<roomcast::IpNet>,
+    pub(crate) trusted_proxy: Vec<roomcast::http::IpNet>,
 
     /// Expect the PROXY protocol, version 1 or 2, from trusted proxies
     #[arg(long, requires = "trusted_proxy", env = "ROOMCAST_PROXY_PROTOCOL", help_heading = LISTENING)]
@@ -231,8 +231,8 @@ fn close_code(text: &str) -> Result<u16, String> {
     code.ok_or_else(|| "expected 1001, 1012, or a code of your own from 3000 to 4999".to_owned())
 }
 
-fn network(text: &str) -> Result<roomcast::IpNet, String> {
-    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(roomcast::IpNet::from));
+fn network(text: &str) -> Result<roomcast::http::IpNet, String> {
+    let network = text.parse().or_else(|_| text.parse::<IpAddr>().map(roomcast::http::IpNet::from));
     network.map_err(|_| "expected an address such as 10.0.0.1, or a network such as 10.0.0.0/8".to_owned())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use roomcast::RecoveryConfig;
+use roomcast::config::RecoveryConfig;
 
 use super::duration;
 

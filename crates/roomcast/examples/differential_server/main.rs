@@ -10,11 +10,14 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::{
-    Ack, Args, ArgsError, Auth, CloseReason, ConnectError, Emit, EmitError, Endpoint, EventError,
-    EventErrorCause, EventName, EventRewrite, Handshake, Io, NamespaceHandle, NamespaceRequest,
-    ParentNamespace, Receipt, RefusedRequest, Server, Socket, SocketEmit,
-};
+use roomcast::emit::{Emit, Receipt, SocketEmit};
+use roomcast::extract::{ArgsError, EventName};
+use roomcast::handler::{EventError, EventErrorCause, EventRewrite};
+use roomcast::http::{Handshake, RefusedRequest};
+use roomcast::namespace::{NamespaceHandle, NamespaceRequest, ParentNamespace};
+use roomcast::socket::CloseReason;
+use roomcast::transport::Endpoint;
+use roomcast::{Ack, Args, Auth, ConnectError, EmitError, Io, Server, Socket};
 use roomcast_socketio_msgpack::MsgpackCodec;
 use serde::Deserialize;
 use serde_json::{Value, json};

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::{Config, Cookie, Cors, HttpCompression, Polling, RecoveryConfig, WebSocket};
+use roomcast::Config;
+use roomcast::config::RecoveryConfig;
+use roomcast::http::{Cookie, Cors, HttpCompression};
+use roomcast::transport::{Polling, WebSocket};
 
 #[derive(Parser)]
 pub(crate) struct Options {

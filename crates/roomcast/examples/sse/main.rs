@@ -5,7 +5,8 @@
 //! `/socket.io/?EIO=4&transport=sse` gets `0{"sid":…}`, then POSTs `40` to the same address with `&sid=…`, and so on.
 
 use clap::Parser;
-use roomcast::{Ack, Bytes, Io, Polling, Server, Socket, WebSocket};
+use roomcast::transport::{Polling, WebSocket};
+use roomcast::{Ack, Bytes, Io, Server, Socket};
 
 mod transport;
 

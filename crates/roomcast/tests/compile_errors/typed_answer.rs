@@ -1,4 +1,5 @@
-use roomcast::{Event, Io, Socket};
+use roomcast::typed::Event;
+use roomcast::{Io, Socket};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]

@@ -103,7 +103,8 @@ impl IoBuilder {
     /// Carries sessions by this transport; once called, by those it was called with and no others
     ///
     /// ```
-    /// use roomcast_server::{Io, WebSocket};
+    /// use roomcast_server::transport::WebSocket;
+    /// use roomcast_server::Io;
     ///
     /// let io = Io::builder().transport(WebSocket::new()).build(); // WebSocket only
     /// ```
@@ -235,7 +236,8 @@ impl IoBuilder {
     /// it is dropped at its next wait. If it panics the client is told 500, which is logged.
     ///
     /// ```
-    /// use roomcast_server::{Handshake, Io};
+    /// use roomcast_server::http::Handshake;
+    /// use roomcast_server::Io;
     ///
     /// let io = Io::builder()
     ///     .allow_request(async |request: Handshake| match request.query_value("key").as_deref() {
@@ -268,7 +270,8 @@ impl IoBuilder {
     /// default.
     ///
     /// ```
-    /// use roomcast_server::{Handshake, Io};
+    /// use roomcast_server::http::Handshake;
+    /// use roomcast_server::Io;
     ///
     /// # fn random_128_bits() -> Result<u128, String> { Ok(4) }
     /// let io = Io::builder()
@@ -295,7 +298,9 @@ impl IoBuilder {
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
     ///
-    /// use roomcast_server::{Handshake, Io, Namespace};
+    /// use roomcast_server::http::Handshake;
+    /// use roomcast_server::namespace::Namespace;
+    /// use roomcast_server::Io;
     ///
     /// let next = AtomicU64::new(1);
     /// let io = Io::builder()

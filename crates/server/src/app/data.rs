@@ -9,13 +9,13 @@ use crate::app::model::user_data::{DataError, read, write};
 impl Socket {
     /// Keeps a value with the socket, in the place of the one before; it is `socket.data` on Node
     ///
-    /// Kept as JSON, so that others can look it up with [`fetch_sockets`](crate::Emit::fetch_sockets), on other nodes
+    /// Kept as JSON, so that others can look it up with [`fetch_sockets`](crate::emit::Emit::fetch_sockets), on other nodes
     /// too, and so that it can outlast the connection where recovery is on: all handles to a client that comes back share
     /// it, those from before too. What cannot be JSON, or is nobody else's
     /// business, is better kept with [`set_extension`](Self::set_extension).
     ///
     /// ```
-    /// # fn f(socket: roomcast_server::Socket) -> Result<(), roomcast_server::DataError> {
+    /// # fn f(socket: roomcast_server::Socket) -> Result<(), roomcast_server::socket::DataError> {
     /// #[derive(serde::Serialize, serde::Deserialize)]
     /// struct Player {
     ///     name: String,

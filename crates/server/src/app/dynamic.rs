@@ -64,7 +64,8 @@ impl Io {
     /// those who come later go by its middlewares.
     ///
     /// ```
-    /// use roomcast_server::{Io, NamespaceRequest, Socket, Value};
+    /// use roomcast_server::namespace::NamespaceRequest;
+    /// use roomcast_server::{Io, Socket, Value};
     ///
     /// let io = Io::new();
     /// let private = io.of_when(async |request: NamespaceRequest| {
@@ -111,7 +112,7 @@ impl Io {
     /// When the name has a comma, with which clients could not name it.
     ///
     /// # Panics
-    /// Inside the [router factory](crate::IoBuilder::router) of this very namespace.
+    /// Inside the [router factory](crate::config::IoBuilder::router) of this very namespace.
     pub fn try_of(&self, namespace: impl Into<Namespace>) -> Result<NamespaceHandle, NamespaceError> {
         let mut name: Namespace = namespace.into();
         if !name.as_str().starts_with('/') {

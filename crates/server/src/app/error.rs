@@ -46,7 +46,7 @@ pub enum EmitError {
     /// The memory that may wait for all clients together is used up, and no client could be let go for it
     ///
     /// Nothing was sent. It works again once clients have read, or memory was freed otherwise. The application emits more
-    /// than its clients read: see [`Emit::writable`](crate::Emit::writable), or raise
+    /// than its clients read: see [`Emit::writable`](crate::emit::Emit::writable), or raise
     /// [`Config::memory_budget`](crate::Config::memory_budget).
     #[error(
         "{held} bytes are held for clients, over the memory budget of {budget}, and no client can be evicted; wait for \
@@ -211,7 +211,7 @@ impl ConfigError {
     }
 
     /// Name of the method of [`Config`](crate::Config), [`Server`](crate::Server) or
-    /// [`IoBuilder`](crate::IoBuilder) that sets it.
+    /// [`IoBuilder`](crate::config::IoBuilder) that sets it.
     pub fn setting(&self) -> &'static str {
         self.setting
     }

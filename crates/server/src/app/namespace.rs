@@ -87,7 +87,7 @@ impl Io {
     ///
     /// # Panics
     /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not. Inside the
-    /// [router factory](crate::IoBuilder::router) of this very namespace.
+    /// [router factory](crate::config::IoBuilder::router) of this very namespace.
     #[track_caller]
     pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
         self.try_of(namespace).unwrap_or_else(|error| panic!("{error}"))

@@ -95,7 +95,8 @@ pub(crate) fn at_least_one(settings: &[(&'static str, usize, &str)]) -> Result<(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cookie, Io};
+    use crate::Io;
+    use crate::http::Cookie;
 
     fn refused(config: Config) -> String {
         Io::builder().config(config).try_build().expect_err("it lets nobody in").to_string()

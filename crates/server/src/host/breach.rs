@@ -7,7 +7,7 @@ use crate::util::clock;
 
 /// A limit of the server that turned somebody away
 ///
-/// Each is counted in [`Metrics::breaches`](crate::Metrics::breaches) and in `roomcast_refused_total`, and said in
+/// Each is counted in [`Metrics::breaches`](crate::metrics::Metrics::breaches) and in `roomcast_refused_total`, and said in
 /// the log as a warning, once a second at most with the number of those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -127,7 +127,8 @@ impl Config {
     /// Without [`WebSocket::NAME`] there is no plain WebSocket either.
     ///
     /// ```
-    /// use roomcast_server::{Config, WebSocket};
+    /// use roomcast_server::transport::WebSocket;
+    /// use roomcast_server::Config;
     ///
     /// let config = Config::default().transports([WebSocket::NAME]);
     /// ```
@@ -183,7 +184,7 @@ setters! {
     ///
     /// A middleware that takes longer than this is dropped at its wait, and refuses the client: `Connect timeout`.
     ///
-    /// Counted as [`Breach::ConnectTime`](crate::Breach::ConnectTime).
+    /// Counted as [`Breach::ConnectTime`](crate::metrics::Breach::ConnectTime).
     connect_timeout: Duration,
     /// How long a closing connection may take to send what waits and to be answered. Default: 10 s
     close_timeout: Duration,
@@ -233,14 +234,14 @@ setters! {
     max_event_bytes: usize,
     /// Answers that one socket may owe; an event that asks for one more is not sent to it. Default: 1000
     ///
-    /// Counted as [`Breach::Acks`](crate::Breach::Acks).
+    /// Counted as [`Breach::Acks`](crate::metrics::Breach::Acks).
     max_acks: usize,
     /// Rooms that one socket may be in, that of its own id not counted. Default: 10,000
     ///
     /// One more it does not join, whoever asks for that: [`Socket::join`](crate::Socket::join) says `false`, and
-    /// [`sockets_join`](crate::Emit::sockets_join) leaves it where it is. The default is beyond what people subscribe
+    /// [`sockets_join`](crate::emit::Emit::sockets_join) leaves it where it is. The default is beyond what people subscribe
     /// to; it is there for handlers that join whatever room a client names, since a room takes up to a kilobyte.
-    /// Each namespace counts for itself. Counted as [`Breach::Rooms`](crate::Breach::Rooms).
+    /// Each namespace counts for itself. Counted as [`Breach::Rooms`](crate::metrics::Breach::Rooms).
     max_rooms: usize,
     /// Binary attachments of one event or acknowledgement, both ways. Default: 10, as in clients
     ///
@@ -253,12 +254,12 @@ setters! {
     /// Namespaces one client may be in. Default: 100
     ///
     /// Whoever asks for one more is told `Too many namespaces`. Counted as
-    /// [`Breach::JoinedNamespaces`](crate::Breach::JoinedNamespaces).
+    /// [`Breach::JoinedNamespaces`](crate::metrics::Breach::JoinedNamespaces).
     max_namespaces: usize,
     /// Namespaces that may be made because clients ask for them, of all parents together. Default: 10,000
     ///
     /// Whoever asks for one more is told `Too many namespaces`; those that are there go on. Each takes a few
-    /// kilobytes. Counted as [`Breach::Namespaces`](crate::Breach::Namespaces).
+    /// kilobytes. Counted as [`Breach::Namespaces`](crate::metrics::Breach::Namespaces).
     max_child_namespaces: usize,
     /// Whether a namespace that was made because a client asked for it goes away with the last client that is in it.
     /// Default: `false`, as on Node
@@ -269,48 +270,48 @@ setters! {
     /// Requests of one session that may wait for it at once; a client has two under way at most. Default: 16
     ///
     /// One more is answered with 400, `Bad request`, and the session goes on. Counted as
-    /// [`Breach::Requests`](crate::Breach::Requests).
+    /// [`Breach::Requests`](crate::metrics::Breach::Requests).
     max_requests: usize,
     /// Sessions that may be open at once, of all clients and transports. Default: 1,000,000
     ///
     /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes
-    /// a few kilobytes. Counted as [`Breach::Sessions`](crate::Breach::Sessions).
+    /// a few kilobytes. Counted as [`Breach::Sessions`](crate::metrics::Breach::Sessions).
     max_sessions: usize,
     /// Sessions that may be open without being in a namespace, of all clients together. Default: 20,000
     ///
     /// A client joins within a round trip, unless a middleware takes its time. When there is one more, the oldest is
     /// closed as if its [`connect_timeout`](Self::connect_timeout) were over, so that sessions which nobody uses give
-    /// way to clients. Counted as [`Breach::Unjoined`](crate::Breach::Unjoined).
+    /// way to clients. Counted as [`Breach::Unjoined`](crate::metrics::Breach::Unjoined).
     max_unjoined_sessions: usize,
     /// Bytes kept of the request that a session begins with: its path, query and headers. Default: 16 KiB
     ///
-    /// More are answered with 431. Counted as [`Breach::HandshakeSize`](crate::Breach::HandshakeSize).
+    /// More are answered with 431. Counted as [`Breach::HandshakeSize`](crate::metrics::Breach::HandshakeSize).
     max_handshake_bytes: usize,
     /// Bytes kept of such requests for all sessions together. Default: 256 MiB
     ///
     /// Headers that many clients send alike are kept once. A session for which there is no room is answered with 503,
-    /// `Retry-After` and a text. Counted as [`Breach::HandshakesSize`](crate::Breach::HandshakesSize).
+    /// `Retry-After` and a text. Counted as [`Breach::HandshakesSize`](crate::metrics::Breach::HandshakesSize).
     max_handshakes_bytes: usize,
     /// Bytes of the name of an event, a namespace or a room. Default: 1 KiB
     ///
     /// A client that sends an event with a longer name is closed for a parse error; it may not join a namespace with
     /// such a name; and no socket joins such a room, whoever asks for that: [`Socket::join`](crate::Socket::join) says
-    /// `false`. Counted as [`Breach::NameSize`](crate::Breach::NameSize).
+    /// `false`. Counted as [`Breach::NameSize`](crate::metrics::Breach::NameSize).
     max_name_bytes: usize,
     /// Bytes of the JSON text that a client may show as `auth` when it asks to join a namespace. Default: 64 KiB
     ///
-    /// With more it may not join: `Auth too large`. Counted as [`Breach::AuthSize`](crate::Breach::AuthSize).
+    /// With more it may not join: `Auth too large`. Counted as [`Breach::AuthSize`](crate::metrics::Breach::AuthSize).
     max_auth_bytes: usize,
     /// How long the body of a POST may take to come. Default: 30 s
     ///
     /// After that the request is answered with 408, and its session ends. Counted as
-    /// [`Breach::BodyTime`](crate::Breach::BodyTime). A WebSocket message that is not whole from one ping to the next
+    /// [`Breach::BodyTime`](crate::metrics::Breach::BodyTime). A WebSocket message that is not whole from one ping to the next
     /// but one closes its connection with 1008: after two [`ping_interval`](Self::ping_interval)s at most.
     body_timeout: Duration,
     /// Which pages may begin sessions and open WebSockets. Default: [`Origins::SameOrCookieless`]
     ///
     /// Others are answered with 403 and a text that says how to let them in. Counted as
-    /// [`Breach::Origin`](crate::Breach::Origin).
+    /// [`Breach::Origin`](crate::metrics::Breach::Origin).
     origins: Origins,
 }
 
@@ -322,7 +323,8 @@ impl Config {
     /// [`WebSocket`] of one's own may be given the same, and then they count together.
     ///
     /// ```
-    /// use roomcast_server::{Compression, Config};
+    /// use roomcast_server::transport::Compression;
+    /// use roomcast_server::Config;
     ///
     /// let config = Config::default().compression(Compression::new().threshold(512));
     /// ```
@@ -356,7 +358,7 @@ impl Config {
     ///
     /// One more is answered with 503, `Retry-After` and a text. A browser takes up to three connections for a
     /// session that polls, and people behind one router share an address, so it should not be low. Counted as
-    /// [`Breach::Address`](crate::Breach::Address). While it is off no address is kept.
+    /// [`Breach::Address`](crate::metrics::Breach::Address). While it is off no address is kept.
     pub fn max_connections_per_address(mut self, max: usize) -> Self {
         self.max_connections_per_address = Some(max);
         self
@@ -368,7 +370,7 @@ impl Config {
     /// not. A client that sends more is closed with the reason
     /// [`RateLimited`](roomcast_core::CloseReason::RateLimited): dropping some of its events would break the order
     /// and the answers that its own code relies on, without telling it. What it had sent before is handled. Counted
-    /// as [`Breach::EventRate`](crate::Breach::EventRate).
+    /// as [`Breach::EventRate`](crate::metrics::Breach::EventRate).
     pub fn event_rate(mut self, rate: EventRate) -> Self {
         self.event_rate = Some(rate);
         self
@@ -390,7 +392,8 @@ impl Config {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use roomcast_server::{Config, RecoveryConfig};
+    /// use roomcast_server::config::RecoveryConfig;
+    /// use roomcast_server::Config;
     ///
     /// let recovery = RecoveryConfig {
     ///     max_disconnection_duration: Duration::from_secs(300),
@@ -406,14 +409,15 @@ impl Config {
     /// The proxies whose word is taken for where a client comes from. Default: none
     ///
     /// From these `X-Forwarded-For` is read, from the right and past trusted hops only, into
-    /// [`Handshake::address`](crate::Handshake::address) and the limit for each address; `X-Forwarded-Proto` into
-    /// [`Handshake::is_secure`](crate::Handshake::is_secure); and `X-Forwarded-Host` is taken for this server's own
+    /// [`Handshake::address`](crate::http::Handshake::address) and the limit for each address; `X-Forwarded-Proto` into
+    /// [`Handshake::is_secure`](crate::http::Handshake::is_secure); and `X-Forwarded-Host` is taken for this server's own
     /// host when origins are compared. Of the latter two the value that counts is that of the outermost trusted hop, as
     /// far as proxies add to the list, or the one that is left if they overwrite it. Anybody else may send such headers
-    /// in vain. When mounted it needs axum's `ConnectInfo<SocketAddr>` or a [`Peer`](crate::Peer) with the request.
+    /// in vain. When mounted it needs axum's `ConnectInfo<SocketAddr>` or a [`Peer`](crate::http::Peer) with the request.
     ///
     /// ```
-    /// use roomcast_server::{Config, IpNet};
+    /// use roomcast_server::http::IpNet;
+    /// use roomcast_server::Config;
     ///
     /// let config = Config::default().trusted_proxies(["10.0.0.0/8".parse::<IpNet>()?]);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -428,7 +432,7 @@ impl Config {
     ///
     /// It comes on top of [`origins`](Self::origins) and [`cors`](Self::cors). Case, a default port and a trailing slash
     /// make no difference. One that no browser can send, as it has a path or no scheme, is refused when the
-    /// [`Io`](crate::Io) is built; patterns are for [`CorsRules::matching`](crate::CorsRules::matching). Pages from files
+    /// [`Io`](crate::Io) is built; patterns are for [`CorsRules::matching`](crate::http::CorsRules::matching). Pages from files
     /// have the origin `file://` for WebSocket and `null` for polling.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.allowed_origins.push(origin.into());

@@ -22,8 +22,8 @@ use crate::util::clock;
 ///    after which it would not come back by itself. Handlers of `disconnect` see [`CloseReason::ServerShutdown`].
 /// 4. When all are gone, with the handlers that they left behind, or the [timeout](Self::timeout) is over, it ends.
 ///
-/// Holds in [`Bound::serve_with_shutdown`](crate::Bound::serve_with_shutdown) and
-/// [`run_with_shutdown`](crate::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
+/// Holds in [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
+/// [`run_with_shutdown`](crate::server::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Drain {
     delay: Duration,

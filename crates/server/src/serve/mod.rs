@@ -129,7 +129,7 @@ impl Server {
     /// descriptors, less 64
     ///
     /// One more is told 503 with `Retry-After`, and closed; those that are open go on. In a flood some are closed
-    /// without a word. Counted as [`Breach::Connections`](crate::Breach::Connections).
+    /// without a word. Counted as [`Breach::Connections`](crate::metrics::Breach::Connections).
     pub fn max_connections(mut self, max: usize) -> Self {
         self.http.max_connections = max;
         self
@@ -140,7 +140,7 @@ impl Server {
     /// A browser begins one at a time. A proxy that reuses its connections begins those of many clients on one, so its
     /// connections are not bounded if it is [trusted](crate::Config::trusted_proxies). A session that moves to
     /// WebSocket counts no longer. One more is answered with 503, `Retry-After` and a text. Counted as
-    /// [`Breach::ConnectionSessions`](crate::Breach::ConnectionSessions).
+    /// [`Breach::ConnectionSessions`](crate::metrics::Breach::ConnectionSessions).
     pub fn max_sessions_per_connection(mut self, max: usize) -> Self {
         self.http.max_sessions_per_connection = max;
         self
@@ -149,7 +149,7 @@ impl Server {
     /// Bytes that the first line and the headers of a request may have. Default: 16 KiB; at least 1 KiB
     ///
     /// More are answered with 431, and the connection is closed. Counted as
-    /// [`Breach::HeaderSize`](crate::Breach::HeaderSize).
+    /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize).
     pub fn max_header_bytes(mut self, bytes: usize) -> Self {
         self.http.max_header_bytes = bytes.max(1024);
         self
@@ -158,7 +158,7 @@ impl Server {
     /// Headers that a request may have. Default: 100
     ///
     /// More are answered with 431, and the connection is closed. Counted as
-    /// [`Breach::HeaderSize`](crate::Breach::HeaderSize). Any other number than the default costs an allocation for
+    /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize). Any other number than the default costs an allocation for
     /// each request.
     pub fn max_headers(mut self, headers: usize) -> Self {
         self.http.max_headers = headers;
@@ -168,7 +168,7 @@ impl Server {
     /// How long the headers of a request may take to come, counted from their first byte, and for the first request
     /// from the beginning of the connection. Default: 10 s
     ///
-    /// After that the connection is closed. Counted as [`Breach::HeaderTime`](crate::Breach::HeaderTime). It bounds
+    /// After that the connection is closed. Counted as [`Breach::HeaderTime`](crate::metrics::Breach::HeaderTime). It bounds
     /// the header of the [PROXY protocol](Self::proxy_protocol) too.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.http.header_timeout = timeout;
@@ -187,7 +187,7 @@ impl Server {
 
     /// Speaks TLS with everybody, by this certificate. Default: no TLS
     ///
-    /// Clients then come by `https` and `wss`, and [are secure](crate::Handshake::is_secure). The handshake has to be
+    /// Clients then come by `https` and `wss`, and [are secure](crate::http::Handshake::is_secure). The handshake has to be
     /// done within [`header_timeout`](Self::header_timeout). A client that finds no room is closed without a word. What
     /// [`admin`](Self::admin) answers is not affected.
     #[cfg(feature = "tls")]
@@ -207,9 +207,9 @@ impl Server {
     /// proxies](crate::Config::trusted_proxies). Default: off
     ///
     /// A trusted proxy that sends none is closed; from anybody else none is expected, and none believed. The address
-    /// it tells is [`Handshake::address`](crate::Handshake::address) and the one that limits count; a client that
-    /// came to it over TLS is [secure](crate::Handshake::is_secure). Failures are counted as
-    /// [`Breach::ProxyHeader`](crate::Breach::ProxyHeader).
+    /// it tells is [`Handshake::address`](crate::http::Handshake::address) and the one that limits count; a client that
+    /// came to it over TLS is [secure](crate::http::Handshake::is_secure). Failures are counted as
+    /// [`Breach::ProxyHeader`](crate::metrics::Breach::ProxyHeader).
     pub fn proxy_protocol(mut self, expected: bool) -> Self {
         self.http.proxy_protocol = expected;
         self

@@ -23,7 +23,8 @@ use crate::web::tls_stream::TlsStream;
 /// TLS 1.2 and 1.3, with what rustls holds to be safe; HTTP/1.1 by ALPN.
 ///
 /// ```no_run
-/// use roomcast_server::{Io, Server, Tls};
+/// use roomcast_server::server::Tls;
+/// use roomcast_server::{Io, Server};
 ///
 /// # async fn main_() -> Result<(), Box<dyn std::error::Error>> {
 /// let tls = Tls::from_files("fullchain.pem", "privkey.pem")?;

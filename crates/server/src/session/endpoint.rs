@@ -75,10 +75,11 @@ impl Endpoint {
     /// Plain WebSocket at this path, in the main namespace; `*` stands for any path that nothing else takes
     ///
     /// A path that ends with `/*`, such as `/rooms/*`, stands for all below it. What stands in place of the `*` is
-    /// [`Handshake::path_rest`](crate::Handshake::path_rest):
+    /// [`Handshake::path_rest`](crate::http::Handshake::path_rest):
     ///
     /// ```
-    /// use roomcast_server::{Endpoint, Io, Socket};
+    /// use roomcast_server::transport::Endpoint;
+    /// use roomcast_server::{Io, Socket};
     ///
     /// let io = Io::builder().endpoint(Endpoint::plain("/rooms/*")).build();
     /// io.on_connect(async |socket: Socket| {
@@ -122,7 +123,8 @@ impl Endpoint {
     /// path for each:
     ///
     /// ```
-    /// use roomcast_server::{Endpoint, Io};
+    /// use roomcast_server::transport::Endpoint;
+    /// use roomcast_server::Io;
     /// # use roomcast_socketio::DefaultCodec as MsgpackCodec;
     ///
     /// let msgpack = Endpoint::socket_io().at("/msgpack/").parser(MsgpackCodec::shared());
@@ -164,7 +166,8 @@ impl Endpoint {
     /// that the client offers first is chosen. Default: `bearer`, see [`plain`](Self::plain).
     ///
     /// ```
-    /// use roomcast_server::{Endpoint, Io};
+    /// use roomcast_server::transport::Endpoint;
+    /// use roomcast_server::Io;
     ///
     /// let io = Io::builder().endpoint(Endpoint::plain("/ws").subprotocol("chat.v1")).build();
     /// ```

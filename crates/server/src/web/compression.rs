@@ -21,7 +21,8 @@ use tokio::task::yield_now;
 /// (the attack called BREACH). Where that matters turn it [off](crate::Config::http_compression).
 ///
 /// ```
-/// use roomcast_server::{Config, HttpCompression};
+/// use roomcast_server::http::HttpCompression;
+/// use roomcast_server::Config;
 ///
 /// let config = Config::default().http_compression(HttpCompression::default().threshold(4096));
 /// let off = Config::default().http_compression(None);

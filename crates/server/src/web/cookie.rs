@@ -12,7 +12,8 @@ use roomcast_core::Sid;
 /// WebSocket has a single connection and needs none. It holds the secret id, so it should stay `HttpOnly`.
 ///
 /// ```
-/// use roomcast_server::{Config, Cookie};
+/// use roomcast_server::http::Cookie;
+/// use roomcast_server::Config;
 ///
 /// let config = Config::default().cookie(Cookie::new("io").secure(true));
 /// ```

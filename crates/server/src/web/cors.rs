@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 /// Which pages of other origins may read answers to their requests
 ///
 /// Browsers ask before they let a page of one origin use long-polling at another. WebSockets are not asked about; see
-/// [`Origins`](crate::Origins).
+/// [`Origins`](crate::http::Origins).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Cors {
@@ -21,7 +21,7 @@ pub enum Cors {
     /// These, such as `https://chat.example`, with or without cookies
     ///
     /// Without, a request of theirs that carries cookies is still refused, as that of any other page
-    /// ([`Origins`](crate::Origins)).
+    /// ([`Origins`](crate::http::Origins)).
     Origins {
         /// Which
         origins: Vec<String>,
@@ -44,7 +44,8 @@ impl From<CorsRules> for Cors {
 /// use std::time::Duration;
 ///
 /// use roomcast_server::http::header::AUTHORIZATION;
-/// use roomcast_server::{Config, CorsRules};
+/// use roomcast_server::http::CorsRules;
+/// use roomcast_server::Config;
 ///
 /// let rules = CorsRules::matching(|origin| origin.ends_with(".example.org"))
 ///     .credentials(true)
@@ -105,7 +106,7 @@ impl CorsRules {
 
     /// Whether cookies may be sent along. Default: no
     ///
-    /// If so, pages whose origins are named here, or fit, pass the check of [`Origins`](crate::Origins) too.
+    /// If so, pages whose origins are named here, or fit, pass the check of [`Origins`](crate::http::Origins) too.
     pub fn credentials(mut self, credentials: bool) -> Self {
         self.credentials = credentials;
         self

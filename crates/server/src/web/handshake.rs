@@ -95,7 +95,7 @@ impl Handshake {
         std::str::from_utf8(&self.text[..self.uri_len as usize]).unwrap_or_default()
     }
 
-    /// Returns the part of the path behind the one of the [`Endpoint`](crate::Endpoint), decoded.
+    /// Returns the part of the path behind the one of the [`Endpoint`](crate::transport::Endpoint), decoded.
     ///
     /// For `Endpoint::plain("/rooms/*")` that is what stands in place of the `*`, such as `red` in `/rooms/red?token=x`;
     /// for one of a single path it is empty. It is whatever the client sent, and may have slashes in it.
@@ -154,7 +154,7 @@ impl Handshake {
 
     /// What layers in front of the server put beside the request, such as the user that one of them found out
     ///
-    /// Handlers take one part of it by the parameter [`Extension`](crate::Extension).
+    /// Handlers take one part of it by the parameter [`Extension`](crate::extract::Extension).
     pub fn extensions(&self) -> &http::Extensions {
         &self.extensions
     }

@@ -205,7 +205,7 @@ mod tests {
         });
         assert_eq!(described, expected);
         // As the other end reads it.
-        let read: crate::RemoteHandshake = serde_json::from_value(expected).expect("a handshake");
+        let read: crate::rooms::RemoteHandshake = serde_json::from_value(expected).expect("a handshake");
         assert_eq!((read.header("cookie"), read.query_value("EIO")), (Some("a=1; b=2"), Some("4")));
     }
 }

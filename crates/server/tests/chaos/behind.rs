@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use roomcast_core::Capabilities;
-use roomcast_server::{Config, Io, Polling, RecoveryConfig, Socket};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::transport::Polling;
+use roomcast_server::{Config, Io, Socket};
 use roomcast_testkit::transport::MemoryTransport;
 
 use crate::client::Client;

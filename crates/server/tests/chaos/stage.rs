@@ -4,10 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use roomcast_server::{
-    Ack, CloseReason, Emit, EmitError, Io, NamespaceHandle, ParentNamespace, Presence, Receipt, RoomChange,
-    Socket, Value, serial,
-};
+use roomcast_server::emit::{Emit, Receipt};
+use roomcast_server::handler::serial;
+use roomcast_server::namespace::{NamespaceHandle, ParentNamespace};
+use roomcast_server::rooms::{Presence, RoomChange};
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Ack, EmitError, Io, Socket, Value};
 use tokio::time::Instant;
 
 pub(crate) const MAIN: &str = "/";

@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use roomcast_core::Capabilities;
-use roomcast_server::{CloseReason, Config, Drain, Io, Namespace, Polling, RecoveryConfig, Value};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::namespace::Namespace;
+use roomcast_server::server::Drain;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::transport::Polling;
+use roomcast_server::{Config, Io, Value};
 use roomcast_testkit::transport::MemoryTransport;
 use serde_json::json;
 use tokio::time::Instant;

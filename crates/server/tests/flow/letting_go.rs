@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast_server::CloseReason;
+use roomcast_server::socket::CloseReason;
 
 use crate::client::{CLOSE_PACKET, Client, End, Wire, hear_all};
 use crate::events::{Events, FLOOD};

@@ -1,6 +1,8 @@
 //! What an emit says of clients that get nothing any more
 
-use roomcast_server::{CloseReason, EmitError, Overflow, Receipt};
+use roomcast_server::EmitError;
+use roomcast_server::emit::{Overflow, Receipt};
+use roomcast_server::socket::CloseReason;
 
 use crate::client::{CLOSE_PACKET, End, Wire, halves, hear_all};
 use crate::events::{Events, FLOOD_BYTES};

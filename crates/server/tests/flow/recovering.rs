@@ -1,6 +1,8 @@
 //! Clients that were closed for being slow or too fast, and come back
 
-use roomcast_server::{CloseReason, RecoveryConfig, Socket, json};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Socket, json};
 
 use crate::client::{CLOSE_PACKET, Client, Wire};
 use crate::events::{Events, FLOOD};

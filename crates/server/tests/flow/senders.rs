@@ -1,6 +1,8 @@
 //! Clients that send more than is written at once: they are slowed down, never closed and never stuck
 
-use roomcast_server::{AckError, Args, CloseReason, Io, Socket};
+use roomcast_server::emit::AckError;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Args, Io, Socket};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::client::{Client, Output, Wire, halves, hear_all, message};

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use roomcast_server::{Bytes, CloseReason, Io, Room, Socket};
+use roomcast_server::rooms::Room;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Bytes, Io, Socket};
 use tokio::sync::watch;
 
 use crate::client::{Client, Wire, halves, hear_all, message};

@@ -9,7 +9,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
-use roomcast_server::{Bytes, CloseReason, Config, Io, Server, Socket, SocketId};
+use roomcast_server::socket::{CloseReason, SocketId};
+use roomcast_server::{Bytes, Config, Io, Server, Socket};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio_rustls::TlsAcceptor;
@@ -371,7 +372,9 @@ fn serve(io: &Io, combination: Combination, stopped: oneshot::Receiver<()>) -> (
     let server = Server::new(io.clone());
     #[cfg(feature = "tls")]
     let server = match combination.tls {
-        true => server.tls(roomcast_server::Tls::from_pem(CERTIFICATE, KEY).expect("they go together")),
+        true => {
+            server.tls(roomcast_server::server::Tls::from_pem(CERTIFICATE, KEY).expect("they go together"))
+        }
         false => server,
     };
     let bound = server.bind("127.0.0.1:0").expect("a free port");

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use roomcast_server::{Breach, Config, Drain, Io, RecoveryConfig, Server, Socket};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::metrics::Breach;
+use roomcast_server::server::Drain;
+use roomcast_server::{Config, Io, Server, Socket};
 use tokio::sync::oneshot;
 
 use crate::support::{Answer, Client, Frame, POLLING, WebSocket, get, until};

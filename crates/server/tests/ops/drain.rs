@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use roomcast_server::{Breach, Config, Drain, Drained, Io, Server};
+use roomcast_server::metrics::Breach;
+use roomcast_server::server::{Drain, Drained};
+use roomcast_server::{Config, Io, Server};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;

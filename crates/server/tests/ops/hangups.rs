@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http::Response;
-use roomcast_server::{Bytes, CloseReason, Config, Drain, EventRate, Io, Server, Socket};
+use roomcast_server::config::EventRate;
+use roomcast_server::server::Drain;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Bytes, Config, Io, Server, Socket};
 
 use crate::support::{Client, POLLING, Rig, get, until};
 
@@ -163,7 +166,7 @@ async fn half_header_behind_poll_is_timed() {
         half.send(later).await;
         assert_eq!(half.end().await, "", "{with} {later}");
     }
-    until(|| io.metrics().breaches(roomcast_server::Breach::HeaderTime) == 3).await;
+    until(|| io.metrics().breaches(roomcast_server::metrics::Breach::HeaderTime) == 3).await;
 }
 
 #[tokio::test]

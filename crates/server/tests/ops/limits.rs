@@ -10,7 +10,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body::Body;
 use http_body_util::{BodyExt, Empty, Full};
-use roomcast_server::{Breach, CloseReason, Config, EventRate, Io, Server, Socket};
+use roomcast_server::config::EventRate;
+use roomcast_server::metrics::Breach;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Config, Io, Server, Socket};
 use tower_service::Service;
 
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WEBSOCKET, WebSocket, frame, get, until};

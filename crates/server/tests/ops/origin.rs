@@ -1,6 +1,8 @@
 //! Pages of other origins cannot use the cookies of a visitor
 
-use roomcast_server::{Breach, Config, Cors, IpNet, Origins};
+use roomcast_server::Config;
+use roomcast_server::http::{Cors, IpNet, Origins};
+use roomcast_server::metrics::Breach;
 
 use crate::support::{POLLING, Rig, UPGRADE, WEBSOCKET};
 

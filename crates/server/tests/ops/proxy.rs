@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use http_body_util::Empty;
-use roomcast_server::{Breach, Config, Endpoint, Io, IpNet, Peer, Server, Socket};
+use roomcast_server::http::{IpNet, Peer};
+use roomcast_server::metrics::Breach;
+use roomcast_server::transport::Endpoint;
+use roomcast_server::{Config, Io, Server, Socket};
 use tower_service::Service;
 
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WebSocket, get};

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use roomcast_server::{AckError, Answers, Args, Breach, Bytes, Config, EmitError, Io, Socket, SocketId};
+use roomcast_server::emit::{AckError, Answers};
+use roomcast_server::metrics::Breach;
+use roomcast_server::socket::SocketId;
+use roomcast_server::{Args, Bytes, Config, EmitError, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, TALKING, bytes};

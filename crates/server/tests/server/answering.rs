@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use roomcast_server::{
-    Ack, Answer, ArgsError, Auth, Bytes, EmitError, Event, EventError, EventErrorCause, Io, NoAnswer,
-    Receipt, Socket, Value, cloned, json, serial,
-};
+use roomcast_server::emit::Receipt;
+use roomcast_server::extract::ArgsError;
+use roomcast_server::handler::{Answer, EventError, EventErrorCause, cloned, serial};
+use roomcast_server::typed::{Event, NoAnswer};
+use roomcast_server::{Ack, Auth, Bytes, EmitError, Io, Socket, Value, json};
 use serde::{Deserialize, Serialize};
 
 use crate::support::client::{Client, Heard, Kind, SOCKET_IO, Said, TALKING, bytes};
@@ -212,7 +213,7 @@ fn on_error_answers_callers_of_what_failed() {
         .on("refused", async || "never")
         .on_event(async |_: Socket, add: Add| Ok::<_, String>(add.a + add.b));
     io.event_middleware(
-        async |name: roomcast_server::EventName| {
+        async |name: roomcast_server::extract::EventName| {
             if name.0 == "refused" { Err("not for you") } else { Ok(()) }
         },
     );

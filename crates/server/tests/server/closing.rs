@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use roomcast_server::{Ack, CloseReason, Config, Drain, EmitError, Io, Receipt, Socket};
+use roomcast_server::emit::Receipt;
+use roomcast_server::server::Drain;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Ack, Config, EmitError, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};

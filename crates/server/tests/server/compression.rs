@@ -3,7 +3,8 @@
 use std::io::Read;
 
 use flate2::read::{GzDecoder, ZlibDecoder};
-use roomcast_server::{Config, HttpCompression, Io, Socket};
+use roomcast_server::http::HttpCompression;
+use roomcast_server::{Config, Io, Socket};
 use serde_json::Value;
 
 use crate::support::http::{Answer, Http};

@@ -7,10 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use roomcast_rooms::Rooms;
-use roomcast_server::{
-    Ack, Breach, Config, ConnectError, Io, Namespace, NamespaceError, NamespaceRequest, Receipt, Room,
-    Socket, Value,
-};
+use roomcast_server::emit::Receipt;
+use roomcast_server::metrics::Breach;
+use roomcast_server::namespace::{Namespace, NamespaceError, NamespaceRequest};
+use roomcast_server::rooms::Room;
+use roomcast_server::{Ack, Config, ConnectError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, SOCKET_IO, Said};
@@ -480,7 +481,7 @@ fn panic_in_new_namespace_hook_keeps_clients_out() {
 }
 
 /// A client in two namespaces of one parent, under the same id in both
-fn twins() -> (Io, roomcast_server::ParentNamespace, crate::support::serve::Running, Client) {
+fn twins() -> (Io, roomcast_server::namespace::ParentNamespace, crate::support::serve::Running, Client) {
     let io = Io::builder().generate_socket_id(|_: &_, _: &_| "same").build();
     let parent = io.of_pattern(r"^/room-\d$").expect("a pattern");
     let server = serve(&io);

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use roomcast_server::{Ack, AckError, Args, Bytes, Emit, EmitError, Io, Overflow, Receipt, Socket, Value};
+use roomcast_server::emit::{AckError, Emit, Overflow, Receipt};
+use roomcast_server::{Ack, Args, Bytes, EmitError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{Client, Heard, Kind, Said, TALKING, bytes};

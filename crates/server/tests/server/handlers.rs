@@ -2,7 +2,8 @@
 
 use std::panic::resume_unwind;
 
-use roomcast_server::{Ack, Args, Bytes, EmitError, EventName, Io, Socket, Value};
+use roomcast_server::extract::EventName;
+use roomcast_server::{Ack, Args, Bytes, EmitError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING, bytes};

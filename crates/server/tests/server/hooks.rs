@@ -3,8 +3,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use roomcast_server::config::IoBuilder;
+use roomcast_server::http::{CorsRules, Handshake};
 use roomcast_server::http::{HeaderValue, Request, Response};
-use roomcast_server::{Config, CorsRules, Handshake, Io, IoBuilder, Namespace, Server, Socket};
+use roomcast_server::namespace::Namespace;
+use roomcast_server::{Config, Io, Server, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind};

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use roomcast_server::{CloseReason, Config, EmitError, Io, Receipt, Room, Socket, SocketId};
+use roomcast_server::emit::Receipt;
+use roomcast_server::rooms::Room;
+use roomcast_server::socket::{CloseReason, SocketId};
+use roomcast_server::{Config, EmitError, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};

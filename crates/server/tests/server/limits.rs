@@ -1,6 +1,8 @@
 //! How much of one client may be under way
 
-use roomcast_server::{Ack, Breach, CloseReason, Config, Io, Socket};
+use roomcast_server::metrics::Breach;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Ack, Config, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING};
@@ -55,7 +57,7 @@ fn answers_are_read_while_events_wait() {
     io.on("ask me", async |socket: Socket, ack: Ack| {
         let answer = socket.emit_with_ack("question", ()).await?;
         ack.send(answer)?;
-        Ok::<_, roomcast_server::AckError>(())
+        Ok::<_, roomcast_server::emit::AckError>(())
     });
     let server = serve(&io);
     for kind in TALKING {

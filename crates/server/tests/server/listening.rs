@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use roomcast_server::{
-    Ack, Args, CloseReason, EventError, EventErrorCause, EventName, Io, Socket, SocketId, Value,
-};
+use roomcast_server::extract::EventName;
+use roomcast_server::handler::{EventError, EventErrorCause};
+use roomcast_server::socket::{CloseReason, SocketId};
+use roomcast_server::{Ack, Args, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind, TALKING};

@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use roomcast_server::{
-    Ack, Args, ArgsError, Auth, Config, ConnectError, Endpoint, EventError, EventName, EventRewrite, Io,
-    Room, Socket, SocketId, Value,
-};
+use roomcast_server::extract::{ArgsError, EventName};
+use roomcast_server::handler::{EventError, EventRewrite};
+use roomcast_server::rooms::Room;
+use roomcast_server::socket::SocketId;
+use roomcast_server::transport::Endpoint;
+use roomcast_server::{Ack, Args, Auth, Config, ConnectError, Io, Socket, Value};
 use serde::Deserialize;
 use serde_json::json;
 

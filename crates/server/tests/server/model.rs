@@ -7,7 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use roomcast_server::{CloseReason, Config, EmitError, Io, Receipt, RecoveryConfig, Socket};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::emit::Receipt;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Config, EmitError, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::recovery::{Returner, event};

@@ -1,6 +1,10 @@
 //! Several namespaces over one connection
 
-use roomcast_server::{Ack, Breach, Config, Endpoint, Io, NamespaceHandle, Receipt, Socket};
+use roomcast_server::emit::Receipt;
+use roomcast_server::metrics::Breach;
+use roomcast_server::namespace::NamespaceHandle;
+use roomcast_server::transport::Endpoint;
+use roomcast_server::{Ack, Config, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said};

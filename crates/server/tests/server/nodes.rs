@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use roomcast_server::{Answer, EmitError, Io, ServerSideError, Socket, Value};
+use roomcast_server::handler::Answer;
+use roomcast_server::namespace::ServerSideError;
+use roomcast_server::{EmitError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{Client, Kind};

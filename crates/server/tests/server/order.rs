@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use roomcast_server::{Io, Socket, SocketId, serial};
+use roomcast_server::handler::serial;
+use roomcast_server::socket::SocketId;
+use roomcast_server::{Io, Socket};
 use serde_json::{Value, json};
 use tokio::runtime::Builder;
 

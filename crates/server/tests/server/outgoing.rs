@@ -1,6 +1,9 @@
 //! Those who listen to what is emitted to a socket
 
-use roomcast_server::{Handshake, Io, Namespace, Outgoing};
+use roomcast_server::Io;
+use roomcast_server::handler::Outgoing;
+use roomcast_server::http::Handshake;
+use roomcast_server::namespace::Namespace;
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind};

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use roomcast_server::{AckError, ConnectError, DataError, Io, RemoteSocket, Room, Socket, SocketId, Value};
+use roomcast_server::emit::AckError;
+use roomcast_server::rooms::{RemoteSocket, Room};
+use roomcast_server::socket::{DataError, SocketId};
+use roomcast_server::{ConnectError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, TALKING};

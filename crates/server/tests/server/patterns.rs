@@ -1,6 +1,7 @@
 //! To all, to all but the sender, to a room: whatever the clients speak
 
-use roomcast_server::{Bytes, Io, Receipt, Socket};
+use roomcast_server::emit::Receipt;
+use roomcast_server::{Bytes, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Kind, bytes};

@@ -1,6 +1,8 @@
 //! What plain WebSocket clients show, and how they are refused
 
-use roomcast_server::{ArgsError, Auth, ConnectError, Endpoint, Io, Socket, Value, json};
+use roomcast_server::extract::ArgsError;
+use roomcast_server::transport::Endpoint;
+use roomcast_server::{Auth, ConnectError, Io, Socket, Value, json};
 use serde::Deserialize;
 
 use crate::support::heard::ear;

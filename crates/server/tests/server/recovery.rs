@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use roomcast_server::{
-    Auth, Bytes, CloseReason, Config, ConnectError, EmitError, Io, Namespace, Receipt, RecoveryConfig,
-    RecoveryRefused, Socket, Value,
-};
+use roomcast_server::config::RecoveryConfig;
+use roomcast_server::emit::Receipt;
+use roomcast_server::namespace::Namespace;
+use roomcast_server::socket::{CloseReason, RecoveryRefused};
+use roomcast_server::{Auth, Bytes, Config, ConnectError, EmitError, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::dial::Dial;

@@ -2,10 +2,13 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use roomcast_server::{
-    Ack, Args, ArgsError, Auth, CloseReason, EmitError, Event, EventError, EventName, EventSet, Io, NoAnswer,
-    ParentNamespace, Receipt, Socket, Value, cloned, serial,
-};
+use roomcast_server::emit::Receipt;
+use roomcast_server::extract::{ArgsError, EventName};
+use roomcast_server::handler::{EventError, cloned, serial};
+use roomcast_server::namespace::ParentNamespace;
+use roomcast_server::socket::CloseReason;
+use roomcast_server::typed::{Event, EventSet, NoAnswer};
+use roomcast_server::{Ack, Args, Auth, EmitError, Io, Socket, Value};
 use serde::Deserialize;
 use serde_json::json;
 

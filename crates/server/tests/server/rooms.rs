@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use roomcast_server::{Io, Presence, Room, RoomChange, Socket, SocketId, Value};
+use roomcast_server::rooms::{Presence, Room, RoomChange};
+use roomcast_server::socket::SocketId;
+use roomcast_server::{Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, TALKING};

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use roomcast_server::{Ack, Config, Handshake, Io, Namespace, NamespaceHandle, Socket, Value, serial};
+use roomcast_server::handler::serial;
+use roomcast_server::http::Handshake;
+use roomcast_server::namespace::{Namespace, NamespaceHandle};
+use roomcast_server::{Ack, Config, Io, Socket, Value};
 use serde_json::json;
 
 use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};

@@ -5,8 +5,10 @@ use std::fs;
 use std::time::Duration;
 
 use roomcast_server::http::header::{AUTHORIZATION, HeaderName};
+use roomcast_server::http::{Cookie, Cors, CorsRules};
 use roomcast_server::http::{Method, StatusCode};
-use roomcast_server::{Config, Cookie, Cors, CorsRules, Endpoint, Io, Polling, Socket, WebSocket};
+use roomcast_server::transport::{Endpoint, Polling, WebSocket};
+use roomcast_server::{Config, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Kind};

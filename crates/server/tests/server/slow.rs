@@ -4,7 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use roomcast_server::{Ack, CloseReason, Config, Io, Overflow, Receipt, Socket};
+use roomcast_server::emit::{Overflow, Receipt};
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Ack, Config, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;

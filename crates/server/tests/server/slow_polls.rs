@@ -4,7 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use roomcast_server::{CloseReason, Config, Io, Socket};
+use roomcast_server::socket::CloseReason;
+use roomcast_server::{Config, Io, Socket};
 use serde_json::Value;
 
 use crate::support::PATIENCE;

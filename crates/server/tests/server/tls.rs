@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_server::{Ack, Args, Config, Io, Server, Socket, Tls, TlsError};
+use roomcast_server::server::{Tls, TlsError};
+use roomcast_server::{Ack, Args, Config, Io, Server, Socket};
 use serde_json::json;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;

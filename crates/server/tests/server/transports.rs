@@ -1,7 +1,8 @@
 //! Servers with one transport
 
 use roomcast_core::{Capabilities, Connection, Exchange, Refused};
-use roomcast_server::{Ack, Io, Polling, Socket, Transport, TransportName, WebSocket};
+use roomcast_server::transport::{Polling, Transport, TransportName, WebSocket};
+use roomcast_server::{Ack, Io, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{Client, Heard, Kind};

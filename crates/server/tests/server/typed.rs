@@ -1,8 +1,9 @@
 //! Events by a schema, as clients see them
 
-use roomcast_server::{
-    Ack, AckError, Bytes, EmitError, Event, EventError, EventErrorCause, EventSet, Io, NoAnswer, Socket,
-};
+use roomcast_server::emit::AckError;
+use roomcast_server::handler::{EventError, EventErrorCause};
+use roomcast_server::typed::{Event, EventSet, NoAnswer};
+use roomcast_server::{Ack, Bytes, EmitError, Io, Socket};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 

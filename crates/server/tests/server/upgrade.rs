@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use roomcast_server::{Ack, Io, Socket, SocketId, TransportName};
+use roomcast_server::socket::SocketId;
+use roomcast_server::transport::TransportName;
+use roomcast_server::{Ack, Io, Socket};
 use serde_json::json;
 
 use crate::support::client::{Client, Kind, Said};

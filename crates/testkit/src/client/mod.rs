@@ -18,7 +18,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use roomcast_core::{Args, BoxError, IntoArgs};
-use roomcast_server::{Io, Peer};
+use roomcast_server::Io;
+use roomcast_server::http::Peer;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
@@ -106,7 +107,9 @@ impl TestClient {
     }
 
     /// For a client that is not the usual one
-    pub fn builder(io: &Io) -> TestClientBuilder<roomcast_server::IoService<roomcast_server::NotFound>> {
+    pub fn builder(
+        io: &Io,
+    ) -> TestClientBuilder<roomcast_server::server::IoService<roomcast_server::server::NotFound>> {
         Self::through(io.service())
     }
 

@@ -33,7 +33,7 @@ impl Protocol {
     }
 
     pub(super) fn subprotocol(&self) -> Option<&'static str> {
-        (self.kind == TestKind::Json).then_some(roomcast_server::JSON_SUBPROTOCOL)
+        (self.kind == TestKind::Json).then_some(roomcast_server::transport::JSON_SUBPROTOCOL)
     }
 
     /// Asks to be let in, if that is for the client to ask

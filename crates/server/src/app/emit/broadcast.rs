@@ -16,7 +16,7 @@ use crate::util::names;
 
 /// Whom an event goes to, and how; ends with [`emit`](Self::emit)
 ///
-/// Made by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::NamespaceHandle) and
+/// Made by the operators of [`Io`](crate::Io), [`NamespaceHandle`](crate::namespace::NamespaceHandle) and
 /// [`Socket`](crate::Socket), chained as on Node. It may be kept and used again. Whom it names can also be looked at
 /// ([`fetch_sockets`](Self::fetch_sockets)), moved between rooms and disconnected.
 ///

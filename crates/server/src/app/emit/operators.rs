@@ -11,7 +11,7 @@ use crate::app::into_rooms::IntoRooms;
 use crate::app::model::io::Io;
 use crate::app::namespace::NamespaceHandle;
 
-/// Gives a type the operators of [`Emit`](crate::Emit); `$target` makes the [`Emit`](crate::Emit) they start from
+/// Gives a type the operators of [`Emit`](crate::emit::Emit); `$target` makes the [`Emit`](crate::emit::Emit) they start from
 macro_rules! operators {
     ($type:ident, |$this:ident| $target:expr) => {
         impl $type {
@@ -95,7 +95,7 @@ macro_rules! operators {
             #[doc = include_str!("../../../docs/fetch_sockets.md")]
             pub async fn fetch_sockets(
                 &self,
-            ) -> Result<Vec<crate::RemoteSocket>, roomcast_core::RouterError<crate::RemoteSocket>> {
+            ) -> Result<Vec<crate::rooms::RemoteSocket>, roomcast_core::RouterError<crate::rooms::RemoteSocket>> {
                 let $this = self;
                 $target.fetch_sockets().await
             }

@@ -33,8 +33,8 @@ use crate::app::model::socket::Socket;
 /// | --- | --- |
 /// | [`Socket`], or `&Socket` as the first one where the handler is not async | the client |
 /// | [`Io`] | the server |
-/// | [`State<T>`](crate::State) | what was given to [`IoBuilder::state`](crate::IoBuilder::state) |
-/// | [`Extension<T>`](crate::Extension) | what a layer in front of the server put beside the request |
+/// | [`State<T>`](crate::State) | what was given to [`IoBuilder::state`](crate::config::IoBuilder::state) |
+/// | [`Extension<T>`](crate::extract::Extension) | what a layer in front of the server put beside the request |
 /// | [`Auth<T>`](Auth) | what the client showed when it asked to join the namespace |
 /// | [`Args`] | all arguments that are left, unparsed; the last one that takes arguments |
 /// | [`Ack`] | the acknowledgement, to answer by hand or later |
@@ -53,8 +53,8 @@ use crate::app::model::socket::Socket;
 ///
 /// Nothing, or the answer: a value goes to a client that asked for one, as one argument. `bool`, numbers, text,
 /// [`Bytes`](crate::Bytes), [`Value`](crate::Value), collections and tuples of what serialises are returned as they are,
-/// any other type in [`Answer`](crate::Answer). Or a `Result` of any type that serialises, with an error that is `Display`: an error
-/// is logged with the name of the event, and told to `on_error`. A [`Receipt`](crate::Receipt) is no answer, so `emit` may stand at the
+/// any other type in [`Answer`](crate::handler::Answer). Or a `Result` of any type that serialises, with an error that is `Display`: an error
+/// is logged with the name of the event, and told to `on_error`. A [`Receipt`](crate::emit::Receipt) is no answer, so `emit` may stand at the
 /// end. A handler that takes [`Ack`] answers by that alone.
 ///
 /// A handler that fails, panics, or is given arguments that do not fit costs that event and nothing else. The caller is
@@ -68,7 +68,9 @@ use crate::app::model::socket::Socket;
 /// clients of its thread stand still; give long work to `tokio::task::spawn_blocking`.
 ///
 /// ```
-/// use roomcast_server::{Ack, ArgsError, EmitError, Io, Receipt, Socket};
+/// use roomcast_server::emit::Receipt;
+/// use roomcast_server::extract::ArgsError;
+/// use roomcast_server::{Ack, EmitError, Io, Socket};
 ///
 /// async fn say(socket: Socket, room: String, text: String) -> Result<Receipt, EmitError> {
 ///     socket.to(&room).emit("said", (socket.id().as_str(), &text))
@@ -92,7 +94,7 @@ use crate::app::model::socket::Socket;
 ///
 /// If a named function does not compile as a handler, `#[roomcast::debug_handler]` before it says which of its
 /// parameters is at fault, or whether what it returns is. An async closure that captures, `async move |..|`, is not
-/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::cloned), or take [`State`](crate::State).
+/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::handler::cloned), or take [`State`](crate::State).
 ///
 /// # Registration
 ///
@@ -106,7 +108,7 @@ use crate::app::model::socket::Socket;
     note = "each parameter is `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, `EventRewrite`, an argument that implements `serde::Deserialize`, or `Result<T, ArgsError>` of one; `State` and `Extension` are Roomcast's, not axum's",
     note = "it returns `()`, a `Receipt`, an answer such as `String`, `Vec<_>`, `Value` or `Answer<T>`, or a `Result<T, E>` where `T: Serialize` and `E: Display`",
     note = "if it is async, its future is `Send`: no `Rc` and no guard of a `std` lock is held across an `.await`",
-    note = "an `async move |..|` closure that captures is not `Fn`; wrap it as `roomcast::cloned(async move |..| ..)`, or take `State<T>`"
+    note = "an `async move |..|` closure that captures is not `Fn`; wrap it as `roomcast::handler::cloned(async move |..| ..)`, or take `State<T>`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
     /// Takes the arguments out of the event and makes the future that handles it
@@ -269,13 +271,14 @@ impl FromEvent<ByType> for EventError {
 ///
 /// A Socket.IO client shows its `auth`. A plain WebSocket client shows the query parameters of its URL, as an object of
 /// texts: `?token=x` is `{"token": "x"}`, and a name that comes several times is a list. One that offers the
-/// subprotocols `["bearer", token]` shows that as `token` too; see [`Endpoint::plain`](crate::Endpoint::plain).
+/// subprotocols `["bearer", token]` shows that as `token` too; see [`Endpoint::plain`](crate::transport::Endpoint::plain).
 ///
 /// If it does not fit, a middleware with this parameter refuses the client as `invalid auth` before it is called;
 /// `Result<Auth<T>, ArgsError>` lets the middleware answer for itself, and [`Auth<Value>`](Auth) fits whatever is shown.
 ///
 /// ```
-/// use roomcast_server::{ArgsError, Auth, ConnectError, Io};
+/// use roomcast_server::extract::ArgsError;
+/// use roomcast_server::{Auth, ConnectError, Io};
 ///
 /// #[derive(serde::Deserialize)]
 /// struct Ticket {
@@ -305,7 +308,8 @@ impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
 /// The parameter, or why what the client sent or showed does not fit it: the handler is called all the same
 ///
 /// ```
-/// use roomcast_server::{Ack, ArgsError, Io};
+/// use roomcast_server::extract::ArgsError;
+/// use roomcast_server::{Ack, Io};
 ///
 /// let io = Io::new();
 /// io.on("double", async |number: Result<i64, ArgsError>, ack: Ack| match number {

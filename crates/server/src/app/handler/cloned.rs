@@ -20,7 +20,8 @@ use crate::app::model::handler_future::HandlerFuture;
 /// ```
 /// use std::sync::Arc;
 ///
-/// use roomcast_server::{Io, Socket, cloned};
+/// use roomcast_server::handler::cloned;
+/// use roomcast_server::{Io, Socket};
 ///
 /// let io = Io::new();
 /// let greeting: Arc<str> = "hello".into();

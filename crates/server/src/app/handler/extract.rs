@@ -7,7 +7,7 @@ use roomcast_core::ArgsError;
 use crate::app::handler::call::{ByType, FromEvent};
 use crate::app::model::event_input::HandlerInput;
 
-/// State of the application, as it was given to [`IoBuilder::state`](crate::IoBuilder::state)
+/// State of the application, as it was given to [`IoBuilder::state`](crate::config::IoBuilder::state)
 ///
 /// Each handler gets a clone, so it should be cheap to clone, such as an `Arc`. A handler that asks for state which was
 /// never given fails with an error that says so.
@@ -43,10 +43,11 @@ impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for State<T> {
 ///
 /// Any tower layer that stands before [`Io::layer`](crate::Io::layer) and sets extensions of requests will do, axum's
 /// `Extension` among them. Each handler gets a clone. A handler that asks for what is not there fails with an error
-/// that says so; [`Handshake::extensions`](crate::Handshake::extensions) tells whether it is.
+/// that says so; [`Handshake::extensions`](crate::http::Handshake::extensions) tells whether it is.
 ///
 /// ```
-/// use roomcast_server::{Extension, Io, Socket};
+/// use roomcast_server::extract::Extension;
+/// use roomcast_server::{Io, Socket};
 ///
 /// #[derive(Clone)]
 /// struct User(String); // put there by the application's own middleware

@@ -47,7 +47,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/reserved.md")]
             #[track_caller]
-            pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn on<M: 'static>(&self, event: &str, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.board().on(event, Listener::of_event("on", event, handler));
                 self
             }
@@ -56,7 +56,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/reserved.md")]
             #[track_caller]
-            pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn once<M: 'static>(&self, event: &str, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.board().once(event, Listener::of_event("once", event, handler));
                 self
             }
@@ -79,7 +79,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn on_other<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn on_other<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.listen(Topic::Other, handler)
             }
 
@@ -87,7 +87,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn on_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn on_any<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.listen(Topic::Any, handler)
             }
 
@@ -95,7 +95,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn prepend_any<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn prepend_any<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
                 let listener = Listener::of_topic(Topic::Any, handler);
                 self.board().prepend_topic(Topic::Any, listener);
                 self
@@ -112,7 +112,7 @@ macro_rules! listening {
             #[doc(alias = "use")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::Handler<M>) -> &Self {
+            pub fn event_middleware<M: 'static>(&self, middleware: impl $crate::handler::Handler<M>) -> &Self {
                 self.listen(Topic::Middleware, middleware)
             }
 
@@ -120,7 +120,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn on_disconnecting<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.listen(Topic::Disconnecting, handler)
             }
 
@@ -128,7 +128,7 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn on_disconnect<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.listen(Topic::Disconnect, handler)
             }
 
@@ -136,22 +136,22 @@ macro_rules! listening {
             #[doc = include_str!("../../../docs/handler.md")]
             #[doc = include_str!("../../../docs/listening/fits.md")]
             #[track_caller]
-            pub fn on_error<M: 'static>(&self, handler: impl $crate::Handler<M>) -> &Self {
+            pub fn on_error<M: 'static>(&self, handler: impl $crate::handler::Handler<M>) -> &Self {
                 self.listen(Topic::Error, handler)
             }
 
             #[doc = include_str!("../../../docs/listening/listeners.md")]
-            pub fn listeners(&self, event: &str) -> Vec<$crate::ListenerId> {
+            pub fn listeners(&self, event: &str) -> Vec<$crate::handler::ListenerId> {
                 self.board().ids(event)
             }
 
             #[doc = include_str!("../../../docs/listening/listeners_any.md")]
-            pub fn listeners_any(&self) -> Vec<$crate::ListenerId> {
+            pub fn listeners_any(&self) -> Vec<$crate::handler::ListenerId> {
                 self.board().ids_of_topic(Topic::Any)
             }
 
             #[doc = include_str!("../../../docs/listening/remove_listener.md")]
-            pub fn remove_listener(&self, listener: $crate::ListenerId) -> bool {
+            pub fn remove_listener(&self, listener: $crate::handler::ListenerId) -> bool {
                 self.board().remove(listener) $(|| ($also)(self, listener))?
             }
 
@@ -159,7 +159,7 @@ macro_rules! listening {
             pub(crate) fn listen<M: 'static>(
                 &self,
                 topic: Topic,
-                handler: impl $crate::Handler<M>,
+                handler: impl $crate::handler::Handler<M>,
             ) -> &Self {
                 self.board().on_topic(topic, Listener::of_topic(topic, handler));
                 self

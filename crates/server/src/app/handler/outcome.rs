@@ -16,12 +16,12 @@ use crate::app::model::event_input::HandlerInput;
 
 /// What a handler may return
 ///
-/// See [`Handler`](crate::Handler#what-it-returns).
+/// See [`Handler`](crate::handler::Handler#what-it-returns).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned by a handler",
     label = "not an outcome of a handler",
     note = "a handler returns `()`, a `Receipt`, an answer, or a `Result<T, E>` where `T: Serialize` and `E: Display`",
-    note = "an answer is a `bool`, a number, text, `Bytes`, `Value`, a collection or a tuple; return any other type that implements `serde::Serialize` as `roomcast::Answer(value)`"
+    note = "an answer is a `bool`, a number, text, `Bytes`, `Value`, a collection or a tuple; return any other type that implements `serde::Serialize` as `roomcast::handler::Answer(value)`"
 )]
 pub trait Outcome {
     /// Returns whether it is an answer; `false` for `()` and [`Receipt`], also in a `Result`.
@@ -39,7 +39,8 @@ pub trait Outcome {
 /// Types of the standard library need no such wrapper, and neither does the value in a `Result`.
 ///
 /// ```
-/// use roomcast_server::{Answer, Io};
+/// use roomcast_server::handler::Answer;
+/// use roomcast_server::Io;
 ///
 /// #[derive(serde::Serialize)]
 /// struct User {

@@ -18,14 +18,15 @@ use crate::app::model::turns::Turn;
 /// came. Those that wait count as handlers under way ([`Config::max_handlers`](crate::Config::max_handlers)). It must
 /// not wait for an event of its own client that it handles itself; waiting for an answer is fine.
 ///
-/// [`Socket::serial`](crate::Socket::serial) and [`NamespaceHandle::serial`](crate::NamespaceHandle::serial) do the same
+/// [`Socket::serial`](crate::Socket::serial) and [`NamespaceHandle::serial`](crate::namespace::NamespaceHandle::serial) do the same
 /// for all handlers together.
 ///
 /// Arguments are read when the event comes. So is what a closure does before it makes its future; an async function,
 /// and an async closure, does all in its turn.
 ///
 /// ```
-/// use roomcast_server::{Io, Socket, serial};
+/// use roomcast_server::handler::serial;
+/// use roomcast_server::{Io, Socket};
 ///
 /// # async fn store(_: String) {}
 /// let io = Io::new();

@@ -12,14 +12,16 @@ use roomcast_core::{Args, ArgsError, IntoArgs};
 /// as the client sent it.
 ///
 /// ```
-/// use roomcast_server::{Args, EventName, EventRewrite, Io};
+/// use roomcast_server::extract::EventName;
+/// use roomcast_server::handler::EventRewrite;
+/// use roomcast_server::{Args, Io};
 ///
 /// let io = Io::new();
 /// io.event_middleware(async |EventName(name): EventName, args: Args, event: EventRewrite| {
 ///     if &*name == "chat message" {
 ///         event.set_name("say").set_args((&"lobby", &args.get::<String>(0)?))?;
 ///     }
-///     Ok::<_, roomcast_server::ArgsError>(())
+///     Ok::<_, roomcast_server::extract::ArgsError>(())
 /// });
 /// ```
 #[derive(Debug, Clone, Default)]

@@ -93,7 +93,7 @@ impl Io {
 
     /// How many clients are connected to this node, in whichever namespaces
     ///
-    /// [`NamespaceHandle::client_count`](crate::NamespaceHandle::client_count) counts those of one namespace.
+    /// [`NamespaceHandle::client_count`](crate::namespace::NamespaceHandle::client_count) counts those of one namespace.
     pub fn client_count(&self) -> usize {
         self.0.sessions.len()
     }
@@ -111,7 +111,7 @@ impl Io {
         &self.0.metrics
     }
 
-    /// State of the application of this type, if it was [given](crate::IoBuilder::state)
+    /// State of the application of this type, if it was [given](crate::config::IoBuilder::state)
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.0.state.get().cloned()
     }

@@ -265,7 +265,7 @@ impl Socket {
 
     /// Whether an event of this socket waits until the handlers of the one before it have ended
     ///
-    /// Default: what its [namespace](crate::NamespaceHandle::serial) was told. A handler must then not wait for an event of
+    /// Default: what its [namespace](crate::namespace::NamespaceHandle::serial) was told. A handler must then not wait for an event of
     /// its own client, which would come to nothing; waiting for an answer is fine.
     pub fn serial(&self, serial: bool) {
         self.0.serial.store(serial, Ordering::Relaxed);

@@ -19,7 +19,7 @@ use crate::util::log_limit::log_limited;
 /// Who is in a room, told to those who are in it
 ///
 /// Given to [`Io::presence`](crate::Io::presence) or
-/// [`NamespaceHandle::presence`](crate::NamespaceHandle::presence). Clients then get three events:
+/// [`NamespaceHandle::presence`](crate::namespace::NamespaceHandle::presence). Clients then get three events:
 ///
 /// | Event | To whom | Arguments |
 /// | --- | --- | --- |
@@ -34,7 +34,8 @@ use crate::util::log_limit::log_limited;
 /// It knows the clients of this node.
 ///
 /// ```
-/// use roomcast_server::{Io, Presence};
+/// use roomcast_server::rooms::Presence;
+/// use roomcast_server::Io;
 ///
 /// let io = Io::new();
 /// io.presence(Presence::in_rooms(|room| room.as_str().starts_with("game:")).with_data());

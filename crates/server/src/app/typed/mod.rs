@@ -33,7 +33,8 @@ use crate::app::model::socket::Socket;
 /// without a schema remain possible beside it.
 ///
 /// ```
-/// use roomcast_server::{EmitError, Event, Io, NoAnswer, Socket};
+/// use roomcast_server::typed::{Event, NoAnswer};
+/// use roomcast_server::{EmitError, Io, Socket};
 /// use serde::{Deserialize, Serialize};
 ///
 /// /// Somebody says something in a room; answered with the number of those who are told
@@ -68,7 +69,8 @@ use crate::app::model::socket::Socket;
 /// An answer of another type does not compile:
 ///
 /// ```compile_fail,E0277
-/// # use roomcast_server::{Event, Io, Socket};
+/// # use roomcast_server::typed::Event;
+/// # use roomcast_server::{Io, Socket};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Say { room: String, text: String }
 /// # impl Event for Say { const NAME: &'static str = "say"; type Answer = usize; }
@@ -84,7 +86,8 @@ use crate::app::model::socket::Socket;
 /// ```
 ///
 /// ```compile_fail,E0277
-/// # use roomcast_server::{Event, NoAnswer, Socket};
+/// # use roomcast_server::typed::{Event, NoAnswer};
+/// # use roomcast_server::Socket;
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # struct Said(String, String);
 /// # impl Event for Said { const NAME: &'static str = "said"; type Answer = NoAnswer; }
@@ -109,7 +112,8 @@ pub trait Event {
 /// one does not compile. Variants have no answer of a type; a handler that takes [`Ack`] answers with anything.
 ///
 /// ```
-/// use roomcast_server::{EmitError, EventSet, Io, Socket};
+/// use roomcast_server::typed::EventSet;
+/// use roomcast_server::{EmitError, Io, Socket};
 /// use serde::{Deserialize, Serialize};
 ///
 /// #[derive(Serialize, Deserialize)]
@@ -134,7 +138,8 @@ pub trait Event {
 /// ```
 ///
 /// ```compile_fail,E0004
-/// # use roomcast_server::{EventSet, Io, Socket};
+/// # use roomcast_server::typed::EventSet;
+/// # use roomcast_server::{Io, Socket};
 /// # #[derive(serde::Serialize, serde::Deserialize)]
 /// # enum Chat { Say(String), Bye }
 /// # impl EventSet for Chat {}
@@ -440,14 +445,14 @@ macro_rules! on_event {
     )*};
 }
 
-on_event!(crate::Io, crate::NamespaceHandle, Socket);
+on_event!(crate::Io, crate::namespace::NamespaceHandle, Socket);
 
 /// `emit_event`, the same for all that emits to several
 macro_rules! emit_event {
     ($($type:ty),*) => {$(
         impl $type {
             #[doc = include_str!("../../../docs/emit_event.md")]
-            pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::Receipt, EmitError> {
+            pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::emit::Receipt, EmitError> {
                 let (name, args) = event.write()?;
                 self.emit(name, args)
             }
@@ -464,14 +469,14 @@ macro_rules! emit_event {
     )*};
 }
 
-emit_event!(crate::Io, crate::NamespaceHandle, crate::Emit);
+emit_event!(crate::Io, crate::namespace::NamespaceHandle, crate::emit::Emit);
 
 /// `emit_event`, the same for all that emits to one
 macro_rules! emit_event_to_one {
     ($($type:ty),*) => {$(
         impl $type {
             #[doc = include_str!("../../../docs/emit_event.md")]
-            pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::Receipt, EmitError> {
+            pub fn emit_event<M>(&self, event: &impl Emitted<M>) -> Result<crate::emit::Receipt, EmitError> {
                 let (name, args) = event.write()?;
                 self.emit(name, args)
             }
@@ -492,4 +497,4 @@ macro_rules! emit_event_to_one {
     )*};
 }
 
-emit_event_to_one!(Socket, crate::SocketEmit, crate::RemoteSocket);
+emit_event_to_one!(Socket, crate::emit::SocketEmit, crate::rooms::RemoteSocket);

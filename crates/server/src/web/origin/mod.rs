@@ -9,12 +9,12 @@ pub(crate) use self::name::{authority, normalise, split_port};
 /// A WebSocket is not subject to the same-origin policy: without this, any page that a visitor opens could connect
 /// in the visitor's name, with the visitor's cookies, and read the answers (RFC 6455 section 10.2). Long-polling
 /// is treated alike, although CORS keeps such a page from reading. What a page may *read* across origins is
-/// [`Cors`](crate::Cors).
+/// [`Cors`](crate::http::Cors).
 ///
 /// A page is known by the `Origin` that browsers send; where there is none, by `Sec-Fetch-Site`. Programs that
 /// are no browsers send neither, and nothing here stops them.
 ///
-/// Origins that [`Config::allow_origin`](crate::Config::allow_origin) names are let in by each of these, and so are those that [`Cors`](crate::Cors) names
+/// Origins that [`Config::allow_origin`](crate::Config::allow_origin) names are let in by each of these, and so are those that [`Cors`](crate::http::Cors) names
 /// *with* credentials. Origins are compared in their normal form (RFC 6454): case, a default port and the spelling of
 /// a host with other letters than ASCII make no difference. A request that is not let in is answered with 403.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
