@@ -35,7 +35,7 @@ pub use close::CloseReason;
 pub use control::{Found, MemberControl, MemberLimit};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
-pub use ids::{AckId, Namespace, Room, Sid, SocketId};
+pub use ids::{AckId, MemberKey, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use nodes::ServerSide;
 pub use outbox::{
@@ -43,8 +43,7 @@ pub use outbox::{
     Relay, Standing, Waiting, Written,
 };
 pub use router::{
-    Dispatched, Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope,
-    Target,
+    Dispatched, Joined, Member, Membership, Receipt, Router, RouterError, RouterStats, Scope, Target,
 };
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{
