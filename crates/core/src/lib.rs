@@ -11,6 +11,7 @@ mod args;
 mod body;
 mod close;
 mod control;
+mod error;
 mod event;
 mod frame;
 mod ids;
@@ -33,6 +34,7 @@ pub use args::{
 pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use control::{Found, MemberControl, MemberLimit};
+pub use error::{BoxError, ConnectionError};
 pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
 pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, MemberKey, Namespace, Room, Sid, SocketId};
@@ -47,8 +49,8 @@ pub use router::{
 };
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{
-    BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
-    RequestBody, Responder, Transport, TransportName, Upgrade, Upgraded,
+    ByteStream, Capabilities, Connection, Exchange, Received, Refused, Rejection, RequestBody, Responder,
+    Transport, TransportName, Upgrade, Upgraded,
 };
 pub use watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 

@@ -2,7 +2,6 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -15,7 +14,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 
-use crate::{CloseReason, FrameSink, Message, Outbox, ResponseBody};
+use crate::{BoxError, CloseReason, ConnectionError, FrameSink, Message, Outbox, ResponseBody};
 
 /// Opens connections of one kind; held once by a server, shared by all sessions
 ///
@@ -141,45 +140,6 @@ pub enum Received {
     Leaving,
 }
 
-/// Why a connection can go on no longer
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum ConnectionError {
-    /// The carrier broke
-    #[error("the connection broke")]
-    Io(#[from] io::Error),
-    /// The client broke the rules of the transport
-    #[error("the client broke the rules of its transport: {0}")]
-    Misused(&'static str),
-    /// The client sent what is not of the transport's grammar
-    #[error("the client sent a malformed {0}")]
-    Malformed(&'static str),
-    /// The client sent a message over the limit
-    #[error("the client sent a message over the limit of {limit} bytes")]
-    TooBig {
-        /// The limit, in bytes
-        limit: usize,
-    },
-}
-
-impl ConnectionError {
-    /// Why a session ends that had only this connection
-    pub fn reason(&self) -> CloseReason {
-        match self {
-            // As on Node: a peer that resets its connection, or drops it without a goodbye, has gone away.
-            Self::Io(error) if is_gone(error) => CloseReason::TransportClose,
-            Self::Io(_) | Self::Misused(_) => CloseReason::TransportError,
-            Self::Malformed(_) => CloseReason::ParseError,
-            Self::TooBig { .. } => CloseReason::MessageTooBig,
-        }
-    }
-}
-
-fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected | UnexpectedEof)
-}
-
 /// An HTTP request, and the one chance to answer it
 #[derive(Debug)]
 pub struct Exchange {
@@ -197,9 +157,6 @@ pub struct Exchange {
 
 /// The body of a request, as it arrives
 pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
-
-/// Any error
-pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The one chance to answer an [`Exchange`]
 ///
