@@ -1,4 +1,8 @@
-//! Who is in which room, and how an event reaches them
+//! Router of a namespace: its members, their rooms, and the delivery of events
+
+mod control;
+mod nodes;
+mod watch;
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
@@ -7,10 +11,10 @@ use std::sync::{Arc, Weak};
 use async_trait::async_trait;
 use bytestring::ByteString;
 
-use crate::{
-    AckTable, Args, Backlog, Codec, Delivery, Event, Found, MemberControl, MemberKey, Outbox, Overflow, Room,
-    RoomWatcher, ServerSide, SocketId,
-};
+pub use self::control::{Found, MemberControl, MemberLimit};
+pub use self::nodes::ServerSide;
+pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
+use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Room, SocketId};
 
 /// Who is in which room of one namespace, and how an event reaches them; on Node this is called an adapter
 ///
