@@ -7,7 +7,6 @@
 
 mod ack;
 mod actions;
-mod args;
 mod body;
 mod close;
 mod error;
@@ -24,10 +23,6 @@ mod transport;
 
 pub use ack::AckTable;
 pub use actions::Actions;
-pub use args::{
-    Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,
-    replace_lone_surrogates, to_json,
-};
 pub use body::{BodyProgress, ResponseBody, TrackedBody};
 pub use close::CloseReason;
 pub use error::{BoxError, ConnectionError};
@@ -38,6 +33,10 @@ pub use message::Message;
 pub use outbox::{
     Attended, Backlog, Bounds, Delivery, FlushList, FrameSink, Hold, Outbox, Overflow, Pushed, Readiness,
     Relay, Standing, Waiting, Written,
+};
+pub use roomcast_args::{
+    Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,
+    replace_lone_surrogates, to_json,
 };
 pub use router::{
     ChangeQueue, Dispatched, Found, Joined, Member, MemberControl, MemberLimit, Membership, PresentMember,
