@@ -1,6 +1,7 @@
 //! The queue of what a client is to be sent, and the owner of its write half
 
 mod bounds;
+mod deferred;
 mod flush;
 mod lease;
 mod list;
@@ -17,9 +18,9 @@ mod written;
 use std::task::{Context, Poll, Waker};
 
 pub use self::bounds::Bounds;
+pub use self::deferred::DeferredWakes;
 pub use self::flush::Backlog;
 use self::lease::{Lease, Writer};
-pub use self::list::Relay;
 pub use self::policy::{Delivery, Overflow, Pushed, Waiting};
 use self::queue::{Admission, Queue};
 pub use self::sink::{FrameSink, Readiness};

@@ -113,18 +113,18 @@ pub(super) struct Shared {
 pub(super) struct Listed {
     pub(super) outboxes: VecDeque<Outbox>,
     pub(super) flusher: Option<Waker>,
-    /// The flusher again, while it sleeps and others hold it, see [`FlushList::relay`]
-    pub(super) told: Option<Told>,
-    /// Flushers of other lists that this one's flusher is going to wake
-    pub(super) held: Vec<Waker>,
-    /// A backlog must not wait
+    /// The flusher while it sleeps and another list is to wake it, see [`DeferredWakes`](super::DeferredWakes)
+    pub(super) deferred: Option<Deferred>,
+    /// Flushers of other lists that this list's flusher has to wake
+    pub(super) pending_wakers: Vec<Waker>,
+    /// Set if a backlog must not wait
     pub(super) urgent: bool,
 }
 
-/// Who is going to wake a flusher; whoever does not relay need not wait for that
-pub(super) struct Told {
+/// Deferred wake-up of a flusher; threads that do not defer wake it directly
+pub(super) struct Deferred {
     pub(super) flusher: Waker,
-    /// The list that holds it, none if a second one does, which is enough
+    /// Number of the list that delivers the wake-up; `None` once a second list does too
     pub(super) by: Option<usize>,
 }
 

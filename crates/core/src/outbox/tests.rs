@@ -11,9 +11,9 @@ use super::*;
 use crate::ConnectionError;
 
 mod bounds;
+mod deferred;
 mod exchange;
 mod flow;
-mod relay;
 mod writing;
 
 /// A carrier, as the far end of the sinks that write to it
