@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{self, AtomicU64};
 
 /// Secret id of a session, as it stands in the URL of every Engine.IO request
 ///
@@ -268,6 +269,22 @@ pub struct AckId(pub u64);
 impl fmt::Display for AckId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// Identity of a socket in this process: a number never given to two, so a late detach or leave hits nobody else
+///
+/// Chosen before the member is attached, and kept by a client that is recovered: to the router and to whoever holds a
+/// handle from before, it is the same member.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct MemberKey(pub u64);
+
+impl MemberKey {
+    /// Returns a key that was never returned before in this process
+    #[must_use]
+    pub fn next() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, atomic::Ordering::Relaxed) + 1)
     }
 }
 

@@ -7,51 +7,46 @@
 
 mod ack;
 mod actions;
-mod args;
 mod body;
 mod close;
-mod control;
+mod error;
 mod event;
 mod frame;
 mod ids;
 pub mod memory;
 mod message;
-mod nodes;
 mod outbox;
 mod router;
 mod session;
 mod sync;
 mod transport;
-mod watch;
 
 pub use ack::AckTable;
 pub use actions::Actions;
-pub use args::{
+pub use body::{BodyProgress, ResponseBody, TrackedBody};
+pub use close::CloseReason;
+pub use error::{BoxError, ConnectionError};
+pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
+pub use frame::{Frame, Wire, WireKey};
+pub use ids::{AckId, MemberKey, Namespace, Room, Sid, SocketId};
+pub use message::Message;
+pub use outbox::{
+    Attended, Backlog, Bounds, DeferredWakes, Delivery, FlushList, FrameSink, Hold, Outbox, Overflow, Pushed,
+    Readiness, Standing, Waiting, Written,
+};
+pub use roomcast_args::{
     Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,
     replace_lone_surrogates, to_json,
 };
-pub use body::{BodyProgress, ResponseBody, TrackedBody};
-pub use close::CloseReason;
-pub use control::{Found, MemberControl, MemberLimit};
-pub use event::{AckRequest, AnswerSink, Codec, EncodeError, Event};
-pub use frame::{Frame, Wire, WireKey};
-pub use ids::{AckId, Namespace, Room, Sid, SocketId};
-pub use message::Message;
-pub use nodes::ServerSide;
-pub use outbox::{
-    Attended, Backlog, Bounds, Delivery, FlushList, FrameSink, Hold, Outbox, Overflow, Pushed, Readiness,
-    Relay, Standing, Waiting, Written,
-};
 pub use router::{
-    Dispatched, Joined, Member, MemberKey, Membership, Receipt, Router, RouterError, RouterStats, Scope,
-    Target,
+    ChangeQueue, Dispatched, Found, Joined, Member, MemberControl, MemberLimit, Membership, PresentMember,
+    Receipt, RoomChange, RoomWatcher, Router, RouterError, RouterStats, Scope, ServerSide, Target,
 };
 pub use session::{Action, Command, Inbound, Lane, Session};
 pub use transport::{
-    BoxError, ByteStream, Capabilities, Connection, ConnectionError, Exchange, Received, Refused, Rejection,
-    RequestBody, Responder, Transport, TransportName, Upgrade, Upgraded,
+    ByteStream, Capabilities, Connection, Exchange, Received, Refused, Rejection, RequestBody, Responder,
+    Transport, TransportName, Upgrade, Upgraded,
 };
-pub use watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 
 /// What crates downstream need to name the types above
 pub use bytes::Bytes;

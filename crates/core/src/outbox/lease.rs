@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
-#[cfg(not(loom))]
-use super::GROUP;
-use super::{FrameSink, Outbox, Readiness, State, Written, wake};
+use super::sink::{FrameSink, Readiness};
+use super::state::{Outbox, State, wake};
+use super::written::Written;
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 
@@ -207,6 +207,9 @@ pub(super) enum Writer {
     /// The task that owns the connection
     Owner,
 }
+
+/// How many outboxes are fetched side by side, before the first of them is written
+pub(super) const GROUP: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// How many batches one visit of a flusher may write before the next outbox has its turn
 pub(super) const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };

@@ -475,7 +475,7 @@ impl Flusher {
         let waker = Waker::from(self.woken.clone());
         let mut outboxes = VecDeque::new();
         while self.list.poll_take(&mut Context::from_waker(&waker), &mut outboxes).is_ready() {
-            for group in outboxes.make_contiguous().chunks(super::GROUP) {
+            for group in outboxes.make_contiguous().chunks(super::lease::GROUP) {
                 Outbox::flush_group(group);
             }
             outboxes.clear();

@@ -1,108 +1,34 @@
 //! The queue of what a client is to be sent, and the owner of its write half
 
 mod bounds;
+mod deferred;
 mod flush;
 mod lease;
+mod list;
 #[cfg(all(test, loom))]
 mod loom;
 mod policy;
 mod queue;
 mod sink;
+mod state;
 #[cfg(all(test, not(loom)))]
 mod tests;
+mod written;
 
-use std::fmt;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker};
 
 pub use self::bounds::Bounds;
-pub use self::flush::{Backlog, FlushList, Relay, Written};
+pub use self::deferred::DeferredWakes;
+pub use self::flush::Backlog;
 use self::lease::{Lease, Writer};
 pub use self::policy::{Delivery, Overflow, Pushed, Waiting};
 use self::queue::{Admission, Queue};
 pub use self::sink::{FrameSink, Readiness};
-use crate::sync::{Arc, Mutex, MutexGuard, lock};
+pub use self::state::{FlushList, Outbox};
+use self::state::{Inner, Phase, State, wake};
+pub use self::written::Written;
+use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{CloseReason, Frame};
-
-/// Queue of the frames for one client, and the lease on its write half.
-///
-/// Everything that goes to the client goes through here, in one order: broadcasts, replies, heartbeats, pongs,
-/// the close frame. [`push`](Self::push) may be called from any thread; it never blocks, never writes and never
-/// calls back. A writer (a flusher, a pusher, or the task that owns the connection) first *leases* the
-/// [`FrameSink`] out of the outbox, so two writers can never interleave inside a frame, and no lock is held
-/// during a system call.
-///
-/// An outbox that got something to send and whose sink can take it puts itself on its [`FlushList`], once. The
-/// task that owns the connection is woken only when the sink is blocked or broken, or the outbox needs its decision.
-///
-/// # Flow control
-///
-/// Bytes that wait are one of two debts. While the sink is [`Ready`](Readiness::Ready) they are *backlog*: nobody has
-/// tried to write them, which is the server's debt. Otherwise they are *stalled*: the carrier refused them, or there is
-/// none, which is the client's debt. Backlog slows senders: from high water on (64 KiB or 256 frames) a pusher is told
-/// to [`relieve`](Self::relieve) the outbox, that is to write itself. Stalled bytes are queued up to the hard cap, and
-/// the owner, who has a clock, decides with [`give_up`](Self::give_up) whether the client has stalled for too long.
-/// The hard cap alone closes a client at a push.
-///
-/// Cloning gives another handle to the same outbox.
-#[derive(Clone)]
-pub struct Outbox(Arc<Inner>);
-
-struct Inner {
-    bounds: Bounds,
-    flusher: FlushList,
-    state: Mutex<State>,
-}
-
-struct State {
-    queue: Queue,
-    /// The heartbeat that waits, ahead of the queue
-    heartbeat: Option<Frame>,
-    sink: Option<Box<dyn FrameSink>>,
-    rare: Option<Box<Rare>>,
-    owner: Option<Waker>,
-    /// Orders outboxes by their last progress, see [`Standing::order`]
-    order: u32,
-    /// The owner came while the sink was lent out, perhaps with something to write to
-    owner_came: bool,
-    /// The owner waits for the sink to be brought back
-    owner_waits: bool,
-    phase: Phase,
-    overflow: Overflow,
-    readiness: Readiness,
-    listed: bool,
-    leased: bool,
-    /// A pusher found the sink leased and the backlog at high water: the lease ends after its batch
-    wanted: bool,
-    /// The owner knows that more than the limit waits
-    over_limit: bool,
-    /// The owner has seen no progress for a while
-    stalled: bool,
-    /// A writer has the heartbeat in hand
-    heartbeat_leased: bool,
-    /// Nothing is written until the [`Hold`] ends
-    held: bool,
-}
-
-/// Parts of the state that few outboxes have at a time
-#[derive(Default)]
-struct Rare {
-    /// A new write half, until the old one is brought back
-    successor: Option<Box<dyn FrameSink>>,
-    /// Senders that wait until the outbox is below low water
-    senders: Vec<Waker>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Open,
-    /// The client was given up: what waited is gone, and only a goodbye is still taken
-    GivenUp(CloseReason),
-    /// Nothing more is taken in; what waits is still sent
-    Finishing,
-    /// What waited is gone
-    Closed(CloseReason),
-}
 
 /// What the owner of a connection learns when it [attends](Outbox::attend) to its outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,12 +75,6 @@ pub struct Standing {
     /// Age of the last progress: the smaller, the longer ago, by wrapping comparison
     pub order: u32,
 }
-
-/// How many outboxes are fetched side by side, before the first of them is written
-pub(crate) const GROUP: usize = if cfg!(loom) { 2 } else { 16 };
-
-/// Counts the times at which an outbox stalled, in place of a clock
-static STALLS: AtomicU32 = AtomicU32::new(0);
 
 impl Outbox {
     /// Makes an empty outbox without a sink.
@@ -268,21 +188,6 @@ impl Outbox {
     /// Sets the policy for frames that are pushed with [`Overflow::Inherit`] from now on.
     pub fn set_overflow(&self, overflow: Overflow) {
         self.state().overflow = if overflow == Overflow::Inherit { Overflow::Close } else { overflow };
-    }
-
-    /// Writes the backlog on behalf of a pusher, until nothing waits or the carrier refuses more.
-    ///
-    /// To be called once no lock is held, after [`Pushed::Backlogged`]: whoever makes the backlog pays for it. If
-    /// another writer has the sink, it is asked to hand it over after its batch; the result is `false` then, and the
-    /// backlog stands. Otherwise `true`, also while the outbox is [held](Self::hold): the flusher writes after the hold.
-    pub fn relieve(&self) -> bool {
-        match Lease::take(self, Writer::Pusher) {
-            Ok(lease) => {
-                self.0.flusher.record(lease.write(&mut no_one()));
-                true
-            }
-            Err(leased) => !leased,
-        }
     }
 
     /// Stops flushers and pushers from writing until the guard is dropped.
@@ -448,12 +353,6 @@ impl Outbox {
         self.state().readiness == Readiness::Parked
     }
 
-    /// Returns what waits right now.
-    pub fn waiting(&self) -> Waiting {
-        let state = self.state();
-        Waiting { frames: state.queue.frames(), bytes: state.queue.bytes() }
-    }
-
     /// Returns how the outbox stands when memory has to be freed.
     pub fn standing(&self) -> Standing {
         let state = self.state();
@@ -463,37 +362,6 @@ impl Outbox {
             stalled: state.stalled,
             order: state.order,
         }
-    }
-
-    /// Fetches what the next push or write looks at first, for a caller who is about to go through many.
-    ///
-    /// In a broadcast to thousands most of the time goes by with waiting for the memory of each recipient. Asked for
-    /// a few at a time it arrives side by side. Changes nothing.
-    pub fn prefetch(&self) {
-        #[cfg(not(loom))]
-        std::hint::black_box(self.0.state.is_poisoned());
-    }
-
-    /// Writes what waits, on behalf of a flusher
-    pub(crate) fn flush(&self) -> Written {
-        Lease::take(self, Writer::Flusher)
-            .map_or_else(|_| Written::default(), |lease| lease.write(&mut no_one()))
-    }
-
-    /// Writes what waits in each of a few outboxes
-    pub(crate) fn flush_group(group: &[Self]) -> Written {
-        if let [alone] = group {
-            return alone.flush();
-        }
-        debug_assert!(group.len() <= GROUP, "a group has a place for each");
-        group.iter().for_each(Self::prefetch);
-        let leases: [_; GROUP] = std::array::from_fn(|at| {
-            group.get(at).and_then(|outbox| Lease::take(outbox, Writer::Flusher).ok())
-        });
-        leases.iter().flatten().for_each(Lease::prefetch);
-        let mut written = Written::default();
-        leases.into_iter().flatten().for_each(|lease| written += lease.write(&mut no_one()));
-        written
     }
 
     /// Lets go of the lock, and puts the outbox on its list if there is something to write
@@ -516,66 +384,9 @@ impl Outbox {
         wake(owner);
         senders.into_iter().for_each(Waker::wake);
     }
-
-    fn close_locked(&self, mut state: MutexGuard<'_, State>, reason: CloseReason) {
-        let spilled = state.close(reason);
-        let (owner, senders) = (state.owner.take(), state.take_senders());
-        drop(state);
-        drop(spilled);
-        wake(owner);
-        senders.into_iter().for_each(Waker::wake);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.0.state)
-    }
-}
-
-impl Phase {
-    /// Why nothing is taken in any more, if that is the outbox's own doing
-    fn reason(self) -> Option<CloseReason> {
-        match self {
-            Self::Open | Self::Finishing => None,
-            Self::GivenUp(reason) | Self::Closed(reason) => Some(reason),
-        }
-    }
 }
 
 impl State {
-    fn is_closed(&self) -> bool {
-        matches!(self.phase, Phase::Closed(_))
-    }
-
-    fn has_frames(&self) -> bool {
-        !self.queue.is_empty() || self.heartbeat.is_some()
-    }
-
-    /// Whether there is something to write, somebody to write it, and nobody who will do so anyway
-    #[inline]
-    fn wants_flush(&self) -> bool {
-        self.has_frames()
-            && self.readiness == Readiness::Ready
-            && self.sink.is_some()
-            && !self.listed
-            && !self.leased
-            && !self.held
-    }
-
-    /// Notes whether the carrier takes more, and whether it has just taken something
-    fn set_readiness(&mut self, readiness: Readiness, moved: bool) {
-        let stalls = readiness != Readiness::Ready;
-        if stalls && (moved || self.readiness == Readiness::Ready) {
-            self.order = STALLS.fetch_add(1, Ordering::Relaxed);
-        }
-        if !stalls || moved {
-            self.stalled = false;
-        }
-        if !stalls {
-            self.over_limit = false;
-        }
-        self.readiness = readiness;
-    }
-
     fn attended(&self, written: Written) -> Attended {
         Attended {
             closed: None,
@@ -586,34 +397,6 @@ impl State {
             high: !self.queue.is_low(),
             moved: self.sink.as_ref().map(|sink| sink.moved()),
             heartbeat: self.heartbeat.is_some() || self.heartbeat_leased,
-        }
-    }
-
-    fn take_senders(&mut self) -> Vec<Waker> {
-        let Some(rare) = &mut self.rare else { return Vec::new() };
-        let senders = std::mem::take(&mut rare.senders);
-        if rare.successor.is_none() {
-            self.rare = None;
-        }
-        senders
-    }
-
-    fn take_successor(&mut self) -> Option<Box<dyn FrameSink>> {
-        let rare = self.rare.as_mut()?;
-        let successor = rare.successor.take();
-        if rare.senders.is_empty() {
-            self.rare = None;
-        }
-        successor
-    }
-
-    /// Returns what must be dropped outside the lock
-    fn close(&mut self, reason: CloseReason) -> Spilled {
-        self.phase = Phase::Closed(self.phase.reason().unwrap_or(reason));
-        Spilled {
-            _queue: std::mem::take(&mut self.queue),
-            _heartbeat: self.heartbeat.take(),
-            _sinks: [self.sink.take(), self.take_successor()],
         }
     }
 }
@@ -631,27 +414,4 @@ impl Attended {
             heartbeat: false,
         }
     }
-}
-
-struct Spilled {
-    _queue: Queue,
-    _heartbeat: Option<Frame>,
-    _sinks: [Option<Box<dyn FrameSink>>; 2],
-}
-
-impl fmt::Debug for Outbox {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Outbox").field("waiting", &self.waiting()).finish_non_exhaustive()
-    }
-}
-
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// The context of a flusher, which asks again by way of the owner
-fn no_one() -> Context<'static> {
-    Context::from_waker(Waker::noop())
 }

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Bounds, Delivery, Overflow};
+use super::bounds::Bounds;
+use super::policy::{Delivery, Overflow};
 use crate::{Frame, memory};
 
 /// What waits for one client

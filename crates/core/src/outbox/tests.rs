@@ -1,6 +1,7 @@
 //! What an outbox promises, with a sink that does as it is told
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -10,9 +11,9 @@ use super::*;
 use crate::ConnectionError;
 
 mod bounds;
+mod deferred;
 mod exchange;
 mod flow;
-mod relay;
 mod writing;
 
 /// A carrier, as the far end of the sinks that write to it

@@ -46,7 +46,7 @@ pub(crate) async fn flush(list: FlushList) {
             poll_fn(|cx| list.poll_listed(cx)).await;
         }
         tokio::task::yield_now().await;
-        list.wake_held();
+        list.wake_deferred();
         let urgent = list.take_urgent();
         list.take(&mut spare);
         if urgent && let Some(Held { crowd, .. }) = held.take() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
-use roomcast_core::{FlushList, Relay, Written};
+use roomcast_core::{DeferredWakes, FlushList, Written};
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 
@@ -32,11 +32,11 @@ impl Flushers {
         lists.lists[turn % lists.lists.len()].clone()
     }
 
-    /// Lets the flusher of the current thread wake those of others, once all that is ready to run here has run
+    /// Leaves it to the flusher of the current thread to wake those of others.
     ///
-    /// To be kept for as long as the thread does nothing but drive a runtime of its own.
-    pub(crate) fn relay(&self) -> Relay {
-        self.list().relay()
+    /// The guard is kept for as long as the thread does nothing but drive a runtime of its own.
+    pub(crate) fn defer_wakes(&self) -> DeferredWakes {
+        DeferredWakes::enter(&self.list())
     }
 
     /// Every list there is, each with a name of its own

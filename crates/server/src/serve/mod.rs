@@ -380,7 +380,7 @@ impl Bound {
             let listener = listen_beside(&first).map_err(bind)?;
             let server = server.clone();
             running.spawn(format!("roomcast-{number}"), listener, async move |listener| {
-                let _relay = server.io.app().flushers.relay();
+                let _deferred = server.io.app().flushers.defer_wakes();
                 accept_all(&server, listener).await;
                 server.io.app().lifecycle.reached(Phase::Over).await;
             })?;
@@ -388,7 +388,7 @@ impl Bound {
         let runtime = runtime()?;
         let drained = runtime.block_on(async {
             let listener = TcpListener::from_std(first).map_err(ServeError::Thread)?;
-            let _relay = server.io.app().flushers.relay();
+            let _deferred = server.io.app().flushers.defer_wakes();
             Ok(serve_until(&server, listener, shutdown).await)
         });
         drop(running);

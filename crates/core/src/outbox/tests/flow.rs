@@ -146,7 +146,7 @@ fn urgent_outboxes_wake_past_a_deferred_wake_up() {
     let flusher = Arc::new(Owner::default());
     let waker = Waker::from(flusher.clone());
     assert!(far.poll_listed(&mut Context::from_waker(&waker)).is_pending());
-    let _relay = near.relay();
+    let _deferred = DeferredWakes::enter(&near);
     let pusher = outbox.clone();
     carrier.at_each_call(move |_| {
         (0..300).for_each(|_| _ = push(&pusher, "x"));

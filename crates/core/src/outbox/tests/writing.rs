@@ -1,6 +1,6 @@
 //! Who writes, and when
 
-use super::lease::BATCHES_PER_VISIT;
+use super::lease::{BATCHES_PER_VISIT, GROUP};
 use super::queue::{BATCH_BYTES, BATCH_FRAMES};
 use super::*;
 

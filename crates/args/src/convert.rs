@@ -23,12 +23,12 @@ use super::{Args, ArgsError, ArgsReader, ArgsWriter};
 /// - [`Args`]: as they are.
 ///
 /// ```
-/// use roomcast_core::IntoArgs;
+/// use roomcast_args::IntoArgs;
 ///
 /// assert_eq!((1, "two").into_args()?.json(), r#"1,"two""#);
 /// assert_eq!((&(1, "two")).into_args()?.json(), r#"[1,"two"]"#);
 /// assert_eq!("one".into_args()?.json(), r#""one""#);
-/// # Ok::<(), roomcast_core::ArgsError>(())
+/// # Ok::<(), roomcast_args::ArgsError>(())
 /// ```
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be the arguments of an event",

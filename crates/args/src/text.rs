@@ -45,7 +45,7 @@ impl List {
 ///
 /// ```
 /// let mut json = String::from("[");
-/// roomcast_core::push_quoted(&mut json, "say \"hi\" to her");
+/// roomcast_args::push_quoted(&mut json, "say \"hi\" to her");
 /// assert_eq!(json, r#"["say \"hi\" to her""#);
 /// ```
 pub fn push_quoted(out: &mut String, text: &str) {
@@ -67,7 +67,7 @@ pub fn push_quoted(out: &mut String, text: &str) {
 ///
 /// ```
 /// let half = r#"["a\ud83d","\ud83d\ude00"]"#.into();
-/// assert_eq!(roomcast_core::replace_lone_surrogates(half), r#"["a\ufffd","\ud83d\ude00"]"#);
+/// assert_eq!(roomcast_args::replace_lone_surrogates(half), r#"["a\ufffd","\ud83d\ude00"]"#);
 /// ```
 pub fn replace_lone_surrogates(json: ByteString) -> ByteString {
     let Some(mut at) = next_lone_surrogate(json.as_bytes(), 0) else { return json };

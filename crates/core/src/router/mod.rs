@@ -1,17 +1,20 @@
-//! Who is in which room, and how an event reaches them
+//! Router of a namespace: its members, their rooms, and the delivery of events
+
+mod control;
+mod nodes;
+mod watch;
 
 use std::fmt;
 use std::ops::{Add, AddAssign};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use bytestring::ByteString;
 
-use crate::{
-    AckTable, Args, Backlog, Codec, Delivery, Event, Found, MemberControl, Outbox, Overflow, Room,
-    RoomWatcher, ServerSide, SocketId,
-};
+pub use self::control::{Found, MemberControl, MemberLimit};
+pub use self::nodes::ServerSide;
+pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
+use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Room, SocketId};
 
 /// Who is in which room of one namespace, and how an event reaches them; on Node this is called an adapter
 ///
@@ -131,22 +134,6 @@ pub struct Member {
     pub acks: AckTable,
     /// What else can be asked of it and done to it; without one it can only be sent to
     pub control: Option<Arc<dyn MemberControl>>,
-}
-
-/// Identity of a socket in this process: a number never given to two, so a late detach or leave hits nobody else
-///
-/// Chosen before the member is attached, and kept by a client that is recovered: to the router and to whoever holds a
-/// handle from before, it is the same member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MemberKey(pub u64);
-
-impl MemberKey {
-    /// Returns a key that was never returned before in this process
-    #[must_use]
-    pub fn next() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed) + 1)
-    }
 }
 
 /// Whom a broadcast addresses, and how

@@ -1,4 +1,4 @@
-//! Who wakes the flushers of other threads
+//! Deferred wake-ups of flushers on other threads
 #![allow(clippy::disallowed_methods, reason = "it is about threads")]
 
 use super::*;
@@ -12,17 +12,17 @@ fn asleep(list: &FlushList) -> Arc<Owner> {
 }
 
 #[test]
-fn others_are_woken_by_the_flusher_of_the_thread_that_gives_them_work() {
+fn own_flusher_wakes_others() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (near_outbox, _near_carrier) = connected_to(&near, 1 << 20);
     let (far_outbox, _far_carrier) = connected_to(&far, 1 << 20);
     let (near_flusher, far_flusher) = (asleep(&near), asleep(&far));
-    let relay = near.relay();
+    let deferred = DeferredWakes::enter(&near);
     (0..3).for_each(|_| assert_eq!(push(&far_outbox, "x"), Pushed::Queued));
     assert_eq!((near_flusher.wakes(), far_flusher.wakes()), (1, 0));
     let mut cx = Context::from_waker(Waker::noop());
     assert!(near.poll_listed(&mut cx).is_ready(), "it has somebody to wake");
-    near.wake_held();
+    near.wake_deferred();
     assert_eq!(far_flusher.wakes(), 1);
     assert!(near.poll_listed(&mut cx).is_pending());
 
@@ -30,20 +30,20 @@ fn others_are_woken_by_the_flusher_of_the_thread_that_gives_them_work() {
     let near_flusher = asleep(&near);
     assert_eq!(push(&near_outbox, "x"), Pushed::Queued);
     assert_eq!(near_flusher.wakes(), 1);
-    near.wake_held();
+    near.wake_deferred();
     assert_eq!((near_flusher.wakes(), far_flusher.wakes()), (1, 1));
-    drop(relay);
+    drop(deferred);
 }
 
 #[test]
-fn nobody_stays_asleep_when_a_thread_stops_relaying() {
+fn end_of_deferral_wakes_all() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (outbox, _carrier) = connected_to(&far, 1 << 20);
     let flusher = asleep(&far);
-    let relay = near.relay();
+    let deferred = DeferredWakes::enter(&near);
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     assert_eq!(flusher.wakes(), 0);
-    drop(relay);
+    drop(deferred);
     assert_eq!(flusher.wakes(), 1);
     far.write_all();
     let flusher = asleep(&far);
@@ -56,57 +56,57 @@ fn other_threads_wake_at_once() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (outbox, _carrier) = connected_to(&far, 1 << 20);
     let flusher = asleep(&far);
-    let _relay = near.relay();
+    let _deferred = DeferredWakes::enter(&near);
     std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&outbox, "x"), Pushed::Queued)));
     assert_eq!(flusher.wakes(), 1);
 }
 
 #[test]
-fn a_thread_that_is_stuck_keeps_no_other_from_its_own_work() {
+fn stuck_thread_delays_no_other() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let [first, second, third] = [(); 3].map(|()| connected_to(&far, 1 << 20).0);
     let flusher = asleep(&far);
-    let relay = near.relay();
+    let deferred = DeferredWakes::enter(&near);
     assert_eq!(push(&first, "x"), Pushed::Queued);
-    assert_eq!(flusher.wakes(), 0, "this thread is to tell it later");
+    assert_eq!(flusher.wakes(), 0, "the wake-up is deferred");
     std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&second, "x"), Pushed::Queued)));
     assert_eq!(flusher.wakes(), 1, "another does not wait for that");
     assert_eq!(push(&third, "x"), Pushed::Queued);
-    drop(relay);
+    drop(deferred);
     far.write_all();
     assert_eq!(flusher.wakes(), 2, "once each");
 }
 
 #[test]
-fn a_flusher_that_is_awake_is_woken_by_nobody() {
+fn awake_flusher_is_not_woken() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let [first, second] = [(); 2].map(|()| connected_to(&far, 1 << 20).0);
     let flusher = asleep(&far);
-    let relay = near.relay();
+    let deferred = DeferredWakes::enter(&near);
     assert_eq!(push(&first, "x"), Pushed::Queued);
     far.write_all();
     assert_eq!(push(&second, "x"), Pushed::Queued);
     std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&first, "x"), Pushed::Queued)));
     assert_eq!(flusher.wakes(), 0, "it came by itself and has not gone to sleep again");
-    drop(relay);
+    drop(deferred);
     assert_eq!(flusher.wakes(), 1, "as was said before");
 }
 
 #[test]
-fn a_second_thread_does_not_rely_on_the_first() {
+fn second_thread_defers_on_its_own() {
     let [near, other, far] = [(); 3].map(|()| FlushList::new());
     let [first, second, third] = [(); 3].map(|()| connected_to(&far, 1 << 20).0);
     let (flusher, other_flusher) = (asleep(&far), asleep(&other));
-    let _relay = near.relay();
+    let _deferred = DeferredWakes::enter(&near);
     assert_eq!(push(&first, "x"), Pushed::Queued);
     let second_thread = || {
-        let _relay = other.relay();
+        let _deferred = DeferredWakes::enter(&other);
         [&second, &third].into_iter().for_each(|outbox| assert_eq!(push(outbox, "x"), Pushed::Queued));
         assert_eq!((other_flusher.wakes(), flusher.wakes()), (1, 0));
-        other.wake_held();
+        other.wake_deferred();
         assert_eq!(flusher.wakes(), 1, "each holds it once");
     };
     std::thread::scope(|scope| _ = scope.spawn(second_thread));
-    near.wake_held();
+    near.wake_deferred();
     assert_eq!(flusher.wakes(), 2);
 }

@@ -5,7 +5,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::{MemberControl, MemberKey, Room, SocketId};
+use super::control::MemberControl;
+use crate::{MemberKey, Room, SocketId};
 
 /// What became of a room on this node
 #[derive(Clone, Debug)]

@@ -1,4 +1,8 @@
-//! The arguments of an event: JSON text with the binary parts beside it, and serde both ways
+//! Event arguments: JSON text with binary attachments, and a serde format for both directions
+//!
+//! [`Args`] holds the arguments of one event as Socket.IO sends them. [`IntoArgs`] and [`ArgsWriter`] serialise values
+//! into them; [`FromArgs`], [`ArgsReader`] and [`Args::get`] deserialise them again. The crate depends on no other part
+//! of Roomcast; `roomcast-core` re-exports it.
 
 mod convert;
 mod de;
@@ -18,14 +22,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::Deserialize;
 
+pub use self::convert::{FromArgs, IntoArgs};
+pub use self::error::ArgsError;
+pub use self::reader::ArgsReader;
+pub use self::ser::{ArgsWriter, to_json};
+pub use self::split::ArgsIter;
 use self::text::List;
-
-pub use convert::{FromArgs, IntoArgs};
-pub use error::ArgsError;
-pub use reader::ArgsReader;
-pub use ser::{ArgsWriter, to_json};
-pub use split::ArgsIter;
-pub use text::{push_quoted, replace_lone_surrogates};
+pub use self::text::{push_quoted, replace_lone_surrogates};
 
 /// The arguments of one event: JSON text, and the binary parts that the text names by placeholder
 ///
@@ -57,14 +60,14 @@ pub use text::{push_quoted, replace_lone_surrogates};
 ///
 /// ```
 /// use bytes::Bytes;
-/// use roomcast_core::{Args, IntoArgs};
+/// use roomcast_args::{Args, IntoArgs};
 ///
 /// let args = ("avatar", Bytes::from_static(b"\x89PNG")).into_args()?;
 /// assert_eq!(args.json(), r#""avatar",{"_placeholder":true,"num":0}"#);
 ///
 /// let (name, image) = args.parse::<(String, Bytes)>()?;
 /// assert_eq!((name.as_str(), &image[..]), ("avatar", &b"\x89PNG"[..]));
-/// # Ok::<(), roomcast_core::ArgsError>(())
+/// # Ok::<(), roomcast_args::ArgsError>(())
 /// ```
 #[derive(Clone)]
 pub struct Args {
@@ -111,7 +114,7 @@ impl Args {
     /// As good as the JSON string of it. For what comes and goes as bare text, which is then never quoted.
     ///
     /// ```
-    /// use roomcast_core::Args;
+    /// use roomcast_args::Args;
     ///
     /// let args = Args::from_text("say \"hi\"".into());
     /// assert_eq!(args.json(), r#""say \"hi\"""#);

@@ -1,0 +1,198 @@
+//! List of the outboxes that have something to write, and the wake-ups of its flusher
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Waker};
+
+use super::deferred;
+use super::state::{Counters, Deferred, FlushList, Listed, Outbox, Shared, wake};
+use super::written::Written;
+use crate::sync::lock;
+
+impl FlushList {
+    /// Makes an empty list
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Swaps what is listed with `spare`, which must be empty; pending while there is nothing
+    ///
+    /// Cancel safe: nothing is taken until it is ready.
+    pub fn poll_take(&self, cx: &mut Context<'_>, spare: &mut VecDeque<Outbox>) -> Poll<()> {
+        debug_assert!(spare.is_empty());
+        let mut listed = lock(&self.0.listed);
+        if listed.outboxes.is_empty() {
+            return listed.sleep(cx);
+        }
+        listed.deferred = None;
+        std::mem::swap(&mut listed.outboxes, spare);
+        Poll::Ready(())
+    }
+
+    /// Swaps what is listed with `spare`, which must be empty
+    pub fn take(&self, spare: &mut VecDeque<Outbox>) {
+        debug_assert!(spare.is_empty());
+        let mut listed = lock(&self.0.listed);
+        listed.deferred = None;
+        std::mem::swap(&mut listed.outboxes, spare);
+    }
+
+    /// Ready while something is listed or [flushers are to be woken](Self::wake_deferred); takes nothing
+    pub fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut listed = lock(&self.0.listed);
+        if listed.outboxes.is_empty() && listed.pending_wakers.is_empty() && !listed.urgent {
+            return listed.sleep(cx);
+        }
+        Poll::Ready(())
+    }
+
+    /// Delivers the wake-ups that [were deferred](super::DeferredWakes) to this list
+    pub fn wake_deferred(&self) {
+        loop {
+            // Woken outside the lock, for a waker is foreign code.
+            let waker = lock(&self.0.listed).pending_wakers.pop();
+            let Some(waker) = waker else { return };
+            waker.wake();
+        }
+    }
+
+    /// Counts what a flusher has written for outboxes of this list
+    pub fn record(&self, written: Written) {
+        self.0.written.frames.fetch_add(written.frames, Ordering::Relaxed);
+        self.0.written.bytes.fetch_add(written.bytes, Ordering::Relaxed);
+    }
+
+    /// What was written for outboxes of this list, by flushers as far as they recorded it and by owners
+    pub fn written(&self) -> Written {
+        let Counters { frames, bytes } = &self.0.written;
+        Written { frames: frames.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+    }
+
+    /// Lists an outbox ahead of the others, if it is not listed, and wakes the flusher without deferral
+    pub(super) fn hurry(&self, outbox: Option<Outbox>) {
+        let mut listed = lock(&self.0.listed);
+        outbox.into_iter().for_each(|outbox| listed.outboxes.push_front(outbox));
+        listed.urgent = true;
+        let flusher = listed.take_flusher();
+        drop(listed);
+        wake(flusher);
+    }
+
+    /// Whether a backlog of this list must not wait any longer, since the last time this was asked
+    ///
+    /// A pusher found an outbox at high water with its sink leased; what was left of its backlog is listed.
+    pub fn take_urgent(&self) -> bool {
+        std::mem::take(&mut lock(&self.0.listed).urgent)
+    }
+
+    /// Lists an outbox, and wakes the flusher if it sleeps
+    pub(super) fn enlist(&self, outbox: Outbox) {
+        let mut listed = lock(&self.0.listed);
+        listed.outboxes.push_back(outbox);
+        if listed.flusher.is_none() && listed.deferred.is_none() {
+            return;
+        }
+        match deferred::list_other_than(self) {
+            Some(by) => {
+                // `None` except for the first frame of a turn.
+                let Some(flusher) = listed.defer(by) else { return };
+                drop(listed);
+                deferred::list().into_iter().for_each(|list| list.defer(flusher.clone()));
+            }
+            None => {
+                let flusher = listed.take_flusher();
+                drop(listed);
+                wake(flusher);
+            }
+        }
+    }
+
+    /// Leaves it to this list's flusher to wake another one
+    fn defer(&self, waker: Waker) {
+        let own = {
+            let mut listed = lock(&self.0.listed);
+            listed.pending_wakers.push(waker);
+            // The wake-up of this list's flusher may itself be deferred to the other list at this moment. Two flushers
+            // that wait for each other would both sleep.
+            listed.take_flusher()
+        };
+        wake(own);
+    }
+
+    /// Returns a number that identifies the list while it exists
+    pub(super) fn number(&self) -> usize {
+        std::ptr::from_ref::<Shared>(&self.0).addr()
+    }
+}
+
+impl Listed {
+    fn sleep(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.deferred = None;
+        self.flusher = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes the flusher if it sleeps, so that the caller wakes it
+    fn take_flusher(&mut self) -> Option<Waker> {
+        let deferred = self.deferred.take().map(|deferred| deferred.flusher);
+        self.flusher.take().or(deferred)
+    }
+
+    /// Defers the wake-up to the list with this number; returns the flusher unless that list has it already
+    fn defer(&mut self, by: usize) -> Option<Waker> {
+        if let Some(flusher) = self.flusher.take() {
+            self.deferred = Some(Deferred { flusher: flusher.clone(), by: Some(by) });
+            return Some(flusher);
+        }
+        let deferred = self.deferred.as_mut()?;
+        deferred.by.take_if(|first| *first != by)?;
+        Some(deferred.flusher.clone())
+    }
+}
+
+impl fmt::Debug for FlushList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlushList").field("listed", &lock(&self.0.listed).outboxes.len()).finish()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+    use crate::sync::Arc;
+
+    #[derive(Default)]
+    struct Flusher(AtomicUsize);
+
+    impl Wake for Flusher {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn lists_that_defer_to_each_other_do_not_sleep() {
+        let lists = [(); 2].map(|()| FlushList::new());
+        let flushers = [(); 2].map(|()| Arc::new(Flusher::default()));
+        for (list, flusher) in lists.iter().zip(&flushers) {
+            let waker = Waker::from(flusher.clone());
+            assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+        }
+        // Two threads give work to each other's list: both have taken the other's flusher before either defers it.
+        let [first, second] = &lists;
+        let taken = [(second, first), (first, second)]
+            .map(|(to, by)| (by, lock(&to.0.listed).defer(by.number()).expect("it sleeps")));
+        for (by, waker) in taken {
+            by.defer(waker);
+        }
+        assert!(flushers.iter().any(|flusher| flusher.0.load(Ordering::Relaxed) > 0), "both sleep");
+        for list in &lists {
+            list.wake_deferred();
+        }
+        assert!(flushers.iter().all(|flusher| flusher.0.load(Ordering::Relaxed) > 0));
+    }
+}
