@@ -22,10 +22,11 @@ use roomcast_core::{
     Action, Attended, Bounds, CloseReason, Command, Connection, ConnectionError, Exchange, Lane, Message,
     Outbox, Overflow, Received, Rejection, Session, TransportName,
 };
+use roomcast_runtime::{Stall, StallLimits};
 
 use self::closing::Closing;
 use self::events::Work;
-use self::flow::{Flow, Leaving, Stall, StallLimits};
+use self::flow::{Flow, Leaving};
 use self::lane::{LaneState, Probe};
 use self::members::Members;
 use self::reach::Reach;

@@ -3,7 +3,6 @@
 pub(crate) mod breach;
 pub(crate) mod budget;
 pub(crate) mod config;
-pub(crate) mod flusher;
 pub(crate) mod hooks;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;

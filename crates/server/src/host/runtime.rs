@@ -5,10 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use roomcast_core::{DeferredWakes, FlushList, Written};
+use roomcast_runtime::flush;
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
-
-use crate::host::flusher::flush;
 
 /// The flush lists of each runtime that carries sessions
 ///

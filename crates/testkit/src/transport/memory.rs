@@ -246,7 +246,7 @@ impl Connection for MemoryConnection {
     }
 
     fn ping(&mut self, outbox: &Outbox, _: u32) -> bool {
-        let _ = outbox.push_protocol(Frame::of_wire(WireKey::of::<Control>(0), PING));
+        let _ = outbox.push_heartbeat(Frame::of_wire(WireKey::of::<Control>(0), PING));
         true
     }
 

@@ -13,7 +13,8 @@ use roomcast_core::{
     Pushed, Readiness,
 };
 
-use super::{Stall, StallLimits};
+use roomcast_runtime::{Stall, StallLimits};
+
 use crate::util::clock;
 
 const LIMITS: StallLimits = StallLimits { timeout: Duration::from_secs(10), min_rate: 1024 };

@@ -34,7 +34,7 @@ const WAIT: Duration = Duration::from_millis(1);
 /// A crowd that has been getting many frames with each write, and has few of them now, waits for more, a few
 /// milliseconds at most: under such a load the rest is on its way through another thread, or through a client that
 /// has not had the CPU, and a write of all costs hardly more than a write of half.
-pub(crate) async fn flush(list: FlushList) {
+pub async fn flush(list: FlushList) {
     let mut rounds: VecDeque<Round> = VecDeque::new();
     let mut held: Option<Held> = None;
     let mut pace = Pace::default();
@@ -137,7 +137,7 @@ mod tests {
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::util::clock;
+    use crate::clock;
 
     /// Notes who was written, in which order
     #[derive(Debug)]

@@ -1,0 +1,15 @@
+//! The one place of the crate where time is read
+
+use std::time::{Duration, Instant};
+
+/// Returns the time of the runtime's clock, which tests can pause.
+#[expect(clippy::disallowed_methods, reason = "this module is where time enters")]
+pub(crate) fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
+}
+
+/// Returns the time after `wait`, or a time some thirty years later if that cannot be represented.
+pub(crate) fn after(now: Instant, wait: Duration) -> Instant {
+    const AGES: Duration = Duration::from_secs(1_000_000_000);
+    now.checked_add(wait).unwrap_or_else(|| now + AGES)
+}

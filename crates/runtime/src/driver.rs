@@ -1,0 +1,597 @@
+//! Runs one session over one connection
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use roomcast_core::{
+    AckId, Action, Args, Attended, Bounds, ByteString, CloseReason, Codec, Command, Connection,
+    ConnectionError, EncodeError, Event, Exchange, FlushList, Inbound, Lane, Message, Namespace, Outbox,
+    Overflow, Pushed, Received, Refused, Session, SocketId, TransportName,
+};
+
+use crate::clock;
+use crate::stall::{Stall, StallLimits};
+use crate::timer::Timer;
+
+/// Messages handled before other tasks have their turn
+const MESSAGES: u32 = 256;
+/// Reads of a connection whose write half broke
+const LAST_READS: usize = 32;
+/// By how much a deadline may be late before the connection is looked at once more
+const LATE: Duration = Duration::from_millis(100);
+
+/// Settings of a [`Driver`]
+#[derive(Debug, Clone, Copy)]
+#[must_use]
+pub struct DriverConfig {
+    bounds: Bounds,
+    stall: StallLimits,
+    ping_timeout: Duration,
+    close_timeout: Duration,
+}
+
+impl Default for DriverConfig {
+    fn default() -> Self {
+        Self {
+            bounds: Bounds::from(1024 * 1024),
+            stall: StallLimits::default(),
+            ping_timeout: Duration::from_secs(20),
+            close_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl DriverConfig {
+    /// Returns the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the bounds of the outbox, in bytes. Default: a limit of 1 MiB, and [`Bounds::DEFAULT_MAX`]
+    ///
+    /// While half of the hard cap is stalled, the driver reads nothing from the client.
+    pub fn outbox(mut self, bounds: impl Into<Bounds>) -> Self {
+        self.bounds = bounds.into();
+        self
+    }
+
+    /// Sets when a client with more than the limit of its outbox counts as stalled. Default: [`StallLimits::default`]
+    pub fn stall(mut self, limits: StallLimits) -> Self {
+        self.stall = limits;
+        self
+    }
+
+    /// Sets the time in which the session expects an answer to a heartbeat. Default: 20 s
+    ///
+    /// A heartbeat that waits behind other bytes starts its time when the client takes it.
+    pub fn ping_timeout(mut self, timeout: Duration) -> Self {
+        self.ping_timeout = timeout;
+        self
+    }
+
+    /// Sets how long a closing connection may take to send what waits and to be answered. Default: 10 s
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+}
+
+/// What [`Driver::next`] returns: a request of the client, or its end
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Incoming {
+    /// The client asks to join a namespace: answer with [`Driver::accept`] or [`Driver::refuse`].
+    ///
+    /// The session closes a client that is not answered in time, if its protocol has such a limit.
+    Connect {
+        /// The namespace
+        namespace: Namespace,
+        /// What the client shows for it, as JSON text; empty if nothing
+        auth: ByteString,
+    },
+    /// The client emitted an event. If [`Inbound::ack`] is set, it waits for [`Driver::answer`].
+    Event(Inbound),
+    /// The client answered an event that was emitted with an [`AckRequest`](roomcast_core::AckRequest).
+    Answer {
+        /// The namespace of the event
+        namespace: Namespace,
+        /// The event
+        id: AckId,
+        /// The answer
+        args: Args,
+    },
+    /// The client left a namespace: detach its member from the router.
+    Leave {
+        /// The namespace
+        namespace: Namespace,
+        /// The reason
+        reason: CloseReason,
+    },
+    /// The session ends: detach all its members. What was sent before is still written, then
+    /// [`next`](Driver::next) returns `None`.
+    Closed(CloseReason),
+}
+
+/// Runs one [`Session`] over one [`Connection`]
+///
+/// For servers that are composed without `roomcast-server`. The driver owns the connection and its [`Outbox`], hands what
+/// arrives to the session, performs what the session asks for, keeps its deadlines, and closes a client that stalls. What
+/// only the application can decide is returned by [`next`](Self::next). It runs one connection for the whole session; it
+/// does not move a session to another transport.
+///
+/// Heartbeats and writes that were refused before are performed in [`next`](Self::next) too. So call it again soon: a loop
+/// that waits for long between two calls delays heartbeats, and its client may close. Nothing is read meanwhile, and TCP
+/// slows the client.
+///
+/// Dropping a driver closes its outbox at once with [`CloseReason::ServerShutdown`].
+pub struct Driver {
+    session: Box<dyn Session>,
+    connection: Box<dyn Connection>,
+    transport: TransportName,
+    outbox: Outbox,
+    config: DriverConfig,
+    phase: Phase,
+    /// Actions for the application and the end of the session, in order
+    actions: VecDeque<Action>,
+    /// Messages that were read and not handled yet
+    read: VecDeque<Message>,
+    /// How the connection ended behind those
+    ended: Option<Result<Received, ConnectionError>>,
+    stall: Option<Stall>,
+    timer: Timer,
+    /// Messages handled since other tasks had their turn
+    handled: u32,
+    /// A deadline came so late that the connection is looked at once more before it counts
+    overslept: bool,
+    buffer: Vec<Message>,
+}
+
+enum Phase {
+    /// The connection does not carry bytes yet
+    Opening,
+    Open,
+    /// What waits is still sent
+    Closing {
+        reason: CloseReason,
+        deadline: Instant,
+        drained: bool,
+    },
+    Over,
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver")
+            .field("session", &self.session)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Makes a driver, whose outbox puts itself on `list` when there is something to write.
+    ///
+    /// A [flusher](crate::flush()) of that list has to run. Nothing happens before the first call of
+    /// [`next`](Self::next).
+    #[must_use]
+    pub fn new(
+        session: Box<dyn Session>,
+        connection: Box<dyn Connection>,
+        transport: TransportName,
+        list: FlushList,
+        config: DriverConfig,
+    ) -> Self {
+        Self {
+            session,
+            connection,
+            transport,
+            outbox: Outbox::new(config.bounds, list),
+            config,
+            phase: Phase::Opening,
+            actions: VecDeque::new(),
+            read: VecDeque::new(),
+            ended: None,
+            stall: None,
+            timer: Timer::default(),
+            handled: 0,
+            overslept: false,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Returns the queue of what the client is to be sent, for a [`Member`](roomcast_core::Member) of a router.
+    #[must_use]
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Runs the session until there is something for the application; `None` once the connection is closed.
+    ///
+    /// Cancel safe: what was not returned is returned by the next call. Needs a runtime with time enabled.
+    pub async fn next(&mut self) -> Option<Incoming> {
+        poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// Polls for what [`next`](Self::next) returns.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
+        loop {
+            let now = clock::now();
+            self.collect();
+            while let Some(action) = self.actions.pop_front() {
+                if let Some(incoming) = self.hand_over(action, now) {
+                    return Poll::Ready(Some(incoming));
+                }
+            }
+            let progress = match self.phase {
+                Phase::Opening => self.poll_opening(cx, now),
+                Phase::Open => self.poll_open(cx, now),
+                Phase::Closing { .. } => {
+                    if self.poll_closing(cx, now).is_pending() {
+                        return Poll::Pending;
+                    }
+                    true
+                }
+                Phase::Over => return Poll::Ready(None),
+            };
+            let rests = self.handled >= MESSAGES;
+            if (rests || !progress) && !self.poll_timer(cx, now) {
+                if rests || self.overslept {
+                    self.handled = 0;
+                    self.collect();
+                    if self.actions.is_empty() {
+                        give_way(cx);
+                        return Poll::Pending;
+                    }
+                } else {
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+
+    /// Lets the client into a namespace that it [asked for](Incoming::Connect), under this id.
+    ///
+    /// `attach` attaches the member to the router; its result is returned. The answer to the client is queued before, so it
+    /// precedes all events, and is not written before `attach` has returned, so a client that knows that it is in is
+    /// reached by every broadcast.
+    ///
+    /// Returns `None` and attaches nothing if [`Incoming::Closed`] was returned already.
+    pub fn accept<T>(
+        &mut self,
+        namespace: &Namespace,
+        id: SocketId,
+        attach: impl FnOnce() -> T,
+    ) -> Option<T> {
+        if !self.is_running() {
+            return None;
+        }
+        let _hold = self.outbox.hold();
+        self.command(Command::Accept { namespace: namespace.clone(), socket: id, recovery: None });
+        Some(attach())
+    }
+
+    /// Refuses a client that [asked for](Incoming::Connect) a namespace; `message` is for people.
+    pub fn refuse(&mut self, namespace: &Namespace, message: &str) {
+        let error = ByteString::from(serde_json::json!({ "message": message }).to_string());
+        self.command(Command::Refuse { namespace: namespace.clone(), error });
+    }
+
+    /// Takes the client out of a namespace and tells it; [`Incoming::Leave`] or [`Incoming::Closed`] follows.
+    pub fn disconnect(&mut self, namespace: &Namespace) {
+        self.command(Command::Disconnect { namespace: namespace.clone() });
+    }
+
+    /// Ends the session; [`Incoming::Closed`] follows.
+    pub fn close(&mut self, reason: CloseReason) {
+        self.command(Command::Close(reason));
+    }
+
+    /// Emits an event to this client alone.
+    ///
+    /// # Errors
+    /// When the codec has no form for the event.
+    pub fn emit(&self, codec: &dyn Codec, event: &Event) -> Result<Pushed, EncodeError> {
+        let frame = event.frame(codec)?;
+        Ok(self.push(frame))
+    }
+
+    /// Answers an event whose [`Inbound::ack`] is set.
+    ///
+    /// # Errors
+    /// When the codec has no form for the answer.
+    pub fn answer(
+        &self,
+        codec: &dyn Codec,
+        namespace: &Namespace,
+        id: AckId,
+        args: &Args,
+    ) -> Result<Pushed, EncodeError> {
+        let frame = codec.encode_answer(namespace, id, args)?;
+        Ok(self.push(frame))
+    }
+
+    /// Hands over a later HTTP request of the session, for transports whose clients make several.
+    ///
+    /// A refusal that is fatal closes the session.
+    ///
+    /// # Errors
+    /// When the connection does not take the request; the exchange is returned unanswered.
+    pub fn request(&mut self, exchange: Exchange) -> Result<(), Refused> {
+        let taken = self.connection.accept(exchange);
+        if taken.as_ref().is_err_and(|refused| refused.rejection.fatal) {
+            self.close(CloseReason::TransportError);
+        }
+        taken
+    }
+
+    fn push(&self, frame: roomcast_core::Frame) -> Pushed {
+        let pushed = self.outbox.push(frame, roomcast_core::Delivery::Reliable, Overflow::Inherit);
+        if pushed == Pushed::Backlogged {
+            self.outbox.relieve();
+        }
+        pushed
+    }
+
+    fn command(&mut self, command: Command) {
+        if self.is_running() {
+            self.session.handle_command(command, clock::now());
+            self.collect();
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Opening | Phase::Open)
+    }
+
+    /// Performs what the session asks of the connection, and keeps what it asks of the application
+    fn collect(&mut self) {
+        while let Some(action) = self.session.poll_action() {
+            match action {
+                Action::Transmit { lane: Lane::Primary, frame, delivery } => {
+                    // A closed outbox is seen by the next `attend`; one that was given up takes a goodbye alone.
+                    if self.outbox.push(frame.clone(), delivery, Overflow::Close) == Pushed::Closed {
+                        let _ = self.outbox.push_last(frame);
+                    }
+                }
+                Action::Heartbeat(frame) => {
+                    let _ = self.outbox.push_heartbeat(frame);
+                }
+                Action::Ping(Lane::Primary) => {
+                    self.connection.ping(&self.outbox, 0);
+                }
+                Action::HeartbeatAnswered | Action::Refused { .. } => {}
+                Action::Connect { .. }
+                | Action::Event(_)
+                | Action::Answer { .. }
+                | Action::Leave { .. }
+                | Action::Close(_)
+                | Action::Refuse { .. } => self.actions.push_back(action),
+                // There is no second connection, so nothing else can be asked for.
+                _ => {}
+            }
+        }
+    }
+
+    fn hand_over(&mut self, action: Action, now: Instant) -> Option<Incoming> {
+        if !self.is_running() {
+            return None;
+        }
+        match action {
+            Action::Connect { namespace, auth } => Some(Incoming::Connect { namespace, auth }),
+            Action::Event(event) => Some(Incoming::Event(event)),
+            Action::Answer { namespace, id, args } => Some(Incoming::Answer { namespace, id, args }),
+            Action::Leave { namespace, reason } => Some(Incoming::Leave { namespace, reason }),
+            Action::Close(reason) => Some(self.start_closing(reason, "", now)),
+            Action::Refuse { message } => Some(self.start_closing(CloseReason::Refused, &message, now)),
+            _ => None,
+        }
+    }
+
+    fn poll_opening(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        match self.connection.poll_open(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(sink)) => {
+                self.phase = Phase::Open;
+                self.outbox.set_sink(sink);
+                self.session.handle_lane_opened(Lane::Primary, self.transport, now);
+            }
+            Poll::Ready(Err(error)) => self.lost(error.reason(), now),
+        }
+        true
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let attended = self.outbox.attend(cx);
+        if let Some(reason) = attended.closed {
+            if matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull) {
+                // The connection is still there to say so.
+                self.read.clear();
+                self.end(Command::Close(reason), reason, now);
+            } else {
+                self.hear_out(cx, now);
+                self.lost(reason, now);
+            }
+            return true;
+        }
+        if self.watch_stall(&attended, now) {
+            return true;
+        }
+        if self.session.is_congested() || !self.may_read(&attended, cx) {
+            return false;
+        }
+        if let Some(message) = self.read.pop_front() {
+            self.handled += 1;
+            self.session.handle_message(Lane::Primary, message, now);
+            return true;
+        }
+        match self.ended.take() {
+            None => self.poll_recv(cx, now),
+            Some(Ok(_)) => {
+                self.lost(CloseReason::TransportClose, now);
+                true
+            }
+            Some(Err(error)) => {
+                self.lost(error.reason(), now);
+                true
+            }
+        }
+    }
+
+    fn poll_recv(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let outcome = self.connection.poll_recv(cx, &self.outbox, &mut self.buffer);
+        let arrived = !self.buffer.is_empty();
+        self.read.extend(self.buffer.drain(..));
+        if arrived || outcome.is_ready() {
+            self.session.handle_activity(Lane::Primary, now);
+        }
+        match outcome {
+            Poll::Pending => return arrived,
+            Poll::Ready(Ok(Received::Activity | Received::Pong(_))) => {}
+            Poll::Ready(end) => self.ended = Some(end),
+        }
+        true
+    }
+
+    /// Handles what arrived whole before the write half broke
+    fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
+        for _ in 0..LAST_READS {
+            while let Some(message) = self.read.pop_front() {
+                self.session.handle_message(Lane::Primary, message, now);
+            }
+            if self.ended.is_some() || !self.poll_recv(cx, now) {
+                return;
+            }
+        }
+    }
+
+    /// Judges a client whose outbox is not writable; `true` if the client was given up
+    fn watch_stall(&mut self, attended: &Attended, now: Instant) -> bool {
+        if attended.writable || attended.stalled == 0 && !attended.heartbeat {
+            self.stall = None;
+            return false;
+        }
+        let stall = self.stall.get_or_insert_with(|| Stall::new(now));
+        let judgement = stall.observe(attended, now, self.config.stall);
+        if judgement.heartbeat_sent {
+            self.session.handle_heartbeat_sent(now);
+        }
+        if judgement.mark {
+            self.outbox.set_stalled();
+        }
+        if judgement.give_up {
+            let reason = CloseReason::SlowConsumer;
+            self.outbox.give_up(reason);
+            self.read.clear();
+            self.end(Command::Close(reason), reason, now);
+        }
+        judgement.give_up
+    }
+
+    /// Returns whether little enough waits for the client to read on.
+    fn may_read(&self, attended: &Attended, cx: &mut Context<'_>) -> bool {
+        if attended.stalled < self.config.bounds.max() / 2 {
+            return true;
+        }
+        if attended.writable {
+            if self.outbox.relieve() {
+                return true;
+            }
+            // Another writer is asked to hand over the write half.
+            give_way(cx);
+        }
+        false
+    }
+
+    /// Returns whether a deadline has passed and was handled.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let deadline = self.session.poll_timeout();
+        let limits = self.config.stall;
+        let stalled = self.stall.as_mut().and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
+        let next = deadline.into_iter().chain(stalled).min();
+        if !self.timer.poll(next, cx, now) {
+            self.overslept = false;
+            return false;
+        }
+        // After a pause of the process timers may fire before sockets are looked at, where an answer lies already.
+        let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
+        if is_late && !std::mem::replace(&mut self.overslept, true) {
+            return false;
+        }
+        self.overslept = false;
+        if !self.read.is_empty() {
+            // What the driver itself has not handled yet is not held against the client.
+            self.session.handle_activity(Lane::Primary, now);
+        }
+        if let Some(taken) =
+            self.stall.as_ref().and_then(|stall| stall.delays_heartbeat(self.config.ping_timeout, now))
+        {
+            self.session.handle_heartbeat_sent(taken);
+        }
+        self.session.handle_timeout(now);
+        true
+    }
+
+    /// The connection is gone
+    fn lost(&mut self, reason: CloseReason, now: Instant) {
+        self.session.handle_lane_closed(Lane::Primary, reason, now);
+        self.ensure_end(reason);
+    }
+
+    fn end(&mut self, command: Command, reason: CloseReason, now: Instant) {
+        self.session.handle_command(command, now);
+        self.ensure_end(reason);
+    }
+
+    /// Ends a session that asks for nothing after its connection was lost
+    fn ensure_end(&mut self, reason: CloseReason) {
+        self.collect();
+        if !self.actions.iter().any(|action| matches!(action, Action::Close(_) | Action::Refuse { .. })) {
+            self.actions.push_back(Action::Close(reason));
+        }
+    }
+
+    fn start_closing(&mut self, reason: CloseReason, message: &str, now: Instant) -> Incoming {
+        let opened = matches!(self.phase, Phase::Open);
+        self.connection.start_close_saying(reason, message, &self.outbox);
+        self.outbox.finish();
+        if !opened {
+            self.outbox.close(reason);
+        }
+        let deadline = clock::after(now, self.config.close_timeout);
+        self.phase = Phase::Closing { reason, deadline, drained: !opened };
+        self.read.clear();
+        Incoming::Closed(reason)
+    }
+
+    fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        let Phase::Closing { reason, deadline, drained } = &mut self.phase else { return Poll::Ready(()) };
+        if !*drained && (self.outbox.poll_drained(cx).is_ready() || self.outbox.is_parked()) {
+            *drained = true;
+            // Takes the write half with it, which says to the peer that nothing more comes.
+            self.outbox.close(*reason);
+        }
+        let closed = *drained && self.connection.poll_closed(cx).is_ready();
+        if closed || self.timer.poll(Some(*deadline), cx, now) {
+            self.outbox.close(*reason);
+            self.phase = Phase::Over;
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // What is on the list of a flusher that is gone would otherwise hold the list for ever.
+        self.outbox.close(CloseReason::ServerShutdown);
+    }
+}
+
+/// Wakes the task again when everything else has had its turn, and the runtime has looked for what arrived
+fn give_way(cx: &mut Context<'_>) {
+    let _ = pin!(tokio::task::yield_now()).poll(cx);
+}

@@ -1,0 +1,311 @@
+//! Progress of a client whose carrier refuses bytes
+
+use std::time::{Duration, Instant};
+
+use roomcast_core::Attended;
+
+use crate::clock;
+
+/// When a client counts as stalled
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StallLimits {
+    /// Time without enough progress after which a client is given up. Default: 10 s
+    pub timeout: Duration,
+    /// Bytes per second that are enough progress. Default: 1,024
+    pub min_rate: u64,
+}
+
+impl Default for StallLimits {
+    fn default() -> Self {
+        Self { timeout: Duration::from_secs(10), min_rate: 1024 }
+    }
+}
+
+/// Measures the progress of a client whose carrier refuses bytes, or that has no carrier.
+///
+/// The owner of an [`Outbox`](roomcast_core::Outbox) makes one when [`attend`](roomcast_core::Outbox::attend) says that the
+/// outbox is not writable and that something waits, passes it the result of each further `attend`, and drops it when the
+/// outbox is writable again. Progress is measured within a window. A client is given up only if an attempt at that very
+/// moment moves next to nothing: less than a tenth of what the window asks for. A call that comes late by a quarter of the
+/// window starts the window anew, because the process or the thread did not run.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use roomcast_core::{FlushList, Frame, Outbox};
+/// use roomcast_runtime::{Stall, StallLimits};
+///
+/// let outbox = Outbox::new(16, FlushList::new()); // no sink: nothing leaves
+/// for text in ["more than", "the limit"] {
+///     let _ = outbox.push_protocol(Frame::new(text));
+/// }
+/// let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+/// let (start, limits) = (Instant::now(), StallLimits::default());
+/// let mut stall = Stall::new(start);
+/// assert!(!stall.observe(&outbox.attend(&mut cx), start, limits).give_up);
+/// while let Some(due) = stall.deadline(limits) {
+///     // A driver sleeps until `due`, unless its outbox wakes it before.
+///     if stall.observe(&outbox.attend(&mut cx), due, limits).give_up {
+///         assert_eq!(due - start, Duration::from_secs(10));
+///         break;
+///     }
+/// }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stall {
+    /// Start of the window
+    since: Instant,
+    /// Bytes moved in the window
+    bytes: u64,
+    /// When something moved last
+    last: Instant,
+    /// The last sample of `FrameSink::moved`
+    moved: Option<u64>,
+    /// Since when more than the limit waits
+    over: Option<Instant>,
+    /// Whether more waits than lets senders go on
+    high: bool,
+    /// Senders were told not to wait
+    marked: bool,
+    /// When the driver asked to be woken
+    due: Option<Instant>,
+    /// A heartbeat waits
+    heartbeat: bool,
+}
+
+/// Result of [`Stall::observe`]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Judgement {
+    /// The client has stalled for too long: [give it up](roomcast_core::Outbox::give_up).
+    pub give_up: bool,
+    /// Senders should no longer wait for it: [mark it](roomcast_core::Outbox::set_stalled).
+    pub mark: bool,
+    /// A heartbeat that waited has just reached the carrier: tell the
+    /// [session](roomcast_core::Session::handle_heartbeat_sent).
+    pub heartbeat_sent: bool,
+}
+
+/// Without progress for so long, a client holds up no sender that waits for its recipients
+const PATIENCE: Duration = Duration::from_millis(100);
+/// The part of the stall timeout that a client has after its limit was passed, however long ago it took something
+const GRACE: u32 = 10;
+/// The part of the stall timeout by which a wake-up may be late; beyond that the process did not run, or this thread
+const LATE: u32 = 4;
+
+impl Stall {
+    /// Starts the clock of a client that has just stopped to take bytes.
+    #[must_use]
+    pub fn new(now: Instant) -> Self {
+        Self {
+            since: now,
+            bytes: 0,
+            last: now,
+            moved: None,
+            over: None,
+            high: false,
+            marked: false,
+            due: None,
+            heartbeat: false,
+        }
+    }
+
+    /// Records the result of an attempt to write.
+    ///
+    /// `now` never goes back.
+    pub fn observe(&mut self, attended: &Attended, now: Instant, limits: StallLimits) -> Judgement {
+        let moved = attended.written.saturating_add(self.sample(attended.moved));
+        let late = self.due.take().is_some_and(|due| now > clock::after(due, limits.timeout / LATE));
+        if moved > 0 {
+            self.bytes = self.bytes.saturating_add(moved);
+            self.last = now;
+            self.marked = false;
+        }
+        self.high = attended.high;
+        self.over = if attended.over_limit { self.over.or(Some(now)) } else { None };
+        let enough = (limits.min_rate as f64 * limits.timeout.as_secs_f64()) as u64;
+        let window_over = now >= clock::after(self.since, limits.timeout);
+        // If nothing but the server kept the client from taking more, it takes much now. A few bytes are none.
+        let saved = window_over && moved > enough / u64::from(GRACE);
+        if self.bytes >= enough.max(1) || saved || late {
+            self.since = now;
+            self.bytes = 0;
+        }
+        let heartbeat_sent = self.heartbeat && !attended.heartbeat;
+        self.heartbeat = attended.heartbeat;
+        let give_up = self.verdict_at(limits).is_some_and(|at| now >= at);
+        let mark = self.mark_at().is_some_and(|at| now >= at);
+        self.marked |= mark;
+        Judgement { give_up, mark, heartbeat_sent }
+    }
+
+    /// Returns when to attempt again if nothing happens before; `None` while the client is within its limits.
+    pub fn deadline(&mut self, limits: StallLimits) -> Option<Instant> {
+        self.due = [self.verdict_at(limits), self.mark_at()].into_iter().flatten().min();
+        self.due
+    }
+
+    /// Returns when the client took something last, if a heartbeat waits behind other bytes and less than `ping_timeout` has
+    /// passed since.
+    ///
+    /// The time that the client has to answer the heartbeat starts then, see
+    /// [`Session::handle_heartbeat_sent`](roomcast_core::Session::handle_heartbeat_sent).
+    #[must_use]
+    pub fn delays_heartbeat(&self, ping_timeout: Duration, now: Instant) -> Option<Instant> {
+        (self.heartbeat && now < clock::after(self.last, ping_timeout)).then_some(self.last)
+    }
+
+    fn verdict_at(&self, limits: StallLimits) -> Option<Instant> {
+        let over = clock::after(self.over?, limits.timeout / GRACE);
+        Some(over.max(clock::after(self.since, limits.timeout)))
+    }
+
+    fn mark_at(&self) -> Option<Instant> {
+        (self.high && !self.marked).then(|| clock::after(self.last, PATIENCE))
+    }
+
+    /// How far the counter of the sink has moved on; nothing at the first sight of it
+    fn sample(&mut self, moved: Option<u64>) -> u64 {
+        let Some(moved) = moved else { return 0 };
+        moved.wrapping_sub(self.moved.replace(moved).unwrap_or(moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: StallLimits = StallLimits { timeout: Duration::from_secs(10), min_rate: 1024 };
+
+    /// A client whose carrier refuses bytes, seen at times in seconds
+    struct Client {
+        stall: Stall,
+        start: Instant,
+        attended: Attended,
+    }
+
+    impl Client {
+        fn new(over_limit: bool) -> Self {
+            let start = clock::now();
+            let attended = Attended {
+                closed: None,
+                writable: false,
+                stalled: 2 << 20,
+                over_limit,
+                high: true,
+                written: 0,
+                moved: Some(0),
+                heartbeat: false,
+            };
+            let mut client = Self { stall: Stall::new(start), start, attended };
+            assert_eq!(client.at(0.0, 0), Judgement::default());
+            client
+        }
+
+        fn at(&mut self, seconds: f64, written: u64) -> Judgement {
+            self.attended.written = written;
+            self.stall.observe(&self.attended, self.time(seconds), LIMITS)
+        }
+
+        fn time(&self, seconds: f64) -> Instant {
+            self.start + Duration::from_secs_f64(seconds)
+        }
+
+        /// Wakes it whenever it asks to be; tells when it was given up
+        fn sleep_until(&mut self, seconds: f64) -> Option<f64> {
+            while let Some(due) = self.stall.deadline(LIMITS).filter(|due| *due <= self.time(seconds)) {
+                let at = (due - self.start).as_secs_f64();
+                if self.at(at, 0).give_up {
+                    return Some(at);
+                }
+            }
+            None
+        }
+    }
+
+    #[test]
+    fn gives_up_after_the_timeout() {
+        assert_eq!(Client::new(true).sleep_until(60.0), Some(10.0));
+        assert_eq!(Client::new(false).sleep_until(60.0), None, "within its limit it may sleep");
+    }
+
+    #[test]
+    fn enough_progress_starts_the_window_anew() {
+        let mut client = Client::new(true);
+        for second in 1..100 {
+            assert_eq!(client.sleep_until(f64::from(second) * 9.0), None);
+            assert!(!client.at(f64::from(second) * 9.0, 10 * 1024).give_up);
+        }
+        assert_eq!(client.sleep_until(1_000.0), Some(99.0 * 9.0 + 10.0));
+    }
+
+    #[test]
+    fn too_little_progress_is_none() {
+        let mut client = Client::new(true);
+        for second in 1..10 {
+            assert!(!client.at(f64::from(second), 1).give_up);
+        }
+        assert_eq!(client.sleep_until(60.0), Some(10.0));
+    }
+
+    #[test]
+    fn a_last_attempt_that_moves_saves_the_client() {
+        let mut client = Client::new(true);
+        assert!(!client.at(10.0, 2_000).give_up);
+        assert_eq!(client.sleep_until(60.0), Some(20.0));
+        assert!(Client::new(true).at(10.0, 1).give_up, "a byte is nothing");
+    }
+
+    #[test]
+    fn the_limit_may_be_passed_late() {
+        let mut client = Client::new(false);
+        assert_eq!(client.sleep_until(30.0), None);
+        client.attended.over_limit = true;
+        assert!(!client.at(30.0, 0).give_up, "it has a moment to take something");
+        assert_eq!(client.sleep_until(60.0), Some(31.0));
+    }
+
+    #[test]
+    fn a_paused_process_judges_nobody() {
+        let mut client = Client::new(true);
+        assert_eq!(client.sleep_until(1.0), None);
+        assert!(client.stall.deadline(LIMITS).is_some());
+        assert!(!client.at(25.0, 0).give_up, "the wake-up came fifteen seconds late");
+        assert_eq!(client.sleep_until(60.0), Some(35.0));
+    }
+
+    #[test]
+    fn a_body_that_moves_is_progress() {
+        let mut client = Client::new(true);
+        for second in 1..10 {
+            client.attended.moved = Some(second * 16 * 1024);
+            let at = second as f64 * 9.0;
+            assert!(!client.at(at, 0).give_up);
+        }
+        assert_eq!(client.sleep_until(200.0), Some(91.0));
+    }
+
+    #[test]
+    fn senders_are_released_once_per_standstill() {
+        let mut client = Client::new(false);
+        assert!(!client.at(0.05, 0).mark);
+        assert!(client.at(0.1, 0).mark);
+        assert!(!client.at(0.3, 0).mark);
+        assert!(!client.at(0.4, 1).mark, "it moves again");
+        assert!(client.at(0.6, 0).mark);
+    }
+
+    #[test]
+    fn a_heartbeat_that_waits_is_reported_once_sent() {
+        let mut client = Client::new(true);
+        client.attended.heartbeat = true;
+        assert!(!client.at(1.0, 100).heartbeat_sent);
+        let timeout = Duration::from_secs(20);
+        assert_eq!(client.stall.delays_heartbeat(timeout, client.time(20.0)), Some(client.time(1.0)));
+        assert_eq!(client.stall.delays_heartbeat(timeout, client.time(21.0)), None);
+        client.attended.heartbeat = false;
+        assert!(client.at(2.0, 100).heartbeat_sent);
+        assert!(!client.at(3.0, 100).heartbeat_sent);
+    }
+}
