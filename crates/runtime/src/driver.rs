@@ -351,11 +351,12 @@ impl Driver {
     fn collect(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
+                // An outbox that was given up takes a goodbye alone.
+                Action::Transmit { lane: Lane::Primary, frame, .. } if self.outbox.closed().is_some() => {
+                    let _ = self.outbox.push_last(frame);
+                }
                 Action::Transmit { lane: Lane::Primary, frame, delivery } => {
-                    // A closed outbox is seen by the next `attend`; one that was given up takes a goodbye alone.
-                    if self.outbox.push(frame.clone(), delivery, Overflow::Close) == Pushed::Closed {
-                        let _ = self.outbox.push_last(frame);
-                    }
+                    let _ = self.outbox.push(frame, delivery, Overflow::Close);
                 }
                 Action::Heartbeat(frame) => {
                     let _ = self.outbox.push_heartbeat(frame);
