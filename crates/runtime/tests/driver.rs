@@ -11,7 +11,7 @@ use roomcast_plain::{Mode, PlainConfig, PlainSession};
 use roomcast_rooms::Rooms;
 use roomcast_runtime::{Driver, DriverConfig, Incoming, StallLimits, flush};
 use roomcast_testkit::transport::{MemoryClient, MemoryTransport};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// Returns the driver of a new client in this mode, and the client, which takes `capacity` messages before it reads.
 fn client(mode: Mode, capacity: usize, config: DriverConfig) -> (Driver, MemoryClient) {
@@ -123,7 +123,8 @@ async fn stalled_clients_are_closed_after_the_timeout() {
     let outbox = driver.outbox().clone();
     let driver = tokio::spawn(echo(driver, Mode::Plain));
     sleep(Duration::from_millis(1)).await;
-    let start = Instant::now();
+    #[expect(clippy::disallowed_methods, reason = "a test may read the paused clock")]
+    let start = tokio::time::Instant::now();
     for _ in 0..64 {
         outbox.push(Frame::new("x".repeat(100)), roomcast_core::Delivery::Reliable, Overflow::Close);
     }
