@@ -10,7 +10,7 @@ use http_body::Body as _;
 use http_body_util::BodyExt;
 use roomcast_core::{CloseReason, Exchange, Frame, Message, Readiness, Responder, ResponseBody, Transport};
 use roomcast_testkit::ExchangeBuilder;
-use roomcast_testkit::transport::{Oversized, Requests, TestClient, TransportHarness};
+use roomcast_testkit::transport::{Oversized, Requests, TransportClient, TransportHarness};
 
 #[path = "../examples/sse/transport.rs"]
 mod transport;
@@ -52,7 +52,7 @@ struct SseClient {
     came: Vec<u8>,
 }
 
-impl TestClient for SseClient {
+impl TransportClient for SseClient {
     async fn send(&mut self, message: Message) {
         let is_too_big = message.len() > SseHarness::MAX_MESSAGE;
         let post = ExchangeBuilder::post(&format!("{URI}&sid=secret"));

@@ -2,7 +2,7 @@
 
 use roomcast_core::{CloseReason, Exchange, Message, Transport};
 use roomcast_testkit::transport::{
-    MemoryClient, MemoryTransport, Oversized, Requests, TestClient, TransportHarness,
+    MemoryClient, MemoryTransport, Oversized, Requests, TransportClient, TransportHarness,
 };
 
 #[derive(Debug, Clone)]
@@ -30,7 +30,7 @@ impl TransportHarness for MemoryHarness {
 #[derive(Debug)]
 struct Client(MemoryClient);
 
-impl TestClient for Client {
+impl TransportClient for Client {
     async fn send(&mut self, message: Message) {
         self.0.send(message);
     }

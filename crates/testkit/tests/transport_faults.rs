@@ -10,7 +10,8 @@ use roomcast_core::{
     Readiness, Received, Refused, Transport, TransportName,
 };
 use roomcast_testkit::transport::{
-    MemoryClient, MemoryTransport, Oversized, Requests, TestClient, TransportHarness, conformance as suite,
+    MemoryClient, MemoryTransport, Oversized, Requests, TransportClient, TransportHarness,
+    conformance as suite,
 };
 
 /// What the transport under test does wrong
@@ -81,7 +82,7 @@ impl TransportHarness for Fault {
 #[derive(Debug)]
 struct Client(MemoryClient);
 
-impl TestClient for Client {
+impl TransportClient for Client {
     async fn send(&mut self, message: Message) {
         self.0.send(message);
     }

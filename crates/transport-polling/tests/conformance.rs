@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 use roomcast_core::{CloseReason, Exchange, Message, Transport, Wire};
-use roomcast_testkit::transport::{Oversized, Requests, TestClient, TransportHarness};
+use roomcast_testkit::transport::{Oversized, Requests, TransportClient, TransportHarness};
 use roomcast_testkit::{Answer, ExchangeBuilder};
 use roomcast_transport_polling::{Payload, Polling, PollingWire};
 
@@ -41,7 +41,7 @@ struct PollingClient {
     inbox: VecDeque<Message>,
 }
 
-impl TestClient for PollingClient {
+impl TransportClient for PollingClient {
     async fn send(&mut self, message: Message) {
         let body: Bytes = PollingWire.render(&[message]);
         let mut post = ExchangeBuilder::post(URI);

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use bytes::{Bytes, BytesMut};
 use roomcast_core::{ByteStream, CloseReason, Exchange, Message, Transport};
 use roomcast_testkit::ExchangeBuilder;
-use roomcast_testkit::transport::{Oversized, Requests, TestClient, TransportHarness};
+use roomcast_testkit::transport::{Oversized, Requests, TransportClient, TransportHarness};
 use roomcast_transport_ws::WebSocket;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufWriter, DuplexStream, duplex};
@@ -113,7 +113,7 @@ struct Pipe {
     leaving: BytesMut,
 }
 
-impl<S: ByteStream + Debug> TestClient for WsClient<S> {
+impl<S: ByteStream + Debug> TransportClient for WsClient<S> {
     async fn send(&mut self, message: Message) {
         let message = match message {
             Message::Text(text) => Theirs::text(&*text),

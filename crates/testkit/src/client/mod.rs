@@ -1,6 +1,7 @@
 //! A client in memory, for applications that test their handlers without a port
 
 mod event;
+mod outcome;
 mod protocol;
 mod step;
 mod wire;
@@ -28,9 +29,11 @@ use tower_service::Service;
 
 pub use self::event::TestEvent;
 use self::event::{read, readable};
+use self::outcome::Heard;
+pub use self::outcome::{Disconnected, NotConnected, TestKind};
 use self::protocol::Protocol;
 pub use self::step::Step;
-use self::wire::{Heard, Writer};
+use self::wire::Writer;
 
 /// A client in memory: it has no port, and goes through HTTP, WebSocket, session and handlers all the same
 ///
@@ -78,19 +81,6 @@ pub struct TestClient {
     id: String,
     next_ack: u64,
     reader: JoinHandle<()>,
-}
-
-/// Which protocol a [`TestClient`] speaks
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum TestKind {
-    /// Socket.IO, at `/socket.io/`
-    #[default]
-    SocketIo,
-    /// Plain WebSocket with the subprotocol `roomcast.json`, at `/ws`
-    Json,
-    /// Plain WebSocket, at `/ws`
-    Plain,
 }
 
 /// How long something may take to come
@@ -367,54 +357,6 @@ impl fmt::Debug for TestClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TestClient").field("id", &self.id).finish_non_exhaustive()
     }
-}
-
-/// How a connection ended: what the close frame said, if there was one
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Disconnected {
-    /// The code of the close frame
-    pub code: Option<u16>,
-    /// Its reason, or `io server disconnect` if the server took the client out of its namespace
-    pub reason: String,
-}
-
-impl fmt::Display for Disconnected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (self.code, self.reason.as_str()) {
-            (Some(code), reason) => write!(f, "the connection was closed: {code} {reason:?}"),
-            (None, "") => f.write_str("the connection ended"),
-            (None, reason) => write!(f, "the client was disconnected: {reason}"),
-        }
-    }
-}
-
-/// Why a client was not let in
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-#[non_exhaustive]
-pub enum NotConnected {
-    /// The request was refused
-    #[error("the server answered {status}: {body}")]
-    Http {
-        /// The status of the answer
-        status: u16,
-        /// The answer
-        body: String,
-    },
-    /// A middleware of the namespace refused, or there is no such namespace
-    #[error("refused: {0}")]
-    Refused(
-        /// `{"message": …}`, and `data` if there was some
-        serde_json::Value,
-    ),
-    /// The connection was closed before the client was in
-    #[error("{0}")]
-    Closed(Disconnected),
-    /// Something else came, or nothing
-    #[error("{0}")]
-    Unexpected(
-        /// What was waited for, and what came
-        String,
-    ),
 }
 
 /// A [`TestClient`] that is not connected yet

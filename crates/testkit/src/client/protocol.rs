@@ -9,8 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::event::{TestEvent, readable};
-use super::wire::Heard;
-use super::{Disconnected, TestKind};
+use super::outcome::{Disconnected, Heard, TestKind};
 
 /// A protocol, as its client speaks it
 #[derive(Debug, Clone)]

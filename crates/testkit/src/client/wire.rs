@@ -1,44 +1,18 @@
 //! A WebSocket over a stream in memory, as a client has it
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
 use http::{HeaderName, HeaderValue};
-use roomcast_core::{Args, Message};
-use serde_json::Value;
+use roomcast_core::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Mutex, mpsc};
 
-use super::event::{TestEvent, readable};
+use super::outcome::{Disconnected, Heard, NotConnected};
 use super::protocol::{Meaning, Protocol};
-use super::{Disconnected, NotConnected};
-
-/// What a client hears
-pub(super) enum Heard {
-    Joined(String),
-    Refused(Value),
-    Event(TestEvent),
-    Answer(u64, Args),
-    Pong,
-    Ended(Disconnected),
-}
-
-impl fmt::Display for Heard {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Joined(_) => f.write_str("a welcome"),
-            Self::Refused(error) => write!(f, "a refusal, {error},"),
-            Self::Event(event) => write!(f, "`{event}`"),
-            Self::Answer(_, args) => write!(f, "an answer, ({}),", readable(args)),
-            Self::Pong => f.write_str("a pong"),
-            Self::Ended(end) => write!(f, "an end ({end})"),
-        }
-    }
-}
 
 /// The write half; cloning gives another handle
 #[derive(Clone)]

@@ -5,16 +5,11 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session, TransportName};
+use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session};
 
 pub use super::chaos::whatever_happens_the_rules_hold;
+use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
 use crate::Pair;
-
-pub(super) const WEBSOCKET: TransportName = TransportName("websocket");
-pub(super) const POLLING: TransportName = TransportName("polling");
-
-/// Longer than any session waits for a sign of life
-pub(super) const LONG: Duration = Duration::from_secs(3600);
 
 const REASONS: [CloseReason; 4] = [
     CloseReason::TransportClose,
@@ -230,42 +225,6 @@ fn probing<S: Session>(session: S) -> Pair<S> {
     pair.actions();
     pair
 }
-
-/// What clients say, of every protocol and of none
-pub(super) const TEXTS: [&str; 32] = [
-    "2probe",
-    "3",
-    "5",
-    "6",
-    "0",
-    "4hello",
-    "40",
-    "40/chat,{\"token\":1}",
-    "41",
-    "41/chat,",
-    "42[\"x\"]",
-    "42/chat,7[\"x\",1]",
-    "431[]",
-    "451-[\"x\",{\"_placeholder\":true,\"num\":0}]",
-    "452-/chat,[\"x\"]",
-    "461-3[{\"_placeholder\":true,\"num\":0}]",
-    "[\"x\",1]",
-    "[{\"ack\":7},\"x\"]",
-    "[{\"re\":7},1]",
-    "[{\"binary\":1},\"x\",{\"_placeholder\":true,\"num\":0}]",
-    "[{}]",
-    "hello",
-    "1",
-    "2",
-    "",
-    "é",
-    "44",
-    "4",
-    "42{}",
-    "450-[\"x\"]",
-    "{\"not\":\"an array\"}",
-    "[",
-];
 
 fn assorted() -> Vec<Message> {
     let texts = TEXTS.into_iter().map(Message::from);

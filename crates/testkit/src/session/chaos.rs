@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session};
 
-use super::cases::{LONG, POLLING, TEXTS, WEBSOCKET};
+use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
 use crate::Pair;
 use crate::chance::Chance;
 

@@ -5,6 +5,7 @@
 
 pub mod cases;
 mod chaos;
+mod samples;
 
 /// Makes one test for each rule that a [`Session`](roomcast_core::Session) must keep
 ///

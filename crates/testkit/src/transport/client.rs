@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 /// All a crate has to provide in order to run [`transport_conformance!`](crate::transport_conformance).
 pub trait TransportHarness: Clone + Send + Sync + 'static {
     /// A client
-    type Client: TestClient;
+    type Client: TransportClient;
 
     /// The most bytes a message may have on the transports of this harness
     ///
@@ -44,7 +44,7 @@ pub enum Oversized {
 }
 
 /// A client of a transport under test
-pub trait TestClient: Send + 'static {
+pub trait TransportClient: Send + 'static {
     /// Sends a message; done once the server has taken it or refused it, or the connection has ended
     fn send(&mut self, message: Message) -> impl Future<Output = ()> + Send;
 

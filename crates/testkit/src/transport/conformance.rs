@@ -13,7 +13,7 @@ use roomcast_core::{CloseReason, Delivery, FlushList, Frame, Message, Overflow, 
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
-use super::{End, Oversized, Rig, TestClient, TransportHarness};
+use super::{End, Oversized, Rig, TransportClient, TransportHarness};
 use crate::ExchangeBuilder;
 use crate::chance::Chance;
 
@@ -370,7 +370,7 @@ fn open_with<H: TransportHarness>(harness: &H, flushes: bool) -> (Rig, H::Client
     (rig, client.expect("open connects"))
 }
 
-async fn assert_silent(client: &mut impl TestClient) {
+async fn assert_silent(client: &mut impl TransportClient) {
     let further = timeout(LONG, client.recv()).await;
     assert!(further.is_err(), "nothing more was pushed, yet there came {further:?}");
 }

@@ -5,6 +5,6 @@ pub mod conformance;
 mod memory;
 mod rig;
 
-pub use client::{Oversized, Requests, TestClient, TransportHarness};
+pub use client::{Oversized, Requests, TransportClient, TransportHarness};
 pub use memory::{MemoryClient, MemoryTransport};
 pub use rig::{End, Rig};

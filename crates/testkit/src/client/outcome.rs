@@ -1,0 +1,92 @@
+//! Protocols of a test client, and outcomes of what it does.
+
+use std::fmt;
+
+use roomcast_core::Args;
+use serde_json::Value;
+
+use super::event::{TestEvent, readable};
+
+/// Protocol of a [`TestClient`](crate::TestClient).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum TestKind {
+    /// Socket.IO, at `/socket.io/`
+    #[default]
+    SocketIo,
+    /// Plain WebSocket with the subprotocol `roomcast.json`, at `/ws`
+    Json,
+    /// Plain WebSocket, at `/ws`
+    Plain,
+}
+
+/// How a connection ended: what the close frame said, if there was one
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Disconnected {
+    /// The code of the close frame
+    pub code: Option<u16>,
+    /// Its reason, or `io server disconnect` if the server took the client out of its namespace
+    pub reason: String,
+}
+
+impl fmt::Display for Disconnected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.code, self.reason.as_str()) {
+            (Some(code), reason) => write!(f, "the connection was closed: {code} {reason:?}"),
+            (None, "") => f.write_str("the connection ended"),
+            (None, reason) => write!(f, "the client was disconnected: {reason}"),
+        }
+    }
+}
+
+/// Why a client was not let in
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotConnected {
+    /// The request was refused
+    #[error("the server answered {status}: {body}")]
+    Http {
+        /// The status of the answer
+        status: u16,
+        /// The answer
+        body: String,
+    },
+    /// A middleware of the namespace refused, or there is no such namespace
+    #[error("refused: {0}")]
+    Refused(
+        /// `{"message": …}`, and `data` if there was some
+        Value,
+    ),
+    /// The connection was closed before the client was in
+    #[error("{0}")]
+    Closed(Disconnected),
+    /// Something else came, or nothing
+    #[error("{0}")]
+    Unexpected(
+        /// What was waited for, and what came
+        String,
+    ),
+}
+
+/// Message or state change received from the server.
+pub(super) enum Heard {
+    Joined(String),
+    Refused(Value),
+    Event(TestEvent),
+    Answer(u64, Args),
+    Pong,
+    Ended(Disconnected),
+}
+
+impl fmt::Display for Heard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Joined(_) => f.write_str("a welcome"),
+            Self::Refused(error) => write!(f, "a refusal, {error},"),
+            Self::Event(event) => write!(f, "`{event}`"),
+            Self::Answer(_, args) => write!(f, "an answer, ({}),", readable(args)),
+            Self::Pong => f.write_str("a pong"),
+            Self::Ended(end) => write!(f, "an end ({end})"),
+        }
+    }
+}
