@@ -2,7 +2,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use super::Load;
-use roomcast_bench::loadgen::{Kind, Scenario};
+use roomcast_loadgen::scenario::{Kind, Scenario};
 
 /// A server to run, and what its clients speak: `NAME=KIND[/PATH]:COMMAND`
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Contender {
             program: programs.limit.clone(),
             arguments: words(&format!("--port {{port}} --send {send} --pattern {{pattern}}")),
             needs: None,
-            remedy: "cargo build --release -p roomcast-benches".into(),
+            remedy: "cargo build --release -p roomcast-compare".into(),
         }
     }
 
@@ -174,11 +174,11 @@ pub(super) struct Programs {
     pub(super) node_peers: PathBuf,
 }
 
-/// A server of another project, as `benches/peers` has it
+/// A server of another project, as `compare/peers` has it
 struct Peer {
     name: &'static str,
     kind: Kind,
-    /// A script of `benches/peers/node`, or a program of `benches/peers/rust`
+    /// A script of `compare/peers/node`, or a program of `benches/peers/rust`
     program: &'static str,
     tuned: bool,
 }

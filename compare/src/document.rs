@@ -10,9 +10,9 @@ use super::machine::{Machine, date};
 use super::plot::{Dot, plot};
 use super::table::Table;
 use super::{Load, Run, targets};
-use roomcast_bench::Doing as _;
-use roomcast_bench::Error;
-use roomcast_bench::loadgen::Scenario;
+use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::Error;
+use roomcast_loadgen::scenario::Scenario;
 
 /// All that is known of a comparison; the report follows from it alone
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -236,7 +236,7 @@ fn explained(load: &Load) -> String {
 const NEVER_HERE: &[(&str, &str)] = &[
     (
         "uws",
-        "uWebSockets is C++ and in no package registry; build the server in `benches/peers/uws` and name it with \
+        "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and name it with \
          `--server 'uws=plain:PATH {port} {pattern}'`",
     ),
     ("uWebSockets.js", "is not on npm"),

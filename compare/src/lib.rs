@@ -4,9 +4,19 @@
 //! one another, those that are divided by each other next to each other, and else in a new random order each round; a
 //! ratio is formed inside one round, and only then is the median over the rounds taken. Absolute times of different
 //! scenarios or days are not comparable, ratios are.
+//!
+//! * [`run`] is the driver, and writes the report with its plots: `cargo xtask compare`.
+//! * [`limit`] has the bare epoll servers, the least a server can do on this kernel: what the ratios refer to.
+//! * `peers/` has servers of other projects.
+//! * The load itself is that of [`roomcast_loadgen::scenario`].
+//!
+//! Needs Linux, as the load generator does, and is empty elsewhere.
+
+#![cfg(target_os = "linux")]
 
 mod contender;
 mod document;
+pub mod limit;
 mod load;
 mod machine;
 mod plot;
@@ -29,11 +39,11 @@ use load::DEFAULT_LOADS;
 pub use load::Load;
 use machine::{Machine, versions};
 use progress::Progress;
-use roomcast_bench::Doing as _;
-use roomcast_bench::loadgen::{Scenario, seconds};
-use roomcast_bench::process::raise_open_files;
-use roomcast_bench::random::Random;
-use roomcast_bench::{Error, Report};
+use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::process::raise_open_files;
+use roomcast_loadgen::random::Random;
+use roomcast_loadgen::scenario::{Scenario, seconds};
+use roomcast_loadgen::{Error, Report};
 use trial::{Trial, Trials};
 
 /// Compares servers with the physical limit and with each other, and writes a report with tables and plots

@@ -3,7 +3,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum as _;
 
-use roomcast_bench::loadgen::{DEFAULT_PAYLOAD, Scenario};
+use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
 
 /// One pattern of load with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

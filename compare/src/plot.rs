@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use roomcast_bench::stats::Summary;
+use roomcast_loadgen::stats::Summary;
 
 /// One server's figure in a plot
 #[derive(Debug, Clone)]

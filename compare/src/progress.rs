@@ -3,7 +3,7 @@
 use std::io::{IsTerminal as _, Write as _, stderr};
 use std::time::Duration;
 
-use roomcast_bench::process::now;
+use roomcast_loadgen::process::now;
 
 /// A bar that stays below what is printed; where there is no terminal, only what is printed
 pub(super) struct Progress {

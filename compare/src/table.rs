@@ -1,9 +1,9 @@
 use std::fmt::{self, Write as _};
 
 use super::{Load, Run};
-use roomcast_bench::Report;
-use roomcast_bench::loadgen::Scenario;
-use roomcast_bench::stats::Summary;
+use roomcast_loadgen::Report;
+use roomcast_loadgen::scenario::Scenario;
+use roomcast_loadgen::stats::Summary;
 
 /// The result of one load: a row for each server, the cheapest first
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use std::{env, thread};
 use rustix::thread::CpuSet;
 
 use super::{Contender, Load, Options};
-use roomcast_bench::Doing as _;
-use roomcast_bench::process::{allowed_cpus, now, only_cpu, run_on};
-use roomcast_bench::{Error, Report};
+use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
+use roomcast_loadgen::{Error, Report};
 
 /// What all runs have in common
 pub(super) struct Trials {
@@ -45,7 +45,7 @@ impl Trials {
         if !loadgen.is_file() {
             let loadgen = loadgen.display();
             return Err(Error::Usage(format!(
-                "there is no {loadgen}; build it with `cargo build --release -p roomcast-benches`"
+                "there is no {loadgen}; build it with `cargo build --release -p roomcast-compare`"
             )));
         }
         let mut free_cpus = own_cpus;

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
-use roomcast_bench::Report;
+use roomcast_loadgen::Report;
 
 /// A limit server that ends with this value
 struct Limit {

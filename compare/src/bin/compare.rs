@@ -1,12 +1,11 @@
-//! See [`roomcast_benches::compare`].
+//! See [`roomcast_compare`].
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use roomcast_benches::compare;
 
 fn main() -> ExitCode {
-    match compare::run(&compare::Options::parse()) {
+    match roomcast_compare::run(&roomcast_compare::Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
             eprintln!("compare: some runs failed and do not count");

@@ -1,9 +1,9 @@
-//! See [`roomcast_bench::limit`].
+//! See [`roomcast_compare::limit`].
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use roomcast_bench::limit;
+use roomcast_compare::limit;
 
 fn main() -> ExitCode {
     let Err(error) = limit::run(&limit::Options::parse());

@@ -1,12 +1,12 @@
-//! See [`roomcast_bench::loadgen`].
+//! See [`roomcast_loadgen::scenario`].
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use roomcast_bench::loadgen;
+use roomcast_loadgen::scenario;
 
 fn main() -> ExitCode {
-    let report = match loadgen::run(&loadgen::Options::parse()) {
+    let report = match scenario::run(&scenario::Options::parse()) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("loadgen: {error}");

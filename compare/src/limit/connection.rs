@@ -1,7 +1,7 @@
 use std::mem;
 use std::os::fd::OwnedFd;
 
-use crate::socket;
+use roomcast_loadgen::socket;
 
 /// One accepted socket, and the bytes that are between it and us
 ///

@@ -1,14 +1,14 @@
 use std::mem;
 
+use roomcast_loadgen::websocket::{
+    FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
+};
 use tungstenite::handshake::derive_accept_key;
 
 use super::connection::{Connection, Connections, Gone};
 use super::rooms::Rooms;
 use super::server::Service;
 use super::{Pattern, Send};
-use crate::websocket::{
-    FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
-};
 
 /// Plain WebSocket clients that talk to all, to themselves or to rooms
 pub(super) struct Frames {

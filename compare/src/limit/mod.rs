@@ -9,13 +9,14 @@ mod frames;
 mod polling;
 mod rooms;
 mod server;
+pub mod testing;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use crate::Error;
-use crate::error::Doing as _;
-use crate::process::raise_open_files;
+use roomcast_loadgen::process::raise_open_files;
+use roomcast_loadgen::{Doing as _, Error};
+
 use frames::Frames;
 use polling::Polling;
 use server::Server;
@@ -80,123 +81,5 @@ fn serve<S: server::Service>(address: SocketAddrV4, service: S) -> Result<std::c
     _ = writeln!(std::io::stdout(), "listening on {}", server.address());
     loop {
         server.turn(None).doing(|| "wait for events".into())?;
-    }
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    use std::sync::{Arc, mpsc};
-    use std::thread::JoinHandle;
-    use std::time::Duration;
-
-    use super::connection::{Connections, Gone};
-    use super::*;
-    use crate::websocket::FrameHeader;
-
-    /// A limit server on a thread of its own, until it is dropped
-    pub(crate) struct Running {
-        pub(crate) address: SocketAddrV4,
-        stop: Arc<AtomicBool>,
-        thread: Option<JoinHandle<()>>,
-    }
-
-    impl Running {
-        pub(crate) fn new(send: Send, pattern: Pattern) -> Self {
-            match pattern {
-                Pattern::Poll => Self::serve(Polling::new(send)),
-                pattern => Self::serve(Frames::new(send, pattern)),
-            }
-        }
-
-        /// Speaks to clients that poll, and at once asks each for a sign of life
-        pub(crate) fn pinging() -> Self {
-            Self::serve(Polling::pinging())
-        }
-
-        /// Echoes, but does this once to a read that brings several frames
-        pub(crate) fn faulty(fault: Fault) -> Self {
-            Self::serve(Faulty { echo: Frames::new(Send::Write, Pattern::Echo), fault: Some(fault) })
-        }
-
-        #[expect(clippy::disallowed_methods, reason = "the server under test has a thread of its own")]
-        fn serve<S: server::Service + std::marker::Send + 'static>(service: S) -> Self {
-            let (tell_address, address) = mpsc::sync_channel(1);
-            let stop = Arc::new(AtomicBool::new(false));
-            let stopped = Arc::clone(&stop);
-            let thread = std::thread::spawn(move || {
-                let mut server = Server::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0), service).unwrap();
-                tell_address.send(server.address()).unwrap();
-                while !stopped.load(Ordering::Relaxed) {
-                    server.turn(Some(Duration::from_millis(5))).unwrap();
-                }
-            });
-            Self { address: address.recv().unwrap(), stop, thread: Some(thread) }
-        }
-    }
-
-    impl Drop for Running {
-        fn drop(&mut self) {
-            self.stop.store(true, Ordering::Relaxed);
-            self.thread.take().unwrap().join().unwrap();
-        }
-    }
-
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-    pub(crate) enum Fault {
-        Lose,
-        Double,
-        Swap,
-        Misdeliver,
-        Damage,
-    }
-
-    struct Faulty {
-        echo: Frames,
-        fault: Option<Fault>,
-    }
-
-    impl server::Service for Faulty {
-        type State = frames::State;
-
-        fn receive(
-            &mut self,
-            connections: &mut Connections<Self::State>,
-            index: usize,
-            input: &[u8],
-        ) -> Result<usize, Gone> {
-            let Some(fault) = self.fault.take_if(|_| !input.starts_with(b"GET")) else {
-                return self.echo.receive(connections, index, input);
-            };
-            // All frames are equally long, as all payloads are.
-            let length = FrameHeader::parse(input).unwrap().unwrap().frame_len();
-            let mut frames: Vec<Vec<u8>> = input.chunks(length).map(<[u8]>::to_vec).collect();
-            if frames.len() < 2 || frames.last().unwrap().len() < length {
-                self.fault = Some(fault);
-                return self.echo.receive(connections, index, input);
-            }
-            match fault {
-                Fault::Lose => _ = frames.remove(0),
-                Fault::Double => frames.insert(0, frames[0].clone()),
-                Fault::Swap => frames.swap(0, 1),
-                Fault::Damage => *frames[0].last_mut().unwrap() ^= 1,
-                Fault::Misdeliver => {
-                    let stray = frames.remove(0);
-                    self.echo.receive(connections, usize::from(index == 0), &stray)?;
-                }
-            }
-            for frame in frames {
-                self.echo.receive(connections, index, &frame)?;
-            }
-            Ok(input.len())
-        }
-
-        fn end_turn(&mut self, connections: &mut Connections<Self::State>) {
-            self.echo.end_turn(connections);
-        }
-
-        fn left(&mut self, index: usize, state: Self::State) {
-            self.echo.left(index, state);
-        }
     }
 }

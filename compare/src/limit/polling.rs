@@ -1,7 +1,8 @@
+use roomcast_loadgen::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
+
 use super::Send;
 use super::connection::{Connections, Gone};
 use super::server::Service;
-use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
 
 /// Socket.IO clients that poll and talk to all
 ///
@@ -39,7 +40,6 @@ impl Polling {
     }
 
     /// One that asks each client for a sign of life as soon as it is connected
-    #[cfg(test)]
     pub(super) fn pinging() -> Self {
         Self { greeting: "\x1e2", ..Self::new(Send::Write) }
     }

@@ -4,8 +4,9 @@ use std::net::SocketAddrV4;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+
 use super::connection::{Connection, Connections, Gone};
-use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 
 /// What a server does with the bytes that come in
 pub(super) trait Service {

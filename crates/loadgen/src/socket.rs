@@ -1,5 +1,6 @@
 //! Non-blocking TCP sockets and epoll
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,16 +11,23 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
-pub(crate) use rustix::event::epoll::EventFlags;
+pub use rustix::event::epoll::EventFlags;
 
 /// An epoll instance and the events of its latest wait
-pub(crate) struct Poller {
+pub struct Poller {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
 }
 
+impl fmt::Debug for Poller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller").field("epoll", &self.epoll).finish_non_exhaustive()
+    }
+}
+
 impl Poller {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Opens an epoll instance
+    pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS_PER_WAIT) })
     }
@@ -29,18 +37,18 @@ impl Poller {
     /// Reading and writing are both watched from the start: the edge of writing costs nothing while nobody is blocked,
     /// and it saves the call that level triggering needs for each socket that blocks. Against level triggering without
     /// that watch, the limit's echo came out 3 % cheaper (median of eight paired rounds), connecting equal.
-    pub(crate) fn add(&self, socket: impl AsFd, token: usize) -> io::Result<()> {
+    pub fn add(&self, socket: impl AsFd, token: usize) -> io::Result<()> {
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token as u64), flags)?)
     }
 
     /// Reports `listener` as `token` for as long as connections wait
-    pub(crate) fn add_listener(&self, listener: impl AsFd, token: usize) -> io::Result<()> {
+    pub fn add_listener(&self, listener: impl AsFd, token: usize) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, listener, epoll::EventData::new_u64(token as u64), EventFlags::IN)?)
     }
 
     /// Waits for events, forever without a timeout; an interrupted wait counts as an empty one
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
             tv_nsec: i64::from(timeout.subsec_nanos()),
@@ -52,19 +60,20 @@ impl Poller {
         }
     }
 
-    pub(crate) fn ready(&self) -> usize {
+    /// Returns the number of events of the latest wait
+    pub fn ready(&self) -> usize {
         self.events.len()
     }
 
     /// Token and flags of one event of the latest wait
-    pub(crate) fn event(&self, index: usize) -> (usize, EventFlags) {
+    pub fn event(&self, index: usize) -> (usize, EventFlags) {
         let event = self.events[index];
         (event.data.u64() as usize, event.flags)
     }
 }
 
 /// Binds and listens without Nagle's delay; accepted sockets inherit that
-pub(crate) fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
+pub fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
     let listener = tcp_socket(AddressFamily::INET)?;
     sockopt::set_socket_reuseaddr(&listener, true)?;
     sockopt::set_tcp_nodelay(&listener, true)?;
@@ -74,7 +83,7 @@ pub(crate) fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
 }
 
 /// The next waiting connection, if any
-pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
+pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     loop {
         match rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
             Ok(socket) => return Ok(Some(socket)),
@@ -90,7 +99,7 @@ pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
 ///
 /// Unless it is `gentle`, closing it sends a reset, so that no port lingers in TIME_WAIT between runs. Without a source
 /// the system chooses.
-pub(crate) fn connect(source: Option<Ipv4Addr>, target: SocketAddr, gentle: bool) -> io::Result<OwnedFd> {
+pub fn connect(source: Option<Ipv4Addr>, target: SocketAddr, gentle: bool) -> io::Result<OwnedFd> {
     let socket = tcp_socket(if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 })?;
     if !gentle {
         sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
@@ -106,7 +115,7 @@ pub(crate) fn connect(source: Option<Ipv4Addr>, target: SocketAddr, gentle: bool
 }
 
 /// Sends what fits; a full socket takes 0 bytes
-pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL) {
             Ok(sent) => return Ok(sent),
@@ -119,14 +128,17 @@ pub(crate) fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// What a read brought
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Received {
+pub enum Received {
+    /// So many bytes
     Bytes(usize),
+    /// Nothing yet
     Nothing,
+    /// The end: the peer sends no more
     Closed,
 }
 
 /// Receives once
-pub(crate) fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     loop {
         match rustix::net::recv(&socket, &mut *buffer, RecvFlags::empty()) {
             Ok((0, _)) => return Ok(Received::Closed),
@@ -144,7 +156,7 @@ fn tcp_socket(family: AddressFamily) -> io::Result<OwnedFd> {
 }
 
 /// One read takes all that a socket's receive buffer usually holds
-pub(crate) const READ_BUFFER: usize = 256 << 10;
+pub const READ_BUFFER: usize = 256 << 10;
 
 const EVENTS_PER_WAIT: usize = 512;
 const BACKLOG: i32 = 4096;

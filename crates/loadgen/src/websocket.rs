@@ -2,41 +2,54 @@
 
 /// A frame's header: what comes, and how many bytes of it
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FrameHeader {
-    pub(crate) opcode: Opcode,
+pub struct FrameHeader {
+    /// Type of the frame
+    pub opcode: Opcode,
     /// The first reserved bit, which permessage-deflate has a meaning for (RFC 7692)
-    pub(crate) compressed: bool,
-    pub(crate) mask: Option<[u8; 4]>,
+    pub compressed: bool,
+    /// Mask of the payload; only clients mask
+    pub mask: Option<[u8; 4]>,
     /// Bytes before the payload
-    pub(crate) header_len: usize,
-    pub(crate) payload_len: usize,
+    pub header_len: usize,
+    /// Bytes of the payload
+    pub payload_len: usize,
 }
 
+/// Type of a frame (RFC 6455, section 5.2); continuations are refused
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opcode {
+pub enum Opcode {
+    /// A text message
     Text,
+    /// A binary message
     Binary,
+    /// The closing handshake
     Close,
+    /// Asks for a pong
     Ping,
+    /// Answers a ping
     Pong,
 }
 
-/// What neither the limit nor the load generator speaks, or nobody may say
+/// Error of a frame that is malformed, or uses what the benchmark programs do not support
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FrameError {
+pub enum FrameError {
+    /// A reserved bit or opcode is used
     #[error("a frame uses a reserved bit or opcode")]
     Reserved,
+    /// A message is fragmented
     #[error("a message came in fragments")]
     Fragmented,
+    /// A payload is longer than [`MAX_PAYLOAD`]
     #[error("a frame is longer than {MAX_PAYLOAD} bytes")]
     TooLong,
+    /// A control frame is too long
     #[error("a control frame is longer than 125 bytes")]
     LongControl,
 }
 
 impl FrameHeader {
     /// Reads the header at the start of `bytes`; `None` if it is not all there yet
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
+    pub fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let [first, second, after @ ..] = bytes else { return Ok(None) };
         let opcode = match first & 0x0f {
             0x0 => return Err(FrameError::Fragmented),
@@ -82,7 +95,8 @@ impl FrameHeader {
         Ok(Some(Self { opcode, compressed, mask, header_len: bytes.len() - after.len(), payload_len }))
     }
 
-    pub(crate) fn frame_len(&self) -> usize {
+    /// Returns the length of header and payload together
+    pub fn frame_len(&self) -> usize {
         self.header_len + self.payload_len
     }
 }
@@ -104,7 +118,7 @@ impl Opcode {
 }
 
 /// Appends a frame to `out`; a client's frames carry a mask, a server's do not
-pub(crate) fn append_frame(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) {
+pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) {
     append_header(out, opcode, mask, payload.len());
     let start = out.len();
     out.extend_from_slice(payload);
@@ -114,7 +128,7 @@ pub(crate) fn append_frame(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 
 }
 
 /// Appends only a frame's header, for a payload that follows by other means
-pub(crate) fn append_header(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload_len: usize) {
+pub fn append_header(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload_len: usize) {
     let masked = if mask.is_some() { MASKED } else { 0 };
     out.push(FIN | opcode.bits());
     match payload_len {
@@ -134,7 +148,7 @@ pub(crate) fn append_header(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8;
 }
 
 /// Masks or unmasks; it is the same operation
-pub(crate) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
+pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
     let (words, tail) = payload.as_chunks_mut::<8>();
     for word in words {
@@ -146,12 +160,12 @@ pub(crate) fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
 }
 
 /// Length of the HTTP head at the start of `bytes`, its empty line included
-pub(crate) fn head_len(bytes: &[u8]) -> Option<usize> {
+pub fn head_len(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
 /// The value of the first header called `name`, without the blanks around it
-pub(crate) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
+pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     head.split(|&byte| byte == b'\n').skip(1).find_map(|line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
         line[..colon].eq_ignore_ascii_case(name.as_bytes()).then(|| line[colon + 1..].trim_ascii())
@@ -159,9 +173,9 @@ pub(crate) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
 }
 
 /// The longest payload that is taken from a peer, in bytes
-pub(crate) const MAX_PAYLOAD: usize = 1 << 20;
+pub const MAX_PAYLOAD: usize = 1 << 20;
 /// The longest HTTP head that is taken from a peer, in bytes
-pub(crate) const MAX_HEAD: usize = 8 << 10;
+pub const MAX_HEAD: usize = 8 << 10;
 
 const FIN: u8 = 0x80;
 const COMPRESSED: u8 = 0x40;

@@ -304,8 +304,8 @@ mod tests {
 
     use super::*;
     use crate::Faults;
-    use crate::limit::tests::{Fault, Running};
-    use crate::limit::{Pattern, Send};
+    use roomcast_compare::limit::testing::{Fault, Running};
+    use roomcast_compare::limit::{Pattern, Send};
 
     /// A short run against a limit server in this process
     fn run_against(send: Send, pattern: Pattern, arguments: &str) -> Report {

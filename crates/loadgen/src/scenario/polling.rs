@@ -225,7 +225,7 @@ const SEPARATOR: u8 = 0x1e;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loadgen::{Kind, Scenario};
+    use crate::scenario::{Kind, Scenario};
 
     fn poller() -> Poller {
         let server = Server::local(80, "/socket.io/?EIO=4&transport=polling", Kind::Poll);

@@ -179,8 +179,8 @@ mod tests {
     use super::super::Options;
     use super::super::watch::Unwatched;
     use super::*;
-    use crate::limit::tests::Running;
-    use crate::limit::{Pattern, Send};
+    use roomcast_compare::limit::testing::Running;
+    use roomcast_compare::limit::{Pattern, Send};
 
     /// How many probes came to the clients before the load
     fn probes_heard(clients: usize, rooms: usize) -> usize {

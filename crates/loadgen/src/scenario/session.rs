@@ -202,7 +202,7 @@ const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::loadgen::Scenario;
+    use crate::scenario::Scenario;
 
     const UPGRADED: &[u8] =
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

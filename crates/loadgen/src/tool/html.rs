@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Outcome;
 use super::view::{duration, grouped, summary};
-use crate::loadgen::Sample;
+use crate::scenario::Sample;
 
 /// A page with the figures, and plots of how they went
 pub(super) fn page(outcome: &Outcome) -> String {

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use crate::error::Doing as _;
-use crate::loadgen::{
+use crate::scenario::{
     Dialect, Filler, Kind, LONGEST_PAYLOAD, SHORTEST_PAYLOAD, Sample, Scenario, Settings, run_watched,
     seconds,
 };

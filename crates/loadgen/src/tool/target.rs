@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::Error;
 use crate::error::Doing as _;
-use crate::loadgen::{Kind, Server};
+use crate::scenario::{Kind, Server};
 use crate::tls::{Tls, Trust};
 
 /// A URL that clients connect to

@@ -4,8 +4,8 @@ use std::thread;
 use clap::Parser;
 
 use super::*;
-use crate::limit::tests::Running;
-use crate::limit::{Pattern as LimitPattern, Send};
+use roomcast_compare::limit::testing::Running;
+use roomcast_compare::limit::{Pattern as LimitPattern, Send};
 
 #[derive(Parser)]
 struct Cli {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Outcome;
 use crate::Report;
-use crate::loadgen::{Sample, Watch};
+use crate::scenario::{Sample, Watch};
 
 /// Shows samples as they come, and keeps them for the report
 pub(super) struct View {
