@@ -1,6 +1,6 @@
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::session::Violation;
+use super::violation::Violation;
 use crate::websocket::MAX_PAYLOAD;
 
 /// What a server's compressed messages become again (RFC 7692)

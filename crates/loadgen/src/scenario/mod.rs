@@ -17,6 +17,7 @@ mod settings;
 mod stamp;
 mod swarm;
 mod verifier;
+mod violation;
 mod watch;
 
 use std::sync::Arc;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::dialect::Dialect;
-use super::session::{Violation, no_http, refused, unexpected};
 use super::settings::Server;
+use super::violation::{Violation, no_http, refused, unexpected};
 use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
 
 /// The connection of a client that always has a poll waiting

@@ -6,6 +6,7 @@ use super::Kind;
 use super::dialect::Dialect;
 use super::inflate::Inflater;
 use super::settings::Server;
+use super::violation::{Violation, no_http, refused, unexpected};
 use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
 };
@@ -34,9 +35,6 @@ enum Phase {
     Connecting,
     Ready,
 }
-
-/// How the peer broke the protocol
-pub(super) type Violation = String;
 
 impl Session {
     pub(super) fn new(kind: Kind, dialect: Arc<Dialect>, deflate: bool) -> Self {
@@ -163,19 +161,6 @@ pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
 /// A frame that takes leave
 pub(super) fn append_close(out: &mut Vec<u8>) {
     append_frame(out, Opcode::Close, Some(MASK), &1000_u16.to_be_bytes());
-}
-
-pub(super) fn no_http(input: &[u8]) -> Violation {
-    let start = String::from_utf8_lossy(&input[..input.len().min(40)]);
-    format!("what is not HTTP, {start:?}")
-}
-
-pub(super) fn refused(packet: &[u8]) -> Violation {
-    format!("a refusal of the namespace: {}", String::from_utf8_lossy(&packet[2..]))
-}
-
-pub(super) fn unexpected(packet: &[u8]) -> Violation {
-    format!("an unexpected packet: {:?}", String::from_utf8_lossy(&packet[..packet.len().min(80)]))
 }
 
 /// What the server chose to compress with, if anything

@@ -7,9 +7,10 @@ use rustix::net::sockopt;
 
 use super::dialect::Dialect;
 use super::polling::{Poller as PollLane, Poster};
-use super::session::{Session, Violation, append_close, append_text, upgrade_request};
+use super::session::{Session, append_close, append_text, upgrade_request};
 use super::settings::{Server, Settings};
 use super::stamp::Action;
+use super::violation::Violation;
 use super::{Kind, Watch};
 use crate::Error;
 use crate::error::Doing as _;
