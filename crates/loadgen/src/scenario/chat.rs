@@ -7,8 +7,9 @@
 
 use std::time::Duration;
 
-use super::fanout::{Exchange, LISTEN_ON};
+use super::exchange::{Exchange, LISTEN_ON};
 use super::meter::Reading;
+use super::probing::probe;
 use super::settings::Settings;
 use super::stamp::{Action, Filler, Stamp, is_intact};
 use super::swarm::{Patience, Swarm};
@@ -70,7 +71,7 @@ impl Both {
     fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
         let mut crowd = Swarm::connect(settings, watch)?;
         let mut exchange = Exchange::new(settings);
-        exchange.probe(&mut crowd, settings)?;
+        probe(&mut exchange, &mut crowd, settings)?;
         exchange.begin();
         let two = Settings { clients: 2, ..settings.clone() };
         let mut pair = Swarm::connect(&two, watch)?;

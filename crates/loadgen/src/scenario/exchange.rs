@@ -1,3 +1,5 @@
+//! Messages on their way, and the clients they reach
+
 use std::time::Duration;
 
 use super::Scenario;
@@ -12,25 +14,6 @@ use crate::process::now;
 use crate::random::Random;
 use crate::stats::Histogram;
 use crate::{Error, Faults, Report};
-
-/// Connects, probes, warms up, measures, and waits until everything has landed
-pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
-    (report.senders, report.outstanding) = (settings.senders, settings.outstanding);
-    let mut swarm = Swarm::connect(settings, watch)?;
-    let mut exchange = Exchange::new(settings);
-    for speaker in 0..settings.speakers() {
-        swarm.let_speak(speaker)?;
-    }
-    let outcome = exchange
-        .probe(&mut swarm, settings)
-        .and_then(|()| exchange.load(&mut swarm, settings, watch, report));
-    report.faults = exchange.verifier.finish();
-    report.others = swarm.others();
-    if settings.gentle {
-        swarm.say_goodbye();
-    }
-    outcome
-}
 
 /// Messages on their way, and what arrives of them
 pub(super) struct Exchange {
@@ -129,7 +112,8 @@ impl Exchange {
         }
     }
 
-    fn load(
+    /// Warms up, measures, and waits until everything has landed
+    pub(super) fn load(
         &mut self,
         swarm: &mut Swarm,
         settings: &Settings,

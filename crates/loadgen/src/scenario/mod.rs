@@ -6,12 +6,14 @@
 
 mod chat;
 mod dialect;
+mod exchange;
 mod fanout;
 mod idle;
 mod inflate;
 mod meter;
 mod polling;
 mod probes;
+mod probing;
 mod session;
 mod settings;
 mod stamp;
