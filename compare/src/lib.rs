@@ -21,6 +21,7 @@ mod load;
 mod machine;
 mod plot;
 mod progress;
+mod summary;
 mod table;
 mod targets;
 mod trial;

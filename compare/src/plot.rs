@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use roomcast_loadgen::stats::Summary;
+use super::summary::Summary;
 
 /// One server's figure in a plot
 #[derive(Debug, Clone)]

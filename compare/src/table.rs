@@ -1,9 +1,9 @@
 use std::fmt::{self, Write as _};
 
 use super::{Load, Run};
+use crate::summary::Summary;
 use roomcast_loadgen::Report;
 use roomcast_loadgen::scenario::Scenario;
-use roomcast_loadgen::stats::Summary;
 
 /// The result of one load: a row for each server, the cheapest first
 #[derive(Debug)]

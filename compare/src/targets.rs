@@ -2,8 +2,8 @@
 
 use super::table::{aligned, cpu_us, interval, none, paired};
 use super::{Load, Run};
+use crate::summary::Summary;
 use roomcast_loadgen::Report;
-use roomcast_loadgen::stats::Summary;
 
 /// One figure that is held against what must and what should be reached
 #[derive(Debug, Clone, PartialEq)]

@@ -16,7 +16,7 @@ pub mod random;
 mod report;
 pub mod scenario;
 pub mod socket;
-pub mod stats;
+mod stats;
 mod tls;
 pub mod tool;
 pub mod websocket;
