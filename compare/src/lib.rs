@@ -31,6 +31,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
 pub use contender::Contender;
@@ -42,7 +43,6 @@ use machine::{Machine, versions};
 use progress::Progress;
 use roomcast_loadgen::Doing as _;
 use roomcast_loadgen::process::raise_open_files;
-use roomcast_loadgen::random::Random;
 use roomcast_loadgen::scenario::{Scenario, seconds};
 use roomcast_loadgen::{Error, Report};
 use trial::{Trial, Trials};
@@ -247,7 +247,7 @@ struct Comparison<'a> {
 impl Comparison<'_> {
     fn run(&self, record: &mut Record, folder: &Path) -> Result<(), Error> {
         let options = self.options;
-        let mut random = Random::new(options.seed.unwrap_or(record.started_unix_s));
+        let mut random = Rng::with_seed(options.seed.unwrap_or(record.started_unix_s));
         let rounds =
             || (1..=options.rounds).flat_map(|round| options.scenarios.iter().map(move |it| (round, it)));
         let runs: usize = rounds().map(|(round, load)| self.taking_part(round, load).len()).sum();
@@ -315,12 +315,12 @@ impl Comparison<'_> {
 }
 
 /// A random order in which servers that are divided by each other are neighbours
-fn in_order<'a>(mut all: Vec<&'a Contender>, random: &mut Random) -> Vec<&'a Contender> {
+fn in_order<'a>(mut all: Vec<&'a Contender>, random: &mut Rng) -> Vec<&'a Contender> {
     random.shuffle(&mut all);
     let (mut ours, mut others): (Vec<_>, Vec<_>) = all.into_iter().partition(|it| it.place().is_some());
-    let forwards = if random.below(2) == 0 { 1 } else { -1 };
+    let forwards = if random.bool() { 1 } else { -1 };
     ours.sort_by_key(|it| it.place().map(|place| forwards * place));
-    let before = random.below(others.len() + 1);
+    let before = random.usize(..=others.len());
     others.splice(before..before, ours);
     others
 }
@@ -400,7 +400,7 @@ mod tests {
     #[test]
     fn what_is_divided_by_each_other_runs_side_by_side() {
         let all = contender::tests::built_in();
-        let mut random = Random::new(7);
+        let mut random = Rng::with_seed(7);
         let mut orders = HashSet::new();
         for _ in 0..50 {
             let load = "paced".parse().unwrap();

@@ -11,12 +11,11 @@
 #![cfg(target_os = "linux")]
 
 mod error;
+mod latencies;
 pub mod process;
-pub mod random;
 mod report;
 pub mod scenario;
 pub mod socket;
-mod stats;
 mod tls;
 pub mod tool;
 pub mod websocket;

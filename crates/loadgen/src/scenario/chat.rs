@@ -15,9 +15,9 @@ use super::stamp::{Action, Filler, Stamp, is_intact};
 use super::swarm::{Patience, Swarm};
 use super::verifier::Verifier;
 use super::{Scenario, Watch};
+use crate::latencies::Latencies;
 use crate::process::now;
 use crate::report::ChatReport;
-use crate::stats::Histogram;
 use crate::{Error, Report};
 
 /// Measures the chat alone, and then beside one broadcast after the other
@@ -46,7 +46,7 @@ struct Both {
     /// When the broadcast that is under way was sent
     launched: u64,
     /// From sending to the last receipt, of each broadcast in the window
-    lengths: Histogram,
+    lengths: Latencies,
 }
 
 /// Two clients that answer each other
@@ -63,8 +63,8 @@ struct Talk {
     asked: u64,
     heard: u64,
     looked: u64,
-    ways: Histogram,
-    looks: Histogram,
+    ways: Latencies,
+    looks: Latencies,
 }
 
 impl Both {
@@ -77,7 +77,7 @@ impl Both {
         let mut pair = Swarm::connect(&two, watch)?;
         let mut talk = Talk::new(settings);
         talk.join(&mut pair, settings)?;
-        Ok(Self { crowd, exchange, pair, talk, launched: 0, lengths: Histogram::new() })
+        Ok(Self { crowd, exchange, pair, talk, launched: 0, lengths: Latencies::new() })
     }
 
     fn measure(&mut self, settings: &Settings, report: &mut Report) -> Result<(), Error> {
@@ -115,8 +115,8 @@ impl Both {
         self.exchange.is_flying() || self.talk.talking || self.talk.verifier.finish().lost > 0
     }
 
-    fn report(&self, quiet: &Histogram) -> Option<ChatReport> {
-        let micros = |of: &Histogram, share| of.percentile(share).map(|nanos| nanos as f64 / 1e3);
+    fn report(&self, quiet: &Latencies) -> Option<ChatReport> {
+        let micros = |of: &Latencies, share| of.percentile(share).map(|nanos| nanos as f64 / 1e3);
         let (ways, looks) = (&self.talk.ways, &self.talk.looks);
         Some(ChatReport {
             p50_us: micros(ways, 0.5)?,
@@ -132,8 +132,8 @@ impl Both {
     }
 
     fn forget(&mut self) {
-        self.lengths = Histogram::new();
-        (self.talk.ways, self.talk.looks) = (Histogram::new(), Histogram::new());
+        self.lengths = Latencies::new();
+        (self.talk.ways, self.talk.looks) = (Latencies::new(), Latencies::new());
     }
 
     fn go_on(&mut self, time: Duration, broadcast: bool, settings: &Settings) -> Result<(), Error> {
@@ -188,8 +188,8 @@ impl Talk {
             asked: 0,
             heard: 0,
             looked: 0,
-            ways: Histogram::new(),
-            looks: Histogram::new(),
+            ways: Latencies::new(),
+            looks: Latencies::new(),
         }
     }
 

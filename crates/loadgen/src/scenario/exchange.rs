@@ -10,9 +10,8 @@ use super::stamp::{Action, Filler, Stamp, is_intact};
 use super::swarm::{Patience, Swarm};
 use super::verifier::Verifier;
 use super::watch::{Sampler, Watch};
+use crate::latencies::Latencies;
 use crate::process::now;
-use crate::random::Random;
-use crate::stats::Histogram;
 use crate::{Error, Faults, Report};
 
 /// Messages on their way, and what arrives of them
@@ -36,10 +35,10 @@ pub(super) struct Exchange {
     flying: usize,
     sent: u64,
     deliveries: u64,
-    latencies: Option<Histogram>,
+    latencies: Option<Latencies>,
     sampler: Option<Sampler>,
     pub(super) probes: Probes,
-    random: Random,
+    random: fastrand::Rng,
     to_flush: Vec<usize>,
 }
 
@@ -107,7 +106,7 @@ impl Exchange {
             latencies: None,
             sampler: None,
             probes: Probes::default(),
-            random: Random::new(1),
+            random: fastrand::Rng::with_seed(1),
             to_flush: Vec::new(),
         }
     }
@@ -148,7 +147,7 @@ impl Exchange {
                 return Err(Error::Usage("stopped before anything was measured".into()));
             }
             window = Some((reading, self.deliveries, self.sent));
-            self.latencies = Some(Histogram::new());
+            self.latencies = Some(Latencies::new());
             next = now() + settings.window;
         }
         self.latencies = None;
@@ -172,7 +171,7 @@ impl Exchange {
 
     /// Begins to count latencies
     pub(super) fn begin_window(&mut self) -> Counts {
-        self.latencies = Some(Histogram::new());
+        self.latencies = Some(Latencies::new());
         self.counts()
     }
 
@@ -217,7 +216,7 @@ impl Exchange {
             let sender = usize::from(slot) / self.outstanding;
             let (group, stream) = match self.scenario {
                 Scenario::Echo => (sender as u16, 0),
-                _ => (self.random.below(self.groups.len()) as u16, sender as u16),
+                _ => (self.random.usize(..self.groups.len()) as u16, sender as u16),
             };
             let sequence = self.verifier.send(group, stream);
             let is_member = sender % self.groups.len() == usize::from(group);

@@ -1,6 +1,6 @@
 use std::sync::LazyLock;
 
-use crate::random::Random;
+use fastrand::Rng;
 
 /// What a message says about itself, as text at the start of its payload
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,10 +74,10 @@ pub(crate) enum Filler {
 }
 
 static RECORDS: LazyLock<Vec<u8>> = LazyLock::new(|| {
-    let mut random = Random::new(1);
+    let mut random = Rng::with_seed(1);
     let record = |number: usize| {
-        let (id, cents, at) = (random.below(1_000_000), random.below(100_000), random.below(86_400));
-        let name = ["alice", "bob", "carol", "dave"][random.below(4)];
+        let (id, cents, at) = (random.usize(..1_000_000), random.usize(..100_000), random.usize(..86_400));
+        let name = ["alice", "bob", "carol", "dave"][random.usize(..4)];
         let (price, number) = (cents as f64 / 100.0, number + 1);
         format!("{{number:{number},id:{id},user:{name},price:{price},at:{at}}},")
     };

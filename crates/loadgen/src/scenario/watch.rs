@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::meter::{Reading, server_memory};
 use crate::Error;
+use crate::latencies::Latencies;
 use crate::process::now;
-use crate::stats::Histogram;
 
 /// Who looks on
 pub(crate) trait Watch {
@@ -56,13 +56,13 @@ pub(super) struct Sampler {
     last: Duration,
     reading: Option<Reading>,
     deliveries: u64,
-    latencies: Histogram,
+    latencies: Latencies,
 }
 
 impl Sampler {
     pub(super) fn new(every: Duration, pid: Option<u32>) -> Result<Self, Error> {
         let reading = pid.map(|pid| Reading::take(Some(pid))).transpose()?;
-        let (begun, latencies) = (now(), Histogram::new());
+        let (begun, latencies) = (now(), Latencies::new());
         Ok(Self { every, pid, begun, last: begun, reading, deliveries: 0, latencies })
     }
 
@@ -99,7 +99,7 @@ impl Sampler {
             sample.server_rss_bytes = Some(server_memory(pid)?);
             self.reading = Some(reading);
         }
-        (self.last, self.deliveries, self.latencies) = (at, deliveries, Histogram::new());
+        (self.last, self.deliveries, self.latencies) = (at, deliveries, Latencies::new());
         Ok(Some(sample))
     }
 }
