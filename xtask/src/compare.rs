@@ -8,7 +8,7 @@ use crate::project::{Project, cargo};
 pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     // In one command, so that both are built on the same dependencies, once.
     let mut own = Command::new(cargo());
-    own.args(["build", "--release", "--package", "roomcast-benches", "--package", "roomcast"]);
+    own.args(["build", "--release", "--package", "roomcast-compare", "--package", "roomcast"]);
     own.args(["--bins", "--example", "fanout_server"]).current_dir(&project.root);
     if !succeeds(&mut own) {
         eprintln!("xtask: what is to be measured could not be built");
@@ -25,7 +25,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
 
 /// Whatever cannot be built is named as missing by the comparison
 fn build_peers(project: &Project) {
-    let peers = project.root.join("benches/peers");
+    let peers = project.root.join("compare/peers");
     let mut rust = Command::new(cargo());
     rust.args(["build", "--release", "--locked", "--manifest-path"]).arg(peers.join("rust/Cargo.toml"));
     rust.arg("--target-dir").arg(project.target.join("peers"));

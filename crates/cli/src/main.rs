@@ -53,7 +53,7 @@ enum Command {
     Serve(Box<options::Options>),
     /// Put load on a WebSocket or Socket.IO server, yours or another's, and check every delivery
     #[cfg(target_os = "linux")]
-    Bench(Box<roomcast_bench::tool::Options>),
+    Bench(Box<roomcast_loadgen::tool::Options>),
 }
 
 fn main() -> ExitCode {
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
             serve::run(&options, &sources).map(|()| true)
         }
         #[cfg(target_os = "linux")]
-        Command::Bench(options) => roomcast_bench::tool::run(&options).map_err(Into::into),
+        Command::Bench(options) => roomcast_loadgen::tool::run(&options).map_err(Into::into),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

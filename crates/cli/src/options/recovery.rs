@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use roomcast::config::RecoveryConfig;
 
-use super::duration;
+use super::values::duration;
 
 /// Which clients may come back, and what is kept for them
 #[derive(Args, Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use roomcast::{Config, Server};
 
-use super::duration;
+use super::values::duration;
 
 /// What clients are given time for
 #[derive(Args, Debug)]

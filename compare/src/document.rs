@@ -1,0 +1,304 @@
+//! The report of a comparison: Markdown, plots and every single run
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::{Machine, date};
+use super::plot::{Dot, plot};
+use super::table::Table;
+use super::{Load, Run, targets};
+use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::Error;
+use roomcast_loadgen::scenario::Scenario;
+
+/// All that is known of a comparison; the report follows from it alone
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Record {
+    pub(super) started_unix_s: u64,
+    /// Why it is not whole, if it is not
+    pub(super) unfinished: Option<String>,
+    /// What it was told on the command line
+    pub(super) arguments: String,
+    pub(super) machine: Machine,
+    pub(super) versions: Vec<(String, String)>,
+    pub(super) rounds: usize,
+    pub(super) peer_rounds: usize,
+    pub(super) warmup_s: f64,
+    pub(super) window_s: f64,
+    pub(super) max_foreign_cores: f64,
+    pub(super) loads: Vec<String>,
+    /// Servers that were asked for and did not run, and why
+    pub(super) missing: Vec<(String, String)>,
+    pub(super) runs: Vec<Run>,
+}
+
+impl Record {
+    pub(super) fn read(path: &Path) -> Result<Self, Error> {
+        let text = fs::read(path).doing(|| format!("read {}", path.display()))?;
+        serde_json::from_slice(&text)
+            .map_err(|error| Error::Usage(format!("{} is no record of compare: {error}", path.display())))
+    }
+
+    /// Writes everything into a folder, over what an earlier comparison left there
+    pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
+        fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
+        let write = |name: &str, text: &str| {
+            let path = folder.join(name);
+            fs::write(&path, text).doing(|| format!("write {}", path.display()))
+        };
+        write("results.json", &(serde_json::to_string(self).unwrap_or_default() + "\n"))?;
+        for load in self.loads() {
+            for (name, svg) in self.plots(&load) {
+                write(&name, &svg)?;
+            }
+        }
+        write("README.md", &self.markdown())
+    }
+
+    /// The tables alone, for a terminal
+    pub(super) fn tables(&self) -> String {
+        let mut text = String::new();
+        for load in self.loads() {
+            let table = self.table(&load);
+            if !table.rows.is_empty() {
+                _ = writeln!(text, "### {load} (ratios to {})\n\n{table}", base(&load));
+            }
+        }
+        text
+    }
+
+    fn markdown(&self) -> String {
+        let Self { rounds, peer_rounds, warmup_s, window_s, .. } = self;
+        let mut text = format!(
+            "# Comparison\n\n\
+             Written by `cargo xtask compare{}` on {}; how it measures is said in [performance](../performance.md). \
+             All figures are for this machine and day; compare ratios, not microseconds.\n\n\
+             - Machine: {}.\n\
+             - Each figure is the median of {rounds} rounds ({peer_rounds} for other projects' servers), each of a \
+             fresh process, {warmup_s} s of load before {window_s} s that are measured. The interval holds the true \
+             median in 95 of 100 cases, whatever the distribution; it needs six rounds.\n\
+             - Every delivery was checked: a run with one that was lost, doubled, out of order, damaged or misdelivered \
+             counts as failed and is in no figure. {} of {} runs failed.\n\
+             - A run is noisy if others used more than {} cores meanwhile.\n",
+            self.arguments,
+            date(self.started_unix_s),
+            self.machine.describe(),
+            self.runs.iter().filter(|run| !run.report.ok).count(),
+            self.runs.len(),
+            self.max_foreign_cores,
+        );
+        if let Some(reason) = &self.unfinished {
+            _ = writeln!(text, "- **Not whole**: {reason}.");
+        }
+        text += "\n## Targets\n\nCPU of the server for each delivery, divided by that of another server in the same \
+                 round, unless the case says otherwise.\n\n";
+        text += &targets::table(&self.runs);
+        text += "\nThat join, leave and a broadcast to ten members cost the same among 1,000 memberships and among \
+                 1,000,000, and nothing is allocated for a recipient, is counted in instructions and held by the step \
+                 `cost guard` of `cargo xtask test`.\n\n## Scenarios\n";
+        for load in self.loads() {
+            let table = self.table(&load);
+            if table.rows.is_empty() {
+                continue;
+            }
+            _ = write!(text, "\n### {load}\n\n{} Ratios to `{}`.\n\n", explained(&load), base(&load));
+            for (name, _) in self.plots(&load) {
+                _ = writeln!(text, "![{load}]({name})\n");
+            }
+            _ = write!(text, "{table}");
+        }
+        text += "\n## Versions\n\n| | |\n| --- | --- |\n";
+        for (name, version) in &self.versions {
+            _ = writeln!(text, "| {name} | {version} |");
+        }
+        text += "\n`-tuned` is a server with the one setting that is known to help it: a read buffer of 4 KiB for \
+                 tungstenite, which axum uses too, and no reference to the first request for socket.io.\n\n\
+                 ## Not here\n\n";
+        for (name, reason) in &self.missing {
+            _ = writeln!(text, "- {name}: {reason}.");
+        }
+        for (name, reason) in NEVER_HERE {
+            if !self.runs.iter().any(|run| run.server == *name) {
+                _ = writeln!(text, "- {name}: {reason}.");
+            }
+        }
+        text
+    }
+
+    fn plots(&self, load: &Load) -> Vec<(String, String)> {
+        let table = self.table(load);
+        let name = load.to_string().replace(':', "-");
+        let ours = |server: &str| server.starts_with("roomcast-");
+        let ratios: Vec<Dot> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, row.ratio?)))
+            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
+            .collect();
+        let mut plots = Vec::new();
+        if !ratios.is_empty() {
+            let axis = format!("CPU to that of {}", base(load));
+            let title =
+                format!("{load}: {}", if is_idle(load) { "accepting a connection" } else { "a delivery" });
+            plots.push((format!("{name}.svg"), plot(&title, &axis, &ratios, &targets::marks(load))));
+        }
+        let mut waits: Vec<Dot> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, row.share_of_broadcast?)))
+            .map(|(row, value)| Dot { label: row.server.clone(), value, ours: ours(&row.server) })
+            .collect();
+        waits.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
+        if !waits.is_empty() {
+            let title = format!("{load}: a chat message beside broadcasts");
+            plots.push((format!("{name}-wait.svg"), plot(&title, "p99 to a whole broadcast", &waits, &[])));
+        }
+        let mut memory: Vec<Dot> = table
+            .rows
+            .iter()
+            .filter_map(|row| Some((row, row.rss_bytes_per_connection?)))
+            .map(|(row, bytes)| Dot {
+                label: row.server.clone(),
+                value: bytes.scaled(1.0 / 1024.0),
+                ours: ours(&row.server),
+            })
+            .collect();
+        memory.sort_by(|one, other| one.value.median.total_cmp(&other.value.median));
+        if !memory.is_empty() {
+            let title = format!("{load}: memory of a connection");
+            plots.push((format!("{name}-memory.svg"), plot(&title, "KiB resident", &memory, &[])));
+        }
+        plots
+    }
+
+    fn table(&self, load: &Load) -> Table {
+        Table::new(load, base(load), &self.runs)
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        self.loads.iter().filter_map(|load| load.parse().ok()).collect()
+    }
+}
+
+/// What a scenario is divided by in its table
+fn base(load: &Load) -> &'static str {
+    // Of several threads, or of compression, what tells is the same server without.
+    if load.free || load.text { "roomcast-plain" } else { load.base() }
+}
+
+fn is_idle(load: &Load) -> bool {
+    load.scenario == Scenario::Idle
+}
+
+fn explained(load: &Load) -> String {
+    let Load { clients, payload, polling, free, text: records, .. } = load;
+    let mut text = match load.scenario {
+        Scenario::Paced => format!(
+            "One client sends {payload} bytes to all {clients}; the next message follows when everybody has the former."
+        ),
+        Scenario::Saturated => format!(
+            "Eight clients send {payload} bytes to all {clients}, each with eight messages on their way."
+        ),
+        Scenario::Echo => {
+            format!("{clients} clients get their own {payload} bytes back, sixteen messages on their way.")
+        }
+        Scenario::Rooms => format!(
+            "Eight clients send {payload} bytes to random rooms of ten, {clients} clients in all, four messages of \
+             each on their way."
+        ),
+        Scenario::Chat => format!(
+            "One client sends {payload} bytes to a room with all {clients}, the next message when everybody has the \
+             former; two more, who are not in it, answer each other in a room of their own. `p99/broadcast` is what a \
+             chat message waits to what a whole broadcast takes: near 1, or above, everybody waits until a broadcast \
+             is out. `quiet` is without broadcasts, and `looked` the generator's own share."
+        ),
+        Scenario::Idle => {
+            format!("{clients} clients connect with the headers of a browser, and say nothing.")
+        }
+    };
+    if *polling {
+        text += " By long-polling.";
+    }
+    if *records {
+        text += " The messages are text as records of a database have it; `-compressed` sends it by permessage-deflate.";
+    }
+    if *free {
+        text += " The server may use every CPU and shares them with the load generator, which sleeps when there is \
+                 nothing to do.";
+    }
+    text
+}
+
+/// Servers one might look for
+const NEVER_HERE: &[(&str, &str)] = &[
+    (
+        "uws",
+        "uWebSockets is C++ and in no package registry; build the server in `compare/peers/uws` and name it with \
+         `--server 'uws=plain:PATH {port} {pattern}'`",
+    ),
+    ("uWebSockets.js", "is not on npm"),
+    (
+        "socket.io on eiows",
+        "its current version wants Node 22 or later, and earlier ones fetch Node's source to build",
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::run;
+    use super::*;
+
+    fn record() -> Record {
+        let runs = (1..=6)
+            .flat_map(|round| {
+                [run(round, "limit-write", 1.0, true), run(round, "roomcast-plain", 1.1, round < 6)]
+            })
+            .collect();
+        Record {
+            started_unix_s: 0,
+            unfinished: Some("it was ended".into()),
+            arguments: " --quick".into(),
+            machine: Machine::read(),
+            versions: vec![("ws".into(), "8".into())],
+            rounds: 6,
+            peer_rounds: 2,
+            warmup_s: 0.4,
+            window_s: 1.0,
+            max_foreign_cores: 0.06,
+            loads: vec!["paced:1000:64".into(), "idle:10000".into()],
+            missing: vec![("axum".into(), "it is not built here".into())],
+            runs,
+        }
+    }
+
+    #[test]
+    fn a_report_tells_what_was_reached_and_what_is_missing() {
+        let text = record().markdown();
+        for part in [
+            "`cargo xtask compare --quick` on 1970-01-01",
+            "1 of 12 runs failed",
+            "**Not whole**: it was ended.",
+            "must reached",
+            "![paced:1000:64](paced-1000-64.svg)",
+            "| ws | 8 |",
+            "- axum: it is not built here.",
+            "- uws: ",
+        ] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("### idle"), "nothing was run there");
+    }
+
+    #[test]
+    fn a_report_can_be_written_again_from_its_record() {
+        let folder = std::env::temp_dir().join(format!("roomcast-compare-{}", std::process::id()));
+        record().write(&folder).unwrap();
+        let again = Record::read(&folder.join("results.json")).unwrap();
+        assert_eq!(again.markdown(), record().markdown());
+        assert!(fs::read_to_string(folder.join("paced-1000-64.svg")).unwrap().contains("roomcast-plain"));
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}

@@ -1,0 +1,129 @@
+use std::io;
+use std::mem;
+use std::net::SocketAddrV4;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+
+use super::connection::{Connection, Connections, Gone};
+
+/// What a server does with the bytes that come in
+pub(super) trait Service {
+    /// What it remembers of each connection
+    type State: Default;
+
+    /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were
+    fn receive(
+        &mut self,
+        connections: &mut Connections<Self::State>,
+        index: usize,
+        input: &[u8],
+    ) -> Result<usize, Gone>;
+
+    /// All that was ready has been received
+    fn end_turn(&mut self, connections: &mut Connections<Self::State>);
+
+    /// A connection was closed
+    fn left(&mut self, index: usize, state: Self::State);
+}
+
+/// The loop around a service: accept, receive, and send what was blocked
+pub(super) struct Server<S: Service> {
+    service: S,
+    poller: Poller,
+    listener: OwnedFd,
+    address: SocketAddrV4,
+    connections: Connections<S::State>,
+    buffer: Vec<u8>,
+}
+
+impl<S: Service> Server<S> {
+    pub(super) fn bind(address: SocketAddrV4, service: S) -> io::Result<Self> {
+        let listener = socket::listen(address)?;
+        let address = SocketAddrV4::try_from(rustix::net::getsockname(&listener)?)?;
+        let poller = Poller::new()?;
+        poller.add_listener(&listener, LISTENER)?;
+        let (connections, buffer) = (Connections::new(), vec![0; READ_BUFFER]);
+        Ok(Self { service, poller, listener, address, connections, buffer })
+    }
+
+    pub(super) fn address(&self) -> SocketAddrV4 {
+        self.address
+    }
+
+    /// Waits once and handles all that is ready
+    pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.poller.wait(timeout)?;
+        for event in 0..self.poller.ready() {
+            match self.poller.event(event) {
+                (LISTENER, _) => self.accept()?,
+                (index, flags) => {
+                    if flags.contains(EventFlags::OUT) {
+                        self.connections.with(index, Connection::unblock);
+                    }
+                    if flags
+                        .intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+                        && self.receive(index).is_err()
+                    {
+                        self.connections.with(index, |_| Err(Gone));
+                    }
+                }
+            }
+        }
+        self.service.end_turn(&mut self.connections);
+        // Only now, so that no number in hand can mean a newer connection.
+        while let Some(index) = self.connections.next_gone() {
+            if let Some(connection) = self.connections.remove(index) {
+                self.service.left(index, connection.state);
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> io::Result<()> {
+        while let Some(socket) = socket::accept(&self.listener)? {
+            let index = self.connections.insert(Connection::new(socket));
+            if let Some(connection) = self.connections.at(index) {
+                self.poller.add(&connection.socket, index)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn receive(&mut self, index: usize) -> Result<(), Gone> {
+        loop {
+            let Some(connection) = self.connections.at(index) else { return Ok(()) };
+            let received = match socket::receive(&connection.socket, &mut self.buffer).map_err(|_| Gone)? {
+                Received::Bytes(received) => received,
+                Received::Nothing => return Ok(()),
+                Received::Closed => return Err(Gone),
+            };
+            let bytes = &self.buffer[..received];
+            if connection.partial.is_empty() {
+                let taken = self.service.receive(&mut self.connections, index, bytes)?;
+                if taken < received
+                    && let Some(connection) = self.connections.at(index)
+                {
+                    connection.partial = bytes[taken..].to_vec();
+                }
+            } else {
+                let mut input = mem::take(&mut connection.partial);
+                input.extend_from_slice(bytes);
+                let taken = self.service.receive(&mut self.connections, index, &input)?;
+                input.drain(..taken);
+                if let Some(connection) = self.connections.at(index)
+                    && !input.is_empty()
+                {
+                    connection.partial = input;
+                }
+            }
+            // A short read emptied the socket; what comes later is a new edge.
+            if received < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+const LISTENER: usize = usize::MAX;

@@ -1,0 +1,130 @@
+use std::fmt;
+use std::str::FromStr;
+
+use clap::ValueEnum as _;
+
+use roomcast_loadgen::scenario::{DEFAULT_PAYLOAD, Scenario};
+
+/// One pattern of load with its sizes: `[free-][text-][poll-]NAME[:CLIENTS[:PAYLOAD]]`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    pub(super) scenario: Scenario,
+    /// By long-polling instead of WebSocket
+    pub(super) polling: bool,
+    /// The server may use every CPU, so that it can have several threads
+    pub(super) free: bool,
+    /// Messages of text that compresses as usual, for servers with and without compression
+    pub(super) text: bool,
+    pub(super) clients: usize,
+    pub(super) payload: usize,
+}
+
+impl Load {
+    /// What the product's example and the limit are told to do
+    pub(super) fn pattern(&self) -> &'static str {
+        match self.scenario {
+            Scenario::Echo => "echo",
+            Scenario::Rooms | Scenario::Chat => "room",
+            Scenario::Paced | Scenario::Saturated | Scenario::Idle => "broadcast",
+        }
+    }
+
+    /// The limit server that all are divided by
+    ///
+    /// With one message on its way there is nothing to batch; with many, whoever does not batch is far from the limit.
+    pub(super) fn base(&self) -> &'static str {
+        match self.scenario {
+            Scenario::Paced | Scenario::Rooms | Scenario::Idle | Scenario::Chat => "limit-write",
+            Scenario::Saturated | Scenario::Echo => "limit-batch",
+        }
+    }
+
+    /// Whether it has the sizes that it has if none are told
+    ///
+    /// A chat has any: a short comparison has a smaller crowd.
+    pub(super) fn is_usual(&self) -> bool {
+        self.scenario == Scenario::Chat
+            || *self == Self { free: self.free, text: self.text, ..Self::usual(self.scenario, self.polling) }
+    }
+
+    fn usual(scenario: Scenario, polling: bool) -> Self {
+        let clients = if polling { POLLING_CLIENTS } else { scenario.default_clients() };
+        Self { scenario, polling, free: false, text: false, clients, payload: DEFAULT_PAYLOAD }
+    }
+}
+
+impl fmt::Display for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.free { FREE } else { "" })?;
+        f.write_str(if self.text { TEXT } else { "" })?;
+        f.write_str(if self.polling { POLLING } else { "" })?;
+        write!(f, "{}:{}", self.scenario.name(), self.clients)?;
+        if self.scenario == Scenario::Idle { Ok(()) } else { write!(f, ":{}", self.payload) }
+    }
+}
+
+impl FromStr for Load {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split(':');
+        let name = parts.next().unwrap_or_default();
+        let (free, name) = name.strip_prefix(FREE).map_or((false, name), |name| (true, name));
+        let (text, name) = name.strip_prefix(TEXT).map_or((false, name), |name| (true, name));
+        let (polling, name) = name.strip_prefix(POLLING).map_or((false, name), |name| (true, name));
+        let scenario = Scenario::from_str(name, false)?;
+        if polling && !matches!(scenario, Scenario::Paced | Scenario::Saturated) {
+            return Err("only paced and saturated go by long-polling".into());
+        }
+        if scenario == Scenario::Chat && (free || text) {
+            return Err("chat has neither free- nor text-".into());
+        }
+        let usual = Self { free, text, ..Self::usual(scenario, polling) };
+        let mut number = |default| match parts.next() {
+            Some(number) => number.parse().map_err(|_| format!("{number} is not a number")),
+            None => Ok(default),
+        };
+        let load = Self { clients: number(usual.clients)?, payload: number(usual.payload)?, ..usual };
+        if parts.next().is_some() {
+            return Err("expected NAME[:CLIENTS[:PAYLOAD]]".into());
+        }
+        Ok(load)
+    }
+}
+
+/// The scenarios that are run if none are named: all that the [targets](super::targets) speak of
+pub(super) const DEFAULT_LOADS: &str = "paced:1000:64,paced:100:64,paced:4000:64,paced:1000:1024,paced:100:1024,\
+                                        paced:4000:1024,rooms,saturated,echo,idle,chat,poll-paced,poll-saturated,\
+                                        free-paced,free-saturated,free-rooms,text-paced:1000:1024";
+
+const FREE: &str = "free-";
+const TEXT: &str = "text-";
+const POLLING: &str = "poll-";
+const POLLING_CLIENTS: usize = 500;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_sizes_and_fills_in_those_left_out() {
+        let load: Load = "paced:4000:1024".parse().unwrap();
+        assert_eq!((load.scenario, load.clients, load.payload), (Scenario::Paced, 4000, 1024));
+        for (text, whole, usual) in [
+            ("rooms", "rooms:4000:64", true),
+            ("poll-saturated", "poll-saturated:500:64", true),
+            ("free-paced:1000", "free-paced:1000:64", true),
+            ("free-saturated:10", "free-saturated:10:64", false),
+            ("idle", "idle:10000", true),
+            ("text-paced:1000:1024", "text-paced:1000:1024", false),
+            ("paced:100", "paced:100:64", false),
+        ] {
+            let load = text.parse::<Load>().unwrap();
+            assert_eq!((load.to_string(), load.is_usual()), (whole.to_owned(), usual));
+        }
+        for wrong in ["", "pace", "paced:x", "paced:1:2:3", "poll-echo", "poll-free-paced", "free-chat"] {
+            assert!(wrong.parse::<Load>().is_err(), "{wrong}");
+        }
+        assert!(DEFAULT_LOADS.split(',').all(|load| load.parse::<Load>().is_ok()));
+    }
+}

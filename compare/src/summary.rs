@@ -1,0 +1,89 @@
+//! Medians of few runs
+
+/// The middle of a sample, its ends, and how sure the middle is
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub(crate) struct Summary {
+    /// The middle value, or the mean of the middle two
+    pub median: f64,
+    /// The least value
+    pub min: f64,
+    /// The largest value
+    pub max: f64,
+    /// Contains the true median in at least 95 of 100 cases; none with fewer than six values
+    pub interval: Option<(f64, f64)>,
+    /// How many values there were
+    pub count: usize,
+}
+
+impl Summary {
+    /// `None` of no values
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.into_iter().collect();
+        values.sort_by(f64::total_cmp);
+        let (&min, &max) = (values.first()?, values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        let interval = interval_ranks(values.len()).map(|(low, high)| (values[low], values[high]));
+        Some(Self { median, min, max, interval, count: values.len() })
+    }
+
+    /// The same in another unit
+    pub(crate) fn scaled(self, factor: f64) -> Self {
+        let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
+        Self {
+            median: self.median * factor,
+            min: self.min * factor,
+            max: self.max * factor,
+            interval,
+            ..self
+        }
+    }
+}
+
+/// Which two of `count` sorted values enclose the median in at least 95 of 100 cases
+///
+/// Each value lies below the true median with probability one half, whatever the distribution; so the number of
+/// those below is binomial, and the ranks follow from it alone.
+fn interval_ranks(count: usize) -> Option<(usize, usize)> {
+    let mut term = 0.5_f64.powi(i32::try_from(count).ok()?);
+    let mut tail = 0.0;
+    let mut ranks = None;
+    for low in 0..count / 2 {
+        tail += term;
+        if tail > 0.025 {
+            break;
+        }
+        ranks = Some((low, count - 1 - low));
+        term *= (count - low) as f64 / (low + 1) as f64;
+    }
+    ranks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_odd_and_even_counts() {
+        assert_eq!(Summary::of([3.0, 1.0, 2.0]).unwrap().median, 2.0);
+        assert_eq!(Summary::of([4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
+        assert_eq!(Summary::of([]), None);
+    }
+
+    #[test]
+    fn interval_takes_the_ranks_of_the_binomial_table() {
+        assert_eq!(interval_ranks(5), None);
+        assert_eq!(interval_ranks(6), Some((0, 5)));
+        assert_eq!(interval_ranks(8), Some((0, 7)));
+        assert_eq!(interval_ranks(9), Some((1, 7)));
+        assert_eq!(interval_ranks(12), Some((2, 9)));
+        assert_eq!(interval_ranks(20), Some((5, 14)));
+        let nine = Summary::of((1..=9).map(f64::from)).unwrap();
+        assert_eq!((nine.interval, nine.min, nine.max), (Some((2.0, 8.0)), 1.0, 9.0));
+        assert_eq!(Summary::of((1..=5).map(f64::from)).unwrap().interval, None);
+    }
+}

@@ -1,0 +1,232 @@
+//! What the product has to reach, and whether it did
+
+use super::table::{aligned, cpu_us, interval, none, paired};
+use super::{Load, Run};
+use crate::summary::Summary;
+use roomcast_loadgen::Report;
+
+/// One figure that is held against what must and what should be reached
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Target {
+    /// What it is about, the same for several figures of one kind
+    pub(super) case: &'static str,
+    pub(super) load: String,
+    pub(super) server: String,
+    /// What the server is divided by; none if the figure stands for itself
+    pub(super) base: Option<String>,
+    measure: Measure,
+    pub(super) must: f64,
+    pub(super) aim: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Measure {
+    /// CPU for each delivery or accepted connection
+    Cpu,
+    /// The 99th percentile of the time from sending to receipt
+    P99,
+    /// KiB of memory for each idle connection
+    Memory,
+}
+
+/// What became of a target
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Aim,
+    Must,
+    Missed,
+    NotMeasured,
+}
+
+impl Target {
+    fn measured(&self, runs: &[Run]) -> Option<Summary> {
+        let value = |report: &Report| match self.measure {
+            Measure::Cpu => cpu_us(report),
+            Measure::P99 => report.p99_us,
+            Measure::Memory => Some(report.idle?.rss_bytes_per_connection / 1024.0),
+        };
+        let runs = runs.iter().filter(|run| run.load == self.load);
+        match &self.base {
+            Some(base) => paired(runs, &self.server, base, value),
+            None => Summary::of(
+                runs.filter(|run| run.server == self.server && run.report.ok)
+                    .filter_map(|run| value(&run.report)),
+            ),
+        }
+    }
+
+    fn verdict(&self, median: Option<f64>) -> Verdict {
+        match median {
+            None => Verdict::NotMeasured,
+            Some(median) if median <= self.aim => Verdict::Aim,
+            Some(median) if median <= self.must => Verdict::Must,
+            Some(_) => Verdict::Missed,
+        }
+    }
+}
+
+/// All of them, in the order of the report
+pub(super) fn targets() -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {
+        let load: String = load.parse::<Load>().map_or_else(|_| load.into(), |load| load.to_string());
+        let base = base.map(str::to_owned);
+        targets.push(Target { case, load, server: server.into(), base, measure, must, aim });
+    };
+    let limit = |load: &str| load.parse::<Load>().map_or("limit-write", |load| load.base());
+    for load in PACED {
+        for server in BOTH {
+            add("paced broadcast", load, server, Some(limit(load)), Measure::Cpu, 1.12, 1.05);
+        }
+    }
+    for (case, load, must, aim) in [
+        ("400 rooms of 10 among 4,000 clients", "rooms", [1.12, 1.12], [1.05, 1.05]),
+        ("saturated broadcast", "saturated", [1.5, 1.5], [1.2, 1.2]),
+        ("echo, 64 clients, pipelined", "echo", [1.5, 2.5], [1.3, 1.8]),
+    ] {
+        for (index, server) in BOTH.iter().enumerate() {
+            add(case, load, server, Some(limit(load)), Measure::Cpu, must[index], aim[index]);
+        }
+    }
+    for load in FAN_OUT {
+        add("Socket.IO to plain WebSocket", load, BOTH[1], Some(BOTH[0]), Measure::Cpu, 1.10, 1.03);
+    }
+    for server in BOTH {
+        add("p99 of paced broadcast", "paced", server, Some("limit-write"), Measure::P99, 1.3, 1.1);
+    }
+    for load in ["poll-paced", "poll-saturated"] {
+        add("long-polling fan-out", load, BOTH[1], Some(limit(load)), Measure::Cpu, 2.2, 1.6);
+    }
+    for load in FAN_OUT {
+        for server in BOTH {
+            let (load, two) = (format!("free-{load}"), format!("{server}-2-threads"));
+            add("two threads to one", &load, &two, Some(server), Measure::Cpu, 1.25, 1.10);
+        }
+    }
+    for load in FAN_OUT {
+        for server in BOTH {
+            let mounted = format!("{server}-mounted");
+            add("mounted to stand-alone", load, &mounted, Some(server), Measure::Cpu, 1.15, 1.05);
+        }
+    }
+    for (server, must, aim) in [(BOTH[0], 2.5, 1.5), (BOTH[1], 4.0, 2.5)] {
+        add("KiB of an idle connection", "idle", server, None, Measure::Memory, must, aim);
+    }
+    for server in BOTH {
+        add("accepting a connection", "idle", server, Some("limit-write"), Measure::Cpu, 2.8, 2.0);
+    }
+    for server in BOTH {
+        let compressed = format!("{server}-compressed");
+        add(
+            "compressed to uncompressed",
+            "text-paced:1000:1024",
+            &compressed,
+            Some(server),
+            Measure::Cpu,
+            1.5,
+            1.2,
+        );
+    }
+    targets
+}
+
+/// Each target with what was reached, as a Markdown table
+pub(super) fn table(runs: &[Run]) -> String {
+    let titles = ["case", "load", "server", "to", "must", "aim", "median", "95 % interval", "rounds", ""];
+    let mut lines = vec![titles.map(str::to_owned).to_vec()];
+    for target in targets() {
+        let measured = target.measured(runs);
+        let verdict = match target.verdict(measured.map(|it| it.median)) {
+            Verdict::Aim => "aim reached",
+            Verdict::Must => "must reached",
+            Verdict::Missed => "**missed**",
+            Verdict::NotMeasured => "not measured",
+        };
+        lines.push(vec![
+            target.case.to_owned(),
+            target.load.clone(),
+            target.server.clone(),
+            target.base.clone().unwrap_or_else(none),
+            format!("{:.2}", target.must),
+            format!("{:.2}", target.aim),
+            measured.map_or_else(none, |it| format!("{:.2}", it.median)),
+            measured.map_or_else(none, interval),
+            measured.map_or(0, |it| it.count).to_string(),
+            verdict.to_owned(),
+        ]);
+    }
+    aligned(&lines)
+}
+
+/// What must and what should be reached at most under a load, as ratios to its limit
+pub(super) fn marks(load: &Load) -> Vec<(f64, &'static str)> {
+    let name = load.to_string();
+    let mut of_load = targets().into_iter().filter(|it| it.load == name && it.measure == Measure::Cpu);
+    of_load
+        .find(|it| it.base.as_deref() == Some(load.base()))
+        .map_or_else(Vec::new, |it| vec![(it.must, "must"), (it.aim, "aim")])
+}
+
+const BOTH: [&str; 2] = ["roomcast-plain", "roomcast-sio"];
+const PACED: [&str; 6] = [
+    "paced:100:64",
+    "paced:1000:64",
+    "paced:4000:64",
+    "paced:100:1024",
+    "paced:1000:1024",
+    "paced:4000:1024",
+];
+const FAN_OUT: [&str; 3] = ["paced", "saturated", "rooms"];
+
+#[cfg(test)]
+mod tests {
+    use super::super::contender::tests::built_in;
+    use super::super::load::DEFAULT_LOADS;
+    use super::super::table::tests::run;
+    use super::*;
+
+    #[test]
+    fn every_target_is_measured_by_the_scenarios_that_are_run_anyway() {
+        let loads: Vec<Load> = DEFAULT_LOADS.split(',').map(|load| load.parse().unwrap()).collect();
+        for target in targets() {
+            let load = loads.iter().find(|load| load.to_string() == target.load);
+            let load = load.unwrap_or_else(|| panic!("{} is not run", target.load));
+            for name in [Some(&target.server), target.base.as_ref()].into_iter().flatten() {
+                let all = built_in();
+                let contender = all.iter().find(|it| it.name() == name).unwrap();
+                assert!(contender.takes(load, false), "{name} does not run under {load}");
+            }
+            assert!(target.aim < target.must);
+        }
+    }
+
+    #[test]
+    fn a_median_is_held_against_must_and_aim() {
+        let runs: Vec<Run> = (1..=6)
+            .flat_map(|round| {
+                [
+                    run(round, "limit-write", 1.0, true),
+                    run(round, "roomcast-plain", 1.04, true),
+                    run(round, "roomcast-sio", 1.13, true),
+                ]
+            })
+            .collect();
+        let text = table(&runs);
+        let row = |start: &str, server: &str| {
+            let mut rows = text.lines().filter(|line| {
+                let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+                cells.len() > 3
+                    && cells[1].starts_with(start)
+                    && cells[2] == "paced:1000:64"
+                    && cells[3] == server
+            });
+            rows.next().unwrap().to_owned()
+        };
+        assert!(row("paced", "roomcast-plain").contains("aim reached"), "{text}");
+        assert!(row("paced", "roomcast-sio").contains("**missed**"), "{text}");
+        assert!(row("Socket.IO to", "roomcast-sio").contains("must reached"), "{text}");
+        assert!(row("mounted", "roomcast-sio-mounted").contains("not measured"), "{text}");
+        assert_eq!(marks(&"paced".parse().unwrap()), [(1.12, "must"), (1.05, "aim")]);
+        assert_eq!(marks(&"free-paced".parse().unwrap()), []);
+    }
+}

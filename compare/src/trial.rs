@@ -1,0 +1,208 @@
+use std::io::Read as _;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{env, thread};
+
+use rustix::thread::CpuSet;
+
+use super::{Contender, Load, Options};
+use roomcast_loadgen::Doing as _;
+use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
+use roomcast_loadgen::{Error, Report};
+
+/// What all runs have in common
+pub(super) struct Trials {
+    loadgen: PathBuf,
+    server_cpu: CpuSet,
+    load_cpu: usize,
+    /// Where servers run that may have several threads
+    free_cpus: CpuSet,
+    /// Whether these leave the load generator a CPU
+    spare_cpu: bool,
+    /// Where this program may run
+    own_cpus: CpuSet,
+    warmup: Duration,
+    window: Duration,
+}
+
+impl Trials {
+    pub(super) fn new(options: &Options) -> Result<Self, Error> {
+        let own_cpus = allowed_cpus().doing(|| "read the allowed CPUs".into())?;
+        for cpu in [options.server_cpu, options.load_cpu] {
+            if cpu >= CpuSet::MAX_CPU || !own_cpus.is_set(cpu) {
+                return Err(Error::Usage(format!(
+                    "CPU {cpu} is not there or not allowed; choose with --server-cpu and --load-cpu"
+                )));
+            }
+        }
+        if options.server_cpu == options.load_cpu {
+            return Err(Error::Usage("the server and the load generator need a CPU each".into()));
+        }
+        let loadgen =
+            env::current_exe().doing(|| "find where this program lies".into())?.with_file_name("loadgen");
+        if !loadgen.is_file() {
+            let loadgen = loadgen.display();
+            return Err(Error::Usage(format!(
+                "there is no {loadgen}; build it with `cargo build --release -p roomcast-compare`"
+            )));
+        }
+        let mut free_cpus = own_cpus;
+        let spare_cpu = own_cpus.count() > 2;
+        if spare_cpu {
+            free_cpus.unset(options.load_cpu);
+        }
+        Ok(Self {
+            loadgen,
+            free_cpus,
+            spare_cpu,
+            server_cpu: only_cpu(options.server_cpu).doing(|| "name a CPU".into())?,
+            load_cpu: options.load_cpu,
+            own_cpus,
+            warmup: options.warmup,
+            window: options.window,
+        })
+    }
+}
+
+/// One server process under one load
+pub(super) struct Trial<'a> {
+    pub(super) trials: &'a Trials,
+    pub(super) load: &'a Load,
+    pub(super) contender: &'a Contender,
+}
+
+impl Trial<'_> {
+    /// Starts the server and the load generator, and returns what the latter found
+    ///
+    /// That the server fails is in the report; that a program cannot be started is an error.
+    pub(super) fn run(&self) -> Result<Report, Error> {
+        let port = free_port().doing(|| "find a free port".into())?;
+        let mut server = self.start_server(port)?;
+        let report = match server.wait_until_it_accepts(port) {
+            Ok(()) => self.put_load_on(&server, port)?,
+            Err(problem) => self.failed(problem),
+        };
+        Ok(report)
+    }
+
+    fn start_server(&self, port: u16) -> Result<Running, Error> {
+        let mut command = Command::new(self.contender.program());
+        command.args(self.contender.arguments(self.load, port)).stdin(Stdio::null()).stdout(Stdio::null());
+        // A process inherits the CPUs of the thread that starts it, so it never runs elsewhere, not even at first.
+        let cpus = if self.load.free { &self.trials.free_cpus } else { &self.trials.server_cpu };
+        run_on(cpus).doing(|| "move to the server's CPU".into())?;
+        let child = command.spawn();
+        run_on(&self.trials.own_cpus).doing(|| "move back".into())?;
+        child.map(Running).doing(|| format!("start {}", self.contender.program().display()))
+    }
+
+    fn put_load_on(&self, server: &Running, port: u16) -> Result<Report, Error> {
+        let Trials { loadgen, load_cpu, warmup, window, .. } = self.trials;
+        let mut command = Command::new(loadgen);
+        let mut option = |name: &str, value: &str| _ = command.args([name, value]);
+        option("--port", &port.to_string());
+        option("--pid", &server.0.id().to_string());
+        option("--scenario", &self.load.scenario.name());
+        option("--kind", &self.contender.kind(self.load).name());
+        option("--clients", &self.load.clients.to_string());
+        option("--payload", &self.load.payload.to_string());
+        option("--warmup", &warmup.as_secs_f64().to_string());
+        option("--window", &window.as_secs_f64().to_string());
+        // Where two CPUs are all there is, a generator that never sleeps would leave one to a server of two threads.
+        let own_cpu = !self.load.free || self.trials.spare_cpu;
+        if own_cpu {
+            option("--cpu", &load_cpu.to_string());
+        }
+        if let Some(path) = self.contender.path(self.load) {
+            option("--path", path);
+        }
+        if own_cpu {
+            command.arg("--spin");
+        }
+        if self.load.text {
+            command.arg("--records");
+        }
+        if self.contender.compresses(self.load) {
+            command.arg("--deflate");
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut generator = Running(command.spawn().doing(|| format!("start {}", loadgen.display()))?);
+        if !generator
+            .ends_within(*warmup + *window + OVERTIME)
+            .doing(|| "wait for the load generator".into())?
+        {
+            return Ok(self.failed("the load generator did not come to an end".into()));
+        }
+        let mut line = String::new();
+        if let Some(mut output) = generator.0.stdout.take() {
+            output.read_to_string(&mut line).doing(|| "read from the load generator".into())?;
+        }
+        // Without a report it has said on its standard error what was wrong with the options or the machine.
+        serde_json::from_str(&line).map_err(|_| Error::Usage("the load generator gave no report".into()))
+    }
+
+    fn failed(&self, problem: String) -> Report {
+        Report {
+            error: Some(problem),
+            scenario: self.load.scenario.name(),
+            kind: self.contender.kind(self.load).name(),
+            clients: self.load.clients,
+            payload: self.load.payload,
+            ..Report::default()
+        }
+    }
+}
+
+/// A process of ours, which ends with this value
+struct Running(Child);
+
+impl Running {
+    #[expect(clippy::disallowed_methods, reason = "nothing tells when another process listens")]
+    fn wait_until_it_accepts(&mut self, port: u16) -> Result<(), String> {
+        let deadline = now() + TIME_TO_START;
+        let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, port);
+        while now() < deadline {
+            if let Ok(Some(status)) = self.0.try_wait() {
+                return Err(format!("the server ended at once: {status}"));
+            }
+            if TcpStream::connect(address).is_ok() {
+                return Ok(());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Err(format!("the server did not accept within {} s", TIME_TO_START.as_secs()))
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "nothing else is to be done meanwhile")]
+    fn ends_within(&mut self, time: Duration) -> std::io::Result<bool> {
+        let deadline = now() + time;
+        loop {
+            if self.0.try_wait()?.is_some() {
+                return Ok(true);
+            }
+            if now() > deadline {
+                return Ok(false);
+            }
+            // Rarely, for it takes time from the server's CPU.
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing to kill.
+        _ = self.0.kill();
+        _ = self.0.wait();
+    }
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+const TIME_TO_START: Duration = Duration::from_secs(10);
+/// Time to connect, to drain and to stall, beside the load itself
+const OVERTIME: Duration = Duration::from_secs(60);

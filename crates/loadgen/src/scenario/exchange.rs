@@ -1,0 +1,303 @@
+//! Messages on their way, and the clients they reach
+
+use std::time::Duration;
+
+use super::Scenario;
+use super::meter::Reading;
+use super::probes::Probes;
+use super::settings::Settings;
+use super::stamp::{Action, Filler, Stamp, is_intact};
+use super::swarm::{Patience, Swarm};
+use super::verifier::Verifier;
+use super::watch::{Sampler, Watch};
+use crate::latencies::Latencies;
+use crate::process::now;
+use crate::{Error, Faults, Report};
+
+/// Messages on their way, and what arrives of them
+pub(super) struct Exchange {
+    pub(super) scenario: Scenario,
+    pub(super) payload: usize,
+    pub(super) filler: Filler,
+    /// How many clients stand in each group
+    pub(super) groups: Vec<usize>,
+    pub(super) without_sender: bool,
+    exact: bool,
+    outstanding: usize,
+    /// What is to be sent when, if that does not depend on what arrives
+    schedule: Option<Schedule>,
+    verifier: Verifier,
+    /// The messages that may be on their way at once; each sender has its own few
+    flights: Vec<Flight>,
+    /// Flights that have reached everybody
+    landed: Vec<u16>,
+    /// Number of flights that have not landed
+    flying: usize,
+    sent: u64,
+    deliveries: u64,
+    latencies: Option<Latencies>,
+    sampler: Option<Sampler>,
+    pub(super) probes: Probes,
+    random: fastrand::Rng,
+    to_flush: Vec<usize>,
+}
+
+/// Messages since the load began
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) sent: u64,
+    pub(super) deliveries: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Flight {
+    group: u16,
+    stream: u16,
+    sequence: u32,
+    /// Clients that have not got it
+    remaining: usize,
+}
+
+/// Messages at a rate, since a moment on the swarm's clock
+#[derive(Debug, Clone, Copy)]
+struct Schedule {
+    begun: u64,
+    nanos_each: f64,
+}
+
+impl Schedule {
+    /// When the message after so many is to be sent
+    fn after(self, sent: u64) -> u64 {
+        self.begun + (self.nanos_each * (sent + 1) as f64) as u64
+    }
+
+    /// How many are to be sent until then
+    fn due(self, clock: u64) -> u64 {
+        (clock.saturating_sub(self.begun) as f64 / self.nanos_each) as u64
+    }
+}
+
+impl Exchange {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let Settings { clients, senders, outstanding, .. } = *settings;
+        let (count, streams) = match settings.scenario {
+            Scenario::Echo => (clients, 1),
+            Scenario::Rooms => (settings.groups, senders),
+            _ => (1, senders),
+        };
+        let group_of: Vec<u16> = (0..clients).map(|client| (client % count) as u16).collect();
+        let mut groups = vec![0; count];
+        group_of.iter().for_each(|&group| groups[usize::from(group)] += 1);
+        Self {
+            scenario: settings.scenario,
+            payload: settings.payload,
+            filler: settings.filler,
+            groups,
+            without_sender: settings.without_sender,
+            exact: settings.exact,
+            outstanding,
+            schedule: None,
+            verifier: Verifier::new(group_of, streams, settings.without_sender),
+            flights: vec![Flight::default(); senders * outstanding],
+            landed: Vec::new(),
+            flying: 0,
+            sent: 0,
+            deliveries: 0,
+            latencies: None,
+            sampler: None,
+            probes: Probes::default(),
+            random: fastrand::Rng::with_seed(1),
+            to_flush: Vec::new(),
+        }
+    }
+
+    /// Warms up, measures, and waits until everything has landed
+    pub(super) fn load(
+        &mut self,
+        swarm: &mut Swarm,
+        settings: &Settings,
+        watch: &mut dyn Watch,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        self.begin();
+        let begun = swarm.clock();
+        self.schedule = settings.rate.map(|rate| Schedule { begun, nanos_each: 1e9 / rate });
+        self.sampler = watch.every().map(|every| Sampler::new(every, settings.pid)).transpose()?;
+        let mut patience = Patience::new(settings.stall);
+        let mut window: Option<(Reading, u64, u64)> = None;
+        let mut next = now() + settings.warmup;
+        loop {
+            self.launch(swarm)?;
+            self.turn(swarm, settings, &mut patience)?;
+            if let Some(sampler) = &mut self.sampler
+                && let Some(sample) = sampler.take(self.deliveries, self.flying, window.is_some())?
+            {
+                watch.sample(&sample);
+            }
+            if now() < next && !watch.stopped() {
+                continue;
+            }
+            let reading = Reading::take(settings.pid)?;
+            if let Some((start, delivered_before, sent_before)) = window {
+                report.sent = self.sent - sent_before;
+                self.report(&start, &reading, self.deliveries - delivered_before, report)?;
+                break;
+            }
+            if watch.stopped() {
+                return Err(Error::Usage("stopped before anything was measured".into()));
+            }
+            window = Some((reading, self.deliveries, self.sent));
+            self.latencies = Some(Latencies::new());
+            next = now() + settings.window;
+        }
+        self.latencies = None;
+        // Whatever does not land is counted as lost, so a stall here needs no error of its own.
+        while self.flying > 0 && self.turn(swarm, settings, &mut patience).is_ok() {}
+        let end = now() + LISTEN_ON;
+        while now() < end {
+            swarm.turn(settings.patience(), &mut |client, payload, at| self.receive(client, payload, at))?;
+        }
+        Ok(())
+    }
+
+    /// Lets every sender send
+    pub(super) fn begin(&mut self) {
+        // By turns, so that at a low rate all senders have their share.
+        let of_sender = |slot: usize| (slot % self.outstanding, slot / self.outstanding);
+        let mut slots: Vec<usize> = (0..self.flights.len()).collect();
+        slots.sort_by_key(|&slot| of_sender(slot));
+        self.landed = slots.into_iter().map(|slot| slot as u16).collect();
+    }
+
+    /// Begins to count latencies
+    pub(super) fn begin_window(&mut self) -> Counts {
+        self.latencies = Some(Latencies::new());
+        self.counts()
+    }
+
+    /// Counts latencies no longer
+    pub(super) fn end_window(&mut self) {
+        self.latencies = None;
+    }
+
+    pub(super) fn counts(&self) -> Counts {
+        Counts { sent: self.sent, deliveries: self.deliveries }
+    }
+
+    /// Whether there is a message that has not reached everybody
+    pub(super) fn is_flying(&self) -> bool {
+        self.flying > 0
+    }
+
+    /// What went wrong, if nothing else comes
+    pub(super) fn faults(&self) -> Faults {
+        self.verifier.finish()
+    }
+
+    fn turn(&mut self, swarm: &mut Swarm, settings: &Settings, patience: &mut Patience) -> Result<(), Error> {
+        let before = self.deliveries;
+        // Until the next message is due, but not for long.
+        let due = self.schedule.map(|schedule| schedule.after(self.sent).saturating_sub(swarm.clock()));
+        let timeout =
+            due.map_or_else(|| settings.patience(), |due| settings.patience().min(Duration::from_nanos(due)));
+        swarm.turn(timeout, &mut |client, payload, at| self.receive(client, payload, at))?;
+        patience.check(self.deliveries > before || self.flying == 0, || {
+            format!("{} messages are on their way after {before} deliveries", self.flying)
+        })
+    }
+
+    /// Sends a new message for each that has landed, or those that are due
+    pub(super) fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
+        let due =
+            self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
+        let count = self.landed.len().min(usize::try_from(due).unwrap_or(usize::MAX));
+        for index in 0..count {
+            let slot = self.landed[index];
+            let sender = usize::from(slot) / self.outstanding;
+            let (group, stream) = match self.scenario {
+                Scenario::Echo => (sender as u16, 0),
+                _ => (self.random.usize(..self.groups.len()) as u16, sender as u16),
+            };
+            let sequence = self.verifier.send(group, stream);
+            let is_member = sender % self.groups.len() == usize::from(group);
+            let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
+            self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
+            // What had to wait for a former message to land is late from when it was due.
+            let sent_at = self.schedule.map_or_else(|| swarm.clock(), |schedule| schedule.after(self.sent));
+            self.flying += 1;
+            self.sent += 1;
+            let stamp = Stamp { probe: false, group, stream, slot, sequence, sent_at };
+            swarm.say(sender, self.action(group), |out| stamp.write(out, self.payload, self.filler));
+            self.to_flush.push(sender);
+        }
+        self.landed.drain(..count);
+        for sender in self.to_flush.drain(..) {
+            swarm.flush(sender)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn receive(&mut self, client: usize, payload: &[u8], at: u64) {
+        let Some(stamp) = Stamp::read(payload) else { return self.verifier.damaged() };
+        if !is_intact(payload, self.payload, self.filler) {
+            self.verifier.damaged();
+        }
+        if stamp.probe {
+            return self.probes.receive(client, stamp.sequence);
+        }
+        if !self.verifier.receive(client, stamp.group, stamp.stream, stamp.sequence) {
+            return;
+        }
+        self.deliveries += 1;
+        let latency = at.saturating_sub(stamp.sent_at);
+        if let Some(latencies) = &mut self.latencies {
+            latencies.record(latency);
+        }
+        if let Some(sampler) = &mut self.sampler {
+            sampler.record(latency);
+        }
+        if let Some(flight) = self.flights.get_mut(usize::from(stamp.slot))
+            && (flight.group, flight.stream, flight.sequence) == (stamp.group, stamp.stream, stamp.sequence)
+            && flight.remaining > 0
+        {
+            flight.remaining -= 1;
+            if flight.remaining == 0 {
+                self.flying -= 1;
+                self.landed.push(stamp.slot);
+            }
+        }
+    }
+
+    pub(super) fn action(&self, group: u16) -> Action {
+        match self.scenario {
+            Scenario::Echo => Action::Echo,
+            Scenario::Rooms => Action::Room(group),
+            _ => Action::Broadcast,
+        }
+    }
+
+    pub(super) fn report(
+        &self,
+        start: &Reading,
+        end: &Reading,
+        deliveries: u64,
+        report: &mut Report,
+    ) -> Result<(), Error> {
+        let spent = start.until(end, self.exact)?;
+        if deliveries == 0 {
+            return Err(Error::Stalled("nothing was delivered in the window; a longer one may help".into()));
+        }
+        spent.report(report);
+        report.window_s = spent.wall.as_secs_f64();
+        report.deliveries = deliveries;
+        report.deliveries_per_s = deliveries as f64 / report.window_s;
+        report.cpu_us_per_delivery = spent.server.map(|cpu| cpu.as_secs_f64() * 1e6 / deliveries as f64);
+        let percentile = |share| Some(self.latencies.as_ref()?.percentile(share)? as f64 / 1e3);
+        (report.p50_us, report.p90_us) = (percentile(0.50), percentile(0.90));
+        (report.p99_us, report.p999_us) = (percentile(0.99), percentile(0.999));
+        Ok(())
+    }
+}
+
+/// A doubled message may come after the last that was awaited
+pub(super) const LISTEN_ON: Duration = Duration::from_millis(50);

@@ -1,0 +1,288 @@
+//! Socket.IO by long-polling, without sockets: one connection polls, and a sender's second one posts
+
+use std::sync::Arc;
+
+use super::dialect::Dialect;
+use super::settings::Server;
+use super::violation::{Violation, no_http, refused, unexpected};
+use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
+
+/// The connection of a client that always has a poll waiting
+pub(super) struct Poller {
+    server: Arc<Server>,
+    dialect: Arc<Dialect>,
+    /// Messages of the server's own
+    others: u64,
+    phase: Phase,
+    sid: String,
+    /// The server has asked for a sign of life
+    pinged: bool,
+    partial: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for the Engine.IO handshake
+    Opening,
+    /// Has asked for its namespace, and waits until that request is answered
+    Posting,
+    /// Waits for its namespace
+    Connecting,
+    Ready,
+}
+
+impl Poller {
+    pub(super) fn new(server: Arc<Server>, dialect: Arc<Dialect>) -> Self {
+        let (sid, partial) = (String::new(), Vec::new());
+        Self { server, dialect, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
+    }
+
+    /// Messages that came and were none of ours
+    pub(super) fn others(&self) -> u64 {
+        self.others
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// A connection for what this client says, once it is ready
+    pub(super) fn poster(&self) -> Poster {
+        Poster {
+            server: Arc::clone(&self.server),
+            path: self.session_path(),
+            posting: false,
+            queue: Vec::new(),
+            partial: Vec::new(),
+        }
+    }
+
+    /// Whether the server has asked for a sign of life, which is to be posted; asks once
+    pub(super) fn take_ping(&mut self) -> bool {
+        std::mem::take(&mut self.pinged)
+    }
+
+    pub(super) fn request(&self) -> Vec<u8> {
+        get_request(&self.server, &self.server.path)
+    }
+
+    /// Takes what the socket brought; appends the next request, and hands on each payload
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        answer: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Violation> {
+        self.partial.extend_from_slice(bytes);
+        while let Some((head, length)) = response(&self.partial)? {
+            let input = std::mem::take(&mut self.partial);
+            self.body(&input[head..length], answer, deliver)?;
+            self.partial = input;
+            self.partial.drain(..length);
+        }
+        Ok(())
+    }
+
+    fn body(
+        &mut self,
+        body: &[u8],
+        answer: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Violation> {
+        match self.phase {
+            Phase::Opening => {
+                let open = body.strip_prefix(b"0").ok_or_else(|| unexpected(body))?;
+                let open: Open<'_> = serde_json::from_slice(open).map_err(|_| unexpected(body))?;
+                self.sid = open.sid.to_owned();
+                answer.extend_from_slice(&post_request(
+                    &self.server,
+                    &self.session_path(),
+                    self.dialect.connect().as_bytes(),
+                ));
+                self.phase = Phase::Posting;
+                return Ok(());
+            }
+            Phase::Posting if body == b"ok" => self.phase = Phase::Connecting,
+            Phase::Posting => return Err(unexpected(body)),
+            Phase::Connecting | Phase::Ready => {
+                for packet in body.split(|&byte| byte == SEPARATOR) {
+                    self.packet(packet, deliver)?;
+                }
+            }
+        }
+        answer.extend_from_slice(&get_request(&self.server, &self.session_path()));
+        Ok(())
+    }
+
+    fn packet(&mut self, packet: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
+        if self.phase == Phase::Ready && self.dialect.take(packet, &mut self.others, deliver) {
+            return Ok(());
+        }
+        match (self.phase, packet) {
+            (_, b"2") => self.pinged = true,
+            (Phase::Connecting, _) if self.dialect.is_connected(packet) => self.phase = Phase::Ready,
+            (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(packet)),
+            // What a server sends to end a poll, or when it begins to close.
+            (_, b"6") if self.dialect.is_lenient() => {}
+            _ => return Err(unexpected(packet)),
+        }
+        Ok(())
+    }
+
+    fn session_path(&self) -> String {
+        format!("{}&sid={}", self.server.path, self.sid)
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Open<'a> {
+    sid: &'a str,
+}
+
+/// The connection on which a client posts what it says, one request at a time
+pub(super) struct Poster {
+    server: Arc<Server>,
+    path: String,
+    posting: bool,
+    /// Packets for the next request
+    queue: Vec<u8>,
+    partial: Vec<u8>,
+}
+
+impl Poster {
+    /// Queues a packet
+    pub(super) fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if !self.queue.is_empty() {
+            self.queue.push(SEPARATOR);
+        }
+        write(&mut self.queue);
+    }
+
+    /// Appends a request with all that is queued, unless one is on its way
+    pub(super) fn post(&mut self, out: &mut Vec<u8>) {
+        if !self.posting && !self.queue.is_empty() {
+            out.extend_from_slice(&post_request(&self.server, &self.path, &self.queue));
+            self.queue.clear();
+            self.posting = true;
+        }
+    }
+
+    /// Takes what the socket brought, and appends the next request
+    pub(super) fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
+        self.partial.extend_from_slice(bytes);
+        while let Some((head, length)) = response(&self.partial)? {
+            if !self.posting || &self.partial[head..length] != b"ok" {
+                return Err(unexpected(&self.partial[head..length]));
+            }
+            self.partial.drain(..length);
+            self.posting = false;
+            self.post(out);
+        }
+        Ok(())
+    }
+}
+
+/// Lengths of the head, and of head and body, of the HTTP response at the start of `bytes`
+fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
+    if !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
+        return Err(no_http(bytes));
+    }
+    let Some(head_len) = head_len(bytes) else {
+        return if bytes.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(None) };
+    };
+    let head = &bytes[..head_len];
+    if !head.starts_with(b"HTTP/1.1 200") {
+        return Err(format!("the answer {:?} to a request", String::from_utf8_lossy(head)));
+    }
+    let length: Option<usize> =
+        header(head, "Content-Length").and_then(|length| str::from_utf8(length).ok()?.parse().ok());
+    match length {
+        None => Err("a response without Content-Length".into()),
+        Some(length) if length > MAX_PAYLOAD => Err("a response that is too long".into()),
+        Some(length) => Ok((bytes.len() >= head_len + length).then_some((head_len, head_len + length))),
+    }
+}
+
+fn get_request(server: &Server, path: &str) -> Vec<u8> {
+    let Server { host, headers, .. } = server;
+    format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n{headers}\r\n").into_bytes()
+}
+
+fn post_request(server: &Server, path: &str, body: &[u8]) -> Vec<u8> {
+    let Server { host, headers, .. } = server;
+    let mut request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {host}\r\nConnection: keep-alive\r\n{headers}\
+         Content-Type: text/plain;charset=UTF-8\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}
+
+const SEPARATOR: u8 = 0x1e;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::{Kind, Scenario};
+
+    fn poller() -> Poller {
+        let server = Server::local(80, "/socket.io/?EIO=4&transport=polling", Kind::Poll);
+        Poller::new(Arc::new(server), Arc::new(Dialect::strict(Kind::Poll, Scenario::Paced, 64)))
+    }
+
+    fn ok(body: &str) -> String {
+        format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+    }
+
+    #[test]
+    fn a_poller_connects_and_polls_however_the_bytes_are_cut() {
+        let input = [
+            ok(r#"0{"sid":"abc","upgrades":[]}"#),
+            ok("ok"),
+            ok(r#"40{"sid":"d"}"#),
+            ok("42[\"msg\",\"a\"]\x1e42[\"msg\",\"b\"]"),
+        ]
+        .concat();
+        for step in 1..=input.len() {
+            let (mut poller, mut answer, mut delivered) = (poller(), Vec::new(), Vec::new());
+            for piece in input.as_bytes().chunks(step) {
+                poller
+                    .receive(piece, &mut answer, &mut |payload: &[u8]| delivered.push(payload.to_vec()))
+                    .unwrap();
+            }
+            assert_eq!(delivered, [b"a", b"b"]);
+            assert!(poller.is_ready());
+            let answer = String::from_utf8(answer).unwrap();
+            let methods: Vec<&str> =
+                answer.split("/socket.io/?EIO=4&transport=polling&sid=abc HTTP/1.1\r\n").collect();
+            assert_eq!(methods.len(), 5);
+            assert!(methods[0] == "POST " && methods[1].ends_with("\r\n\r\n40GET "));
+        }
+    }
+
+    #[test]
+    fn a_ping_is_told_once() {
+        let mut poller = poller();
+        for body in [r#"0{"sid":"abc"}"#, "ok", r#"40{"sid":"d"}"#, "2"] {
+            poller.receive(ok(body).as_bytes(), &mut Vec::new(), &mut |_| ()).unwrap();
+        }
+        assert!(poller.take_ping() && !poller.take_ping());
+    }
+
+    #[test]
+    fn a_poster_has_one_request_on_its_way() {
+        let (mut poster, mut out) = (poller().poster(), Vec::new());
+        poster.say(|out| out.extend_from_slice(b"one"));
+        poster.post(&mut out);
+        poster.say(|out| out.extend_from_slice(b"two"));
+        poster.say(|out| out.extend_from_slice(b"three"));
+        poster.post(&mut out);
+        assert!(out.ends_with(b"\r\n\r\none"));
+        out.clear();
+        poster.receive(ok("ok").as_bytes(), &mut out).unwrap();
+        assert!(out.ends_with(b"Content-Length: 9\r\n\r\ntwo\x1ethree"));
+        assert!(poster.receive(b"HTTP/1.1 400 Bad Request\r\n\r\n", &mut out).unwrap_err().contains("400"));
+    }
+}

@@ -1,0 +1,37 @@
+//! Probes that clients wait for before the load begins
+
+/// Which clients have got the probe they wait for
+#[derive(Default)]
+pub(super) struct Probes {
+    /// The number of the probe that all wait for; without it, each waits for the one with the number of its group
+    wanted: Option<u32>,
+    groups: usize,
+    pub(super) seen: Vec<bool>,
+    pub(super) unseen: usize,
+    #[cfg(test)]
+    pub(super) heard: usize,
+}
+
+impl Probes {
+    pub(super) fn new(wanted: Option<u32>, groups: usize, clients: usize) -> Self {
+        Self {
+            wanted,
+            groups,
+            seen: vec![false; clients],
+            unseen: clients,
+            #[cfg(test)]
+            heard: 0,
+        }
+    }
+
+    pub(super) fn receive(&mut self, client: usize, number: u32) {
+        #[cfg(test)]
+        {
+            self.heard += 1;
+        }
+        let wanted = self.wanted.unwrap_or((client % self.groups) as u32);
+        if number == wanted && !std::mem::replace(&mut self.seen[client], true) {
+            self.unseen -= 1;
+        }
+    }
+}

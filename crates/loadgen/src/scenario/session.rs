@@ -1,0 +1,266 @@
+use std::sync::Arc;
+
+use tungstenite::handshake::derive_accept_key;
+
+use super::Kind;
+use super::dialect::Dialect;
+use super::inflate::Inflater;
+use super::settings::Server;
+use super::violation::{Violation, no_http, refused, unexpected};
+use crate::websocket::{
+    FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
+};
+
+/// One WebSocket client, without its socket: bytes in, answers and payloads out
+pub(super) struct Session {
+    kind: Kind,
+    dialect: Arc<Dialect>,
+    phase: Phase,
+    /// Messages of the server's own
+    others: u64,
+    /// Compression has to be agreed on, and is not taken otherwise
+    deflate: bool,
+    inflater: Option<Box<Inflater>>,
+    /// Input that is not yet a whole frame
+    partial: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waits for the answer to its HTTP request
+    Upgrading,
+    /// Waits for the Engine.IO handshake
+    Opening,
+    /// Waits for its namespace
+    Connecting,
+    Ready,
+}
+
+impl Session {
+    pub(super) fn new(kind: Kind, dialect: Arc<Dialect>, deflate: bool) -> Self {
+        let (phase, partial) = (Phase::Upgrading, Vec::new());
+        Self { kind, dialect, phase, others: 0, deflate, inflater: None, partial }
+    }
+
+    /// Messages that came and were none of ours
+    pub(super) fn others(&self) -> u64 {
+        self.others
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Takes what the socket brought; appends what must be answered, and hands on each payload
+    pub(super) fn receive(
+        &mut self,
+        bytes: &[u8],
+        answer: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Violation> {
+        if self.partial.is_empty() {
+            let taken = self.take(bytes, answer, deliver)?;
+            self.partial.extend_from_slice(&bytes[taken..]);
+        } else {
+            let mut input = std::mem::take(&mut self.partial);
+            input.extend_from_slice(bytes);
+            let taken = self.take(&input, answer, deliver)?;
+            input.drain(..taken);
+            self.partial = input;
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        input: &[u8],
+        answer: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+    ) -> Result<usize, Violation> {
+        let mut taken = 0;
+        if self.phase == Phase::Upgrading {
+            if !b"HTTP/1.".starts_with(&input[..input.len().min(7)]) {
+                return Err(no_http(input));
+            }
+            let Some(length) = head_len(input) else {
+                return if input.len() > MAX_HEAD { Err("an endless HTTP head".into()) } else { Ok(0) };
+            };
+            self.inflater = check_upgrade(&input[..length], self.deflate)?.map(Box::new);
+            self.phase = if self.kind == Kind::Plain { Phase::Ready } else { Phase::Opening };
+            taken = length;
+        }
+        while let Some(frame) = FrameHeader::parse(&input[taken..]).map_err(|error| error.to_string())? {
+            let Some(payload) = input.get(taken + frame.header_len..taken + frame.frame_len()) else { break };
+            if frame.mask.is_some() {
+                return Err("a server's frame was masked".into());
+            }
+            match frame.opcode {
+                Opcode::Text if frame.compressed => {
+                    let mut inflater =
+                        self.inflater.take().ok_or("a compressed frame that was not agreed on")?;
+                    self.text(inflater.inflate(payload)?, answer, deliver)?;
+                    self.inflater = Some(inflater);
+                }
+                Opcode::Text => self.text(payload, answer, deliver)?,
+                Opcode::Ping => append_frame(answer, Opcode::Pong, Some(MASK), payload),
+                Opcode::Pong => {}
+                Opcode::Binary if self.dialect.is_lenient() => self.others += 1,
+                Opcode::Binary => return Err("a binary frame".into()),
+                Opcode::Close => {
+                    return Err(format!("a close frame: {:?}", String::from_utf8_lossy(payload)));
+                }
+            }
+            taken += frame.frame_len();
+        }
+        Ok(taken)
+    }
+
+    fn text(
+        &mut self,
+        text: &[u8],
+        answer: &mut Vec<u8>,
+        deliver: &mut impl FnMut(&[u8]),
+    ) -> Result<(), Violation> {
+        if self.phase == Phase::Ready && self.dialect.take(text, &mut self.others, deliver) {
+            return Ok(());
+        }
+        match (self.phase, text) {
+            (_, b"2") => append_frame(answer, Opcode::Text, Some(MASK), b"3"),
+            (Phase::Opening, [b'0', ..]) => {
+                append_frame(answer, Opcode::Text, Some(MASK), self.dialect.connect().as_bytes());
+                self.phase = Phase::Connecting;
+            }
+            (Phase::Connecting, _) if self.dialect.is_connected(text) => self.phase = Phase::Ready,
+            (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(text)),
+            _ => return Err(unexpected(text)),
+        }
+        Ok(())
+    }
+}
+
+/// Appends a client's text frame around what `write` appends
+pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    scratch.clear();
+    write(scratch);
+    append_header(out, Opcode::Text, Some(MASK), scratch.len());
+    let start = out.len();
+    out.extend_from_slice(scratch);
+    apply_mask(&mut out[start..], MASK);
+}
+
+/// The opening handshake
+pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
+    let Server { host, path, headers, .. } = server;
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n{headers}\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// A frame that takes leave
+pub(super) fn append_close(out: &mut Vec<u8>) {
+    append_frame(out, Opcode::Close, Some(MASK), &1000_u16.to_be_bytes());
+}
+
+/// What the server chose to compress with, if anything
+fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violation> {
+    let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    if !status.starts_with(b"HTTP/1.1 101") {
+        return Err(format!("the answer {:?} to the handshake", String::from_utf8_lossy(status)));
+    }
+    if header(head, "Sec-WebSocket-Accept") != Some(derive_accept_key(KEY.as_bytes()).as_bytes()) {
+        return Err("the handshake's Sec-WebSocket-Accept is wrong".into());
+    }
+    match (header(head, "Sec-WebSocket-Extensions"), deflate) {
+        (Some(chosen), true) => Inflater::new(chosen).map(Some),
+        (None, true) => Err("no agreement on compression".into()),
+        (Some(_), false) => Err("it chose an extension; switch compression off to compare".into()),
+        (None, false) => Ok(None),
+    }
+}
+
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// A browser draws a new one for each frame; to a server's work it makes no difference
+const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::scenario::Scenario;
+
+    const UPGRADED: &[u8] =
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+
+    fn session(kind: Kind) -> Session {
+        Session::new(kind, Arc::new(Dialect::strict(kind, Scenario::Paced, 64)), false)
+    }
+
+    fn server_frames(texts: &[&str]) -> Vec<u8> {
+        let mut frames = UPGRADED.to_vec();
+        for text in texts {
+            append_frame(&mut frames, Opcode::Text, None, text.as_bytes());
+        }
+        frames
+    }
+
+    fn unmasked(mut frames: &[u8]) -> Vec<(Opcode, String)> {
+        let mut texts = Vec::new();
+        while let Some(frame) = FrameHeader::parse(frames).unwrap() {
+            let mut payload = frames[frame.header_len..frame.frame_len()].to_vec();
+            apply_mask(&mut payload, frame.mask.unwrap());
+            texts.push((frame.opcode, String::from_utf8(payload).unwrap()));
+            frames = &frames[frame.frame_len()..];
+        }
+        texts
+    }
+
+    /// What a session delivers and answers if its input comes in pieces of `step` bytes
+    fn run(kind: Kind, input: &[u8], step: usize) -> (Vec<String>, Vec<(Opcode, String)>, bool) {
+        let (mut session, mut answer, mut delivered) = (session(kind), Vec::new(), Vec::new());
+        for piece in input.chunks(step) {
+            let mut deliver = |payload: &[u8]| delivered.push(String::from_utf8(payload.to_vec()).unwrap());
+            session.receive(piece, &mut answer, &mut deliver).unwrap();
+        }
+        assert!(session.partial.is_empty());
+        (delivered, unmasked(&answer), session.is_ready())
+    }
+
+    #[test]
+    fn socket_io_is_opened_answered_and_unwrapped_however_the_bytes_are_cut() {
+        let long = "x".repeat(300);
+        let event = format!(r#"42["msg","{long}"]"#);
+        let mut input =
+            server_frames(&[r#"0{"sid":"x"}"#, r#"40{"sid":"y"}"#, r#"42["echo","a"]"#, "2", &event]);
+        append_frame(&mut input, Opcode::Ping, None, b"hi");
+        let answers =
+            [(Opcode::Text, "40".into()), (Opcode::Text, "3".into()), (Opcode::Pong, "hi".into())].to_vec();
+        for step in 1..=input.len() {
+            let expected = (vec!["a".to_owned(), long.clone()], answers.clone(), true);
+            assert_eq!(run(Kind::Sio, &input, step), expected, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn plain_text_is_delivered_as_it_is() {
+        let input = server_frames(&["2", r#"42["msg","a"]"#]);
+        assert_eq!(run(Kind::Plain, &input, 7).0, ["2", r#"42["msg","a"]"#]);
+    }
+
+    #[test]
+    fn violations_are_named() {
+        let fails = |kind, input: &[u8]| {
+            session(kind).receive(input, &mut Vec::new(), &mut |_| ()).expect_err("must fail")
+        };
+        assert!(fails(Kind::Plain, b"SSH-2.0-x").contains("SSH"));
+        assert!(fails(Kind::Sio, &server_frames(&["0{}", r#"44{"message":"no"}"#])).contains("no"));
+        assert!(fails(Kind::Plain, b"HTTP/1.1 404 Not Found\r\n\r\n").contains("404"));
+        assert!(fails(Kind::Plain, b"HTTP/1.1 101 OK\r\nSec-WebSocket-Accept: x\r\n\r\n").contains("Accept"));
+        assert!(fails(Kind::Sio, &server_frames(&["0{}", "40{}", "41"])).contains("41"));
+        assert!(fails(Kind::Sio, &server_frames(&["40{}"])).contains("40"));
+        let mut closed = server_frames(&[]);
+        append_frame(&mut closed, Opcode::Close, None, b"\x03\xe8bye");
+        assert!(fails(Kind::Plain, &closed).contains("bye"));
+    }
+}

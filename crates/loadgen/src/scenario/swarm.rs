@@ -1,0 +1,354 @@
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::sockopt;
+
+use super::dialect::Dialect;
+use super::polling::{Poller as PollLane, Poster};
+use super::session::{Session, append_close, append_text, upgrade_request};
+use super::settings::{Server, Settings};
+use super::stamp::Action;
+use super::violation::Violation;
+use super::{Kind, Watch};
+use crate::Error;
+use crate::error::Doing as _;
+use crate::process::now;
+use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
+use crate::tls::{Tls, TlsStream};
+
+/// All clients of a run, and the one thread's loop over them
+pub(super) struct Swarm {
+    servers: Vec<Arc<Server>>,
+    kind: Kind,
+    dialect: Arc<Dialect>,
+    gentle: bool,
+    poller: Poller,
+    links: Links,
+    clients: usize,
+    ready: usize,
+    /// For each client the number of the link on which it speaks
+    speaks_on: Vec<usize>,
+    buffer: Vec<u8>,
+    scratch: Vec<u8>,
+    started: Duration,
+}
+
+/// The connections: each client's first has its own number, and behind all of them come those of who posts
+///
+/// A server may ask for a sign of life, for which a client that polls needs a second connection, while others are still
+/// to connect; so the numbers of these begin behind the last client there is going to be.
+struct Links {
+    most: usize,
+    clients: Vec<Link>,
+    posters: Vec<Link>,
+}
+
+struct Link {
+    socket: OwnedFd,
+    role: Role,
+    server: Arc<Server>,
+    connected: bool,
+    /// What was not sent yet
+    out: Vec<u8>,
+    tls: Option<TlsStream>,
+}
+
+enum Role {
+    Frames(Session),
+    Polls(PollLane),
+    Posts(Poster),
+}
+
+impl Swarm {
+    /// Connects all clients and waits until each of them is ready
+    pub(super) fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
+        let mut swarm = Self {
+            servers: settings.servers.clone(),
+            kind: settings.kind,
+            dialect: Arc::clone(&settings.dialect),
+            gentle: settings.gentle,
+            poller: Poller::new().doing(|| "create an epoll instance".into())?,
+            links: Links { most: settings.clients, clients: Vec::new(), posters: Vec::new() },
+            clients: settings.clients,
+            ready: 0,
+            speaks_on: (0..settings.clients).collect(),
+            buffer: vec![0; READ_BUFFER],
+            scratch: Vec::new(),
+            started: now(),
+        };
+        let mut patience = Patience::new(settings.stall);
+        while swarm.ready < swarm.clients {
+            while swarm.links.clients.len() < swarm.clients.min(swarm.ready + CONNECTING_AT_ONCE) {
+                let dialect = Arc::clone(&swarm.dialect);
+                let client = swarm.links.clients.len();
+                let server = Arc::clone(&swarm.servers[client % swarm.servers.len()]);
+                let role = match swarm.kind {
+                    Kind::Plain | Kind::Sio => {
+                        Role::Frames(Session::new(swarm.kind, dialect, settings.deflate))
+                    }
+                    Kind::Poll => Role::Polls(PollLane::new(Arc::clone(&server), dialect)),
+                };
+                let link = swarm.open(client, role, server)?;
+                swarm.links.clients.push(link);
+            }
+            let before = swarm.ready;
+            swarm.turn(settings.patience(), &mut |_, _, _| ())?;
+            patience.check(swarm.ready > before, || {
+                let Server { host, path, .. } = &*settings.servers[0];
+                let spoken = if settings.kind == Kind::Plain { "WebSocket" } else { "Socket.IO" };
+                let (ready, clients) = (swarm.ready, swarm.clients);
+                format!("{ready} of {clients} clients are connected; is {spoken} spoken at {host}{path}?")
+            })?;
+            watch.connecting(swarm.ready, swarm.clients);
+        }
+        Ok(swarm)
+    }
+
+    /// Gives a client that polls its second connection, if it has none
+    pub(super) fn let_speak(&mut self, client: usize) -> Result<(), Error> {
+        let Link { role, server, .. } = &self.links.clients[client];
+        if let Role::Polls(lane) = role
+            && self.speaks_on[client] == client
+        {
+            let (poster, server) = (lane.poster(), Arc::clone(server));
+            let number = self.clients + self.links.posters.len();
+            let link = self.open(number, Role::Posts(poster), server)?;
+            self.links.posters.push(link);
+            self.speaks_on[client] = number;
+        }
+        Ok(())
+    }
+
+    /// Queues what a client says until it is [flushed](Self::flush)
+    pub(super) fn say(&mut self, client: usize, action: Action, write_payload: impl FnOnce(&mut Vec<u8>)) {
+        let link = self.links.at(self.speaks_on[client]);
+        match &mut link.role {
+            Role::Frames(_) => append_text(&mut link.out, &mut self.scratch, |out| {
+                self.dialect.write(action, out, write_payload);
+            }),
+            Role::Posts(poster) => poster.say(|out| self.dialect.write(action, out, write_payload)),
+            Role::Polls(_) => unreachable!("a polling client speaks on its second connection"),
+        }
+    }
+
+    /// Sends what a client said
+    pub(super) fn flush(&mut self, client: usize) -> Result<(), Error> {
+        let link = self.links.at(self.speaks_on[client]);
+        if let Role::Posts(poster) = &mut link.role
+            && link.connected
+        {
+            poster.post(&mut link.out);
+        }
+        link.flush().doing(|| format!("send for client {client}"))
+    }
+
+    /// Waits once, and hands on each payload with its client and the time in nanoseconds
+    pub(super) fn turn(
+        &mut self,
+        timeout: Duration,
+        deliver: &mut impl FnMut(usize, &[u8], u64),
+    ) -> Result<(), Error> {
+        self.poller.wait(Some(timeout)).doing(|| "wait for events".into())?;
+        for event in 0..self.poller.ready() {
+            let (index, flags) = self.poller.event(event);
+            let link = self.links.at(index);
+            if !link.connected {
+                link.finish_connecting().doing(|| format!("connect to {}", link.server.host))?;
+            } else if flags.contains(EventFlags::OUT) && link.has_more() {
+                link.flush().doing(|| format!("send for client {index}"))?;
+            }
+            if !flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+                continue;
+            }
+            let was_ready = link.is_ready();
+            loop {
+                let received = link.read(&mut self.buffer);
+                let received = match received.doing(|| format!("receive for client {index}"))? {
+                    Received::Bytes(received) => received,
+                    Received::Nothing => break,
+                    Received::Closed => return Err(Error::Server(format!("it closed client {index}"))),
+                };
+                let at = (now() - self.started).as_nanos() as u64;
+                link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
+                    .map_err(|violation| Error::Server(format!("to client {index} it sent {violation}")))?;
+                // A short read emptied the socket, if there is no TLS; what comes later is a new edge.
+                if received < self.buffer.len() && link.tls.is_none() {
+                    break;
+                }
+            }
+            if !was_ready && link.is_ready() {
+                self.ready += 1;
+                if !self.gentle {
+                    link.acknowledge_at_once().doing(|| format!("set up client {index}"))?;
+                }
+            }
+            if link.has_more() {
+                link.flush().doing(|| format!("send for client {index}"))?;
+            }
+            if let Role::Polls(lane) = &mut link.role
+                && lane.take_ping()
+            {
+                self.answer_ping(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A client that polls answers a heartbeat on its second connection
+    fn answer_ping(&mut self, client: usize) -> Result<(), Error> {
+        self.let_speak(client)?;
+        if let Role::Posts(poster) = &mut self.links.at(self.speaks_on[client]).role {
+            poster.say(|out| out.push(PONG));
+        }
+        self.flush(client)
+    }
+
+    /// Nanoseconds since the swarm began to connect
+    pub(super) fn clock(&self) -> u64 {
+        (now() - self.started).as_nanos() as u64
+    }
+
+    /// Messages that came and were none of ours
+    pub(super) fn others(&self) -> u64 {
+        let others = self.links.clients.iter().map(|link| match &link.role {
+            Role::Frames(session) => session.others(),
+            Role::Polls(lane) => lane.others(),
+            Role::Posts(_) => 0,
+        });
+        others.sum()
+    }
+
+    /// Takes leave of the server, as far as that goes without waiting
+    pub(super) fn say_goodbye(&mut self) {
+        for link in &mut self.links.clients {
+            if let Role::Frames(_) = link.role {
+                append_close(&mut link.out);
+                // Whoever is gone already needs no goodbye.
+                _ = link.flush();
+            }
+        }
+    }
+
+    fn open(&self, number: usize, role: Role, server: Arc<Server>) -> Result<Link, Error> {
+        // One address has some 28,000 ports, and choosing among the last free ones is slow. Of its own addresses
+        // this machine has many.
+        let own = server.address.ip() == Ipv4Addr::LOCALHOST;
+        let source =
+            own.then(|| Ipv4Addr::from_bits(FIRST_SOURCE.to_bits() + (number / CLIENTS_PER_SOURCE) as u32));
+        let socket = socket::connect(source, server.address, self.gentle)
+            .and_then(|socket| self.poller.add(&socket, number).map(|()| socket))
+            .doing(|| format!("connect to {}", server.host))?;
+        let tls = server.tls.as_ref().map(Tls::connect).transpose();
+        let tls = tls.doing(|| format!("begin TLS with {}", server.host))?;
+        Ok(Link { socket, role, server, connected: false, out: Vec::new(), tls })
+    }
+}
+
+impl Links {
+    fn at(&mut self, number: usize) -> &mut Link {
+        if number < self.most { &mut self.clients[number] } else { &mut self.posters[number - self.most] }
+    }
+}
+
+impl Link {
+    /// Whether it counts as a client that is ready
+    fn is_ready(&self) -> bool {
+        match &self.role {
+            Role::Frames(session) => session.is_ready(),
+            Role::Polls(lane) => lane.is_ready(),
+            Role::Posts(_) => true,
+        }
+    }
+
+    fn finish_connecting(&mut self) -> std::io::Result<()> {
+        sockopt::socket_error(&self.socket)??;
+        self.connected = true;
+        match &mut self.role {
+            Role::Frames(_) => self.out = upgrade_request(&self.server),
+            Role::Polls(lane) => self.out = lane.request(),
+            Role::Posts(poster) => poster.post(&mut self.out),
+        }
+        self.flush()
+    }
+
+    /// Lets TCP acknowledge what is read, when it is read, whatever the client has said before
+    ///
+    /// A client that has answered something counts as interactive to Linux, which then holds acknowledgements back;
+    /// over loopback they end up in the sender's time, 1.3 µs for each message of a kilobyte. Who speaks Socket.IO has
+    /// answered once, who speaks plain WebSocket has not, so without this the servers would be charged for what their
+    /// clients once said.
+    fn acknowledge_at_once(&self) -> std::io::Result<()> {
+        Ok(sockopt::set_tcp_quickack(&self.socket, true)?)
+    }
+
+    fn receive(&mut self, bytes: &[u8], deliver: &mut impl FnMut(&[u8])) -> Result<(), Violation> {
+        match &mut self.role {
+            Role::Frames(session) => session.receive(bytes, &mut self.out, deliver),
+            Role::Polls(lane) => lane.receive(bytes, &mut self.out, deliver),
+            Role::Posts(poster) => poster.receive(bytes, &mut self.out),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<Received> {
+        match &mut self.tls {
+            Some(tls) => tls.receive(&self.socket, buffer),
+            None => socket::receive(&self.socket, buffer),
+        }
+    }
+
+    /// Whether something waits to be sent
+    fn has_more(&self) -> bool {
+        !self.out.is_empty() || self.tls.as_ref().is_some_and(TlsStream::has_more)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if self.connected && self.has_more() {
+            let sent = match &mut self.tls {
+                Some(tls) => tls.send(&self.socket, &self.out)?,
+                None => socket::send(&self.socket, &self.out)?,
+            };
+            self.out.drain(..sent);
+            if self.out.is_empty() && self.out.capacity() > KEPT_CAPACITY {
+                self.out = Vec::new();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Breaks off a wait in which nothing happens
+pub(super) struct Patience {
+    limit: Duration,
+    last_progress: Duration,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, last_progress: now() }
+    }
+
+    /// Fails if there has been no progress for too long; `state` says how far it came
+    pub(super) fn check(&mut self, progress: bool, state: impl FnOnce() -> String) -> Result<(), Error> {
+        let now = now();
+        if progress {
+            self.last_progress = now;
+        } else if now - self.last_progress > self.limit {
+            return Err(Error::Stalled(format!(
+                "{} s without progress while {}",
+                self.limit.as_secs_f64(),
+                state()
+            )));
+        }
+        Ok(())
+    }
+}
+
+const PONG: u8 = b'3';
+/// More at once would overflow the queue of a server's listening socket
+const CONNECTING_AT_ONCE: usize = 128;
+const CLIENTS_PER_SOURCE: usize = 4000;
+const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+/// The largest emptied buffer that a link keeps; the upgrade request fits
+const KEPT_CAPACITY: usize = 64 << 10;

@@ -1,0 +1,105 @@
+//! A run as it goes on
+
+use std::time::Duration;
+
+use super::meter::{Reading, server_memory};
+use crate::Error;
+use crate::latencies::Latencies;
+use crate::process::now;
+
+/// Who looks on
+pub(crate) trait Watch {
+    /// So many clients are ready
+    fn connecting(&mut self, _ready: usize, _clients: usize) {}
+
+    /// How often there should be a [`sample`](Self::sample); never by default, as it takes time from the load
+    fn every(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What happened since the sample before
+    fn sample(&mut self, _sample: &Sample) {}
+
+    /// Whether the run is to come to its end early
+    fn stopped(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody
+pub(super) struct Unwatched;
+
+impl Watch for Unwatched {}
+
+/// What happened in a short time
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub(crate) struct Sample {
+    /// Seconds since the load began
+    pub(crate) at_s: f64,
+    /// Whether it lies in the measured window
+    pub(crate) measured: bool,
+    pub(crate) deliveries_per_s: f64,
+    pub(crate) p50_us: Option<f64>,
+    pub(crate) p99_us: Option<f64>,
+    /// Messages that have not reached everybody
+    pub(crate) flying: usize,
+    pub(crate) server_cores: Option<f64>,
+    pub(crate) server_rss_bytes: Option<u64>,
+}
+
+/// Takes the samples
+#[derive(Debug)]
+pub(super) struct Sampler {
+    every: Duration,
+    pid: Option<u32>,
+    begun: Duration,
+    last: Duration,
+    reading: Option<Reading>,
+    deliveries: u64,
+    latencies: Latencies,
+}
+
+impl Sampler {
+    pub(super) fn new(every: Duration, pid: Option<u32>) -> Result<Self, Error> {
+        let reading = pid.map(|pid| Reading::take(Some(pid))).transpose()?;
+        let (begun, latencies) = (now(), Latencies::new());
+        Ok(Self { every, pid, begun, last: begun, reading, deliveries: 0, latencies })
+    }
+
+    pub(super) fn record(&mut self, latency: u64) {
+        self.latencies.record(latency);
+    }
+
+    /// The next sample, if it is time for one
+    pub(super) fn take(
+        &mut self,
+        deliveries: u64,
+        flying: usize,
+        measured: bool,
+    ) -> Result<Option<Sample>, Error> {
+        let at = now();
+        let elapsed = at - self.last;
+        if elapsed < self.every {
+            return Ok(None);
+        }
+        let mut sample = Sample {
+            at_s: (at - self.begun).as_secs_f64(),
+            measured,
+            deliveries_per_s: (deliveries - self.deliveries) as f64 / elapsed.as_secs_f64(),
+            p50_us: self.latencies.percentile(0.50).map(|nanos| nanos as f64 / 1e3),
+            p99_us: self.latencies.percentile(0.99).map(|nanos| nanos as f64 / 1e3),
+            flying,
+            server_cores: None,
+            server_rss_bytes: None,
+        };
+        if let (Some(pid), Some(before)) = (self.pid, self.reading) {
+            let reading = Reading::take(self.pid)?;
+            let spent = before.until(&reading, false)?;
+            sample.server_cores = spent.server.map(|time| time.as_secs_f64() / spent.wall.as_secs_f64());
+            sample.server_rss_bytes = Some(server_memory(pid)?);
+            self.reading = Some(reading);
+        }
+        (self.last, self.deliveries, self.latencies) = (at, deliveries, Latencies::new());
+        Ok(Some(sample))
+    }
+}

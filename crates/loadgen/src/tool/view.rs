@@ -1,0 +1,257 @@
+//! A run in a terminal: as it goes, and what it came to
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal as _, Write as _, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::Outcome;
+use crate::Report;
+use crate::scenario::{Sample, Watch};
+
+/// Shows samples as they come, and keeps them for the report
+pub(super) struct View {
+    whole: Duration,
+    stop: Arc<AtomicBool>,
+    terminal: bool,
+    connected: usize,
+    /// Lines on the screen that the next picture replaces
+    drawn: usize,
+    samples: Vec<Sample>,
+}
+
+impl View {
+    pub(super) fn new(whole: Duration, stop: Arc<AtomicBool>) -> Self {
+        let terminal = stderr().is_terminal();
+        Self { whole, stop, terminal, connected: 0, drawn: 0, samples: Vec::new() }
+    }
+
+    /// Clears the screen, and gives what was seen
+    pub(super) fn finish(mut self) -> Vec<Sample> {
+        self.draw("");
+        self.samples
+    }
+
+    /// Replaces what was drawn before
+    fn draw(&mut self, picture: &str) {
+        if self.terminal {
+            let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
+            // A terminal that is gone takes nothing with it.
+            _ = write!(stderr(), "{up}\x1b[J{picture}");
+            self.drawn = picture.lines().count();
+        }
+    }
+
+    fn picture(&self, sample: &Sample) -> String {
+        let share = (sample.at_s / self.whole.as_secs_f64()).clamp(0.0, 1.0);
+        let filled = (share * WIDTH as f64) as usize;
+        let phase = if sample.measured { "measuring" } else { "warming up" };
+        let rates: Vec<f64> = self.samples.iter().map(|sample| sample.deliveries_per_s).collect();
+        let mut text = format!(
+            "  {}{} {phase}, {:.0} of {:.0} s, {} clients; Ctrl-C ends it\n",
+            "█".repeat(filled),
+            "░".repeat(WIDTH - filled),
+            sample.at_s,
+            self.whole.as_secs_f64(),
+            self.connected,
+        );
+        _ = writeln!(
+            text,
+            "  deliveries  {:>12} /s  {}",
+            grouped(sample.deliveries_per_s),
+            sparkline(&rates)
+        );
+        let latency = |micros: Option<f64>| micros.map_or_else(|| "–".into(), duration);
+        _ = writeln!(
+            text,
+            "  latency     {:>12} p50, {} p99, {} on their way",
+            latency(sample.p50_us),
+            latency(sample.p99_us),
+            sample.flying
+        );
+        if let (Some(cores), Some(rss)) = (sample.server_cores, sample.server_rss_bytes) {
+            _ = writeln!(text, "  server      {cores:>12.2} cores, {:.1} MiB", rss as f64 / 1_048_576.0);
+        }
+        text
+    }
+}
+
+impl Watch for View {
+    fn connecting(&mut self, ready: usize, clients: usize) {
+        // Only now and then, for there are many.
+        if ready / 50 > self.connected / 50 || ready == clients {
+            self.connected = ready;
+            self.draw(&format!("  {ready} of {clients} clients are connected\n"));
+        }
+    }
+
+    fn every(&self) -> Option<Duration> {
+        Some(SAMPLE)
+    }
+
+    fn sample(&mut self, sample: &Sample) {
+        if self.samples.len() < MOST_SAMPLES {
+            self.samples.push(*sample);
+        }
+        let picture = self.picture(sample);
+        self.draw(&picture);
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+/// What a run came to, for people
+pub(super) fn summary(outcome: &Outcome) -> String {
+    let Report { clients, senders, payload, faults, .. } = outcome.report;
+    let report = &outcome.report;
+    let mut text =
+        format!("{}, {clients} clients at {}, {payload} bytes\n", outcome.pattern, outcome.urls.join(", "));
+    let mut line = |name: &str, value: String| _ = writeln!(text, "  {name:<22}{value}");
+    if let Some(error) = &report.error {
+        line("broke off", error.clone());
+    }
+    if let Some(idle) = report.idle {
+        line("memory", format!("{:.2} KiB a connection", idle.rss_bytes_per_connection / 1024.0));
+        line("CPU", format!("{:.1} µs to accept a connection", idle.cpu_us_per_connection));
+        line("CPU, all idle", format!("{:.0} µs a second", idle.cpu_us_per_idle_second));
+    } else if report.deliveries > 0 {
+        let seconds = report.window_s;
+        line("deliveries", format!("{} a second, for {seconds:.1} s", grouped(report.deliveries_per_s)));
+        line(
+            "messages",
+            format!("{} a second, from {senders} of the clients", grouped(report.sent as f64 / seconds)),
+        );
+        if let Some(rate) = outcome.rate.filter(|rate| (report.sent as f64) < 0.95 * rate * seconds) {
+            line("behind", format!("{} a second were asked for; --outstanding bounds it", grouped(rate)));
+        }
+        let latency = [
+            ("p50", report.p50_us),
+            ("p90", report.p90_us),
+            ("p99", report.p99_us),
+            ("p99.9", report.p999_us),
+        ];
+        let latency: Vec<String> = latency
+            .iter()
+            .filter_map(|(name, micros)| Some(format!("{name} {}", duration((*micros)?))))
+            .collect();
+        line("latency", latency.join(", "));
+        if let (Some(micros), Some(cores)) = (report.cpu_us_per_delivery, report.server_cores) {
+            line("server", format!("{micros:.3} µs of CPU a delivery, {cores:.2} cores"));
+        }
+        line("this program", format!("{:.2} cores{}", report.generator_cores, busy(report)));
+    }
+    let faults = [
+        (faults.lost, "lost"),
+        (faults.duplicate, "doubled"),
+        (faults.reordered, "out of order"),
+        (faults.misdelivered, "in the wrong place"),
+        (faults.damaged, "damaged"),
+        (faults.unknown, "that nobody sent"),
+    ];
+    let faults: Vec<String> = faults
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if !faults.is_empty() {
+        line("FAULTS", faults.join(", "));
+    } else if report.ok && report.idle.is_none() {
+        line("faults", "none: each came once, in order, to whom it was for".into());
+    }
+    if report.others > 0 {
+        line("other messages", format!("{}, of the server's own", grouped(report.others as f64)));
+    }
+    text
+}
+
+fn busy(report: &Report) -> &'static str {
+    if report.generator_cores > 0.95 { "; it may be what is slow, so latencies may be its own" } else { "" }
+}
+
+/// A number with a separator between thousands
+pub(super) fn grouped(number: f64) -> String {
+    let digits =
+        if number < 10.0 && number.fract() != 0.0 { format!("{number:.1}") } else { format!("{number:.0}") };
+    let whole = digits.split('.').next().map_or(0, str::len);
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && index < whole && (whole - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Microseconds in a unit that fits
+pub(super) fn duration(micros: f64) -> String {
+    match micros {
+        micros if micros < 1_000.0 => format!("{micros:.0} µs"),
+        micros if micros < 1_000_000.0 => format!("{:.2} ms", micros / 1e3),
+        micros => format!("{:.2} s", micros / 1e6),
+    }
+}
+
+/// The latest values as bars
+fn sparkline(values: &[f64]) -> String {
+    let values = &values[values.len().saturating_sub(WIDTH)..];
+    let most = values.iter().copied().fold(0.0, f64::max);
+    let bar = |value: &f64| {
+        let height = if most > 0.0 { value / most * (BARS.len() - 1) as f64 } else { 0.0 };
+        BARS[height.round() as usize]
+    };
+    values.iter().map(bar).collect()
+}
+
+const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+const WIDTH: usize = 40;
+const SAMPLE: Duration = Duration::from_millis(250);
+/// An hour of them
+const MOST_SAMPLES: usize = 4 * 3600;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        assert_eq!(
+            [0.0, 7.25, 999.0, 1000.0, 1_234_567.8].map(grouped),
+            ["0", "7.2", "999", "1,000", "1,234,568"]
+        );
+        assert_eq!([12.3, 1_234.0, 2_500_000.0].map(duration), ["12 µs", "1.23 ms", "2.50 s"]);
+        assert_eq!(sparkline(&[0.0, 50.0, 100.0]), "▁▅█");
+        assert_eq!(sparkline(&[0.0; 100]).chars().count(), WIDTH);
+    }
+
+    #[test]
+    fn a_picture_shows_how_far_it_is() {
+        let mut view = View::new(Duration::from_secs(10), Arc::default());
+        let sample = Sample {
+            at_s: 5.0,
+            measured: true,
+            deliveries_per_s: 12_345.0,
+            p50_us: Some(100.0),
+            p99_us: None,
+            flying: 3,
+            server_cores: Some(0.5),
+            server_rss_bytes: Some(3 << 20),
+        };
+        view.connecting(100, 100);
+        view.sample(&sample);
+        let picture = view.picture(&sample);
+        for part in [
+            "measuring, 5 of 10 s, 100 clients",
+            "12,345 /s",
+            "100 µs p50, – p99",
+            "3 on their way",
+            "3.0 MiB",
+        ] {
+            assert!(picture.contains(part), "{part} in {picture}");
+        }
+        assert_eq!(view.finish(), [sample]);
+    }
+}
