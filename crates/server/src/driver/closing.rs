@@ -10,22 +10,13 @@ use super::Driver;
 use super::events::Outliving;
 use super::lane::{LaneState, Probe};
 use super::members::Members;
+use super::phase::Phase;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 use crate::web::engine_error::unknown_session;
-
-/// A session that ends
-pub(crate) struct Closing {
-    reason: CloseReason,
-    deadline: Instant,
-    /// Whether a polling client may still come and fetch what waits for it
-    lingers: bool,
-    /// Whether everything was handed to the connection, which now waits for its peer
-    drained: bool,
-}
 
 /// How long a polling client has to come and hear that the server closed its session
 const LINGER: Duration = Duration::from_secs(30);
@@ -68,7 +59,7 @@ impl Driver {
                 let address = self.shared.handshake.address_field();
                 breach!(io, Breach::EventRate, address, "client closed: event rate exceeded");
             }
-            CloseReason::ParseError | CloseReason::ForcedClose if !self.refusing => {
+            CloseReason::ParseError | CloseReason::ForcedClose => {
                 count::protocol_errors(io.metrics());
                 let (kind, address) = (self.shared.kind.as_str(), self.shared.handshake.address_field());
                 tracing::debug!(kind, transport = self.primary.name.0, address, %reason, "protocol error");
@@ -101,7 +92,7 @@ impl Driver {
             flow.stall = None;
             flow.leaving = None;
         }
-        self.closing = Some(Box::new(Closing { reason, deadline, lingers, drained: false }));
+        let probe = self.phase.close(reason, deadline, lingers);
         // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
         let told = match reason {
             CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
@@ -115,7 +106,9 @@ impl Driver {
         if let Some(outliving) = Outliving::of(&self.shared.io, work, Members::outliving(outliving)) {
             tokio::spawn(outliving.run());
         }
-        self.drop_probe(reason);
+        if let Some(probe) = probe {
+            close_apart(*probe, reason, io.config().close_timeout);
+        }
         self.primary.connection.start_close_saying(reason, message, &self.shared.outbox);
         self.shared.outbox.finish();
         if !lingers {
@@ -125,16 +118,16 @@ impl Driver {
 
     /// Somebody waits for the end of a session that is closing already, such as a server that drains
     pub(super) fn hasten_closing(&mut self, now: Instant) {
-        if let Some(closing) = &mut self.closing {
+        if let Phase::Closing(closing) = &mut self.phase {
             closing.deadline = closing.deadline.min(clock::after(now, self.shared.io.config().close_timeout));
         }
     }
 
     pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let Some(closing) = &mut self.closing else { return Poll::Pending };
+        let Phase::Closing(closing) = &mut self.phase else { return Poll::Pending };
         if !closing.drained {
             // Without a request to answer there is nothing to write to.
-            let given_up = !closing.lingers && self.shared.outbox.is_parked() || !self.open;
+            let given_up = !closing.lingers && self.shared.outbox.is_parked() || !closing.opened;
             let drained = self.shared.outbox.poll_drained(cx).is_ready();
             if drained || given_up {
                 closing.drained = true;
@@ -158,7 +151,7 @@ impl Driver {
 
     /// Keeps a polling connection answering while it lingers; what the client sends is no longer heard
     fn poll_recv_closing(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(closing) = &mut self.closing else { return false };
+        let Phase::Closing(closing) = &mut self.phase else { return false };
         if !closing.lingers {
             return false;
         }
@@ -176,7 +169,10 @@ impl Driver {
     }
 
     fn end(&mut self) -> Poll<()> {
-        let reason = self.closing.as_ref().map_or(CloseReason::TransportClose, |closing| closing.reason);
+        let reason = match &self.phase {
+            Phase::Closing(closing) => closing.reason,
+            _ => CloseReason::TransportClose,
+        };
         self.shared.outbox.close(reason);
         self.forget();
         Poll::Ready(())

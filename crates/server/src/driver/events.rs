@@ -354,7 +354,7 @@ impl Driver {
     pub(super) fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut progress = false;
         // Whoever is closing comes in no more, and what it left behind runs elsewhere.
-        while self.closing.is_none() {
+        while !self.phase.is_closing() {
             let Poll::Ready(Some(ended)) = self.work.poll_next(cx) else { break };
             progress = true;
             match self.crew().ended(ended, cx) {

@@ -329,9 +329,7 @@ impl Driver {
         now: Instant,
     ) {
         self.session.handle_command(Command::Refuse { namespace, error }, now);
-        self.refusing = true;
         self.perform(cx, now);
-        self.refusing = false;
     }
 
     fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
@@ -390,7 +388,7 @@ impl Driver {
     /// They are out already. Called before anything else of the client is heard, lest that be what it seems to have left
     /// for. What the session wants sent is left to whoever performs its actions.
     pub(super) fn send_away(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if self.closing.is_some() {
+        if self.phase.is_closing() {
             return;
         }
         if self.shared.put_out.load(Ordering::Relaxed) {

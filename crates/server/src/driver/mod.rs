@@ -7,6 +7,7 @@ mod flow;
 mod lane;
 mod members;
 mod opening;
+mod phase;
 mod rate;
 mod reach;
 mod timer;
@@ -23,11 +24,11 @@ use roomcast_core::{
     Outbox, Overflow, Received, Rejection, Session, TransportName,
 };
 
-use self::closing::Closing;
 use self::events::Work;
 use self::flow::{Flow, Leaving, Stall, StallLimits};
 use self::lane::{LaneState, Probe};
 use self::members::Members;
+use self::phase::Phase;
 use self::reach::Reach;
 use self::timer::Timer;
 use crate::app::model::io::SessionShared;
@@ -48,20 +49,14 @@ use crate::web::engine_error::{Bad, Refusal, unknown_session};
 pub(crate) struct Driver {
     shared: Arc<SessionShared>,
     session: Box<dyn Session>,
+    /// The connection that carries the session
     primary: LaneState,
-    probe: Option<Box<Probe>>,
+    phase: Phase,
     members: Members,
     work: Work,
-    // Boxed, as the closing: what few sessions have is no part of those that only wait.
+    // Boxed, since few sessions have one, and all others only wait.
     flow: Option<Box<Flow>>,
     timer: Timer,
-    closing: Option<Box<Closing>>,
-    /// Whether the write half of the primary is there
-    open: bool,
-    /// The probe has proven itself, and its write half is still lent to a flusher
-    promoting: bool,
-    /// The application refuses the client, which for some kinds of client is the end
-    refusing: bool,
     /// A deadline has come so late that the connections are looked at once more before it counts
     overslept: bool,
     reach: Reach,
@@ -102,15 +97,11 @@ impl Driver {
             shared,
             session,
             primary,
-            probe: None,
+            phase: Phase::Opening,
             members: Members::default(),
             work: Work::default(),
             flow: None,
             timer: Timer::default(),
-            closing: None,
-            open: false,
-            promoting: false,
-            refusing: false,
             overslept: false,
             reach: Reach::default(),
             heard: 0,
@@ -121,19 +112,19 @@ impl Driver {
         self.heard = 0;
         for _ in 0..ROUNDS {
             let mut progress = self.poll_inbox(cx, now);
-            if self.closing.is_some() {
+            if self.phase.is_closing() {
                 return self.poll_closing(cx, now);
             }
-            progress |= self.promoting && self.promote(cx, now);
-            if !self.promoting {
+            progress |= self.phase.is_promoting() && self.promote(cx, now);
+            if !self.phase.is_promoting() {
                 progress |= self.poll_lane(Lane::Primary, cx, now);
                 // What comes by the probe was sent behind what the primary lane has taken.
-                let reads_probe = self.probe.is_some() && !self.owes_messages();
+                let reads_probe = self.phase.probe().is_some() && !self.owes_messages();
                 progress |= reads_probe && self.poll_lane(Lane::Probe, cx, now);
             }
             progress |= self.poll_work(cx, now);
             progress |= self.poll_timer(cx, now);
-            if self.closing.is_some() {
+            if self.phase.is_closing() {
                 return self.poll_closing(cx, now);
             }
             if self.gives_way() {
@@ -172,7 +163,7 @@ impl Driver {
                     self.send_away(cx, now);
                     self.perform(cx, now);
                 }
-                Visit::Close(reason) if self.closing.is_none() => {
+                Visit::Close(reason) if !self.phase.is_closing() => {
                     self.session.handle_command(Command::Close(reason), now);
                     self.perform(cx, now);
                 }
@@ -195,13 +186,13 @@ impl Driver {
             let _ = exchange.respond.send(unknown_session());
             return;
         }
-        let upgrades = exchange.upgrade.is_some() && self.closing.is_none();
+        let upgrades = exchange.upgrade.is_some() && !self.phase.is_closing();
         if transport == self.primary.name && !upgrades {
             if let Err(refused) = self.primary.connection.accept(exchange) {
                 let fatal = refused.rejection.fatal;
                 // A client that is gone needs no answer; so everywhere here.
                 let _ = refused.exchange.respond.send(refused.rejection.response());
-                if fatal && self.closing.is_none() {
+                if fatal && !self.phase.is_closing() {
                     self.session.handle_command(Command::Close(CloseReason::TransportError), now);
                     self.perform(cx, now);
                 }
@@ -221,7 +212,7 @@ impl Driver {
             return;
         };
         let permit = exchange.request.extensions.get().cloned();
-        let is_wanted = transport != self.primary.name && self.probe.is_none() && self.session.can_upgrade();
+        let is_wanted = transport != self.primary.name && self.session.can_upgrade();
         match kind.open(exchange) {
             Ok(connection) => {
                 let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
@@ -229,9 +220,8 @@ impl Driver {
                 let mut lane = LaneState::new(connection, transport);
                 lane.permit = permit;
                 let probe = Probe { lane, outbox, open: false };
-                if is_wanted {
-                    self.probe = Some(Box::new(probe));
-                } else {
+                let refused = if is_wanted { self.phase.begin_probe(probe).err() } else { Some(probe) };
+                if let Some(probe) = refused {
                     // As on Node: a client library may take a refused handshake for an error of its own.
                     count::requests_refused(self.shared.io.metrics());
                     closing::open_and_close(probe, self.shared.io.config().close_timeout);
@@ -244,21 +234,10 @@ impl Driver {
     }
 
     fn poll_lane(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some((state, outbox, open)) = self.lane(lane) else { return false };
-        if !*open {
-            match state.connection.poll_open(cx) {
-                Poll::Pending => return false,
-                Poll::Ready(Ok(sink)) => {
-                    *open = true;
-                    outbox.set_sink(sink);
-                    let name = state.name;
-                    self.session.handle_lane_opened(lane, name, now);
-                }
-                Poll::Ready(Err(error)) => self.lane_lost(lane, error.reason(), now),
-            }
-            self.perform(cx, now);
-            return true;
+        if !self.phase.is_open(lane) {
+            return self.poll_open(lane, cx, now);
         }
+        let Some((_, outbox)) = self.lane(lane) else { return false };
         let attended = outbox.attend(cx);
         if let Some(reason) = attended.closed {
             if lane == Lane::Primary && is_given_up(reason) {
@@ -287,7 +266,8 @@ impl Driver {
             return false;
         }
         // Whatever waits answers the request as well.
-        if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.probe.is_some() {
+        if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.phase.probe().is_some()
+        {
             self.session.handle_writable(now);
             self.perform(cx, now);
         }
@@ -297,6 +277,23 @@ impl Driver {
             return false;
         }
         self.poll_recv(lane, cx, now)
+    }
+
+    /// Completes the opening of a connection.
+    fn poll_open(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some((state, outbox)) = self.lane(lane) else { return false };
+        match state.connection.poll_open(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(sink)) => {
+                outbox.set_sink(sink);
+                let name = state.name;
+                self.phase.opened(lane);
+                self.session.handle_lane_opened(lane, name, now);
+            }
+            Poll::Ready(Err(error)) => self.lane_lost(lane, error.reason(), now),
+        }
+        self.perform(cx, now);
+        true
     }
 
     /// Runs the stall clock of a client whose outbox is not writable; `true` if the client was given up
@@ -325,9 +322,12 @@ impl Driver {
 
     /// Closes the session of a client whose outbox was given up; only the goodbye is still sent
     fn give_up(&mut self, reason: CloseReason, now: Instant) {
-        let flow = self.flow.get_or_insert_default();
-        flow.given_up = true;
-        flow.kept.clear();
+        if let Some(probe) = self.phase.give_up() {
+            closing::close_apart(*probe, reason, self.shared.io.config().close_timeout);
+        }
+        if let Some(flow) = &mut self.flow {
+            flow.kept.clear();
+        }
         self.session.handle_command(Command::Close(reason), now);
     }
 
@@ -395,7 +395,7 @@ impl Driver {
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some((state, outbox, _)) = self.lane(lane) else { return false };
+        let Some((state, outbox)) = self.lane(lane) else { return false };
         let mut messages = lane::take_messages();
         let outcome = state.connection.poll_recv(cx, outbox, &mut messages);
         let arrived = !messages.is_empty();
@@ -443,11 +443,11 @@ impl Driver {
         now: Instant,
     ) -> Option<Message> {
         for message in messages {
-            if self.closing.is_some() {
+            if self.phase.is_closing() {
                 return None;
             }
             // What follows the packet that proved the probe comes from the connection that carries the session.
-            let from = if self.promoting { Lane::Primary } else { lane };
+            let from = if self.phase.is_promoting() { Lane::Primary } else { lane };
             if from == Lane::Primary && self.must_rest() {
                 return Some(message);
             }
@@ -463,7 +463,7 @@ impl Driver {
         let Some(flow) = &mut self.flow else { return false };
         let mut kept = std::mem::take(&mut flow.kept);
         let next = self.hear(Lane::Primary, &mut std::iter::from_fn(|| kept.pop_front()), cx, now);
-        if self.closing.is_some() {
+        if self.phase.is_closing() {
             return true;
         }
         let Some(flow) = &mut self.flow else { return true };
@@ -480,7 +480,7 @@ impl Driver {
     fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(flow) = &mut self.flow else { return };
         for message in std::mem::take(&mut flow.kept) {
-            if self.closing.is_some() {
+            if self.phase.is_closing() {
                 return;
             }
             self.session.handle_message(Lane::Primary, message, now);
@@ -534,8 +534,8 @@ impl Driver {
     }
 
     fn lane_lost(&mut self, lane: Lane, reason: CloseReason, now: Instant) {
-        if self.closing.is_none() {
-            let lost = if self.promoting { Lane::Primary } else { lane };
+        if !self.phase.is_closing() {
+            let lost = if self.phase.is_promoting() { Lane::Primary } else { lane };
             self.session.handle_lane_closed(lost, reason, now);
         }
         if lane == Lane::Probe {
@@ -587,7 +587,7 @@ impl Driver {
 
     /// Does what the session asks for, until it asks for nothing
     fn perform(&mut self, cx: &mut Context<'_>, now: Instant) {
-        while self.closing.is_none() {
+        while !self.phase.is_closing() {
             let Some(action) = self.session.poll_action() else { return };
             self.perform_one(action, cx, now);
         }
@@ -595,13 +595,11 @@ impl Driver {
 
     fn perform_one(&mut self, action: Action, cx: &mut Context<'_>, now: Instant) {
         match action {
-            Action::Transmit { lane: Lane::Primary, frame, .. }
-                if self.flow.as_ref().is_some_and(|flow| flow.given_up) =>
-            {
+            Action::Transmit { lane: Lane::Primary, frame, .. } if matches!(self.phase, Phase::GivenUp) => {
                 let _ = self.shared.outbox.push_last(frame);
             }
             Action::Transmit { lane, frame, delivery } => {
-                if let Some((_, outbox, _)) = self.lane(lane) {
+                if let Some((_, outbox)) = self.lane(lane) {
                     // One that is closed tells on the next poll.
                     let _ = outbox.push(frame, delivery, Overflow::Close);
                 }
@@ -613,16 +611,15 @@ impl Driver {
             Action::HeartbeatAnswered => self.reach.answered(),
             Action::Ping(lane) => {
                 let mark = self.mark_ping(now);
-                if let Some((state, outbox, _)) = self.lane(lane) {
+                if let Some((state, outbox)) = self.lane(lane) {
                     state.connection.ping(outbox, mark);
                 }
             }
             Action::Promote => {
                 // The old lane writes what it can take, such as the answer to a poll that still waits.
                 let _ = self.shared.outbox.relieve();
-                self.promoting = true;
                 // To the application it has moved: what the client sent behind this comes by the new way.
-                if let Some(probe) = &self.probe {
+                if let Some(probe) = self.phase.begin_promotion() {
                     self.shared.set_transport(probe.lane.name);
                 }
             }
@@ -678,10 +675,7 @@ impl Driver {
 
     /// Lets the probe carry the session, once what it was sent as a probe is out and nobody else writes to it
     fn promote(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(probe) = self.probe.as_mut() else {
-            self.promoting = false;
-            return false;
-        };
+        let Some(probe) = self.phase.probe() else { return false };
         if let Some(reason) = probe.outbox.closed() {
             // It broke with the session on it already.
             self.lane_lost(Lane::Probe, reason, now);
@@ -692,15 +686,13 @@ impl Driver {
             return false;
         }
         let Some(sink) = probe.outbox.take_sink() else { return true };
-        self.promoting = false;
-        let Some(probe) = self.probe.take() else { return false };
+        let Some(probe) = self.phase.end_promotion() else { return false };
         let LaneState { connection, name, permit, .. } = probe.lane;
         self.primary.connection.start_close(CloseReason::TransportClose, &self.shared.outbox);
         self.shared.outbox.set_sink(sink);
         self.primary.connection = connection;
         self.primary.name = name;
         self.primary.permit = permit;
-        self.open = true;
         count::upgrades(self.shared.io.metrics());
         tracing::debug!(
             kind = self.shared.kind.as_str(),
@@ -712,19 +704,18 @@ impl Driver {
     }
 
     fn drop_probe(&mut self, reason: CloseReason) {
-        self.promoting = false;
-        if let Some(probe) = self.probe.take() {
+        if let Some(probe) = self.phase.drop_probe() {
             closing::close_apart(*probe, reason, self.shared.io.config().close_timeout);
         }
     }
 
-    /// A lane, its outbox, and whether its write half is there
-    fn lane(&mut self, lane: Lane) -> Option<(&mut LaneState, &Outbox, &mut bool)> {
+    /// Returns a connection and its outbox.
+    fn lane(&mut self, lane: Lane) -> Option<(&mut LaneState, &Outbox)> {
         match lane {
-            Lane::Primary => Some((&mut self.primary, &self.shared.outbox, &mut self.open)),
+            Lane::Primary => Some((&mut self.primary, &self.shared.outbox)),
             Lane::Probe => {
-                let Probe { lane, outbox, open } = self.probe.as_deref_mut()?;
-                Some((lane, outbox, open))
+                let Probe { lane, outbox, .. } = self.phase.probe_mut()?;
+                Some((lane, outbox))
             }
         }
     }
@@ -761,7 +752,7 @@ impl Drop for Driver {
         }
         // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
         // flusher that is gone holds the list, which holds what is listed.
-        let probe = self.probe.as_deref().map(|probe| &probe.outbox);
+        let probe = self.phase.probe().map(|probe| &probe.outbox);
         for outbox in std::iter::once(&self.shared.outbox).chain(probe) {
             outbox.close(CloseReason::ServerShutdown);
         }
