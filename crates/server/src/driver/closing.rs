@@ -1,16 +1,15 @@
 //! The end of a session: what waits is sent, the connection is closed, everybody is told
 
-use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use roomcast_core::{CloseReason, Received};
 
-use super::Driver;
-use super::events::Outliving;
-use super::lane::{LaneState, Probe};
+use super::crew::Outliving;
+use super::lane::{self, close_apart};
 use super::members::Members;
 use super::phase::Phase;
+use super::state::Driver;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::session::inbox::Visit;
@@ -155,9 +154,9 @@ impl Driver {
         if !closing.lingers {
             return false;
         }
-        let mut messages = super::lane::take_messages();
+        let mut messages = lane::take_messages();
         let outcome = self.primary.connection.poll_recv(cx, &self.shared.outbox, &mut messages);
-        super::lane::give_back(messages);
+        lane::give_back(messages);
         match outcome {
             Poll::Pending => false,
             Poll::Ready(Ok(Received::Activity | Received::Pong(_))) => true,
@@ -194,31 +193,4 @@ impl Driver {
             }
         }
     }
-}
-
-/// Closes a connection that carries no session, in a task of its own
-pub(super) fn close_apart(probe: Probe, reason: CloseReason, timeout: Duration) {
-    if probe.open {
-        tokio::spawn(tokio::time::timeout(timeout, close(probe, reason)));
-    }
-}
-
-/// Completes the handshake of a connection that cannot carry its session, and closes it, in a task of its own
-pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
-    tokio::spawn(tokio::time::timeout(timeout, async move {
-        if let Ok(sink) = poll_fn(|cx| probe.lane.connection.poll_open(cx)).await {
-            probe.outbox.set_sink(sink);
-            close(probe, CloseReason::TransportClose).await;
-        }
-    }));
-}
-
-/// Closes a connection, which counts against the limit of connections until it is closed
-async fn close(probe: Probe, reason: CloseReason) {
-    let Probe { lane: LaneState { mut connection, permit: _permit, .. }, outbox, .. } = probe;
-    connection.start_close(reason, &outbox);
-    outbox.finish();
-    poll_fn(|cx| outbox.poll_drained(cx)).await;
-    outbox.close(reason);
-    poll_fn(|cx| connection.poll_closed(cx)).await;
 }
