@@ -16,11 +16,26 @@ use roomcast_core::{
 use tokio::io::ReadBuf;
 
 use crate::deflate::{Agreement, Compression, Context as DeflateContext, DeflateWire, Reservation};
-use crate::frame::{FrameReader, Incoming, Violation, put_close, put_ping, put_pong};
+use crate::frame::{FrameReader, Incoming, ReadLimits, Violation, put_close, put_ping, put_pong};
 use crate::sink::{Compressor, WsSink};
 use crate::stream::{self, ReadHalf};
-use crate::transport::WebSocket;
 use crate::wire::WsWire;
+
+/// Settings of a connection, which the transport hands to each
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionSettings {
+    pub(crate) limits: ReadLimits,
+    /// Whether a close frame has a code only where a Socket.IO server on Node gives one
+    pub(crate) bare_close: bool,
+    /// Code of close frames that are sent because the server shuts down
+    pub(crate) shutdown_code: u16,
+}
+
+impl Default for ConnectionSettings {
+    fn default() -> Self {
+        Self { limits: ReadLimits::default(), bare_close: false, shutdown_code: GOING_AWAY }
+    }
+}
 
 /// One WebSocket connection of a client (RFC 6455)
 ///
@@ -90,14 +105,15 @@ thread_local! {
 }
 
 impl WsConnection {
-    pub(crate) fn new(upgrade: Upgrade, config: &WebSocket) -> Self {
+    pub(crate) fn new(upgrade: Upgrade, settings: ConnectionSettings) -> Self {
+        let ConnectionSettings { limits, bare_close, shutdown_code } = settings;
         Self {
             state: State::Opening(upgrade),
-            reader: FrameReader::new(config.limits()),
+            reader: FrameReader::new(limits),
             end: None,
             close_sent: false,
-            bare_close: config.bare_close_frames(),
-            shutdown_code: config.code_at_shutdown(),
+            bare_close,
+            shutdown_code,
             is_slow: false,
             is_starved: false,
             compressed: None,
@@ -377,13 +393,15 @@ fn control(put: impl FnOnce(&mut BytesMut)) -> Frame {
 
 const TOO_LATE: &str = "a message was not whole within two pings";
 
+/// Close code of a peer that goes away (RFC 6455 section 7.4.1)
+pub(crate) const GOING_AWAY: u16 = 1001;
+
 /// What the close frame says for each reason
 ///
 /// With `bare`, only what a Socket.IO server on Node would not say itself carries a code: its clients have always
 /// seen 1005 for the rest.
 fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16>, &'static str) {
     const NORMAL: u16 = 1000;
-    const GOING_AWAY: u16 = 1001;
     const INVALID: u16 = 1007;
     const POLICY: u16 = 1008;
     const TOO_BIG: u16 = 1009;

@@ -4,17 +4,14 @@ use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
 
 use crate::close;
-use crate::connection::WsConnection;
+use crate::connection::{ConnectionSettings, GOING_AWAY, WsConnection};
 use crate::deflate::{Compression, negotiate};
-use crate::frame::ReadLimits;
 use crate::handshake;
 
 /// Opens WebSocket connections (RFC 6455)
 #[derive(Debug, Clone, Default)]
 pub struct WebSocket {
-    limits: ReadLimits,
-    bare_close: bool,
-    shutdown_code: Option<u16>,
+    connection: ConnectionSettings,
     compression: Option<Compression>,
 }
 
@@ -31,7 +28,7 @@ impl WebSocket {
     ///
     /// The declared length counts, before anything is read or allocated. Default: 1,000,000.
     pub fn max_message(mut self, bytes: usize) -> Self {
-        self.limits.max_message = bytes;
+        self.connection.limits.max_message = bytes;
         self
     }
 
@@ -39,7 +36,7 @@ impl WebSocket {
     ///
     /// Default: 16,384.
     pub fn max_fragments(mut self, frames: u32) -> Self {
-        self.limits.max_fragments = frames;
+        self.connection.limits.max_fragments = frames;
         self
     }
 
@@ -47,7 +44,7 @@ impl WebSocket {
     ///
     /// Default: off; every close frame says why.
     pub fn bare_close(mut self, bare: bool) -> Self {
-        self.bare_close = bare;
+        self.connection.bare_close = bare;
         self
     }
 
@@ -55,9 +52,9 @@ impl WebSocket {
     /// sent](crate::close::is_sendable)
     ///
     /// 1012 (service restart) is for clients that take 1001 for a page that was left, and do not come back after it.
-    /// Default: 1001 (going away).
+    /// Default: 1001 (going away), which also stands for a code that may not be sent.
     pub fn shutdown_code(mut self, code: u16) -> Self {
-        self.shutdown_code = Some(code);
+        self.connection.shutdown_code = if close::is_sendable(code) { code } else { GOING_AWAY };
         self
     }
 
@@ -65,18 +62,6 @@ impl WebSocket {
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self
-    }
-
-    pub(crate) fn limits(&self) -> ReadLimits {
-        self.limits
-    }
-
-    pub(crate) fn code_at_shutdown(&self) -> u16 {
-        self.shutdown_code.filter(|code| close::is_sendable(*code)).unwrap_or(1001)
-    }
-
-    pub(crate) fn bare_close_frames(&self) -> bool {
-        self.bare_close
     }
 }
 
@@ -103,7 +88,7 @@ impl Transport for WebSocket {
         };
         let mut response =
             handshake::response(&accepted, exchange.subprotocol.as_deref()).map(|()| Default::default());
-        let mut connection = WsConnection::new(upgrade, self);
+        let mut connection = WsConnection::new(upgrade, self.connection);
         if let Some(compression) = &self.compression
             && let Some(agreement) = negotiate(&accepted.extensions, compression)
         {

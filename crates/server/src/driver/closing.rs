@@ -1,31 +1,21 @@
 //! The end of a session: what waits is sent, the connection is closed, everybody is told
 
-use std::future::poll_fn;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use roomcast_core::{CloseReason, Received};
 
-use super::Driver;
-use super::events::Outliving;
-use super::lane::{LaneState, Probe};
+use super::crew::Outliving;
+use super::lane::{self, close_apart};
 use super::members::Members;
+use super::phase::Phase;
+use super::state::Driver;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
 use crate::web::engine_error::unknown_session;
-
-/// A session that ends
-pub(crate) struct Closing {
-    reason: CloseReason,
-    deadline: Instant,
-    /// Whether a polling client may still come and fetch what waits for it
-    lingers: bool,
-    /// Whether everything was handed to the connection, which now waits for its peer
-    drained: bool,
-}
 
 /// How long a polling client has to come and hear that the server closed its session
 const LINGER: Duration = Duration::from_secs(30);
@@ -68,7 +58,7 @@ impl Driver {
                 let address = self.shared.handshake.address_field();
                 breach!(io, Breach::EventRate, address, "client closed: event rate exceeded");
             }
-            CloseReason::ParseError | CloseReason::ForcedClose if !self.refusing => {
+            CloseReason::ParseError | CloseReason::ForcedClose => {
                 count::protocol_errors(io.metrics());
                 let (kind, address) = (self.shared.kind.as_str(), self.shared.handshake.address_field());
                 tracing::debug!(kind, transport = self.primary.name.0, address, %reason, "protocol error");
@@ -101,7 +91,7 @@ impl Driver {
             flow.stall = None;
             flow.leaving = None;
         }
-        self.closing = Some(Box::new(Closing { reason, deadline, lingers, drained: false }));
+        let probe = self.phase.close(reason, deadline, lingers);
         // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
         let told = match reason {
             CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
@@ -115,7 +105,9 @@ impl Driver {
         if let Some(outliving) = Outliving::of(&self.shared.io, work, Members::outliving(outliving)) {
             tokio::spawn(outliving.run());
         }
-        self.drop_probe(reason);
+        if let Some(probe) = probe {
+            close_apart(*probe, reason, io.config().close_timeout);
+        }
         self.primary.connection.start_close_saying(reason, message, &self.shared.outbox);
         self.shared.outbox.finish();
         if !lingers {
@@ -125,16 +117,16 @@ impl Driver {
 
     /// Somebody waits for the end of a session that is closing already, such as a server that drains
     pub(super) fn hasten_closing(&mut self, now: Instant) {
-        if let Some(closing) = &mut self.closing {
+        if let Phase::Closing(closing) = &mut self.phase {
             closing.deadline = closing.deadline.min(clock::after(now, self.shared.io.config().close_timeout));
         }
     }
 
     pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
-        let Some(closing) = &mut self.closing else { return Poll::Pending };
+        let Phase::Closing(closing) = &mut self.phase else { return Poll::Pending };
         if !closing.drained {
             // Without a request to answer there is nothing to write to.
-            let given_up = !closing.lingers && self.shared.outbox.is_parked() || !self.open;
+            let given_up = !closing.lingers && self.shared.outbox.is_parked() || !closing.opened;
             let drained = self.shared.outbox.poll_drained(cx).is_ready();
             if drained || given_up {
                 closing.drained = true;
@@ -158,13 +150,13 @@ impl Driver {
 
     /// Keeps a polling connection answering while it lingers; what the client sends is no longer heard
     fn poll_recv_closing(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(closing) = &mut self.closing else { return false };
+        let Phase::Closing(closing) = &mut self.phase else { return false };
         if !closing.lingers {
             return false;
         }
-        let mut messages = super::lane::take_messages();
+        let mut messages = lane::take_messages();
         let outcome = self.primary.connection.poll_recv(cx, &self.shared.outbox, &mut messages);
-        super::lane::give_back(messages);
+        lane::give_back(messages);
         match outcome {
             Poll::Pending => false,
             Poll::Ready(Ok(Received::Activity | Received::Pong(_))) => true,
@@ -176,7 +168,10 @@ impl Driver {
     }
 
     fn end(&mut self) -> Poll<()> {
-        let reason = self.closing.as_ref().map_or(CloseReason::TransportClose, |closing| closing.reason);
+        let reason = match &self.phase {
+            Phase::Closing(closing) => closing.reason,
+            _ => CloseReason::TransportClose,
+        };
         self.shared.outbox.close(reason);
         self.forget();
         Poll::Ready(())
@@ -198,31 +193,4 @@ impl Driver {
             }
         }
     }
-}
-
-/// Closes a connection that carries no session, in a task of its own
-pub(super) fn close_apart(probe: Probe, reason: CloseReason, timeout: Duration) {
-    if probe.open {
-        tokio::spawn(tokio::time::timeout(timeout, close(probe, reason)));
-    }
-}
-
-/// Completes the handshake of a connection that cannot carry its session, and closes it, in a task of its own
-pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
-    tokio::spawn(tokio::time::timeout(timeout, async move {
-        if let Ok(sink) = poll_fn(|cx| probe.lane.connection.poll_open(cx)).await {
-            probe.outbox.set_sink(sink);
-            close(probe, CloseReason::TransportClose).await;
-        }
-    }));
-}
-
-/// Closes a connection, which counts against the limit of connections until it is closed
-async fn close(probe: Probe, reason: CloseReason) {
-    let Probe { lane: LaneState { mut connection, permit: _permit, .. }, outbox, .. } = probe;
-    connection.start_close(reason, &outbox);
-    outbox.finish();
-    poll_fn(|cx| outbox.poll_drained(cx)).await;
-    outbox.close(reason);
-    poll_fn(|cx| connection.poll_closed(cx)).await;
 }

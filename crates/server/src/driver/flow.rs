@@ -22,8 +22,6 @@ pub(super) struct Flow {
     pub(super) stall: Option<Stall>,
     /// Reading pauses
     pub(super) paused: bool,
-    /// The client was given up, and only the goodbye is still sent
-    pub(super) given_up: bool,
     /// The session is about to end
     pub(super) leaving: Option<Leaving>,
 }
@@ -40,9 +38,9 @@ pub(super) struct Leaving {
 impl Flow {
     /// Whether nothing of it is in use
     pub(super) fn is_idle(&self) -> bool {
-        let Self { bucket, kept, ended, backlog, stall, paused, given_up, leaving } = self;
+        let Self { bucket, kept, ended, backlog, stall, paused, leaving } = self;
         let waits = !kept.is_empty() || ended.is_some() || !backlog.is_empty() || *paused;
-        !waits && bucket.is_none() && stall.is_none() && !given_up && leaving.is_none()
+        !waits && bucket.is_none() && stall.is_none() && leaving.is_none()
     }
 
     /// Whether messages of the client lie where nobody has looked at them, by the driver's own choice

@@ -1,33 +1,11 @@
-//! The sockets of a session: how they join and leave their namespaces
+//! The sockets of a session
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::Context;
-use std::time::Instant;
 
-use bytestring::ByteString;
-use roomcast_core::{AckTable, Action, CloseReason, Command, Inbound, Lane, Member, MemberKey, Namespace};
-use roomcast_recovery::Claim;
+use roomcast_core::{Inbound, Namespace};
 
-use super::Driver;
-use super::errors::told;
-use super::events::{Role, Running, Then};
-use super::opening::Opening;
-use crate::app::error::{
-    EventErrorCause, HandlerError, auth_too_large, internal_error, invalid_namespace, refusal,
-};
-use crate::app::model::event_input::{AnyHandler, Arguments, Beside, HandlerInput, Listeners};
-use crate::app::model::io::SessionShared;
-use crate::app::model::listeners::Topic;
-use crate::app::model::namespace_state::{Family, NamespaceState};
+use crate::app::model::event_input::{AnyHandler, Listeners};
 use crate::app::model::socket::Socket;
-use crate::host::breach::{Breach, breach};
-use crate::host::metrics::count;
-use crate::session::recovery::{self, Recoverable, Shown};
-use crate::util::clock;
-use crate::util::ids;
-use crate::util::log_limit::log_limited;
 
 /// The sockets of a session; nearly always one, so it has room for those alone that are there
 #[derive(Default)]
@@ -35,13 +13,13 @@ pub(crate) struct Members(Box<[MemberState]>);
 
 /// A socket and the events that wait for its handlers
 pub(crate) struct MemberState {
-    stay: Stay,
+    pub(super) stay: Stay,
     /// Handlers of events under way
     pub(crate) running: u32,
     /// Whether an event waits for its middlewares
     pub(crate) passing: bool,
     /// It has left, and stays until the events that it had sent before have had their turn
-    outlives: bool,
+    pub(super) outlives: bool,
     pub(crate) waiting: Waiting,
 }
 
@@ -50,19 +28,8 @@ pub(crate) struct MemberState {
 #[derive(Default)]
 pub(crate) struct Waiting(Option<Box<VecDeque<Inbound>>>);
 
-/// A client at the door: the middlewares that have not agreed yet
-pub(crate) struct Admission {
-    stay: Stay,
-    auth: ByteString,
-    rest: std::vec::IntoIter<AnyHandler>,
-    /// Until when all of them have to agree, once one has waited.
-    deadline: Option<Instant>,
-    /// What was kept for it, if it has been here before
-    claim: Option<Box<Claim>>,
-}
-
 /// A socket from when it asks to come in to when it is out; however it ends, it leaves nothing behind
-struct Stay(Socket);
+pub(super) struct Stay(pub(super) Socket);
 
 impl Drop for Stay {
     fn drop(&mut self) {
@@ -82,12 +49,6 @@ impl MemberState {
     }
 }
 
-impl Admission {
-    pub(crate) fn socket(&self) -> &Socket {
-        &self.stay.0
-    }
-}
-
 impl Waiting {
     pub(crate) fn is_empty(&self) -> bool {
         self.iter().next().is_none()
@@ -101,7 +62,7 @@ impl Waiting {
         self.0.as_mut()?.pop_front()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &Inbound> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Inbound> {
         self.0.iter().flat_map(|waiting| waiting.iter())
     }
 }
@@ -135,7 +96,7 @@ impl Members {
     }
 
     /// The namespace of a socket that the application has put out, and that is still there
-    fn put_out(&self) -> Option<Namespace> {
+    pub(super) fn put_out(&self) -> Option<Namespace> {
         let is_put_out = |member: &&MemberState| !member.outlives && member.socket().is_put_out();
         self.0.iter().find(is_put_out).map(|member| member.socket().name_of_namespace().clone())
     }
@@ -156,7 +117,7 @@ impl Members {
         std::mem::take(&mut self.0).into_vec()
     }
 
-    fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
+    pub(super) fn remove(&mut self, namespace: &Namespace) -> Option<MemberState> {
         self.position(namespace).map(|at| self.remove_at(at))
     }
 
@@ -168,334 +129,22 @@ impl Members {
     }
 
     /// Makes a socket that is about to come in known to the others of its client
-    fn introduce(&self, socket: &Socket) {
+    pub(super) fn introduce(&self, socket: &Socket) {
         if let Some(other) = self.0.iter().find(|member| !member.outlives) {
             socket.join_siblings(other.socket());
         }
     }
 
-    fn enter(&mut self, stay: Stay) {
+    pub(super) fn enter(&mut self, stay: Stay) {
         let waiting = Waiting::default();
         self.add(MemberState { stay, running: 0, passing: false, outlives: false, waiting });
     }
 
-    fn add(&mut self, member: MemberState) {
+    pub(super) fn add(&mut self, member: MemberState) {
         let mut members = self.take_all();
         members.reserve_exact(1);
         members.push(member);
         self.0 = members.into();
-    }
-}
-
-impl Driver {
-    /// A client asks to join a namespace: its middlewares decide
-    pub(super) fn admit(
-        &mut self,
-        namespace: Namespace,
-        auth: &ByteString,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) {
-        if self.work.is_crowded(self.shared.io.config().max_handlers) {
-            log_limited!(
-                WARN, (), %namespace, limit = "max_handlers", value = self.shared.io.config().max_handlers,
-                "client overloaded: connects faster than its handlers finish"
-            );
-            self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
-            return;
-        }
-        let (io, config) = (&self.shared.io, self.shared.io.config());
-        let address = self.shared.handshake.address_field();
-        if namespace.as_str().len() > config.max_name_bytes {
-            breach!(
-                io,
-                Breach::NameSize,
-                address,
-                value = config.max_name_bytes,
-                "connect refused: namespace too long"
-            );
-            return self.turn_away(namespace, invalid_namespace(), cx, now);
-        }
-        if auth.len() > config.max_auth_bytes {
-            breach!(
-                io,
-                Breach::AuthSize,
-                address,
-                value = config.max_auth_bytes,
-                "connect refused: auth too large"
-            );
-            return self.turn_away(namespace, auth_too_large(), cx, now);
-        }
-        match self.shared.io.enter(&namespace) {
-            Some(state) => self.greet(state, auth, cx, now),
-            None => {
-                self.ask_parents(Opening::new(namespace, auth.clone(), self.shared.io.parents()), cx, now)
-            }
-        }
-    }
-
-    /// A client has entered a namespace, where it is asked on
-    pub(super) fn greet(
-        &mut self,
-        state: Arc<NamespaceState>,
-        auth: &ByteString,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) {
-        if state.is_sealed() {
-            self.shared.io.vacate(&state);
-            return self.turn_away(state.name.clone(), internal_error(), cx, now);
-        }
-        let claim = self.claim(&state, auth);
-        self.admit_as(claim, state, auth.clone(), cx, now);
-    }
-
-    /// Asks the middlewares about a client that has entered, and is new here or has been here before
-    fn admit_as(
-        &mut self,
-        claim: Option<Box<Claim>>,
-        state: Arc<NamespaceState>,
-        auth: ByteString,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) {
-        let recovery = self.recovery(&state, claim.as_deref());
-        let skips = claim.as_ref().is_some_and(|claim| claim.skips_middlewares());
-        let asked = if skips { Vec::new() } else { handlers(&[state.board.topic(Topic::Door)]) };
-        let rest = asked.into_iter();
-        let key = claim.as_ref().map_or_else(MemberKey::next, |claim| claim.kept().key());
-        let id = match &claim {
-            Some(claim) => Ok(Some(claim.kept().id().clone())),
-            None => self.shared.io.hooks().socket_id(&self.shared.handshake, &state.name),
-        };
-        let Ok(id) = id else {
-            count::handlers_panicked(self.shared.io.metrics());
-            self.shared.io.vacate(&state);
-            return self.turn_away(state.name.clone(), refusal(&told(&EventErrorCause::Panicked)), cx, now);
-        };
-        let member = Member {
-            key,
-            id: id.unwrap_or_else(ids::socket_id),
-            codec: self.shared.codec.clone(),
-            outbox: self.shared.outbox.clone(),
-            acks: AckTable::with_limit(self.shared.io.config().max_acks),
-            control: None,
-        };
-        let stay = Stay(Socket::new(member, state, self.shared.clone(), recovery));
-        stay.0.set_auth(&auth);
-        if let Some(claim) = &claim {
-            stay.0.restore_data(claim.kept().data().clone());
-        }
-        self.ask_next(Box::new(Admission { stay, auth, rest, deadline: None, claim }), cx, now);
-    }
-
-    /// Asks the middlewares that are left, up to the first that takes its time
-    pub(super) fn ask_next(&mut self, mut admission: Box<Admission>, cx: &mut Context<'_>, now: Instant) {
-        while let Some(middleware) = admission.rest.next() {
-            let name = ByteString::from_static("connect");
-            let (args, beside) = (Arguments::none(), Beside::Auth(&admission.auth));
-            let mut input = HandlerInput { socket: admission.socket(), name: &name, args, ack: None, beside };
-            match Running::start(&middleware, Role::Door, &mut input, cx) {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
-                Err(running) => {
-                    let timeout = self.shared.io.config().connect_timeout;
-                    let deadline = *admission.deadline.get_or_insert_with(|| clock::after(now, timeout));
-                    let mut running = running.until(deadline);
-                    running.then = Then::Admit(admission);
-                    return self.work.add(running);
-                }
-            }
-        }
-        self.accept(*admission, cx, now);
-    }
-
-    pub(super) fn refuse(
-        &mut self,
-        socket: &Socket,
-        error: &HandlerError,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) {
-        self.turn_away(socket.name_of_namespace().clone(), refusal(error), cx, now);
-    }
-
-    /// Tells a client that it may not join a namespace
-    pub(super) fn turn_away(
-        &mut self,
-        namespace: Namespace,
-        error: ByteString,
-        cx: &mut Context<'_>,
-        now: Instant,
-    ) {
-        self.session.handle_command(Command::Refuse { namespace, error }, now);
-        self.refusing = true;
-        self.perform(cx, now);
-        self.refusing = false;
-    }
-
-    fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
-        let Admission { stay, auth, claim, .. } = admission;
-        // Disconnected meanwhile, it is about to be closed.
-        if self.shared.put_out.load(Ordering::Relaxed) {
-            return;
-        }
-        let socket = stay.0.clone();
-        self.members.introduce(&socket);
-        // The answer to the client is queued first, so no broadcast can come before it; then it is let into the
-        // rooms; then the application hears of it; and only then of the events that the client sent meanwhile.
-        // Until it is in the rooms the answer is not written: whoever has read it misses no broadcast.
-        let hold = self.shared.outbox.hold();
-        let next = match (claim, recovery::order(self.shared.kind)) {
-            (Some(claim), Some(order)) => {
-                let mut next = None;
-                let resumed = socket.resume(*claim, order, || next = self.welcome(&socket, cx, now));
-                if let Err(refused) = resumed {
-                    drop(hold);
-                    // It waited at the door for too long. Nothing was said to it yet.
-                    self.shared.io.metrics().recoveries.count_refused(refused);
-                    // One stay ends and another begins.
-                    socket.state().family().into_iter().for_each(Family::enter);
-                    return self.admit_as(None, socket.state().clone(), auth, cx, now);
-                }
-                drop(hold);
-                self.shared.io.metrics().recoveries.count_recovered();
-                // What was replayed is a backlog like any other.
-                self.shared.outbox.relieve();
-                next
-            }
-            _ => {
-                let next = self.welcome(&socket, cx, now);
-                socket.attach();
-                drop(hold);
-                next
-            }
-        };
-        self.members.enter(stay);
-        self.shared.io.app().unjoined.end(&self.shared);
-        tracing::debug!(
-            socket = %socket.id(), namespace = %socket.name_of_namespace(), kind = self.shared.kind.as_str(),
-            transport = self.primary.name.0, address = self.shared.handshake.address_field(),
-            recovered = socket.recovered(), "client connected"
-        );
-        self.tell(&socket, Topic::Connect, Beside::Auth(&auth), cx);
-        if let Some(action) = next {
-            self.perform_one(action, cx, now);
-        }
-        self.send_away(cx, now);
-    }
-
-    /// Tells the client, and the application, of the sockets that the application has put out
-    ///
-    /// They are out already. Called before anything else of the client is heard, lest that be what it seems to have left
-    /// for. What the session wants sent is left to whoever performs its actions.
-    pub(super) fn send_away(&mut self, cx: &mut Context<'_>, now: Instant) {
-        if self.closing.is_some() {
-            return;
-        }
-        if self.shared.put_out.load(Ordering::Relaxed) {
-            return self.session.handle_command(Command::Close(CloseReason::ForcedServerClose), now);
-        }
-        while let Some(namespace) = self.members.put_out() {
-            self.session.handle_command(Command::Disconnect { namespace: namespace.clone() }, now);
-            self.leave(&namespace, CloseReason::ServerNamespaceDisconnect, cx);
-        }
-    }
-
-    /// Tells a client that it is in; gives back what is to be done behind that
-    fn welcome(&mut self, socket: &Socket, cx: &mut Context<'_>, now: Instant) -> Option<Action> {
-        let namespace = socket.name_of_namespace().clone();
-        let (id, recovery) = (socket.id().clone(), socket.recovery_secret());
-        self.session.handle_command(Command::Accept { namespace, socket: id, recovery }, now);
-        loop {
-            match self.session.poll_action() {
-                Some(action @ Action::Transmit { lane: Lane::Primary, .. }) => {
-                    self.perform_one(action, cx, now);
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// Looks for what was kept for a client that has been here before
-    fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Box<Claim>> {
-        let sequencer = state.sequencer.as_ref()?;
-        let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
-        let shown = Shown::by(*kind, auth, handshake)?;
-        // A replay needs memory like any emit, and may evict clients for it.
-        let room = if state.budget.admit().is_ok() { io.config().outbox_max / 2 } else { 0 };
-        match shown.claim(sequencer, outbox, room) {
-            Ok(claim) => Some(Box::new(claim)),
-            Err(refused) => {
-                io.metrics().recoveries.count_refused(refused);
-                tracing::debug!(namespace = %state.name, reason = refused.as_str(), "recovery refused");
-                None
-            }
-        }
-    }
-
-    /// By what a client of this kind may come back, if it may
-    fn recovery(&self, state: &NamespaceState, claim: Option<&Claim>) -> Option<Box<Recoverable>> {
-        let sequencer = state.sequencer.clone()?;
-        recovery::order(self.shared.kind)?;
-        let kept = claim.map(|claim| claim.kept().secret().clone());
-        let secret = kept.unwrap_or_else(ids::recovery_secret);
-        Some(Box::new(Recoverable { sequencer, secret, recovered: claim.is_some() }))
-    }
-
-    /// A socket leaves its namespace
-    pub(super) fn leave(&mut self, namespace: &Namespace, reason: CloseReason, cx: &mut Context<'_>) {
-        if let Some(member) = self.members.remove(namespace)
-            && let Some(outliving) = self.part(member, reason, cx)
-        {
-            self.members.add(outliving);
-        }
-    }
-
-    /// Tells the application and the rooms that a socket is gone; gives it back if events of it still wait for their turn
-    ///
-    /// They were read, so they are handled. Not those of a socket that the application has put out, nor of a client that
-    /// is closed for sending too much.
-    pub(super) fn part(
-        &mut self,
-        mut member: MemberState,
-        reason: CloseReason,
-        cx: &mut Context<'_>,
-    ) -> Option<MemberState> {
-        if member.outlives {
-            return Some(member);
-        }
-        let socket = member.socket();
-        let told = socket.reason_over(reason);
-        tracing::debug!(
-            socket = %socket.id(), namespace = %socket.name_of_namespace(), reason = %told, "client disconnected"
-        );
-        socket.show_parting(true);
-        self.tell(socket, Topic::Disconnecting, Beside::Reason(told), cx);
-        socket.detach(recovery::is_recoverable(reason), self.reach.arrived());
-        socket.show_parting(false);
-        // It may have been put out meanwhile.
-        let beside = Beside::Reason(socket.reason_over(reason));
-        self.tell(socket, Topic::Disconnect, beside, cx);
-        let is_too_much = matches!(reason, CloseReason::Overloaded | CloseReason::RateLimited);
-        member.outlives = !is_too_much && !socket.is_put_out() && !member.waiting.is_empty();
-        if member.outlives {
-            return Some(member);
-        }
-        member.waiting.iter().for_each(|inbound| self.work.release(inbound));
-        None
-    }
-
-    /// Calls those who want to hear of a socket that comes or goes
-    fn tell(&mut self, socket: &Socket, topic: Topic, beside: Beside<'_>, cx: &mut Context<'_>) {
-        let name = if topic == Topic::Connect { "connect" } else { "disconnect" };
-        let name = ByteString::from_static(name);
-        for listener in socket.listening_to(topic).iter().flat_map(Listeners::as_slice) {
-            let mut input = HandlerInput { socket, name: &name, args: Arguments::none(), ack: None, beside };
-            if let Err(running) = Running::start(&listener.handler, Role::Handler, &mut input, cx) {
-                self.work.add(running);
-            }
-        }
     }
 }
 

@@ -1,36 +1,21 @@
 //! A client asks for a namespace that is not there: may it make it?
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use bytestring::ByteString;
-use roomcast_core::Namespace;
 
-use super::Driver;
-use super::events::{Role, Running, Then};
+use super::admission::Opening;
+use super::errors::Role;
+use super::running::{Running, Then};
+use super::state::Driver;
 use crate::app::error::{invalid_namespace, too_many_namespaces};
-use crate::app::model::parents::{Parent, Verdict};
+use crate::app::model::parents::Verdict;
 use crate::host::breach::{Breach, breach};
 use crate::host::metrics::count;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
-
-/// A namespace that a client asks for, and the parents that have not been asked yet
-pub(crate) struct Opening {
-    namespace: Namespace,
-    auth: ByteString,
-    /// Whose answer is waited for
-    asked: Option<Arc<Parent>>,
-    rest: std::vec::IntoIter<Arc<Parent>>,
-}
-
-impl Opening {
-    pub(super) fn new(namespace: Namespace, auth: ByteString, parents: Vec<Arc<Parent>>) -> Self {
-        Self { namespace, auth, asked: None, rest: parents.into_iter() }
-    }
-}
 
 impl Driver {
     /// Asks the parents that are left, up to the first that agrees or takes its time

@@ -1,0 +1,282 @@
+//! Events: handed to the handlers of their sockets, in order
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+
+use bytestring::ByteString;
+use roomcast_core::Inbound;
+
+use super::errors::Role;
+use super::members::{MemberState, Members, handlers};
+use super::running::{Ended, Passage, Running, Then};
+use super::work::Work;
+use crate::app::error::HandlerError;
+use crate::app::model::ack::Ack;
+use crate::app::model::event_input::{Arguments, Beside, Found, HandlerInput, Listener, Listeners, Looked};
+use crate::app::model::io::Io;
+use crate::app::model::listeners::Topic;
+use crate::app::model::socket::Socket;
+use crate::host::metrics::count;
+use crate::util::clock;
+
+thread_local! {
+    /// For the events of one visit, which nearly always have the same listeners
+    static LOOKED: Cell<Looked> = const { Cell::new(Looked::new()) };
+}
+
+/// The sockets of a session, and the handlers that run for them
+pub(super) struct Crew<'a> {
+    pub(super) members: &'a mut Members,
+    pub(super) work: &'a mut Work,
+}
+
+impl Crew<'_> {
+    #[inline]
+    pub(super) fn start_event(&mut self, position: usize, mut inbound: Inbound, cx: &mut Context<'_>) {
+        let Self { members, work } = self;
+        let Some(member) = members.at(position) else { return };
+        let socket = member.socket();
+        // What it sent behind that nobody wants to hear.
+        if socket.is_put_out() {
+            return;
+        }
+        let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
+        // Lent out, since there may be a future to be put beside it.
+        let mut looked = LOOKED.take();
+        let found = if socket.has_listeners() {
+            Found::Detour
+        } else {
+            socket.state().board.find(&inbound.name, &mut looked)
+        };
+        match found {
+            Found::Direct(listeners) => deliver(member, work, &mut inbound, &mut ack, [listeners], cx),
+            Found::Taken(listeners) => deliver(member, work, &mut inbound, &mut ack, [&listeners], cx),
+            Found::Detour => {
+                let socket = socket.clone();
+                self.start_detour(&socket, inbound, ack, cx);
+                LOOKED.set(looked);
+                return;
+            }
+        }
+        // Not `LocalKey::set`, which costs a call and fifteen instructions.
+        LOOKED.with(|place| place.set(looked));
+    }
+
+    /// Starts an event that there may be more to than its handlers
+    fn start_detour(
+        &mut self,
+        socket: &Socket,
+        inbound: Inbound,
+        mut ack: Option<Ack>,
+        cx: &mut Context<'_>,
+    ) {
+        if let Some(member) = self.members.of(socket) {
+            for listener in socket.listening_to(Topic::Any).iter().flat_map(Listeners::as_slice) {
+                let (args, ack) = (Arguments::shared(&inbound.args), ack.as_mut().map(Ack::share));
+                call_listener(member, self.work, listener, &inbound.name, args, ack, cx);
+            }
+        }
+        let rest = handlers(&socket.listening_to(Topic::Middleware)).into_iter();
+        let outlives = socket.has_left();
+        self.pass(socket, Passage { inbound, ack, rest, outlives, rewrite: None }, cx);
+    }
+
+    /// Asks the middlewares of an event that are left, up to the first that takes its time; then it is delivered
+    fn pass(&mut self, socket: &Socket, mut passage: Passage, cx: &mut Context<'_>) {
+        while let Some(handler) = passage.rest.next() {
+            let Passage { inbound, ack, .. } = &mut passage;
+            let rewrite = OnceLock::new();
+            let mut input = HandlerInput {
+                socket,
+                name: &inbound.name,
+                args: Arguments::shared(&inbound.args),
+                ack: ack.as_mut().map(Ack::share),
+                beside: Beside::Rewrite(&rewrite),
+            };
+            let started = Running::start(&handler, Role::Middleware, &mut input, cx);
+            passage.rewrite = rewrite.into_inner();
+            match started {
+                Ok(Ok(())) => passage.rewrite(),
+                Ok(Err(_)) => return,
+                Err(mut running) => {
+                    if let Some(member) = self.members.of(socket) {
+                        member.passing = true;
+                    }
+                    running.then = Then::Pass(Box::new(passage));
+                    return self.work.add(running);
+                }
+            }
+        }
+        let Passage { mut inbound, mut ack, outlives, .. } = passage;
+        // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
+        if let Some(member) = self.members.of(socket)
+            && !socket.is_put_out()
+            && socket.has_left() == outlives
+        {
+            let [all, own] = socket.take_event(&inbound.name);
+            deliver(member, self.work, &mut inbound, &mut ack, [&all, &own], cx);
+        }
+    }
+
+    /// Takes note that a handler has ended; gives back what follows if that is not an event's
+    pub(super) fn ended(
+        &mut self,
+        ended: Ended,
+        cx: &mut Context<'_>,
+    ) -> Option<(Then, Result<(), HandlerError>)> {
+        let Ended { socket, then, outcome } = ended;
+        let member = socket.as_ref().and_then(|socket| self.members.of(socket));
+        match then {
+            Then::Nothing => {}
+            Then::EventEnded(began) => {
+                if let Some(socket) = &socket {
+                    socket.io().metrics().handler_ended(began);
+                }
+                if let Some(member) = member {
+                    member.running -= 1;
+                }
+            }
+            Then::Pass(mut passage) => {
+                if let Some(member) = member {
+                    member.passing = false;
+                }
+                if let (Some(socket), Ok(())) = (socket, outcome) {
+                    passage.rewrite();
+                    self.pass(&socket, *passage, cx);
+                }
+            }
+            then => return Some((then, outcome)),
+        }
+        None
+    }
+
+    /// Starts events that waited, as many as may run now
+    pub(super) fn start_waiting(&mut self, max_handlers: usize, cx: &mut Context<'_>) {
+        loop {
+            if self.work.under_way() >= max_handlers {
+                return;
+            }
+            let next = self.members.each().enumerate().find_map(|(position, member)| {
+                let inbound = if member.is_busy() { None } else { member.waiting.pop_front() };
+                Some((position, inbound?))
+            });
+            let Some((position, inbound)) = next else { return };
+            self.work.release(&inbound);
+            self.start_event(position, inbound, cx);
+            self.members.let_go(position);
+        }
+    }
+}
+
+/// Hands an event to all its listeners, the last of which may take its arguments
+fn deliver<const N: usize>(
+    member: &mut MemberState,
+    work: &mut Work,
+    inbound: &mut Inbound,
+    ack: &mut Option<Ack>,
+    listeners: [&Listeners; N],
+    cx: &mut Context<'_>,
+) {
+    let Inbound { name, args, namespace, .. } = inbound;
+    let mut left = listeners.into_iter().flat_map(Listeners::as_slice);
+    let Some(mut listener) = left.next() else {
+        count::events_unhandled(member.socket().io().metrics());
+        tracing::debug!(event = &**name, %namespace, socket = %member.socket().id(), "event without handler");
+        return;
+    };
+    for next in left {
+        let ack = ack.as_mut().map(Ack::share);
+        call_listener(member, work, listener, name, Arguments::shared(args), ack, cx);
+        listener = next;
+    }
+    // Most ask for no answer, and nothing need be moved for them.
+    let ack = if ack.is_some() { ack.take() } else { None };
+    call_listener(member, work, listener, name, Arguments::whole(args), ack, cx);
+}
+
+#[inline(always)]
+fn call_listener(
+    member: &mut MemberState,
+    work: &mut Work,
+    listener: &Listener,
+    name: &ByteString,
+    args: Arguments<'_>,
+    ack: Option<Ack>,
+    cx: &mut Context<'_>,
+) {
+    let began = is_timed().then(clock::now);
+    let mut input = HandlerInput { socket: member.socket(), name, args, ack, beside: Beside::Nothing };
+    match Running::start(&listener.handler, Role::Handler, &mut input, cx) {
+        Ok(_) => member.socket().io().metrics().handler_ended(began),
+        Err(mut running) => {
+            running.then = Then::EventEnded(began);
+            member.running += 1;
+            work.add(running);
+        }
+    }
+}
+
+/// Whether this call of a handler is timed: the first of each thread, and one of 64 after it
+///
+/// To read the clock twice would cost more than many a handler does.
+#[inline]
+fn is_timed() -> bool {
+    const ONE_OF: u32 = 64;
+    thread_local! {
+        static CALLS: Cell<u32> = const { Cell::new(0) };
+    }
+    CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)).is_multiple_of(ONE_OF))
+}
+
+/// Lets go of the listeners that were looked at: a visit is over, and the next may be long in coming
+pub(super) fn let_go() {
+    LOOKED.set(Looked::new());
+}
+
+/// Handlers and events of clients that are gone, on their way to their end
+///
+/// A drain waits for them as for a session.
+pub(super) struct Outliving {
+    io: Io,
+    work: Work,
+    /// Those whose events still wait for their turn
+    members: Members,
+}
+
+impl Outliving {
+    /// What is left of a session that ends; `None` if nothing is
+    pub(super) fn of(io: &Io, work: Work, members: Members) -> Option<Self> {
+        if work.under_way() == 0 && members.is_empty() {
+            return None;
+        }
+        io.app().lifecycle.driver_started();
+        Some(Self { io: io.clone(), work, members })
+    }
+
+    /// Runs them to their end
+    pub(super) async fn run(mut self) {
+        let max_handlers = self.io.config().max_handlers;
+        std::future::poll_fn(|cx| {
+            let polled = loop {
+                let mut crew = Crew { members: &mut self.members, work: &mut self.work };
+                crew.start_waiting(max_handlers, cx);
+                match crew.work.poll_next(cx) {
+                    // Whoever waits at a door is gone.
+                    Poll::Ready(Some(ended)) => drop(crew.ended(ended, cx)),
+                    Poll::Ready(None) => break Poll::Ready(()),
+                    Poll::Pending => break Poll::Pending,
+                }
+            };
+            let_go();
+            polled
+        })
+        .await;
+    }
+}
+
+impl Drop for Outliving {
+    fn drop(&mut self) {
+        self.io.app().lifecycle.driver_ended();
+    }
+}

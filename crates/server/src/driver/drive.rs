@@ -1,0 +1,240 @@
+//! One visit of a session's driver task: what it looks at, and what the session asks for
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use roomcast_core::{Action, CloseReason, Command, Lane, Overflow};
+
+use super::crew;
+use super::flow::Flow;
+use super::phase::Phase;
+use super::reading::MESSAGES;
+use super::state::Driver;
+use crate::host::breach::{Breach, breach};
+use crate::host::config::EventRate;
+use crate::host::pace;
+use crate::session::inbox::Visit;
+use crate::util::clock;
+use crate::util::coop::give_way;
+
+/// Rounds of one visit before other tasks have their turn
+const ROUNDS: usize = 32;
+/// By how much a deadline may be late before the runtime has to look for what arrived first
+const LATE: Duration = Duration::from_millis(100);
+
+impl Driver {
+    fn visit(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
+        self.heard = 0;
+        for _ in 0..ROUNDS {
+            let mut progress = self.poll_inbox(cx, now);
+            if self.phase.is_closing() {
+                return self.poll_closing(cx, now);
+            }
+            progress |= self.phase.is_promoting() && self.promote(cx, now);
+            if !self.phase.is_promoting() {
+                progress |= self.poll_lane(Lane::Primary, cx, now);
+                // What comes by the probe was sent behind what the primary lane has taken.
+                let reads_probe = self.phase.probe().is_some() && !self.owes_messages();
+                progress |= reads_probe && self.poll_lane(Lane::Probe, cx, now);
+            }
+            progress |= self.poll_work(cx, now);
+            progress |= self.poll_timer(cx, now);
+            if self.phase.is_closing() {
+                return self.poll_closing(cx, now);
+            }
+            if self.gives_way() {
+                break;
+            }
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+        give_way(cx);
+        Poll::Pending
+    }
+
+    /// Whether messages of the primary lane wait to be heard
+    fn owes_messages(&self) -> bool {
+        self.primary.connection.owes_messages()
+            || self.flow.as_ref().is_some_and(|flow| !flow.kept.is_empty())
+    }
+
+    /// Whether this visit has done enough, or there are outboxes to relieve before the next message
+    fn gives_way(&self) -> bool {
+        let waits = |flow: &Flow| !flow.paused && !flow.kept.is_empty() || !flow.backlog.is_empty();
+        self.heard >= MESSAGES
+            || pace::is_spent()
+            || self.overslept
+            || self.flow.as_deref().is_some_and(waits)
+    }
+
+    fn poll_inbox(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let mut progress = false;
+        while let Poll::Ready(visit) = self.shared.inbox.poll_next(cx) {
+            progress = true;
+            match visit {
+                Visit::Exchange(transport, exchange) => self.receive_exchange(transport, *exchange, cx, now),
+                Visit::PutOut => {
+                    self.send_away(cx, now);
+                    self.perform(cx, now);
+                }
+                Visit::Close(reason) if !self.phase.is_closing() => {
+                    self.session.handle_command(Command::Close(reason), now);
+                    self.perform(cx, now);
+                }
+                Visit::Close(_) => self.hasten_closing(now),
+            }
+        }
+        progress
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let deadline = self.session.poll_timeout();
+        let limits = self.stall_limits();
+        let stall = self.flow.as_mut().and_then(|flow| flow.stall.as_mut());
+        // One that has come was looked at in this visit, if the connection could be looked at.
+        let stalled = stall.and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
+        let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
+        let leaving_at = leaving.map(|leaving| leaving.at);
+        let next = deadline.into_iter().chain(stalled).chain(leaving_at).min();
+        if !self.timer.poll(next, cx, now) {
+            // The answer did lie there. Left set, it would have this task run again and again until the next deadline.
+            self.overslept = false;
+            return false;
+        }
+        // After a pause of the process the timers may be told of before the sockets, where the answer lies already.
+        let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
+        if is_late && !std::mem::replace(&mut self.overslept, true) {
+            return false;
+        }
+        self.overslept = false;
+        if let Some(leaving) = leaving.filter(|leaving| leaving.at <= now) {
+            self.hear_out(cx, now);
+            self.lane_lost(Lane::Primary, leaving.reason, now);
+            self.perform(cx, now);
+            return true;
+        }
+        if let Some(flow) = &self.flow {
+            // What the driver itself does not read, or could not write, is not held against the client.
+            if flow.holds_back() {
+                self.session.handle_activity(Lane::Primary, now);
+            }
+            let ping_timeout = self.shared.io.config().ping_timeout;
+            let delayed = flow.stall.as_ref().and_then(|stall| stall.delays_heartbeat(ping_timeout, now));
+            if let Some(taken) = delayed {
+                self.session.handle_heartbeat_sent(taken);
+            }
+        }
+        self.session.handle_timeout(now);
+        self.perform(cx, now);
+        true
+    }
+
+    /// Does what the session asks for, until it asks for nothing
+    pub(super) fn perform(&mut self, cx: &mut Context<'_>, now: Instant) {
+        while !self.phase.is_closing() {
+            let Some(action) = self.session.poll_action() else { return };
+            self.perform_one(action, cx, now);
+        }
+    }
+
+    pub(super) fn perform_one(&mut self, action: Action, cx: &mut Context<'_>, now: Instant) {
+        match action {
+            Action::Transmit { lane: Lane::Primary, frame, .. } if matches!(self.phase, Phase::GivenUp) => {
+                let _ = self.shared.outbox.push_last(frame);
+            }
+            Action::Transmit { lane, frame, delivery } => {
+                if let Some((_, outbox)) = self.lane(lane) {
+                    // One that is closed tells on the next poll.
+                    let _ = outbox.push(frame, delivery, Overflow::Close);
+                }
+            }
+            Action::Heartbeat(frame) => {
+                self.mark_ping(now);
+                _ = self.shared.outbox.push_heartbeat(frame);
+            }
+            Action::HeartbeatAnswered => self.reach.answered(),
+            Action::Ping(lane) => {
+                let mark = self.mark_ping(now);
+                if let Some((state, outbox)) = self.lane(lane) {
+                    state.connection.ping(outbox, mark);
+                }
+            }
+            Action::Promote => {
+                // The old lane writes what it can take, such as the answer to a poll that still waits.
+                let _ = self.shared.outbox.relieve();
+                // To the application it has moved: what the client sent behind this comes by the new way.
+                if let Some(probe) = self.phase.begin_promotion() {
+                    self.shared.set_transport(probe.lane.name);
+                }
+            }
+            Action::CloseProbe => self.drop_probe(CloseReason::TransportClose),
+            Action::Connect { .. } | Action::Refused { .. } | Action::Event(_)
+                if !self.is_within_rate(now) => {}
+            Action::Connect { namespace, auth } => self.admit(namespace, &auth, cx, now),
+            Action::Refused { .. } => {
+                let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
+                breach!(
+                    io,
+                    Breach::JoinedNamespaces,
+                    address,
+                    "connect refused: client is in too many namespaces"
+                );
+            }
+            Action::Event(inbound) => self.dispatch(inbound, cx, now),
+            Action::Answer { namespace, id, args } => {
+                if let Some(member) = self.members.find(&namespace) {
+                    member.socket().answered(id, args);
+                }
+            }
+            Action::Leave { namespace, reason } => {
+                self.leave(&namespace, reason, cx);
+                self.send_away(cx, now);
+            }
+            Action::Close(reason) => self.start_closing(reason, "", cx, now),
+            Action::Refuse { message } => self.start_closing(CloseReason::Refused, &message, cx, now),
+            other => tracing::error!(action = ?other, "session asked for an unknown action"),
+        }
+    }
+
+    /// Records a ping that is about to be sent, and returns its mark.
+    fn mark_ping(&mut self, now: Instant) -> u32 {
+        let is_alone = self.shared.outbox.standing().bytes == 0;
+        self.reach.ping(is_alone, now)
+    }
+
+    /// Whether the client may send one more event now; if not it is closed
+    #[inline(always)]
+    fn is_within_rate(&mut self, now: Instant) -> bool {
+        self.shared.io.config().event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
+    }
+
+    #[inline(never)]
+    fn takes_from_rate(&mut self, rate: EventRate, now: Instant) -> bool {
+        let within = self.flow.get_or_insert_default().bucket.get_or_insert_default().take(rate, now);
+        if !within {
+            self.session.handle_command(Command::Close(CloseReason::RateLimited), now);
+        }
+        within
+    }
+}
+
+impl Future for Driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        pace::begin();
+        let polled = this.visit(cx, clock::now());
+        let backlog = pace::end();
+        if !backlog.is_empty() {
+            this.flow.get_or_insert_default().backlog.append(backlog);
+            give_way(cx);
+        }
+        this.flow.take_if(|flow| flow.is_idle());
+        crew::let_go();
+        polled
+    }
+}

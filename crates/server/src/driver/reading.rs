@@ -1,0 +1,342 @@
+//! What a client sends: read, and handed to the session as long as there is room for it
+
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use roomcast_core::{Attended, CloseReason, Command, ConnectionError, Lane, Message, Received};
+
+use roomcast_runtime::{Stall, StallLimits};
+
+use super::flow::Leaving;
+use super::lane::{self, close_apart};
+use super::state::Driver;
+use crate::host::metrics::count;
+use crate::host::pace;
+use crate::util::clock;
+
+/// Messages heard in one visit before other tasks have their turn
+///
+/// The rest of a read is kept for the next visit, at most one read of 16 KiB.
+pub(super) const MESSAGES: u32 = 256;
+/// How long the last requests of a client that hangs up may take to arrive: a page that is left sends its last POST, and
+/// its poll ends, in either order. A client whose POST was refused gets as long to read why before its poll ends.
+const LEAVING_GRACE: Duration = Duration::from_millis(50);
+/// Messages between two looks at the outbox of the client itself
+const OWN_OUTBOX_EVERY: u32 = 8;
+
+impl Driver {
+    pub(super) fn poll_lane(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        if !self.phase.is_open(lane) {
+            return self.poll_open(lane, cx, now);
+        }
+        let Some((_, outbox)) = self.lane(lane) else { return false };
+        let attended = outbox.attend(cx);
+        if let Some(reason) = attended.closed {
+            if lane == Lane::Primary && is_given_up(reason) {
+                self.give_up(reason, now);
+            } else {
+                if lane == Lane::Primary {
+                    self.hear_out(cx, now);
+                }
+                self.lane_lost(lane, reason, now);
+            }
+            self.perform(cx, now);
+            return true;
+        }
+        if lane == Lane::Primary && (!attended.writable || self.flow.is_some()) {
+            if self.watch_stall(&attended, now) {
+                self.perform(cx, now);
+                return true;
+            }
+            if !self.may_read(&attended) {
+                return false;
+            }
+            if self.flow.as_deref().is_some_and(|flow| !flow.kept.is_empty() || flow.ended.is_some()) {
+                return self.hear_kept(cx, now);
+            }
+        } else if lane == Lane::Primary && !self.may_read(&attended) {
+            return false;
+        }
+        // Whatever waits answers the request as well.
+        if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.phase.probe().is_some()
+        {
+            self.session.handle_writable(now);
+            self.perform(cx, now);
+        }
+        let is_deaf =
+            || self.flow.as_ref().and_then(|flow| flow.leaving).is_some_and(|leaving| !leaving.reads);
+        if lane == Lane::Primary && is_deaf() {
+            return false;
+        }
+        self.poll_recv(lane, cx, now)
+    }
+
+    /// Completes the opening of a connection.
+    fn poll_open(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some((state, outbox)) = self.lane(lane) else { return false };
+        match state.connection.poll_open(cx) {
+            Poll::Pending => return false,
+            Poll::Ready(Ok(sink)) => {
+                outbox.set_sink(sink);
+                let name = state.name;
+                self.phase.opened(lane);
+                self.session.handle_lane_opened(lane, name, now);
+            }
+            Poll::Ready(Err(error)) => self.lane_lost(lane, error.reason(), now),
+        }
+        self.perform(cx, now);
+        true
+    }
+
+    /// Runs the stall clock of a client whose outbox is not writable; `true` if the client was given up
+    fn watch_stall(&mut self, attended: &Attended, now: Instant) -> bool {
+        if attended.writable || attended.stalled == 0 && !attended.heartbeat {
+            if let Some(flow) = &mut self.flow {
+                flow.stall = None;
+            }
+            return false;
+        }
+        let limits = self.stall_limits();
+        let flow = self.flow.get_or_insert_default();
+        let judgement = flow.stall.get_or_insert_with(|| Stall::new(now)).observe(attended, now, limits);
+        if judgement.heartbeat_sent {
+            self.session.handle_heartbeat_sent(now);
+        }
+        if judgement.mark {
+            self.shared.outbox.set_stalled();
+        }
+        if judgement.give_up {
+            self.shared.outbox.give_up(CloseReason::SlowConsumer);
+            self.give_up(CloseReason::SlowConsumer, now);
+        }
+        judgement.give_up
+    }
+
+    /// Closes the session of a client whose outbox was given up; only the goodbye is still sent
+    fn give_up(&mut self, reason: CloseReason, now: Instant) {
+        if let Some(probe) = self.phase.give_up() {
+            close_apart(*probe, reason, self.shared.io.config().close_timeout);
+        }
+        if let Some(flow) = &mut self.flow {
+            flow.kept.clear();
+        }
+        self.session.handle_command(Command::Close(reason), now);
+    }
+
+    pub(super) fn stall_limits(&self) -> StallLimits {
+        let config = self.shared.io.config();
+        StallLimits { timeout: config.stall_timeout, min_rate: config.min_drain_rate }
+    }
+
+    /// Whether the next message of the client may be heard
+    ///
+    /// Not while outboxes that its events have filled wait for another writer, while too much waits for the client
+    /// itself, nor while its handlers, or those that let it in, are behind. But an answer that a handler waits for may
+    /// come behind everything else, so then its events are read on.
+    fn may_read(&mut self, attended: &Attended) -> bool {
+        if let Some(flow) = &mut self.flow
+            && !flow.backlog.is_empty()
+        {
+            flow.backlog.relieve();
+            if !flow.backlog.is_empty() {
+                return false;
+            }
+        }
+        let heavy = attended.stalled >= self.shared.io.config().outbox_max / 2;
+        // A carrier pushes pongs by itself, so no emit has paid for writing them.
+        if heavy && attended.writable && !self.shared.outbox.relieve() {
+            self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
+            return false;
+        }
+        let paused = heavy && !attended.writable || self.is_behind();
+        if paused || self.flow.is_some() {
+            self.flow.get_or_insert_default().paused = paused;
+        }
+        !paused
+    }
+
+    /// Whether so much of the client waits for the application that it should not be read on
+    #[inline(always)]
+    fn is_behind(&mut self) -> bool {
+        // Who is to be let in, and whoever runs, is among the handlers under way.
+        !self.work.is_idle() && self.is_far_behind()
+    }
+
+    #[inline(never)]
+    fn is_far_behind(&mut self) -> bool {
+        let config = self.shared.io.config();
+        let behind =
+            self.work.is_behind(config.max_handlers, config.max_event_bytes) || self.session.is_congested();
+        behind && !self.members.each().any(|member| member.socket().owes_answers())
+    }
+
+    /// Whether the rest of a read should wait for the next visit
+    #[inline(always)]
+    fn must_rest(&mut self) -> bool {
+        self.heard >= MESSAGES
+            || pace::is_spent()
+            || self.is_behind()
+            || self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && self.is_own_outbox_heavy()
+    }
+
+    /// Whether half of what may ever wait for the client itself waits, since it does not read
+    #[inline(never)]
+    fn is_own_outbox_heavy(&self) -> bool {
+        let standing = self.shared.outbox.standing();
+        !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
+    }
+
+    fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some((state, outbox)) = self.lane(lane) else { return false };
+        let mut messages = lane::take_messages();
+        let outcome = state.connection.poll_recv(cx, outbox, &mut messages);
+        let arrived = !messages.is_empty();
+        if arrived || outcome.is_ready() {
+            self.session.handle_activity(lane, now);
+        }
+        if arrived {
+            let bytes = messages.iter().map(Message::len).sum();
+            self.shared.io.metrics().received.add(messages.len(), bytes);
+        }
+        let mut left = messages.drain(..);
+        let kept = match self.hear(lane, &mut left, cx, now) {
+            None => false,
+            Some(next) => {
+                let flow = self.flow.get_or_insert_default();
+                flow.kept.push_back(next);
+                flow.kept.extend(left.by_ref());
+                true
+            }
+        };
+        drop(left);
+        lane::give_back(messages);
+        match outcome {
+            Poll::Pending => arrived,
+            Poll::Ready(ended) if kept => {
+                let flow = self.flow.get_or_insert_default();
+                flow.ended =
+                    Some(ended).filter(|ended| !matches!(ended, Ok(Received::Activity | Received::Pong(_))));
+                true
+            }
+            Poll::Ready(ended) => {
+                self.received(lane, ended, cx, now);
+                true
+            }
+        }
+    }
+
+    /// Hands messages to the session, until the rest should wait; gives back the first that does
+    #[inline]
+    fn hear(
+        &mut self,
+        lane: Lane,
+        messages: &mut impl Iterator<Item = Message>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Option<Message> {
+        for message in messages {
+            if self.phase.is_closing() {
+                return None;
+            }
+            // What follows the packet that proved the probe comes from the connection that carries the session.
+            let from = if self.phase.is_promoting() { Lane::Primary } else { lane };
+            if from == Lane::Primary && self.must_rest() {
+                return Some(message);
+            }
+            self.heard += 1;
+            self.session.handle_message(from, message, now);
+            self.perform(cx, now);
+        }
+        None
+    }
+
+    /// Hears the rest of a read that was kept
+    fn hear_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(flow) = &mut self.flow else { return false };
+        let mut kept = std::mem::take(&mut flow.kept);
+        let next = self.hear(Lane::Primary, &mut std::iter::from_fn(|| kept.pop_front()), cx, now);
+        if self.phase.is_closing() {
+            return true;
+        }
+        let Some(flow) = &mut self.flow else { return true };
+        if let Some(next) = next {
+            kept.push_front(next);
+            flow.kept = kept;
+        } else if let Some(ended) = flow.ended.take() {
+            self.received(Lane::Primary, ended, cx, now);
+        }
+        true
+    }
+
+    /// Hears all that was kept, whatever it costs: nothing comes behind it
+    pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
+        let Some(flow) = &mut self.flow else { return };
+        for message in std::mem::take(&mut flow.kept) {
+            if self.phase.is_closing() {
+                return;
+            }
+            self.session.handle_message(Lane::Primary, message, now);
+            self.perform(cx, now);
+        }
+    }
+
+    /// Does what follows from a read
+    fn received(
+        &mut self,
+        lane: Lane,
+        outcome: Result<Received, ConnectionError>,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        match outcome {
+            Ok(Received::Activity) => {}
+            Ok(Received::Pong(mark)) => self.reach.answered_with(mark),
+            Ok(Received::Closed) => self.lane_lost(lane, CloseReason::TransportClose, now),
+            Ok(Received::Leaving) if lane == Lane::Primary => {
+                self.begin_leaving(CloseReason::TransportError, true, now);
+            }
+            Ok(Received::Leaving) => self.lane_lost(lane, CloseReason::TransportClose, now),
+            Err(error) => {
+                // A broken connection is nobody's fault, and what is malformed counts when the session ends.
+                let broke_protocol =
+                    matches!(error, ConnectionError::Misused(_) | ConnectionError::TooBig { .. });
+                if broke_protocol {
+                    count::protocol_errors(self.shared.io.metrics());
+                }
+                let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
+                tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
+                // The official client reports what it reads first: the status of the POST, or the end of a waiting poll.
+                let is_refused_post = matches!(error, ConnectionError::TooBig { .. })
+                    && lane == Lane::Primary
+                    && self.shared.is_polled(self.primary.name);
+                if is_refused_post {
+                    self.begin_leaving(error.reason(), false, now);
+                } else {
+                    self.lane_lost(lane, error.reason(), now);
+                }
+            }
+        }
+        self.perform(cx, now);
+    }
+
+    fn begin_leaving(&mut self, reason: CloseReason, reads: bool, now: Instant) {
+        let flow = self.flow.get_or_insert_default();
+        let at = flow.leaving.map_or_else(|| clock::after(now, LEAVING_GRACE), |leaving| leaving.at);
+        flow.leaving = Some(Leaving { at, reason, reads });
+    }
+
+    pub(super) fn lane_lost(&mut self, lane: Lane, reason: CloseReason, now: Instant) {
+        if !self.phase.is_closing() {
+            let lost = if self.phase.is_promoting() { Lane::Primary } else { lane };
+            self.session.handle_lane_closed(lost, reason, now);
+        }
+        if lane == Lane::Probe {
+            self.drop_probe(reason);
+        }
+    }
+}
+
+/// Whether an outbox was closed for its client's sake, and the connection is still there to say so
+fn is_given_up(reason: CloseReason) -> bool {
+    matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull)
+}

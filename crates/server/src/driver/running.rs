@@ -1,0 +1,218 @@
+//! A handler from its start to its end
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use bytestring::ByteString;
+use futures_util::future::join_all;
+use roomcast_core::Inbound;
+
+use super::admission::{Admission, Opening};
+use super::errors::{Role, failure, note, told};
+use crate::app::error::{EventError, EventErrorCause, HandlerError};
+use crate::app::model::ack::Ack;
+use crate::app::model::event_input::{AnyHandler, Arguments, Beside, HandlerInput};
+use crate::app::model::event_rewrite::EventRewrite;
+use crate::app::model::handler_future::{HandlerFuture, Started};
+use crate::app::model::listeners::Topic;
+use crate::app::model::socket::Socket;
+use crate::util::log_limit::log_limited;
+
+/// A handler on its way
+pub(crate) struct Running {
+    future: HandlerFuture,
+    /// Nobody yet while a namespace is asked for
+    socket: Option<Socket>,
+    name: ByteString,
+    role: Role,
+    /// To answer with if it fails, where somebody hears of that; boxed, since few events ask for an answer
+    spare: Option<Box<Ack>>,
+    /// How it failed, if what is left is the telling of it
+    failed: Option<Box<HandlerError>>,
+    pub(crate) then: Then,
+}
+
+/// What follows when a handler has ended
+#[derive(Default)]
+pub(crate) enum Then {
+    #[default]
+    Nothing,
+    /// One handler of an event less is under way; it began then, if it is timed
+    EventEnded(Option<Instant>),
+    /// The event goes on
+    Pass(Box<Passage>),
+    /// The client is asked further
+    Admit(Box<Admission>),
+    /// The namespace is made, or another parent is asked
+    Open(Box<Opening>),
+}
+
+/// An event on its way through its middlewares
+pub(crate) struct Passage {
+    pub(super) inbound: Inbound,
+    pub(super) ack: Option<Ack>,
+    pub(super) rest: std::vec::IntoIter<AnyHandler>,
+    /// It had waited for its turn when its client left
+    pub(super) outlives: bool,
+    /// What the middleware that is asked makes of it
+    pub(super) rewrite: Option<EventRewrite>,
+}
+
+impl Passage {
+    /// Takes over what the middleware that has agreed made of the event
+    pub(super) fn rewrite(&mut self) {
+        if let Some(rewrite) = self.rewrite.take() {
+            rewrite.apply(&mut self.inbound.name, &mut self.inbound.args);
+        }
+    }
+}
+
+/// A handler that has ended
+pub(crate) struct Ended {
+    pub(crate) socket: Option<Socket>,
+    pub(crate) then: Then,
+    pub(crate) outcome: Result<(), HandlerError>,
+}
+
+impl Running {
+    /// Calls a handler and runs it to its first wait; gives back what is left of it if it did not end there
+    pub(crate) fn start(
+        handler: &AnyHandler,
+        role: Role,
+        input: &mut HandlerInput<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Result<(), HandlerError>, Self> {
+        let HandlerInput { socket, name, .. } = *input;
+        let spare = match &mut input.ack {
+            Some(ack) if role != Role::Error && socket.hears_errors() => Some(ack.share()),
+            _ => None,
+        };
+        let _acting = socket.acting();
+        // Called and run to its first wait in one go, which for most handlers is all there is.
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            // A future that ended is dropped in here too, since that may panic as well.
+            handler(input, cx)
+        }));
+        let cause = match ran {
+            Ok(Ok(Started::Ended(Ok(())))) => return Ok(Ok(())),
+            Ok(Ok(Started::Waits(future))) => {
+                let spare = spare.map(Box::new);
+                return Err(Self { spare, ..Self::new(future, Some(socket.clone()), name.clone(), role) });
+            }
+            Ok(Ok(Started::Ended(Err(error)))) => failure(role, error),
+            Ok(Err(error)) => EventErrorCause::Mismatch(error),
+            Err(_) => EventErrorCause::Panicked,
+        };
+        let failed = told(&cause);
+        match went_wrong(socket, name, role, cause, spare, cx) {
+            None => Ok(Err(failed)),
+            Some(telling) => {
+                let failed = Some(Box::new(failed));
+                Err(Self { failed, ..Self::new(telling, Some(socket.clone()), name.clone(), role) })
+            }
+        }
+    }
+
+    pub(crate) fn new(future: HandlerFuture, socket: Option<Socket>, name: ByteString, role: Role) -> Self {
+        Self { future, socket, name, role, spare: None, failed: None, then: Then::Nothing }
+    }
+
+    /// Returns whether this decides about a client that wants to join.
+    pub(super) fn is_admission(&self) -> bool {
+        matches!(self.then, Then::Admit(_) | Then::Open(_))
+    }
+
+    /// Refuses the client if this has not decided at `deadline`.
+    pub(crate) fn until(mut self, deadline: Instant) -> Self {
+        let future = self.future;
+        self.future = Box::pin(async move {
+            match tokio::time::timeout_at(deadline.into(), future).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(HandlerError { message: "Connect timeout".into(), data: None }),
+            }
+        });
+        self
+    }
+
+    fn poll_handler(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), HandlerError>> {
+        let _acting = self.socket.as_ref().and_then(Socket::acting);
+        let polled = catch_unwind(AssertUnwindSafe(|| self.future.as_mut().poll(cx)));
+        if let Ok(Poll::Pending) = polled {
+            return Poll::Pending;
+        }
+        if let Some(failed) = self.failed.take() {
+            return Poll::Ready(Err(*failed));
+        }
+        let cause = match polled {
+            Ok(Poll::Pending | Poll::Ready(Ok(()))) => return Poll::Ready(Ok(())),
+            Ok(Poll::Ready(Err(error))) => failure(self.role, error),
+            Err(_) => EventErrorCause::Panicked,
+        };
+        let failed = told(&cause);
+        let Some(socket) = &self.socket else {
+            if cause == EventErrorCause::Panicked {
+                log_limited!(ERROR, (), namespace = &*self.name, "dynamic-namespace predicate panicked");
+            }
+            return Poll::Ready(Err(failed));
+        };
+        let spare = self.spare.take().map(|ack| *ack);
+        match went_wrong(socket, &self.name, self.role, cause, spare, cx) {
+            None => Poll::Ready(Err(failed)),
+            Some(telling) => {
+                self.future = telling;
+                self.failed = Some(Box::new(failed));
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Future for Running {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+        self.poll_handler(cx).map(|outcome| Ended {
+            socket: self.socket.take(),
+            then: std::mem::take(&mut self.then),
+            outcome,
+        })
+    }
+}
+
+/// Counts and logs what went wrong, and tells those who listen to that, with the acknowledgement that the event may
+/// still need; gives back what is left of the telling
+fn went_wrong(
+    socket: &Socket,
+    name: &ByteString,
+    role: Role,
+    cause: EventErrorCause,
+    mut ack: Option<Ack>,
+    cx: &mut Context<'_>,
+) -> Option<HandlerFuture> {
+    note(socket, name, role, &cause);
+    // To refuse a client is what a door is for.
+    let is_refused_client = role == Role::Door && matches!(cause, EventErrorCause::Failed(_));
+    if role == Role::Error || is_refused_client {
+        return None;
+    }
+    let error = EventError::new(name, cause);
+    let mut telling = Vec::new();
+    for listener in socket.listening_to(Topic::Error).iter().flat_map(|listeners| listeners.as_slice()) {
+        let beside = Beside::Error(&error);
+        let ack = ack.as_mut().map(Ack::share);
+        let mut input = HandlerInput { socket, name, args: Arguments::none(), ack, beside };
+        if let Err(running) = Running::start(&listener.handler, Role::Error, &mut input, cx) {
+            telling.push(running);
+        }
+    }
+    if telling.is_empty() {
+        return None;
+    }
+    Some(Box::pin(async move {
+        join_all(telling).await;
+        Ok(())
+    }))
+}

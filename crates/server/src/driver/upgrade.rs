@@ -1,0 +1,113 @@
+//! Requests of a session, and the second connection that it may move to
+
+use std::task::Context;
+use std::time::Instant;
+
+use http::{Method, StatusCode};
+use roomcast_core::{Bounds, CloseReason, Command, Exchange, Lane, Outbox, Rejection, TransportName};
+
+use super::lane::{LaneState, Probe, close_apart, open_and_close};
+use super::state::Driver;
+use crate::host::metrics::count;
+use crate::web::engine_error::{Bad, Refusal, unknown_session};
+
+/// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
+const PROBE_OUTBOX: usize = 64 * 1024;
+
+impl Driver {
+    pub(super) fn receive_exchange(
+        &mut self,
+        transport: TransportName,
+        exchange: Exchange,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) {
+        let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
+        if leaving.is_some_and(|leaving| !leaving.reads || exchange.request.method != Method::POST) {
+            // At most what it sent last is still read.
+            let _ = exchange.respond.send(unknown_session());
+            return;
+        }
+        let upgrades = exchange.upgrade.is_some() && !self.phase.is_closing();
+        if transport == self.primary.name && !upgrades {
+            if let Err(refused) = self.primary.connection.accept(exchange) {
+                let fatal = refused.rejection.fatal;
+                // A client that is gone needs no answer; so everywhere here.
+                let _ = refused.exchange.respond.send(refused.rejection.response());
+                if fatal && !self.phase.is_closing() {
+                    self.session.handle_command(Command::Close(CloseReason::TransportError), now);
+                    self.perform(cx, now);
+                }
+            }
+            return;
+        }
+        if !upgrades {
+            let refusal = Refusal::BadRequest(Bad::Mismatch(self.primary.name));
+            let io = &self.shared.io;
+            let response = io.hooks().refuse(io.metrics(), &refusal, &exchange.request, false);
+            let _ = exchange.respond.send(response);
+            return;
+        }
+        let Some(kind) = self.shared.transport_named(transport) else {
+            let rejection = Rejection::new(StatusCode::BAD_REQUEST, "this transport is not enabled");
+            let _ = exchange.respond.send(rejection.response());
+            return;
+        };
+        let permit = exchange.request.extensions.get().cloned();
+        let is_wanted = transport != self.primary.name && self.session.can_upgrade();
+        match kind.open(exchange) {
+            Ok(connection) => {
+                let bounds = Bounds::new(PROBE_OUTBOX, PROBE_OUTBOX);
+                let outbox = Outbox::new(bounds, self.shared.io.app().flushers.list());
+                let mut lane = LaneState::new(connection, transport);
+                lane.permit = permit;
+                let probe = Probe { lane, outbox, open: false };
+                let refused = if is_wanted { self.phase.begin_probe(probe).err() } else { Some(probe) };
+                if let Some(probe) = refused {
+                    // As on Node: a client library may take a refused handshake for an error of its own.
+                    count::requests_refused(self.shared.io.metrics());
+                    open_and_close(probe, self.shared.io.config().close_timeout);
+                }
+            }
+            Err(refused) => {
+                let _ = refused.exchange.respond.send(refused.rejection.response());
+            }
+        }
+    }
+
+    /// Lets the probe carry the session, once what it was sent as a probe is out and nobody else writes to it
+    pub(super) fn promote(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        let Some(probe) = self.phase.probe() else { return false };
+        if let Some(reason) = probe.outbox.closed() {
+            // It broke with the session on it already.
+            self.lane_lost(Lane::Probe, reason, now);
+            self.perform(cx, now);
+            return true;
+        }
+        if probe.outbox.poll_drained(cx).is_pending() {
+            return false;
+        }
+        let Some(sink) = probe.outbox.take_sink() else { return true };
+        let Some(probe) = self.phase.end_promotion() else { return false };
+        let LaneState { connection, name, permit, .. } = probe.lane;
+        self.primary.connection.start_close(CloseReason::TransportClose, &self.shared.outbox);
+        self.shared.outbox.set_sink(sink);
+        self.primary.connection = connection;
+        self.primary.name = name;
+        self.primary.permit = permit;
+        count::upgrades(self.shared.io.metrics());
+        tracing::debug!(
+            kind = self.shared.kind.as_str(),
+            transport = name.0,
+            address = self.shared.handshake.address_field(),
+            "transport upgraded"
+        );
+        true
+    }
+
+    pub(super) fn drop_probe(&mut self, reason: CloseReason) {
+        if let Some(probe) = self.phase.drop_probe() {
+            close_apart(*probe, reason, self.shared.io.config().close_timeout);
+        }
+    }
+}
