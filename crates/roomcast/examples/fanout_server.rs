@@ -9,7 +9,7 @@
 //!   `join` (room) and `room` (room, payload), which arrives as `msg`.
 
 use clap::{Parser, ValueEnum};
-use roomcast::{Args, Compression, Config, Endpoint, Io, NamespaceHandle, RecoveryConfig, Server, Socket};
+use roomcast::{Args, Compression, Config, Endpoint, Io, NamespaceHandle, Server, Socket};
 
 #[derive(Parser)]
 struct Options {
@@ -45,12 +45,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .init();
     // Two namespaces, so that each kind of client hears only its own.
-    let mut config = Config::default();
+    let mut config = Config::new();
     if options.compression {
-        config = config.compression(Compression::new());
+        config = config.websocket(|websocket| websocket.compression(Compression::new()));
     }
     if options.recovery {
-        config = config.connection_state_recovery(RecoveryConfig::default());
+        config = config.recovery(|recovery| recovery);
     }
     let io = Io::builder()
         .config(config)

@@ -49,7 +49,7 @@ pub use app::typed::{
     ByName, ByVariant, Emitted, Event, EventHandler, EventSet, NoAnswer, Reply, Schema, TypedAnswers,
 };
 pub use host::breach::Breach;
-pub use host::config::{Config, EventRate};
+pub use host::config::{Config, EventRate, HttpConfig, Limits, Timeouts, WebSocketConfig};
 pub use host::hooks::RefusedRequest;
 pub use host::metrics::Metrics;
 pub use serve::drain::{Drain, Drained};

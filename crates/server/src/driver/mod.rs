@@ -234,7 +234,7 @@ impl Driver {
                 } else {
                     // As on Node: a client library may take a refused handshake for an error of its own.
                     count::requests_refused(self.shared.io.metrics());
-                    closing::open_and_close(probe, self.shared.io.config().close_timeout);
+                    closing::open_and_close(probe, self.shared.io.config().timeouts.close_timeout);
                 }
             }
             Err(refused) => {
@@ -333,7 +333,7 @@ impl Driver {
 
     fn stall_limits(&self) -> StallLimits {
         let config = self.shared.io.config();
-        StallLimits { timeout: config.stall_timeout, min_rate: config.min_drain_rate }
+        StallLimits { timeout: config.timeouts.stall_timeout, min_rate: config.limits.min_drain_rate }
     }
 
     /// Whether the next message of the client may be heard
@@ -350,7 +350,7 @@ impl Driver {
                 return false;
             }
         }
-        let heavy = attended.stalled >= self.shared.io.config().outbox_max / 2;
+        let heavy = attended.stalled >= self.shared.io.config().limits.outbox_max / 2;
         // A carrier pushes pongs by itself, so no emit has paid for writing them.
         if heavy && attended.writable && !self.shared.outbox.relieve() {
             self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
@@ -373,8 +373,8 @@ impl Driver {
     #[inline(never)]
     fn is_far_behind(&mut self) -> bool {
         let config = self.shared.io.config();
-        let behind =
-            self.work.is_behind(config.max_handlers, config.max_event_bytes) || self.session.is_congested();
+        let behind = self.work.is_behind(config.limits.max_handlers, config.limits.max_event_bytes)
+            || self.session.is_congested();
         behind && !self.members.each().any(|member| member.socket().owes_answers())
     }
 
@@ -391,7 +391,7 @@ impl Driver {
     #[inline(never)]
     fn is_own_outbox_heavy(&self) -> bool {
         let standing = self.shared.outbox.standing();
-        !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
+        !standing.writable && standing.bytes >= self.shared.io.config().limits.outbox_max / 2
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
@@ -574,7 +574,7 @@ impl Driver {
             if flow.holds_back() {
                 self.session.handle_activity(Lane::Primary, now);
             }
-            let ping_timeout = self.shared.io.config().ping_timeout;
+            let ping_timeout = self.shared.io.config().timeouts.ping_timeout;
             let delayed = flow.stall.as_ref().and_then(|stall| stall.delays_heartbeat(ping_timeout, now));
             if let Some(taken) = delayed {
                 self.session.handle_heartbeat_sent(taken);
@@ -664,7 +664,7 @@ impl Driver {
     /// Whether the client may send one more event now; if not it is closed
     #[inline(always)]
     fn is_within_rate(&mut self, now: Instant) -> bool {
-        self.shared.io.config().event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
+        self.shared.io.config().limits.event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
     }
 
     #[inline(never)]
@@ -714,7 +714,7 @@ impl Driver {
     fn drop_probe(&mut self, reason: CloseReason) {
         self.promoting = false;
         if let Some(probe) = self.probe.take() {
-            closing::close_apart(*probe, reason, self.shared.io.config().close_timeout);
+            closing::close_apart(*probe, reason, self.shared.io.config().timeouts.close_timeout);
         }
     }
 

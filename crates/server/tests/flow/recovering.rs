@@ -1,6 +1,6 @@
 //! Clients that were closed for being slow or too fast, and come back
 
-use roomcast_server::{CloseReason, RecoveryConfig, Socket, json};
+use roomcast_server::{CloseReason, Socket, json};
 
 use crate::client::{CLOSE_PACKET, Client, Wire};
 use crate::events::{Events, FLOOD};
@@ -92,7 +92,7 @@ async fn comes_back(
 #[test]
 fn slow_consumer_comes_back_whole() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
-        let config = strict().connection_state_recovery(RecoveryConfig::default());
+        let config = strict().recovery(|recovery| recovery);
         let mut scene = Scene::open(combination, config, |_| {});
         let mut client = scene.connect_narrow(combination.wire).await;
         let mut heard = Heard::new();
@@ -118,9 +118,9 @@ fn slow_consumer_comes_back_whole() {
 #[test]
 fn overloaded_client_comes_back_whole() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
-        let recovery = RecoveryConfig::default();
-        let config =
-            config().connection_state_recovery(recovery).max_event_bytes(64 * 1024).outbox_max(1 << 20);
+        let config = config()
+            .recovery(|recovery| recovery)
+            .limits(|limits| limits.max_event_bytes(64 * 1024).outbox_max(1 << 20));
         let mut scene = Scene::open(combination, config, |io| {
             io.main().serial(true);
             // Owed an answer, the server reads on, and what waits for this handler grows.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use roomcast_server::{CloseReason, Config, EmitError, Io, Receipt, RecoveryConfig, Socket};
+use roomcast_server::{CloseReason, Config, EmitError, Io, Receipt, Socket};
 use serde_json::{Value, json};
 
 use crate::recovery::{Returner, event};
@@ -65,7 +65,7 @@ struct Model {
 
 impl Model {
     fn new(seed: u64) -> Self {
-        let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+        let config = Config::new().recovery(|recovery| recovery);
         let io = Io::builder().config(config).build();
         let hook = Arc::new(AtomicU8::new(NOTHING));
         let (all, next) = (io.clone(), hook.clone());
