@@ -60,7 +60,7 @@ async fn play(data: &[u8]) {
 
 fn server() -> Io {
     let io = Io::builder()
-        .config(Config::default().max_payload(1000).cors(Cors::Any).max_sessions(3))
+        .config(Config::new().limits(|limits| limits.max_payload(1000).max_sessions(3)).http(|http| http.cors(Cors::Any)))
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::engine_io("/engine"))
         .endpoint(Endpoint::plain("/plain").in_namespace("/plain"))

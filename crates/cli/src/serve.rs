@@ -108,32 +108,34 @@ fn refused(error: &ConfigError, sources: &Sources<'_>) -> String {
 }
 
 fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::error::Error>> {
-    let config = options.times.config(options.limits.config(Config::default()));
+    let config = options.times.config(options.limits.config(Config::new()));
     let mut config = config
         .transports(options.transports.iter().map(|transport| match transport {
             Transport::Polling => Polling::NAME,
             Transport::WebSocket => WebSocket::NAME,
         }))
         .allow_upgrades(!options.no_upgrades)
-        .http_compression(
-            (options.compress_polls > 0)
-                .then(|| HttpCompression::default().threshold(options.compress_polls)),
-        )
-        .drain_close_code(options.drain_close_code)
-        .trusted_proxies(options.trusted_proxy.iter().copied())
-        .origins(options.origins())
-        .cors(options.cors());
+        .http(|http| {
+            http.compression(
+                (options.compress_polls > 0)
+                    .then(|| HttpCompression::default().threshold(options.compress_polls)),
+            )
+            .trusted_proxies(options.trusted_proxy.iter().copied())
+            .origins(options.origins())
+            .cors(options.cors())
+        })
+        .websocket(|websocket| websocket.drain_close_code(options.drain_close_code));
     if let Some(recovery) = options.recovery.settings() {
-        config = config.connection_state_recovery(recovery);
+        config = config.recovery(|_| recovery);
     }
     if let Some(compression) = options.compression.settings() {
-        config = config.compression(compression);
+        config = config.websocket(|websocket| websocket.compression(compression));
     }
     for origin in &options.allow_origin {
-        config = config.allow_origin(origin);
+        config = config.http(|http| http.allow_origin(origin));
     }
     if let Some(cookie) = options.cookie() {
-        config = config.cookie(cookie);
+        config = config.http(|http| http.cookie(cookie));
     }
     let mut builder = Io::builder()
         .config(config)

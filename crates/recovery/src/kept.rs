@@ -184,7 +184,7 @@ impl Kept {
     }
 
     pub(crate) fn is_expired(&self, now: Instant, config: &RecoveryConfig) -> bool {
-        now.saturating_duration_since(self.gone_at) > config.max_disconnection_duration
+        now.saturating_duration_since(self.gone_at) > config.max_disconnection
     }
 
     fn count_bytes(&self) -> usize {
@@ -322,7 +322,7 @@ impl Absent {
     /// Drops those whose time is over
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
         while let Some((&(gone_at, _), secret)) = self.by_time.first_key_value()
-            && now.saturating_duration_since(gone_at) > config.max_disconnection_duration
+            && now.saturating_duration_since(gone_at) > config.max_disconnection
         {
             self.take(&secret.clone(), config);
         }

@@ -51,7 +51,7 @@ fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
 #[test]
 fn numbering_costs_little_and_the_same_for_all_sizes() {
     let sequenced = |members, bytes| {
-        let config = RecoveryConfig { max_log_events: 16, ..RecoveryConfig::default() };
+        let config = RecoveryConfig::new().max_log_events(16);
         cost(&*sequencer(&Clock::new(), config), members, bytes)
     };
     let (plain, plain_bytes) = cost(&Rooms::default(), 1, 0);

@@ -17,6 +17,8 @@ const ROOMS: [&str; 3] = ["r", "s", "t"];
 /// Ids are rooms too
 const NAMES: [&str; 7] = ["r", "s", "t", "a", "b", "c", "d"];
 const MAX_EVENTS: usize = 12;
+const AWAY: Duration = Duration::from_secs(120);
+const GRACE: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Clone)]
 enum Operation {
@@ -89,7 +91,6 @@ struct Model {
     clock: Clock,
     sequencer: Arc<Sequencer>,
     codec: Arc<OffsetCodec>,
-    config: RecoveryConfig,
     now: Duration,
     emitted: Vec<Emitted>,
     volatiles: usize,
@@ -98,9 +99,9 @@ struct Model {
 
 impl Model {
     fn new() -> Self {
-        let config = RecoveryConfig { max_log_events: MAX_EVENTS, ..RecoveryConfig::default() };
+        let config = RecoveryConfig::new().max_log_events(MAX_EVENTS).max_disconnection(AWAY).grace(GRACE);
         let clock = Clock::new();
-        let sequencer = sequencer(&clock, config.clone());
+        let sequencer = sequencer(&clock, config);
         let known = IDS.map(|id| Known {
             id,
             client: None,
@@ -117,7 +118,6 @@ impl Model {
             clock,
             sequencer,
             codec: Arc::default(),
-            config,
             now: Duration::ZERO,
             emitted: Vec::new(),
             volatiles: 0,
@@ -257,8 +257,8 @@ impl Model {
         let (Presence::Away { since }, Some(client)) = (&known.presence, &mut known.client) else { return };
         let (gone_at, seen) = (*since, known.last.max(known.settled));
         let outcome = client.come_back();
-        let late = self.now - gone_at > self.config.max_disconnection_duration;
-        let retention = self.config.max_disconnection_duration + self.config.grace;
+        let late = self.now - gone_at > AWAY;
+        let retention = AWAY + GRACE;
         let has_heard = |emitted: &Emitted| {
             let sent = match known.caught_up {
                 Some((head, at)) if emitted.number <= head => at.max(emitted.at),

@@ -81,7 +81,7 @@ fn again_and_again() {
 
 #[test]
 fn after_a_long_quiet_and_after_much_that_was_for_others() {
-    let config = RecoveryConfig { max_log_events: 10, ..RecoveryConfig::default() };
+    let config = RecoveryConfig::new().max_log_events(10);
     let (clock, sequencer, mut client) = begin(config);
     client.join("quiet");
     emit(&sequencer, &["quiet"], "long ago");
@@ -105,7 +105,7 @@ fn after_a_long_quiet_and_after_much_that_was_for_others() {
 #[test]
 fn who_would_have_a_gap_is_refused() {
     for (max_log_events, max_log_bytes) in [(10, usize::MAX), (usize::MAX, 4000)] {
-        let config = RecoveryConfig { max_log_events, max_log_bytes, ..RecoveryConfig::default() };
+        let config = RecoveryConfig::new().max_log_events(max_log_events).max_log_bytes(max_log_bytes);
         let (_, sequencer, mut first) = begin(config);
         let mut second = Client::connect(&sequencer, "b", &Arc::default());
         second.join("red");
@@ -125,7 +125,7 @@ fn who_would_have_a_gap_is_refused() {
 
 #[test]
 fn many_rooms_whose_events_were_dropped_are_not_told_apart_for_ever() {
-    let config = RecoveryConfig { max_log_events: 1, ..RecoveryConfig::default() };
+    let config = RecoveryConfig::new().max_log_events(1);
     let (clock, sequencer, mut client) = begin(config);
     client.join("red");
     client.cut(0);
@@ -381,7 +381,7 @@ fn what_is_not_worth_keeping_has_no_offset_and_is_not_replayed() {
 #[test]
 fn those_who_are_away_longest_are_forgotten_first() {
     for (max_sessions, max_session_bytes) in [(3, usize::MAX), (usize::MAX, 3 * 600)] {
-        let config = RecoveryConfig { max_sessions, max_session_bytes, ..RecoveryConfig::default() };
+        let config = RecoveryConfig::new().max_sessions(max_sessions).max_session_bytes(max_session_bytes);
         let (clock, sequencer, _) = begin(config);
         let codec = Arc::default();
         let mut clients: Vec<_> =
@@ -461,7 +461,7 @@ fn member_over_its_share_is_not_kept() {
 
 #[test]
 fn owner_that_holds_most_gives_way() {
-    let config = RecoveryConfig { max_sessions: 8, ..RecoveryConfig::default() };
+    let config = RecoveryConfig::new().max_sessions(8);
     let (clock, sequencer, mut victim) = begin(config);
     sequencer.set_owner(victim.key, VICTIM);
     victim.cut(0);
@@ -586,7 +586,7 @@ fn event_for_absent_member_waits_for_it() {
 
 #[test]
 fn data_set_while_away_are_counted() {
-    let config = RecoveryConfig { max_session_bytes: 20_000, ..RecoveryConfig::default() };
+    let config = RecoveryConfig::new().max_session_bytes(20_000);
     let (_, sequencer, mut client) = begin(config);
     let data = SharedData::default();
     assert!(sequencer.keep(client.key, client.secret().into(), data.clone(), None));
@@ -602,7 +602,7 @@ fn data_set_while_away_are_counted() {
 
 #[test]
 fn shares_hold_for_absent_members() {
-    let config = RecoveryConfig { max_log_events: 8, max_session_bytes: 40_000, ..RecoveryConfig::default() };
+    let config = RecoveryConfig::new().max_log_events(8).max_session_bytes(40_000);
     let (_, sequencer, mut victim) = begin(config);
     sequencer.set_owner(victim.key, VICTIM);
     victim.cut(0);

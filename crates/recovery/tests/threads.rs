@@ -20,8 +20,7 @@ const EVENTS: usize = 3_000;
 #[test]
 fn nothing_is_missed_doubled_or_out_of_order() {
     let clock = Clock::new();
-    let sequencer =
-        sequencer(&clock, RecoveryConfig { max_log_events: usize::MAX, ..RecoveryConfig::default() });
+    let sequencer = sequencer(&clock, RecoveryConfig::new().max_log_events(usize::MAX));
     let codec: Arc<OffsetCodec> = Arc::default();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|index| {

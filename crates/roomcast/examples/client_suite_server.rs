@@ -15,7 +15,6 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn};
 use axum::{Router, response::Response};
 use clap::Parser;
-use roomcast::config::RecoveryConfig;
 use roomcast::http::Handshake;
 use roomcast::transport::Endpoint;
 use roomcast::{Ack, Args, Bytes, Config, ConnectError, EmitError, Io, Socket};
@@ -49,10 +48,10 @@ async fn main() -> std::io::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let delay = Duration::from_millis(options.delay);
-    let config = Config::default()
-        .ping_interval(Duration::from_millis(options.ping_interval))
-        .max_payload(options.max_payload)
-        .connection_state_recovery(RecoveryConfig::default());
+    let config = Config::new()
+        .timeouts(|timeouts| timeouts.ping_interval(Duration::from_millis(options.ping_interval)))
+        .limits(|limits| limits.max_payload(options.max_payload))
+        .recovery(|recovery| recovery);
     let io = Io::builder()
         .config(config)
         .endpoint(Endpoint::socket_io())

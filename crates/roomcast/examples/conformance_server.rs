@@ -66,22 +66,28 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some("*") => Cors::Any,
         Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: false },
     };
-    let mut config = Config::default()
-        .ping_interval(Duration::from_millis(options.ping_interval))
-        .ping_timeout(Duration::from_millis(options.ping_timeout))
-        .upgrade_timeout(Duration::from_millis(options.upgrade_timeout))
-        .connect_timeout(Duration::from_millis(options.connect_timeout))
-        .attachment_timeout(Duration::from_millis(options.attachment_timeout))
-        .max_payload(options.max_payload)
-        .max_fragments(options.max_fragments)
-        .outbox_limit(options.outbox)
-        .cors(cors);
+    let mut config = Config::new()
+        .timeouts(|timeouts| {
+            timeouts
+                .ping_interval(Duration::from_millis(options.ping_interval))
+                .ping_timeout(Duration::from_millis(options.ping_timeout))
+                .upgrade_timeout(Duration::from_millis(options.upgrade_timeout))
+                .connect_timeout(Duration::from_millis(options.connect_timeout))
+                .attachment_timeout(Duration::from_millis(options.attachment_timeout))
+        })
+        .limits(|limits| {
+            limits
+                .max_payload(options.max_payload)
+                .max_fragments(options.max_fragments)
+                .outbox_limit(options.outbox)
+        })
+        .http(|http| http.cors(cors));
     if options.compression {
         let compression = Compression::new().threshold(0).context_takeover(true);
-        config = config.compression(compression);
+        config = config.websocket(|websocket| websocket.compression(compression));
     }
     if let Some(name) = options.cookie {
-        config = config.cookie(Cookie::new(name));
+        config = config.http(|http| http.cookie(Cookie::new(name)));
     }
     let io = Io::builder()
         .config(config)

@@ -9,7 +9,6 @@
 //!   `join` (room) and `room` (room, payload), which arrives as `msg`.
 
 use clap::{Parser, ValueEnum};
-use roomcast::config::RecoveryConfig;
 use roomcast::namespace::NamespaceHandle;
 use roomcast::transport::{Compression, Endpoint};
 use roomcast::{Args, Config, Io, Server, Socket};
@@ -48,12 +47,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .init();
     // Two namespaces, so that each kind of client hears only its own.
-    let mut config = Config::default();
+    let mut config = Config::new();
     if options.compression {
-        config = config.compression(Compression::new());
+        config = config.websocket(|websocket| websocket.compression(Compression::new()));
     }
     if options.recovery {
-        config = config.connection_state_recovery(RecoveryConfig::default());
+        config = config.recovery(|recovery| recovery);
     }
     let io = Io::builder()
         .config(config)

@@ -6,7 +6,6 @@
 use std::time::Duration;
 
 use clap::Parser;
-use roomcast::config::RecoveryConfig;
 use roomcast::transport::Endpoint;
 use roomcast::{Ack, Args, Auth, Config, ConnectError, EmitError, Io, Server, Socket, Value, json};
 use roomcast_socketio_msgpack::MsgpackCodec;
@@ -36,14 +35,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
         .init();
-    let recovery = RecoveryConfig {
-        max_disconnection_duration: Duration::from_millis(options.away),
-        max_log_events: options.log_events,
-        skip_middlewares: !options.ask_again,
-        ..RecoveryConfig::default()
-    };
+    let config = Config::new().recovery(|recovery| {
+        recovery
+            .max_disconnection(Duration::from_millis(options.away))
+            .max_log_events(options.log_events)
+            .skip_middlewares(!options.ask_again)
+    });
     let io = Io::builder()
-        .config(Config::default().connection_state_recovery(recovery))
+        .config(config)
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::socket_io().at("/msgpack/").parser(MsgpackCodec::shared()))
         .endpoint(Endpoint::plain("/ws"))

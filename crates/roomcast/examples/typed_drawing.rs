@@ -63,7 +63,7 @@ mod schema {
 }
 
 fn application() -> Result<Io, Box<dyn Error>> {
-    let config = Config::default().cleanup_empty_child_namespaces(true);
+    let config = Config::new().cleanup_empty_child_namespaces(true);
     let io = Io::builder().config(config).build();
     let drawings = io.of_pattern(r"^/drawings/[\w-]{1,40}$")?;
     drawings

@@ -206,15 +206,14 @@
 //!
 //! # Connections that break
 //!
-//! With [`Config::connection_state_recovery`] a client that comes back within two minutes is who it was: same id, same
+//! With [`Config::recovery`] a client that comes back within two minutes is who it was: same id, same
 //! rooms, same [data](Socket::set_data), and it is sent what it missed before anything newer. [`Socket::recovered`] tells.
 //! It works with the official clients as they are, and with plain ones in JSON mode.
 //!
 //! ```
-//! use roomcast::config::RecoveryConfig;
 //! use roomcast::{Config, Io};
 //!
-//! let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+//! let config = Config::new().recovery(|recovery| recovery);
 //! let io = Io::builder().config(config).build();
 //! ```
 //!

@@ -31,7 +31,7 @@ pub mod config {
 
     pub use crate::app::builder::IoBuilder;
     pub use crate::app::error::ConfigError;
-    pub use crate::host::config::{Config, EventRate};
+    pub use crate::host::config::{Config, EventRate, HttpConfig, Limits, Timeouts, WebSocketConfig};
     pub use roomcast_recovery::RecoveryConfig;
 }
 

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use roomcast_core::memory::{self, Charge};
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::socket::{CloseReason, SocketId};
 use roomcast_server::{Ack, Config, EmitError, Io, Server, Socket};
 use socket2::{Domain, Type};
@@ -94,7 +93,7 @@ fn emit_fails_until_memory_is_released() {
 
 #[test]
 fn replay_needs_memory_too() {
-    let stage = Stage::open_with(|config| config.connection_state_recovery(RecoveryConfig::default()));
+    let stage = Stage::open_with(|config| config.recovery(|recovery| recovery));
     // Without memory: whoever missed nothing, and whoever missed an event; with it again: whoever missed one.
     for (misses, is_short, recovers) in [(false, true, true), (true, true, false), (true, false, true)] {
         let (client, welcome) = Client::enter(stage.address, "");
@@ -165,12 +164,10 @@ impl Stage {
     fn open_with(change: impl FnOnce(Config) -> Config) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = Config::default()
-            .memory_budget(BUDGET)
-            // Nobody is let go for anything else.
-            .outbox_limit(64 * 1024 * 1024)
-            .stall_timeout(NEVER)
-            .ping_interval(NEVER);
+        let config = Config::new()
+            // No other limit closes a client.
+            .limits(|limits| limits.memory_budget(BUDGET).outbox_limit(64 * 1024 * 1024))
+            .timeouts(|timeouts| timeouts.stall_timeout(NEVER).ping_interval(NEVER));
         let io = Io::builder().config(change(config)).build();
         let (told_socket, sockets) = sync_channel(16);
         let (told_reason, reasons) = sync_channel(16);

@@ -153,13 +153,15 @@ impl Stage {
         static ALONE: Mutex<()> = Mutex::new(());
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         allow_many_files();
-        let config = Config::default()
-            .outbox_limit(OUTBOX)
-            .outbox_max(outbox_max)
-            .stall_timeout(stall_timeout)
-            .ping_interval(PING_INTERVAL)
-            .ping_timeout(NEVER)
-            .close_timeout(NEVER);
+        let config = Config::new()
+            .limits(|limits| limits.outbox_limit(OUTBOX).outbox_max(outbox_max))
+            .timeouts(|timeouts| {
+                timeouts
+                    .stall_timeout(stall_timeout)
+                    .ping_interval(PING_INTERVAL)
+                    .ping_timeout(NEVER)
+                    .close_timeout(NEVER)
+            });
         let io = Io::builder().config(config).build();
         let (told_socket, sockets) = channel();
         let (told_reason, reasons) = channel();

@@ -212,7 +212,7 @@ async fn something_where_nothing_should_be_is_a_panic() {
 
 #[tokio::test(start_paused = true)]
 async fn settings_of_the_server_hold_here_too() {
-    let io = Io::builder().config(Config::default().max_payload(100)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_payload(100))).build();
     let mut client = TestClient::connect(&io).await;
     client.emit("large", "x".repeat(200)).await;
     assert_eq!(client.expect_disconnect().await.code, Some(1009));

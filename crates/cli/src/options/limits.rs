@@ -116,33 +116,36 @@ pub(crate) struct Limits {
 impl Limits {
     /// Those that hold wherever the server runs
     pub(crate) fn config(&self, config: Config) -> Config {
-        let mut config = config
-            .max_sessions(self.max_sessions.get())
-            .max_unjoined_sessions(self.max_unjoined_sessions.get())
-            .max_handshake_bytes(self.max_handshake_bytes)
-            .max_handshakes_bytes(self.max_handshakes_bytes)
-            .max_name_bytes(self.max_name_bytes)
-            .max_auth_bytes(self.max_auth_bytes)
-            .max_requests(self.max_requests.get())
-            .max_handlers(self.max_handlers.get())
-            .max_event_bytes(self.max_event_bytes)
-            .max_namespaces(self.max_namespaces.get())
-            .max_rooms(self.max_rooms)
-            .max_payload(self.max_payload)
-            .max_fragments(self.max_fragments.get())
-            .max_attachments(self.max_attachments)
-            .outbox_limit(self.outbox)
-            .outbox_max(self.outbox_max)
-            .min_drain_rate(self.min_drain_rate);
+        let mut config = config.limits(|limits| {
+            limits
+                .max_sessions(self.max_sessions.get())
+                .max_unjoined_sessions(self.max_unjoined_sessions.get())
+                .max_handshake_bytes(self.max_handshake_bytes)
+                .max_handshakes_bytes(self.max_handshakes_bytes)
+                .max_name_bytes(self.max_name_bytes)
+                .max_auth_bytes(self.max_auth_bytes)
+                .max_requests(self.max_requests.get())
+                .max_handlers(self.max_handlers.get())
+                .max_event_bytes(self.max_event_bytes)
+                .max_namespaces(self.max_namespaces.get())
+                .max_rooms(self.max_rooms)
+                .max_payload(self.max_payload)
+                .max_fragments(self.max_fragments.get())
+                .max_attachments(self.max_attachments)
+                .outbox_limit(self.outbox)
+                .outbox_max(self.outbox_max)
+                .min_drain_rate(self.min_drain_rate)
+        });
         if let Some(max) = self.max_connections_per_address {
-            config = config.max_connections_per_address(max.get());
+            config = config.limits(|limits| limits.max_connections_per_address(max.get()));
         }
         if let Some(bytes) = self.memory_budget {
-            config = config.memory_budget(bytes.get());
+            config = config.limits(|limits| limits.memory_budget(bytes.get()));
         }
         if let Some(events) = self.max_events_per_second {
             let rate = EventRate::per_second(events);
-            config = config.event_rate(self.event_burst.map_or(rate, |burst| rate.burst(burst)));
+            config = config
+                .limits(|limits| limits.event_rate(self.event_burst.map_or(rate, |burst| rate.burst(burst))));
         }
         config
     }
@@ -169,46 +172,52 @@ mod tests {
 
     fn config(flags: &[&str]) -> Config {
         let options = Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are");
-        options.limits.config(Config::default())
+        options.limits.config(Config::new())
     }
 
     #[test]
     fn defaults_are_those_of_the_library() {
-        assert_eq!(config(&[]), Config::default());
+        assert_eq!(config(&[]), Config::new());
     }
 
     #[test]
     fn each_is_set_by_its_flag() {
         let five = NonZeroU32::new(5).expect("not zero");
         let expected = [
-            ("--max-sessions=5", Config::default().max_sessions(5)),
-            ("--max-unjoined-sessions=5", Config::default().max_unjoined_sessions(5)),
-            ("--max-handshake-bytes=5", Config::default().max_handshake_bytes(5)),
-            ("--max-handshakes-bytes=5", Config::default().max_handshakes_bytes(5)),
-            ("--max-name-bytes=5", Config::default().max_name_bytes(5)),
-            ("--max-auth-bytes=5", Config::default().max_auth_bytes(5)),
-            ("--max-connections-per-address=5", Config::default().max_connections_per_address(5)),
-            ("--max-requests=5", Config::default().max_requests(5)),
-            ("--max-events-per-second=5", Config::default().event_rate(EventRate::per_second(five))),
-            ("--max-handlers=5", Config::default().max_handlers(5)),
-            ("--max-event-bytes=5", Config::default().max_event_bytes(5)),
-            ("--max-namespaces=5", Config::default().max_namespaces(5)),
-            ("--max-rooms=5", Config::default().max_rooms(5)),
-            ("--max-payload=5", Config::default().max_payload(5)),
-            ("--max-fragments=5", Config::default().max_fragments(5)),
-            ("--max-attachments=5", Config::default().max_attachments(5)),
-            ("--outbox=5", Config::default().outbox_limit(5)),
-            ("--memory-budget=5", Config::default().memory_budget(5)),
-            ("--outbox-max=5", Config::default().outbox_max(5)),
-            ("--min-drain-rate=5", Config::default().min_drain_rate(5)),
+            ("--max-sessions=5", Config::new().limits(|limits| limits.max_sessions(5))),
+            ("--max-unjoined-sessions=5", Config::new().limits(|limits| limits.max_unjoined_sessions(5))),
+            ("--max-handshake-bytes=5", Config::new().limits(|limits| limits.max_handshake_bytes(5))),
+            ("--max-handshakes-bytes=5", Config::new().limits(|limits| limits.max_handshakes_bytes(5))),
+            ("--max-name-bytes=5", Config::new().limits(|limits| limits.max_name_bytes(5))),
+            ("--max-auth-bytes=5", Config::new().limits(|limits| limits.max_auth_bytes(5))),
+            (
+                "--max-connections-per-address=5",
+                Config::new().limits(|limits| limits.max_connections_per_address(5)),
+            ),
+            ("--max-requests=5", Config::new().limits(|limits| limits.max_requests(5))),
+            (
+                "--max-events-per-second=5",
+                Config::new().limits(|limits| limits.event_rate(EventRate::per_second(five))),
+            ),
+            ("--max-handlers=5", Config::new().limits(|limits| limits.max_handlers(5))),
+            ("--max-event-bytes=5", Config::new().limits(|limits| limits.max_event_bytes(5))),
+            ("--max-namespaces=5", Config::new().limits(|limits| limits.max_namespaces(5))),
+            ("--max-rooms=5", Config::new().limits(|limits| limits.max_rooms(5))),
+            ("--max-payload=5", Config::new().limits(|limits| limits.max_payload(5))),
+            ("--max-fragments=5", Config::new().limits(|limits| limits.max_fragments(5))),
+            ("--max-attachments=5", Config::new().limits(|limits| limits.max_attachments(5))),
+            ("--outbox=5", Config::new().limits(|limits| limits.outbox_limit(5))),
+            ("--memory-budget=5", Config::new().limits(|limits| limits.memory_budget(5))),
+            ("--outbox-max=5", Config::new().limits(|limits| limits.outbox_max(5))),
+            ("--min-drain-rate=5", Config::new().limits(|limits| limits.min_drain_rate(5))),
         ];
         for (flag, expected) in expected {
             assert_eq!(config(&[flag]), expected, "{flag}");
-            assert_ne!(config(&[flag]), Config::default(), "{flag}");
+            assert_ne!(config(&[flag]), Config::new(), "{flag}");
         }
         let burst = EventRate::per_second(five).burst(NonZeroU32::MIN);
         let flags = ["--max-events-per-second=5", "--event-burst=1"];
-        assert_eq!(config(&flags), Config::default().event_rate(burst));
+        assert_eq!(config(&flags), Config::new().limits(|limits| limits.event_rate(burst)));
     }
 
     #[test]

@@ -273,7 +273,7 @@ mod tests {
                 _ => assert!(flag.starts_with("`--"), "{row}"),
             }
         }
-        assert_eq!(without, ["`Config::max_child_namespaces`", "`Config::max_acks`"]);
+        assert_eq!(without, ["`Limits::max_child_namespaces`", "`Limits::max_acks`"]);
     }
 
     #[test]

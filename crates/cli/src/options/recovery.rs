@@ -52,14 +52,14 @@ pub(crate) struct Recovery {
 impl Recovery {
     /// `None` if it is off
     pub(crate) fn settings(&self) -> Option<RecoveryConfig> {
-        self.recovery.then(|| RecoveryConfig {
-            max_disconnection_duration: self.recovery_time,
-            skip_middlewares: !self.recovery_asks_middlewares,
-            max_log_events: self.recovery_log_events.get(),
-            max_log_bytes: self.recovery_log_bytes,
-            max_sessions: self.recovery_sessions.get(),
-            max_session_bytes: self.recovery_session_bytes,
-            ..RecoveryConfig::default()
+        self.recovery.then(|| {
+            RecoveryConfig::new()
+                .max_disconnection(self.recovery_time)
+                .skip_middlewares(!self.recovery_asks_middlewares)
+                .max_log_events(self.recovery_log_events.get())
+                .max_log_bytes(self.recovery_log_bytes)
+                .max_sessions(self.recovery_sessions.get())
+                .max_session_bytes(self.recovery_session_bytes)
         })
     }
 }

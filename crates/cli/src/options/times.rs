@@ -63,15 +63,17 @@ pub(crate) struct Times {
 impl Times {
     /// Those that hold wherever the server runs
     pub(crate) fn config(&self, config: Config) -> Config {
-        config
-            .ping_interval(Duration::from_millis(self.ping_interval))
-            .ping_timeout(Duration::from_millis(self.ping_timeout))
-            .connect_timeout(self.connect_timeout)
-            .upgrade_timeout(self.upgrade_timeout)
-            .attachment_timeout(self.attachment_timeout)
-            .body_timeout(self.body_timeout)
-            .close_timeout(self.close_timeout)
-            .stall_timeout(self.stall_timeout)
+        config.timeouts(|timeouts| {
+            timeouts
+                .ping_interval(Duration::from_millis(self.ping_interval))
+                .ping_timeout(Duration::from_millis(self.ping_timeout))
+                .connect_timeout(self.connect_timeout)
+                .upgrade_timeout(self.upgrade_timeout)
+                .attachment_timeout(self.attachment_timeout)
+                .body_timeout(self.body_timeout)
+                .close_timeout(self.close_timeout)
+                .stall_timeout(self.stall_timeout)
+        })
     }
 
     /// Those of HTTP
@@ -89,29 +91,29 @@ mod tests {
 
     fn config(flags: &[&str]) -> Config {
         let options = Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are");
-        options.times.config(Config::default())
+        options.times.config(Config::new())
     }
 
     #[test]
     fn defaults_are_those_of_the_library() {
-        assert_eq!(config(&[]), Config::default());
+        assert_eq!(config(&[]), Config::new());
     }
 
     #[test]
     fn each_is_set_by_its_flag() {
         let five = Duration::from_secs(5);
         for (flag, expected) in [
-            ("--ping-interval=5000", Config::default().ping_interval(five)),
-            ("--ping-timeout=5000", Config::default().ping_timeout(five)),
-            ("--connect-timeout=5s", Config::default().connect_timeout(five)),
-            ("--stall-timeout=5s", Config::default().stall_timeout(five)),
-            ("--upgrade-timeout=5s", Config::default().upgrade_timeout(five)),
-            ("--attachment-timeout=5s", Config::default().attachment_timeout(five)),
-            ("--body-timeout=5s", Config::default().body_timeout(five)),
-            ("--close-timeout=5s", Config::default().close_timeout(five)),
+            ("--ping-interval=5000", Config::new().timeouts(|timeouts| timeouts.ping_interval(five))),
+            ("--ping-timeout=5000", Config::new().timeouts(|timeouts| timeouts.ping_timeout(five))),
+            ("--connect-timeout=5s", Config::new().timeouts(|timeouts| timeouts.connect_timeout(five))),
+            ("--stall-timeout=5s", Config::new().timeouts(|timeouts| timeouts.stall_timeout(five))),
+            ("--upgrade-timeout=5s", Config::new().timeouts(|timeouts| timeouts.upgrade_timeout(five))),
+            ("--attachment-timeout=5s", Config::new().timeouts(|timeouts| timeouts.attachment_timeout(five))),
+            ("--body-timeout=5s", Config::new().timeouts(|timeouts| timeouts.body_timeout(five))),
+            ("--close-timeout=5s", Config::new().timeouts(|timeouts| timeouts.close_timeout(five))),
         ] {
             assert_eq!(config(&[flag]), expected, "{flag}");
-            assert_ne!(config(&[flag]), Config::default(), "{flag}");
+            assert_ne!(config(&[flag]), Config::new(), "{flag}");
         }
     }
 }

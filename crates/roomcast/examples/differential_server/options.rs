@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use clap::Parser;
 use roomcast::Config;
-use roomcast::config::RecoveryConfig;
 use roomcast::http::{Cookie, Cors, HttpCompression};
 use roomcast::transport::{Polling, WebSocket};
 
@@ -68,28 +67,31 @@ impl Options {
             Some("*") => Cors::Any,
             Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: true },
         };
-        let config = Config::default()
-            .ping_interval(Duration::from_millis(self.ping_interval))
-            .ping_timeout(Duration::from_millis(self.ping_timeout))
-            .upgrade_timeout(Duration::from_millis(self.upgrade_timeout))
-            .connect_timeout(Duration::from_millis(self.connect_timeout))
-            .max_payload(self.max_payload)
+        let config = Config::new()
+            .timeouts(|timeouts| {
+                timeouts
+                    .ping_interval(Duration::from_millis(self.ping_interval))
+                    .ping_timeout(Duration::from_millis(self.ping_timeout))
+                    .upgrade_timeout(Duration::from_millis(self.upgrade_timeout))
+                    .connect_timeout(Duration::from_millis(self.connect_timeout))
+            })
+            .limits(|limits| limits.max_payload(self.max_payload))
             .allow_upgrades(!self.no_upgrades)
             .cleanup_empty_child_namespaces(self.clean_up)
-            .cors(cors);
+            .http(|http| http.cors(cors));
         let named = |name: &String| if name == "polling" { Polling::NAME } else { WebSocket::NAME };
         let config = match self.transports.as_slice() {
             [] => config,
             names => config.transports(names.iter().map(named)),
         };
         let config = match self.compress_from {
-            Some(bytes) => config.http_compression(HttpCompression::default().threshold(bytes)),
+            Some(bytes) => config.http(|http| http.compression(HttpCompression::default().threshold(bytes))),
             None => config,
         };
         let config = match &self.cookie {
-            Some(name) => config.cookie(Cookie::new(name.clone())),
+            Some(name) => config.http(|http| http.cookie(Cookie::new(name.clone()))),
             None => config,
         };
-        if self.recovery { config.connection_state_recovery(RecoveryConfig::default()) } else { config }
+        if self.recovery { config.recovery(|recovery| recovery) } else { config }
     }
 }

@@ -62,7 +62,7 @@ pub struct IoBuilder {
 impl Default for IoBuilder {
     fn default() -> Self {
         Self {
-            config: Config::default(),
+            config: Config::new(),
             hooks: Hooks::default(),
             client_files: None,
             state: http::Extensions::new(),
@@ -161,7 +161,7 @@ impl IoBuilder {
     /// ```
     /// use roomcast_server::{Config, Io};
     ///
-    /// let error = Io::builder().config(Config::default().allow_origin("chat.example")).try_build().unwrap_err();
+    /// let error = Io::builder().config(Config::new().http(|http| http.allow_origin("chat.example"))).try_build().unwrap_err();
     /// assert!(error.to_string().contains("write `https://chat.example`"));
     /// ```
     ///
@@ -172,8 +172,8 @@ impl IoBuilder {
         let Self { mut config, hooks, client_files, state, transports, endpoints, router, build_info } = self;
         validate::settings(&mut config)?;
         let mut transports = transports.unwrap_or_else(|| {
-            let websocket = config.websocket().bare_close(true);
-            vec![Arc::new(Polling::new().max_payload(config.max_payload)), Arc::new(websocket)]
+            let websocket = config.websocket.transport(&config.limits).bare_close(true);
+            vec![Arc::new(Polling::new().max_payload(config.limits.max_payload)), Arc::new(websocket)]
         });
         if let Some(names) = &config.transports {
             transports.retain(|transport| names.contains(&transport.name()));
@@ -184,11 +184,12 @@ impl IoBuilder {
             .into_iter()
             .filter_map(|endpoint| endpoint.with_transports(&transports, &config))
             .collect();
-        let budget = Arc::new(Budget::new(config.memory_budget));
+        let budget = Arc::new(Budget::new(config.limits.memory_budget));
         let (main, router_of_main) = (Namespace::main(), router(&Namespace::main()));
         let main = Arc::new(NamespaceState::new(main, router_of_main, &config, &budget));
-        let limits = Arc::new(Limits::new(config.max_sessions, config.max_connections_per_address));
-        let unjoined = Unjoined::new(config.max_unjoined_sessions);
+        let limits =
+            Arc::new(Limits::new(config.limits.max_sessions, config.limits.max_connections_per_address));
+        let unjoined = Unjoined::new(config.limits.max_unjoined_sessions);
         let io = Io::of_app(App {
             config,
             hooks,
@@ -232,7 +233,7 @@ impl IoBuilder {
     /// An error refuses the client: its text is what the client is told, with 403 and Engine.IO's code 4, or as plain
     /// text if it asked for a WebSocket; an empty one reads `Forbidden`. Asked once for a session and not for its
     /// further requests, and of clients of every kind. It comes behind the check of
-    /// [origins](crate::Config::origins), and the session counts in the limits while it waits. If the client goes away
+    /// [origins](crate::config::HttpConfig::origins), and the session counts in the limits while it waits. If the client goes away
     /// it is dropped at its next wait. If it panics the client is told 500, which is logged.
     ///
     /// ```

@@ -213,7 +213,9 @@ impl Io {
             if let Some(state) = self.enter(name) {
                 return Some(state);
             }
-            if self.app().dynamic.children.load(Ordering::Relaxed) >= self.config().max_child_namespaces {
+            if self.app().dynamic.children.load(Ordering::Relaxed)
+                >= self.config().limits.max_child_namespaces
+            {
                 return None;
             }
             // Whoever makes it and whoever takes it away while it is empty may be two.

@@ -23,7 +23,7 @@ pub enum EmitError {
     TooManyAttachments {
         /// Attachments of the arguments
         count: usize,
-        /// [`Config::max_attachments`](crate::Config::max_attachments)
+        /// [`Limits::max_attachments`](crate::config::Limits::max_attachments)
         limit: usize,
     },
     /// The protocol keeps this name for itself
@@ -40,14 +40,14 @@ pub enum EmitError {
     /// More waits for the client than its outbox may hold, and it was closed for that
     ///
     /// The application emits faster than the client can read: see [`Socket::writable`](crate::Socket::writable), or
-    /// raise [`Config::outbox_max`](crate::Config::outbox_max).
+    /// raise [`Limits::outbox_max`](crate::config::Limits::outbox_max).
     #[error("the client's outbox is full; wait for `writable()` between emits, or raise `outbox_max`")]
     OutboxFull,
     /// The memory that may wait for all clients together is used up, and no client could be let go for it
     ///
     /// Nothing was sent. It works again once clients have read, or memory was freed otherwise. The application emits more
     /// than its clients read: see [`Emit::writable`](crate::emit::Emit::writable), or raise
-    /// [`Config::memory_budget`](crate::Config::memory_budget).
+    /// [`Limits::memory_budget`](crate::config::Limits::memory_budget).
     #[error(
         "{held} bytes are held for clients, over the memory budget of {budget}, and no client can be evicted; wait for \
          `writable()` between emits, or raise `memory_budget`"

@@ -21,35 +21,45 @@ const LONGEST_TIMER_MS: u128 = (1 << 31) - 1;
 /// The first setting with which no client could be served, or which could never have an effect.
 pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     let numbers = [
-        ("max_payload", config.max_payload, "no message would fit; allow at least 1 byte"),
+        ("max_payload", config.limits.max_payload, "no message would fit; allow at least 1 byte"),
         (
             "max_fragments",
-            config.max_fragments as usize,
+            config.limits.max_fragments as usize,
             "no WebSocket message would be taken; allow at least 1",
         ),
         (
             "outbox_limit",
-            config.outbox_limit,
+            config.limits.outbox_limit,
             "nothing could wait to be sent to a client; allow at least 1 byte",
         ),
-        ("outbox_max", config.outbox_max, "every emit would close its client; allow at least 1 byte"),
-        ("max_handlers", config.max_handlers, "no handler would ever run; allow at least 1"),
-        ("max_namespaces", config.max_namespaces, "no client could join a namespace; allow at least 1"),
-        ("max_requests", config.max_requests, "no request of a session would be taken; allow at least 1"),
-        ("max_sessions", config.max_sessions, "no session could begin; allow at least 1"),
+        ("outbox_max", config.limits.outbox_max, "every emit would close its client; allow at least 1 byte"),
+        ("max_handlers", config.limits.max_handlers, "no handler would ever run; allow at least 1"),
+        (
+            "max_namespaces",
+            config.limits.max_namespaces,
+            "no client could join a namespace; allow at least 1",
+        ),
+        (
+            "max_requests",
+            config.limits.max_requests,
+            "no request of a session would be taken; allow at least 1",
+        ),
+        ("max_sessions", config.limits.max_sessions, "no session could begin; allow at least 1"),
         (
             "max_connections_per_address",
-            config.max_connections_per_address.unwrap_or(usize::MAX),
+            config.limits.max_connections_per_address.unwrap_or(usize::MAX),
             "no client could connect; allow at least 1, or leave it unset for no limit",
         ),
     ];
     at_least_one(&numbers)?;
-    for (setting, time) in [("ping_interval", config.ping_interval), ("ping_timeout", config.ping_timeout)] {
+    for (setting, time) in
+        [("ping_interval", config.timeouts.ping_interval), ("ping_timeout", config.timeouts.ping_timeout)]
+    {
         if time < Duration::from_millis(1) {
             return Err(ConfigError::new(setting, "is below 1 ms: every client would be closed at once"));
         }
     }
-    let silence = config.ping_interval.saturating_add(config.ping_timeout).as_millis();
+    let silence = config.timeouts.ping_interval.saturating_add(config.timeouts.ping_timeout).as_millis();
     if silence > LONGEST_TIMER_MS {
         let reason = format!(
             "and ping_timeout are {silence} ms together, and clients cannot wait for more than {LONGEST_TIMER_MS} ms \
@@ -57,7 +67,7 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
         );
         return Err(ConfigError::new("ping_interval", reason));
     }
-    if config.connect_timeout.is_zero() {
+    if config.timeouts.connect_timeout.is_zero() {
         return Err(ConfigError::new(
             "connect_timeout",
             "is 0: every client of Socket.IO would be closed at once",
@@ -66,12 +76,14 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     if config.transports.as_ref().is_some_and(Vec::is_empty) {
         return Err(ConfigError::new("transports", "is empty: no client could connect; name at least one"));
     }
-    if !is_sendable(config.drain_close_code) {
-        let reason =
-            format!("is {}, which no close frame may carry; use 1001 or 1012", config.drain_close_code);
+    if !is_sendable(config.websocket.drain_close_code) {
+        let reason = format!(
+            "is {}, which no close frame may carry; use 1001 or 1012",
+            config.websocket.drain_close_code
+        );
         return Err(ConfigError::new("drain_close_code", reason));
     }
-    if let Some(cookie) = &config.cookie {
+    if let Some(cookie) = &config.http.cookie {
         cookie.check().map_err(|reason| ConfigError::new("cookie", reason))?;
     }
     origin_check::normalise_settings(config).map_err(|(setting, reason)| ConfigError::new(setting, reason))
@@ -107,24 +119,40 @@ mod tests {
         let config = Config::default;
         let ms = Duration::from_millis;
         for (config, setting, reason) in [
-            (config().max_payload(0), "max_payload", "at least 1 byte"),
-            (config().outbox_limit(0), "outbox_limit", "at least 1 byte"),
-            (config().outbox_max(0), "outbox_max", "at least 1 byte"),
-            (config().max_fragments(0), "max_fragments", "at least 1"),
-            (config().max_handlers(0), "max_handlers", "at least 1"),
-            (config().max_namespaces(0), "max_namespaces", "at least 1"),
-            (config().max_requests(0), "max_requests", "at least 1"),
-            (config().max_sessions(0), "max_sessions", "at least 1"),
-            (config().max_connections_per_address(0), "max_connections_per_address", "no limit"),
-            (config().ping_interval(ms(0)), "ping_interval", "1 ms"),
-            (config().ping_timeout(ms(0)), "ping_timeout", "1 ms"),
-            (config().ping_interval(Duration::MAX), "ping_interval", "2147483647"),
-            (config().ping_interval(ms(1 << 30)).ping_timeout(ms(1 << 30)), "ping_interval", "2147483648"),
-            (config().connect_timeout(ms(0)), "connect_timeout", "closed at once"),
+            (config().limits(|limits| limits.max_payload(0)), "max_payload", "at least 1 byte"),
+            (config().limits(|limits| limits.outbox_limit(0)), "outbox_limit", "at least 1 byte"),
+            (config().limits(|limits| limits.outbox_max(0)), "outbox_max", "at least 1 byte"),
+            (config().limits(|limits| limits.max_fragments(0)), "max_fragments", "at least 1"),
+            (config().limits(|limits| limits.max_handlers(0)), "max_handlers", "at least 1"),
+            (config().limits(|limits| limits.max_namespaces(0)), "max_namespaces", "at least 1"),
+            (config().limits(|limits| limits.max_requests(0)), "max_requests", "at least 1"),
+            (config().limits(|limits| limits.max_sessions(0)), "max_sessions", "at least 1"),
+            (
+                config().limits(|limits| limits.max_connections_per_address(0)),
+                "max_connections_per_address",
+                "no limit",
+            ),
+            (config().timeouts(|timeouts| timeouts.ping_interval(ms(0))), "ping_interval", "1 ms"),
+            (config().timeouts(|timeouts| timeouts.ping_timeout(ms(0))), "ping_timeout", "1 ms"),
+            (
+                config().timeouts(|timeouts| timeouts.ping_interval(Duration::MAX)),
+                "ping_interval",
+                "2147483647",
+            ),
+            (
+                config().timeouts(|timeouts| timeouts.ping_interval(ms(1 << 30)).ping_timeout(ms(1 << 30))),
+                "ping_interval",
+                "2147483648",
+            ),
+            (
+                config().timeouts(|timeouts| timeouts.connect_timeout(ms(0))),
+                "connect_timeout",
+                "closed at once",
+            ),
             (config().transports([]), "transports", "at least one"),
-            (config().drain_close_code(1006), "drain_close_code", "1012"),
-            (config().cookie(Cookie::new("a b")), "cookie", "a b"),
-            (config().allow_origin("app.example"), "allow_origin", "https://app.example"),
+            (config().websocket(|websocket| websocket.drain_close_code(1006)), "drain_close_code", "1012"),
+            (config().http(|http| http.cookie(Cookie::new("a b"))), "cookie", "a b"),
+            (config().http(|http| http.allow_origin("app.example")), "allow_origin", "https://app.example"),
         ] {
             let said = refused(config);
             assert!(said.starts_with(&format!("invalid setting `{setting}`: ")), "{said}");
@@ -135,7 +163,8 @@ mod tests {
     #[test]
     fn accepts_what_clients_can_wait_for() {
         let longest = Duration::from_millis(LONGEST_TIMER_MS as u64 - 1);
-        let config = Config::default().ping_interval(longest).ping_timeout(Duration::from_millis(1));
+        let config = Config::new()
+            .timeouts(|timeouts| timeouts.ping_interval(longest).ping_timeout(Duration::from_millis(1)));
         assert!(Io::builder().config(config).try_build().is_ok());
     }
 
@@ -152,6 +181,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "invalid setting `max_payload`: is 0")]
     fn building_panics_with_the_reason() {
-        drop(Io::builder().config(Config::default().max_payload(0)).build());
+        drop(Io::builder().config(Config::new().limits(|limits| limits.max_payload(0))).build());
     }
 }

@@ -42,7 +42,7 @@ impl Driver {
                     (),
                     transport = self.primary.name.0,
                     limit = "outbox_max",
-                    value = io.config().outbox_max,
+                    value = io.config().limits.outbox_max,
                     "client closed: outbox at its hard cap"
                 );
             }
@@ -84,7 +84,7 @@ impl Driver {
         let is_leaving = self.flow.as_ref().is_some_and(|flow| flow.leaving.is_some());
         let lingers = told_by_protocol && !is_leaving && self.shared.is_polled(self.primary.name);
         let lingering = lingers && reason != CloseReason::ServerShutdown;
-        let deadline = clock::after(now, if lingering { LINGER } else { io.config().close_timeout });
+        let deadline = clock::after(now, if lingering { LINGER } else { io.config().timeouts.close_timeout });
         if let Some(flow) = &mut self.flow {
             // What is left of it is not heard any more.
             flow.kept.clear();
@@ -106,7 +106,7 @@ impl Driver {
             tokio::spawn(outliving.run());
         }
         if let Some(probe) = probe {
-            close_apart(*probe, reason, io.config().close_timeout);
+            close_apart(*probe, reason, io.config().timeouts.close_timeout);
         }
         self.primary.connection.start_close_saying(reason, message, &self.shared.outbox);
         self.shared.outbox.finish();
@@ -118,7 +118,8 @@ impl Driver {
     /// Somebody waits for the end of a session that is closing already, such as a server that drains
     pub(super) fn hasten_closing(&mut self, now: Instant) {
         if let Phase::Closing(closing) = &mut self.phase {
-            closing.deadline = closing.deadline.min(clock::after(now, self.shared.io.config().close_timeout));
+            closing.deadline =
+                closing.deadline.min(clock::after(now, self.shared.io.config().timeouts.close_timeout));
         }
     }
 

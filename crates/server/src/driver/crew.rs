@@ -256,7 +256,7 @@ impl Outliving {
 
     /// Runs them to their end
     pub(super) async fn run(mut self) {
-        let max_handlers = self.io.config().max_handlers;
+        let max_handlers = self.io.config().limits.max_handlers;
         std::future::poll_fn(|cx| {
             let polled = loop {
                 let mut crew = Crew { members: &mut self.members, work: &mut self.work };

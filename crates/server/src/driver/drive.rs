@@ -121,7 +121,7 @@ impl Driver {
             if flow.holds_back() {
                 self.session.handle_activity(Lane::Primary, now);
             }
-            let ping_timeout = self.shared.io.config().ping_timeout;
+            let ping_timeout = self.shared.io.config().timeouts.ping_timeout;
             let delayed = flow.stall.as_ref().and_then(|stall| stall.delays_heartbeat(ping_timeout, now));
             if let Some(taken) = delayed {
                 self.session.handle_heartbeat_sent(taken);
@@ -208,7 +208,7 @@ impl Driver {
     /// Whether the client may send one more event now; if not it is closed
     #[inline(always)]
     fn is_within_rate(&mut self, now: Instant) -> bool {
-        self.shared.io.config().event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
+        self.shared.io.config().limits.event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))
     }
 
     #[inline(never)]

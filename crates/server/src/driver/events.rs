@@ -17,8 +17,8 @@ impl Driver {
     #[inline]
     pub(super) fn dispatch(&mut self, inbound: Inbound, cx: &mut Context<'_>, now: Instant) {
         let config = self.shared.io.config();
-        let max_handlers = config.max_handlers;
-        if inbound.name.len() > config.max_name_bytes {
+        let max_handlers = config.limits.max_handlers;
+        if inbound.name.len() > config.limits.max_name_bytes {
             return self.refuse_name(now);
         }
         let Some(position) = self.members.position(&inbound.namespace) else { return };
@@ -38,7 +38,7 @@ impl Driver {
     #[cold]
     fn refuse_name(&mut self, now: Instant) {
         let (io, address) = (&self.shared.io, self.shared.handshake.address_field());
-        let value = io.config().max_name_bytes;
+        let value = io.config().limits.max_name_bytes;
         breach!(io, Breach::NameSize, address, value, "client closed: event name too long");
         self.session.handle_command(Command::Close(CloseReason::ParseError), now);
     }
@@ -50,11 +50,15 @@ impl Driver {
         let config = self.shared.io.config();
         // Reading pauses before, unless the client owes an answer that may come behind all this.
         if waiting_bytes
-            > config.max_event_bytes.max(config.outbox_max / 2).saturating_add(config.max_payload)
+            > config
+                .limits
+                .max_event_bytes
+                .max(config.limits.outbox_max / 2)
+                .saturating_add(config.limits.max_payload)
         {
             log_limited!(
                 WARN, (), socket = %member.socket().id(), event = &*inbound.name, waiting_bytes,
-                limit = "max_event_bytes", value = config.max_event_bytes,
+                limit = "max_event_bytes", value = config.limits.max_event_bytes,
                 "client overloaded: event queue full"
             );
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
@@ -84,7 +88,7 @@ impl Driver {
                 Some((Then::Open(opening), Err(_))) => self.ask_parents(*opening, cx, now),
                 _ => {}
             }
-            let max_handlers = self.shared.io.config().max_handlers;
+            let max_handlers = self.shared.io.config().limits.max_handlers;
             self.crew().start_waiting(max_handlers, cx);
             self.send_away(cx, now);
             self.perform(cx, now);

@@ -38,9 +38,9 @@ impl Driver {
         cx: &mut Context<'_>,
         now: Instant,
     ) {
-        if self.work.is_crowded(self.shared.io.config().max_handlers) {
+        if self.work.is_crowded(self.shared.io.config().limits.max_handlers) {
             log_limited!(
-                WARN, (), %namespace, limit = "max_handlers", value = self.shared.io.config().max_handlers,
+                WARN, (), %namespace, limit = "max_handlers", value = self.shared.io.config().limits.max_handlers,
                 "client overloaded: connects faster than its handlers finish"
             );
             self.session.handle_command(Command::Close(CloseReason::Overloaded), now);
@@ -48,22 +48,22 @@ impl Driver {
         }
         let (io, config) = (&self.shared.io, self.shared.io.config());
         let address = self.shared.handshake.address_field();
-        if namespace.as_str().len() > config.max_name_bytes {
+        if namespace.as_str().len() > config.limits.max_name_bytes {
             breach!(
                 io,
                 Breach::NameSize,
                 address,
-                value = config.max_name_bytes,
+                value = config.limits.max_name_bytes,
                 "connect refused: namespace too long"
             );
             return self.turn_away(namespace, invalid_namespace(), cx, now);
         }
-        if auth.len() > config.max_auth_bytes {
+        if auth.len() > config.limits.max_auth_bytes {
             breach!(
                 io,
                 Breach::AuthSize,
                 address,
-                value = config.max_auth_bytes,
+                value = config.limits.max_auth_bytes,
                 "connect refused: auth too large"
             );
             return self.turn_away(namespace, auth_too_large(), cx, now);
@@ -120,7 +120,7 @@ impl Driver {
             id: id.unwrap_or_else(ids::socket_id),
             codec: self.shared.codec.clone(),
             outbox: self.shared.outbox.clone(),
-            acks: AckTable::with_limit(self.shared.io.config().max_acks),
+            acks: AckTable::with_limit(self.shared.io.config().limits.max_acks),
             control: None,
         };
         let stay = Stay(Socket::new(member, state, self.shared.clone(), recovery));
@@ -141,7 +141,7 @@ impl Driver {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return self.refuse(admission.socket(), &error, cx, now),
                 Err(running) => {
-                    let timeout = self.shared.io.config().connect_timeout;
+                    let timeout = self.shared.io.config().timeouts.connect_timeout;
                     let deadline = *admission.deadline.get_or_insert_with(|| clock::after(now, timeout));
                     let mut running = running.until(deadline);
                     running.then = Then::Admit(admission);
@@ -263,7 +263,7 @@ impl Driver {
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
         let shown = Shown::by(*kind, auth, handshake)?;
         // A replay needs memory like any emit, and may evict clients for it.
-        let room = if state.budget.admit().is_ok() { io.config().outbox_max / 2 } else { 0 };
+        let room = if state.budget.admit().is_ok() { io.config().limits.outbox_max / 2 } else { 0 };
         match shown.claim(sequencer, outbox, room) {
             Ok(claim) => Some(Box::new(claim)),
             Err(refused) => {

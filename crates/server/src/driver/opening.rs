@@ -42,7 +42,7 @@ impl Driver {
                 Ok(Err(future)) => {
                     let name = ByteString::from(opening.namespace.as_str());
                     opening.asked = Some(parent);
-                    let deadline = clock::after(now, self.shared.io.config().connect_timeout);
+                    let deadline = clock::after(now, self.shared.io.config().timeouts.connect_timeout);
                     let mut running = Running::new(future, None, name, Role::Door).until(deadline);
                     running.then = Then::Open(Box::new(opening));
                     return self.work.add(running);

@@ -115,7 +115,7 @@ impl Driver {
     /// Closes the session of a client whose outbox was given up; only the goodbye is still sent
     fn give_up(&mut self, reason: CloseReason, now: Instant) {
         if let Some(probe) = self.phase.give_up() {
-            close_apart(*probe, reason, self.shared.io.config().close_timeout);
+            close_apart(*probe, reason, self.shared.io.config().timeouts.close_timeout);
         }
         if let Some(flow) = &mut self.flow {
             flow.kept.clear();
@@ -125,7 +125,7 @@ impl Driver {
 
     pub(super) fn stall_limits(&self) -> StallLimits {
         let config = self.shared.io.config();
-        StallLimits { timeout: config.stall_timeout, min_rate: config.min_drain_rate }
+        StallLimits { timeout: config.timeouts.stall_timeout, min_rate: config.limits.min_drain_rate }
     }
 
     /// Whether the next message of the client may be heard
@@ -142,7 +142,7 @@ impl Driver {
                 return false;
             }
         }
-        let heavy = attended.stalled >= self.shared.io.config().outbox_max / 2;
+        let heavy = attended.stalled >= self.shared.io.config().limits.outbox_max / 2;
         // A carrier pushes pongs by itself, so no emit has paid for writing them.
         if heavy && attended.writable && !self.shared.outbox.relieve() {
             self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
@@ -165,8 +165,8 @@ impl Driver {
     #[inline(never)]
     fn is_far_behind(&mut self) -> bool {
         let config = self.shared.io.config();
-        let behind =
-            self.work.is_behind(config.max_handlers, config.max_event_bytes) || self.session.is_congested();
+        let behind = self.work.is_behind(config.limits.max_handlers, config.limits.max_event_bytes)
+            || self.session.is_congested();
         behind && !self.members.each().any(|member| member.socket().owes_answers())
     }
 
@@ -183,7 +183,7 @@ impl Driver {
     #[inline(never)]
     fn is_own_outbox_heavy(&self) -> bool {
         let standing = self.shared.outbox.standing();
-        !standing.writable && standing.bytes >= self.shared.io.config().outbox_max / 2
+        !standing.writable && standing.bytes >= self.shared.io.config().limits.outbox_max / 2
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {

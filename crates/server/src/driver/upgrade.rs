@@ -66,7 +66,7 @@ impl Driver {
                 if let Some(probe) = refused {
                     // As on Node: a client library may take a refused handshake for an error of its own.
                     count::requests_refused(self.shared.io.metrics());
-                    open_and_close(probe, self.shared.io.config().close_timeout);
+                    open_and_close(probe, self.shared.io.config().timeouts.close_timeout);
                 }
             }
             Err(refused) => {
@@ -107,7 +107,7 @@ impl Driver {
 
     pub(super) fn drop_probe(&mut self, reason: CloseReason) {
         if let Some(probe) = self.phase.drop_probe() {
-            close_apart(*probe, reason, self.shared.io.config().close_timeout);
+            close_apart(*probe, reason, self.shared.io.config().timeouts.close_timeout);
         }
     }
 }

@@ -14,13 +14,13 @@ use crate::util::clock;
 pub enum Breach {
     /// [`Server::max_connections`](crate::Server::max_connections): 503, and the connection is closed
     Connections,
-    /// [`Config::max_connections_per_address`](crate::Config::max_connections_per_address): 503
+    /// [`Limits::max_connections_per_address`](crate::config::Limits::max_connections_per_address): 503
     Address,
-    /// [`Config::max_sessions`](crate::Config::max_sessions): 503
+    /// [`Limits::max_sessions`](crate::config::Limits::max_sessions): 503
     Sessions,
     /// A session was to begin while the server drains: 503
     Draining,
-    /// [`Config::origins`](crate::Config::origins): 403
+    /// [`HttpConfig::origins`](crate::config::HttpConfig::origins): 403
     Origin,
     /// [`Server::max_header_bytes`](crate::Server::max_header_bytes) or
     /// [`max_headers`](crate::Server::max_headers): 431, and the connection is closed
@@ -30,34 +30,34 @@ pub enum Breach {
     /// [`Server::proxy_protocol`](crate::Server::proxy_protocol): a trusted proxy sent no valid header; the
     /// connection is closed
     ProxyHeader,
-    /// [`Config::event_rate`](crate::Config::event_rate): the client is closed, reason `rate limited`
+    /// [`Limits::event_rate`](crate::config::Limits::event_rate): the client is closed, reason `rate limited`
     EventRate,
-    /// [`Config::max_child_namespaces`](crate::Config::max_child_namespaces): the client may not join
+    /// [`Limits::max_child_namespaces`](crate::config::Limits::max_child_namespaces): the client may not join
     Namespaces,
-    /// [`Config::max_requests`](crate::Config::max_requests): 400
+    /// [`Limits::max_requests`](crate::config::Limits::max_requests): 400
     Requests,
-    /// [`Config::connect_timeout`](crate::Config::connect_timeout): the client is closed
+    /// [`Timeouts::connect_timeout`](crate::config::Timeouts::connect_timeout): the client is closed
     ConnectTime,
-    /// [`Config::max_namespaces`](crate::Config::max_namespaces): the client may not join
+    /// [`Limits::max_namespaces`](crate::config::Limits::max_namespaces): the client may not join
     JoinedNamespaces,
-    /// [`Config::max_rooms`](crate::Config::max_rooms): the socket does not join
+    /// [`Limits::max_rooms`](crate::config::Limits::max_rooms): the socket does not join
     Rooms,
-    /// [`Config::max_acks`](crate::Config::max_acks): the event is not sent to the client
+    /// [`Limits::max_acks`](crate::config::Limits::max_acks): the event is not sent to the client
     Acks,
-    /// [`Config::max_name_bytes`](crate::Config::max_name_bytes): of an event, the client is closed; of a namespace or
+    /// [`Limits::max_name_bytes`](crate::config::Limits::max_name_bytes): of an event, the client is closed; of a namespace or
     /// a room, it may not join
     NameSize,
-    /// [`Config::max_auth_bytes`](crate::Config::max_auth_bytes): the client may not join
+    /// [`Limits::max_auth_bytes`](crate::config::Limits::max_auth_bytes): the client may not join
     AuthSize,
-    /// [`Config::max_unjoined_sessions`](crate::Config::max_unjoined_sessions): the oldest of them is closed
+    /// [`Limits::max_unjoined_sessions`](crate::config::Limits::max_unjoined_sessions): the oldest of them is closed
     Unjoined,
     /// [`Server::max_sessions_per_connection`](crate::Server::max_sessions_per_connection): 503
     ConnectionSessions,
-    /// [`Config::max_handshake_bytes`](crate::Config::max_handshake_bytes): 431
+    /// [`Limits::max_handshake_bytes`](crate::config::Limits::max_handshake_bytes): 431
     HandshakeSize,
-    /// [`Config::max_handshakes_bytes`](crate::Config::max_handshakes_bytes): 503
+    /// [`Limits::max_handshakes_bytes`](crate::config::Limits::max_handshakes_bytes): 503
     HandshakesSize,
-    /// [`Config::body_timeout`](crate::Config::body_timeout): 408, and the session ends
+    /// [`Timeouts::body_timeout`](crate::config::Timeouts::body_timeout): 408, and the session ends
     BodyTime,
 }
 

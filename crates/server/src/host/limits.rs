@@ -49,7 +49,7 @@ impl Limits {
 
     /// Says once which settings have no effect, since the server around this one does not tell where clients come from
     pub(crate) fn tell_of_unknown_address(&self, config: &Config) {
-        let setting = match (self.addresses.is_some(), config.trusted_proxies.is_empty()) {
+        let setting = match (self.addresses.is_some(), config.http.trusted_proxies.is_empty()) {
             (true, true) => "max_connections_per_address",
             (true, false) => "max_connections_per_address, trusted_proxies",
             (false, false) => "trusted_proxies",

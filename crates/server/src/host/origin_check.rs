@@ -31,7 +31,9 @@ pub(crate) fn check<'a>(
     headers: &'a HeaderMap,
 ) -> Result<(), ForeignOrigin<'a>> {
     let carries_identity = || headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
-    if config.origins == Origins::Any || config.origins == Origins::SameOrCookieless && !carries_identity() {
+    if config.http.origins == Origins::Any
+        || config.http.origins == Origins::SameOrCookieless && !carries_identity()
+    {
         return Ok(());
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -44,7 +46,7 @@ pub(crate) fn check<'a>(
     };
     let sent = origin.to_str().unwrap_or_default();
     let origin = normalise(sent).ok();
-    let forwarded = config.trusted_proxies.forwarded_host(peer, headers);
+    let forwarded = config.http.trusted_proxies.forwarded_host(peer, headers);
     let is_let_in = |origin: &str| {
         is_host(origin, host)
             || forwarded.is_some_and(|host| is_host(origin, host))
@@ -59,14 +61,14 @@ pub(crate) fn check<'a>(
 
 /// Whether a setting names this very origin, in normal form; `CORS` counts as far as it lets cookies along, or not
 fn is_named(config: &Config, origin: &str, credentials: bool) -> bool {
-    let by_cors = match &config.cors {
+    let by_cors = match &config.http.cors {
         Cors::Origins { origins, credentials: with } => {
             *with == credentials && origins.iter().any(|name| name == origin)
         }
         Cors::Rules(rules) => rules.credentials == credentials && rules.names(origin),
         Cors::Off | Cors::Any => false,
     };
-    by_cors || credentials && config.allowed_origins.iter().any(|name| name == origin)
+    by_cors || credentials && config.http.allowed_origins.iter().any(|name| name == origin)
 }
 
 /// Says what lets the page in, if it is one of the operator's own; never what is set already
@@ -84,12 +86,12 @@ fn fix(
     let claimed = headers.get_all(X_FORWARDED_HOST).into_iter().next_back();
     let claimed = claimed.and_then(|host| host.to_str().ok()).and_then(|hosts| hosts.rsplit(',').next());
     if claimed.is_some_and(|host| is_host(origin, host.trim()))
-        && !peer.is_some_and(|peer| config.trusted_proxies.trusts(peer.address.ip()))
+        && !peer.is_some_and(|peer| config.http.trusted_proxies.trusts(peer.address.ip()))
     {
         return match peer {
             Some(peer) => format!(
                 "X-Forwarded-Host fits but comes from a proxy that is not trusted; trust {} with \
-                 Config::trusted_proxies, or --trusted-proxy",
+                 HttpConfig::trusted_proxies, or --trusted-proxy",
                 peer.address.ip()
             )
             .into(),
@@ -99,17 +101,17 @@ fn fix(
         };
     }
     if is_named(config, origin, false) {
-        return "CORS lets this origin in without cookies only; Config::allow_origin, or --allow-origin, lets it in \
+        return "CORS lets this origin in without cookies only; HttpConfig::allow_origin, or --allow-origin, lets it in \
                 with them"
             .into();
     }
     let same_name = authority(origin).is_some_and(|(name, _)| name.eq_ignore_ascii_case(split_port(host).0));
     if same_name {
         return "the port differs: a reverse proxy has to pass on the whole Host header (nginx: proxy_set_header Host \
-                $http_host), or allow the origin with Config::allow_origin, or --allow-origin"
+                $http_host), or allow the origin with HttpConfig::allow_origin, or --allow-origin"
             .into();
     }
-    "if the page is yours, allow its origin with Config::allow_origin, or --allow-origin; if it is the server's own, a \
+    "if the page is yours, allow its origin with HttpConfig::allow_origin, or --allow-origin; if it is the server's own, a \
      reverse proxy has to pass on the Host header (nginx: proxy_set_header Host $http_host)"
         .into()
 }
@@ -142,8 +144,8 @@ pub(crate) fn normalise_settings(config: &mut Config) -> Result<(), (&'static st
         }
         Ok(())
     };
-    all(&mut config.allowed_origins, ANY).map_err(|problem| ("allow_origin", problem))?;
-    let cors = match &mut config.cors {
+    all(&mut config.http.allowed_origins, ANY).map_err(|problem| ("allow_origin", problem))?;
+    let cors = match &mut config.http.cors {
         Cors::Origins { origins, .. } => all(origins, READ),
         Cors::Rules(rules) => match &mut rules.origin {
             Allowed::Named(origins) => all(origins, READ),
@@ -183,7 +185,7 @@ mod tests {
 
     #[test]
     fn cve_2019_13611_a_foreign_page_cannot_use_the_cookies_of_a_visitor() {
-        let config = Config::default();
+        let config = Config::new();
         for origin in [
             "https://evil.example",
             "https://chat.example.evil.example",
@@ -205,7 +207,7 @@ mod tests {
 
     #[test]
     fn pages_of_the_server_itself_and_programs_come_in_with_cookies() {
-        let config = Config::default();
+        let config = Config::new();
         for origin in [
             "https://chat.example",
             "http://chat.example",
@@ -229,7 +231,7 @@ mod tests {
 
     #[test]
     fn what_a_foreign_page_embeds_is_known_by_its_site() {
-        let config = Config::default();
+        let config = Config::new();
         for (site, expected) in
             [("cross-site", false), ("same-site", false), ("same-origin", true), ("none", true)]
         {
@@ -241,38 +243,38 @@ mod tests {
     #[test]
     fn origins_that_are_named_come_in() {
         let page = [COOKIES, ("origin", "https://app.example")];
-        assert!(is_let_in(&Config::default().allow_origin("https://app.example"), &page));
-        assert!(is_let_in(&Config::default().allow_origin("https://app.example/"), &page));
-        assert!(!is_let_in(&Config::default().allow_origin("http://app.example"), &page));
+        assert!(is_let_in(&Config::new().http(|http| http.allow_origin("https://app.example")), &page));
+        assert!(is_let_in(&Config::new().http(|http| http.allow_origin("https://app.example/")), &page));
+        assert!(!is_let_in(&Config::new().http(|http| http.allow_origin("http://app.example")), &page));
         for spelling in [" https://app.example:443/ ", "HTTPS://App.Example"] {
-            assert!(is_let_in(&Config::default().allow_origin(spelling), &page), "{spelling}");
+            assert!(is_let_in(&Config::new().http(|http| http.allow_origin(spelling)), &page), "{spelling}");
         }
         let file = [COOKIES, ("origin", "file://")];
-        assert!(is_let_in(&Config::default().allow_origin("file:///"), &file));
-        assert!(!is_let_in(&Config::default(), &file));
+        assert!(is_let_in(&Config::new().http(|http| http.allow_origin("file:///")), &file));
+        assert!(!is_let_in(&Config::new(), &file));
         let cors = |credentials| Cors::Origins { origins: vec!["https://app.example".into()], credentials };
-        assert!(is_let_in(&Config::default().cors(cors(true)), &page));
-        assert!(!is_let_in(&Config::default().cors(Cors::Any), &page));
+        assert!(is_let_in(&Config::new().http(|http| http.cors(cors(true))), &page));
+        assert!(!is_let_in(&Config::new().http(|http| http.cors(Cors::Any)), &page));
         let ours = CorsRules::matching(|origin| origin.ends_with("app.example"));
-        assert!(is_let_in(&Config::default().cors(ours.clone().credentials(true)), &page));
+        assert!(is_let_in(&Config::new().http(|http| http.cors(ours.clone().credentials(true))), &page));
         // Without cookies, as it was asked for.
         for without in [cors(false), ours.into(), CorsRules::origins(["https://app.example"]).into()] {
-            assert!(!is_let_in(&Config::default().cors(without.clone()), &page));
-            assert!(is_let_in(&Config::default().cors(without), &[page[1]]));
+            assert!(!is_let_in(&Config::new().http(|http| http.cors(without.clone())), &page));
+            assert!(is_let_in(&Config::new().http(|http| http.cors(without)), &[page[1]]));
         }
         for others in [CorsRules::any(), CorsRules::mirrored(), CorsRules::origins(["https://b.example"])] {
-            assert!(!is_let_in(&Config::default().cors(others), &page));
+            assert!(!is_let_in(&Config::new().http(|http| http.cors(others)), &page));
         }
     }
 
     #[test]
     fn the_other_policies_are_stricter_and_laxer() {
         let foreign = [("origin", "https://evil.example")];
-        let strict = Config::default().origins(Origins::Same);
+        let strict = Config::new().http(|http| http.origins(Origins::Same));
         assert!(!is_let_in(&strict, &foreign));
         assert!(is_let_in(&strict, &[("origin", "https://chat.example")]));
         assert!(is_let_in(&strict, &[]));
-        let lax = Config::default().origins(Origins::Any);
+        let lax = Config::new().http(|http| http.origins(Origins::Any));
         assert!(is_let_in(&lax, &[COOKIES, foreign[0]]));
     }
 
@@ -284,25 +286,25 @@ mod tests {
             ("x-forwarded-host", "chat.example"),
             ("origin", "https://chat.example"),
         ];
-        assert!(!is_let_in(&Config::default(), &page));
+        assert!(!is_let_in(&Config::new(), &page));
         let trusted: ipnet::IpNet = "10.0.0.0/8".parse().expect("a network");
-        assert!(is_let_in(&Config::default().trusted_proxies([trusted]), &page));
+        assert!(is_let_in(&Config::new().http(|http| http.trusted_proxies([trusted])), &page));
     }
 
     #[test]
     fn fix_fits_the_cause() {
-        let config = Config::default();
+        let config = Config::new();
         let page = ("origin", "https://chat.example:8443");
         assert!(fix_for(&config, &[COOKIES, page]).contains("Host $http_host"));
         let elsewhere = [COOKIES, ("origin", "https://app.example")];
         assert!(fix_for(&config, &elsewhere).contains("--allow-origin"));
-        let cors = Config::default().cors(CorsRules::origins(["https://app.example"]));
+        let cors = Config::new().http(|http| http.cors(CorsRules::origins(["https://app.example"])));
         assert!(fix_for(&cors, &elsewhere).contains("without cookies"));
         let proxied = [("x-forwarded-host", "app.example"), COOKIES, elsewhere[1]];
         assert!(fix_for(&config, &proxied).contains("--trusted-proxy"));
         assert!(fix_for(&config, &[COOKIES, ("origin", "null")]).contains("sandboxed"));
         let trusted: ipnet::IpNet = "10.0.0.0/8".parse().expect("a network");
-        let trusting = Config::default().trusted_proxies([trusted]);
+        let trusting = Config::new().http(|http| http.trusted_proxies([trusted]));
         let other = [("x-forwarded-host", "other.example"), COOKIES, elsewhere[1]];
         assert!(!fix_for(&trusting, &other).contains("--trusted-proxy"), "it is set already");
     }
@@ -310,18 +312,21 @@ mod tests {
     #[test]
     fn origin_that_cannot_match_is_refused() {
         let refused = |mut config: Config| normalise_settings(&mut config).expect_err("it cannot match");
-        let (setting, problem) = refused(Config::default().allow_origin("https://app.example/chat"));
+        let (setting, problem) =
+            refused(Config::new().http(|http| http.allow_origin("https://app.example/chat")));
         assert_eq!(setting, "allow_origin");
         assert!(problem.contains("write `https://app.example`"), "{problem}");
-        assert!(refused(Config::default().allow_origin("*")).1.contains("--origins any"));
+        assert!(refused(Config::new().http(|http| http.allow_origin("*"))).1.contains("--origins any"));
         let origins = || vec!["app.example".to_owned()];
         for cors in
             [Cors::Origins { origins: origins(), credentials: false }, CorsRules::origins(origins()).into()]
         {
-            let (setting, problem) = refused(Config::default().cors(cors));
+            let (setting, problem) = refused(Config::new().http(|http| http.cors(cors)));
             assert_eq!(setting, "cors");
             assert!(problem.contains("write `https://app.example`"), "{problem}");
         }
-        assert!(refused(Config::default().cors(CorsRules::origins(["*"]))).1.contains("--cors '*'"));
+        assert!(
+            refused(Config::new().http(|http| http.cors(CorsRules::origins(["*"])))).1.contains("--cors '*'")
+        );
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct TimedBody {
 
 impl TimedBody {
     pub(super) fn new(body: RequestBody, io: &Io) -> Self {
-        Self { body, io: io.clone(), left: io.config().body_timeout, since: None, timer: None }
+        Self { body, io: io.clone(), left: io.config().timeouts.body_timeout, since: None, timer: None }
     }
 
     /// Waits for more, unless the client's time is over.
@@ -74,7 +74,7 @@ impl Body for TimedBody {
                 Poll::Pending => this.poll_late(cx, now).is_ready(),
             };
             if is_late {
-                let timeout_ms = clock::millis(this.io.config().body_timeout);
+                let timeout_ms = clock::millis(this.io.config().timeouts.body_timeout);
                 breach!(
                     this.io,
                     Breach::BodyTime,

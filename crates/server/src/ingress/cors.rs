@@ -14,11 +14,11 @@ use crate::web::origin::normalise;
 
 /// Answers the question a browser asks before it sends a cross-origin request; `None` if this is no such question
 pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Response<ResponseBody>> {
-    let off = config.cors == Cors::Off && config.allowed_origins.is_empty();
+    let off = config.http.cors == Cors::Off && config.http.allowed_origins.is_empty();
     if off || request.method() != Method::OPTIONS {
         return None;
     }
-    let rules = match &config.cors {
+    let rules = match &config.http.cors {
         Cors::Rules(rules) => Some(rules),
         _ => None,
     };
@@ -50,15 +50,15 @@ pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Resp
 
 /// Says on an answer who may read it; tells whether this origin may
 pub(super) fn allow(config: &Config, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-    if !config.allowed_origins.is_empty() {
+    if !config.http.allowed_origins.is_empty() {
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        if let Some(origin) = origin.filter(|origin| is_among(&config.allowed_origins, origin)) {
+        if let Some(origin) = origin.filter(|origin| is_among(&config.http.allowed_origins, origin)) {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
             return true;
         }
     }
-    match &config.cors {
+    match &config.http.cors {
         Cors::Off => false,
         Cors::Any => {
             headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));

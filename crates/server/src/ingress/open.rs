@@ -69,7 +69,7 @@ impl<'a> Applicant<'a> {
         if peer.is_none() {
             app.limits.tell_of_unknown_address(&app.config);
         }
-        let peer = peer.map(|peer| app.config.trusted_proxies.resolve(peer, &exchange.request.headers));
+        let peer = peer.map(|peer| app.config.http.trusted_proxies.resolve(peer, &exchange.request.headers));
         let (address, secure) = peer.map_or((None, false), |peer| (Some(peer.address), peer.secure));
         let ip = address.map(|address| address.ip());
         let mut place = SessionPlace::take(io, ip)?;
@@ -160,7 +160,7 @@ impl<'a> Applicant<'a> {
             kind,
             codec,
             outbox: Outbox::new(
-                Bounds::new(app.config.outbox_limit, app.config.outbox_max),
+                Bounds::new(app.config.limits.outbox_limit, app.config.limits.outbox_max),
                 app.flushers.list(),
             ),
             handshake,
@@ -174,7 +174,8 @@ impl<'a> Applicant<'a> {
         }
         place.keep();
         if let Some(oldest) = app.unjoined.begin(&shared) {
-            let (address, value) = (oldest.handshake.address_field(), app.config.max_unjoined_sessions);
+            let (address, value) =
+                (oldest.handshake.address_field(), app.config.limits.max_unjoined_sessions);
             breach!(io, Breach::Unjoined, address, value, "client closed: too many have joined no namespace");
             // One that is over already needs no closing.
             let _ = oldest.inbox.push(Visit::Close(CloseReason::ConnectTimeout));
@@ -188,7 +189,7 @@ impl<'a> Applicant<'a> {
         );
         tokio::spawn(Driver::new(shared, session, connection, permit));
         // A client that begins by asking for each answer may come back on another connection.
-        let cookie = app.config.cookie.as_ref().filter(|_| transport.capabilities().polled);
+        let cookie = app.config.http.cookie.as_ref().filter(|_| transport.capabilities().polled);
         Ok(cookie.filter(|_| endpoint.is_engine()).and_then(|cookie| cookie.header(&sid)))
     }
 }

@@ -53,7 +53,7 @@ impl<'a> SessionPlace<'a> {
     /// Counts what is kept of the request.
     pub(super) fn take_handshake(&mut self, handshake: &Handshake) -> Result<(), Refused> {
         let (config, app) = (self.io.config(), self.io.app());
-        let value = config.max_handshake_bytes;
+        let value = config.limits.max_handshake_bytes;
         if handshake.bytes() > value {
             let address = handshake.address_field();
             breach!(self.io, Breach::HandshakeSize, address, value, status = 431, "session refused");
@@ -63,7 +63,7 @@ impl<'a> SessionPlace<'a> {
             return Err(Box::new(rejection.response()));
         }
         let (own, shared) = (handshake.own_bytes(), app.heads.bytes());
-        if !app.limits.take_handshake(own, config.max_handshakes_bytes.saturating_sub(shared)) {
+        if !app.limits.take_handshake(own, config.limits.max_handshakes_bytes.saturating_sub(shared)) {
             return Err(no_room(self.io, Breach::HandshakesSize, self.address));
         }
         self.handshake_bytes = own;

@@ -26,7 +26,7 @@ pub(super) struct Respond {
 impl Respond {
     pub(super) fn to(io: &Io, route: &Route<'_>, request: &Parts) -> Self {
         let (app, is_engine) = (io.app(), route.endpoint.is_engine());
-        let rules = app.config.http_compression.filter(|_| is_engine && request.method == Method::GET);
+        let rules = app.config.http.compression.filter(|_| is_engine && request.method == Method::GET);
         Self {
             is_engine,
             origin: request.headers.get(ORIGIN).cloned(),

@@ -18,7 +18,7 @@ use crate::web::upgrade;
 /// The response to a request whose session has ended or has too many requests waiting.
 pub(super) fn resume(io: &Io, continued: Continued) -> Result<Option<HeaderValue>, Refused> {
     let Continued { session, transport, exchange } = continued;
-    let limit = io.app().config.max_requests;
+    let limit = io.app().config.limits.max_requests;
     let (refusal, exchange) = match session.inbox.push_exchange(transport, exchange, limit) {
         Ok(()) => return Ok(None),
         Err(NotTaken::Over(exchange)) => (Refusal::UnknownSession, exchange),

@@ -18,7 +18,7 @@ use crate::util::clock;
 ///    begin on those that are open are answered with 503.
 /// 3. It closes its sessions in batches, so that clients which come back elsewhere do not come all at once. What
 ///    waits for a client is still sent. A WebSocket is closed with 1001, or what
-///    [`Config::drain_close_code`](crate::Config::drain_close_code) says; no Socket.IO client gets a DISCONNECT packet,
+///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code) says; no Socket.IO client gets a DISCONNECT packet,
 ///    after which it would not come back by itself. Handlers of `disconnect` see [`CloseReason::ServerShutdown`].
 /// 4. When all are gone, with the handlers that they left behind, or the [timeout](Self::timeout) is over, it ends.
 ///

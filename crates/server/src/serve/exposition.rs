@@ -102,7 +102,13 @@ impl Snapshot {
             written: app.flushers.written(),
             messages_received: metrics.messages_received(),
             bytes_received: metrics.bytes_received(),
-            compressed: app.config.compression.as_ref().map(Compression::compressed).unwrap_or_default(),
+            compressed: app
+                .config
+                .websocket
+                .compression
+                .as_ref()
+                .map(Compression::compressed)
+                .unwrap_or_default(),
             counters: metrics.described().collect(),
             refused: Breach::ALL.iter().map(|limit| (limit.as_str(), metrics.breaches(*limit))).collect(),
             delivery: metrics.delivery.clone(),

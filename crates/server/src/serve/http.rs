@@ -42,7 +42,7 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
     let _ = stream.set_nodelay(true);
     let Some(peer) = peer(&server, &mut stream, canonical(address)).await else { return };
     // A proxy's own connections carry many clients; those are told apart by the requests.
-    let shared = io.config().trusted_proxies.trusts(peer.address.ip());
+    let shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
     let permit = if shared { Ok(permit) } else { permit.for_address(peer.address.ip()) };
     let permit = match permit {
         Ok(permit) => Arc::new(Permit::Connection(permit)),
@@ -86,7 +86,7 @@ async fn secure(
 /// Who is at the other end; `None` if it did not say so as it should
 async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> Option<Peer> {
     let direct = Peer { address, secure: false };
-    if !server.http.proxy_protocol || !server.io.config().trusted_proxies.trusts(address.ip()) {
+    if !server.http.proxy_protocol || !server.io.config().http.trusted_proxies.trusts(address.ip()) {
         return Some(direct);
     }
     let read = tokio::time::timeout(server.http.header_timeout, proxy_protocol::read(stream));
@@ -112,7 +112,7 @@ where
     let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
     let stream = HttpStream::new(stream, activity.clone());
     // A proxy's own connections carry many clients.
-    let is_shared = io.config().trusted_proxies.trusts(peer.address.ip());
+    let is_shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
     let opened_on = (!is_shared).then(|| OpenedOn::new(http.max_sessions_per_connection));
     let service = {
         let activity = activity.clone();

@@ -188,12 +188,12 @@ impl Endpoint {
             Protocol::SocketIo(protocol) => {
                 *protocol = Arc::new(SocketIoConfig {
                     engine: Arc::new(engine_config(all, config)),
-                    connect_timeout: config.connect_timeout,
-                    attachment_timeout: config.attachment_timeout,
-                    max_namespaces: config.max_namespaces,
+                    connect_timeout: config.timeouts.connect_timeout,
+                    attachment_timeout: config.timeouts.attachment_timeout,
+                    max_namespaces: config.limits.max_namespaces,
                     limits: Limits {
-                        attachments: config.max_attachments,
-                        namespace_bytes: config.max_name_bytes,
+                        attachments: config.limits.max_attachments,
+                        namespace_bytes: config.limits.max_name_bytes,
                         ..Limits::default()
                     },
                     parser: protocol.parser.clone(),
@@ -208,13 +208,13 @@ impl Endpoint {
             Protocol::Plain { config: protocol, .. } => {
                 // Plain clients need WebSocket; a deployment without it has none. Theirs says why it closes.
                 all.iter().find(|transport| transport.name() == WebSocket::NAME)?;
-                let websocket: Arc<dyn Transport> = Arc::new(config.websocket());
+                let websocket: Arc<dyn Transport> = Arc::new(config.websocket.transport(&config.limits));
                 self.transports = Arc::new([websocket]);
                 *protocol = Arc::new(PlainConfig {
-                    ping_interval: config.ping_interval,
-                    ping_timeout: config.ping_timeout,
-                    max_attachments: config.max_attachments,
-                    attachment_timeout: config.attachment_timeout,
+                    ping_interval: config.timeouts.ping_interval,
+                    ping_timeout: config.timeouts.ping_timeout,
+                    max_attachments: config.limits.max_attachments,
+                    attachment_timeout: config.timeouts.attachment_timeout,
                     ..PlainConfig::default()
                 });
             }
@@ -348,10 +348,10 @@ impl fmt::Debug for Endpoint {
 fn engine_config(transports: &[Arc<dyn Transport>], config: &Config) -> EngineConfig {
     let transports = transports.iter().map(|transport| (transport.name(), transport.capabilities()));
     let mut engine = EngineConfig {
-        ping_interval: config.ping_interval,
-        ping_timeout: config.ping_timeout,
-        upgrade_timeout: config.upgrade_timeout,
-        max_payload: config.max_payload,
+        ping_interval: config.timeouts.ping_interval,
+        ping_timeout: config.timeouts.ping_timeout,
+        upgrade_timeout: config.timeouts.upgrade_timeout,
+        max_payload: config.limits.max_payload,
         initial_message: config.initial_packet.clone(),
         ..EngineConfig::default()
     }

@@ -19,10 +19,11 @@ use crate::web::handshake::Handshake;
 
 /// The sequencer of a namespace, if recovery is on
 pub(crate) fn sequencer(router: &Arc<dyn Router>, config: &Config) -> Option<Arc<Sequencer>> {
-    let mut recovery = config.recovery.clone()?;
+    let recovery = config.recovery.clone()?;
     // Engine.IO and plain WebSocket detect a dead client within this time.
-    let silence = config.ping_interval.saturating_add(config.ping_timeout).saturating_mul(2);
-    recovery.grace = silence.saturating_add(ROUNDING);
+    let silence =
+        config.timeouts.ping_interval.saturating_add(config.timeouts.ping_timeout).saturating_mul(2);
+    let recovery = recovery.grace(silence.saturating_add(ROUNDING));
     Some(Arc::new(Sequencer::new(router.clone(), recovery, &ids::epoch(), clock::now)))
 }
 

@@ -18,14 +18,14 @@ use tokio::task::yield_now;
 /// and so does everybody where compressing does not make them fewer.
 ///
 /// An answer that holds both a secret and what somebody else chose tells by its length how much they have in common
-/// (the attack called BREACH). Where that matters turn it [off](crate::Config::http_compression).
+/// (the attack called BREACH). Where that matters turn it [off](crate::config::HttpConfig::compression).
 ///
 /// ```
 /// use roomcast_server::http::HttpCompression;
 /// use roomcast_server::Config;
 ///
-/// let config = Config::default().http_compression(HttpCompression::default().threshold(4096));
-/// let off = Config::default().http_compression(None);
+/// let config = Config::new().http(|http| http.compression(HttpCompression::default().threshold(4096)));
+/// let off = Config::new().http(|http| http.compression(None));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HttpCompression {

@@ -15,7 +15,7 @@ use roomcast_core::Sid;
 /// use roomcast_server::http::Cookie;
 /// use roomcast_server::Config;
 ///
-/// let config = Config::default().cookie(Cookie::new("io").secure(true));
+/// let config = Config::new().http(|http| http.cookie(Cookie::new("io").secure(true)));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cookie {

@@ -51,7 +51,7 @@ impl From<CorsRules> for Cors {
 ///     .credentials(true)
 ///     .allowed_headers([AUTHORIZATION])
 ///     .max_age(Duration::from_secs(600));
-/// let config = Config::default().cors(rules);
+/// let config = Config::new().http(|http| http.cors(rules));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CorsRules {

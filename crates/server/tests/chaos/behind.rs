@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use roomcast_core::Capabilities;
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::transport::Polling;
 use roomcast_server::{Config, Io, Socket};
 use roomcast_testkit::transport::MemoryTransport;
@@ -22,9 +21,9 @@ fn play(test: impl AsyncFnOnce()) {
 }
 
 fn open() -> Io {
-    let recovery = RecoveryConfig { max_disconnection_duration: AWAY, ..RecoveryConfig::default() };
-    let config =
-        Config::default().ping_interval(INTERVAL).ping_timeout(TIMEOUT).connection_state_recovery(recovery);
+    let config = Config::new()
+        .timeouts(|timeouts| timeouts.ping_interval(INTERVAL).ping_timeout(TIMEOUT))
+        .recovery(|recovery| recovery.max_disconnection(AWAY));
     let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     let io = Io::builder()
         .config(config)

@@ -25,7 +25,7 @@ async fn pong_comes_late() {
     let (interval, timeout) = (Duration::from_secs(2), Duration::from_secs(1));
     let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     let io = Io::builder()
-        .config(Config::default().ping_interval(interval).ping_timeout(timeout))
+        .config(Config::new().timeouts(|timeouts| timeouts.ping_interval(interval).ping_timeout(timeout)))
         .transport(MemoryTransport::new("memory").capabilities(websocket))
         .build();
     let mut client = Client::connect(&io, 0, false);

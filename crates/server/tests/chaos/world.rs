@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use roomcast_core::Capabilities;
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::namespace::Namespace;
 use roomcast_server::server::Drain;
 use roomcast_server::socket::CloseReason;
@@ -63,14 +62,14 @@ fn prefix(namespace: &str) -> String {
 impl World {
     pub(crate) fn new(seed: u64, steps: Arc<Mutex<Vec<String>>>) -> Self {
         let mut dice = Dice::new(seed);
-        let mut config = Config::default()
-            .ping_interval(PING_INTERVAL)
-            .ping_timeout(PING_TIMEOUT)
-            .close_timeout(CLOSE_TIMEOUT)
-            .max_handlers(1 + dice.below(4));
+        let mut config = Config::new()
+            .timeouts(|timeouts| {
+                timeouts.ping_interval(PING_INTERVAL).ping_timeout(PING_TIMEOUT).close_timeout(CLOSE_TIMEOUT)
+            })
+            .limits(|limits| limits.max_handlers(1 + dice.below(4)));
         let recovers = dice.one_in(2);
         if recovers {
-            config = config.connection_state_recovery(RecoveryConfig::default());
+            config = config.recovery(|recovery| recovery);
         }
         let stage = Stage::new(recovers);
         let ids = stage.clone();

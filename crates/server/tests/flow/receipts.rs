@@ -43,7 +43,7 @@ const EVENTS: usize = 1024;
 #[test]
 fn emit_beyond_hard_cap_fails() {
     each(single(), async |combination| {
-        let config = patient().outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX);
+        let config = patient().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX));
         let mut scene = Scene::open(combination, config, |_| {});
         let mut stalled = scene.connect_narrow(combination.wire).await;
         let (events, mut queued) = (Events::flood(), 0);
@@ -81,7 +81,7 @@ fn emit_beyond_hard_cap_fails() {
 #[test]
 fn receipt_of_a_room_counts_closed_members() {
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
-        let config = patient().outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX);
+        let config = patient().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX));
         let mut scene = Scene::open(combination, config, |_| {});
         let mut reader = [scene.connect(Wire::Plain).await];
         let stalled = [scene.connect_narrow(Wire::Plain).await, scene.connect_narrow(Wire::SocketIo).await];

@@ -1,6 +1,5 @@
 //! Clients that were closed for being slow or too fast, and come back
 
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Socket, json};
 
@@ -94,7 +93,7 @@ async fn comes_back(
 #[test]
 fn slow_consumer_comes_back_whole() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
-        let config = strict().connection_state_recovery(RecoveryConfig::default());
+        let config = strict().recovery(|recovery| recovery);
         let mut scene = Scene::open(combination, config, |_| {});
         let mut client = scene.connect_narrow(combination.wire).await;
         let mut heard = Heard::new();
@@ -120,9 +119,9 @@ fn slow_consumer_comes_back_whole() {
 #[test]
 fn overloaded_client_comes_back_whole() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
-        let recovery = RecoveryConfig::default();
-        let config =
-            config().connection_state_recovery(recovery).max_event_bytes(64 * 1024).outbox_max(1 << 20);
+        let config = config()
+            .recovery(|recovery| recovery)
+            .limits(|limits| limits.max_event_bytes(64 * 1024).outbox_max(1 << 20));
         let mut scene = Scene::open(combination, config, |io| {
             io.main().serial(true);
             // Owed an answer, the server reads on, and what waits for this handler grows.

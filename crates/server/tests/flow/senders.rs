@@ -218,7 +218,7 @@ const EVENTS: usize = 2048;
 fn waiting_handlers_pause_their_client() {
     each(single(), async |combination| {
         let (open, gate) = watch::channel(false);
-        let config = config().max_event_bytes(EVENT_BYTES);
+        let config = config().limits(|limits| limits.max_event_bytes(EVENT_BYTES));
         let mut scene = Scene::open(combination, config, |io| {
             io.main().serial(true);
             io.on("message", move |socket: Socket, text: String| {
@@ -254,7 +254,7 @@ fn question_to_a_paused_client_ends() {
     each(only(single(), &ANSWERING), async |combination| {
         let (open, gate) = watch::channel(false);
         let (told, mut outcomes) = mpsc::channel(EVENTS);
-        let config = config().max_event_bytes(EVENT_BYTES);
+        let config = config().limits(|limits| limits.max_event_bytes(EVENT_BYTES));
         let mut scene = Scene::open(combination, config, |io| {
             io.main().serial(true);
             io.on("message", move |socket: Socket, _: String| {
@@ -306,7 +306,8 @@ const OUTBOX_MAX: usize = 2 * 1024 * 1024;
 fn unread_echoes_pause_their_client() {
     const MESSAGES: usize = 6 * 1024;
     each(single(), async |combination| {
-        let mut scene = Scene::open(combination, patient().outbox_max(OUTBOX_MAX), echoes);
+        let mut scene =
+            Scene::open(combination, patient().limits(|limits| limits.outbox_max(OUTBOX_MAX)), echoes);
         let mut client = scene.connect_narrow(combination.wire).await;
         let Client { input, output, socket, .. } = &mut client;
         let text = |number| text(number, 1024);

@@ -108,7 +108,7 @@ fn blocked_thread_closes_nobody() {
     side_by_side(single(), async |combination| {
         let (done, mut woke) = watch::channel(false);
         let events = Events::flood();
-        let config = config().stall_timeout(PATIENCE);
+        let config = config().timeouts(|timeouts| timeouts.stall_timeout(PATIENCE));
         let mut scene = Scene::open(combination, config, |io| blocks(io, done));
         let mut readers = scene.connect_all(combination.wire, 2).await;
         // On one thread nobody is written to while it is blocked, so a client may as well not read then.
@@ -143,7 +143,8 @@ const SLACK: u32 = 10;
 fn stalled_crowd_leaves_in_time() {
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
         let budget = 64 * 1024 * 1024;
-        let mut scene = Scene::open_alone(combination, strict().memory_budget(budget), |_| {});
+        let mut scene =
+            Scene::open_alone(combination, strict().limits(|limits| limits.memory_budget(budget)), |_| {});
         let mut readers = scene.connect_all(combination.wire, 4).await;
         let mut crowd = Vec::new();
         for number in 0..CROWD {
@@ -207,7 +208,7 @@ fn budget_evicts_longest_stalled_first() {
     const BUDGET: u64 = 32 * 1024 * 1024;
     const STALLED: usize = 12;
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
-        let config = patient().memory_budget(BUDGET);
+        let config = patient().limits(|limits| limits.memory_budget(BUDGET));
         let mut scene = Scene::open_alone(combination, config, |_| {});
         let mut readers = scene.connect_all(combination.wire, 2).await;
         let before = resident();

@@ -22,17 +22,19 @@ use crate::client::{Client, Dial, Link, Wire, hear_all};
 
 /// Settings of every case: nobody is asked for a sign of life while it runs
 pub(crate) fn config() -> Config {
-    Config::default().ping_interval(NEVER).ping_timeout(NEVER)
+    Config::new().timeouts(|timeouts| timeouts.ping_interval(NEVER).ping_timeout(NEVER))
 }
 
 /// Settings under which a client that does not read is closed soon
 pub(crate) fn strict() -> Config {
-    config().outbox_limit(64 * 1024).stall_timeout(STALL_TIMEOUT)
+    config()
+        .limits(|limits| limits.outbox_limit(64 * 1024))
+        .timeouts(|timeouts| timeouts.stall_timeout(STALL_TIMEOUT))
 }
 
 /// Settings under which nobody is closed for not reading while a case runs
 pub(crate) fn patient() -> Config {
-    config().stall_timeout(NEVER)
+    config().timeouts(|timeouts| timeouts.stall_timeout(NEVER))
 }
 
 /// Where a server runs

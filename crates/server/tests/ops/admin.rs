@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::metrics::Breach;
 use roomcast_server::server::Drain;
 use roomcast_server::{Config, Io, Server, Socket};
@@ -266,7 +265,7 @@ async fn silent_connections_do_not_block_admin() {
 
 #[tokio::test]
 async fn unread_answers_do_not_block_admin() {
-    let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+    let config = Config::new().recovery(|recovery| recovery);
     let io = Io::builder().config(config).build();
     for number in 0..100 {
         io.of(format!("/{}{number}", "x".repeat(20_000)));

@@ -187,7 +187,8 @@ async fn a_mounted_server_drains_too() {
 
 #[tokio::test]
 async fn close_code_of_a_drain_is_a_setting() {
-    let io = Io::builder().config(Config::default().drain_close_code(1012)).build();
+    let io =
+        Io::builder().config(Config::new().websocket(|websocket| websocket.drain_close_code(1012))).build();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
     let address = bound.address();
     let (stop, stopped) = oneshot::channel::<()>();

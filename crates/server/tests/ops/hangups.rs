@@ -15,7 +15,9 @@ use crate::support::{Client, POLLING, Rig, get, until};
 
 /// Nobody is asked for a sign of life while a test runs
 fn patient() -> Config {
-    Config::default().ping_interval(Duration::from_secs(600)).ping_timeout(Duration::from_secs(600))
+    Config::new().timeouts(|timeouts| {
+        timeouts.ping_interval(Duration::from_secs(600)).ping_timeout(Duration::from_secs(600))
+    })
 }
 
 /// A polling session in the main namespace
@@ -249,7 +251,8 @@ async fn close_packets_come_in_a_poll_of_their_own() {
     for waits in [true, false] {
         for kind in ["client", "sockets", "io", "drain", "broken packet", "event rate", "outbox"] {
             let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(50).expect("not zero"));
-            let config = patient().event_rate(rate).outbox_limit(1000).outbox_max(1000);
+            let config =
+                patient().limits(|limits| limits.event_rate(rate).outbox_limit(1000).outbox_max(1000));
             let io = Io::builder().config(config).build();
             let rig = Rig::start(&io, Server::new(io.clone()));
             io.on("close me", {

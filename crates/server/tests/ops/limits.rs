@@ -58,7 +58,7 @@ async fn polls_that_ask_for_an_upgrade_hold_no_place() {
 
 #[tokio::test]
 async fn a_session_too_many_is_told_so_whatever_its_transport() {
-    let rig = Rig::with_config(Config::default().max_sessions(2));
+    let rig = Rig::with_config(Config::new().limits(|limits| limits.max_sessions(2)));
     let mut chat = WebSocket::socket_io(rig.address).await;
     let polling = rig.get(POLLING, "").await;
     assert_eq!(polling.status, 200);
@@ -77,7 +77,9 @@ async fn a_session_too_many_is_told_so_whatever_its_transport() {
 
 #[tokio::test]
 async fn a_handshake_that_fails_takes_no_place() {
-    let rig = Rig::with_config(Config::default().max_sessions(1).max_connections_per_address(1));
+    let rig = Rig::with_config(
+        Config::new().limits(|limits| limits.max_sessions(1).max_connections_per_address(1)),
+    );
     for _ in 0..3 {
         let broken = UPGRADE.replace("13", "12");
         assert_eq!(rig.get("/ws", &broken).await.status, 426);
@@ -87,7 +89,7 @@ async fn a_handshake_that_fails_takes_no_place() {
 
 #[tokio::test]
 async fn the_limit_of_sessions_holds_when_mounted_too() {
-    let io = Io::builder().config(Config::default().max_sessions(1)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_sessions(1))).build();
     let mut statuses = Vec::new();
     for _ in 0..2 {
         let request = http::Request::get(POLLING).body(Empty::<Bytes>::new()).expect("a request");
@@ -99,7 +101,7 @@ async fn the_limit_of_sessions_holds_when_mounted_too() {
 
 #[tokio::test]
 async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() {
-    let io = Io::builder().config(Config::default().max_requests(2)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_requests(2))).build();
     let request = |method, target: &str, body: &'static str| {
         let body = Full::new(Bytes::from_static(body.as_bytes()));
         let request = http::Request::builder().method(method).uri(target).body(body).expect("a request");
@@ -128,7 +130,9 @@ async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() 
 
 #[tokio::test]
 async fn who_joins_nothing_in_time_is_closed() {
-    let rig = Rig::with_config(Config::default().connect_timeout(Duration::from_millis(1500)));
+    let rig = Rig::with_config(
+        Config::new().timeouts(|timeouts| timeouts.connect_timeout(Duration::from_millis(1500))),
+    );
     let mut joined = WebSocket::socket_io(rig.address).await;
     let opened = rig.get(POLLING, "").await;
     assert_eq!(opened.status, 200);
@@ -144,7 +148,7 @@ async fn text<B: Body<Error: Debug>>(response: http::Response<B>) -> String {
 
 #[tokio::test]
 async fn one_address_cannot_take_the_place_of_others() {
-    let rig = Rig::with_config(Config::default().max_connections_per_address(2));
+    let rig = Rig::with_config(Config::new().limits(|limits| limits.max_connections_per_address(2)));
     let chat = WebSocket::socket_io(rig.address).await;
     let mut idle = rig.connect().await;
     idle.send(&get("/nothing", "")).await;
@@ -163,7 +167,7 @@ async fn one_address_cannot_take_the_place_of_others() {
 
 #[tokio::test]
 async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
-    let rig = Rig::with_config(Config::default().max_connections_per_address(2));
+    let rig = Rig::with_config(Config::new().limits(|limits| limits.max_connections_per_address(2)));
     let mut statuses = Vec::new();
     let mut client = rig.connect().await;
     for _ in 0..3 {
@@ -175,7 +179,7 @@ async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
 
 #[tokio::test]
 async fn headers_are_bounded_in_size_and_number() {
-    let rig = Rig::with_config(Config::default());
+    let rig = Rig::with_config(Config::new());
     let fits = format!("X-Long: {}\r\n", "x".repeat(15 * 1024));
     assert_eq!(rig.get("/", &fits).await.status, 404);
     let too_long = format!("X-Long: {}\r\n", "x".repeat(17 * 1024));
@@ -281,7 +285,7 @@ async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
 #[tokio::test]
 async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
     let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(5).expect("five"));
-    let io = Io::builder().config(Config::default().event_rate(rate)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.event_rate(rate))).build();
     let reasons: Arc<Mutex<Vec<CloseReason>>> = Arc::default();
     let seen = reasons.clone();
     io.on_disconnect(move |reason: CloseReason| {
@@ -311,7 +315,7 @@ async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
 #[tokio::test]
 async fn answers_are_no_events() {
     let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(3).expect("three"));
-    let rig = Rig::with_config(Config::default().event_rate(rate));
+    let rig = Rig::with_config(Config::new().limits(|limits| limits.event_rate(rate)));
     let mut client = WebSocket::socket_io(rig.address).await;
     for _ in 0..20 {
         client.text("430[1]").await;
@@ -375,7 +379,7 @@ async fn sessions_of_one_connection_are_bounded() {
 
 #[tokio::test]
 async fn oldest_unjoined_session_gives_way() {
-    let rig = Rig::with_config(Config::default().max_unjoined_sessions(2));
+    let rig = Rig::with_config(Config::new().limits(|limits| limits.max_unjoined_sessions(2)));
     let mut chat = WebSocket::socket_io(rig.address).await;
     let mut sids = Vec::new();
     for _ in 0..200 {
@@ -403,7 +407,9 @@ async fn oldest_unjoined_session_gives_way() {
 
 #[tokio::test]
 async fn handshakes_are_bounded_in_bytes() {
-    let rig = Rig::with_config(Config::default().max_handshake_bytes(1000).max_handshakes_bytes(2900));
+    let rig = Rig::with_config(
+        Config::new().limits(|limits| limits.max_handshake_bytes(1000).max_handshakes_bytes(2900)),
+    );
     let headers = |len: usize| format!("Cookie: {}\r\n", "c".repeat(len));
     let refused = rig.get(POLLING, &headers(1000)).await;
     assert_eq!((refused.status, rig.io.metrics().breaches(Breach::HandshakeSize)), (431, 1));
@@ -424,7 +430,9 @@ async fn handshakes_are_bounded_in_bytes() {
 
 #[tokio::test]
 async fn slow_body_gets_408() {
-    let rig = Rig::with_config(Config::default().body_timeout(Duration::from_millis(300)));
+    let rig = Rig::with_config(
+        Config::new().timeouts(|timeouts| timeouts.body_timeout(Duration::from_millis(300))),
+    );
     for pace in [None, Some(Duration::from_millis(50))] {
         let sid = rig.get(POLLING, "").await.sid();
         let mut slow = rig.connect().await;
@@ -444,7 +452,7 @@ async fn slow_body_gets_408() {
 
 #[tokio::test]
 async fn unfinished_message_closes_its_connection() {
-    let config = Config::default().ping_interval(Duration::from_millis(200));
+    let config = Config::new().timeouts(|timeouts| timeouts.ping_interval(Duration::from_millis(200)));
     let rig = Rig::with_config(config);
     let mut reader = WebSocket::plain(rig.address).await;
     let mut slow = WebSocket::plain(rig.address).await;

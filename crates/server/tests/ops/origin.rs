@@ -22,7 +22,7 @@ async fn statuses(rig: &Rig, headers: &str) -> [u16; 3] {
 
 #[tokio::test]
 async fn cve_2019_13611_a_foreign_page_with_cookies_is_refused_on_every_way_in() {
-    let rig = Rig::with_config(Config::default());
+    let rig = Rig::with_config(Config::new());
     assert_eq!(statuses(&rig, &format!("{COOKIE}{FOREIGN}")).await, [403; 3]);
     assert_eq!(rig.io.metrics().breaches(Breach::Origin), 3);
     assert_eq!(rig.io.client_count(), 0);
@@ -33,10 +33,10 @@ async fn cve_2019_13611_a_foreign_page_with_cookies_is_refused_on_every_way_in()
 
 #[tokio::test]
 async fn the_refusal_says_how_to_let_the_page_in() {
-    let rig = Rig::with_config(Config::default());
+    let rig = Rig::with_config(Config::new());
     for (target, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE), ("/ws", UPGRADE)] {
         let refused = rig.get(target, &format!("{upgrade}{COOKIE}{FOREIGN}")).await;
-        assert!(refused.body.contains("Config::allow_origin"), "{target}: {}", refused.body);
+        assert!(refused.body.contains("HttpConfig::allow_origin"), "{target}: {}", refused.body);
         assert!(!refused.body.contains("evil"), "nothing of the request is repeated");
     }
     let json = rig.get(POLLING, &format!("{COOKIE}{FOREIGN}")).await;
@@ -46,7 +46,7 @@ async fn the_refusal_says_how_to_let_the_page_in() {
 
 #[tokio::test]
 async fn an_upgrade_is_checked_as_the_handshake_was() {
-    let rig = Rig::with_config(Config::default());
+    let rig = Rig::with_config(Config::new());
     let sid = rig.get(POLLING, "").await.sid();
     let target = format!("{WEBSOCKET}&sid={sid}");
     assert_eq!(rig.get(&target, &format!("{UPGRADE}{COOKIE}{FOREIGN}")).await.status, 403);
@@ -55,7 +55,7 @@ async fn an_upgrade_is_checked_as_the_handshake_was() {
 
 #[tokio::test]
 async fn an_origin_that_is_allowed_comes_in_and_may_read() {
-    let rig = Rig::with_config(Config::default().allow_origin("https://app.example"));
+    let rig = Rig::with_config(Config::new().http(|http| http.allow_origin("https://app.example")));
     let page = format!("{COOKIE}Origin: https://app.example\r\n");
     assert_eq!(statuses(&rig, &page).await, [200, 101, 101]);
     let opened = rig.get(POLLING, &page).await;
@@ -78,7 +78,7 @@ async fn an_origin_that_is_allowed_comes_in_and_may_read() {
 
 #[tokio::test]
 async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
-    let config = Config::default().cors(Cors::Any).allow_origin("https://app.example");
+    let config = Config::new().http(|http| http.cors(Cors::Any).allow_origin("https://app.example"));
     let rig = Rig::with_config(config);
     let page = rig.get(POLLING, FOREIGN).await;
     assert_eq!(page.header("access-control-allow-origin"), Some("*"));
@@ -90,10 +90,10 @@ async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
 
 #[tokio::test]
 async fn stricter_and_laxer_servers() {
-    let strict = Rig::with_config(Config::default().origins(Origins::Same));
+    let strict = Rig::with_config(Config::new().http(|http| http.origins(Origins::Same)));
     assert_eq!(statuses(&strict, FOREIGN).await, [403; 3]);
     assert_eq!(statuses(&strict, OWN).await, [200, 101, 101]);
-    let lax = Rig::with_config(Config::default().origins(Origins::Any));
+    let lax = Rig::with_config(Config::new().http(|http| http.origins(Origins::Any)));
     assert_eq!(statuses(&lax, &format!("{COOKIE}{FOREIGN}")).await, [200, 101, 101]);
 }
 
@@ -101,22 +101,24 @@ async fn stricter_and_laxer_servers() {
 async fn cors_without_cookies_lets_no_cookies_in() {
     let cors = |credentials| Cors::Origins { origins: vec!["https://app.example".into()], credentials };
     let page = "Origin: https://app.example\r\n";
-    let rig = Rig::with_config(Config::default().cors(cors(false)));
+    let rig = Rig::with_config(Config::new().http(|http| http.cors(cors(false))));
     assert_eq!(statuses(&rig, &format!("{COOKIE}{page}")).await, [403; 3]);
     assert_eq!(statuses(&rig, page).await, [200, 101, 101]);
     let opened = rig.get(POLLING, page).await;
     assert_eq!(opened.header("access-control-allow-origin"), Some("https://app.example"));
     assert_eq!(opened.header("access-control-allow-credentials"), None);
-    let with = Rig::with_config(Config::default().cors(cors(true)));
+    let with = Rig::with_config(Config::new().http(|http| http.cors(cors(true))));
     assert_eq!(statuses(&with, &format!("{COOKIE}{page}")).await, [200, 101, 101]);
 }
 
 #[tokio::test]
 async fn origins_are_compared_in_normal_form() {
-    let config =
-        Config::default().allow_origin(" HTTPS://B\u{fc}cher.Example:443/ ").allow_origin("file:///").cors(
-            Cors::Origins { origins: vec!["http://A.example:80".into(), "null".into()], credentials: true },
-        );
+    let config = Config::new().http(|http| {
+        http.allow_origin(" HTTPS://B\u{fc}cher.Example:443/ ").allow_origin("file:///").cors(Cors::Origins {
+            origins: vec!["http://A.example:80".into(), "null".into()],
+            credentials: true,
+        })
+    });
     let rig = Rig::with_config(config);
     for origin in ["https://xn--bcher-kva.example", "file://", "http://a.example", "null"] {
         let page = format!("{COOKIE}Origin: {origin}\r\n");
@@ -132,7 +134,7 @@ async fn origins_are_compared_in_normal_form() {
 #[tokio::test]
 async fn outermost_trusted_proxy_names_the_host() {
     let trusted = ["127.0.0.1/32", "10.0.0.2/32"].map(|text| text.parse::<IpNet>().expect("a network"));
-    let rig = Rig::with_config(Config::default().trusted_proxies(trusted));
+    let rig = Rig::with_config(Config::new().http(|http| http.trusted_proxies(trusted)));
     let page = format!("{COOKIE}Origin: https://shop.example\r\n");
     let two = "X-Forwarded-For: 198.51.100.7, 10.0.0.2\r\n";
     let hosts = |hosts: &str| format!("{page}{two}X-Forwarded-Host: {hosts}\r\n");

@@ -28,7 +28,7 @@ fn trusting(networks: &[&str]) -> Config {
     let networks = networks.iter().map(|text| {
         text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).expect("a network")
     });
-    Config::default().trusted_proxies(networks)
+    Config::new().http(|http| http.trusted_proxies(networks))
 }
 
 async fn told(mut client: Client, headers: &str) -> String {
@@ -53,7 +53,7 @@ async fn only_a_trusted_proxy_is_believed() {
 
 #[tokio::test]
 async fn the_limit_of_an_address_counts_clients_and_not_their_proxy() {
-    let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
+    let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()));
     // More connections of the proxy than one client may have.
     let mut proxy = Vec::new();
@@ -95,7 +95,7 @@ async fn the_proxy_protocol_tells_whose_a_connection_is() {
 
 #[tokio::test]
 async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
-    let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
+    let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let server =
         Server::new(io.clone()).proxy_protocol(true).header_timeout(std::time::Duration::from_secs(2));
     let rig = Rig::start(&io, server);
@@ -117,7 +117,7 @@ async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
 
 #[tokio::test]
 async fn connections_by_the_proxy_protocol_count_for_their_client() {
-    let io = teller(trusting(&["127.0.0.1"]).max_connections_per_address(1));
+    let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
     let mut statuses = Vec::new();
     let mut kept = Vec::new();
@@ -133,7 +133,7 @@ async fn connections_by_the_proxy_protocol_count_for_their_client() {
 
 #[tokio::test]
 async fn when_mounted_the_peer_that_comes_with_the_request_is_the_proxy() {
-    let io = teller(trusting(&["10.0.0.0/8"]).max_connections_per_address(1));
+    let io = teller(trusting(&["10.0.0.0/8"]).limits(|limits| limits.max_connections_per_address(1)));
     let mut statuses = Vec::new();
     for (peer, client) in [
         ("10.0.0.1:1", "198.51.100.1"),

@@ -19,7 +19,7 @@ const MOMENT: Duration = Duration::from_millis(50);
 
 /// A server that hands its sockets to the test
 fn open() -> (Io, Running, Ear<Socket>) {
-    open_with(Config::default())
+    open_with(Config::new())
 }
 
 fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
@@ -245,7 +245,7 @@ fn some_answer_some_do_not_and_some_go() {
 
 #[test]
 fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
-    let (io, server, sockets) = open_with(Config::default().max_acks(2));
+    let (io, server, sockets) = open_with(Config::new().limits(|limits| limits.max_acks(2)));
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
     let ask = |socket: Socket| {

@@ -327,14 +327,16 @@ fn what_a_client_sends_behind_what_it_is_put_out_for_reaches_no_handler() {
 
 #[test]
 fn waiting_may_take_longer_than_can_be_reckoned() {
-    let ages = Config::default()
-        .close_timeout(Duration::MAX)
-        .connect_timeout(Duration::MAX)
-        .upgrade_timeout(Duration::MAX)
-        .attachment_timeout(Duration::MAX)
-        // As long as clients can wait.
-        .ping_interval(Duration::from_millis((1 << 31) - 2))
-        .ping_timeout(Duration::from_millis(1));
+    let ages = Config::new().timeouts(|timeouts| {
+        timeouts
+            .close_timeout(Duration::MAX)
+            .connect_timeout(Duration::MAX)
+            .upgrade_timeout(Duration::MAX)
+            .attachment_timeout(Duration::MAX)
+            // As long as clients can wait.
+            .ping_interval(Duration::from_millis((1 << 31) - 2))
+            .ping_timeout(Duration::from_millis(1))
+    });
     let io = Io::builder().config(ages).build();
     let (told, ends) = ear();
     io.on_disconnect(move |reason: CloseReason| {
@@ -355,7 +357,9 @@ fn waiting_may_take_longer_than_can_be_reckoned() {
 
 #[test]
 fn absent_poller_does_not_delay_a_drain() {
-    let io = Io::builder().config(Config::default().close_timeout(Duration::from_millis(200))).build();
+    let io = Io::builder()
+        .config(Config::new().timeouts(|timeouts| timeouts.close_timeout(Duration::from_millis(200))))
+        .build();
     let (sockets, arrived) = ear();
     io.on_connect(move |socket: Socket| {
         let _ = sockets.send(socket);

@@ -44,7 +44,7 @@ fn chatty(config: Config) -> Io {
 
 #[test]
 fn long_answers_are_compressed_for_clients_that_take_it() {
-    let server = serve(&chatty(Config::default()));
+    let server = serve(&chatty(Config::new()));
     let packet = |len: usize| format!("42[\"said\",\"{}\"]", "a".repeat(len));
     for (len, accept, coding) in [
         (5000, "Accept-Encoding: gzip, deflate, br\r\n", Some("gzip")),
@@ -66,9 +66,10 @@ fn long_answers_are_compressed_for_clients_that_take_it() {
 #[test]
 fn the_threshold_can_be_set_and_all_of_it_turned_off() {
     let gzip = "Accept-Encoding: gzip\r\n";
-    let low =
-        serve(&chatty(Config::default().http_compression(HttpCompression::default().threshold(50).level(9))));
+    let low = serve(&chatty(
+        Config::new().http(|http| http.compression(HttpCompression::default().threshold(50).level(9))),
+    ));
     assert_eq!(told(&low, 40, gzip).header("content-encoding"), Some("gzip"));
-    let off = serve(&chatty(Config::default().http_compression(None)));
+    let off = serve(&chatty(Config::new().http(|http| http.compression(None))));
     assert_eq!(told(&off, 100_000, gzip).header("content-encoding"), None);
 }

@@ -197,7 +197,7 @@ fn a_function_decides_by_what_the_client_shows() {
 #[test]
 fn the_empty_are_kept_or_go_away() {
     for cleanup in [false, true] {
-        let io = Io::builder().config(Config::default().cleanup_empty_child_namespaces(cleanup)).build();
+        let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(cleanup)).build();
         let parent = io.of_pattern("^/child").expect("a pattern");
         parent.middleware(async |socket: Socket| match socket.namespace().name().as_str() {
             "/child-refused" => Err("no"),
@@ -238,7 +238,7 @@ fn the_empty_are_kept_or_go_away() {
 
 #[test]
 fn who_comes_while_the_last_one_leaves_is_in_a_namespace_that_is_there() {
-    let io = Io::builder().config(Config::default().cleanup_empty_child_namespaces(true)).build();
+    let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(true)).build();
     let parent = io.of_matching(|name| name.as_str() == "/meeting");
     parent.on("say", async |socket: Socket, text: String| {
         // Those who are in the namespace of this name hear it, if this is the one.
@@ -411,7 +411,7 @@ fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
 
 #[test]
 fn no_more_are_made_than_may_be() {
-    let io = Io::builder().config(Config::default().max_child_namespaces(3)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_child_namespaces(3))).build();
     io.of_pattern("^/child").expect("a pattern");
     let server = serve(&io);
     let mut client = Client::open(Kind::WebSocket, &server.dial);

@@ -88,7 +88,7 @@ fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
     let (told, ear) = ear();
     let door = gate.clone();
     let io = Io::builder()
-        .config(Config::default().max_sessions(1))
+        .config(Config::new().limits(|limits| limits.max_sessions(1)))
         .allow_request(move |_: Handshake| {
             let (door, asking) = (door.clone(), Asking(told.clone()));
             async move {
@@ -173,7 +173,7 @@ fn the_application_makes_the_ids_of_sockets() {
 
 #[test]
 fn an_id_that_panics_costs_the_namespace_and_not_the_client() {
-    let config = Config::default().cleanup_empty_child_namespaces(true);
+    let config = Config::new().cleanup_empty_child_namespaces(true);
     let io = Io::builder()
         .config(config)
         .generate_socket_id(|_: &Handshake, namespace: &Namespace| {
@@ -241,7 +241,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
     });
     logs::listen();
     let io = Io::builder()
-        .config(Config::default().cors(cors).max_sessions(3))
+        .config(Config::new().http(|http| http.cors(cors)).limits(|limits| limits.max_sessions(3)))
         .allow_request(move |request: Handshake| {
             if over(&request, "allow") {
                 boom();

@@ -209,7 +209,8 @@ fn message(number: u32) -> Said<'static> {
 fn waiting_events_outlive_their_client() {
     for serial in [true, false] {
         let max_handlers = if serial { 64 } else { 1 };
-        let io = Io::builder().config(Config::default().max_handlers(max_handlers)).build();
+        let io =
+            Io::builder().config(Config::new().limits(|limits| limits.max_handlers(max_handlers))).build();
         io.main().serial(serial);
         let gate = Gate::closed();
         let (told, heard) = ear();

@@ -33,7 +33,7 @@ fn said<'a>(namespace: &'a str, text: impl Into<Value>) -> Said<'a> {
 
 #[test]
 fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
-    let (io, gate, ear) = waiting(Config::default().max_handlers(2));
+    let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(2)));
     let server = serve(&io);
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
@@ -53,7 +53,7 @@ fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
 
 #[test]
 fn answers_are_read_while_events_wait() {
-    let (io, gate, ear) = waiting(Config::default().max_handlers(1));
+    let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(1)));
     io.on("ask me", async |socket: Socket, ack: Ack| {
         let answer = socket.emit_with_ack("question", ()).await?;
         ack.send(answer)?;
@@ -76,7 +76,8 @@ fn answers_are_read_while_events_wait() {
 
 #[test]
 fn reading_pauses_while_handlers_are_behind() {
-    let (io, gate, ear) = waiting(Config::default().max_handlers(1).max_event_bytes(10_000));
+    let (io, gate, ear) =
+        waiting(Config::new().limits(|limits| limits.max_handlers(1).max_event_bytes(10_000)));
     io.on("echo", async |ack: Ack| ack.send(()).map(drop));
     let server = serve(&io);
     let mut other = Client::connect(Kind::WebSocket, &server.dial);
@@ -96,9 +97,10 @@ fn reading_pauses_while_handlers_are_behind() {
 
 #[test]
 fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
-    let config = Config::default().max_event_bytes(10_000).outbox_max(200_000).max_payload(20_000);
+    let config =
+        Config::new().limits(|limits| limits.max_event_bytes(10_000).outbox_max(200_000).max_payload(20_000));
     let (told, reasons) = ear();
-    let io = Io::builder().config(config.max_handlers(1)).build();
+    let io = Io::builder().config(config.limits(|limits| limits.max_handlers(1))).build();
     io.on_disconnect(move |reason: CloseReason| {
         let _ = told.send(reason);
         async {}
@@ -126,7 +128,8 @@ fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
 
 #[test]
 fn what_waited_counts_no_more_when_it_is_dropped() {
-    let (io, gate, ear) = waiting(Config::default().max_handlers(1).max_event_bytes(10_000));
+    let (io, gate, ear) =
+        waiting(Config::new().limits(|limits| limits.max_handlers(1).max_event_bytes(10_000)));
     let server = serve(&io);
     for kind in SOCKET_IO {
         let mut client = Client::connect(kind, &server.dial);
@@ -151,7 +154,7 @@ fn what_waited_counts_no_more_when_it_is_dropped() {
 
 #[test]
 fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
-    let (io, gate, ear) = waiting(Config::default().max_handlers(1));
+    let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(1)));
     let door = Gate::closed();
     let handle = door.clone();
     io.of("/slow").middleware(move || {
@@ -178,7 +181,7 @@ fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
 fn coming_and_going_pauses_behind_its_handlers() {
     let gate = Gate::closed();
     let (told, reasons) = ear();
-    let io = Io::builder().config(Config::default().max_handlers(4)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_handlers(4))).build();
     let door = gate.clone();
     io.on_connect(move || {
         let door = door.clone();
@@ -211,7 +214,7 @@ fn coming_and_going_pauses_behind_its_handlers() {
 #[test]
 fn a_socket_joins_no_more_rooms_than_it_may() {
     for kind in ALL {
-        let io = Io::builder().config(Config::default().max_rooms(3)).build();
+        let io = Io::builder().config(Config::new().limits(|limits| limits.max_rooms(3))).build();
         let sockets = arrivals(&io);
         let server = serve(&io);
         let mut client = Client::connect(kind, &server.dial);
@@ -236,7 +239,9 @@ fn a_socket_joins_no_more_rooms_than_it_may() {
 
 #[test]
 fn long_names_are_refused() {
-    let io = Io::builder().config(Config::default().max_name_bytes(100).max_auth_bytes(1000)).build();
+    let io = Io::builder()
+        .config(Config::new().limits(|limits| limits.max_name_bytes(100).max_auth_bytes(1000)))
+        .build();
     let (fits, long) = ("r".repeat(100), "r".repeat(101));
     io.of_matching(|_| true);
     io.on("join", async |socket: Socket, room: String, ack: Ack| {

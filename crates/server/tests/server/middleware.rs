@@ -325,7 +325,7 @@ fn refused_client_joins_no_room() {
     let (told, ear) = ear();
     let (hooked, hook) = crate::support::heard::ear();
     let gate = Gate::closed();
-    let io = Io::builder().config(Config::default().max_rooms(2)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_rooms(2))).build();
     io.on_join_room(move |room: &Room, _: &SocketId| {
         let _ = hooked.send(room.as_str().to_owned());
     });
@@ -419,7 +419,7 @@ fn late_rewrite_changes_nothing() {
 #[test]
 fn each_namespace_has_its_own_door() {
     let io = Io::builder()
-        .config(Config::default())
+        .config(Config::new())
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::plain("/ws").in_namespace("/closed"))
         .build();
@@ -455,7 +455,9 @@ fn endless_middleware_ends_with_its_client_and_in_time() {
     };
     let asks = endless.clone();
     let serving = |timeout| {
-        let io = Io::builder().config(Config::default().connect_timeout(timeout)).build();
+        let io = Io::builder()
+            .config(Config::new().timeouts(|timeouts| timeouts.connect_timeout(timeout)))
+            .build();
         io.middleware(endless.clone());
         let asks = asks.clone();
         io.of_when(move |_| {

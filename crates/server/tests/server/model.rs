@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
 
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::emit::Receipt;
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Config, EmitError, Io, Socket};
@@ -68,7 +67,7 @@ struct Model {
 
 impl Model {
     fn new(seed: u64) -> Self {
-        let config = Config::default().connection_state_recovery(RecoveryConfig::default());
+        let config = Config::new().recovery(|recovery| recovery);
         let io = Io::builder().config(config).build();
         let hook = Arc::new(AtomicU8::new(NOTHING));
         let (all, next) = (io.clone(), hook.clone());

@@ -140,7 +140,8 @@ fn mounts_under_a_prefix() {
 fn addresses_that_axum_knows_count() {
     logs::listen();
     let runtime = runtime();
-    let limited = || Io::builder().config(Config::default().max_connections_per_address(2)).build();
+    let limited =
+        || Io::builder().config(Config::new().limits(|limits| limits.max_connections_per_address(2))).build();
     let statuses = |io: &Io, with_addresses| {
         let dial = axum_at(&runtime, Router::new().layer(io.layer()), with_addresses);
         let mut http = Http::open(&dial);

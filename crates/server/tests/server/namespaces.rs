@@ -142,7 +142,7 @@ fn clients_of_every_kind_meet_in_a_namespace() {
 
 #[test]
 fn a_client_is_in_no_more_namespaces_than_it_may() {
-    let io = Io::builder().config(Config::default().max_namespaces(2)).build();
+    let io = Io::builder().config(Config::new().limits(|limits| limits.max_namespaces(2))).build();
     for name in ["/a", "/b"] {
         answering(&io.of(name));
     }

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use roomcast_server::config::RecoveryConfig;
 use roomcast_server::emit::Receipt;
 use roomcast_server::namespace::Namespace;
 use roomcast_server::socket::{CloseReason, RecoveryRefused};
@@ -92,7 +91,7 @@ fn names(messages: &[Message]) -> Vec<String> {
 }
 
 fn on() -> Config {
-    Config::default().connection_state_recovery(RecoveryConfig::default())
+    Config::new().recovery(|recovery| recovery)
 }
 
 /// A server that hands its sockets to the test
@@ -109,7 +108,7 @@ fn gone(io: &Io, sid: &str) {
 
 #[test]
 fn while_it_is_off_there_is_nothing_of_it() {
-    let (io, server, sockets) = open(Config::default());
+    let (io, server, sockets) = open(Config::new());
     let mut client = Returner::connect(&server.dial);
     assert_eq!(client.pid, None);
     let socket = sockets.next();
@@ -166,7 +165,7 @@ fn what_was_kept_with_it_comes_back_and_what_it_missed_comes_before_the_welcome(
 
 #[test]
 fn who_was_put_out_or_did_not_read_begins_anew_and_who_was_cut_off_does_not() {
-    let (io, server, sockets) = open(on().outbox_limit(10_000).max_payload(100_000));
+    let (io, server, sockets) = open(on().limits(|limits| limits.outbox_limit(10_000).max_payload(100_000)));
     let (reasons, reason) = ear();
     io.on_disconnect(move |why: CloseReason| {
         let _ = reasons.send(why);
@@ -208,7 +207,8 @@ fn who_was_put_out_or_did_not_read_begins_anew_and_who_was_cut_off_does_not() {
 fn one_that_falls_silent_is_sent_again_what_got_lost_meanwhile() {
     // Long enough for whoever does not fall silent, on a machine that has others to see to.
     let moment = Duration::from_secs(3);
-    let (io, server, sockets) = open(on().ping_interval(moment).ping_timeout(moment));
+    let (io, server, sockets) =
+        open(on().timeouts(|timeouts| timeouts.ping_interval(moment).ping_timeout(moment)));
     let mut client = Returner::connect(&server.dial);
     sockets.next().emit("heard", ()).expect("it can be emitted");
     let (_, offset) = client.hear();
@@ -237,8 +237,7 @@ fn by_polling_it_is_the_same() {
 
 #[test]
 fn what_is_emitted_while_the_middlewares_are_asked_again_is_missed_too() {
-    let recovery = RecoveryConfig { skip_middlewares: false, ..RecoveryConfig::default() };
-    let (io, server, sockets) = open(Config::default().connection_state_recovery(recovery));
+    let (io, server, sockets) = open(Config::new().recovery(|recovery| recovery.skip_middlewares(false)));
     let (asked, ask) = ear();
     let gate = Gate::closed();
     let passes = gate.clone();
@@ -304,8 +303,7 @@ fn each_namespace_has_its_own() {
 
 #[test]
 fn reasons_are_counted_and_what_is_kept_is_shown() {
-    let recovery = RecoveryConfig { max_log_events: 10, ..RecoveryConfig::default() };
-    let io = Io::builder().config(Config::default().connection_state_recovery(recovery)).build();
+    let io = Io::builder().config(Config::new().recovery(|recovery| recovery.max_log_events(10))).build();
     let server = serve_on(&io, On::Threads(2));
     let away = |said: &dyn Fn(&Returner) -> Value| {
         let client = Returner::connect(&server.dial);
@@ -335,8 +333,9 @@ fn reasons_are_counted_and_what_is_kept_is_shown() {
 
 #[test]
 fn no_client_makes_recovery_impossible_for_others() {
-    let recovery = RecoveryConfig { max_log_events: 100, max_sessions: 100, ..RecoveryConfig::default() };
-    let io = Io::builder().config(Config::default().connection_state_recovery(recovery)).build();
+    let io = Io::builder()
+        .config(Config::new().recovery(|recovery| recovery.max_log_events(100).max_sessions(100)))
+        .build();
     let sockets = arrivals(&io);
     io.on("say", |socket: Socket, later: bool| async move {
         if later {

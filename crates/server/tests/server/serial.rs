@@ -138,7 +138,7 @@ fn asking(io: &Io) -> Log<String> {
 }
 
 fn server_with_pings(io: impl FnOnce(&Io)) -> (Io, Running) {
-    let config = Config::default().ping_interval(Duration::from_millis(20));
+    let config = Config::new().timeouts(|timeouts| timeouts.ping_interval(Duration::from_millis(20)));
     let server = Io::builder().config(config).build();
     io(&server);
     let running = serve(&server);

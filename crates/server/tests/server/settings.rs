@@ -30,14 +30,14 @@ fn opened(answer: &Answer) -> Value {
 
 #[test]
 fn only_the_transports_that_are_named_are_there() {
-    let server = serve(&with(Config::default().transports([Polling::NAME])));
+    let server = serve(&with(Config::new().transports([Polling::NAME])));
     let mut http = Http::open(&server.dial);
     let answer = http.get(POLL);
     assert_eq!((answer.status, opened(&answer)["upgrades"].clone()), (200, json!([])));
     assert_eq!(Ws::try_open(&server.dial, WEBSOCKET, None).expect_err("it is off"), 400);
     assert_eq!(Ws::try_open(&server.dial, "/ws", None).expect_err("so is plain"), 404);
 
-    let server = serve(&with(Config::default().transports([WebSocket::NAME])));
+    let server = serve(&with(Config::new().transports([WebSocket::NAME])));
     let answer = Http::open(&server.dial).get(POLL);
     assert_eq!((answer.status, answer.body.as_str()), (400, r#"{"code":0,"message":"Transport unknown"}"#));
     Client::connect(Kind::WebSocket, &server.dial).close();
@@ -46,7 +46,7 @@ fn only_the_transports_that_are_named_are_there() {
 
 #[test]
 fn without_upgrades_a_session_stays_where_it_began() {
-    let server = serve(&with(Config::default().allow_upgrades(false)));
+    let server = serve(&with(Config::new().allow_upgrades(false)));
     let polling = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(polling.opened["upgrades"], json!([]));
     let sid = polling.opened["sid"].as_str().expect("an id");
@@ -64,7 +64,7 @@ fn without_upgrades_a_session_stays_where_it_began() {
 fn all_of_a_cookie_reaches_the_first_answer_alone() {
     let cookie =
         Cookie::new("io").path("/chat").max_age(Duration::from_secs(60)).secure(true).partitioned(true);
-    let server = serve(&with(Config::default().cookie(cookie)));
+    let server = serve(&with(Config::new().http(|http| http.cookie(cookie))));
     let mut http = Http::open(&server.dial);
     let answer = http.get(POLL);
     let sid = opened(&answer)["sid"].as_str().expect("an id").to_owned();
@@ -76,7 +76,7 @@ fn all_of_a_cookie_reaches_the_first_answer_alone() {
 
 #[test]
 fn a_first_packet_comes_with_the_handshake() {
-    let server = serve(&with(Config::default().initial_packet("2[\"hello\"]")));
+    let server = serve(&with(Config::new().initial_packet("2[\"hello\"]")));
     let answer = Http::open(&server.dial).get(POLL);
     let (open, packet) = answer.body.split_once('\u{1e}').expect("two packets");
     assert!(open.starts_with("0{"));
@@ -98,7 +98,7 @@ fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
         .allowed_headers([AUTHORIZATION, HeaderName::from_static("x-room")])
         .exposed_headers([HeaderName::from_static("x-node")])
         .max_age(Duration::from_secs(600));
-    let server = serve(&with(Config::default().cors(rules)));
+    let server = serve(&with(Config::new().http(|http| http.cors(rules))));
     let mut http = Http::open(&server.dial);
 
     let preflight = http.request("OPTIONS", POLL, "Origin: https://a.example.org\r\n");
@@ -142,7 +142,7 @@ fn the_ways_to_name_other_origins() {
         (CorsRules::origins(["https://a.example", "https://c.example"]).into(), None, true),
         (Cors::Off, None, false),
     ] {
-        let server = serve(&with(Config::default().cors(cors.clone())));
+        let server = serve(&with(Config::new().http(|http| http.cors(cors.clone()))));
         let mut http = Http::open(&server.dial);
         let answer = http.request("GET", POLL, asked);
         assert_eq!(answer.header("access-control-allow-origin"), named, "{cors:?}");
@@ -158,7 +158,7 @@ fn the_ways_to_name_other_origins() {
 #[test]
 fn the_status_of_a_preflight_can_be_set_for_old_browsers() {
     let rules = CorsRules::any().preflight_status(StatusCode::OK);
-    let server = serve(&with(Config::default().cors(rules)));
+    let server = serve(&with(Config::new().http(|http| http.cors(rules))));
     let answer = Http::open(&server.dial).request("OPTIONS", POLL, "Origin: https://a.example\r\n");
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
 }
@@ -188,7 +188,7 @@ const SCRIPT: &str = "let io = () => 1;\n";
 #[test]
 fn the_official_clients_are_served_from_a_folder() {
     let folder = Folder::new();
-    let io = Io::builder().config(Config::default().cors(Cors::Any)).serve_client(&folder.0);
+    let io = Io::builder().config(Config::new().http(|http| http.cors(Cors::Any))).serve_client(&folder.0);
     let server = serve(&io.expect("there is one").build());
     let mut http = Http::open(&server.dial);
 
@@ -234,7 +234,7 @@ fn clients_are_served_where_socket_io_is() {
 
 #[test]
 fn clients_that_are_not_served_are_explained() {
-    let server = serve(&Io::builder().config(Config::default().cors(Cors::Any)).build());
+    let server = serve(&Io::builder().config(Config::new().http(|http| http.cors(Cors::Any))).build());
     let mut http = Http::open(&server.dial);
     for name in ["socket.io.js", "socket.io.min.js?v=1", "socket.io.esm.min.js"] {
         let answer = http.get(&format!("/socket.io/{name}"));

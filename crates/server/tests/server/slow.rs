@@ -19,7 +19,9 @@ use crate::support::serve::{Running, serve, until};
 fn open(outbox_limit: usize) -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
     let (sockets, socket_ear) = ear();
     let (reasons, reason_ear) = ear();
-    let config = Config::default().outbox_limit(outbox_limit).stall_timeout(STALL_TIMEOUT);
+    let config = Config::new()
+        .limits(|limits| limits.outbox_limit(outbox_limit))
+        .timeouts(|timeouts| timeouts.stall_timeout(STALL_TIMEOUT));
     let io = Io::builder().config(config).build();
     io.on_connect(move |socket: Socket| {
         let _ = sockets.send(socket);
@@ -103,8 +105,10 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
     const MAX: usize = 1024 * 1024;
     let (sockets, arrived) = ear();
     let (reasons, left) = ear();
-    let config = Config::default().outbox_limit(MAX / 4).outbox_max(MAX).stall_timeout(STALL_TIMEOUT);
-    let io = Io::builder().config(config.close_timeout(STALL_TIMEOUT)).build();
+    let config = Config::new()
+        .limits(|limits| limits.outbox_limit(MAX / 4).outbox_max(MAX))
+        .timeouts(|timeouts| timeouts.stall_timeout(STALL_TIMEOUT));
+    let io = Io::builder().config(config.timeouts(|timeouts| timeouts.close_timeout(STALL_TIMEOUT))).build();
     io.on_connect(move |socket: Socket| {
         let _ = sockets.send(socket);
         async {}
@@ -152,7 +156,7 @@ fn ping() -> Vec<u8> {
 fn pings_of_a_reader_are_all_answered() {
     const PINGS: usize = 50_000;
     // Less than the pongs of one visit, which wait for nobody but the server itself.
-    let config = Config::default().outbox_limit(64 * 1024).outbox_max(256 * 1024);
+    let config = Config::new().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(256 * 1024));
     let io = Io::builder().config(config).build();
     let server = serve(&io);
     let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };

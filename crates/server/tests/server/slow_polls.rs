@@ -40,7 +40,9 @@ impl Slow {
     fn open() -> Self {
         let (sockets, arrived) = ear();
         let (ended, reasons) = ear();
-        let config = Config::default().outbox_limit(64 * 1024).stall_timeout(STALL_TIMEOUT);
+        let config = Config::new()
+            .limits(|limits| limits.outbox_limit(64 * 1024))
+            .timeouts(|timeouts| timeouts.stall_timeout(STALL_TIMEOUT));
         let io = Io::builder().config(config).build();
         io.on_connect(move |socket: Socket| {
             let _ = sockets.send(socket);

@@ -126,7 +126,8 @@ fn files_are_read_again_and_bad_ones_change_nothing() {
 #[test]
 fn a_client_that_reads_late_gets_everything_in_its_order() {
     let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
-    let io = Io::builder().config(Config::default().outbox_limit(64 * 1024 * 1024)).build();
+    let io =
+        Io::builder().config(Config::new().limits(|limits| limits.outbox_limit(64 * 1024 * 1024))).build();
     let server = running(&io, &tls, On::Workers(2));
     // More than sockets and TLS take on their own.
     let (numbers, filler) = (200, "x".repeat(100_000));

@@ -14,10 +14,10 @@ impl Socket {
     /// Waits until little enough waits for this client for more to be emitted.
     ///
     /// For senders of much, such as a dump of state: what is emitted without it is queued up to
-    /// [`Config::outbox_max`](crate::Config::outbox_max), beyond which the client is closed.
+    /// [`Limits::outbox_max`](crate::config::Limits::outbox_max), beyond which the client is closed.
     ///
     /// Ready below low water (32 KiB and 128 frames), once the client is gone, and while it makes no progress: a client
-    /// that stalled for 100 ms is not waited for. At most [`Config::stall_timeout`](crate::Config::stall_timeout).
+    /// that stalled for 100 ms is not waited for. At most [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     ///
     /// # Cancel safety
     /// Cancel safe: waiting changes nothing.
@@ -34,7 +34,7 @@ impl Socket {
     /// ```
     pub async fn writable(&self) {
         let waiting = poll_fn(|cx| self.poll_writable(cx));
-        let _ = tokio::time::timeout(self.io().config().stall_timeout, waiting).await;
+        let _ = tokio::time::timeout(self.io().config().timeouts.stall_timeout, waiting).await;
     }
 }
 
@@ -43,7 +43,7 @@ impl Emit {
     ///
     /// Looks at the members that are addressed now, each as [`Socket::writable`] does: it waits for those that make
     /// progress and for no others, so one that stalls holds up nobody. At most
-    /// [`Config::stall_timeout`](crate::Config::stall_timeout).
+    /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     ///
     /// # Cancel safety
     /// Cancel safe: waiting changes nothing.

@@ -15,7 +15,7 @@ use crate::app::model::turns::Turn;
 /// Makes a handler wait, for each socket, until it is through with the event before
 ///
 /// Other handlers go on meanwhile, and so does this one for other sockets. Events are taken in the order in which they
-/// came. Those that wait count as handlers under way ([`Config::max_handlers`](crate::Config::max_handlers)). It must
+/// came. Those that wait count as handlers under way ([`Limits::max_handlers`](crate::config::Limits::max_handlers)). It must
 /// not wait for an event of its own client that it handles itself; waiting for an answer is fine.
 ///
 /// [`Socket::serial`](crate::Socket::serial) and [`NamespaceHandle::serial`](crate::namespace::NamespaceHandle::serial) do the same

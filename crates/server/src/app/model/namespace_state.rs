@@ -49,7 +49,7 @@ pub(crate) struct NamespaceState {
     pub(crate) outgoing: OutgoingListeners,
     /// Where it belongs, if it was made when a client asked for it
     family: Option<Family>,
-    /// [`Config::stall_timeout`](crate::Config::stall_timeout)
+    /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout)
     pub(crate) stall_timeout: Duration,
     pub(crate) budget: Arc<Budget>,
     /// What is done when its rooms change
@@ -93,8 +93,8 @@ impl NamespaceState {
             board: Board::default(),
             next_ack: Arc::default(),
             serial: AtomicBool::new(false),
-            max_attachments: config.max_attachments,
-            max_name_bytes: config.max_name_bytes,
+            max_attachments: config.limits.max_attachments,
+            max_name_bytes: config.limits.max_name_bytes,
             has_room_overflow: AtomicBool::new(false),
             room_overflow: RwLock::default(),
             announced: Once::new(),
@@ -102,7 +102,7 @@ impl NamespaceState {
             outgoing: OutgoingListeners::default(),
             family: None,
             budget: budget.clone(),
-            stall_timeout: config.stall_timeout,
+            stall_timeout: config.timeouts.stall_timeout,
         }
     }
 

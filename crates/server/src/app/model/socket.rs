@@ -38,7 +38,7 @@ use crate::web::handshake::Handshake;
 ///
 /// It is the same for every kind of client. It may be kept beyond the end of its connection: what is emitted then
 /// reaches nobody, and what it joins is refused. Where
-/// [recovery](crate::Config::connection_state_recovery) is on, a handle from before the connection broke stands for
+/// [recovery](crate::Config::recovery) is on, a handle from before the connection broke stands for
 /// the client that came back: what is emitted reaches it, or is kept for it, `broadcast` leaves it out, and rooms and
 /// data are its own. Only [`is_connected`](Self::is_connected), handlers and answers concern the connection that broke.
 #[derive(Clone)]
@@ -182,7 +182,7 @@ impl Socket {
     /// Whether its connection had broken, and it came back with its id, its rooms and its data, and is sent what it
     /// missed
     ///
-    /// Never where [recovery](crate::Config::connection_state_recovery) is off.
+    /// Never where [recovery](crate::Config::recovery) is off.
     pub fn recovered(&self) -> bool {
         self.0.recovery.as_ref().is_some_and(|recovery| recovery.recovered)
     }
@@ -200,7 +200,7 @@ impl Socket {
         self.0.member.outbox.set_overflow(overflow);
     }
 
-    /// Joins one room or several; `false` if the socket is gone, or in [as many rooms](crate::Config::max_rooms) as it
+    /// Joins one room or several; `false` if the socket is gone, or in [as many rooms](crate::config::Limits::max_rooms) as it
     /// may be
     ///
     /// Of several rooms it has then joined those before the first that was too many. What a middleware of the
@@ -210,7 +210,7 @@ impl Socket {
         let join = |room: &Room| {
             if !self.0.namespace.fits(room) {
                 let (io, socket) = (self.io(), self.id());
-                let value = io.config().max_name_bytes;
+                let value = io.config().limits.max_name_bytes;
                 breach!(io, Breach::NameSize, %socket, value, "join refused: room name too long");
                 return false;
             }

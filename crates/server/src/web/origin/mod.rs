@@ -14,7 +14,7 @@ pub(crate) use self::name::{authority, normalise, split_port};
 /// A page is known by the `Origin` that browsers send; where there is none, by `Sec-Fetch-Site`. Programs that
 /// are no browsers send neither, and nothing here stops them.
 ///
-/// Origins that [`Config::allow_origin`](crate::Config::allow_origin) names are let in by each of these, and so are those that [`Cors`](crate::http::Cors) names
+/// Origins that [`HttpConfig::allow_origin`](crate::config::HttpConfig::allow_origin) names are let in by each of these, and so are those that [`Cors`](crate::http::Cors) names
 /// *with* credentials. Origins are compared in their normal form (RFC 6454): case, a default port and the spelling of
 /// a host with other letters than ASCII make no difference. A request that is not let in is answered with 403.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,5 +34,5 @@ pub enum Origins {
 
 /// What the page is told; the log says more
 pub(crate) const REPAIR: &str = "This page's origin may not connect here. If it should, its operator can add it with \
-                                 Config::allow_origin, or with --allow-origin of roomcast serve; a reverse proxy has \
+                                 HttpConfig::allow_origin, or with --allow-origin of roomcast serve; a reverse proxy has \
                                  to pass on the Host header. The server's log names the fix";

@@ -54,18 +54,18 @@ impl MemberControl for Inner {
     }
 
     fn max_rooms(&self) -> usize {
-        self.session.io.config().max_rooms
+        self.session.io.config().limits.max_rooms
     }
 
     fn limited(&self, limit: MemberLimit) {
         let (io, socket) = (&self.session.io, &self.member.id);
         match limit {
             MemberLimit::Rooms => {
-                let max = io.config().max_rooms;
+                let max = io.config().limits.max_rooms;
                 breach!(io, Breach::Rooms, %socket, value = max, "join refused: socket is in too many rooms");
             }
             MemberLimit::Answers => {
-                let max = io.config().max_acks;
+                let max = io.config().limits.max_acks;
                 breach!(io, Breach::Acks, %socket, value = max, "event dropped: too many acknowledgements outstanding");
             }
             other => log_limited!(ERROR, (), limit = ?other, "router reported an unknown limit"),
