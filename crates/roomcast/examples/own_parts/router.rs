@@ -1,0 +1,189 @@
+//! A router that keeps the last event of one name in each room, for sockets that join later
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use async_trait::async_trait;
+use roomcast_core::{
+    Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Overflow,
+    Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
+};
+use roomcast_rooms::Rooms;
+
+/// Rooms whose events are kept at once; events of further ones are sent and not kept
+const MAX_ROOMS: usize = 10_000;
+
+/// [`Rooms`] that keep the last event of one name in each room until the last member leaves it
+///
+/// A socket that joins a room is sent the event that the room keeps. It may receive the same event twice, but an older one
+/// never follows a newer one.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    rooms: Rooms,
+    name: ByteString,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    members: HashMap<MemberKey, Member>,
+    events: HashMap<Room, (u64, Arc<Event>)>,
+    /// Number of the last event
+    last: u64,
+}
+
+impl Retained {
+    /// Makes an empty router that keeps events of this name.
+    pub(crate) fn new(name: &'static str) -> Self {
+        Self { rooms: Rooms::default(), name: ByteString::from_static(name), kept: Mutex::default() }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Consistent at every point, so it does not matter whether another thread panicked.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends the event of a room to a member that has just joined it.
+    fn catch_up(&self, key: MemberKey, room: &Room) {
+        let mut sent = 0;
+        loop {
+            // The lock is let go before anything is sent: what is called there may call this router again.
+            let (number, event, member) = {
+                let kept = self.kept();
+                let Some((number, event)) = kept.events.get(room) else { return };
+                let Some(member) = kept.members.get(&key) else { return };
+                if *number == sent {
+                    return;
+                }
+                (*number, event.clone(), member.clone())
+            };
+            self.rooms
+                .send(&member, Delivery::Reliable, Overflow::Inherit, &mut Event::clone(&event))
+                .relieve();
+            // A broadcast of a newer one may have overtaken this one: then the newer one is sent once more.
+            sent = number;
+        }
+    }
+
+    /// Forgets the event of a room that nobody is in any more.
+    fn forget_if_empty(&self, room: &Room) {
+        if self.rooms.count(room) == 0 {
+            self.kept().events.remove(room);
+        }
+    }
+}
+
+#[async_trait]
+impl Router for Retained {
+    fn attach(&self, member: Member) -> MemberKey {
+        self.kept().members.insert(member.key, member.clone());
+        self.rooms.attach(member)
+    }
+
+    fn detach(&self, key: MemberKey) -> bool {
+        let rooms = self.rooms.rooms_of(key);
+        let detached = self.rooms.detach(key);
+        self.kept().members.remove(&key);
+        rooms.iter().for_each(|room| self.forget_if_empty(room));
+        detached
+    }
+
+    fn join(&self, key: MemberKey, room: &Room) -> Joined {
+        let joined = self.rooms.join(key, room);
+        if joined == Joined::Joined {
+            self.catch_up(key, room);
+        }
+        joined
+    }
+
+    fn leave(&self, key: MemberKey, room: &Room) -> bool {
+        let left = self.rooms.leave(key, room);
+        self.forget_if_empty(room);
+        left
+    }
+
+    fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
+        if event.name == self.name {
+            let mut kept = self.kept();
+            for room in target.rooms.iter().filter(|room| self.rooms.count(room) > 0) {
+                if kept.events.len() < MAX_ROOMS || kept.events.contains_key(room) {
+                    kept.last += 1;
+                    let entry = (kept.last, Arc::new(event.clone()));
+                    kept.events.insert(room.clone(), entry);
+                }
+            }
+        }
+        self.rooms.broadcast(target, event)
+    }
+
+    fn update(&self, target: &Target, change: &Membership) -> usize {
+        let found = match change {
+            Membership::Join(_) => self.rooms.find(target),
+            Membership::Leave(_) => Vec::new(),
+        };
+        let changed = self.rooms.update(target, change);
+        match change {
+            Membership::Join(rooms) => {
+                for member in found {
+                    let Some(key) = member.key else { continue };
+                    rooms
+                        .iter()
+                        .filter(|room| !member.rooms.contains(room))
+                        .for_each(|room| self.catch_up(key, room));
+                }
+            }
+            Membership::Leave(rooms) => rooms.iter().for_each(|room| self.forget_if_empty(room)),
+        }
+        changed
+    }
+
+    // All else is as in the rooms inside.
+
+    fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
+        self.rooms.rooms_of(key)
+    }
+
+    fn count(&self, room: &Room) -> usize {
+        self.rooms.count(room)
+    }
+
+    fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched {
+        self.rooms.send(member, delivery, overflow, event)
+    }
+
+    fn stats(&self) -> RouterStats {
+        self.rooms.stats()
+    }
+
+    fn find(&self, target: &Target) -> Vec<Found> {
+        self.rooms.find(target)
+    }
+
+    async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+        self.rooms.fetch(target).await
+    }
+
+    fn disconnect(&self, target: &Target, close: bool) -> usize {
+        self.rooms.disconnect(target, close)
+    }
+
+    fn watch(&self, watcher: Arc<dyn RoomWatcher>) {
+        self.rooms.watch(watcher);
+    }
+
+    fn survey(&self) {
+        self.rooms.survey();
+    }
+
+    fn listen(&self, servers: Weak<dyn ServerSide>) {
+        self.rooms.listen(servers);
+    }
+
+    fn server_side_emit(&self, name: &ByteString, args: &Args) {
+        self.rooms.server_side_emit(name, args);
+    }
+
+    async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
+        self.rooms.server_side_ask(name, args).await
+    }
+}
