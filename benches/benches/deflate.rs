@@ -14,8 +14,8 @@ use std::task::{Context, Poll};
 
 use criterion::{BenchmarkId, SamplingMode, Throughput};
 use roomcast_core::{
-    ByteString, Connection, Delivery, Exchange, FlushList, Frame, Outbox, Overflow, Responder, Transport,
-    Upgrade, Upgraded,
+    ByteString, Connection, Delivery, Exchange, FlushList, Flusher, Frame, Outbox, Overflow, Responder,
+    Transport, Upgrade, Upgraded,
 };
 use roomcast_transport_ws::{Compression, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -65,7 +65,7 @@ impl Hall {
             let _ = outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close);
         }
         drop(frame);
-        self.flush.write_all();
+        Flusher::new(self.flush.clone()).write_all();
     }
 }
 

@@ -13,7 +13,7 @@ mod common;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
-use roomcast_core::{Codec, FlushList, MemberKey, Room, Router, Target};
+use roomcast_core::{Codec, FlushList, Flusher, MemberKey, Room, Router, Target};
 use roomcast_plain::Mode;
 use roomcast_rooms::Rooms;
 use roomcast_socketio::DefaultCodec;
@@ -79,7 +79,7 @@ impl Hall {
             group.bench_function(BenchmarkId::new(size_name(bytes), recipients), |bencher| {
                 bencher.iter(|| {
                     let receipt = self.rooms.broadcast(&target, &event).relieve();
-                    self.flush.write_all();
+                    Flusher::new(self.flush.clone()).write_all();
                     assert_eq!(receipt.queued, recipients);
                 });
             });

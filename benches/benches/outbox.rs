@@ -9,7 +9,7 @@ mod common;
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Throughput};
-use roomcast_core::{Delivery, FlushList, Frame, Outbox, Overflow};
+use roomcast_core::{Delivery, FlushList, Flusher, Frame, Outbox, Overflow};
 use roomcast_transport_ws::WsWire;
 
 use common::{CopySink, settings, size_name, text};
@@ -19,8 +19,9 @@ fn main() {
     let mut group = criterion.benchmark_group("outbox/push_and_flush");
     for frames in [1, 64] {
         for bytes in [64, 1024] {
-            let flush = FlushList::new();
-            let outbox = Outbox::new(1 << 20, flush.clone());
+            let list = FlushList::new();
+            let outbox = Outbox::new(1 << 20, list.clone());
+            let mut flusher = Flusher::new(list);
             outbox.set_sink(Box::new(CopySink));
             let frame = Frame::new(text(bytes));
             black_box(frame.wire(&WsWire));
@@ -30,7 +31,7 @@ fn main() {
                     for _ in 0..frames {
                         outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close);
                     }
-                    flush.write_all();
+                    flusher.write_all();
                 });
             });
             assert_eq!(outbox.waiting().frames, 0);

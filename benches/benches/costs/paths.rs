@@ -8,8 +8,8 @@ use std::time::Instant;
 use roomcast::transport::Endpoint;
 use roomcast::{Args, Io, Server, Socket};
 use roomcast_core::{
-    Action, Codec, Command, ConnectionError, Event, FlushList, Frame, FrameSink, Lane, MemberKey, Message,
-    Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName, Wire as _,
+    Action, Codec, Command, ConnectionError, Event, FlushList, Flusher, Frame, FrameSink, Lane, MemberKey,
+    Message, Namespace, Readiness, Room, Router, Session, Sid, SocketId, Target, TransportName, Wire as _,
 };
 use roomcast_engine::{Handshake, Version};
 use roomcast_plain::{Mode, PlainSession};
@@ -118,9 +118,10 @@ fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
         rooms.attach(member(number, &codec, &flush));
     }
     let (target, event) = (Target::default(), event(64));
+    let mut flusher = Flusher::new(flush);
     Box::new(move || {
         assert_eq!(rooms.broadcast(&target, &event).relieve().queued, members);
-        flush.write_all();
+        flusher.write_all();
     })
 }
 
@@ -134,9 +135,10 @@ fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
         rooms.attach(stalled);
     }
     let (target, event) = (Target::default(), event(64));
+    let mut flusher = Flusher::new(flush);
     Box::new(move || {
         assert_eq!(rooms.broadcast(&target, &event).relieve().queued, 2 * members);
-        flush.write_all();
+        flusher.write_all();
     })
 }
 
@@ -282,13 +284,14 @@ fn town(memberships: usize) -> Box<dyn FnMut()> {
         names.iter().map(|room| Target { rooms: vec![room.clone()], ..Target::default() }).collect();
     let event: Event = event(64);
     let mut at = 0;
+    let mut flusher = Flusher::new(flush);
     Box::new(move || {
         at = (at + STEP) % keys.len();
         // Behind those that it is in, which follow each other.
         let other = (at + TEN) % names.len();
         rooms.join(keys[at], &names[other]);
         assert_eq!(rooms.broadcast(&targets[at], &event).relieve().queued, TEN);
-        flush.write_all();
+        flusher.write_all();
         rooms.leave(keys[at], &names[other]);
     })
 }

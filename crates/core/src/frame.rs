@@ -116,7 +116,11 @@ const FRAME_COST: usize = size_of::<Inner>() + 32;
 const TABLE_COST: usize = size_of::<[OnceLock<Rendered>; MORE_WIRES]>();
 
 thread_local! {
-    /// Memory of frames that were written, empty and held by nobody else
+    /// Memory of frames that were written: empty, and shared with no one.
+    ///
+    /// Saves an allocation and a free per emit. Thread-local rather than a parameter: frames are made by codecs and
+    /// dropped by sinks, which share no owner, and a pool of all threads would need a lock. Bounded by [`KEPT`] frames
+    /// a thread.
     static SPARE: RefCell<Vec<UniqueArc<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 

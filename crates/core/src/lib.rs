@@ -31,8 +31,8 @@ pub use frame::{Frame, Wire, WireKey};
 pub use ids::{AckId, MemberKey, Namespace, Room, Sid, SocketId};
 pub use message::Message;
 pub use outbox::{
-    Attended, Backlog, Bounds, DeferredWakes, Delivery, FlushList, FrameSink, Hold, Outbox, Overflow, Pushed,
-    Readiness, Standing, Waiting, Written,
+    Attended, Backlog, Bounds, DeferredWakes, Delivery, FlushList, Flusher, FrameSink, Hold, Outbox,
+    Overflow, Pushed, Readiness, Standing, Waiting, Written,
 };
 pub use roomcast_args::{
     Args, ArgsError, ArgsIter, ArgsReader, ArgsWriter, FromArgs, IntoArgs, push_quoted,

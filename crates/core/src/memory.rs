@@ -170,9 +170,14 @@ static HELD: Shared = Shared(AtomicIsize::new(0));
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 thread_local! {
+    // Sum of this thread that is not in `HELD` yet. It saves an atomic write to a line that all threads share, several
+    // times per message. Charges are made and released in constructors and `Drop`, which take no parameter, and on any
+    // thread. Bounded: one number, at most `SLACK` off.
+    //
     // Without a destructor of its own, so that access costs no look at whether it was run. Instead the values beside
     // the range of sums stand for "not yet" and "no more", and lead to the slow way like any other sum out of range.
     static PENDING: Cell<isize> = const { Cell::new(UNREGISTERED) };
+    /// Moves that sum into `HELD` when the thread ends
     static GUARD: Guard = const { Guard };
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use allocation_counter::measure;
 use roomcast_core::{
-    ConnectionError, Delivery, FlushList, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness,
+    ConnectionError, Delivery, FlushList, Flusher, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness,
 };
 
 /// Writes everything to nowhere
@@ -23,12 +23,6 @@ impl FrameSink for Nowhere {
     }
 }
 
-/// One round of a flusher
-fn flush(list: &FlushList, spare: &mut VecDeque<Outbox>) {
-    list.take(spare);
-    spare.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
-}
-
 fn push(outbox: &Outbox, frame: &Frame) {
     assert_eq!(outbox.push(frame.clone(), Delivery::Reliable, Overflow::Close), Pushed::Queued);
 }
@@ -38,29 +32,29 @@ fn a_client_that_keeps_up_costs_no_allocation() {
     let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
     let outboxes: Vec<_> = (0..100).map(|_| Outbox::new(1 << 20, list.clone())).collect();
     outboxes.iter().for_each(|outbox| outbox.set_sink(Box::new(Nowhere)));
-    let mut spare = VecDeque::new();
+    let mut flusher = Flusher::new(list.clone());
     let mut cx = Context::from_waker(Waker::noop());
     let mut round = || {
         outboxes.iter().for_each(|outbox| push(outbox, &frame));
-        flush(&list, &mut spare);
+        flusher.write(usize::MAX);
         assert!(outboxes.iter().all(|outbox| outbox.poll_owner(&mut cx).is_pending()));
     };
     // The list grows to its size on both sides of the swap.
     (0..2).for_each(|_| round());
     assert_eq!(measure(|| (0..10).for_each(|_| round())).count_total, 0);
-    assert!(list.poll_listed(&mut cx).is_pending());
+    assert!(flusher.poll_ready(&mut cx).is_pending());
 }
 
 #[test]
 fn an_outbox_that_was_full_once_is_small_again() {
     let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
     let outbox = Outbox::new(1 << 20, list.clone());
-    let mut spare = VecDeque::with_capacity(4);
+    let mut flusher = Flusher::new(list.clone());
     let burst = measure(|| {
         (0..10_000).for_each(|_| push(&outbox, &frame));
         outbox.set_sink(Box::new(Nowhere));
         for _ in 0..20 {
-            flush(&list, &mut spare);
+            flusher.write(usize::MAX);
         }
         assert_eq!(outbox.waiting().frames, 0);
         let _ = outbox.take_sink();

@@ -17,6 +17,11 @@ pub enum Owner {
 }
 
 thread_local! {
+    /// Owner on whose behalf this thread emits, see [`Acting`].
+    ///
+    /// Emits come from handlers and reach the sequencer through `Router::broadcast`, neither of which knows the client
+    /// whose message is being handled. It is set for one poll of a handler, so it never follows a future to another
+    /// thread. Bounded: one value a thread, reset by the guard.
     static ACTING: Cell<Option<Owner>> = const { Cell::new(None) };
 }
 

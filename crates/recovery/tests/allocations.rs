@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use allocation_counter::measure;
 use roomcast_core::{
-    Bytes, Event, FlushList, IntoArgs, Member, MemberKey, Namespace, Outbox, Room, Router, SocketId, Target,
+    Bytes, Event, FlushList, Flusher, IntoArgs, Member, MemberKey, Namespace, Outbox, Room, Router, SocketId,
+    Target,
 };
 use roomcast_recovery::RecoveryConfig;
 use roomcast_rooms::Rooms;
@@ -16,10 +16,10 @@ use support::{Clock, OffsetCodec, sequencer};
 
 /// Allocations and their bytes of one broadcast to so many members of a room, once everything has its size
 fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
-    let flusher = FlushList::new();
+    let list = FlushList::new();
     let codec = Arc::new(OffsetCodec);
     for index in 0..members {
-        let outbox = Outbox::new(1 << 30, flusher.clone());
+        let outbox = Outbox::new(1 << 30, list.clone());
         outbox.set_sink(MemorySink::new().boxed());
         let id = SocketId::new(format!("m{index}"));
         let acks = Default::default();
@@ -36,11 +36,10 @@ fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
     let args = Bytes::from(vec![7; bytes]).into_args().expect("bytes can be put");
     let event = Event::new(Namespace::main(), "news", args);
     let target = Target { rooms: vec![Room::from("red")], ..Target::default() };
-    let mut spare = VecDeque::new();
+    let mut flusher = Flusher::new(list);
     let mut once = || {
         let info = measure(|| assert_eq!(router.broadcast(&target, &event).relieve().queued, members));
-        flusher.take(&mut spare);
-        spare.drain(..).for_each(|outbox| _ = FlushList::write(&outbox));
+        flusher.write(usize::MAX);
         (info.count_total, info.bytes_total)
     };
     (0..40).for_each(|_| _ = once());

@@ -187,6 +187,8 @@ impl Everybody {
 fn beginning(many: usize) -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
+        // Place of this thread among all, drawn once. `Router::broadcast` has no parameter that could carry it, and a draw
+        // for each broadcast would be an atomic write to memory that all threads share. Bounded: one number a thread.
         static SHARE: usize = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN) % PARTS;
     }
     // A thread that is ending begins where the first does.

@@ -6,8 +6,8 @@ use std::task::Context;
 
 use allocation_counter::measure;
 use roomcast_core::{
-    AckTable, Args, Codec, ConnectionError, Event, FlushList, Frame, FrameSink, Member, MemberKey, Namespace,
-    Outbox, Readiness, Room, Router, SocketId, Target,
+    AckTable, Args, Codec, ConnectionError, Event, FlushList, Flusher, Frame, FrameSink, Member, MemberKey,
+    Namespace, Outbox, Readiness, Room, Router, SocketId, Target,
 };
 use roomcast_rooms::Rooms;
 use roomcast_testkit::TextCodec;
@@ -29,17 +29,17 @@ impl FrameSink for Nowhere {
 
 struct Hall {
     rooms: Rooms,
-    flusher: FlushList,
-    spare: VecDeque<Outbox>,
+    list: FlushList,
+    flusher: Flusher,
 }
 
 impl Hall {
     /// So many members, all in the rooms `r` and `s`, with two codecs by turns
     fn with(members: usize) -> Self {
         let codecs: [Arc<dyn Codec>; 2] = [TextCodec::new("x"), TextCodec::new("y")];
-        let (rooms, flusher) = (Rooms::default(), FlushList::new());
+        let (rooms, list) = (Rooms::default(), FlushList::new());
         for index in 0..members {
-            let outbox = Outbox::new(1 << 20, flusher.clone());
+            let outbox = Outbox::new(1 << 20, list.clone());
             outbox.set_sink(Box::new(Nowhere));
             let id = SocketId::new(format!("m{index}"));
             let codec = codecs[index % codecs.len()].clone();
@@ -54,14 +54,12 @@ impl Hall {
             rooms.join(key, &Room::from("r"));
             rooms.join(key, &Room::from("s"));
         }
-        Self { rooms, flusher, spare: VecDeque::new() }
+        Self { rooms, flusher: Flusher::new(list.clone()), list }
     }
 
     fn broadcast_and_flush(&mut self, target: &Target, event: &Event) -> usize {
         let receipt = self.rooms.broadcast(target, event).relieve();
-        self.flusher.take(&mut self.spare);
-        self.spare.iter().for_each(|outbox| _ = FlushList::write(outbox));
-        self.spare.clear();
+        self.flusher.write(usize::MAX);
         receipt.queued
     }
 
@@ -101,7 +99,7 @@ fn whoever_leaves_takes_its_memory_along() {
     let info = measure(|| {
         let keys: Vec<_> = (0..5_000)
             .map(|index| {
-                let outbox = Outbox::new(1 << 20, hall.flusher.clone());
+                let outbox = Outbox::new(1 << 20, hall.list.clone());
                 let id = SocketId::new(format!("guest {index}"));
                 let key = hall.rooms.attach(Member {
                     key: MemberKey::next(),

@@ -1,143 +1,49 @@
-//! The task that writes what waits
+//! Flusher task: writes what the outboxes of one list have queued
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::time::Duration;
 
-use roomcast_core::{FlushList, Outbox, Written};
+use roomcast_core::{FlushList, Flusher};
 
-/// Outboxes that are written one after the other
-type Round = VecDeque<Outbox>;
-
-/// How many outboxes of one round are written before others have their turn
+/// Number of outboxes of one round that are written before other tasks run
 ///
-/// Bounds how long a large broadcast keeps everybody else waiting: about a third of a millisecond of writes.
+/// Bounds the delay that a large broadcast causes to about a third of a millisecond of writing.
 const CHUNK: usize = 128;
 
-/// From so many outboxes on a round is one of a crowd, for which it is worth waiting a little
-const CROWD: usize = 64;
-/// How much each of a crowd has to have got in one write lately, for more to be expected
-const MANY: f64 = 4.0;
-/// How much of that has to be there for the crowd to be written at once
-const ENOUGH: f64 = 0.75;
-/// How often more is waited for, and for how long each time
-const WAITS: u32 = 3;
-const WAIT: Duration = Duration::from_millis(1);
-
-/// Writes what waits, for as long as the runtime lives
+/// Drives the [`Flusher`] of a list for as long as the runtime lives.
 ///
-/// When something is listed it yields once, so that everything which is ready to run puts its own frames behind
-/// it, and each client then gets all of them in one write. What is listed while a large round is being written
-/// makes a round of its own and they take turns, so a broadcast to thousands does not hold up a chat of two. Nor does
-/// one that was made just before the chat, in the same turn: of a large round those come first that were listed last.
-///
-/// A crowd that has been getting many frames with each write, and has few of them now, waits for more, a few
-/// milliseconds at most: under such a load the rest is on its way through another thread, or through a client that
-/// has not had the CPU, and a write of all costs hardly more than a write of half.
+/// Spawn one for each list on the runtime that carries the connections. Never returns. Needs a runtime with time enabled.
 pub async fn flush(list: FlushList) {
-    let mut rounds: VecDeque<Round> = VecDeque::new();
-    let mut held: Option<Held> = None;
-    let mut pace = Pace::default();
-    // Lists are swapped, not made: a steady state allocates nothing.
-    let mut spare = Round::new();
+    let mut flusher = Flusher::new(list);
     loop {
-        if rounds.is_empty() && held.is_none() {
-            pace.settle();
-            poll_fn(|cx| list.poll_listed(cx)).await;
+        let max_wait = flusher.max_wait();
+        let ready = poll_fn(|cx| flusher.poll_ready(cx));
+        match max_wait {
+            None => ready.await,
+            // What is listed meanwhile does not wait with the round that waits for more.
+            Some(limit) => tokio::time::timeout(limit, ready).await.unwrap_or_default(),
         }
+        // Everything that is ready to run adds its frames first, so each client gets them in one write.
         tokio::task::yield_now().await;
-        list.wake_deferred();
-        let urgent = list.take_urgent();
-        list.take(&mut spare);
-        if urgent && let Some(Held { crowd, .. }) = held.take() {
-            // A sender waits for one of these.
-            rounds.push_front(crowd);
-        }
-        if !spare.is_empty() {
-            if !urgent && spare.len() > CHUNK {
-                spare.rotate_right(CHUNK);
-            }
-            let fresh = std::mem::take(&mut spare);
-            // One at a time: where several crowds are written in turns there is enough to do.
-            if !urgent && rounds.is_empty() && held.is_none() && pace.expects_more(&fresh) {
-                held = Some(Held { crowd: fresh, waits: WAITS });
-            } else {
-                rounds.push_front(fresh);
-            }
-        }
-        for _ in 0..rounds.len() {
-            let Some(mut round) = rounds.pop_front() else { break };
-            let outboxes = round.len().min(CHUNK);
-            let written = FlushList::write_some(&mut round, CHUNK);
-            pace.count(outboxes, written);
-            list.record(written);
-            if round.is_empty() {
-                spare = round;
-            } else {
-                rounds.push_back(round);
-            }
-        }
-        if let Some(Held { crowd, waits }) = &mut held {
-            if *waits > 0 && pace.expects_more(crowd) {
-                *waits -= 1;
-                // Whoever is listed meanwhile does not wait with it.
-                let _ = tokio::time::timeout(WAIT, poll_fn(|cx| list.poll_listed(cx))).await;
-            } else {
-                rounds.push_back(std::mem::take(crowd));
-                held = None;
-            }
-        }
-    }
-}
-
-/// A crowd that waits for more
-struct Held {
-    crowd: Round,
-    waits: u32,
-}
-
-/// How many frames each of a crowd has been getting with one write
-#[derive(Default)]
-struct Pace {
-    usual: f64,
-    frames: f64,
-    outboxes: f64,
-}
-
-impl Pace {
-    fn count(&mut self, outboxes: usize, written: Written) {
-        if outboxes >= CROWD {
-            self.outboxes += outboxes as f64;
-            self.frames += written.frames as f64;
-        }
-    }
-
-    /// Takes what was counted for what is usual: more at once, less by and by
-    fn settle(&mut self) {
-        if self.outboxes > 0.0 {
-            let now = self.frames / self.outboxes;
-            self.usual = now.max(f64::midpoint(self.usual, now));
-            (self.frames, self.outboxes) = (0.0, 0.0);
-        }
-    }
-
-    /// Whether there is much less for these than there usually is
-    fn expects_more(&self, round: &Round) -> bool {
-        let Some(next) = round.front() else { return false };
-        self.usual >= MANY && round.len() >= CROWD && (next.waiting().frames as f64) < ENOUGH * self.usual
+        flusher.write(CHUNK);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
     use std::task::Context;
+    use std::time::Duration;
 
-    use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Overflow, Pushed, Readiness};
+    use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness};
     use tokio::sync::Notify;
 
     use super::*;
     use crate::clock;
+
+    /// How often a crowd waits at most, and for how long each time
+    const WAITS: u32 = 3;
+    const WAIT: Duration = Flusher::WAIT;
 
     /// Notes who was written, in which order
     #[derive(Debug)]

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use roomcast_core::{AckTable, Bounds, Codec, FlushList, Member, MemberControl, MemberKey, Outbox, SocketId};
+use roomcast_core::{
+    AckTable, Bounds, Codec, FlushList, Flusher, Member, MemberControl, MemberKey, Outbox, SocketId,
+};
 
 use crate::MemorySink;
 
@@ -10,7 +12,7 @@ use crate::MemorySink;
 #[derive(Clone, Debug)]
 pub struct MemberProbe {
     member: Member,
-    flusher: FlushList,
+    list: FlushList,
     sink: MemorySink,
 }
 
@@ -31,8 +33,8 @@ impl MemberProbe {
     ///
     /// [`connect`](Self::connect) gives it the sink.
     pub fn detached<C: Codec>(id: &str, codec: &Arc<C>, limit: usize) -> Self {
-        let flusher = FlushList::new();
-        let outbox = Outbox::new(Bounds::new(limit, limit), flusher.clone());
+        let list = FlushList::new();
+        let outbox = Outbox::new(Bounds::new(limit, limit), list.clone());
         let member = Member {
             key: MemberKey::next(),
             id: SocketId::new(id),
@@ -41,7 +43,7 @@ impl MemberProbe {
             acks: AckTable::default(),
             control: None,
         };
-        Self { member, flusher, sink: MemorySink::new() }
+        Self { member, list, sink: MemorySink::new() }
     }
 
     /// Gives the outbox its sink
@@ -88,7 +90,7 @@ impl MemberProbe {
 
     /// Writes what waits, and gives what has arrived since the last call, in order, as text
     pub fn received(&self) -> Vec<String> {
-        self.flusher.write_all();
+        Flusher::new(self.list.clone()).write_all();
         self.sink.take_texts()
     }
 }

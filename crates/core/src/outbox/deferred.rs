@@ -32,7 +32,7 @@ thread_local! {
 
 /// Guard: while it lives, the current thread leaves wake-ups of other flushers to the flusher of one list.
 ///
-/// For a thread that carries connections by itself, with the list that is flushed on it. Flushers of
+/// For a thread that carries connections by itself, with the list that is [flushed](crate::Flusher) on it. Flushers of
 /// other lists are woken by that flusher, once everything that is ready to run on the thread has run, so that they write
 /// all frames of the turn together.
 ///

@@ -5,60 +5,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Waker};
 
 use super::lease::{GROUP, Lease, Writer};
-use super::state::{FlushList, Outbox};
+use super::state::Outbox;
 use super::written::Written;
-
-impl FlushList {
-    /// Writes what waits in `outbox`, as far as its sink takes it; tells how much that was
-    ///
-    /// A flusher adds up what a round wrote and [records](Self::record) the sum, so that nothing is counted in
-    /// shared memory for each recipient.
-    pub fn write(outbox: &Outbox) -> Written {
-        outbox.flush()
-    }
-
-    /// Takes up to `most` outboxes from the front, and writes what waits in them
-    ///
-    /// As [`write`](Self::write) for each, with the memory of a few of them fetched at a time. A sink that panics
-    /// costs its own client and nobody else.
-    pub fn write_some(outboxes: &mut VecDeque<Outbox>, most: usize) -> Written {
-        let mut written = Written::default();
-        let mut left = most.min(outboxes.len());
-        while left > 0 {
-            let size = left.min(GROUP);
-            let group = &outboxes.make_contiguous()[..size];
-            // Those whose turn did not come are listed again.
-            if let Ok(group) = catch_unwind(AssertUnwindSafe(|| Outbox::flush_group(group))) {
-                written += group;
-            }
-            // Let go of while their counters are still near.
-            outboxes.drain(..size);
-            left -= size;
-        }
-        written
-    }
-
-    /// Writes for everything that is listed, and for what that puts on the list, until it is empty
-    ///
-    /// For tests and for programs without a flusher task.
-    pub fn write_all(&self) {
-        let mut outboxes = VecDeque::new();
-        loop {
-            self.take(&mut outboxes);
-            if outboxes.is_empty() {
-                return;
-            }
-            self.record(Self::write_some(&mut outboxes, usize::MAX));
-        }
-    }
-}
 
 impl Outbox {
     /// Writes the backlog on behalf of a pusher, until nothing waits or the carrier refuses more.
     ///
-    /// To be called once no lock is held, after [`Pushed::Backlogged`](crate::Pushed::Backlogged): whoever makes the backlog pays for it. If
-    /// another writer has the sink, it is asked to hand it over after its batch; the result is `false` then, and the
-    /// backlog stands. Otherwise `true`, also while the outbox is [held](Self::hold): the flusher writes after the hold.
+    /// To be called once no lock is held, after [`Pushed::Backlogged`](crate::Pushed::Backlogged): whoever makes the
+    /// backlog pays for it. If another writer has the sink, it is asked to hand it over after its batch; the result is
+    /// `false` then, and the backlog stands. Otherwise `true`, also while the outbox is [held](Self::hold): the flusher writes after the hold.
     pub fn relieve(&self) -> bool {
         match Lease::take(self, Writer::Pusher) {
             Ok(lease) => {
@@ -73,6 +28,26 @@ impl Outbox {
     pub(super) fn flush(&self) -> Written {
         Lease::take(self, Writer::Flusher)
             .map_or_else(|_| Written::default(), |lease| lease.write(&mut no_one()))
+    }
+
+    /// Takes up to `most` outboxes from the front, and writes what waits in them
+    ///
+    /// The memory of a few of them is fetched at a time. A sink that panics costs its own client and no other.
+    pub(super) fn flush_some(outboxes: &mut VecDeque<Self>, most: usize) -> Written {
+        let mut written = Written::default();
+        let mut left = most.min(outboxes.len());
+        while left > 0 {
+            let size = left.min(GROUP);
+            let group = &outboxes.make_contiguous()[..size];
+            // Those whose turn did not come are listed again.
+            if let Ok(group) = catch_unwind(AssertUnwindSafe(|| Self::flush_group(group))) {
+                written += group;
+            }
+            // Let go of while their counters are still near.
+            outboxes.drain(..size);
+            left -= size;
+        }
+        written
     }
 
     /// Writes what waits in each of a few outboxes

@@ -11,35 +11,25 @@ use super::written::Written;
 use crate::sync::lock;
 
 impl FlushList {
-    /// Makes an empty list
+    /// Creates an empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Swaps what is listed with `spare`, which must be empty; pending while there is nothing
+    /// Swaps what is listed with `spare`, which must be empty; returns whether a backlog must not wait any longer
     ///
-    /// Cancel safe: nothing is taken until it is ready.
-    pub fn poll_take(&self, cx: &mut Context<'_>, spare: &mut VecDeque<Outbox>) -> Poll<()> {
-        debug_assert!(spare.is_empty());
-        let mut listed = lock(&self.0.listed);
-        if listed.outboxes.is_empty() {
-            return listed.sleep(cx);
-        }
-        listed.deferred = None;
-        std::mem::swap(&mut listed.outboxes, spare);
-        Poll::Ready(())
-    }
-
-    /// Swaps what is listed with `spare`, which must be empty
-    pub fn take(&self, spare: &mut VecDeque<Outbox>) {
+    /// That is the case if a pusher has found an outbox at high water with its sink leased since the last call; what was
+    /// left of its backlog is listed.
+    pub(super) fn take(&self, spare: &mut VecDeque<Outbox>) -> bool {
         debug_assert!(spare.is_empty());
         let mut listed = lock(&self.0.listed);
         listed.deferred = None;
         std::mem::swap(&mut listed.outboxes, spare);
+        std::mem::take(&mut listed.urgent)
     }
 
     /// Ready while something is listed or [flushers are to be woken](Self::wake_deferred); takes nothing
-    pub fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() && listed.pending_wakers.is_empty() && !listed.urgent {
             return listed.sleep(cx);
@@ -48,7 +38,7 @@ impl FlushList {
     }
 
     /// Delivers the wake-ups that [were deferred](super::DeferredWakes) to this list
-    pub fn wake_deferred(&self) {
+    pub(super) fn wake_deferred(&self) {
         loop {
             // Woken outside the lock, for a waker is foreign code.
             let waker = lock(&self.0.listed).pending_wakers.pop();
@@ -57,13 +47,13 @@ impl FlushList {
         }
     }
 
-    /// Counts what a flusher has written for outboxes of this list
-    pub fn record(&self, written: Written) {
+    /// Counts what was written for outboxes of this list
+    pub(super) fn record(&self, written: Written) {
         self.0.written.frames.fetch_add(written.frames, Ordering::Relaxed);
         self.0.written.bytes.fetch_add(written.bytes, Ordering::Relaxed);
     }
 
-    /// What was written for outboxes of this list, by flushers as far as they recorded it and by owners
+    /// Returns how much was written for outboxes of this list: by its flusher, by pushers and by owners.
     pub fn written(&self) -> Written {
         let Counters { frames, bytes } = &self.0.written;
         Written { frames: frames.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
@@ -77,13 +67,6 @@ impl FlushList {
         let flusher = listed.take_flusher();
         drop(listed);
         wake(flusher);
-    }
-
-    /// Whether a backlog of this list must not wait any longer, since the last time this was asked
-    ///
-    /// A pusher found an outbox at high water with its sink leased; what was left of its backlog is listed.
-    pub fn take_urgent(&self) -> bool {
-        std::mem::take(&mut lock(&self.0.listed).urgent)
     }
 
     /// Lists an outbox, and wakes the flusher if it sleeps

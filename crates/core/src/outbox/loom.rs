@@ -474,7 +474,8 @@ impl Flusher {
     fn run(&self) {
         let waker = Waker::from(self.woken.clone());
         let mut outboxes = VecDeque::new();
-        while self.list.poll_take(&mut Context::from_waker(&waker), &mut outboxes).is_ready() {
+        while self.list.poll_listed(&mut Context::from_waker(&waker)).is_ready() {
+            self.list.take(&mut outboxes);
             for group in outboxes.make_contiguous().chunks(super::lease::GROUP) {
                 Outbox::flush_group(group);
             }

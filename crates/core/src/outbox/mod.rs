@@ -3,6 +3,7 @@
 mod bounds;
 mod deferred;
 mod flush;
+mod flusher;
 mod lease;
 mod list;
 #[cfg(all(test, loom))]
@@ -20,6 +21,7 @@ use std::task::{Context, Poll, Waker};
 pub use self::bounds::Bounds;
 pub use self::deferred::DeferredWakes;
 pub use self::flush::Backlog;
+pub use self::flusher::Flusher;
 use self::lease::{Lease, Writer};
 pub use self::policy::{Delivery, Overflow, Pushed, Waiting};
 use self::queue::{Admission, Queue};

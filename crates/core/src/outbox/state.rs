@@ -92,12 +92,12 @@ pub(super) enum Phase {
     Closed(CloseReason),
 }
 
-/// The outboxes that have something to write, and whoever writes for them
+/// List of the outboxes that have something to write.
 ///
-/// One for each thread or worker that carries connections. A *flusher* task takes the whole list when something
-/// was put on an empty one, lets everything that is ready to run put more on it, and then writes each outbox once:
-/// all that waits for a client leaves in one system call, and a broadcast wakes one task, not one for each
-/// recipient.
+/// One for each thread or worker that carries connections. Every [`Outbox`] is created with the list on which it puts
+/// itself when it has something to write. The task that drives the list's [`Flusher`](crate::Flusher) takes the whole
+/// list at once: all that waits for a client leaves in one system call, and a broadcast wakes one task instead of one
+/// for each recipient.
 ///
 /// Cloning gives another handle to the same list.
 #[derive(Clone, Default)]

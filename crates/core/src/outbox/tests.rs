@@ -14,7 +14,15 @@ mod bounds;
 mod deferred;
 mod exchange;
 mod flow;
+mod flusher;
 mod writing;
+
+impl FlushList {
+    /// Writes everything that is listed, as a flusher
+    fn write_all(&self) {
+        Flusher::new(self.clone()).write_all();
+    }
+}
 
 /// A carrier, as the far end of the sinks that write to it
 #[derive(Clone, Default)]

@@ -97,7 +97,11 @@ pub struct ChangeQueue {
 }
 
 thread_local! {
-    /// Whether this thread is inside a watcher: it must not wait there for others who tell
+    /// Whether this thread is inside a watcher, where it must not wait for another thread that tells.
+    ///
+    /// A watcher may call any method of a router, which ends in [`ChangeQueue::tell`] without a parameter that could
+    /// say so; waiting there for the thread's own lock would never end. A field of the queue does not do: two watchers
+    /// that change rooms of each other's namespaces would wait for each other. Bounded: one flag a thread.
     static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 

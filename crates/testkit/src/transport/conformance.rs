@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Method;
-use roomcast_core::{CloseReason, Delivery, FlushList, Frame, Message, Overflow, Pushed};
+use roomcast_core::{CloseReason, Delivery, FlushList, Flusher, Frame, Message, Overflow, Pushed};
 use tokio::runtime::Builder;
 use tokio::time::{sleep, timeout};
 
@@ -234,7 +234,7 @@ pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
 pub fn a_flusher_on_another_thread_loses_nothing<H: TransportHarness>(harness: H) {
     run_in(false, async move {
         let (rig, mut client) = open_with(&harness, false);
-        let flusher = Flusher::start(rig.flush.clone());
+        let flusher = FlusherThread::start(rig.flush.clone());
         for at in 0..500 {
             rig.push(numbered(at, at % 50));
             if at % 5 == 4 {
@@ -405,21 +405,22 @@ fn assorted(most: usize) -> Vec<Message> {
 }
 
 /// A thread that writes what is on a list, until it is dropped
-struct Flusher {
+struct FlusherThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Flusher {
+impl FlusherThread {
     #[expect(clippy::disallowed_methods, reason = "it is another thread than the owner's that this is about")]
     fn start(list: FlushList) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let thread = std::thread::spawn(move || {
             let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+            let mut flusher = Flusher::new(list);
             while !stopped.load(Ordering::Acquire) {
-                match list.poll_listed(&mut Context::from_waker(&waker)) {
-                    Poll::Ready(()) => list.write_all(),
+                match flusher.poll_ready(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(()) => flusher.write_all(),
                     Poll::Pending => std::thread::park(),
                 }
             }
@@ -428,7 +429,7 @@ impl Flusher {
     }
 }
 
-impl Drop for Flusher {
+impl Drop for FlusherThread {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use roomcast_core::{
-    CloseReason, Connection, ConnectionError, Delivery, Exchange, FlushList, Frame, Message, Outbox,
+    CloseReason, Connection, ConnectionError, Delivery, Exchange, FlushList, Flusher, Frame, Message, Outbox,
     Overflow, Pushed, Received, Transport,
 };
 use tokio::sync::mpsc;
@@ -72,7 +72,7 @@ impl Rig {
         let mut driver = Driver {
             connection,
             outbox: rig.outbox.clone(),
-            flush: flushes.then(|| rig.flush.clone()),
+            flusher: flushes.then(|| Flusher::new(rig.flush.clone())),
             requests,
             shared: rig.shared.clone(),
             batch: Vec::new(),
@@ -169,7 +169,7 @@ impl Shared {
 struct Driver {
     connection: Box<dyn Connection>,
     outbox: Outbox,
-    flush: Option<FlushList>,
+    flusher: Option<Flusher>,
     requests: mpsc::Receiver<Exchange>,
     shared: Arc<Mutex<Shared>>,
     batch: Vec<Message>,
@@ -198,9 +198,9 @@ impl Driver {
         if matches!(self.phase, Phase::Open) {
             self.poll_open(cx);
         }
-        if let Some(flush) = &self.flush {
-            while flush.poll_listed(cx).is_ready() {
-                flush.write_all();
+        if let Some(flusher) = &mut self.flusher {
+            while flusher.poll_ready(cx).is_ready() {
+                flusher.write_all();
             }
         }
         self.poll_closing(cx)

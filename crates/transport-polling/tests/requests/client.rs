@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use roomcast_core::{
-    CloseReason, Connection, ConnectionError, Delivery, Exchange, FlushList, Frame, FrameSink, Message,
-    Outbox, Overflow, Pushed, Received, Rejection, Transport,
+    CloseReason, Connection, ConnectionError, Delivery, Exchange, FlushList, Flusher, Frame, FrameSink,
+    Message, Outbox, Overflow, Pushed, Received, Rejection, Transport,
 };
 use roomcast_testkit::{Answer, Answered, BodyFeed, ExchangeBuilder};
 use roomcast_transport_polling::Polling;
@@ -17,7 +17,7 @@ pub(crate) const URI: &str = "/socket.io/?EIO=4&transport=polling&sid=secret";
 pub(crate) struct Client {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) outbox: Outbox,
-    pub(crate) flush: FlushList,
+    pub(crate) flush: Flusher,
     pub(crate) woken: Arc<Woken>,
 }
 
@@ -42,8 +42,9 @@ impl Client {
     ) -> (Self, Answer) {
         let (exchange, answer) = ExchangeBuilder::get(URI).build();
         let mut connection = polling.open(exchange).expect("a GET opens");
-        let flush = FlushList::new();
-        let outbox = Outbox::new(1 << 20, flush.clone());
+        let list = FlushList::new();
+        let flush = Flusher::new(list.clone());
+        let outbox = Outbox::new(1 << 20, list);
         let Poll::Ready(Ok(sink)) = connection.poll_open(&mut Context::from_waker(Waker::noop())) else {
             panic!("it is open from the beginning");
         };

@@ -147,7 +147,7 @@ fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
     let (sender, hooks) = std::sync::mpsc::sync_channel(1);
     let wrap = |sink| Box::new(Meanwhile { sink, hooks }) as Box<dyn FrameSink>;
     let (client, mut first) = Client::open_with(&Polling::new(), wrap);
-    let Client { connection, outbox, flush, woken } = client;
+    let Client { connection, outbox, mut flush, woken } = client;
     let connection = Arc::new(Mutex::new(connection));
     let (exchange, mut second) = ExchangeBuilder::get(URI).build();
     let waker = Waker::from(woken.clone());

@@ -16,8 +16,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use roomcast_core::{
-    CloseReason, Connection, Exchange, FlushList, Frame, FrameSink, Message, Outbox, Readiness, RequestBody,
-    Responder, ResponseBody, Transport, Wire,
+    CloseReason, Connection, Exchange, FlushList, Flusher, Frame, FrameSink, Message, Outbox, Readiness,
+    RequestBody, Responder, ResponseBody, Transport, Wire,
 };
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_polling::{Polling, PollingWire};
@@ -240,7 +240,7 @@ fn get_after_emptied_outbox_gets_close_packet() {
     let _ = outbox.push_protocol(Frame::new("1"));
     poller.connection.start_close(CloseReason::SlowConsumer, &outbox);
     outbox.finish();
-    list.write_all();
+    Flusher::new(list).write_all();
     assert!(outbox.poll_owner(&mut noop()).is_pending() && outbox.is_parked());
     let (exchange, mut last) = get();
     poller.connection.accept(exchange).expect("a GET in turn");

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use roomcast_core::{
-    Bounds, Connection, ConnectionError, Delivery, Exchange, FlushList, Frame, Message, Outbox, Overflow,
-    Pushed, Received, Transport, Upgrade,
+    Bounds, Connection, ConnectionError, Delivery, Exchange, FlushList, Flusher, Frame, Message, Outbox,
+    Overflow, Pushed, Received, Transport, Upgrade,
 };
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_ws::WebSocket;
@@ -20,7 +20,7 @@ pub(crate) struct Served {
     pub(crate) wire: Wire,
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) outbox: Outbox,
-    flush: FlushList,
+    list: FlushList,
     woken: Arc<Woken>,
 }
 
@@ -52,14 +52,14 @@ impl Served {
         let mut connection = transport.open(exchange).expect("it is a handshake");
         assert_eq!(answer.now().expect("answered at once").status, 101);
 
-        let flush = FlushList::new();
-        let outbox = Outbox::new(Bounds::new(1 << 20, 1 << 20), flush.clone());
+        let list = FlushList::new();
+        let outbox = Outbox::new(Bounds::new(1 << 20, 1 << 20), list.clone());
         let woken = Arc::new(Woken::default());
         let Poll::Ready(Ok(sink)) = connection.poll_open(&mut Context::from_waker(Waker::noop())) else {
             panic!("the stream is there");
         };
         outbox.set_sink(sink);
-        let mut served = Self { wire, connection, outbox, flush, woken };
+        let mut served = Self { wire, connection, outbox, list, woken };
         assert!(served.poll_owner().is_pending());
         served
     }
@@ -71,7 +71,7 @@ impl Served {
 
     /// Writes what waits, as a flusher
     pub(crate) fn flush(&self) {
-        self.flush.write_all();
+        Flusher::new(self.list.clone()).write_all();
     }
 
     /// Writes what waits, as the owner; ready with why the outbox was closed

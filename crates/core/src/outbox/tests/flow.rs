@@ -131,10 +131,15 @@ fn a_writer_hands_over_to_a_pusher_that_waits() {
     let mut listed = VecDeque::new();
     list.take(&mut listed);
     assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
-    FlushList::write(&listed[0]);
+    listed[0].flush();
     assert_eq!(carrier.calls(), 1, "it ends after its batch");
-    assert_eq!((flusher.wakes(), list.take_urgent()), (1, true), "the rest is written at once by somebody");
-    assert!(!list.take_urgent());
+    listed.clear();
+    assert_eq!(
+        (flusher.wakes(), list.take(&mut listed)),
+        (1, true),
+        "the rest is written at once by somebody"
+    );
+    assert!(!list.take(&mut VecDeque::new()));
     assert!(outbox.relieve());
     assert_eq!(carrier.written(), numbers(600));
 }
@@ -154,7 +159,7 @@ fn urgent_outboxes_wake_past_a_deferred_wake_up() {
     });
     fill(&outbox);
     assert_eq!(flusher.wakes(), 0, "the wake-up is deferred");
-    FlushList::write(&outbox);
+    outbox.flush();
     assert_eq!(flusher.wakes(), 1);
 }
 

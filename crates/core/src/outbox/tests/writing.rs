@@ -29,14 +29,14 @@ fn an_outbox_is_listed_once_however_much_waits() {
     let mut again = VecDeque::new();
     list.take(&mut again);
     assert!(again.is_empty(), "it is still to be visited");
-    FlushList::write(&listed[0]);
+    listed[0].flush();
     assert_eq!(carrier.written(), ["x"; 4]);
     assert_eq!(push(&outbox, "y"), Pushed::Queued);
     list.take(&mut again);
     assert_eq!(again.len(), 1);
     // Visited without need, it writes nothing and stays off the list.
-    FlushList::write(&again[0]);
-    FlushList::write(&again[0]);
+    again[0].flush();
+    again[0].flush();
     again.clear();
     list.take(&mut again);
     assert_eq!((carrier.calls(), again.len()), (2, 0));
@@ -48,11 +48,11 @@ fn the_flusher_is_woken_when_there_is_something_again() {
     let flusher = Arc::new(Owner::default());
     let waker = Waker::from(flusher.clone());
     let mut listed = VecDeque::new();
-    assert!(list.poll_take(&mut Context::from_waker(&waker), &mut listed).is_pending());
+    assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
     (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
     assert_eq!(flusher.wakes(), 1);
     assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_ready());
-    assert!(list.poll_take(&mut Context::from_waker(&waker), &mut listed).is_ready());
+    list.take(&mut listed);
     assert_eq!(listed.len(), 1);
     assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
     assert_eq!(flusher.wakes(), 1);
@@ -104,7 +104,7 @@ fn a_blocked_sink_is_the_owners_business() {
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!((owner.wakes(), carrier.calls()), (1, 2), "the owner waits for the socket itself");
     // A visit that was due already would take the place of the owner, who would then wait in vain.
-    FlushList::write(&outbox);
+    outbox.flush();
     assert_eq!(carrier.calls(), 2);
     carrier.takes_all();
     assert_eq!(owner.wakes(), 2);
@@ -378,7 +378,7 @@ fn what_is_pushed_while_the_sink_is_out_is_written_in_the_same_visit() {
     assert_eq!(push(&outbox, "0"), Pushed::Queued);
     let mut listed = VecDeque::new();
     list.take(&mut listed);
-    FlushList::write(&listed[0]);
+    listed[0].flush();
     assert_eq!(carrier.written(), ["0", "1", "2", "3"]);
     listed.clear();
     list.take(&mut listed);
@@ -393,7 +393,7 @@ fn a_visit_ends_even_if_there_is_always_more() {
     assert_eq!(push(&outbox, "0"), Pushed::Queued);
     let mut listed = VecDeque::new();
     list.take(&mut listed);
-    FlushList::write(&listed[0]);
+    listed[0].flush();
     assert_eq!(carrier.calls(), BATCHES_PER_VISIT);
     // It comes behind the others on the list, with all it has left.
     carrier.at_each_call(|_| {});

@@ -9,8 +9,8 @@ use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use roomcast_core::{
-    Backlog, Bounds, CloseReason, ConnectionError, Delivery, FlushList, Frame, FrameSink, Outbox, Overflow,
-    Pushed, Readiness,
+    Backlog, Bounds, CloseReason, ConnectionError, Delivery, FlushList, Flusher, Frame, FrameSink, Outbox,
+    Overflow, Pushed, Readiness,
 };
 
 use roomcast_runtime::{Stall, StallLimits};
@@ -147,6 +147,7 @@ struct Client {
 
 struct Thread {
     list: FlushList,
+    flusher: Flusher,
     busy_until: u64,
     /// What the sender on this thread has to relieve before it goes on
     unpaid: Backlog,
@@ -165,7 +166,11 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         let threads: Vec<_> = (0..=dice.below(2))
-            .map(|_| Thread { list: FlushList::new(), busy_until: 0, unpaid: Backlog::default() })
+            .map(|_| {
+                let list = FlushList::new();
+                let flusher = Flusher::new(list.clone());
+                Thread { list, flusher, busy_until: 0, unpaid: Backlog::default() }
+            })
             .collect();
         let clients = (0..3 + dice.below(6))
             .map(|_| {
@@ -287,11 +292,7 @@ impl World {
         if self.threads[thread].busy_until > self.now {
             return;
         }
-        let list = self.threads[thread].list.clone();
-        let mut listed = VecDeque::new();
-        list.take(&mut listed);
-        let _ = FlushList::write_some(&mut listed, usize::MAX);
-        let _ = list.take_urgent();
+        self.threads[thread].flusher.write(usize::MAX);
         self.collect_intrusions(thread);
     }
 

@@ -34,13 +34,14 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
     member.outbox.set_sink(probe.sink().boxed());
     let flusher = Arc::new(Flusher { acks: member.acks.clone(), owed: Mutex::default() });
     let waker = Waker::from(flusher.clone());
-    assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
+    let mut writer = roomcast_core::Flusher::new(list);
+    assert!(writer.poll_ready(&mut Context::from_waker(&waker)).is_pending());
     let key = router.attach(member.clone());
 
     let (request, log) = AnswerLog::request(7);
     assert_eq!(router.broadcast(&Target::default(), &asking("question", &request)).relieve(), queued(1));
     assert_eq!(*flusher.owed.lock().expect("one thread"), [1]);
-    list.write_all();
+    writer.write_all();
     assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
     assert!(member.acks.answer(&member.id, AckId(7), Args::empty()));
     assert_eq!(log.answered(), [(member.id.clone(), Args::empty())]);

@@ -1,0 +1,241 @@
+//! [`Flusher`]: order and pace in which the outboxes of a list are written
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::state::{FlushList, Outbox};
+use super::written::Written;
+
+/// Outboxes that are written one after the other
+type Round = VecDeque<Outbox>;
+
+/// Writes what the outboxes of a [`FlushList`] have queued.
+///
+/// One flusher per list, driven by one task on the thread or worker that carries the connections. It does no I/O of its
+/// own, has no clock and spawns nothing: the task polls, yields and waits for it, in this order:
+///
+/// 1. [`poll_ready`](Self::poll_ready) until there is something to write, at most for [`max_wait`](Self::max_wait);
+/// 2. yield to the runtime once, so that everything which is ready to run adds its own frames, and each client gets all of
+///    them in one write;
+/// 3. [`write`](Self::write), then 1 again. Neither step blocks.
+///
+/// What is listed while a large round is being written makes a round of its own, and they take turns. So a broadcast to
+/// thousands delays a chat of two by a few calls of `write`, not by its whole length.
+///
+/// Clients that have lately been getting many frames with each write, and have few of them now, are left waiting for more,
+/// up to three times [`WAIT`](Self::WAIT). Under such a load the other frames are on their way through another thread, and
+/// a write of all frames costs hardly more than a write of half of them.
+///
+/// # Examples
+///
+/// The flusher task of a program that has its own connections:
+///
+/// ```
+/// use std::future::poll_fn;
+///
+/// use roomcast_core::{FlushList, Flusher};
+/// use tokio::{task::yield_now, time::timeout};
+///
+/// async fn flush(list: FlushList) {
+///     let mut flusher = Flusher::new(list);
+///     loop {
+///         let max_wait = flusher.max_wait();
+///         let ready = poll_fn(|cx| flusher.poll_ready(cx));
+///         match max_wait {
+///             None => ready.await,
+///             Some(limit) => timeout(limit, ready).await.unwrap_or_default(),
+///         }
+///         yield_now().await;
+///         flusher.write(128);
+///     }
+/// }
+/// # use std::{collections::VecDeque, sync::{Arc, Mutex}, task::Context};
+/// # use roomcast_core::{ConnectionError, Frame, FrameSink, Outbox, Readiness};
+/// # #[derive(Clone, Debug, Default)]
+/// # struct Sink(Arc<Mutex<usize>>);
+/// # impl FrameSink for Sink {
+/// #     fn poll_send(
+/// #         &mut self,
+/// #         _: &mut Context<'_>,
+/// #         batch: &mut VecDeque<Frame>,
+/// #     ) -> Result<Readiness, ConnectionError> {
+/// #         *self.0.lock().unwrap() += batch.drain(..).count();
+/// #         Ok(Readiness::Ready)
+/// #     }
+/// # }
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+/// # runtime.block_on(async {
+/// # let sink = Sink::default();
+///
+/// let list = FlushList::new();
+/// tokio::spawn(flush(list.clone()));
+/// let outbox = Outbox::new(1 << 20, list.clone());
+/// # outbox.set_sink(Box::new(sink.clone()));
+/// # outbox.push_protocol("1".into());
+/// # while list.written().frames == 0 {
+/// #     yield_now().await;
+/// # }
+/// # outbox.push_protocol("2".into());
+/// # while list.written().frames == 1 {
+/// #     yield_now().await;
+/// # }
+/// # assert_eq!(*sink.0.lock().unwrap(), 2);
+/// # });
+/// ```
+#[derive(Debug)]
+pub struct Flusher {
+    list: FlushList,
+    /// Rounds that are being written, in turns
+    rounds: VecDeque<Round>,
+    postponed: Option<Postponed>,
+    pace: Pace,
+    /// Empty queue to swap with the list's, so that a steady state allocates nothing
+    spare: Round,
+}
+
+impl Flusher {
+    /// How long, at a time, the flusher leaves a round waiting for more frames.
+    pub const WAIT: Duration = Duration::from_millis(1);
+
+    /// Creates the flusher of a list.
+    pub fn new(list: FlushList) -> Self {
+        Self { list, rounds: VecDeque::new(), postponed: None, pace: Pace::default(), spare: Round::new() }
+    }
+
+    /// Returns ready once [`write`](Self::write) has something to do; registers the task to be woken otherwise.
+    ///
+    /// # Cancel safety
+    ///
+    /// Takes nothing from the list, so the future around it may be dropped at any time.
+    pub fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.rounds.is_empty() { self.list.poll_listed(cx) } else { Poll::Ready(()) }
+    }
+
+    /// Returns how long to wait for [`poll_ready`](Self::poll_ready) before the next [`write`](Self::write) at the latest.
+    ///
+    /// `None`: as long as it takes. A caller without a timer may write at once instead of waiting.
+    pub fn max_wait(&self) -> Option<Duration> {
+        self.postponed.is_some().then_some(Self::WAIT)
+    }
+
+    /// Takes what is listed, and writes at most `most` outboxes (but at least one) of each round.
+    ///
+    /// Wakes first the flushers of other threads whose wake-ups [were deferred](crate::DeferredWakes) to this one. A call
+    /// with 128 writes for about a third of a millisecond; call it again when everything else that is ready has run. A
+    /// sink that panics costs its own client and no other.
+    pub fn write(&mut self, most: usize) {
+        let most = most.max(1);
+        self.list.wake_deferred();
+        let urgent = self.list.take(&mut self.spare);
+        if urgent && let Some(Postponed { round, .. }) = self.postponed.take() {
+            // A sender waits for one of these.
+            self.rounds.push_front(round);
+        }
+        if !self.spare.is_empty() {
+            if !urgent && self.spare.len() > most {
+                // Those listed last come first: they may be a chat that was emitted just behind a broadcast.
+                self.spare.rotate_right(most);
+            }
+            let round = std::mem::take(&mut self.spare);
+            // One at a time: where several large rounds are written in turns there is enough to do.
+            let may_wait = !urgent && self.rounds.is_empty() && self.postponed.is_none();
+            if may_wait && self.pace.expects_more(&round) {
+                self.postponed = Some(Postponed { round, waits: WAITS });
+            } else {
+                self.rounds.push_front(round);
+            }
+        }
+        for _ in 0..self.rounds.len() {
+            let Some(mut round) = self.rounds.pop_front() else { break };
+            let outboxes = round.len().min(most);
+            let written = Outbox::flush_some(&mut round, most);
+            self.pace.count(outboxes, written);
+            self.list.record(written);
+            if round.is_empty() {
+                self.spare = round;
+            } else {
+                self.rounds.push_back(round);
+            }
+        }
+        if let Some(Postponed { round, waits }) = &mut self.postponed {
+            if *waits > 0 && self.pace.expects_more(round) {
+                *waits -= 1;
+            } else {
+                self.rounds.push_back(std::mem::take(round));
+                self.postponed = None;
+            }
+        }
+        if self.rounds.is_empty() && self.postponed.is_none() {
+            self.pace.settle();
+        }
+    }
+
+    /// Writes everything that is listed, and what is listed meanwhile, without turns and waits.
+    ///
+    /// For tests, and for programs without a flusher task.
+    pub fn write_all(&mut self) {
+        self.list.wake_deferred();
+        self.rounds.extend(self.postponed.take().map(|postponed| postponed.round));
+        loop {
+            while let Some(mut round) = self.rounds.pop_front() {
+                self.list.record(Outbox::flush_some(&mut round, usize::MAX));
+                self.spare = round;
+            }
+            self.list.take(&mut self.spare);
+            if self.spare.is_empty() {
+                return;
+            }
+            self.rounds.push_back(std::mem::take(&mut self.spare));
+        }
+    }
+}
+
+/// Round that waits for more frames
+#[derive(Debug)]
+struct Postponed {
+    round: Round,
+    /// How often it may still wait
+    waits: u32,
+}
+
+/// Number of frames that each outbox of a large round has been getting with one write
+#[derive(Debug, Default)]
+struct Pace {
+    usual: f64,
+    frames: f64,
+    outboxes: f64,
+}
+
+impl Pace {
+    fn count(&mut self, outboxes: usize, written: Written) {
+        if outboxes >= CROWD {
+            self.outboxes += outboxes as f64;
+            self.frames += written.frames as f64;
+        }
+    }
+
+    /// Updates what is usual with what was counted: rises at once, falls gradually
+    fn settle(&mut self) {
+        if self.outboxes > 0.0 {
+            let now = self.frames / self.outboxes;
+            self.usual = now.max(f64::midpoint(self.usual, now));
+            (self.frames, self.outboxes) = (0.0, 0.0);
+        }
+    }
+
+    /// Returns whether a round has much less to write than is usual
+    fn expects_more(&self, round: &Round) -> bool {
+        let Some(next) = round.front() else { return false };
+        self.usual >= MANY && round.len() >= CROWD && (next.waiting().frames as f64) < ENOUGH * self.usual
+    }
+}
+
+/// Number of outboxes from which on a round is large enough for waiting to pay
+const CROWD: usize = 64;
+/// Frames per outbox and write that are usual under a load at which more are to be expected
+const MANY: f64 = 4.0;
+/// Share of the usual frames with which a round is written at once
+const ENOUGH: f64 = 0.75;
+/// How often a round waits at most
+const WAITS: u32 = 3;
