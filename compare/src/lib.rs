@@ -251,7 +251,7 @@ impl Comparison<'_> {
         let rounds =
             || (1..=options.rounds).flat_map(|round| options.scenarios.iter().map(move |it| (round, it)));
         let runs: usize = rounds().map(|(round, load)| self.taking_part(round, load).len()).sum();
-        let mut progress = Progress::new(runs);
+        let progress = Progress::new(runs);
         for (name, reason) in &record.missing {
             progress.say(&format!("{name} is left out: {reason}"));
         }

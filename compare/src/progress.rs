@@ -1,49 +1,50 @@
 //! How far it is, in one line of a terminal
 
-use std::io::{IsTerminal as _, Write as _, stderr};
+use std::io::{Write as _, stderr};
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use roomcast_loadgen::process::now;
 
 /// A bar that stays below what is printed; where there is no terminal, only what is printed
 pub(super) struct Progress {
     begun: Duration,
-    steps: usize,
-    done: usize,
-    shown: bool,
+    bar: ProgressBar,
 }
 
 impl Progress {
+    /// Returns a bar on the standard error output
     pub(super) fn new(steps: usize) -> Self {
-        Self { begun: now(), steps, done: 0, shown: stderr().is_terminal() }
+        Self::on(ProgressDrawTarget::stderr(), steps)
+    }
+
+    fn on(target: ProgressDrawTarget, steps: usize) -> Self {
+        let style = ProgressStyle::with_template(TEMPLATE).expect("a constant template is valid");
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        bar.set_style(style.progress_chars("#."));
+        Self { begun: now(), bar }
     }
 
     /// What is being done now
     pub(super) fn begin(&self, what: &str) {
-        if self.shown {
-            let line = bar(self.done, self.steps, now() - self.begun);
-            // Nobody is hurt if it cannot be shown.
-            _ = write!(stderr(), "\r\x1b[2K{line}  {what}");
-        }
+        self.bar.set_message(what.to_owned());
     }
 
     /// One more step is done, and this is what came of it
-    pub(super) fn done(&mut self, what: &str) {
-        self.done += 1;
-        self.say(&format!("{}/{} {what}", self.done, self.steps));
+    pub(super) fn done(&self, what: &str) {
+        self.bar.inc(1);
+        self.say(&format!("{}/{} {what}", self.bar.position(), self.bar.length().unwrap_or(0)));
     }
 
     /// A line that stays
     pub(super) fn say(&self, what: &str) {
-        if self.shown {
-            _ = write!(stderr(), "\r\x1b[2K");
-        }
-        _ = writeln!(stderr(), "{what}");
+        // A closed standard error ends no comparison.
+        self.bar.suspend(|| _ = writeln!(stderr(), "{what}"));
     }
 
     /// The share of the steps that is done
     pub(super) fn share(&self) -> f64 {
-        self.done as f64 / self.steps.max(1) as f64
+        self.bar.position() as f64 / self.bar.length().unwrap_or(0).max(1) as f64
     }
 
     pub(super) fn elapsed(&self) -> Duration {
@@ -51,27 +52,35 @@ impl Progress {
     }
 }
 
-fn bar(done: usize, steps: usize, elapsed: Duration) -> String {
-    let filled = WIDTH * done / steps.max(1);
-    let mut line = format!("[{}{}] {done}/{steps}", "#".repeat(filled), ".".repeat(WIDTH - filled));
-    if done > 0 {
-        let left = elapsed.mul_f64((steps - done) as f64 / done as f64).as_secs();
-        line += &format!(", {}:{:02} left", left / 60, left % 60);
-    }
-    line
-}
-
-const WIDTH: usize = 30;
+const TEMPLATE: &str = "[{bar:30}] {pos}/{len}, {eta} left  {msg}";
 
 #[cfg(test)]
 mod tests {
+    use indicatif::InMemoryTerm;
+
     use super::*;
 
     #[test]
-    fn the_bar_grows_and_tells_how_long_it_will_take() {
-        assert_eq!(bar(0, 2, Duration::ZERO), "[..............................] 0/2");
-        let half = bar(1, 2, Duration::from_secs(61));
-        assert_eq!(half, "[###############...............] 1/2, 1:01 left");
-        assert!(bar(2, 2, Duration::from_secs(9)).ends_with("2/2, 0:00 left"));
+    fn the_bar_grows_below_what_is_said() {
+        let terminal = InMemoryTerm::new(24, 100);
+        let progress = Progress::on(ProgressDrawTarget::term_like(Box::new(terminal.clone())), 2);
+        progress.begin("round 1");
+        let picture = terminal.contents();
+        assert!(picture.starts_with("[..............................] 0/2, "), "{picture}");
+        assert!(picture.ends_with(" left  round 1"), "{picture}");
+        progress.done("1.0");
+        progress.begin("round 2");
+        let picture = terminal.contents();
+        assert!(picture.starts_with("[###############...............] 1/2, "), "{picture}");
+        assert!((0.5..0.51).contains(&progress.share()));
+    }
+
+    #[test]
+    fn without_terminal_no_bar_is_drawn() {
+        let progress = Progress::on(ProgressDrawTarget::hidden(), 2);
+        progress.begin("round 1");
+        progress.done("1.0");
+        assert!(progress.bar.is_hidden());
+        assert!((0.5..0.51).contains(&progress.share()));
     }
 }

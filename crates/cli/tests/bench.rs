@@ -88,6 +88,7 @@ fn a_page_is_written_and_what_it_came_to_is_said() {
     let page = format!("{}/bench.html", env!("CARGO_TARGET_TMPDIR"));
     let output = bench(&[&format!("ws://{}/ws", demo.address), "--pattern", "broadcast", "--html", &page]);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "progress is for terminals");
     assert!(
         said.starts_with("broadcast, 20 clients at ws://127.0.0.1:") && said.contains("none: each came once")
     );

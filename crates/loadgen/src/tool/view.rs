@@ -1,10 +1,11 @@
 //! A run in a terminal: as it goes, and what it came to
 
 use std::fmt::Write as _;
-use std::io::{IsTerminal as _, Write as _, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::Outcome;
 use crate::Report;
@@ -14,64 +15,50 @@ use crate::scenario::{Sample, Watch};
 pub(super) struct View {
     whole: Duration,
     stop: Arc<AtomicBool>,
-    terminal: bool,
+    /// Draws nothing where there is no terminal
+    bar: ProgressBar,
     connected: usize,
-    /// Lines on the screen that the next picture replaces
-    drawn: usize,
     samples: Vec<Sample>,
 }
 
 impl View {
+    /// Returns a view on the standard error output
     pub(super) fn new(whole: Duration, stop: Arc<AtomicBool>) -> Self {
-        let terminal = stderr().is_terminal();
-        Self { whole, stop, terminal, connected: 0, drawn: 0, samples: Vec::new() }
+        Self::on(ProgressDrawTarget::stderr(), whole, stop)
+    }
+
+    fn on(target: ProgressDrawTarget, whole: Duration, stop: Arc<AtomicBool>) -> Self {
+        let bar = ProgressBar::with_draw_target(None, target);
+        bar.set_style(style("  {bar:40} {pos} of {len} clients are connected"));
+        Self { whole, stop, bar, connected: 0, samples: Vec::new() }
     }
 
     /// Clears the screen, and gives what was seen
-    pub(super) fn finish(mut self) -> Vec<Sample> {
-        self.draw("");
+    pub(super) fn finish(self) -> Vec<Sample> {
+        self.bar.finish_and_clear();
         self.samples
     }
 
-    /// Replaces what was drawn before
-    fn draw(&mut self, picture: &str) {
-        if self.terminal {
-            let up = if self.drawn > 0 { format!("\x1b[{}A", self.drawn) } else { String::new() };
-            // A terminal that is gone takes nothing with it.
-            _ = write!(stderr(), "{up}\x1b[J{picture}");
-            self.drawn = picture.lines().count();
-        }
-    }
-
     fn picture(&self, sample: &Sample) -> String {
-        let share = (sample.at_s / self.whole.as_secs_f64()).clamp(0.0, 1.0);
-        let filled = (share * WIDTH as f64) as usize;
         let phase = if sample.measured { "measuring" } else { "warming up" };
         let rates: Vec<f64> = self.samples.iter().map(|sample| sample.deliveries_per_s).collect();
         let mut text = format!(
-            "  {}{} {phase}, {:.0} of {:.0} s, {} clients; Ctrl-C ends it\n",
-            "█".repeat(filled),
-            "░".repeat(WIDTH - filled),
+            "{phase}, {:.0} of {:.0} s, {} clients; Ctrl-C ends it\n",
             sample.at_s,
             self.whole.as_secs_f64(),
             self.connected,
         );
-        _ = writeln!(
-            text,
-            "  deliveries  {:>12} /s  {}",
-            grouped(sample.deliveries_per_s),
-            sparkline(&rates)
-        );
+        _ = write!(text, "  deliveries  {:>12} /s  {}", grouped(sample.deliveries_per_s), sparkline(&rates));
         let latency = |micros: Option<f64>| micros.map_or_else(|| "–".into(), duration);
-        _ = writeln!(
+        _ = write!(
             text,
-            "  latency     {:>12} p50, {} p99, {} on their way",
+            "\n  latency     {:>12} p50, {} p99, {} on their way",
             latency(sample.p50_us),
             latency(sample.p99_us),
             sample.flying
         );
         if let (Some(cores), Some(rss)) = (sample.server_cores, sample.server_rss_bytes) {
-            _ = writeln!(text, "  server      {cores:>12.2} cores, {:.1} MiB", rss as f64 / 1_048_576.0);
+            _ = write!(text, "\n  server      {cores:>12.2} cores, {:.1} MiB", rss as f64 / 1_048_576.0);
         }
         text
     }
@@ -82,25 +69,37 @@ impl Watch for View {
         // Only now and then, for there are many.
         if ready / 50 > self.connected / 50 || ready == clients {
             self.connected = ready;
-            self.draw(&format!("  {ready} of {clients} clients are connected\n"));
+            self.bar.set_length(clients as u64);
+            self.bar.set_position(ready as u64);
         }
     }
 
     fn every(&self) -> Option<Duration> {
-        Some(SAMPLE)
+        Some(EVERY)
     }
 
     fn sample(&mut self, sample: &Sample) {
         if self.samples.len() < MOST_SAMPLES {
             self.samples.push(*sample);
         }
-        let picture = self.picture(sample);
-        self.draw(&picture);
+        if self.bar.is_hidden() {
+            return;
+        }
+        if self.samples.len() == 1 {
+            self.bar.set_style(style("  {bar:40} {msg}"));
+            self.bar.set_length(self.whole.as_millis() as u64);
+        }
+        self.bar.set_position((sample.at_s * 1e3) as u64);
+        self.bar.set_message(self.picture(sample));
     }
 
     fn stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("constant templates are valid").progress_chars("█░")
 }
 
 /// What a run came to, for people
@@ -208,12 +207,14 @@ fn sparkline(values: &[f64]) -> String {
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const WIDTH: usize = 40;
-const SAMPLE: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_millis(250);
 /// An hour of them
 const MOST_SAMPLES: usize = 4 * 3600;
 
 #[cfg(test)]
 mod tests {
+    use indicatif::InMemoryTerm;
+
     use super::*;
 
     #[test]
@@ -227,23 +228,30 @@ mod tests {
         assert_eq!(sparkline(&[0.0; 100]).chars().count(), WIDTH);
     }
 
+    const SAMPLE: Sample = Sample {
+        at_s: 5.0,
+        measured: true,
+        deliveries_per_s: 12_345.0,
+        p50_us: Some(100.0),
+        p99_us: None,
+        flying: 3,
+        server_cores: Some(0.5),
+        server_rss_bytes: Some(3 << 20),
+    };
+
     #[test]
     fn a_picture_shows_how_far_it_is() {
-        let mut view = View::new(Duration::from_secs(10), Arc::default());
-        let sample = Sample {
-            at_s: 5.0,
-            measured: true,
-            deliveries_per_s: 12_345.0,
-            p50_us: Some(100.0),
-            p99_us: None,
-            flying: 3,
-            server_cores: Some(0.5),
-            server_rss_bytes: Some(3 << 20),
-        };
+        let terminal = InMemoryTerm::new(24, 100);
+        let target = ProgressDrawTarget::term_like(Box::new(terminal.clone()));
+        let mut view = View::on(target, Duration::from_secs(10), Arc::default());
+        view.connecting(50, 100);
+        assert!(terminal.contents().contains("50 of 100 clients are connected"), "{}", terminal.contents());
         view.connecting(100, 100);
-        view.sample(&sample);
-        let picture = view.picture(&sample);
+        view.sample(&SAMPLE);
+        let picture = terminal.contents();
+        let half = format!("  {}{} measuring", "█".repeat(20), "░".repeat(20));
         for part in [
+            &*half,
             "measuring, 5 of 10 s, 100 clients",
             "12,345 /s",
             "100 µs p50, – p99",
@@ -252,6 +260,19 @@ mod tests {
         ] {
             assert!(picture.contains(part), "{part} in {picture}");
         }
-        assert_eq!(view.finish(), [sample]);
+        assert_eq!(picture.lines().count(), 4, "{picture}");
+        view.sample(&Sample { at_s: 10.0, ..SAMPLE });
+        assert_eq!(terminal.contents().lines().count(), 4, "{}", terminal.contents());
+        assert_eq!(view.finish().len(), 2);
+        assert_eq!(terminal.contents(), "");
+    }
+
+    #[test]
+    fn without_terminal_samples_are_kept_silently() {
+        let mut view = View::on(ProgressDrawTarget::hidden(), Duration::from_secs(10), Arc::default());
+        view.connecting(100, 100);
+        view.sample(&SAMPLE);
+        assert!(view.bar.is_hidden());
+        assert_eq!(view.finish(), [SAMPLE]);
     }
 }
