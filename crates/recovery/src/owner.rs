@@ -17,6 +17,8 @@ pub enum Owner {
 }
 
 thread_local! {
+    // No parameter, since emits come from code of the application, which does not say for which client it runs. One
+    // value; guards nest and restore the one before.
     static ACTING: Cell<Option<Owner>> = const { Cell::new(None) };
 }
 
