@@ -1,6 +1,5 @@
 //! One open WebSocket: what arrives is read here
 
-use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -17,6 +16,7 @@ use tokio::io::ReadBuf;
 
 use crate::deflate::{Agreement, Compression, Context as DeflateContext, DeflateWire, Reservation};
 use crate::frame::{FrameReader, Incoming, ReadLimits, Violation, put_close, put_ping, put_pong};
+use crate::scratch::{ReadBuffers, with_read_buffers};
 use crate::sink::{Compressor, WsSink};
 use crate::stream::{self, ReadHalf};
 use crate::wire::WsWire;
@@ -39,7 +39,7 @@ impl Default for ConnectionSettings {
 
 /// One WebSocket connection of a client (RFC 6455)
 ///
-/// While it is idle it owns no buffer: bytes are read into a scratch buffer of the thread, and only what is cut off
+/// While it is idle it owns no buffer: bytes are read into a buffer of the thread, and only what is cut off
 /// at its end is kept.
 pub(crate) struct WsConnection {
     state: State,
@@ -84,25 +84,12 @@ enum State {
 ///
 /// All messages of a read are heard before another client has its turn, and in this much are two thousand of the
 /// smallest.
-const SCRATCH: usize = 16 * 1024;
+const MAX_READ: usize = 16 * 1024;
 /// The same where messages may be compressed: a thousand times as much may come out of them
-const COMPRESSED_SCRATCH: usize = 4 * 1024;
+const MAX_COMPRESSED_READ: usize = 4 * 1024;
 
 /// Attempts to read on a closing connection before other tasks have their turn
 const DISCARDS: usize = 16;
-
-/// Items the buffer of a thread has room for between reads
-const KEPT_ITEMS: usize = 1024;
-
-#[derive(Default)]
-struct Scratch {
-    bytes: Vec<u8>,
-    items: Vec<Incoming>,
-}
-
-thread_local! {
-    static SCRATCHES: Cell<Scratch> = const { Cell::new(Scratch { bytes: Vec::new(), items: Vec::new() }) };
-}
 
 impl WsConnection {
     pub(crate) fn new(upgrade: Upgrade, settings: ConnectionSettings) -> Self {
@@ -144,8 +131,12 @@ impl WsConnection {
     }
 
     /// Reads once; ready with `false` at the end of the stream
-    fn poll_fill(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<Result<bool, ReadError>> {
-        let most = if self.compressed.is_some() { COMPRESSED_SCRATCH } else { SCRATCH };
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut ReadBuffers,
+    ) -> Poll<Result<bool, ReadError>> {
+        let most = if self.compressed.is_some() { MAX_COMPRESSED_READ } else { MAX_READ };
         let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
         if let Some(mut left) = early.take() {
             // As much at a time as of what comes later: as much may come out of it.
@@ -153,19 +144,19 @@ impl WsConnection {
             if !left.is_empty() {
                 *early = Some(left);
             }
-            let outcome = self.reader.read(&mut first, &mut scratch.items);
+            let outcome = self.reader.read(&mut first, &mut buffers.items);
             self.count_inflated();
             outcome?;
             return Poll::Ready(Ok(true));
         }
-        scratch.bytes.resize(SCRATCH, 0);
-        let mut buf = ReadBuf::new(&mut scratch.bytes[..most]);
+        buffers.bytes.resize(MAX_READ, 0);
+        let mut buf = ReadBuf::new(&mut buffers.bytes[..most]);
         ready!(stream.poll_read(cx, &mut buf))?;
         let filled = buf.filled_mut();
         if filled.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        let outcome = self.reader.read(filled, &mut scratch.items);
+        let outcome = self.reader.read(filled, &mut buffers.items);
         self.count_inflated();
         outcome?;
         Poll::Ready(Ok(true))
@@ -181,9 +172,9 @@ impl WsConnection {
     }
 
     /// Delivers decoded frames; returns the mark of the last pong, or 0.
-    fn take_items(&mut self, scratch: &mut Scratch, outbox: &Outbox, messages: &mut Vec<Message>) -> u32 {
+    fn take_items(&mut self, buffers: &mut ReadBuffers, outbox: &Outbox, messages: &mut Vec<Message>) -> u32 {
         let mut mark = 0;
-        for item in scratch.items.drain(..) {
+        for item in buffers.items.drain(..) {
             match item {
                 Incoming::Message(message) => {
                     self.is_slow = false;
@@ -256,12 +247,10 @@ impl Connection for WsConnection {
             return Poll::Ready(self.finish(end, outbox));
         }
         let before = messages.len();
-        let mut scratch = SCRATCHES.take();
-        let outcome = self.poll_fill(cx, &mut scratch);
-        let mark = self.take_items(&mut scratch, outbox, messages);
-        // A read full of empty frames makes many items; that much is not kept for ever.
-        scratch.items.shrink_to(KEPT_ITEMS);
-        SCRATCHES.set(scratch);
+        let (outcome, mark) = with_read_buffers(|buffers| {
+            let outcome = self.poll_fill(cx, buffers);
+            (outcome, self.take_items(buffers, outbox, messages))
+        });
         self.is_starved = outcome.is_pending();
         match ready!(outcome) {
             Ok(true) => {}
@@ -324,17 +313,18 @@ impl Connection for WsConnection {
         if stream.poll_shutdown(cx).is_pending() {
             return Poll::Pending;
         }
-        let mut scratch = SCRATCHES.take();
-        scratch.bytes.resize(SCRATCH, 0);
-        let mut outcome = Poll::Ready(false);
-        for _ in 0..DISCARDS {
-            let mut buf = ReadBuf::new(&mut scratch.bytes);
-            outcome = stream.poll_read(cx, &mut buf).map(|read| read.is_err() || buf.filled().is_empty());
-            if outcome != Poll::Ready(false) {
-                break;
+        let outcome = with_read_buffers(|buffers| {
+            buffers.bytes.resize(MAX_READ, 0);
+            let mut outcome = Poll::Ready(false);
+            for _ in 0..DISCARDS {
+                let mut buf = ReadBuf::new(&mut buffers.bytes);
+                outcome = stream.poll_read(cx, &mut buf).map(|read| read.is_err() || buf.filled().is_empty());
+                if outcome != Poll::Ready(false) {
+                    break;
+                }
             }
-        }
-        SCRATCHES.set(scratch);
+            outcome
+        });
         if ready!(outcome) {
             self.state = State::Over;
             return Poll::Ready(());

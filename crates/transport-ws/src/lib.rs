@@ -2,6 +2,7 @@
 
 mod connection;
 mod deflate;
+mod scratch;
 mod sink;
 mod stream;
 mod transport;

@@ -1,7 +1,6 @@
 //! The write half of a WebSocket
 
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
 use std::task::{Context, Poll, ready};
@@ -12,6 +11,7 @@ use roomcast_core::{ConnectionError, Frame, FrameSink, Message, Readiness};
 
 use crate::deflate::{Context as DeflateContext, DeflateWire};
 use crate::frame::{Opcode, put_message};
+use crate::scratch::with_write_buffer;
 use crate::stream::WriteHalf;
 use crate::wire::WsWire;
 
@@ -84,11 +84,6 @@ const ALONE_CORK: usize = 16 * 1024;
 /// Bytes of a header that a server sends, at most (RFC 6455 section 5.2)
 const MAX_FRAME_HEADER: usize = 10;
 
-thread_local! {
-    // One for each thread that writes, not for each connection: it is empty whenever no write is under way.
-    static CORKED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
 impl WsSink {
     pub(crate) fn new(stream: WriteHalf, compressor: Option<Compressor>) -> Self {
         let compressor = compressor.map(Box::new);
@@ -124,12 +119,10 @@ impl WsSink {
                 offered.closes = is_close(first);
                 self.stream.poll_write(cx, &bytes)
             } else {
-                let mut corked = CORKED.take();
-                offered = fill(wire, &mut corked, batch);
-                let outcome = self.stream.poll_write(cx, &corked);
-                corked.clear();
-                CORKED.set(corked);
-                outcome
+                with_write_buffer(|corked| {
+                    offered = fill(wire, corked, batch);
+                    self.stream.poll_write(cx, corked)
+                })
             };
             let written = ready!(outcome)?;
             if written == offered.bytes {
@@ -151,34 +144,32 @@ impl WsSink {
         let Some(Compressor::Alone(context)) = self.compressor.as_deref_mut() else {
             return Poll::Ready(Ok(()));
         };
-        let mut corked = CORKED.take();
-        while let Some(frame) = batch.front()
-            && corked.len() < ALONE_CORK
-        {
-            match frame.rendered(WsWire::wire_key()) {
-                // What exists on this wire alone, such as a pong, is never compressed.
-                Some(bytes) if frame.messages().is_empty() => corked.extend_from_slice(bytes),
-                _ => context.append(frame, &mut corked).map_err(|_| io::Error::other("zlib gave up"))?,
+        let (outcome, was_empty) = with_write_buffer(|corked| {
+            while let Some(frame) = batch.front()
+                && corked.len() < ALONE_CORK
+            {
+                match frame.rendered(WsWire::wire_key()) {
+                    // What exists on this wire alone, such as a pong, is never compressed.
+                    Some(bytes) if frame.messages().is_empty() => corked.extend_from_slice(bytes),
+                    _ => context.append(frame, corked).map_err(|_| io::Error::other("zlib gave up"))?,
+                }
+                if is_close(frame) {
+                    self.closed = true;
+                    batch.clear();
+                    break;
+                }
+                batch.pop_front();
             }
-            if is_close(frame) {
-                self.closed = true;
-                batch.clear();
-                break;
-            }
-            batch.pop_front();
-        }
-        let outcome = self.stream.poll_write(cx, &corked);
-        let written = match &outcome {
-            Poll::Ready(Ok(written)) => *written,
-            _ => 0,
-        };
-        self.unflushed = self.stream.buffers();
-        let rest = &corked[written..];
-        self.rest = (!rest.is_empty()).then(|| Box::new(Rest::copied(rest)));
-        let was_empty = corked.is_empty();
-        corked.clear();
-        corked.shrink_to(2 * CORK);
-        CORKED.set(corked);
+            let outcome = self.stream.poll_write(cx, corked);
+            let written = match &outcome {
+                Poll::Ready(Ok(written)) => *written,
+                _ => 0,
+            };
+            self.unflushed = self.stream.buffers();
+            let rest = &corked[written..];
+            self.rest = (!rest.is_empty()).then(|| Box::new(Rest::copied(rest)));
+            Ok::<_, io::Error>((outcome, corked.is_empty()))
+        })?;
         match ready!(outcome)? {
             0 if !was_empty => Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             _ => Poll::Ready(Ok(())),

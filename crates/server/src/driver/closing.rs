@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use roomcast_core::{CloseReason, Received};
 
 use super::crew::Outliving;
-use super::lane::{self, close_apart};
+use super::lane::close_apart;
 use super::members::Members;
 use super::phase::Phase;
 use super::state::Driver;
@@ -15,6 +15,7 @@ use crate::host::metrics::count;
 use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::log_limit::log_limited;
+use crate::util::scratch::with_messages;
 use crate::web::engine_error::unknown_session;
 
 /// How long a polling client has to come and hear that the server closed its session
@@ -155,9 +156,8 @@ impl Driver {
         if !closing.lingers {
             return false;
         }
-        let mut messages = lane::take_messages();
-        let outcome = self.primary.connection.poll_recv(cx, &self.shared.outbox, &mut messages);
-        lane::give_back(messages);
+        let outcome =
+            with_messages(|messages| self.primary.connection.poll_recv(cx, &self.shared.outbox, messages));
         match outcome {
             Poll::Pending => false,
             Poll::Ready(Ok(Received::Activity | Received::Pong(_))) => true,

@@ -19,9 +19,12 @@ use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;
 use crate::host::metrics::count;
 use crate::util::clock;
+use crate::util::scratch::put_back;
 
 thread_local! {
-    /// For the events of one visit, which nearly always have the same listeners
+    // Table of listeners that the event before was found in: the events of a visit, which nearly always have the same
+    // listeners, take one reference to it together. No field of the driver, which has no room for it, and no parameter,
+    // since it would pass through six functions to each event. One table at most, let go when the visit ends.
     static LOOKED: Cell<Looked> = const { Cell::new(Looked::new()) };
 }
 
@@ -55,12 +58,11 @@ impl Crew<'_> {
             Found::Detour => {
                 let socket = socket.clone();
                 self.start_detour(&socket, inbound, ack, cx);
-                LOOKED.set(looked);
+                put_back(&LOOKED, looked);
                 return;
             }
         }
-        // Not `LocalKey::set`, which costs a call and fifteen instructions.
-        LOOKED.with(|place| place.set(looked));
+        put_back(&LOOKED, looked);
     }
 
     /// Starts an event that there may be more to than its handlers
@@ -224,6 +226,8 @@ fn call_listener(
 fn is_timed() -> bool {
     const ONE_OF: u32 = 64;
     thread_local! {
+        // One number for all drivers of a thread: a driver has no room for its own, and the first of each is
+        // timed, which would be most of them where sessions send little. Wraps.
         static CALLS: Cell<u32> = const { Cell::new(0) };
     }
     CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)).is_multiple_of(ONE_OF))
@@ -231,7 +235,7 @@ fn is_timed() -> bool {
 
 /// Lets go of the listeners that were looked at: a visit is over, and the next may be long in coming
 pub(super) fn let_go() {
-    LOOKED.set(Looked::new());
+    put_back(&LOOKED, Looked::new());
 }
 
 /// Handlers and events of clients that are gone, on their way to their end

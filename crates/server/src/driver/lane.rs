@@ -1,11 +1,10 @@
 //! A connection and what waits for it
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_core::{CloseReason, Connection, Message, Outbox, TransportName};
+use roomcast_core::{CloseReason, Connection, Outbox, TransportName};
 
 use crate::host::limits::Permit;
 
@@ -56,22 +55,4 @@ async fn close(probe: Probe, reason: CloseReason) {
     poll_fn(|cx| outbox.poll_drained(cx)).await;
     outbox.close(reason);
     poll_fn(|cx| connection.poll_closed(cx)).await;
-}
-
-/// Messages the buffer of a thread has room for between reads
-const KEPT: usize = 1024;
-
-thread_local! {
-    static MESSAGES: Cell<Vec<Message>> = const { Cell::new(Vec::new()) };
-}
-
-/// A buffer of this thread for what one read brings, so that an idle connection needs none
-pub(crate) fn take_messages() -> Vec<Message> {
-    MESSAGES.take()
-}
-
-pub(crate) fn give_back(mut messages: Vec<Message>) {
-    messages.clear();
-    messages.shrink_to(KEPT);
-    MESSAGES.set(messages);
 }

@@ -8,19 +8,6 @@ use super::lane::Probe;
 
 /// Phase of a session: which connections it has, and what they are used for.
 ///
-/// ```text
-///                         ┌──────── drop_probe ────────┐
-///                         ▼                            │
-/// Opening ──opened──►   Open   ──begin_probe──►     Probing
-///                       ▲  │                         │   │
-///     drop_probe or     │  └─────────give_up─────┐   │   │ begin_promotion
-///     end_promotion     │                        ▼   │   ▼
-///                       │                     GivenUp◄┘  │
-///                       └────────────────── Promoting ◄──┘
-///
-/// close: from every phase to Closing
-/// ```
-///
 /// | Phase | Connection that carries the session | Probe |
 /// | --- | --- | --- |
 /// | `Opening` | has no write half yet | none |
@@ -30,8 +17,19 @@ use super::lane::Probe;
 /// | `GivenUp` | sends the last frame, and nothing queued before it | none |
 /// | `Closing` | sends what is queued, then closes | none |
 ///
-/// Each transition is a method. In a phase where it does not apply it changes nothing, and its result says so. Two
-/// related states are no phases, as they occur together with several: reading may pause (`Flow::paused`), and a
+/// Each transition is a method, which changes nothing in a phase where it does not apply:
+///
+/// | Method | From | To |
+/// | --- | --- | --- |
+/// | `opened` | `Opening` | `Open` |
+/// | `begin_probe` | `Open` | `Probing` |
+/// | `begin_promotion` | `Probing`, if the probe is open | `Promoting` |
+/// | `end_promotion` | `Promoting` | `Open`, with the former probe as its connection |
+/// | `drop_probe` | `Probing`, `Promoting` | `Open` |
+/// | `give_up` | `Open`, `Probing` | `GivenUp` |
+/// | `close` | all but `Closing` | `Closing`, the last one |
+///
+/// Two related states are no phases, as they occur together with several: reading may pause (`Flow::paused`), and a
 /// connection may be about to end (`Flow::leaving`).
 pub(super) enum Phase {
     Opening,

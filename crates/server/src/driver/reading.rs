@@ -8,11 +8,12 @@ use roomcast_core::{Attended, CloseReason, Command, ConnectionError, Lane, Messa
 use roomcast_runtime::{Stall, StallLimits};
 
 use super::flow::Leaving;
-use super::lane::{self, close_apart};
+use super::lane::close_apart;
 use super::state::Driver;
 use crate::host::metrics::count;
 use crate::host::pace;
 use crate::util::clock;
+use crate::util::scratch::with_messages;
 
 /// Messages heard in one visit before other tasks have their turn
 ///
@@ -187,9 +188,18 @@ impl Driver {
     }
 
     fn poll_recv(&mut self, lane: Lane, cx: &mut Context<'_>, now: Instant) -> bool {
+        with_messages(|messages| self.poll_recv_into(messages, lane, cx, now))
+    }
+
+    fn poll_recv_into(
+        &mut self,
+        messages: &mut Vec<Message>,
+        lane: Lane,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> bool {
         let Some((state, outbox)) = self.lane(lane) else { return false };
-        let mut messages = lane::take_messages();
-        let outcome = state.connection.poll_recv(cx, outbox, &mut messages);
+        let outcome = state.connection.poll_recv(cx, outbox, messages);
         let arrived = !messages.is_empty();
         if arrived || outcome.is_ready() {
             self.session.handle_activity(lane, now);
@@ -209,7 +219,6 @@ impl Driver {
             }
         };
         drop(left);
-        lane::give_back(messages);
         match outcome {
             Poll::Pending => arrived,
             Poll::Ready(ended) if kept => {

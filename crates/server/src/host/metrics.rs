@@ -166,6 +166,8 @@ impl Received {
     /// Counts what one read brought
     pub(crate) fn add(&self, messages: usize, bytes: usize) {
         thread_local! {
+            // Cache line of this thread, so that threads that read do not share one. Drivers move between the threads
+            // of a shared runtime, so it is no field of theirs. A number below `SHARDS`.
             static SHARD: usize = {
                 static NEXT: AtomicUsize = AtomicUsize::new(0);
                 NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS

@@ -8,21 +8,15 @@ use std::time::Duration;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 
-use super::Server;
+use super::descriptors::tell_of_failure;
 use super::http::serve_connection;
-use crate::app::model::io::Io;
+use super::server::Server;
 use crate::host::lifecycle::Phase;
 
 /// Connections that wait to be accepted; the kernel may bound it lower
 const BACKLOG: i32 = 4096;
 /// How long to wait when no connection can be accepted, because there are no descriptors left
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Descriptors that are left for everything that is no connection
-const RESERVE: usize = 64;
-
-/// A server for fewer connections than this is hardly meant
-const FEW: usize = 256;
-
 /// Listens on an address that nobody else listens on
 ///
 /// Without `SO_REUSEPORT` the kernel refuses an address that is taken, also between IPv4 and a wildcard of IPv6.
@@ -91,42 +85,5 @@ pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
     tokio::select! {
         () = accept => {}
         () = server.io.app().lifecycle.reached(Phase::Draining) => {}
-    }
-}
-
-/// Counts a connection that could not be accepted, and logs it once a second at most
-///
-/// Without descriptors it fails for as long as the clients like, on every thread.
-pub(crate) fn tell_of_failure(io: &Io, error: &io::Error, message: &str) {
-    if let Some(times) = io.metrics().accept_failures.record() {
-        let descriptors = descriptors();
-        tracing::warn!(%error, times, descriptors, "{message}");
-    }
-}
-
-/// Descriptors that the process may have
-fn descriptors() -> usize {
-    #[cfg(unix)]
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    #[cfg(not(unix))]
-    let limit: Option<u64> = None;
-    limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
-}
-
-/// How many connections the process has descriptors for
-pub(super) fn room() -> usize {
-    descriptors().saturating_sub(RESERVE).max(1)
-}
-
-/// Warns when there are descriptors for few connections, or for fewer than were asked for
-pub(super) fn tell_of_few_descriptors(max_connections: usize) {
-    let (descriptors, connections) = (descriptors(), room());
-    if connections < max_connections || connections < FEW {
-        tracing::warn!(
-            descriptors,
-            connections,
-            max_connections,
-            "few file descriptors: raise their limit (ulimit -n, or LimitNOFILE of systemd)"
-        );
     }
 }

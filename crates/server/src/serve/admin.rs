@@ -18,7 +18,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::app::model::io::Io;
-use crate::serve::accept::tell_of_failure;
+use crate::serve::descriptors::tell_of_failure;
 use crate::serve::exposition;
 use crate::serve::probe::probe;
 

@@ -18,7 +18,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Server, rules};
+use super::rules;
+use super::server::Server;
 use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
 use crate::host::limits::{ConnectionPermit, OpenedOn, Permit};
@@ -63,7 +64,7 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
 #[cfg(feature = "tls")]
 async fn secure(
     server: &Server,
-    tls: &super::Tls,
+    tls: &super::tls::Tls,
     stream: TcpStream,
     peer: Peer,
 ) -> Option<crate::web::tls_stream::TlsStream> {
@@ -273,5 +274,3 @@ async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: 
 
 /// How long a client that is refused may take to hear it
 const FAREWELL: Duration = Duration::from_secs(1);
-/// How many are told at a time; in a flood the others are just cut off
-pub(super) const FAREWELLS: usize = 256;

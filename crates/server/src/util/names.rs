@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use bytestring::ByteString;
 use roomcast_core::{Args, Event, Namespace};
 
+use super::scratch::put_back;
+
 /// A name to put into an event; the same memory as last time if this thread used it lately
 ///
 /// An application has a handful of names and uses each thousands of times a second.
@@ -36,13 +38,17 @@ pub(crate) fn keep_last(mut event: Box<Event>) {
         if !event.args.is_empty() || !event.args.attachments().is_empty() {
             event.args = Args::empty();
         }
-        // Not `LocalKey::set`, which costs a call and fifteen instructions.
-        LAST.with(|last| last.set(Some(event)));
+        put_back(&LAST, Some(event));
     }
 }
 
+// In both: no parameter, since emits come from code of the application, which knows a socket and a name.
 thread_local! {
+    // Event that was emitted last, for the next one of its name: saves 2 % of the instructions of an echo. One event
+    // without arguments, its name at most `LONGEST` bytes.
     static LAST: Cell<Option<Box<Event>>> = const { Cell::new(None) };
+    // Names that were emitted lately: saves the allocation and the copy of a name for each emit. At most `KEPT` names of
+    // `LONGEST` bytes.
     static RECENT: RefCell<Recent> = const { RefCell::new(Recent { names: [const { ByteString::new() }; KEPT], next: 0 }) };
 }
 

@@ -97,7 +97,9 @@ const LAST_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 const PIECE: usize = 8 * 1024;
 
 thread_local! {
-    // Between two messages it has nothing to remember, so one for each thread that reads will do.
+    // Inflater of all clients without context, as it has nothing to remember between two messages: one of
+    // `Inflater::MEMORY` bytes for a thread instead of one for a connection. No parameter, since callers of `poll_recv`
+    // know only the traits of core. At most one.
     static SHARED: Cell<Option<Inflater>> = const { Cell::new(None) };
 }
 
@@ -150,7 +152,8 @@ impl Inflating {
         if self.keeps_context {
             self.context = Some(inflater);
         } else {
-            SHARED.set(Some(inflater));
+            // Not `LocalKey::set`, which costs more.
+            SHARED.with(|shared| shared.set(Some(inflater)));
         }
         Ok(())
     }

@@ -165,7 +165,9 @@ impl fmt::Debug for Io {
 }
 
 thread_local! {
-    /// Namespaces that this thread is making routers for, each for the one before it
+    // Namespaces that this thread is making routers for, each for the one before it. Detects a router factory that asks
+    // for its own namespace, which would not return: the call passes through code of the application, so a parameter
+    // cannot follow it. At most `MAX_MAKING`.
     static MAKING: RefCell<Vec<(*const App, Namespace)>> = const { RefCell::new(Vec::new()) };
 }
 

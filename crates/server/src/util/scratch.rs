@@ -1,0 +1,60 @@
+//! Memory that a thread keeps from one use to the next.
+//!
+//! A value is taken out of its place while it is in use, so nested uses find none and a panic drops it. The places of
+//! types that only one file knows are in that file; each says what it saves and how it is bounded.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+use roomcast_core::Message;
+
+/// Messages that a thread keeps room for
+const KEPT_MESSAGES: usize = 1024;
+
+thread_local! {
+    // Messages of one read, at most `KEPT_MESSAGES`. Sessions outnumber threads by thousands, and most are idle: a
+    // buffer of its own would cost each driver 24 bytes, hence the next size of task (see the assertion at `Driver`),
+    // and its memory. No parameter, since the runtime polls a driver with a waker alone.
+    static MESSAGES: Cell<Vec<Message>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `read` with an empty buffer for the messages of one read.
+#[inline]
+pub(crate) fn with_messages<R>(read: impl FnOnce(&mut Vec<Message>) -> R) -> R {
+    let mut messages = MESSAGES.take();
+    let result = read(&mut messages);
+    messages.clear();
+    messages.shrink_to(KEPT_MESSAGES);
+    put_back(&MESSAGES, messages);
+    result
+}
+
+/// Puts back a value that was taken out by [`LocalKey::take`].
+///
+/// Unlike [`LocalKey::set`], this does not pass the value through the path that initialises the place, which costs a
+/// call and fifteen instructions.
+#[inline]
+pub(crate) fn put_back<T>(place: &'static LocalKey<Cell<T>>, value: T) {
+    place.with(|place| place.set(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_use_gets_empty_buffer() {
+        with_messages(|outer| {
+            outer.push("outer".into());
+            with_messages(|inner| assert!(inner.is_empty()));
+            assert_eq!(outer.len(), 1);
+        });
+        with_messages(|messages| assert!(messages.is_empty()));
+    }
+
+    #[test]
+    fn large_buffer_is_not_kept() {
+        with_messages(|messages| messages.extend((0..4 * KEPT_MESSAGES).map(|_| Message::from("read"))));
+        assert!(with_messages(|messages| messages.capacity()) <= KEPT_MESSAGES);
+    }
+}

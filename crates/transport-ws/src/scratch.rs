@@ -1,0 +1,88 @@
+//! Buffers that a thread keeps for all connections on it.
+//!
+//! A server has thousands of connections on a thread, of which one reads or writes at a time. Buffers of their own would
+//! cost each connection 16 KiB for reading and up to 128 KiB for writing. They are no parameters, since the callers of
+//! `poll_recv` and `poll_send` know only the traits of `roomcast-core`, and other transports need no such buffers.
+//!
+//! A buffer is taken out while it is in use: nested uses get an empty one, and a panic drops it.
+
+use std::cell::Cell;
+use std::thread::LocalKey;
+
+use crate::frame::Incoming;
+
+/// Buffers of one read.
+#[derive(Default)]
+pub(crate) struct ReadBuffers {
+    /// Bytes as they came; keeps its length, which is the largest read
+    pub(crate) bytes: Vec<u8>,
+    /// What was decoded
+    pub(crate) items: Vec<Incoming>,
+}
+
+/// Decoded items that a thread keeps room for; a read full of empty frames makes many more
+const KEPT_ITEMS: usize = 1024;
+/// Bytes that a thread keeps room for in its buffer for writing
+const KEPT_WRITE: usize = 128 * 1024;
+
+thread_local! {
+    // At most 16 KiB and `KEPT_ITEMS` items.
+    static READ: Cell<ReadBuffers> = const { Cell::new(ReadBuffers { bytes: Vec::new(), items: Vec::new() }) };
+    // At most `KEPT_WRITE` bytes.
+    static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `read` with the buffers for reading, in which no item is left.
+#[inline]
+pub(crate) fn with_read_buffers<R>(read: impl FnOnce(&mut ReadBuffers) -> R) -> R {
+    let mut buffers = READ.take();
+    let result = read(&mut buffers);
+    buffers.items.clear();
+    buffers.items.shrink_to(KEPT_ITEMS);
+    put_back(&READ, buffers);
+    result
+}
+
+/// Calls `write` with an empty buffer for bytes to write.
+#[inline]
+pub(crate) fn with_write_buffer<R>(write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    let mut buffer = WRITE.take();
+    let result = write(&mut buffer);
+    buffer.clear();
+    buffer.shrink_to(KEPT_WRITE);
+    put_back(&WRITE, buffer);
+    result
+}
+
+/// Puts back a value that was taken out by [`LocalKey::take`].
+///
+/// Unlike [`LocalKey::set`], this does not pass the value through the path that initialises the place, which costs a
+/// call and fifteen instructions.
+#[inline]
+fn put_back<T>(place: &'static LocalKey<Cell<T>>, value: T) {
+    place.with(|place| place.set(value));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nested_use_gets_empty_buffer() {
+        with_write_buffer(|outer| {
+            outer.extend_from_slice(b"outer");
+            with_write_buffer(|inner| assert!(inner.is_empty()));
+            assert_eq!(outer, b"outer");
+        });
+        with_write_buffer(|buffer| assert!(buffer.is_empty()));
+    }
+
+    #[test]
+    fn large_buffers_are_not_kept() {
+        with_write_buffer(|buffer| buffer.resize(4 * KEPT_WRITE, 0));
+        assert!(with_write_buffer(|buffer| buffer.capacity()) <= KEPT_WRITE);
+        let ping = || Incoming::Ping(bytes::Bytes::new());
+        with_read_buffers(|buffers| buffers.items.extend((0..4 * KEPT_ITEMS).map(|_| ping())));
+        assert!(with_read_buffers(|buffers| buffers.items.capacity()) <= KEPT_ITEMS);
+    }
+}
