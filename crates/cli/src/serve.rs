@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use roomcast::{Config, ConfigError, Drain, HttpCompression, Io, Polling, ServeError, Server, WebSocket};
+use roomcast::{Config, ConfigError, Drain, Io, Polling, ServeError, Server, WebSocket};
 use tracing_subscriber::EnvFilter;
 
 use crate::address::Address;
@@ -104,41 +104,20 @@ fn refused(error: &ConfigError, sources: &Sources<'_>) -> String {
 }
 
 fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::error::Error>> {
-    let config = options.times.config(options.limits.config(Config::new()));
-    let mut config = config
-        .transports(options.transports.iter().map(|transport| match transport {
-            Transport::Polling => Polling::NAME,
-            Transport::WebSocket => WebSocket::NAME,
-        }))
-        .allow_upgrades(!options.no_upgrades)
-        .http(|http| {
-            http.compression(
-                (options.compress_polls > 0)
-                    .then(|| HttpCompression::default().threshold(options.compress_polls)),
-            )
-            .trusted_proxies(options.trusted_proxy.iter().copied())
-            .origins(options.origins())
-            .cors(options.cors())
-        })
-        .websocket(|websocket| websocket.drain_close_code(options.drain_close_code));
-    if let Some(recovery) = options.recovery.settings() {
-        config = config.recovery(|_| recovery);
-    }
-    if let Some(compression) = options.compression.settings() {
-        config = config.websocket(|websocket| websocket.compression(compression));
-    }
-    for origin in &options.allow_origin {
-        config = config.http(|http| http.allow_origin(origin));
-    }
-    if let Some(cookie) = options.cookie() {
-        config = config.http(|http| http.cookie(cookie));
-    }
+    let transports = options.transports.iter().map(|transport| match transport {
+        Transport::Polling => Polling::NAME,
+        Transport::WebSocket => WebSocket::NAME,
+    });
+    let config = Config::new().transports(transports).allow_upgrades(!options.no_upgrades);
+    let config = options.timeouts.config(options.limits.config(config));
+    let config = options.http.config(config, options.has_tls());
+    let config = options.recovery.config(options.websocket.config(config));
     let mut builder = Io::builder()
         .config(config)
         .build_info("commit", env!("ROOMCAST_BUILD_COMMIT"))
         .build_info("profile", env!("ROOMCAST_BUILD_PROFILE"))
         .build_info("rustc", env!("ROOMCAST_BUILD_RUSTC"));
-    if let Some(folder) = &options.serve_client {
+    if let Some(folder) = &options.http.serve_client {
         let named = |error| format!("{}: {error}", sources.name("serve_client"));
         builder = builder.serve_client(folder).map_err(named)?;
     }
@@ -152,9 +131,9 @@ fn server(io: Io, options: &Options) -> Server {
         .batches(options.drain_batch.get(), DRAIN_INTERVAL);
     let server = Server::new(io)
         .fallback(|request| pages::answer(&request))
-        .proxy_protocol(options.proxy_protocol)
+        .proxy_protocol(options.http.proxy_protocol)
         .drain(drain);
-    let server = options.times.server(options.limits.server(server));
+    let server = options.timeouts.server(options.limits.server(server));
     match &options.admin_addr {
         Some(address) => server.admin(address.first()),
         None => server,

@@ -61,9 +61,9 @@ pub use session::endpoint::Endpoint;
 pub use session::shared::ClientKind;
 pub use web::compression::HttpCompression;
 pub use web::cookie::{Cookie, Priority, SameSite};
-pub use web::cors::{Cors, CorsRules};
+pub use web::cors::Cors;
 pub use web::handshake::Handshake;
-pub use web::origin::Origins;
+pub use web::origin::OriginPolicy;
 pub use web::peer::Peer;
 
 pub use roomcast_core::{

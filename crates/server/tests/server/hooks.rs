@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use roomcast_server::http::{HeaderValue, Request, Response};
-use roomcast_server::{Config, CorsRules, Handshake, Io, IoBuilder, Namespace, Server, Socket};
+use roomcast_server::{Config, Cors, Handshake, Io, IoBuilder, Namespace, Server, Socket};
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind};
@@ -230,7 +230,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
         std::panic::resume_unwind(Box::new("boom"));
     }
     let over = |request: &Handshake, what: &str| request.query_value("panic").as_deref() == Some(what);
-    let cors = CorsRules::matching(|origin| {
+    let cors = Cors::matching(|origin| {
         if origin.contains("panic") {
             boom();
         }
