@@ -69,6 +69,7 @@ impl Summary {
     }
 
     /// The same in another unit
+    #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
         Self {

@@ -8,6 +8,7 @@ use roomcast::{Config, ConfigError, Drain, Io, Polling, ServeError, Server, WebS
 use tracing_subscriber::EnvFilter;
 
 use crate::address::Address;
+use crate::cause::with_causes;
 use crate::log::{Log, PATIENCE};
 use crate::options::{Options, Transport};
 use crate::output::Output;
@@ -81,7 +82,7 @@ fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> Strin
     let (asked, source) = match error {
         ServeError::Bind { address, source } => (address, source),
         ServeError::Config(error) => return refused(&error, sources),
-        error => return error.to_string(),
+        error => return with_causes(&error),
     };
     let is_main = asked == format!("{:?}", address.candidates());
     let (asked, id) = if is_main { (address.to_string(), "addr") } else { (asked, "admin_addr") };
@@ -151,12 +152,15 @@ fn secure(
         signals::on_hangup(nothing_to_read)?;
         return Ok(server);
     };
-    let tls = roomcast::Tls::from_files(certificate, key)
-        .map_err(|error| format!("{} and {}: {error}", sources.name("tls_cert"), sources.name("tls_key")))?;
+    let tls = roomcast::Tls::from_files(certificate, key).map_err(|error| {
+        format!("{} and {}: {}", sources.name("tls_cert"), sources.name("tls_key"), with_causes(&error))
+    })?;
     let renewed = tls.clone();
     signals::on_hangup(move || match renewed.reload() {
         Ok(()) => tracing::info!("certificate reloaded"),
-        Err(error) => tracing::error!(%error, "certificate not reloaded; the previous one stays in use"),
+        Err(error) => {
+            tracing::error!(error = %with_causes(&error), "certificate not reloaded; the previous one stays in use")
+        }
     })?;
     Ok(server.tls(tls))
 }

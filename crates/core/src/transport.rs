@@ -102,6 +102,7 @@ pub trait Connection: Send + fmt::Debug {
 
 /// The name of a transport, as it stands in URLs
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "it is a name")]
 pub struct TransportName(pub &'static str);
 
 impl fmt::Display for TransportName {
@@ -112,6 +113,7 @@ impl fmt::Display for TransportName {
 
 /// What a session may do on a transport
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Capabilities {
     /// It may begin there
     pub begins: bool,
@@ -127,6 +129,7 @@ pub struct Capabilities {
 
 /// What came of a read
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "transports build it, drivers match it")]
 pub enum Received {
     /// Something arrived
     Activity,
@@ -182,6 +185,7 @@ fn is_gone(error: &io::Error) -> bool {
 
 /// An HTTP request, and the one chance to answer it
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Exchange {
     /// Method, URI and headers
     pub request: http::request::Parts,
@@ -244,6 +248,7 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Any + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Any + Send + Unpin> ByteStream for T {}
 
 /// What is left of an HTTP connection after the 101
+#[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Upgraded {
     /// The stream
     pub stream: Box<dyn ByteStream>,
@@ -283,6 +288,7 @@ impl fmt::Debug for Upgrade {
 
 /// An exchange that was not taken, and what is to be told
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Refused {
     /// The exchange, unanswered
     pub exchange: Box<Exchange>,
@@ -299,6 +305,7 @@ impl Refused {
 
 /// An HTTP answer that refuses an exchange
 #[derive(Debug, Clone)]
+#[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Rejection {
     /// Status of the answer
     pub status: StatusCode,
@@ -317,12 +324,14 @@ impl Rejection {
     }
 
     /// Says that the session has to end
+    #[must_use]
     pub fn fatal(mut self) -> Self {
         self.fatal = true;
         self
     }
 
     /// Adds a header
+    #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self

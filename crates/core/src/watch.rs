@@ -9,6 +9,7 @@ use crate::{MemberControl, MemberKey, Room, SocketId};
 
 /// What became of a room on this node
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "watchers match every change")]
 pub enum RoomChange {
     /// Somebody is about to be its first member
     Created {
@@ -64,6 +65,7 @@ impl RoomChange {
 
 /// A member of a room that was [surveyed](crate::Router::survey)
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "routers build it")]
 pub struct PresentMember {
     /// What tells it from every other member
     pub key: MemberKey,

@@ -11,6 +11,7 @@ use crate::handshake;
 
 /// Opens WebSocket connections (RFC 6455)
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct WebSocket {
     limits: ReadLimits,
     bare_close: bool,

@@ -48,6 +48,7 @@ impl Default for Io {
 }
 
 /// Builds an [`Io`]
+#[must_use]
 pub struct IoBuilder {
     config: Config,
     pub(crate) hooks: Hooks,

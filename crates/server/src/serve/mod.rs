@@ -45,6 +45,7 @@ use crate::util::clock;
 /// Its settings concern TCP and HTTP, so they hold here and not when the [`Io`] is mounted in another server, which
 /// has its own. Those of [`Config`](crate::Config) hold in both.
 #[derive(Clone)]
+#[must_use]
 pub struct Server {
     io: Io,
     fallback: Arc<Fallback>,
@@ -276,6 +277,7 @@ impl fmt::Debug for Server {
 
 /// A server that listens and does not accept yet
 #[derive(Debug)]
+#[must_use]
 pub struct Bound {
     server: Server,
     listener: std::net::TcpListener,

@@ -415,6 +415,7 @@ pub enum NotConnected {
 }
 
 /// A [`TestClient`] that is not connected yet
+#[must_use]
 pub struct TestClientBuilder<S> {
     service: S,
     kind: TestKind,
