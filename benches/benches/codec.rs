@@ -12,7 +12,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use roomcast_core::{Args, Bytes, Codec, Event, IntoArgs, Message, Namespace};
 use roomcast_plain::Mode;
-use roomcast_socketio::{DefaultCodec, Limits, Parser};
+use roomcast_socketio::{DefaultCodec, PacketLimits, Parser};
 use roomcast_transport_ws::WsWire;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -59,7 +59,7 @@ fn encode(criterion: &mut Criterion) {
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("codec/decode");
     for bytes in PAYLOADS {
-        let mut decoder = DefaultCodec::shared().decoder(&Limits::default());
+        let mut decoder = DefaultCodec::shared().decoder(&PacketLimits::default());
         let packet = Message::from(format!(r#"2["message","{}"]"#, text(bytes)));
         group.throughput(Throughput::Bytes(bytes as u64));
         group.bench_function(BenchmarkId::new("socket_io", size_name(bytes)), |bencher| {

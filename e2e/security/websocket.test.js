@@ -342,7 +342,7 @@ attack("CVE-2019-13611 a foreign page cannot use a visitor's cookies", { growth:
 
 attack(
   "CVE-2019-13611 only pages of the origins that are named",
-  { growth: 2 * MIB, app: "demo", flags: { "allow-origin": "https://chat.example", origins: "same" } },
+  { growth: 2 * MIB, app: "demo", flags: { "allow-origin": "https://chat.example", "origin-policy": "same" } },
   async (target) => {
     for (const cookie of [[], [["Cookie", "session=secret"]]]) {
       for (const origin of ["https://evil.example", "http://chat.example", "https://chat.example.evil", "null"]) {

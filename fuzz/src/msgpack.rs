@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roomcast_core::{AckRequest, Codec as _, Event, Message, Namespace};
-use roomcast_socketio::{Body, Limits, Packet, Parser as _};
+use roomcast_socketio::{Body, Packet, PacketLimits, Parser as _};
 use roomcast_socketio_msgpack::MsgpackCodec;
 
 use crate::packets::{Nobody, is_lawful};
@@ -14,14 +14,14 @@ use crate::packets::{Nobody, is_lawful};
 /// The input is one message. Each byte that a text editor can make stands for itself; `~` and two hexadecimal digits
 /// stand for any other.
 pub fn msgpack_packets(data: &[u8]) {
-    let limits = Limits { attachments: 3, packet_bytes: 2000, namespace_bytes: 20 };
+    let limits = PacketLimits::new().attachments(3).packet_bytes(2000).namespace_bytes(20);
     let Some(packet) = decode(read(data), &limits) else { return };
     assert!(packet.namespace.len() <= limits.namespace_bytes);
     is_lawful(&packet, &limits);
     comes_back(&packet);
 }
 
-fn decode(message: Vec<u8>, limits: &Limits) -> Option<Packet> {
+fn decode(message: Vec<u8>, limits: &PacketLimits) -> Option<Packet> {
     let mut decoder = MsgpackCodec::default().decoder(limits);
     let packet = decoder.decode(Message::Binary(Bytes::from(message))).ok()?;
     assert!(!decoder.is_waiting());
@@ -59,6 +59,6 @@ fn comes_back(packet: &Packet) {
     };
     let frame = frame.expect("a client may be told what a client may say");
     let [message] = frame.messages() else { panic!("a packet is one message") };
-    let limits = Limits { packet_bytes: 100_000, ..Limits::default() };
+    let limits = PacketLimits::new().packet_bytes(100_000);
     assert_eq!(decode(message.as_bytes().to_vec(), &limits).as_ref(), Some(packet));
 }

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{AckRequest, AnswerSink, Args, Codec as _, Event, Message, Namespace, SocketId};
-use roomcast_socketio::{Body, DefaultCodec, Limits, Packet, Parser as _};
+use roomcast_socketio::{Body, DefaultCodec, Packet, PacketLimits, Parser as _};
 use serde_json::Value;
 
 /// What is decoded is within the limits and valid, and is decoded as the same again when it is encoded
 ///
 /// Messages are lines, binary ones begin with `b`; so is the text of a packet without Engine.IO's digit.
 pub fn socketio_packets(data: &[u8]) {
-    let limits = Limits { attachments: 3, packet_bytes: 2000, namespace_bytes: 20 };
+    let limits = PacketLimits::new().attachments(3).packet_bytes(2000).namespace_bytes(20);
     let mut decoder = DefaultCodec::default().decoder(&limits);
     for line in data.split(|byte| *byte == b'\n') {
         let message = match line.split_first() {
@@ -39,7 +39,7 @@ pub fn socketio_packets(data: &[u8]) {
 }
 
 /// What is decoded is valid, and within limits that the caller checks of the namespace
-pub(crate) fn is_lawful(packet: &Packet, limits: &Limits) {
+pub(crate) fn is_lawful(packet: &Packet, limits: &PacketLimits) {
     match &packet.body {
         Body::Connect { auth } => {
             assert!(
@@ -73,7 +73,7 @@ fn comes_back(packet: &Packet) {
         Body::Connect { .. } | Body::Disconnect | Body::ConnectError => return,
     };
     let frame = frame.expect("a client may be told what a client may say");
-    let mut decoder = DefaultCodec::default().decoder(&Limits::default());
+    let mut decoder = DefaultCodec::default().decoder(&PacketLimits::default());
     let mut decoded = None;
     for message in frame.messages() {
         assert_eq!(decoded, None, "nothing follows a whole packet");

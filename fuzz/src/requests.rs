@@ -60,7 +60,11 @@ async fn play(data: &[u8]) {
 
 fn server() -> Io {
     let io = Io::builder()
-        .config(Config::new().limits(|limits| limits.max_payload(1000).max_sessions(3)).http(|http| http.cors(Cors::Any)))
+        .config(
+            Config::new()
+                .limits(|limits| limits.max_payload(1000).max_sessions(3))
+                .http(|http| http.cors(Cors::any())),
+        )
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::engine_io("/engine"))
         .endpoint(Endpoint::plain("/plain").in_namespace("/plain"))

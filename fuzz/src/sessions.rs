@@ -22,14 +22,12 @@ pub fn engine_session(data: &[u8]) {
 
 /// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
 pub fn socketio_session(data: &[u8]) {
-    let config = SocketIoConfig {
-        engine: engine_config(),
-        connect_timeout: Duration::from_secs(4),
-        attachment_timeout: Duration::from_secs(5),
-        max_namespaces: 3,
-        pending_limit: 2000,
-        ..SocketIoConfig::default()
-    };
+    let config = SocketIoConfig::new()
+        .engine(engine_config())
+        .connect_timeout(Duration::from_secs(4))
+        .attachment_timeout(Duration::from_secs(5))
+        .max_namespaces(3)
+        .pending_limit(2000);
     let session = SocketIoSession::new(Arc::new(config), handshake());
     Script::new(Box::new(session), Protocol::SocketIo, data).play();
 }
@@ -47,26 +45,27 @@ pub fn plain_json_session(data: &[u8]) {
 }
 
 fn engine_config() -> Arc<EngineConfig> {
-    Arc::new(EngineConfig {
-        ping_interval: Duration::from_secs(2),
-        ping_timeout: Duration::from_secs(3),
-        upgrade_timeout: Duration::from_secs(1),
-        upgrades: vec![WEBSOCKET],
-        polled: vec![POLLING],
-        pending_limit: 2000,
-        ..EngineConfig::default()
-    })
+    Arc::new(
+        EngineConfig::new()
+            .ping_interval(Duration::from_secs(2))
+            .ping_timeout(Duration::from_secs(3))
+            .upgrade_timeout(Duration::from_secs(1))
+            .upgrades(vec![WEBSOCKET])
+            .polled(vec![POLLING])
+            .pending_limit(2000),
+    )
 }
 
 fn plain_config() -> Arc<PlainConfig> {
-    Arc::new(PlainConfig {
-        ping_interval: Duration::from_secs(2),
-        ping_timeout: Duration::from_secs(3),
-        pending_limit: 2000,
-        max_attachments: 3,
-        max_event_bytes: 5000,
-        attachment_timeout: Duration::from_secs(5),
-    })
+    Arc::new(
+        PlainConfig::new()
+            .ping_interval(Duration::from_secs(2))
+            .ping_timeout(Duration::from_secs(3))
+            .pending_limit(2000)
+            .max_attachments(3)
+            .max_event_bytes(5000)
+            .attachment_timeout(Duration::from_secs(5)),
+    )
 }
 
 fn handshake() -> Handshake {

@@ -12,10 +12,9 @@ use roomcast_transport_ws::frame::{
 /// The first byte chooses the limits, the second how the rest is cut.
 pub fn ws_frames(data: &[u8]) {
     let [limits, cuts, stream @ ..] = data else { return };
-    let limits = ReadLimits {
-        max_message: [16, 125, 70_000, 1 << 20][usize::from(limits & 3)],
-        max_fragments: [1, 3, 1000, u32::MAX][usize::from(limits >> 2 & 3)],
-    };
+    let limits = ReadLimits::new()
+        .max_message([16, 125, 70_000, 1 << 20][usize::from(limits & 3)])
+        .max_fragments([1, 3, 1000, u32::MAX][usize::from(limits >> 2 & 3)]);
     reads_alike(limits, None, stream, *cuts);
 }
 
@@ -24,8 +23,9 @@ pub fn ws_frames(data: &[u8]) {
 /// The first byte chooses the limits, whether a context is kept, and which of the two; the second how it is cut.
 pub fn ws_inflate(data: &[u8]) {
     let [choice, cuts, bytes @ ..] = data else { return };
-    let limits =
-        ReadLimits { max_message: [16, 1000, 70_000, 1 << 20][usize::from(choice & 3)], max_fragments: 1000 };
+    let limits = ReadLimits::new()
+        .max_message([16, 1000, 70_000, 1 << 20][usize::from(choice & 3)])
+        .max_fragments(1000);
     let keeps_context = Some(choice & 4 != 0);
     if choice & 8 != 0 {
         return reads_alike(limits, keeps_context, bytes, *cuts);
@@ -139,7 +139,7 @@ fn comes_back(message: &Message) {
     masked.extend(frame[header..].iter().zip(KEY.iter().cycle()).map(|(byte, key)| byte ^ key));
     assert_eq!(frame[0] & 0x0f, if message.is_text() { Opcode::Text as u8 } else { Opcode::Binary as u8 });
     let mut items = Vec::new();
-    let limits = ReadLimits { max_message: message.len(), max_fragments: 1 };
+    let limits = ReadLimits::new().max_message(message.len()).max_fragments(1);
     assert_eq!(FrameReader::new(limits).read(&mut masked, &mut items), Ok(()));
     let copy = match message {
         Message::Text(text) => Message::Text(text.clone()),

@@ -1,6 +1,7 @@
 //! The `roomcast` command
 
 mod address;
+mod cause;
 mod demo;
 mod log;
 mod options;
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         Err(error) => {
             // Standard error may be closed, or a pipe that is not read.
             if let Ok(output) = output::Output::start("error", std::io::stderr(), |_| {}, |_| {}) {
-                output.push(format!("roomcast: {error}\n").as_bytes());
+                output.push(format!("roomcast: {}\n", cause::with_causes(error.as_ref())).as_bytes());
                 output.flush(log::PATIENCE);
             }
             ExitCode::FAILURE

@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use roomcast::config::ConfigError;
-use roomcast::http::HttpCompression;
 use roomcast::server::Drain;
 use roomcast::transport::{Polling, WebSocket};
 use roomcast::{Config, Io, ServeError, Server};
 use tracing_subscriber::EnvFilter;
 
 use crate::address::Address;
+use crate::cause::with_causes;
 use crate::log::{Log, PATIENCE};
 use crate::options::{Options, Transport};
 use crate::output::Output;
@@ -85,7 +85,7 @@ fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> Strin
     let (asked, source) = match error {
         ServeError::Bind { address, source } => (address, source),
         ServeError::Config(error) => return refused(&error, sources),
-        error => return error.to_string(),
+        error => return with_causes(&error),
     };
     let is_main = asked == format!("{:?}", address.candidates());
     let (asked, id) = if is_main { (address.to_string(), "addr") } else { (asked, "admin_addr") };
@@ -108,41 +108,20 @@ fn refused(error: &ConfigError, sources: &Sources<'_>) -> String {
 }
 
 fn build(options: &Options, sources: &Sources<'_>) -> Result<Io, Box<dyn std::error::Error>> {
-    let config = options.times.config(options.limits.config(Config::new()));
-    let mut config = config
-        .transports(options.transports.iter().map(|transport| match transport {
-            Transport::Polling => Polling::NAME,
-            Transport::WebSocket => WebSocket::NAME,
-        }))
-        .allow_upgrades(!options.no_upgrades)
-        .http(|http| {
-            http.compression(
-                (options.compress_polls > 0)
-                    .then(|| HttpCompression::default().threshold(options.compress_polls)),
-            )
-            .trusted_proxies(options.trusted_proxy.iter().copied())
-            .origins(options.origins())
-            .cors(options.cors())
-        })
-        .websocket(|websocket| websocket.drain_close_code(options.drain_close_code));
-    if let Some(recovery) = options.recovery.settings() {
-        config = config.recovery(|_| recovery);
-    }
-    if let Some(compression) = options.compression.settings() {
-        config = config.websocket(|websocket| websocket.compression(compression));
-    }
-    for origin in &options.allow_origin {
-        config = config.http(|http| http.allow_origin(origin));
-    }
-    if let Some(cookie) = options.cookie() {
-        config = config.http(|http| http.cookie(cookie));
-    }
+    let transports = options.transports.iter().map(|transport| match transport {
+        Transport::Polling => Polling::NAME,
+        Transport::WebSocket => WebSocket::NAME,
+    });
+    let config = Config::new().transports(transports).allow_upgrades(!options.no_upgrades);
+    let config = options.timeouts.config(options.limits.config(config));
+    let config = options.http.config(config, options.has_tls());
+    let config = options.recovery.config(options.websocket.config(config));
     let mut builder = Io::builder()
         .config(config)
         .build_info("commit", env!("ROOMCAST_BUILD_COMMIT"))
         .build_info("profile", env!("ROOMCAST_BUILD_PROFILE"))
         .build_info("rustc", env!("ROOMCAST_BUILD_RUSTC"));
-    if let Some(folder) = &options.serve_client {
+    if let Some(folder) = &options.http.serve_client {
         let named = |error| format!("{}: {error}", sources.name("serve_client"));
         builder = builder.serve_client(folder).map_err(named)?;
     }
@@ -156,9 +135,9 @@ fn server(io: Io, options: &Options) -> Server {
         .batches(options.drain_batch.get(), DRAIN_INTERVAL);
     let server = Server::new(io)
         .fallback(|request| pages::answer(&request))
-        .proxy_protocol(options.proxy_protocol)
+        .proxy_protocol(options.http.proxy_protocol)
         .drain(drain);
-    let server = options.times.server(options.limits.server(server));
+    let server = options.timeouts.server(options.limits.server(server));
     match &options.admin_addr {
         Some(address) => server.admin(address.first()),
         None => server,
@@ -176,12 +155,15 @@ fn secure(
         signals::on_hangup(nothing_to_read)?;
         return Ok(server);
     };
-    let tls = roomcast::server::Tls::from_files(certificate, key)
-        .map_err(|error| format!("{} and {}: {error}", sources.name("tls_cert"), sources.name("tls_key")))?;
+    let tls = roomcast::server::Tls::from_files(certificate, key).map_err(|error| {
+        format!("{} and {}: {}", sources.name("tls_cert"), sources.name("tls_key"), with_causes(&error))
+    })?;
     let renewed = tls.clone();
     signals::on_hangup(move || match renewed.reload() {
         Ok(()) => tracing::info!("certificate reloaded"),
-        Err(error) => tracing::error!(%error, "certificate not reloaded; the previous one stays in use"),
+        Err(error) => {
+            tracing::error!(error = %with_causes(&error), "certificate not reloaded; the previous one stays in use")
+        }
     })?;
     Ok(server.tls(tls))
 }

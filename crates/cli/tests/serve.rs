@@ -451,7 +451,10 @@ fn output(arguments: &[&str]) -> Output {
 #[test]
 fn what_makes_no_sense_is_refused_with_what_would() {
     for (arguments, repair) in [
-        (&["serve", "--drain-delay", "5"][..], "30s"),
+        (&["serve", "--drain-delay", "5"][..], "25s"),
+        (&["serve", "--ping-interval", "25000"], "300ms, 25s or 2m"),
+        (&["serve", "--max-payload", "1Mb/s"], "1MiB, 64KiB, 1MB or 1000000"),
+        (&["serve", "--memory-budget", "0"], "0 bytes are not possible here"),
         (&["serve", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/8"),
         (&["serve", "--proxy-protocol"], "--trusted-proxy"),
         (&["serve", "--event-burst", "5"], "--max-events-per-second"),
@@ -466,7 +469,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
         (&["serve", "--addr", ":0"], "--public"),
         (&["--addr", "nonsense"], "127.0.0.1:3000"),
         (
-            &["serve", "--ping-interval", "2147483647"],
+            &["serve", "--ping-interval", "2147483647ms"],
             "--ping-interval and ping_timeout are 2147503647 ms together",
         ),
         (&["serve", "--ping-timeout", "0"], "--ping-timeout is below 1 ms"),
@@ -483,7 +486,7 @@ fn what_makes_no_sense_is_refused_with_what_would() {
             "--allow-origin `app.example` has no scheme; write `https://app.example`",
         ),
         (&["serve", "--allow-origin", "https://app.example/chat"], "write `https://app.example`"),
-        (&["serve", "--allow-origin", "*"], "--origins any"),
+        (&["serve", "--allow-origin", "*"], "--origin-policy any"),
         (&["serve", "--allow-origin", "https://*.example"], "each origin has to be named"),
         (&["serve", "--cors", "app.example"], "--cors `app.example` has no scheme"),
         (&["serve", "--cors", "*,https://app.example"], "--cors '*'"),
@@ -499,6 +502,8 @@ fn what_makes_no_sense_is_refused_with_what_would() {
 fn a_variable_that_is_wrong_is_named() {
     for (variables, named, repair) in [
         (&[("ROOMCAST_MAX_SESSIONS", "many")][..], "ROOMCAST_MAX_SESSIONS", "invalid"),
+        (&[("ROOMCAST_PING_TIMEOUT", "20000")], "ROOMCAST_PING_TIMEOUT", "300ms, 25s or 2m"),
+        (&[("ROOMCAST_OUTBOX", "1 potato")], "ROOMCAST_OUTBOX", "1MiB, 64KiB, 1MB or 1000000"),
         (&[("ROOMCAST_PUBLIC", "perhaps")], "ROOMCAST_PUBLIC", "perhaps"),
         (&[("ROOMCAST_TLS_CERT", "a.crt")], "ROOMCAST_TLS_CERT", "--tls-key"),
         (&[("ROOMCAST_MAX_PAYLOAD", "0")], "ROOMCAST_MAX_PAYLOAD", "no message would fit"),
@@ -645,10 +650,19 @@ fn it_goes_by_the_name_it_is_called_by() {
 fn help_is_in_groups() {
     let output = output(&["serve", "--help"]);
     let help = String::from_utf8(output.stdout).expect("text");
-    let headings = ["Listening:", "Pages of other sites:", "Limits:", "Times:", "Stopping:", "Watching:"];
+    let headings = [
+        "Listening:",
+        "Limits:",
+        "Timeouts:",
+        "HTTP:",
+        "WebSocket:",
+        "Recovery:",
+        "Shutdown:",
+        "Observability:",
+    ];
     let at: Vec<_> = headings.map(|heading| help.find(&format!("\n{heading}\n")).expect(heading)).into();
     assert!(at.is_sorted(), "{help}");
-    assert!(help.contains("A second signal"), "{help}");
+    assert!(help.contains("A second signal") && help.contains("TIME is a number with a unit"), "{help}");
 }
 
 #[test]
@@ -659,7 +673,7 @@ fn pongs_that_came_during_a_pause_count() {
 }
 
 fn pause_between_ping_and_pong(threads: &str) {
-    let times = ["--ping-interval", "300", "--ping-timeout", "400", "--threads", threads];
+    let times = ["--ping-interval", "300ms", "--ping-timeout", "400ms", "--threads", threads];
     let server = Running::start(|command| command.args(times));
     let mut clients: Vec<_> = (0..4).map(|_| EngineClient::connect(server.address)).collect();
     for round in 0..3 {

@@ -17,6 +17,7 @@ use crate::{BoxError, Frame};
 /// so that the library takes the next slice only when its write buffer has room. A body of one slice is handed over
 /// as it is.
 #[derive(Debug, Default)]
+#[allow(clippy::exhaustive_enums, reason = "transports match every kind of body")]
 pub enum ResponseBody {
     /// No bytes.
     #[default]

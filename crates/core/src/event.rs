@@ -9,6 +9,7 @@ use crate::{AckId, Args, Frame, Namespace, SocketId};
 
 /// What an application emits, before any codec
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "codecs read every part")]
 pub struct Event {
     /// The namespace it is emitted in
     pub namespace: Namespace,
@@ -60,6 +61,7 @@ impl Event {
 
 /// The wish for an answer, one for all recipients of an event
 #[derive(Clone)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it, codecs read it")]
 pub struct AckRequest {
     /// The id that answers name
     pub id: AckId,

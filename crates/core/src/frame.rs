@@ -215,6 +215,7 @@ impl Frame {
     /// Gives the frame a key, by which a newer one takes its place in an outbox that keeps only the latest
     ///
     /// Only for a frame that nobody else holds yet; a shared one stays as it is.
+    #[must_use]
     pub fn with_key(mut self, key: Arc<str>) -> Self {
         if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
             let mut hasher = DefaultHasher::new();
@@ -239,6 +240,7 @@ impl Frame {
     ///
     /// A hint, for what is compressed already or is a secret beside what others choose. Only for a frame that nobody
     /// else holds yet; a shared one stays as it is. Default: a transport may compress.
+    #[must_use]
     pub fn without_compression(mut self) -> Self {
         if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
             inner.uncompressed = true;

@@ -264,6 +264,7 @@ impl From<&SocketId> for Room {
 
 /// Number by which an answer names the event it answers
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_structs, reason = "it is a number")]
 pub struct AckId(pub u64);
 
 impl fmt::Display for AckId {

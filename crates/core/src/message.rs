@@ -8,6 +8,7 @@ use bytestring::ByteString;
 /// On a WebSocket it is one message (RFC 6455 section 5.6); on long-polling it is one packet of a payload.
 /// Cloning costs one reference count.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "a message is text or binary")]
 pub enum Message {
     /// UTF-8 text
     Text(ByteString),

@@ -70,6 +70,7 @@ pub trait Session: Send + fmt::Debug {
 
 /// A connection's role in a session
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "sessions match every lane")]
 pub enum Lane {
     /// Carries the session
     Primary,
@@ -170,6 +171,7 @@ pub enum Command {
 
 /// An event as a client sent it
 #[derive(Debug, Clone)]
+#[allow(clippy::exhaustive_structs, reason = "sessions build it")]
 pub struct Inbound {
     /// In which namespace
     pub namespace: Namespace,

@@ -8,6 +8,8 @@ use roomcast_core::{Capabilities, Message, Sid, TransportName};
 ///
 /// The defaults are those of the server on Node. Durations reach the client as whole milliseconds.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
+#[must_use]
 pub struct EngineConfig {
     /// Time from one pong, or from the handshake, to the next ping
     ///
@@ -69,6 +71,67 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
+    /// Creates settings that are all at their defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`ping_interval`](Self#structfield.ping_interval).
+    pub fn ping_interval(mut self, ping_interval: Duration) -> Self {
+        self.ping_interval = ping_interval;
+        self
+    }
+
+    /// Sets [`ping_timeout`](Self#structfield.ping_timeout).
+    pub fn ping_timeout(mut self, ping_timeout: Duration) -> Self {
+        self.ping_timeout = ping_timeout;
+        self
+    }
+
+    /// Sets [`upgrade_timeout`](Self#structfield.upgrade_timeout).
+    pub fn upgrade_timeout(mut self, upgrade_timeout: Duration) -> Self {
+        self.upgrade_timeout = upgrade_timeout;
+        self
+    }
+
+    /// Sets [`max_payload`](Self#structfield.max_payload).
+    pub fn max_payload(mut self, max_payload: usize) -> Self {
+        self.max_payload = max_payload;
+        self
+    }
+
+    /// Sets [`upgrades`](Self#structfield.upgrades).
+    pub fn upgrades(mut self, upgrades: Vec<TransportName>) -> Self {
+        self.upgrades = upgrades;
+        self
+    }
+
+    /// Sets [`polled`](Self#structfield.polled).
+    pub fn polled(mut self, polled: Vec<TransportName>) -> Self {
+        self.polled = polled;
+        self
+    }
+
+    /// Sets [`upgradable`](Self#structfield.upgradable).
+    pub fn upgradable(mut self, upgradable: Vec<TransportName>) -> Self {
+        self.upgradable = upgradable;
+        self
+    }
+
+    /// Sets [`initial_message`](Self#structfield.initial_message).
+    pub fn initial_message(mut self, initial_message: Option<Message>) -> Self {
+        self.initial_message = initial_message;
+        self
+    }
+
+    /// Sets [`pending_limit`](Self#structfield.pending_limit).
+    pub fn pending_limit(mut self, pending_limit: usize) -> Self {
+        self.pending_limit = pending_limit;
+        self
+    }
+}
+
+impl EngineConfig {
     /// Sets [`upgrades`](Self::upgrades), [`upgradable`](Self::upgradable) and [`polled`](Self::polled) from what the
     /// server's transports can do.
     pub fn transports(mut self, transports: impl IntoIterator<Item = (TransportName, Capabilities)>) -> Self {
@@ -106,6 +169,7 @@ impl EngineConfig {
 
 /// What a session begins with
 #[derive(Debug, Clone)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it")]
 pub struct Handshake {
     /// The secret id under which the client's further requests find the session
     pub sid: Sid,

@@ -52,6 +52,7 @@ impl EngineSession {
     }
 
     /// Puts the client into this namespace
+    #[must_use]
     pub fn in_namespace(mut self, namespace: Namespace) -> Self {
         self.namespace = namespace;
         self

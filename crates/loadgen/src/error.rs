@@ -5,12 +5,12 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// The system refused something the program needs
-    #[error("{doing}: {source}")]
+    #[error("{doing}: {cause}")]
     System {
         /// What was attempted
         doing: String,
         /// What the system answered
-        source: io::Error,
+        cause: io::Error,
     },
     /// The server broke the protocol or closed a connection; its own log should say why
     #[error("the server misbehaved: {0}")]
@@ -31,6 +31,6 @@ pub trait Doing<T> {
 
 impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error> {
-        self.map_err(|error| Error::System { doing: what(), source: error.into() })
+        self.map_err(|error| Error::System { doing: what(), cause: error.into() })
     }
 }

@@ -8,6 +8,11 @@
 //! One thread, epoll, and no runtime, so that the generator costs as little as can be; so it needs Linux, and the crate
 //! is empty elsewhere.
 
+#![allow(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "only the programs of this repository use it"
+)]
 #![cfg(target_os = "linux")]
 
 mod error;

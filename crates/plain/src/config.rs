@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The rules of a server's plain WebSocket sessions, shared by all of them
 #[derive(Debug, Clone)]
+#[non_exhaustive]
+#[must_use]
 pub struct PlainConfig {
     /// Time from one ping of the carrier to the next
     ///
@@ -43,5 +45,48 @@ impl Default for PlainConfig {
             max_event_bytes: 10_000_000,
             attachment_timeout: Duration::from_secs(60),
         }
+    }
+}
+
+impl PlainConfig {
+    /// Creates settings that are all at their defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`ping_interval`](Self#structfield.ping_interval).
+    pub fn ping_interval(mut self, ping_interval: Duration) -> Self {
+        self.ping_interval = ping_interval;
+        self
+    }
+
+    /// Sets [`ping_timeout`](Self#structfield.ping_timeout).
+    pub fn ping_timeout(mut self, ping_timeout: Duration) -> Self {
+        self.ping_timeout = ping_timeout;
+        self
+    }
+
+    /// Sets [`pending_limit`](Self#structfield.pending_limit).
+    pub fn pending_limit(mut self, pending_limit: usize) -> Self {
+        self.pending_limit = pending_limit;
+        self
+    }
+
+    /// Sets [`max_attachments`](Self#structfield.max_attachments).
+    pub fn max_attachments(mut self, max_attachments: usize) -> Self {
+        self.max_attachments = max_attachments;
+        self
+    }
+
+    /// Sets [`max_event_bytes`](Self#structfield.max_event_bytes).
+    pub fn max_event_bytes(mut self, max_event_bytes: usize) -> Self {
+        self.max_event_bytes = max_event_bytes;
+        self
+    }
+
+    /// Sets [`attachment_timeout`](Self#structfield.attachment_timeout).
+    pub fn attachment_timeout(mut self, attachment_timeout: Duration) -> Self {
+        self.attachment_timeout = attachment_timeout;
+        self
     }
 }

@@ -8,6 +8,7 @@ use crate::{JsonCodec, PlainCodec};
 
 /// How a plain WebSocket client speaks
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(clippy::exhaustive_enums, reason = "sessions match every mode")]
 pub enum Mode {
     /// Bare messages: each one is the event `message`, and is never parsed
     #[default]

@@ -84,7 +84,7 @@ proptest! {
     /// Any input in any order: no panic, one end at most, and nothing after it
     #[test]
     fn nothing_that_arrives_does_harm(json in any::<bool>(), steps in vec(step(), 0..60)) {
-        let config = PlainConfig { pending_limit: 500, max_event_bytes: 300, ..PlainConfig::default() };
+        let config = PlainConfig::new().pending_limit(500).max_event_bytes(300);
         let mode = if json { Mode::Json } else { Mode::Plain };
         let mut session = PlainSession::new(mode, Arc::new(config), Namespace::main());
         let mut now = start();

@@ -110,6 +110,7 @@ impl Drop for Claim {
 
 /// Where in the catching up a client is told that it is in
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "servers match every order")]
 pub enum Order {
     /// First what it missed, then that it is in: Socket.IO
     MissedFirst,

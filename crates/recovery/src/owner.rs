@@ -9,6 +9,7 @@ use std::net::IpAddr;
 /// What is kept is bounded, so one who fills it has others begin anew. No owner holds more than a
 /// [share](crate::RecoveryConfig#shares) of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(clippy::exhaustive_enums, reason = "a client has an address or none")]
 pub enum Owner {
     /// All clients of an address, or of a network that counts as one.
     Address(IpAddr),

@@ -62,9 +62,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .with_writer(std::io::stderr)
         .init();
     let cors = match options.cors.as_deref() {
-        None => Cors::Off,
-        Some("*") => Cors::Any,
-        Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: false },
+        None => Cors::new(),
+        Some("*") => Cors::any(),
+        Some(origin) => Cors::origins([origin]),
     };
     let mut config = Config::new()
         .timeouts(|timeouts| {

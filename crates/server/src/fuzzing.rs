@@ -28,6 +28,7 @@ pub fn proxy_header<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Op
 
 /// What [`proxy_header`] has read
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "it is for fuzzing alone")]
 pub struct ProxyHeader {
     /// Its bytes
     pub len: usize,

@@ -56,10 +56,12 @@ pub trait OutcomeOrFuture<M> {}
 
 /// Marks what is there at once
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct AtOnce;
 
 /// Marks futures
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct Later;
 
 #[diagnostic::do_not_recommend]

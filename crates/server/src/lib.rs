@@ -74,9 +74,9 @@ pub mod http {
     pub use crate::host::hooks::RefusedRequest;
     pub use crate::web::compression::HttpCompression;
     pub use crate::web::cookie::{Cookie, Priority, SameSite};
-    pub use crate::web::cors::{Cors, CorsRules};
+    pub use crate::web::cors::Cors;
     pub use crate::web::handshake::Handshake;
-    pub use crate::web::origin::Origins;
+    pub use crate::web::origin::OriginPolicy;
     pub use crate::web::peer::Peer;
     pub use ::http::{
         Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, LazyLock};
 
 use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace, SocketId};
-use roomcast_socketio::{DecodeError, Decoder, Limits, Packet, Parser, is_reserved};
+use roomcast_socketio::{DecodeError, Decoder, Packet, PacketLimits, Parser, is_reserved};
 
 use crate::{decode, encode};
 
@@ -48,7 +48,7 @@ impl Codec for MsgpackCodec {
 }
 
 impl Parser for MsgpackCodec {
-    fn decoder(&self, limits: &Limits) -> Box<dyn Decoder> {
+    fn decoder(&self, limits: &PacketLimits) -> Box<dyn Decoder> {
         Box::new(MsgpackDecoder { limits: *limits })
     }
 
@@ -72,7 +72,7 @@ fn frame(packet: Vec<u8>) -> Frame {
 /// Nothing spans messages, so there is nothing to remember
 #[derive(Debug)]
 struct MsgpackDecoder {
-    limits: Limits,
+    limits: PacketLimits,
 }
 
 impl Decoder for MsgpackDecoder {

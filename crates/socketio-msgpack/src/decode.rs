@@ -6,14 +6,14 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use rmp::Marker;
 use roomcast_core::{AckId, Args};
-use roomcast_socketio::{Body, DecodeError, Limits, Packet, is_reserved};
+use roomcast_socketio::{Body, DecodeError, Packet, PacketLimits, is_reserved};
 
 use crate::date;
 
 /// Reads a packet
 ///
 /// Takes time and memory that are linear in the message, whatever lengths it declares.
-pub(crate) fn packet(message: &Bytes, limits: &Limits) -> Result<Packet, DecodeError> {
+pub(crate) fn packet(message: &Bytes, limits: &PacketLimits) -> Result<Packet, DecodeError> {
     let mut cursor = Cursor { message, at: 0 };
     let Head { kind, namespace, id, data } = Head::read(&mut cursor, limits)?;
     if cursor.at != message.len() {
@@ -51,7 +51,7 @@ struct Head {
 }
 
 impl Head {
-    fn read(cursor: &mut Cursor<'_>, limits: &Limits) -> Result<Self, DecodeError> {
+    fn read(cursor: &mut Cursor<'_>, limits: &PacketLimits) -> Result<Self, DecodeError> {
         let Value::Map(len) = cursor.value()? else { return Err(DecodeError::Payload) };
         let (mut kind, mut namespace, mut id, mut data) = (None, None, None, None);
         for _ in 0..len {
@@ -86,7 +86,7 @@ impl Head {
 }
 
 /// What a CONNECT brings: an object
-fn auth(data: &mut Cursor<'_>, limits: &Limits) -> Result<ByteString, DecodeError> {
+fn auth(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<ByteString, DecodeError> {
     let mut json = Json::new(limits);
     match data.value()? {
         map @ Value::Map(_) => json.push(data, map, 0)?,
@@ -96,7 +96,7 @@ fn auth(data: &mut Cursor<'_>, limits: &Limits) -> Result<ByteString, DecodeErro
 }
 
 /// What an event brings: its name and its arguments
-fn event(data: &mut Cursor<'_>, limits: &Limits) -> Result<(ByteString, Args), DecodeError> {
+fn event(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<(ByteString, Args), DecodeError> {
     let len @ 1.. = data.array()? else { return Err(DecodeError::Payload) };
     let name: ByteString = match data.value()? {
         Value::Text(name) => String::from_utf8_lossy(name).into_owned().into(),
@@ -111,12 +111,12 @@ fn event(data: &mut Cursor<'_>, limits: &Limits) -> Result<(ByteString, Args), D
 }
 
 /// What an answer brings
-fn list(data: &mut Cursor<'_>, limits: &Limits) -> Result<Args, DecodeError> {
+fn list(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<Args, DecodeError> {
     let len = data.array()?;
     args(data, len, limits)
 }
 
-fn args(data: &mut Cursor<'_>, len: u32, limits: &Limits) -> Result<Args, DecodeError> {
+fn args(data: &mut Cursor<'_>, len: u32, limits: &PacketLimits) -> Result<Args, DecodeError> {
     let mut json = Json::new(limits);
     json.push_all(data, len, 0)?;
     let args = Args::from_validated(text(json.text)?, json.attachments);
@@ -130,14 +130,14 @@ struct Json<'l> {
     text: Vec<u8>,
     attachments: Vec<Bytes>,
     attached: usize,
-    limits: &'l Limits,
+    limits: &'l PacketLimits,
 }
 
 /// How deep arrays and objects may be nested in an argument: as deep as serde_json reads
 const MAX_DEPTH: usize = 127;
 
 impl<'l> Json<'l> {
-    fn new(limits: &'l Limits) -> Self {
+    fn new(limits: &'l PacketLimits) -> Self {
         Self { text: Vec::new(), attachments: Vec::new(), attached: 0, limits }
     }
 

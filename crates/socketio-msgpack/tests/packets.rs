@@ -5,15 +5,15 @@ use proptest::prelude::*;
 use roomcast_core::{
     AckId, AckRequest, AnswerSink, Args, Codec, Event, IntoArgs, Message, Namespace, SocketId,
 };
-use roomcast_socketio::{Body, DecodeError, Limits, Packet, Parser};
+use roomcast_socketio::{Body, DecodeError, Packet, PacketLimits, Parser};
 use roomcast_socketio_msgpack::MsgpackCodec;
 use serde_json::{Value, json};
 
 fn decode(packet: &[u8]) -> Result<Packet, DecodeError> {
-    decode_within(packet, Limits::default())
+    decode_within(packet, PacketLimits::default())
 }
 
-fn decode_within(packet: &[u8], limits: Limits) -> Result<Packet, DecodeError> {
+fn decode_within(packet: &[u8], limits: PacketLimits) -> Result<Packet, DecodeError> {
     let mut decoder = MsgpackCodec::default().decoder(&limits);
     let packet = decoder.decode(Message::Binary(Bytes::copy_from_slice(packet)))?;
     assert!(!decoder.is_waiting());
@@ -137,7 +137,7 @@ fn what_is_no_packet_is_refused() {
     }
     assert_eq!(refused(b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x91\xa7connect"), DecodeError::Reserved);
     assert_eq!(argument(b"\x81\x01\x02"), Err(DecodeError::Payload), "a key that is no text");
-    let text = MsgpackCodec::default().decoder(&Limits::default()).decode(Message::from("2[\"e\"]"));
+    let text = MsgpackCodec::default().decoder(&PacketLimits::default()).decode(Message::from("2[\"e\"]"));
     assert_eq!(text, Err(DecodeError::Payload));
 }
 
@@ -168,7 +168,7 @@ fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
 
 #[test]
 fn what_grows_is_limited() {
-    let limits = Limits { packet_bytes: 100, attachments: 2, namespace_bytes: 4 };
+    let limits = PacketLimits::new().packet_bytes(100).attachments(2).namespace_bytes(4);
     let within = |args: &[u8]| decode_within(&event(args), limits).map(drop);
     // A byte of a message is up to six of text.
     assert_eq!(within(&[&b"\xaf"[..], &[1; 15]].concat()), Ok(()));

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Namespace, SocketId};
 
 use crate::packet::{self, DefaultDecoder, is_reserved};
-use crate::{Decoder, Limits, Parser};
+use crate::{Decoder, PacketLimits, Parser};
 
 /// Socket.IO's own parser: JSON text, with each binary part in a message of its own behind it
 ///
@@ -42,7 +42,7 @@ impl Codec for DefaultCodec {
 }
 
 impl Parser for DefaultCodec {
-    fn decoder(&self, limits: &Limits) -> Box<dyn Decoder> {
+    fn decoder(&self, limits: &PacketLimits) -> Box<dyn Decoder> {
         Box::new(DefaultDecoder::new(*limits))
     }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use roomcast_engine::EngineConfig;
 
-use crate::{DefaultCodec, Limits, Parser};
+use crate::{DefaultCodec, PacketLimits, Parser};
 
 /// The rules of a server's Socket.IO sessions, shared by all of them
 #[derive(Debug, Clone)]
+#[non_exhaustive]
+#[must_use]
 pub struct SocketIoConfig {
     /// The rules of the Engine.IO sessions below
     ///
@@ -37,7 +39,7 @@ pub struct SocketIoConfig {
     /// closed as overloaded.
     pub pending_limit: usize,
     /// What is accepted of a single packet
-    pub limits: Limits,
+    pub limits: PacketLimits,
 }
 
 impl Default for SocketIoConfig {
@@ -49,7 +51,56 @@ impl Default for SocketIoConfig {
             attachment_timeout: Duration::from_secs(60),
             max_namespaces: 100,
             pending_limit: 256 * 1024,
-            limits: Limits::default(),
+            limits: PacketLimits::default(),
         }
+    }
+}
+
+impl SocketIoConfig {
+    /// Creates settings that are all at their defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`engine`](Self#structfield.engine).
+    pub fn engine(mut self, engine: Arc<EngineConfig>) -> Self {
+        self.engine = engine;
+        self
+    }
+
+    /// Sets [`parser`](Self#structfield.parser).
+    pub fn parser(mut self, parser: Arc<dyn Parser>) -> Self {
+        self.parser = parser;
+        self
+    }
+
+    /// Sets [`connect_timeout`](Self#structfield.connect_timeout).
+    pub fn connect_timeout(mut self, connect_timeout: Duration) -> Self {
+        self.connect_timeout = connect_timeout;
+        self
+    }
+
+    /// Sets [`attachment_timeout`](Self#structfield.attachment_timeout).
+    pub fn attachment_timeout(mut self, attachment_timeout: Duration) -> Self {
+        self.attachment_timeout = attachment_timeout;
+        self
+    }
+
+    /// Sets [`max_namespaces`](Self#structfield.max_namespaces).
+    pub fn max_namespaces(mut self, max_namespaces: usize) -> Self {
+        self.max_namespaces = max_namespaces;
+        self
+    }
+
+    /// Sets [`pending_limit`](Self#structfield.pending_limit).
+    pub fn pending_limit(mut self, pending_limit: usize) -> Self {
+        self.pending_limit = pending_limit;
+        self
+    }
+
+    /// Sets [`limits`](Self#structfield.limits).
+    pub fn limits(mut self, limits: PacketLimits) -> Self {
+        self.limits = limits;
+        self
     }
 }

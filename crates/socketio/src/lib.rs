@@ -15,6 +15,6 @@ mod tests;
 
 pub use codec::DefaultCodec;
 pub use config::SocketIoConfig;
-pub use packet::{Body, DecodeError, Limits, Packet, is_reserved};
+pub use packet::{Body, DecodeError, Packet, PacketLimits, is_reserved};
 pub use parser::{Decoder, Parser};
 pub use session::SocketIoSession;

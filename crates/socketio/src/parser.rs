@@ -4,7 +4,7 @@ use std::fmt;
 
 use roomcast_core::{Codec, Frame, Message, Namespace, SocketId};
 
-use crate::{DecodeError, Limits, Packet};
+use crate::{DecodeError, Packet, PacketLimits};
 
 /// One way to put Socket.IO packets into Engine.IO messages, and back
 ///
@@ -21,7 +21,7 @@ use crate::{DecodeError, Limits, Packet};
 /// use roomcast_core::{
 ///     AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace, SocketId,
 /// };
-/// use roomcast_socketio::{Body, DecodeError, Decoder, Limits, Packet, Parser, is_reserved};
+/// use roomcast_socketio::{Body, DecodeError, Decoder, PacketLimits, Packet, Parser, is_reserved};
 /// use serde_json::{Value, json};
 ///
 /// #[derive(Debug)]
@@ -60,7 +60,7 @@ use crate::{DecodeError, Limits, Packet};
 /// }
 ///
 /// impl Parser for ObjectParser {
-///     fn decoder(&self, _: &Limits) -> Box<dyn Decoder> {
+///     fn decoder(&self, _: &PacketLimits) -> Box<dyn Decoder> {
 ///         Box::new(ObjectDecoder)
 ///     }
 ///
@@ -121,7 +121,7 @@ use crate::{DecodeError, Limits, Packet};
 ///     }
 /// }
 ///
-/// let mut decoder = ObjectParser.decoder(&Limits::default());
+/// let mut decoder = ObjectParser.decoder(&PacketLimits::default());
 /// let said = decoder.decode(r#"{"type":2,"nsp":"/","data":["hi",1],"id":7}"#.into())?;
 /// let Some(Packet { body: Body::Event { name, args, ack }, .. }) = said else { panic!("an event") };
 /// assert_eq!((&*name, args.json(), ack), ("hi", "1", Some(AckId(7))));
@@ -129,7 +129,7 @@ use crate::{DecodeError, Limits, Packet};
 /// ```
 pub trait Parser: Codec {
     /// A decoder for what one client sends
-    fn decoder(&self, limits: &Limits) -> Box<dyn Decoder>;
+    fn decoder(&self, limits: &PacketLimits) -> Box<dyn Decoder>;
 
     /// Tells a client that it has joined a namespace, under which id, and by which secret it may come back
     fn encode_connect(&self, namespace: &Namespace, socket: &SocketId, recovery: Option<&str>) -> Frame;

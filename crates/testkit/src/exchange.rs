@@ -72,6 +72,7 @@ impl ExchangeBuilder {
     ///
     /// # Panics
     /// When HTTP does not allow it.
+    #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("a test passes a header value");
         self.request.headers_mut().append(HeaderName::from_static(name), value);
@@ -79,30 +80,35 @@ impl ExchangeBuilder {
     }
 
     /// Adds what one part of the server leaves for another with the request
+    #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
         self.request.extensions_mut().insert(extension);
         self
     }
 
     /// Adds a piece of the body, which arrives by itself
+    #[must_use]
     pub fn chunk(mut self, chunk: impl Into<Bytes>) -> Self {
         self.chunks.push_back(chunk.into());
         self
     }
 
     /// The body ends with an error, as when the client goes away before it is whole
+    #[must_use]
     pub fn aborted(mut self) -> Self {
         self.end = Some(BodyEnd::Aborted);
         self
     }
 
     /// The body neither goes on nor ends, until its [`BodyFeed`] says so
+    #[must_use]
     pub fn unfinished(mut self) -> Self {
         self.end = None;
         self
     }
 
     /// The stream that is left once the 101 has been sent, and what came together with the request
+    #[must_use]
     pub fn upgrade(mut self, stream: impl ByteStream + 'static, read_buffer: impl Into<Bytes>) -> Self {
         let upgraded = Upgraded { stream: Box::new(stream), read_buffer: read_buffer.into() };
         self.upgrade = Some(Upgrade::new(std::future::ready(Ok(upgraded))));
@@ -110,6 +116,7 @@ impl ExchangeBuilder {
     }
 
     /// The subprotocol that the server chose
+    #[must_use]
     pub fn subprotocol(mut self, subprotocol: &'static str) -> Self {
         self.subprotocol = Some(subprotocol);
         self

@@ -6,6 +6,8 @@
 //! With the feature `client` also what an application needs that tests its handlers: clients in memory, each a
 //! `TestClient`.
 
+#![allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "tests build and match its types")]
+
 mod answers;
 mod chance;
 #[cfg(feature = "client")]

@@ -52,12 +52,14 @@ impl MemberProbe {
     }
 
     /// Replaces the table of answers it owes
+    #[must_use]
     pub fn with_acks(mut self, acks: AckTable) -> Self {
         self.member.acks = acks;
         self
     }
 
     /// Gives it something that can be asked about it
+    #[must_use]
     pub fn with_control(mut self, control: Arc<dyn MemberControl>) -> Self {
         self.member.control = Some(control);
         self

@@ -81,12 +81,14 @@ impl<S: Session> Pair<S> {
     }
 
     /// Lets the application accept everybody, under the ids `socket-1`, `socket-2` and so on
+    #[must_use]
     pub fn accepting(mut self) -> Self {
         self.admission = Some(Verdict::Accept);
         self
     }
 
     /// Lets the application refuse everybody, with `{"message":"no"}`
+    #[must_use]
     pub fn refusing(mut self) -> Self {
         self.admission = Some(Verdict::Refuse);
         self

@@ -22,6 +22,7 @@ pub use self::payload::{Payload, PayloadError, PollingWire};
 
 /// Makes connections out of GETs that wait and POSTs that deliver
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Polling {
     max_payload: usize,
 }

@@ -62,6 +62,7 @@ pub enum PayloadError {
 ///
 /// A single text is shared, not copied.
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct PollingWire;
 
 impl PollingWire {

@@ -73,6 +73,7 @@ pub fn response(accepted: &Accepted, protocol: Option<&str>) -> Response<()> {
 
 /// A request that opens a WebSocket, and what it offers
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Accepted {
     /// The value of `Sec-WebSocket-Accept`
     pub accept_key: String,

@@ -10,6 +10,7 @@ use crate::handshake;
 
 /// Opens WebSocket connections (RFC 6455)
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct WebSocket {
     connection: ConnectionSettings,
     compression: Option<Compression>,

@@ -7,6 +7,7 @@ use crate::frame::{frame_len, put_message};
 
 /// Each message as one unfragmented, unmasked, uncompressed frame
 #[derive(Debug, Clone, Copy, Default)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct WsWire;
 
 impl WsWire {

@@ -1,4 +1,4 @@
-//! What clients may take, each and all together
+//! Bounds on what clients take, each alone and all together.
 
 use std::num::{NonZeroU32, NonZeroU64, NonZeroUsize};
 
@@ -6,19 +6,22 @@ use clap::Args;
 use roomcast::config::EventRate;
 use roomcast::{Config, Server};
 
-/// What clients may take, each and all together
+use super::units::size;
+
+/// Bounds on what clients take, each alone and all together.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct Limits {
-    /// TCP connections that may be open at once; more are told 503. Default: what the system lets a process have
+    /// TCP connections that may be open at once; more are answered with 503. Default: the
+    /// system's limit of descriptors
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS")]
     max_connections: Option<NonZeroUsize>,
 
-    /// Sessions that may be open at once; more are told 503
+    /// Sessions that may be open at once; more are answered with 503
     #[arg(long, value_name = "N", default_value = "1000000", env = "ROOMCAST_MAX_SESSIONS")]
     max_sessions: NonZeroUsize,
 
-    /// Long-polling sessions that may be open at once of those that began on one connection; more are told 503
+    /// Long-polling sessions that began on one connection and may be open at once; more are answered with 503
     #[arg(long, value_name = "N", default_value = "100", env = "ROOMCAST_MAX_SESSIONS_PER_CONNECTION")]
     max_sessions_per_connection: NonZeroUsize,
 
@@ -26,28 +29,31 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value = "20000", env = "ROOMCAST_MAX_UNJOINED_SESSIONS")]
     max_unjoined_sessions: NonZeroUsize,
 
-    /// Bytes kept of the request that a session begins with; more are told 431
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024, env = "ROOMCAST_MAX_HANDSHAKE_BYTES")]
+    /// Size of the request that opens a session; more are answered with 431
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_MAX_HANDSHAKE_BYTES")]
     max_handshake_bytes: usize,
 
-    /// Bytes kept of such requests for all sessions; more are told 503
-    #[arg(long, value_name = "BYTES", default_value_t = 256 * 1024 * 1024)]
+    /// Size of such requests kept for all sessions; more are answered with 503
+    #[arg(long, value_name = "SIZE", default_value = "256MiB", value_parser = size::<usize>)]
     #[arg(env = "ROOMCAST_MAX_HANDSHAKES_BYTES")]
     max_handshakes_bytes: usize,
 
-    /// Bytes of the name of an event, a namespace or a room
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_MAX_NAME_BYTES")]
+    /// Size of the name of an event, a namespace or a room
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_MAX_NAME_BYTES")]
     max_name_bytes: usize,
 
-    /// Bytes of what a client shows when it asks to join a namespace; with more it may not
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1024, env = "ROOMCAST_MAX_AUTH_BYTES")]
+    /// Size of `auth` in a request to join a namespace; with more the client may not join
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_MAX_AUTH_BYTES")]
     max_auth_bytes: usize,
 
-    /// Connections, and sessions, that one address may have open; more are told 503. Default: no limit
+    /// Connections, and sessions, that one address may have open; more are answered with 503. Default: no limit
     #[arg(long, value_name = "N", env = "ROOMCAST_MAX_CONNECTIONS_PER_ADDRESS")]
     max_connections_per_address: Option<NonZeroUsize>,
 
-    /// Requests of one session that may wait at once; more are told 400, and the session goes on
+    /// Requests of one session that may wait at once; more are answered with 400, and the session goes on
     #[arg(long, value_name = "N", default_value = "16", env = "ROOMCAST_MAX_REQUESTS")]
     max_requests: NonZeroUsize,
 
@@ -59,24 +65,26 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", requires = "max_events_per_second", env = "ROOMCAST_EVENT_BURST")]
     event_burst: Option<NonZeroU32>,
 
-    /// Events of one client that may be worked on at once; further ones wait
+    /// Handlers of one client that may run at once; further events wait
     #[arg(long, value_name = "N", default_value = "1024", env = "ROOMCAST_MAX_HANDLERS")]
     max_handlers: NonZeroUsize,
 
-    /// Bytes of the events of one client that wait for that; beyond, reading from it pauses
-    #[arg(long, value_name = "BYTES", default_value_t = 4 * 1024 * 1024, env = "ROOMCAST_MAX_EVENT_BYTES")]
+    /// Size of the events of one client that wait for handlers; beyond that reading from it pauses
+    #[arg(long, value_name = "SIZE", default_value = "4MiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_MAX_EVENT_BYTES")]
     max_event_bytes: usize,
 
-    /// Namespaces that one client may be in; it is told of one too many, and goes on
+    /// Namespaces that one client may be in; further requests to join are rejected
     #[arg(long, value_name = "N", default_value = "100", env = "ROOMCAST_MAX_NAMESPACES")]
     max_namespaces: NonZeroUsize,
 
-    /// Rooms that one client may be in, in each namespace; it does not join one too many, and goes on
+    /// Rooms that one client may be in, in each namespace; it does not join further ones
     #[arg(long, value_name = "N", default_value_t = 10_000, env = "ROOMCAST_MAX_ROOMS")]
     max_rooms: usize,
 
-    /// Bytes one message may have
-    #[arg(long, value_name = "BYTES", default_value_t = 1_000_000, env = "ROOMCAST_MAX_PAYLOAD")]
+    /// Size of one message, or of the body of one POST
+    #[arg(long, value_name = "SIZE", default_value = "1MB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_MAX_PAYLOAD")]
     max_payload: usize,
 
     /// Frames that one WebSocket message may be cut into; one with more closes its connection
@@ -87,34 +95,38 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value_t = 10, env = "ROOMCAST_MAX_ATTACHMENTS")]
     max_attachments: usize,
 
-    /// Bytes that may wait for a stalled client before it can be closed as a slow consumer
-    #[arg(long, value_name = "BYTES", default_value_t = 1_048_576, env = "ROOMCAST_OUTBOX")]
+    /// Size of what may be queued for a stalled client before it can be closed as a slow consumer
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_OUTBOX")]
     outbox: usize,
 
-    /// Bytes that may wait for any client: an emit beyond this hard cap closes it
-    #[arg(long, value_name = "BYTES", default_value_t = 64 * 1_048_576, env = "ROOMCAST_OUTBOX_MAX")]
+    /// Size of what may be queued for any client: an emit beyond this hard cap closes it
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_OUTBOX_MAX")]
     outbox_max: usize,
 
-    /// Bytes per second that count as progress of a stalled client
-    #[arg(long, value_name = "BYTES", default_value_t = 1024, env = "ROOMCAST_MIN_DRAIN_RATE")]
+    /// Size per second that counts as progress of a stalled client
+    #[arg(long, value_name = "SIZE", default_value = "1KiB", value_parser = size::<u64>)]
+    #[arg(env = "ROOMCAST_MIN_DRAIN_RATE")]
     min_drain_rate: u64,
 
-    /// Bytes of memory that may be held for all clients together; beyond it those that do not read are closed, longest
-    /// first. Default: a quarter of the RAM, or of the control group's limit, and at least 64 MiB
-    #[arg(long, value_name = "BYTES", env = "ROOMCAST_MEMORY_BUDGET")]
+    /// Size of the memory held for all clients together; beyond it clients that do not read are closed, longest
+    /// stalled first. Default: a quarter of the RAM, or of the control group's limit, and at least 64 MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::<NonZeroU64>, env = "ROOMCAST_MEMORY_BUDGET")]
     memory_budget: Option<NonZeroU64>,
 
-    /// Bytes that the headers of a request may have; more are told 431
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024, env = "ROOMCAST_MAX_HEADER_BYTES")]
+    /// Size of the headers of a request; more are answered with 431
+    #[arg(long, value_name = "SIZE", default_value = "16KiB", value_parser = size::<usize>)]
+    #[arg(env = "ROOMCAST_MAX_HEADER_BYTES")]
     max_header_bytes: usize,
 
-    /// Headers that a request may have; more are told 431
+    /// Headers that a request may have; more are answered with 431
     #[arg(long, value_name = "N", default_value_t = 100, env = "ROOMCAST_MAX_HEADERS")]
     max_headers: usize,
 }
 
 impl Limits {
-    /// Those that hold wherever the server runs
+    /// Returns the settings with those of the flags.
     pub(crate) fn config(&self, config: Config) -> Config {
         let mut config = config.limits(|limits| {
             limits
@@ -150,7 +162,7 @@ impl Limits {
         config
     }
 
-    /// Those of TCP and HTTP
+    /// Returns the server with the limits of TCP and HTTP.
     pub(crate) fn server(&self, server: Server) -> Server {
         let server = server
             .max_header_bytes(self.max_header_bytes)

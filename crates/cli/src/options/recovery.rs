@@ -1,59 +1,64 @@
-//! Which clients may come back, and what is kept for them
+//! Settings of connection state recovery.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
-use roomcast::config::RecoveryConfig;
+use roomcast::Config;
 
-use super::values::duration;
+use super::units::{size, time};
 
-/// Which clients may come back, and what is kept for them
+/// Settings of connection state recovery.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Recovery of clients whose connection broke")]
+#[command(next_help_heading = "Recovery")]
 pub(crate) struct Recovery {
-    /// Let clients whose connection broke come back with their rooms and what they missed
+    /// Recover the rooms and missed events of clients whose connection was lost
     #[arg(long, env = "ROOMCAST_RECOVERY")]
     #[arg(value_parser = BoolishValueParser::new())]
     recovery: bool,
 
-    /// How long after that they may come back
-    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = duration, requires = "recovery")]
+    /// Time after that in which they may reconnect
+    #[arg(long, value_name = "TIME", default_value = "2m", value_parser = time, requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_TIME")]
     recovery_time: Duration,
 
-    /// Ask the middlewares again about clients that come back
+    /// Run the connect middlewares again for recovered clients
     #[arg(long, requires = "recovery", env = "ROOMCAST_RECOVERY_ASKS_MIDDLEWARES")]
     #[arg(value_parser = BoolishValueParser::new())]
     recovery_asks_middlewares: bool,
 
-    /// Events kept for them in each namespace; when there are more, those who missed the oldest begin anew
+    /// Events kept for them in each namespace; when there are more, clients that missed the oldest begin anew
     #[arg(long, value_name = "N", default_value = "10000", requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_LOG_EVENTS")]
     recovery_log_events: NonZeroUsize,
 
-    /// Bytes of those events
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, requires = "recovery")]
+    /// Size of those events
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size::<usize>)]
+    #[arg(requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_LOG_BYTES")]
     recovery_log_bytes: usize,
 
-    /// Clients that are kept in each namespace after they went away; with more, the oldest are forgotten
+    /// Disconnected clients kept in each namespace; when there are more, the oldest are forgotten
     #[arg(long, value_name = "N", default_value = "10000", requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_SESSIONS")]
     recovery_sessions: NonZeroUsize,
 
-    /// Bytes of their rooms and data
-    #[arg(long, value_name = "BYTES", default_value_t = 16 * 1024 * 1024, requires = "recovery")]
+    /// Size of their rooms and data
+    #[arg(long, value_name = "SIZE", default_value = "16MiB", value_parser = size::<usize>)]
+    #[arg(requires = "recovery")]
     #[arg(env = "ROOMCAST_RECOVERY_SESSION_BYTES")]
     recovery_session_bytes: usize,
 }
 
 impl Recovery {
-    /// `None` if it is off
-    pub(crate) fn settings(&self) -> Option<RecoveryConfig> {
-        self.recovery.then(|| {
-            RecoveryConfig::new()
+    /// Returns the settings with those of the flags.
+    pub(crate) fn config(&self, config: Config) -> Config {
+        if !self.recovery {
+            return config;
+        }
+        config.recovery(|recovery| {
+            recovery
                 .max_disconnection(self.recovery_time)
                 .skip_middlewares(!self.recovery_asks_middlewares)
                 .max_log_events(self.recovery_log_events.get())
@@ -72,10 +77,11 @@ mod tests {
     use crate::options::Options;
 
     #[test]
-    fn it_is_off_unless_asked_for_and_then_as_the_library_has_it() {
+    fn is_off_by_default_and_has_the_library_defaults() {
         let parse = |flags: &[&str]| Options::try_parse_from([&["serve"], flags].concat());
-        assert_eq!(parse(&[]).unwrap().recovery.settings(), None);
-        assert_eq!(parse(&["--recovery"]).unwrap().recovery.settings(), Some(RecoveryConfig::default()));
+        let config = |flags: &[&str]| parse(flags).unwrap().recovery.config(Config::new());
+        assert_eq!(config(&[]), Config::new());
+        assert_eq!(config(&["--recovery"]), Config::new().recovery(|recovery| recovery));
         assert!(parse(&["--recovery-time=5s"]).is_err());
     }
 }

@@ -34,6 +34,7 @@ use crate::{CloseReason, Frame};
 
 /// What the owner of a connection learns when it [attends](Outbox::attend) to its outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "drivers and their tests build it")]
 pub struct Attended {
     /// Set once the outbox was given up or its sink broke
     pub closed: Option<CloseReason>,
@@ -67,6 +68,7 @@ impl Drop for Hold {
 
 /// How an outbox stands when memory has to be freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "drivers and their tests build it")]
 pub struct Standing {
     /// Whether the sink takes bytes now, so what waits is the server's debt
     pub writable: bool,

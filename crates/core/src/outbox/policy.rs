@@ -2,6 +2,7 @@
 
 /// How hard an outbox tries to deliver a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_enums, reason = "queues match every kind")]
 pub enum Delivery {
     /// The frame is sent, or the client is closed.
     #[default]
@@ -18,6 +19,7 @@ pub enum Delivery {
 /// remaining frames keep their order, and protocol packets and acknowledgements are kept. Nothing is dropped for a
 /// frame that would not fit even then; that frame is dropped itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[allow(clippy::exhaustive_enums, reason = "queues match every policy")]
 pub enum Overflow {
     /// The policy [set on the outbox](crate::Outbox::set_overflow), by default `Close`.
     #[default]
@@ -34,6 +36,7 @@ pub enum Overflow {
 
 /// The outcome of a push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "callers match every outcome")]
 pub enum Pushed {
     /// The frame waits, or is being written.
     Queued,
@@ -52,6 +55,7 @@ pub enum Pushed {
 
 /// The depth of an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Waiting {
     /// Frames that wait, without those a writer has in hand
     pub frames: usize,

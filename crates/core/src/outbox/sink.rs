@@ -56,6 +56,7 @@ pub trait FrameSink: Send + fmt::Debug {
 
 /// Whether a carrier can take more now
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "transports and drivers match every state")]
 pub enum Readiness {
     /// It can
     Ready,

@@ -4,6 +4,7 @@ use std::ops::AddAssign;
 
 /// What was handed to carriers
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub struct Written {
     /// Frames, those of the protocol and of the carrier included
     pub frames: u64,

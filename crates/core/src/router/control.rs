@@ -66,6 +66,7 @@ pub enum MemberLimit {
 
 /// A socket that was asked for, as it was then
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "routers build it")]
 pub struct Found {
     /// What tells it from every other member of this node; none if it is on another node
     pub key: Option<MemberKey>,

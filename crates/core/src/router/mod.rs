@@ -121,6 +121,7 @@ pub trait Router: Send + Sync + fmt::Debug + 'static {
 
 /// A socket as a router sees it
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it, routers read it")]
 pub struct Member {
     /// What tells it from every other member, whatever their ids
     pub key: MemberKey,
@@ -140,6 +141,7 @@ pub struct Member {
 ///
 /// No rooms means everybody. A room that bears the id of a socket is that socket.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it, routers read it")]
 pub struct Target {
     /// In any of these
     pub rooms: Vec<Room>,
@@ -157,6 +159,7 @@ pub struct Target {
 
 /// How far a broadcast goes
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_enums, reason = "routers match every scope")]
 pub enum Scope {
     /// To every node
     #[default]
@@ -184,6 +187,7 @@ impl RouterStats {
 
 /// A change to the rooms of everybody a target names
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "routers match every outcome")]
 pub enum Membership {
     /// Be in these rooms too
     Join(Vec<Room>),
@@ -193,6 +197,7 @@ pub enum Membership {
 
 /// What became of a join
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "routers match every outcome")]
 pub enum Joined {
     /// It is in now
     Joined,
@@ -206,6 +211,7 @@ pub enum Joined {
 
 /// What became of a broadcast, on this node
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[allow(clippy::exhaustive_structs, reason = "routers build it, applications compare it")]
 pub struct Receipt {
     /// Members it was queued for
     pub queued: usize,
@@ -222,6 +228,7 @@ pub struct Receipt {
 /// The receipt of an event, and the outboxes that its sender has to relieve.
 #[derive(Debug, Default)]
 #[must_use = "its backlog has to be relieved"]
+#[allow(clippy::exhaustive_structs, reason = "routers build it, servers take it apart")]
 pub struct Dispatched {
     /// The outcome, by member
     pub receipt: Receipt,
@@ -302,6 +309,7 @@ impl AddAssign for Receipt {
 /// A question to the cluster was not answered by all
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{missing} nodes did not answer in time")]
+#[allow(clippy::exhaustive_structs, reason = "routers build it, servers take it apart")]
 pub struct RouterError<T> {
     /// How many nodes did not answer
     pub missing: usize,

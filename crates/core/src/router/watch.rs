@@ -10,6 +10,7 @@ use crate::{MemberKey, Room, SocketId};
 
 /// What became of a room on this node
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_enums, reason = "watchers match every change")]
 pub enum RoomChange {
     /// Somebody is about to be its first member
     Created {
@@ -65,6 +66,7 @@ impl RoomChange {
 
 /// A member of a room that was [surveyed](crate::Router::survey)
 #[derive(Clone, Debug)]
+#[allow(clippy::exhaustive_structs, reason = "routers build it")]
 pub struct PresentMember {
     /// What tells it from every other member
     pub key: MemberKey,

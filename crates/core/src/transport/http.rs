@@ -18,6 +18,7 @@ use crate::{BoxError, ResponseBody};
 
 /// An HTTP request, and the one chance to answer it
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Exchange {
     /// Method, URI and headers
     pub request: http::request::Parts,
@@ -77,6 +78,7 @@ pub trait ByteStream: AsyncRead + AsyncWrite + Any + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Any + Send + Unpin> ByteStream for T {}
 
 /// What is left of an HTTP connection after the 101
+#[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Upgraded {
     /// The stream
     pub stream: Box<dyn ByteStream>,
@@ -116,6 +118,7 @@ impl fmt::Debug for Upgrade {
 
 /// An exchange that was not taken, and what is to be told
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Refused {
     /// The exchange, unanswered
     pub exchange: Box<Exchange>,
@@ -132,6 +135,7 @@ impl Refused {
 
 /// An HTTP answer that refuses an exchange
 #[derive(Debug, Clone)]
+#[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Rejection {
     /// Status of the answer
     pub status: StatusCode,
@@ -150,12 +154,14 @@ impl Rejection {
     }
 
     /// Says that the session has to end
+    #[must_use]
     pub fn fatal(mut self) -> Self {
         self.fatal = true;
         self
     }
 
     /// Adds a header
+    #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self

@@ -93,6 +93,7 @@ pub trait Connection: Send + fmt::Debug {
 
 /// The name of a transport, as it stands in URLs
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "it is a name")]
 pub struct TransportName(pub &'static str);
 
 impl fmt::Display for TransportName {
@@ -103,6 +104,7 @@ impl fmt::Display for TransportName {
 
 /// What a session may do on a transport
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Capabilities {
     /// It may begin there
     pub begins: bool,
@@ -118,6 +120,7 @@ pub struct Capabilities {
 
 /// What came of a read
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "transports build it, drivers match it")]
 pub enum Received {
     /// Something arrived
     Activity,

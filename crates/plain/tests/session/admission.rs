@@ -67,7 +67,7 @@ fn what_comes_early_and_wrong_ends_the_session_once_it_is_looked_at() {
 #[test]
 fn who_sends_too_much_too_early_is_closed() {
     // Each message costs 64 bytes beside its own.
-    let config = PlainConfig { pending_limit: 15 * 64, ..PlainConfig::default() };
+    let config = PlainConfig::new().pending_limit(15 * 64);
     let mut client = Client::knocking(Mode::Plain, config.clone());
     // The one that passes the limit is kept; a driver stops here.
     for _ in 0..16 {

@@ -110,7 +110,7 @@ fn placeholders_that_do_not_fit() {
 
 #[test]
 fn events_with_their_binary_are_bounded() {
-    let config = PlainConfig { max_event_bytes: 100, ..PlainConfig::default() };
+    let config = PlainConfig::new().max_event_bytes(100);
     let text = r#"[{"binary":2},"a"]"#;
     let mut client = Client::admitted_with(Mode::Json, config.clone());
     client.text(text);
@@ -128,7 +128,7 @@ fn events_with_their_binary_are_bounded() {
 
 #[test]
 fn the_number_of_attachments_is_a_setting() {
-    let config = PlainConfig { max_attachments: 0, ..PlainConfig::default() };
+    let config = PlainConfig::new().max_attachments(0);
     let mut client = Client::admitted_with(Mode::Json, config);
     client.text(r#"["a"]"#);
     client.event();

@@ -96,12 +96,7 @@ fn binary_that_came_in_time_leaves_no_deadline() {
 #[test]
 fn durations_without_end_are_never_over() {
     let forever = Duration::MAX;
-    let config = PlainConfig {
-        ping_interval: forever,
-        ping_timeout: forever,
-        attachment_timeout: forever,
-        ..PlainConfig::default()
-    };
+    let config = PlainConfig::new().ping_interval(forever).ping_timeout(forever).attachment_timeout(forever);
     let mut client = Client::admitted_with(Mode::Json, config);
     client.text(r#"[{"binary":1},"a"]"#);
     assert_eq!(client.poll_timeout(), None);

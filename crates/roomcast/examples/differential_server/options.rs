@@ -63,9 +63,9 @@ impl Options {
     /// The settings that it asks for
     pub(crate) fn config(&self) -> Config {
         let cors = match self.cors.as_deref() {
-            None => Cors::Off,
-            Some("*") => Cors::Any,
-            Some(origin) => Cors::Origins { origins: vec![origin.into()], credentials: true },
+            None => Cors::new(),
+            Some("*") => Cors::any(),
+            Some(origin) => Cors::origins([origin]).credentials(true),
         };
         let config = Config::new()
             .timeouts(|timeouts| {

@@ -48,6 +48,7 @@ impl Default for Io {
 }
 
 /// Builds an [`Io`]
+#[must_use]
 pub struct IoBuilder {
     config: Config,
     pub(crate) hooks: Hooks,
@@ -159,9 +160,11 @@ impl IoBuilder {
     /// Builds it, if its settings make sense
     ///
     /// ```
+    /// use roomcast_server::http::Cors;
     /// use roomcast_server::{Config, Io};
     ///
-    /// let error = Io::builder().config(Config::new().http(|http| http.allow_origin("chat.example"))).try_build().unwrap_err();
+    /// let config = Config::new().http(|http| http.cors(Cors::origins(["chat.example"])));
+    /// let error = Io::builder().config(config).try_build().unwrap_err();
     /// assert!(error.to_string().contains("write `https://chat.example`"));
     /// ```
     ///
@@ -233,7 +236,7 @@ impl IoBuilder {
     /// An error refuses the client: its text is what the client is told, with 403 and Engine.IO's code 4, or as plain
     /// text if it asked for a WebSocket; an empty one reads `Forbidden`. Asked once for a session and not for its
     /// further requests, and of clients of every kind. It comes behind the check of
-    /// [origins](crate::config::HttpConfig::origins), and the session counts in the limits while it waits. If the client goes away
+    /// [origin](crate::http::Cors), and the session counts in the limits while it waits. If the client goes away
     /// it is dropped at its next wait. If it panics the client is told 500, which is logged.
     ///
     /// ```

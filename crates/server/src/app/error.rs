@@ -15,7 +15,7 @@ use crate::host::budget::OverBudget;
 pub enum EmitError {
     /// The arguments could not be serialised
     #[error("the arguments cannot be serialised: {0}")]
-    Args(#[from] ArgsError),
+    Args(ArgsError),
     /// More binary parts than clients accept, which would close their connections
     #[error(
         "{count} binary attachments are more than the {limit} that clients accept; send them in several events"
@@ -90,7 +90,21 @@ pub enum AckError {
     Dropped,
     /// The answer is not of the type that was expected
     #[error("the answer does not fit: {0}")]
-    Args(#[from] ArgsError),
+    Args(ArgsError),
+}
+
+// Not by `#[from]`: the text of handlers' errors goes to logs and clients, so it has the cause in it, which must not be
+// given as `source` again.
+impl From<ArgsError> for EmitError {
+    fn from(error: ArgsError) -> Self {
+        Self::Args(error)
+    }
+}
+
+impl From<ArgsError> for AckError {
+    fn from(error: ArgsError) -> Self {
+        Self::Args(error)
+    }
 }
 
 /// A client may not join a namespace
@@ -110,6 +124,7 @@ impl ConnectError {
     }
 
     /// Adds anything that serialises; what does not is left out
+    #[must_use]
     pub fn with_data(mut self, data: &impl Serialize) -> Self {
         self.data = roomcast_core::to_json(data).ok().map(ByteString::from);
         self
@@ -125,6 +140,7 @@ impl From<ConnectError> for HandlerError {
 /// A handler failed; the text of its error
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
+#[non_exhaustive]
 pub struct HandlerError {
     /// What it said
     pub message: String,
@@ -227,7 +243,7 @@ impl ConfigError {
 #[non_exhaustive]
 pub enum ServeError {
     /// The address could not be listened on
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Bind {
         /// Which address
         address: String,
@@ -238,8 +254,8 @@ pub enum ServeError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A thread or its runtime could not be started
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
 }
 
 /// What the client is told when it may not join, as JSON text
@@ -269,4 +285,30 @@ pub(crate) fn internal_error() -> ByteString {
 /// What the client is told that asks for one more namespace than may be made on demand
 pub(crate) fn too_many_namespaces() -> ByteString {
     ByteString::from_static(r#"{"message":"Too many namespaces"}"#)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn errors_name_their_cause_once() {
+        let args = || ArgsError::Missing { position: 7 };
+        let io = || io::Error::other("no room");
+        let errors: [Box<dyn Error>; 4] = [
+            Box::new(EmitError::from(args())),
+            Box::new(AckError::from(args())),
+            Box::new(ServeError::Bind { address: "localhost".into(), source: io() }),
+            Box::new(ServeError::Thread(io())),
+        ];
+        for error in errors {
+            let causes = std::iter::successors(error.source(), |&cause| cause.source());
+            let text = causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"));
+            let named = ["argument 7", "no room"].map(|cause| text.matches(cause).count());
+            assert_eq!(named.iter().sum::<usize>(), 1, "{text}");
+        }
+    }
 }

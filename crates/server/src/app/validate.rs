@@ -108,7 +108,7 @@ pub(crate) fn at_least_one(settings: &[(&'static str, usize, &str)]) -> Result<(
 mod tests {
     use super::*;
     use crate::Io;
-    use crate::http::Cookie;
+    use crate::http::{Cookie, Cors};
 
     fn refused(config: Config) -> String {
         Io::builder().config(config).try_build().expect_err("it lets nobody in").to_string()
@@ -152,7 +152,11 @@ mod tests {
             (config().transports([]), "transports", "at least one"),
             (config().websocket(|websocket| websocket.drain_close_code(1006)), "drain_close_code", "1012"),
             (config().http(|http| http.cookie(Cookie::new("a b"))), "cookie", "a b"),
-            (config().http(|http| http.allow_origin("app.example")), "allow_origin", "https://app.example"),
+            (
+                config().http(|http| http.cors(Cors::new().allow_origin("app.example"))),
+                "allow_origin",
+                "https://app.example",
+            ),
         ] {
             let said = refused(config);
             assert!(said.starts_with(&format!("invalid setting `{setting}`: ")), "{said}");

@@ -20,7 +20,7 @@ pub enum Breach {
     Sessions,
     /// A session was to begin while the server drains: 503
     Draining,
-    /// [`HttpConfig::origins`](crate::config::HttpConfig::origins): 403
+    /// [`HttpConfig::cors`](crate::config::HttpConfig::cors): 403
     Origin,
     /// [`Server::max_header_bytes`](crate::Server::max_header_bytes) or
     /// [`max_headers`](crate::Server::max_headers): 431, and the connection is closed

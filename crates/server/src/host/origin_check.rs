@@ -6,9 +6,9 @@ use http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
 use http::{HeaderMap, HeaderName};
 
 use crate::host::config::Config;
-use crate::web::cors::{Allowed, Cors};
+use crate::web::cors::Allowed;
 use crate::web::forwarded::X_FORWARDED_HOST;
-use crate::web::origin::{Origins, authority, normalise, split_port};
+use crate::web::origin::{OriginPolicy, authority, normalise, split_port};
 use crate::web::peer::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -31,9 +31,8 @@ pub(crate) fn check<'a>(
     headers: &'a HeaderMap,
 ) -> Result<(), ForeignOrigin<'a>> {
     let carries_identity = || headers.contains_key(COOKIE) || headers.contains_key(AUTHORIZATION);
-    if config.http.origins == Origins::Any
-        || config.http.origins == Origins::SameOrCookieless && !carries_identity()
-    {
+    let policy = config.http.cors.policy;
+    if policy == OriginPolicy::Any || policy == OriginPolicy::SameOrCookieless && !carries_identity() {
         return Ok(());
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
@@ -50,7 +49,7 @@ pub(crate) fn check<'a>(
     let is_let_in = |origin: &str| {
         is_host(origin, host)
             || forwarded.is_some_and(|host| is_host(origin, host))
-            || is_named(config, origin, true)
+            || is_listed(config, origin, true)
     };
     if origin.as_deref().is_some_and(is_let_in) {
         return Ok(());
@@ -59,16 +58,11 @@ pub(crate) fn check<'a>(
     Err(ForeignOrigin { origin: sent, host, fix })
 }
 
-/// Whether a setting names this very origin, in normal form; `CORS` counts as far as it lets cookies along, or not
-fn is_named(config: &Config, origin: &str, credentials: bool) -> bool {
-    let by_cors = match &config.http.cors {
-        Cors::Origins { origins, credentials: with } => {
-            *with == credentials && origins.iter().any(|name| name == origin)
-        }
-        Cors::Rules(rules) => rules.credentials == credentials && rules.names(origin),
-        Cors::Off | Cors::Any => false,
-    };
-    by_cors || credentials && config.http.allowed_origins.iter().any(|name| name == origin)
+/// Returns whether the settings list an origin, in normal form, with credentials, or without.
+fn is_listed(config: &Config, origin: &str, credentials: bool) -> bool {
+    let cors = &config.http.cors;
+    cors.credentials == credentials && cors.lists(origin)
+        || credentials && cors.trusted.iter().any(|name| name == origin)
 }
 
 /// Says what lets the page in, if it is one of the operator's own; never what is set already
@@ -100,18 +94,18 @@ fn fix(
                 .into(),
         };
     }
-    if is_named(config, origin, false) {
-        return "CORS lets this origin in without cookies only; HttpConfig::allow_origin, or --allow-origin, lets it in \
+    if is_listed(config, origin, false) {
+        return "CORS lets this origin in without cookies only; Cors::allow_origin, or --allow-origin, lets it in \
                 with them"
             .into();
     }
     let same_name = authority(origin).is_some_and(|(name, _)| name.eq_ignore_ascii_case(split_port(host).0));
     if same_name {
         return "the port differs: a reverse proxy has to pass on the whole Host header (nginx: proxy_set_header Host \
-                $http_host), or allow the origin with HttpConfig::allow_origin, or --allow-origin"
+                $http_host), or allow the origin with Cors::allow_origin, or --allow-origin"
             .into();
     }
-    "if the page is yours, allow its origin with HttpConfig::allow_origin, or --allow-origin; if it is the server's own, a \
+    "if the page is yours, allow its origin with Cors::allow_origin, or --allow-origin; if it is the server's own, a \
      reverse proxy has to pass on the Host header (nginx: proxy_set_header Host $http_host)"
         .into()
 }
@@ -128,13 +122,14 @@ fn is_host(origin: &str, host: &str) -> bool {
     name.eq_ignore_ascii_case(host) && host_port == Some(port)
 }
 
-/// Puts the origins that settings name into their normal form
+/// Puts the origins in the settings into their normal form.
 ///
 /// # Errors
-/// When one can never match: the setting, and why.
+///
+/// Returns the setting and the reason, if an origin can never match.
 pub(crate) fn normalise_settings(config: &mut Config) -> Result<(), (&'static str, String)> {
-    const ANY: &str = "every page is let in with `Origins::Any`, or `--origins any`";
-    const READ: &str = "every page may read answers with `Cors::Any`, or `--cors '*'` alone";
+    const ANY: &str = "every page is let in with `OriginPolicy::Any`, or `--origin-policy any`";
+    const READ: &str = "every page may read answers with `Cors::any`, or `--cors '*'` alone";
     let all = |names: &mut Vec<String>, any: &str| {
         for name in names {
             if name.trim() == "*" {
@@ -144,22 +139,18 @@ pub(crate) fn normalise_settings(config: &mut Config) -> Result<(), (&'static st
         }
         Ok(())
     };
-    all(&mut config.http.allowed_origins, ANY).map_err(|problem| ("allow_origin", problem))?;
-    let cors = match &mut config.http.cors {
-        Cors::Origins { origins, .. } => all(origins, READ),
-        Cors::Rules(rules) => match &mut rules.origin {
-            Allowed::Named(origins) => all(origins, READ),
-            Allowed::Any | Allowed::Mirrored | Allowed::Matching(_) => Ok(()),
-        },
-        Cors::Off | Cors::Any => Ok(()),
-    };
-    cors.map_err(|problem| ("cors", problem))
+    let cors = &mut config.http.cors;
+    all(&mut cors.trusted, ANY).map_err(|problem| ("allow_origin", problem))?;
+    match &mut cors.listed {
+        Allowed::Named(origins) => all(origins, READ).map_err(|problem| ("cors", problem)),
+        Allowed::None | Allowed::Any | Allowed::Mirrored | Allowed::Matching(_) => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::web::cors::CorsRules;
+    use crate::web::cors::Cors;
 
     fn is_let_in(config: &Config, headers: &[(&'static str, &'static str)]) -> bool {
         checked(config, headers).is_ok()
@@ -243,26 +234,41 @@ mod tests {
     #[test]
     fn origins_that_are_named_come_in() {
         let page = [COOKIES, ("origin", "https://app.example")];
-        assert!(is_let_in(&Config::new().http(|http| http.allow_origin("https://app.example")), &page));
-        assert!(is_let_in(&Config::new().http(|http| http.allow_origin("https://app.example/")), &page));
-        assert!(!is_let_in(&Config::new().http(|http| http.allow_origin("http://app.example")), &page));
+        assert!(is_let_in(
+            &Config::new().http(|http| http.cors(Cors::new().allow_origin("https://app.example"))),
+            &page
+        ));
+        assert!(is_let_in(
+            &Config::new().http(|http| http.cors(Cors::new().allow_origin("https://app.example/"))),
+            &page
+        ));
+        assert!(!is_let_in(
+            &Config::new().http(|http| http.cors(Cors::new().allow_origin("http://app.example"))),
+            &page
+        ));
         for spelling in [" https://app.example:443/ ", "HTTPS://App.Example"] {
-            assert!(is_let_in(&Config::new().http(|http| http.allow_origin(spelling)), &page), "{spelling}");
+            assert!(
+                is_let_in(&Config::new().http(|http| http.cors(Cors::new().allow_origin(spelling))), &page),
+                "{spelling}"
+            );
         }
         let file = [COOKIES, ("origin", "file://")];
-        assert!(is_let_in(&Config::new().http(|http| http.allow_origin("file:///")), &file));
+        assert!(is_let_in(
+            &Config::new().http(|http| http.cors(Cors::new().allow_origin("file:///"))),
+            &file
+        ));
         assert!(!is_let_in(&Config::new(), &file));
-        let cors = |credentials| Cors::Origins { origins: vec!["https://app.example".into()], credentials };
+        let cors = |credentials| Cors::origins(["https://app.example"]).credentials(credentials);
         assert!(is_let_in(&Config::new().http(|http| http.cors(cors(true))), &page));
-        assert!(!is_let_in(&Config::new().http(|http| http.cors(Cors::Any)), &page));
-        let ours = CorsRules::matching(|origin| origin.ends_with("app.example"));
+        assert!(!is_let_in(&Config::new().http(|http| http.cors(Cors::any())), &page));
+        let ours = Cors::matching(|origin| origin.ends_with("app.example"));
         assert!(is_let_in(&Config::new().http(|http| http.cors(ours.clone().credentials(true))), &page));
         // Without cookies, as it was asked for.
-        for without in [cors(false), ours.into(), CorsRules::origins(["https://app.example"]).into()] {
+        for without in [cors(false), ours] {
             assert!(!is_let_in(&Config::new().http(|http| http.cors(without.clone())), &page));
             assert!(is_let_in(&Config::new().http(|http| http.cors(without)), &[page[1]]));
         }
-        for others in [CorsRules::any(), CorsRules::mirrored(), CorsRules::origins(["https://b.example"])] {
+        for others in [Cors::any(), Cors::mirrored(), Cors::origins(["https://b.example"])] {
             assert!(!is_let_in(&Config::new().http(|http| http.cors(others)), &page));
         }
     }
@@ -270,11 +276,11 @@ mod tests {
     #[test]
     fn the_other_policies_are_stricter_and_laxer() {
         let foreign = [("origin", "https://evil.example")];
-        let strict = Config::new().http(|http| http.origins(Origins::Same));
+        let strict = Config::new().http(|http| http.cors(Cors::new().origin_policy(OriginPolicy::Same)));
         assert!(!is_let_in(&strict, &foreign));
         assert!(is_let_in(&strict, &[("origin", "https://chat.example")]));
         assert!(is_let_in(&strict, &[]));
-        let lax = Config::new().http(|http| http.origins(Origins::Any));
+        let lax = Config::new().http(|http| http.cors(Cors::new().origin_policy(OriginPolicy::Any)));
         assert!(is_let_in(&lax, &[COOKIES, foreign[0]]));
     }
 
@@ -298,7 +304,7 @@ mod tests {
         assert!(fix_for(&config, &[COOKIES, page]).contains("Host $http_host"));
         let elsewhere = [COOKIES, ("origin", "https://app.example")];
         assert!(fix_for(&config, &elsewhere).contains("--allow-origin"));
-        let cors = Config::new().http(|http| http.cors(CorsRules::origins(["https://app.example"])));
+        let cors = Config::new().http(|http| http.cors(Cors::origins(["https://app.example"])));
         assert!(fix_for(&cors, &elsewhere).contains("without cookies"));
         let proxied = [("x-forwarded-host", "app.example"), COOKIES, elsewhere[1]];
         assert!(fix_for(&config, &proxied).contains("--trusted-proxy"));
@@ -312,21 +318,20 @@ mod tests {
     #[test]
     fn origin_that_cannot_match_is_refused() {
         let refused = |mut config: Config| normalise_settings(&mut config).expect_err("it cannot match");
-        let (setting, problem) =
-            refused(Config::new().http(|http| http.allow_origin("https://app.example/chat")));
+        let (setting, problem) = refused(
+            Config::new().http(|http| http.cors(Cors::new().allow_origin("https://app.example/chat"))),
+        );
         assert_eq!(setting, "allow_origin");
         assert!(problem.contains("write `https://app.example`"), "{problem}");
-        assert!(refused(Config::new().http(|http| http.allow_origin("*"))).1.contains("--origins any"));
-        let origins = || vec!["app.example".to_owned()];
-        for cors in
-            [Cors::Origins { origins: origins(), credentials: false }, CorsRules::origins(origins()).into()]
-        {
-            let (setting, problem) = refused(Config::new().http(|http| http.cors(cors)));
-            assert_eq!(setting, "cors");
-            assert!(problem.contains("write `https://app.example`"), "{problem}");
-        }
         assert!(
-            refused(Config::new().http(|http| http.cors(CorsRules::origins(["*"])))).1.contains("--cors '*'")
+            refused(Config::new().http(|http| http.cors(Cors::new().allow_origin("*"))))
+                .1
+                .contains("--origin-policy any")
         );
+        let (setting, problem) =
+            refused(Config::new().http(|http| http.cors(Cors::origins(["app.example"]))));
+        assert_eq!(setting, "cors");
+        assert!(problem.contains("write `https://app.example`"), "{problem}");
+        assert!(refused(Config::new().http(|http| http.cors(Cors::origins(["*"])))).1.contains("--cors '*'"));
     }
 }

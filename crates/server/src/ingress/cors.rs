@@ -1,4 +1,4 @@
-//! Cross-origin requests: which pages may read the answers
+//! Cross-origin requests: which pages may read the answers.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -8,32 +8,25 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use roomcast_core::ResponseBody;
 
-use crate::host::config::Config;
-use crate::web::cors::{Allowed, Cors, CorsRules, Matching};
+use crate::web::cors::{Allowed, Cors, Matching};
 use crate::web::origin::normalise;
 
-/// Answers the question a browser asks before it sends a cross-origin request; `None` if this is no such question
-pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Response<ResponseBody>> {
-    let off = config.http.cors == Cors::Off && config.http.allowed_origins.is_empty();
-    if off || request.method() != Method::OPTIONS {
+/// Returns the answer to a preflight request, or `None` if this is not one or no other origin may read answers.
+pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<ResponseBody>> {
+    if cors.is_off() || request.method() != Method::OPTIONS {
         return None;
     }
-    let rules = match &config.http.cors {
-        Cors::Rules(rules) => Some(rules),
-        _ => None,
-    };
     let mut response = Response::new(ResponseBody::Empty);
-    *response.status_mut() = rules.map_or(StatusCode::NO_CONTENT, |rules| rules.preflight_status);
+    *response.status_mut() = cors.preflight_status;
     let headers = response.headers_mut();
-    let allowed = allow(config, request.headers().get(ORIGIN), headers);
+    let allowed = allow(cors, request.headers().get(ORIGIN), headers);
     if allowed {
-        const METHODS: HeaderValue = HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE");
-        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, rules.map_or(METHODS, |rules| rules.methods.clone()));
-        if let Some(age) = rules.and_then(|rules| rules.max_age) {
+        headers.insert(ACCESS_CONTROL_ALLOW_METHODS, cors.methods.clone());
+        if let Some(age) = cors.max_age {
             headers.insert(ACCESS_CONTROL_MAX_AGE, age.as_secs().into());
         }
     }
-    let fixed = rules.and_then(|rules| rules.allowed_headers.clone());
+    let fixed = cors.allowed_headers.clone();
     if fixed.is_none() {
         headers.append(VARY, HeaderValue::from_static("Access-Control-Request-Headers"));
     }
@@ -41,61 +34,51 @@ pub(super) fn preflight<B>(config: &Config, request: &Request<B>) -> Option<Resp
     if let Some(names) = fixed.or_else(asked).filter(|_| allowed) {
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
-    if response.status() != StatusCode::NO_CONTENT {
+    if cors.preflight_status != StatusCode::NO_CONTENT {
         // Some old browsers wait for a body otherwise.
-        response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     Some(response)
 }
 
-/// Says on an answer who may read it; tells whether this origin may
-pub(super) fn allow(config: &Config, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-    if !config.http.allowed_origins.is_empty() {
+/// Adds the headers that say which page may read an answer, and returns whether this origin may.
+pub(super) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
+    let mut credentials = cors.credentials;
+    let mut named = None;
+    if !cors.trusted.is_empty() {
         headers.append(VARY, HeaderValue::from_static("Origin"));
-        if let Some(origin) = origin.filter(|origin| is_among(&config.http.allowed_origins, origin)) {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-            return true;
-        }
+        named = origin.filter(|origin| is_among(&cors.trusted, origin)).cloned();
+        credentials |= named.is_some();
     }
-    match &config.http.cors {
-        Cors::Off => false,
-        Cors::Any => {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-            true
-        }
-        Cors::Origins { origins, credentials } => {
-            let named = named(origins, origin, headers);
-            name(named, *credentials, None, headers)
-        }
-        Cors::Rules(rules) => allow_by(rules, origin, headers),
+    let Some(named) = named.or_else(|| listed(&cors.listed, origin, headers)) else { return false };
+    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, named);
+    if credentials {
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
+    if let Some(exposed) = &cors.exposed_headers {
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+    }
+    true
 }
 
-fn allow_by(rules: &CorsRules, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
-    let named = match &rules.origin {
+/// Returns the origin that an answer names, if any.
+fn listed(listed: &Allowed, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> Option<HeaderValue> {
+    if !matches!(listed, Allowed::None | Allowed::Any) {
+        // For all origins, since a cache may give one origin's answer to another.
+        headers.append(VARY, HeaderValue::from_static("Origin"));
+    }
+    match listed {
+        Allowed::None => None,
         Allowed::Any => Some(HeaderValue::from_static("*")),
-        Allowed::Mirrored => {
-            headers.append(VARY, HeaderValue::from_static("Origin"));
-            origin.cloned()
-        }
-        Allowed::Named(origins) => named(origins, origin, headers),
+        Allowed::Mirrored => origin.cloned(),
+        Allowed::Named(origins) => match origins.as_slice() {
+            // The only one there is can be named to all, as on Node: it lets no other in.
+            [only] => HeaderValue::from_str(only).ok(),
+            several => origin.filter(|origin| is_among(several, origin)).cloned(),
+        },
         Allowed::Matching(Matching(fits)) => {
-            headers.append(VARY, HeaderValue::from_static("Origin"));
             origin.filter(|origin| normal(origin).is_some_and(|origin| fits(&origin))).cloned()
         }
-    };
-    name(named, rules.credentials, rules.exposed_headers.as_ref(), headers)
-}
-
-/// Which of these an answer is for
-fn named(origins: &[String], origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> Option<HeaderValue> {
-    // Said to everybody, since a cache may give one origin's answer to another.
-    headers.append(VARY, HeaderValue::from_static("Origin"));
-    match origins {
-        // The only one there is can be named to everybody, as on Node: it lets nobody else in.
-        [only] => HeaderValue::from_str(only).ok(),
-        several => origin.filter(|origin| is_among(several, origin)).cloned(),
     }
 }
 
@@ -105,24 +88,7 @@ fn is_among(origins: &[String], origin: &HeaderValue) -> bool {
         || normal(origin).is_some_and(|origin| origins.contains(&origin))
 }
 
-/// The normal form of what a browser sends, in which settings are too
+/// Returns the normal form of an origin that a browser sends; settings are in it too.
 fn normal(origin: &HeaderValue) -> Option<String> {
     normalise(origin.to_str().ok()?).ok()
-}
-
-fn name(
-    origin: Option<HeaderValue>,
-    credentials: bool,
-    exposed: Option<&HeaderValue>,
-    headers: &mut HeaderMap,
-) -> bool {
-    let Some(origin) = origin else { return false };
-    headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    if credentials {
-        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-    }
-    if let Some(exposed) = exposed {
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
-    }
-    true
 }

@@ -54,7 +54,7 @@ impl Respond {
         };
         let is_refused = response.status().is_client_error() || response.status().is_server_error();
         if self.is_engine {
-            cors::allow(io.config(), self.origin.as_ref(), response.headers_mut());
+            cors::allow(&io.config().http.cors, self.origin.as_ref(), response.headers_mut());
         }
         if let Some((rules, coding)) = self.compression
             && rules.concerns(&response)

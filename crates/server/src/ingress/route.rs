@@ -34,7 +34,7 @@ impl<'a> Route<'a> {
     ) -> Option<Response<ResponseBody>> {
         let app = io.app();
         if self.endpoint.is_engine()
-            && let Some(preflight) = cors::preflight(&app.config, request)
+            && let Some(preflight) = cors::preflight(&app.config.http.cors, request)
         {
             return Some(preflight);
         }
@@ -43,7 +43,7 @@ impl<'a> Route<'a> {
             Some(files) => files.answer(request.method(), name, request.headers()),
             None => client_files::not_served(request.method(), name),
         }?;
-        cors::allow(&app.config, request.headers().get(ORIGIN), file.headers_mut());
+        cors::allow(&app.config.http.cors, request.headers().get(ORIGIN), file.headers_mut());
         Some(file)
     }
 }

@@ -60,6 +60,7 @@ impl Server {
 
 /// A server that listens and does not accept yet
 #[derive(Debug)]
+#[must_use]
 pub struct Bound {
     server: Server,
     listener: std::net::TcpListener,

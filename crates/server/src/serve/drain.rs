@@ -25,6 +25,7 @@ use crate::util::clock;
 /// Holds in [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
 /// [`run_with_shutdown`](crate::server::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub struct Drain {
     delay: Duration,
     timeout: Duration,

@@ -52,6 +52,7 @@ impl Io {
 
 /// A tower layer: takes the requests of an [`Io`]'s endpoints and passes all others on
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct IoLayer {
     io: Io,
     /// Stands before the paths of the endpoints; without a slash at its end
@@ -63,7 +64,6 @@ impl IoLayer {
     ///
     /// Clients of Socket.IO then name the path: `io(url, { path: "/api/socket.io/" })`. A slash at its end makes no
     /// difference. Default: none, so that endpoints are where they say.
-    #[must_use]
     pub fn under(self, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
@@ -122,6 +122,7 @@ where
 
 /// Answers everything with 404
 #[derive(Debug, Clone, Copy)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct NotFound;
 
 impl<B> Service<Request<B>> for NotFound {

@@ -28,6 +28,7 @@ pub(super) const FAREWELLS: usize = 256;
 /// Its settings concern TCP and HTTP, so they hold here and not when the [`Io`] is mounted in another server, which
 /// has its own. Those of [`Config`](crate::Config) hold in both.
 #[derive(Clone)]
+#[must_use]
 pub struct Server {
     pub(super) io: Io,
     pub(super) fallback: Arc<Fallback>,
@@ -121,7 +122,7 @@ impl Server {
     /// Long-polling sessions that may be open at once of those that began on one TCP connection. Default: 100
     ///
     /// A browser begins one at a time. A proxy that reuses its connections begins those of many clients on one, so its
-    /// connections are not bounded if it is [trusted](crate::Config::trusted_proxies). A session that moves to
+    /// connections are not bounded if it is [trusted](crate::config::HttpConfig::trusted_proxies). A session that moves to
     /// WebSocket counts no longer. One more is answered with 503, `Retry-After` and a text. Counted as
     /// [`Breach::ConnectionSessions`](crate::metrics::Breach::ConnectionSessions).
     pub fn max_sessions_per_connection(mut self, max: usize) -> Self {
@@ -187,7 +188,7 @@ impl Server {
     }
 
     /// Expects the header of the PROXY protocol, version 1 or 2, from [trusted
-    /// proxies](crate::Config::trusted_proxies). Default: off
+    /// proxies](crate::config::HttpConfig::trusted_proxies). Default: off
     ///
     /// A trusted proxy that sends none is closed; from anybody else none is expected, and none believed. The address
     /// it tells is [`Handshake::address`](crate::http::Handshake::address) and the one that limits count; a client that

@@ -115,7 +115,7 @@ impl fmt::Debug for Tls {
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}", path.display())]
     Read {
         /// Which
         path: PathBuf,
@@ -129,8 +129,8 @@ pub enum TlsError {
     #[error("there is no private key in it; it has to be PEM, with a block BEGIN PRIVATE KEY ({0})")]
     Key(String),
     /// The certificate and the key are of no use together
-    #[error("the certificate and its key cannot be used: {0}")]
-    Unusable(rustls::Error),
+    #[error("the certificate and its key cannot be used")]
+    Unusable(#[source] rustls::Error),
 }
 
 fn read(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use roomcast_core::{Codec, Namespace, Session, Sid, Transport, TransportName};
 use roomcast_engine::{EngineCodec, EngineConfig, EngineSession, Handshake, Version};
 use roomcast_plain::{Mode, PlainConfig, PlainSession, SUBPROTOCOL};
-use roomcast_socketio::{Limits, Parser, SocketIoConfig, SocketIoSession};
+use roomcast_socketio::{PacketLimits, Parser, SocketIoConfig, SocketIoSession};
 use roomcast_transport_ws::WebSocket;
 
 use crate::host::config::Config;
@@ -16,6 +16,7 @@ use crate::web::handshake_json::BEARER;
 
 /// A path, and the protocol that clients speak there
 #[derive(Clone)]
+#[must_use]
 pub struct Endpoint {
     path: Path,
     protocol: Protocol,
@@ -135,7 +136,7 @@ impl Endpoint {
     /// of your own see [`Parser`]. Default: Socket.IO's own, JSON text with binary parts behind it.
     pub fn parser(mut self, parser: Arc<dyn Parser>) -> Self {
         if let Protocol::SocketIo(config) = &mut self.protocol {
-            *config = Arc::new(SocketIoConfig { parser, ..SocketIoConfig::clone(config) });
+            *config = Arc::new(SocketIoConfig::clone(config).parser(parser));
         }
         self
     }
@@ -186,19 +187,17 @@ impl Endpoint {
     pub(crate) fn with_transports(mut self, all: &[Arc<dyn Transport>], config: &Config) -> Option<Self> {
         match &mut self.protocol {
             Protocol::SocketIo(protocol) => {
-                *protocol = Arc::new(SocketIoConfig {
-                    engine: Arc::new(engine_config(all, config)),
-                    connect_timeout: config.timeouts.connect_timeout,
-                    attachment_timeout: config.timeouts.attachment_timeout,
-                    max_namespaces: config.limits.max_namespaces,
-                    limits: Limits {
-                        attachments: config.limits.max_attachments,
-                        namespace_bytes: config.limits.max_name_bytes,
-                        ..Limits::default()
-                    },
-                    parser: protocol.parser.clone(),
-                    ..SocketIoConfig::default()
-                });
+                let limits = PacketLimits::new()
+                    .attachments(config.limits.max_attachments)
+                    .namespace_bytes(config.limits.max_name_bytes);
+                let sessions = SocketIoConfig::new()
+                    .engine(Arc::new(engine_config(all, config)))
+                    .connect_timeout(config.timeouts.connect_timeout)
+                    .attachment_timeout(config.timeouts.attachment_timeout)
+                    .max_namespaces(config.limits.max_namespaces)
+                    .limits(limits)
+                    .parser(protocol.parser.clone());
+                *protocol = Arc::new(sessions);
                 self.transports = all.into();
             }
             Protocol::EngineIo(protocol) => {
@@ -210,13 +209,12 @@ impl Endpoint {
                 all.iter().find(|transport| transport.name() == WebSocket::NAME)?;
                 let websocket: Arc<dyn Transport> = Arc::new(config.websocket.transport(&config.limits));
                 self.transports = Arc::new([websocket]);
-                *protocol = Arc::new(PlainConfig {
-                    ping_interval: config.timeouts.ping_interval,
-                    ping_timeout: config.timeouts.ping_timeout,
-                    max_attachments: config.limits.max_attachments,
-                    attachment_timeout: config.timeouts.attachment_timeout,
-                    ..PlainConfig::default()
-                });
+                let sessions = PlainConfig::new()
+                    .ping_interval(config.timeouts.ping_interval)
+                    .ping_timeout(config.timeouts.ping_timeout)
+                    .max_attachments(config.limits.max_attachments)
+                    .attachment_timeout(config.timeouts.attachment_timeout);
+                *protocol = Arc::new(sessions);
             }
         }
         Some(self)
@@ -347,19 +345,14 @@ impl fmt::Debug for Endpoint {
 
 fn engine_config(transports: &[Arc<dyn Transport>], config: &Config) -> EngineConfig {
     let transports = transports.iter().map(|transport| (transport.name(), transport.capabilities()));
-    let mut engine = EngineConfig {
-        ping_interval: config.timeouts.ping_interval,
-        ping_timeout: config.timeouts.ping_timeout,
-        upgrade_timeout: config.timeouts.upgrade_timeout,
-        max_payload: config.limits.max_payload,
-        initial_message: config.initial_packet.clone(),
-        ..EngineConfig::default()
-    }
-    .transports(transports);
-    if !config.allow_upgrades {
-        engine.upgrades.clear();
-    }
-    engine
+    let engine = EngineConfig::new()
+        .ping_interval(config.timeouts.ping_interval)
+        .ping_timeout(config.timeouts.ping_timeout)
+        .upgrade_timeout(config.timeouts.upgrade_timeout)
+        .max_payload(config.limits.max_payload)
+        .initial_message(config.initial_packet.clone())
+        .transports(transports);
+    if config.allow_upgrades { engine } else { engine.upgrades(Vec::new()) }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ use tokio::task::yield_now;
 /// let off = Config::new().http(|http| http.compression(None));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
 pub struct HttpCompression {
     threshold: usize,
     level: u32,

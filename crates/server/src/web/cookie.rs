@@ -18,6 +18,7 @@ use roomcast_core::Sid;
 /// let config = Config::new().http(|http| http.cookie(Cookie::new("io").secure(true)));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Cookie {
     name: String,
     path: String,
@@ -33,6 +34,7 @@ pub struct Cookie {
 
 /// To which requests a browser adds a cookie
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SameSite {
     /// Those of the same site
     Strict,
@@ -47,6 +49,7 @@ const END_OF_DATES: Duration = Duration::from_secs(253_402_300_799);
 
 /// How readily a browser that has too many cookies drops one
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Priority {
     /// Before others
     Low,

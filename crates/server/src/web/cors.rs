@@ -1,4 +1,4 @@
-//! Which pages of other origins may read answers, as an application says it
+//! Which pages of other origins may use the server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,57 +6,58 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-/// Which pages of other origins may read answers to their requests
+use crate::web::origin::OriginPolicy;
+
+/// Which pages of other origins may use the server: read its answers, begin sessions and open WebSockets.
 ///
-/// Browsers ask before they let a page of one origin use long-polling at another. WebSockets are not asked about; see
-/// [`Origins`](crate::http::Origins).
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Cors {
-    /// None
-    #[default]
-    Off,
-    /// All of them, without cookies
-    Any,
-    /// These, such as `https://chat.example`, with or without cookies
-    ///
-    /// Without, a request of theirs that carries cookies is still refused, as that of any other page
-    /// ([`Origins`](crate::http::Origins)).
-    Origins {
-        /// Which
-        origins: Vec<String>,
-        /// Whether cookies may be sent along
-        credentials: bool,
-    },
-    /// Everything that can be said
-    Rules(CorsRules),
-}
-
-impl From<CorsRules> for Cors {
-    fn from(rules: CorsRules) -> Self {
-        Self::Rules(rules)
-    }
-}
-
-/// Everything that can be said about requests of other origins; each part is called as in Node's `cors` option
+/// Two checks follow from it. The `Access-Control-` headers of answers tell browsers which pages may read them, which
+/// long-polling needs. The origin check refuses the handshakes of pages that may not connect; WebSockets are not subject to
+/// the same-origin policy, so any page that a visitor opens could connect in the visitor's name otherwise (RFC 6455
+/// section 10.2).
+///
+/// | Origin of the page | may read answers | may connect with cookies | may connect without |
+/// | --- | --- | --- | --- |
+/// | this server's own | yes | yes | yes |
+/// | listed, with [`credentials`](Self::credentials) | yes, with cookies | yes | yes |
+/// | [allowed](Self::allow_origin) | yes, with cookies | yes | yes |
+/// | listed, without credentials | yes, without cookies | by the [policy](Self::origin_policy): no | by the policy: yes |
+/// | any other | only with [`any`](Self::any) or [`mirrored`](Self::mirrored) | by the policy: no | by the policy: yes |
+///
+/// Listed are the origins of [`origins`](Self::origins) and [`matching`](Self::matching). Origins are compared in their
+/// normal form (RFC 6454): case, a default port, a trailing slash and the spelling of a host with other letters than ASCII
+/// make no difference. An origin that no browser can send, as it has a path or no scheme, is refused when the
+/// [`Io`](crate::Io) is built. Pages from files have the origin `file://` for WebSocket and `null` for polling.
+///
+/// The constructors and setters are named after Node's `cors` option.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
 ///
 /// use roomcast_server::http::header::AUTHORIZATION;
-/// use roomcast_server::http::CorsRules;
+/// use roomcast_server::http::Cors;
 /// use roomcast_server::Config;
 ///
-/// let rules = CorsRules::matching(|origin| origin.ends_with(".example.org"))
+/// // These pages may do what the server's own pages may.
+/// let shop = Cors::origins(["https://shop.example", "https://admin.example"]).credentials(true);
+/// let config = Config::new().http(|http| http.cors(shop));
+///
+/// let subdomains = Cors::matching(|origin| origin.ends_with(".example.org"))
 ///     .credentials(true)
 ///     .allowed_headers([AUTHORIZATION])
 ///     .max_age(Duration::from_secs(600));
-/// let config = Config::new().http(|http| http.cors(rules));
+///
+/// // All pages may read answers to requests without cookies, and those of one may use cookies.
+/// let public = Cors::any().allow_origin("https://shop.example");
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CorsRules {
-    pub(crate) origin: Allowed,
+#[must_use]
+pub struct Cors {
+    pub(crate) listed: Allowed,
     pub(crate) credentials: bool,
+    pub(crate) trusted: Vec<String>,
+    pub(crate) policy: OriginPolicy,
     pub(crate) methods: HeaderValue,
     pub(crate) allowed_headers: Option<HeaderValue>,
     pub(crate) exposed_headers: Option<HeaderValue>,
@@ -64,38 +65,52 @@ pub struct CorsRules {
     pub(crate) preflight_status: StatusCode,
 }
 
-impl CorsRules {
-    /// Pages of all origins, which are told so by `*`; on Node `origin: "*"`
+impl Default for Cors {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cors {
+    /// Lists no origin, so that no page of another origin may read answers. This is the default.
+    pub fn new() -> Self {
+        Self::of(Allowed::None)
+    }
+
+    /// Lets pages of all origins read answers, which are told so by `*`; on Node `origin: "*"`.
     ///
     /// With `*` browsers send no cookies along, whatever [`credentials`](Self::credentials) says.
     pub fn any() -> Self {
         Self::of(Allowed::Any)
     }
 
-    /// Pages of all origins, each of which is told its own; on Node `origin: true`
+    /// Lets pages of all origins read answers, each of which names the page's own; on Node `origin: true`.
     ///
-    /// Together with [`credentials`](Self::credentials) every page may act for its visitors as far as CORS goes.
+    /// Together with [`credentials`](Self::credentials) every page may act for its visitors as far as CORS goes. Which may
+    /// connect is still up to the [policy](Self::origin_policy).
     pub fn mirrored() -> Self {
         Self::of(Allowed::Mirrored)
     }
 
-    /// Pages of these origins, such as `https://chat.example`; on Node a string or an array
+    /// Lists these origins, such as `https://chat.example`; on Node a string or an array.
     pub fn origins<O: Into<String>>(origins: impl IntoIterator<Item = O>) -> Self {
         Self::of(Allowed::Named(origins.into_iter().map(Into::into).collect()))
     }
 
-    /// Pages of the origins that fit; on Node a regular expression or a function
+    /// Lists the origins for which a function returns `true`; on Node a regular expression or a function.
     ///
     /// It is called for each request with an `Origin`, which it gets in normal form (RFC 6454), so it should be quick. If
-    /// it panics the request is told 500.
+    /// it panics the request is answered with 500.
     pub fn matching(fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::of(Allowed::Matching(Matching(Arc::new(fits))))
     }
 
-    fn of(origin: Allowed) -> Self {
+    fn of(listed: Allowed) -> Self {
         Self {
-            origin,
+            listed,
             credentials: false,
+            trusted: Vec::new(),
+            policy: OriginPolicy::default(),
             methods: HeaderValue::from_static("GET,HEAD,PUT,PATCH,POST,DELETE"),
             allowed_headers: None,
             exposed_headers: None,
@@ -104,55 +119,74 @@ impl CorsRules {
         }
     }
 
-    /// Whether cookies may be sent along. Default: no
+    /// Sets whether pages of the listed origins may send cookies along. Default: no.
     ///
-    /// If so, pages whose origins are named here, or fit, pass the check of [`Origins`](crate::http::Origins) too.
+    /// Without, a request of theirs that carries cookies is refused like that of any other page.
     pub fn credentials(mut self, credentials: bool) -> Self {
         self.credentials = credentials;
         self
     }
 
-    /// Methods a page may use. Default: `GET,HEAD,PUT,PATCH,POST,DELETE`
+    /// Adds an origin whose pages may use WebSocket and long-polling with cookies, besides the listed ones.
+    ///
+    /// Needed where the listed origins are to be without cookies, as in `Cors::any().allow_origin("https://chat.example")`.
+    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
+        self.trusted.push(origin.into());
+        self
+    }
+
+    /// Sets which other pages may begin sessions and open WebSockets. Default: [`OriginPolicy::SameOrCookieless`].
+    pub fn origin_policy(mut self, policy: OriginPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets the methods a page may use. Default: `GET,HEAD,PUT,PATCH,POST,DELETE`.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
         self.methods = list(methods.into_iter().map(|method| method.as_str().to_owned()));
         self
     }
 
-    /// Headers a page may send. Default: those that it asks for
+    /// Sets the headers a page may send. Default: those that it asks for.
     pub fn allowed_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.allowed_headers = Some(list(headers.into_iter().map(|name| name.as_str().to_owned())));
         self
     }
 
-    /// Headers of answers that a page may read, besides the harmless ones. Default: none
+    /// Sets the headers of answers that a page may read, besides the safelisted ones. Default: none.
     pub fn exposed_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.exposed_headers = Some(list(headers.into_iter().map(|name| name.as_str().to_owned())));
         self
     }
 
-    /// How long a browser may remember the answer to its question, in whole seconds. Default: as it likes
+    /// Sets how long a browser may cache the answer to a preflight request, in whole seconds. Default: up to the browser.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// The status of the answer to a browser's question; on Node `optionsSuccessStatus`. Default: 204
+    /// Sets the status of the answer to a preflight request; on Node `optionsSuccessStatus`. Default: 204.
     pub fn preflight_status(mut self, status: StatusCode) -> Self {
         self.preflight_status = status;
         self
     }
 
-    /// Whether this very origin, in normal form, is meant, and not just everybody
-    pub(crate) fn names(&self, origin: &str) -> bool {
-        match &self.origin {
-            Allowed::Any | Allowed::Mirrored => false,
+    /// Returns whether no other origin may read an answer.
+    pub(crate) fn is_off(&self) -> bool {
+        self.listed == Allowed::None && self.trusted.is_empty()
+    }
+
+    /// Returns whether an origin, in normal form, is listed itself, and not only as one of all.
+    pub(crate) fn lists(&self, origin: &str) -> bool {
+        match &self.listed {
+            Allowed::None | Allowed::Any | Allowed::Mirrored => false,
             Allowed::Named(names) => names.iter().any(|name| name == origin),
             Allowed::Matching(Matching(fits)) => fits(origin),
         }
     }
 }
 
-/// Names of methods and headers are tokens, so a list of them can always stand in a header
+/// Joins names into a header value. Names of methods and headers are tokens, so this cannot fail.
 fn list(names: impl Iterator<Item = String>) -> HeaderValue {
     let joined = names.collect::<Vec<_>>().join(",");
     HeaderValue::try_from(joined).unwrap_or(HeaderValue::from_static(""))
@@ -160,6 +194,7 @@ fn list(names: impl Iterator<Item = String>) -> HeaderValue {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Allowed {
+    None,
     Any,
     Mirrored,
     Named(Vec<String>),

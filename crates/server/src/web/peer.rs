@@ -9,6 +9,7 @@ use http::Extensions;
 /// A server of one's own that mounts an [`Io`](crate::Io) puts it into the extensions of the request, if it knows. With the feature
 /// `axum`, which is on by default, axum's `ConnectInfo<SocketAddr>` stands for it where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "programs that mount the server build it")]
 pub struct Peer {
     /// Its address
     pub address: SocketAddr,

@@ -1,7 +1,7 @@
 //! Pages of other origins cannot use the cookies of a visitor
 
 use roomcast_server::Config;
-use roomcast_server::http::{Cors, IpNet, Origins};
+use roomcast_server::http::{Cors, IpNet, OriginPolicy};
 use roomcast_server::metrics::Breach;
 
 use crate::support::{POLLING, Rig, UPGRADE, WEBSOCKET};
@@ -36,7 +36,7 @@ async fn the_refusal_says_how_to_let_the_page_in() {
     let rig = Rig::with_config(Config::new());
     for (target, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE), ("/ws", UPGRADE)] {
         let refused = rig.get(target, &format!("{upgrade}{COOKIE}{FOREIGN}")).await;
-        assert!(refused.body.contains("HttpConfig::allow_origin"), "{target}: {}", refused.body);
+        assert!(refused.body.contains("Cors::allow_origin"), "{target}: {}", refused.body);
         assert!(!refused.body.contains("evil"), "nothing of the request is repeated");
     }
     let json = rig.get(POLLING, &format!("{COOKIE}{FOREIGN}")).await;
@@ -55,7 +55,9 @@ async fn an_upgrade_is_checked_as_the_handshake_was() {
 
 #[tokio::test]
 async fn an_origin_that_is_allowed_comes_in_and_may_read() {
-    let rig = Rig::with_config(Config::new().http(|http| http.allow_origin("https://app.example")));
+    let rig = Rig::with_config(
+        Config::new().http(|http| http.cors(Cors::new().allow_origin("https://app.example"))),
+    );
     let page = format!("{COOKIE}Origin: https://app.example\r\n");
     assert_eq!(statuses(&rig, &page).await, [200, 101, 101]);
     let opened = rig.get(POLLING, &page).await;
@@ -78,7 +80,7 @@ async fn an_origin_that_is_allowed_comes_in_and_may_read() {
 
 #[tokio::test]
 async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
-    let config = Config::new().http(|http| http.cors(Cors::Any).allow_origin("https://app.example"));
+    let config = Config::new().http(|http| http.cors(Cors::any().allow_origin("https://app.example")));
     let rig = Rig::with_config(config);
     let page = rig.get(POLLING, FOREIGN).await;
     assert_eq!(page.header("access-control-allow-origin"), Some("*"));
@@ -90,16 +92,18 @@ async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
 
 #[tokio::test]
 async fn stricter_and_laxer_servers() {
-    let strict = Rig::with_config(Config::new().http(|http| http.origins(Origins::Same)));
+    let strict =
+        Rig::with_config(Config::new().http(|http| http.cors(Cors::new().origin_policy(OriginPolicy::Same))));
     assert_eq!(statuses(&strict, FOREIGN).await, [403; 3]);
     assert_eq!(statuses(&strict, OWN).await, [200, 101, 101]);
-    let lax = Rig::with_config(Config::new().http(|http| http.origins(Origins::Any)));
+    let lax =
+        Rig::with_config(Config::new().http(|http| http.cors(Cors::new().origin_policy(OriginPolicy::Any))));
     assert_eq!(statuses(&lax, &format!("{COOKIE}{FOREIGN}")).await, [200, 101, 101]);
 }
 
 #[tokio::test]
 async fn cors_without_cookies_lets_no_cookies_in() {
-    let cors = |credentials| Cors::Origins { origins: vec!["https://app.example".into()], credentials };
+    let cors = |credentials| Cors::origins(["https://app.example"]).credentials(credentials);
     let page = "Origin: https://app.example\r\n";
     let rig = Rig::with_config(Config::new().http(|http| http.cors(cors(false))));
     assert_eq!(statuses(&rig, &format!("{COOKIE}{page}")).await, [403; 3]);
@@ -114,10 +118,8 @@ async fn cors_without_cookies_lets_no_cookies_in() {
 #[tokio::test]
 async fn origins_are_compared_in_normal_form() {
     let config = Config::new().http(|http| {
-        http.allow_origin(" HTTPS://B\u{fc}cher.Example:443/ ").allow_origin("file:///").cors(Cors::Origins {
-            origins: vec!["http://A.example:80".into(), "null".into()],
-            credentials: true,
-        })
+        let named = Cors::origins(["http://A.example:80", "null"]).credentials(true);
+        http.cors(named.allow_origin(" HTTPS://B\u{fc}cher.Example:443/ ").allow_origin("file:///"))
     });
     let rig = Rig::with_config(config);
     for origin in ["https://xn--bcher-kva.example", "file://", "http://a.example", "null"] {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use roomcast_server::config::IoBuilder;
-use roomcast_server::http::{CorsRules, Handshake};
+use roomcast_server::http::{Cors, Handshake};
 use roomcast_server::http::{HeaderValue, Request, Response};
 use roomcast_server::namespace::Namespace;
 use roomcast_server::{Config, Io, Server, Socket};
@@ -233,7 +233,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
         std::panic::resume_unwind(Box::new("boom"));
     }
     let over = |request: &Handshake, what: &str| request.query_value("panic").as_deref() == Some(what);
-    let cors = CorsRules::matching(|origin| {
+    let cors = Cors::matching(|origin| {
         if origin.contains("panic") {
             boom();
         }

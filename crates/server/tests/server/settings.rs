@@ -5,7 +5,7 @@ use std::fs;
 use std::time::Duration;
 
 use roomcast_server::http::header::{AUTHORIZATION, HeaderName};
-use roomcast_server::http::{Cookie, Cors, CorsRules};
+use roomcast_server::http::{Cookie, Cors};
 use roomcast_server::http::{Method, StatusCode};
 use roomcast_server::transport::{Endpoint, Polling, WebSocket};
 use roomcast_server::{Config, Io, Socket};
@@ -92,7 +92,7 @@ fn names(header: Option<&str>) -> HashSet<String> {
 
 #[test]
 fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
-    let rules = CorsRules::matching(|origin| origin.ends_with(".example.org"))
+    let rules = Cors::matching(|origin| origin.ends_with(".example.org"))
         .credentials(true)
         .methods([Method::GET, Method::POST])
         .allowed_headers([AUTHORIZATION, HeaderName::from_static("x-room")])
@@ -131,16 +131,12 @@ fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
 fn the_ways_to_name_other_origins() {
     let asked = "Origin: https://b.example\r\nAccess-Control-Request-Headers: x-a, x-b\r\n";
     for (cors, named, varies) in [
-        (Cors::from(CorsRules::any()), Some("*"), false),
-        (CorsRules::mirrored().into(), Some("https://b.example"), true),
-        (CorsRules::origins(["https://only.example"]).into(), Some("https://only.example"), true),
-        (
-            CorsRules::origins(["https://a.example", "https://b.example"]).into(),
-            Some("https://b.example"),
-            true,
-        ),
-        (CorsRules::origins(["https://a.example", "https://c.example"]).into(), None, true),
-        (Cors::Off, None, false),
+        (Cors::any(), Some("*"), false),
+        (Cors::mirrored(), Some("https://b.example"), true),
+        (Cors::origins(["https://only.example"]), Some("https://only.example"), true),
+        (Cors::origins(["https://a.example", "https://b.example"]), Some("https://b.example"), true),
+        (Cors::origins(["https://a.example", "https://c.example"]), None, true),
+        (Cors::new(), None, false),
     ] {
         let server = serve(&with(Config::new().http(|http| http.cors(cors.clone()))));
         let mut http = Http::open(&server.dial);
@@ -148,7 +144,7 @@ fn the_ways_to_name_other_origins() {
         assert_eq!(answer.header("access-control-allow-origin"), named, "{cors:?}");
         assert_eq!(names(answer.header("vary")).contains("origin"), varies, "{cors:?}");
         let preflight = http.request("OPTIONS", POLL, asked);
-        assert_eq!(preflight.status, if cors == Cors::Off { 400 } else { 204 }, "{cors:?}");
+        assert_eq!(preflight.status, if cors == Cors::new() { 400 } else { 204 }, "{cors:?}");
         // Those that it asks for, unless they are fixed.
         let echoed = named.map(|_| "x-a, x-b");
         assert_eq!(preflight.header("access-control-allow-headers"), echoed, "{cors:?}");
@@ -157,7 +153,7 @@ fn the_ways_to_name_other_origins() {
 
 #[test]
 fn the_status_of_a_preflight_can_be_set_for_old_browsers() {
-    let rules = CorsRules::any().preflight_status(StatusCode::OK);
+    let rules = Cors::any().preflight_status(StatusCode::OK);
     let server = serve(&with(Config::new().http(|http| http.cors(rules))));
     let answer = Http::open(&server.dial).request("OPTIONS", POLL, "Origin: https://a.example\r\n");
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
@@ -188,7 +184,7 @@ const SCRIPT: &str = "let io = () => 1;\n";
 #[test]
 fn the_official_clients_are_served_from_a_folder() {
     let folder = Folder::new();
-    let io = Io::builder().config(Config::new().http(|http| http.cors(Cors::Any))).serve_client(&folder.0);
+    let io = Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).serve_client(&folder.0);
     let server = serve(&io.expect("there is one").build());
     let mut http = Http::open(&server.dial);
 
@@ -234,7 +230,7 @@ fn clients_are_served_where_socket_io_is() {
 
 #[test]
 fn clients_that_are_not_served_are_explained() {
-    let server = serve(&Io::builder().config(Config::new().http(|http| http.cors(Cors::Any))).build());
+    let server = serve(&Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).build());
     let mut http = Http::open(&server.dial);
     for name in ["socket.io.js", "socket.io.min.js?v=1", "socket.io.esm.min.js"] {
         let answer = http.get(&format!("/socket.io/{name}"));

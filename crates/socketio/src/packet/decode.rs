@@ -4,10 +4,10 @@ use bytestring::ByteString;
 use roomcast_core::{AckId, Args, replace_lone_surrogates};
 use serde::de::IgnoredAny;
 
-use super::{Body, DecodeError, Limits, Packet, is_reserved};
+use super::{Body, DecodeError, Packet, PacketLimits, is_reserved};
 
 /// Reads the text of a packet; with how many attachments have to follow
-pub(super) fn decode(text: &ByteString, limits: &Limits) -> Result<(Packet, usize), DecodeError> {
+pub(super) fn decode(text: &ByteString, limits: &PacketLimits) -> Result<(Packet, usize), DecodeError> {
     let mut cursor = Cursor { text, at: 0 };
     let kind = Kind::read(&mut cursor)?;
     let attachments = if kind.is_binary() { cursor.attachment_count(limits)? } else { 0 };
@@ -94,7 +94,7 @@ impl<'t> Cursor<'t> {
         Ok(number)
     }
 
-    fn attachment_count(&mut self, limits: &Limits) -> Result<usize, DecodeError> {
+    fn attachment_count(&mut self, limits: &PacketLimits) -> Result<usize, DecodeError> {
         let too_many = DecodeError::TooManyAttachments { limit: limits.attachments };
         let count = match self.number() {
             Ok(Some(0) | None) => return Err(DecodeError::AttachmentCount),
@@ -109,7 +109,7 @@ impl<'t> Cursor<'t> {
         Ok(count)
     }
 
-    fn namespace(&mut self, limits: &Limits) -> Result<ByteString, DecodeError> {
+    fn namespace(&mut self, limits: &PacketLimits) -> Result<ByteString, DecodeError> {
         if self.peek() != Some(b'/') {
             return Ok(ByteString::from_static("/"));
         }

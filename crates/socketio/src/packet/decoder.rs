@@ -4,13 +4,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use roomcast_core::{Args, Message};
 
-use super::{Body, DecodeError, Limits, Packet, decode, places};
+use super::{Body, DecodeError, Packet, PacketLimits, decode, places};
 use crate::Decoder;
 
 /// The decoder of the default parser
 #[derive(Debug)]
 pub(crate) struct DefaultDecoder {
-    limits: Limits,
+    limits: PacketLimits,
     /// Boxed, since it is rare and sessions are many
     partial: Option<Box<Partial>>,
 }
@@ -25,7 +25,7 @@ struct Partial {
 }
 
 impl DefaultDecoder {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: PacketLimits) -> Self {
         Self { limits, partial: None }
     }
 

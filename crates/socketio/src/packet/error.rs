@@ -43,7 +43,7 @@ pub enum DecodeError {
     Reserved,
     /// The placeholders do not go together with the attachments
     #[error("the client sent placeholders that do not match the attachments: {0}")]
-    Placeholders(#[source] ArgsError),
+    Placeholders(ArgsError),
     /// A text came while attachments were awaited
     #[error("the client sent text where an attachment had to follow")]
     AttachmentMissing,

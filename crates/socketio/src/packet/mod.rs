@@ -20,6 +20,7 @@ pub use error::DecodeError;
 
 /// A packet as a client sent it, whole and checked
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "parsers build it")]
 pub struct Packet {
     /// The namespace it is for
     pub namespace: ByteString,
@@ -29,6 +30,7 @@ pub struct Packet {
 
 /// What a packet says
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "parsers match every type of packet")]
 pub enum Body {
     /// The client asks to join
     Connect {
@@ -61,7 +63,9 @@ pub enum Body {
 ///
 /// The length of a message is limited before, by the transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+#[non_exhaustive]
+#[must_use]
+pub struct PacketLimits {
     /// Attachments of one packet
     ///
     /// Default: 10, as in the parser on Node.
@@ -76,9 +80,34 @@ pub struct Limits {
     pub namespace_bytes: usize,
 }
 
-impl Default for Limits {
+impl Default for PacketLimits {
     fn default() -> Self {
         Self { attachments: 10, packet_bytes: 10_000_000, namespace_bytes: 1024 }
+    }
+}
+
+impl PacketLimits {
+    /// Creates settings that are all at their defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets [`attachments`](Self#structfield.attachments).
+    pub fn attachments(mut self, attachments: usize) -> Self {
+        self.attachments = attachments;
+        self
+    }
+
+    /// Sets [`packet_bytes`](Self#structfield.packet_bytes).
+    pub fn packet_bytes(mut self, packet_bytes: usize) -> Self {
+        self.packet_bytes = packet_bytes;
+        self
+    }
+
+    /// Sets [`namespace_bytes`](Self#structfield.namespace_bytes).
+    pub fn namespace_bytes(mut self, namespace_bytes: usize) -> Self {
+        self.namespace_bytes = namespace_bytes;
+        self
     }
 }
 

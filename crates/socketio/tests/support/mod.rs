@@ -13,6 +13,6 @@ pub(crate) fn session() -> SocketIoSession {
     let polling = Capabilities { begins: true, upgrades_from: true, upgrades_to: false, polled: true };
     let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     let engine = EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)]);
-    let config = SocketIoConfig { engine: Arc::new(engine), ..SocketIoConfig::default() };
+    let config = SocketIoConfig::new().engine(Arc::new(engine));
     SocketIoSession::new(Arc::new(config), Handshake { sid: Sid::new("s3cret"), version: Version::V4 })
 }

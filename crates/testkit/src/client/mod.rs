@@ -360,6 +360,7 @@ impl fmt::Debug for TestClient {
 }
 
 /// A [`TestClient`] that is not connected yet
+#[must_use]
 pub struct TestClientBuilder<S> {
     service: S,
     kind: TestKind,

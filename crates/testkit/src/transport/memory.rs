@@ -34,12 +34,14 @@ impl MemoryTransport {
     }
 
     /// What sessions may do here
+    #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;
         self
     }
 
     /// Bytes that one message of a client may have; default: 1,000,000
+    #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self

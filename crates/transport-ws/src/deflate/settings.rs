@@ -27,6 +27,7 @@ use roomcast_core::memory::{self, Charge};
 /// let transport = WebSocket::new().compression(Compression::new().threshold(512));
 /// ```
 #[derive(Debug, Clone, Default)]
+#[must_use]
 pub struct Compression {
     settings: Settings,
     totals: Arc<Totals>,

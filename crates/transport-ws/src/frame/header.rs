@@ -5,6 +5,7 @@ use super::{MAX_CONTROL_PAYLOAD, ReadLimits, Violation, message::PartialMessage}
 /// What a frame carries (RFC 6455 section 11.8)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
+#[allow(clippy::exhaustive_enums, reason = "RFC 6455 names all of them")]
 pub enum Opcode {
     /// The next part of a fragmented message
     Continuation = 0x0,

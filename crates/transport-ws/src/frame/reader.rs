@@ -16,6 +16,8 @@ use crate::deflate::Inflating;
 
 /// How much one client may send at once
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
 pub struct ReadLimits {
     /// Bytes of one message, all its fragments together. Default: 1,000,000
     ///
@@ -36,12 +38,32 @@ impl ReadLimits {
 
 impl Default for ReadLimits {
     fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ReadLimits {
+    /// Creates limits that are all at their defaults.
+    pub const fn new() -> Self {
         Self { max_message: 1_000_000, max_fragments: 16_384 }
+    }
+
+    /// Sets [`max_message`](Self#structfield.max_message).
+    pub const fn max_message(mut self, max_message: usize) -> Self {
+        self.max_message = max_message;
+        self
+    }
+
+    /// Sets [`max_fragments`](Self#structfield.max_fragments).
+    pub const fn max_fragments(mut self, max_fragments: u32) -> Self {
+        self.max_fragments = max_fragments;
+        self
     }
 }
 
 /// What a client sent, whole
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::exhaustive_enums, reason = "readers match every kind")]
 pub enum Incoming {
     /// A text or binary message, its fragments joined
     Message(Message),
@@ -85,6 +107,7 @@ impl FrameReader {
     /// [`max_message`](ReadLimits::max_message) counts what comes out, while it does. With `keeps_context` what came
     /// out of a message is the context of the next, for which the reader owns an inflater from the first one on
     /// (47 KiB); otherwise it owns one only while a message that has sent more than 4 KiB is under way.
+    #[must_use]
     pub fn inflating(mut self, keeps_context: bool) -> Self {
         self.inflating = Some(Box::new(Inflating::new(keeps_context)));
         self

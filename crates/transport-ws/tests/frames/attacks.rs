@@ -92,7 +92,7 @@ fn cve_2026_48779_a_message_dripped_byte_by_byte() {
 
 #[test]
 fn cve_2026_62389_empty_fragments_count() {
-    let limits = ReadLimits { max_fragments: 1000, ..ReadLimits::default() };
+    let limits = ReadLimits::new().max_fragments(1000);
     let mut stream = frame(BINARY, b"");
     stream.extend(frame(CONTINUATION, b"").repeat(999));
     assert_eq!(read_limited(limits, &stream), (vec![], Ok(())));

@@ -206,7 +206,7 @@ fn a_bomb_is_refused_at_the_limit_and_takes_no_more_memory_than_that() {
 
 #[test]
 fn blocks_out_of_which_nothing_comes_are_bounded_by_what_comes_in() {
-    let limits = ReadLimits { max_message: 10_000, ..ReadLimits::default() };
+    let limits = ReadLimits::new().max_message(10_000);
     let mut reader = FrameReader::new(limits).inflating(false);
     let mut items = Vec::new();
     let empty_blocks = [0, 0, 0, 0xff, 0xff].repeat(100);
@@ -277,7 +277,7 @@ fn thousands_of_tiny_messages_allocate_nothing_of_their_own() {
 }
 
 fn in_pieces(keeps_context: bool, bytes: &[u8], sizes: &[usize]) -> (Vec<Incoming>, Result<(), Violation>) {
-    let limits = ReadLimits { max_message: 2000, max_fragments: 6 };
+    let limits = ReadLimits::new().max_message(2000).max_fragments(6);
     read_in_pieces(FrameReader::new(limits).inflating(keeps_context), bytes, sizes)
 }
 

@@ -99,7 +99,7 @@ fn a_reader_between_messages_owns_nothing() {
 
 #[test]
 fn many_small_fragments_cost_what_their_bytes_cost() {
-    let limits = ReadLimits { max_message: 16 << 20, max_fragments: 65536 };
+    let limits = ReadLimits::new().max_message(16 << 20).max_fragments(65536);
     for (first, byte) in [(BINARY, 0xff), (TEXT, b'a')] {
         let mut stream = frame(first, &[byte; 64]);
         for _ in 1..65535 {
@@ -135,7 +135,7 @@ fn a_declared_length_allocates_nothing_until_it_arrives() {
 proptest! {
     #[test]
     fn any_bytes_cost_at_most_four_times_their_number(bytes in hostile(), piece in 1_usize..300) {
-        let limits = ReadLimits { max_message: 2000, max_fragments: 8 };
+        let limits = ReadLimits::new().max_message(2000).max_fragments(8);
         let mut stream = bytes.clone();
         let (cost, items, _) = cost(limits, &mut stream, piece);
         // A message and a control frame under way may each hold one small box.

@@ -207,7 +207,7 @@ fn impossible_text_is_refused_before_its_frame_or_message_ends() {
 
 #[test]
 fn a_message_of_the_limit_passes_and_one_byte_more_does_not() {
-    let limits = ReadLimits { max_message: 1000, ..ReadLimits::default() };
+    let limits = ReadLimits::new().max_message(1000);
     let too_big = Err(Violation::MessageTooBig { limit: 1000 });
 
     let (items, outcome) = read_limited(limits, &frame(FIN | BINARY, &[1; 1000]));
@@ -226,7 +226,7 @@ fn a_message_of_the_limit_passes_and_one_byte_more_does_not() {
 
 #[test]
 fn a_waiting_character_counts_towards_the_limit() {
-    let limits = ReadLimits { max_message: 4, ..ReadLimits::default() };
+    let limits = ReadLimits::new().max_message(4);
     let stream = [frame(TEXT, b"a\xe2\x82"), frame(FIN | CONTINUATION, b"\xacb")].concat();
     assert_eq!(read_limited(limits, &stream).1, Err(Violation::MessageTooBig { limit: 4 }));
     let stream = [frame(TEXT, b"a\xe2\x82"), frame(FIN | CONTINUATION, b"\xac")].concat();
@@ -235,7 +235,7 @@ fn a_waiting_character_counts_towards_the_limit() {
 
 #[test]
 fn no_limit_means_the_largest_number() {
-    let limits = ReadLimits { max_message: usize::MAX, max_fragments: u32::MAX };
+    let limits = ReadLimits::new().max_message(usize::MAX).max_fragments(u32::MAX);
     let stream = [frame(TEXT, b"a"), frame(FIN | CONTINUATION, b"b")].concat();
     assert_eq!(read_limited(limits, &stream), (vec![text("ab")], Ok(())));
     let mut declared = frame(TEXT, b"a");

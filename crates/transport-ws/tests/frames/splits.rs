@@ -8,7 +8,7 @@ use crate::{
     read_limited, text,
 };
 
-const LIMITS: ReadLimits = ReadLimits { max_message: 2000, max_fragments: 8 };
+const LIMITS: ReadLimits = ReadLimits::new().max_message(2000).max_fragments(8);
 
 /// A message in one or more frames, with what it must read as
 fn message() -> impl Strategy<Value = (Vec<u8>, Incoming)> {

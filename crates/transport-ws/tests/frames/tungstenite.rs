@@ -58,7 +58,7 @@ fn sent_by(messages: Vec<tungstenite::Message>) -> Vec<Incoming> {
         client.send(message).unwrap();
     }
     let mut items = Vec::new();
-    let limits = ReadLimits { max_message: 1 << 20, ..ReadLimits::default() };
+    let limits = ReadLimits::new().max_message(1 << 20);
     let mut reader = FrameReader::new(limits);
     reader.read(&mut client.get_mut().to_server, &mut items).unwrap();
     assert!(reader.is_idle());

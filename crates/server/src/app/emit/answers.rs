@@ -8,6 +8,7 @@ use roomcast_core::{AnswerSink, Args, SocketId};
 
 /// What came back from one event that asked for answers
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct Answers {
     /// Who answered what, in the order in which the answers came
     pub answers: Vec<(SocketId, Args)>,

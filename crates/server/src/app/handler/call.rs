@@ -172,10 +172,12 @@ impl Parameter {
 
 /// Marks parameters that are arguments of the event
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByArgument;
 
 /// Marks parameters that are known by their type
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByType;
 
 /// Marks parameters that take an error instead of failing
@@ -221,6 +223,7 @@ impl FromEvent<ByType> for Args {
 
 /// The name of the event; for handlers that serve several
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "parameters of handlers take it apart")]
 pub struct EventName(pub ByteString);
 
 impl FromEvent<ByType> for EventName {
@@ -293,6 +296,7 @@ impl FromEvent<ByType> for EventError {
 /// });
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "parameters of handlers take it apart")]
 pub struct Auth<T>(pub T);
 
 impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
@@ -428,10 +432,12 @@ macro_rules! handler {
 
 /// Marks handlers that are not async
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct AtOnce;
 
 /// Marks handlers that are not async and borrow their socket
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct Borrowing;
 
 handler!();

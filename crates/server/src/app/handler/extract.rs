@@ -27,6 +27,7 @@ use crate::app::model::event_input::HandlerInput;
 /// });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "parameters of handlers take it apart")]
 pub struct State<T>(pub T);
 
 impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for State<T> {
@@ -58,6 +59,7 @@ impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for State<T> {
 /// });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "parameters of handlers take it apart")]
 pub struct Extension<T>(pub T);
 
 impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for Extension<T> {

@@ -52,6 +52,7 @@ pub trait Outcome {
 /// io.on("find", async |name: String| if name == "ada" { Ok(User { name }) } else { Err("nobody") });
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "handlers build it")]
 pub struct Answer<T>(pub T);
 
 impl<T: Serialize> Outcome for Answer<T> {

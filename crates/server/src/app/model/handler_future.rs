@@ -7,6 +7,7 @@ use std::pin::Pin;
 use crate::app::error::HandlerError;
 
 /// How far a handler came when it was called
+#[allow(clippy::exhaustive_enums, reason = "drivers match both")]
 pub enum Started {
     /// To its end
     Ended(Result<(), HandlerError>),

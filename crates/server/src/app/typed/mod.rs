@@ -155,6 +155,7 @@ pub trait EventSet {}
 
 /// The answer of an event that has none
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct NoAnswer;
 
 /// What `on_event` can read and `emit_event` can write: an [`Event`] or an [`EventSet`]
@@ -195,10 +196,12 @@ pub trait Emitted<M> {
 
 /// Marks an [`Event`]
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByName;
 
 /// Marks an [`EventSet`]
 #[derive(Debug)]
+#[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByVariant;
 
 impl<E: Event + DeserializeOwned + Send + 'static> Schema<ByName> for E {

@@ -6,7 +6,6 @@ use crate::web::compression::HttpCompression;
 use crate::web::cookie::Cookie;
 use crate::web::cors::Cors;
 use crate::web::forwarded::TrustedProxies;
-use crate::web::origin::Origins;
 
 /// Settings of HTTP requests and answers.
 ///
@@ -19,19 +18,15 @@ pub struct HttpConfig {
     pub(crate) cors: Cors,
     pub(crate) cookie: Option<Cookie>,
     pub(crate) compression: Option<HttpCompression>,
-    pub(crate) origins: Origins,
-    pub(crate) allowed_origins: Vec<String>,
 }
 
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
             trusted_proxies: TrustedProxies::default(),
-            cors: Cors::Off,
+            cors: Cors::new(),
             cookie: None,
             compression: Some(HttpCompression::default()),
-            origins: Origins::default(),
-            allowed_origins: Vec::new(),
         }
     }
 }
@@ -59,29 +54,24 @@ impl HttpConfig {
         self
     }
 
-    /// Sets which pages of other origins may read answers to their requests, which long-polling needs. Default: none.
-    pub fn cors(mut self, cors: impl Into<Cors>) -> Self {
-        self.cors = cors.into();
-        self
-    }
-
-    /// Sets which pages may begin sessions and open WebSockets. Default: [`Origins::SameOrCookieless`].
+    /// Sets which pages of other origins may use the server. Default: [`Cors::new`], pages of its own origin, and those whose
+    /// requests carry no cookies.
     ///
-    /// Others are answered with 403 and a text that says how to let them in. Counted as
+    /// Both the CORS headers of answers and the check of handshakes follow from it. A handshake that fails the check is
+    /// answered with 403 and a text that says how to let the page in, and counted as
     /// [`Breach::Origin`](crate::metrics::Breach::Origin).
-    pub fn origins(mut self, origins: Origins) -> Self {
-        self.origins = origins;
-        self
-    }
-
-    /// Adds an origin, such as `https://chat.example`, whose pages may use WebSocket and long-polling with cookies.
     ///
-    /// It comes on top of [`origins`](Self::origins) and [`cors`](Self::cors). Case, a default port and a trailing slash
-    /// make no difference. One that no browser can send, as it has a path or no scheme, is refused when the
-    /// [`Io`](crate::Io) is built; patterns are for [`CorsRules::matching`](crate::http::CorsRules::matching). Pages from files
-    /// have the origin `file://` for WebSocket and `null` for polling.
-    pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
-        self.allowed_origins.push(origin.into());
+    /// # Examples
+    ///
+    /// ```
+    /// use roomcast_server::http::Cors;
+    /// use roomcast_server::Config;
+    ///
+    /// let cors = Cors::origins(["https://chat.example"]).credentials(true);
+    /// let config = Config::new().http(|http| http.cors(cors));
+    /// ```
+    pub fn cors(mut self, cors: Cors) -> Self {
+        self.cors = cors;
         self
     }
 

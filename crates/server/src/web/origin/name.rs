@@ -85,9 +85,7 @@ fn host_and_port(authority: &str, implied: Option<u16>) -> Result<(String, Optio
         return Err("has no host; an origin is like `https://chat.example`".into());
     }
     if host.contains('*') {
-        return Err(
-            "is a pattern, and each origin has to be named; `CorsRules::matching` takes a function".into()
-        );
+        return Err("is a pattern, and each origin has to be named; `Cors::matching` takes a function".into());
     }
     if let Some(address) = host.strip_prefix('[') {
         let address = address.strip_suffix(']').and_then(|address| address.parse::<Ipv6Addr>().ok());
@@ -166,7 +164,7 @@ mod tests {
             ("ws://chat.example", "write `http://chat.example`"),
             ("file:///home/page.html", "write `file://`"),
             ("file://host", "write `file://`"),
-            ("https://*.example", "CorsRules::matching"),
+            ("https://*.example", "Cors::matching"),
             ("https://chat.example:port", "no number"),
             ("https://chat.example:65536", "65535"),
             ("https://", "no host"),

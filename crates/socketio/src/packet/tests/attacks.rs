@@ -8,13 +8,13 @@ fn cve_2026_33151_more_attachments_than_accepted_are_refused_at_the_header() {
     for count in ["11", "59999", "18446744073709551616", "99999999999999999999999999"] {
         assert_eq!(decode(&format!("5{count}-[\"x\",{}]", hole(0))), too_many, "{count}");
     }
-    let mut generous = DefaultDecoder::new(Limits { attachments: 11, ..Limits::default() });
+    let mut generous = DefaultDecoder::new(PacketLimits { attachments: 11, ..PacketLimits::default() });
     assert_eq!(generous.decode("511-[\"x\"]".into()), Ok(None));
 }
 
 #[test]
 fn cve_2026_33151_attachments_are_bounded_in_bytes() {
-    let mut decoder = DefaultDecoder::new(Limits { packet_bytes: 100, ..Limits::default() });
+    let mut decoder = DefaultDecoder::new(PacketLimits { packet_bytes: 100, ..PacketLimits::default() });
     assert_eq!(decoder.decode("53-[\"x\"]".into()), Ok(None));
     assert_eq!(decoder.decode(Bytes::from(vec![0; 92]).into()), Ok(None));
     assert_eq!(decoder.decode(Bytes::from_static(b"0").into()), Err(DecodeError::TooLarge { limit: 100 }));

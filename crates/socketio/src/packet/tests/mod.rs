@@ -19,7 +19,7 @@ use super::*;
 use crate::{Decoder, DefaultCodec, Parser};
 
 fn decoder() -> DefaultDecoder {
-    DefaultDecoder::new(Limits::default())
+    DefaultDecoder::new(PacketLimits::default())
 }
 
 fn decode(text: &str) -> Result<Packet, DecodeError> {

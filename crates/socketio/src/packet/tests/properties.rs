@@ -76,7 +76,7 @@ fn any_namespace() -> impl Strategy<Value = Namespace> {
 
 /// What a client would make of a frame that it is sent, were it this decoder
 fn decode_frame(frame: &Frame) -> Packet {
-    let limits = Limits { attachments: usize::MAX, ..Limits::default() };
+    let limits = PacketLimits { attachments: usize::MAX, ..PacketLimits::default() };
     let mut decoder = DefaultDecoder::new(limits);
     let mut packet = None;
     for message in frame.messages() {

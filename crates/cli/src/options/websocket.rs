@@ -1,20 +1,24 @@
-//! Whether messages are compressed, and how
+//! Settings of WebSocket connections.
 
 use clap::Args;
 use clap::builder::BoolishValueParser;
+use roomcast::Config;
 use roomcast::transport::Compression;
 
-/// Whether messages are compressed, and how
+use super::units::size;
+
+/// Settings of WebSocket connections.
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Compression")]
-pub(crate) struct Compressing {
+#[command(next_help_heading = "WebSocket")]
+pub(crate) struct WebSocket {
     /// Compress messages for WebSocket clients that offer permessage-deflate
     #[arg(long, env = "ROOMCAST_COMPRESSION")]
     #[arg(value_parser = BoolishValueParser::new())]
     compression: bool,
 
-    /// Bytes from which a message is compressed. Default: 1024
-    #[arg(long, value_name = "BYTES", requires = "compression", env = "ROOMCAST_COMPRESSION_THRESHOLD")]
+    /// Size from which a message is compressed. Default: 1KiB
+    #[arg(long, value_name = "SIZE", value_parser = size::<usize>, requires = "compression")]
+    #[arg(env = "ROOMCAST_COMPRESSION_THRESHOLD")]
     compression_threshold: Option<usize>,
 
     /// From 1, fast, to 9, small. Default: 6
@@ -43,15 +47,26 @@ pub(crate) struct Compressing {
     #[arg(value_parser = BoolishValueParser::new())]
     compression_context: bool,
 
-    /// Bytes that all contexts together may have; further connections have none. Default: 67108864
-    #[arg(long, value_name = "BYTES", requires = "compression_context")]
+    /// Size of all contexts together; further connections have none. Default: 64MiB
+    #[arg(long, value_name = "SIZE", value_parser = size::<usize>, requires = "compression_context")]
     #[arg(env = "ROOMCAST_COMPRESSION_CONTEXT_MEMORY")]
     compression_context_memory: Option<usize>,
+
+    /// Code with which connections are closed at shutdown; 1012 is for clients that do not reconnect after 1001
+    #[arg(long, value_name = "CODE", default_value_t = 1001, env = "ROOMCAST_DRAIN_CLOSE_CODE")]
+    #[arg(value_parser = close_code)]
+    drain_close_code: u16,
 }
 
-impl Compressing {
-    /// `None` if it is off
-    pub(crate) fn settings(&self) -> Option<Compression> {
+impl WebSocket {
+    /// Returns the settings with those of the flags.
+    pub(crate) fn config(&self, config: Config) -> Config {
+        config.websocket(|websocket| {
+            websocket.compression(self.compression()).drain_close_code(self.drain_close_code)
+        })
+    }
+
+    fn compression(&self) -> Option<Compression> {
         if !self.compression {
             return None;
         }
@@ -78,6 +93,11 @@ impl Compressing {
     }
 }
 
+fn close_code(text: &str) -> Result<u16, String> {
+    let code = text.parse().ok().filter(|code| matches!(code, 1001 | 1012 | 3000..=4999));
+    code.ok_or_else(|| "expected 1001, 1012, or a code of your own from 3000 to 4999".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -86,10 +106,20 @@ mod tests {
     use crate::options::Options;
 
     #[test]
+    fn close_codes_are_those_a_drain_can_mean() {
+        for code in ["1001", "1012", "4000"] {
+            assert_eq!(close_code(code).ok(), code.parse().ok());
+        }
+        for code in ["1000", "1006", "5000", "", "away"] {
+            assert!(close_code(code).is_err_and(|error| error.contains("1012")), "{code}");
+        }
+    }
+
+    #[test]
     fn compression_is_off_unless_asked_for_and_its_details_need_it() {
         let parse = |flags: &[&str]| Options::try_parse_from([&["serve"], flags].concat());
-        assert_eq!(parse(&[]).unwrap().compression.settings(), None);
-        assert_eq!(parse(&["--compression"]).unwrap().compression.settings(), Some(Compression::new()));
+        assert_eq!(parse(&[]).unwrap().websocket.compression(), None);
+        assert_eq!(parse(&["--compression"]).unwrap().websocket.compression(), Some(Compression::new()));
         let all = [
             "--compression",
             "--compression-threshold=1",
@@ -108,7 +138,7 @@ mod tests {
             .client_window_bits(11)
             .context_takeover(true)
             .max_context_memory(5);
-        assert_eq!(parse(&all).unwrap().compression.settings(), Some(expected));
+        assert_eq!(parse(&all).unwrap().websocket.compression(), Some(expected));
         assert!(
             parse(&all[1..2]).is_err() && parse(&["--compression", "--compression-window-bits=8"]).is_err()
         );
