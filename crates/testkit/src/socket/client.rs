@@ -29,31 +29,44 @@ pub enum Kind {
 pub const TALKING: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json];
 /// Those that speak Socket.IO
 pub const SOCKET_IO: [Kind; 3] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded];
+/// All kinds.
 pub const ALL: [Kind; 5] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
 
 /// What a client hears
 #[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "fields are named as in the protocol")]
 pub enum Heard {
+    /// It is in a namespace.
     Joined { namespace: String, id: String },
+    /// A namespace refused it.
     Refused { namespace: String, error: Value },
+    /// An event came.
     Event { namespace: String, name: String, args: Value, ack: Option<u64> },
+    /// An answer to an event came.
     Answer { namespace: String, ack: u64, args: Value },
+    /// The server took it out of a namespace.
     Left { namespace: String },
+    /// The connection ended.
     Ended(Ended),
 }
 
 /// What a client says
 #[derive(Debug, Clone)]
 pub struct Said<'a> {
+    /// Namespace.
     pub namespace: &'a str,
+    /// Number of the answer, if one is asked for.
     pub ack: Option<u64>,
+    /// Name of the event.
     pub name: &'a str,
+    /// List of arguments.
     pub args: Value,
 }
 
 /// A client of any kind that blocks until it has heard something
 #[derive(Debug)]
 pub struct Client {
+    /// Kind of this client.
     pub kind: Kind,
     /// Its public id in the main namespace, once it is known; plain clients are not told
     pub id: String,
@@ -101,6 +114,7 @@ impl Client {
         self.say_hello_to("/", auth);
     }
 
+    /// Asks to join a namespace, if that is for the client to ask.
     pub fn say_hello_to(&mut self, namespace: &str, auth: Value) {
         if let Link::Engine(engine) = &mut self.link {
             engine.send(socketio::connect(namespace, &auth));
@@ -124,10 +138,12 @@ impl Client {
         self.hear()
     }
 
+    /// Emits an event in the main namespace.
     pub fn emit(&mut self, name: &str, args: Value) {
         self.say(Said { namespace: "/", ack: None, name, args });
     }
 
+    /// Emits an event.
     pub fn say(&mut self, said: Said<'_>) {
         self.say_all(vec![said]);
     }
@@ -162,6 +178,7 @@ impl Client {
         }
     }
 
+    /// Answers an event of the main namespace.
     pub fn answer(&mut self, ack: u64, args: Value) {
         match &mut self.link {
             Link::Engine(engine) => engine.send_all(socketio::answer("/", ack, args)),
@@ -244,6 +261,10 @@ impl Client {
         }
     }
 
+    /// Returns the Engine.IO client.
+    ///
+    /// # Panics
+    /// When it does not speak Engine.IO.
     pub fn engine(&mut self) -> &mut Engine {
         match &mut self.link {
             Link::Engine(engine) => engine,
@@ -252,7 +273,9 @@ impl Client {
     }
 }
 
+/// Path of Socket.IO.
 pub const SOCKET_IO_PATH: &str = "/socket.io/";
+/// Path of plain WebSocket.
 pub const PLAIN_PATH: &str = "/ws";
 
 /// Binary among arguments
