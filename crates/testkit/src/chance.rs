@@ -1,34 +1,24 @@
-//! Variety that can be had again
+//! Reproducible variety
 
-/// A small source of reproducible variety (xorshift)
+use fastrand::Rng;
+
+/// Source of choices that depend on a seed alone.
 #[derive(Debug, Clone)]
-pub(crate) struct Chance(u64);
+pub(crate) struct Chance(Rng);
 
 impl Chance {
-    /// Each seed gives a sequence of its own
+    /// Creates a source; each seed gives a sequence of its own.
     pub(crate) fn new(seed: u64) -> Self {
-        // Spreads small seeds over all bits; zero would stay zero.
-        let mut chance = Self((seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        for _ in 0..4 {
-            chance.next();
-        }
-        chance
+        Self(Rng::with_seed(seed))
     }
 
-    /// A number below `bound`, which is not zero
+    /// Returns a number below `bound`, which is not zero.
     pub(crate) fn below(&mut self, bound: u64) -> usize {
-        usize::try_from(self.next() % bound).expect("bounds are small")
+        usize::try_from(self.0.u64(..bound)).expect("bounds are small")
     }
 
-    /// One of these
+    /// Returns one of these.
     pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len() as u64)]
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
+        choices[self.0.usize(..choices.len())]
     }
 }
