@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::client::{as_bytes, bytes};
+use super::vocabulary::{as_bytes, bytes};
 use super::ws::Message;
 
 /// Takes the binary out of arguments

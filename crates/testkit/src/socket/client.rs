@@ -8,6 +8,7 @@ use super::dial::Dial;
 use super::engine::Engine;
 use super::json_mode;
 use super::socketio;
+pub use super::vocabulary::{Heard, Said, as_bytes, bytes};
 use super::ws::{Ended, Message, Ws};
 
 /// The kinds of clients there are
@@ -31,37 +32,6 @@ pub const TALKING: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, 
 pub const SOCKET_IO: [Kind; 3] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded];
 /// All kinds.
 pub const ALL: [Kind; 5] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
-
-/// What a client hears
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs, reason = "fields are named as in the protocol")]
-pub enum Heard {
-    /// It is in a namespace.
-    Joined { namespace: String, id: String },
-    /// A namespace refused it.
-    Refused { namespace: String, error: Value },
-    /// An event came.
-    Event { namespace: String, name: String, args: Value, ack: Option<u64> },
-    /// An answer to an event came.
-    Answer { namespace: String, ack: u64, args: Value },
-    /// The server took it out of a namespace.
-    Left { namespace: String },
-    /// The connection ended.
-    Ended(Ended),
-}
-
-/// What a client says
-#[derive(Debug, Clone)]
-pub struct Said<'a> {
-    /// Namespace.
-    pub namespace: &'a str,
-    /// Number of the answer, if one is asked for.
-    pub ack: Option<u64>,
-    /// Name of the event.
-    pub name: &'a str,
-    /// List of arguments.
-    pub args: Value,
-}
 
 /// A client of any kind that blocks until it has heard something
 #[derive(Debug)]
@@ -277,16 +247,6 @@ impl Client {
 pub const SOCKET_IO_PATH: &str = "/socket.io/";
 /// Path of plain WebSocket.
 pub const PLAIN_PATH: &str = "/ws";
-
-/// Binary among arguments
-pub fn bytes(bytes: &[u8]) -> Value {
-    json!({ "bytes": bytes })
-}
-
-/// The other way round
-pub fn as_bytes(value: &Value) -> Option<Vec<u8>> {
-    serde_json::from_value(value.get("bytes")?.clone()).ok()
-}
 
 fn as_text(value: &Value) -> Message {
     value.as_str().expect("plain clients send text or bytes").into()

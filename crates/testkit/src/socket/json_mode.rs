@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::attachments;
-use super::client::{Heard, Said};
+use super::vocabulary::{Heard, Said};
 use super::ws::Message;
 
 pub(super) const SUBPROTOCOL: &str = "roomcast.json";

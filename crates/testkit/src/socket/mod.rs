@@ -10,6 +10,7 @@ pub mod engine;
 pub mod http;
 mod json_mode;
 mod socketio;
+mod vocabulary;
 pub mod ws;
 
 use std::time::Duration;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::attachments;
-use super::client::{Heard, Said};
+use super::vocabulary::{Heard, Said};
 use super::ws::Message;
 
 pub(super) fn connect(namespace: &str, auth: &Value) -> Message {
