@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The machine, as far as it matters to a reader
@@ -84,20 +85,8 @@ fn printed(program: &str, arguments: &[&str]) -> Option<String> {
 
 /// A day of the Gregorian calendar, in UTC
 pub(super) fn date(unix_seconds: u64) -> String {
-    let mut year = 1970;
-    let mut days = unix_seconds / 86_400;
-    let leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    format!("{year}-{:02}-{:02}", month + 1, days + 1)
+    let at = i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    at.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d").to_string()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::{env, fs};
 
+use fastrand::Rng;
 use roomcast_fuzz::CHECKS;
 
 #[test]
@@ -15,7 +16,7 @@ fn every_check_holds_for_its_seeds_and_mutations_of_them() {
     for (name, check) in CHECKS {
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "fuzz/seeds/{name} has no seeds");
-        let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+        let mut chance = Rng::with_seed(0);
         seeds.iter().for_each(|seed| run(name, check, seed));
         for _ in 0..mutations {
             let input = mutated(&seeds, &mut chance);
@@ -65,31 +66,31 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
 }
 
 /// A few changes to a seed, of the kinds that break parsers
-fn mutated(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
-    let mut input = seeds[chance.below(seeds.len())].clone();
-    for _ in 0..1 + chance.below(6) {
-        let at = chance.below(input.len() + 1);
-        let end = at + chance.below(input.len() - at + 1).min(chance.below(64));
-        match chance.below(8) {
-            0 if at < input.len() => input[at] ^= 1 << chance.below(8),
-            1 if at < input.len() => input[at] = INTERESTING[chance.below(INTERESTING.len())],
-            2 => input.insert(at, INTERESTING[chance.below(INTERESTING.len())]),
+fn mutated(seeds: &[Vec<u8>], chance: &mut Rng) -> Vec<u8> {
+    let mut input = seeds[chance.usize(..seeds.len())].clone();
+    for _ in 0..1 + chance.usize(..6) {
+        let at = chance.usize(..input.len() + 1);
+        let end = at + chance.usize(..input.len() - at + 1).min(chance.usize(..64));
+        match chance.usize(..8) {
+            0 if at < input.len() => input[at] ^= 1 << chance.usize(..8),
+            1 if at < input.len() => input[at] = INTERESTING[chance.usize(..INTERESTING.len())],
+            2 => input.insert(at, INTERESTING[chance.usize(..INTERESTING.len())]),
             3 => drop(input.drain(at..end)),
             4 => {
                 let copy = input[at..end].to_vec();
-                let to = chance.below(input.len() + 1);
+                let to = chance.usize(..input.len() + 1);
                 input.splice(to..to, copy);
             }
             5 => {
-                let other = &seeds[chance.below(seeds.len())];
-                let from = chance.below(other.len() + 1);
+                let other = &seeds[chance.usize(..seeds.len())];
+                let from = chance.usize(..other.len() + 1);
                 input.truncate(at);
                 input.extend_from_slice(&other[from..]);
             }
             6 => input.truncate(at),
             _ => {
                 let mut lines: Vec<&[u8]> = input.split_inclusive(|byte| *byte == b'\n').collect();
-                let (one, other) = (chance.below(lines.len().max(1)), chance.below(lines.len().max(1)));
+                let (one, other) = (chance.usize(..lines.len().max(1)), chance.usize(..lines.len().max(1)));
                 if !lines.is_empty() {
                     lines.swap(one, other);
                 }
@@ -98,18 +99,6 @@ fn mutated(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
         }
     }
     input
-}
-
-/// Numbers that look drawn, the same each time
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % bound.max(1)
-    }
 }
 
 static PANICS: AtomicU64 = AtomicU64::new(0);

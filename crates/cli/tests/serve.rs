@@ -7,6 +7,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use roomcast_testkit::socket::dial::Dial;
+use roomcast_testkit::socket::ws::{Ended, Message, Ws};
+use roomcast_testkit::wire::upgrade;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Nothing here takes that long
@@ -111,56 +114,49 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A client of Socket.IO in the main namespace
-struct Chat(TcpStream);
+/// A client of Socket.IO on a WebSocket
+struct Chat(Ws);
 
 impl Chat {
+    /// Joins the main namespace.
     fn open(address: SocketAddr) -> Self {
-        let mut stream = connect(address);
-        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\n\
-                       Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        stream.write_all(request.as_bytes()).expect("sent");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("an answer");
-            head.push(byte[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
-        let mut chat = Self(stream);
-        assert!(chat.next().1.starts_with(b"0{"));
+        let mut chat = Self::session(address);
         chat.say("40");
-        assert!(chat.next().1.starts_with(b"40{"));
+        assert!(chat.hear().starts_with("40{"));
         // What the demo says to everybody who comes.
-        assert!(chat.next().1.starts_with(b"42[\"hello\""));
+        assert!(chat.hear().starts_with("42[\"hello\""));
+        chat
+    }
+
+    /// Opens a session that has joined no namespace.
+    fn session(address: SocketAddr) -> Self {
+        let dial = Dial::Tcp(address);
+        let mut chat = Self(Ws::open(&dial, "/socket.io/?EIO=4&transport=websocket", None));
+        assert!(chat.hear().starts_with("0{"));
         chat
     }
 
     fn say(&mut self, text: &str) {
-        let len = u8::try_from(text.len()).ok().filter(|len| *len < 126).expect("a short text");
-        self.0.write_all(&[&[0x81, 0x80 | len, 0, 0, 0, 0], text.as_bytes()].concat()).expect("sent");
+        self.0.send(text.into());
     }
 
-    /// The next frame, which has text
+    /// Returns the next message, which has to be text.
     fn hear(&mut self) -> String {
-        String::from_utf8(self.next().1).expect("text")
+        match self.0.receive() {
+            Ok(Message::Text(text)) => text,
+            other => panic!("no text but {other:?}"),
+        }
     }
 
-    /// First byte and payload of the next frame
-    fn next(&mut self) -> (u8, Vec<u8>) {
-        let mut head = [0; 2];
-        self.0.read_exact(&mut head).expect("a frame");
-        let mut len = usize::from(head[1]);
-        if len == 126 {
-            let mut long = [0; 2];
-            self.0.read_exact(&mut long).expect("a frame");
-            len = usize::from(u16::from_be_bytes(long));
-        }
-        let mut payload = vec![0; len];
-        self.0.read_exact(&mut payload).expect("a frame");
-        (head[0], payload)
+    /// Returns how the connection ended, which has to come next.
+    fn end(&mut self) -> Ended {
+        self.0.receive().expect_err("it ends")
     }
+}
+
+/// Returns the end of a connection that the server drained.
+fn drained(code: u16) -> Ended {
+    Ended { code: Some(code), reason: "server shutting down".to_owned() }
 }
 
 #[test]
@@ -204,11 +200,7 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
     assert_eq!(ask(server.address, &format!("/socket.io/?EIO=4&transport=websocket&sid={upgraded}")).0, 400);
     let mut probe = connect(server.address);
     let path = format!("/socket.io/?EIO=4&transport=websocket&sid={upgraded}");
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    probe.write_all(request.as_bytes()).expect("sent");
+    probe.write_all(upgrade(&path).as_bytes()).expect("sent");
     probe.read_exact(&mut [0; 12]).expect("an answer");
     drop((probe, waiting));
     server.signal(Signal::TERM);
@@ -233,7 +225,7 @@ fn talk_at_length(chat: &mut Chat) {
 /// Expects that a server drains and ends well when it is told to
 fn expect_drain(server: &mut Running, mut chat: Chat) {
     server.signal(Signal::TERM);
-    assert_eq!(chat.next(), (0x88, b"\x03\xe9server shutting down".to_vec()));
+    assert_eq!(chat.end(), drained(1001));
     drop(chat);
     assert_eq!(server.wait().code(), Some(0));
 }
@@ -296,7 +288,7 @@ fn json_log_tells_of_clients() {
     let mut chat = Chat::open(server.address);
     chat.say(r#"42["nobody handles this"]"#);
     chat.say("no packet");
-    let _ = chat.next();
+    let _ = chat.0.receive();
     expect_end(&mut server);
     let mut text = String::new();
     log.read_to_string(&mut text).expect("text");
@@ -341,14 +333,14 @@ fn sigterm_drains_and_ends_with_success() {
     server.signal(Signal::TERM);
     let ends = chats.into_iter().map(|mut chat| {
         std::thread::spawn(move || {
-            let frame = chat.next();
-            (frame, signalled.elapsed())
+            let end = chat.end();
+            (end, signalled.elapsed())
         })
     });
     let mut times = Vec::new();
     for end in ends.collect::<Vec<_>>() {
-        let ((first, payload), time) = end.join().expect("it is closed");
-        assert_eq!((first, payload.as_slice()), (0x88, &b"\x03\xe9server shutting down"[..]));
+        let (end, time) = end.join().expect("it is closed");
+        assert_eq!(end, drained(1001));
         times.push(time);
     }
     times.sort();
@@ -377,9 +369,7 @@ fn a_second_signal_ends_it_at_once() {
         assert!(server.child.try_wait().expect("a child").is_none(), "the first only drains");
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(code));
-        let mut rest = Vec::new();
-        let _ = chat.0.read_to_end(&mut rest);
-        assert_eq!(rest, b"", "no time for a goodbye");
+        assert_eq!(chat.end(), Ended::default(), "no time for a goodbye");
     }
 }
 
@@ -620,7 +610,7 @@ fn the_cookie_and_the_close_code_are_settings() {
     assert!(whole.contains("; HttpOnly; Secure; SameSite=None\r\n"), "{whole}");
     let mut chat = Chat::open(server.address);
     server.signal(Signal::TERM);
-    assert_eq!(chat.next(), (0x88, b"\x03\xf4server shutting down".to_vec()));
+    assert_eq!(chat.end(), drained(1012));
     drop(chat);
     server.wait();
 }
@@ -675,54 +665,16 @@ fn pongs_that_came_during_a_pause_count() {
 fn pause_between_ping_and_pong(threads: &str) {
     let times = ["--ping-interval", "300ms", "--ping-timeout", "400ms", "--threads", threads];
     let server = Running::start(|command| command.args(times));
-    let mut clients: Vec<_> = (0..4).map(|_| EngineClient::connect(server.address)).collect();
+    let mut clients: Vec<_> = (0..4).map(|_| Chat::session(server.address)).collect();
     for round in 0..3 {
-        clients.iter_mut().for_each(|client| assert_eq!(client.next(), "2", "round {round}"));
+        clients.iter_mut().for_each(|client| assert_eq!(client.hear(), "2", "round {round}"));
         server.signal(Signal::STOP);
-        clients.iter_mut().for_each(|client| client.send("3"));
+        clients.iter_mut().for_each(|client| client.say("3"));
         std::thread::sleep(Duration::from_millis(1_500));
         server.signal(Signal::CONT);
     }
     // They are all there, and the heartbeat goes on.
-    clients.iter_mut().for_each(|client| assert_eq!(client.next(), "2"));
-}
-
-/// A client of Engine.IO on a WebSocket
-struct EngineClient(TcpStream);
-
-impl EngineClient {
-    fn connect(address: SocketAddr) -> Self {
-        let mut stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        let request = "GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
-            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        stream.write_all(request.as_bytes()).expect("it reads");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            let mut byte = [0];
-            stream.read_exact(&mut byte).expect("it answers");
-            head.extend(byte);
-        }
-        let mut client = Self(stream);
-        assert!(client.next().starts_with("0{"));
-        client
-    }
-
-    /// The next text, of one short frame
-    fn next(&mut self) -> String {
-        let mut header = [0; 2];
-        self.0.read_exact(&mut header).expect("the connection is there");
-        assert!(header[0] == 0x81 && header[1] < 126, "{header:?}");
-        let mut text = vec![0; header[1].into()];
-        self.0.read_exact(&mut text).expect("the whole frame");
-        String::from_utf8(text).expect("text")
-    }
-
-    fn send(&mut self, text: &str) {
-        // Under a key of zeros the payload is as it is.
-        let header = [0x81, 0x80 | text.len() as u8, 0, 0, 0, 0];
-        self.0.write_all(&[&header, text.as_bytes()].concat()).expect("the kernel takes it");
-    }
+    clients.iter_mut().for_each(|client| assert_eq!(client.hear(), "2"));
 }
 
 /// With another allocator than that of the command the memory stays with the process.

@@ -60,14 +60,11 @@ fn emit_one(sequencer: &Sequencer, emitter: usize, number: usize) {
 }
 
 fn come_and_go(mut client: Client, index: usize, emitting: &AtomicUsize) {
-    let mut chance = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(index as u64 + 1);
+    let mut chance = fastrand::Rng::with_seed(index as u64);
     loop {
         let done = emitting.load(Ordering::Acquire) == 0;
-        chance ^= chance << 13;
-        chance ^= chance >> 7;
-        chance ^= chance << 17;
-        client.cut((chance % 8) as usize);
-        if chance & 64 == 0 {
+        client.cut(chance.usize(..8));
+        if chance.bool() {
             thread::yield_now();
         }
         client.come_back().expect("everything is kept");

@@ -15,6 +15,7 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::{Next, from_fn};
 use axum::{Router, response::Response};
 use clap::Parser;
+use jiff::Timestamp;
 use roomcast::http::Handshake;
 use roomcast::transport::Endpoint;
 use roomcast::{Ack, Args, Bytes, Config, ConnectError, EmitError, Io, Socket};
@@ -226,29 +227,6 @@ fn handshake(socket: &Socket) -> Value {
 #[expect(clippy::disallowed_methods, reason = "the handshake of Node has the time in it")]
 fn now() -> String {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    let (year, month, day) = calendar(days);
-    let (hour, minute, second, millisecond) =
-        (second / 3600, second / 60 % 60, second % 60, since.subsec_millis());
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millisecond:03}Z")
-}
-
-/// Year, month and day of so many days after the first of 1970
-fn calendar(mut days: u64) -> (u64, u64, u64) {
-    let leap = |year: u64| year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
-    let mut year = 1970;
-    while days >= 365 + u64::from(leap(year)) {
-        days -= 365 + u64::from(leap(year));
-        year += 1;
-    }
-    let february = 28 + u64::from(leap(year));
-    let mut month = 1;
-    for length in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    (year, month, days + 1)
+    let at = Timestamp::UNIX_EPOCH.saturating_add(since).unwrap_or(Timestamp::MAX);
+    at.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string()
 }

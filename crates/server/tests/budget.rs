@@ -2,8 +2,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall")]
 
-use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -12,7 +11,8 @@ use std::time::{Duration, Instant};
 use roomcast_core::memory::{self, Charge};
 use roomcast_server::socket::{CloseReason, SocketId};
 use roomcast_server::{Ack, Config, EmitError, Io, Server, Socket};
-use socket2::{Domain, Type};
+use roomcast_testkit::socket::dial::Dial;
+use roomcast_testkit::socket::ws::{Message, Ws};
 use tokio::runtime::{Builder, Runtime};
 
 #[test]
@@ -74,7 +74,7 @@ fn emit_fails_until_memory_is_released() {
         );
         assert!(error.to_string().contains("`memory_budget`"), "{error}");
     }
-    reader.send(br#"427["echo","x"]"#);
+    reader.send(r#"427["echo","x"]"#);
     let answered = stage.answers.recv_timeout(PATIENCE).expect("a handler");
     assert!(matches!(answered, Err(EmitError::OverBudget { .. })), "{answered:?}");
     assert!(socket.is_connected());
@@ -82,7 +82,7 @@ fn emit_fails_until_memory_is_released() {
 
     drop(held);
     assert!(socket.emit("one", 4).is_ok() && stage.io.emit("all", 5).is_ok());
-    reader.send(br#"428["echo","y"]"#);
+    reader.send(r#"428["echo","y"]"#);
     assert!(matches!(stage.answers.recv_timeout(PATIENCE), Ok(Ok(true))));
     // Nothing of what failed was sent.
     assert_eq!(
@@ -197,7 +197,7 @@ impl Stage {
 }
 
 /// A Socket.IO client on a WebSocket, for which the kernel keeps little
-struct Client(BufReader<TcpStream>);
+struct Client(Ws);
 
 impl Client {
     fn connect(address: SocketAddr) -> Self {
@@ -206,44 +206,24 @@ impl Client {
 
     /// Connects with this to show; returns its welcome too, and leaves out what it missed.
     fn enter(address: SocketAddr, auth: &str) -> (Self, String) {
-        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        socket.set_recv_buffer_size(4096).expect("a small buffer");
-        socket.connect(&address.into()).expect("a connection");
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        let mut client = Self(BufReader::with_capacity(2048, stream));
-        let request = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
-            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        client.0.get_mut().write_all(request).expect("the server reads");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(client.bytes(1)[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
+        let dial = Dial::Narrow(address);
+        let mut client = Self(Ws::open(&dial, "/socket.io/?EIO=4&transport=websocket", None));
         assert!(client.text().starts_with("0{"));
-        client.send(format!("40{auth}").as_bytes());
+        client.send(&format!("40{auth}"));
         let mut texts = std::iter::from_fn(|| Some(client.text()));
         let welcome = texts.find(|text| text.starts_with("40{")).expect("it is let in");
         (client, welcome)
     }
 
-    fn send(&mut self, text: &[u8]) {
-        // Under a key of zeros the payload is as it is.
-        let header = [0x81, 0x80 | u8::try_from(text.len()).expect("a short text"), 0, 0, 0, 0];
-        self.0.get_mut().write_all(&[&header, text].concat()).expect("the server reads");
+    fn send(&mut self, text: &str) {
+        self.0.send(text.into());
     }
 
     fn text(&mut self) -> String {
-        let header = self.bytes(2);
-        assert!(header[0] == 0x81 && header[1] < 126, "a short text, not {header:?}");
-        String::from_utf8(self.bytes(header[1].into())).expect("text is UTF-8")
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact(&mut bytes).expect("the server goes on");
-        bytes
+        match self.0.receive() {
+            Ok(Message::Text(text)) => text,
+            other => panic!("no text but {other:?}"),
+        }
     }
 }
 

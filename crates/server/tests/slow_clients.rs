@@ -4,8 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall")]
 
 use std::fs;
-use std::io::{BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,8 +13,9 @@ use std::time::{Duration, Instant};
 use roomcast_server::emit::{Overflow, Receipt};
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Ack, Config, Io, Server, Socket};
+use roomcast_testkit::socket::dial::Dial;
+use roomcast_testkit::socket::ws::{Ended, Message, Ws};
 use rustix::process::{Resource, getrlimit, setrlimit};
-use socket2::{Domain, Type};
 use tokio::runtime::{Builder, Runtime};
 
 #[test]
@@ -113,7 +113,7 @@ fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
     }
     stage.tell(&format!("{overflow:?}"), emitted, most_waiting, before);
     // An answer and a ping, when there is no room for them.
-    stage.crowd.iter_mut().for_each(|client| client.send(br#"427["echo","x"]"#));
+    stage.crowd.iter_mut().for_each(|client| client.send(r#"427["echo","x"]"#));
     wait_for(|| stage.echoes.load(Ordering::Relaxed) == CROWD);
     std::thread::sleep((PING_INTERVAL + Duration::from_millis(500)).saturating_sub(opened.elapsed()));
     for client in &mut stage.crowd {
@@ -203,7 +203,7 @@ impl Stage {
                 Heard::Number(heard) => {
                     break assert_eq!(heard, number, "the reader gets everything in order");
                 }
-                Heard::Ping => self.reader.send(b"3"),
+                Heard::Ping => self.reader.send("3"),
                 other => panic!("{other:?}"),
             }
         }
@@ -240,7 +240,7 @@ impl Drop for Stage {
 }
 
 /// A Socket.IO client on a WebSocket, that takes little before it has to read
-struct Client(BufReader<TcpStream>);
+struct Client(Ws);
 
 #[derive(Debug, PartialEq)]
 enum Heard {
@@ -252,40 +252,23 @@ enum Heard {
 
 impl Client {
     fn connect(address: SocketAddr) -> Self {
-        let socket = socket2::Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Else the kernel takes what the server was to keep.
-        socket.set_recv_buffer_size(4096).expect("a small buffer");
-        socket.connect(&address.into()).expect("a connection");
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_nodelay(true).expect("no delay");
-        let mut client = Self(BufReader::with_capacity(2048, stream));
-        let request = b"GET /socket.io/?EIO=4&transport=websocket HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n\
-            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        client.0.get_mut().write_all(request).expect("the server reads");
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(client.bytes(1)[0]);
-        }
-        assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", head.escape_ascii());
-        assert!(client.frame().1.starts_with(b"0{"));
-        client.send(b"40");
-        assert!(client.frame().1.starts_with(b"40{"));
+        let dial = Dial::Narrow(address);
+        let mut client = Self(Ws::open(&dial, "/socket.io/?EIO=4&transport=websocket", None));
+        assert!(client.text().is_ok_and(|text| text.starts_with("0{")));
+        client.send("40");
+        assert!(client.text().is_ok_and(|text| text.starts_with("40{")));
         client
     }
 
-    fn send(&mut self, text: &[u8]) {
-        // Under a key of zeros the payload is as it is.
-        let header = [0x81, 0x80 | u8::try_from(text.len()).expect("a short text"), 0, 0, 0, 0];
-        self.0.get_mut().write_all(&[&header, text].concat()).expect("the server reads");
+    fn send(&mut self, text: &str) {
+        self.0.send(text.into());
     }
 
     fn hear(&mut self) -> Heard {
-        match self.frame() {
-            (0x81, text) if text == b"2" => Heard::Ping,
-            (0x81, text) if text == br#"437["x"]"# => Heard::Answer,
-            (0x81, text) => {
-                let text = String::from_utf8(text).expect("text is UTF-8");
+        match self.text().as_deref() {
+            Ok("2") => Heard::Ping,
+            Ok(r#"437["x"]"#) => Heard::Answer,
+            Ok(text) => {
                 let (number, rest) = text
                     .strip_prefix(r#"42["number","#)
                     .and_then(|rest| rest.split_once(','))
@@ -293,28 +276,15 @@ impl Client {
                 assert_eq!(rest.len(), EVENT + 3, "whole");
                 Heard::Number(number.parse().expect("a number"))
             }
-            (0x88, payload) => {
-                let code = u16::from_be_bytes([payload[0], payload[1]]);
-                Heard::Close(code, String::from_utf8_lossy(&payload[2..]).into_owned())
-            }
-            (first, _) => panic!("a frame that begins with {first:#x}"),
+            Err(Ended { code, reason }) => Heard::Close(code.expect("a close frame"), reason.clone()),
         }
     }
 
-    fn frame(&mut self) -> (u8, Vec<u8>) {
-        let header = self.bytes(2);
-        let len = match header[1] {
-            126 => self.bytes(2).iter().fold(0, |len, byte| len << 8 | usize::from(*byte)),
-            127 => self.bytes(8).iter().fold(0, |len, byte| len << 8 | usize::from(*byte)),
-            len => usize::from(len),
-        };
-        (header[0], self.bytes(len))
-    }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        self.0.read_exact(&mut bytes).expect("the server goes on");
-        bytes
+    fn text(&mut self) -> Result<String, Ended> {
+        self.0.receive().map(|message| match message {
+            Message::Text(text) => text,
+            other => panic!("no text but {other:?}"),
+        })
     }
 }
 

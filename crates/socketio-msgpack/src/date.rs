@@ -1,41 +1,27 @@
 //! Points in time as JavaScript puts them into JSON
 
+use jiff::Timestamp;
+use jiff::tz::Offset;
+
 /// Milliseconds from 1970 as ISO 8601 in UTC, as `Date.prototype.toJSON` has it; `None` if JavaScript has no such time
 pub(crate) fn iso(milliseconds: i64) -> Option<String> {
     if milliseconds.unsigned_abs() > FURTHEST {
         return None;
     }
-    let (days, rest) = (milliseconds.div_euclid(DAY), milliseconds.rem_euclid(DAY));
-    let (year, month, day) = date(days);
-    let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
-    let (second, milli) = (rest / 1000 % 60, rest % 1000);
-    let year = match year {
-        0..=9999 => format!("{year:04}"),
-        _ => format!("{}{:06}", if year < 0 { '-' } else { '+' }, year.unsigned_abs()),
+    // Dates of jiff end with the year 9999.
+    let (eras, within) = (milliseconds.div_euclid(ERA), milliseconds.rem_euclid(ERA));
+    let at = Offset::UTC.to_datetime(Timestamp::from_millisecond(within).ok()?);
+    let year = match i64::from(at.year()) + 400 * eras {
+        year @ 0..=9999 => format!("{year:04}"),
+        year => format!("{}{:06}", if year < 0 { '-' } else { '+' }, year.unsigned_abs()),
     };
-    Some(format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z"))
+    Some(format!("{year}-{}", at.strftime("%m-%dT%H:%M:%S.%3fZ")))
 }
 
-/// Milliseconds of a day
-const DAY: i64 = 86_400_000;
+/// Milliseconds of 400 years, after which the Gregorian calendar repeats.
+const ERA: i64 = 146_097 * 86_400_000;
 /// How far JavaScript's dates go from 1970, either way
 const FURTHEST: u64 = 8_640_000_000_000_000;
-
-/// Year, month and day of a day counted from 1970
-///
-/// Counted in eras of 400 years that begin with the first of March, so that the day that comes and goes is the last.
-fn date(days: i64) -> (i64, i64, i64) {
-    let since_era_0 = days + 719_468;
-    let era = since_era_0.div_euclid(146_097);
-    let day_of_era = since_era_0.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let months_since_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * months_since_march + 2) / 5 + 1;
-    let month = if months_since_march < 10 { months_since_march + 3 } else { months_since_march - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
-}
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@
 //! tested without sockets. The suite belongs to the trait: an implementation runs it with one line.
 //!
 //! With the feature `client` also what an application needs that tests its handlers: clients in memory, each a
-//! `TestClient`.
+//! `TestClient`. With `socket` blocking clients on real sockets, and with `wire` the frames that they write and read.
 
 #![allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "tests build and match its types")]
 
@@ -20,7 +20,11 @@ pub mod pair;
 pub mod router;
 pub mod session;
 mod sink;
+#[cfg(feature = "socket")]
+pub mod socket;
 pub mod transport;
+#[cfg(feature = "wire")]
+pub mod wire;
 
 pub use answers::AnswerLog;
 #[cfg(feature = "client")]

@@ -1,4 +1,7 @@
 //! The ways in which a client comes and goes
+//!
+//! It has a WebSocket codec of its own, since `xtask` depends on no crate that it tests, and since a client here returns
+//! errors to be counted where the clients of the test kit panic.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;

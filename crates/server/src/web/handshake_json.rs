@@ -3,6 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use bytestring::ByteString;
+use jiff::Timestamp;
+use jiff::tz::Offset;
 use roomcast_plain::SUBPROTOCOL;
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -117,43 +119,11 @@ impl Handshake {
 
 /// Such as `Mon Nov 23 2026 15:51:35 GMT+0000 (Coordinated Universal Time)`
 fn js_date(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // The first of January 1970 was a Thursday.
-    let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"][(days % 7) as usize];
-    let (year, month, day) = civil(days);
-    let month = MONTHS[month];
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!(
-        "{weekday} {month} {day:02} {year} {hour:02}:{minute:02}:{second:02} GMT+0000 (Coordinated Universal Time)"
-    )
+    let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    // Dates of jiff end with the year 9999.
+    let at = Offset::UTC.to_datetime(at.unwrap_or(Timestamp::MAX));
+    at.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)").to_string()
 }
-
-/// Year, month from 0 and day from 1 of a day since 1970, in the Gregorian calendar
-fn civil(mut days: u64) -> (u64, usize, u64) {
-    // Whole periods of 400 years first, which all have the same length; then at most 400 steps.
-    let mut year = 1970 + days / DAYS_IN_400_YEARS * 400;
-    days %= DAYS_IN_400_YEARS;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    for (month, length) in [31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31].into_iter().enumerate() {
-        let length = length + u64::from(month == 1 && is_leap(year));
-        if days < length {
-            return (year, month, days + 1);
-        }
-        days -= length;
-    }
-    (year, 11, 31)
-}
-
-fn is_leap(year: u64) -> bool {
-    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-}
-
-const DAYS_IN_400_YEARS: u64 = 146_097;
-const MONTHS: [&str; 12] =
-    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,7 @@
 //! Clients in memory that never wait: polling, or on a stand-in for WebSocket, or on their way from one to the other
+//!
+//! The clients of [`roomcast_testkit::socket`] are on real sockets; these advance only when the test polls them, so that
+//! the clock can be paused and a seed can be replayed.
 
 use std::collections::VecDeque;
 use std::future::Future;

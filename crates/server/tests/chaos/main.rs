@@ -18,22 +18,16 @@ use crate::world::World;
 
 const SEEDS: u64 = 1_000;
 
-/// Numbers that look random and depend on a seed alone
-struct Dice(u64);
+/// Choices that depend on a seed alone.
+struct Dice(fastrand::Rng);
 
 impl Dice {
     fn new(seed: u64) -> Self {
-        let mut dice = Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        (0..4).for_each(|_| _ = dice.below(2));
-        dice
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        let bound = bound.max(1) as u64;
-        usize::try_from((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound).expect("it is small")
+        self.0.usize(..bound.max(1))
     }
 
     fn one_in(&mut self, times: usize) -> bool {

@@ -1,4 +1,7 @@
 //! Raw clients on sockets of their own: plain WebSocket, Socket.IO over WebSocket and by polling, with and without TLS
+//!
+//! The clients of [`roomcast_testkit::socket`] block and are one object; these are asynchronous and have two halves, so
+//! that a case decides when a client reads while it writes, and takes bytes off the stream one by one.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -8,9 +11,10 @@ use std::sync::Arc;
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::future::try_join_all;
 use roomcast_server::{Socket, Value};
+use roomcast_testkit::wire::{Answer, CLOSE, Reader, TEXT, close_reason, push_frame, upgrade};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::net::TcpSocket;
 use tokio_rustls::TlsConnector;
@@ -58,70 +62,11 @@ impl Dial {
             }
         };
         let (read, write) = split(stream);
-        (Incoming { stream: read, buffer: BytesMut::new() }, write)
+        (Reader::new(read), write)
     }
 }
 
-/// Read half of a connection, with what was read ahead
-pub(crate) struct Incoming {
-    stream: ReadHalf<Box<dyn Stream>>,
-    buffer: BytesMut,
-}
-
-impl Incoming {
-    /// Reads until so many bytes are there; `None` if the connection ends first
-    async fn fill(&mut self, len: usize) -> Option<()> {
-        while self.buffer.len() < len {
-            self.buffer.reserve((len - self.buffer.len()).max(READ));
-            if !matches!(self.stream.read_buf(&mut self.buffer).await, Ok(1..)) {
-                return None;
-            }
-        }
-        Some(())
-    }
-
-    /// Head of an HTTP answer
-    async fn head(&mut self) -> Option<String> {
-        loop {
-            let end = self.buffer.windows(4).position(|window| window == b"\r\n\r\n");
-            if let Some(end) = end {
-                let head = self.buffer.split_to(end + 4);
-                return Some(String::from_utf8(head.to_vec()).expect("a head is text"));
-            }
-            self.fill(self.buffer.len() + 1).await?;
-        }
-    }
-
-    /// Status and body of an HTTP answer
-    async fn answer(&mut self) -> Option<(u16, Bytes)> {
-        let head = self.head().await?.to_ascii_lowercase();
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-        let length = length.map_or(0, |length| length.trim().parse().expect("a length"));
-        self.fill(length).await?;
-        Some((status, self.buffer.split_to(length).freeze()))
-    }
-
-    /// First byte and payload of a WebSocket frame
-    async fn frame(&mut self) -> Option<(u8, Bytes)> {
-        self.fill(2).await?;
-        let extended = match self.buffer[1] {
-            126 => 2,
-            127 => 8,
-            _ => 0,
-        };
-        self.fill(2 + extended).await?;
-        let (first, short) = (self.buffer[0], self.buffer[1]);
-        self.buffer.advance(2);
-        let length = match extended {
-            0 => u64::from(short),
-            bytes => self.buffer.get_uint(bytes),
-        };
-        let length = usize::try_from(length).expect("a length");
-        self.fill(length).await?;
-        Some((first, self.buffer.split_to(length).freeze()))
-    }
-}
+type Incoming = Reader<ReadHalf<Box<dyn Stream>>>;
 
 /// How a connection ended
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,13 +137,13 @@ impl Input {
 
     async fn message(&mut self) -> Result<Bytes, End> {
         match self.incoming.frame().await {
-            Some((0x81, payload)) => Ok(payload),
-            Some((0x88, mut payload)) => {
-                let code = payload.try_get_u16().ok();
-                Err(End::new(code, &String::from_utf8_lossy(&payload)))
+            Ok((TEXT, payload)) => Ok(payload),
+            Ok((CLOSE, payload)) => {
+                let (code, reason) = close_reason(&payload);
+                Err(End::new(code, &reason))
             }
-            Some((first, _)) => panic!("a frame that begins with {first:#x}"),
-            None => Err(End::silent()),
+            Ok((opcode, _)) => panic!("a frame of kind {opcode}"),
+            Err(_) => Err(End::silent()),
         }
     }
 
@@ -216,10 +161,11 @@ impl Input {
     /// Asks once, and keeps the packets of the answer
     pub(crate) async fn poll(&mut self) -> Result<(), End> {
         self.ask().await?;
-        let (status, body) = self.incoming.answer().await.ok_or_else(End::silent)?;
-        if status != 200 {
-            return Err(End::new(Some(status), &String::from_utf8_lossy(&body)));
+        let answer = self.incoming.answer().await.map_err(|_| End::silent())?;
+        if answer.status != 200 {
+            return Err(End::new(Some(answer.status), &answer.body));
         }
+        let body = Bytes::from(answer.body);
         let mut rest = std::str::from_utf8(&body).expect("packets of text");
         while let Some((packet, more)) = rest.split_once('\x1e') {
             self.packets.push_back(body.slice_ref(packet.as_bytes()));
@@ -284,7 +230,7 @@ impl Output {
     pub(crate) async fn send_all(&mut self, packets: impl IntoIterator<Item = String>) -> Result<(), String> {
         let mut bytes = Vec::new();
         if self.posts.is_none() {
-            packets.into_iter().for_each(|packet| frame(packet.as_bytes(), &mut bytes));
+            packets.into_iter().for_each(|packet| push_frame(TEXT, packet.as_bytes(), &mut bytes));
             return self.write(&bytes).await;
         }
         for packet in packets {
@@ -309,7 +255,7 @@ impl Output {
         self.write(&[head.as_bytes(), body].concat()).await?;
         let (incoming, _) = self.posts.as_mut().expect("a polling client");
         match incoming.answer().await {
-            Some((200, _)) => Ok(()),
+            Ok(Answer { status: 200, .. }) => Ok(()),
             other => Err(format!("a POST of {length} bytes was answered with {other:?}")),
         }
     }
@@ -321,24 +267,6 @@ impl Output {
         };
         written.await.map_err(|error| format!("the server does not take what is sent: {error}"))
     }
-}
-
-/// Appends a masked text frame; under a key of zeros the payload stays as it is
-fn frame(payload: &[u8], bytes: &mut Vec<u8>) {
-    bytes.push(0x81);
-    match payload.len() {
-        length @ 0..126 => bytes.push(0x80 | length as u8),
-        length @ 126..65_536 => {
-            bytes.push(0x80 | 126);
-            bytes.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            bytes.push(0x80 | 127);
-            bytes.extend_from_slice(&(length as u64).to_be_bytes());
-        }
-    }
-    bytes.extend_from_slice(&[0; 4]);
-    bytes.extend_from_slice(payload);
 }
 
 /// Both halves of a session, before the server's side of it is known
@@ -375,14 +303,10 @@ impl Link {
     async fn websocket(dial: &Dial, wire: Wire, receive_buffer: Option<u32>) -> Self {
         let target = if wire == Wire::Plain { "/ws" } else { "/socket.io/?EIO=4&transport=websocket" };
         let (mut incoming, mut stream) = dial.open(receive_buffer).await;
-        let request = format!(
-            "GET {target} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-        );
-        stream.write_all(request.as_bytes()).await.expect("the server reads");
+        stream.write_all(upgrade(target).as_bytes()).await.expect("the server reads");
         stream.flush().await.expect("the server reads");
-        let head = incoming.head().await.expect("the server answers");
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let answer = incoming.answer().await.expect("the server answers");
+        assert_eq!(answer.status, 101, "{}", answer.head);
         let mut input = Input { incoming, wire, polls: None, packets: VecDeque::new() };
         if wire == Wire::SocketIo {
             let open = input.next().await.expect("an open packet");
@@ -484,7 +408,5 @@ fn shown(message: &[u8]) -> String {
     format!("`{}` ({} bytes)", String::from_utf8_lossy(beginning), message.len())
 }
 
-/// Bytes to read at once
-const READ: usize = 64 * 1024;
 /// Bytes of the body of one POST, below what the server takes by default
 const POST: usize = 900_000;

@@ -14,9 +14,10 @@ use roomcast_server::config::EventRate;
 use roomcast_server::metrics::Breach;
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Config, Io, Server, Socket};
+use roomcast_testkit::wire::{PONG, TEXT};
 use tower_service::Service;
 
-use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WEBSOCKET, WebSocket, frame, get, until};
+use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WEBSOCKET, WebSocket, client_frame, get, until};
 
 #[tokio::test]
 async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
@@ -300,7 +301,7 @@ async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
     let mut flooder = WebSocket::socket_io(rig.address).await;
     // Joining took one of five.
     let flood: Vec<u8> =
-        (0..50).flat_map(|number| frame(0x81, format!("42[\"say\",{number}]").as_bytes())).collect();
+        (0..50).flat_map(|number| client_frame(TEXT, format!("42[\"say\",{number}]").as_bytes())).collect();
     flooder.0.send_bytes(&flood).await;
     assert_eq!(flooder.next().await, Frame::Close(1008, "rate limited".into()));
     for number in 0..4 {
@@ -458,10 +459,13 @@ async fn unfinished_message_closes_its_connection() {
     let mut slow = WebSocket::plain(rig.address).await;
     until(|| rig.io.client_count() == 2).await;
     // The beginning of a message in several frames; between them pings can be answered.
-    slow.0.send_bytes(&frame(0x01, b"never")).await;
+    let mut part = client_frame(TEXT, b"never");
+    // Without FIN it is the beginning of a message.
+    part[0] = TEXT;
+    slow.0.send_bytes(&part).await;
     let begun = Instant::now();
     let end = loop {
-        slow.0.try_send(&frame(0x8a, b"")).await;
+        slow.0.try_send(&client_frame(PONG, b"")).await;
         if !slow.0.is_quiet_for(Duration::from_millis(20)).await && rig.io.client_count() == 1 {
             break slow.next().await;
         }

@@ -1,9 +1,14 @@
 //! A server under test, and clients that say exactly what they are told to
+//!
+//! The clients of [`roomcast_testkit::socket`] block and write whole requests; these are asynchronous, write parts of
+//! requests and frames, and see when a connection is quiet.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use roomcast_server::{Config, Io, Server};
+pub(crate) use roomcast_testkit::wire::{Answer, UPGRADE, client_frame};
+use roomcast_testkit::wire::{CLOSE, Reader, TEXT, close_reason};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
@@ -69,33 +74,8 @@ pub(crate) fn get(target: &str, headers: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: chat.example\r\n{headers}\r\n")
 }
 
-/// What a request for a WebSocket has besides
-pub(crate) const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                                  Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-
 pub(crate) struct Client {
-    stream: TcpStream,
-    read: Vec<u8>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) head: String,
-    pub(crate) body: String,
-}
-
-impl Answer {
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines.into_iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
-    }
-
-    /// The session's id in the answer to a handshake
-    pub(crate) fn sid(&self) -> String {
-        let (_, rest) = self.body.split_once("\"sid\":\"").expect("a handshake");
-        rest.split('"').next().expect("an id").to_owned()
-    }
+    reader: Reader<TcpStream>,
 }
 
 impl Client {
@@ -109,7 +89,7 @@ impl Client {
         socket.bind(format!("{from}:0").parse().expect("an address")).expect("an address of this machine");
         let stream = socket.connect(to).await.expect("a connection");
         stream.set_nodelay(true).expect("a socket");
-        Self { stream, read: Vec::new() }
+        Self { reader: Reader::new(stream) }
     }
 
     pub(crate) async fn send(&mut self, text: &str) {
@@ -117,22 +97,22 @@ impl Client {
     }
 
     pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).await.expect("sent");
+        self.reader.stream.write_all(bytes).await.expect("sent");
     }
 
     /// Sends nothing more, and still reads
     pub(crate) async fn finish(&mut self) {
-        self.stream.shutdown().await.expect("it is open");
+        self.reader.stream.shutdown().await.expect("it is open");
     }
 
     /// Sends what may find the connection closed
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).await.is_ok()
+        self.reader.stream.write_all(bytes).await.is_ok()
     }
 
     async fn fill(&mut self) -> bool {
-        let read = tokio::time::timeout(PATIENCE, self.stream.read_buf(&mut self.read)).await;
-        matches!(read.expect("something in time"), Ok(read) if read > 0)
+        let read = tokio::time::timeout(PATIENCE, self.reader.fill()).await;
+        read.expect("something in time").is_ok()
     }
 
     pub(crate) async fn answer(&mut self) -> Answer {
@@ -141,30 +121,17 @@ impl Client {
 
     /// The next answer; `None` if the connection ends before it begins
     pub(crate) async fn answer_or_end(&mut self) -> Option<Answer> {
-        let end = loop {
-            if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at;
-            }
-            if !self.fill().await {
-                assert!(self.read.is_empty(), "closed with {:?}", String::from_utf8_lossy(&self.read));
-                return None;
-            }
-        };
-        let head = String::from_utf8(self.read.drain(..end + 4).collect()).expect("text");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let mut answer = Answer { status, head, body: String::new() };
-        let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length"));
-        while self.read.len() < len {
-            assert!(self.fill().await, "the body is cut short");
-        }
-        answer.body = String::from_utf8(self.read.drain(..len).collect()).expect("text");
-        Some(answer)
+        let answer = tokio::time::timeout(PATIENCE, self.reader.answer()).await;
+        let answer = answer.expect("an answer in time").ok();
+        let rest = &self.reader.buffer;
+        assert!(answer.is_some() || rest.is_empty(), "closed with {:?}", String::from_utf8_lossy(rest));
+        answer
     }
 
     /// Reads this much at most, and tells how much it was
     pub(crate) async fn take(&mut self, most: usize) -> usize {
         let mut buffer = vec![0; most];
-        let read = tokio::time::timeout(PATIENCE, self.stream.read(&mut buffer)).await;
+        let read = tokio::time::timeout(PATIENCE, self.reader.stream.read(&mut buffer)).await;
         let read = read.expect("something in time").expect("it is open");
         assert!(read > 0, "cut off");
         read
@@ -173,12 +140,12 @@ impl Client {
     /// Waits for the end of the connection; gives back what still came
     pub(crate) async fn end(&mut self) -> String {
         while self.fill().await {}
-        String::from_utf8_lossy(&std::mem::take(&mut self.read)).into_owned()
+        String::from_utf8_lossy(&self.reader.buffer.split()).into_owned()
     }
 
     /// Whether the connection is still open after this time, and nothing came
     pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
-        tokio::time::timeout(time, self.stream.read_buf(&mut self.read)).await.is_err()
+        tokio::time::timeout(time, self.reader.fill()).await.is_err()
     }
 
     /// Opens a WebSocket
@@ -213,38 +180,23 @@ impl WebSocket {
     }
 
     pub(crate) async fn text(&mut self, text: &str) {
-        self.0.send_bytes(&frame(0x81, text.as_bytes())).await;
+        self.0.send_bytes(&client_frame(TEXT, text.as_bytes())).await;
     }
 
     pub(crate) async fn next(&mut self) -> Frame {
         loop {
-            let client = &mut self.0;
-            while client.read.len() < 2 || client.read.len() < 2 + usize::from(client.read[1]) {
-                assert!(client.fill().await, "ended without a close frame");
-            }
-            let len = usize::from(client.read[1]);
-            assert!(len < 126, "a short frame");
-            let payload = client.read.drain(..2 + len).collect::<Vec<_>>();
-            match payload[0] {
-                0x81 => return Frame::Text(String::from_utf8(payload[2..].to_vec()).expect("text")),
-                0x88 => {
-                    let code = payload[2..].first_chunk::<2>().map_or(1005, |code| u16::from_be_bytes(*code));
-                    let reason = String::from_utf8_lossy(payload.get(4..).unwrap_or_default()).into_owned();
-                    return Frame::Close(code, reason);
+            let frame = tokio::time::timeout(PATIENCE, self.0.reader.frame()).await;
+            let (opcode, payload) = frame.expect("a frame in time").expect("a close frame before the end");
+            match opcode {
+                TEXT => return Frame::Text(String::from_utf8(payload.into()).expect("text")),
+                CLOSE => {
+                    let (code, reason) = close_reason(&payload);
+                    return Frame::Close(code.unwrap_or(1005), reason);
                 }
                 _ => {}
             }
         }
     }
-}
-
-/// A frame of a client
-pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(payload.len()).expect("a short payload");
-    assert!(len < 126, "a short payload");
-    let mut frame = vec![first, 0x80 | len, 0, 0, 0, 0];
-    frame.extend(payload);
-    frame
 }
 
 /// Waits until something is so

@@ -8,6 +8,7 @@ use roomcast_server::http::{Cors, Handshake};
 use roomcast_server::http::{HeaderValue, Request, Response};
 use roomcast_server::namespace::Namespace;
 use roomcast_server::{Config, Io, Server, Socket};
+use roomcast_testkit::wire::UPGRADE;
 use serde_json::{Value, json};
 
 use crate::support::client::{ALL, Client, Heard, Kind};
@@ -20,8 +21,6 @@ use crate::support::ws::Ws;
 
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
 const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
-const HANDSHAKE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
 fn body(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).expect("JSON")
@@ -47,12 +46,12 @@ fn the_application_decides_who_may_begin_a_session() {
     assert_eq!(refused.status, 403);
     assert_eq!(body(&refused), json!({ "code": 4, "message": "\"wrong\" is no key" }));
     assert_eq!(body(&http.get(&format!("{POLL}&key"))), json!({ "code": 4, "message": "Forbidden" }));
-    let refused = http.request("GET", WEBSOCKET, HANDSHAKE);
+    let refused = http.request("GET", WEBSOCKET, UPGRADE);
     assert_eq!((refused.status, refused.body.as_str()), (400, "\"\" is no key"));
     assert_eq!(refused.header("content-type"), Some("text/html"));
 
     let mut http = Http::open(&server.dial);
-    let refused = http.request("GET", "/ws?key=wrong", HANDSHAKE);
+    let refused = http.request("GET", "/ws?key=wrong", UPGRADE);
     assert_eq!((refused.status, refused.body.as_str()), (403, "\"wrong\" is no key"));
     assert_eq!(http.get(&format!("{POLL}&key=right")).status, 200);
     assert!(Ws::try_open(&server.dial, "/ws?key=right", None).is_ok());
@@ -220,7 +219,7 @@ fn headers_of_the_first_answer_and_of_all() {
     assert_eq!(seen(&http.post(&poll, b"40")), [None, some("POST"), some("each")]);
     assert_eq!(seen(&http.get(&poll)), [None, some("GET"), some("each")]);
     for target in [WEBSOCKET, "/ws"] {
-        let answer = Http::open(&server.dial).request("GET", target, HANDSHAKE);
+        let answer = Http::open(&server.dial).request("GET", target, UPGRADE);
         assert_eq!((answer.status, seen(&answer)), (101, [some("1"), some("GET"), some("each")]), "{target}");
     }
     // Refusals are left alone, as on Node.
@@ -293,7 +292,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
             fails(http.get(&format!("{POLL}&panic={what}")));
         }
         for target in [&format!("{WEBSOCKET}&panic=allow"), "/ws?panic=allow%20later"] {
-            let answer = Http::open(&server.dial).request("GET", target, HANDSHAKE);
+            let answer = Http::open(&server.dial).request("GET", target, UPGRADE);
             assert_eq!(answer.header("connection"), Some("close"));
             fails(answer);
         }
@@ -309,7 +308,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
     assert_eq!(http.post(&format!("{POLL}&sid=id-polling"), b"40").status, 200);
     fails(http.get(&format!("{POLL}&sid=id-polling&panic=headers")));
     let mut upgrading = Http::open(&server.dial);
-    fails(upgrading.request("GET", "/ws?panic=headers", HANDSHAKE));
+    fails(upgrading.request("GET", "/ws?panic=headers", UPGRADE));
     // The session that had begun ends with its connection, without a wait for its heartbeat.
     drop(upgrading);
     until(|| io.client_count() == 2);

@@ -55,7 +55,7 @@ struct Known {
 }
 
 struct Model {
-    chance: u64,
+    chance: fastrand::Rng,
     io: Io,
     server: Running,
     sockets: Ear<Socket>,
@@ -100,15 +100,12 @@ impl Model {
         io.on("sync", |ack: roomcast_server::Ack| ack.send(()).map(drop));
         let sockets = arrivals(&io);
         let server = serve(&io);
-        let chance = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let chance = fastrand::Rng::with_seed(seed);
         Self { chance, io, server, sockets, ends, hook, known: Vec::new(), events: 0 }
     }
 
     fn draw(&mut self, below: usize) -> usize {
-        self.chance ^= self.chance << 13;
-        self.chance ^= self.chance >> 7;
-        self.chance ^= self.chance << 17;
-        (self.chance >> 20) as usize % below
+        self.chance.usize(..below)
     }
 
     /// One of those that stand so

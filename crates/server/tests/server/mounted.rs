@@ -13,8 +13,9 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use roomcast_server::emit::Receipt;
 use roomcast_server::{Ack, Args, Config, Io, Socket};
+use roomcast_testkit::wire::{CLOSE, Reader, TEXT, client_frame, upgrade};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
@@ -201,30 +202,16 @@ fn on_streams_that_are_no_tcp_sockets() {
 }
 
 /// A WebSocket in memory, through hyper; everything happens on the thread that asks
-async fn in_memory(io: &Io) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
-    let (mut client, server) = tokio::io::duplex(64 * 1024);
+async fn in_memory(io: &Io) -> Reader<DuplexStream> {
+    let (client, server) = tokio::io::duplex(64 * 1024);
     let service = TowerToHyperService::new(io.service());
     let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
     tokio::spawn(connection.with_upgrades());
-    let request = "GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.write_all(request.as_bytes()).await.expect("hyper reads");
-    let mut answer = Vec::new();
-    while !answer.ends_with(b"\r\n\r\n") {
-        answer.push(client.read_u8().await.expect("hyper answers"));
-    }
-    assert!(answer.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&answer));
+    let mut client = Reader::new(client);
+    client.stream.write_all(upgrade("/ws").as_bytes()).await.expect("hyper reads");
+    assert_eq!(client.answer().await.expect("hyper answers").status, 101);
     client
 }
-
-/// A frame of a client, masked with zeros
-fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
-    let len = u8::try_from(payload.len()).expect("a short one");
-    [&[0x80 | opcode, 0x80 | len, 0, 0, 0, 0], payload].concat()
-}
-
-const TEXT: u8 = 1;
-const CLOSE: u8 = 8;
 
 #[test]
 fn on_a_stream_in_memory() {
@@ -234,11 +221,10 @@ fn on_a_stream_in_memory() {
         let mut client = in_memory(&io).await;
         for number in 0..10 {
             let text = format!("hello {number}");
-            client.write_all(&frame(TEXT, text.as_bytes())).await.expect("the server reads");
+            client.stream.write_all(&client_frame(TEXT, text.as_bytes())).await.expect("the server reads");
             let expected = format!(r#"["said","{text}"]"#);
-            let mut answer = vec![0; 2 + expected.len()];
-            client.read_exact(&mut answer).await.expect("the server answers");
-            assert_eq!(answer[2..], *expected.as_bytes());
+            let (_, answer) = client.frame().await.expect("the server answers");
+            assert_eq!(answer, expected);
         }
         drop(client);
         while io.client_count() > 0 {
@@ -272,7 +258,7 @@ fn nobody_comes_in_behind_the_end() {
             tokio::task::yield_now().await;
         }
         // Nothing waits between the two, so the server finds both at once.
-        client.write_all(&frame(CLOSE, b"")).await.expect("there is room");
+        client.stream.write_all(&client_frame(CLOSE, b"")).await.expect("there is room");
         gate.let_one_pass();
         while io.client_count() > 0 {
             tokio::task::yield_now().await;

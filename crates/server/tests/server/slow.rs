@@ -7,6 +7,7 @@ use std::time::Duration;
 use roomcast_server::emit::{Overflow, Receipt};
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Ack, Config, Io, Socket};
+use roomcast_testkit::wire::{PING, client_frame, upgrade};
 use serde_json::{Value, json};
 
 use crate::support::PATIENCE;
@@ -124,7 +125,7 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(&address.into()).expect("the server listens");
     let mut stream = TcpStream::from(socket);
-    stream.write_all(PLAIN_HANDSHAKE).expect("the server takes requests");
+    stream.write_all(upgrade("/ws").as_bytes()).expect("the server takes requests");
     let socket: Socket = arrived.next();
     let flood = std::thread::spawn(move || {
         let pings = ping().repeat(1000);
@@ -143,12 +144,9 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
     flood.join().expect("it ends with its connection");
 }
 
-const PLAIN_HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                                Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
 /// A ping with the longest payload that a control frame may have
 fn ping() -> Vec<u8> {
-    [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat()
+    client_frame(PING, &[7; 125])
 }
 
 #[test]
@@ -162,7 +160,7 @@ fn pings_of_a_reader_are_all_answered() {
     let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };
     let mut stream = TcpStream::connect(address).expect("the server listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
-    stream.write_all(PLAIN_HANDSHAKE).expect("the server takes requests");
+    stream.write_all(upgrade("/ws").as_bytes()).expect("the server takes requests");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];

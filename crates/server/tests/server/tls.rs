@@ -10,10 +10,10 @@ use roomcast_server::{Ack, Args, Config, Io, Server, Socket};
 use serde_json::json;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream, StreamOwned};
 
 use crate::support::client::{ALL, Client, Kind, TALKING};
-use crate::support::dial::Dial;
+use crate::support::dial::{Dial, tcp};
 use crate::support::http::Http;
 use crate::support::serve::{On, Running, serve_server, until};
 
@@ -39,10 +39,18 @@ fn running(io: &Io, tls: &Tls, on: On) -> Running {
 
 /// A client that believes this certificate and no other
 fn trusting(server: &Running, certificate: &[u8]) -> Dial {
+    let (address, config) = (server.address, config(certificate));
+    Dial::custom(move || {
+        let client = ClientConnection::new(config.clone(), "localhost".try_into().expect("a name"));
+        StreamOwned::new(client.expect("settings of a client"), tcp(address))
+    })
+}
+
+/// Settings of a client that believes this certificate and no other
+fn config(certificate: &[u8]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate).expect("PEM")).expect("a certificate");
-    let config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    Dial::Tls(server.address, Arc::new(config))
+    Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
 #[test]
@@ -174,10 +182,9 @@ fn idle_connections_end_with_close_notify() {
     let io = chat();
     let server = Server::new(io.clone()).tls(tls).keep_alive_timeout(Duration::from_millis(300));
     let server = serve_server(&io, On::CurrentThread, server);
-    let Dial::Tls(address, config) = trusting(&server, ONE.0) else { unreachable!("over TLS") };
-    let mut tcp = TcpStream::connect(address).expect("it listens");
+    let mut tcp = TcpStream::connect(server.address).expect("it listens");
     let mut session =
-        ClientConnection::new(config, "localhost".try_into().expect("a name")).expect("a session");
+        ClientConnection::new(config(ONE.0), "localhost".try_into().expect("a name")).expect("a session");
     let mut stream = Stream::new(&mut session, &mut tcp);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
     let mut answer = Vec::new();

@@ -22,15 +22,12 @@ const LIMIT: usize = 64 * 1024;
 const MAX: usize = 4 * 1024 * 1024;
 const SEEDS: u64 = 2_000;
 
-/// Numbers that look random and depend on a seed alone
-struct Dice(u64);
+/// Choices that depend on a seed alone.
+struct Dice(fastrand::Rng);
 
 impl Dice {
     fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % most.max(1)
+        self.0.u64(..most.max(1))
     }
 
     fn one_in(&mut self, times: u64) -> bool {
@@ -164,7 +161,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let mut dice = Dice(fastrand::Rng::with_seed(seed));
         let threads: Vec<_> = (0..=dice.below(2))
             .map(|_| {
                 let list = FlushList::new();

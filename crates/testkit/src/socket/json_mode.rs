@@ -5,17 +5,17 @@ use std::collections::VecDeque;
 use serde_json::{Value, json};
 
 use super::attachments;
-use super::client::{Heard, Said};
+use super::vocabulary::{Heard, Said};
 use super::ws::Message;
 
-pub const SUBPROTOCOL: &str = "roomcast.json";
+pub(super) const SUBPROTOCOL: &str = "roomcast.json";
 
-pub fn event(said: &Said<'_>) -> Vec<Message> {
+pub(super) fn event(said: &Said<'_>) -> Vec<Message> {
     let header = said.ack.map_or_else(|| json!({}), |ack| json!({ "ack": ack }));
     message(header, Some(said.name), &said.args)
 }
 
-pub fn answer(ack: u64, args: Value) -> Vec<Message> {
+pub(super) fn answer(ack: u64, args: Value) -> Vec<Message> {
     message(json!({ "re": ack }), None, &args)
 }
 
@@ -36,7 +36,7 @@ fn message(mut header: Value, name: Option<&str>, args: &Value) -> Vec<Message> 
 }
 
 /// Takes a message with its binary, if all of it is there
-pub fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
+pub(super) fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
     let Some(Message::Text(text)) = messages.front() else { panic!("binary that belongs to nothing") };
     let mut list: Vec<Value> = serde_json::from_str(text).expect("a list");
     let header = if list[0].is_object() { list.remove(0) } else { json!({}) };

@@ -6,21 +6,25 @@ use std::io::ErrorKind;
 
 use tungstenite::client::ClientRequestBuilder;
 use tungstenite::error::Error;
-use tungstenite::protocol::WebSocket;
+use tungstenite::protocol::{WebSocket, WebSocketConfig};
 
 use super::dial::{Dial, Stream};
 
 /// What goes over a connection at once
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
+    /// Text.
     Text(String),
+    /// Bytes.
     Binary(Vec<u8>),
 }
 
 /// How a connection ended: code and reason of the close frame, or nothing if none came
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ended {
+    /// Code of the close frame.
     pub code: Option<u16>,
+    /// Its reason.
     pub reason: String,
 }
 
@@ -31,10 +35,12 @@ pub struct Ws {
     early: VecDeque<Message>,
     pongs: usize,
     ended: Ended,
+    /// Subprotocol that the server chose.
     pub protocol: Option<String>,
 }
 
 impl Ws {
+    /// Connects.
     pub fn open(dial: &Dial, target: &str, protocol: Option<&str>) -> Self {
         Self::try_open(dial, target, protocol).expect("the server takes WebSockets")
     }
@@ -46,7 +52,8 @@ impl Ws {
         if let Some(protocol) = protocol {
             request = request.with_sub_protocol(protocol);
         }
-        match tungstenite::client(request, dial.open()) {
+        let config = WebSocketConfig::default().read_buffer_size(dial.read_ahead());
+        match tungstenite::client::client_with_config(request, dial.open(), Some(config)) {
             Ok((socket, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.map(|name| name.to_str().expect("a name").to_owned());
@@ -59,6 +66,7 @@ impl Ws {
         }
     }
 
+    /// Sends a message.
     pub fn send(&mut self, message: Message) {
         self.queue(message);
         self.flush();
@@ -73,6 +81,7 @@ impl Ws {
         self.socket.write(message).expect("the server reads");
     }
 
+    /// Writes what was queued.
     pub fn flush(&mut self) {
         self.socket.flush().expect("the server reads");
     }

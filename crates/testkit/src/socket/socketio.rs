@@ -5,25 +5,25 @@ use std::collections::VecDeque;
 use serde_json::Value;
 
 use super::attachments;
-use super::client::{Heard, Said};
+use super::vocabulary::{Heard, Said};
 use super::ws::Message;
 
-pub fn connect(namespace: &str, auth: &Value) -> Message {
+pub(super) fn connect(namespace: &str, auth: &Value) -> Message {
     let auth = if auth.is_null() { String::new() } else { auth.to_string() };
     format!("0{}{auth}", prefix(namespace)).into()
 }
 
-pub fn disconnect(namespace: &str) -> Message {
+pub(super) fn disconnect(namespace: &str) -> Message {
     format!("1{}", prefix(namespace)).into()
 }
 
-pub fn event(said: &Said<'_>) -> Vec<Message> {
+pub(super) fn event(said: &Said<'_>) -> Vec<Message> {
     let mut list = vec![Value::from(said.name)];
     list.extend(said.args.as_array().expect("a list of arguments").iter().cloned());
     packet('2', '5', said.namespace, said.ack, list.into())
 }
 
-pub fn answer(namespace: &str, ack: u64, args: Value) -> Vec<Message> {
+pub(super) fn answer(namespace: &str, ack: u64, args: Value) -> Vec<Message> {
     packet('3', '6', namespace, Some(ack), args)
 }
 
@@ -42,7 +42,7 @@ fn prefix(namespace: &str) -> String {
 }
 
 /// Takes a packet with its attachments, if all of them are there
-pub fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
+pub(super) fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
     let Some(Message::Text(text)) = messages.front() else { panic!("binary that belongs to nothing") };
     let (kind, rest) = text.split_at(1);
     let (count, rest) = match kind {

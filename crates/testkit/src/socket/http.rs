@@ -8,25 +8,32 @@ use super::dial::{Dial, Stream};
 #[derive(Debug)]
 pub struct Http(BufReader<Box<dyn Stream>>);
 
+/// Answer with all of its body.
 #[derive(Debug)]
 pub struct Answer {
+    /// Status.
     pub status: u16,
+    /// Headers, their names in lower case.
     pub headers: Vec<(String, String)>,
+    /// Body, if it is not compressed.
     pub body: String,
     /// The body, if it is compressed
     pub bytes: Vec<u8>,
 }
 
 impl Http {
+    /// Connects.
     pub fn open(dial: &Dial) -> Self {
         Self(BufReader::new(dial.open()))
     }
 
+    /// Sends a GET and waits for its answer.
     pub fn get(&mut self, target: &str) -> Answer {
         self.send("GET", target, b"");
         self.answer()
     }
 
+    /// Sends a POST and waits for its answer.
     pub fn post(&mut self, target: &str, body: &[u8]) -> Answer {
         self.send("POST", target, body);
         self.answer()
@@ -86,6 +93,7 @@ impl Http {
 }
 
 impl Answer {
+    /// Returns a header.
     pub fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())

@@ -8,6 +8,7 @@ use super::dial::Dial;
 use super::engine::Engine;
 use super::json_mode;
 use super::socketio;
+pub use super::vocabulary::{Heard, Said, as_bytes, bytes};
 use super::ws::{Ended, Message, Ws};
 
 /// The kinds of clients there are
@@ -29,31 +30,13 @@ pub enum Kind {
 pub const TALKING: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json];
 /// Those that speak Socket.IO
 pub const SOCKET_IO: [Kind; 3] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded];
+/// All kinds.
 pub const ALL: [Kind; 5] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
-
-/// What a client hears
-#[derive(Debug, Clone, PartialEq)]
-pub enum Heard {
-    Joined { namespace: String, id: String },
-    Refused { namespace: String, error: Value },
-    Event { namespace: String, name: String, args: Value, ack: Option<u64> },
-    Answer { namespace: String, ack: u64, args: Value },
-    Left { namespace: String },
-    Ended(Ended),
-}
-
-/// What a client says
-#[derive(Debug, Clone)]
-pub struct Said<'a> {
-    pub namespace: &'a str,
-    pub ack: Option<u64>,
-    pub name: &'a str,
-    pub args: Value,
-}
 
 /// A client of any kind that blocks until it has heard something
 #[derive(Debug)]
 pub struct Client {
+    /// Kind of this client.
     pub kind: Kind,
     /// Its public id in the main namespace, once it is known; plain clients are not told
     pub id: String,
@@ -101,6 +84,7 @@ impl Client {
         self.say_hello_to("/", auth);
     }
 
+    /// Asks to join a namespace, if that is for the client to ask.
     pub fn say_hello_to(&mut self, namespace: &str, auth: Value) {
         if let Link::Engine(engine) = &mut self.link {
             engine.send(socketio::connect(namespace, &auth));
@@ -124,10 +108,12 @@ impl Client {
         self.hear()
     }
 
+    /// Emits an event in the main namespace.
     pub fn emit(&mut self, name: &str, args: Value) {
         self.say(Said { namespace: "/", ack: None, name, args });
     }
 
+    /// Emits an event.
     pub fn say(&mut self, said: Said<'_>) {
         self.say_all(vec![said]);
     }
@@ -162,6 +148,7 @@ impl Client {
         }
     }
 
+    /// Answers an event of the main namespace.
     pub fn answer(&mut self, ack: u64, args: Value) {
         match &mut self.link {
             Link::Engine(engine) => engine.send_all(socketio::answer("/", ack, args)),
@@ -244,6 +231,10 @@ impl Client {
         }
     }
 
+    /// Returns the Engine.IO client.
+    ///
+    /// # Panics
+    /// When it does not speak Engine.IO.
     pub fn engine(&mut self) -> &mut Engine {
         match &mut self.link {
             Link::Engine(engine) => engine,
@@ -252,18 +243,10 @@ impl Client {
     }
 }
 
+/// Path of Socket.IO.
 pub const SOCKET_IO_PATH: &str = "/socket.io/";
+/// Path of plain WebSocket.
 pub const PLAIN_PATH: &str = "/ws";
-
-/// Binary among arguments
-pub fn bytes(bytes: &[u8]) -> Value {
-    json!({ "bytes": bytes })
-}
-
-/// The other way round
-pub fn as_bytes(value: &Value) -> Option<Vec<u8>> {
-    serde_json::from_value(value.get("bytes")?.clone()).ok()
-}
 
 fn as_text(value: &Value) -> Message {
     value.as_str().expect("plain clients send text or bytes").into()

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 
 use serde_json::{Value, json};
 
-use super::client::{as_bytes, bytes};
+use super::vocabulary::{as_bytes, bytes};
 use super::ws::Message;
 
 /// Takes the binary out of arguments
-pub fn take(value: &mut Value, attachments: &mut Vec<Message>) {
+pub(super) fn take(value: &mut Value, attachments: &mut Vec<Message>) {
     if let Some(binary) = as_bytes(value) {
         *value = json!({ "_placeholder": true, "num": attachments.len() });
         attachments.push(Message::Binary(binary));
@@ -22,7 +22,7 @@ pub fn take(value: &mut Value, attachments: &mut Vec<Message>) {
 }
 
 /// Puts the binary back; `attachments` are what follows the packet
-pub fn put_back(value: &mut Value, attachments: &VecDeque<Message>) {
+pub(super) fn put_back(value: &mut Value, attachments: &VecDeque<Message>) {
     if value.get("_placeholder") == Some(&json!(true)) {
         let num = value["num"].as_u64().expect("a number") as usize;
         let Some(Message::Binary(binary)) = attachments.get(num) else { panic!("no attachment {num}") };

@@ -31,6 +31,7 @@ enum Carrier {
 }
 
 impl Engine {
+    /// Opens a session on a WebSocket.
     pub fn websocket(dial: &Dial, path: &str) -> Self {
         Self::websocket_with(dial, path, "")
     }
@@ -42,6 +43,7 @@ impl Engine {
         Self::new(Carrier::WebSocket(ws), &open)
     }
 
+    /// Opens a session by long-polling.
     pub fn polling(dial: &Dial, path: &str) -> Self {
         let (polling, open) = Polling::open(dial, path);
         Self::new(Carrier::Polling(polling), &open)
@@ -52,6 +54,7 @@ impl Engine {
         Self { carrier, arrived: VecDeque::new(), opened, pings: 0 }
     }
 
+    /// Sends a message.
     pub fn send(&mut self, message: Message) {
         self.send_all(vec![message]);
     }
@@ -65,6 +68,7 @@ impl Engine {
         self.send_packets(packets.collect());
     }
 
+    /// Sends packets of Engine.IO at one go.
     pub fn send_packets(&mut self, packets: Vec<Message>) {
         match &mut self.carrier {
             Carrier::WebSocket(ws) => {

@@ -1,0 +1,123 @@
+//! Streams of clients, whatever lies below them
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use super::PATIENCE;
+
+/// A stream that blocks, though not for ever
+pub trait Stream: Read + Write + Send + fmt::Debug {}
+
+impl<T: Read + Write + Send + fmt::Debug> Stream for T {}
+
+/// Goes on when a signal comes in between; a read with a timeout is otherwise cut short by it
+#[derive(Debug)]
+struct Persistent<T>(T);
+
+impl<T: Read> Read for Persistent<T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        persist(|| self.0.read(buf))
+    }
+}
+
+impl<T: Write> Write for Persistent<T> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        persist(|| self.0.write(buf))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        persist(|| self.0.flush())
+    }
+}
+
+fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Opens streams to one server.
+#[derive(Debug, Clone)]
+pub enum Dial {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// TCP with a small receive buffer, so that the kernel does not take what the server is to keep.
+    Narrow(SocketAddr),
+    /// Streams of the test's own making, such as TLS.
+    Custom(Custom),
+    /// Unix domain socket.
+    #[cfg(unix)]
+    Unix(std::path::PathBuf),
+}
+
+/// Makes the streams of [`Dial::Custom`].
+#[derive(Clone)]
+pub struct Custom(Arc<dyn Fn() -> Box<dyn Stream> + Send + Sync>);
+
+impl fmt::Debug for Custom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Custom")
+    }
+}
+
+impl Dial {
+    /// Opens streams by a function.
+    pub fn custom<S: Stream + 'static>(open: impl Fn() -> S + Send + Sync + 'static) -> Self {
+        Self::Custom(Custom(Arc::new(move || Box::new(Persistent(open())))))
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Panics
+    /// When the server does not listen.
+    pub fn open(&self) -> Box<dyn Stream> {
+        match self {
+            Self::Tcp(address) => Box::new(Persistent(tcp(*address))),
+            Self::Narrow(address) => {
+                let socket =
+                    socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None);
+                let socket = socket.expect("a socket");
+                socket.set_recv_buffer_size(NARROW).expect("a fresh socket");
+                socket.connect(&(*address).into()).expect("the server listens");
+                Box::new(Persistent(prepared(socket.into())))
+            }
+            Self::Custom(custom) => (custom.0)(),
+            #[cfg(unix)]
+            Self::Unix(path) => {
+                let stream = std::os::unix::net::UnixStream::connect(path).expect("the server listens");
+                stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
+                stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
+                Box::new(Persistent(stream))
+            }
+        }
+    }
+
+    /// Returns how many bytes a client reads ahead.
+    pub(super) fn read_ahead(&self) -> usize {
+        if matches!(self, Self::Narrow(_)) { NARROW / 2 } else { READ_AHEAD }
+    }
+}
+
+/// Opens a TCP stream whose reads and writes are limited by [`PATIENCE`].
+///
+/// # Panics
+/// When the server does not listen.
+pub fn tcp(address: SocketAddr) -> TcpStream {
+    prepared(TcpStream::connect(address).expect("the server listens"))
+}
+
+fn prepared(stream: TcpStream) -> TcpStream {
+    stream.set_nodelay(true).expect("a fresh socket");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
+    stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
+    stream
+}
+
+const READ_AHEAD: usize = 128 * 1024;
+/// Receive buffer of [`Dial::Narrow`].
+const NARROW: usize = 4096;
