@@ -12,6 +12,11 @@
 //!
 //! Needs Linux, as the load generator does, and is empty elsewhere.
 
+#![allow(
+    clippy::exhaustive_enums,
+    clippy::exhaustive_structs,
+    reason = "only the programs of this repository use it"
+)]
 #![cfg(target_os = "linux")]
 
 mod contender;

@@ -278,6 +278,7 @@ impl fmt::Display for AckId {
 /// Chosen before the member is attached, and kept by a client that is recovered: to the router and to whoever holds a
 /// handle from before, it is the same member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(clippy::exhaustive_structs, reason = "it is a number")]
 pub struct MemberKey(pub u64);
 
 impl MemberKey {

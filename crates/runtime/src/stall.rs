@@ -8,6 +8,7 @@ use crate::clock;
 
 /// When a client counts as stalled
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "two numbers that belong together")]
 pub struct StallLimits {
     /// Time without enough progress after which a client is given up. Default: 10 s
     pub timeout: Duration,
