@@ -126,7 +126,6 @@ impl Flusher {
     /// sink that panics costs its own client and no other.
     pub fn write(&mut self, most: usize) {
         let most = most.max(1);
-        self.list.wake_deferred();
         let urgent = self.list.take(&mut self.spare);
         if urgent && let Some(Postponed { round, .. }) = self.postponed.take() {
             // A sender waits for one of these.
@@ -175,18 +174,19 @@ impl Flusher {
     ///
     /// For tests, and for programs without a flusher task.
     pub fn write_all(&mut self) {
-        self.list.wake_deferred();
-        self.rounds.extend(self.postponed.take().map(|postponed| postponed.round));
+        if let Some(Postponed { round, .. }) = self.postponed.take() {
+            self.rounds.push_back(round);
+        }
+        while let Some(mut round) = self.rounds.pop_front() {
+            self.list.record(Outbox::flush_some(&mut round, usize::MAX));
+            self.spare = round;
+        }
         loop {
-            while let Some(mut round) = self.rounds.pop_front() {
-                self.list.record(Outbox::flush_some(&mut round, usize::MAX));
-                self.spare = round;
-            }
             self.list.take(&mut self.spare);
             if self.spare.is_empty() {
                 return;
             }
-            self.rounds.push_back(std::mem::take(&mut self.spare));
+            self.list.record(Outbox::flush_some(&mut self.spare, usize::MAX));
         }
     }
 }

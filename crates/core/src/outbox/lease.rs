@@ -160,6 +160,7 @@ impl State {
     }
 
     /// Puts what a sink left of a batch, of which it took so many frames, back to where it was
+    #[inline(always)]
     fn put_back(&mut self, batch: &mut VecDeque<Frame>, taken: usize) {
         if std::mem::take(&mut self.heartbeat_leased) && taken == 0 {
             let heartbeat = batch.pop_front();

@@ -19,13 +19,21 @@ impl FlushList {
     /// Swaps what is listed with `spare`, which must be empty; returns whether a backlog must not wait any longer
     ///
     /// That is the case if a pusher has found an outbox at high water with its sink leased since the last call; what was
-    /// left of its backlog is listed.
+    /// left of its backlog is listed. Delivers [deferred wake-ups](Self::wake_deferred) too, which takes no second lock while
+    /// there are none.
+    #[inline]
     pub(super) fn take(&self, spare: &mut VecDeque<Outbox>) -> bool {
         debug_assert!(spare.is_empty());
         let mut listed = lock(&self.0.listed);
         listed.deferred = None;
         std::mem::swap(&mut listed.outboxes, spare);
-        std::mem::take(&mut listed.urgent)
+        let urgent = std::mem::take(&mut listed.urgent);
+        let wakes = !listed.pending_wakers.is_empty();
+        drop(listed);
+        if wakes {
+            self.wake_deferred();
+        }
+        urgent
     }
 
     /// Ready while something is listed or [flushers are to be woken](Self::wake_deferred); takes nothing

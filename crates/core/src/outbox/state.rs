@@ -237,13 +237,15 @@ impl State {
     }
 
     /// Returns what must be dropped outside the lock
-    pub(super) fn close(&mut self, reason: CloseReason) -> Spilled {
+    ///
+    /// Boxed, so that a write which closes nothing has one pointer to look at.
+    pub(super) fn close(&mut self, reason: CloseReason) -> Box<Spilled> {
         self.phase = Phase::Closed(self.phase.reason().unwrap_or(reason));
-        Spilled {
+        Box::new(Spilled {
             _queue: std::mem::take(&mut self.queue),
             _heartbeat: self.heartbeat.take(),
             _sinks: [self.sink.take(), self.take_successor()],
-        }
+        })
     }
 }
 
