@@ -1,6 +1,6 @@
 //! Members that went away and may come back
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -20,9 +20,26 @@ pub(crate) struct Stay {
     pub(crate) since: u64,
     /// The same for each room besides its own, where it is known
     joined: HashMap<Room, u64>,
+    /// Stays in rooms that it has left, oldest first: events that left out such a room at that time are not for it
+    left: VecDeque<Past>,
+    /// Up to this number stays may be missing from `left`
+    forgotten: u64,
     pub(crate) caught_up: Option<CaughtUp>,
     pub(crate) owner: Option<Owner>,
 }
+
+/// A stay in a room, from behind one event up to another
+#[derive(Debug, Clone)]
+struct Past {
+    room: Room,
+    since: u64,
+    until: u64,
+}
+
+/// Stays in rooms that are remembered for a member after it has left
+///
+/// A member that leaves more rooms while events that left out some room are kept is refused if one of them may matter.
+const MAX_LEFT: usize = 64;
 
 /// When somebody was recovered last
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +53,8 @@ pub(crate) struct CaughtUp {
 
 impl Stay {
     pub(crate) fn new(key: MemberKey, id: SocketId, since: u64) -> Self {
-        Self { key, id, since, joined: HashMap::new(), caught_up: None, owner: None }
+        let (joined, left) = (HashMap::new(), VecDeque::new());
+        Self { key, id, since, joined, left, forgotten: 0, caught_up: None, owner: None }
     }
 
     /// It is in a room now
@@ -44,13 +62,42 @@ impl Stay {
         self.joined.insert(room.clone(), since);
     }
 
-    pub(crate) fn leave(&mut self, room: &Room) {
-        self.joined.remove(room);
+    /// It leaves a room behind the event `until`; the log has no events up to `dropped`
+    pub(crate) fn leave(&mut self, room: &Room, until: u64, dropped: u64) {
+        let Some(since) = self.joined.remove(room) else { return };
+        self.remember(Past { room: room.clone(), since, until }, dropped);
+    }
+
+    fn remember(&mut self, past: Past, dropped: u64) {
+        self.left.retain(|past| past.until > dropped);
+        // Nothing was emitted meanwhile that could have left it out.
+        if past.since.max(dropped) == past.until {
+            return;
+        }
+        if self.left.len() == MAX_LEFT
+            && let Some(oldest) = self.left.pop_front()
+        {
+            self.forgotten = self.forgotten.max(oldest.until);
+        }
+        self.left.push_back(past);
+    }
+
+    /// Whether it was in a room, or its own, when the event with this number was emitted
+    pub(crate) fn was_in(&self, room: &Room, number: u64) -> bool {
+        self.since_in(room).is_some_and(|since| number > since)
+            || self.left.iter().any(|past| past.room == *room && past.since < number && number <= past.until)
+    }
+
+    /// Whether it may have been in rooms, at the time of this event, that are no longer known
+    pub(crate) fn has_forgotten(&self, number: u64) -> bool {
+        number <= self.forgotten
     }
 
     /// Makes its rooms those that the router knows; one that it was put into by others counts from its beginning
-    pub(crate) fn settle(&mut self, rooms: Vec<Room>) {
+    pub(crate) fn settle(&mut self, rooms: Vec<Room>, head: u64, dropped: u64) {
         let own = Room::from(&self.id);
+        let gone: Vec<_> = self.joined.keys().filter(|room| !rooms.contains(room)).cloned().collect();
+        gone.iter().for_each(|room| self.leave(room, head, dropped));
         let since = |room: &Room| self.joined.get(room).copied().unwrap_or(self.since);
         self.joined = rooms
             .into_iter()
@@ -189,7 +236,12 @@ impl Kept {
 
     fn count_bytes(&self) -> usize {
         let rooms = self.stay.joined().map(|room| room.as_str().len() + ROOM_COST);
-        size_of::<Self>() + INDEX_COST + self.secret.len() + self.data.get().len() + rooms.sum::<usize>()
+        let left = self.stay.left.iter().map(|past| past.room.as_str().len() + size_of::<Past>());
+        size_of::<Self>()
+            + INDEX_COST
+            + self.secret.len()
+            + self.data.get().len()
+            + rooms.chain(left).sum::<usize>()
     }
 }
 

@@ -74,6 +74,11 @@ impl Log {
         self.head
     }
 
+    /// Up to this number no event is kept
+    pub(crate) fn dropped(&self) -> u64 {
+        self.slots.front().map_or(self.head, |slot| slot.number - 1)
+    }
+
     /// How many events there are, and their bytes
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.len, self.bytes)
@@ -201,11 +206,12 @@ impl Log {
             return None;
         }
         let at = self.slots.partition_point(|slot| slot.number <= from);
-        let missed = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref());
-        Some(missed.filter(move |entry| {
+        let missed = self.slots.range(at..).filter_map(|slot| slot.entry.as_ref()).filter(move |entry| {
             // An offset from the client is more exact than the answered ping.
             entry.is_for(stay) && (seen.is_some() || !kept.has_heard(entry.number, entry.at))
-        }))
+        });
+        let is_unsure = |entry: &Entry| !entry.except.is_empty() && stay.has_forgotten(entry.number);
+        (!missed.clone().any(is_unsure)).then_some(missed)
     }
 }
 
@@ -229,7 +235,8 @@ impl Entry {
         let named = |room: &Room| stay.since_in(room).is_some_and(|since| self.number > since);
         let included =
             if self.rooms.is_empty() { self.number > stay.since } else { self.rooms.iter().any(named) };
-        included && self.skip != Some(stay.key) && !self.except.iter().any(named)
+        let left_out = |room: &Room| stay.was_in(room, self.number);
+        included && self.skip != Some(stay.key) && !self.except.iter().any(left_out)
     }
 
     fn bytes(&self) -> usize {

@@ -33,8 +33,8 @@ use crate::{Claim, RecoveryConfig, Refused};
 /// # What is replayed
 ///
 /// Events behind the one that the client had last, that were for everybody, for a room it was in when it went away, or
-/// for itself, unless they were emitted before it came there; but not those that left out a room it was in, or itself.
-/// What it missed in a room that it had already left is not replayed.
+/// for itself, unless they were emitted before it came there; but not those that left out itself, or a room it was in when
+/// they were emitted. What it missed in a room that it had already left is not replayed.
 ///
 /// # What is not known any more
 ///
@@ -122,7 +122,7 @@ impl Sequencer {
         let rooms = self.router.rooms_of(key);
         let was_there = self.router.detach(key);
         if let Some(mut stay) = state.present.remove(&key) {
-            stay.settle(rooms);
+            stay.settle(rooms, state.log.head(), state.log.dropped());
             let now = (self.clock)();
             state.absent.insert(Kept::new(secret, stay, data, now, heard_at), now, &self.config);
         }
@@ -285,7 +285,7 @@ impl State {
     ///
     /// `rooms_of` tells where one is now, for those that a limit may have kept out.
     fn note(&mut self, found: &[Found], change: &Membership, rooms_of: impl Fn(MemberKey) -> Vec<Room>) {
-        let since = self.log.head();
+        let (since, dropped) = (self.log.head(), self.log.dropped());
         for Found { key, rooms, control, .. } in found {
             let Some(key) = *key else { continue };
             let Some(stay) = self.present.get_mut(&key) else { continue };
@@ -300,7 +300,7 @@ impl State {
                         .filter(|room| there.as_ref().is_none_or(|there| there.contains(room)))
                         .for_each(|room| stay.join(room, since));
                 }
-                Membership::Leave(left) => left.iter().for_each(|room| stay.leave(room)),
+                Membership::Leave(left) => left.iter().for_each(|room| stay.leave(room, since, dropped)),
             }
         }
     }
@@ -344,8 +344,9 @@ impl Router for Sequencer {
 
     fn leave(&self, key: MemberKey, room: &Room) -> bool {
         let mut state = self.state();
+        let (head, dropped) = (state.log.head(), state.log.dropped());
         if let Some(stay) = state.present.get_mut(&key) {
-            stay.leave(room);
+            stay.leave(room, head, dropped);
         }
         let left = self.router.leave(key, room);
         self.let_go(state);

@@ -75,6 +75,8 @@ struct Known {
     /// The number of the last event before it came, and before it came into each of its rooms
     since: u64,
     rooms: BTreeMap<&'static str, u64>,
+    /// Its former stays in rooms: after which event, and up to which
+    left: Vec<(&'static str, u64, u64)>,
     /// Everything it has to have heard by now, if all it was sent arrives
     expected: Vec<String>,
     /// The number of the last event that did arrive
@@ -108,6 +110,7 @@ impl Model {
             presence: Presence::Never,
             since: 0,
             rooms: BTreeMap::new(),
+            left: Vec::new(),
             expected: Vec::new(),
             last: 0,
             settled: 0,
@@ -151,6 +154,7 @@ impl Model {
                 }
             }
             Operation::LeaveRoom(who, room) => {
+                let head = self.head();
                 let known = &mut self.known[at(who)];
                 if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {
                     // What it was sent there arrives: what gets lost is not replayed after it left.
@@ -158,7 +162,7 @@ impl Model {
                     known.note();
                     let client = known.client.as_ref().expect("it is there");
                     self.sequencer.leave(client.key, &Room::from(room));
-                    known.rooms.remove(room);
+                    known.left.extend(known.rooms.remove(room).map(|since| (room, since, head)));
                 }
             }
             Operation::Emit { rooms, except, skip } => {
@@ -218,6 +222,7 @@ impl Model {
         known.caught_up = None;
         known.pinged = None;
         known.rooms.clear();
+        known.left.clear();
         known.expected.clear();
     }
 
@@ -352,7 +357,12 @@ impl Emitted {
 
     fn is_for(&self, known: &Known) -> bool {
         let excepted = |room: &&str| {
-            *room == known.id || known.rooms.get(room).is_some_and(|since| self.number > *since)
+            let had_left = |(left, since, until): &(&str, u64, u64)| {
+                left == room && (since + 1..=*until).contains(&self.number)
+            };
+            *room == known.id
+                || known.rooms.get(room).is_some_and(|since| self.number > *since)
+                || known.left.iter().any(had_left)
         };
         self.concerns(known) && self.skip != Some(known.id) && !self.except.iter().any(excepted)
     }

@@ -42,6 +42,55 @@ fn rooms_and_missed_events_come_back_and_the_welcome_behind_them() {
 }
 
 #[test]
+fn left_out_then_is_left_out_later() {
+    let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.join("team");
+    client.join("muted");
+    let target = |except: &str| Target {
+        rooms: vec![Room::from("team")],
+        except: vec![Room::from(except)],
+        ..Target::default()
+    };
+    emit(&sequencer, &["team"], "1");
+    client.hear();
+    sequencer.broadcast(&target("muted"), &event("not for it")).relieve();
+    client.ping(&clock);
+    sequencer.leave(client.key, &Room::from("muted"));
+    sequencer.broadcast(&target("muted"), &event("2")).relieve();
+    client.cut(1);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["1", "2", "welcome"]);
+}
+
+#[test]
+fn bulk_leave_leaves_out_as_well() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    client.join("muted");
+    let except = Target { except: vec![Room::from("muted")], ..Target::default() };
+    sequencer.broadcast(&except, &event("not for it")).relieve();
+    let everybody = Target::default();
+    sequencer.update(&everybody, &Membership::Leave(vec![Room::from("muted")]));
+    emit(&sequencer, &[], "1");
+    client.cut(1);
+    client.come_back().expect("it is in time");
+    assert_eq!(client.take_heard(), ["1", "welcome"]);
+}
+
+#[test]
+fn member_with_a_long_past_is_refused_rather_than_told_too_much() {
+    let (_, sequencer, mut client) = begin(RecoveryConfig::default());
+    for number in 0..65 {
+        let room = format!("room {number}");
+        sequencer.join(client.key, &Room::from(&*room));
+        let except = Target { except: vec![Room::from(&*room)], ..Target::default() };
+        sequencer.broadcast(&except, &event("not for it")).relieve();
+        sequencer.leave(client.key, &Room::from(&*room));
+    }
+    client.cut(0);
+    assert_eq!(client.come_back(), Err(Refused::Overflow));
+}
+
+#[test]
 fn the_welcome_may_come_first() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
