@@ -92,10 +92,48 @@ pub trait AnswerSink: Send + Sync {
     fn gone(&self, socket: &SocketId);
 }
 
-/// One way to put events and answers into messages
+/// Encodes events and answers as messages of one protocol.
 ///
-/// The address of the `Arc` is its identity: clients that hold the same one share frames, so an event is encoded
-/// once for each codec among its recipients. Called under a lock of the router, so it must not call back.
+/// The address of the `Arc` is its identity: clients that hold the same one share frames, so an event is encoded once for each
+/// codec among its recipients. Keep one in a `static` or in the server, not one for each client. A codec has no state of a
+/// client.
+///
+/// It is called on any thread, under a lock of the router: it must not block, call the router, or push to an outbox. Encoding
+/// fails where the kind of client has no form for the event; the others still receive it.
+///
+/// # Examples
+///
+/// Clients that receive one line: the name of the event, and its arguments separated by commas:
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use roomcast_core::{AckId, Args, ByteString, Codec, EncodeError, Event, Frame, IntoArgs, Namespace};
+///
+/// #[derive(Debug)]
+/// struct Lines;
+///
+/// impl Codec for Lines {
+///     fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
+///         if !event.args.attachments().is_empty() {
+///             return Err(EncodeError::Binary);
+///         }
+///         if event.ack.is_some() {
+///             return Err(EncodeError::Ack); // these clients cannot answer
+///         }
+///         Ok(Frame::new(ByteString::from(format!("{} {}", event.name, event.args.json()))))
+///     }
+///
+///     fn encode_answer(&self, _: &Namespace, _: AckId, _: &Args) -> Result<Frame, EncodeError> {
+///         Err(EncodeError::Ack)
+///     }
+/// }
+///
+/// let codec: Arc<dyn Codec> = Arc::new(Lines);
+/// let event = Event::new(Namespace::main(), "moved", (3, 4).into_args()?);
+/// assert_eq!(event.frame(&*codec)?.messages(), ["moved 3,4".into()]);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
 pub trait Codec: Send + Sync + fmt::Debug + 'static {
     /// Encodes an event
     ///

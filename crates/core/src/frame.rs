@@ -370,10 +370,49 @@ impl<M: Into<Message>> From<M> for Frame {
     }
 }
 
-/// How one transport lays messages on the wire
+/// Renders messages as the bytes of one transport.
 ///
-/// A new transport adds a type of its own; there is no list to enter it in. Rendering cannot fail: whatever a
-/// client cannot carry was refused by its codec.
+/// A transport has a type of its own that implements this; its [`FrameSink`](crate::FrameSink) passes it to [`Frame::wire`],
+/// which renders a frame once for each [`WireKey`] and returns the same bytes to every recipient with that key. So
+/// [`render`](Self::render) has to depend on the messages and the key alone: a connection that has negotiated other
+/// parameters has another key.
+///
+/// Rendering cannot fail, since a codec refuses what its clients cannot receive. It runs on the thread that writes first, while
+/// other writers of the same frame wait for the result; so it must not block and must not use the frame itself.
+///
+/// # Examples
+///
+/// Messages with their length in front, for a byte stream:
+///
+/// ```
+/// use bytes::{BufMut, Bytes, BytesMut};
+/// use roomcast_core::{Frame, Message, Wire, WireKey};
+///
+/// /// Whether lengths are little-endian, as agreed with the client
+/// struct Prefixed(bool);
+///
+/// impl Wire for Prefixed {
+///     fn key(&self) -> WireKey {
+///         WireKey::of::<Self>(self.0.into())
+///     }
+///
+///     fn render(&self, messages: &[Message]) -> Bytes {
+///         let mut out = BytesMut::new();
+///         for message in messages {
+///             let length = message.len() as u32; // codecs bound it
+///             if self.0 { out.put_u32_le(length) } else { out.put_u32(length) }
+///             out.put_slice(message.as_bytes());
+///         }
+///         out.freeze()
+///     }
+/// }
+///
+/// let frame = Frame::new("hello");
+/// let first = frame.wire(&Prefixed(false));
+/// assert_eq!(*first, *b"\0\0\0\x05hello");
+/// assert_eq!(frame.clone().wire(&Prefixed(false)).as_ptr(), first.as_ptr(), "rendered once");
+/// assert_eq!(*frame.wire(&Prefixed(true)), *b"\x05\0\0\0hello");
+/// ```
 pub trait Wire {
     /// What the rendered bytes depend on, besides the messages
     fn key(&self) -> WireKey;

@@ -7,11 +7,101 @@ use bytestring::ByteString;
 
 use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, SocketId, TransportName};
 
-/// The protocol of one client, without I/O and without a clock
+/// The protocol of one client, without I/O and without a clock.
 ///
-/// The task that drives a session mutates it once (a `handle_*` call), then performs every
-/// [`Action`] until [`poll_action`](Self::poll_action) gives none, then waits for whatever comes next, at most
-/// until [`poll_timeout`](Self::poll_timeout). `now` never goes back.
+/// One task, the driver, owns a session and calls it in this order:
+///
+/// 1. one `handle_*` method, with what has happened and the time, which never goes back;
+/// 2. [`poll_action`](Self::poll_action) until it returns `None`, and performs each action in that order;
+/// 3. it waits for the next thing to happen, at most until [`poll_timeout`](Self::poll_timeout), then calls
+///    [`handle_timeout`](Self::handle_timeout).
+///
+/// So a session never waits and needs no waker. The first call is [`handle_lane_opened`](Self::handle_lane_opened) for
+/// [`Lane::Primary`], before which it asks for nothing. After [`Action::Close`] or [`Action::Refuse`] it returns no further action,
+/// whatever it is told; the driver may drop it. Between [`Action::Connect`] and the command that answers it, messages of the client
+/// are to be kept, within a limit that [`is_congested`](Self::is_congested) reports.
+///
+/// `roomcast_testkit::session_conformance!` checks these rules.
+///
+/// # Examples
+///
+/// A protocol of one namespace, in which each message is the event `message`:
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use roomcast_core::{
+///     Action, Actions, Args, ByteString, CloseReason, Command, Inbound, Lane, Message, Namespace, Session, TransportName,
+/// };
+///
+/// #[derive(Debug, Default)]
+/// struct Bare {
+///     actions: Actions,
+///     deadline: Option<Instant>,
+///     is_over: bool,
+/// }
+///
+/// impl Bare {
+///     fn close(&mut self, reason: CloseReason) {
+///         if !std::mem::replace(&mut self.is_over, true) {
+///             self.actions.push(Action::Close(reason));
+///         }
+///     }
+/// }
+///
+/// impl Session for Bare {
+///     fn handle_lane_opened(&mut self, _: Lane, _: TransportName, now: Instant) {
+///         let (namespace, auth) = (Namespace::main(), ByteString::new());
+///         self.actions.push(Action::Connect { namespace, auth });
+///         self.handle_activity(Lane::Primary, now);
+///     }
+///
+///     fn handle_message(&mut self, _: Lane, message: Message, _: Instant) {
+///         let Message::Text(text) = message else { return self.close(CloseReason::ParseError) };
+///         let (namespace, name) = (Namespace::main(), ByteString::from_static("message"));
+///         self.actions.push(Action::Event(Inbound { namespace, name, args: Args::from_text(text), ack: None }));
+///     }
+///
+///     fn handle_activity(&mut self, _: Lane, now: Instant) {
+///         self.deadline = now.checked_add(Duration::from_secs(60));
+///     }
+///
+///     fn handle_lane_closed(&mut self, _: Lane, reason: CloseReason, _: Instant) {
+///         self.close(reason);
+///     }
+///
+///     fn handle_command(&mut self, command: Command, _: Instant) {
+///         match command {
+///             Command::Close(reason) => self.close(reason),
+///             Command::Disconnect { .. } => self.close(CloseReason::ServerNamespaceDisconnect),
+///             Command::Refuse { .. } => self.close(CloseReason::Refused),
+///             _ => {} // a real session keeps messages until it is accepted
+///         }
+///     }
+///
+///     fn handle_timeout(&mut self, now: Instant) {
+///         if self.deadline.is_some_and(|deadline| deadline <= now) {
+///             self.close(CloseReason::IdleTimeout);
+///         }
+///     }
+///
+///     fn poll_action(&mut self) -> Option<Action> {
+///         self.actions.pop()
+///     }
+///
+///     fn poll_timeout(&self) -> Option<Instant> {
+///         self.deadline.filter(|_| !self.is_over)
+///     }
+/// }
+/// # let (mut session, now) = (Bare::default(), Instant::now());
+/// # session.handle_lane_opened(Lane::Primary, TransportName("x"), now);
+/// # assert!(matches!(session.poll_action(), Some(Action::Connect { .. })));
+/// # session.handle_message(Lane::Primary, "a".into(), now);
+/// # assert!(matches!(session.poll_action(), Some(Action::Event(_))));
+/// # session.handle_timeout(now + Duration::from_secs(60));
+/// # assert!(matches!(session.poll_action(), Some(Action::Close(CloseReason::IdleTimeout))));
+/// # assert!(session.poll_action().is_none() && session.poll_timeout().is_none());
+/// ```
 pub trait Session: Send + fmt::Debug {
     /// A message arrived on a lane
     fn handle_message(&mut self, lane: Lane, message: Message, now: Instant);

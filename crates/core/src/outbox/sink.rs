@@ -6,9 +6,73 @@ use std::task::Context;
 
 use crate::{ConnectionError, Frame};
 
-/// The write half of a connection
+/// The write half of a connection.
 ///
-/// Held by the [`Outbox`](crate::Outbox) and lent to one writer at a time. It is called without any lock held.
+/// [`Connection::poll_open`](crate::Connection::poll_open) returns it, the [`Outbox`](crate::Outbox) holds it, and it is lent to
+/// one writer at a time: a flusher, a sender that relieves the outbox, or the task that owns the connection. It is called
+/// without any lock held, on any thread. Dropping it says that nothing more is written; the outbox does so when it is closed.
+///
+/// # Wakers
+///
+/// Flushers and senders pass a waker that does nothing. When [`poll_send`](Self::poll_send) returns
+/// [`Blocked`](Readiness::Blocked) to one of them, the outbox wakes the owner, which calls again with its own waker. So it is
+/// enough to register the waker of each call, in place of the one before. A sink that returns [`Parked`](Readiness::Parked) is
+/// called again when its owner is next polled, for example because a request has arrived.
+///
+/// # Examples
+///
+/// A sink that writes into memory and has room for 8 bytes until they are taken:
+///
+/// ```
+/// use std::collections::VecDeque;
+/// use std::sync::{Arc, Mutex};
+/// use std::task::{Context, Waker};
+///
+/// use bytes::Bytes;
+/// use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
+///
+/// #[derive(Debug, Default)]
+/// struct Pipe {
+///     bytes: Vec<u8>,
+///     writer: Option<Waker>, // whoever takes the bytes wakes it
+/// }
+///
+/// #[derive(Debug, Default)]
+/// struct Sink {
+///     pipe: Arc<Mutex<Pipe>>,
+///     rest: Bytes, // of a frame that is partly written
+/// }
+///
+/// impl FrameSink for Sink {
+///     fn poll_send(
+///         &mut self,
+///         cx: &mut Context<'_>,
+///         batch: &mut VecDeque<Frame>,
+///     ) -> Result<Readiness, ConnectionError> {
+///         let mut pipe = self.pipe.lock().unwrap();
+///         loop {
+///             let taken = self.rest.split_to(self.rest.len().min(8 - pipe.bytes.len()));
+///             pipe.bytes.extend_from_slice(&taken);
+///             if !self.rest.is_empty() {
+///                 pipe.writer = Some(cx.waker().clone());
+///                 return Ok(Readiness::Blocked);
+///             }
+///             let Some(frame) = batch.pop_front() else { return Ok(Readiness::Ready) };
+///             for message in frame.messages() {
+///                 self.rest = Bytes::copy_from_slice(message.as_bytes()); // a `Wire` would share it
+///             }
+///         }
+///     }
+/// }
+///
+/// let mut sink = Sink::default();
+/// let mut cx = Context::from_waker(Waker::noop());
+/// let mut batch = VecDeque::from(["hello".into(), "world".into()]);
+/// assert_eq!(sink.poll_send(&mut cx, &mut batch).unwrap(), Readiness::Blocked);
+/// assert_eq!(std::mem::take(&mut sink.pipe.lock().unwrap().bytes), b"hellowor");
+/// assert_eq!(sink.poll_send(&mut cx, &mut batch).unwrap(), Readiness::Ready);
+/// assert_eq!(sink.pipe.lock().unwrap().bytes, b"ld");
+/// ```
 pub trait FrameSink: Send + fmt::Debug {
     /// Takes frames from the front of `batch` and hands their bytes to the carrier, as many as it takes now
     ///

@@ -16,10 +16,74 @@ pub use self::nodes::ServerSide;
 pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Room, SocketId};
 
-/// Who is in which room of one namespace, and how an event reaches them; on Node this is called an adapter
+/// Knows the members and rooms of one namespace, and delivers events to them. On Node this is called an adapter.
 ///
-/// Every method that is not async answers at once and waits for nobody. Events emitted one after the other by one
-/// task reach each member they have in common in that order.
+/// The server calls [`watch`](Self::watch) and [`listen`](Self::listen) at most once each and before a member is attached, then for
+/// each socket [`attach`](Self::attach), any number of the other calls on any threads, and [`detach`](Self::detach) once.
+///
+/// Methods that are not async return at once and wait for no other party. They are called from handlers and watchers, so they
+/// must not hold a lock of their own while they call a [`MemberControl`], a [`RoomWatcher`] or [`ServerSide`]. Events that one task
+/// emits one after the other reach each member that they have in common in that order. A broadcast only queues: the result names
+/// the outboxes that the caller has to [relieve](Dispatched::relieve).
+///
+/// The async methods ask other nodes and are cancel safe: a future that is dropped withdraws the question.
+///
+/// `roomcast_testkit::router_conformance!` checks these rules. A router of your own usually stands around another, such as
+/// `roomcast_rooms::Rooms`.
+///
+/// # Examples
+///
+/// A router that counts broadcasts and leaves all else to the one inside:
+///
+/// ```
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::sync::{Arc, Weak};
+///
+/// use roomcast_core::{
+///     Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Overflow, Room,
+///     RoomWatcher, Router, RouterError, ServerSide, Target,
+/// };
+///
+/// #[derive(Debug, Default)]
+/// struct Counting<R>(R, AtomicUsize);
+///
+/// #[async_trait::async_trait]
+/// #[rustfmt::skip]
+/// impl<R: Router> Router for Counting<R> {
+///     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched {
+///         self.1.fetch_add(1, Ordering::Relaxed);
+///         self.0.broadcast(target, event)
+///     }
+///
+///     fn attach(&self, member: Member) -> MemberKey { self.0.attach(member) }
+///     fn detach(&self, key: MemberKey) -> bool { self.0.detach(key) }
+///     fn join(&self, key: MemberKey, room: &Room) -> Joined { self.0.join(key, room) }
+///     fn leave(&self, key: MemberKey, room: &Room) -> bool { self.0.leave(key, room) }
+///     fn rooms_of(&self, key: MemberKey) -> Vec<Room> { self.0.rooms_of(key) }
+///     fn count(&self, room: &Room) -> usize { self.0.count(room) }
+///     fn send(&self, to: &Member, how: Delivery, full: Overflow, event: &mut Event) -> Dispatched {
+///         self.0.send(to, how, full, event)
+///     }
+///     fn update(&self, target: &Target, change: &Membership) -> usize { self.0.update(target, change) }
+///     fn find(&self, target: &Target) -> Vec<Found> { self.0.find(target) }
+///     fn disconnect(&self, target: &Target, close: bool) -> usize { self.0.disconnect(target, close) }
+///     fn watch(&self, watcher: Arc<dyn RoomWatcher>) { self.0.watch(watcher) }
+///     fn survey(&self) { self.0.survey() }
+///     fn listen(&self, servers: Weak<dyn ServerSide>) { self.0.listen(servers) }
+///     fn server_side_emit(&self, name: &ByteString, args: &Args) { self.0.server_side_emit(name, args) }
+///     async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>> {
+///         self.0.fetch(target).await
+///     }
+///     async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>> {
+///         self.0.server_side_ask(name, args).await
+///     }
+/// }
+///
+/// let router = Counting(roomcast_testkit::MemoryRouter::default(), AtomicUsize::new(0));
+/// let event = Event::new(Namespace::main(), "hello", Args::empty());
+/// assert_eq!(router.broadcast(&Target::default(), &event).relieve().queued, 0);
+/// assert_eq!(router.1.into_inner(), 1);
+/// ```
 #[async_trait]
 pub trait Router: Send + Sync + fmt::Debug + 'static {
     /// Attaches a member under its [key](Member::key), which is returned; it starts in no room except the one named

@@ -8,9 +8,49 @@ use std::task::{Context, Poll};
 pub use self::http::{ByteStream, Exchange, Refused, Rejection, RequestBody, Responder, Upgrade, Upgraded};
 use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 
-/// Opens connections of one kind; held once by a server, shared by all sessions
+/// Opens connections of one kind.
 ///
-/// A transport carries [`Message`]s and knows nothing of what they mean.
+/// A server holds one, and all sessions share it. A transport carries [`Message`]s and knows nothing of what they mean. Its parts
+/// are the transport itself, a [`Connection`] for each client, the connection's [`FrameSink`], and a [`Wire`](crate::Wire) that
+/// renders frames once for all recipients. `roomcast_testkit::transport_conformance!` checks the rules of all four.
+///
+/// # Examples
+///
+/// A transport whose clients receive a stream of lines as the body of an HTTP response, and send nothing:
+///
+/// ```
+/// use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, ResponseBody, Transport, TransportName};
+///
+/// #[derive(Debug)]
+/// struct Listen;
+///
+/// impl Transport for Listen {
+///     fn name(&self) -> TransportName {
+///         TransportName("listen") // `?transport=listen`
+///     }
+///
+///     fn capabilities(&self) -> Capabilities {
+///         Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: false }
+///     }
+///
+///     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
+///         if exchange.request.method != http::Method::GET {
+///             let rejection = Rejection::new(http::StatusCode::METHOD_NOT_ALLOWED, "listen with a GET");
+///             return Err(Refused::new(exchange, rejection)); // unanswered: the server answers
+///         }
+///         let (body, connection) = pipe();
+///         // If the client is gone, so is the body, which the connection notices.
+///         let _ = exchange.respond.send(http::Response::new(ResponseBody::Stream(body)));
+///         Ok(connection)
+///     }
+/// }
+/// # fn pipe() -> (http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, roomcast_core::BoxError>, Box<dyn Connection>) {
+/// #     unimplemented!()
+/// # }
+/// # assert_eq!(Listen.name().to_string(), "listen");
+/// ```
+///
+/// Complete transports are `examples/own_parts/transport.rs` and `examples/sse/transport.rs` of the crate `roomcast`.
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
     /// The value of `?transport=`, and the name among `upgrades`
     fn name(&self) -> TransportName;
@@ -28,9 +68,89 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused>;
 }
 
-/// One live carrier of a session: what arrives is read here, what leaves goes through its [`FrameSink`]
+/// One connection of a session: its messages are read here, and written through its [`FrameSink`].
 ///
-/// Owned and polled by one task.
+/// One task, the driver, owns a connection and calls it in this order:
+///
+/// 1. [`poll_open`](Self::poll_open) until it is ready, and not again;
+/// 2. [`poll_recv`](Self::poll_recv) as often as it may read, until it returns an error, [`Closed`](Received::Closed), or the
+///    session ends. While the session has to catch up, it is not called: what arrives then stays with the carrier;
+/// 3. [`start_close`](Self::start_close) once, then [`poll_closed`](Self::poll_closed) until it is ready or the driver's time is over.
+///
+/// [`accept`](Self::accept) and [`ping`](Self::ping) may be called at any time. Dropping a connection ends it at once.
+///
+/// # Wakers
+///
+/// Each `poll_*` method registers the waker of its call, in place of the one before, and wakes it when calling again makes sense.
+/// All of them are polled by one task, so one place for the waker is enough. A connection that reads from a socket may rely on the
+/// socket's registration.
+///
+/// # Cancel safety
+///
+/// No method holds messages that a later call does not return: a driver may stop polling at any point and go on later.
+///
+/// # Examples
+///
+/// A connection whose client sends messages through a channel of the process:
+///
+/// ```
+/// use std::task::{Context, Poll, ready};
+///
+/// use roomcast_core::{
+///     CloseReason, Connection, ConnectionError, Exchange, FrameSink, Message, Outbox, Received, Refused, Rejection,
+/// };
+/// use tokio::sync::mpsc;
+///
+/// #[derive(Debug)]
+/// struct Channel {
+///     messages: mpsc::Receiver<Message>, // bounded, so the client waits while nothing is read
+///     sink: Option<Box<dyn FrameSink>>,
+/// }
+///
+/// impl Connection for Channel {
+///     fn accept(&mut self, exchange: Exchange) -> Result<(), Refused> {
+///         let rejection = Rejection::new(http::StatusCode::BAD_REQUEST, "this transport takes no requests");
+///         Err(Refused::new(exchange, rejection))
+///     }
+///
+///     fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {
+///         self.sink.take().map_or(Poll::Pending, |sink| Poll::Ready(Ok(sink)))
+///     }
+///
+///     fn poll_recv(
+///         &mut self,
+///         cx: &mut Context<'_>,
+///         _: &Outbox,
+///         messages: &mut Vec<Message>,
+///     ) -> Poll<Result<Received, ConnectionError>> {
+///         Poll::Ready(Ok(match ready!(self.messages.poll_recv_many(cx, messages, 64)) {
+///             0 => Received::Closed,
+///             _ => Received::Activity,
+///         }))
+///     }
+///
+///     fn ping(&mut self, _: &Outbox, _: u32) -> bool {
+///         false // a channel has no sign of life of its own
+///     }
+///
+///     fn start_close(&mut self, _: CloseReason, _: &Outbox) {
+///         self.messages.close();
+///     }
+///
+///     fn poll_closed(&mut self, _: &mut Context<'_>) -> Poll<()> {
+///         Poll::Ready(()) // the client need not answer
+///     }
+/// }
+/// # let (client, messages) = mpsc::channel(8);
+/// # let mut connection = Channel { messages, sink: None };
+/// # client.try_send("hello".into()).unwrap();
+/// # let outbox = Outbox::new(1024, roomcast_core::FlushList::new());
+/// # let (mut cx, mut read) = (Context::from_waker(std::task::Waker::noop()), Vec::new());
+/// # assert!(matches!(connection.poll_recv(&mut cx, &outbox, &mut read), Poll::Ready(Ok(Received::Activity))));
+/// # assert_eq!(read, ["hello".into()]);
+/// # drop(client);
+/// # assert!(matches!(connection.poll_recv(&mut cx, &outbox, &mut read), Poll::Ready(Ok(Received::Closed))));
+/// ```
 pub trait Connection: Send + fmt::Debug {
     /// Hands over a later HTTP request of the same session: a GET or a POST of a polling client
     ///
