@@ -24,7 +24,7 @@ fn client(mode: Mode, capacity: usize, config: DriverConfig) -> (Driver, MemoryC
     (Driver::new(Box::new(session), connection, transport.name(), list, config), client)
 }
 
-/// Lets in whoever asks, and echoes events until the client is gone; returns the reason.
+/// Accepts the client, echoes its events until it is gone, and returns the reason.
 async fn echo(mut driver: Driver, mode: Mode) -> Option<CloseReason> {
     let mut closed = None;
     while let Some(incoming) = driver.next().await {

@@ -11,8 +11,8 @@ use super::written::Written;
 impl Outbox {
     /// Writes the backlog on behalf of a pusher, until nothing waits or the carrier refuses more.
     ///
-    /// To be called once no lock is held, after [`Pushed::Backlogged`](crate::Pushed::Backlogged): whoever makes the
-    /// backlog pays for it. If another writer has the sink, it is asked to hand it over after its batch; the result is
+    /// To be called once no lock is held, after [`Pushed::Backlogged`](crate::Pushed::Backlogged): the sender that makes
+    /// the backlog writes it. If another writer has the sink, it is asked to hand it over after its batch; the result is
     /// `false` then, and the backlog stands. Otherwise `true`, also while the outbox is [held](Self::hold): the flusher writes after the hold.
     pub fn relieve(&self) -> bool {
         match Lease::take(self, Writer::Pusher) {

@@ -34,7 +34,7 @@ use crate::{ConnectionError, Frame};
 /// #[derive(Debug, Default)]
 /// struct Pipe {
 ///     bytes: Vec<u8>,
-///     writer: Option<Waker>, // whoever takes the bytes wakes it
+///     writer: Option<Waker>, // woken when bytes are taken
 /// }
 ///
 /// #[derive(Debug, Default)]

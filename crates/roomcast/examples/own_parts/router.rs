@@ -65,7 +65,7 @@ impl Retained {
         }
     }
 
-    /// Forgets the event of a room that nobody is in any more.
+    /// Forgets the event of a room without members.
     fn forget_if_empty(&self, room: &Room) {
         if self.rooms.count(room) == 0 {
             self.kept().events.remove(room);
