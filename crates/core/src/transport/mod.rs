@@ -16,10 +16,12 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 ///
 /// # Examples
 ///
-/// A transport whose clients receive a stream of lines as the body of an HTTP response, and send nothing:
+/// A transport of clients that listen: they ask with a GET, whose response is held until there is something to send:
 ///
 /// ```
-/// use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, ResponseBody, Transport, TransportName};
+/// use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
+/// # use std::task::{Context, Poll};
+/// # use roomcast_core::{CloseReason, ConnectionError, FrameSink, Message, Outbox, Received};
 ///
 /// #[derive(Debug)]
 /// struct Listen;
@@ -30,7 +32,7 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 ///     }
 ///
 ///     fn capabilities(&self) -> Capabilities {
-///         Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: false }
+///         Capabilities { begins: true, upgrades_from: false, upgrades_to: false, polled: true }
 ///     }
 ///
 ///     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused> {
@@ -38,16 +40,39 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 ///             let rejection = Rejection::new(http::StatusCode::METHOD_NOT_ALLOWED, "listen with a GET");
 ///             return Err(Refused::new(exchange, rejection)); // unanswered: the server answers
 ///         }
-///         let (body, connection) = pipe();
-///         // If the client is gone, so is the body, which the connection notices.
-///         let _ = exchange.respond.send(http::Response::new(ResponseBody::Stream(body)));
-///         Ok(connection)
+///         Ok(Box::new(Held(exchange))) // a `Connection`, see there
 ///     }
 /// }
-/// # fn pipe() -> (http_body_util::combinators::UnsyncBoxBody<bytes::Bytes, roomcast_core::BoxError>, Box<dyn Connection>) {
-/// #     unimplemented!()
+/// # #[derive(Debug)]
+/// # struct Held(Exchange);
+/// # impl Connection for Held {
+/// #     fn accept(&mut self, next: Exchange) -> Result<(), Refused> {
+/// #         self.0 = next;
+/// #         Ok(())
+/// #     }
+/// #     fn poll_open(&mut self, _: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>> {
+/// #         Poll::Pending
+/// #     }
+/// #     fn poll_recv(
+/// #         &mut self,
+/// #         cx: &mut Context<'_>,
+/// #         _: &Outbox,
+/// #         _: &mut Vec<Message>,
+/// #     ) -> Poll<Result<Received, ConnectionError>> {
+/// #         self.0.respond.poll_gone(cx).map(|()| Ok(Received::Closed))
+/// #     }
+/// #     fn ping(&mut self, _: &Outbox, _: u32) -> bool {
+/// #         false
+/// #     }
+/// #     fn start_close(&mut self, _: CloseReason, _: &Outbox) {}
+/// #     fn poll_closed(&mut self, _: &mut Context<'_>) -> Poll<()> {
+/// #         Poll::Ready(())
+/// #     }
 /// # }
-/// # assert_eq!(Listen.name().to_string(), "listen");
+/// let (get, _) = roomcast_testkit::ExchangeBuilder::get("/").build();
+/// assert!(Listen.open(get).is_ok());
+/// let (post, _) = roomcast_testkit::ExchangeBuilder::post("/").build();
+/// assert_eq!(Listen.open(post).unwrap_err().rejection.status, 405);
 /// ```
 ///
 /// Complete transports are `examples/own_parts/transport.rs` and `examples/sse/transport.rs` of the crate `roomcast`.
