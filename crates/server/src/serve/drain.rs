@@ -19,8 +19,8 @@ use crate::util::clock;
 /// 2. A [`Server`](crate::Server) accepts no more connections. New sessions on open connections are rejected with 503.
 /// 3. Sessions are closed in batches, so that clients do not all reconnect elsewhere at once. Queued messages are still
 ///    sent. A WebSocket is closed with 1001, or with
-///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code). Socket.IO clients receive
-///    no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
+///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code). Socket.IO clients
+///    receive no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
 ///    [`CloseReason::ServerShutdown`].
 /// 4. The shutdown completes when all sessions and their remaining handlers have ended, or after the
 ///    [timeout](Self::timeout).

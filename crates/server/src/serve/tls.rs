@@ -19,7 +19,7 @@ use crate::web::tls_stream::TlsStream;
 ///
 /// It can be replaced at any time: new connections use the new certificate, and open ones are unaffected.
 ///
-/// Supports TLS 1.2 and 1.3 with rustls' default cipher suites, and HTTP/1.1 by ALPN.
+/// Supports TLS 1.2 and 1.3 with rustls' safe defaults, and HTTP/1.1 by ALPN.
 ///
 /// ```no_run
 /// use roomcast_server::server::Tls;
