@@ -97,7 +97,7 @@ where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
 {
-    // Other servers' bodies are not boxed into ours: axum's, for example, has no size hint then.
+    // The inner service's body keeps its type: axum's, for example, has no `From<ResponseBody>`.
     type Response = Response<Either<ResponseBody, R>>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
