@@ -126,7 +126,7 @@ pub mod server {
 }
 
 pub mod socket {
-    //! One client in one namespace
+    //! A client's socket in a namespace
 
     pub use crate::app::model::socket::Socket;
     pub use crate::app::model::user_data::DataError;

@@ -1,4 +1,4 @@
-//! One visit of a session's driver task: inputs polled and actions performed
+//! Visit of a session's driver task: inputs polled and actions performed
 
 use std::future::Future;
 use std::pin::Pin;

@@ -194,7 +194,7 @@ impl Driver {
                     drop(hold);
                     // The middlewares took too long to recover it. Nothing was sent yet.
                     self.shared.io.metrics().recoveries.count_refused(refused);
-                    // One membership ends and another begins.
+                    // The former membership ends and a new one begins.
                     socket.state().family().into_iter().for_each(Family::enter);
                     return self.admit_as(None, socket.state().clone(), auth, cx, now);
                 }

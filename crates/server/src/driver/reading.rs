@@ -19,8 +19,10 @@ use crate::util::scratch::with_messages;
 ///
 /// The rest of a read is kept for the next visit, at most one read of 16 KiB.
 pub(super) const MESSAGES: u32 = 256;
-/// Grace period for the last requests of a disconnecting client: on page unload the last POST and the end of the poll
-/// arrive in either order. A client whose POST was refused gets as long to read why.
+/// Grace period for the last requests of a disconnecting client.
+///
+/// On page unload the last POST and the end of the poll arrive in either order. A client whose POST was refused gets as
+/// long to read why.
 const LEAVING_GRACE: Duration = Duration::from_millis(50);
 /// Messages between two checks of the client's own outbox
 const OWN_OUTBOX_EVERY: u32 = 8;

@@ -1,4 +1,4 @@
-//! One HTTP connection: its deadlines and rejections
+//! HTTP connection: its deadlines and rejections
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -230,7 +230,7 @@ fn may_begin_session<B>(request: &Request<B>) -> bool {
     request.uri().query().is_some_and(|query| !query.contains("sid="))
 }
 
-/// How an HTTP connection ended.
+/// Outcome of an HTTP connection.
 enum End {
     Over(hyper::Result<()>),
     /// A deadline passed

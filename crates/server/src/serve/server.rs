@@ -109,8 +109,7 @@ impl Server {
         self
     }
 
-    /// Sets the maximum number of open TCP connections, over all threads. Default: the process's descriptor limit less
-    /// 64.
+    /// Sets the maximum open TCP connections, over all threads. Default: the process's descriptor limit less 64.
     ///
     /// Further connections are answered with 503 and `Retry-After`, then closed; under a flood some are closed without
     /// a response. Counted as [`Breach::Connections`](crate::metrics::Breach::Connections).
@@ -149,11 +148,11 @@ impl Server {
         self
     }
 
-    /// Sets the time limit for request headers, counted from their first byte; for the first request from the start of
-    /// the connection. Default: 10 s.
+    /// Sets the time limit for request headers, counted from their first byte. Default: 10 s.
     ///
-    /// After that the connection is closed. Counted as [`Breach::HeaderTime`](crate::metrics::Breach::HeaderTime). Also
-    /// limits the [PROXY protocol](Self::proxy_protocol) header.
+    /// For the first request the time counts from the start of the connection. After it the connection is closed.
+    /// Counted as [`Breach::HeaderTime`](crate::metrics::Breach::HeaderTime). Also limits the
+    /// [PROXY protocol](Self::proxy_protocol) header.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.http.header_timeout = timeout;
         self

@@ -96,8 +96,9 @@ impl Cookie {
         self
     }
 
-    /// Sets its expiry, in whole seconds; [`max_age`](Self::max_age) takes precedence. Default: until the browser is
-    /// closed.
+    /// Sets its expiry, in whole seconds. Default: until the browser is closed.
+    ///
+    /// [`max_age`](Self::max_age) takes precedence.
     pub fn expires(mut self, at: SystemTime) -> Self {
         // Clamped to dates that the format can express.
         self.expires = Some(at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + END_OF_DATES));

@@ -73,8 +73,7 @@ impl Activity {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Records the start of a request: the length of its body if known, and whether its response is useless once the
-    /// client has disconnected.
+    /// Records the start of a request: its body's length if known, and whether a disconnect makes it useless.
     pub(crate) fn request_began(&self, body: Option<u64>, ends_with_client: bool) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         set(&self.in_header, false);
@@ -146,7 +145,6 @@ impl Activity {
     }
 
     /// Returns the unread bytes of the current request's body; `None` without a request in progress.
-    /// answers none.
     fn body_left(&self) -> Option<u64> {
         get(&self.busy).then(|| self.body_left.load(Ordering::Relaxed))
     }

@@ -54,11 +54,11 @@ impl HttpConfig {
         self
     }
 
-    /// Sets which pages of other origins may use the server. Default: [`Cors::new`], its own origin, and requests
-    /// without cookies.
+    /// Sets which pages of other origins may use the server. Default: [`Cors::new`].
     ///
-    /// Determines both the CORS response headers and the handshake check. A handshake that fails the check is answered
-    /// with 403 and a hint how to allow the page, and counted as [`Breach::Origin`](crate::metrics::Breach::Origin).
+    /// By default these are pages of the server's own origin, and pages whose requests carry no cookies. Determines
+    /// both the CORS response headers and the handshake check. A handshake that fails the check is answered with 403
+    /// and a hint how to allow the page, and counted as [`Breach::Origin`](crate::metrics::Breach::Origin).
     ///
     /// # Examples
     ///

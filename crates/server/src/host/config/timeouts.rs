@@ -61,12 +61,12 @@ setters! {
         body_timeout: Duration,
         /// Sets the time a client has to send the binary attachments it announced, before it is closed. Default: 60 s.
         attachment_timeout: Duration,
-        /// Sets the time a client may take less than [`min_drain_rate`](crate::config::Limits::min_drain_rate) while
-        /// more than [`outbox_limit`](crate::config::Limits::outbox_limit) is queued for it. Default: 10 s.
+        /// Sets how long a client may stall before it is closed. Default: 10 s.
         ///
-        /// The time restarts with each window of sufficient progress. A polling client's time starts with its last
-        /// answered GET and pauses while the response body makes progress. Time in which the server did not run is not
-        /// counted.
+        /// A client stalls while it takes less than [`min_drain_rate`](crate::config::Limits::min_drain_rate) and more
+        /// than [`outbox_limit`](crate::config::Limits::outbox_limit) is queued for it. The time restarts with each
+        /// window of sufficient progress. A polling client's time starts with its last answered GET and pauses while
+        /// the response body makes progress. Time in which the server did not run is not counted.
         stall_timeout: Duration,
         /// Sets the time a closing connection has to send its queue and complete the close. Default: 10 s.
         close_timeout: Duration,

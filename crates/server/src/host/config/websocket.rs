@@ -24,8 +24,7 @@ impl Default for WebSocketConfig {
 
 setters! {
     WebSocketConfig {
-        /// Sets the code with which connections are closed when the server [drains](crate::Io::drain). Default: 1001, going
-        /// away.
+        /// Sets the close code used when the server [drains](crate::Io::drain). Default: 1001, going away.
         ///
         /// Use 1012, service restart, for clients that do not reconnect after 1001 because they treat it as a page
         /// unload.

@@ -4,11 +4,11 @@ mod name;
 
 pub(crate) use self::name::{authority, normalise, split_port};
 
-/// Which pages of other origins may begin sessions and open WebSockets, besides those that [`Cors`](crate::http::Cors) lists with
-/// credentials.
+/// Policy for pages of other origins that begin sessions or open WebSockets.
 ///
-/// A page is identified by its `Origin`, or else by `Sec-Fetch-Site`. Programs other than browsers send neither, and
-/// are accepted. A refused request is answered with 403.
+/// Origins that [`Cors`](crate::http::Cors) lists with credentials are accepted regardless. A page is identified by its
+/// `Origin`, or else by `Sec-Fetch-Site`. Programs other than browsers send neither, and are accepted. A refused
+/// request is answered with 403.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OriginPolicy {
