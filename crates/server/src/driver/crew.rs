@@ -24,7 +24,7 @@ use crate::util::scratch::put_back;
 thread_local! {
     // Listener table of the previous event: the events of one visit nearly always have the same listeners and share one
     // reference to it. Not a field of the driver, which has no room for it, and not a parameter, since it would pass
-    // through six functions per event. One table at most, released when the visit ends.
+    // through six functions per event. At most one table, released when the visit ends.
     static LOOKED: Cell<Looked> = const { Cell::new(Looked::new()) };
 }
 

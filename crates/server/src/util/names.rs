@@ -44,8 +44,8 @@ pub(crate) fn keep_last(mut event: Box<Event>) {
 
 // Thread-local rather than a parameter, since emits come from application code.
 thread_local! {
-    // Last emitted event, reused for the next one of its name: saves 2 % of the instructions of an echo. One event
-    // without arguments, its name at most `LONGEST` bytes.
+    // Last emitted event, reused for the next one of its name: saves 2 % of the instructions of an echo. A single
+    // event without arguments, its name at most `LONGEST` bytes.
     static LAST: Cell<Option<Box<Event>>> = const { Cell::new(None) };
     // Recently emitted names: saves allocating and copying a name per emit. At most `KEPT` names of `LONGEST` bytes.
     static RECENT: RefCell<Recent> = const { RefCell::new(Recent { names: [const { ByteString::new() }; KEPT], next: 0 }) };

@@ -37,7 +37,7 @@ fn limit_by(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
 /// Control group hierarchy that may limit memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hierarchy {
-    /// Of version 1, with the memory controller
+    /// Version 1, with the memory controller
     One,
     Two,
 }
