@@ -1,14 +1,13 @@
-//! Decoders that are nobody's business but a fuzzer's; no part of what this crate promises
+//! Decoders exposed for fuzzing; not part of the public API
 
 use std::net::SocketAddr;
 
 use crate::serve::proxy_protocol::{Header, Proxied};
 
-/// Reads a PROXY header that comes in pieces: how many bytes it took once it is whole, and whose address it tells, if
-/// it does, and whether TLS was used
+/// Decodes a PROXY header from pieces; returns its length, source address and TLS flag.
 ///
 /// # Errors
-/// When it is none, in words.
+/// Returns a message if the header is malformed.
 pub fn proxy_header<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Option<ProxyHeader>, String> {
     let (mut header, mut len) = (Header::default(), 0);
     for piece in pieces {
@@ -26,12 +25,12 @@ pub fn proxy_header<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Op
     Ok(None)
 }
 
-/// What [`proxy_header`] has read
+/// Result of [`proxy_header`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "it is for fuzzing alone")]
 pub struct ProxyHeader {
-    /// Its bytes
+    /// Length in bytes
     pub len: usize,
-    /// Who is behind the proxy, and whether over TLS; none if the proxy speaks for itself
+    /// Address of the client, and whether it used TLS; `None` for the proxy's own connection
     pub source: Option<(SocketAddr, bool)>,
 }

@@ -1,6 +1,6 @@
-//! What `#[debug_handler]` asks of each part of a handler, so that the error names the part
+//! Checks that `#[debug_handler]` generates, so that a compile error names the faulty part
 //!
-//! Not for applications: the macro writes calls of these.
+//! Not for applications: the macro generates calls to these.
 
 use std::future::Future;
 
@@ -11,22 +11,22 @@ use crate::app::handler::outcome::Outcome;
 /// Checks a parameter.
 pub fn parameter<T: FromEvent<M>, M>() {}
 
-/// Checks a parameter that is called `State`.
+/// Checks a parameter named `State`.
 pub fn state<T: StateParameter>() {}
 
-/// Checks a parameter that is called `Extension`.
+/// Checks a parameter named `Extension`.
 pub fn extension<T: ExtensionParameter>() {}
 
-/// Checks the type that an async handler returns.
+/// Checks the return type of an async handler.
 pub fn returned<T: Outcome>() {}
 
-/// Checks the type that a handler returns which is not async, or which makes its future itself.
+/// Checks the return type of a handler that is not async or returns a future.
 pub fn returned_at_once<T: OutcomeOrFuture<M>, M>() {}
 
 /// Checks the future of an async handler.
 pub fn future<F: Future + Send + 'static>(_: F) {}
 
-/// Roomcast's own `State`
+/// Roomcast's own `State`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not Roomcast's `State`",
     label = "take `roomcast::State<_>` here",
@@ -36,7 +36,7 @@ pub trait StateParameter {}
 
 impl<T: Clone + Send + Sync + 'static> StateParameter for State<T> where Self: FromEvent<ByType> {}
 
-/// Roomcast's own `Extension`
+/// Roomcast's own `Extension`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not Roomcast's `Extension`",
     label = "take `roomcast::extract::Extension<_>` here",
@@ -46,7 +46,7 @@ pub trait ExtensionParameter {}
 
 impl<T: Clone + Send + Sync + 'static> ExtensionParameter for Extension<T> where Self: FromEvent<ByType> {}
 
-/// What a function returns that is a handler without `async`
+/// Return type of a handler without `async`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be returned by a handler",
     label = "neither an outcome nor a `Send + 'static` future of one",
@@ -54,12 +54,12 @@ impl<T: Clone + Send + Sync + 'static> ExtensionParameter for Extension<T> where
 )]
 pub trait OutcomeOrFuture<M> {}
 
-/// Marks what is there at once
+/// Marks immediate values.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct AtOnce;
 
-/// Marks futures
+/// Marks futures.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct Later;

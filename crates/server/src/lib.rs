@@ -1,7 +1,6 @@
-//! The Roomcast server: HTTP in, one driver task a session, handlers, builder, tower layer
+//! The Roomcast server: HTTP, one driver task per session, handlers, builder, tower layer
 //!
-//! The root has what most applications name. Everything else is in modules, one for each concept; the names of the root
-//! are listed there again.
+//! The root exports the most used names. Modules group all names by concept, including those of the root.
 
 mod app;
 mod driver;
@@ -56,7 +55,7 @@ pub mod extract {
 }
 
 pub mod handler {
-    //! Handlers of events: what is one, what it returns, its order and its errors
+    //! Event handlers: signatures, return values, order and errors
 
     pub use crate::app::error::{EventError, EventErrorCause, HandlerError};
     pub use crate::app::handler::call::Handler;
@@ -84,19 +83,19 @@ pub mod http {
     };
     pub use roomcast_core::ResponseBody;
 
-    /// A network of addresses, or one of them
+    /// An IP network, or a single address.
     pub use ipnet::IpNet;
 }
 
 pub mod metrics {
-    //! What a server counts
+    //! Metrics and limits of a server
 
     pub use crate::host::breach::Breach;
     pub use crate::host::metrics::Metrics;
 }
 
 pub mod namespace {
-    //! Namespaces, those that are created on demand, and messages among servers
+    //! Namespaces, dynamic namespaces, and messages between servers
 
     pub use crate::app::dynamic::ParentNamespace;
     pub use crate::app::error::{ConnectError, NamespaceError};
@@ -115,7 +114,7 @@ pub mod rooms {
 }
 
 pub mod server {
-    //! Serving: on its own listener, or mounted in another server, until it is drained
+    //! Serving: on its own listener or mounted in another server, with graceful shutdown
 
     pub use crate::app::error::ServeError;
     pub use crate::app::model::io::Io;
@@ -127,7 +126,7 @@ pub mod server {
 }
 
 pub mod socket {
-    //! One client in one namespace
+    //! A client's socket in a namespace
 
     pub use crate::app::model::socket::Socket;
     pub use crate::app::model::user_data::DataError;
@@ -137,7 +136,7 @@ pub mod socket {
 }
 
 pub mod transport {
-    //! Transports, the endpoints they are reached at, and the protocols spoken there
+    //! Transports, endpoints, and their protocols
 
     pub use crate::session::endpoint::Endpoint;
     pub use roomcast_core::{ByteString, Message, Transport, TransportName};
@@ -148,12 +147,12 @@ pub mod transport {
 }
 
 pub mod typed {
-    //! Events by a schema: name, arguments and answer are one type
+    //! Typed events: a schema combines name, arguments and acknowledgement
 
     pub use crate::app::typed::{Event, EventHandler, EventSet, NoAnswer, Reply, TypedAnswers};
 }
 
-/// Types that public signatures need and no application names
+/// Types required by public signatures that applications do not name.
 #[doc(hidden)]
 pub mod marker {
     pub use crate::app::handler::call::{AtOnce, Borrowing, ByArgument, ByType, Fallible};

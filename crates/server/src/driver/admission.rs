@@ -1,4 +1,4 @@
-//! Clients that ask to join a namespace, while the application decides
+//! Pending connects and pending dynamic namespaces, while the application decides
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,14 +12,14 @@ use crate::app::model::event_input::AnyHandler;
 use crate::app::model::parents::Parent;
 use crate::app::model::socket::Socket;
 
-/// A client at the door: the middlewares that have not agreed yet
+/// Pending connect: middlewares still to run.
 pub(crate) struct Admission {
     pub(super) stay: Stay,
     pub(super) auth: ByteString,
     pub(super) rest: std::vec::IntoIter<AnyHandler>,
-    /// Until when all of them have to agree, once one has waited.
+    /// Deadline for all middlewares, set once one of them is pending.
     pub(super) deadline: Option<Instant>,
-    /// What was kept for it, if it has been here before
+    /// State retained for recovery, if the client reconnects
     pub(super) claim: Option<Box<Claim>>,
 }
 
@@ -29,11 +29,11 @@ impl Admission {
     }
 }
 
-/// A namespace that a client asks for, and the parents that have not been asked yet
+/// Request for a dynamic namespace, with the parents still to ask.
 pub(crate) struct Opening {
     pub(super) namespace: Namespace,
     pub(super) auth: ByteString,
-    /// Whose answer is waited for
+    /// Parent whose decision is pending
     pub(super) asked: Option<Arc<Parent>>,
     pub(super) rest: std::vec::IntoIter<Arc<Parent>>,
 }

@@ -1,4 +1,4 @@
-//! The end of a session: what waits is sent, the connection is closed, everybody is told
+//! Session close: sends what is queued, closes the connection, notifies the application
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -18,11 +18,11 @@ use crate::util::log_limit::log_limited;
 use crate::util::scratch::with_messages;
 use crate::web::engine_error::unknown_session;
 
-/// How long a polling client has to come and hear that the server closed its session
+/// Time a polling client has to fetch the close of its session
 const LINGER: Duration = Duration::from_secs(30);
 
 impl Driver {
-    /// Begins to close the session, whose carrier says `message` if there is one
+    /// Begins to close the session; `message` is the carrier's last message, if any.
     pub(super) fn start_closing(
         &mut self,
         reason: CloseReason,
@@ -70,8 +70,8 @@ impl Driver {
             kind = self.shared.kind.as_str(), transport = self.primary.name.0,
             address = self.shared.handshake.address_field(), %reason, "session closed"
         );
-        // The application closed it, the protocol or a limit did: the client can be told when it asks next. What was sent
-        // before goes to the poll that waits, and the packet that closes to the one after it.
+        // The client can be notified at its next request. Messages sent before go to the waiting poll, the closing
+        // packet to the one after it.
         let told_by_protocol = matches!(
             reason,
             CloseReason::ForcedServerClose
@@ -87,20 +87,20 @@ impl Driver {
         let lingering = lingers && reason != CloseReason::ServerShutdown;
         let deadline = clock::after(now, if lingering { LINGER } else { io.config().timeouts.close_timeout });
         if let Some(flow) = &mut self.flow {
-            // What is left of it is not heard any more.
+            // Unread messages are discarded.
             flow.kept.clear();
             flow.stall = None;
             flow.leaving = None;
         }
         let probe = self.phase.close(reason, deadline, lingers);
-        // As on Node, to its sockets a client that is closed is one that was taken out of all its namespaces.
+        // As on Node, sockets of a closed client see a disconnect from every namespace.
         let told = match reason {
             CloseReason::ForcedServerClose => CloseReason::ServerNamespaceDisconnect,
             reason => reason,
         };
         let members = self.members.take_all();
         let outliving = members.into_iter().filter_map(|member| self.part(member, told, cx)).collect();
-        // They need not wait until the client has heard of its end.
+        // The handlers need not wait until the client has received the close.
         let mut work = std::mem::take(&mut self.work);
         work.drop_admissions();
         if let Some(outliving) = Outliving::of(&self.shared.io, work, Members::outliving(outliving)) {
@@ -116,7 +116,7 @@ impl Driver {
         }
     }
 
-    /// Somebody waits for the end of a session that is closing already, such as a server that drains
+    /// Shortens a close in progress when a caller, such as a drain, waits for it.
     pub(super) fn hasten_closing(&mut self, now: Instant) {
         if let Phase::Closing(closing) = &mut self.phase {
             closing.deadline =
@@ -127,12 +127,12 @@ impl Driver {
     pub(super) fn poll_closing(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         let Phase::Closing(closing) = &mut self.phase else { return Poll::Pending };
         if !closing.drained {
-            // Without a request to answer there is nothing to write to.
+            // Without a pending request there is nothing to write to.
             let given_up = !closing.lingers && self.shared.outbox.is_parked() || !closing.opened;
             let drained = self.shared.outbox.poll_drained(cx).is_ready();
             if drained || given_up {
                 closing.drained = true;
-                // Takes the write half with it, which says to the peer that nothing more comes.
+                // Drops the write half, which signals the end of the stream to the peer.
                 self.shared.outbox.close(closing.reason);
             }
         }
@@ -143,14 +143,14 @@ impl Driver {
         if self.timer.poll(Some(deadline), cx, now) {
             return self.end();
         }
-        // A polling client may bring the request that is waited for.
+        // A polling client may bring the awaited request.
         if self.poll_recv_closing(cx) {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 
-    /// Keeps a polling connection answering while it lingers; what the client sends is no longer heard
+    /// Keeps a lingering polling connection answering; discards what the client sends.
     fn poll_recv_closing(&mut self, cx: &mut Context<'_>) -> bool {
         let Phase::Closing(closing) = &mut self.phase else { return false };
         if !closing.lingers {
@@ -178,7 +178,7 @@ impl Driver {
         Poll::Ready(())
     }
 
-    /// Takes the session out of the table; requests that still came are refused
+    /// Removes the session from the table; requests still queued are refused.
     pub(super) fn forget(&mut self) {
         if self.shared.io.app().sessions.remove(&self.shared.sid) {
             count::sessions_closed(self.shared.io.metrics());

@@ -1,4 +1,4 @@
-//! Events: handed to the handlers of their sockets, in order
+//! Event delivery to the handlers of each socket, in order
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -22,13 +22,13 @@ use crate::util::clock;
 use crate::util::scratch::put_back;
 
 thread_local! {
-    // Table of listeners that the event before was found in: the events of a visit, which nearly always have the same
-    // listeners, take one reference to it together. No field of the driver, which has no room for it, and no parameter,
-    // since it would pass through six functions to each event. One table at most, let go when the visit ends.
+    // Listener table of the previous event: the events of one visit nearly always have the same listeners and share one
+    // reference to it. Not a field of the driver, which has no room for it, and not a parameter, since it would pass
+    // through six functions per event. At most one table, released when the visit ends.
     static LOOKED: Cell<Looked> = const { Cell::new(Looked::new()) };
 }
 
-/// The sockets of a session, and the handlers that run for them
+/// Sockets of a session and their running handlers.
 pub(super) struct Crew<'a> {
     pub(super) members: &'a mut Members,
     pub(super) work: &'a mut Work,
@@ -40,12 +40,12 @@ impl Crew<'_> {
         let Self { members, work } = self;
         let Some(member) = members.at(position) else { return };
         let socket = member.socket();
-        // What it sent behind that nobody wants to hear.
+        // Events behind a disconnect are discarded.
         if socket.is_put_out() {
             return;
         }
         let mut ack = inbound.ack.map(|id| Ack::new(socket.clone(), id));
-        // Lent out, since there may be a future to be put beside it.
+        // Taken out, since a future may have to be stored beside it.
         let mut looked = LOOKED.take();
         let found = if socket.has_listeners() {
             Found::Detour
@@ -65,7 +65,7 @@ impl Crew<'_> {
         put_back(&LOOKED, looked);
     }
 
-    /// Starts an event that there may be more to than its handlers
+    /// Starts an event that needs more than its handlers.
     fn start_detour(
         &mut self,
         socket: &Socket,
@@ -84,7 +84,7 @@ impl Crew<'_> {
         self.pass(socket, Passage { inbound, ack, rest, outlives, rewrite: None }, cx);
     }
 
-    /// Asks the middlewares of an event that are left, up to the first that takes its time; then it is delivered
+    /// Runs the remaining event middlewares up to the first that is pending, then delivers the event.
     fn pass(&mut self, socket: &Socket, mut passage: Passage, cx: &mut Context<'_>) {
         while let Some(handler) = passage.rest.next() {
             let Passage { inbound, ack, .. } = &mut passage;
@@ -111,7 +111,7 @@ impl Crew<'_> {
             }
         }
         let Passage { mut inbound, mut ack, outlives, .. } = passage;
-        // Registered meanwhile counts, and a client that left or was put out meanwhile sends no more.
+        // Listeners registered in between count; a client disconnected in between sends no more.
         if let Some(member) = self.members.of(socket)
             && !socket.is_put_out()
             && socket.has_left() == outlives
@@ -121,7 +121,7 @@ impl Crew<'_> {
         }
     }
 
-    /// Takes note that a handler has ended; gives back what follows if that is not an event's
+    /// Records that a handler has ended; returns the continuation if it is not an event's.
     pub(super) fn ended(
         &mut self,
         ended: Ended,
@@ -153,7 +153,7 @@ impl Crew<'_> {
         None
     }
 
-    /// Starts events that waited, as many as may run now
+    /// Starts queued events, up to the handler limit.
     pub(super) fn start_waiting(&mut self, max_handlers: usize, cx: &mut Context<'_>) {
         loop {
             if self.work.under_way() >= max_handlers {
@@ -171,7 +171,7 @@ impl Crew<'_> {
     }
 }
 
-/// Hands an event to all its listeners, the last of which may take its arguments
+/// Delivers an event to all its listeners; the last one may take its arguments.
 fn deliver<const N: usize>(
     member: &mut MemberState,
     work: &mut Work,
@@ -192,7 +192,7 @@ fn deliver<const N: usize>(
         call_listener(member, work, listener, name, Arguments::shared(args), ack, cx);
         listener = next;
     }
-    // Most ask for no answer, and nothing need be moved for them.
+    // Most events need no acknowledgement, so nothing has to be moved.
     let ack = if ack.is_some() { ack.take() } else { None };
     call_listener(member, work, listener, name, Arguments::whole(args), ack, cx);
 }
@@ -219,37 +219,37 @@ fn call_listener(
     }
 }
 
-/// Whether this call of a handler is timed: the first of each thread, and one of 64 after it
+/// Returns whether this handler call is timed: the first of each thread, and one of 64 after it.
 ///
-/// To read the clock twice would cost more than many a handler does.
+/// Two clock reads cost more than many handlers do.
 #[inline]
 fn is_timed() -> bool {
     const ONE_OF: u32 = 64;
     thread_local! {
-        // One number for all drivers of a thread: a driver has no room for its own, and the first of each is
-        // timed, which would be most of them where sessions send little. Wraps.
+        // Per thread rather than per driver: a driver has no room for a counter, and timing the first call of each
+        // would time most calls of quiet sessions. Wraps.
         static CALLS: Cell<u32> = const { Cell::new(0) };
     }
     CALLS.with(|calls| calls.replace(calls.get().wrapping_add(1)).is_multiple_of(ONE_OF))
 }
 
-/// Lets go of the listeners that were looked at: a visit is over, and the next may be long in coming
+/// Releases the cached listeners at the end of a visit, since the next may be far off.
 pub(super) fn let_go() {
     put_back(&LOOKED, Looked::new());
 }
 
-/// Handlers and events of clients that are gone, on their way to their end
+/// Handlers and queued events of disconnected clients, run to completion.
 ///
 /// A drain waits for them as for a session.
 pub(super) struct Outliving {
     io: Io,
     work: Work,
-    /// Those whose events still wait for their turn
+    /// Members whose events are still queued
     members: Members,
 }
 
 impl Outliving {
-    /// What is left of a session that ends; `None` if nothing is
+    /// Returns the remaining work of an ending session, or `None`.
     pub(super) fn of(io: &Io, work: Work, members: Members) -> Option<Self> {
         if work.under_way() == 0 && members.is_empty() {
             return None;
@@ -258,7 +258,7 @@ impl Outliving {
         Some(Self { io: io.clone(), work, members })
     }
 
-    /// Runs them to their end
+    /// Runs the remaining work to completion.
     pub(super) async fn run(mut self) {
         let max_handlers = self.io.config().limits.max_handlers;
         std::future::poll_fn(|cx| {
@@ -266,7 +266,7 @@ impl Outliving {
                 let mut crew = Crew { members: &mut self.members, work: &mut self.work };
                 crew.start_waiting(max_handlers, cx);
                 match crew.work.poll_next(cx) {
-                    // Whoever waits at a door is gone.
+                    // Pending connects end with their client.
                     Poll::Ready(Some(ended)) => drop(crew.ended(ended, cx)),
                     Poll::Ready(None) => break Poll::Ready(()),
                     Poll::Pending => break Poll::Pending,

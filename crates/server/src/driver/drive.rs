@@ -1,4 +1,4 @@
-//! One visit of a session's driver task: what it looks at, and what the session asks for
+//! Visit of a session's driver task: inputs polled and actions performed
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,9 +19,9 @@ use crate::session::inbox::Visit;
 use crate::util::clock;
 use crate::util::coop::give_way;
 
-/// Rounds of one visit before other tasks have their turn
+/// Rounds of one visit before the task yields
 const ROUNDS: usize = 32;
-/// By how much a deadline may be late before the runtime has to look for what arrived first
+/// Lateness of a deadline after which I/O is polled once more
 const LATE: Duration = Duration::from_millis(100);
 
 impl Driver {
@@ -35,7 +35,7 @@ impl Driver {
             progress |= self.phase.is_promoting() && self.promote(cx, now);
             if !self.phase.is_promoting() {
                 progress |= self.poll_lane(Lane::Primary, cx, now);
-                // What comes by the probe was sent behind what the primary lane has taken.
+                // Messages on the probe were sent after those taken from the primary lane.
                 let reads_probe = self.phase.probe().is_some() && !self.owes_messages();
                 progress |= reads_probe && self.poll_lane(Lane::Probe, cx, now);
             }
@@ -55,13 +55,13 @@ impl Driver {
         Poll::Pending
     }
 
-    /// Whether messages of the primary lane wait to be heard
+    /// Returns whether messages of the primary lane are unprocessed.
     fn owes_messages(&self) -> bool {
         self.primary.connection.owes_messages()
             || self.flow.as_ref().is_some_and(|flow| !flow.kept.is_empty())
     }
 
-    /// Whether this visit has done enough, or there are outboxes to relieve before the next message
+    /// Returns whether this visit should yield, or outboxes must be relieved before the next message.
     fn gives_way(&self) -> bool {
         let waits = |flow: &Flow| !flow.paused && !flow.kept.is_empty() || !flow.backlog.is_empty();
         self.heard >= MESSAGES
@@ -94,17 +94,17 @@ impl Driver {
         let deadline = self.session.poll_timeout();
         let limits = self.stall_limits();
         let stall = self.flow.as_mut().and_then(|flow| flow.stall.as_mut());
-        // One that has come was looked at in this visit, if the connection could be looked at.
+        // An expired deadline was checked in this visit, if the connection could be polled.
         let stalled = stall.and_then(|stall| stall.deadline(limits)).filter(|at| *at > now);
         let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
         let leaving_at = leaving.map(|leaving| leaving.at);
         let next = deadline.into_iter().chain(stalled).chain(leaving_at).min();
         if !self.timer.poll(next, cx, now) {
-            // The answer did lie there. Left set, it would have this task run again and again until the next deadline.
+            // The pong had arrived. Left set, this would rerun the task until the next deadline.
             self.overslept = false;
             return false;
         }
-        // After a pause of the process the timers may be told of before the sockets, where the answer lies already.
+        // After a process pause, timers may fire before sockets are polled, although the pong has arrived.
         let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
         if is_late && !std::mem::replace(&mut self.overslept, true) {
             return false;
@@ -117,7 +117,7 @@ impl Driver {
             return true;
         }
         if let Some(flow) = &self.flow {
-            // What the driver itself does not read, or could not write, is not held against the client.
+            // Input not read, or output not written, by the driver's choice does not count against the client.
             if flow.holds_back() {
                 self.session.handle_activity(Lane::Primary, now);
             }
@@ -132,7 +132,7 @@ impl Driver {
         true
     }
 
-    /// Does what the session asks for, until it asks for nothing
+    /// Performs the session's actions until there are none.
     pub(super) fn perform(&mut self, cx: &mut Context<'_>, now: Instant) {
         while !self.phase.is_closing() {
             let Some(action) = self.session.poll_action() else { return };
@@ -147,7 +147,7 @@ impl Driver {
             }
             Action::Transmit { lane, frame, delivery } => {
                 if let Some((_, outbox)) = self.lane(lane) {
-                    // One that is closed tells on the next poll.
+                    // A closed outbox is reported by the next poll.
                     let _ = outbox.push(frame, delivery, Overflow::Close);
                 }
             }
@@ -163,9 +163,9 @@ impl Driver {
                 }
             }
             Action::Promote => {
-                // The old lane writes what it can take, such as the answer to a poll that still waits.
+                // The old lane writes what it can, such as the response to a waiting poll.
                 let _ = self.shared.outbox.relieve();
-                // To the application it has moved: what the client sent behind this comes by the new way.
+                // For the application the upgrade is complete: later messages arrive on the new lane.
                 if let Some(probe) = self.phase.begin_promotion() {
                     self.shared.set_transport(probe.lane.name);
                 }
@@ -199,13 +199,13 @@ impl Driver {
         }
     }
 
-    /// Records a ping that is about to be sent, and returns its mark.
+    /// Records a ping about to be sent; returns its mark.
     fn mark_ping(&mut self, now: Instant) -> u32 {
         let is_alone = self.shared.outbox.standing().bytes == 0;
         self.reach.ping(is_alone, now)
     }
 
-    /// Whether the client may send one more event now; if not it is closed
+    /// Returns whether the event rate allows one more event; closes the client if not.
     #[inline(always)]
     fn is_within_rate(&mut self, now: Instant) -> bool {
         self.shared.io.config().limits.event_rate.is_none_or(|rate| self.takes_from_rate(rate, now))

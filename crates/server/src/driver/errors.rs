@@ -1,4 +1,4 @@
-//! What becomes of a handler that goes wrong: how it is counted, logged, and answered
+//! Handler failures: counting, logging and error responses
 
 use bytestring::ByteString;
 use roomcast_core::ArgsError;
@@ -8,16 +8,16 @@ use crate::app::model::socket::Socket;
 use crate::host::metrics::count;
 use crate::util::log_limit::log_limited;
 
-/// What a handler is called for, which decides what its failing means
+/// Purpose of a handler call, which determines the effect of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Somebody asks to come in; failing is a refusal
+    /// Connect middleware; a failure rejects the client
     Door,
-    /// An event is to be let through; failing is a refusal
+    /// Event middleware; a failure rejects the event
     Middleware,
-    /// Everything else
+    /// Any other handler
     Handler,
-    /// To hear of what went wrong; nobody hears of it if this goes wrong
+    /// Error listener; its own failures are not reported to listeners
     Error,
 }
 
@@ -30,8 +30,8 @@ pub(super) fn failure(role: Role, error: HandlerError) -> EventErrorCause {
 
 /// Returns the error that is sent to a client whose connect failed.
 ///
-/// Only what the application wrote itself is sent in its own words. What serde says about an `auth` that does not fit
-/// names the application's types and fields, so it goes to the log alone.
+/// Only errors written by the application are sent verbatim. A serde error about `auth` names the application's types
+/// and fields, so it is only logged.
 pub(super) fn told(cause: &EventErrorCause) -> HandlerError {
     let message = match cause {
         EventErrorCause::Failed(error) | EventErrorCause::Refused(error) => return error.clone(),
@@ -41,10 +41,10 @@ pub(super) fn told(cause: &EventErrorCause) -> HandlerError {
     HandlerError { message: message.into(), data: None }
 }
 
-/// Counts and logs a failure
+/// Counts and logs a failure.
 ///
-/// Clients can cause any of them as often as they like, so the log is limited for each kind and event.
-/// A client that leaves while a handler is about to answer it is no failure of the handler.
+/// Clients can cause failures at will, so the log is limited per kind and event. A client that disconnects before its
+/// acknowledgement is not a handler failure.
 pub(super) fn note(socket: &Socket, name: &ByteString, role: Role, cause: &EventErrorCause) {
     let io = socket.io();
     let is_connected = socket.is_connected();

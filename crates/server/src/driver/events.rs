@@ -1,4 +1,4 @@
-//! Events of a client: started in order, or queued while handlers are busy
+//! Event dispatch: started in order, or queued while handlers are busy
 
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::host::breach::{Breach, breach};
 use crate::util::log_limit::log_limited;
 
 impl Driver {
-    /// Starts the handler of an event, or lets it wait for its turn
+    /// Starts the handler of an event, or queues the event.
     #[inline]
     pub(super) fn dispatch(&mut self, inbound: Inbound, cx: &mut Context<'_>, now: Instant) {
         let config = self.shared.io.config();
@@ -29,7 +29,7 @@ impl Driver {
             return self.let_wait(position, inbound, now);
         }
         self.crew().start_event(position, inbound, cx);
-        // Before the next message is heard: a client that is put out is told so, whatever it has sent behind.
+        // Before the next message: a disconnected client is notified, whatever it has sent since.
         if self.members.at(position).is_some_and(|member| member.socket().is_put_out()) {
             self.send_away(cx, now);
         }
@@ -48,7 +48,7 @@ impl Driver {
         let Some(member) = self.members.at(position) else { return };
         let waiting_bytes = self.work.waiting_bytes + cost(&inbound);
         let config = self.shared.io.config();
-        // Reading pauses before, unless the client owes an answer that may come behind all this.
+        // Reading pauses before this limit, unless an awaited acknowledgement may come behind these events.
         if waiting_bytes
             > config
                 .limits
@@ -72,10 +72,10 @@ impl Driver {
         Crew { members: &mut self.members, work: &mut self.work }
     }
 
-    /// Runs the handlers that were waiting for something
+    /// Polls running handlers.
     pub(super) fn poll_work(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let mut progress = false;
-        // Whoever is closing comes in no more, and what it left behind runs elsewhere.
+        // A closing session joins no namespace, and its remaining handlers run elsewhere.
         while !self.phase.is_closing() {
             let Poll::Ready(Some(ended)) = self.work.poll_next(cx) else { break };
             progress = true;

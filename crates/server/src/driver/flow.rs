@@ -1,4 +1,4 @@
-//! Flow control of one session: what is read but not heard yet, and a client that stalls
+//! Flow control of one session: unprocessed messages and stalled clients
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -8,42 +8,42 @@ use roomcast_runtime::Stall;
 
 use super::rate::Bucket;
 
-/// Parts of a driver that only sessions under load have; made on first use
+/// Driver state that only sessions under load need; allocated on first use.
 #[derive(Default)]
 pub(super) struct Flow {
-    /// Events the client may send
+    /// Event rate bucket
     pub(super) bucket: Option<Bucket>,
-    /// The rest of a read, which waits for the next visit
+    /// Rest of a read, processed in the next visit
     pub(super) kept: VecDeque<Message>,
-    /// How the connection ended behind those
+    /// End of the connection, behind those messages
     pub(super) ended: Option<Result<Received, ConnectionError>>,
-    /// Outboxes that have to be relieved before anything more is read
+    /// Outboxes to relieve before reading on
     pub(super) backlog: Backlog,
     pub(super) stall: Option<Stall>,
-    /// Reading pauses
+    /// Reading is paused
     pub(super) paused: bool,
     /// The session is about to end
     pub(super) leaving: Option<Leaving>,
 }
 
-/// A session that ends in a moment
+/// Session about to end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leaving {
     pub(super) at: Instant,
     pub(super) reason: CloseReason,
-    /// Whether requests that the client sent last are still read
+    /// Whether the client's last requests are still read
     pub(super) reads: bool,
 }
 
 impl Flow {
-    /// Whether nothing of it is in use
+    /// Returns whether none of it is in use.
     pub(super) fn is_idle(&self) -> bool {
         let Self { bucket, kept, ended, backlog, stall, paused, leaving } = self;
         let waits = !kept.is_empty() || ended.is_some() || !backlog.is_empty() || *paused;
         !waits && bucket.is_none() && stall.is_none() && leaving.is_none()
     }
 
-    /// Whether messages of the client lie where nobody has looked at them, by the driver's own choice
+    /// Returns whether the driver has left messages of the client unprocessed.
     pub(super) fn holds_back(&self) -> bool {
         self.paused || !self.kept.is_empty() || !self.backlog.is_empty()
     }

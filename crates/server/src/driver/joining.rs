@@ -1,4 +1,4 @@
-//! How the sockets of a session join and leave their namespaces
+//! Joining and leaving namespaces
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,7 +30,7 @@ use crate::util::ids;
 use crate::util::log_limit::log_limited;
 
 impl Driver {
-    /// A client asks to join a namespace: its middlewares decide
+    /// Starts the connect of a client to a namespace; its middlewares decide.
     pub(super) fn admit(
         &mut self,
         namespace: Namespace,
@@ -76,7 +76,7 @@ impl Driver {
         }
     }
 
-    /// A client has entered a namespace, where it is asked on
+    /// Continues a connect once the client has entered the namespace.
     pub(super) fn greet(
         &mut self,
         state: Arc<NamespaceState>,
@@ -92,7 +92,7 @@ impl Driver {
         self.admit_as(claim, state, auth.clone(), cx, now);
     }
 
-    /// Asks the middlewares about a client that has entered, and is new here or has been here before
+    /// Runs the connect middlewares for a new or recovered client.
     fn admit_as(
         &mut self,
         claim: Option<Box<Claim>>,
@@ -131,7 +131,7 @@ impl Driver {
         self.ask_next(Box::new(Admission { stay, auth, rest, deadline: None, claim }), cx, now);
     }
 
-    /// Asks the middlewares that are left, up to the first that takes its time
+    /// Runs the remaining connect middlewares up to the first that is pending.
     pub(super) fn ask_next(&mut self, mut admission: Box<Admission>, cx: &mut Context<'_>, now: Instant) {
         while let Some(middleware) = admission.rest.next() {
             let name = ByteString::from_static("connect");
@@ -162,7 +162,7 @@ impl Driver {
         self.turn_away(socket.name_of_namespace().clone(), refusal(error), cx, now);
     }
 
-    /// Tells a client that it may not join a namespace
+    /// Rejects a connect.
     pub(super) fn turn_away(
         &mut self,
         namespace: Namespace,
@@ -176,15 +176,15 @@ impl Driver {
 
     fn accept(&mut self, admission: Admission, cx: &mut Context<'_>, now: Instant) {
         let Admission { stay, auth, claim, .. } = admission;
-        // Disconnected meanwhile, it is about to be closed.
+        // Disconnected in the meantime; the session is about to close.
         if self.shared.put_out.load(Ordering::Relaxed) {
             return;
         }
         let socket = stay.0.clone();
         self.members.introduce(&socket);
-        // The answer to the client is queued first, so no broadcast can come before it; then it is let into the
-        // rooms; then the application hears of it; and only then of the events that the client sent meanwhile.
-        // Until it is in the rooms the answer is not written: whoever has read it misses no broadcast.
+        // Order: the CONNECT response is queued first, so no broadcast precedes it; then the socket joins its rooms;
+        // then the application is notified; then queued events run. The response is not written before the join, so a
+        // client that has read it misses no broadcast.
         let hold = self.shared.outbox.hold();
         let next = match (claim, recovery::order(self.shared.kind)) {
             (Some(claim), Some(order)) => {
@@ -192,15 +192,15 @@ impl Driver {
                 let resumed = socket.resume(*claim, order, || next = self.welcome(&socket, cx, now));
                 if let Err(refused) = resumed {
                     drop(hold);
-                    // It waited at the door for too long. Nothing was said to it yet.
+                    // The middlewares took too long to recover it. Nothing was sent yet.
                     self.shared.io.metrics().recoveries.count_refused(refused);
-                    // One stay ends and another begins.
+                    // The former membership ends and a new one begins.
                     socket.state().family().into_iter().for_each(Family::enter);
                     return self.admit_as(None, socket.state().clone(), auth, cx, now);
                 }
                 drop(hold);
                 self.shared.io.metrics().recoveries.count_recovered();
-                // What was replayed is a backlog like any other.
+                // Replayed events are a backlog like any other.
                 self.shared.outbox.relieve();
                 next
             }
@@ -225,10 +225,10 @@ impl Driver {
         self.send_away(cx, now);
     }
 
-    /// Tells the client, and the application, of the sockets that the application has put out
+    /// Completes disconnects requested by the application, for the client and the listeners.
     ///
-    /// They are out already. Called before anything else of the client is heard, lest that be what it seems to have left
-    /// for. What the session wants sent is left to whoever performs its actions.
+    /// The sockets have already left. Called before the client's next message, which could otherwise appear as the
+    /// reason. The caller performs the session's actions.
     pub(super) fn send_away(&mut self, cx: &mut Context<'_>, now: Instant) {
         if self.phase.is_closing() {
             return;
@@ -242,7 +242,7 @@ impl Driver {
         }
     }
 
-    /// Tells a client that it is in; gives back what is to be done behind that
+    /// Sends the CONNECT response; returns the action to perform after it.
     fn welcome(&mut self, socket: &Socket, cx: &mut Context<'_>, now: Instant) -> Option<Action> {
         let namespace = socket.name_of_namespace().clone();
         let (id, recovery) = (socket.id().clone(), socket.recovery_secret());
@@ -257,12 +257,12 @@ impl Driver {
         }
     }
 
-    /// Looks for what was kept for a client that has been here before
+    /// Looks up the state retained for a reconnecting client.
     fn claim(&self, state: &NamespaceState, auth: &str) -> Option<Box<Claim>> {
         let sequencer = state.sequencer.as_ref()?;
         let SessionShared { kind, handshake, outbox, io, .. } = &*self.shared;
         let shown = Shown::by(*kind, auth, handshake)?;
-        // A replay needs memory like any emit, and may evict clients for it.
+        // A replay needs memory like any emit, and may evict clients.
         let room = if state.budget.admit().is_ok() { io.config().limits.outbox_max / 2 } else { 0 };
         match shown.claim(sequencer, outbox, room) {
             Ok(claim) => Some(Box::new(claim)),
@@ -274,7 +274,7 @@ impl Driver {
         }
     }
 
-    /// By what a client of this kind may come back, if it may
+    /// Returns the recovery credentials of a client, if its kind supports recovery.
     fn recovery(&self, state: &NamespaceState, claim: Option<&Claim>) -> Option<Box<Recoverable>> {
         let sequencer = state.sequencer.clone()?;
         recovery::order(self.shared.kind)?;
@@ -283,7 +283,7 @@ impl Driver {
         Some(Box::new(Recoverable { sequencer, secret, recovered: claim.is_some() }))
     }
 
-    /// A socket leaves its namespace
+    /// Removes a socket from its namespace.
     pub(super) fn leave(&mut self, namespace: &Namespace, reason: CloseReason, cx: &mut Context<'_>) {
         if let Some(member) = self.members.remove(namespace)
             && let Some(outliving) = self.part(member, reason, cx)
@@ -292,10 +292,10 @@ impl Driver {
         }
     }
 
-    /// Tells the application and the rooms that a socket is gone; gives it back if events of it still wait for their turn
+    /// Notifies listeners and rooms of a disconnect; returns the socket if its events are still queued.
     ///
-    /// They were read, so they are handled. Not those of a socket that the application has put out, nor of a client that
-    /// is closed for sending too much.
+    /// Events already read are handled, except those of a socket that the application disconnected or of a client
+    /// closed for its event rate.
     pub(super) fn part(
         &mut self,
         mut member: MemberState,
@@ -314,7 +314,7 @@ impl Driver {
         self.tell(socket, Topic::Disconnecting, Beside::Reason(told), cx);
         socket.detach(recovery::is_recoverable(reason), self.reach.arrived());
         socket.show_parting(false);
-        // It may have been put out meanwhile.
+        // The application may have disconnected it in the meantime.
         let beside = Beside::Reason(socket.reason_over(reason));
         self.tell(socket, Topic::Disconnect, beside, cx);
         let is_too_much = matches!(reason, CloseReason::Overloaded | CloseReason::RateLimited);
@@ -326,7 +326,7 @@ impl Driver {
         None
     }
 
-    /// Calls those who want to hear of a socket that comes or goes
+    /// Calls the listeners for connects or disconnects.
     fn tell(&mut self, socket: &Socket, topic: Topic, beside: Beside<'_>, cx: &mut Context<'_>) {
         let name = if topic == Topic::Connect { "connect" } else { "disconnect" };
         let name = ByteString::from_static(name);

@@ -1,4 +1,4 @@
-//! A connection and what waits for it
+//! Connection of a session, with its outbox
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,19 +8,19 @@ use roomcast_core::{CloseReason, Connection, Outbox, TransportName};
 
 use crate::host::limits::Permit;
 
-/// A connection of a session; the outbox of the one that carries it is the session's
+/// Connection of a session; the carrier's outbox is the session's.
 pub(crate) struct LaneState {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) name: TransportName,
-    /// Counts the TCP connection that this took over from HTTP, or on which it began, for as long as it is there
+    /// Counts the TCP connection it took over from HTTP, or on which it began, until dropped
     pub(crate) permit: Option<Arc<Permit>>,
 }
 
-/// A connection that has not proven itself, and what waits for it
+/// Probed connection and its outbox.
 pub(crate) struct Probe {
     pub(crate) lane: LaneState,
     pub(crate) outbox: Outbox,
-    /// Whether its write half is there
+    /// Whether its write half exists
     pub(crate) open: bool,
 }
 
@@ -30,14 +30,14 @@ impl LaneState {
     }
 }
 
-/// Closes a connection that carries no session, in a task of its own
+/// Closes a connection that carries no session, in a separate task.
 pub(super) fn close_apart(probe: Probe, reason: CloseReason, timeout: Duration) {
     if probe.open {
         tokio::spawn(tokio::time::timeout(timeout, close(probe, reason)));
     }
 }
 
-/// Completes the handshake of a connection that cannot carry its session, and closes it, in a task of its own
+/// Completes the handshake of a connection that cannot carry its session, then closes it, in a separate task.
 pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
     tokio::spawn(tokio::time::timeout(timeout, async move {
         if let Ok(sink) = poll_fn(|cx| probe.lane.connection.poll_open(cx)).await {
@@ -47,7 +47,7 @@ pub(super) fn open_and_close(mut probe: Probe, timeout: Duration) {
     }));
 }
 
-/// Closes a connection, which counts against the limit of connections until it is closed
+/// Closes a connection, which counts against the connection limit until then.
 async fn close(probe: Probe, reason: CloseReason) {
     let Probe { lane: LaneState { mut connection, permit: _permit, .. }, outbox, .. } = probe;
     connection.start_close(reason, &outbox);

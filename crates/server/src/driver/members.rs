@@ -1,4 +1,4 @@
-//! The sockets of a session
+//! Sockets of a session
 
 use std::collections::VecDeque;
 
@@ -7,28 +7,28 @@ use roomcast_core::{Inbound, Namespace};
 use crate::app::model::event_input::{AnyHandler, Listeners};
 use crate::app::model::socket::Socket;
 
-/// The sockets of a session; nearly always one, so it has room for those alone that are there
+/// Sockets of a session; nearly always one, so it is sized exactly.
 #[derive(Default)]
 pub(crate) struct Members(Box<[MemberState]>);
 
-/// A socket and the events that wait for its handlers
+/// Socket and its queued events.
 pub(crate) struct MemberState {
     pub(super) stay: Stay,
-    /// Handlers of events under way
+    /// Running event handlers
     pub(crate) running: u32,
-    /// Whether an event waits for its middlewares
+    /// Whether an event is in its middlewares
     pub(crate) passing: bool,
-    /// It has left, and stays until the events that it had sent before have had their turn
+    /// Has left, and is retained until its queued events have run
     pub(super) outlives: bool,
     pub(crate) waiting: Waiting,
 }
 
-/// Events that wait for their turn; boxed, since in most sessions none ever does
+/// Queued events; boxed, since most sessions never have any.
 #[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
 #[derive(Default)]
 pub(crate) struct Waiting(Option<Box<VecDeque<Inbound>>>);
 
-/// A socket from when it asks to come in to when it is out; however it ends, it leaves nothing behind
+/// Guard of a socket from connect to disconnect; cleans up on drop.
 pub(super) struct Stay(pub(super) Socket);
 
 impl Drop for Stay {
@@ -43,7 +43,7 @@ impl MemberState {
         &self.stay.0
     }
 
-    /// Whether its next event has to wait for one that is under way
+    /// Returns whether its next event must wait for one in progress.
     pub(crate) fn is_busy(&self) -> bool {
         self.passing || self.running > 0 && self.socket().is_serial()
     }
@@ -73,7 +73,7 @@ impl Members {
         self.at(position)
     }
 
-    /// Where the member of a namespace is, those left out that have left it
+    /// Returns the position of a namespace's member, ignoring members that have left.
     pub(crate) fn position(&self, namespace: &Namespace) -> Option<usize> {
         self.0.iter().position(|member| !member.outlives && member.socket().name_of_namespace() == namespace)
     }
@@ -82,7 +82,7 @@ impl Members {
         self.0.is_empty()
     }
 
-    /// Those that have left, and whose events still wait for their turn
+    /// Collects members that have left with events still queued.
     pub(crate) fn outliving(members: Vec<MemberState>) -> Self {
         Self(members.into())
     }
@@ -95,13 +95,13 @@ impl Members {
         self.0.iter_mut().find(|member| member.socket().is(socket))
     }
 
-    /// The namespace of a socket that the application has put out, and that is still there
+    /// Returns the namespace of a socket that the application disconnected and that is still listed.
     pub(super) fn put_out(&self) -> Option<Namespace> {
         let is_put_out = |member: &&MemberState| !member.outlives && member.socket().is_put_out();
         self.0.iter().find(is_put_out).map(|member| member.socket().name_of_namespace().clone())
     }
 
-    /// Lets go of a member that has left, once no event of it waits
+    /// Removes a member that has left, once it has no queued events.
     pub(crate) fn let_go(&mut self, position: usize) {
         let is_over = |member: &MemberState| member.outlives && member.waiting.is_empty();
         if self.0.get(position).is_some_and(is_over) {
@@ -128,7 +128,7 @@ impl Members {
         removed
     }
 
-    /// Makes a socket that is about to come in known to the others of its client
+    /// Registers a connecting socket with the client's other sockets.
     pub(super) fn introduce(&self, socket: &Socket) {
         if let Some(other) = self.0.iter().find(|member| !member.outlives) {
             socket.join_siblings(other.socket());

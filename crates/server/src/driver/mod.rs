@@ -1,4 +1,4 @@
-//! The task that drives one session
+//! Driver task of a session
 
 mod admission;
 mod closing;

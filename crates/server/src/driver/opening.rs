@@ -1,4 +1,4 @@
-//! A client asks for a namespace that is not there: may it make it?
+//! Dynamic namespaces: may a client create one?
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
@@ -18,9 +18,9 @@ use crate::util::clock;
 use crate::util::log_limit::log_limited;
 
 impl Driver {
-    /// Asks the parents that are left, up to the first that agrees or takes its time
+    /// Asks the remaining parents up to the first that accepts or is pending.
     pub(super) fn ask_parents(&mut self, mut opening: Opening, cx: &mut Context<'_>, now: Instant) {
-        // Whatever the parser lets through, a name is one that an application could have registered.
+        // The parser accepts more names than an application could register.
         let name = opening.namespace.as_str();
         let is_name = name.starts_with('/') && !name.contains(',');
         while let Some(parent) = opening.rest.next().filter(|_| is_name) {
@@ -56,10 +56,10 @@ impl Driver {
         self.turn_away(opening.namespace, invalid_namespace(), cx, now);
     }
 
-    /// Lets the client into the namespace that it may make
+    /// Creates the namespace and connects the client to it.
     pub(super) fn open(&mut self, opening: Opening, cx: &mut Context<'_>, now: Instant) {
         let Opening { namespace, auth, asked: Some(parent), .. } = opening else { return };
-        // The application's router factory runs in there, and what watches the rooms of its parent.
+        // Runs the application's router factory and observers of the parent's rooms.
         let entered = catch_unwind(AssertUnwindSafe(|| self.shared.io.enter_new(&namespace, &parent)));
         match entered {
             Ok(Some(state)) => self.greet(state, &auth, cx, now),

@@ -45,7 +45,7 @@ pub(super) enum Phase {
 pub(super) struct Closing {
     pub(super) reason: CloseReason,
     pub(super) deadline: Instant,
-    /// Whether a polling client may still come and fetch what waits for it
+    /// Whether a polling client may still fetch its queue
     pub(super) lingers: bool,
     /// Whether everything was handed to the connection, which now waits for its peer
     pub(super) drained: bool,

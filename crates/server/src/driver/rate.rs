@@ -1,24 +1,24 @@
-//! How many events a client may still send
+//! Event rate limit of a client
 
 use std::time::{Duration, Instant};
 
 use crate::host::config::EventRate;
 
-/// How many events a client may still send, as one point in time
+/// Event allowance of a client, stored as one point in time.
 ///
-/// When the bucket is full again at the rate it is filled (the generic cell rate algorithm): one number instead of
-/// a level and the time at which it held.
+/// The time at which the bucket is full again (generic cell rate algorithm): one number instead of a level and its
+/// timestamp.
 #[derive(Debug, Default)]
 pub(super) struct Bucket {
     full_at: Option<Instant>,
 }
 
 impl Bucket {
-    /// Takes one; `false` if there is none left
+    /// Takes one event from the bucket; returns `false` if it is empty.
     pub(super) fn take(&mut self, rate: EventRate, now: Instant) -> bool {
         let each = Duration::from_secs(1) / rate.per_second.get();
         let from = self.full_at.map_or(now, |full_at| full_at.max(now));
-        // Overflow needs a rate below one in years.
+        // Overflow needs less than one event in years.
         let Some(full_at) = from.checked_add(each) else { return false };
         let fits = full_at.duration_since(now) <= each * rate.burst.get();
         if fits {
@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(taken(&mut bucket, rate, start, 100), 25);
         assert_eq!(taken(&mut bucket, rate, start + Duration::from_millis(99), 5), 0);
         assert_eq!(taken(&mut bucket, rate, start + Duration::from_millis(100), 5), 1);
-        // Two seconds fill it by twenty; a long pause by no more than it holds.
+        // Two seconds add twenty; a long pause adds no more than the burst.
         assert_eq!(taken(&mut bucket, rate, start + Duration::from_millis(2100), 100), 20);
         assert_eq!(taken(&mut bucket, rate, start + Duration::from_secs(3600), 100), 25);
         let mut long = Bucket::default();

@@ -1,4 +1,4 @@
-//! How much of what was sent the client has received
+//! Tracks how much of the sent data has reached the client
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! What a client sends: read, and handed to the session as long as there is room for it
+//! Reading from a client, and passing messages to the session
 
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -15,14 +15,16 @@ use crate::host::pace;
 use crate::util::clock;
 use crate::util::scratch::with_messages;
 
-/// Messages heard in one visit before other tasks have their turn
+/// Messages processed in one visit before the task yields
 ///
 /// The rest of a read is kept for the next visit, at most one read of 16 KiB.
 pub(super) const MESSAGES: u32 = 256;
-/// How long the last requests of a client that hangs up may take to arrive: a page that is left sends its last POST, and
-/// its poll ends, in either order. A client whose POST was refused gets as long to read why before its poll ends.
+/// Grace period for the last requests of a disconnecting client.
+///
+/// On page unload the last POST and the end of the poll arrive in either order. A client whose POST was refused gets as
+/// long to read why.
 const LEAVING_GRACE: Duration = Duration::from_millis(50);
-/// Messages between two looks at the outbox of the client itself
+/// Messages between two checks of the client's own outbox
 const OWN_OUTBOX_EVERY: u32 = 8;
 
 impl Driver {
@@ -58,7 +60,7 @@ impl Driver {
         } else if lane == Lane::Primary && !self.may_read(&attended) {
             return false;
         }
-        // Whatever waits answers the request as well.
+        // Any queued message also answers the request.
         if lane == Lane::Primary && attended.writable && attended.stalled == 0 && self.phase.probe().is_some()
         {
             self.session.handle_writable(now);
@@ -89,7 +91,7 @@ impl Driver {
         true
     }
 
-    /// Runs the stall clock of a client whose outbox is not writable; `true` if the client was given up
+    /// Runs the stall clock of a client whose outbox is blocked; returns whether it was given up.
     fn watch_stall(&mut self, attended: &Attended, now: Instant) -> bool {
         if attended.writable || attended.stalled == 0 && !attended.heartbeat {
             if let Some(flow) = &mut self.flow {
@@ -113,7 +115,7 @@ impl Driver {
         judgement.give_up
     }
 
-    /// Closes the session of a client whose outbox was given up; only the goodbye is still sent
+    /// Closes the session of a client whose outbox was given up; sends only the close frame.
     fn give_up(&mut self, reason: CloseReason, now: Instant) {
         if let Some(probe) = self.phase.give_up() {
             close_apart(*probe, reason, self.shared.io.config().timeouts.close_timeout);
@@ -129,11 +131,11 @@ impl Driver {
         StallLimits { timeout: config.timeouts.stall_timeout, min_rate: config.limits.min_drain_rate }
     }
 
-    /// Whether the next message of the client may be heard
+    /// Returns whether the client's next message may be processed.
     ///
-    /// Not while outboxes that its events have filled wait for another writer, while too much waits for the client
-    /// itself, nor while its handlers, or those that let it in, are behind. But an answer that a handler waits for may
-    /// come behind everything else, so then its events are read on.
+    /// Not while outboxes filled by its events await another writer, too much is queued for the client itself, or its
+    /// handlers or connect middlewares are behind. While an acknowledgement is awaited, which may come behind other
+    /// events, reading goes on.
     fn may_read(&mut self, attended: &Attended) -> bool {
         if let Some(flow) = &mut self.flow
             && !flow.backlog.is_empty()
@@ -144,7 +146,7 @@ impl Driver {
             }
         }
         let heavy = attended.stalled >= self.shared.io.config().limits.outbox_max / 2;
-        // A carrier pushes pongs by itself, so no emit has paid for writing them.
+        // A carrier pushes pongs itself, so no emit has relieved them.
         if heavy && attended.writable && !self.shared.outbox.relieve() {
             self.flow.get_or_insert_default().backlog.add(&self.shared.outbox);
             return false;
@@ -156,10 +158,10 @@ impl Driver {
         !paused
     }
 
-    /// Whether so much of the client waits for the application that it should not be read on
+    /// Returns whether the application is too far behind for this client to be read.
     #[inline(always)]
     fn is_behind(&mut self) -> bool {
-        // Who is to be let in, and whoever runs, is among the handlers under way.
+        // Pending connects and running handlers are both in `work`.
         !self.work.is_idle() && self.is_far_behind()
     }
 
@@ -171,7 +173,7 @@ impl Driver {
         behind && !self.members.each().any(|member| member.socket().owes_answers())
     }
 
-    /// Whether the rest of a read should wait for the next visit
+    /// Returns whether the rest of a read must wait for the next visit.
     #[inline(always)]
     fn must_rest(&mut self) -> bool {
         self.heard >= MESSAGES
@@ -180,7 +182,7 @@ impl Driver {
             || self.heard % OWN_OUTBOX_EVERY == OWN_OUTBOX_EVERY - 1 && self.is_own_outbox_heavy()
     }
 
-    /// Whether half of what may ever wait for the client itself waits, since it does not read
+    /// Returns whether the client's own outbox is at half its hard cap, as the client does not read.
     #[inline(never)]
     fn is_own_outbox_heavy(&self) -> bool {
         let standing = self.shared.outbox.standing();
@@ -234,7 +236,7 @@ impl Driver {
         }
     }
 
-    /// Hands messages to the session, until the rest should wait; gives back the first that does
+    /// Passes messages to the session until the rest must wait; returns the first that does.
     #[inline]
     fn hear(
         &mut self,
@@ -247,7 +249,7 @@ impl Driver {
             if self.phase.is_closing() {
                 return None;
             }
-            // What follows the packet that proved the probe comes from the connection that carries the session.
+            // After the packet that proves the probe, messages come from the carrier.
             let from = if self.phase.is_promoting() { Lane::Primary } else { lane };
             if from == Lane::Primary && self.must_rest() {
                 return Some(message);
@@ -259,7 +261,7 @@ impl Driver {
         None
     }
 
-    /// Hears the rest of a read that was kept
+    /// Processes the kept rest of a read.
     fn hear_kept(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(flow) = &mut self.flow else { return false };
         let mut kept = std::mem::take(&mut flow.kept);
@@ -277,7 +279,7 @@ impl Driver {
         true
     }
 
-    /// Hears all that was kept, whatever it costs: nothing comes behind it
+    /// Processes all kept messages regardless of limits: nothing follows them.
     pub(super) fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
         let Some(flow) = &mut self.flow else { return };
         for message in std::mem::take(&mut flow.kept) {
@@ -289,7 +291,7 @@ impl Driver {
         }
     }
 
-    /// Does what follows from a read
+    /// Handles the outcome of a read.
     fn received(
         &mut self,
         lane: Lane,
@@ -306,7 +308,7 @@ impl Driver {
             }
             Ok(Received::Leaving) => self.lane_lost(lane, CloseReason::TransportClose, now),
             Err(error) => {
-                // A broken connection is nobody's fault, and what is malformed counts when the session ends.
+                // A broken connection is not a protocol error; malformed input counts when the session ends.
                 let broke_protocol =
                     matches!(error, ConnectionError::Misused(_) | ConnectionError::TooBig { .. });
                 if broke_protocol {
@@ -314,7 +316,7 @@ impl Driver {
                 }
                 let (transport, address) = (self.primary.name.0, self.shared.handshake.address_field());
                 tracing::debug!(%error, transport, address, broke_protocol, "connection failed");
-                // The official client reports what it reads first: the status of the POST, or the end of a waiting poll.
+                // The official client reports what it reads first: the POST's status or the end of a waiting poll.
                 let is_refused_post = matches!(error, ConnectionError::TooBig { .. })
                     && lane == Lane::Primary
                     && self.shared.is_polled(self.primary.name);
@@ -345,7 +347,7 @@ impl Driver {
     }
 }
 
-/// Whether an outbox was closed for its client's sake, and the connection is still there to say so
+/// Returns whether the outbox was closed because of its client and the connection can still send a close.
 fn is_given_up(reason: CloseReason) -> bool {
     matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull)
 }

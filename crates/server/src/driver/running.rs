@@ -1,4 +1,4 @@
-//! A handler from its start to its end
+//! Handler execution from start to end
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,48 +21,48 @@ use crate::app::model::listeners::Topic;
 use crate::app::model::socket::Socket;
 use crate::util::log_limit::log_limited;
 
-/// A handler on its way
+/// Handler in progress.
 pub(crate) struct Running {
     future: HandlerFuture,
-    /// Nobody yet while a namespace is asked for
+    /// `None` while a dynamic namespace is being decided
     socket: Option<Socket>,
     name: ByteString,
     role: Role,
-    /// To answer with if it fails, where somebody hears of that; boxed, since few events ask for an answer
+    /// Acknowledgement for a failure, if expected; boxed, since few events ask for one
     spare: Option<Box<Ack>>,
-    /// How it failed, if what is left is the telling of it
+    /// Failure, while its error listeners run
     failed: Option<Box<HandlerError>>,
     pub(crate) then: Then,
 }
 
-/// What follows when a handler has ended
+/// Continuation after a handler has ended.
 #[derive(Default)]
 pub(crate) enum Then {
     #[default]
     Nothing,
-    /// One handler of an event less is under way; it began then, if it is timed
+    /// An event handler ended; start time if it is timed
     EventEnded(Option<Instant>),
-    /// The event goes on
+    /// Continue with the event's next middleware
     Pass(Box<Passage>),
-    /// The client is asked further
+    /// Continue with the next connect middleware
     Admit(Box<Admission>),
-    /// The namespace is made, or another parent is asked
+    /// Create the namespace, or ask the next parent
     Open(Box<Opening>),
 }
 
-/// An event on its way through its middlewares
+/// Event in its middlewares.
 pub(crate) struct Passage {
     pub(super) inbound: Inbound,
     pub(super) ack: Option<Ack>,
     pub(super) rest: std::vec::IntoIter<AnyHandler>,
-    /// It had waited for its turn when its client left
+    /// It was queued when its client left
     pub(super) outlives: bool,
-    /// What the middleware that is asked makes of it
+    /// Rewrite by the running middleware
     pub(super) rewrite: Option<EventRewrite>,
 }
 
 impl Passage {
-    /// Takes over what the middleware that has agreed made of the event
+    /// Applies the rewrite of a middleware that accepted the event.
     pub(super) fn rewrite(&mut self) {
         if let Some(rewrite) = self.rewrite.take() {
             rewrite.apply(&mut self.inbound.name, &mut self.inbound.args);
@@ -70,7 +70,7 @@ impl Passage {
     }
 }
 
-/// A handler that has ended
+/// Handler that has ended.
 pub(crate) struct Ended {
     pub(crate) socket: Option<Socket>,
     pub(crate) then: Then,
@@ -78,7 +78,7 @@ pub(crate) struct Ended {
 }
 
 impl Running {
-    /// Calls a handler and runs it to its first wait; gives back what is left of it if it did not end there
+    /// Calls a handler and polls it once; returns the rest if it is pending.
     pub(crate) fn start(
         handler: &AnyHandler,
         role: Role,
@@ -91,9 +91,9 @@ impl Running {
             _ => None,
         };
         let _acting = socket.acting();
-        // Called and run to its first wait in one go, which for most handlers is all there is.
+        // Called and polled in one step, which completes most handlers.
         let ran = catch_unwind(AssertUnwindSafe(|| {
-            // A future that ended is dropped in here too, since that may panic as well.
+            // A completed future is dropped here too, since its drop may panic.
             handler(input, cx)
         }));
         let cause = match ran {
@@ -120,12 +120,12 @@ impl Running {
         Self { future, socket, name, role, spare: None, failed: None, then: Then::Nothing }
     }
 
-    /// Returns whether this decides about a client that wants to join.
+    /// Returns whether this decides about a connect.
     pub(super) fn is_admission(&self) -> bool {
         matches!(self.then, Then::Admit(_) | Then::Open(_))
     }
 
-    /// Refuses the client if this has not decided at `deadline`.
+    /// Rejects the client if this has not decided at `deadline`.
     pub(crate) fn until(mut self, deadline: Instant) -> Self {
         let future = self.future;
         self.future = Box::pin(async move {
@@ -182,8 +182,7 @@ impl Future for Running {
     }
 }
 
-/// Counts and logs what went wrong, and tells those who listen to that, with the acknowledgement that the event may
-/// still need; gives back what is left of the telling
+/// Counts and logs a failure, and calls error listeners with the acknowledgement; returns the pending rest.
 fn went_wrong(
     socket: &Socket,
     name: &ByteString,
@@ -193,7 +192,7 @@ fn went_wrong(
     cx: &mut Context<'_>,
 ) -> Option<HandlerFuture> {
     note(socket, name, role, &cause);
-    // To refuse a client is what a door is for.
+    // Rejecting a client is a normal outcome of a connect middleware.
     let is_refused_client = role == Role::Door && matches!(cause, EventErrorCause::Failed(_));
     if role == Role::Error || is_refused_client {
         return None;

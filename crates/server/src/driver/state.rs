@@ -14,29 +14,29 @@ use super::work::Work;
 use crate::app::model::io::SessionShared;
 use crate::host::limits::Permit;
 
-/// The task that drives one session: it owns the protocol, the connections, the timer, and runs the handlers
+/// Task that drives one session: owns the protocol, connections and timer, and runs the handlers.
 ///
-/// Whatever happens to the session happens here, one thing after the other. Only the writing of frames is done by
-/// others too, who lease the write half out of the outbox.
+/// All session state changes here, sequentially. Other threads only write frames, by leasing the write half from the
+/// outbox.
 pub(crate) struct Driver {
     pub(super) shared: Arc<SessionShared>,
     pub(super) session: Box<dyn Session>,
-    /// The connection that carries the session
+    /// Carrier of the session
     pub(super) primary: LaneState,
     pub(super) phase: Phase,
     pub(super) members: Members,
     pub(super) work: Work,
-    // Boxed, since few sessions have one, and all others only wait.
+    // Boxed, since few sessions need it.
     pub(super) flow: Option<Box<Flow>>,
     pub(super) timer: Timer,
-    /// A deadline has come so late that the connections are looked at once more before it counts
+    /// A deadline fired so late that connections are polled once more before it counts
     pub(super) overslept: bool,
     pub(super) reach: Reach,
-    /// Messages of this visit
+    /// Messages processed in this visit
     pub(super) heard: u32,
 }
 
-// With what the runtime adds a task lies in a block of 256 bytes, or else of 384: much, for a client that only listens.
+// With the runtime's overhead a task fits a 256-byte block, or else takes 384: costly for idle clients.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Driver>() <= 152, "one field more would cost each client 128 bytes");
 
@@ -77,14 +77,14 @@ impl Driver {
     }
 }
 
-/// A session that is dropped without an end, because its runtime goes away, leaves nothing behind all the same
+/// Cleans up a session dropped without a close, such as when its runtime shuts down.
 impl Drop for Driver {
     fn drop(&mut self) {
         for member in self.members.take_all() {
             member.socket().detach(false, None);
         }
-        // The write half goes with it. Others may hold the outbox, and some of them for ever: what is listed for a
-        // flusher that is gone holds the list, which holds what is listed.
+        // Drops the write half. Outboxes may be held elsewhere indefinitely, and an outbox listed for a lost flusher
+        // forms a reference cycle with the list.
         let probe = self.phase.probe().map(|probe| &probe.outbox);
         for outbox in std::iter::once(&self.shared.outbox).chain(probe) {
             outbox.close(CloseReason::ServerShutdown);

@@ -33,7 +33,7 @@ impl Timer {
             None => self.0.insert(Box::pin(tokio::time::sleep_until(until))),
         };
         if sleep.as_mut().poll(cx).is_ready() {
-            // It lies between two ticks of the timer: look again at once.
+            // The deadline is between two timer ticks: poll again at once.
             cx.waker().wake_by_ref();
         }
         false

@@ -1,4 +1,4 @@
-//! Requests of a session, and the second connection that it may move to
+//! Requests of a session, and its transport upgrade
 
 use std::task::Context;
 use std::time::Instant;
@@ -11,7 +11,7 @@ use super::state::Driver;
 use crate::host::metrics::count;
 use crate::web::engine_error::{Bad, Refusal, unknown_session};
 
-/// Bytes that may wait on a connection that has not proven itself; it is sent two short packets
+/// Outbox limit of an unproven connection, in bytes; it carries two short packets
 const PROBE_OUTBOX: usize = 64 * 1024;
 
 impl Driver {
@@ -24,7 +24,7 @@ impl Driver {
     ) {
         let leaving = self.flow.as_ref().and_then(|flow| flow.leaving);
         if leaving.is_some_and(|leaving| !leaving.reads || exchange.request.method != Method::POST) {
-            // At most what it sent last is still read.
+            // Only the client's last messages are still read.
             let _ = exchange.respond.send(unknown_session());
             return;
         }
@@ -32,7 +32,7 @@ impl Driver {
         if transport == self.primary.name && !upgrades {
             if let Err(refused) = self.primary.connection.accept(exchange) {
                 let fatal = refused.rejection.fatal;
-                // A client that is gone needs no answer; so everywhere here.
+                // A disconnected client needs no response; likewise throughout this file.
                 let _ = refused.exchange.respond.send(refused.rejection.response());
                 if fatal && !self.phase.is_closing() {
                     self.session.handle_command(Command::Close(CloseReason::TransportError), now);
@@ -64,7 +64,7 @@ impl Driver {
                 let probe = Probe { lane, outbox, open: false };
                 let refused = if is_wanted { self.phase.begin_probe(probe).err() } else { Some(probe) };
                 if let Some(probe) = refused {
-                    // As on Node: a client library may take a refused handshake for an error of its own.
+                    // As on Node: a client library may report a refused handshake as its own error.
                     count::requests_refused(self.shared.io.metrics());
                     open_and_close(probe, self.shared.io.config().timeouts.close_timeout);
                 }
@@ -75,11 +75,11 @@ impl Driver {
         }
     }
 
-    /// Lets the probe carry the session, once what it was sent as a probe is out and nobody else writes to it
+    /// Makes the probe the carrier, once its own packets are written and its write half is free.
     pub(super) fn promote(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         let Some(probe) = self.phase.probe() else { return false };
         if let Some(reason) = probe.outbox.closed() {
-            // It broke with the session on it already.
+            // It broke after the session had moved to it.
             self.lane_lost(Lane::Probe, reason, now);
             self.perform(cx, now);
             return true;

@@ -1,4 +1,4 @@
-//! The handlers of a session that are under way
+//! Running handlers of a session
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -10,15 +10,15 @@ use roomcast_core::Inbound;
 use super::running::{Ended, Running};
 use crate::util::log_limit::log_limited;
 
-/// The handlers under way, and how much waits for them
+/// Running handlers and the size of the event queue.
 #[derive(Default)]
 pub(crate) struct Work {
-    // Boxed and made on first use: most handlers end where they begin.
+    // Boxed and made on first use: most handlers complete on first poll.
     running: Option<Box<FuturesUnordered<Running>>>,
     pub(super) waiting_bytes: usize,
 }
 
-/// What an event that waits costs besides its bytes
+/// Fixed cost of a queued event, in bytes
 const EVENT_COST: usize = 128;
 
 pub(super) fn cost(inbound: &Inbound) -> usize {
@@ -30,12 +30,12 @@ impl Work {
         self.running.get_or_insert_default().push(running);
     }
 
-    /// An event that waited is no longer there
+    /// Releases the size of an event that leaves the queue.
     pub(crate) fn release(&mut self, inbound: &Inbound) {
         self.waiting_bytes -= cost(inbound);
     }
 
-    /// Drops what decides whether a client may join: nobody waits for the answer any more
+    /// Drops pending connect decisions, which are no longer needed.
     pub(super) fn drop_admissions(&mut self) {
         let Some(running) = self.running.as_deref_mut() else { return };
         if !running.iter().any(Running::is_admission) {
@@ -45,7 +45,7 @@ impl Work {
             if !running.is_admission() {
                 return Some(running);
             }
-            // Dropping a future runs code of the application.
+            // Dropping a future runs application code.
             if catch_unwind(AssertUnwindSafe(|| drop(running))).is_err() {
                 log_limited!(ERROR, (), "middleware panicked when it was dropped");
             }
@@ -61,20 +61,20 @@ impl Work {
         }
     }
 
-    /// Whether so many handlers are under way that those of events, which wait for their turn, are not all there is
+    /// Returns whether running handlers exceed those of events, which are limited.
     ///
-    /// What is left are those of joining and leaving, which do not wait.
+    /// The remainder are connect and disconnect handlers, which are not queued.
     pub(crate) fn is_crowded(&self, max_handlers: usize) -> bool {
         self.under_way() >= max_handlers.saturating_mul(2)
     }
 
-    /// Whether nothing is under way, and nothing waits for that
+    /// Returns whether no handler is running and no event is queued.
     #[inline(always)]
     pub(crate) fn is_idle(&self) -> bool {
         self.waiting_bytes == 0 && self.running.is_none()
     }
 
-    /// Whether so much waits for the handlers, or so many are under way, that the client should not be read on
+    /// Returns whether reading from the client should pause.
     #[inline]
     pub(crate) fn is_behind(&self, max_handlers: usize, max_event_bytes: usize) -> bool {
         self.waiting_bytes > max_event_bytes || self.running.is_some() && self.is_crowded(max_handlers)

@@ -1,14 +1,14 @@
-//! What happens when a limit is reached: it is counted, and said in the log
+//! Exceeded limits: counting and logging
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::util::clock;
 
-/// A limit of the server that turned somebody away
+/// Limit of the server that rejected a client.
 ///
-/// Each is counted in [`Metrics::breaches`](crate::metrics::Metrics::breaches) and in `roomcast_refused_total`, and said in
-/// the log as a warning, once a second at most with the number of those before it.
+/// Each is counted in [`Metrics::breaches`](crate::metrics::Metrics::breaches) and in `roomcast_refused_total`, and
+/// logged as a warning at most once a second, with the number of suppressed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Breach {
@@ -18,7 +18,7 @@ pub enum Breach {
     Address,
     /// [`Limits::max_sessions`](crate::config::Limits::max_sessions): 503
     Sessions,
-    /// A session was to begin while the server drains: 503
+    /// New session while the server drains: 503
     Draining,
     /// [`HttpConfig::cors`](crate::config::HttpConfig::cors): 403
     Origin,
@@ -32,24 +32,24 @@ pub enum Breach {
     ProxyHeader,
     /// [`Limits::event_rate`](crate::config::Limits::event_rate): the client is closed, reason `rate limited`
     EventRate,
-    /// [`Limits::max_child_namespaces`](crate::config::Limits::max_child_namespaces): the client may not join
+    /// [`Limits::max_child_namespaces`](crate::config::Limits::max_child_namespaces): the connect is rejected
     Namespaces,
     /// [`Limits::max_requests`](crate::config::Limits::max_requests): 400
     Requests,
     /// [`Timeouts::connect_timeout`](crate::config::Timeouts::connect_timeout): the client is closed
     ConnectTime,
-    /// [`Limits::max_namespaces`](crate::config::Limits::max_namespaces): the client may not join
+    /// [`Limits::max_namespaces`](crate::config::Limits::max_namespaces): the connect is rejected
     JoinedNamespaces,
     /// [`Limits::max_rooms`](crate::config::Limits::max_rooms): the socket does not join
     Rooms,
     /// [`Limits::max_acks`](crate::config::Limits::max_acks): the event is not sent to the client
     Acks,
-    /// [`Limits::max_name_bytes`](crate::config::Limits::max_name_bytes): of an event, the client is closed; of a namespace or
-    /// a room, it may not join
+    /// [`Limits::max_name_bytes`](crate::config::Limits::max_name_bytes): an event closes the client; a namespace or
+    /// room is not joined
     NameSize,
-    /// [`Limits::max_auth_bytes`](crate::config::Limits::max_auth_bytes): the client may not join
+    /// [`Limits::max_auth_bytes`](crate::config::Limits::max_auth_bytes): the connect is rejected
     AuthSize,
-    /// [`Limits::max_unjoined_sessions`](crate::config::Limits::max_unjoined_sessions): the oldest of them is closed
+    /// [`Limits::max_unjoined_sessions`](crate::config::Limits::max_unjoined_sessions): the oldest is closed
     Unjoined,
     /// [`Server::max_sessions_per_connection`](crate::Server::max_sessions_per_connection): 503
     ConnectionSessions,
@@ -62,7 +62,7 @@ pub enum Breach {
 }
 
 impl Breach {
-    /// All there are
+    /// All limits
     pub const ALL: [Self; 22] = [
         Self::Connections,
         Self::Address,
@@ -88,7 +88,7 @@ impl Breach {
         Self::BodyTime,
     ];
 
-    /// The name it has as label of `roomcast_refused_total`
+    /// Returns its label in `roomcast_refused_total`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -123,17 +123,17 @@ impl fmt::Display for Breach {
     }
 }
 
-/// How often each limit turned somebody away
+/// Rejections per limit.
 #[derive(Debug, Default)]
 pub(crate) struct Breaches([Tally; Breach::ALL.len()]);
 
-/// Counts what is said in the log once a second at most, with the number of times since the last line
+/// Counter whose log line is limited to one per second, with the number since the last.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     count: AtomicU64,
-    /// The second in which the last line was written
+    /// Second of the last line
     said_at: AtomicU64,
-    /// The count when it was
+    /// Count at the last line
     said: AtomicU64,
 }
 
@@ -146,9 +146,9 @@ impl Tally {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// Counts one; gives the number of those since the last line if it is time for another
+    /// Counts one; if a line is due, returns the number since the last line.
     ///
-    /// Whoever attacks a limit should not fill the disk with what is said about it.
+    /// An attack on a limit must not fill the disk with log lines.
     pub(crate) fn record(&self) -> Option<u64> {
         let count = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let second = clock::wall().duration_since(std::time::UNIX_EPOCH).map_or(1, |since| since.as_secs());
@@ -164,13 +164,13 @@ impl Breaches {
         self.0[breach as usize].count()
     }
 
-    /// Counts one; gives the number of those since the last line if it is time for another
+    /// Counts one; if a line is due, returns the number since the last line.
     pub(crate) fn record(&self, breach: Breach) -> Option<u64> {
         self.0[breach as usize].record()
     }
 }
 
-/// Counts a breach, and says it if it is time to: what the limit is, then `key = value` fields, then a text
+/// Counts a breach, and logs it if due: limit, `key = value` fields, then a message.
 macro_rules! breach {
     ($io:expr, $breach:expr, $($line:tt)+) => {
         if let Some(times) = $io.metrics().breaches.record($breach) {

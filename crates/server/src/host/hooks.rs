@@ -1,4 +1,4 @@
-//! What the application is asked, and told, about requests
+//! Application hooks for requests
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,22 +16,22 @@ use crate::util::log_limit::log_limited;
 use crate::web::engine_error::Refusal;
 use crate::web::handshake::Handshake;
 
-/// A request that was refused by the rules of Engine.IO
+/// Request refused by the rules of Engine.IO.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct RefusedRequest<'a> {
-    /// Method, URI and headers; the query may hold the id of a session, which is a secret
+    /// Method, URI and headers; the query may contain a session id, which is secret
     pub request: &'a Parts,
     /// Engine.IO's number: 0 unknown transport, 1 unknown session, 2 bad method, 3 bad request, 4 forbidden, 5
     /// unsupported version
     pub code: u8,
-    /// What the client is told
+    /// Message sent to the client
     pub message: &'a str,
-    /// What was wrong, as Node's server puts it: `{"transport": "carrier pigeon"}`, `{"name": "TRANSPORT_MISMATCH", …}`
+    /// Details as in Node's server: `{"transport": "carrier pigeon"}`, `{"name": "TRANSPORT_MISMATCH", …}`
     pub context: Value,
 }
 
-/// What the application asked to be asked; nothing costs anything unless it is set
+/// Configured hooks; unset hooks cost nothing.
 #[derive(Default)]
 pub(crate) struct Hooks {
     pub(crate) allow_request: Option<Box<AllowRequest>>,
@@ -50,15 +50,15 @@ pub(crate) type ChangeHeaders = dyn Fn(&mut HeaderMap, &Parts) + Send + Sync;
 pub(crate) type TellOfRefusal = dyn for<'a> Fn(&RefusedRequest<'a>) + Send + Sync;
 
 impl Hooks {
-    /// Whether the beginning of a session has to wait for the application
+    /// Returns whether a new session must await a hook.
     pub(crate) fn ask(&self) -> bool {
         self.allow_request.is_some() || self.generate_id.is_some()
     }
 
-    /// A secret id of the application's making
+    /// Generates a secret session id by the application's hook, if set.
     ///
     /// # Errors
-    /// When it made none, or one that cannot stand in a URL.
+    /// Returns an error if it fails or the id cannot stand in a URL.
     pub(crate) async fn sid(&self, request: &Handshake) -> Result<Option<Sid>, Cow<'static, str>> {
         let Some(generate) = &self.generate_id else { return Ok(None) };
         let id = generate(request.clone()).await?;
@@ -66,23 +66,23 @@ impl Hooks {
         if fits { Ok(Some(Sid::new(id))) } else { Err("it does not fit into a URL".into()) }
     }
 
-    /// A public id of the application's making
+    /// Generates a public socket id by the application's hook, if set.
     ///
     /// # Errors
-    /// When making it panicked.
+    /// Returns an error if the hook panics.
     pub(crate) fn socket_id(
         &self,
         handshake: &Handshake,
         namespace: &Namespace,
     ) -> Result<Option<SocketId>, ()> {
         let Some(generate) = &self.generate_socket_id else { return Ok(None) };
-        // It runs in the task of a session, which is not to end by it.
+        // Runs in a session's task, which must survive a panic.
         let id = catch_unwind(AssertUnwindSafe(|| generate(handshake, namespace)));
         id.map(Some)
             .map_err(|_| log_limited!(ERROR, (), %namespace, hook = "generate_socket_id", "hook panicked"))
     }
 
-    /// Whether answers have headers of the application
+    /// Returns whether a hook changes response headers.
     pub(crate) fn change_headers(&self) -> bool {
         self.initial_headers.is_some() || self.headers.is_some()
     }
@@ -92,7 +92,7 @@ impl Hooks {
         first.into_iter().chain(&self.headers).for_each(|change| change(headers, request));
     }
 
-    /// Returns the answer to a request that is refused; the application is told if it wants to know.
+    /// Returns the response to a refused request, and calls the hook, if set.
     pub(crate) fn refuse(
         &self,
         metrics: &Metrics,
@@ -105,7 +105,7 @@ impl Hooks {
         if let Some(tell) = &self.connection_error {
             let (code, message, context) = (refusal.code(), refusal.message(), refusal.context(request));
             let refused = RefusedRequest { request, code, message, context };
-            // It also runs in the task of a session, which is not to end by it.
+            // Also runs in a session's task, which must survive a panic.
             if catch_unwind(AssertUnwindSafe(|| tell(&refused))).is_err() {
                 count::handlers_panicked(metrics);
                 log_limited!(ERROR, (), hook = "connection_error", "hook panicked");
@@ -121,10 +121,10 @@ impl fmt::Debug for Hooks {
     }
 }
 
-/// Characters an id may have
+/// Maximum length of an id
 const MAX_ID: usize = 256;
 
-/// What stands in a query and in a cookie as it is (RFC 3986 section 2.3)
+/// Unreserved characters, unescaped in a query and a cookie (RFC 3986 section 2.3).
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte)
 }

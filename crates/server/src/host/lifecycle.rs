@@ -1,25 +1,25 @@
-//! How far the server is on its way out, and which sessions are still there
+//! Shutdown phases and the sessions that remain
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::watch;
 
-/// How far the server is on its way out
+/// Shutdown phase of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Phase {
     Serving,
-    /// No longer ready, and serving all the same
+    /// Not ready, but still serving
     Leaving,
-    /// Takes in nothing new
+    /// Rejects new connections and sessions
     Draining,
-    /// The sessions are closed, and HTTP connections are
+    /// Closing sessions and HTTP connections
     Closing,
     Over,
 }
 
 pub(crate) struct Lifecycle {
     phase: watch::Sender<Phase>,
-    /// Tasks that drive sessions, those that are closing included, and those that run what sessions left behind
+    /// Driver tasks, including closing ones, and tasks running remaining handlers
     drivers: AtomicUsize,
 }
 
@@ -34,7 +34,7 @@ impl Lifecycle {
         *self.phase.borrow()
     }
 
-    /// Goes on to a phase, never back
+    /// Advances to a phase; never goes back.
     pub(crate) fn advance(&self, to: Phase) {
         self.phase.send_if_modified(|phase| {
             let later = *phase < to;
@@ -45,11 +45,12 @@ impl Lifecycle {
         });
     }
 
-    /// Waits until a phase is reached
+    /// Waits until a phase is reached.
     ///
-    /// Cancel safe.
+    /// # Cancel safety
+    /// This method is cancel safe.
     pub(crate) async fn reached(&self, at_least: Phase) {
-        // The sender is `self`, so it cannot be gone.
+        // `self` owns the sender, so it cannot be closed.
         let _ = self.phase.subscribe().wait_for(|phase| *phase >= at_least).await;
     }
 

@@ -1,4 +1,4 @@
-//! How many may come in: connections and sessions, in all and from one address
+//! Limits on connections and sessions, in total and per address
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -11,19 +11,19 @@ use dashmap::mapref::entry::Entry;
 use crate::host::breach::Breach;
 use crate::host::config::Config;
 
-/// What is open, and how much of it may be
+/// Open connections and sessions, with their limits.
 pub(crate) struct Limits {
     connections: AtomicUsize,
     sessions: AtomicUsize,
     max_sessions: usize,
-    /// Of the requests that sessions began with, what they have in common left out
+    /// Bytes of retained handshakes, excluding shared headers
     handshake_bytes: AtomicUsize,
     addresses: Option<Addresses>,
-    /// Whether it was said that addresses of clients are not known
+    /// Whether unknown client addresses have been logged
     told: AtomicBool,
 }
 
-/// What each address has open; an entry only for one that has something open
+/// Open connections and sessions per address; idle addresses have no entry.
 struct Addresses {
     limit: usize,
     open: DashMap<IpAddr, Open>,
@@ -47,7 +47,7 @@ impl Limits {
         }
     }
 
-    /// Says once which settings have no effect, since the server around this one does not tell where clients come from
+    /// Logs once which settings have no effect because the outer server does not provide client addresses.
     pub(crate) fn tell_of_unknown_address(&self, config: &Config) {
         let setting = match (self.addresses.is_some(), config.http.trusted_proxies.is_empty()) {
             (true, true) => "max_connections_per_address",
@@ -65,12 +65,12 @@ impl Limits {
         }
     }
 
-    /// TCP connections that are open
+    /// Returns the number of open TCP connections.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Counts a session in, to be counted out by [`end_session`](Self::end_session) with the same address
+    /// Counts a session; release it by [`end_session`](Self::end_session) with the same address.
     pub(crate) fn begin_session(&self, address: Option<IpAddr>) -> Result<(), Breach> {
         take(&self.sessions, self.max_sessions).map_err(|()| Breach::Sessions)?;
         if let (Some(addresses), Some(address)) = (&self.addresses, address)
@@ -89,7 +89,7 @@ impl Limits {
         }
     }
 
-    /// Counts bytes kept of a request, to be [given back](Self::give_back_handshake); `false` if there is no room.
+    /// Reserves handshake bytes; [release](Self::give_back_handshake) them later. Returns `false` at the limit.
     pub(crate) fn take_handshake(&self, bytes: usize, max: usize) -> bool {
         let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= max);
         self.handshake_bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
@@ -129,23 +129,23 @@ impl Addresses {
     }
 }
 
-/// What counts for as long as the connection of a session is there
+/// Guard that counts as long as a session's connection exists.
 pub(crate) enum Permit {
-    /// The TCP connection that it took over from HTTP.
+    /// TCP connection taken over from HTTP.
     Connection(#[expect(dead_code, reason = "it counts until it is dropped")] ConnectionPermit),
-    /// That the session began on a TCP connection which carries other requests, too.
+    /// Session on a TCP connection that carries other requests too.
     Session(#[expect(dead_code, reason = "it counts until it is dropped")] SessionPermit),
 }
 
-/// The TCP connection on which a request came that may begin a session
+/// TCP connection of a request that may begin a session.
 #[derive(Debug, Clone)]
 pub(crate) struct OpenedOn {
-    /// Sessions that began there, and neither ended nor moved to a connection of their own.
+    /// Sessions that began there and have neither ended nor upgraded.
     sessions: Arc<AtomicUsize>,
     max: usize,
 }
 
-/// A session that began on a TCP connection; it counts until this is dropped
+/// Guard that counts a session that began on a TCP connection.
 #[derive(Debug)]
 pub(crate) struct SessionPermit(Arc<AtomicUsize>);
 
@@ -154,7 +154,7 @@ impl OpenedOn {
         Self { sessions: Arc::default(), max }
     }
 
-    /// Counts a session in, if there is room.
+    /// Counts a session, if below the limit.
     pub(crate) fn begin_session(self) -> Result<Permit, Breach> {
         take(&self.sessions, self.max).map_err(|()| Breach::ConnectionSessions)?;
         Ok(Permit::Session(SessionPermit(self.sessions)))
@@ -167,23 +167,23 @@ impl Drop for SessionPermit {
     }
 }
 
-/// An open TCP connection; it counts until this is dropped
+/// Guard that counts an open TCP connection.
 ///
-/// It goes with the requests of the connection, and when one of them leaves HTTP, with the session.
+/// Held by the connection's requests and, after an upgrade, by the session.
 pub(crate) struct ConnectionPermit {
     limits: Arc<Limits>,
-    // Boxed, since it is there only where addresses are limited.
+    // Boxed, since it is only set where addresses are limited.
     address: Option<Box<IpAddr>>,
 }
 
 impl ConnectionPermit {
-    /// Counts a connection in, if there is room
+    /// Counts a connection, if below the limit.
     pub(crate) fn new(limits: &Arc<Limits>, max_connections: usize) -> Result<Self, Breach> {
         take(&limits.connections, max_connections).map_err(|()| Breach::Connections)?;
         Ok(Self { limits: limits.clone(), address: None })
     }
 
-    /// Counts it among those of this address too
+    /// Counts it for this address too.
     pub(crate) fn for_address(mut self, address: IpAddr) -> Result<Self, Breach> {
         if let Some(addresses) = &self.limits.addresses {
             if !addresses.take(address, |open| &mut open.connections) {
@@ -216,7 +216,7 @@ fn take(count: &AtomicUsize, limit: usize) -> Result<(), ()> {
     count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(drop).map_err(drop)
 }
 
-/// What counts as one address: an IPv4 address, or the /64 that an IPv6 subscriber has to himself
+/// Returns the counting key of an address: IPv4 address, or /64 network of an IPv6 subscriber.
 pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => {

@@ -1,4 +1,4 @@
-//! What a node has counted since it started
+//! Counters of a node since its start
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -11,7 +11,7 @@ use crate::util::clock;
 
 macro_rules! counters {
     ($(#[doc = $doc:literal] $name:ident),* $(,)?) => {
-        /// What a node has counted since it started
+        /// Counters of a node since its start.
         #[derive(Debug)]
         pub struct Metrics {
             $($name: AtomicU64,)*
@@ -19,9 +19,9 @@ macro_rules! counters {
             pub(crate) accept_failures: Tally,
             pub(crate) received: Received,
             pub(crate) recoveries: Recoveries,
-            /// Seconds from push to write, of the probes of [`crate::serve::probe`]
+            /// Seconds from push to write, measured by the probes of [`crate::serve::probe`]
             pub(crate) delivery: Histogram,
-            /// Seconds from calling a handler to its end, of those that are timed
+            /// Duration of handlers in seconds, of the timed ones
             pub(crate) handlers: Histogram,
         }
 
@@ -44,18 +44,18 @@ macro_rules! counters {
                 self.$name.load(Ordering::Relaxed)
             })*
 
-            /// Every counter with its name
+            /// Returns every counter with its name.
             pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
                 [$((stringify!($name), self.$name()),)*].into_iter()
             }
 
-            /// Every counter with its name and what it means
+            /// Returns every counter with its name and description.
             pub(crate) fn described(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
                 [$((stringify!($name), $doc, self.$name()),)*].into_iter()
             }
         }
 
-        /// Adds one to each counter
+        /// Increments each counter.
         #[allow(dead_code, reason = "each counter has its own")]
         pub(crate) mod count {
             use super::*;
@@ -102,7 +102,7 @@ counters! {
 }
 
 impl Metrics {
-    /// Counts a handler that has ended, if it is one of those that are timed
+    /// Records the end of a handler, if it is timed.
     #[inline]
     pub(crate) fn handler_ended(&self, began: Option<Instant>) {
         if let Some(began) = began {
@@ -110,45 +110,45 @@ impl Metrics {
         }
     }
 
-    /// How often a limit turned somebody away
+    /// Returns how often a limit rejected clients.
     pub fn breaches(&self, breach: Breach) -> u64 {
         self.breaches.count(breach)
     }
 
-    /// Connections that could not be accepted, most often since the process has no descriptor left
+    /// Returns the number of failed accepts, most often due to exhausted descriptors.
     pub fn accept_failures(&self) -> u64 {
         self.accept_failures.count()
     }
 
-    /// Adds lines that the application's log writer lost, for one that drops lines rather than wait
+    /// Adds log lines lost by the application's writer, for writers that drop lines instead of blocking.
     ///
-    /// The library logs by `tracing` and cannot know what becomes of a line.
+    /// The library logs by `tracing` and does not see lost lines.
     pub fn add_log_lines_lost(&self, lines: u64) {
         self.log_lines_lost.fetch_add(lines, Ordering::Relaxed);
     }
 
-    /// Clients that came back and were recovered
+    /// Returns the number of recovered clients.
     pub fn recovered(&self) -> u64 {
         self.recoveries.recovered()
     }
 
-    /// Clients that came back and had to begin anew, for this reason
+    /// Returns the number of clients not recovered for this reason.
     pub fn recovery_refused(&self, refused: Refused) -> u64 {
         self.recoveries.refused(refused)
     }
 
-    /// Messages that clients have sent, packets of their protocol included
+    /// Returns the number of messages received from clients, including protocol packets.
     pub fn messages_received(&self) -> u64 {
         self.received.sum(|shard| &shard.messages)
     }
 
-    /// Bytes of those messages
+    /// Returns the bytes of those messages.
     pub fn bytes_received(&self) -> u64 {
         self.received.sum(|shard| &shard.bytes)
     }
 }
 
-/// What came in, counted by each thread on a cache line of its own
+/// Receive counters, one cache line per thread.
 #[derive(Debug, Default)]
 pub(crate) struct Received([Shard; SHARDS]);
 
@@ -159,15 +159,15 @@ struct Shard {
     bytes: AtomicU64,
 }
 
-/// Threads beyond that share
+/// Further threads share shards
 const SHARDS: usize = 16;
 
 impl Received {
-    /// Counts what one read brought
+    /// Counts the messages and bytes of one read.
     pub(crate) fn add(&self, messages: usize, bytes: usize) {
         thread_local! {
-            // Cache line of this thread, so that threads that read do not share one. Drivers move between the threads
-            // of a shared runtime, so it is no field of theirs. A number below `SHARDS`.
+            // Cache line of this thread, so that reading threads do not share one. Not a field of drivers, since they
+            // move between threads of a shared runtime. A number below `SHARDS`.
             static SHARD: usize = {
                 static NEXT: AtomicUsize = AtomicUsize::new(0);
                 NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS
@@ -183,7 +183,7 @@ impl Received {
     }
 }
 
-/// How many came back, and how many were refused for which reason
+/// Recovered clients, and refused recoveries by reason.
 #[derive(Debug, Default)]
 pub(crate) struct Recoveries {
     recovered: AtomicU64,

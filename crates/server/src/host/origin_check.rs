@@ -1,4 +1,4 @@
-//! Whether a page may use this server, by its settings
+//! Origin check by the server's settings
 
 use std::borrow::Cow;
 
@@ -13,14 +13,14 @@ use crate::web::peer::Peer;
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// A page that may not use this server
+/// Page refused by the origin check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ForeignOrigin<'a> {
-    /// Its origin; empty when the browser did not tell
+    /// Origin; empty if the browser sent none
     pub(crate) origin: &'a str,
-    /// The host it asked for
+    /// `Host` of the request
     pub(crate) host: &'a str,
-    /// What its operator can do, if the page is meant to be let in
+    /// Setting that would allow the page
     pub(crate) fix: Cow<'static, str>,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn check<'a>(
     }
     let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let Some(origin) = headers.get(ORIGIN) else {
-        // An image or a form of another site sends no origin, but modern browsers tell where it stands.
+        // Images and forms of other sites send no origin, but modern browsers send their site relation.
         let site = headers.get(SEC_FETCH_SITE).map(http::HeaderValue::as_bytes);
         let foreign = matches!(site, Some(b"cross-site" | b"same-site"));
         let fix = "the request has no Origin: it is none of a script, and another site embeds it".into();
@@ -65,7 +65,7 @@ fn is_listed(config: &Config, origin: &str, credentials: bool) -> bool {
         || credentials && cors.trusted.iter().any(|name| name == origin)
 }
 
-/// Says what lets the page in, if it is one of the operator's own; never what is set already
+/// Returns the setting that would allow an operator's own page; never one already set.
 fn fix(
     config: &Config,
     peer: Option<Peer>,
@@ -110,10 +110,10 @@ fn fix(
         .into()
 }
 
-/// Whether an origin, in normal form, is that of a page which was fetched from this host
+/// Returns whether a normalised origin belongs to a page served from this host.
 ///
-/// The scheme is not compared: behind a proxy that ends TLS it is not known. A host without port has the one that
-/// is usual for the origin's scheme.
+/// The scheme is ignored: behind a TLS-terminating proxy it is unknown. A host without port has the default one of the
+/// origin's scheme.
 fn is_host(origin: &str, host: &str) -> bool {
     let Some((name, port)) = authority(origin) else { return false };
     let (host, host_port) = split_port(host);
@@ -263,7 +263,7 @@ mod tests {
         assert!(!is_let_in(&Config::new().http(|http| http.cors(Cors::any())), &page));
         let ours = Cors::matching(|origin| origin.ends_with("app.example"));
         assert!(is_let_in(&Config::new().http(|http| http.cors(ours.clone().credentials(true))), &page));
-        // Without cookies, as it was asked for.
+        // Without cookies, as configured.
         for without in [cors(false), ours] {
             assert!(!is_let_in(&Config::new().http(|http| http.cors(without.clone())), &page));
             assert!(is_let_in(&Config::new().http(|http| http.cors(without)), &[page[1]]));

@@ -1,4 +1,4 @@
-//! The cost of emits, charged to the session on whose behalf they are made
+//! Cost of emits, charged to the session that causes them
 
 use std::cell::{Cell, RefCell};
 
@@ -6,31 +6,31 @@ use roomcast_core::{Backlog, Dispatched, Receipt};
 
 use crate::util::log_limit::log_limited;
 
-/// Deliveries that one visit of a driver causes before other tasks have their turn
+/// Deliveries that one visit of a driver may cause before the task yields
 ///
-/// A client whose every message goes to thousands would otherwise hold its thread for as long as one read lasts.
+/// Otherwise a client whose messages go to thousands would hold its thread for a whole read.
 const MAX_DELIVERIES: u32 = 32_768;
 
 thread_local! {
-    // Emits come from handlers, which know nothing of the driver that runs them, so no parameter leads from one to the
-    // other. Three places and not one, because the driver looks at the first before each message, and a place whose
-    // value needs to be dropped is slower to reach.
+    // Emits come from handlers, which do not know their driver, so this cannot be a parameter. Three places rather than
+    // one, because the driver checks the first before each message, and a place whose value needs drop is slower to
+    // access.
 
-    /// Deliveries that the visit under way has caused, or [`IN_DEBT`]
+    /// Deliveries caused by the current visit, or [`IN_DEBT`]
     static DELIVERIES: Cell<u32> = const { Cell::new(0) };
     /// Whether a driver is being polled on this thread
     static IS_VISIT: Cell<bool> = const { Cell::new(false) };
-    /// What that driver has to relieve, which it takes over at the end of its visit
+    /// Outboxes that driver has to relieve, taken over at the end of its visit
     static UNPAID: RefCell<Backlog> = const { RefCell::new(Backlog::new()) };
 }
 
-/// In place of a number of deliveries: there is something to relieve
+/// Sentinel for a delivery count: there are outboxes to relieve
 const IN_DEBT: u32 = u32::MAX;
 
 /// Completes an emit: relieves the outboxes at high water, and counts the deliveries.
 ///
-/// To be called under no lock. Outboxes that another writer has are left to the driver of this thread, which reads no
-/// further from its client before they are relieved; elsewhere the next emit relieves them.
+/// Call it without holding a lock. Outboxes held by another writer are left to this thread's driver, which pauses
+/// reading until they are relieved; elsewhere the next emit relieves them.
 #[inline]
 pub(crate) fn settle(dispatched: Dispatched, event: &str) -> Receipt {
     let Dispatched { receipt, backlog } = dispatched;
@@ -67,19 +67,19 @@ fn warn_of_overflow(event: &str, clients: usize) {
     );
 }
 
-/// Starts to count for a driver that is about to be polled
+/// Starts counting for a driver about to be polled.
 pub(crate) fn begin() {
     DELIVERIES.with(|deliveries| deliveries.set(0));
     IS_VISIT.with(|is_visit| is_visit.set(true));
 }
 
-/// Whether the driver that is being polled should give way before its next message
+/// Returns whether the current driver should yield before its next message.
 #[inline(always)]
 pub(crate) fn is_spent() -> bool {
     DELIVERIES.get() >= MAX_DELIVERIES
 }
 
-/// Stops to count; gives back what could not be relieved
+/// Stops counting; returns the outboxes still to relieve.
 pub(crate) fn end() -> Backlog {
     IS_VISIT.with(|is_visit| is_visit.set(false));
     if DELIVERIES.get() == IN_DEBT { UNPAID.take() } else { Backlog::new() }

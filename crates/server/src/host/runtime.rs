@@ -1,4 +1,4 @@
-//! The flush lists, and who writes for them, on each runtime
+//! Flush lists and flushers of each runtime
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,10 +9,10 @@ use roomcast_runtime::flush;
 use tokio::runtime::{Handle, Id};
 use tokio::task::coop::unconstrained;
 
-/// The flush lists of each runtime that carries sessions
+/// Flush lists of each runtime that carries sessions.
 ///
-/// A runtime gets as many flushers as it has workers: a list is written by one task, so that is how many threads
-/// can write at once.
+/// A runtime has as many flushers as workers: one task writes each list, so this is the number of threads that can
+/// write at once.
 #[derive(Default)]
 pub(crate) struct Flushers(DashMap<Id, Arc<Lists>>);
 
@@ -22,7 +22,7 @@ struct Lists {
 }
 
 impl Flushers {
-    /// A flush list of the current runtime, in turn; starts its flushers when it is the first
+    /// Returns a flush list of the current runtime, round-robin; starts the flushers on first use.
     pub(crate) fn list(&self) -> FlushList {
         let handle = Handle::current();
         let known = self.0.get(&handle.id()).map(|lists| lists.value().clone());
@@ -31,14 +31,14 @@ impl Flushers {
         lists.lists[turn % lists.lists.len()].clone()
     }
 
-    /// Leaves it to the flusher of the current thread to wake those of others.
+    /// Defers wake-ups of other threads to the flusher of the current thread.
     ///
-    /// The guard is kept for as long as the thread does nothing but drive a runtime of its own.
+    /// Keep the guard for as long as the thread only drives its own runtime.
     pub(crate) fn defer_wakes(&self) -> DeferredWakes {
         DeferredWakes::enter(&self.list())
     }
 
-    /// Every list there is, each with a name of its own
+    /// Returns every list with its key.
     pub(crate) fn each(&self) -> Vec<((Id, usize), FlushList)> {
         let each = |runtime: Id, lists: &Lists| {
             lists
@@ -52,7 +52,7 @@ impl Flushers {
         self.0.iter().flat_map(|entry| each(*entry.key(), entry.value())).collect()
     }
 
-    /// What was written on all of them
+    /// Returns the totals written by all lists.
     pub(crate) fn written(&self) -> Written {
         let mut written = Written::default();
         self.each().iter().for_each(|(_, list)| written += list.written());

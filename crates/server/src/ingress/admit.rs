@@ -82,7 +82,7 @@ fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Re
         }
         return begins(io, route, transport, exchange, upgrades);
     };
-    // At another endpoint there is another server, with namespaces and a parser of its own.
+    // Another endpoint is another server, with its own namespaces and parser.
     let session = io.app().sessions.find(sid).filter(|session| session.began_at(endpoint.transports()));
     let Some(session) = session else {
         return refuse(&exchange, Refusal::UnknownSession);
@@ -92,7 +92,7 @@ fn admit_engine<'a>(io: &'a Io, route: &Route<'a>, mut exchange: Exchange) -> Re
         let bad = if previous == transport.name() { Bad::Handshake } else { Bad::Mismatch(previous) };
         return refuse(&exchange, Refusal::BadRequest(bad));
     }
-    // A session speaks the revision it began with, and no request may say otherwise.
+    // A session keeps the revision it began with; later requests may not change it.
     if !query.is_supported() {
         return refuse(&exchange, Refusal::BadRequest(Bad::Protocol));
     }
@@ -123,22 +123,22 @@ fn begins<'a>(
     Ok(Admitted::Begins(Box::new(applicant.with_path_rest(route.rest_len))))
 }
 
-/// Whether a body follows the headers of a request
+/// Returns whether a request has a body.
 fn has_body(headers: &HeaderMap) -> bool {
     let length = headers.get(CONTENT_LENGTH);
     headers.contains_key(TRANSFER_ENCODING) || length.is_some_and(|length| length != "0")
 }
 
-/// The answer to a GET with a body
+/// Returns the response to a GET with a body.
 ///
-/// Nobody would read it, and while it fills the connection nobody would see that the client of a poll has gone.
+/// The body is never read, and a full connection would hide that a polling client has disconnected.
 fn unread_body() -> Response<ResponseBody> {
     Rejection::new(StatusCode::BAD_REQUEST, "A GET has no body here.\n")
         .header(CONNECTION, HeaderValue::from_static("close"))
         .response()
 }
 
-/// Whether the page behind a request may use this server; says so in the log if not
+/// Checks the page's origin; logs a refusal.
 fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
     let peer = Peer::of(&request.extensions);
     origin_check::check(io.config(), peer, &request.headers).map_err(|foreign| {
@@ -153,7 +153,7 @@ fn check_origin(io: &Io, request: &Parts) -> Result<(), ()> {
     })
 }
 
-/// `Origin` may hold only what can stand in a header that answers it
+/// Returns whether `Origin` can be echoed in a response header.
 fn has_sane_origin(request: &Parts) -> bool {
     request.headers.get(ORIGIN).is_none_or(|origin| origin.to_str().is_ok())
 }

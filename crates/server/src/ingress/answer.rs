@@ -10,7 +10,7 @@ pub(super) type Refused = Box<Response<ResponseBody>>;
 /// Receives the session's response.
 pub(super) type Answer = oneshot::Receiver<Response<ResponseBody>>;
 
-/// Seconds after which a client that found no room may try again
+/// Seconds after which a client rejected by a limit may retry
 pub(crate) const RETRY_AFTER: &str = "5";
 
 /// Returns the response to a request whose session ended before it answered.

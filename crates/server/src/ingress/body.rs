@@ -1,4 +1,4 @@
-//! The body of a POST, which has to come in time
+//! POST body with a deadline
 
 use std::future::Future;
 use std::io;
@@ -15,18 +15,18 @@ use crate::app::model::io::Io;
 use crate::host::breach::{Breach, breach};
 use crate::util::clock;
 
-/// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if the client takes too long over it
+/// Body of a POST that fails with [`io::ErrorKind::TimedOut`] if the client is too slow.
 ///
-/// A transport answers that with 408. What counts is the time in which the body is waited for; while the server is busy
-/// and does not ask for it, the client is not late.
+/// A transport answers that with 408. Only time spent waiting for the body counts; while a busy server does not poll
+/// it, the client is not late.
 pub(super) struct TimedBody {
     body: RequestBody,
     io: Io,
-    /// What is left of the client's time.
+    /// Remaining time of the client.
     left: Duration,
-    /// Since when the body is waited for.
+    /// Start of the current wait.
     since: Option<Instant>,
-    /// Made when the body is waited for; most bodies come with their request.
+    /// Created on the first wait; most bodies arrive with their request.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -35,7 +35,7 @@ impl TimedBody {
         Self { body, io: io.clone(), left: io.config().timeouts.body_timeout, since: None, timer: None }
     }
 
-    /// Waits for more, unless the client's time is over.
+    /// Waits for more data, unless the client's time is over.
     fn poll_late(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<()> {
         if self.left.is_zero() {
             return Poll::Ready(());

@@ -1,4 +1,4 @@
-//! Cross-origin requests: which pages may read the answers.
+//! CORS: preflight requests and response headers.
 
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -11,7 +11,7 @@ use roomcast_core::ResponseBody;
 use crate::web::cors::{Allowed, Cors, Matching};
 use crate::web::origin::normalise;
 
-/// Returns the answer to a preflight request, or `None` if this is not one or no other origin may read answers.
+/// Returns the response to a preflight request, or `None` if it is none or CORS is off.
 pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response<ResponseBody>> {
     if cors.is_off() || request.method() != Method::OPTIONS {
         return None;
@@ -35,13 +35,13 @@ pub(super) fn preflight<B>(cors: &Cors, request: &Request<B>) -> Option<Response
         headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, names);
     }
     if cors.preflight_status != StatusCode::NO_CONTENT {
-        // Some old browsers wait for a body otherwise.
+        // Some old browsers otherwise wait for a body.
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     Some(response)
 }
 
-/// Adds the headers that say which page may read an answer, and returns whether this origin may.
+/// Adds the CORS headers, and returns whether the origin may read the response.
 pub(super) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> bool {
     let mut credentials = cors.credentials;
     let mut named = None;
@@ -61,10 +61,10 @@ pub(super) fn allow(cors: &Cors, origin: Option<&HeaderValue>, headers: &mut Hea
     true
 }
 
-/// Returns the origin that an answer names, if any.
+/// Returns the value of `Access-Control-Allow-Origin`, if any.
 fn listed(listed: &Allowed, origin: Option<&HeaderValue>, headers: &mut HeaderMap) -> Option<HeaderValue> {
     if !matches!(listed, Allowed::None | Allowed::Any) {
-        // For all origins, since a cache may give one origin's answer to another.
+        // Sent for all origins, since a cache may serve the response to another origin.
         headers.append(VARY, HeaderValue::from_static("Origin"));
     }
     match listed {
@@ -72,7 +72,7 @@ fn listed(listed: &Allowed, origin: Option<&HeaderValue>, headers: &mut HeaderMa
         Allowed::Any => Some(HeaderValue::from_static("*")),
         Allowed::Mirrored => origin.cloned(),
         Allowed::Named(origins) => match origins.as_slice() {
-            // The only one there is can be named to all, as on Node: it lets no other in.
+            // A single origin can be named to all, as on Node: no other origin matches it.
             [only] => HeaderValue::from_str(only).ok(),
             several => origin.filter(|origin| is_among(several, origin)).cloned(),
         },
@@ -83,12 +83,12 @@ fn listed(listed: &Allowed, origin: Option<&HeaderValue>, headers: &mut HeaderMa
 }
 
 fn is_among(origins: &[String], origin: &HeaderValue) -> bool {
-    // Browsers send the normal form, and each poll has one.
+    // Fast path: browsers send the normal form, and each poll carries it.
     origins.iter().any(|known| *known == *origin)
         || normal(origin).is_some_and(|origin| origins.contains(&origin))
 }
 
-/// Returns the normal form of an origin that a browser sends; settings are in it too.
+/// Returns the normal form of a browser's origin; settings are normalised too.
 fn normal(origin: &HeaderValue) -> Option<String> {
     normalise(origin.to_str().ok()?).ok()
 }

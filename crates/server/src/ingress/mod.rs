@@ -32,12 +32,11 @@ use crate::host::metrics::count;
 use crate::util::log_limit::log_limited;
 use crate::web::upgrade;
 
-/// Answers a request that belongs to an endpoint; gives any other back
+/// Answers a request that belongs to an endpoint; returns any other request.
 ///
-/// If the application panics where it is asked about the request, that one is told 500. The connection goes on, unless
-/// it was to leave HTTP.
+/// If an application hook panics, the response is 500. The connection stays open unless it was to leave HTTP.
 ///
-/// `prefix` is what stands before the paths of the endpoints, without a slash at its end.
+/// `prefix` precedes the endpoint paths, without a trailing slash.
 pub(crate) async fn answer<B>(
     io: &Io,
     prefix: &str,
@@ -53,13 +52,13 @@ where
     }
     let mut response = panicked(io);
     if leaves {
-        // A session that had begun already ends with it.
+        // A session that had already begun ends with the connection.
         response.headers_mut().insert(http::header::CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
 }
 
-/// The answer to a request that made the application panic; counts and logs that
+/// Returns the response to a request whose hook panicked; counts and logs the panic.
 pub(crate) fn panicked(io: &Io) -> Response<ResponseBody> {
     count::handlers_panicked(io.metrics());
     count::requests_refused(io.metrics());
@@ -100,7 +99,7 @@ where
     let (request, body) = request.into_parts();
     let (respond, answer) = Responder::new();
     let body = match request.method {
-        // Nothing reads the body of a GET, and an empty one needs no memory.
+        // The body of a GET is never read, and an empty one needs no memory.
         Method::GET => RequestBody::new(Empty::new().map_err(|never| match never {})),
         _ => {
             let body = RequestBody::new(body.map_err(Into::into));

@@ -24,7 +24,7 @@ use crate::web::engine_query::EngineQuery;
 use crate::web::handshake::Handshake;
 use crate::web::peer::Peer;
 
-/// Begins the session, after the application's hooks have agreed.
+/// Begins the session after the application's hooks have accepted it.
 ///
 /// Returns the session cookie, if one is configured.
 pub(super) async fn open(applicant: Applicant<'_>) -> Result<Option<HeaderValue>, Refused> {
@@ -37,7 +37,7 @@ pub(super) async fn open(applicant: Applicant<'_>) -> Result<Option<HeaderValue>
     applicant.begin(ids::sid())
 }
 
-/// A client that wants a session
+/// Request for a new session.
 pub(super) struct Applicant<'a> {
     io: &'a Io,
     endpoint: &'a Endpoint,
@@ -50,7 +50,7 @@ pub(super) struct Applicant<'a> {
 }
 
 impl<'a> Applicant<'a> {
-    /// Counts it in, if there is room
+    /// Counts the session against the limits.
     pub(super) fn new(
         io: &'a Io,
         endpoint: &'a Endpoint,
@@ -59,10 +59,10 @@ impl<'a> Applicant<'a> {
         upgrades: bool,
     ) -> Result<Self, Refused> {
         let app = io.app();
-        // What remains are things of layers in front of the server, which handlers may ask for.
+        // The remaining extensions come from outer layers; handlers may extract them.
         let extensions = &mut exchange.request.extensions;
         let (peer, permit) = (Peer::of(extensions), extensions.remove::<Arc<Permit>>());
-        // A client that polls may ask for HTTP/2 or whatever else: its connection stays with HTTP, which counts it.
+        // A polling client may ask for HTTP/2 or another upgrade: its connection stays with HTTP, which counts it.
         let mut permit = permit.filter(|_| !transport.capabilities().polled);
         let opened_on = extensions.remove::<OpenedOn>();
         extensions.remove::<Peer>();
@@ -76,7 +76,7 @@ impl<'a> Applicant<'a> {
         if let Some(opened_on) = opened_on
             && permit.is_none()
         {
-            // It carries no session itself; the session only began on it.
+            // The connection does not carry the session; the session only began on it.
             permit = Some(Arc::new(opened_on.begin_session().map_err(|limit| no_room(io, limit, ip))?));
         }
         let extensions = &exchange.request.extensions;
@@ -87,7 +87,7 @@ impl<'a> Applicant<'a> {
         Ok(Self { io, endpoint, transport, exchange, place, handshake, permit, upgrades })
     }
 
-    /// Keeps how much of its path the application has a meaning for
+    /// Records the length of the path remainder.
     pub(super) fn with_path_rest(self, len: usize) -> Self {
         Self { handshake: self.handshake.with_path_rest(len), ..self }
     }
@@ -99,7 +99,7 @@ impl<'a> Applicant<'a> {
         {
             return Err(self.refuse(Refusal::Forbidden(text)));
         }
-        // In this order on Node too.
+        // Same order as on Node.
         if !self.is_supported() {
             return Err(self.refuse(Refusal::UnsupportedVersion));
         }
@@ -131,9 +131,9 @@ impl<'a> Applicant<'a> {
         Box::new(self.io.hooks().refuse(self.io.metrics(), &refusal, &self.exchange.request, self.upgrades))
     }
 
-    /// Opens its connection and starts the task that drives its session
+    /// Opens the connection and starts the driver task.
     ///
-    /// Gives the cookie that it is to be told with, if there is one.
+    /// Returns the session cookie, if one is configured.
     fn begin(self, sid: Sid) -> Result<Option<HeaderValue>, Refused> {
         let app = self.io.app();
         if app.hooks.ask() && app.sessions.find(sid.expose()).is_some() {
@@ -149,7 +149,7 @@ impl<'a> Applicant<'a> {
                 "connection refused by transport"
             );
             let mut response = refused.rejection.response();
-            // Whoever tried to leave HTTP and failed has nothing more to say on this connection.
+            // After a failed upgrade the connection cannot be reused.
             response.headers_mut().append(CONNECTION, HeaderValue::from_static("close"));
             Box::new(response)
         })?;
@@ -168,7 +168,7 @@ impl<'a> Applicant<'a> {
             transport: transport.name(),
         }));
         if !app.sessions.insert(shared.clone()) {
-            // Two at the same moment; what comes of the first is not to be shared with the second.
+            // Two sessions with the same id at once; they must not share state.
             log_limited!(ERROR, (), hook = "generate_id", "session id from hook already in use");
             return Err(Box::new(unanswered()));
         }
@@ -177,7 +177,7 @@ impl<'a> Applicant<'a> {
             let (address, value) =
                 (oldest.handshake.address_field(), app.config.limits.max_unjoined_sessions);
             breach!(io, Breach::Unjoined, address, value, "client closed: too many have joined no namespace");
-            // One that is over already needs no closing.
+            // A session that has ended needs no closing.
             let _ = oldest.inbox.push(Visit::Close(CloseReason::ConnectTimeout));
         }
         count::sessions_opened(io.metrics());
@@ -188,7 +188,7 @@ impl<'a> Applicant<'a> {
             "session opened"
         );
         tokio::spawn(Driver::new(shared, session, connection, permit));
-        // A client that begins by asking for each answer may come back on another connection.
+        // A polling client may reconnect on another connection.
         let cookie = app.config.http.cookie.as_ref().filter(|_| transport.capabilities().polled);
         Ok(cookie.filter(|_| endpoint.is_engine()).and_then(|cookie| cookie.header(&sid)))
     }

@@ -12,10 +12,10 @@ use crate::host::breach::{Breach, breach};
 use crate::host::lifecycle::Phase;
 use crate::web::handshake::Handshake;
 
-/// Answers a request whose session found no room.
+/// Returns the response to a request whose session exceeds a limit.
 pub(super) fn no_room(io: &Io, limit: Breach, address: Option<IpAddr>) -> Refused {
     if limit == Breach::Draining {
-        // It is meant to be so, and may be said of many.
+        // The shutdown is intended and may affect many clients, so it is not logged.
         let _ = io.metrics().breaches.record(limit);
     } else {
         let address = address.map(tracing::field::display);
@@ -31,7 +31,7 @@ pub(super) fn no_room(io: &Io, limit: Breach, address: Option<IpAddr>) -> Refuse
     Box::new(rejection.response())
 }
 
-/// A session that is counted in, and counted out again if it does not come to be
+/// Reservation of a session; released on drop unless the session begins.
 pub(super) struct SessionPlace<'a> {
     io: &'a Io,
     address: Option<IpAddr>,
@@ -50,7 +50,7 @@ impl<'a> SessionPlace<'a> {
         }
     }
 
-    /// Counts what is kept of the request.
+    /// Reserves the memory of the retained handshake.
     pub(super) fn take_handshake(&mut self, handshake: &Handshake) -> Result<(), Refused> {
         let (config, app) = (self.io.config(), self.io.app());
         let value = config.limits.max_handshake_bytes;
@@ -70,7 +70,7 @@ impl<'a> SessionPlace<'a> {
         Ok(())
     }
 
-    /// The session came to be, and is counted out at its end
+    /// Keeps the reservation until the session ends.
     pub(super) fn keep(mut self) {
         self.kept = true;
     }

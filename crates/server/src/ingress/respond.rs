@@ -15,7 +15,7 @@ use crate::web::engine_query::EngineQuery;
 
 /// Properties of a request that determine its response.
 pub(super) struct Respond {
-    /// Whether CORS applies: only to endpoints of Engine.IO
+    /// Whether CORS applies: only to Engine.IO endpoints
     is_engine: bool,
     origin: Option<HeaderValue>,
     compression: Option<(HttpCompression, Coding)>,
@@ -35,7 +35,7 @@ impl Respond {
         }
     }
 
-    /// Waits for the session's answer unless the request was refused, and adds headers.
+    /// Awaits the session's response unless the request was refused, and adds headers.
     pub(super) async fn with(
         self,
         io: &Io,
@@ -67,7 +67,7 @@ impl Respond {
             let query = EngineQuery::parse(head.uri.query().unwrap_or_default());
             io.hooks().apply_headers(response.headers_mut(), &head, query.sid.is_none());
         }
-        // Here at the end, since what panics before is counted as well.
+        // Counted here, at the end, to include earlier panics.
         if is_refused {
             count::requests_refused(io.metrics());
         }

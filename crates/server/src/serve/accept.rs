@@ -13,22 +13,22 @@ use super::http::serve_connection;
 use super::server::Server;
 use crate::host::lifecycle::Phase;
 
-/// Connections that wait to be accepted; the kernel may bound it lower
+/// Listen backlog; the kernel may cap it lower
 const BACKLOG: i32 = 4096;
-/// How long to wait when no connection can be accepted, because there are no descriptors left
+/// Pause after a failed accept, such as when descriptors are exhausted
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Listens on an address that nobody else listens on
+/// Listens exclusively on an address.
 ///
-/// Without `SO_REUSEPORT` the kernel refuses an address that is taken, also between IPv4 and a wildcard of IPv6.
+/// Without `SO_REUSEPORT` the kernel rejects an address in use, also between IPv4 and an IPv6 wildcard.
 pub(super) fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     start(socket(address)?, address)
 }
 
-/// Listens beside a listener of this process, for another thread
+/// Opens a further listener on the same address, for another thread.
 ///
-/// The kernel spreads connections over listeners that all have `SO_REUSEPORT`. The first one gets it only now, when its
-/// address is known to be free, so a second server never joins in. Where that cannot be done the threads share one
-/// queue of connections.
+/// The kernel spreads connections over listeners that all set `SO_REUSEPORT`. The first listener sets it only now, when
+/// its address is known to be free, so a second server cannot join. Where this fails the threads share one accept
+/// queue.
 pub(super) fn listen_beside(first: &std::net::TcpListener) -> io::Result<std::net::TcpListener> {
     #[cfg(all(unix, not(target_os = "solaris"), not(target_os = "illumos")))]
     {
@@ -48,11 +48,11 @@ pub(super) fn listen_beside(first: &std::net::TcpListener) -> io::Result<std::ne
 
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // For connections of a server that was here before and wait for their end. On Windows it would mean to share.
+    // Allows binding while connections of a former server are in TIME_WAIT. On Windows it would mean sharing.
     #[cfg(not(windows))]
     socket.set_reuse_address(true)?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        // All addresses are meant, those of IPv4 too, however the system is set.
+        // The wildcard includes IPv4, regardless of the system setting.
         let _ = socket.set_only_v6(false);
     }
     socket.set_nonblocking(true)?;
@@ -65,9 +65,9 @@ fn start(socket: Socket, address: SocketAddr) -> io::Result<std::net::TcpListene
     Ok(socket.into())
 }
 
-/// Accepts connections until the server drains
+/// Accepts connections until the server drains.
 pub(super) async fn accept_all(server: &Server, listener: TcpListener) {
-    // One for all connections, so that a request takes one count and not one for each part.
+    // Shared by all connections, so that a request costs one reference count.
     let shared = Arc::new(server.clone());
     let accept = async {
         loop {

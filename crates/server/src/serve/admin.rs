@@ -1,4 +1,4 @@
-//! Questions about the server, asked on an address of their own
+//! Admin endpoint on a separate address
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -22,19 +22,19 @@ use crate::serve::descriptors::tell_of_failure;
 use crate::serve::exposition;
 use crate::serve::probe::probe;
 
-/// Connections at a time; the oldest gives way to one more
+/// Maximum connections; a further one closes the oldest
 const MAX_CONNECTIONS: usize = 16;
-/// How long a connection may stay, whatever it does: for its request, and to read the answer
+/// Lifetime of a connection, including its request and response
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How long to wait when no connection can be accepted
+/// Pause after a failed accept
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers, and probes how long frames wait, for ever
+/// Serves the admin endpoint and runs the latency probe; never returns.
 ///
-/// A connection carries one request, since the others have to be sure that they get a place: one that is silent, or
-/// does not read, cannot keep it.
+/// A connection carries one request, so a silent or slow peer cannot hold its place.
 ///
-/// Cancel safe in that everything it began ends with it.
+/// # Cancel safety
+/// Everything this started ends with it.
 pub(crate) async fn serve(io: Io, listener: TcpListener) {
     let mut tasks = JoinSet::new();
     tasks.spawn(probe(io.clone()));
@@ -71,14 +71,14 @@ async fn serve_connection(io: Io, stream: TcpStream, any_host: bool) {
         }
     });
     let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), service);
-    // Whoever asks and goes away, or does not read, misses the answer.
+    // A peer that disconnects or does not read misses the response.
     let _ = tokio::time::timeout(TIMEOUT, connection).await;
 }
 
-/// Checks that a request means this server
+/// Rejects requests whose `Host` does not name this server.
 ///
-/// A page in a browser on this machine can make a name of its own resolve to a loopback address (DNS rebinding), and
-/// read answers that were not meant for it. So at such an address only its own names will do.
+/// A web page can make its own name resolve to a loopback address (DNS rebinding) and read responses not meant for it.
+/// At loopback addresses only the server's own names are accepted.
 fn check_host(headers: &HeaderMap, any_host: bool) -> Result<(), (StatusCode, &'static str)> {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     let is_local = host.and_then(|host| host.parse::<Authority>().ok()).is_some_and(|host| {

@@ -1,4 +1,4 @@
-//! A server that listens: its threads, and its end
+//! A bound server: its threads and its shutdown
 
 use std::convert::Infallible;
 use std::fmt;
@@ -20,14 +20,14 @@ use crate::host::lifecycle::Phase;
 use crate::util::clock;
 
 impl Server {
-    /// Listens on an address, such as `"127.0.0.1:3000"`; port 0 takes a free one
+    /// Binds to an address, such as `"127.0.0.1:3000"`; port 0 picks a free port.
     ///
-    /// Nobody else may listen there, another server of this kind included. `[::]` stands for all addresses of the
-    /// machine, those of IPv4 too. Of a name with several addresses it takes the first that the machine has.
+    /// The address is exclusive, even among servers of this kind. `[::]` covers all addresses of the machine, including
+    /// IPv4. A host name with several addresses binds to the first that is local.
     ///
     /// # Errors
-    /// When the address cannot be resolved or is taken, or that for [`admin`](Self::admin) is; when a setting lets
-    /// nobody in.
+    /// Returns an error if the address cannot be resolved or is in use, if the [`admin`](Self::admin) address is, or if
+    /// a setting would reject every client.
     pub fn bind(self, address: impl ToSocketAddrs + fmt::Debug) -> Result<Bound, ServeError> {
         self.http.check()?;
         tell_of_few_descriptors(self.http.max_connections);
@@ -49,7 +49,7 @@ impl Server {
                     self.io.app().budget.announce();
                     return Ok(Bound { server: self, listener, address, admin });
                 }
-                // Behind another address of the name nobody would find it who tries this one first.
+                // On another address of the name, clients that try this address first would not reach the server.
                 Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => return Err(failed(error)),
                 Err(error) => last = error,
             }
@@ -58,7 +58,7 @@ impl Server {
     }
 }
 
-/// A server that listens and does not accept yet
+/// Bound server that does not accept connections yet.
 #[derive(Debug)]
 #[must_use]
 pub struct Bound {
@@ -69,36 +69,34 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Where it listens
+    /// Returns the local address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where it answers questions about itself, if it was [told to](Server::admin)
+    /// Returns the admin address, if [configured](Server::admin).
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin.as_ref()?.local_addr().ok()
     }
 
-    /// Serves on the runtime that is there, until the future is dropped
+    /// Serves on the current runtime until the future is dropped.
     ///
-    /// Connections that are open then stay as long as the runtime does; see [`Io::drain`], which also makes it stop
-    /// accepting.
+    /// Open connections live as long as the runtime; see [`Io::drain`], which also stops accepting.
     ///
     /// # Errors
-    /// When a listener cannot be used on this runtime.
+    /// Returns an error if a listener cannot be used on this runtime.
     pub async fn serve(self) -> Result<Infallible, ServeError> {
         self.serve_with_shutdown(pending()).await?;
-        // Drained by the application, which knows.
+        // The application drains the server itself.
         pending().await
     }
 
-    /// Serves on the runtime that is there; when `shutdown` resolves it goes away as [`Drain`](crate::server::Drain) tells, and
-    /// returns
+    /// Serves on the current runtime; shuts down by [`Drain`](crate::server::Drain) when `shutdown` resolves.
     ///
     /// The [`Io`] cannot be served again.
     ///
     /// # Errors
-    /// When a listener cannot be used on this runtime.
+    /// Returns an error if a listener cannot be used on this runtime.
     pub async fn serve_with_shutdown(
         self,
         shutdown: impl Future<Output = ()>,
@@ -122,29 +120,29 @@ impl Bound {
         }
     }
 
-    /// Serves on this many threads of its own, each with a runtime, a listener and clients of its own; blocks
+    /// Serves on this many dedicated threads, each with its own runtime and listener; blocks.
     ///
-    /// A client stays on the thread that accepted it, so most of what concerns it stays in the memory of one core.
+    /// A client stays on the thread that accepted it, so most of its state stays in one core's cache.
     /// A broadcast reaches the clients of all threads; each thread writes for its own.
     ///
     /// # Errors
-    /// When a thread, its runtime or its listener cannot be made.
+    /// Returns an error if a thread, its runtime or its listener cannot be created.
     pub fn run(self, threads: usize) -> Result<Infallible, ServeError> {
         self.run_with_shutdown(threads, pending())?;
         loop {
-            // Drained by the application, which knows.
+            // The application drains the server itself.
             std::thread::park();
         }
     }
 
-    /// As [`run`](Self::run); when `shutdown` resolves it goes away as [`Drain`](crate::server::Drain) tells, and returns
+    /// Serves as [`run`](Self::run) does; shuts down by [`Drain`](crate::server::Drain) when `shutdown` resolves.
     ///
-    /// `shutdown` is polled on the calling thread, within a runtime. Another thread answers for
-    /// [`admin`](Server::admin), so that asking does not disturb those that serve. All threads have ended when it
-    /// returns; the [`Io`] cannot be served again.
+    /// `shutdown` is polled on the calling thread, within a runtime. A separate thread serves [`admin`](Server::admin),
+    /// so scrapes do not disturb the serving threads. All threads have ended when this returns; the [`Io`] cannot be
+    /// served again.
     ///
     /// # Errors
-    /// When a thread, its runtime or its listener cannot be made.
+    /// Returns an error if a thread, its runtime or its listener cannot be created.
     pub fn run_with_shutdown(
         self,
         threads: usize,
@@ -182,7 +180,7 @@ impl Bound {
     }
 }
 
-/// Threads that end, and are waited for, when this is dropped
+/// Threads that are stopped and joined on drop.
 struct Running {
     io: Io,
     threads: Vec<std::thread::JoinHandle<()>>,
@@ -211,19 +209,19 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.io.app().lifecycle.advance(Phase::Over);
         for thread in self.threads.drain(..) {
-            // A panic there was said already, by the hook.
+            // The panic hook has already reported a panic there.
             let _ = thread.join();
         }
     }
 }
 
-/// Accepts until it is told to stop, by `shutdown` or by [`Io::drain`], and goes away
+/// Accepts until `shutdown` resolves or [`Io::drain`] is called, then drains.
 async fn serve_until(server: &Server, listener: TcpListener, shutdown: impl Future<Output = ()>) -> Drained {
     let io = &server.io;
     let stop = async {
         shutdown.await;
         let drained = io.drain(server.drain).await;
-        // HTTP connections that are answering something end with it; the others now.
+        // HTTP connections with a request in progress end after it; idle ones end now.
         io.app().lifecycle.advance(Phase::Closing);
         io.until_gone(clock::now() + LAST_ANSWERS, || io.app().limits.connections() == 0).await;
         drained
@@ -232,7 +230,7 @@ async fn serve_until(server: &Server, listener: TcpListener, shutdown: impl Futu
     drained
 }
 
-/// How long HTTP connections may take to end when all sessions are closed
+/// Time HTTP connections have to end after all sessions are closed
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 fn runtime() -> Result<Runtime, ServeError> {

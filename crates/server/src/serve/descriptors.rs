@@ -1,18 +1,18 @@
-//! File descriptors of the process, which bound its connections
+//! File descriptors of the process, which limit its connections
 
 use std::io;
 
 use crate::app::model::io::Io;
 
-/// Descriptors that are left for everything that is no connection
+/// Descriptors reserved for everything but connections
 const RESERVE: usize = 64;
 
-/// A server for fewer connections than this is hardly meant
+/// Connection limit below which a warning is logged
 const FEW: usize = 256;
 
-/// Counts a connection that could not be accepted, and logs it once a second at most
+/// Counts a failed accept, and logs it at most once a second.
 ///
-/// Without descriptors it fails for as long as the clients like, on every thread.
+/// With descriptors exhausted it fails as long as clients keep connecting, on every thread.
 pub(crate) fn tell_of_failure(io: &Io, error: &io::Error, message: &str) {
     if let Some(times) = io.metrics().accept_failures.record() {
         let descriptors = descriptors();
@@ -20,7 +20,7 @@ pub(crate) fn tell_of_failure(io: &Io, error: &io::Error, message: &str) {
     }
 }
 
-/// Descriptors that the process may have
+/// Returns the descriptor limit of the process.
 fn descriptors() -> usize {
     #[cfg(unix)]
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
@@ -29,12 +29,12 @@ fn descriptors() -> usize {
     limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// How many connections the process has descriptors for
+/// Returns how many connections the descriptor limit allows.
 pub(super) fn room() -> usize {
     descriptors().saturating_sub(RESERVE).max(1)
 }
 
-/// Warns when there are descriptors for few connections, or for fewer than were asked for
+/// Warns if descriptors allow few connections, or fewer than configured.
 pub(super) fn tell_of_few_descriptors(max_connections: usize) {
     let (descriptors, connections) = (descriptors(), room());
     if connections < max_connections || connections < FEW {

@@ -1,4 +1,4 @@
-//! Going away without everybody noticing at once
+//! Graceful shutdown in batches
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -10,19 +10,22 @@ use crate::host::lifecycle::Phase;
 use crate::session::inbox::Visit;
 use crate::util::clock;
 
-/// How a server goes away
+/// Settings of a graceful shutdown.
 ///
-/// 1. It says that it is no longer [ready](Io::is_ready), and serves on for the [delay](Self::delay): time for
-///    load balancers to notice.
-/// 2. It takes in nothing new: a [`Server`](crate::Server) accepts no more connections, and sessions that would
-///    begin on those that are open are answered with 503.
-/// 3. It closes its sessions in batches, so that clients which come back elsewhere do not come all at once. What
-///    waits for a client is still sent. A WebSocket is closed with 1001, or what
-///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code) says; no Socket.IO client gets a DISCONNECT packet,
-///    after which it would not come back by itself. Handlers of `disconnect` see [`CloseReason::ServerShutdown`].
-/// 4. When all are gone, with the handlers that they left behind, or the [timeout](Self::timeout) is over, it ends.
+/// The shutdown has four steps:
 ///
-/// Holds in [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
+/// 1. The server stops being [ready](Io::is_ready) and keeps serving for the [delay](Self::delay), so that load
+///    balancers notice.
+/// 2. A [`Server`](crate::Server) accepts no more connections. New sessions on open connections are rejected with 503.
+/// 3. Sessions are closed in batches, so that clients do not all reconnect elsewhere at once. Queued messages are still
+///    sent. A WebSocket is closed with 1001, or with
+///    [`WebSocketConfig::drain_close_code`](crate::config::WebSocketConfig::drain_close_code). Socket.IO clients
+///    receive no DISCONNECT packet, since they would not reconnect after one. `disconnect` handlers receive
+///    [`CloseReason::ServerShutdown`].
+/// 4. The shutdown completes when all sessions and their remaining handlers have ended, or after the
+///    [timeout](Self::timeout).
+///
+/// Applies to [`Bound::serve_with_shutdown`](crate::server::Bound::serve_with_shutdown) and
 /// [`run_with_shutdown`](crate::server::Bound::run_with_shutdown), and for [`Io::drain`] when mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -45,32 +48,32 @@ impl Default for Drain {
 }
 
 impl Drain {
-    /// How long it serves on when it is no longer ready. Default: 0
+    /// Sets how long the server keeps serving after it stops being ready. Default: 0.
     ///
-    /// Behind a load balancer that asks `/ready`, take a little more than it needs to notice, such as 5 s.
+    /// Behind a load balancer that polls `/ready`, use a little more than its detection time, such as 5 s.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// How long closing may take, after the delay. Default: 30 s
+    /// Sets how long closing may take, after the delay. Default: 30 s.
     ///
-    /// Sessions that are left then are cut off.
+    /// Sessions still open after this are aborted.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sessions that are closed at once, and the time from one batch to the next. Default: 1000, each 250 ms
+    /// Sets the sessions closed per batch and the interval between batches. Default: 1000 every 250 ms.
     ///
-    /// Batches are larger when there are so many sessions that the timeout would not do.
+    /// Batches grow if there are too many sessions to close within the timeout.
     pub fn batches(mut self, sessions: usize, interval: Duration) -> Self {
         self.batch = sessions.max(1);
         self.interval = interval;
         self
     }
 
-    /// How many to close at once, so that this many are closed in four fifths of the time
+    /// Returns the batch size that closes this many sessions in four fifths of the timeout.
     fn batch_of(&self, sessions: usize) -> usize {
         if self.interval.is_zero() {
             return sessions.max(1);
@@ -81,13 +84,13 @@ impl Drain {
     }
 }
 
-/// What became of the sessions that there were
+/// Result of a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Drained {
     /// Sessions that were closed
     pub closed: usize,
-    /// Those that had not come to their end when the time was over, or whose handlers had not
+    /// Sessions that had not ended at the timeout, or whose handlers had not
     pub left: usize,
 }
 
@@ -97,23 +100,24 @@ impl fmt::Display for Drained {
     }
 }
 
-/// How often to look whether everybody is gone
+/// Interval at which the end of all sessions is polled
 const LOOK: Duration = Duration::from_millis(10);
-/// How often to tell those again that are not
+/// Interval at which remaining sessions are asked to close again
 const RETELL: Duration = Duration::from_millis(500);
 
 impl Io {
-    /// Whether new clients are welcome: `false` from the moment that draining begins
+    /// Returns whether the server accepts new clients: `false` once draining begins.
     pub fn is_ready(&self) -> bool {
         self.app().lifecycle.phase() == Phase::Serving
     }
 
-    /// Goes away as [`Drain`] tells, for a server that somebody else runs; there is no way back
+    /// Shuts down as configured by [`Drain`], for an [`Io`] mounted in another server. Irreversible.
     ///
-    /// Sessions that begin meanwhile are refused with 503 once the delay is over. When it returns, stop the HTTP
+    /// New sessions are rejected with 503 once the delay is over. After this returns, stop the HTTP
     /// server around it.
     ///
-    /// Cancel safe in that sessions which were told to close do, and no new one begins.
+    /// # Cancel safety
+    /// Sessions already asked to close still do, and no new session begins.
     pub async fn drain(&self, drain: Drain) -> Drained {
         let lifecycle = &self.app().lifecycle;
         lifecycle.advance(Phase::Leaving);
@@ -137,7 +141,7 @@ impl Io {
             if lifecycle.drivers() == 0 || clock::now() >= deadline {
                 break;
             }
-            // A session that was beginning as the phase changed is told now.
+            // Sessions that began during the phase change are closed here.
         }
         let closed = usize::try_from(self.metrics().sessions_closed() - before).unwrap_or(usize::MAX);
         let drained = Drained { closed, left: lifecycle.drivers() };
@@ -145,7 +149,7 @@ impl Io {
         drained
     }
 
-    /// Tells all sessions to close, some at a time
+    /// Asks all sessions to close, in batches.
     async fn close_in_batches(&self, drain: &Drain, deadline: Instant) {
         let sessions = self.app().sessions.all();
         let batch = drain.batch_of(sessions.len());
@@ -155,13 +159,13 @@ impl Io {
                 tokio::time::sleep_until(next.min(deadline).into()).await;
             }
             for session in batch {
-                // One that is over already needs no closing.
+                // A session that has ended needs no closing.
                 let _ = session.inbox.push(Visit::Close(CloseReason::ServerShutdown));
             }
         }
     }
 
-    /// Waits for something to come about, no longer than until the deadline
+    /// Waits until `gone` returns true, at most until the deadline.
     pub(crate) async fn until_gone(&self, deadline: Instant, gone: impl Fn() -> bool) {
         while !gone() && clock::now() < deadline {
             tokio::time::sleep(LOOK).await;

@@ -1,4 +1,4 @@
-//! What Prometheus is told, in the OpenMetrics text format
+//! Metrics exposition in the OpenMetrics text format
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,25 +19,26 @@ use crate::serve::families::{counter, gauge, gauges};
 use crate::serve::process::Process;
 use crate::util::log_limit::LogLimit;
 
-/// What the text is, for the `Content-Type` of an answer
+/// `Content-Type` of the exposition
 pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 impl Io {
-    /// Everything that is counted and measured on this node, in the OpenMetrics text format that Prometheus reads
+    /// Returns all metrics of this node in the OpenMetrics text format that Prometheus scrapes.
     ///
-    /// For servers that this is mounted in; [`Server::admin`](crate::Server::admin) answers `/metrics` with it. It
-    /// looks at every session, some at a time, so it is not for each request. On Linux it tells of the process too, under
-    /// the usual names, such as `process_resident_memory_bytes`. To be served as
-    /// `application/openmetrics-text; version=1.0.0; charset=utf-8`.
+    /// For mounted servers; [`Server::admin`](crate::Server::admin) serves the same at `/metrics`. It visits every
+    /// session, in chunks, so do not call it per request. On Linux it includes process metrics under their usual names,
+    /// such as `process_resident_memory_bytes`. Serve it as `application/openmetrics-text; version=1.0.0;
+    /// charset=utf-8`.
     ///
-    /// Cancel safe.
+    /// # Cancel safety
+    /// This method is cancel safe.
     pub async fn openmetrics(&self) -> String {
         let mut registry = Registry::with_prefix("roomcast");
         registry.register_collector(Box::new(Snapshot::take(self).await));
         let mut process = Registry::default();
         process.register_collector(Box::new(Process));
         let mut text = String::new();
-        // Nothing but the formatting of a number could fail here, and that does not.
+        // Only formatting a number could fail here, and that does not.
         let _ = text::encode_registry(&mut text, &registry)
             .and_then(|()| text::encode_registry(&mut text, &process))
             .and_then(|()| text::encode_eof(&mut text));
@@ -45,12 +46,12 @@ impl Io {
     }
 }
 
-/// What there is at one moment
+/// Values sampled for one exposition.
 #[derive(Debug)]
 struct Snapshot {
     ready: bool,
     connections: usize,
-    /// By kind of client and transport
+    /// By client kind and transport
     sessions: BTreeMap<(&'static str, &'static str), usize>,
     waiting_frames: usize,
     waiting_bytes: usize,
@@ -59,7 +60,7 @@ struct Snapshot {
     memory_held: usize,
     /// Members and rooms by namespace
     namespaces: BTreeMap<String, (usize, usize)>,
-    /// What is kept for clients that come back, by namespace
+    /// Sessions retained for recovery, by namespace
     kept: BTreeMap<String, Usage>,
     recovered: u64,
     not_recovered: Vec<(&'static str, u64)>,
@@ -75,9 +76,9 @@ struct Snapshot {
     build_info: Vec<(String, String)>,
 }
 
-/// How many sessions are looked at before others have their turn
+/// Sessions visited before the task yields
 const CHUNK: usize = 1024;
-/// How many namespaces have a line of their own; what is in the others is added up as `other`
+/// Namespaces with a line of their own; the rest are summed as `other`
 const MAX_NAMESPACES: usize = 100;
 
 impl Snapshot {

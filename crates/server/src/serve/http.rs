@@ -1,4 +1,4 @@
-//! One HTTP connection: how long it may take, and what it is told when it may not
+//! HTTP connection: its deadlines and rejections
 
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -32,17 +32,17 @@ use crate::web::peer::Peer;
 use crate::web::stream::{ActiveBody, Activity, ArrivingBody, HttpStream};
 use crate::web::upgrade;
 
-/// Serves one connection to its end, or until it leaves HTTP
+/// Serves one connection until it ends or leaves HTTP.
 pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream, address: SocketAddr) {
     let io = server.io.clone();
     let permit = match ConnectionPermit::new(&io.app().limits, server.http.max_connections) {
         Ok(permit) => permit,
         Err(limit) => return refuse(&server, stream, limit, address).await,
     };
-    // Answers to polls are small, and one must not wait for the acknowledgement of the one before it.
+    // Poll responses are small and must not wait for the previous ACK.
     let _ = stream.set_nodelay(true);
     let Some(peer) = peer(&server, &mut stream, canonical(address)).await else { return };
-    // A proxy's own connections carry many clients; those are told apart by the requests.
+    // A proxy's connections carry many clients, which their requests identify.
     let shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
     let permit = if shared { Ok(permit) } else { permit.for_address(peer.address.ip()) };
     let permit = match permit {
@@ -54,13 +54,13 @@ pub(super) async fn serve_connection(server: Arc<Server>, mut stream: TcpStream,
     if let Some(tls) = server.tls.clone() {
         let Some(stream) = secure(&server, &tls, stream, peer).await else { return };
         let peer = Peer { secure: true, ..peer };
-        // On the heap, since whoever has no TLS is not to pay for its size.
+        // Boxed, so that connections without TLS do not pay for its size.
         return Box::pin(serve_http(server, stream, peer, permit)).await;
     }
     serve_http(server, stream, peer, permit).await;
 }
 
-/// Shakes hands over TLS; `None` if that came to nothing
+/// Performs the TLS handshake; returns `None` if it fails.
 #[cfg(feature = "tls")]
 async fn secure(
     server: &Server,
@@ -84,7 +84,7 @@ async fn secure(
     }
 }
 
-/// Who is at the other end; `None` if it did not say so as it should
+/// Determines the peer, by PROXY header if expected; returns `None` if that is missing or malformed.
 async fn peer(server: &Server, stream: &mut TcpStream, address: SocketAddr) -> Option<Peer> {
     let direct = Peer { address, secure: false };
     if !server.http.proxy_protocol || !server.io.config().http.trusted_proxies.trusts(address.ip()) {
@@ -112,7 +112,7 @@ where
     let (io, http) = (server.io.clone(), server.http);
     let activity = Arc::new(Activity::new(http.header_timeout, http.keep_alive_timeout));
     let stream = HttpStream::new(stream, activity.clone());
-    // A proxy's own connections carry many clients.
+    // A proxy's connections carry many clients.
     let is_shared = io.config().http.trusted_proxies.trusts(peer.address.ip());
     let opened_on = (!is_shared).then(|| OpenedOn::new(http.max_sessions_per_connection));
     let service = {
@@ -148,7 +148,7 @@ where
     builder.header_read_timeout(None).max_buf_size(HTTP_BUFFER.max(http.max_header_bytes));
     builder.max_header_size(http.max_header_bytes);
     if http.max_headers != DEFAULT_MAX_HEADERS {
-        // Said only when it differs, since it makes the library allocate for each request.
+        // Set only if it differs, since it makes hyper allocate per request.
         builder.max_headers(http.max_headers);
     }
     let connection = builder.serve_connection(TokioIo::new(stream), service).with_upgrades();
@@ -171,9 +171,9 @@ where
         if let Poll::Ready(outcome) = connection.as_mut().poll(cx) {
             return Poll::Ready(End::Over(outcome));
         }
-        // With so many requests behind each other the HTTP library has woken itself to go on at once.
+        // After this many pipelined requests hyper has woken itself to continue immediately.
         hurries = activity.requests().wrapping_sub(before) >= IN_A_HURRY;
-        // What is waited for changes only in the lines above, so here is the place to look.
+        // Deadlines change only in the lines above.
         let Some(deadline) = activity.deadline() else {
             overslept = false;
             return Poll::Pending;
@@ -187,7 +187,7 @@ where
                 timer.as_mut().reset(deadline.into());
                 continue;
             }
-            // After a pause of the process the timers may be told of before the socket, where the rest lies already.
+            // After a process pause, timers may fire before the socket is polled, although data has arrived.
             if now > clock::after(deadline, LATE) && !std::mem::replace(&mut overslept, true) {
                 give_way(cx);
                 return Poll::Pending;
@@ -213,44 +213,44 @@ where
             "connection closed: request headers timed out"
         ),
         End::Late => {
-            // An idle connection ends as its protocols say, such as with TLS's close_notify.
+            // An idle connection is closed by its protocol, such as with TLS close_notify.
             connection.as_mut().graceful_shutdown();
             let _ = tokio::time::timeout(FAREWELL, connection).await;
         }
     }
 }
 
-/// Returns whether a request is a poll, which is of no use to a client that has hung up.
+/// Returns whether a request is a poll, which is useless once the client has disconnected.
 fn waits<B>(request: &Request<B>) -> bool {
     request.method() == Method::GET && !may_begin_session(request) && !upgrade::is_asked(request.headers())
 }
 
-/// Returns whether a request belongs to no session yet, as far as can be seen at once.
+/// Returns whether a request appears to belong to no session yet.
 fn may_begin_session<B>(request: &Request<B>) -> bool {
     request.uri().query().is_some_and(|query| !query.contains("sid="))
 }
 
-/// How an HTTP connection ended
+/// Outcome of an HTTP connection.
 enum End {
     Over(hyper::Result<()>),
-    /// What was waited for did not come
+    /// A deadline passed
     Late,
 }
 
-/// By how much a deadline may be late before the socket is looked at once more
+/// Lateness of a deadline after which the socket is polled once more
 const LATE: Duration = Duration::from_millis(100);
-/// So many requests at one go make a connection wait until all others have had their turn
+/// Requests handled in one poll before the connection yields to others
 const IN_A_HURRY: usize = 8;
-/// Bytes that are buffered of the body of a request
+/// Read buffer for request bodies, in bytes
 const HTTP_BUFFER: usize = 64 * 1024;
-/// What the HTTP library takes when it is told nothing
+/// Default of the HTTP library
 const DEFAULT_MAX_HEADERS: usize = 100;
 
-/// Tells a client that there is no room for its connection, and hangs up
+/// Rejects a connection above a limit, and closes it.
 async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: SocketAddr) {
     breach!(server.io, limit, %address, status = 503, "connection refused");
     if server.has_tls() {
-        // A handshake would cost more than there is to tell.
+        // A TLS handshake would cost more than the rejection is worth.
         return;
     }
     let Some(_place) = server.refusals.clone().try_acquire_owned().ok() else { return };
@@ -263,14 +263,14 @@ async fn refuse(server: &Server, mut stream: TcpStream, limit: Breach, address: 
     let farewell = async {
         stream.write_all(response.as_bytes()).await?;
         stream.shutdown().await?;
-        // Closed with its request unread the connection would be reset, and the answer could be lost by that.
+        // Closing with an unread request would reset the connection and could lose the response.
         let mut sink = tokio::io::sink();
         let mut request = tokio::io::AsyncReadExt::take(stream, HTTP_BUFFER as u64);
         tokio::io::copy(&mut request, &mut sink).await
     };
-    // Whoever does not listen misses it.
+    // A client that does not read in time misses the response.
     let _ = tokio::time::timeout(FAREWELL, farewell).await;
 }
 
-/// How long a client that is refused may take to hear it
+/// Time a rejected client has to read the response
 const FAREWELL: Duration = Duration::from_secs(1);

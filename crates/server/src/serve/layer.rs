@@ -1,4 +1,4 @@
-//! Mounted in somebody else's HTTP server: a tower layer, and a service
+//! Mounting in another HTTP server: a tower layer and a service
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -18,11 +18,11 @@ use crate::app::model::io::Io;
 use crate::ingress::answer;
 
 impl Io {
-    /// A tower layer: takes the requests of its endpoints and passes all others on
+    /// Returns a tower layer that serves the endpoints and forwards all other requests.
     ///
-    /// In axum it belongs on the outermost router. A router that is *nested* runs its layers for the routes it has, and
-    /// the endpoints are none, so `nest("/api", router.layer(io.layer()))` answers 404 to every client. To mount it
-    /// below a path, put it outside and say so with [`under`](IoLayer::under), or nest it as a [service](Self::service):
+    /// In axum, apply it to the outermost router. A *nested* router runs its layers for its own routes only, and the
+    /// endpoints are not routes, so `nest("/api", router.layer(io.layer()))` answers 404 to every client. To mount
+    /// below a path, apply the layer outside with [`under`](IoLayer::under), or nest a [service](Self::service):
     ///
     /// ```
     /// use axum::Router;
@@ -35,14 +35,14 @@ impl Io {
     /// let app: Router = Router::new().nest("/api", api).layer(io.layer().under("/api"));
     /// ```
     ///
-    /// Serve the router with `into_make_service_with_connect_info::<SocketAddr>()`, or the addresses of clients are not
-    /// known, and limits for each address have no effect.
+    /// Serve the router with `into_make_service_with_connect_info::<SocketAddr>()`; otherwise client addresses are
+    /// unknown and per-address limits have no effect.
     pub fn layer(&self) -> IoLayer {
         self.app().budget.announce();
         IoLayer { io: self.clone(), prefix: "".into() }
     }
 
-    /// A tower service: takes the requests of its endpoints and answers all others with 404
+    /// Returns a tower service that serves the endpoints and answers all other requests with 404.
     ///
     /// In axum `nest_service("/api", io.service())` mounts it below a path.
     pub fn service(&self) -> IoService<NotFound> {
@@ -50,20 +50,20 @@ impl Io {
     }
 }
 
-/// A tower layer: takes the requests of an [`Io`]'s endpoints and passes all others on
+/// Tower layer that serves an [`Io`]'s endpoints and forwards all other requests.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct IoLayer {
     io: Io,
-    /// Stands before the paths of the endpoints; without a slash at its end
+    /// Prefix of the endpoint paths, without a trailing slash
     prefix: Arc<str>,
 }
 
 impl IoLayer {
-    /// Takes the requests whose path is that of an endpoint behind this prefix, such as `/api`, and passes all others on
+    /// Mounts the endpoints below a path prefix, such as `/api`.
     ///
-    /// Clients of Socket.IO then name the path: `io(url, { path: "/api/socket.io/" })`. A slash at its end makes no
-    /// difference. Default: none, so that endpoints are where they say.
+    /// Socket.IO clients then set the path: `io(url, { path: "/api/socket.io/" })`. A trailing slash makes no
+    /// difference. Default: no prefix.
     pub fn under(self, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("/{prefix}") };
@@ -79,7 +79,7 @@ impl<S> Layer<S> for IoLayer {
     }
 }
 
-/// A tower service: takes the requests of an [`Io`]'s endpoints and passes all others on
+/// Tower service that serves an [`Io`]'s endpoints and forwards all other requests.
 #[derive(Debug, Clone)]
 pub struct IoService<S> {
     io: Io,
@@ -97,7 +97,7 @@ where
     R: Body<Data = Bytes>,
     R::Error: Into<BoxError>,
 {
-    // Bodies of other servers are not to be made of ours: axum's, for one, says nothing of it.
+    // The inner service's body keeps its type: axum's, for example, has no `From<ResponseBody>`.
     type Response = Response<Either<ResponseBody, R>>;
     type Error = S::Error;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, S::Error>> + Send>>;
@@ -108,7 +108,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (io, prefix) = (self.io.clone(), self.prefix.clone());
-        // The clone is not ready; the one that was asked is.
+        // The clone may not be ready; the polled service is.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
@@ -120,7 +120,7 @@ where
     }
 }
 
-/// Answers everything with 404
+/// Service that answers every request with 404.
 #[derive(Debug, Clone, Copy)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct NotFound;

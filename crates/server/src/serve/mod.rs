@@ -1,4 +1,4 @@
-//! A server of one's own: sockets, threads, HTTP
+//! Standalone server: listeners, threads, HTTP
 
 pub(crate) mod accept;
 pub(crate) mod admin;

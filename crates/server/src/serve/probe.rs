@@ -1,4 +1,4 @@
-//! How long a frame waits from push to write, found out without touching those of clients
+//! Probe of the latency from push to write, without touching clients' frames
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use roomcast_core::{ConnectionError, Delivery, Frame, FrameSink, Outbox, Overflo
 use crate::app::model::io::Io;
 use crate::util::clock;
 
-/// How often a frame is sent through each flusher
+/// Interval between probe frames of each flusher
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Sends a frame of its own through each flusher once a second, and notes when it was written; for ever
+/// Sends a probe frame through each flusher every second and records when it is written; never returns.
 ///
-/// It takes the way of every frame: onto the list, through the flusher's turn behind what is ready to run, to a
-/// write. So nothing has to be measured on the way of the others.
+/// Probe frames take the path of every frame: onto the list, through the flusher's turn, to a write. The hot path of
+/// clients' frames therefore needs no measurement.
 pub(crate) async fn probe(io: Io) {
     let mut under_way: HashMap<_, Arc<AtomicBool>> = HashMap::new();
     loop {
         tokio::time::sleep(INTERVAL).await;
         for (place, list) in io.app().flushers.each() {
-            // One that has not come back is waited for: a flusher that stands still is not sent more and more.
+            // A stalled flusher receives no further probe until the last one returns.
             if under_way.get(&place).is_some_and(|stopped| !stopped.load(Ordering::Relaxed)) {
                 continue;
             }
@@ -41,7 +41,7 @@ pub(crate) async fn probe(io: Io) {
     }
 }
 
-/// Notes how long it took until it is written to
+/// Sink that records the time until it is written to.
 #[derive(Debug)]
 struct Stopwatch {
     pushed: Instant,
@@ -58,7 +58,7 @@ impl FrameSink for Stopwatch {
         if !self.stopped.swap(true, Ordering::Relaxed) {
             self.histogram.observe(clock::now().saturating_duration_since(self.pushed).as_secs_f64());
         }
-        // The frame is not taken, so it is not counted among those that were sent.
+        // The frame is not accepted, so it is not counted as sent.
         Ok(Readiness::Blocked)
     }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
-/// Collects the metrics of this process whenever they are asked for; none where there is no `/proc`.
+/// Collector of process metrics; collects nothing where there is no `/proc`.
 #[derive(Debug)]
 pub(crate) struct Process;
 
@@ -57,14 +57,14 @@ mod linux {
 
     use rustix::param::{clock_ticks_per_second, page_size};
 
-    /// What `/proc/self/stat` says.
+    /// Fields of `/proc/self/stat`.
     #[derive(Debug)]
     pub(crate) struct Stat {
         pub(crate) cpu_seconds: f64,
         pub(crate) threads: u64,
         pub(crate) virtual_bytes: u64,
         pub(crate) resident_bytes: u64,
-        /// After the system did
+        /// Seconds since the system booted
         started_seconds: f64,
     }
 
@@ -75,10 +75,10 @@ mod linux {
 
         #[expect(clippy::cast_precision_loss, reason = "a fraction of a second in 285 years")]
         pub(crate) fn parse(stat: &str) -> Option<Self> {
-            // The name of the program, in parentheses, may have anything in it.
+            // The program name, in parentheses, may contain any character.
             let (_, fields) = stat.rsplit_once(") ")?;
             let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
-            // The manual counts from 1, and the first field here is its third.
+            // The manual numbers fields from 1; the first field here is its third.
             let field = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
             let seconds = |ticks: u64| ticks as f64 / clock_ticks_per_second() as f64;
             Some(Self {
@@ -90,7 +90,7 @@ mod linux {
             })
         }
 
-        /// Seconds since 1970.
+        /// Returns the start time in seconds since 1970.
         #[expect(clippy::cast_precision_loss, reason = "as above")]
         pub(crate) fn start_time(&self) -> Option<f64> {
             let stat = fs::read_to_string("/proc/stat").ok()?;
@@ -100,14 +100,14 @@ mod linux {
         }
     }
 
-    /// Linux from 6.2 on tells their number as the size of the folder; before, they have to be counted.
+    /// Linux 6.2 and later report their number as the folder's size; earlier versions need a count.
     pub(crate) fn open_descriptors() -> Option<usize> {
         let folder = "/proc/self/fd";
         let size = fs::metadata(folder).ok()?.size();
         if size > 0 {
             return usize::try_from(size).ok();
         }
-        // One of them is the folder.
+        // One descriptor is the folder itself.
         fs::read_dir(folder).ok().map(|entries| entries.count().saturating_sub(1))
     }
 

@@ -1,6 +1,6 @@
-//! The PROXY protocol, versions 1 and 2: a proxy that passes bytes on says first whose they are
+//! The PROXY protocol, versions 1 and 2: a header with the client's address, sent by a proxy
 //!
-//! Written from "The PROXY protocol, versions 1 & 2" by its author, W. Tarreau of HAProxy.
+//! Follows "The PROXY protocol, versions 1 & 2" by W. Tarreau of HAProxy.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -8,16 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-/// What a header says of the connection behind it
+/// Connection information in a PROXY header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Proxied {
-    /// It comes from this address; over TLS if the proxy says so
+    /// Forwarded from this address; over TLS if the flag is set
     From(SocketAddr, bool),
-    /// The proxy speaks for itself, or does not know
+    /// The proxy's own connection, or an unknown source
     Itself,
 }
 
-/// A proxy that should have sent a header did not, or sent what is none
+/// A missing or malformed PROXY header.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HeaderError {
     #[error("the connection broke before the PROXY header was whole")]
@@ -31,18 +31,19 @@ pub(crate) enum HeaderError {
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The signature, version and command, family, length
 const V2_FIXED: usize = 16;
-/// Addresses and what a proxy may add to them; those in use need a few hundred bytes
+/// Addresses and extensions; real headers need a few hundred bytes
 const V2_MAX: usize = 4096;
-/// The longest line of version 1, its line end included
+/// Longest line of version 1, including the line end
 const V1_MAX: usize = 107;
 
-/// Reads the header, and nothing of what is behind it
+/// Reads the header and nothing after it.
 ///
-/// Not cancel safe: what was read is lost, so a connection of which this was cancelled can only be closed.
+/// # Cancel safety
+/// Not cancel safe: bytes already read are lost, so the connection can only be closed.
 pub(crate) async fn read(stream: &mut TcpStream) -> Result<Proxied, HeaderError> {
     let (mut header, mut buffer) = (Header::default(), [0; 256]);
     loop {
-        // Looked at before it is taken: what stands behind the header belongs to the client.
+        // Peeked before it is consumed: bytes after the header belong to the client.
         let seen = stream.peek(&mut buffer).await?;
         if seen == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
@@ -55,16 +56,16 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Result<Proxied, HeaderError>
     }
 }
 
-/// A header as far as it has come
+/// Incremental parser of a header.
 #[derive(Debug, Default)]
 pub(crate) struct Header {
     bytes: Vec<u8>,
 }
 
 impl Header {
-    /// Takes what belongs to the header, and tells how many bytes that were and what it says once it is whole
+    /// Consumes header bytes; returns their number and, once the header is complete, its content.
     ///
-    /// All of them are taken until it is. It comes to the same however the bytes are cut.
+    /// An incomplete header consumes all bytes. The result does not depend on how the bytes are split.
     pub(crate) fn take(&mut self, bytes: &[u8]) -> Result<(usize, Option<Proxied>), HeaderError> {
         let mut rest = bytes;
         let proxied = loop {
@@ -117,9 +118,9 @@ impl Header {
     }
 }
 
-/// How far a header has come
+/// Progress of a header.
 enum State {
-    /// So many bytes are missing, at least
+    /// At least this many bytes are missing
     Bytes(usize),
     /// The rest of a line is missing
     Line,
@@ -133,7 +134,7 @@ fn parse_v2(version_command: u8, family: u8, rest: &[u8]) -> Result<Proxied, Hea
         0x21 => {}
         _ => return Err(HeaderError::Malformed("its version is not 2, or its command unknown")),
     }
-    // Over TCP; a local socket or something else has no address to tell.
+    // Only TCP has an address to report; other families, such as local sockets, do not.
     let (source, extensions): (SocketAddr, &[u8]) = match family {
         0x11 => {
             let (addresses, extensions) = rest.split_first_chunk::<12>().ok_or(SHORT)?;
@@ -151,7 +152,7 @@ fn parse_v2(version_command: u8, family: u8, rest: &[u8]) -> Result<Proxied, Hea
     Ok(Proxied::From(source, says_tls(extensions)?))
 }
 
-/// Whether an extension says that the client came over TLS
+/// Returns whether an extension reports that the client used TLS.
 fn says_tls(mut extensions: &[u8]) -> Result<bool, HeaderError> {
     const TLS: u8 = 0x20;
     const CLIENT_USED_TLS: u8 = 0x01;
@@ -200,7 +201,7 @@ mod tests {
 
     use super::*;
 
-    /// A header of version 2
+    /// Returns a version 2 header.
     fn v2(version_command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
         let mut header = SIGNATURE.to_vec();
         header.extend([version_command, family]);
@@ -215,7 +216,7 @@ mod tests {
         v2(0x21, 0x11, &rest)
     }
 
-    /// Sends this, in pieces of this size, and tells what was read and what was left
+    /// Sends bytes in pieces of this size; returns the header read and the bytes left.
     async fn read_from(bytes: &[u8], piece: usize) -> (Result<Proxied, HeaderError>, Vec<u8>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let client = TcpStream::connect(listener.local_addr().expect("an address"));
@@ -312,7 +313,7 @@ mod tests {
         }
     }
 
-    /// What is taken of bytes that come in pieces, in all, and what becomes of it
+    /// Returns the number of bytes consumed from the pieces, and the result.
     fn take(bytes: &[u8], cuts: &[usize]) -> (usize, Result<Option<Proxied>, String>) {
         let (mut header, mut at, mut taken) = (Header::default(), 0, 0);
         let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (bytes.len() + 1)).collect();

@@ -1,16 +1,14 @@
-//! What HTTP/1.1 demands of a request, and the HTTP library lets pass
+//! HTTP/1.1 request checks that the HTTP library does not make
 
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use roomcast_core::Rejection;
 use roomcast_transport_ws::handshake::has_host;
 
-/// Checks that a request means to everybody what it means here
-///
-/// A proxy in front that reads a request in another way could be made to let in what it should have kept out.
+/// Rejects requests that a proxy could interpret differently (request smuggling).
 ///
 /// # Errors
-/// The answer, after which the connection is closed.
+/// Returns the rejection; the connection is closed after it.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Rejection> {
     if request.version() >= Version::HTTP_11 && !has_host(request.headers()) {
         const TEXT: &str = "Exactly one Host header is required, with a host and perhaps a port.\n";
@@ -23,7 +21,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Whether the body is coded in some other way before it is cut into chunks (RFC 9112 section 6.1)
+/// Returns whether a transfer coding besides chunked is applied (RFC 9112 section 6.1).
 fn has_coding_besides_chunked(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next();

@@ -1,4 +1,4 @@
-//! A server of one's own, and its settings
+//! Standalone server and its settings
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,16 +17,16 @@ use crate::app::error::ConfigError;
 use crate::app::model::io::Io;
 use crate::app::validate::at_least_one;
 
-/// How many are told at a time; in a flood the others are just cut off
+/// Rejections sent concurrently; further connections are dropped without a response
 pub(super) const FAREWELLS: usize = 256;
 
-/// Serves an [`Io`] on TCP, without another HTTP server around it
+/// Serves an [`Io`] on TCP, without another HTTP server.
 ///
-/// [`bind`](Self::bind) it, then [`serve`](crate::server::Bound::serve) on the runtime that is there, or [`run`](crate::server::Bound::run) on
-/// threads of its own.
+/// [`bind`](Self::bind) it, then [`serve`](crate::server::Bound::serve) on the current runtime, or
+/// [`run`](crate::server::Bound::run) on dedicated threads.
 ///
-/// Its settings concern TCP and HTTP, so they hold here and not when the [`Io`] is mounted in another server, which
-/// has its own. Those of [`Config`](crate::Config) hold in both.
+/// Its settings concern TCP and HTTP and do not apply when the [`Io`] is mounted in another server.
+/// [`Config`](crate::Config) applies to both.
 #[derive(Clone)]
 #[must_use]
 pub struct Server {
@@ -37,7 +37,7 @@ pub struct Server {
     pub(super) admin: Option<SocketAddr>,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Tls>,
-    /// How many clients that are refused may be told so at a time
+    /// Limits concurrent rejections
     pub(super) refusals: Arc<Semaphore>,
 }
 
@@ -70,7 +70,7 @@ impl Default for HttpSettings {
 
 impl HttpSettings {
     /// # Errors
-    /// When a setting lets nobody in.
+    /// Returns an error if a setting would reject every client.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         at_least_one(&[
             ("max_connections", self.max_connections, "no client could connect; allow at least 1"),
@@ -84,7 +84,7 @@ impl HttpSettings {
 }
 
 impl Server {
-    /// Serves this
+    /// Creates a server for this [`Io`].
     pub fn new(io: Io) -> Self {
         Self {
             io,
@@ -98,9 +98,9 @@ impl Server {
         }
     }
 
-    /// Answers requests that no endpoint takes
+    /// Sets the handler for requests that match no endpoint.
     ///
-    /// If it panics the request is told 500. Default: 404.
+    /// If it panics, the response is 500. Default: 404.
     pub fn fallback(
         mut self,
         fallback: impl Fn(Request<()>) -> Response<ResponseBody> + Send + Sync + 'static,
@@ -109,71 +109,69 @@ impl Server {
         self
     }
 
-    /// TCP connections that may be open at once, on all threads together. Default: as many as the process may have
-    /// descriptors, less 64
+    /// Sets the maximum open TCP connections, over all threads. Default: the process's descriptor limit less 64.
     ///
-    /// One more is told 503 with `Retry-After`, and closed; those that are open go on. In a flood some are closed
-    /// without a word. Counted as [`Breach::Connections`](crate::metrics::Breach::Connections).
+    /// Further connections are answered with 503 and `Retry-After`, then closed; under a flood some are closed without
+    /// a response. Counted as [`Breach::Connections`](crate::metrics::Breach::Connections).
     pub fn max_connections(mut self, max: usize) -> Self {
         self.http.max_connections = max;
         self
     }
 
-    /// Long-polling sessions that may be open at once of those that began on one TCP connection. Default: 100
+    /// Sets the maximum number of long-polling sessions begun on one TCP connection. Default: 100.
     ///
-    /// A browser begins one at a time. A proxy that reuses its connections begins those of many clients on one, so its
-    /// connections are not bounded if it is [trusted](crate::config::HttpConfig::trusted_proxies). A session that moves to
-    /// WebSocket counts no longer. One more is answered with 503, `Retry-After` and a text. Counted as
+    /// A browser begins one at a time. A proxy begins sessions of many clients on one connection, so connections from
+    /// [trusted proxies](crate::config::HttpConfig::trusted_proxies) are exempt. A session that upgrades to WebSocket
+    /// no longer counts. Further sessions are rejected with 503 and `Retry-After`. Counted as
     /// [`Breach::ConnectionSessions`](crate::metrics::Breach::ConnectionSessions).
     pub fn max_sessions_per_connection(mut self, max: usize) -> Self {
         self.http.max_sessions_per_connection = max;
         self
     }
 
-    /// Bytes that the first line and the headers of a request may have. Default: 16 KiB; at least 1 KiB
+    /// Sets the maximum size of the request line and headers, in bytes. Default: 16 KiB; minimum 1 KiB.
     ///
-    /// More are answered with 431, and the connection is closed. Counted as
+    /// Larger ones are answered with 431, and the connection is closed. Counted as
     /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize).
     pub fn max_header_bytes(mut self, bytes: usize) -> Self {
         self.http.max_header_bytes = bytes.max(1024);
         self
     }
 
-    /// Headers that a request may have. Default: 100
+    /// Sets the maximum number of headers of a request. Default: 100.
     ///
-    /// More are answered with 431, and the connection is closed. Counted as
-    /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize). Any other number than the default costs an allocation for
-    /// each request.
+    /// Requests with more are answered with 431, and the connection is closed. Counted as
+    /// [`Breach::HeaderSize`](crate::metrics::Breach::HeaderSize). Any value but the default costs an allocation per
+    /// request.
     pub fn max_headers(mut self, headers: usize) -> Self {
         self.http.max_headers = headers;
         self
     }
 
-    /// How long the headers of a request may take to come, counted from their first byte, and for the first request
-    /// from the beginning of the connection. Default: 10 s
+    /// Sets the time limit for request headers, counted from their first byte. Default: 10 s.
     ///
-    /// After that the connection is closed. Counted as [`Breach::HeaderTime`](crate::metrics::Breach::HeaderTime). It bounds
-    /// the header of the [PROXY protocol](Self::proxy_protocol) too.
+    /// For the first request the time counts from the start of the connection. After it the connection is closed.
+    /// Counted as [`Breach::HeaderTime`](crate::metrics::Breach::HeaderTime). Also limits the
+    /// [PROXY protocol](Self::proxy_protocol) header.
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.http.header_timeout = timeout;
         self
     }
 
-    /// How long a connection may stay open after an answer without another request. Default: 75 s
+    /// Sets how long an idle connection stays open after a response. Default: 75 s.
     ///
-    /// After that it is closed. Behind a load balancer it should be longer than the time for which that keeps idle
-    /// connections, which is often 60 s; otherwise it will now and then send a request into a connection that is
-    /// just being closed. A poll that waits is no idle connection, nor is a WebSocket.
+    /// Behind a load balancer, use more than its idle timeout, which is often 60 s; otherwise it will occasionally send
+    /// a request on a connection that is being closed. A waiting poll and a WebSocket are not idle.
     pub fn keep_alive_timeout(mut self, timeout: Duration) -> Self {
         self.http.keep_alive_timeout = timeout;
         self
     }
 
-    /// Speaks TLS with everybody, by this certificate. Default: no TLS
+    /// Enables TLS with this certificate on all connections. Default: no TLS.
     ///
-    /// Clients then come by `https` and `wss`, and [are secure](crate::http::Handshake::is_secure). The handshake has to be
-    /// done within [`header_timeout`](Self::header_timeout). A client that finds no room is closed without a word. What
-    /// [`admin`](Self::admin) answers is not affected.
+    /// Clients then use `https` and `wss`, and [are secure](crate::http::Handshake::is_secure). The handshake has to
+    /// complete within [`header_timeout`](Self::header_timeout). Connections above the limit are closed without a
+    /// response. [`admin`](Self::admin) is not affected.
     #[cfg(feature = "tls")]
     pub fn tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -187,28 +185,27 @@ impl Server {
         false
     }
 
-    /// Expects the header of the PROXY protocol, version 1 or 2, from [trusted
-    /// proxies](crate::config::HttpConfig::trusted_proxies). Default: off
+    /// Expects a PROXY protocol header, version 1 or 2, from [trusted
+    /// proxies](crate::config::HttpConfig::trusted_proxies). Default: off.
     ///
-    /// A trusted proxy that sends none is closed; from anybody else none is expected, and none believed. The address
-    /// it tells is [`Handshake::address`](crate::http::Handshake::address) and the one that limits count; a client that
-    /// came to it over TLS is [secure](crate::http::Handshake::is_secure). Failures are counted as
+    /// A trusted proxy that sends no header is disconnected; other peers send none, and theirs is not trusted. The
+    /// reported address becomes [`Handshake::address`](crate::http::Handshake::address) and counts for limits; a client
+    /// that reached the proxy over TLS is [secure](crate::http::Handshake::is_secure). Failures are counted as
     /// [`Breach::ProxyHeader`](crate::metrics::Breach::ProxyHeader).
     pub fn proxy_protocol(mut self, expected: bool) -> Self {
         self.http.proxy_protocol = expected;
         self
     }
 
-    /// How it goes away when it is told to. Default: [`Drain::default`]
+    /// Sets the graceful shutdown behaviour. Default: [`Drain::default`].
     pub fn drain(mut self, drain: Drain) -> Self {
         self.drain = drain;
         self
     }
 
-    /// Answers questions about the server on another address: `/live`, `/ready` and, for Prometheus, `/metrics`
+    /// Serves `/live`, `/ready` and, for Prometheus, `/metrics` on a separate address. Default: none.
     ///
-    /// Default: none, so that nothing listens that was not asked for. It asks nobody who he is; keep it on an
-    /// address that only those reach who run the server. While the server drains `/ready` is 503.
+    /// It has no authentication; restrict network access to this address. `/ready` is 503 while the server drains.
     pub fn admin(mut self, address: SocketAddr) -> Self {
         self.admin = Some(address);
         self

@@ -15,12 +15,11 @@ use tokio_rustls::rustls::{self, ServerConfig};
 
 use crate::web::tls_stream::TlsStream;
 
-/// The certificate that a [`Server`](crate::Server) shows, and its key; cloning gives another handle to the same
+/// Certificate chain and key of a [`Server`](crate::Server); clones share them.
 ///
-/// It can be exchanged at any time: whoever connects from then on sees the new one, and connections that are open go
-/// on as they are.
+/// It can be replaced at any time: new connections use the new certificate, and open ones are unaffected.
 ///
-/// TLS 1.2 and 1.3, with what rustls holds to be safe; HTTP/1.1 by ALPN.
+/// Supports TLS 1.2 and 1.3 with rustls' safe defaults, and HTTP/1.1 by ALPN.
 ///
 /// ```no_run
 /// use roomcast_server::server::Tls;
@@ -41,38 +40,38 @@ struct Inner {
 }
 
 impl Tls {
-    /// Reads a certificate with those that vouch for it, the server's own first, and its private key, both as PEM
+    /// Reads a PEM certificate chain, the server's certificate first, and its PEM private key.
     ///
     /// # Errors
-    /// When a file cannot be read, or they do not go together.
+    /// Returns an error if a file cannot be read or the certificate and key do not match.
     pub fn from_files(certificate: impl AsRef<Path>, key: impl AsRef<Path>) -> Result<Self, TlsError> {
         let files = (certificate.as_ref().to_owned(), key.as_ref().to_owned());
         let config = RwLock::new(read(&files.0, &files.1)?);
         Ok(Self(Arc::new(Inner { files: Some(files), config })))
     }
 
-    /// As [`from_files`](Self::from_files), of what was read already
+    /// Loads the same as [`from_files`](Self::from_files) from memory.
     ///
     /// # Errors
-    /// When it is not PEM, or does not go together.
+    /// Returns an error if the input is not PEM or the certificate and key do not match.
     pub fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, TlsError> {
         let config = RwLock::new(config(certificate, key)?);
         Ok(Self(Arc::new(Inner { files: None, config })))
     }
 
-    /// Takes settings of rustls as they are, for everything else that one may want of TLS
+    /// Uses a rustls configuration as it is, for all other TLS settings.
     ///
-    /// Their ALPN should name `http/1.1` or nothing.
+    /// Its ALPN list should contain `http/1.1` or be empty.
     pub fn from_config(config: Arc<ServerConfig>) -> Self {
         Self(Arc::new(Inner { files: None, config: RwLock::new(config) }))
     }
 
-    /// Reads the files again, and shows what is in them now to whoever connects from now on
+    /// Reloads the files; new connections use their certificate.
     ///
-    /// It blocks for as long as reading takes. It does nothing if there are no files.
+    /// Blocks while reading. Does nothing without files.
     ///
     /// # Errors
-    /// When they are no good; then everything stays as it was.
+    /// Returns an error if the files are unusable; the former certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
         if let Some((certificate, key)) = &self.0.files {
             self.set(read(certificate, key)?);
@@ -80,10 +79,10 @@ impl Tls {
         Ok(())
     }
 
-    /// Shows this certificate to whoever connects from now on
+    /// Replaces the certificate for new connections.
     ///
     /// # Errors
-    /// When it is no good; then everything stays as it was.
+    /// Returns an error if the certificate is unusable; the former one stays in use.
     pub fn replace(&self, certificate: &[u8], key: &[u8]) -> Result<(), TlsError> {
         self.set(config(certificate, key)?);
         Ok(())
@@ -93,7 +92,7 @@ impl Tls {
         *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
-    /// Shakes hands
+    /// Performs the handshake.
     pub(super) fn accept(
         &self,
         stream: TcpStream,
@@ -110,25 +109,25 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// Why a certificate cannot be shown
+/// Error of loading a certificate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
     /// A file cannot be read
     #[error("cannot read {}", path.display())]
     Read {
-        /// Which
+        /// Path of the file
         path: PathBuf,
-        /// What the system said
+        /// Error of the read
         source: io::Error,
     },
-    /// What should be a certificate is none
+    /// The certificate is malformed
     #[error("there is no certificate in it; it has to be PEM, with a block BEGIN CERTIFICATE ({0})")]
     Certificate(String),
-    /// What should be a private key is none
+    /// The private key is malformed
     #[error("there is no private key in it; it has to be PEM, with a block BEGIN PRIVATE KEY ({0})")]
     Key(String),
-    /// The certificate and the key are of no use together
+    /// The certificate and key do not match or are not supported
     #[error("the certificate and its key cannot be used")]
     Unusable(#[source] rustls::Error),
 }
@@ -151,7 +150,7 @@ fn config(certificate: &[u8], key: &[u8]) -> Result<Arc<ServerConfig>, TlsError>
     let mut config =
         builder.with_no_client_auth().with_single_cert(chain, key).map_err(TlsError::Unusable)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // A client that comes back need not begin from nothing; the secret for that is in no memory but this.
+    // Tickets allow resumption; their key is in this process's memory only.
     config.ticketer = ring::Ticketer::new().map_err(TlsError::Unusable)?;
     Ok(Arc::new(config))
 }

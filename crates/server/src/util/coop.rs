@@ -1,13 +1,12 @@
-//! Giving way to other tasks of the runtime
+//! Cooperative yield to other tasks of the runtime
 
 use std::future::Future;
 use std::pin::pin;
 use std::task::Context;
 
-/// Wakes the task again when everything else has had its turn, and the runtime has looked for what arrived
+/// Wakes the task after all other ready tasks have run and the runtime has polled I/O.
 ///
-/// A task that just wakes itself runs again before that, dozens of times: one busy client would keep all others
-/// waiting.
+/// A task that wakes itself directly runs again before that, dozens of times: one busy client would starve all others.
 pub(crate) fn give_way(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

@@ -1,27 +1,27 @@
-//! What the requests of many clients have in common, kept once
+//! Interning of request headers common to many clients
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-/// The headers that are the same for many clients, each text once for as long as somebody has it
+/// Interner of headers that many clients send alike; each text is stored once while in use.
 ///
-/// Visitors of one site with one browser say the same in most of their headers. A client that says what nobody else
-/// says costs its own text and one entry, and takes both along when it goes.
+/// Visitors of one site with one browser send mostly the same headers. A unique text costs its own bytes and one entry,
+/// both released with its client.
 #[derive(Default)]
 pub(crate) struct Heads {
     shards: [Mutex<Shard>; SHARDS],
-    /// Seeded, so that nobody can choose heads that collide
+    /// Seeded, so that clients cannot choose colliding headers
     hasher: RandomState,
-    /// Of all texts together
+    /// Total of all texts
     bytes: AtomicUsize,
 }
 
-/// By the hash of their text; of two with the same hash only the first is shared
+/// Keyed by hash of the text; on a collision only the first is shared
 type Shard = HashMap<u64, Weak<Head>>;
 
-/// Headers that clients have in common
+/// Headers shared by clients.
 pub(crate) struct Head {
     text: Box<[u8]>,
     hash: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Head {
 }
 
 impl Heads {
-    /// The one head with this text
+    /// Returns the shared head with this text.
     pub(crate) fn share(self: &Arc<Self>, text: &[u8]) -> Arc<Head> {
         let hash = self.hasher.hash_one(text);
         let make = || {
@@ -47,11 +47,11 @@ impl Heads {
                 }
             }
         };
-        // Looked at without the lock, which is taken again if this is the last that has it.
+        // Compared without the lock, since dropping the last reference takes it again.
         if *known.text == *text { known } else { make() }
     }
 
-    /// Returns the bytes of all texts.
+    /// Returns the total bytes of all texts.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
     }
@@ -76,7 +76,7 @@ impl Drop for Head {
     fn drop(&mut self) {
         self.heads.bytes.fetch_sub(self.text.len(), Ordering::Relaxed);
         let mut shard = self.heads.shard(self.hash);
-        // Another may have taken its place, since this one could no longer be had.
+        // The entry may have been replaced after this head could no longer be upgraded.
         if shard.get(&self.hash).is_some_and(|head| std::ptr::eq(head.as_ptr(), self)) {
             shard.remove(&self.hash);
             let (len, capacity) = (shard.len(), shard.capacity());
@@ -87,9 +87,9 @@ impl Drop for Head {
     }
 }
 
-/// Enough to keep a handful of accepting threads apart
+/// Enough to avoid contention between accepting threads
 const SHARDS: usize = 8;
-/// A shard of this capacity is not worth shrinking
+/// Shards up to this capacity are not shrunk
 const KEPT_CAPACITY: usize = 32;
 
 #[cfg(test)]
@@ -130,7 +130,7 @@ mod tests {
         heads.shard(hash).insert(hash, Arc::downgrade(&theirs));
         let ours = heads.share(b"ours");
         assert_eq!((ours.text(), theirs.text()), (&b"ours"[..], &b"theirs"[..]));
-        // It is not in the table, and takes nobody else out of it.
+        // A head that is not in the table must not remove another entry.
         drop(ours);
         assert_eq!(heads.len(), 1);
         drop(theirs);

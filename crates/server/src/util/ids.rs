@@ -1,4 +1,4 @@
-//! Ids that cannot be guessed
+//! Unguessable ids
 
 use bytestring::ByteString;
 use roomcast_core::{Sid, SocketId};
@@ -7,27 +7,27 @@ use roomcast_core::{Sid, SocketId};
 const RANDOM: usize = 15;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// A new secret id of a session
+/// Returns a new secret session id.
 pub(crate) fn sid() -> Sid {
     Sid::new(random())
 }
 
-/// A new public id of a socket, unrelated to the session's
+/// Returns a new public socket id, unrelated to the session's.
 pub(crate) fn socket_id() -> SocketId {
     SocketId::new(random())
 }
 
-/// A new secret by which a socket may come back
+/// Returns a new secret recovery token.
 pub(crate) fn recovery_secret() -> ByteString {
     random().into()
 }
 
-/// A new mark that tells one log of events from another
+/// Returns a new mark that distinguishes event logs.
 pub(crate) fn epoch() -> String {
     random()
 }
 
-/// Twenty characters of base64url, the form that Socket.IO ids have
+/// Returns twenty base64url characters, the form of Socket.IO ids.
 fn random() -> String {
     let mut bytes = [0; RANDOM];
     getrandom::fill(&mut bytes).expect("the operating system gives random bytes");

@@ -8,14 +8,14 @@ use std::time::UNIX_EPOCH;
 
 use crate::util::clock;
 
-/// Rate limit of the log lines that clients can cause: for each key one line a second
+/// Rate limit of log lines that clients can cause: one line per key and second.
 ///
-/// A client can make a handler fail as often as it sends events, so a line for each failure would fill the disk and
-/// take more time than the failure. The first one is logged at once; later ones are added up, and the next line has
-/// their number. Metrics have the exact number at any time.
+/// A client can make a handler fail as often as it sends events, so a line per failure would fill the disk and cost
+/// more than the failure. The first occurrence is logged at once; later ones are counted, and the next line reports
+/// their number. Metrics are always exact.
 pub(crate) struct LogLimit {
     tallies: Mutex<HashMap<u64, Tally>>,
-    /// Seeded, so that no client can choose event names that share a tally.
+    /// Seeded, so that clients cannot choose event names that share a tally.
     hasher: RandomState,
     withheld: AtomicU64,
 }
@@ -28,9 +28,9 @@ struct Tally {
     unlogged: u64,
 }
 
-/// Keys that are kept apart; further ones share a tally until others have been quiet for a second.
+/// Separate keys; further ones share a tally until other keys have been idle for a second.
 const MAX_KEYS: usize = 256;
-/// Key of the tally that is shared.
+/// Key of the shared tally.
 const SHARED: u64 = 0;
 
 impl LogLimit {
@@ -44,12 +44,12 @@ impl LogLimit {
         Self { tallies: Mutex::default(), hasher: RandomState::new(), withheld: AtomicU64::new(0) }
     }
 
-    /// Returns how many lines were not logged, of all keys.
+    /// Returns the number of suppressed lines, over all keys.
     pub(crate) fn withheld(&self) -> u64 {
         self.withheld.load(Ordering::Relaxed)
     }
 
-    /// Counts an occurrence; returns the number of those since the last line if it is time for another.
+    /// Counts an occurrence; if a line is due, returns the number since the last line.
     pub(crate) fn admit(&self, key: impl Hash) -> Option<u64> {
         let second = clock::wall().duration_since(UNIX_EPOCH).map_or(1, |since| since.as_secs());
         self.admit_at(key, second)
@@ -75,9 +75,9 @@ impl LogLimit {
     }
 }
 
-/// Logs an event that clients can cause: its level, a key, then what `tracing::event!` takes
+/// Logs an event that clients can cause: level, key, then the arguments of `tracing::event!`.
 ///
-/// The field `times` has the number of occurrences since the last line of the same place and key.
+/// The field `times` is the number of occurrences since the last line of this call site and key.
 macro_rules! log_limited {
     ($level:ident, $key:expr, $($line:tt)+) => {
         if tracing::enabled!(tracing::Level::$level)

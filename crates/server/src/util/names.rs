@@ -1,4 +1,4 @@
-//! The names of events, shared between those that are emitted one after the other
+//! Event names, shared between consecutive emits
 
 use std::cell::{Cell, RefCell};
 
@@ -7,17 +7,17 @@ use roomcast_core::{Args, Event, Namespace};
 
 use super::scratch::put_back;
 
-/// A name to put into an event; the same memory as last time if this thread used it lately
+/// Returns an event name, sharing memory if this thread used the name recently.
 ///
-/// An application has a handful of names and uses each thousands of times a second.
+/// Applications use few names, each thousands of times per second.
 pub(crate) fn shared(name: &str) -> ByteString {
     RECENT.with_borrow_mut(|recent| recent.shared(name))
 }
 
 /// Returns the event that this thread emitted last, with other arguments, if it had this name and this namespace.
 ///
-/// To be given back by [`keep_last`]. A sender that emits the same name again and again moves one pointer, and counts no
-/// references for the name and the namespace: 2 % of the instructions of an echo.
+/// Return it with [`keep_last`]. Repeated emits of one name then move one pointer and count no references for name and
+/// namespace: 2 % of the instructions of an echo.
 #[inline]
 pub(crate) fn take_last(namespace: &Namespace, name: &str, args: Args) -> Result<Box<Event>, Args> {
     match LAST.take() {
@@ -30,11 +30,11 @@ pub(crate) fn take_last(namespace: &Namespace, name: &str, args: Args) -> Result
     }
 }
 
-/// Keeps an event of this name and without options for the next one, but for its arguments.
+/// Keeps an event without options for the next emit of its name, except its arguments.
 #[inline]
 pub(crate) fn keep_last(mut event: Box<Event>) {
     if event.name.len() <= LONGEST {
-        // An empty list may still have attachments, if it came from a client.
+        // An empty list from a client may still have attachments.
         if !event.args.is_empty() || !event.args.attachments().is_empty() {
             event.args = Args::empty();
         }
@@ -42,19 +42,18 @@ pub(crate) fn keep_last(mut event: Box<Event>) {
     }
 }
 
-// In both: no parameter, since emits come from code of the application, which knows a socket and a name.
+// Thread-local rather than a parameter, since emits come from application code.
 thread_local! {
-    // Event that was emitted last, for the next one of its name: saves 2 % of the instructions of an echo. One event
-    // without arguments, its name at most `LONGEST` bytes.
+    // Last emitted event, reused for the next one of its name: saves 2 % of the instructions of an echo. A single
+    // event without arguments, its name at most `LONGEST` bytes.
     static LAST: Cell<Option<Box<Event>>> = const { Cell::new(None) };
-    // Names that were emitted lately: saves the allocation and the copy of a name for each emit. At most `KEPT` names of
-    // `LONGEST` bytes.
+    // Recently emitted names: saves allocating and copying a name per emit. At most `KEPT` names of `LONGEST` bytes.
     static RECENT: RefCell<Recent> = const { RefCell::new(Recent { names: [const { ByteString::new() }; KEPT], next: 0 }) };
 }
 
 struct Recent {
     names: [ByteString; KEPT],
-    /// Whose place is taken next
+    /// Slot replaced next
     next: usize,
 }
 
@@ -72,9 +71,9 @@ impl Recent {
     }
 }
 
-/// Names that are kept
+/// Number of names kept
 const KEPT: usize = 8;
-/// Bytes of a name that is kept at most
+/// Maximum length of a kept name, in bytes
 const LONGEST: usize = 64;
 
 #[cfg(test)]

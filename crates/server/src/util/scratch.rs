@@ -1,20 +1,20 @@
-//! Memory that a thread keeps from one use to the next.
+//! Buffers that a thread reuses.
 //!
-//! A value is taken out of its place while it is in use, so nested uses find none and a panic drops it. The places of
-//! types that only one file knows are in that file; each says what it saves and how it is bounded.
+//! A value is taken out of its place while in use, so nested uses find none and a panic drops it. Places for a type
+//! private to one file are in that file; each documents its saving and bound.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
 
 use roomcast_core::Message;
 
-/// Messages that a thread keeps room for
+/// Largest number of messages whose buffer is retained
 const KEPT_MESSAGES: usize = 1024;
 
 thread_local! {
     // Messages of one read, at most `KEPT_MESSAGES`. Sessions outnumber threads by thousands, and most are idle: a
-    // buffer of its own would cost each driver 24 bytes, hence the next size of task (see the assertion at `Driver`),
-    // and its memory. No parameter, since the runtime polls a driver with a waker alone.
+    // buffer per driver would cost 24 bytes, hence the next task size class (see the assertion at `Driver`), and its
+    // memory. Not a parameter, since the runtime polls a driver with a waker alone.
     static MESSAGES: Cell<Vec<Message>> = const { Cell::new(Vec::new()) };
 }
 
@@ -29,10 +29,9 @@ pub(crate) fn with_messages<R>(read: impl FnOnce(&mut Vec<Message>) -> R) -> R {
     result
 }
 
-/// Puts back a value that was taken out by [`LocalKey::take`].
+/// Puts back a value taken by [`LocalKey::take`].
 ///
-/// Unlike [`LocalKey::set`], this does not pass the value through the path that initialises the place, which costs a
-/// call and fifteen instructions.
+/// Unlike [`LocalKey::set`], this skips the initialisation path, which costs a call and fifteen instructions.
 #[inline]
 pub(crate) fn put_back<T>(place: &'static LocalKey<Cell<T>>, value: T) {
     place.with(|place| place.set(value));

@@ -13,7 +13,7 @@ use roomcast_core::ResponseBody;
 
 use crate::web::compression::{Coding, compress, replace};
 
-/// The files that browsers may ask for, as they were found
+/// Client files found at startup.
 pub(crate) struct ClientFiles(Vec<ClientFile>);
 
 struct ClientFile {
@@ -24,7 +24,7 @@ struct ClientFile {
     deflate: OnceLock<Bytes>,
 }
 
-/// What npm's `socket.io` has in its folder `client-dist`
+/// Contents of the folder `client-dist` of npm's `socket.io`
 const NAMES: [&str; 8] = [
     "socket.io.js",
     "socket.io.js.map",
@@ -36,7 +36,7 @@ const NAMES: [&str; 8] = [
     "socket.io.msgpack.min.js.map",
 ];
 
-/// Bytes one of them may have; the largest has a third of a million
+/// Maximum size of a file; the largest has a third of a megabyte
 const MAX_FILE: u64 = 8 * 1024 * 1024;
 
 impl ClientFiles {
@@ -63,7 +63,7 @@ impl ClientFiles {
         Ok(Self(files))
     }
 
-    /// Answers a request for one of the files; `None` if it is for none
+    /// Answers a request for a client file; `None` for any other request.
     pub(crate) fn answer(
         &self,
         method: &Method,
@@ -75,7 +75,7 @@ impl ClientFiles {
     }
 }
 
-/// Answers a request for one of the files where none is served; `None` if it is for none
+/// Answers a request for a client file where none is served; `None` for any other request.
 pub(crate) fn not_served(method: &Method, name: &str) -> Option<Response<ResponseBody>> {
     if !NAMES.contains(&name) || !matches!(*method, Method::GET | Method::HEAD) {
         return None;
@@ -92,7 +92,7 @@ const NOT_SERVED: &str = "The Socket.IO client is not served here. Take it from 
 
 impl ClientFile {
     fn new(name: &'static str, bytes: Bytes) -> Self {
-        // With a key that is always the same: each server that has the same file shall say the same.
+        // A fixed key, so that servers with the same file agree.
         let mut hasher = DefaultHasher::new();
         hasher.write(&bytes);
         let etag = format!("\"{:016x}\"", hasher.finish());
@@ -130,7 +130,7 @@ impl ClientFile {
         response
     }
 
-    /// Whether the browser has it already (RFC 9110 section 13.1.2)
+    /// Returns whether the browser's copy is current (RFC 9110 section 13.1.2).
     fn is_known(&self, headers: &HeaderMap) -> bool {
         let values = headers.get_all(IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
         let mut tags = values.flat_map(|value| value.split(','));
@@ -142,7 +142,7 @@ impl ClientFile {
     }
 }
 
-/// They are compressed once, so it may take its time
+/// Files are compressed once, so a slow level is affordable
 const LEVEL: u32 = 6;
 
 fn read(path: &Path) -> io::Result<Bytes> {

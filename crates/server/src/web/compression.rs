@@ -1,4 +1,4 @@
-//! Answers to polls, compressed for clients that take it
+//! Compression of poll responses
 
 use std::io::Write;
 
@@ -11,14 +11,14 @@ use roomcast_core::memory::Charge;
 use roomcast_core::{Frame, Message, ResponseBody, Wire, WireKey};
 use tokio::task::yield_now;
 
-/// How answers to polls are compressed, with gzip or deflate, whichever the client would rather have
+/// Compression of poll responses, by gzip or deflate as the client prefers.
 ///
-/// What a broadcast sends to many is compressed once, and kept with it for as long as it waits for somebody; what is
-/// sent to one client alone, for each answer. A client that does not say that it takes it gets the bytes as they are,
-/// and so does everybody where compressing does not make them fewer.
+/// A broadcast is compressed once and kept with its frame while queued; a message to one client is compressed per
+/// response. Responses stay uncompressed if the client does not accept a coding or if compression would not shrink
+/// them.
 ///
-/// An answer that holds both a secret and what somebody else chose tells by its length how much they have in common
-/// (the attack called BREACH). Where that matters turn it [off](crate::config::HttpConfig::compression).
+/// The compressed length of a response with both a secret and attacker-chosen text leaks the secret (the BREACH
+/// attack). Where that matters turn compression [off](crate::config::HttpConfig::compression).
 ///
 /// ```
 /// use roomcast_server::http::HttpCompression;
@@ -41,19 +41,19 @@ impl Default for HttpCompression {
 }
 
 impl HttpCompression {
-    /// Bytes from which on an answer is compressed. Default: 1024
+    /// Sets the minimum size of a compressed response, in bytes. Default: 1024.
     pub fn threshold(mut self, bytes: usize) -> Self {
         self.threshold = bytes;
         self
     }
 
-    /// How much work is put into it: 1, quick, to 9, small. Default: 1; Node takes 6
+    /// Sets the compression level, from 1 (fast) to 9 (small). Default: 1; Node uses 6.
     pub fn level(mut self, level: u32) -> Self {
         self.level = level.clamp(1, 9);
         self
     }
 
-    /// Whether this answer is long enough, and its transport does not say that it must stay as it is
+    /// Returns whether this response is long enough, and its transport allows compression.
     pub(crate) fn concerns(&self, response: &Response<ResponseBody>) -> bool {
         let Some(bytes) = response.body().bytes() else { return false };
         let fixed =
@@ -61,7 +61,7 @@ impl HttpCompression {
         response.status() == StatusCode::OK && bytes.len() >= self.threshold && !fixed
     }
 
-    /// Compresses the answer to a poll if it is worth it
+    /// Compresses a poll response if that shrinks it.
     pub(crate) async fn apply(&self, coding: Coding, response: &mut Response<ResponseBody>) {
         let Some(bytes) = response.body().bytes() else { return };
         if !self.concerns(response) {
@@ -69,7 +69,7 @@ impl HttpCompression {
         }
         let small = match response.body().frame() {
             Some(frame) if bytes.len() <= CHUNK || frame.is_shared() => {
-                // Kept with the frame and charged with it, for as long as it is being sent.
+                // Kept with the frame and charged with it while being sent.
                 frame.clone().attach(self.kept(coding, frame, bytes))
             }
             _ if bytes.len() <= CHUNK => charged(compress(coding, self.level, bytes)),
@@ -81,10 +81,10 @@ impl HttpCompression {
         replace(response, coding, small);
     }
 
-    /// The compressed form of a frame, made by whoever needs it first
+    /// Returns the compressed form of a frame; the first user creates it.
     ///
-    /// It is made before it is kept, so that nobody who wants another form of the frame waits for it. Threads that come
-    /// to it at the same moment do it twice.
+    /// It is compressed before it is stored, so other forms of the frame need not wait. Concurrent threads may compress
+    /// it twice.
     fn kept(&self, coding: Coding, frame: &Frame, bytes: &Bytes) -> Bytes {
         let key = WireKey::of::<Self>(self.level << 1 | coding as u32);
         let known = frame.rendered(key).cloned();
@@ -97,10 +97,10 @@ fn charged(bytes: Bytes) -> Bytes {
     Charge::new(bytes.len()).attach(bytes)
 }
 
-/// Bytes that are compressed at one go, about half a millisecond's worth
+/// Bytes compressed between yields, about half a millisecond's worth
 const CHUNK: usize = 64 * 1024;
 
-/// A form of a frame that is made already
+/// Cached form of a frame.
 struct Made {
     key: WireKey,
     bytes: Bytes,
@@ -116,16 +116,16 @@ impl Wire for Made {
     }
 }
 
-/// A content coding that clients may ask for
+/// Content coding that clients may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     Gzip,
-    /// In the zlib format, as HTTP means it (RFC 9110 section 8.4.1.2)
+    /// In the zlib format, as HTTP defines it (RFC 9110 section 8.4.1.2)
     Deflate,
 }
 
 impl Coding {
-    /// The one that a client likes best, of those it takes (RFC 9110 section 12.5.3); the first named if it likes both
+    /// Returns the client's preferred coding (RFC 9110 section 12.5.3); the first named on a tie.
     pub(crate) fn accepted(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(ACCEPT_ENCODING).into_iter().filter_map(|value| value.to_str().ok());
         let (mut gzip, mut deflate, mut any) = (None, None, None);
@@ -158,19 +158,19 @@ impl Coding {
     }
 }
 
-/// Codings that are looked at; nobody has more to offer
+/// Codings examined in a header; real clients send fewer
 const MAX_CODINGS: usize = 32;
 
-/// How much a client likes something, in thousandths
+/// Returns a quality value in thousandths.
 fn weight(parameters: &str) -> u16 {
     let mut named = parameters.split(';').filter_map(|parameter| parameter.split_once('='));
     let Some((_, value)) = named.find(|(name, _)| name.trim().eq_ignore_ascii_case("q")) else { return 1000 };
     let liked: f32 = value.trim().parse().unwrap_or(0.0);
-    // A number outside is no number that a client may send.
+    // Numbers outside this range are invalid.
     if (0.0..=1.0).contains(&liked) { (liked * 1000.0) as u16 } else { 0 }
 }
 
-/// Puts the compressed bytes in the place of the others, if they are fewer
+/// Replaces the body by the compressed bytes, if they are fewer.
 pub(crate) fn replace(response: &mut Response<ResponseBody>, coding: Coding, small: Bytes) {
     let len = http_body::Body::size_hint(response.body()).exact().unwrap_or(0);
     if small.len() as u64 >= len {
@@ -181,14 +181,14 @@ pub(crate) fn replace(response: &mut Response<ResponseBody>, coding: Coding, sma
     response.headers_mut().insert(CONTENT_ENCODING, coding.name());
 }
 
-/// All of it at one go
+/// Compresses all bytes at once.
 pub(crate) fn compress(coding: Coding, level: u32, bytes: &[u8]) -> Bytes {
     let mut encoder = Encoder::new(coding, level, bytes.len());
     encoder.put(bytes);
     encoder.finish()
 }
 
-/// A piece at a time, between which everything else has its turn
+/// Compresses in chunks, yielding between them.
 async fn compress_in_turn(coding: Coding, level: u32, bytes: &[u8]) -> Bytes {
     let mut encoder = Encoder::new(coding, level, bytes.len());
     for piece in bytes.chunks(CHUNK) {

@@ -1,4 +1,4 @@
-//! The cookie that a polling session begins with
+//! Session cookie of polling clients
 
 use std::fmt::Write as _;
 use std::time::{Duration, SystemTime};
@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use roomcast_core::Sid;
 
-/// A cookie with the id of the session, for load balancers that keep a client on one node by it
+/// Session id cookie, for sticky load balancing.
 ///
-/// Set on the first answer of a session that begins by long-polling, as a server on Node does; one that begins on
-/// WebSocket has a single connection and needs none. It holds the secret id, so it should stay `HttpOnly`.
+/// Set on the first response of a session that begins by long-polling, as on Node; a session that begins on WebSocket
+/// has a single connection and needs none. It contains the secret session id, so keep it `HttpOnly`.
 ///
 /// ```
 /// use roomcast_server::http::Cookie;
@@ -32,37 +32,37 @@ pub struct Cookie {
     same_site: Option<SameSite>,
 }
 
-/// To which requests a browser adds a cookie
+/// `SameSite` attribute of a cookie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SameSite {
-    /// Those of the same site
+    /// Same-site requests only
     Strict,
-    /// Those of the same site, and links to it
+    /// Same-site requests, and links from other sites
     Lax,
-    /// All of them, which a page of another site needs; browsers want [`Cookie::secure`] for that
+    /// All requests, as needed by pages of other sites; browsers require [`Cookie::secure`] for it
     None,
 }
 
 /// The last second of the year 9999
 const END_OF_DATES: Duration = Duration::from_secs(253_402_300_799);
 
-/// How readily a browser that has too many cookies drops one
+/// Eviction priority in browsers with too many cookies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Priority {
-    /// Before others
+    /// Dropped before others
     Low,
-    /// As it comes
+    /// Default
     Medium,
-    /// After others
+    /// Dropped after others
     High,
 }
 
 impl Cookie {
-    /// A cookie of this name; `io` is what Node calls it
+    /// Creates a cookie of this name; Node uses `io`.
     ///
-    /// Path `/`, `HttpOnly`, `SameSite=Lax`, for as long as the browser is open.
+    /// Defaults: path `/`, `HttpOnly`, `SameSite=Lax`, until the browser is closed.
     pub fn new(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -78,68 +78,69 @@ impl Cookie {
         }
     }
 
-    /// Under which path it is sent. Default: `/`
+    /// Sets the path for which it is sent. Default: `/`.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
         self
     }
 
-    /// To which hosts it is sent. Default: the one that set it
+    /// Sets the domain to which it is sent. Default: the host that set it.
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = Some(domain.into());
         self
     }
 
-    /// How long it is kept, in whole seconds. Default: until the browser is closed
+    /// Sets its lifetime, in whole seconds. Default: until the browser is closed.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Until when it is kept, in whole seconds; where both are known, [`max_age`](Self::max_age) counts. Default: until
-    /// the browser is closed
+    /// Sets its expiry, in whole seconds. Default: until the browser is closed.
+    ///
+    /// [`max_age`](Self::max_age) takes precedence.
     pub fn expires(mut self, at: SystemTime) -> Self {
-        // As far as such a date can be written.
+        // Clamped to dates that the format can express.
         self.expires = Some(at.clamp(SystemTime::UNIX_EPOCH, SystemTime::UNIX_EPOCH + END_OF_DATES));
         self
     }
 
-    /// Whether it is kept from scripts. Default: yes
+    /// Sets whether scripts are denied access. Default: yes.
     pub fn http_only(mut self, http_only: bool) -> Self {
         self.http_only = http_only;
         self
     }
 
-    /// Whether it is sent over TLS only. Default: no
+    /// Sets whether it is sent over TLS only. Default: no.
     pub fn secure(mut self, secure: bool) -> Self {
         self.secure = secure;
         self
     }
 
-    /// Whether a page that is embedded has one of its own in each site that embeds it. Default: no
+    /// Sets whether embedded pages get a separate cookie per embedding site. Default: no.
     ///
-    /// Browsers want [`secure`](Self::secure) for that.
+    /// Browsers require [`secure`](Self::secure) for it.
     pub fn partitioned(mut self, partitioned: bool) -> Self {
         self.partitioned = partitioned;
         self
     }
 
-    /// How readily a browser drops it. Default: as the browser likes
+    /// Sets its eviction priority. Default: up to the browser.
     pub fn priority(mut self, priority: Priority) -> Self {
         self.priority = Some(priority);
         self
     }
 
-    /// To which requests it is added; with `None` nothing is said of it. Default: [`SameSite::Lax`]
+    /// Sets the `SameSite` attribute; `None` omits it. Default: [`SameSite::Lax`].
     pub fn same_site(mut self, same_site: impl Into<Option<SameSite>>) -> Self {
         self.same_site = same_site.into();
         self
     }
 
-    /// Checks that browsers can read the header (RFC 6265 section 4.1.1)
+    /// Checks that browsers can read the header (RFC 6265 section 4.1.1).
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// Returns a description of the invalid attribute.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self { name, path, domain, secure, partitioned, same_site, .. } = self;
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -169,7 +170,7 @@ impl Cookie {
         Ok(())
     }
 
-    /// The header that sets it; `None` if name, path or domain cannot stand in one
+    /// Returns the `Set-Cookie` value; `None` if name, path or domain is invalid.
     pub(crate) fn header(&self, sid: &Sid) -> Option<HeaderValue> {
         let mut text = format!("{}={}; Path={}", self.name, sid.expose(), self.path);
         if let Some(domain) = &self.domain {

@@ -1,4 +1,4 @@
-//! Which pages of other origins may use the server.
+//! CORS settings: which pages of other origins may use the server.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +8,11 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use crate::web::origin::OriginPolicy;
 
-/// Which pages of other origins may use the server: read its answers, begin sessions and open WebSockets.
+/// CORS settings: which pages of other origins may read responses, begin sessions and open WebSockets.
 ///
-/// Two checks follow from it. The `Access-Control-` headers of answers tell browsers which pages may read them, which
-/// long-polling needs. The origin check refuses the handshakes of pages that may not connect; WebSockets are not subject to
-/// the same-origin policy, so any page that a visitor opens could connect in the visitor's name otherwise (RFC 6455
-/// section 10.2).
+/// They determine two checks. The `Access-Control-` headers of responses tell browsers which pages may read them, as
+/// long-polling needs. The origin check refuses handshakes of other pages; WebSockets are not subject to the
+/// same-origin policy, so otherwise any page could connect in the user's name (RFC 6455 section 10.2).
 ///
 /// | Origin of the page | may read answers | may connect with cookies | may connect without |
 /// | --- | --- | --- | --- |
@@ -23,10 +22,10 @@ use crate::web::origin::OriginPolicy;
 /// | listed, without credentials | yes, without cookies | by the [policy](Self::origin_policy): no | by the policy: yes |
 /// | any other | only with [`any`](Self::any) or [`mirrored`](Self::mirrored) | by the policy: no | by the policy: yes |
 ///
-/// Listed are the origins of [`origins`](Self::origins) and [`matching`](Self::matching). Origins are compared in their
-/// normal form (RFC 6454): case, a default port, a trailing slash and the spelling of a host with other letters than ASCII
-/// make no difference. An origin that no browser can send, as it has a path or no scheme, is refused when the
-/// [`Io`](crate::Io) is built. Pages from files have the origin `file://` for WebSocket and `null` for polling.
+/// Listed are the origins of [`origins`](Self::origins) and [`matching`](Self::matching). Origins are compared in
+/// normal form (RFC 6454), regardless of case, a default port, a trailing slash and the encoding of a non-ASCII host.
+/// An origin that no browser can send, with a path or without a scheme, is an error when the [`Io`](crate::Io) is
+/// built. Pages from files have the origin `file://` for WebSocket and `null` for polling.
 ///
 /// The constructors and setters are named after Node's `cors` option.
 ///
@@ -72,22 +71,22 @@ impl Default for Cors {
 }
 
 impl Cors {
-    /// Lists no origin, so that no page of another origin may read answers. This is the default.
+    /// Lists no origin, so that no page of another origin may read responses. This is the default.
     pub fn new() -> Self {
         Self::of(Allowed::None)
     }
 
-    /// Lets pages of all origins read answers, which are told so by `*`; on Node `origin: "*"`.
+    /// Lets pages of all origins read responses, by sending `*`; on Node `origin: "*"`.
     ///
-    /// With `*` browsers send no cookies along, whatever [`credentials`](Self::credentials) says.
+    /// With `*` browsers send no cookies, regardless of [`credentials`](Self::credentials).
     pub fn any() -> Self {
         Self::of(Allowed::Any)
     }
 
-    /// Lets pages of all origins read answers, each of which names the page's own; on Node `origin: true`.
+    /// Lets pages of all origins read responses, each naming the page's origin; on Node `origin: true`.
     ///
-    /// Together with [`credentials`](Self::credentials) every page may act for its visitors as far as CORS goes. Which may
-    /// connect is still up to the [policy](Self::origin_policy).
+    /// With [`credentials`](Self::credentials) CORS then lets every page act for its users. The
+    /// [policy](Self::origin_policy) still decides which pages may connect.
     pub fn mirrored() -> Self {
         Self::of(Allowed::Mirrored)
     }
@@ -99,8 +98,8 @@ impl Cors {
 
     /// Lists the origins for which a function returns `true`; on Node a regular expression or a function.
     ///
-    /// It is called for each request with an `Origin`, which it gets in normal form (RFC 6454), so it should be quick. If
-    /// it panics the request is answered with 500.
+    /// It is called for each request with an `Origin`, in normal form (RFC 6454), so it should be fast. If it panics
+    /// the request is answered with 500.
     pub fn matching(fits: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::of(Allowed::Matching(Matching(Arc::new(fits))))
     }
@@ -119,9 +118,9 @@ impl Cors {
         }
     }
 
-    /// Sets whether pages of the listed origins may send cookies along. Default: no.
+    /// Sets whether pages of the listed origins may send cookies. Default: no.
     ///
-    /// Without, a request of theirs that carries cookies is refused like that of any other page.
+    /// Otherwise their requests with cookies are refused like those of any other page.
     pub fn credentials(mut self, credentials: bool) -> Self {
         self.credentials = credentials;
         self
@@ -129,7 +128,7 @@ impl Cors {
 
     /// Adds an origin whose pages may use WebSocket and long-polling with cookies, besides the listed ones.
     ///
-    /// Needed where the listed origins are to be without cookies, as in `Cors::any().allow_origin("https://chat.example")`.
+    /// Use it to list other origins without cookies, as in `Cors::any().allow_origin("https://chat.example")`.
     pub fn allow_origin(mut self, origin: impl Into<String>) -> Self {
         self.trusted.push(origin.into());
         self
@@ -147,36 +146,36 @@ impl Cors {
         self
     }
 
-    /// Sets the headers a page may send. Default: those that it asks for.
+    /// Sets the headers a page may send. Default: the requested ones.
     pub fn allowed_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.allowed_headers = Some(list(headers.into_iter().map(|name| name.as_str().to_owned())));
         self
     }
 
-    /// Sets the headers of answers that a page may read, besides the safelisted ones. Default: none.
+    /// Sets the response headers a page may read, besides the safelisted ones. Default: none.
     pub fn exposed_headers(mut self, headers: impl IntoIterator<Item = HeaderName>) -> Self {
         self.exposed_headers = Some(list(headers.into_iter().map(|name| name.as_str().to_owned())));
         self
     }
 
-    /// Sets how long a browser may cache the answer to a preflight request, in whole seconds. Default: up to the browser.
+    /// Sets how long browsers may cache a preflight response, in whole seconds. Default: up to the browser.
     pub fn max_age(mut self, age: Duration) -> Self {
         self.max_age = Some(age);
         self
     }
 
-    /// Sets the status of the answer to a preflight request; on Node `optionsSuccessStatus`. Default: 204.
+    /// Sets the status of preflight responses; on Node `optionsSuccessStatus`. Default: 204.
     pub fn preflight_status(mut self, status: StatusCode) -> Self {
         self.preflight_status = status;
         self
     }
 
-    /// Returns whether no other origin may read an answer.
+    /// Returns whether no other origin may read a response.
     pub(crate) fn is_off(&self) -> bool {
         self.listed == Allowed::None && self.trusted.is_empty()
     }
 
-    /// Returns whether an origin, in normal form, is listed itself, and not only as one of all.
+    /// Returns whether a normalised origin is listed itself, not by a wildcard.
     pub(crate) fn lists(&self, origin: &str) -> bool {
         match &self.listed {
             Allowed::None | Allowed::Any | Allowed::Mirrored => false,

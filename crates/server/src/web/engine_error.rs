@@ -1,4 +1,4 @@
-//! What a request is told that Engine.IO refuses
+//! Engine.IO error responses
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::web::engine_query::EngineQuery;
 use crate::web::origin::REPAIR;
 
-/// Why a request is refused, by the table of the Engine.IO protocol
+/// Reason for refusing a request, by the table of the Engine.IO protocol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Refusal {
     UnknownTransport,
@@ -19,28 +19,28 @@ pub(crate) enum Refusal {
     BadMethod,
     BadRequest(Bad),
     ForeignOrigin,
-    /// The application does not let it in, and says why
+    /// Refused by the application, with its message
     Forbidden(String),
     UnsupportedVersion,
 }
 
-/// What is bad about a request
+/// Detail of a bad request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Bad {
     Origin,
-    /// The session is on this transport and not on the one that is named
+    /// The session uses this transport, not the requested one
     Mismatch(TransportName),
     Protocol,
-    /// It is not how the transport that it names begins
+    /// Not a valid first request of the transport
     Handshake,
-    /// As many requests of its session wait as may
+    /// The session's request queue is full
     Crowded(usize),
-    /// The application made no id for the session
+    /// The application generated no session id
     Id(Cow<'static, str>),
 }
 
 impl Refusal {
-    /// Engine.IO's number for it
+    /// Returns Engine.IO's error code.
     pub(crate) fn code(&self) -> u8 {
         match self {
             Self::UnknownTransport => 0,
@@ -52,7 +52,7 @@ impl Refusal {
         }
     }
 
-    /// Short name for the log, where the text of an application does not belong.
+    /// Returns a short name for the log, which excludes application text.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::UnknownTransport => "unknown_transport",
@@ -65,7 +65,7 @@ impl Refusal {
         }
     }
 
-    /// What the client is told
+    /// Returns the message for the client.
     pub(crate) fn message(&self) -> &str {
         match self {
             Self::UnknownTransport => "Transport unknown",
@@ -79,7 +79,7 @@ impl Refusal {
         }
     }
 
-    /// What was wrong, with the keys that Node's server has
+    /// Returns the details, with the keys of Node's server.
     pub(crate) fn context(&self, request: &Parts) -> Value {
         let query = EngineQuery::parse(request.uri.query().unwrap_or_default());
         match self {
@@ -114,14 +114,14 @@ impl Refusal {
         }
     }
 
-    /// The answer to it
+    /// Returns the error response.
     ///
-    /// A request that asked for an upgrade hears it as plain text, since no client reads a body there.
+    /// An upgrade request gets plain text, since no client reads a body there.
     pub(crate) fn response(&self, upgrades: bool) -> Response<ResponseBody> {
         let (body, kind) = if upgrades {
             (self.message().to_owned(), "text/html")
         } else {
-            // The application's words may be anything; the others hold nothing that JSON would escape.
+            // Application text may need escaping; the other messages contain nothing that JSON escapes.
             let json = match self {
                 Self::Forbidden(_) => Value::from(self.message()).to_string(),
                 _ => format!(r#""{}""#, self.message()),
@@ -138,7 +138,7 @@ impl Refusal {
     }
 }
 
-/// The session has ended, while the request was on its way to it
+/// Returns the response for a session that ended before its request was handled.
 pub(crate) fn unknown_session() -> Response<ResponseBody> {
     Refusal::UnknownSession.response(false)
 }

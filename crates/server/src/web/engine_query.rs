@@ -1,10 +1,10 @@
-//! The query parameters of Engine.IO
+//! Query parameters of Engine.IO
 
 use roomcast_engine::Version;
 
 use crate::web::handshake::query_pairs;
 
-/// The query parameters of Engine.IO; one that comes twice counts as wrong, lest two readers disagree
+/// Query parameters of Engine.IO; a duplicate is invalid, since two readers could disagree about it.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct EngineQuery<'a> {
     pub(crate) transport: Option<&'a str>,
@@ -12,7 +12,7 @@ pub(crate) struct EngineQuery<'a> {
     version: Option<&'a str>,
 }
 
-/// Stands for a parameter that came more than once; no transport, id or revision has a name like that
+/// Marks a duplicate parameter; no transport, id or revision has this value
 const AMBIGUOUS: &str = "&";
 
 impl<'a> EngineQuery<'a> {
@@ -27,17 +27,17 @@ impl<'a> EngineQuery<'a> {
             };
             *slot = Some(if slot.is_some() { AMBIGUOUS } else { value });
         }
-        // As on Node: a client that names nothing has no session yet.
+        // As on Node: an empty value means no session yet.
         parsed.sid = parsed.sid.filter(|sid| !sid.is_empty());
         parsed
     }
 
-    /// The revision that the client names, as it stands
+    /// Returns the protocol revision as sent.
     pub(crate) fn version(&self) -> Option<&'a str> {
         self.version
     }
 
-    /// Whether the client speaks a revision of the protocol that this server does
+    /// Returns whether the server supports the client's protocol revision.
     pub(crate) fn is_supported(&self) -> bool {
         self.version.is_some_and(|version| Version::from_query(version).is_some())
     }

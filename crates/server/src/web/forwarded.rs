@@ -1,4 +1,4 @@
-//! Where a client really comes from, when trusted proxies stand in between
+//! Client address and scheme behind trusted proxies
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +11,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// The proxies whose word is taken for where a client comes from
+/// Proxies whose forwarding headers are trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct TrustedProxies(Vec<IpNet>);
 
@@ -29,7 +29,7 @@ impl TrustedProxies {
         self.0.is_empty()
     }
 
-    /// Where a request comes from, by the headers that trusted proxies add; anybody else's count for nothing
+    /// Returns the client's address and TLS flag by the headers of trusted proxies; ignores headers of other peers.
     pub(crate) fn resolve(&self, peer: Peer, headers: &HeaderMap) -> Peer {
         let peer = Peer { address: canonical(peer.address), ..peer };
         let Hops { client, trusted } = self.hops(peer.address, headers);
@@ -39,13 +39,13 @@ impl TrustedProxies {
         Peer { address: client, secure }
     }
 
-    /// The host that the client asked for, if a trusted proxy says so
+    /// Returns the host the client requested, if a trusted proxy forwarded it.
     pub(crate) fn forwarded_host<'a>(&self, peer: Option<Peer>, headers: &'a HeaderMap) -> Option<&'a str> {
         let Hops { trusted, .. } = self.hops(canonical(peer?.address), headers);
         said_by(trusted, headers, &X_FORWARDED_HOST)
     }
 
-    /// Each proxy adds on the right whom it heard from, so the list is read from there, as far as hops are trusted
+    /// Follows the hops from the right, where each proxy appends its peer, as far as they are trusted.
     fn hops(&self, peer: SocketAddr, headers: &HeaderMap) -> Hops {
         let mut hops = Hops { client: peer, trusted: 0 };
         if !self.trusts(peer.ip()) {
@@ -53,7 +53,7 @@ impl TrustedProxies {
         }
         hops.trusted = 1;
         for hop in from_the_right(headers, &X_FORWARDED_FOR) {
-            // What cannot be read was not written by a proxy worth trusting further.
+            // A malformed entry cannot come from a proxy that should be trusted further.
             let Some(address) = std::str::from_utf8(hop).ok().and_then(|hop| parse_hop(hop.trim())) else {
                 break;
             };
@@ -67,32 +67,32 @@ impl TrustedProxies {
     }
 }
 
-/// The way of a request to this server
+/// Hops of a request to this server.
 struct Hops {
     client: SocketAddr,
-    /// Proxies behind each other that are trusted, counted from this server on
+    /// Consecutive trusted proxies, counted from this server
     trusted: usize,
 }
 
-/// The values of a header that is a list, the one that was added last first
+/// Returns the entries of a list header, last added first.
 ///
-/// As bytes: what a client put on the left must not spoil what a proxy added to it.
+/// As bytes: malformed client input on the left must not affect what a proxy appended.
 fn from_the_right<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let lists = headers.get_all(name).into_iter().rev();
     lists.flat_map(|list| list.as_bytes().rsplit(|&byte| byte == b','))
 }
 
-/// What the trusted proxy that is furthest out says in a header to which each proxy adds a value, or which one sets for all
+/// Returns the outermost trusted proxy's entry of a header that proxies append to or overwrite.
 ///
-/// Values further left than there are trusted proxies came from the client. One that cannot be read ends the search at
-/// the value before, as in `X-Forwarded-For`.
+/// Entries beyond the number of trusted proxies came from the client. A malformed entry ends the search at the entry
+/// before, as in `X-Forwarded-For`.
 fn said_by<'a>(trusted: usize, headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let values = from_the_right(headers, name).take(trusted);
     let readable = values.map_while(|value| std::str::from_utf8(value).ok());
     readable.map(str::trim).take_while(|value| !value.is_empty()).last()
 }
 
-/// An address with a port or without, in which case it is 0
+/// Parses an address; without a port, the port is 0.
 fn parse_hop(hop: &str) -> Option<SocketAddr> {
     if let Ok(address) = hop.parse::<SocketAddr>() {
         return Some(address);
@@ -101,7 +101,7 @@ fn parse_hop(hop: &str) -> Option<SocketAddr> {
     bare.parse::<IpAddr>().ok().map(|address| SocketAddr::new(address, 0))
 }
 
-/// An IPv4 address that came in the clothes of an IPv6 one is what it is
+/// Unmaps IPv4-mapped IPv6 addresses.
 pub(crate) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
@@ -142,7 +142,7 @@ mod tests {
         let trusted = &["10.0.0.0/8", "2001:db8::1"];
         for (peer, forwarded, expected) in [
             ("10.0.0.1", &["198.51.100.7"][..], "198.51.100.7"),
-            // What the client wrote itself stands left of what the first proxy saw.
+            // The client's own entries are left of what the first proxy appended.
             ("10.0.0.1", &["127.0.0.1, 198.51.100.7"], "198.51.100.7"),
             ("10.0.0.1", &["1.1.1.1,198.51.100.7, 10.9.9.9"], "198.51.100.7"),
             ("10.0.0.1", &["1.1.1.1", "198.51.100.7", "10.9.9.9,10.9.9.8"], "198.51.100.7"),
@@ -151,9 +151,9 @@ mod tests {
             ("10.0.0.1", &["[2001:db8::7]"], "2001:db8::7"),
             ("10.0.0.1", &["2001:db8::7"], "2001:db8::7"),
             ("::ffff:10.0.0.1", &["::ffff:198.51.100.7"], "198.51.100.7"),
-            // All hops are ours: the first of them is the client.
+            // All hops are trusted: the first of them is the client.
             ("10.0.0.1", &["10.0.0.3, 10.0.0.2"], "10.0.0.3"),
-            // Without a list the proxy itself is all that is known.
+            // Without a list only the proxy is known.
             ("10.0.0.1", &[], "10.0.0.1"),
         ] {
             assert_eq!(client(trusted, peer, forwarded), expected, "{peer} {forwarded:?}");
@@ -176,14 +176,14 @@ mod tests {
             (None, "https", true),
             (None, "WSS", true),
             (None, "http", false),
-            // One trusted hop: the rest was there before it.
+            // One trusted hop: earlier entries came from the client.
             (None, "https, http", false),
             (Some("198.51.100.7"), "https, http", false),
-            // The outer of two trusted proxies ends TLS, and both add what they saw.
+            // The outer of two trusted proxies terminates TLS, and both append.
             (Some("198.51.100.7, 10.0.0.2"), "https, http", true),
             (Some("198.51.100.7, 10.0.0.2"), "http, https", false),
             (Some("198.51.100.7, 10.0.0.2"), "https, http, http", false),
-            // The inner one leaves alone what the outer one set.
+            // The inner one keeps what the outer one set.
             (Some("198.51.100.7, 10.0.0.2"), "https", true),
             (Some("10.0.0.2, 192.0.2.1"), "https, http", false),
             (Some("198.51.100.7, 10.0.0.2"), "https, ", false),

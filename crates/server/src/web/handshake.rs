@@ -1,4 +1,4 @@
-//! The request that a session began with, kept small
+//! Opening request of a session, in compact form
 
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
@@ -10,26 +10,26 @@ use percent_encoding::percent_decode_str;
 
 use crate::util::heads::{Head, Heads};
 
-/// The request that a session began with
+/// Opening request of a session.
 ///
-/// Kept for as long as the client is connected, so it is one block of memory with the request's own text in it and
-/// not a header map, and it keeps no buffer of the HTTP library alive. Headers that are the same for many clients,
-/// such as `User-Agent`, are kept once for all that sent the same.
+/// Retained while the client is connected, so it is one block of memory with the request's own text rather than a
+/// header map, and it keeps no buffer of the HTTP library alive. Headers common to many clients, such as `User-Agent`,
+/// are stored once.
 #[derive(Clone)]
 pub struct Handshake {
-    /// Each header in its order: `name: value`, or `name` alone if its value is in `text`, and a line feed, which
-    /// neither of them can hold
+    /// Each header in order: `name: value`, or `name` alone if its value is in `text`, and a line feed, which neither
+    /// can contain
     head: Arc<Head>,
-    /// `uri`, then each value that is the client's own, and a line feed
+    /// `uri`, then each value specific to the client, and a line feed
     text: Box<[u8]>,
     uri_len: u32,
     address: Address,
     secure: bool,
-    /// Bytes at the end of the path that the endpoint leaves to the application; fits into the gap behind `secure`
+    /// Length in bytes of the path remainder left to the application; fits into the gap behind `secure`
     rest_len: u16,
-    /// Nanoseconds since 1970; that many fit until 2554
+    /// Nanoseconds since 1970; suffices until 2554
     issued: u64,
-    /// What layers in front of the server put there; without any it owns no memory
+    /// Extensions set by outer layers; an empty map owns no memory
     extensions: http::Extensions,
 }
 
@@ -57,7 +57,7 @@ impl Handshake {
             }
             head.push(b'\n');
         }
-        // A request line is bounded far below 4 GiB.
+        // Request lines are limited far below 4 GiB.
         let uri_len = u32::try_from(uri.len()).unwrap_or(0);
         let (address, extensions) = (Address::from(address), http::Extensions::new());
         let issued = issued.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -66,30 +66,30 @@ impl Handshake {
         Self { head, text, uri_len, address, secure, rest_len, issued, extensions }
     }
 
-    /// Keeps how much of the path is behind what its endpoint has
+    /// Records the length of the path beyond its endpoint's.
     pub(crate) fn with_path_rest(mut self, len: usize) -> Self {
-        // A longer one is longer than any header may be by default, and is not told.
+        // A longer one exceeds the default header limit, and is not reported.
         self.rest_len = u16::try_from(len).unwrap_or(0);
         self
     }
 
-    /// Keeps what layers put beside the request
+    /// Keeps the extensions set by outer layers.
     pub(crate) fn with_extensions(mut self, extensions: http::Extensions) -> Self {
         self.extensions = extensions;
         self
     }
 
-    /// Returns the bytes that are kept for this request alone.
+    /// Returns the bytes retained for this request alone.
     pub(crate) fn own_bytes(&self) -> usize {
         self.text.len()
     }
 
-    /// Returns the bytes that are kept, those included that others share.
+    /// Returns the bytes retained, including shared ones.
     pub(crate) fn bytes(&self) -> usize {
         self.text.len() + self.head.text().len()
     }
 
-    /// Path and query of the request
+    /// Returns the path and query of the request.
     #[doc(alias = "url")]
     pub fn uri(&self) -> &str {
         std::str::from_utf8(&self.text[..self.uri_len as usize]).unwrap_or_default()
@@ -97,17 +97,17 @@ impl Handshake {
 
     /// Returns the part of the path behind the one of the [`Endpoint`](crate::transport::Endpoint), decoded.
     ///
-    /// For `Endpoint::plain("/rooms/*")` that is what stands in place of the `*`, such as `red` in `/rooms/red?token=x`;
-    /// for one of a single path it is empty. It is whatever the client sent, and may have slashes in it.
+    /// For `Endpoint::plain("/rooms/*")` this is the part matched by `*`, such as `red` in `/rooms/red?token=x`; for an
+    /// endpoint of a single path it is empty. It is untrusted input, and may contain slashes.
     pub fn path_rest(&self) -> String {
         let path = self.uri().split('?').next().unwrap_or_default();
         let rest = path.len().checked_sub(usize::from(self.rest_len)).and_then(|at| path.get(at..));
         percent_decode_str(rest.unwrap_or_default()).decode_utf8_lossy().into_owned()
     }
 
-    /// Headers in the order in which they came, names in lower case
+    /// Returns the headers in order of arrival, with names in lower case.
     ///
-    /// Values are whatever the client sent; they need not be UTF-8.
+    /// Values are untrusted and need not be UTF-8.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         let mut own = self.text[self.uri_len as usize..].split(|&byte| byte == b'\n');
         let lines = self.head.text().split(|&byte| byte == b'\n').filter(|line| !line.is_empty());
@@ -120,52 +120,52 @@ impl Handshake {
         })
     }
 
-    /// The first header of this name, in lower case, if it is there and is UTF-8
+    /// Returns the first header of this name, in lower case, if it is UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers().find(|(known, _)| *known == name)?;
         std::str::from_utf8(value).ok()
     }
 
-    /// Query parameters in the order in which they came, decoded
+    /// Returns the query parameters in order of arrival, decoded.
     pub fn query(&self) -> impl Iterator<Item = (String, String)> + '_ {
         let query = self.uri().split_once('?').map_or("", |(_, query)| query);
         query_pairs(query).map(|(name, value)| (decoded(name), decoded(value)))
     }
 
-    /// The first query parameter of this name, decoded
+    /// Returns the first query parameter of this name, decoded.
     pub fn query_value(&self, name: &str) -> Option<String> {
         self.query().find(|(known, _)| known == name).map(|(_, value)| value)
     }
 
-    /// Where the client connects from, if the server knows
+    /// Returns the client's address, if known.
     pub fn address(&self) -> Option<SocketAddr> {
         self.address.get()
     }
 
-    /// Returns the address as a field of a log line, which is left out where it is not known.
+    /// Returns the address as a log field, omitted if unknown.
     pub(crate) fn address_field(&self) -> Option<impl tracing::Value + use<>> {
         self.address().map(tracing::field::display)
     }
 
-    /// Whether the client came over TLS
+    /// Returns whether the client used TLS.
     pub fn is_secure(&self) -> bool {
         self.secure
     }
 
-    /// What layers in front of the server put beside the request, such as the user that one of them found out
+    /// Returns the extensions set by outer layers, such as an authenticated user.
     ///
-    /// Handlers take one part of it by the parameter [`Extension`](crate::extract::Extension).
+    /// Handlers extract a single one by the parameter [`Extension`](crate::extract::Extension).
     pub fn extensions(&self) -> &http::Extensions {
         &self.extensions
     }
 
-    /// When the session began
+    /// Returns when the session began.
     pub fn issued(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(self.issued)
     }
 }
 
-/// An address as it nearly always is, in less than the room that the longest one takes
+/// Compact socket address; rare forms are boxed.
 #[derive(Clone)]
 enum Address {
     Unknown,
@@ -200,7 +200,7 @@ impl Address {
 }
 
 impl fmt::Debug for Handshake {
-    // Headers hold cookies and the query may hold tokens: neither belongs in a log.
+    // Headers contain cookies and the query may contain tokens: neither belongs in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake")
             .field("address", &self.address())
@@ -209,9 +209,9 @@ impl fmt::Debug for Handshake {
     }
 }
 
-/// Whether very many clients are likely to send this header with this very value
+/// Returns whether many clients are likely to send this header with this value.
 ///
-/// Not what may name a client or admit it, such as `Cookie`, or the subprotocols, in which some put a token.
+/// Excludes headers that may identify or admit a client, such as `Cookie`, or subprotocols, which may carry a token.
 fn is_common(name: &HeaderName, value: &HeaderValue) -> bool {
     value.len() <= MAX_COMMON_VALUE
         && matches!(
@@ -244,12 +244,12 @@ fn is_common(name: &HeaderName, value: &HeaderValue) -> bool {
         )
 }
 
-/// A longer value is one that somebody has made up
+/// Longer values are unlikely to be common
 const MAX_COMMON_VALUE: usize = 256;
-/// About what a browser says that others say too
+/// Typical size of a browser's common headers, in bytes
 const COMMON_HEAD: usize = 768;
 
-/// Names and values of a query as they stand, undecoded
+/// Returns names and values of a query, undecoded.
 pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
@@ -316,7 +316,7 @@ mod tests {
             let handshake = Handshake::new(&heads, &request, address, true, issued);
             assert_eq!((handshake.address(), handshake.issued()), (address, issued));
         }
-        // A clock that is wrong by so much shows the first moment it can.
+        // A clock this wrong yields the earliest time that fits.
         let before = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
         assert_eq!(Handshake::new(&heads, &request, None, true, before).issued(), SystemTime::UNIX_EPOCH);
     }

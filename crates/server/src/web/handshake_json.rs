@@ -1,4 +1,4 @@
-//! A handshake as Node's servers describe it to each other
+//! Handshake in the JSON form that Node servers exchange
 
 use std::time::{Duration, SystemTime};
 
@@ -12,21 +12,21 @@ use serde_json::{Map, Value};
 
 use crate::web::handshake::Handshake;
 
-/// The subprotocol behind which a client offers a token
+/// Subprotocol that precedes a client's token
 pub(crate) const BEARER: &str = "bearer";
 
 impl Handshake {
-    /// Whether the request named an origin, so that it came from a page
+    /// Returns whether the request had an `Origin`, so came from a page.
     pub fn is_xdomain(&self) -> bool {
         self.headers().any(|(name, value)| name == "origin" && !value.is_empty())
     }
 
-    /// When the session began, as text in the form that JavaScript gives a date, in UTC
+    /// Returns when the session began, formatted as a JavaScript date in UTC.
     pub fn time(&self) -> String {
         js_date(self.since_1970().as_secs())
     }
 
-    /// The fields of Node's `socket.handshake`, as JSON text; `auth` is JSON text itself
+    /// Returns the fields of Node's `socket.handshake` as JSON text; `auth` is JSON text itself.
     pub(crate) fn to_json(&self, auth: &str) -> String {
         #[derive(Serialize)]
         struct Described<'a> {
@@ -51,23 +51,23 @@ impl Handshake {
             query: self.query_listed(),
             auth: RawValue::from_string(auth.to_owned()).ok(),
         };
-        // Maps with text as keys, and text: nothing in it that JSON cannot hold.
+        // Text-keyed maps and text always serialise.
         serde_json::to_string(&described).unwrap_or_else(|_| "{}".into())
     }
 
-    /// Returns what a plain WebSocket client shows, as a JSON object; nothing if it shows nothing.
+    /// Returns the credentials of a plain WebSocket client as a JSON object, or an empty string.
     ///
-    /// Those are its query parameters, and the token that it offers as a subprotocol, since browsers let it set no header.
+    /// They are its query parameters and a token offered as a subprotocol, since browsers cannot set headers.
     pub(crate) fn plain_auth(&self) -> ByteString {
         let mut shown = self.query_listed();
         if let Some(token) = self.bearer_token() {
             shown.insert("token".to_owned(), token.into());
         }
-        // Text in a map with text as keys: nothing in it that JSON cannot hold.
+        // A text-keyed map of text always serialises.
         if shown.is_empty() { ByteString::new() } else { Value::Object(shown).to_string().into() }
     }
 
-    /// The subprotocol that is offered behind `bearer`
+    /// Returns the subprotocol offered behind `bearer`.
     fn bearer_token(&self) -> Option<String> {
         let offered = self.headers().filter(|(name, _)| *name == "sec-websocket-protocol");
         let mut offered = offered.filter_map(|(_, value)| std::str::from_utf8(value).ok());
@@ -79,11 +79,11 @@ impl Handshake {
         offered.find_map(is_behind_bearer)
     }
 
-    /// Headers as Node's HTTP library has them: text, several of one name joined
+    /// Returns the headers as Node's HTTP library has them: text, with repeated names joined.
     fn headers_joined(&self) -> Map<String, Value> {
         let mut headers = Map::new();
         for (name, value) in self.headers() {
-            // Bytes beyond ASCII are Latin-1 there.
+            // There, non-ASCII bytes are Latin-1.
             let text: String = match std::str::from_utf8(value) {
                 Ok(text) if text.is_ascii() => text.to_owned(),
                 _ => value.iter().map(|&byte| char::from(byte)).collect(),
@@ -99,7 +99,7 @@ impl Handshake {
         headers
     }
 
-    /// Query parameters as Node's have them: text, or a list where one name comes several times
+    /// Returns the query parameters as Node has them: text, or a list for repeated names.
     fn query_listed(&self) -> Map<String, Value> {
         let mut query = Map::new();
         for (name, value) in self.query() {
@@ -117,10 +117,10 @@ impl Handshake {
     }
 }
 
-/// Such as `Mon Nov 23 2026 15:51:35 GMT+0000 (Coordinated Universal Time)`
+/// Formats a date such as `Mon Nov 23 2026 15:51:35 GMT+0000 (Coordinated Universal Time)`.
 fn js_date(seconds: u64) -> String {
     let at = i64::try_from(seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
-    // Dates of jiff end with the year 9999.
+    // jiff's dates end with the year 9999.
     let at = Offset::UTC.to_datetime(at.unwrap_or(Timestamp::MAX));
     at.strftime("%a %b %d %Y %H:%M:%S GMT+0000 (Coordinated Universal Time)").to_string()
 }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn dates_are_those_of_javascript() {
-        // What `new Date(ms) + ""` gives on Node with TZ=UTC.
+        // Output of `new Date(ms) + ""` on Node with TZ=UTC.
         for (seconds, text) in [
             (0, "Thu Jan 01 1970 00:00:00"),
             (68_169_600, "Tue Feb 29 1972 00:00:00"),
@@ -174,7 +174,7 @@ mod tests {
             "auth": { "token": "t" },
         });
         assert_eq!(described, expected);
-        // As the other end reads it.
+        // As the peer server reads it.
         let read: crate::rooms::RemoteHandshake = serde_json::from_value(expected).expect("a handshake");
         assert_eq!((read.header("cookie"), read.query_value("EIO")), (Some("a=1; b=2"), Some("4")));
     }

@@ -1,24 +1,24 @@
-//! The other end of a connection
+//! Peer of a connection
 
 use std::net::SocketAddr;
 
 use http::Extensions;
 
-/// Where a client connects from
+/// Peer address of a client's connection.
 ///
-/// A server of one's own that mounts an [`Io`](crate::Io) puts it into the extensions of the request, if it knows. With the feature
-/// `axum`, which is on by default, axum's `ConnectInfo<SocketAddr>` stands for it where there is none.
+/// A custom server that mounts an [`Io`](crate::Io) inserts it into the request's extensions. With the feature `axum`,
+/// which is on by default, axum's `ConnectInfo<SocketAddr>` is the fallback.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "programs that mount the server build it")]
 pub struct Peer {
-    /// Its address
+    /// Socket address
     pub address: SocketAddr,
-    /// Whether it came over TLS
+    /// Whether it used TLS
     pub secure: bool,
 }
 
 impl Peer {
-    /// Who is at the other end, if that is known: by this server, or by the one it is mounted in
+    /// Returns the peer, if this server or the outer one provided it.
     pub(crate) fn of(extensions: &Extensions) -> Option<Self> {
         let known = extensions.get().copied();
         #[cfg(feature = "axum")]

@@ -1,4 +1,4 @@
-//! The byte stream of one HTTP connection, and the clocks that run over it
+//! Byte stream of one HTTP connection, and its deadlines
 
 use std::io;
 use std::pin::Pin;
@@ -18,12 +18,11 @@ use crate::util::coop::give_way;
 
 /// State of one HTTP connection that its stream, its bodies and its task share.
 ///
-/// Each direction has its own clock. A request head that has begun must be complete within the header timeout, also behind
-/// a request in progress; so must the response to a client that has closed its side. A blocked write must make progress
-/// within the keep-alive timeout. With neither, and no request in progress, the connection is idle and is closed after the
-/// keep-alive timeout.
+/// Each direction has its own clock. A request head that has begun must be complete within the header timeout, also
+/// behind a request in progress; so must the response to a client that has closed its side. A blocked write must make
+/// progress within the keep-alive timeout. An otherwise idle connection is closed after the keep-alive timeout.
 ///
-/// One task changes and reads it, so no ordering matters.
+/// Only one task accesses it, so memory ordering is irrelevant.
 #[derive(Debug)]
 pub(crate) struct Activity {
     began: Instant,
@@ -31,21 +30,21 @@ pub(crate) struct Activity {
     keep_alive_timeout: Duration,
     /// A request is being answered
     busy: AtomicBool,
-    /// Bytes of that request's body that the HTTP library has not read; all ones if their number is not known
+    /// Unread bytes of that request's body; all ones if unknown
     body_left: AtomicU64,
-    /// That request is of no use to a client that hangs up
+    /// That request is useless once the client disconnects
     ends_with_client: AtomicBool,
     /// A part of a request head has arrived, or the first one is awaited
     in_header: AtomicBool,
-    /// The client takes no more bytes for now
+    /// Writes are blocked
     blocked: AtomicBool,
-    /// The client has hung up
+    /// The client has disconnected
     hung_up: AtomicBool,
-    /// The stream keeps something back until the request has been answered
+    /// The stream holds back data until the request has been answered
     keeps: AtomicBool,
-    /// The task, if it waits for what is kept back
+    /// Waker of the task, if it waits for that data
     reader: Mutex<Option<Waker>>,
-    /// Milliseconds from `began` to the start of the clock that runs
+    /// Milliseconds from `began` to the start of the current clock
     since: AtomicU64,
     requests: AtomicUsize,
 }
@@ -74,8 +73,7 @@ impl Activity {
         self.requests.load(Ordering::Relaxed)
     }
 
-    /// Notes that a request is being answered: the length of its body if known, and whether the answer is of no use to a
-    /// client that has hung up.
+    /// Records the start of a request: its body's length if known, and whether a disconnect makes it useless.
     pub(crate) fn request_began(&self, body: Option<u64>, ends_with_client: bool) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         set(&self.in_header, false);
@@ -95,7 +93,7 @@ impl Activity {
         }
     }
 
-    /// Has the task woken once the request has been answered.
+    /// Wakes the task once the request has been answered.
     fn keep_back(&self, cx: &Context<'_>) {
         *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(cx.waker().clone());
         set(&self.keeps, true);
@@ -111,43 +109,42 @@ impl Activity {
         set(&self.in_header, false);
     }
 
-    /// Notes what came of a write.
+    /// Records the outcome of a write.
     fn wrote(&self, blocked: bool) {
         let was_blocked = self.blocked.swap(blocked, Ordering::Relaxed);
-        // The head that is awaited keeps its clock, unless the client was kept from sending it by what it had to take.
+        // An awaited head keeps its clock, unless a blocked write prevented the client from sending it.
         if was_blocked != blocked || blocked || !get(&self.busy) && !self.is_in_header() {
             self.mark();
         }
     }
 
     fn mark(&self) {
-        // Rounded up, so that nobody has less time than there is.
+        // Rounded up, so that no deadline is early.
         let since = clock::now().saturating_duration_since(self.began).as_nanos().div_ceil(1_000_000);
         self.since.store(u64::try_from(since).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Returns whether a request head is being waited for, or the rest of one.
+    /// Returns whether a request head is awaited or incomplete.
     pub(crate) fn is_in_header(&self) -> bool {
         get(&self.in_header)
     }
 
-    /// Returns when the client is late; `None` while it owes nothing.
+    /// Returns the client's deadline; `None` while nothing is awaited from it.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let timeout = match (get(&self.blocked), get(&self.busy), self.is_in_header()) {
-            // Perhaps nobody is there any more.
+            // The peer may be gone.
             (_, true, _) if get(&self.hung_up) => self.header_timeout,
-            // What an answer waits for is judged by whoever gives it.
+            // The session enforces its own deadlines for the response.
             (true, true, _) | (false, true, false) => return None,
             (false, _, true) => self.header_timeout,
             (true, false, _) | (false, false, false) => self.keep_alive_timeout,
         };
         let since = self.began + Duration::from_millis(self.since.load(Ordering::Relaxed));
-        // A timeout beyond what can be reckoned is none.
+        // A timeout that overflows is none.
         since.checked_add(timeout)
     }
 
-    /// Returns how many bytes the HTTP library may still read for the request that is being answered; `None` if it
-    /// answers none.
+    /// Returns the unread bytes of the current request's body; `None` without a request in progress.
     fn body_left(&self) -> Option<u64> {
         get(&self.busy).then(|| self.body_left.load(Ordering::Relaxed))
     }
@@ -161,7 +158,7 @@ fn get(flag: &AtomicBool) -> bool {
     flag.load(Ordering::Relaxed)
 }
 
-/// Body of a request, which notes when it is whole
+/// Request body that records its completion.
 pub(crate) struct ArrivingBody {
     body: Incoming,
     activity: Arc<Activity>,
@@ -197,7 +194,7 @@ impl Body for ArrivingBody {
     }
 }
 
-/// Body of an answer; its request is over when it is dropped
+/// Response body; its drop ends the request.
 pub(crate) struct ActiveBody {
     body: ResponseBody,
     activity: Arc<Activity>,
@@ -205,7 +202,7 @@ pub(crate) struct ActiveBody {
 
 impl ActiveBody {
     pub(crate) fn new(body: ResponseBody, activity: Arc<Activity>) -> Self {
-        // A stream of events has no end of its own: it ends with its client.
+        // An event stream has no end of its own: it ends with its client.
         if Body::size_hint(&body).exact().is_none() {
             set(&activity.ends_with_client, true);
         }
@@ -244,25 +241,25 @@ impl Drop for ActiveBody {
 
 /// Byte stream that hands the HTTP library one request at a time.
 ///
-/// The library takes the end of the stream for the end of whatever it is answering, and does not notice the end behind
-/// bytes that it holds already. So it gets no more than the head of a request before that request is answered, unless it
-/// asks for the body. What follows is read ahead, up to [`AHEAD`] bytes, and the end of the stream is told when it
-/// matters: at once to a request that waits, such as a poll, and to others once they are answered. A client that sends a
-/// whole request and hangs up is heard, and gets its answer if it can still read.
+/// The library takes the end of the stream for the end of the current exchange, and misses it behind bytes already
+/// buffered. So it gets only the head of a request, and the body on demand, until that request is answered. Later data
+/// is read ahead, up to [`AHEAD`] bytes. The end of the stream is reported at once to a waiting request, such as a
+/// poll, and to others after their response. A client that sends a whole request and closes its side still gets its
+/// response.
 #[derive(Debug)]
 pub(crate) struct HttpStream<S> {
     stream: S,
     activity: Arc<Activity>,
-    /// Bytes behind the request that is being answered
+    /// Bytes behind the current request
     ahead: BytesMut,
-    /// How the stream ended, until the HTTP library is told
+    /// End of the stream, not yet reported to the HTTP library
     end: Option<io::Result<()>>,
     head: HeadEnd,
-    /// Others had their turn since the stream ended
+    /// The task has yielded since the stream ended
     gave_way: bool,
 }
 
-/// Bytes that are read behind a request before it is answered
+/// Bytes read ahead behind a request in progress
 const AHEAD: usize = 16 * 1024;
 
 impl<S> HttpStream<S> {
@@ -277,14 +274,14 @@ impl<S> HttpStream<S> {
         }
     }
 
-    /// Returns the stream, and what was read of it behind the last request.
+    /// Returns the stream and the data read ahead.
     pub(crate) fn into_parts(self) -> (S, Bytes) {
         (self.stream, self.ahead.freeze())
     }
 }
 
 impl<S: AsyncRead + Unpin> HttpStream<S> {
-    /// Reads behind the request that is being answered; ready with the end of the stream if that request ends with it.
+    /// Reads ahead; ready with the end of the stream if the current request ends with it.
     fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut chunk = [0; 1024];
         while self.end.is_none() && self.ahead.len() < AHEAD {
@@ -304,7 +301,7 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
             }
         }
         if self.end.is_some() || !self.ahead.is_empty() {
-            // The HTTP library asks again only when it is woken.
+            // The HTTP library polls again only when woken.
             self.activity.keep_back(cx);
         }
         if self.end.is_none() {
@@ -317,18 +314,18 @@ impl<S: AsyncRead + Unpin> HttpStream<S> {
             return Poll::Pending;
         }
         if !std::mem::replace(&mut self.gave_way, true) {
-            // What answers it may be on its way.
+            // Its response may be on the way.
             give_way(cx);
             return Poll::Pending;
         }
         self.end.take().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Keeps back what is in `buf` beyond its first `len` bytes.
+    /// Holds back the part of `buf` after the first `len` bytes.
     fn keep_back(&mut self, buf: &mut ReadBuf<'_>, len: usize) {
         let rest = &buf.filled()[len..];
         if !rest.is_empty() {
-            // Before what was kept earlier: that came later.
+            // Goes before earlier held-back data, which came later in the stream.
             let mut ahead = BytesMut::from(rest);
             ahead.unsplit(std::mem::take(&mut self.ahead));
             self.ahead = ahead;
@@ -401,19 +398,19 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
     }
 }
 
-/// Search for the empty line behind a request head, over any number of reads.
+/// Search for the empty line that ends a request head, across reads.
 ///
-/// Lines end with LF, or CR and LF, as the HTTP library has it (RFC 9112 section 2.2).
+/// Lines end with LF, or CR and LF, as in the HTTP library (RFC 9112 section 2.2).
 #[derive(Debug, Default, Clone, Copy)]
 struct HeadEnd {
-    /// Something other than line ends was seen: empty lines before a request are skipped
+    /// A byte other than a line end was seen: empty lines before a request are skipped
     begun: bool,
     /// The last line so far is empty
     at_line_start: bool,
 }
 
 impl HeadEnd {
-    /// Returns how many of the bytes belong to the head if it ends in them, and begins anew behind it.
+    /// Returns how many of the bytes belong to the head if it ends in them, then starts over.
     fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, &byte) in bytes.iter().enumerate() {
             match byte {

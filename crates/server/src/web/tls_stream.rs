@@ -1,4 +1,4 @@
-//! The byte stream of a connection over TLS
+//! Byte stream of a TLS connection
 
 use std::io;
 use std::pin::Pin;
@@ -8,10 +8,10 @@ use roomcast_core::memory::Charge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A connection over TLS
+/// TLS connection.
 ///
-/// What rustls has encrypted and not sent is charged: [`BUFFERED`] bytes at most. A transport that takes the stream
-/// over takes what is [inside](Self::into_inner), and charges that itself.
+/// Data encrypted by rustls and not yet sent is charged: [`BUFFERED`] bytes at most. A transport that takes over the
+/// [inner stream](Self::into_inner) charges it itself.
 #[derive(Debug)]
 pub(crate) struct TlsStream {
     stream: RustlsStream,
@@ -20,7 +20,7 @@ pub(crate) struct TlsStream {
 
 type RustlsStream = tokio_rustls::server::TlsStream<TcpStream>;
 
-/// Bytes that rustls buffers for one connection, by its default
+/// Default buffer limit of rustls per connection, in bytes
 const BUFFERED: usize = 64 * 1024;
 
 impl TlsStream {

@@ -1,4 +1,4 @@
-//! The byte stream behind a request, once HTTP has let go of it
+//! Byte stream of a request that has left HTTP
 
 use std::io;
 
@@ -15,13 +15,13 @@ use crate::web::stream::HttpStream;
 #[cfg(feature = "tls")]
 use crate::web::tls_stream::TlsStream;
 
-/// Whether a request asks for a WebSocket, well or badly
+/// Returns whether a request asks for a WebSocket, valid or not.
 pub(crate) fn is_asked(headers: &HeaderMap) -> bool {
     let upgrade = headers.get(http::header::UPGRADE).and_then(|value| value.to_str().ok());
     upgrade.is_some_and(|value| value.split(',').any(|name| name.trim().eq_ignore_ascii_case("websocket")))
 }
 
-/// Takes the upgrade out of a request that asks for one
+/// Takes the upgrade from a request that asks for one.
 pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
     if !request.headers().contains_key(http::header::UPGRADE) {
         return None;
@@ -30,8 +30,8 @@ pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
     let home = Handle::current().id();
     Some(Upgrade::new(async move {
         let mut upgraded = unwrap(upgrade.await.map_err(io::Error::other)?);
-        // A session may live on another runtime than the one that accepted this connection. Its readiness has
-        // to arrive where it is waited for, or each event would wake two threads.
+        // A session may run on another runtime than its connection's acceptor. Readiness must arrive on the session's
+        // runtime, or each event would wake two threads.
         if Handle::current().id() != home {
             upgraded.stream = match downcast(upgraded.stream) {
                 Ok(tcp) => Box::new(TcpStream::from_std(tcp.into_std()?)?),
@@ -42,7 +42,7 @@ pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Upgrade> {
     }))
 }
 
-/// Finds the TCP stream inside, if there is one: as this server has it, hyper's own, or as `axum::serve` wraps it
+/// Finds the inner TCP stream, if any: this server's, hyper's, or as wrapped by `axum::serve`.
 fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
     let upgraded = match upgraded.downcast::<TokioIo<HttpStream<TcpStream>>>() {
         Ok(parts) => {
@@ -72,7 +72,7 @@ fn unwrap(upgraded: HyperUpgraded) -> Upgraded {
     }
 }
 
-/// Returns what the HTTP library had read, and behind it what its stream had read ahead.
+/// Joins the HTTP library's unread bytes and the stream's read-ahead.
 fn joined(first: Bytes, then: Bytes) -> Bytes {
     match (first.is_empty(), then.is_empty()) {
         (true, _) => then,

@@ -1,6 +1,7 @@
-//! Flow control in virtual time: senders, recipients and threads as actors, with real outboxes between them
+//! Flow control in virtual time: senders, recipients and threads as actors, connected by real outboxes
 //!
-//! One seed is one run. A failing seed is printed, and `FLOW_SEED=n` runs it alone; `FLOW_SEEDS=n` runs so many.
+//! Each seed is one run. A failing seed is printed; `FLOW_SEED=n` runs it alone, `FLOW_SEEDS=n` sets the number of
+//! runs.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +23,7 @@ const LIMIT: usize = 64 * 1024;
 const MAX: usize = 4 * 1024 * 1024;
 const SEEDS: u64 = 2_000;
 
-/// Choices that depend on a seed alone.
+/// Seeded random choices.
 struct Dice(fastrand::Rng);
 
 impl Dice {
@@ -35,29 +36,29 @@ impl Dice {
     }
 }
 
-/// What a client does with what arrives
+/// Reading behaviour of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Habit {
-    /// Reads so many bytes in each millisecond
+    /// Reads this many bytes per millisecond
     Reads(usize),
-    /// Reads this much once in five seconds
+    /// Reads this much every five seconds
     Gulps(usize),
-    /// Reads a byte now and then
+    /// Reads single bytes occasionally
     Drips,
     Stalls,
 }
 
-/// What the kernel holds for a client, and what the client has read
+/// Kernel buffer of a client, and the bytes it has read.
 #[derive(Debug, Default)]
 struct Line {
     room: usize,
-    /// Bytes of a frame that is cut, not yet taken
+    /// Remaining bytes of a partially written frame
     rest: usize,
     held: usize,
     moved: u64,
     got: Vec<u32>,
     waiting: Option<Waker>,
-    /// Pushes that another thread makes while the sink is in use
+    /// Pushes by another thread while the sink is in use
     intrusions: Vec<(Outbox, Frame)>,
     intruded: Vec<(Outbox, Pushed)>,
 }
@@ -135,9 +136,9 @@ struct Client {
     stall: Option<Stall>,
     due: Option<u64>,
     pushed: Vec<u32>,
-    /// What waits was refused by its carrier, some time ago at least
+    /// The carrier refused the queue some time ago
     stalled: bool,
-    /// When more than the limit began to stand still
+    /// When the queue first exceeded the limit without progress
     over_since: Option<u64>,
     gone: Option<CloseReason>,
 }
@@ -146,7 +147,7 @@ struct Thread {
     list: FlushList,
     flusher: Flusher,
     busy_until: u64,
-    /// What the sender on this thread has to relieve before it goes on
+    /// Outboxes this thread's sender has to relieve before it continues
     unpaid: Backlog,
 }
 
@@ -178,7 +179,7 @@ impl World {
                     _ => Habit::Reads(20 + dice.below(100_000) as usize),
                 };
                 let thread = dice.below(threads.len() as u64) as usize;
-                // A gulp has to find enough.
+                // A gulp must find enough.
                 let least = if matches!(habit, Habit::Gulps(_)) { 60_000 } else { 4_096 };
                 let room = least + dice.below(300_000) as usize;
                 let carrier = Carrier(Arc::new(Mutex::new(Line { room, ..Line::default() })));
@@ -209,7 +210,7 @@ impl World {
         (self.next, Frame::new(roomcast_core::Bytes::from(body)))
     }
 
-    /// A sender on a thread emits some events to all, as a driver does that hears a read
+    /// Emits some events to all clients, as a driver processing a read does.
     fn send(&mut self, thread: usize) {
         if self.threads[thread].busy_until > self.now {
             return;
@@ -218,7 +219,7 @@ impl World {
         if !self.threads[thread].unpaid.is_empty() {
             return;
         }
-        // The hard cap is the application's business: this one sends no more than a reader may be behind.
+        // The hard cap is left to the application: this sender stays within what a reader may lag.
         let behind = |client: &Client| client.is_reader() && client.outbox.waiting().bytes > MAX / 4;
         if self.clients.iter().any(behind) {
             return;
@@ -261,7 +262,7 @@ impl World {
         }
     }
 
-    /// Lets another thread push to a client while its sink is in use the next time
+    /// Makes another thread push to a client the next time its sink is in use.
     fn intrude(&mut self, size: usize) {
         let at = self.dice.below(self.clients.len() as u64) as usize;
         for _ in 0..1 + self.dice.below(300) {
@@ -276,7 +277,7 @@ impl World {
 
     fn collect_intrusions(&mut self, thread: usize) {
         for client in &mut self.clients {
-            // What was pushed meanwhile is known by its place in the order of the queue only, so it is read off there.
+            // Concurrent pushes are ordered by the queue alone, so the order is read from there.
             for (outbox, pushed) in std::mem::take(&mut client.carrier.line().intruded) {
                 if pushed == Pushed::Backlogged {
                     self.threads[thread].unpaid.add(&outbox);
@@ -325,7 +326,7 @@ impl World {
         client.due = stall.deadline(LIMITS).map(|at| (at - self.start).as_millis() as u64 + 1);
     }
 
-    /// Time goes by, and clients read
+    /// Advances time; clients read.
     fn pass(&mut self, milliseconds: u64) {
         let before = self.now;
         self.now += milliseconds;
@@ -346,7 +347,7 @@ impl World {
             0..=3 => self.send(thread),
             4..=7 => self.flush(thread),
             8 if self.dice.one_in(30) => {
-                // A handler that holds its thread.
+                // A handler blocks its thread.
                 self.threads[thread].busy_until = self.now + self.dice.below(15_000);
             }
             8 | 9 => {
@@ -373,7 +374,7 @@ impl World {
                 let standing = client.outbox.standing();
                 client.stalled = !standing.writable || client.stalled && standing.bytes > 0;
                 if !client.stalled {
-                    // High water, one visit of a sender, and what came while another had the sink.
+                    // High water, one visit of a sender, and concurrent pushes.
                     let bytes = client.outbox.waiting().bytes;
                     assert!(bytes < 2 * 1024 * 1024, "{bytes} bytes of backlog");
                 }
@@ -384,7 +385,7 @@ impl World {
         }
     }
 
-    /// Whether nothing waits, and nobody's time runs
+    /// Returns whether nothing is queued and no stall clock runs.
     fn is_quiet(&self) -> bool {
         self.clients.iter().all(|client| {
             let waits = if client.is_reader() { 0 } else { LIMIT };
@@ -392,7 +393,7 @@ impl World {
         })
     }
 
-    /// Nobody sends any more; everybody else goes on until nothing moves
+    /// Stops all senders and runs until the system is quiet.
     fn rest(&mut self) {
         let end = self.now + 100_000;
         while self.now < end && !self.is_quiet() {
@@ -409,7 +410,7 @@ impl World {
         for client in &self.clients {
             let got = client.carrier.line().got.clone();
             if client.is_reader() {
-                // It may still be reading, slowly: what it was sent lies in front of it, in order and once.
+                // The client may still be reading slowly: the rest must be next, in order, exactly once.
                 let known: Vec<_> =
                     got.iter().filter(|number| client.pushed.binary_search(number).is_ok()).collect();
                 assert!(known.is_sorted_by(|one, next| one < next), "{:?} in order and once", client.habit);
@@ -425,7 +426,7 @@ impl World {
 }
 
 impl Client {
-    /// Whether it takes enough to be a client that reads
+    /// Returns whether the client reads fast enough to count as a reader.
     fn is_reader(&self) -> bool {
         matches!(self.habit, Habit::Reads(_) | Habit::Gulps(_))
     }

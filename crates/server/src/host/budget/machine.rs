@@ -1,14 +1,14 @@
-//! The memory that this process may have: `ram` and `cgroup_limit`, from the files of Linux
+//! Memory of this machine: `ram` and `cgroup_limit`, from Linux's files
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Returns the bytes of RAM; `None` if the system does not tell.
+/// Returns the bytes of RAM; `None` if unknown.
 pub(super) fn ram() -> Option<u64> {
     ram_in(&fs::read_to_string("/proc/meminfo").ok()?)
 }
 
-/// Returns the bytes that the control group of this process may have, of version 1 or 2; `None` for no limit.
+/// Returns the memory limit of this process's control group, version 1 or 2, in bytes; `None` for no limit.
 pub(super) fn cgroup_limit() -> Option<u64> {
     limit_by(&|path| fs::read_to_string(path).ok())
 }
@@ -19,13 +19,13 @@ fn ram_in(meminfo: &str) -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// The smallest limit on the way from the group to the root of each hierarchy, since each of them holds
+/// Returns the smallest limit from the group to the root of each hierarchy, since each applies.
 fn limit_by(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     let (groups, mounts) = (read(Path::new("/proc/self/cgroup"))?, read(Path::new("/proc/self/mountinfo"))?);
     let hierarchies = groups.lines().filter_map(Hierarchy::of_group);
     let limits = hierarchies.filter_map(|(hierarchy, group)| {
         let (root, mount) = mounts.lines().find_map(|line| hierarchy.mounted(line))?;
-        // What is mounted may be a part of the hierarchy, and in a container the group may lie outside of it.
+        // The mount may be part of the hierarchy, and in a container the group may lie outside of it.
         let within = Path::new(group).strip_prefix(&root).unwrap_or_else(|_| Path::new(""));
         let place = mount.join(within);
         let places = place.ancestors().take_while(|place| place.starts_with(&mount));
@@ -34,10 +34,10 @@ fn limit_by(read: &dyn Fn(&Path) -> Option<String>) -> Option<u64> {
     limits.min()
 }
 
-/// A hierarchy of control groups that may limit memory
+/// Control group hierarchy that may limit memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hierarchy {
-    /// Of version 1, with the memory controller
+    /// Version 1, with the memory controller
     One,
     Two,
 }
@@ -54,7 +54,7 @@ impl Hierarchy {
         }
     }
 
-    /// Reads a line of `/proc/self/mountinfo` (proc(5)): the root of what is mounted, and where, if it is this hierarchy.
+    /// Reads a line of `/proc/self/mountinfo` (proc(5)): root and mount point, if it is this hierarchy.
     fn mounted(self, line: &str) -> Option<(PathBuf, PathBuf)> {
         let (place, kind) = line.split_once(" - ")?;
         let mut place = place.split(' ').skip(3);
@@ -76,7 +76,7 @@ impl Hierarchy {
     }
 }
 
-/// Blanks in paths stand there in octal.
+/// Decodes octal escapes of blanks in a path.
 fn unescaped(path: &str) -> PathBuf {
     path.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\").into()
 }
@@ -85,7 +85,7 @@ fn unescaped(path: &str) -> PathBuf {
 mod tests {
     use super::*;
 
-    /// The limit on a machine with these files
+    /// Returns the limit on a machine with these files.
     fn limit(files: &[(&str, &str)]) -> Option<u64> {
         limit_by(&|path| {
             let file = files.iter().find(|(name, _)| Path::new(name) == path)?;
@@ -123,13 +123,13 @@ mod tests {
 
     #[test]
     fn finds_container_limit() {
-        // With a namespace of its own the group is the root of what is mounted.
+        // In its own namespace the group is the root of the mount.
         let max = ("/sys/fs/cgroup/memory.max", "268435456\n");
         assert_eq!(
             limit(&[("/proc/self/cgroup", "0::/\n"), ("/proc/self/mountinfo", VERSION_2), max]),
             Some(256 << 20)
         );
-        // Without one the path is that of the host, which is not mounted here.
+        // Without one the path is the host's, which is not mounted here.
         let outside = ("/proc/self/cgroup", "0::/../docker/0123\n");
         assert_eq!(limit(&[outside, ("/proc/self/mountinfo", VERSION_2), max]), Some(256 << 20));
     }

@@ -1,4 +1,4 @@
-//! `Budget`: the memory that may wait for clients, and eviction when it is used up
+//! `Budget`: memory limit of outgoing data, with eviction of clients
 
 mod machine;
 
@@ -12,24 +12,23 @@ use roomcast_core::{CloseReason, Outbox, Standing, memory};
 use crate::host::breach::Tally;
 use crate::util::clock;
 
-/// The memory that the process may hold for its clients, and what is done when more would be needed
+/// Memory budget for all clients, and eviction when it is exhausted.
 ///
-/// Each emit and each answer looks at the [ledger](memory) first: one load and one comparison. When the budget is used
-/// up, one thread goes through the sessions and evicts clients that do not take what waits for them, until an eighth of
-/// the budget is free. So the next scan is far off, and if there is nobody to evict the next one waits for
-/// [`PAUSE`].
+/// Each emit and acknowledgement first checks the [ledger](memory): one load and one comparison. When the budget is
+/// exhausted, one thread scans the sessions and evicts clients that do not read until an eighth of the budget is free,
+/// so scans are rare. If no client can be evicted the next scan waits for [`PAUSE`].
 pub(crate) struct Budget {
     limit: usize,
     source: Source,
     clients: OnceLock<Weak<dyn Clients>>,
-    /// When the next scan may begin
+    /// Earliest start of the next scan
     next_scan: Mutex<Option<Instant>>,
     announced: Once,
     evicted: Tally,
     refused: Tally,
 }
 
-/// Whom a budget may evict
+/// Clients that a budget may evict.
 pub(crate) trait Clients: Send + Sync {
     /// Returns the outboxes of all clients.
     fn outboxes(&self) -> Vec<Outbox>;
@@ -38,25 +37,25 @@ pub(crate) trait Clients: Send + Sync {
     fn count_evicted(&self);
 }
 
-/// The memory that may wait for all clients is used up
+/// The memory budget is exhausted.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OverBudget {
     pub(crate) held: usize,
     pub(crate) budget: usize,
 }
 
-/// How long after a scan that freed too little no other one begins
+/// Pause after a scan that freed too little
 const PAUSE: Duration = Duration::from_millis(10);
-/// The smallest budget that is chosen by default
+/// Smallest default budget
 const LEAST: u64 = 64 * 1024 * 1024;
 
-/// What a budget was derived from
+/// Origin of a budget's limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Setting,
     Ram,
     Cgroup,
-    /// The machine has less than four times [`LEAST`], or does not tell
+    /// The machine has less than four times [`LEAST`], or its memory is unknown
     Least,
 }
 
@@ -72,7 +71,7 @@ impl fmt::Display for Source {
 }
 
 impl Budget {
-    /// Takes the setting, or a quarter of what the machine has.
+    /// Creates a budget from the setting, or a quarter of the machine's memory.
     pub(crate) fn new(setting: Option<u64>) -> Self {
         let (limit, source) = match setting {
             Some(bytes) => (bytes, Source::Setting),
@@ -89,7 +88,7 @@ impl Budget {
         }
     }
 
-    /// Sets whose clients may be evicted; until then there are none.
+    /// Sets the clients that may be evicted; initially none.
     pub(crate) fn guard(&self, clients: Weak<dyn Clients>) {
         // Called once, when the server is built.
         let _ = self.clients.set(clients);
@@ -101,7 +100,7 @@ impl Budget {
         self.limit
     }
 
-    /// Logs the budget, the first time that it is called.
+    /// Logs the budget on the first call.
     pub(crate) fn announce(&self) {
         self.announced.call_once(|| {
             tracing::info!(
@@ -113,12 +112,12 @@ impl Budget {
         });
     }
 
-    /// Lets an emit begin if there is memory for it, which may mean that clients are evicted.
+    /// Admits an emit if there is memory for it; may evict clients.
     ///
-    /// To be called under no lock.
+    /// Call it without holding a lock.
     ///
     /// # Errors
-    /// When the budget is used up and nobody can be evicted.
+    /// Returns an error if the budget is exhausted and no client can be evicted.
     #[inline]
     pub(crate) fn admit(&self) -> Result<(), OverBudget> {
         if memory::held() <= self.limit { Ok(()) } else { self.make_room() }
@@ -130,7 +129,7 @@ impl Budget {
         let mut next_scan = match self.next_scan.try_lock() {
             Ok(next_scan) => next_scan,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-            // Another thread is making room: nobody has to wait for it unless it is too slow.
+            // Another thread is evicting: wait only if it falls too far behind.
             Err(TryLockError::WouldBlock) => return self.within(self.limit.saturating_add(self.limit / 8)),
         };
         let now = clock::now();
@@ -143,7 +142,7 @@ impl Budget {
         self.within(self.limit)
     }
 
-    /// Evicts clients until no more than `goal` is held, or there is nobody left.
+    /// Evicts clients until at most `goal` is held or no candidates remain.
     fn evict(&self, goal: usize) {
         let Some(clients) = self.clients.get().and_then(Weak::upgrade) else { return };
         let outboxes = clients.outboxes();
@@ -154,7 +153,7 @@ impl Budget {
             if memory::held() <= goal {
                 break;
             }
-            // Since it was looked at, it may have begun to read.
+            // It may have started to read since it was selected.
             if outbox.standing().writable {
                 continue;
             }
@@ -204,13 +203,13 @@ impl fmt::Debug for Budget {
     }
 }
 
-/// Returns those that may be evicted: longest without progress first, then the largest.
+/// Returns candidates for eviction: longest without progress first, then the largest.
 ///
-/// Never one that takes bytes now, and none for which nothing waits.
+/// Excludes clients that are taking bytes and those with empty queues.
 fn in_order<T>(all: impl Iterator<Item = (Standing, T)>) -> impl Iterator<Item = T> {
     let mut candidates: Vec<_> =
         all.filter(|(standing, _)| !standing.writable && standing.bytes > 0).collect();
-    // The numbers wrap around, but those of clients that live at the same time are near each other.
+    // The counter wraps, but values of concurrent clients are close together.
     let origin = candidates.first().map_or(0, |(standing, _)| standing.order);
     candidates.sort_by_key(|(standing, _)| {
         (standing.order.wrapping_sub(origin).cast_signed(), Reverse(standing.bytes))
@@ -218,7 +217,7 @@ fn in_order<T>(all: impl Iterator<Item = (Standing, T)>) -> impl Iterator<Item =
     candidates.into_iter().map(|(_, client)| client)
 }
 
-/// Returns a quarter of the smaller of the two, and which it is.
+/// Returns a quarter of the smaller value, and its source.
 fn default_limit(ram: Option<u64>, cgroup: Option<u64>) -> (u64, Source) {
     let (whole, source) = match (ram, cgroup) {
         (Some(ram), Some(cgroup)) if cgroup < ram => (cgroup, Source::Cgroup),
@@ -247,7 +246,7 @@ mod tests {
     fn evicts_longest_stalled_first() {
         let standings = [blocked(7, 1), blocked(3, 10), blocked(5, 1000), blocked(3, 20)];
         assert_eq!(order_of(&standings), [3, 1, 2, 0]);
-        // The counter has wrapped around since the first of them stalled.
+        // The counter has wrapped since the first of them stalled.
         let standings = [blocked(2, 1), blocked(u32::MAX - 1, 1), blocked(u32::MAX, 1), blocked(1, 1)];
         assert_eq!(order_of(&standings), [1, 2, 3, 0]);
     }
@@ -279,7 +278,7 @@ mod tests {
         for (ram, cgroup, expected) in [
             (Some(8 * GIB), None, (2 * GIB, Source::Ram)),
             (Some(8 * GIB), Some(GIB), (GIB / 4, Source::Cgroup)),
-            // Unlimited, as version 1 writes it.
+            // Unlimited, in the notation of version 1.
             (Some(8 * GIB), Some(9_223_372_036_854_771_712), (2 * GIB, Source::Ram)),
             (None, Some(GIB), (GIB / 4, Source::Cgroup)),
             (Some(8 * GIB), Some(128 << 20), (LEAST, Source::Least)),

@@ -1,4 +1,4 @@
-//! Settings of HTTP requests and answers.
+//! Settings of HTTP requests and responses.
 
 use ipnet::IpNet;
 
@@ -7,9 +7,9 @@ use crate::web::cookie::Cookie;
 use crate::web::cors::Cors;
 use crate::web::forwarded::TrustedProxies;
 
-/// Settings of HTTP requests and answers.
+/// Settings of HTTP requests and responses.
 ///
-/// Set with [`Config::http`](crate::Config::http). What concerns TCP connections and the size of HTTP headers is set on the
+/// Set with [`Config::http`](crate::Config::http). TCP connections and header sizes are configured on the
 /// [`Server`](crate::Server).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -32,8 +32,7 @@ impl Default for HttpConfig {
 }
 
 impl HttpConfig {
-    /// Sets the cookie that carries the session's id to clients that begin with long-polling; `None` for no cookie.
-    /// Default: none.
+    /// Sets the session id cookie for clients that begin with long-polling; `None` for no cookie. Default: none.
     ///
     /// # Examples
     ///
@@ -48,18 +47,18 @@ impl HttpConfig {
         self
     }
 
-    /// Compresses answers to polls for clients that accept it; `None` turns it off. Default: [`HttpCompression::default`].
+    /// Compresses poll responses for clients that accept it; `None` turns it off. Default:
+    /// [`HttpCompression::default`].
     pub fn compression(mut self, compression: impl Into<Option<HttpCompression>>) -> Self {
         self.compression = compression.into();
         self
     }
 
-    /// Sets which pages of other origins may use the server. Default: [`Cors::new`], pages of its own origin, and those whose
-    /// requests carry no cookies.
+    /// Sets which pages of other origins may use the server. Default: [`Cors::new`].
     ///
-    /// Both the CORS headers of answers and the check of handshakes follow from it. A handshake that fails the check is
-    /// answered with 403 and a text that says how to let the page in, and counted as
-    /// [`Breach::Origin`](crate::metrics::Breach::Origin).
+    /// By default these are pages of the server's own origin, and pages whose requests carry no cookies. Determines
+    /// both the CORS response headers and the handshake check. A handshake that fails the check is answered with 403
+    /// and a hint how to allow the page, and counted as [`Breach::Origin`](crate::metrics::Breach::Origin).
     ///
     /// # Examples
     ///
@@ -75,14 +74,14 @@ impl HttpConfig {
         self
     }
 
-    /// Sets the proxies whose headers tell where a client comes from. Default: none.
+    /// Sets the proxies whose forwarding headers are trusted. Default: none.
     ///
-    /// From these `X-Forwarded-For` is read, from the right and past trusted hops only, into
-    /// [`Handshake::address`](crate::http::Handshake::address) and the limit for each address; `X-Forwarded-Proto` into
-    /// [`Handshake::is_secure`](crate::http::Handshake::is_secure); and `X-Forwarded-Host` is taken for this server's own
-    /// host when origins are compared. Of the latter two the value that counts is that of the outermost trusted hop, as
-    /// far as proxies add to the list, or the one that is left if they overwrite it. The headers are ignored from any
-    /// other peer. When mounted it needs axum's `ConnectInfo<SocketAddr>` or a [`Peer`](crate::http::Peer) with the request.
+    /// `X-Forwarded-For` is read from the right, past trusted hops only, and sets
+    /// [`Handshake::address`](crate::http::Handshake::address) and the address for per-address limits.
+    /// `X-Forwarded-Proto` sets [`Handshake::is_secure`](crate::http::Handshake::is_secure). `X-Forwarded-Host` is the
+    /// server's own host in origin checks. For the latter two the value of the outermost trusted hop counts, or the
+    /// only one if proxies overwrite it. Headers from other peers are ignored. When mounted this needs axum's
+    /// `ConnectInfo<SocketAddr>` or a [`Peer`](crate::http::Peer) with the request.
     ///
     /// # Examples
     ///

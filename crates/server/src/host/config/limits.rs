@@ -1,4 +1,4 @@
-//! Bounds on what clients take, each alone and all together.
+//! Limits on clients, individually and in total.
 
 use std::num::NonZeroU32;
 
@@ -6,9 +6,9 @@ use roomcast_core::Bounds;
 
 use super::setters::setters;
 
-/// Bounds on what clients take, each alone and all together.
+/// Limits on clients, individually and in total.
 ///
-/// Set with [`Config::limits`](crate::Config::limits). The bounds on TCP connections and HTTP headers are settings of the
+/// Set with [`Config::limits`](crate::Config::limits). Limits on TCP connections and HTTP headers are settings of the
 /// [`Server`](crate::Server).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
@@ -69,60 +69,63 @@ impl Default for Limits {
 // Messages and queues of one client.
 setters! {
     Limits {
-        /// Sets the bytes one message, or the body of one POST, may have. Default: 1,000,000.
+        /// Sets the maximum size of a message or a POST body, in bytes. Default: 1,000,000.
         ///
-        /// A larger WebSocket message closes its connection with 1009; a larger POST is answered with 413 and its session
-        /// is closed. Holds for the transports that the server makes; those passed to
+        /// A larger WebSocket message closes its connection with 1009; a larger POST is answered with 413 and its
+        /// session is closed. Applies to transports that the server creates; those passed to
         /// [`IoBuilder::transport`](crate::config::IoBuilder::transport) have their own limit.
         max_payload: usize,
-        /// Sets the frames one WebSocket message may be cut into, empty ones included. Default: 16,384.
+        /// Sets the maximum number of frames of a WebSocket message, including empty ones. Default: 16,384.
         ///
-        /// More close the connection with 1008. Holds where [`max_payload`](Self::max_payload) does.
+        /// More close the connection with 1008. Applies where [`max_payload`](Self::max_payload) does.
         max_fragments: u32,
-        /// Sets the bytes that may wait for a stalled client before it can be closed as a slow consumer. Default: 1 MiB.
+        /// Sets the queued bytes above which a stalled client is closed as a slow consumer. Default: 1 MiB.
         ///
-        /// Counts the bytes that its carrier refused, with 64 for each frame. A client with more of them is closed once
-        /// it takes less than [`min_drain_rate`](Self::min_drain_rate) for
-        /// [`stall_timeout`](crate::config::Timeouts::stall_timeout). A client that reads is not judged, however much waits. The
-        /// [overflow policies](roomcast_core::Overflow) apply from here on.
+        /// Counts the bytes that the carrier refused, plus 64 per frame. A client above the limit is closed once it
+        /// takes less than [`min_drain_rate`](Self::min_drain_rate) for
+        /// [`stall_timeout`](crate::config::Timeouts::stall_timeout). A client that reads is not affected, regardless
+        /// of its queue. The [overflow policies](roomcast_core::Overflow) apply above this limit.
         outbox_limit: usize,
-        /// Sets the bytes that may wait for any client: the hard cap. Default: 64 MiB.
+        /// Sets the maximum bytes queued for any client: the hard cap. Default: 64 MiB.
         ///
-        /// An emit beyond it closes the client with [`CloseReason::OutboxFull`](roomcast_core::CloseReason::OutboxFull),
-        /// even one that reads: the application emitted more at once than it may. Reading from a client pauses while half
-        /// of it waits for that client and its carrier refuses more.
+        /// An emit beyond it closes the client with
+        /// [`CloseReason::OutboxFull`](roomcast_core::CloseReason::OutboxFull), even if it reads: the application
+        /// emitted too much at once. Reading from a client pauses while half of it is queued for that client and its
+        /// carrier is blocked.
         outbox_max: usize,
         /// Sets the bytes per second that count as progress of a stalled client. Default: 1,024.
         min_drain_rate: u64,
-        /// Sets the handlers of one client that may run at once; further events wait in order. Default: 1024.
+        /// Sets the maximum number of concurrent handlers of one client; further events wait in order. Default: 1024.
         ///
-        /// Handlers of joining and leaving do not wait. While twice as many are running, reading from the client pauses.
+        /// Connect and disconnect handlers do not wait. While twice as many are running, reading from the client
+        /// pauses.
         max_handlers: usize,
-        /// Sets the bytes of events of one client that may wait for handlers. Default: 4 MiB.
+        /// Sets the maximum bytes of a client's queued events. Default: 4 MiB.
         ///
-        /// Beyond that, reading from the client pauses. While the client owes an answer, reading goes on, since the answer
-        /// may come behind the events. It is closed as [`Overloaded`](roomcast_core::CloseReason::Overloaded) once half of
-        /// [`outbox_max`](Self::outbox_max) waits then.
+        /// Beyond that, reading from the client pauses. While an acknowledgement is awaited, reading goes on, since it
+        /// may come behind the events; the client is then closed as
+        /// [`Overloaded`](roomcast_core::CloseReason::Overloaded) once half of [`outbox_max`](Self::outbox_max) is
+        /// queued.
         max_event_bytes: usize,
-        /// Sets the acknowledgements that one socket may owe. Default: 1000.
+        /// Sets the maximum number of pending acknowledgements per socket. Default: 1000.
         ///
-        /// An event that asks for one more is not sent to it. Counted as [`Breach::Acks`](crate::metrics::Breach::Acks).
+        /// Further events that ask for one are not sent to it. Counted as
+        /// [`Breach::Acks`](crate::metrics::Breach::Acks).
         max_acks: usize,
-        /// Sets the binary attachments of one event or acknowledgement, both ways. Default: 10, as in clients.
+        /// Sets the maximum binary attachments of an event or acknowledgement, both ways. Default: 10, as in clients.
         ///
-        /// A client that announces more is closed. An emit of more is an
-        /// [error](crate::EmitError::TooManyAttachments), since clients close the connection over it; raise it together
-        /// with the limit of your clients.
+        /// A client that announces more is closed. An emit of more is an [error](crate::EmitError::TooManyAttachments),
+        /// since clients close the connection over it; raise both limits together.
         max_attachments: usize,
-        /// Sets the bytes of the name of an event, a namespace or a room. Default: 1 KiB.
+        /// Sets the maximum length of event, namespace and room names, in bytes. Default: 1 KiB.
         ///
-        /// A client that sends an event with a longer name is closed for a parse error; it may not join a namespace with
-        /// such a name; and no socket joins such a room: [`Socket::join`](crate::Socket::join) returns `false`. Counted as
+        /// A client that sends a longer event name is closed for a parse error; a longer namespace name is rejected;
+        /// for a longer room name [`Socket::join`](crate::Socket::join) returns `false`. Counted as
         /// [`Breach::NameSize`](crate::metrics::Breach::NameSize).
         max_name_bytes: usize,
-        /// Sets the bytes of the JSON text of `auth` in a request to join a namespace. Default: 64 KiB.
+        /// Sets the maximum size of the JSON text of `auth` in a CONNECT packet, in bytes. Default: 64 KiB.
         ///
-        /// With more the client may not join: `Auth too large`. Counted as
+        /// Larger ones are rejected with `Auth too large`. Counted as
         /// [`Breach::AuthSize`](crate::metrics::Breach::AuthSize).
         max_auth_bytes: usize,
     }
@@ -131,101 +134,100 @@ setters! {
 // Rooms, namespaces and sessions.
 setters! {
     Limits {
-        /// Sets the rooms that one socket may be in, that of its own id not counted. Default: 10,000.
+        /// Sets the maximum rooms per socket, not counting that of its own id. Default: 10,000.
         ///
         /// Beyond that [`Socket::join`](crate::Socket::join) returns `false`, and
-        /// [`sockets_join`](crate::emit::Emit::sockets_join) leaves the socket where it is. The default is beyond what people
-        /// subscribe to; it is there for handlers that join any room a client names, since a room takes up to a kilobyte.
-        /// Each namespace counts for itself. Counted as [`Breach::Rooms`](crate::metrics::Breach::Rooms).
+        /// [`sockets_join`](crate::emit::Emit::sockets_join) skips the socket. The default exceeds normal use; it
+        /// protects handlers that join any room a client names, since a room takes up to a kilobyte. Applies per
+        /// namespace. Counted as [`Breach::Rooms`](crate::metrics::Breach::Rooms).
         max_rooms: usize,
-        /// Sets the namespaces one client may be in. Default: 100.
+        /// Sets the maximum namespaces per client. Default: 100.
         ///
-        /// Further requests to join are rejected with `Too many namespaces`. Counted as
+        /// Further CONNECT packets are rejected with `Too many namespaces`. Counted as
         /// [`Breach::JoinedNamespaces`](crate::metrics::Breach::JoinedNamespaces).
         max_namespaces: usize,
-        /// Sets the namespaces that may be created because clients ask for them, of all parents together. Default: 10,000.
+        /// Sets the maximum number of dynamic namespaces, over all parents. Default: 10,000.
         ///
-        /// Further requests are rejected with `Too many namespaces`; existing namespaces go on. Each takes a few
-        /// kilobytes. Counted as [`Breach::Namespaces`](crate::metrics::Breach::Namespaces).
+        /// Further requests are rejected with `Too many namespaces`; existing namespaces are unaffected. Each takes a
+        /// few kilobytes. Counted as [`Breach::Namespaces`](crate::metrics::Breach::Namespaces).
         max_child_namespaces: usize,
-        /// Sets the requests of one session that may wait for it at once. Default: 16.
+        /// Sets the maximum number of queued requests per session. Default: 16.
         ///
-        /// A client has at most two open. One more is answered with 400, `Bad request`, and the session goes on. Counted
-        /// as [`Breach::Requests`](crate::metrics::Breach::Requests).
+        /// A client has at most two open. Further ones are answered with 400, `Bad request`; the session stays open.
+        /// Counted as [`Breach::Requests`](crate::metrics::Breach::Requests).
         max_requests: usize,
-        /// Sets the sessions that may be open at once, of all clients and transports. Default: 1,000,000.
+        /// Sets the maximum number of open sessions, over all clients and transports. Default: 1,000,000.
         ///
-        /// One more is answered with 503, `Retry-After` and a text; those that are open go on. An idle session takes
-        /// a few kilobytes. Counted as [`Breach::Sessions`](crate::metrics::Breach::Sessions).
+        /// Further ones are rejected with 503 and `Retry-After`; open ones are unaffected. An idle session takes a few
+        /// kilobytes. Counted as [`Breach::Sessions`](crate::metrics::Breach::Sessions).
         max_sessions: usize,
-        /// Sets the sessions that may be open without being in a namespace, of all clients together. Default: 20,000.
+        /// Sets the maximum number of open sessions without a namespace, over all clients. Default: 20,000.
         ///
-        /// A client joins within a round trip, unless a middleware takes its time. When there is one more, the oldest is
-        /// closed as if its [`connect_timeout`](crate::config::Timeouts::connect_timeout) were over, so that unused sessions
-        /// make room for clients. Counted as [`Breach::Unjoined`](crate::metrics::Breach::Unjoined).
+        /// A client normally joins within a round trip. Beyond the limit the oldest is closed as if its
+        /// [`connect_timeout`](crate::config::Timeouts::connect_timeout) had expired, so that unused sessions make room
+        /// for clients. Counted as [`Breach::Unjoined`](crate::metrics::Breach::Unjoined).
         max_unjoined_sessions: usize,
-        /// Sets the bytes kept of the request that opens a session: its path, query and headers. Default: 16 KiB.
+        /// Sets the maximum bytes retained of a session's opening request: path, query and headers. Default: 16 KiB.
         ///
-        /// More are answered with 431. Counted as [`Breach::HandshakeSize`](crate::metrics::Breach::HandshakeSize).
+        /// Larger ones are answered with 431. Counted as
+        /// [`Breach::HandshakeSize`](crate::metrics::Breach::HandshakeSize).
         max_handshake_bytes: usize,
-        /// Sets the bytes kept of such requests for all sessions together. Default: 256 MiB.
+        /// Sets the maximum bytes retained of these requests for all sessions. Default: 256 MiB.
         ///
-        /// Headers that many clients send alike are kept once. A session for which there is no room is answered with 503,
-        /// `Retry-After` and a text. Counted as [`Breach::HandshakesSize`](crate::metrics::Breach::HandshakesSize).
+        /// Headers common to many clients are stored once. Sessions beyond the limit are rejected with 503 and
+        /// `Retry-After`. Counted as [`Breach::HandshakesSize`](crate::metrics::Breach::HandshakesSize).
         max_handshakes_bytes: usize,
     }
 }
 
 impl Limits {
-    /// Sets the bytes of memory that the process may hold for its clients.
+    /// Sets the maximum memory the process may hold for its clients, in bytes.
     ///
-    /// Default: a quarter of the RAM, or of the control group's limit if that is less (Linux, versions 1 and 2), and at
-    /// least 64 MiB.
+    /// Default: a quarter of the RAM or of the control group's limit, whichever is less (Linux, versions 1 and 2), and
+    /// at least 64 MiB.
     ///
-    /// Bodies and their renderings count once, however many clients share them, and so does what queues, TLS, compression
-    /// contexts and HTTP answers hold. All servers of one process count together, each against its own budget. What
-    /// applications hold and what clients send is not counted.
+    /// Bodies and their encodings count once, however many clients share them; queues, TLS, compression contexts and
+    /// HTTP responses count too. All servers of one process count together, each against its own budget. Memory of the
+    /// application and input from clients are not counted.
     ///
-    /// When it is used up, an emit or an answer first closes clients that do not read, those longest without progress
-    /// first, as [`SlowConsumer`](roomcast_core::CloseReason::SlowConsumer), until an eighth of the budget is free; a
-    /// client that takes bytes is never closed for it. If no client can be closed it fails with
+    /// When the budget is exhausted, an emit or acknowledgement first evicts clients that do not read, longest without
+    /// progress first, as [`SlowConsumer`](roomcast_core::CloseReason::SlowConsumer), until an eighth of the budget is
+    /// free; a client that takes bytes is never evicted. If no client can be evicted the emit fails with
     /// [`EmitError::OverBudget`](crate::EmitError::OverBudget).
     pub fn memory_budget(mut self, bytes: u64) -> Self {
         self.memory_budget = Some(bytes);
         self
     }
 
-    /// Sets the connections that one address may have open, and sessions. Default: no limit.
+    /// Sets the maximum number of open connections, and of sessions, per address. Default: no limit.
     ///
-    /// In a [`Server`](crate::Server), TCP connections are counted where the address is known when they are
-    /// accepted: of clients that connect directly, or through a proxy by the PROXY protocol. Sessions are counted
-    /// there too, and alone when mounted or behind a proxy that is known by `X-Forwarded-For`. An IPv6 address
-    /// counts as its /64 network.
+    /// In a [`Server`](crate::Server), TCP connections are counted if their client address is known at accept: direct
+    /// clients, or a proxy using the PROXY protocol. Sessions are always counted, and alone when mounted or behind a
+    /// proxy known by `X-Forwarded-For`. An IPv6 address counts as its /64 network.
     ///
-    /// One more is answered with 503, `Retry-After` and a text. A browser takes up to three connections for a
-    /// session that polls, and people behind one router share an address, so it should not be low. Counted as
-    /// [`Breach::Address`](crate::metrics::Breach::Address). While it is off no address is kept.
+    /// Further ones are rejected with 503 and `Retry-After`. A browser needs up to three connections for a polling
+    /// session, and users behind one router share an address, so do not set it low. Counted as
+    /// [`Breach::Address`](crate::metrics::Breach::Address). While off, no addresses are retained.
     pub fn max_connections_per_address(mut self, max: usize) -> Self {
         self.max_connections_per_address = Some(max);
         self
     }
 
-    /// Sets the rate of events that each client may send; `None` for no limit. Default: no limit.
+    /// Sets the maximum event rate of each client; `None` for no limit. Default: no limit.
     ///
-    /// Counted over all its namespaces, requests to join one included; answers and the protocol's own packets are
-    /// not. A client that sends more is closed with the reason
-    /// [`RateLimited`](roomcast_core::CloseReason::RateLimited): dropping some of its events would break the order
-    /// and the answers that its own code relies on, without telling it. What it had sent before is handled. Counted
-    /// as [`Breach::EventRate`](crate::metrics::Breach::EventRate).
+    /// Counts events and CONNECT packets over all namespaces, but not acknowledgements or protocol packets. A client
+    /// that exceeds it is closed with [`RateLimited`](roomcast_core::CloseReason::RateLimited): dropping events
+    /// silently would break the order and acknowledgements its code relies on. Earlier events are still handled.
+    /// Counted as [`Breach::EventRate`](crate::metrics::Breach::EventRate).
     pub fn event_rate(mut self, rate: impl Into<Option<EventRate>>) -> Self {
         self.event_rate = rate.into();
         self
     }
 }
 
-/// Number of events that a client may send in a time.
+/// Event rate of a client.
 ///
-/// A bucket that holds `burst` and is filled by `per_second` each second; each event takes one.
+/// Token bucket that holds `burst` and is filled by `per_second` each second; each event takes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct EventRate {
@@ -234,12 +236,12 @@ pub struct EventRate {
 }
 
 impl EventRate {
-    /// Creates a rate of this many events in the long run, and twice as many at once after a pause.
+    /// Creates a sustained rate with a burst of twice as many events.
     pub fn per_second(events: NonZeroU32) -> Self {
         Self { per_second: events, burst: events.saturating_mul(NonZeroU32::MIN.saturating_add(1)) }
     }
 
-    /// Sets how many events may come at once after a pause.
+    /// Sets the burst: the events that may come at once after a pause.
     pub fn burst(mut self, events: NonZeroU32) -> Self {
         self.burst = events;
         self

@@ -1,4 +1,4 @@
-//! Settings of a server, in groups, each with its default.
+//! Server settings, in groups, with defaults.
 
 mod http;
 mod limits;
@@ -15,10 +15,11 @@ use self::setters::setters;
 pub use self::timeouts::Timeouts;
 pub use self::websocket::WebSocketConfig;
 
-/// Settings of a server, in groups, each with its default.
+/// Server settings, in groups, with defaults.
 ///
-/// A setting leaves all others as they are. All of them hold both in a [`Server`](crate::Server) and when mounted, unless
-/// they say otherwise; what concerns TCP connections and HTTP headers is set on the [`Server`](crate::Server).
+/// Each setter leaves all other settings unchanged. Settings apply both in a [`Server`](crate::Server) and when
+/// mounted, unless documented otherwise; TCP connections and HTTP headers are configured on the
+/// [`Server`](crate::Server).
 ///
 /// # Examples
 ///
@@ -67,18 +68,18 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Creates settings that are all at their defaults.
+    /// Creates the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Changes times that clients and connections are given.
+    /// Changes timeouts of clients and connections.
     pub fn timeouts(mut self, set: impl FnOnce(Timeouts) -> Timeouts) -> Self {
         self.timeouts = set(self.timeouts);
         self
     }
 
-    /// Changes bounds on what clients take.
+    /// Changes limits on clients.
     pub fn limits(mut self, set: impl FnOnce(Limits) -> Limits) -> Self {
         self.limits = set(self.limits);
         self
@@ -96,19 +97,19 @@ impl Config {
         self
     }
 
-    /// Turns on connection state recovery, and changes its settings. Default: off.
+    /// Enables connection state recovery, and changes its settings. Default: off.
     ///
-    /// A client of Socket.IO, or a plain one in JSON mode, that reconnects in time has its id, its rooms and its data
-    /// again, and is sent the events it missed, binary ones included; [`Socket::recovered`](crate::Socket::recovered)
-    /// tells. It may reconnect after its connection was lost or the server closed it for a breach of the protocol, but not
-    /// after the application disconnected it, or it left by itself.
+    /// A Socket.IO client, or a plain one in JSON mode, that reconnects in time keeps its id, rooms and data, and
+    /// receives the events it missed, binary ones included; [`Socket::recovered`](crate::Socket::recovered) then
+    /// returns true. Recovery applies after a lost connection or a close for a protocol error, but not after a
+    /// disconnect by the application or the client.
     ///
-    /// Events that are neither volatile nor ask for an answer get an offset, which clients of Socket.IO are sent as one
-    /// more argument, the last. When the limits of the log are passed, clients that would have a gap begin anew; none is
-    /// recovered with one.
+    /// Events that are neither volatile nor ask for an acknowledgement get an offset, which Socket.IO clients receive
+    /// as an additional last argument. Clients whose gap exceeds the limits of the log start a new session; no client
+    /// is recovered with a gap.
     ///
-    /// Costs one lock of the namespace and one entry of its log for each emit; while it is off, nothing. The limits hold
-    /// for each namespace. The server sets [`RecoveryConfig::grace`] itself.
+    /// Costs one namespace lock and one log entry per emit; nothing while off. The limits apply per namespace. The
+    /// server sets [`RecoveryConfig::grace`] itself.
     ///
     /// # Examples
     ///
@@ -126,9 +127,9 @@ impl Config {
         self
     }
 
-    /// Limits sessions to these transports, of those the server has. Default: all of them.
+    /// Restricts sessions to these of the server's transports. Default: all of them.
     ///
-    /// Without [`WebSocket::NAME`](crate::transport::WebSocket::NAME) there is no plain WebSocket either.
+    /// Without [`WebSocket::NAME`](crate::transport::WebSocket::NAME) plain WebSocket is disabled too.
     ///
     /// # Examples
     ///
@@ -143,9 +144,9 @@ impl Config {
         self
     }
 
-    /// Sets a message that each client of Engine.IO and Socket.IO gets together with the handshake. Default: none.
+    /// Sets a message sent to each Engine.IO and Socket.IO client with the handshake. Default: none.
     ///
-    /// For clients of Socket.IO it must be a packet of that protocol which needs no joined namespace.
+    /// For Socket.IO clients it must be a packet of that protocol that needs no joined namespace.
     pub fn initial_packet(mut self, packet: impl Into<Message>) -> Self {
         self.initial_packet = Some(packet.into());
         self
@@ -154,15 +155,14 @@ impl Config {
 
 setters! {
     Config {
-        /// Sets whether a session may move from one transport to a better one. Default: yes.
+        /// Sets whether a session may upgrade to a better transport. Default: yes.
         ///
-        /// Without, a session stays on its first transport, and clients are offered no other.
+        /// If disabled, a session stays on its first transport, and clients are offered no other.
         allow_upgrades: bool,
-        /// Sets whether a namespace that was created because a client asked for it is removed with its last client.
-        /// Default: `false`, as on Node.
+        /// Sets whether a dynamic namespace is removed with its last client. Default: `false`, as on Node.
         ///
-        /// Handlers registered on it alone go with it, and so does what was kept for recovery. The next one begins as its
-        /// parent is then.
+        /// Handlers registered on it and its recovery state are removed too. A later one starts from its parent's
+        /// current state.
         cleanup_empty_child_namespaces: bool,
     }
 }

@@ -7,8 +7,8 @@ use super::setters::setters;
 
 /// Settings of WebSocket connections.
 ///
-/// Set with [`Config::websocket`](crate::Config::websocket). They hold for the WebSocket transport that the server makes;
-/// a [`WebSocket`] passed to [`IoBuilder::transport`](crate::config::IoBuilder::transport) has its own.
+/// Set with [`Config::websocket`](crate::Config::websocket). Applies to the WebSocket transport that the server
+/// creates; a [`WebSocket`] passed to [`IoBuilder::transport`](crate::config::IoBuilder::transport) has its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct WebSocketConfig {
@@ -24,11 +24,10 @@ impl Default for WebSocketConfig {
 
 setters! {
     WebSocketConfig {
-        /// Sets the code with which connections are closed when the server [drains](crate::Io::drain). Default: 1001, going
-        /// away.
+        /// Sets the close code used when the server [drains](crate::Io::drain). Default: 1001, going away.
         ///
-        /// Use 1012, service restart, for clients that do not reconnect after 1001, which some take for a page that was
-        /// left.
+        /// Use 1012, service restart, for clients that do not reconnect after 1001 because they treat it as a page
+        /// unload.
         drain_close_code: u16,
     }
 }
@@ -36,9 +35,9 @@ setters! {
 impl WebSocketConfig {
     /// Compresses messages for clients that offer permessage-deflate; `None` turns it off. Default: off, as on Node.
     ///
-    /// By default messages of 1,024 bytes and more are compressed, and a broadcast once for all recipients.
-    /// [`Compression`] says what it costs. `compress(false)` leaves a single message alone. The same value may be given
-    /// to a [`WebSocket`] passed to the builder, which then counts together with this one.
+    /// By default messages of 1,024 bytes and more are compressed, a broadcast once for all recipients. See
+    /// [`Compression`] for the cost. `compress(false)` exempts a single message. A [`WebSocket`] passed to the builder
+    /// may share the same value and its statistics.
     ///
     /// # Examples
     ///

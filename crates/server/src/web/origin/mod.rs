@@ -1,29 +1,29 @@
-//! Which pages may begin sessions: a browser sends a visitor's cookies along, whichever page asks.
+//! Which pages may begin sessions: browsers send a user's cookies with requests of any page.
 
 mod name;
 
 pub(crate) use self::name::{authority, normalise, split_port};
 
-/// Which pages of other origins may begin sessions and open WebSockets, besides those that [`Cors`](crate::http::Cors) lists with
-/// credentials.
+/// Policy for pages of other origins that begin sessions or open WebSockets.
 ///
-/// A page is known by the `Origin` that browsers send; where there is none, by `Sec-Fetch-Site`. Programs that are no
-/// browsers send neither, and are let in. A request that is refused is answered with 403.
+/// Origins that [`Cors`](crate::http::Cors) lists with credentials are accepted regardless. A page is identified by its
+/// `Origin`, or else by `Sec-Fetch-Site`. Programs other than browsers send neither, and are accepted. A refused
+/// request is answered with 403.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum OriginPolicy {
-    /// Lets in a page whose request carries neither `Cookie` nor `Authorization`, so that it cannot act for its visitor.
+    /// Accepts a page whose request carries neither `Cookie` nor `Authorization`, so it cannot act for its user.
     ///
     /// Stricter than Node's server, which lets every page open a WebSocket with cookies.
     #[default]
     SameOrCookieless,
-    /// Lets in no other page.
+    /// Accepts no other page.
     Same,
-    /// Lets in every page, with cookies; for servers that identify users by something else.
+    /// Accepts every page, with cookies; for servers that authenticate by other means.
     Any,
 }
 
-/// Text sent to the page. The log says more.
+/// Text sent to the page. The log has the details.
 pub(crate) const REPAIR: &str = "This page's origin may not connect here. If it should, its operator can add it with \
                                  Cors::allow_origin, or with --allow-origin of roomcast serve; a reverse proxy has \
                                  to pass on the Host header. The server's log names the fix";

@@ -1,16 +1,16 @@
 //! Origins in normal form (RFC 6454)
 //!
-//! Settings and requests are brought into one form before they are compared, so a comparison is one of texts.
+//! Settings and requests are normalised before they are compared, so a comparison is one of texts.
 
 use std::net::Ipv6Addr;
 
 /// Converts an origin into the form that browsers send (RFC 6454 section 6.2).
 ///
-/// White space around it and a trailing slash are dropped, scheme and host are lower case, a host of other letters than
-/// ASCII is in Punycode, and a port that the scheme implies is left out. `null` and `file://` are origins too.
+/// Trims white space and a trailing slash, lower-cases scheme and host, encodes a non-ASCII host in Punycode, and omits
+/// the scheme's default port. `null` and `file://` are origins too.
 ///
 /// # Errors
-/// When no browser can send it: the problem, with the form it should have.
+/// Returns the problem and the expected form, if no browser can send this origin.
 pub(crate) fn normalise(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.eq_ignore_ascii_case("null") {
@@ -28,7 +28,7 @@ pub(crate) fn normalise(text: &str) -> Result<String, String> {
         "file://".to_owned()
     } else {
         let (sent, implied) = match scheme.as_str() {
-            // A page is fetched by http or https, whatever it then connects with.
+            // Pages are fetched by http or https, also if they connect by WebSocket.
             "http" | "ws" => ("http", Some(80)),
             "https" | "wss" => ("https", Some(443)),
             other => (other, None),
@@ -41,7 +41,7 @@ pub(crate) fn normalise(text: &str) -> Result<String, String> {
         }
         form
     };
-    // A file has no host to a browser, even where its URL has one.
+    // Browsers give files no host, even where the URL has one.
     let names_more = scheme == "file" && !authority.is_empty();
     if !user.is_empty() || names_more || !matches!(tail, "" | "/") {
         return Err(format!("`{text}` is more than an origin; write `{form}`"));
@@ -109,7 +109,7 @@ fn without_scheme(text: &str) -> String {
     }
 }
 
-/// Whether this is a scheme (RFC 3986 section 3.1), in lower case.
+/// Returns whether this is a scheme (RFC 3986 section 3.1), in lower case.
 fn is_scheme(scheme: &str) -> bool {
     scheme.starts_with(|first: char| first.is_ascii_lowercase())
         && scheme
