@@ -313,7 +313,7 @@ const NOOP_DELAY: Duration = Duration::from_millis(20);
 /// Interval of checks for a pending request during an upgrade.
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Fraction of the pong timeout beyond which a late ping is not charged to the client.
+/// A ping later than the pong timeout divided by this is not charged to the client.
 const TOLERATED_LATENESS: u32 = 4;
 
 fn transmit(actions: &mut Actions, lane: Lane, frame: Frame, delivery: Delivery) {
