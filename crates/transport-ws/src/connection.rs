@@ -37,7 +37,7 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// One WebSocket connection of a client (RFC 6455).
+/// WebSocket connection of a client (RFC 6455).
 ///
 /// An idle connection owns no buffer: bytes are read into a per-thread buffer, and only incomplete messages are
 /// retained.

@@ -343,7 +343,7 @@ mod tests {
         assert!(!headers.contains_key(SEC_WEBSOCKET_VERSION));
     }
 
-    /// CVE-2026-54466: without the header, a draft might be spoken.
+    /// Also covers CVE-2026-54466: without the header, a draft might be spoken.
     #[test]
     fn only_version_13_is_spoken() {
         for values in
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(protocols_of(&[&many.join(",")]).unwrap(), many);
     }
 
-    /// Also CVE-2020-7662 and CVE-2020-7663, whose parser took exponential time.
+    /// Also covers CVE-2020-7662 and CVE-2020-7663, whose parser took exponential time.
     #[test]
     fn ghsa_5v72_xg48_5rpm_extensions_are_harmless() {
         let unclosed = format!("a;b=\"{}", "\\c".repeat(15_000));

@@ -77,8 +77,9 @@ pub(crate) enum Compressor {
 const CORK: usize = 64 * 1024;
 /// Frames of at least this size are written without copying: a system call costs less than copying more.
 const COPY_BELOW: usize = 16 * 1024;
-/// Maximum bytes sent at once to a client with its own context, except for the last frame: all of it is retained until
-/// written.
+/// Maximum bytes sent at once to a client with its own context, except for the last frame.
+///
+/// All of it is retained until written.
 const ALONE_CORK: usize = 16 * 1024;
 
 /// Maximum header length of a server frame in bytes (RFC 6455 section 5.2).

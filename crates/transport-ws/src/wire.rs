@@ -11,7 +11,7 @@ use crate::frame::{frame_len, put_message};
 pub struct WsWire;
 
 impl WsWire {
-    /// Cache key of these bytes in a frame.
+    /// Returns the cache key of these bytes in a frame.
     pub fn wire_key() -> WireKey {
         WireKey::of::<Self>(0)
     }

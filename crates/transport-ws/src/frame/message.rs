@@ -40,7 +40,7 @@ impl PartialMessage {
         }
     }
 
-    /// Number of frames so far, empty ones included.
+    /// Returns the number of frames so far, empty ones included.
     pub(super) fn fragments(&self) -> u32 {
         self.fragments
     }

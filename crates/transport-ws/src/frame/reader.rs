@@ -30,7 +30,7 @@ pub struct ReadLimits {
 }
 
 impl ReadLimits {
-    /// Maximum compressed bytes of a message: incompressible data grows a little.
+    /// Returns the maximum compressed bytes of a message: incompressible data grows a little.
     pub(super) fn max_compressed(&self) -> usize {
         self.max_message.saturating_add(self.max_message / 16).saturating_add(64)
     }
@@ -301,7 +301,7 @@ impl Default for FrameReader {
 
 /// Memory for the messages of one piece: adjacent small messages share one allocation.
 ///
-/// A retained message retains its block, so blocks are small, and a lone message gets memory of its own size.
+/// A retained message keeps its block alive, so blocks are small; a lone message gets memory of exactly its size.
 #[derive(Default)]
 struct Block {
     free: BytesMut,

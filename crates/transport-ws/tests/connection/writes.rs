@@ -119,7 +119,7 @@ fn assorted(most: usize) -> (Vec<Frame>, Vec<u8>) {
         frames.push(foreign());
     }
     let expected = frames.iter().flat_map(|frame| frame.wire(&WsWire)).collect();
-    // Those above were rendered for the comparison; the tested frames start unrendered.
+    // The frames above were rendered for the comparison; the tested frames start unrendered.
     let again = frames.iter().map(|frame| match frame.messages() {
         [] => frame.clone(),
         messages => Frame::of_all(messages.to_vec()),
