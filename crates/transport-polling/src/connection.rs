@@ -122,9 +122,9 @@ impl Connection for PollingConnection {
         self.refuse_posts();
     }
 
-    /// Ready when no GET is pending, since no client then awaits a response, or when nothing is left to answer it.
+    /// Resolves when no GET is pending or its sink is dropped: no response is then awaited or possible.
     ///
-    /// One more GET can fetch the remaining outbox for as long as the owner keeps the connection.
+    /// Another GET can fetch the remaining outbox for as long as the owner keeps the connection.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.slot.is_orphaned() { Poll::Ready(()) } else { self.slot.poll_vacant(cx) }
     }

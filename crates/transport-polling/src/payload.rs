@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(PollingWire.render(&[]), "");
     }
 
-    /// Text as the protocols above send it.
+    /// Generates text like that of the protocols above.
     fn carried() -> impl Strategy<Value = Message> {
         prop_oneof![
             "[0-6][^\x1e]{0,40}".prop_map(Message::from),

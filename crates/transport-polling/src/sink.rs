@@ -47,7 +47,7 @@ impl Slot {
         Some(get)
     }
 
-    /// Ready once the client of a GET has disconnected.
+    /// Resolves once the client of a GET has disconnected.
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
         if parked.gone || parked.get.as_mut().is_some_and(|get| get.poll_gone(cx).is_ready()) {
@@ -62,7 +62,7 @@ impl Slot {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Ready once no GET is pending, or its client has disconnected.
+    /// Resolves once no GET is pending, or its client has disconnected.
     pub(crate) fn poll_vacant(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
         if parked.get.as_mut().is_none_or(|get| get.poll_gone(cx).is_ready()) {
