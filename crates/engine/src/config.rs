@@ -17,7 +17,7 @@ pub struct EngineConfig {
     pub ping_interval: Duration,
     /// Time a client has to answer a ping before its session ends. Default: 20 s.
     ///
-    /// Only a pong counts as an answer, so allow for the largest upload that may precede it.
+    /// Other input on the primary lane restarts this time, as on Node; only a pong ends the wait.
     pub ping_timeout: Duration,
     /// Time a client has to complete an upgrade, from the opening of the new connection. Default: 10 s.
     ///
@@ -25,7 +25,7 @@ pub struct EngineConfig {
     pub upgrade_timeout: Duration,
     /// Maximum payload of one HTTP body or message from a client, in bytes. Default: 1,000,000.
     ///
-    /// This setting is only announced to the client; the transports enforce their own limits.
+    /// This setting only announces the limit to the client; the transports enforce it.
     pub max_payload: usize,
     /// Transports that a session may upgrade to, in the order announced to the client. Default: none.
     ///
@@ -40,10 +40,9 @@ pub struct EngineConfig {
     pub upgradable: Vec<TransportName>,
     /// Message sent to every client together with the handshake. Default: none.
     pub initial_message: Option<Message>,
-    /// Maximum bytes buffered from a client before the application admits it, in an [`EngineSession`]. Default: 256
-    /// KiB.
+    /// Maximum bytes that an [`EngineSession`] buffers before the application admits its client. Default: 256 KiB.
     ///
-    /// A single message is buffered whatever its length. A client that sends more is closed as overloaded.
+    /// A single message is buffered regardless of its length. A client that sends more is closed as overloaded.
     ///
     /// [`EngineSession`]: crate::EngineSession
     pub pending_limit: usize,
@@ -127,8 +126,9 @@ impl EngineConfig {
 }
 
 impl EngineConfig {
-    /// Sets [`upgrades`](Self::upgrades), [`upgradable`](Self::upgradable) and [`polled`](Self::polled) from the
-    /// properties of the server's transports.
+    /// Derives the transport settings from the server's transports.
+    ///
+    /// Sets [`upgrades`](Self::upgrades), [`upgradable`](Self::upgradable) and [`polled`](Self::polled).
     pub fn transports(mut self, transports: impl IntoIterator<Item = (TransportName, Capabilities)>) -> Self {
         self.upgrades.clear();
         self.upgradable.clear();

@@ -89,9 +89,9 @@ pub(crate) fn message(data: Message) -> Message {
     }
 }
 
-// One frame of each per process, so each transport renders it once.
+// A single frame of each per process, so each transport renders it once.
 
-/// Sent in a payload of its own: the official client handles it at once, but packets before it a tick later.
+/// Returns a packet with its own payload: the official client handles it at once, but packets before it a tick later.
 pub(crate) fn close() -> Frame {
     static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("1").in_own_payload());
     FRAME.clone()
