@@ -24,7 +24,7 @@ fn lane() -> impl Strategy<Value = Lane> {
     prop_oneof![9 => Just(Lane::Primary), 1 => Just(Lane::Probe)]
 }
 
-/// Mostly operations that keep a session alive, to reach deeper states.
+/// Generates mostly operations that keep a session alive, to reach deeper states.
 fn text() -> impl Strategy<Value = String> {
     let valid = vec![
         "40",
