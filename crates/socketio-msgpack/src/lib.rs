@@ -1,6 +1,6 @@
 //! Socket.IO packets in MessagePack, compatible with `socket.io-msgpack-parser`.
 //!
-//! [`MsgpackCodec`] is a [`Parser`](roomcast_socketio::Parser) that replaces the default one on a path of its own; the
+//! [`MsgpackCodec`] is a [`Parser`](roomcast_socketio::Parser) that replaces the default one on its own path; the
 //! clients of that path must use theirs. Rooms are shared with all other clients.
 //!
 //! A packet is one binary message: a map of `type` (0 to 4), `nsp`, `data` and `id`. Binary arguments are inline, so

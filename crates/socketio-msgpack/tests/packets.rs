@@ -254,7 +254,7 @@ impl AnswerSink for Nobody {
     fn gone(&self, _: &SocketId) {}
 }
 
-/// JSON values, some long enough for each length encoding.
+/// Generates JSON values, some long enough for each length encoding.
 fn value() -> impl Strategy<Value = Value> {
     let number = prop_oneof![any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from)];
     let leaf = prop_oneof![
