@@ -16,7 +16,7 @@ pub struct PlainConfig {
     pub ping_timeout: Duration,
     /// Maximum bytes buffered from a client before the application admits it. Default: 256 KiB.
     ///
-    /// A single message is buffered whatever its length. A client that sends more is closed as overloaded.
+    /// A single message is buffered regardless of its length. A client that sends more is closed as overloaded.
     pub pending_limit: usize,
     /// Maximum binary messages of one event or acknowledgement, in JSON mode. Default: 10.
     pub max_attachments: usize,
