@@ -1,4 +1,4 @@
-//! How events are put for clients that speak plain Engine.IO
+//! Event encoding for clients of plain Engine.IO.
 
 use std::sync::{Arc, LazyLock};
 
@@ -8,9 +8,9 @@ use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Name
 use crate::packet;
 use crate::session::EVENT;
 
-/// Puts events as message packets
+/// Encodes events as message packets.
 ///
-/// Engine.IO knows only messages, so the event must be called `message`; what a client gets is its argument:
+/// Engine.IO knows only messages, so the event must be named `message`; the client gets its argument:
 /// - one string: its text,
 /// - one binary argument: its bytes,
 /// - one other value: its JSON text,
@@ -20,7 +20,7 @@ use crate::session::EVENT;
 pub struct EngineCodec;
 
 impl EngineCodec {
-    /// The one codec of this kind, so that all clients of this kind share frames
+    /// Returns the shared instance, so all clients of this kind share frames.
     pub fn shared() -> Arc<dyn Codec> {
         static SHARED: LazyLock<Arc<EngineCodec>> = LazyLock::new(Arc::default);
         SHARED.clone()
@@ -28,11 +28,11 @@ impl EngineCodec {
 }
 
 impl Codec for EngineCodec {
-    /// Encodes an event
+    /// Encodes an event.
     ///
     /// # Errors
-    /// [`EncodeError::Reserved`] if it is not called `message`, [`EncodeError::Ack`] if it asks for an answer,
-    /// [`EncodeError::Binary`] if a binary argument is not the only one.
+    /// [`EncodeError::Reserved`] if it is not named `message`, [`EncodeError::Ack`] if it requests an acknowledgement,
+    /// [`EncodeError::Binary`] if a binary argument is not the only argument.
     fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
         if event.name != EVENT {
             return Err(EncodeError::Reserved);
@@ -54,7 +54,7 @@ fn data(args: &Args) -> Result<Message, EncodeError> {
     match (args.attachments(), only) {
         ([], Some(json)) => Ok(serde_json::from_str(json).unwrap_or_else(|_| json.to_owned()).into()),
         ([], None) => Ok(format!("[{}]", args.json()).into()),
-        // An object that is no placeholder does not read as bytes; a string would.
+        // An object that is not a placeholder does not read as bytes; a string would.
         ([bytes], Some(json)) if json.starts_with('{') && args.get::<Bytes>(0).is_ok() => {
             Ok(bytes.clone().into())
         }

@@ -1,54 +1,48 @@
-//! What is agreed at the handshake
+//! Configuration of Engine.IO sessions.
 
 use std::time::Duration;
 
 use roomcast_core::{Capabilities, Message, Sid, TransportName};
 
-/// The rules of a server's sessions, shared by all of them
+/// Engine.IO configuration, shared by all sessions of a server.
 ///
-/// The defaults are those of the server on Node. Durations reach the client as whole milliseconds.
+/// The defaults are those of the server on Node. Durations are sent to the client as whole milliseconds.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[must_use]
 pub struct EngineConfig {
-    /// Time from one pong, or from the handshake, to the next ping
+    /// Time from a pong or the handshake to the next ping. Default: 25 s.
     ///
-    /// Default: 25 s. A client notices a dead server after this and [`ping_timeout`](Self::ping_timeout).
+    /// A client detects a dead server after this and [`ping_timeout`](Self::ping_timeout).
     pub ping_interval: Duration,
-    /// Time a client has to answer a ping before its session ends
+    /// Time a client has to answer a ping before its session ends. Default: 20 s.
     ///
-    /// Default: 20 s. Nothing but a pong counts as an answer, so it should be long enough for the largest upload
-    /// that may be before it.
+    /// Other input on the primary lane restarts this time, as on Node; only a pong ends the wait.
     pub ping_timeout: Duration,
-    /// Time a client has to prove a new transport, from when its connection is open
+    /// Time a client has to complete an upgrade, from the opening of the new connection. Default: 10 s.
     ///
-    /// Default: 10 s. When it is over only the new connection is closed.
+    /// On expiry only the new connection is closed.
     pub upgrade_timeout: Duration,
-    /// Largest payload a client may send in one HTTP body or one message, in bytes
+    /// Maximum payload of one HTTP body or message from a client, in bytes. Default: 1,000,000.
     ///
-    /// Default: 1,000,000. Here it is only told to the client; the transports hold it to that.
+    /// This setting only announces the limit to the client; the transports enforce it.
     pub max_payload: usize,
-    /// Transports a session may move to, in the order in which they are told to the client
+    /// Transports that a session may upgrade to, in the order announced to the client. Default: none.
     ///
-    /// Default: none. Empty it to forbid upgrades.
+    /// An empty list disables upgrades.
     pub upgrades: Vec<TransportName>,
-    /// Transports on which a client has to ask for each answer
+    /// Transports on which a client polls for responses. Default: none.
     ///
-    /// Default: none. The end of a session is told there by a packet, since the end of a request means nothing, and a
-    /// request that waits is answered where the client must go on.
+    /// There a close packet reports the end of a session, since the end of a request has no meaning, and pending
+    /// requests are answered when an upgrade needs it.
     pub polled: Vec<TransportName>,
-    /// Transports from which a session may move to one of [`upgrades`](Self::upgrades)
-    ///
-    /// Default: none.
+    /// Transports from which a session may upgrade to one of [`upgrades`](Self::upgrades). Default: none.
     pub upgradable: Vec<TransportName>,
-    /// A message that every client gets together with the handshake
-    ///
-    /// Default: none.
+    /// Message sent to every client together with the handshake. Default: none.
     pub initial_message: Option<Message>,
-    /// Bytes kept of what a client sends before the application has let it in, in an [`EngineSession`]
+    /// Maximum bytes that an [`EngineSession`] buffers before the application admits its client. Default: 256 KiB.
     ///
-    /// Default: 256 KiB. A single message is kept whatever its length. A client that sends more is closed as
-    /// overloaded.
+    /// A single message is buffered regardless of its length. A client that sends more is closed as overloaded.
     ///
     /// [`EngineSession`]: crate::EngineSession
     pub pending_limit: usize,
@@ -71,7 +65,7 @@ impl Default for EngineConfig {
 }
 
 impl EngineConfig {
-    /// Creates settings that are all at their defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
@@ -132,8 +126,9 @@ impl EngineConfig {
 }
 
 impl EngineConfig {
-    /// Sets [`upgrades`](Self::upgrades), [`upgradable`](Self::upgradable) and [`polled`](Self::polled) from what the
-    /// server's transports can do.
+    /// Derives the transport settings from the server's transports.
+    ///
+    /// Sets [`upgrades`](Self::upgrades), [`upgradable`](Self::upgradable) and [`polled`](Self::polled).
     pub fn transports(mut self, transports: impl IntoIterator<Item = (TransportName, Capabilities)>) -> Self {
         self.upgrades.clear();
         self.upgradable.clear();
@@ -152,7 +147,7 @@ impl EngineConfig {
         self
     }
 
-    /// Where a session that is on `transport` may move to
+    /// Returns the transports that a session on `transport` may upgrade to.
     pub(crate) fn upgrades_from(&self, transport: TransportName) -> impl Iterator<Item = TransportName> {
         let may_leave = self.is_upgradable(transport);
         self.upgrades.iter().copied().filter(move |name| may_leave && *name != transport)
@@ -167,26 +162,26 @@ impl EngineConfig {
     }
 }
 
-/// What a session begins with
+/// Parameters of a new session.
 #[derive(Debug, Clone)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it")]
 pub struct Handshake {
-    /// The secret id under which the client's further requests find the session
+    /// Secret id by which the client's later requests find the session.
     pub sid: Sid,
-    /// The revision of the protocol that the client asked for
+    /// Protocol revision requested by the client.
     pub version: Version,
 }
 
-/// A revision of the Engine.IO protocol
+/// A revision of the Engine.IO protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Version {
-    /// The fourth, of Socket.IO clients 3 and 4: the server sends the pings
+    /// Revision 4, of Socket.IO clients 3 and 4: the server sends the pings.
     V4,
 }
 
 impl Version {
-    /// The revision that the query parameter `EIO` names, or `None` if it is not supported
+    /// Returns the revision named by the query parameter `EIO`, or `None` if unsupported.
     pub fn from_query(eio: &str) -> Option<Self> {
         match eio {
             "4" => Some(Self::V4),

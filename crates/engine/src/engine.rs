@@ -1,4 +1,4 @@
-//! The state machine
+//! Engine.IO state machine.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,16 +9,16 @@ use crate::packet::{self, Packet};
 use crate::timers::{Timer, Timers};
 use crate::{Actions, EngineConfig, Handshake, Version};
 
-/// Engine.IO on one session: handshake, heartbeat, upgrade and close
+/// Engine.IO state of one session: handshake, heartbeat, upgrade and close.
 ///
-/// A building block of sessions. Inputs are `handle_*` and [`close`](Self::close); what they cause is appended to
-/// the `actions` they are given: [`Transmit`](Action::Transmit), [`Promote`](Action::Promote),
-/// [`CloseProbe`](Action::CloseProbe) and at last [`Close`](Action::Close), after which nothing is appended any
-/// more and every input is ignored. Message packets are returned.
+/// A building block for sessions. Inputs are `handle_*` and [`close`](Self::close); their effects are appended to the
+/// given `actions`: [`Transmit`](Action::Transmit), [`Promote`](Action::Promote), [`CloseProbe`](Action::CloseProbe)
+/// and finally [`Close`](Action::Close), after which nothing is appended and all input is ignored. Message packets are
+/// returned.
 ///
-/// The driver performs the actions of one input before it gives the next, and knows that
-/// - after `Promote` what arrives on the connection that was the probe comes from [`Lane::Primary`],
-/// - after `CloseProbe` nothing of that connection is handed in, except that it may report its end,
+/// The driver performs the actions of one input before it gives the next, and observes:
+/// - after `Promote`, messages of the former probe connection come from [`Lane::Primary`],
+/// - after `CloseProbe`, no input of that connection is passed on, except that it may report its end,
 /// - a second probe is opened only while [`can_upgrade`](Self::can_upgrade).
 #[derive(Debug)]
 pub struct Engine {
@@ -26,16 +26,16 @@ pub struct Engine {
     phase: Phase,
     version: Version,
     upgrade: Upgrade,
-    /// Whether the primary lane is one on which the client asks for each answer
+    /// Whether the client polls for responses on the primary lane.
     polled: bool,
-    /// Whether the session may move away from it
+    /// Whether the session may upgrade from it.
     upgradable: bool,
     timers: Timers,
 }
 
 #[derive(Debug)]
 enum Phase {
-    /// Until the primary lane is open
+    /// The primary lane is not open yet.
     Opening(Handshake),
     Open,
     Closed,
@@ -43,18 +43,18 @@ enum Phase {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Upgrade {
-    /// There was none, or none that came to its end
+    /// No upgrade was started, or none completed.
     Idle,
-    /// The probe lane is open
+    /// The probe lane is open.
     Probing { polled: bool },
-    /// It has asked and was answered: the client is about to move
+    /// The probe ping was answered: the client is about to upgrade.
     Answered { polled: bool },
-    /// The session has moved, which it does once
+    /// Upgraded, which happens at most once.
     Done,
 }
 
 impl Engine {
-    /// A session that waits for its primary lane to open
+    /// Creates a session whose primary lane is not open yet.
     pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
         let version = handshake.version;
         Self {
@@ -68,27 +68,27 @@ impl Engine {
         }
     }
 
-    /// The revision of the protocol that the client speaks
+    /// Returns the client's protocol revision.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// Whether the handshake was answered and the session has not ended
+    /// Returns whether the handshake was answered and the session has not ended.
     pub fn is_open(&self) -> bool {
         matches!(self.phase, Phase::Open)
     }
 
-    /// Whether the session has ended
+    /// Returns whether the session has ended.
     pub fn is_closed(&self) -> bool {
         matches!(self.phase, Phase::Closed)
     }
 
-    /// Whether a probe may be opened now
+    /// Returns whether a probe may be opened now.
     pub fn can_upgrade(&self) -> bool {
         self.is_open() && self.upgrade == Upgrade::Idle && self.upgradable && !self.config.upgrades.is_empty()
     }
 
-    /// A message arrived on a lane; returns what a message packet carries
+    /// Handles a message received on a lane; returns the content of a message packet.
     pub fn handle_message(
         &mut self,
         lane: Lane,
@@ -108,9 +108,9 @@ impl Engine {
         }
     }
 
-    /// A lane can carry messages
+    /// Handles the opening of a lane.
     ///
-    /// The primary lane's client is told of the session, and its heartbeat begins. A probe's time begins to run.
+    /// The primary lane transmits the handshake and starts the heartbeat. A probe lane starts the upgrade timeout.
     pub fn handle_lane_opened(
         &mut self,
         lane: Lane,
@@ -140,15 +140,15 @@ impl Engine {
         }
     }
 
-    /// A lane is gone, for this reason
+    /// Handles the loss of a lane, with its reason.
     ///
-    /// Without its primary lane the session ends, even if an upgrade is under way: what that lane had taken may
-    /// be lost. Without its probe it is as before, and can be probed again.
+    /// The session ends with its primary lane, even during an upgrade: messages that the lane had accepted may be lost.
+    /// Losing the probe leaves the session as before, and it can be probed again.
     pub fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, actions: &mut Actions) {
         match lane {
             Lane::Primary => {
                 if self.is_open() && self.polled {
-                    // What broke may have been another request than the one that waits, which is still to be answered.
+                    // The failed request may be another than the pending one, which must still be answered.
                     transmit(actions, Lane::Primary, packet::close(), Delivery::Volatile);
                 }
                 self.end(reason, actions);
@@ -157,22 +157,22 @@ impl Engine {
         }
     }
 
-    /// Schedules the answer to a waiting request during an upgrade, so that the client can finish the request.
+    /// Schedules the response to a pending request during an upgrade, so that the client can finish the request.
     pub fn handle_writable(&mut self, now: Instant) {
         if self.is_open() && matches!(self.upgrade, Upgrade::Answered { .. }) {
             self.timers.arm_sooner(Timer::Noop, now, NOOP_DELAY);
         }
     }
 
-    /// The time that [`poll_timeout`](Self::poll_timeout) named has come; harmless if it has not
+    /// Handles the deadline of [`poll_timeout`](Self::poll_timeout); harmless if called early.
     pub fn handle_timeout(&mut self, now: Instant, actions: &mut Actions) {
         if self.timers.take_due(Timer::PongDeadline, now).is_some() {
             self.close(CloseReason::PingTimeout, actions);
         }
         if let Some(due) = self.timers.take_due(Timer::Ping, now) {
             actions.push(Action::Heartbeat(packet::ping()));
-            // The client's time runs from when the ping was due, so that the end never comes late. But after a
-            // pause of the whole process a client must not be closed for what it could not know.
+            // The timeout counts from when the ping was due, so the close is never late. But after a pause of the whole
+            // process the client must not be closed for a ping that it never got.
             let late = now.saturating_duration_since(due) > self.config.ping_timeout / TOLERATED_LATENESS;
             let from = if late { now } else { due };
             self.timers.arm(Timer::PongDeadline, from, self.config.ping_timeout);
@@ -185,16 +185,16 @@ impl Engine {
         }
     }
 
-    /// Something arrived on a lane: whatever it is, it shows that the client is there.
+    /// Handles activity on a lane: any input proves that the client is alive.
     ///
-    /// While an answer to a heartbeat is due, its time starts again, as on Node.
+    /// If a pong is pending, its timeout restarts, as on Node.
     pub fn handle_activity(&mut self, lane: Lane, now: Instant) {
         if lane == Lane::Primary {
             self.restart_pong_deadline(now);
         }
     }
 
-    /// The heartbeat reached the carrier only now: the client's time to answer starts here.
+    /// Handles the delivery of a delayed heartbeat: the pong timeout starts now.
     pub fn handle_heartbeat_sent(&mut self, now: Instant) {
         self.restart_pong_deadline(now);
     }
@@ -205,14 +205,14 @@ impl Engine {
         }
     }
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before
+    /// Returns the next deadline for [`handle_timeout`](Self::handle_timeout).
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
     }
 
-    /// Ends the session
+    /// Ends the session.
     ///
-    /// On a polled lane the client is told by a packet.
+    /// On a polled lane the client gets a close packet.
     pub fn close(&mut self, reason: CloseReason, actions: &mut Actions) {
         if self.is_open() && self.polled {
             transmit(actions, Lane::Primary, packet::close(), Delivery::Protocol);
@@ -232,12 +232,12 @@ impl Engine {
             }
             Some(Packet::Close) => {
                 if self.polled {
-                    // The close came in another request; the one that waits is still to be answered.
+                    // Another request carried the close; the pending one must still be answered.
                     transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
                 }
                 self.end(CloseReason::TransportClose, actions);
             }
-            // Since the fourth revision it is the server that sends pings.
+            // Since protocol revision 4 the server sends the pings.
             Some(Packet::Ping { .. }) => self.close(CloseReason::TransportError, actions),
             Some(Packet::Upgrade | Packet::Ignored) => {}
             None => self.close(CloseReason::ParseError, actions),
@@ -260,11 +260,11 @@ impl Engine {
                 self.forget_probe();
                 self.upgrade = Upgrade::Done;
                 self.polled = polled;
-                // The client may upgrade without waiting for its last request; the request is answered all the same.
+                // The client may upgrade without waiting for its last request, which is answered all the same.
                 transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
                 actions.push(Action::Promote);
                 if self.timers.is_armed(Timer::PongDeadline) {
-                    // The ping, or its pong, may still be on its way by the old lane.
+                    // The ping, or its pong, may still be in transit on the old lane.
                     self.timers.arm(Timer::PongDeadline, now, self.config.ping_timeout);
                 }
             }
@@ -272,7 +272,7 @@ impl Engine {
         }
     }
 
-    /// Before it moves the client finishes the request that it has waiting, so that must be answered
+    /// Answers the pending request, which the client finishes before it upgrades.
     fn answer_waiting_request(&mut self, now: Instant, actions: &mut Actions) {
         transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
         self.timers.arm(Timer::Noop, now, NOOP_INTERVAL);
@@ -304,16 +304,16 @@ impl Engine {
     }
 }
 
-/// Delay before a waiting request is answered by a noop during an upgrade.
+/// Delay before a pending request is answered by a noop during an upgrade.
 ///
-/// A client's first events arrive together with its probe, and their answers end the request without a noop. Node waits
-/// up to 100 ms, which delays the client's next event by as much.
+/// A client's first events arrive together with its probe, and their replies end the request without a noop. Node waits
+/// up to 100 ms, which delays the client's next event as much.
 const NOOP_DELAY: Duration = Duration::from_millis(20);
 
-/// How often a waiting request is looked for while the client moves
+/// Interval of checks for a pending request during an upgrade.
 const NOOP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A ping that is later than this part of the client's time to answer is not charged to the client
+/// A ping later than the pong timeout divided by this is not charged to the client.
 const TOLERATED_LATENESS: u32 = 4;
 
 fn transmit(actions: &mut Actions, lane: Lane, frame: Frame, delivery: Delivery) {

@@ -1,11 +1,10 @@
-//! Engine.IO v4 as a state machine without I/O: handshake, heartbeat, upgrade, packets
+//! Engine.IO v4 as a state machine without I/O: handshake, heartbeat, upgrade, packets.
 //!
-//! [`Engine`] is the protocol alone, to build a session around; `roomcast-socketio` does so. [`EngineSession`] is
-//! the session of a client that speaks plain Engine.IO, and [`EngineCodec`] how events are put for it.
+//! [`Engine`] is the protocol alone, a base for sessions such as that of `roomcast-socketio`. [`EngineSession`] is the
+//! session of a plain Engine.IO client, and [`EngineCodec`] encodes its events.
 //!
-//! Nothing here knows a transport. A packet reaches a connection as a [`Message`](roomcast_core::Message): text
-//! with its type digit, or binary as it is. How several of them lie in one HTTP body is the business of the
-//! transport.
+//! This crate is independent of transports. A packet reaches a connection as a [`Message`](roomcast_core::Message):
+//! text with its type digit, or raw binary. The transport frames several of them in one HTTP body.
 
 mod codec;
 mod config;

@@ -1,4 +1,4 @@
-//! Engine.IO packets: a type digit and data
+//! Engine.IO packets: a type digit and data.
 
 use std::fmt::Write;
 use std::sync::LazyLock;
@@ -10,13 +10,13 @@ use serde_json::Value;
 
 use crate::EngineConfig;
 
-/// A packet as a client sent it
+/// A packet from a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Packet {
-    /// Of a type that means nothing when a client sends it, and does no harm
+    /// A type that is meaningless from a client, and harmless.
     Ignored,
     Close,
-    /// Carries `probe` on a lane that is to prove itself
+    /// Carries `probe` on a probe lane.
     Ping {
         probe: bool,
     },
@@ -26,10 +26,10 @@ pub(crate) enum Packet {
 }
 
 impl Packet {
-    /// Reads a packet; `None` if it is empty or of no known type
+    /// Parses a packet; returns `None` if it is empty or of unknown type.
     ///
-    /// A binary message has no type digit and may be empty. A client that was told to do without sends it as `b`
-    /// and base64, on every transport.
+    /// A binary message has no type digit and may be empty. A client without binary support sends it as `b` and base64,
+    /// on every transport.
     pub(crate) fn decode(message: Message) -> Option<Self> {
         let Message::Text(text) = message else {
             return Some(Self::Message(message));
@@ -40,7 +40,7 @@ impl Packet {
             b'1' => Self::Close,
             b'2' => Self::Ping { probe: data == b"probe" },
             b'3' => Self::Pong,
-            // Behind an ASCII byte there is always a character boundary.
+            // An ASCII byte is always followed by a character boundary.
             b'4' => Self::Message(text.slice_ref(text.get(1..)?).into()),
             b'5' => Self::Upgrade,
             b'b' => Self::Message(Message::Binary(BASE64.decode(data).ok()?.into())),
@@ -49,13 +49,13 @@ impl Packet {
     }
 }
 
-/// Standard base64 with padding, which some clients leave out
+/// Standard base64 with padding, which some clients omit.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// The answer to a handshake, and the initial message if there is one, in one frame so that nothing separates them
+/// Returns the handshake and the optional initial message in one frame, so nothing comes between them.
 pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, config: &EngineConfig) -> Frame {
     let mut text = format!(r#"0{{"sid":{},"upgrades":["#, Value::from(sid.expose()));
     for (index, name) in upgrades.enumerate() {
@@ -76,7 +76,7 @@ pub(crate) fn open(sid: &Sid, upgrades: impl Iterator<Item = TransportName>, con
     }
 }
 
-/// A message packet
+/// Returns a message packet.
 pub(crate) fn message(data: Message) -> Message {
     match data {
         Message::Text(text) => {
@@ -89,9 +89,9 @@ pub(crate) fn message(data: Message) -> Message {
     }
 }
 
-// One frame of each for the whole process, so that each transport renders it once.
+// A single frame of each per process, so each transport renders it once.
 
-/// In a payload of its own: the official client acts on it at once, and on what stands before it a tick later
+/// Returns a packet with its own payload: the official client handles it at once, but packets before it a tick later.
 pub(crate) fn close() -> Frame {
     static FRAME: LazyLock<Frame> = LazyLock::new(|| Frame::new("1").in_own_payload());
     FRAME.clone()

@@ -1,4 +1,4 @@
-//! The session of a client that speaks plain Engine.IO
+//! Session of a plain Engine.IO client.
 
 use std::sync::{Arc, LazyLock};
 use std::time::Instant;
@@ -10,13 +10,13 @@ use roomcast_core::{
 
 use crate::{Actions, Engine, EngineConfig, Handshake};
 
-/// The session of a client that speaks plain Engine.IO
+/// Session of a plain Engine.IO client.
 ///
-/// It is in one namespace alone, `/` unless told otherwise, which it asks to join by itself when it opens. Each message that it sends is
-/// an event called `message` with one argument: text is a string, binary an attachment. To be paired with
+/// It joins a single namespace, `/` by default, automatically when it opens. Each message from the client is an event
+/// named `message` with one argument: text is a string, binary an attachment. Use it with
 /// [`EngineCodec`](crate::EngineCodec).
 ///
-/// There is no way to tell such a client that it may not come in, or must leave, so both end the session.
+/// The protocol cannot report a rejected connect or a removal to the client, so both end the session.
 #[derive(Debug)]
 pub struct EngineSession {
     engine: Engine,
@@ -28,7 +28,7 @@ pub struct EngineSession {
 
 #[derive(Debug)]
 enum Admission {
-    /// The application has not decided; what the client sends meanwhile is kept
+    /// The application has not decided; messages from the client are buffered.
     Pending(Box<Backlog>),
     Granted,
 }
@@ -40,7 +40,7 @@ struct Backlog {
 }
 
 impl EngineSession {
-    /// A session that waits for its primary lane to open
+    /// Creates a session whose primary lane is not open yet.
     pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
         Self {
             namespace: main_namespace(),
@@ -51,7 +51,7 @@ impl EngineSession {
         }
     }
 
-    /// Puts the client into this namespace
+    /// Sets the namespace of the client.
     #[must_use]
     pub fn in_namespace(mut self, namespace: Namespace) -> Self {
         self.namespace = namespace;
@@ -148,10 +148,10 @@ impl Session for EngineSession {
     }
 }
 
-/// The only event that plain Engine.IO knows
+/// The only event name of plain Engine.IO.
 pub(crate) const EVENT: &str = "message";
 
-/// What a kept message costs besides its bytes
+/// Overhead of a buffered message in bytes.
 const MESSAGE_COST: usize = 64;
 
 fn event(namespace: &Namespace, message: Message) -> Action {
@@ -162,7 +162,7 @@ fn event(namespace: &Namespace, message: Message) -> Action {
     Action::Event(Inbound {
         namespace: namespace.clone(),
         name: ByteString::from_static(EVENT),
-        // Neither a string nor bytes can fail to be written.
+        // Serializing a string or bytes cannot fail.
         args: args.unwrap_or_default(),
         ack: None,
     })

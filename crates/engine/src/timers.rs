@@ -1,17 +1,17 @@
-//! When the protocol has to act by itself
+//! Protocol timers.
 
 use std::time::{Duration, Instant};
 
-/// What a session waits for besides its client
+/// Timers of a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Timer {
-    /// The next ping is due
+    /// Time to send the next ping.
     Ping,
-    /// The pong, or another sign of life, must be here by then
+    /// Deadline of the pong or other activity.
     PongDeadline,
-    /// The upgrade must be complete by then
+    /// Deadline of the upgrade.
     Upgrade,
-    /// The client's waiting request is to be answered, so that it can go on with the upgrade
+    /// Time to answer the pending request, so that the client can continue the upgrade.
     Noop,
 }
 
@@ -23,12 +23,12 @@ impl Timer {
 pub(crate) struct Timers([Option<Instant>; Timer::COUNT]);
 
 impl Timers {
-    /// Sets a timer; one that lies beyond what a clock can show never comes
+    /// Sets a timer; a deadline beyond the range of the clock never fires.
     pub(crate) fn arm(&mut self, timer: Timer, from: Instant, after: Duration) {
         self.0[timer as usize] = from.checked_add(after);
     }
 
-    /// Arms a timer that is not armed, or moves it forward.
+    /// Arms a timer, or moves an armed one forward.
     pub(crate) fn arm_sooner(&mut self, timer: Timer, from: Instant, after: Duration) {
         let at = from.checked_add(after);
         let current = &mut self.0[timer as usize];
@@ -45,7 +45,7 @@ impl Timers {
         self.0[timer as usize].is_some()
     }
 
-    /// Disarms a timer whose time has come, and tells when that was
+    /// Disarms an expired timer and returns its deadline.
     pub(crate) fn take_due(&mut self, timer: Timer, now: Instant) -> Option<Instant> {
         self.0[timer as usize].take_if(|due| *due <= now)
     }

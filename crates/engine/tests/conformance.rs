@@ -1,4 +1,4 @@
-//! Engine.IO keeps to what every session has to keep to
+//! Session conformance of Engine.IO.
 
 mod support;
 

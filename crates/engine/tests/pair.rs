@@ -1,4 +1,4 @@
-//! An Engine.IO session and its client over minutes, in virtual time
+//! An Engine.IO session and its client over minutes of virtual time.
 
 mod support;
 

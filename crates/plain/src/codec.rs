@@ -1,4 +1,4 @@
-//! How events and answers are put for plain WebSocket clients
+//! Event encoding for plain WebSocket clients.
 
 use std::fmt::Write;
 use std::sync::{Arc, LazyLock};
@@ -11,16 +11,17 @@ use roomcast_core::{
 
 use crate::text::{placeholder, unquote};
 
-/// Puts events into bare messages, for [`Mode::Plain`](crate::Mode::Plain)
+/// Encodes events as bare messages, for [`Mode::Plain`](crate::Mode::Plain).
 ///
-/// The event `message` with one string is that text, with one binary argument those bytes; neither is copied, unless
-/// the text has escapes in its JSON form. Any other event is the JSON array `["event",…]`. Nothing can be answered.
+/// The event `message` with one string is sent as that text, with one binary argument as those bytes; neither is
+/// copied, unless the JSON form of the text has escapes. Any other event is the JSON array `["event",…]`.
+/// Acknowledgements are not supported.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct PlainCodec;
 
 impl PlainCodec {
-    /// The one codec of this kind, so that all clients of this kind share frames
+    /// Returns the shared instance, so all clients of this kind share frames.
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<PlainCodec>> = LazyLock::new(Arc::default);
         SHARED.clone()
@@ -58,22 +59,22 @@ impl Codec for PlainCodec {
         self.encode(event)
     }
 
-    /// Encodes an answer
+    /// Returns an error.
     ///
     /// # Errors
-    /// Always: clients in plain mode cannot ask, and so cannot be answered.
+    /// Always: clients in plain mode cannot request acknowledgements.
     fn encode_answer(&self, _: &Namespace, _: AckId, _: &Args) -> Result<Frame, EncodeError> {
         Err(EncodeError::Ack)
     }
 }
 
-/// Puts events and answers into JSON arrays, for [`Mode::Json`](crate::Mode::Json)
+/// Encodes events and acknowledgements as JSON arrays, for [`Mode::Json`](crate::Mode::Json).
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct JsonCodec;
 
 impl JsonCodec {
-    /// The one codec of this kind, so that all clients of this kind share frames
+    /// Returns the shared instance, so all clients of this kind share frames.
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<JsonCodec>> = LazyLock::new(Arc::default);
         SHARED.clone()
@@ -113,7 +114,7 @@ impl Codec for JsonCodec {
     }
 }
 
-/// The first message to a client that was let in
+/// Encodes the first message to an admitted client.
 pub(crate) fn welcome(socket: &SocketId, recovery: Option<&str>) -> Frame {
     let mut text = open(socket.as_str().len() + recovery.map_or(0, str::len));
     let mut header = HeaderWriter::new(&mut text);
@@ -123,12 +124,12 @@ pub(crate) fn welcome(socket: &SocketId, recovery: Option<&str>) -> Frame {
     Frame::new(close(text, &Args::empty()))
 }
 
-/// The last message to a client that is refused; `error` is a JSON object
+/// Encodes the last message to a rejected client; `error` is a JSON object.
 pub(crate) fn error(error: &str) -> Frame {
     Frame::new(format!(r#"[{{"error":{error}}}]"#))
 }
 
-/// The JSON object that says what a client did wrong
+/// Returns the JSON object that describes a client's violation.
 pub(crate) fn error_object(message: &str) -> String {
     let mut object = String::from(r#"{"message":"#);
     push_quoted(&mut object, message);
@@ -136,7 +137,7 @@ pub(crate) fn error_object(message: &str) -> String {
     object
 }
 
-/// Whether an event must not have this name, since clients use it for what they notice themselves
+/// Returns whether an event name is reserved for events that clients raise locally.
 pub(crate) fn is_reserved(name: &str) -> bool {
     matches!(
         name,
@@ -144,10 +145,10 @@ pub(crate) fn is_reserved(name: &str) -> bool {
     )
 }
 
-/// The event that a bare message is
+/// Event name of a bare message.
 pub(crate) const MESSAGE: &str = "message";
 
-/// What an array, a header and their punctuation need at most
+/// Maximum bytes of an array, a header and their punctuation.
 const OVERHEAD: usize = 64;
 
 fn bare(args: &Args) -> Option<Message> {
@@ -184,7 +185,7 @@ fn with_attachments(text: ByteString, args: &Args) -> Frame {
     Frame::of_all(std::iter::once(Message::Text(text)).chain(attachments).collect())
 }
 
-/// Writes the members of a header that are there
+/// Writes the header members that are present.
 struct HeaderWriter<'a> {
     out: &'a mut String,
     empty: bool,
@@ -199,7 +200,7 @@ impl<'a> HeaderWriter<'a> {
     fn number(&mut self, key: &str, value: Option<u64>) {
         if let Some(value) = value {
             self.key(key);
-            // Writing to a string does not fail.
+            // Writing to a string cannot fail.
             let _ = write!(self.out, "{value}");
         }
     }

@@ -1,37 +1,30 @@
-//! The rules of a server's plain WebSocket sessions
+//! Configuration of plain WebSocket sessions.
 
 use std::time::Duration;
 
-/// The rules of a server's plain WebSocket sessions, shared by all of them
+/// Plain WebSocket configuration, shared by all sessions of a server.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[must_use]
 pub struct PlainConfig {
-    /// Time from one ping of the carrier to the next
-    ///
-    /// Default: 25 s.
+    /// Time between two pings of the connection. Default: 25 s.
     pub ping_interval: Duration,
-    /// Time a client has to answer a ping
+    /// Time a client has to answer a ping. Default: 20 s.
     ///
-    /// Default: 20 s. Anything that arrives is an answer: a client ends as idle after nothing came for this and the
-    /// [`ping_interval`](Self::ping_interval).
+    /// Any input is an answer: a client without input for this and the [`ping_interval`](Self::ping_interval) is closed
+    /// as idle.
     pub ping_timeout: Duration,
-    /// Bytes kept of what a client sends before the application has let it in
+    /// Maximum bytes buffered from a client before the application admits it. Default: 256 KiB.
     ///
-    /// Default: 256 KiB. A single message is kept whatever its length. A client that sends more is closed as
-    /// overloaded.
+    /// A single message is buffered regardless of its length. A client that sends more is closed as overloaded.
     pub pending_limit: usize,
-    /// Binary messages that one event or answer may bring, in JSON mode
-    ///
-    /// Default: 10.
+    /// Maximum binary messages of one event or acknowledgement, in JSON mode. Default: 10.
     pub max_attachments: usize,
-    /// Bytes of an event or answer and its binary together, in JSON mode
+    /// Maximum bytes of an event or acknowledgement with its binary, in JSON mode. Default: 10 MB.
     ///
-    /// Default: 10 MB. So much may be kept for each client while its binary arrives.
+    /// Each client may use this much memory while its binary arrives.
     pub max_event_bytes: usize,
-    /// Time a client has to send the binary that it announced
-    ///
-    /// Default: 60 s.
+    /// Time a client has to send the announced binary. Default: 60 s.
     pub attachment_timeout: Duration,
 }
 
@@ -49,7 +42,7 @@ impl Default for PlainConfig {
 }
 
 impl PlainConfig {
-    /// Creates settings that are all at their defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,4 +1,4 @@
-//! Reading what a client in JSON mode sends
+//! Parser for messages of clients in JSON mode.
 
 use std::fmt;
 
@@ -12,14 +12,14 @@ use crate::codec::is_reserved;
 use crate::text::unquote;
 use crate::violation::{MAX_DEPTH, Violation};
 
-/// A text message, taken apart; name and arguments are slices of it
+/// A parsed text message; name and arguments are slices of it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct JsonFrame {
-    /// What it is
+    /// The kind of message.
     pub(crate) kind: Kind,
-    /// Its arguments as JSON text without brackets
+    /// The arguments as JSON text without brackets.
     pub(crate) list: ByteString,
-    /// How many binary messages follow
+    /// Number of binary messages that follow.
     pub(crate) attachments: usize,
 }
 
@@ -29,11 +29,11 @@ pub(crate) enum Kind {
     Answer { id: AckId },
 }
 
-/// The largest id, which is the largest integer that every reader of JSON has
+/// The largest id: the largest integer that every JSON parser represents exactly.
 const MAX_ID: u64 = (1 << 53) - 1;
 
 impl JsonFrame {
-    /// Takes a text message apart, in linear time and whatever the nesting; `None` if it says nothing
+    /// Parses a text message, in linear time at any nesting; returns `None` for a no-op.
     pub(crate) fn parse(text: &ByteString, max_attachments: usize) -> Result<Option<Self>, Violation> {
         let text = &replace_lone_surrogates(text.clone());
         let outline: Outline<'_> = serde_json::from_str(text).map_err(|_| Violation::NotAnArray)?;
@@ -48,7 +48,7 @@ impl JsonFrame {
                 }
                 (Kind::Event { name, ack: header.ack.map(AckId) }, raw)
             }
-            // A header that has nothing for us is how the grammar can grow.
+            // Unknown headers are ignored, so that the grammar can grow.
             (None, Some(_), None) if header.is_empty() => return Ok(None),
             _ => return Err(Violation::Name),
         };
@@ -60,7 +60,7 @@ impl JsonFrame {
     }
 }
 
-/// The part of a header that means something to a server
+/// Header members that a server interprets.
 #[derive(Debug, Default, Deserialize)]
 struct Header {
     ack: Option<u64>,
@@ -91,10 +91,10 @@ impl Header {
     }
 }
 
-/// The elements at the front of an array, and the promise that the whole is JSON
+/// Leading elements of an array that is verified to be JSON.
 struct Outline<'a> {
     header: Option<&'a RawValue>,
-    /// The element where the name belongs, whatever it is
+    /// The element at the position of the name, of any type.
     name: Option<&'a RawValue>,
 }
 
@@ -124,7 +124,7 @@ impl<'de> Visitor<'de> for OutlineVisitor {
     }
 }
 
-/// What an array has behind one of its elements, which is a slice of it
+/// Returns the rest of an array after one of its elements, which is a slice of it.
 fn behind(array: &ByteString, element: &str) -> ByteString {
     let end = element.as_ptr().addr() - array.as_ptr().addr() + element.len();
     let rest = array[end..].trim();
@@ -132,7 +132,7 @@ fn behind(array: &ByteString, element: &str) -> ByteString {
     array.slice_ref(rest.strip_prefix(',').unwrap_or(rest).trim())
 }
 
-/// Whether valid JSON has arrays and objects nested deeper than `limit`
+/// Returns whether valid JSON nests arrays and objects deeper than `limit`.
 fn exceeds_depth(json: &str, limit: usize) -> bool {
     let bytes = json.as_bytes();
     let mut depth = 0_usize;
@@ -154,7 +154,7 @@ fn exceeds_depth(json: &str, limit: usize) -> bool {
     false
 }
 
-/// Bytes up to and with the quote that ends a string whose inside begins here
+/// Returns the number of bytes up to and including the closing quote of a string.
 fn string_len(bytes: &[u8]) -> usize {
     let mut at = 0;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {

@@ -1,8 +1,8 @@
-//! The session and codecs of a client that speaks plain WebSocket, in the same rooms as Socket.IO clients
+//! Session and codecs of plain WebSocket clients, which share rooms with Socket.IO clients.
 //!
-//! [`PlainSession`] is the protocol of one client, without I/O. [`Mode`] chooses between bare messages and the
-//! subprotocol `roomcast.json`, and names the codec that belongs to it, so that a room encodes an event once for all
-//! clients of a mode. What follows is all that a client has to know.
+//! [`PlainSession`] is the protocol of one client, without I/O. [`Mode`] selects bare messages or the subprotocol
+//! `roomcast.json`, and the codec for it, so a room encodes an event once for all clients of a mode. The rest of this
+//! page specifies the protocol for client authors.
 #![doc = ""]
 #![doc = include_str!("../docs/grammar.md")]
 

@@ -1,4 +1,4 @@
-//! The protocol of one plain WebSocket client
+//! Session of a plain WebSocket client.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,20 +15,20 @@ use crate::frame::{JsonFrame, Kind};
 use crate::violation::Violation;
 use crate::{Mode, PlainConfig};
 
-/// The session of a client that speaks plain WebSocket
+/// Session of a plain WebSocket client.
 ///
-/// It asks to join its namespace as soon as its connection is open. There is no leaving without closing, so whatever
-/// takes the client out of the namespace ends the session. To be paired with the [codec](Mode::codec) of its mode.
+/// It requests its namespace as soon as its connection opens. A client cannot leave without closing, so removal from
+/// the namespace ends the session. Use it with the [codec](Mode::codec) of its mode.
 ///
-/// Its carrier has to have a sign of life of its own, such as the ping of a WebSocket.
+/// The connection must provide its own heartbeat, such as WebSocket pings.
 #[derive(Debug)]
 pub struct PlainSession {
     config: Arc<PlainConfig>,
     namespace: Namespace,
     actions: Actions,
-    /// An event whose binary is under way
+    /// An event with incomplete binary.
     partial: Option<Box<Partial>>,
-    /// When something arrived last
+    /// Time of the last input.
     active: Option<Instant>,
     next_ping: Option<Instant>,
     admission: Admission,
@@ -37,12 +37,12 @@ pub struct PlainSession {
 
 #[derive(Debug)]
 enum Admission {
-    /// The connection is not open yet
+    /// The connection is not open yet.
     Unopened,
-    /// The application has not decided; what the client sends meanwhile is kept
+    /// The application has not decided; messages from the client are buffered.
     Pending(Box<Backlog>),
     Granted,
-    /// The session is over
+    /// The session is over.
     Over,
 }
 
@@ -62,11 +62,11 @@ struct Partial {
     deadline: Option<Instant>,
 }
 
-/// What a kept message costs besides its bytes
+/// Overhead of a buffered message in bytes.
 const MESSAGE_COST: usize = 64;
 
 impl PlainSession {
-    /// A session that waits for its connection to open
+    /// Creates a session whose connection is not open yet.
     pub fn new(mode: Mode, config: Arc<PlainConfig>, namespace: Namespace) -> Self {
         Self {
             config,
@@ -161,7 +161,7 @@ impl PlainSession {
         }
     }
 
-    /// Ends the session of a client that broke the grammar, and tells it why
+    /// Ends the session of a client that violated the grammar, and sends it the cause.
     fn refuse(&mut self, violation: Violation) {
         if self.mode == Mode::Json {
             self.transmit(codec::error(&codec::error_object(&violation.to_string())));
@@ -186,7 +186,7 @@ impl PlainSession {
         self.actions.push(action);
     }
 
-    /// When a client from which nothing comes any more counts as idle
+    /// Returns the deadline after which a silent client counts as idle.
     fn idle_at(&self) -> Option<Instant> {
         let patience: Duration = self.config.ping_interval.saturating_add(self.config.ping_timeout);
         self.active?.checked_add(patience)
@@ -240,7 +240,7 @@ impl Session for PlainSession {
     }
 
     fn handle_heartbeat_sent(&mut self, now: Instant) {
-        // As if something had arrived one interval ago: from here on the client has its time to answer.
+        // Equivalent to input one interval ago: the client's time to answer starts here.
         let heard = now.checked_sub(self.config.ping_interval);
         self.active = self.active.max(heard);
     }
@@ -252,7 +252,7 @@ impl Session for PlainSession {
                 self.accept(|| codec::welcome(&socket, recovery.as_deref()), now);
             }
             Command::Refuse { namespace, error } if pending && namespace == self.namespace => {
-                // In plain mode the close frame is all that it is told.
+                // In plain mode the client gets only the close frame.
                 if self.mode == Mode::Json {
                     self.transmit(codec::error(&error));
                 }
@@ -297,7 +297,7 @@ impl Session for PlainSession {
     }
 }
 
-/// The text of the JSON object that says why a client is refused; nothing if it has none
+/// Returns the text of the JSON object that explains a rejection, if any.
 fn message_of(error: &str) -> ByteString {
     #[derive(serde::Deserialize)]
     struct Refusal {
@@ -307,11 +307,11 @@ fn message_of(error: &str) -> ByteString {
     serde_json::from_str::<Refusal>(error).map(|refusal| refusal.message.into()).unwrap_or_default()
 }
 
-/// The arguments of the event that a bare message is
+/// Returns the arguments of a bare message's event.
 fn one_argument(message: Message) -> Args {
     match message {
         Message::Text(text) => Args::from_text(text),
-        // Bytes cannot fail to be written.
+        // Serializing bytes cannot fail.
         Message::Binary(bytes) => bytes.into_args().unwrap_or_default(),
     }
 }

@@ -1,11 +1,11 @@
-//! JSON strings and the text they stand for, copied only where they differ
+//! JSON strings and their text, copied only if they contain escapes.
 
 use bytestring::ByteString;
 use serde::Deserialize;
 
-/// The text of exactly one JSON string, or nothing if `json` is anything else
+/// Returns the text of exactly one JSON string, or `None` for any other `json`.
 ///
-/// A slice of `json` if there are no escapes. Unpaired surrogates have no text.
+/// The text is a slice of `json` if there are no escapes. Unpaired surrogates have no text.
 pub(crate) fn unquote(json: &ByteString) -> Option<ByteString> {
     let inside = json.strip_prefix('"')?;
     let end = memchr::memchr2(b'"', b'\\', inside.as_bytes())?;
@@ -15,7 +15,7 @@ pub(crate) fn unquote(json: &ByteString) -> Option<ByteString> {
     (end + 1 == inside.len()).then(|| json.slice_ref(&inside[..end]))
 }
 
-/// The number of exactly one placeholder, or nothing if `json` is anything else
+/// Returns the index of exactly one placeholder, or `None` for any other `json`.
 pub(crate) fn placeholder(json: &str) -> Option<u64> {
     #[derive(Deserialize)]
     struct Placeholder {

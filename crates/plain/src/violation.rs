@@ -1,11 +1,11 @@
-//! What a client can do against the grammar
+//! Protocol violations of plain WebSocket clients.
 
 use thiserror::Error;
 
-/// How deep arrays and objects may be nested in an argument: as deep as serde_json reads
+/// Maximum nesting of arrays and objects in an argument: the limit of serde_json.
 pub(crate) const MAX_DEPTH: usize = 127;
 
-/// What a client did against the grammar; the text is sent to it before the connection is closed
+/// A violation of the grammar; its text is sent to the client before the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum Violation {
     #[error("a frame is a JSON array such as [\"event\",1,2]")]

@@ -1,4 +1,4 @@
-//! Plain WebSocket keeps to what every session has to keep to, in both modes
+//! Session conformance of plain WebSocket in both modes.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The examples in the grammar are what they say they are
+//! The examples of the grammar match the implementation.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -48,7 +48,7 @@ fn the_session_in_json_mode_goes_as_written() {
         }
     }
 
-    // The server's own lines, as its codec writes them.
+    // Server lines, as its codec writes them.
     let namespace = Namespace::main;
     let answer = ("8tKZp3lJvRt2WqYw", true).into_args().unwrap();
     let mut news = Event::new(namespace(), "news", "later".into_args().unwrap());
@@ -122,7 +122,7 @@ fn the_table_of_keys_is_complete() {
     }
 }
 
-/// The lines of the first example under a heading: who speaks, and what, without the remarks
+/// Returns speaker and message of each line in the first example under a heading, without comments.
 fn example(heading: &str) -> Vec<(String, String)> {
     let section = &GRAMMAR[GRAMMAR.find(heading).expect("the heading is there")..];
     let block = section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
@@ -135,7 +135,7 @@ fn example(heading: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Binary, as examples write it: `<01 02>`
+/// Parses binary as written in examples: `<01 02>`.
 fn binary(said: &str) -> Option<Bytes> {
     let hex = said.strip_prefix('<')?.strip_suffix('>')?;
     Some(hex.split(' ').map(|byte| u8::from_str_radix(byte, 16).expect("hex")).collect())

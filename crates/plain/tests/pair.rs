@@ -1,4 +1,4 @@
-//! A plain WebSocket session and its client over minutes, in virtual time
+//! A plain WebSocket session and its client over minutes of virtual time.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Whatever is sent arrives as it was, and whatever arrives does no harm
+//! Properties: messages round-trip unchanged, and arbitrary input is harmless.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use roomcast_plain::{JsonCodec, Mode, PlainCodec, PlainConfig, PlainSession};
 use serde_json::{Value, json};
 
 proptest! {
-    /// What the server sends is of the grammar that it reads itself
+    /// Server messages match the grammar that the server itself reads.
     #[test]
     fn events_come_back_as_they_went(name in name(), args in args(), ack in proptest::option::of(id())) {
         let mut event = Event::new(Namespace::main(), name.clone(), args.clone());
@@ -34,7 +34,7 @@ proptest! {
         prop_assert_eq!((answered, got), (AckId(id), args));
     }
 
-    /// A client written from the grammar alone, with nothing but a JSON library
+    /// Interoperates with a client written from the grammar alone, using only a JSON library.
     #[test]
     fn a_foreign_client_understands_and_is_understood(
         name in name(),
@@ -58,7 +58,7 @@ proptest! {
         prop_assert_eq!(read(&inbound.args), args);
     }
 
-    /// From one client in plain mode to another, nothing changes
+    /// Messages between two clients in plain mode are unchanged.
     #[test]
     fn bare_messages_pass_through(message in message()) {
         let inbound = only_event(&mut admitted(Mode::Plain), std::slice::from_ref(&message));
@@ -81,7 +81,7 @@ proptest! {
         }
     }
 
-    /// Any input in any order: no panic, one end at most, and nothing after it
+    /// For any input in any order: no panic, at most one end, and no action after it.
     #[test]
     fn nothing_that_arrives_does_harm(json in any::<bool>(), steps in vec(step(), 0..60)) {
         let config = PlainConfig::new().pending_limit(500).max_event_bytes(300);
@@ -107,7 +107,7 @@ proptest! {
                     Action::Event(inbound) => {
                         prop_assert!(Args::from_json(inbound.args.list().clone(), vec![]).is_ok());
                         prop_assert!(inbound.args.check_placeholders().is_ok());
-                        // Whatever came in can go out again.
+                        // Every received message can be sent again.
                         let event = Event::new(Namespace::main(), inbound.name, inbound.args);
                         prop_assert!(JsonCodec::shared().encode(&event).is_ok());
                     }
@@ -121,7 +121,7 @@ proptest! {
 
 const WEBSOCKET: TransportName = TransportName("websocket");
 
-/// An argument as an application has it: JSON, or binary as a whole
+/// An argument of an application: JSON, or binary as a whole.
 #[derive(Debug, Clone, PartialEq)]
 enum Argument {
     Json(Value),
@@ -162,7 +162,7 @@ fn json_value() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
-        // Halves, which any JSON library reads back exactly.
+        // Multiples of one half, which any JSON library reads back exactly.
         any::<i32>().prop_map(|halves| Value::from(f64::from(halves) / 2.0)),
         ".{0,10}".prop_map(Value::from),
         "[\"\\\\\n\t\\[{},\\]]{0,6}".prop_map(Value::from),
@@ -195,7 +195,7 @@ fn message() -> impl Strategy<Value = Message> {
     ]
 }
 
-/// Messages that are of the grammar, or nearly so, or not at all
+/// Generates messages that match the grammar, nearly match it, or do not.
 fn hostile() -> impl Strategy<Value = Message> {
     const NEARLY: &str = concat!(
         r#"\[(\{("(ack|re|binary|sid)":(0|1|2|-1|null|"x"|1\.5|99999999999999999999)){0,1}\},?)?"#,
@@ -267,7 +267,7 @@ fn start() -> Instant {
     *START.get_or_init(Instant::now)
 }
 
-/// The other side of the grammar, on its own
+/// Independent implementation of the client side of the grammar.
 mod foreign {
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The parser
+//! MessagePack parser.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,7 +7,7 @@ use roomcast_socketio::{DecodeError, Decoder, Packet, PacketLimits, Parser, is_r
 
 use crate::{decode, encode};
 
-/// Socket.IO packets in MessagePack
+/// Socket.IO parser for MessagePack packets.
 ///
 /// ```
 /// use roomcast_core::{Args, Codec, Event, Namespace};
@@ -23,7 +23,7 @@ use crate::{decode, encode};
 pub struct MsgpackCodec;
 
 impl MsgpackCodec {
-    /// The one codec of this kind, so that all clients of this kind share frames
+    /// Returns the shared instance, so all clients of this kind share frames.
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<MsgpackCodec>> = LazyLock::new(Arc::default);
         SHARED.clone()
@@ -31,10 +31,10 @@ impl MsgpackCodec {
 }
 
 impl Codec for MsgpackCodec {
-    /// Encodes an event
+    /// Encodes an event.
     ///
     /// # Errors
-    /// [`EncodeError::Reserved`] if it is called what only the protocol may send.
+    /// [`EncodeError::Reserved`] if the event name is reserved for the protocol.
     fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
         if is_reserved(&event.name) {
             return Err(EncodeError::Reserved);
@@ -69,7 +69,7 @@ fn frame(packet: Vec<u8>) -> Frame {
     Frame::new(Message::Binary(packet.into()))
 }
 
-/// Nothing spans messages, so there is nothing to remember
+/// Stateless decoder, since each packet is one message.
 #[derive(Debug)]
 struct MsgpackDecoder {
     limits: PacketLimits,

@@ -1,14 +1,14 @@
-//! Points in time as JavaScript puts them into JSON
+//! Dates in JavaScript's JSON form.
 
 use jiff::Timestamp;
 use jiff::tz::Offset;
 
-/// Milliseconds from 1970 as ISO 8601 in UTC, as `Date.prototype.toJSON` has it; `None` if JavaScript has no such time
+/// Formats milliseconds since 1970 like `Date.prototype.toJSON`; `None` outside JavaScript's range.
 pub(crate) fn iso(milliseconds: i64) -> Option<String> {
     if milliseconds.unsigned_abs() > FURTHEST {
         return None;
     }
-    // Dates of jiff end with the year 9999.
+    // jiff's dates end with the year 9999.
     let (eras, within) = (milliseconds.div_euclid(ERA), milliseconds.rem_euclid(ERA));
     let at = Offset::UTC.to_datetime(Timestamp::from_millisecond(within).ok()?);
     let year = match i64::from(at.year()) + 400 * eras {
@@ -20,7 +20,7 @@ pub(crate) fn iso(milliseconds: i64) -> Option<String> {
 
 /// Milliseconds of 400 years, after which the Gregorian calendar repeats.
 const ERA: i64 = 146_097 * 86_400_000;
-/// How far JavaScript's dates go from 1970, either way
+/// Range of JavaScript's dates around 1970, in milliseconds.
 const FURTHEST: u64 = 8_640_000_000_000_000;
 
 #[cfg(test)]

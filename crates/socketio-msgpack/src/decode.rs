@@ -1,4 +1,4 @@
-//! MessagePack to JSON text with binary parts beside it, in one pass
+//! MessagePack to JSON text with separate binary parts, in one pass.
 
 use std::io::Write;
 
@@ -10,9 +10,9 @@ use roomcast_socketio::{Body, DecodeError, Packet, PacketLimits, is_reserved};
 
 use crate::date;
 
-/// Reads a packet
+/// Decodes a packet.
 ///
-/// Takes time and memory that are linear in the message, whatever lengths it declares.
+/// Time and memory are linear in the message, whatever lengths it declares.
 pub(crate) fn packet(message: &Bytes, limits: &PacketLimits) -> Result<Packet, DecodeError> {
     let mut cursor = Cursor { message, at: 0 };
     let Head { kind, namespace, id, data } = Head::read(&mut cursor, limits)?;
@@ -41,12 +41,12 @@ pub(crate) fn packet(message: &Bytes, limits: &PacketLimits) -> Result<Packet, D
     Ok(Packet { namespace, body })
 }
 
-/// What is said of a packet beside its data; keys that mean nothing here are passed over
+/// Packet fields other than the data; unknown keys are ignored.
 struct Head {
     kind: u64,
     namespace: ByteString,
     id: Option<AckId>,
-    /// Where the data begins, if there is any
+    /// Position of the data, if any.
     data: Option<usize>,
 }
 
@@ -71,7 +71,7 @@ impl Head {
                 (b"id", Value::Unsigned(number)) => id = Some(AckId(number)),
                 (b"id", Value::Nil | Value::Undefined) => id = None,
                 (b"id", _) => return Err(DecodeError::AckId),
-                // Both dialects' way to say that there is none.
+                // Both dialects' encoding of absent data.
                 (b"data", Value::Nil | Value::Undefined) => data = None,
                 (b"data", value) => {
                     data = Some(at);
@@ -85,7 +85,7 @@ impl Head {
     }
 }
 
-/// What a CONNECT brings: an object
+/// Decodes the data of a CONNECT: an object.
 fn auth(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<ByteString, DecodeError> {
     let mut json = Json::new(limits);
     match data.value()? {
@@ -95,7 +95,7 @@ fn auth(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<ByteString, Deco
     text(json.text)
 }
 
-/// What an event brings: its name and its arguments
+/// Decodes the data of an event: its name and arguments.
 fn event(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<(ByteString, Args), DecodeError> {
     let len @ 1.. = data.array()? else { return Err(DecodeError::Payload) };
     let name: ByteString = match data.value()? {
@@ -110,7 +110,7 @@ fn event(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<(ByteString, Ar
     Ok((name, args(data, len - 1, limits)?))
 }
 
-/// What an answer brings
+/// Decodes the data of an acknowledgement.
 fn list(data: &mut Cursor<'_>, limits: &PacketLimits) -> Result<Args, DecodeError> {
     let len = data.array()?;
     args(data, len, limits)
@@ -120,12 +120,12 @@ fn args(data: &mut Cursor<'_>, len: u32, limits: &PacketLimits) -> Result<Args, 
     let mut json = Json::new(limits);
     json.push_all(data, len, 0)?;
     let args = Args::from_validated(text(json.text)?, json.attachments);
-    // An object of the client's own may look like a placeholder.
+    // A client's own object may look like a placeholder.
     args.check_placeholders().map_err(DecodeError::Placeholders)?;
     Ok(args)
 }
 
-/// JSON under way
+/// JSON writer.
 struct Json<'l> {
     text: Vec<u8>,
     attachments: Vec<Bytes>,
@@ -133,7 +133,7 @@ struct Json<'l> {
     limits: &'l PacketLimits,
 }
 
-/// How deep arrays and objects may be nested in an argument: as deep as serde_json reads
+/// Maximum nesting of arrays and objects in an argument: the limit of serde_json.
 const MAX_DEPTH: usize = 127;
 
 impl<'l> Json<'l> {
@@ -211,7 +211,7 @@ impl<'l> Json<'l> {
         if self.attachments.len() >= limit {
             return Err(DecodeError::TooManyAttachments { limit });
         }
-        // A `Vec` takes everything.
+        // Writes to a `Vec` cannot fail.
         let _ = write!(self.text, r#"{{"_placeholder":true,"num":{}}}"#, self.attachments.len());
         self.attached += part.len();
         self.attachments.push(cursor.message.slice_ref(part));
@@ -222,7 +222,7 @@ impl<'l> Json<'l> {
         let _ = write!(self.text, "{number}");
     }
 
-    /// A text or a number as serde_json has it: floats that are no numbers are `null`
+    /// Writes a text or a number like serde_json: NaN and infinities become `null`.
     fn json<T: serde::Serialize + ?Sized>(&mut self, value: &T) {
         // Neither can fail.
         let _ = serde_json::to_writer(&mut self.text, value);
@@ -230,7 +230,7 @@ impl<'l> Json<'l> {
 
     fn check(&self) -> Result<(), DecodeError> {
         let limit = self.limits.packet_bytes;
-        // A few bytes of a message may be several of text.
+        // A few message bytes may expand to several text bytes.
         if self.text.len().saturating_add(self.attached) > limit {
             Err(DecodeError::TooLarge { limit })
         } else {
@@ -239,10 +239,10 @@ impl<'l> Json<'l> {
     }
 }
 
-/// A value, or the beginning of one that holds others
+/// A value, or the header of a container.
 enum Value<'m> {
     Nil,
-    /// JavaScript's `undefined`, as notepack 2 has it
+    /// JavaScript's `undefined` as encoded by notepack 2.
     Undefined,
     Bool(bool),
     Unsigned(u64),
@@ -250,14 +250,14 @@ enum Value<'m> {
     Float(f64),
     Text(&'m [u8]),
     Binary(&'m [u8]),
-    /// In milliseconds from 1970
+    /// Milliseconds since 1970.
     Date(i64),
     Extension(i8, &'m [u8]),
     Array(u32),
     Map(u32),
 }
 
-/// A place in a message
+/// Cursor in a message.
 struct Cursor<'m> {
     message: &'m Bytes,
     at: usize,
@@ -310,7 +310,7 @@ impl<'m> Cursor<'m> {
         })
     }
 
-    /// The length of an array that begins here
+    /// Reads the length of an array at the cursor.
     fn array(&mut self) -> Result<u32, DecodeError> {
         match self.value()? {
             Value::Array(len) => Ok(len),
@@ -318,7 +318,7 @@ impl<'m> Cursor<'m> {
         }
     }
 
-    /// Passes over what a value holds, whatever the nesting
+    /// Skips the contents of a value at any nesting.
     fn skip(&mut self, value: &Value<'_>) -> Result<(), DecodeError> {
         let inside = |value: &Value<'_>| match value {
             Value::Array(len) => u64::from(*len),
@@ -327,7 +327,7 @@ impl<'m> Cursor<'m> {
         };
         let mut left = inside(value);
         while left > 0 {
-            // Each takes a byte at least, so this cannot overflow before the message ends.
+            // Each takes at least one byte, so this cannot overflow before the message ends.
             left = (left - 1).saturating_add(inside(&self.value()?));
         }
         Ok(())
@@ -370,10 +370,10 @@ impl<'m> Cursor<'m> {
     }
 }
 
-/// The extension of the format itself for points in time
+/// Timestamp extension of the MessagePack specification.
 const TIMESTAMP: i8 = -1;
 
-/// One form for each number: what is not negative is unsigned
+/// Normalizes numbers: non-negative ones are unsigned.
 fn signed(number: i64) -> Value<'static> {
     u64::try_from(number).map_or(Value::Signed(number), Value::Unsigned)
 }
@@ -382,7 +382,7 @@ fn fixed<const N: usize>(part: &[u8]) -> Option<[u8; N]> {
     part.try_into().ok()
 }
 
-/// Milliseconds from 1970 of a timestamp in any of its three forms
+/// Decodes a timestamp in any of its three forms to milliseconds since 1970.
 fn timestamp(part: &[u8]) -> Option<i64> {
     let (seconds, nanoseconds) = match part.len() {
         4 => (i64::from(u32::from_be_bytes(fixed(part)?)), 0),
@@ -398,11 +398,11 @@ fn timestamp(part: &[u8]) -> Option<i64> {
         _ => return None,
     };
     let milliseconds = i64::try_from(nanoseconds / 1_000_000).ok()?;
-    // Out of the range of dates is out of range, however far.
+    // Saturates: any value outside the date range is equivalent.
     Some(seconds.saturating_mul(1000).saturating_add(milliseconds))
 }
 
-/// The text of something that was written as JSON here
+/// Converts JSON written by this module to text.
 fn text(json: Vec<u8>) -> Result<ByteString, DecodeError> {
     ByteString::try_from(json).map_err(|_| DecodeError::Payload)
 }

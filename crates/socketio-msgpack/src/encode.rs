@@ -1,4 +1,4 @@
-//! JSON text to MessagePack, in two passes over the text: one that counts, one that writes
+//! JSON text to MessagePack, in two passes: a counting pass and a writing pass.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use rmp::encode::{
 };
 use roomcast_core::{AckId, Args, Event, Namespace, SocketId};
 
-/// An event, whose name is not reserved
+/// Encodes an event, whose name must not be reserved.
 pub(crate) fn event(event: &Event) -> Vec<u8> {
     let args = Json::new(event.args.json(), event.args.attachments());
     let offset = event.offset.as_deref();
@@ -25,7 +25,7 @@ pub(crate) fn event(event: &Event) -> Vec<u8> {
     packet.finish(&event.namespace, id)
 }
 
-/// The answer to an event
+/// Encodes an acknowledgement.
 pub(crate) fn answer(namespace: &Namespace, id: AckId, args: &Args) -> Vec<u8> {
     let list = Json::new(args.json(), args.attachments());
     let mut packet = Packet::new(3, args.byte_len(), 4);
@@ -35,7 +35,7 @@ pub(crate) fn answer(namespace: &Namespace, id: AckId, args: &Args) -> Vec<u8> {
     packet.finish(namespace, Some(id))
 }
 
-/// The answer to a CONNECT that succeeded
+/// Encodes a successful response to a CONNECT.
 pub(crate) fn connect(namespace: &Namespace, socket: &SocketId, recovery: Option<&str>) -> Vec<u8> {
     let mut packet = Packet::new(0, 64, 3);
     packet.key("data");
@@ -49,7 +49,7 @@ pub(crate) fn connect(namespace: &Namespace, socket: &SocketId, recovery: Option
     packet.finish(namespace, None)
 }
 
-/// The answer to a CONNECT that failed; `error` is one JSON value
+/// Encodes a failed response to a CONNECT; `error` is one JSON value.
 pub(crate) fn connect_error(namespace: &Namespace, error: &str) -> Vec<u8> {
     let mut packet = Packet::new(4, error.len(), 3);
     packet.key("data");
@@ -57,15 +57,15 @@ pub(crate) fn connect_error(namespace: &Namespace, error: &str) -> Vec<u8> {
     packet.finish(namespace, None)
 }
 
-/// The end of a client's stay in a namespace
+/// Encodes a DISCONNECT from a namespace.
 pub(crate) fn disconnect(namespace: &Namespace) -> Vec<u8> {
     Packet::new(1, 0, 2).finish(namespace, None)
 }
 
-/// A packet under way; a `Vec` takes everything, so no write fails
+/// Packet writer; writes to its `Vec` cannot fail.
 struct Packet(Vec<u8>);
 
-/// What the keys, the id and the punctuation of a packet need at most, a usual namespace included
+/// Maximum bytes of the keys, id and punctuation of a packet with a usual namespace.
 const OVERHEAD: usize = 64;
 
 impl Packet {
@@ -108,25 +108,25 @@ impl Packet {
     }
 }
 
-/// A length; nothing that is in memory here is longer than fits
+/// Converts a length; every length in memory fits.
 fn clamp(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
-/// JSON values separated by commas, valid as those of [`Args`] are, with what is known of them after the first pass
+/// Comma-separated JSON values, valid as in [`Args`], with the results of the first pass.
 struct Json<'a> {
     list: &'a str,
     attachments: &'a [Bytes],
-    /// How many values there are
+    /// Number of values.
     len: usize,
-    /// What each array and object is, in the order in which they begin
+    /// Each array and object, in the order of their starts.
     containers: Vec<Container>,
 }
 
 #[derive(Debug, Clone)]
 enum Container {
     Holds(u32),
-    /// It stands for an attachment, and ends there
+    /// A placeholder, and the end of its text.
     Attachment {
         num: usize,
         end: usize,
@@ -151,7 +151,7 @@ impl<'a> Json<'a> {
                     Some(Container::Attachment { num, end }) => {
                         let part = self.attachments.get(*num).map_or(&[][..], |part| part);
                         let _ = write_bin(out, part);
-                        // Whatever begins inside is not written.
+                        // Containers inside a placeholder are not written.
                         let inside = Tokens::new(&self.list[token.at.end..*end]);
                         let begun = inside.filter(|token| matches!(token.kind, Kind::Begin { .. })).count();
                         containers.by_ref().take(begun).for_each(drop);
@@ -169,19 +169,19 @@ impl<'a> Json<'a> {
     }
 }
 
-/// The first pass
+/// State of the first pass.
 struct Count<'t> {
     list: &'t str,
     attachments: usize,
     len: usize,
     containers: Vec<Container>,
-    /// The arrays and objects around the point, from the outermost on
+    /// Open arrays and objects, outermost first.
     open: Vec<Open>,
 }
 
 #[derive(Default)]
 struct Open {
-    /// Which of the containers it is
+    /// Index of the container.
     index: usize,
     is_object: bool,
     in_value: bool,
@@ -228,7 +228,7 @@ impl<'t> Count<'t> {
         }
     }
 
-    /// Notes a value for whatever it stands in; of several for one key the last counts
+    /// Records a value in its container; for duplicate keys the last value counts.
     fn value(&mut self, scalar: Option<&str>) {
         let Some(open) = self.open.last_mut() else {
             self.len += 1;
@@ -262,7 +262,7 @@ impl Key {
     }
 }
 
-/// The tokens of valid JSON
+/// Tokenizer of valid JSON.
 struct Tokens<'t> {
     text: &'t str,
     at: usize,
@@ -282,7 +282,7 @@ enum Kind {
     Colon,
     Comma,
     String,
-    /// A number, `true`, `false` or `null`
+    /// A number, `true`, `false` or `null`.
     Scalar,
 }
 
@@ -319,7 +319,7 @@ impl Iterator for Tokens<'_> {
     }
 }
 
-/// Where a string ends whose inside begins at `at`, its quote included
+/// Returns the end of a string, quote included, whose content starts at `at`.
 fn string_end(bytes: &[u8], mut at: usize) -> usize {
     loop {
         match bytes.get(at) {
@@ -346,7 +346,7 @@ fn write_scalar(out: &mut Vec<u8>, scalar: &str) {
             } else if let Ok(number) = number.parse::<i64>() {
                 let _ = write_sint(out, number);
             } else {
-                // Beyond the range of JavaScript's numbers it is infinite, as it is to JSON.parse.
+                // Beyond the range of JavaScript's numbers it is infinite, as in JSON.parse.
                 let _ = write_f64(out, number.parse().unwrap_or_default());
             }
             Ok(())
@@ -354,7 +354,7 @@ fn write_scalar(out: &mut Vec<u8>, scalar: &str) {
     };
 }
 
-/// What a JSON string stands for; unpaired surrogates, which have no UTF-8, are replaced
+/// Decodes a JSON string; unpaired surrogates, which have no UTF-8, are replaced.
 fn unescaped(quoted: &str) -> std::borrow::Cow<'_, str> {
     let inside = quoted.trim_start_matches('"');
     let inside = quoted.get(1..quoted.len().saturating_sub(1)).unwrap_or(inside);
@@ -382,7 +382,7 @@ fn unescaped(quoted: &str) -> std::borrow::Cow<'_, str> {
     text.into()
 }
 
-/// The character whose digits `rest` begins with, behind `\u`
+/// Decodes the hex digits after `\u` at the start of `rest`.
 fn code_point(rest: &mut &str) -> char {
     fn unit(text: &str) -> Option<u32> {
         u32::from_str_radix(text.get(..4)?, 16).ok()

@@ -1,27 +1,27 @@
-//! Socket.IO packets in MessagePack, as the clients' `socket.io-msgpack-parser` has them
+//! Socket.IO packets in MessagePack, compatible with `socket.io-msgpack-parser`.
 //!
-//! [`MsgpackCodec`] is a [`Parser`](roomcast_socketio::Parser) that a server takes in place of the default one, for a
-//! path of its own; the clients there must have been given theirs. Rooms are shared with everybody else.
+//! [`MsgpackCodec`] is a [`Parser`](roomcast_socketio::Parser) that replaces the default one on its own path; the
+//! clients of that path must use theirs. Rooms are shared with all other clients.
 //!
-//! A packet is one binary message: a map of `type` (0 to 4), `nsp`, `data` and `id`. Binary arguments stand in it as they
-//! are, so they need no messages of their own.
+//! A packet is one binary message: a map of `type` (0 to 4), `nsp`, `data` and `id`. Binary arguments are inline, so
+//! they need no messages of their own.
 //!
 //! # Values
 //!
-//! Handlers see arguments as JSON with binary parts beside it, whatever the client speaks. What MessagePack has and JSON
-//! has not is read as JavaScript would put it into JSON:
+//! Handlers see arguments as JSON with separate binary parts, whatever protocol the client uses. MessagePack values
+//! without a JSON equivalent are converted as JavaScript would:
 //!
-//! | MessagePack | |
+//! | MessagePack | Arguments |
 //! | --- | --- |
 //! | bin; extension 0 of 8 to 32 bits length, an `ArrayBuffer` | binary |
 //! | extension 0 of one byte, `undefined` to notepack 2 | `null`; left out where it is the value of a key |
-//! | extension 0 of eight bytes, a `Date` to notepack 2; extension −1, a timestamp | text such as `"2026-01-31T12:00:00.000Z"`; `null` if there is no such day |
+//! | extension 0 of eight bytes, a `Date` to notepack 2; extension −1, a timestamp | text such as `"2026-01-31T12:00:00.000Z"`; `null` for invalid dates |
 //! | other extensions | `[type, binary]` |
-//! | floats that are no numbers, or infinite | `null` |
-//! | text that is not UTF-8 | with U+FFFD where it is not |
+//! | NaN and infinite floats | `null` |
+//! | text that is not UTF-8 | U+FFFD replaces the invalid bytes |
 //! | keys that are not text | refused |
 //!
-//! What the server sends has neither extensions nor `undefined`: all dialects read it alike.
+//! Server messages contain neither extensions nor `undefined`: all dialects decode them alike.
 
 mod codec;
 mod date;

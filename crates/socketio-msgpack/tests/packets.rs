@@ -1,4 +1,4 @@
-//! Packets as clients send them, as they go back, and as nobody should
+//! Packets from clients, packets to clients, and invalid packets.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -32,7 +32,7 @@ fn in_main(body: Body) -> Result<Packet, DecodeError> {
     Ok(Packet { namespace: "/".into(), body })
 }
 
-/// As notepack.io 2.2.0 and 3.0.1 encode the same packet
+/// Returns the encoding of the same packet by notepack.io 2.2.0 and 3.0.1.
 #[test]
 fn both_dialects_of_notepack_are_understood() {
     let rest = "1ffd1ff38cb3ff8000000000000cf0000010000000000d3ffffff0000000000a2c3a9c0c3c4020102";
@@ -69,7 +69,7 @@ fn packets_of_every_type() {
     let args = "a".into_args().expect("a text can be put");
     assert_eq!(answer, in_main(Body::Ack { id: AckId(3), args }));
     assert_eq!(decode(b"\x83\xa4type\x04\xa4data\xa1x\xa3nsp\xa1/"), in_main(Body::ConnectError));
-    // The data may come before the type, and events may be called by numbers.
+    // The data may come before the type, and event names may be numbers.
     let number = decode(b"\x83\xa4data\x91\xff\xa4type\x02\xa3nsp\xa1/");
     assert_eq!(number, in_main(Body::Event { name: "-1".into(), args: Args::empty(), ack: None }));
 }
@@ -151,7 +151,7 @@ fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
         b"\xc9\xff\xff\xff\xff\x00",
     ] {
         assert_eq!(argument(claim), Err(DecodeError::Payload));
-        // Also where nobody reads it.
+        // Also under ignored keys.
         let ignored = [&b"\x83\xa4type\x01\xa3nsp\xa1/\xa1x"[..], claim].concat();
         assert_eq!(decode(&ignored), Err(DecodeError::Payload));
     }
@@ -170,14 +170,14 @@ fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
 fn what_grows_is_limited() {
     let limits = PacketLimits::new().packet_bytes(100).attachments(2).namespace_bytes(4);
     let within = |args: &[u8]| decode_within(&event(args), limits).map(drop);
-    // A byte of a message is up to six of text.
+    // A message byte expands to at most six text bytes.
     assert_eq!(within(&[&b"\xaf"[..], &[1; 15]].concat()), Ok(()));
     assert_eq!(within(&[&b"\xb1"[..], &[1; 17]].concat()), Err(DecodeError::TooLarge { limit: 100 }));
     assert_eq!(
         within(&[&b"\xdc\0\x20"[..], &[0xc0; 32]].concat()),
         Err(DecodeError::TooLarge { limit: 100 })
     );
-    // Its place in the text is 29 bytes long.
+    // Its placeholder in the text is 29 bytes long.
     assert_eq!(within(&[&b"\xc4\x47"[..], &[0; 71]].concat()), Ok(()));
     assert_eq!(within(&[&b"\xc4\x48"[..], &[0; 72]].concat()), Err(DecodeError::TooLarge { limit: 100 }));
     let three = b"\x93\xc4\0\xc4\0\xc4\0";
@@ -254,7 +254,7 @@ impl AnswerSink for Nobody {
     fn gone(&self, _: &SocketId) {}
 }
 
-/// JSON values, some of them long enough for each form of length
+/// Generates JSON values, some long enough for each length encoding.
 fn value() -> impl Strategy<Value = Value> {
     let number = prop_oneof![any::<i64>().prop_map(Value::from), any::<u64>().prop_map(Value::from)];
     let leaf = prop_oneof![
@@ -305,7 +305,7 @@ proptest! {
         let parsed = |args: &Args| serde_json::from_str::<Value>(&format!("[{}]", args.json())).expect("JSON");
         prop_assert_eq!(parsed(&read_args), parsed(&args));
         prop_assert_eq!(read_args.attachments(), args.attachments());
-        // Whatever is missing is noticed.
+        // Every truncation is detected.
         for end in (0..encoded.len()).step_by(encoded.len() / 50 + 1) {
             prop_assert!(decode(&encoded[..end]).is_err());
         }

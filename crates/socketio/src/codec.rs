@@ -1,4 +1,4 @@
-//! The parser that every client speaks unless it was given another
+//! The default parser.
 
 use std::sync::{Arc, LazyLock};
 
@@ -7,17 +7,17 @@ use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Namespace, So
 use crate::packet::{self, DefaultDecoder, is_reserved};
 use crate::{Decoder, PacketLimits, Parser};
 
-/// Socket.IO's own parser: JSON text, with each binary part in a message of its own behind it
+/// Socket.IO's default parser: JSON text, followed by one message for each binary part.
 ///
-/// An event is the text `42["name",…]`, with namespace and id in between where they are needed. With attachments
-/// it is `452-["name",…]`, where 2 is their number, and the attachments follow in the same frame. A namespace
-/// must not contain a comma: the protocol has no way to say so.
+/// An event is the text `42["name",…]`, with the namespace and the id in between if needed. With attachments it is
+/// `452-["name",…]`, where 2 is their number, and the attachments follow in the same frame. A namespace must not
+/// contain a comma: the protocol cannot express it.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct DefaultCodec;
 
 impl DefaultCodec {
-    /// The one codec of this kind, so that all clients of this kind share frames
+    /// Returns the shared instance, so all clients of this kind share frames.
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<DefaultCodec>> = LazyLock::new(Arc::default);
         SHARED.clone()
@@ -25,10 +25,10 @@ impl DefaultCodec {
 }
 
 impl Codec for DefaultCodec {
-    /// Encodes an event
+    /// Encodes an event.
     ///
     /// # Errors
-    /// [`EncodeError::Reserved`] if it is called what only the protocol may send.
+    /// [`EncodeError::Reserved`] if the event name is reserved for the protocol.
     fn encode(&self, event: &Event) -> Result<Frame, EncodeError> {
         if is_reserved(&event.name) {
             return Err(EncodeError::Reserved);

@@ -1,4 +1,4 @@
-//! The rules of a server's Socket.IO sessions
+//! Configuration of Socket.IO sessions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,38 +7,33 @@ use roomcast_engine::EngineConfig;
 
 use crate::{DefaultCodec, PacketLimits, Parser};
 
-/// The rules of a server's Socket.IO sessions, shared by all of them
+/// Socket.IO configuration, shared by all sessions of a server.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 #[must_use]
 pub struct SocketIoConfig {
-    /// The rules of the Engine.IO sessions below
+    /// Configuration of the underlying Engine.IO sessions.
     ///
-    /// Its `initial_message` would be taken for a Socket.IO packet, and its `pending_limit` is not used.
+    /// Clients would read its `initial_message` as a Socket.IO packet, and its `pending_limit` is not used.
     pub engine: Arc<EngineConfig>,
-    /// How packets are put into messages; the clients must have the same one
-    ///
-    /// Default: [`DefaultCodec`].
+    /// Parser of packets; the clients must use the same. Default: [`DefaultCodec`].
     pub parser: Arc<dyn Parser>,
-    /// Time a client has to get into its first namespace
+    /// Time a client has to join its first namespace. Default: 45 s.
     ///
-    /// Default: 45 s. The time that the application takes to decide is part of it.
+    /// The application's time to decide is included.
     pub connect_timeout: Duration,
-    /// Time a client has to send the attachments of a packet, from the packet on
-    ///
-    /// Default: 60 s.
+    /// Time a client has to send the attachments of a packet, from the packet on. Default: 60 s.
     pub attachment_timeout: Duration,
-    /// Namespaces one client may be in, or ask to join, at a time
+    /// Maximum namespaces that one client is in or is joining at a time. Default: 100.
     ///
-    /// Default: 100. Each costs some 50 bytes here, and what the application keeps for a socket. A client that
-    /// asks for more is refused.
+    /// Each costs some 50 bytes here, plus the application's memory for a socket. Further requests are rejected.
     pub max_namespaces: usize,
-    /// Bytes kept of what a client sends to namespaces that it has asked to join and is not in yet
+    /// Maximum bytes buffered for namespaces that the client is still joining. Default: 256 KiB.
     ///
-    /// Default: 256 KiB, for all of them together. May be exceeded by one packet. A client that sends more is
-    /// closed as overloaded.
+    /// The limit covers all of them together and may be exceeded by one packet. A client that sends more is closed as
+    /// overloaded.
     pub pending_limit: usize,
-    /// What is accepted of a single packet
+    /// Limits on a single packet.
     pub limits: PacketLimits,
 }
 
@@ -57,7 +52,7 @@ impl Default for SocketIoConfig {
 }
 
 impl SocketIoConfig {
-    /// Creates settings that are all at their defaults.
+    /// Creates a configuration with the defaults.
     pub fn new() -> Self {
         Self::default()
     }

@@ -1,8 +1,7 @@
-//! Socket.IO v5 as a state machine without I/O: packets, namespaces, attachments, acks
+//! Socket.IO v5 as a state machine without I/O: packets, namespaces, attachments, acks.
 //!
-//! [`SocketIoSession`] is the session of a Socket.IO client: an Engine.IO session with namespaces on top. How its
-//! packets are put into messages is the business of a [`Parser`], of which [`DefaultCodec`] is the one that every
-//! client speaks unless it was given another.
+//! [`SocketIoSession`] is the session of a Socket.IO client: an Engine.IO session with namespaces. A [`Parser`]
+//! converts packets to and from messages; [`DefaultCodec`] is the default parser of all clients.
 
 mod codec;
 mod config;

@@ -1,4 +1,4 @@
-//! The seam for other ways to put packets into messages
+//! Trait for parsers of Socket.IO packets.
 
 use std::fmt;
 
@@ -6,15 +6,15 @@ use roomcast_core::{Codec, Frame, Message, Namespace, SocketId};
 
 use crate::{DecodeError, Packet, PacketLimits};
 
-/// One way to put Socket.IO packets into Engine.IO messages, and back
+/// Converts Socket.IO packets to and from Engine.IO messages.
 ///
 /// A server holds one `Arc` of it, which is also the [`Codec`] of all its Socket.IO clients. Frames carry whole
 /// Engine.IO packets: text messages begin with the type digit `4`.
 ///
-/// # One of your own
+/// # Custom parsers
 ///
-/// A parser whose packets are JSON objects, and which has no binary. The clients need its counterpart: see
-/// `parser` among the options of `socket.io-client`.
+/// This parser's packets are JSON objects, without binary. Clients need its counterpart: see the `parser` option of
+/// `socket.io-client`.
 ///
 /// ```
 /// use bytestring::ByteString;
@@ -45,7 +45,7 @@ use crate::{DecodeError, Packet, PacketLimits};
 ///         }
 ///         let mut data = values(&event.args)?;
 ///         data.insert(0, (&*event.name).into());
-///         // By this a client that was away says what it had last.
+///         // A reconnecting client reports the last offset that it received.
 ///         data.extend(event.offset.as_deref().map(Value::from));
 ///         let mut packet = json!({ "type": 2, "nsp": event.namespace.as_str(), "data": data });
 ///         if let Some(ack) = &event.ack {
@@ -128,27 +128,27 @@ use crate::{DecodeError, Packet, PacketLimits};
 /// # Ok::<(), DecodeError>(())
 /// ```
 pub trait Parser: Codec {
-    /// A decoder for what one client sends
+    /// Creates a decoder for one client's messages.
     fn decoder(&self, limits: &PacketLimits) -> Box<dyn Decoder>;
 
-    /// Tells a client that it has joined a namespace, under which id, and by which secret it may come back
+    /// Encodes a successful CONNECT: the namespace, the socket's id, and the secret recovery token.
     fn encode_connect(&self, namespace: &Namespace, socket: &SocketId, recovery: Option<&str>) -> Frame;
 
-    /// Tells a client that it may not join a namespace; `error` is JSON text
+    /// Encodes a rejected CONNECT; `error` is JSON text.
     fn encode_connect_error(&self, namespace: &Namespace, error: &str) -> Frame;
 
-    /// Tells a client that it was taken out of a namespace
+    /// Encodes the removal from a namespace.
     fn encode_disconnect(&self, namespace: &Namespace) -> Frame;
 }
 
-/// Makes packets of the messages of one client
+/// Decodes the messages of one client into packets.
 pub trait Decoder: Send + fmt::Debug {
-    /// Takes in the next message, without Engine.IO's type digit; `None` if its packet is not complete yet
+    /// Decodes the next message, without Engine.IO's type digit; returns `None` for an incomplete packet.
     ///
     /// # Errors
-    /// When the client broke the rules. The connection must be closed then, and nothing more decoded.
+    /// If the client violated the protocol. Close the connection then, and decode nothing more.
     fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError>;
 
-    /// Whether a packet has begun of which further messages must follow
+    /// Returns whether an incomplete packet awaits further messages.
     fn is_waiting(&self) -> bool;
 }

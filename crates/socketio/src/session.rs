@@ -1,4 +1,4 @@
-//! The session of a Socket.IO client
+//! Session of a Socket.IO client.
 
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -12,31 +12,30 @@ use roomcast_engine::{Actions, Engine, Handshake};
 
 use crate::{Body, Decoder, Packet, SocketIoConfig};
 
-/// The session of a Socket.IO client: Engine.IO below, namespaces above
+/// Session of a Socket.IO client: Engine.IO with namespaces.
 ///
-/// What the client sends to a namespace while the application has not yet decided about it is kept, and released
-/// behind the answer: a client need not wait for it. Whatever breaks the rules of Socket.IO closes the whole
-/// connection as [`CloseReason::ForcedClose`], as on Node; what breaks those of Engine.IO below is a
-/// [`CloseReason::ParseError`] or a [`CloseReason::TransportError`].
+/// Packets for a namespace that the application has not admitted yet are buffered and released after the response, so
+/// the client need not wait for it. Violations of Socket.IO close the whole connection as [`CloseReason::ForcedClose`],
+/// as on Node; violations of Engine.IO as [`CloseReason::ParseError`] or [`CloseReason::TransportError`].
 ///
-/// [`Action::Close`] stands for all namespaces at once: no [`Action::Leave`] is given for those that the client
-/// was in. [`Command::Close`] with [`CloseReason::ForcedServerClose`] tells the client in each of its namespaces
-/// that it is out, so that it does not come back by itself; with any other reason it only closes.
+/// [`Action::Close`] covers all namespaces at once: no [`Action::Leave`] is given for the client's namespaces.
+/// [`Command::Close`] with [`CloseReason::ForcedServerClose`] sends a DISCONNECT in each namespace, so that the client
+/// does not reconnect by itself; with any other reason it only closes.
 #[derive(Debug)]
 pub struct SocketIoSession {
     config: Arc<SocketIoConfig>,
     engine: Engine,
     decoder: Box<dyn Decoder>,
-    // Few, so a scan is as good as a map, and takes no memory for what is not there.
+    // Few entries, so a scan is as good as a map and needs no memory when empty.
     memberships: Vec<Membership>,
-    /// Closes the session then, and why: it joined nothing, or has broken a rule
+    /// Close deadline and reason: no namespace joined, or a violation.
     close_at: Option<(Instant, CloseReason)>,
-    /// The attachments of the packet that has begun must be here by then
+    /// Deadline of the attachments of an incomplete packet.
     attachments_by: Option<Instant>,
     actions: Actions,
 }
 
-/// A client in a namespace
+/// A client's membership of a namespace.
 #[derive(Debug)]
 struct Membership {
     namespace: Namespace,
@@ -45,14 +44,14 @@ struct Membership {
 
 #[derive(Debug)]
 enum State {
-    /// It asked to join, and the application has not decided
+    /// Requested; the application has not decided.
     Pending(Box<Backlog>),
     Joined,
-    /// It was taken out, and may not know yet: what is still on its way is no offence
+    /// Removed, possibly unknown to the client: packets in transit are no violation.
     TakenOut,
 }
 
-/// What a client has sent to a namespace that it is not in yet
+/// Packets buffered for a namespace that the client is still joining.
 #[derive(Debug)]
 struct Backlog {
     packets: Vec<Packet>,
@@ -60,7 +59,7 @@ struct Backlog {
 }
 
 impl SocketIoSession {
-    /// A session that waits for its primary lane to open
+    /// Creates a session whose primary lane is not open yet.
     pub fn new(config: Arc<SocketIoConfig>, handshake: Handshake) -> Self {
         Self {
             engine: Engine::new(config.engine.clone(), handshake),
@@ -104,7 +103,7 @@ impl SocketIoSession {
                 self.forget(at);
                 self.connect(&packet.namespace, auth);
             }
-            // It was not asked anything yet, or what it was asked is no longer of interest.
+            // Not requested yet, or no longer relevant.
             (Body::Ack { .. }, State::Pending(_) | State::TakenOut)
             | (Body::Event { .. }, State::TakenOut) => {}
             (body, State::Pending(_)) => self.keep(at, Packet { namespace: packet.namespace, body }),
@@ -123,7 +122,7 @@ impl SocketIoSession {
         }
     }
 
-    /// The client asks to join a namespace that it is not in
+    /// Handles a CONNECT for a namespace that the client is not in.
     fn connect(&mut self, name: &ByteString, auth: ByteString) {
         let namespace = if name == "/" { main_namespace() } else { Namespace::new(&**name) };
         if self.memberships.len() >= self.config.max_namespaces {
@@ -140,14 +139,14 @@ impl SocketIoSession {
         }
         let backlog = Box::new(Backlog { packets: Vec::new(), bytes });
         if self.memberships.is_empty() {
-            // Most clients are in one.
+            // Most clients use one namespace.
             self.memberships.reserve_exact(1);
         }
         self.memberships.push(Membership { namespace: namespace.clone(), state: State::Pending(backlog) });
         self.actions.push(Action::Connect { namespace, auth });
     }
 
-    /// Keeps a packet until the application has decided
+    /// Buffers a packet until the application has decided.
     fn keep(&mut self, at: Option<usize>, packet: Packet) {
         let room = self.has_room_for_pending();
         let membership = at.and_then(|at| self.memberships.get_mut(at));
@@ -182,12 +181,12 @@ impl SocketIoSession {
         }
     }
 
-    /// Does what a client asked for before it was in
+    /// Handles the packets that arrived before admission.
     fn release(&mut self, packets: Vec<Packet>, now: Instant) {
         for packet in packets {
             let joined = self.position(&packet.namespace).is_some();
             if joined && matches!(packet.body, Body::Connect { .. }) {
-                // It asked twice, which is an offence, but it should still hear the answer to the first.
+                // A repeated CONNECT is a violation, but the client still gets the response to the first.
                 self.close_at = now.checked_add(CLOSE_DELAY).map(|at| (at, CloseReason::ForcedClose));
                 return;
             }
@@ -321,10 +320,10 @@ impl Session for SocketIoSession {
     }
 }
 
-/// What a packet that is kept costs besides its bytes
+/// Overhead of a buffered packet in bytes.
 const PACKET_COST: usize = 256;
 
-/// How long a client that has asked twice to join may still hear the answer to the first time
+/// Time a client with a repeated CONNECT has to receive the response to the first.
 const CLOSE_DELAY: Duration = Duration::from_millis(100);
 
 const TOO_MANY_NAMESPACES: &str = r#"{"message":"Too many namespaces"}"#;

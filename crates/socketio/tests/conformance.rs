@@ -1,4 +1,4 @@
-//! Socket.IO keeps to what every session has to keep to
+//! Session conformance of Socket.IO.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! A Socket.IO session and its client over minutes, in virtual time
+//! A Socket.IO session and its client over minutes of virtual time.
 
 mod support;
 
@@ -20,7 +20,7 @@ fn a_client_that_joins_nothing_in_time_is_closed() {
     pair.client.answers("2", "3");
     pair.open(WEBSOCKET);
     pair.advance(CONNECT_TIMEOUT - MS);
-    // Knocking at a door that stays shut is not joining.
+    // A rejected CONNECT does not count as joining.
     pair.receive("40/closed,");
     pair.seen();
     pair.advance(MS);

@@ -1,4 +1,4 @@
-//! The requests of one polling client: at most one GET that waits, and one POST under way
+//! Requests of one polling client: at most one pending GET and one current POST.
 
 use std::task::{Context, Poll};
 
@@ -11,19 +11,18 @@ use roomcast_core::{
 use crate::post::{Post, Step, aborted, empty};
 use crate::sink::{PollingSink, Slot};
 
-/// A connection made of one request after the other
+/// A connection that consists of successive requests.
 ///
-/// A GET waits in a slot that is shared with the sink, until there is something to be sent; when the next one comes,
-/// the owner asks the outbox ([`Outbox::poll_owner`]). A POST is read by `poll_recv`, which answers it when its body is
-/// whole and hands its messages over once that answer was written. Meanwhile the client may send the next one, which is
-/// read when its turn comes.
+/// A GET waits for outgoing frames in a slot shared with the sink; each new GET polls the outbox as its owner
+/// ([`Outbox::poll_owner`]). `poll_recv` reads a POST, answers it when its body is complete and delivers its messages
+/// once that response was written. The client may then already send the next POST, which is queued.
 #[derive(Debug)]
 pub(crate) struct PollingConnection {
     slot: Slot,
     post: Option<Post>,
-    /// The one behind it
+    /// The next POST.
     next_post: Option<Post>,
-    /// The client of a GET went away before it was answered
+    /// Whether a client disconnected before its GET was answered.
     leaving: bool,
     max_payload: usize,
     closing: bool,
@@ -51,7 +50,7 @@ impl PollingConnection {
         if self.closing {
             return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, "")));
         }
-        // Binary bodies are those of the protocol's third version.
+        // Binary bodies belong to version 3 of the protocol.
         let overlaps = self.next_post.is_some() || self.post.as_ref().is_some_and(|post| !post.is_answered());
         if overlaps || is_binary(&exchange.request.headers) {
             return Err(Refused::new(exchange, out_of_turn()));
@@ -86,7 +85,7 @@ impl Connection for PollingConnection {
         _: &Outbox,
         messages: &mut Vec<Message>,
     ) -> Poll<Result<Received, ConnectionError>> {
-        // A POST first: it may say that the client leaves, which the end of its GET does not.
+        // POST first: it may carry the client's close, which the end of its GET does not.
         while let Some(post) = &mut self.post {
             match post.poll(cx, self.max_payload, messages) {
                 Poll::Ready(Ok(Step::Progress)) => return Poll::Ready(Ok(Received::Activity)),
@@ -123,9 +122,9 @@ impl Connection for PollingConnection {
         self.refuse_posts();
     }
 
-    /// Ready while no GET waits, for then there is nobody to be told, and once nothing is left that could answer it.
+    /// Resolves when no GET is pending or its sink is dropped: no response is then awaited or possible.
     ///
-    /// What the outbox still holds can be fetched by one more GET, for as long as the owner keeps the connection.
+    /// Another GET can fetch the remaining outbox for as long as the owner keeps the connection.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.slot.is_orphaned() { Poll::Ready(()) } else { self.slot.poll_vacant(cx) }
     }
@@ -134,7 +133,7 @@ impl Connection for PollingConnection {
 impl Drop for PollingConnection {
     fn drop(&mut self) {
         self.refuse_posts();
-        // Only when there was nothing to say: a client that upgrades or is closed is told so by its protocol.
+        // Only with an empty outbox: the protocol itself reports an upgrade or a close to the client.
         if let Some(get) = self.slot.take() {
             let _ = get.send(empty(StatusCode::BAD_REQUEST));
         }

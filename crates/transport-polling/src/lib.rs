@@ -1,13 +1,13 @@
-//! The HTTP long-polling transport of Roomcast: GETs that wait and POSTs that deliver
+//! HTTP long-polling transport of Roomcast: waiting GETs and POSTs with messages.
 //!
-//! A session begins here with a GET. Each later GET waits until there is something to be sent and is answered with
-//! a [`Payload`]: messages joined by the separator `0x1e`, binary ones as `b` and standard base64 (Engine.IO
-//! protocol, v4). A POST brings such a payload, and is answered once its messages have been handled.
+//! A session begins with a GET. Each later GET waits for outgoing messages and is answered with a [`Payload`]: messages
+//! joined by the separator `0x1e`, binary ones as `b` and standard base64 (Engine.IO protocol, v4). A POST carries such
+//! a payload, and is answered once its body is complete.
 //!
-//! This framing has no escapes: a text that begins with `b` reads as binary, and one with `0x1e` in it as two. The
-//! protocol above keeps clear of both, as its packets begin with a digit and JSON escapes control characters.
+//! This framing has no escapes: a text that begins with `b` reads as binary, and a text containing `0x1e` as two. The
+//! protocol above avoids both, as its packets begin with a digit and JSON escapes control characters.
 //!
-//! What every answer of a server has, such as cookies and the headers of CORS, is added by the server.
+//! The server adds the headers common to all responses, such as cookies and CORS.
 
 mod connection;
 mod payload;
@@ -20,7 +20,7 @@ use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Tran
 use self::connection::PollingConnection;
 pub use self::payload::{Payload, PayloadError, PollingWire};
 
-/// Makes connections out of GETs that wait and POSTs that deliver
+/// HTTP long-polling transport.
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Polling {
@@ -28,18 +28,18 @@ pub struct Polling {
 }
 
 impl Polling {
-    /// The value of `?transport=`
+    /// Value of `?transport=`.
     pub const NAME: TransportName = TransportName("polling");
 
-    /// A transport with the default limit
+    /// Creates a transport with the default limit.
     pub fn new() -> Self {
         Self { max_payload: 1_000_000 }
     }
 
-    /// Bytes that the body of one POST or of one answer may have
+    /// Sets the maximum body size of one POST or one response in bytes. Default: 1,000,000.
     ///
-    /// A POST with more is answered with 413 and closes the connection; its bytes are counted as they arrive. An answer
-    /// may have more only if a single frame has. Each client can make the server hold this much. Default: 1,000,000.
+    /// A larger POST is answered with 413 and closes the connection; its bytes are counted as they arrive. A response
+    /// is larger only if a single frame is. Each client can make the server hold this much.
     pub fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
         self

@@ -1,4 +1,4 @@
-//! Payloads: several messages in the body of one HTTP request or answer
+//! Payloads: several messages in the body of one HTTP request or response.
 
 use base64::Engine;
 use base64::alphabet;
@@ -7,17 +7,17 @@ use bytes::{BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 use roomcast_core::{Message, Wire, WireKey};
 
-/// The messages of a payload, decoded one by one
+/// Iterator over the decoded messages of a payload.
 ///
-/// Ends after the first that is malformed. An empty payload is one empty message, as it is to other
-/// implementations. Takes time linear in the bytes, however they are cut; text is not copied.
+/// Ends after the first malformed message. An empty payload is one empty message, as in other implementations. Runs in
+/// time linear in the bytes, however they are split; text is not copied.
 #[derive(Debug, Clone)]
 pub struct Payload {
     rest: Option<Bytes>,
 }
 
 impl Payload {
-    /// Reads a whole body
+    /// Creates a decoder for a whole body.
     pub fn new(body: impl Into<Bytes>) -> Self {
         Self { rest: Some(body.into()) }
     }
@@ -46,19 +46,19 @@ impl Iterator for Payload {
 
 impl std::iter::FusedIterator for Payload {}
 
-/// What can be wrong with a payload
+/// Errors in a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PayloadError {
-    /// The client sent a text that is not UTF-8
+    /// A text message is not UTF-8.
     #[error("text that is not UTF-8; the body of a POST is UTF-8 throughout")]
     Utf8,
-    /// The client sent a binary message that is not base64
+    /// A binary message is not base64.
     #[error("binary that is not base64; after the `b` comes standard base64")]
     Base64,
 }
 
-/// Payloads as the bytes of a frame: messages joined by `0x1e`, binary as `b` and base64
+/// Renders a frame as a payload: messages joined by `0x1e`, binary as `b` and base64.
 ///
 /// A single text is shared, not copied.
 #[derive(Debug, Clone, Copy, Default)]
@@ -66,13 +66,13 @@ pub enum PayloadError {
 pub struct PollingWire;
 
 impl PollingWire {
-    /// How many bytes [`render`](Wire::render) gives
+    /// Returns the length of the output of [`render`](Wire::render) in bytes.
     pub fn len_of(messages: &[Message]) -> usize {
         let separators = messages.len().saturating_sub(1);
         messages.iter().map(encoded_len).sum::<usize>() + separators
     }
 
-    /// Appends what [`render`](Wire::render) gives
+    /// Appends the output of [`render`](Wire::render).
     pub fn put(out: &mut BytesMut, messages: &[Message]) {
         for (at, message) in messages.iter().enumerate() {
             if at > 0 {
@@ -98,14 +98,14 @@ impl Wire for PollingWire {
     }
 }
 
-/// Between two messages of a payload
+/// Separator between two messages of a payload.
 pub(crate) const SEPARATOR: u8 = 0x1e;
-/// Before base64, where text has the first byte of a packet
+/// Prefix of base64, in place of a text packet's type digit.
 const BINARY: u8 = b'b';
-/// The version of the protocol whose form this is; the third has others
+/// Protocol version of this framing; version 3 has others.
 const PROTOCOL: u32 = 4;
 
-/// Standard base64 with padding, which some clients leave out
+/// Standard base64 with padding, which some clients omit.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -123,7 +123,7 @@ fn decode(packet: Bytes) -> Result<Message, PayloadError> {
 fn encoded_len(message: &Message) -> usize {
     match message {
         Message::Text(text) => text.len(),
-        // Three bytes are four characters, and a part of three counts as three.
+        // Three bytes are four characters, and a remainder counts as three bytes.
         Message::Binary(bytes) => 1 + bytes.len().div_ceil(3) * 4,
     }
 }
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(PollingWire.render(&[]), "");
     }
 
-    /// Text as protocols above send it
+    /// Generates text like that of the protocols above.
     fn carried() -> impl Strategy<Value = Message> {
         prop_oneof![
             "[0-6][^\x1e]{0,40}".prop_map(Message::from),

@@ -1,4 +1,4 @@
-//! One POST: its body arrives, it is answered, its messages are handed over
+//! POST requests: reads the body, responds, and delivers the messages.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,11 @@ use roomcast_core::{BoxError, ConnectionError, Message, RequestBody, Responder, 
 
 use crate::payload::{Payload, PayloadError};
 
-/// A POST whose messages have not all been handed over
+/// A POST whose messages are not all delivered.
 ///
-/// It is answered once its body is there, whatever the body says, and its messages are handed over once that answer was
-/// written. So a client never hears of what its POST caused, by another request on another thread, before the POST has
-/// ended; and a client that leaves right behind its POST has still sent it.
+/// It is answered when its body is complete, whatever the contents, and its messages are delivered after that response
+/// was written. The client therefore sees no effect of its POST through another request before the POST has ended, and
+/// the messages of a client that disconnects right after its POST still count.
 #[derive(Debug)]
 pub(crate) struct Post(State);
 
@@ -32,30 +32,30 @@ enum State {
         payload: Payload,
     },
     Delivering(Payload),
-    /// It was answered with an error, with which the connection ends
+    /// Answered with an error that ends the connection.
     Refused {
         written: Arc<Written>,
         error: Option<ConnectionError>,
     },
 }
 
-/// What came of a look at a POST
+/// Result of polling a POST.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Something arrived, or was handed over
+    /// Bytes arrived, or messages were delivered.
     Progress,
-    /// Everything was handed over before
+    /// All messages were already delivered.
     Handled,
-    /// The body is over the limit
+    /// The body exceeds the limit.
     TooBig,
-    /// The body did not come in time
+    /// The body did not arrive in time.
     TooLate,
 }
 
-/// Pieces of a body taken at one go, and messages handed over at one go
+/// Maximum body chunks read at once, and messages delivered at once.
 ///
-/// A body may be nothing but separators, whose messages cost forty times their bytes in memory: they never exist
-/// all at once.
+/// A body may consist of separators only, whose messages take forty times their bytes in memory, so they are never all
+/// decoded at once.
 const PIECES: usize = 64;
 const MESSAGES: usize = 256;
 
@@ -64,12 +64,12 @@ impl Post {
         Self(State::Arriving { body, collected: Collected::default(), respond })
     }
 
-    /// Returns whether it was answered, so that the client may send the next one.
+    /// Returns whether it was answered, so the client may send the next POST.
     pub(crate) fn is_answered(&self) -> bool {
         !matches!(self.0, State::Arriving { .. })
     }
 
-    /// Goes on, answering the POST and handing over what its body says
+    /// Makes progress: reads the body, answers the POST and delivers its messages.
     pub(crate) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -108,7 +108,7 @@ impl Post {
         Poll::Ready(Ok(if messages.len() > before { Step::Progress } else { Step::Handled }))
     }
 
-    /// Answers that the whole body was taken
+    /// Answers that the whole body was received.
     fn answer(&mut self) {
         let written = Arc::new(Written::default());
         let answered = State::Answered { written: written.clone(), payload: Payload::new(Bytes::new()) };
@@ -119,14 +119,14 @@ impl Post {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        // If the client is gone it is of no use to anybody.
+        // A failed send means that the client has disconnected.
         let _ = respond.send(response);
         self.0 = State::Answered { written, payload: Payload::new(collected.finish()) };
     }
 
-    /// Answers with a status and reads no more of the body; the connection ends with `error` once that was written.
+    /// Answers with a status and stops reading the body; the connection ends with `error` once that was written.
     ///
-    /// So the client hears why before the answer to a poll that waits tells it that its session is over.
+    /// The client therefore gets the cause before the response to a pending poll reports the end of its session.
     pub(crate) fn fail(&mut self, status: StatusCode, error: ConnectionError) {
         let written = Arc::new(Written::default());
         let refused = State::Refused { written: written.clone(), error: Some(error) };
@@ -137,7 +137,7 @@ impl Post {
         }
     }
 
-    /// Answers with a status at the end of the connection; does nothing if it was answered
+    /// Answers with a status at the end of the connection; does nothing if already answered.
     pub(crate) fn refuse(self, status: StatusCode) {
         if let State::Arriving { respond, .. } = self.0 {
             let _ = respond.send(empty(status));
@@ -145,7 +145,7 @@ impl Post {
     }
 }
 
-/// The body of the answer to a POST
+/// Body of the response to a POST.
 struct Taken(Arc<Written>);
 
 impl AsRef<[u8]> for Taken {
@@ -160,7 +160,7 @@ impl Drop for Taken {
     }
 }
 
-/// A body of no bytes, which the HTTP library drops when it writes the head
+/// An empty body that the HTTP library drops when it writes the head.
 struct Nothing(#[allow(dead_code, reason = "what counts is when it is dropped")] Taken);
 
 impl Body for Nothing {
@@ -183,7 +183,7 @@ impl Body for Nothing {
     }
 }
 
-/// Whether the HTTP library has let go of an answer: it has written it, or cannot
+/// Returns whether the HTTP library has dropped a response, written or failed.
 #[derive(Debug, Default)]
 struct Written(Mutex<Writing>);
 
@@ -219,7 +219,7 @@ pub(crate) fn empty(status: StatusCode) -> http::Response<ResponseBody> {
     response
 }
 
-/// What has arrived of a body: copied together only if there is more than one piece
+/// The received part of a body; joined only if there is more than one chunk.
 #[derive(Debug)]
 enum Collected {
     One(Bytes),
@@ -251,7 +251,7 @@ impl Collected {
                 Poll::Pending if taken > 0 => break,
                 Poll::Pending => return Poll::Pending,
             };
-            // Trailers mean nothing here.
+            // Trailers are ignored.
             let Ok(piece) = piece else { continue };
             if self.len() + piece.len() > limit {
                 return Poll::Ready(Ok(Arrived::TooMuch));
@@ -294,7 +294,7 @@ impl Default for Collected {
     }
 }
 
-/// Whether the server gave up waiting for a body; the transport itself reads no clock
+/// Returns whether the server timed out the body; the transport itself reads no clock.
 fn is_timeout(error: &BoxError) -> bool {
     let error = error.downcast_ref::<std::io::Error>();
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)

@@ -1,4 +1,4 @@
-//! The write half: the GET that waits, if there is one
+//! Write half: answers the pending GET.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,33 +11,33 @@ use roomcast_core::{BodyProgress, ConnectionError, Frame, FrameSink, Readiness, 
 
 use crate::payload::{PollingWire, SEPARATOR};
 
-/// The place of the GET that waits, shared by the connection that puts it there and the sink that answers it
+/// Slot of the pending GET, shared by the connection that fills it and the sink that answers it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Slot(Arc<Mutex<Parked>>);
 
 #[derive(Debug, Default)]
 struct Parked {
     get: Option<Responder>,
-    /// Whether the client of a GET went away before it was answered
+    /// Whether a client disconnected before its GET was answered.
     gone: bool,
-    /// Who wants to know that the client is gone
+    /// Woken when the client disconnects.
     reader: Option<Waker>,
-    /// Who wants to know that no GET waits any more
+    /// Woken when no GET is pending.
     closer: Option<Waker>,
 }
 
 impl Slot {
-    /// Lets a GET wait, in a slot where none does
+    /// Stores a GET in the empty slot.
     pub(crate) fn park(&self, get: Responder) {
         self.lock().get = Some(get);
     }
 
-    /// Whether a GET waits
+    /// Returns whether a GET is pending.
     pub(crate) fn is_parked(&self) -> bool {
         self.lock().get.is_some()
     }
 
-    /// Takes the GET out, to answer it
+    /// Takes the GET to answer it.
     pub(crate) fn take(&self) -> Option<Responder> {
         let mut parked = self.lock();
         let get = parked.get.take()?;
@@ -47,7 +47,7 @@ impl Slot {
         Some(get)
     }
 
-    /// Ready once the client of a GET has gone away
+    /// Resolves once the client of a GET has disconnected.
     pub(crate) fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
         if parked.gone || parked.get.as_mut().is_some_and(|get| get.poll_gone(cx).is_ready()) {
@@ -57,12 +57,12 @@ impl Slot {
         Poll::Pending
     }
 
-    /// Returns whether the sink is gone, so that nothing answers a GET any more.
+    /// Returns whether the sink is dropped, so no GET is answered any more.
     pub(crate) fn is_orphaned(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Ready once no GET waits, or nobody for its answer
+    /// Resolves once no GET is pending, or its client has disconnected.
     pub(crate) fn poll_vacant(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut parked = self.lock();
         if parked.get.as_mut().is_none_or(|get| get.poll_gone(cx).is_ready()) {
@@ -81,7 +81,7 @@ impl Slot {
     }
 
     fn lock(&self) -> MutexGuard<'_, Parked> {
-        // Consistent at every point, so it does not matter whether another thread panicked.
+        // Consistent at every point, so poisoning by another thread's panic is harmless.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -98,12 +98,12 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Answers the GET that waits with as many frames as one payload may carry
+/// Answers the pending GET with as many frames as fit one payload.
 #[derive(Debug)]
 pub(crate) struct PollingSink {
     slot: Slot,
     max_payload: usize,
-    /// Made by the first answer that is long enough to be tracked; most clients never get one.
+    /// Created by the first response long enough to be tracked; most clients never need it.
     progress: Option<BodyProgress>,
 }
 
@@ -112,7 +112,7 @@ impl PollingSink {
         Self { slot, max_payload, progress: None }
     }
 
-    /// Counts the body as it is written, if it is longer than one slice.
+    /// Counts the body as it is written, if longer than one slice.
     fn track(&mut self, body: ResponseBody) -> ResponseBody {
         match body.bytes() {
             Some(bytes) if bytes.len() > ResponseBody::SLICE => {
@@ -129,7 +129,7 @@ impl FrameSink for PollingSink {
         cx: &mut Context<'_>,
         batch: &mut VecDeque<Frame>,
     ) -> Result<Readiness, ConnectionError> {
-        // A frame that exists only in another transport's bytes has nothing to say here.
+        // Frames rendered only for another transport are skipped.
         while batch.front().is_some_and(|frame| frame.messages().is_empty()) {
             batch.pop_front();
         }
@@ -147,28 +147,29 @@ impl FrameSink for PollingSink {
         } else {
             self.slot.mark_gone();
         }
-        // The owner may have parked the next GET already, while this sink was lent out to a flusher and so not to be
-        // asked. Hence it shall ask once more: a flusher wakes it when a sink is blocked, and here it wakes itself.
+        // The owner may have stored the next GET already, while a flusher held this sink and it could not be polled. It
+        // must therefore poll again: a flusher wakes it when a sink blocks, and here it wakes itself.
         cx.waker().wake_by_ref();
         Ok(Readiness::Blocked)
     }
 
-    /// Returns the bytes of answers of more than one slice that the HTTP library has written.
+    /// Returns the bytes of multi-slice responses that the HTTP library has written.
     ///
-    /// A shorter answer is not counted: HTTP takes it at once, so it says nothing beyond the GET that it answers.
+    /// Shorter responses are not counted: HTTP takes them at once, so they carry no information beyond the answered
+    /// GET.
     fn moved(&self) -> u64 {
         self.progress.as_ref().map_or(0, BodyProgress::moved)
     }
 }
 
-/// Counts the frames from the front that make a payload within the limit; the first is taken whatever its size.
+/// Returns how many leading frames fit the payload limit; the first is taken whatever its size.
 fn fitting(batch: &VecDeque<Frame>, max_payload: usize) -> usize {
     let mut total = 0;
     for (at, frame) in batch.iter().enumerate() {
         if at > 0 && (frame.has_own_payload() || batch[0].has_own_payload()) {
             return at;
         }
-        // What is skipped when the payload is made costs a separator here; that does no harm.
+        // Skipped frames cost a separator in this estimate, which is harmless.
         total += PollingWire::len_of(frame.messages()) + usize::from(at > 0);
         if at > 0 && total > max_payload {
             return at;
@@ -195,13 +196,13 @@ fn payload(batch: &VecDeque<Frame>, count: usize) -> ResponseBody {
         put(&mut out, frame);
     }
     let out = out.freeze();
-    // Charged until the HTTP library has written it, which may be long after the frames are gone; it takes one slice at
-    // once.
+    // Charged until the HTTP library has written it, which may be long after the frames are dropped; it takes one slice
+    // at a time.
     if out.len() > ResponseBody::SLICE { Charge::new(out.len()).attach(out).into() } else { out.into() }
 }
 
 fn put(out: &mut BytesMut, frame: &Frame) {
-    // Base64 is worth keeping for the other recipients; text is copied either way.
+    // Base64 is worth caching for the other recipients; text is copied in any case.
     if frame.is_shared() && frame.messages().iter().any(|message| !message.is_text()) {
         out.extend_from_slice(&frame.wire(&PollingWire));
     } else {
@@ -209,7 +210,7 @@ fn put(out: &mut BytesMut, frame: &Frame) {
     }
 }
 
-/// Whether any of it may be compressed
+/// Returns whether any of the frames may be compressed.
 fn may_compress(batch: &VecDeque<Frame>, count: usize) -> bool {
     batch.iter().take(count).any(Frame::may_compress)
 }
@@ -218,7 +219,7 @@ fn response(payload: ResponseBody, may_compress: bool) -> http::Response<Respons
     let mut response = http::Response::new(payload);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=UTF-8"));
-    // What must not be compressed is not to be compressed by anybody on the way either (RFC 9111 section 5.2.2.6).
+    // Intermediaries must not compress it either (RFC 9111 section 5.2.2.6).
     let caching = if may_compress { "no-store" } else { "no-store, no-transform" };
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(caching));
     response

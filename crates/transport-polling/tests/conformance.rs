@@ -1,4 +1,4 @@
-//! Long-polling keeps to what every transport has to keep to
+//! Transport conformance of long-polling.
 
 use std::collections::VecDeque;
 
@@ -31,7 +31,7 @@ impl TransportHarness for PollingHarness {
 }
 
 const URI: &str = "/socket.io/?EIO=4&transport=polling&sid=secret";
-/// Bodies arrive in pieces of this size
+/// Size of the pieces of a body in bytes.
 const PIECE: usize = 1_000;
 
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl TransportClient for PollingClient {
 }
 
 impl PollingClient {
-    /// The GET that waits, made if there is none
+    /// Returns the pending GET, sending one if none is pending.
     async fn parked(&mut self) -> &mut Answer {
         if self.get.is_none() {
             let (exchange, answer) = ExchangeBuilder::get(URI).build();

@@ -1,4 +1,4 @@
-//! Answers that HTTP has not written are charged; alone in its binary, since all tests of one share the ledger
+//! Memory charged for unwritten responses; a binary of its own, since all tests of one share the ledger.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use roomcast_core::{Connection, Frame, FrameSink, Responder, ResponseBody, Trans
 use roomcast_testkit::ExchangeBuilder;
 use roomcast_transport_polling::Polling;
 
-/// Answers one GET with these frames, of which the sink keeps none.
+/// Answers one GET with these frames; the sink retains none.
 fn answer(frames: impl IntoIterator<Item = Frame>) -> (Box<dyn FrameSink>, ResponseBody) {
     let (mut exchange, _) = ExchangeBuilder::get("/?EIO=4&transport=polling").build();
     let (respond, mut answer) = Responder::new();
@@ -27,7 +27,7 @@ fn noop() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// Takes all slices, as an HTTP library with much room does.
+/// Takes all slices, like an HTTP library with ample buffer space.
 fn slices(mut body: ResponseBody) -> Vec<Bytes> {
     let next = || match Pin::new(&mut body).poll_frame(&mut noop()) {
         Poll::Ready(frame) => frame.map(|frame| frame.expect("memory").into_data().expect("data")),
@@ -43,7 +43,7 @@ fn answers_stay_charged_until_written() {
     assert_eq!(memory::held(), 0);
 
     for len in [10_000, 100_000] {
-        // One frame for one client, and one of several: each goes when the last slice of it is written.
+        // A single frame for one client, and several: the charge ends with the last written slice.
         for frames in [1, 2] {
             let (_sink, body) = answer((0..frames).map(|_| text(len / frames)));
             assert!(about(len).contains(&memory::held()), "{}", memory::held());
@@ -56,7 +56,7 @@ fn answers_stay_charged_until_written() {
         }
     }
 
-    // A frame that many are sent is charged once.
+    // A frame with many recipients is charged once.
     let frame = text(100_000);
     let answers: Vec<_> = (0..10).map(|_| answer([frame.clone()])).collect();
     let written: Vec<_> = answers.into_iter().map(|(_, body)| slices(body)).collect();

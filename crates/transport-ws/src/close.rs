@@ -1,24 +1,24 @@
-//! Why a WebSocket ends: the payload of close frames (RFC 6455 sections 5.5.1 and 7.4)
+//! Payload of close frames (RFC 6455 sections 5.5.1 and 7.4).
 
 use bytestring::ByteString;
 pub use tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::frame::Violation;
 
-/// Whether a code may stand in a close frame
+/// Returns whether a code may be sent in a close frame.
 ///
 /// 1000 to 1003 and 1007 to 1014 are registered, 3000 to 4999 belong to libraries and applications. The others in
-/// between stand for what happened without a close frame (1005, 1006, 1015), or for nothing yet.
+/// between describe closes without a close frame (1005, 1006, 1015), or are unassigned.
 ///
-/// [`CloseCode::is_allowed`] says the same but for 1014, which was registered after the RFC.
+/// [`CloseCode::is_allowed`] agrees except for 1014, which was registered after the RFC.
 pub fn is_sendable(code: u16) -> bool {
     matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
-/// The most bytes the reason of a close frame may have
+/// Maximum reason length of a close frame in bytes.
 pub const MAX_REASON: usize = 123;
 
-/// Reads the payload of a client's close frame
+/// Parses the payload of a client's close frame.
 pub(crate) fn parse(payload: &[u8]) -> Result<(Option<u16>, ByteString), Violation> {
     if payload.is_empty() {
         return Ok((None, ByteString::new()));
@@ -32,7 +32,7 @@ pub(crate) fn parse(payload: &[u8]) -> Result<(Option<u16>, ByteString), Violati
     Ok((Some(code), reason))
 }
 
-/// As much of a reason as a close frame can carry: whole characters, 123 bytes at most
+/// Truncates a reason to whole characters of at most 123 bytes.
 pub(crate) fn cut(reason: &str) -> &str {
     &reason[..reason.floor_char_boundary(MAX_REASON)]
 }

@@ -1,4 +1,4 @@
-//! One open WebSocket: what arrives is read here
+//! Read half of an open WebSocket.
 
 use std::fmt;
 use std::future::Future;
@@ -21,13 +21,13 @@ use crate::sink::{Compressor, WsSink};
 use crate::stream::{self, ReadHalf};
 use crate::wire::WsWire;
 
-/// Settings of a connection, which the transport hands to each
+/// Settings that the transport passes to each connection.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ConnectionSettings {
     pub(crate) limits: ReadLimits,
-    /// Whether a close frame has a code only where a Socket.IO server on Node gives one
+    /// Whether close frames omit the code where a Socket.IO server on Node does.
     pub(crate) bare_close: bool,
-    /// Code of close frames that are sent because the server shuts down
+    /// Close code for server shutdown.
     pub(crate) shutdown_code: u16,
 }
 
@@ -37,29 +37,29 @@ impl Default for ConnectionSettings {
     }
 }
 
-/// One WebSocket connection of a client (RFC 6455)
+/// WebSocket connection of a client (RFC 6455).
 ///
-/// While it is idle it owns no buffer: bytes are read into a buffer of the thread, and only what is cut off
-/// at its end is kept.
+/// An idle connection owns no buffer: bytes are read into a per-thread buffer, and only incomplete messages are
+/// retained.
 pub(crate) struct WsConnection {
     state: State,
     reader: FrameReader,
-    /// How the client ended it, while what came before that is being taken
+    /// How the client ended the connection, while earlier messages are delivered.
     end: Option<End>,
     close_sent: bool,
     bare_close: bool,
     shutdown_code: u16,
-    /// Whether the message under way was so at the last ping already
+    /// Whether the current message was already incomplete at the last ping.
     is_slow: bool,
-    /// Whether the last attempt to read found nothing: what is unfinished waits for the client and not for the server
+    /// Whether the last read was pending: an incomplete message then waits for the client and not for the server.
     is_starved: bool,
     compressed: Option<Box<Compressed>>,
 }
 
-/// What was agreed on with a client that can compress
+/// Compression state of a client that negotiated it.
 struct Compressed {
     compression: Compression,
-    /// For the sink, until there is one
+    /// For the sink, until it is created.
     compressor: Option<Compressor>,
     _inflate_context: Option<Reservation>,
 }
@@ -69,26 +69,26 @@ enum End {
         code: Option<u16>,
     },
     Broken(Violation),
-    /// A message was not whole in time
+    /// A message was not completed in time.
     Late,
 }
 
 enum State {
     Opening(Upgrade),
-    /// Open; the bytes are what came together with the request, boxed, since that is nearly always nothing
+    /// Open; holds the bytes received together with the request, boxed, since they are nearly always absent.
     Open(ReadHalf, Option<Box<Bytes>>),
     Over,
 }
 
-/// What one attempt reads at most; one buffer of this size for each thread that reads
+/// Maximum bytes of one read; also the size of the per-thread read buffer.
 ///
-/// All messages of a read are heard before another client has its turn, and in this much are two thousand of the
-/// smallest.
+/// All messages of a read are handled before other clients are served; this many bytes hold two thousand of the
+/// smallest messages.
 const MAX_READ: usize = 16 * 1024;
-/// The same where messages may be compressed: a thousand times as much may come out of them
+/// The same with compression: messages may inflate a thousandfold.
 const MAX_COMPRESSED_READ: usize = 4 * 1024;
 
-/// Attempts to read on a closing connection before other tasks have their turn
+/// Reads on a closing connection before it yields to other tasks.
 const DISCARDS: usize = 16;
 
 impl WsConnection {
@@ -107,7 +107,7 @@ impl WsConnection {
         }
     }
 
-    /// Compresses from now on, as agreed; not to be called once it is open
+    /// Enables negotiated compression; must be called before the connection opens.
     pub(crate) fn compress(&mut self, compression: &Compression, agreement: Agreement) {
         let Agreement { window_bits, deflate_context, inflate_context, .. } = agreement;
         let compressor = match deflate_context {
@@ -125,12 +125,12 @@ impl WsConnection {
 
     fn push_close(&mut self, outbox: &Outbox, code: Option<u16>, reason: &str) {
         if !std::mem::replace(&mut self.close_sent, true) {
-            // A client that is gone needs no answer.
+            // A failed push means that the client has disconnected.
             let _ = outbox.push_last(control(|out| put_close(out, code, reason)));
         }
     }
 
-    /// Reads once; ready with `false` at the end of the stream
+    /// Reads once; resolves to `false` at the end of the stream.
     fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -139,7 +139,7 @@ impl WsConnection {
         let most = if self.compressed.is_some() { MAX_COMPRESSED_READ } else { MAX_READ };
         let State::Open(stream, early) = &mut self.state else { return Poll::Ready(Ok(false)) };
         if let Some(mut left) = early.take() {
-            // As much at a time as of what comes later: as much may come out of it.
+            // Bounded like later reads, since these bytes may inflate as much.
             let mut first = BytesMut::from(left.split_to(left.len().min(most)));
             if !left.is_empty() {
                 *early = Some(left);
@@ -188,7 +188,7 @@ impl WsConnection {
         mark
     }
 
-    /// Answers the end, and tells it
+    /// Answers and reports the end of the connection.
     fn finish(&mut self, end: End, outbox: &Outbox) -> Result<Received, ConnectionError> {
         match end {
             End::Closed { code } => {
@@ -196,7 +196,7 @@ impl WsConnection {
                 Ok(Received::Closed)
             }
             End::Broken(violation) => {
-                // A server on Node gives the code alone.
+                // A server on Node sends the code alone.
                 let reason = if self.bare_close { String::new() } else { violation.to_string() };
                 self.push_close(outbox, Some(violation.close_code().into()), &reason);
                 Err(broken_by(violation))
@@ -230,7 +230,7 @@ impl Connection for WsConnection {
             }
         };
         let (read, write) = stream::split(upgraded.stream);
-        // An empty slice would keep the whole buffer of the HTTP library alive.
+        // An empty slice would retain the whole buffer of the HTTP library.
         let early = upgraded.read_buffer;
         self.state = State::Open(read, (!early.is_empty()).then(|| Box::new(early)));
         let compressor = self.compressed.as_mut().and_then(|compressed| compressed.compressor.take());
@@ -264,7 +264,7 @@ impl Connection for WsConnection {
             }
             Err(ReadError::Violation(violation)) => self.end = Some(End::Broken(violation)),
         }
-        // Nothing leaves behind a close frame, so what the messages before it are answered with goes first.
+        // Nothing is sent after a close frame, so replies to earlier messages are flushed first.
         if messages.len() == before
             && let Some(end) = self.end.take()
         {
@@ -273,10 +273,10 @@ impl Connection for WsConnection {
         Poll::Ready(Ok(if mark == 0 { Received::Activity } else { Received::Pong(mark) }))
     }
 
-    /// Pings, and gives up on a message that was under way at the ping before already
+    /// Sends a ping, and closes the connection if a message has been incomplete since the previous ping.
     ///
-    /// A client that answers pings in the middle of a message could have the server keep it for ever. Pings are all
-    /// that is known of time here.
+    /// A client that answers pings in the middle of a message could otherwise hold its buffer indefinitely. Pings are
+    /// the only clock of this layer.
     fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool {
         let is_unfinished = self.is_starved && !self.reader.is_idle();
         if self.is_slow && is_unfinished && self.end.is_none() {
@@ -284,7 +284,7 @@ impl Connection for WsConnection {
         }
         self.is_slow = is_unfinished;
         if !self.close_sent {
-            // As above.
+            // A failed push means that the client has disconnected.
             let mark = mark.to_be_bytes();
             let payload = if mark == [0; 4] { &mark[..0] } else { &mark[..] };
             let _ = outbox.push_heartbeat(control(|out| put_ping(out, payload)));
@@ -304,10 +304,10 @@ impl Connection for WsConnection {
         }
     }
 
-    /// Reads on, throwing away what comes, until the peer has hung up
+    /// Reads and discards until the peer hangs up.
     ///
-    /// Closing a socket that has unread bytes would reset it, and the reset could overtake our close frame. A peer
-    /// that goes on sending does not keep other tasks from running.
+    /// Closing a socket with unread bytes would reset it, and the reset could overtake the close frame. A peer that
+    /// keeps sending does not starve other tasks.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let State::Open(stream, _) = &mut self.state else { return Poll::Ready(()) };
         if stream.poll_shutdown(cx).is_pending() {
@@ -370,11 +370,11 @@ fn broken_by(violation: Violation) -> ConnectionError {
 }
 
 fn push_control(outbox: &Outbox, put: impl FnOnce(&mut BytesMut)) {
-    // As above.
+    // A failed push means that the client has disconnected.
     let _ = outbox.push_protocol(control(put));
 }
 
-/// A frame that exists on this wire alone
+/// Builds a frame for this wire only.
 fn control(put: impl FnOnce(&mut BytesMut)) -> Frame {
     let mut out = BytesMut::new();
     put(&mut out);
@@ -383,19 +383,19 @@ fn control(put: impl FnOnce(&mut BytesMut)) -> Frame {
 
 const TOO_LATE: &str = "a message was not whole within two pings";
 
-/// Close code of a peer that goes away (RFC 6455 section 7.4.1)
+/// Close code "going away" (RFC 6455 section 7.4.1).
 pub(crate) const GOING_AWAY: u16 = 1001;
 
-/// What the close frame says for each reason
+/// Returns the close code and reason text for a close reason.
 ///
-/// With `bare`, only what a Socket.IO server on Node would not say itself carries a code: its clients have always
-/// seen 1005 for the rest.
+/// With `bare`, only reasons that a Socket.IO server on Node does not have carry a code: its clients expect 1005 for
+/// the others.
 fn close_frame(reason: CloseReason, bare: bool, at_shutdown: u16) -> (Option<u16>, &'static str) {
     const NORMAL: u16 = 1000;
     const INVALID: u16 = 1007;
     const POLICY: u16 = 1008;
     const TOO_BIG: u16 = 1009;
-    // Of the range that RFC 6455 leaves to applications; it ends as the HTTP status does.
+    // From the range that RFC 6455 leaves to applications; ends like the HTTP status.
     const REFUSED: u16 = 4403;
     match reason {
         CloseReason::SlowConsumer

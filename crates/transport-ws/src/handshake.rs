@@ -1,4 +1,4 @@
-//! The opening handshake (RFC 6455 section 4.2), without I/O: a request is accepted or refused, the 101 is built
+//! Opening handshake (RFC 6455 section 4.2), without I/O: validates requests and builds the 101 response.
 
 use std::collections::HashSet;
 
@@ -15,13 +15,13 @@ use roomcast_core::Rejection;
 use thiserror::Error;
 use tungstenite::handshake::derive_accept_key;
 
-/// Checks that a request opens a WebSocket
+/// Validates a request that opens a WebSocket.
 ///
-/// Takes time linear in the size of the headers. Who may connect (`Origin`, cookies) is not judged here.
+/// Runs in time linear in the size of the headers. Does not check authorization (`Origin`, cookies).
 ///
 /// # Errors
 ///
-/// What the client has to mend, with the HTTP answer that says so.
+/// Returns the client's error, which converts into the HTTP response that describes it.
 pub fn check(request: &Parts) -> Result<Accepted, Refused> {
     let headers = &request.headers;
     if request.method != Method::GET {
@@ -50,17 +50,17 @@ pub fn check(request: &Parts) -> Result<Accepted, Refused> {
     })
 }
 
-/// The 101 that turns the connection into a WebSocket
+/// Builds the 101 response that switches the connection to WebSocket.
 ///
-/// `protocol` is the one chosen among [`Accepted::protocols`]; one that the client did not offer is left out, as it
-/// would fail the connection over it.
+/// `protocol` is the one chosen among [`Accepted::protocols`]; one that the client did not offer is omitted, as the
+/// client would fail the connection.
 pub fn response(accepted: &Accepted, protocol: Option<&str>) -> Response<()> {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    // Base64 and tokens are always header values, so neither of these is ever left out.
+    // Base64 and tokens are valid header values, so neither is ever omitted.
     if let Ok(key) = HeaderValue::from_str(&accepted.accept_key) {
         headers.insert(SEC_WEBSOCKET_ACCEPT, key);
     }
@@ -71,52 +71,52 @@ pub fn response(accepted: &Accepted, protocol: Option<&str>) -> Response<()> {
     response
 }
 
-/// A request that opens a WebSocket, and what it offers
+/// A valid WebSocket request and its offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Accepted {
-    /// The value of `Sec-WebSocket-Accept`
+    /// The value of `Sec-WebSocket-Accept`.
     pub accept_key: String,
-    /// The subprotocols offered, the most wanted first: tokens, each different
+    /// The offered subprotocols in order of preference: distinct tokens.
     pub protocols: Vec<String>,
-    /// The values of `Sec-WebSocket-Extensions` as they came, unread: what is not answered is declined
+    /// The unparsed values of `Sec-WebSocket-Extensions`: an extension absent from the response is declined.
     pub extensions: Vec<HeaderValue>,
 }
 
-/// Why a request opens no WebSocket; always the client's fault
+/// Why a request does not open a WebSocket; always the client's fault.
 ///
-/// The text tells the client what to send instead. [`Rejection::from`] gives the whole answer.
+/// The text says what to send instead. [`Rejection::from`] builds the whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Not a GET
+    /// The method is not GET.
     #[error("A WebSocket is opened with GET.\n")]
     Method,
-    /// HTTP/1.0 or older, which knows no upgrade
+    /// HTTP/1.0 or older, which has no upgrade.
     #[error("A WebSocket is opened with HTTP/1.1.\n")]
     HttpTooOld,
-    /// HTTP/2 or newer, which opens WebSockets in another way (RFC 8441)
+    /// HTTP/2 or newer, which opens WebSockets differently (RFC 8441).
     #[error("A WebSocket is opened with HTTP/1.1 here, not with a later version.\n")]
     HttpTooNew,
-    /// No `Host`, several, or one that is no host and port
+    /// `Host` is missing, repeated, or not a host and port.
     #[error("Exactly one Host header with a valid host is required.\n")]
     Host,
-    /// A request without `Upgrade: websocket` and `Connection: Upgrade`
+    /// `Upgrade: websocket` or `Connection: Upgrade` is missing.
     #[error("Upgrade: websocket and Connection: Upgrade are required; a proxy may have removed them.\n")]
     NotAnUpgrade,
-    /// Another version than 13, which is the only one of the RFC: 8 was a draft that no client of today speaks
+    /// A version other than 13, the only one of the RFC: 8 was a draft that no current client speaks.
     #[error("Sec-WebSocket-Version: 13 is required, once.\n")]
     Version,
-    /// No `Sec-WebSocket-Key`, several, or one that is not base64 of 16 bytes
+    /// `Sec-WebSocket-Key` is missing, repeated, or not base64 of 16 bytes.
     #[error("Exactly one Sec-WebSocket-Key header with the base64 of 16 bytes is required.\n")]
     Key,
-    /// A subprotocol that is not a token or comes twice
+    /// A subprotocol is not a token or is repeated.
     #[error("Sec-WebSocket-Protocol must list tokens, each once, separated by commas.\n")]
     Protocol,
 }
 
 impl Refused {
-    /// The status of the answer
+    /// Returns the status of the response.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
@@ -126,10 +126,10 @@ impl Refused {
         }
     }
 
-    /// The headers that tell a program what to do otherwise
+    /// Returns the headers that tell a program which request to send instead.
     pub fn headers(&self) -> &'static [(HeaderName, HeaderValue)] {
         static ALLOWED: [(HeaderName, HeaderValue); 1] = [(ALLOW, HeaderValue::from_static("GET"))];
-        // RFC 9110 section 15.5.22 asks for Upgrade with each 426; it only counts if Connection names it.
+        // RFC 9110 section 15.5.22 requires Upgrade with each 426; it only counts if Connection names it.
         static UPGRADED: [(HeaderName, HeaderValue); 3] = [
             (UPGRADE, HeaderValue::from_static("websocket")),
             (CONNECTION, HeaderValue::from_static("Upgrade")),
@@ -154,23 +154,23 @@ impl From<Refused> for Rejection {
     }
 }
 
-/// Whether a request names the host it is for exactly once, and well-formed (RFC 9112 section 3.2)
+/// Returns whether a request has exactly one well-formed host (RFC 9112 section 3.2).
 pub fn has_host(headers: &HeaderMap) -> bool {
     only(headers, &HOST).is_some_and(is_host)
 }
 
-/// The value of a header that is there exactly once
+/// Returns the value of a header that occurs exactly once.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Whether a header has `token` in its list, whatever the case of its letters
+/// Returns whether the list of a header contains `token`, ignoring case.
 fn lists(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
-/// The elements of a list, on however many lines it came
+/// Iterates over the elements of a list, which may span several header lines.
 fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
     let values = headers.get_all(name).iter();
     values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',')).map(<[u8]>::trim_ascii)
@@ -191,7 +191,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(is_token_byte)
 }
 
-/// Whether this is a host and perhaps a port (RFC 9110 section 7.2)
+/// Returns whether this is a host with an optional port (RFC 9110 section 7.2).
 fn is_host(value: &HeaderValue) -> bool {
     let Ok(authority) = Authority::try_from(value.as_bytes()) else { return false };
     let (host, authority) = (authority.host(), authority.as_str());
@@ -202,9 +202,9 @@ fn is_host(value: &HeaderValue) -> bool {
     !host.is_empty() && (port.is_empty() || port.strip_prefix(':').is_some_and(is_port))
 }
 
-/// Whether this is the base64 of 16 bytes
+/// Returns whether this is the base64 of 16 bytes.
 ///
-/// The bits that the last character has too many are not looked at: the RFC's own example sets them (section 4.1).
+/// The unused bits of the last character are ignored: the RFC's own example sets them (section 4.1).
 fn is_key(value: &HeaderValue) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/".contains(byte);
     match value.as_bytes().split_last_chunk() {
@@ -213,7 +213,7 @@ fn is_key(value: &HeaderValue) -> bool {
     }
 }
 
-/// The version of RFC 6455
+/// The version of RFC 6455.
 const VERSION: &str = "13";
 
 #[cfg(test)]
@@ -223,7 +223,7 @@ mod tests {
 
     use super::*;
 
-    /// The request of RFC 6455 section 1.3
+    /// Returns the request of RFC 6455 section 1.3.
     fn example() -> Parts {
         Request::get("/chat")
             .header("Host", "server.example.com")
@@ -239,7 +239,7 @@ mod tests {
             .0
     }
 
-    /// What becomes of the example when a header has these values instead
+    /// Returns the result of the example with these values for a header.
     fn with(name: HeaderName, values: &[&str]) -> Result<Accepted, Refused> {
         let mut request = example();
         request.headers.remove(&name);
@@ -343,7 +343,7 @@ mod tests {
         assert!(!headers.contains_key(SEC_WEBSOCKET_VERSION));
     }
 
-    /// Also CVE-2026-54466: without the header, a draft might be spoken
+    /// Also covers CVE-2026-54466: without the header, a draft might be spoken.
     #[test]
     fn only_version_13_is_spoken() {
         for values in
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn the_key_is_the_base64_of_16_bytes() {
-        // The second is that of section 4.1 and not canonical.
+        // The second is from section 4.1 and not canonical.
         for value in ["dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC==", "//////////////////////=="] {
             assert!(with(SEC_WEBSOCKET_KEY, &[value]).is_ok(), "{value}");
         }
@@ -440,7 +440,7 @@ mod tests {
 
     #[test]
     fn cve_2021_32640_spaces_inside_a_protocol_list_take_linear_time() {
-        // Sizes of a quadratic read would keep this test from ever ending.
+        // With quadratic parsing these sizes would keep the test from ending.
         let spaces = " ".repeat(4 << 20);
         assert_eq!(protocols_of(&[&format!("b{spaces}x")]), Err(Refused::Protocol));
         assert_eq!(protocols_of(&[&format!("b{spaces},{spaces}x")]).unwrap(), ["b", "x"]);
@@ -448,7 +448,7 @@ mod tests {
         assert_eq!(protocols_of(&[&many.join(",")]).unwrap(), many);
     }
 
-    /// Also CVE-2020-7662 and CVE-2020-7663, whose parser took exponential time
+    /// Also covers CVE-2020-7662 and CVE-2020-7663, whose parser took exponential time.
     #[test]
     fn ghsa_5v72_xg48_5rpm_extensions_are_harmless() {
         let unclosed = format!("a;b=\"{}", "\\c".repeat(15_000));

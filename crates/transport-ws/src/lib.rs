@@ -1,4 +1,4 @@
-//! The WebSocket transport of Roomcast (RFC 6455): handshake, frame reader, shared frames written as they are
+//! WebSocket transport of Roomcast (RFC 6455): handshake, frame reader, zero-copy writes of shared frames.
 
 mod connection;
 mod deflate;

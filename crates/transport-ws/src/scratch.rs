@@ -1,10 +1,10 @@
-//! Buffers that a thread keeps for all connections on it.
+//! Per-thread buffers shared by all connections of the thread.
 //!
-//! A server has thousands of connections on a thread, of which one reads or writes at a time. Buffers of their own would
-//! cost each connection 16 KiB for reading and up to 128 KiB for writing. They are no parameters, since the callers of
+//! A thread serves thousands of connections and reads or writes one at a time. Buffers of their own would cost each
+//! connection 16 KiB for reading and up to 128 KiB for writing. They are not parameters, since the callers of
 //! `poll_recv` and `poll_send` know only the traits of `roomcast-core`, and other transports need no such buffers.
 //!
-//! A buffer is taken out while it is in use: nested uses get an empty one, and a panic drops it.
+//! A buffer in use is taken out: nested uses get an empty one, and a panic drops it.
 
 use std::cell::Cell;
 use std::thread::LocalKey;
@@ -14,15 +14,15 @@ use crate::frame::Incoming;
 /// Buffers of one read.
 #[derive(Default)]
 pub(crate) struct ReadBuffers {
-    /// Bytes as they came; keeps its length, which is the largest read
+    /// Received bytes; keeps its length, which is the largest read.
     pub(crate) bytes: Vec<u8>,
-    /// What was decoded
+    /// Decoded items.
     pub(crate) items: Vec<Incoming>,
 }
 
-/// Decoded items that a thread keeps room for; a read full of empty frames makes many more
+/// Item capacity cached for each thread; a read full of empty frames decodes to many more.
 const KEPT_ITEMS: usize = 1024;
-/// Bytes that a thread keeps room for in its buffer for writing
+/// Write-buffer capacity cached for each thread, in bytes.
 const KEPT_WRITE: usize = 128 * 1024;
 
 thread_local! {
@@ -32,7 +32,7 @@ thread_local! {
     static WRITE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// Calls `read` with the buffers for reading, in which no item is left.
+/// Calls `read` with the read buffers, whose item list is empty.
 #[inline]
 pub(crate) fn with_read_buffers<R>(read: impl FnOnce(&mut ReadBuffers) -> R) -> R {
     let mut buffers = READ.take();
@@ -43,7 +43,7 @@ pub(crate) fn with_read_buffers<R>(read: impl FnOnce(&mut ReadBuffers) -> R) -> 
     result
 }
 
-/// Calls `write` with an empty buffer for bytes to write.
+/// Calls `write` with an empty write buffer.
 #[inline]
 pub(crate) fn with_write_buffer<R>(write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut buffer = WRITE.take();
@@ -54,10 +54,9 @@ pub(crate) fn with_write_buffer<R>(write: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
-/// Puts back a value that was taken out by [`LocalKey::take`].
+/// Returns a value that was taken with [`LocalKey::take`].
 ///
-/// Unlike [`LocalKey::set`], this does not pass the value through the path that initialises the place, which costs a
-/// call and fifteen instructions.
+/// Unlike [`LocalKey::set`], this skips the initialization path, which costs a call and fifteen instructions.
 #[inline]
 fn put_back<T>(place: &'static LocalKey<Cell<T>>, value: T) {
     place.with(|place| place.set(value));

@@ -1,4 +1,4 @@
-//! The write half of a WebSocket
+//! Write half of a WebSocket.
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -15,41 +15,41 @@ use crate::scratch::with_write_buffer;
 use crate::stream::WriteHalf;
 use crate::wire::WsWire;
 
-/// Writes shared frames as they are, and several small ones in one system call
+/// Writes shared frames without copying, and batches small frames into one system call.
 #[derive(Debug)]
 pub(crate) struct WsSink {
     stream: WriteHalf,
-    /// What is left of a frame of which a part was written; boxed, since sockets nearly always have room
+    /// The rest of a partly written frame; boxed, since sockets nearly always have room.
     rest: Option<Box<Rest>>,
-    /// Whether the stream may hold bytes that it has taken and not sent
+    /// Whether the stream may buffer unsent bytes.
     unflushed: bool,
-    /// Whether a close frame was taken, after which nothing may be sent
+    /// Whether a close frame was taken, after which nothing may be sent.
     closed: bool,
-    /// Bytes of cut frames that were written since, wrapping
+    /// Bytes of partly written frames written since, wrapping.
     moved: u32,
     compressor: Option<Box<Compressor>>,
 }
 
-/// What is left of a frame of which a part was written, and what keeps its memory charged
+/// The rest of a partly written frame, and the owner of its memory charge.
 #[derive(Debug)]
 struct Rest {
     bytes: Bytes,
     _memory: Memory,
 }
 
-/// What charges the memory of a rest
+/// How the memory of a rest is charged.
 #[derive(Debug)]
 enum Memory {
-    /// The frame that others hold too: its bytes are charged once for all of them
+    /// A shared frame: its bytes are charged once for all holders.
     Shared { _frame: Frame },
-    /// All bytes of a rendering that has no other holder
+    /// A rendering with no other holder, charged in full.
     Alone { _charge: Charge },
 }
 
 impl Rest {
-    /// Takes what follows `written` of the bytes of a frame.
+    /// Creates the rest of a frame after `written` of its bytes.
     fn of_frame(frame: Frame, bytes: &Bytes, written: usize) -> Self {
-        // Of a frame that is not shared the messages need not be kept along.
+        // The messages of an unshared frame need not be retained.
         let memory = if frame.is_shared() {
             Memory::Shared { _frame: frame }
         } else {
@@ -64,24 +64,25 @@ impl Rest {
     }
 }
 
-/// How frames are compressed for a client that agreed to it
+/// Compression of one client's frames.
 #[derive(Debug)]
 pub(crate) enum Compressor {
-    /// Each frame once, for all who agreed on the same
+    /// Each frame once for all clients with the same parameters.
     Shared(DeflateWire),
-    /// For this client alone, in the context of what it was sent before
+    /// Separately for this client, in the context of its earlier messages.
     Alone(DeflateContext),
 }
 
-/// Bytes that one write carries at most when frames are copied together
+/// Maximum bytes of one write that copies several frames together.
 const CORK: usize = 64 * 1024;
-/// Frames from this size on are written from where they lie: a system call costs less than copying more
+/// Frames of at least this size are written without copying: a system call costs less than copying more.
 const COPY_BELOW: usize = 16 * 1024;
-/// Bytes that a client with a context of its own is sent at once, but for the last frame: all of it is kept until it
-/// is written
+/// Maximum bytes sent at once to a client with its own context, except for the last frame.
+///
+/// All of it is retained until written.
 const ALONE_CORK: usize = 16 * 1024;
 
-/// Bytes of a header that a server sends, at most (RFC 6455 section 5.2)
+/// Maximum header length of a server frame in bytes (RFC 6455 section 5.2).
 const MAX_FRAME_HEADER: usize = 10;
 
 impl WsSink {
@@ -92,7 +93,7 @@ impl WsSink {
 
     fn poll_batch(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
         if self.closed {
-            // Pushed by somebody who had not heard of the end yet.
+            // Pushed by a thread that had not yet seen the close.
             batch.clear();
         }
         loop {
@@ -137,9 +138,9 @@ impl WsSink {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes the front of a batch for a client that has a context of its own
+    /// Writes the front of a batch for a client with its own context.
     ///
-    /// What is compressed in a context has to be sent, so the sink keeps all of it that was not written.
+    /// Bytes compressed in a context must be sent, so the sink retains all unwritten bytes.
     fn poll_alone(&mut self, cx: &mut Context<'_>, batch: &mut VecDeque<Frame>) -> Poll<io::Result<()>> {
         let Some(Compressor::Alone(context)) = self.compressor.as_deref_mut() else {
             return Poll::Ready(Ok(()));
@@ -149,7 +150,7 @@ impl WsSink {
                 && corked.len() < ALONE_CORK
             {
                 match frame.rendered(WsWire::wire_key()) {
-                    // What exists on this wire alone, such as a pong, is never compressed.
+                    // Frames of this wire only, such as a pong, are never compressed.
                     Some(bytes) if frame.messages().is_empty() => corked.extend_from_slice(bytes),
                     _ => context.append(frame, corked).map_err(|_| io::Error::other("zlib gave up"))?,
                 }
@@ -176,7 +177,7 @@ impl WsSink {
         }
     }
 
-    /// Writes what is left of a frame that was cut
+    /// Writes the rest of a partly written frame.
     fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(Rest { bytes: rest, .. }) = self.rest.as_deref_mut() {
             if rest.is_empty() {
@@ -194,7 +195,7 @@ impl WsSink {
         Poll::Ready(Ok(()))
     }
 
-    /// Drops what was offered from the batch, as all of it was written
+    /// Removes completely written frames from the batch.
     fn advance_whole(&mut self, batch: &mut VecDeque<Frame>, offered: &Offered) {
         self.unflushed = self.stream.buffers();
         if offered.closes {
@@ -204,7 +205,7 @@ impl WsSink {
         batch.drain(..offered.frames).for_each(Frame::recycle);
     }
 
-    /// Drops what was written from the batch, and keeps the rest of a frame that was cut
+    /// Removes written frames from the batch, and retains the rest of a partly written one.
     fn advance(&mut self, batch: &mut VecDeque<Frame>, mut written: usize) -> io::Result<()> {
         let wire = shared(self.compressor.as_deref());
         if written == 0 && batch.front().is_some_and(|frame| wire_len(wire, frame) > 0) {
@@ -255,15 +256,15 @@ impl FrameSink for WsSink {
     }
 }
 
-/// What of a batch goes into one write
+/// The frames of one write.
 struct Offered {
     frames: usize,
     bytes: usize,
-    /// Whether the last of them is a close frame
+    /// Whether the last of them is a close frame.
     closes: bool,
 }
 
-/// Copies frames from the front of the batch, as many as go together into one write
+/// Copies the frames of one write from the front of the batch.
 fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame>) -> Offered {
     let mut offered = Offered { frames: 0, bytes: 0, closes: false };
     for frame in batch {
@@ -284,7 +285,7 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
         }
         match compressed(wire, frame).or_else(|| frame.rendered(WsWire::wire_key())) {
             Some(bytes) => corked.extend_from_slice(bytes),
-            // Nobody else needs these bytes, so they are not kept.
+            // These bytes have no other user, so they are not cached.
             None if !frame.is_shared() => {
                 frame.messages().iter().for_each(|message| put_message(corked, message));
             }
@@ -300,7 +301,7 @@ fn fill(wire: Option<&DeflateWire>, corked: &mut Vec<u8>, batch: &VecDeque<Frame
     offered
 }
 
-/// The one message of a frame that nobody else holds and nobody rendered, as answers are
+/// Returns the single message of an unshared and unrendered frame, such as an acknowledgement.
 fn alone(frame: &Frame) -> Option<&Message> {
     match frame.messages() {
         [message] if !frame.is_shared() && frame.rendered(WsWire::wire_key()).is_none() => Some(message),
@@ -308,7 +309,7 @@ fn alone(frame: &Frame) -> Option<&Message> {
     }
 }
 
-/// Bytes of a frame on this wire at most
+/// Returns the maximum size of a frame on this wire in bytes.
 fn size(wire: Option<&DeflateWire>, frame: &Frame) -> usize {
     match compressed(wire, frame) {
         Some(bytes) => bytes.len(),
@@ -323,12 +324,12 @@ fn shared(compressor: Option<&Compressor>) -> Option<&DeflateWire> {
     }
 }
 
-/// The compressed form of a frame, where there is one
+/// Returns the compressed form of a frame, if any.
 fn compressed<'a>(wire: Option<&DeflateWire>, frame: &'a Frame) -> Option<&'a Bytes> {
     wire?.compressed(frame)
 }
 
-/// Bytes of a frame on this wire, without rendering it unless it has to be compressed
+/// Returns the size of a frame on this wire in bytes; renders it only if it must be compressed.
 fn wire_len(wire: Option<&DeflateWire>, frame: &Frame) -> usize {
     if let Some(bytes) = compressed(wire, frame) {
         return bytes.len();
@@ -339,11 +340,11 @@ fn wire_len(wire: Option<&DeflateWire>, frame: &Frame) -> usize {
     }
 }
 
-/// Whether this is the last frame that a server sends (RFC 6455 section 5.5.1)
+/// Returns whether this is the last frame that a server sends (RFC 6455 section 5.5.1).
 fn is_close(frame: &Frame) -> bool {
     frame.messages().is_empty()
         && frame.rendered(WsWire::wire_key()).is_some_and(|bytes| bytes.first() == Some(&CLOSE))
 }
 
-/// FIN and the opcode of a close frame
+/// FIN and the opcode of a close frame.
 const CLOSE: u8 = 0x80 | Opcode::Close as u8;

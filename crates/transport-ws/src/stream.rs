@@ -1,4 +1,4 @@
-//! The two halves of a byte stream: one read by the connection, the other written by its sink
+//! Halves of a byte stream: the connection reads, its sink writes.
 
 use std::any::Any;
 use std::fmt;
@@ -15,15 +15,15 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
-/// Splits a stream so that its halves can be used from different threads
+/// Splits a stream into halves usable from different threads.
 ///
-/// A TCP socket needs no lock for that, since the kernel keeps its directions apart. TLS and anything unknown keep
-/// state that both directions share, so there the halves take turns at a mutex, held for one attempt at a time.
+/// A TCP socket needs no lock, since its directions are independent in the kernel. TLS and unknown streams share state
+/// between the directions, so their halves share a mutex, locked for one attempt at a time.
 pub(crate) fn split(stream: Box<dyn ByteStream>) -> (ReadHalf, WriteHalf) {
     match into_tcp(stream) {
         Ok(tcp) => {
-            // Without this a small frame may wait for the acknowledgement of the one before it. A socket that
-            // refuses is already broken, which the first read will tell.
+            // Otherwise a small frame may wait for the acknowledgement of the previous one. A socket that fails here is
+            // already broken, which the first read reports.
             let _ = tcp.set_nodelay(true);
             let (read, write) = tcp.into_split();
             (ReadHalf::Tcp(read), WriteHalf::Tcp(write))
@@ -50,7 +50,7 @@ pub(crate) enum ReadHalf {
 }
 
 impl ReadHalf {
-    /// Reads what there is; ready with nothing at the end of the stream
+    /// Reads available bytes; ready without any at the end of the stream.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(tcp) => Pin::new(tcp).poll_read(cx, buf),
@@ -58,10 +58,10 @@ impl ReadHalf {
         }
     }
 
-    /// Says that nothing more will be sent, once the write half is gone
+    /// Shuts down the write direction, once the write half is dropped.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            // Dropping the write half did it.
+            // Already done by dropping the write half.
             Self::Tcp(_) => Poll::Ready(Ok(())),
             Self::Shared(shared) => Pin::new(&mut **shared.lock()).poll_shutdown(cx),
         }
@@ -71,16 +71,16 @@ impl ReadHalf {
 #[derive(Debug)]
 pub(crate) enum WriteHalf {
     Tcp(OwnedWriteHalf),
-    /// With the bytes charged that the stream has taken and may not have sent
+    /// A stream with its possibly unsent buffered bytes charged.
     Shared(Shared, Charge),
 }
 
 impl WriteHalf {
-    /// Writes as much as there is room for; pending registers the task if there is none
+    /// Writes as much as fits; pending registers the task.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            // Not `AsyncWrite::poll_write`: it counts against the cooperative budget of the task, and a flusher
-            // that used it up would take a free socket for a blocked one.
+            // Not `AsyncWrite::poll_write`: it consumes the task's cooperative budget, and a flusher that exhausted it
+            // would mistake a writable socket for a blocked one.
             Self::Tcp(tcp) => loop {
                 match send(tcp.as_ref(), bytes) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -98,12 +98,12 @@ impl WriteHalf {
         }
     }
 
-    /// Whether the stream may hold bytes that it has taken and not sent
+    /// Returns whether the stream may buffer unsent bytes.
     pub(crate) fn buffers(&self) -> bool {
         matches!(self, Self::Shared(..))
     }
 
-    /// Looks at what the next write looks at first
+    /// Prefetches the memory that the next write reads first.
     pub(crate) fn prefetch(&self) {
         match self {
             #[cfg(unix)]
@@ -112,7 +112,7 @@ impl WriteHalf {
         }
     }
 
-    /// Moves on what a stream that buffers, such as TLS, has taken but not sent
+    /// Flushes the bytes buffered by a stream such as TLS.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tcp(_) => Poll::Ready(Ok(())),
@@ -125,18 +125,18 @@ impl WriteHalf {
     }
 }
 
-/// Bytes that a stream buffers at most, as far as they are charged: the limit that rustls keeps by default
+/// Maximum bytes buffered by a stream, as charged: the default limit of rustls.
 const STREAM_BUFFER: usize = 64 * 1024;
 
-/// Hands bytes to the kernel
+/// Writes bytes to the kernel.
 ///
-/// Almost always there is room, so it is tried without asking the runtime first whether there is: what the runtime
-/// knows of a socket lies in memory of its own, which a broadcast to thousands would have to fetch for each.
+/// The socket is nearly always writable, so this tries the write before it asks the runtime: the runtime's readiness
+/// state is in separate memory, which a broadcast to thousands of sockets would have to fetch for each.
 #[cfg(target_os = "linux")]
 fn send(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
     use rustix::net::SendFlags;
     match rustix::net::send(tcp, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-        // Asked again by way of the runtime, so that it knows.
+        // Retried through the runtime, so that it registers the readiness.
         Err(rustix::io::Errno::WOULDBLOCK) => tcp.try_write(bytes),
         outcome => Ok(outcome?),
     }

@@ -1,4 +1,4 @@
-//! The transport: from an HTTP request that asks for a WebSocket to an open connection
+//! WebSocket transport: turns upgrade requests into connections.
 
 use http::header::SEC_WEBSOCKET_EXTENSIONS;
 use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
@@ -8,7 +8,7 @@ use crate::connection::{ConnectionSettings, GOING_AWAY, WsConnection};
 use crate::deflate::{Compression, negotiate};
 use crate::handshake;
 
-/// Opens WebSocket connections (RFC 6455)
+/// Opens WebSocket connections (RFC 6455).
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct WebSocket {
@@ -17,49 +17,49 @@ pub struct WebSocket {
 }
 
 impl WebSocket {
-    /// The name in `?transport=` and among `upgrades`
+    /// Name in `?transport=` and in `upgrades`.
     pub const NAME: TransportName = TransportName("websocket");
 
-    /// A transport with the default limits
+    /// Creates a transport with the default limits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes one message may have, all its fragments together; a larger one closes the connection with 1009
+    /// Sets the maximum size of a message in bytes, all fragments together. Default: 1,000,000.
     ///
-    /// The declared length counts, before anything is read or allocated. Default: 1,000,000.
+    /// A larger message closes the connection with 1009. The declared length counts, before anything is read or
+    /// allocated.
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.connection.limits.max_message = bytes;
         self
     }
 
-    /// Frames one message may be cut into, empty ones included; more close the connection with 1008
+    /// Sets the maximum number of frames in a message, empty ones included. Default: 16,384.
     ///
-    /// Default: 16,384.
+    /// More frames close the connection with 1008.
     pub fn max_fragments(mut self, frames: u32) -> Self {
         self.connection.limits.max_fragments = frames;
         self
     }
 
-    /// Closes without a code where a Socket.IO server on Node does, so that its clients see the 1005 they know
+    /// Omits the close code where a Socket.IO server on Node does. Default: off.
     ///
-    /// Default: off; every close frame says why.
+    /// Clients then see the 1005 that they expect. When off, every close frame carries a code.
     pub fn bare_close(mut self, bare: bool) -> Self {
         self.connection.bare_close = bare;
         self
     }
 
-    /// Close code for connections that end because the server shuts down, one that [may be
-    /// sent](crate::close::is_sendable)
+    /// Sets the close code for server shutdown. Default: 1001 (going away).
     ///
-    /// 1012 (service restart) is for clients that take 1001 for a page that was left, and do not come back after it.
-    /// Default: 1001 (going away), which also stands for a code that may not be sent.
+    /// The code must be [sendable](crate::close::is_sendable); otherwise 1001 is used. 1012 (service restart) suits
+    /// clients that treat 1001 as leaving a page and do not reconnect.
     pub fn shutdown_code(mut self, code: u16) -> Self {
         self.connection.shutdown_code = if close::is_sendable(code) { code } else { GOING_AWAY };
         self
     }
 
-    /// Compresses messages for clients that offer permessage-deflate (RFC 7692). Default: the offer is declined
+    /// Enables compression for clients that offer permessage-deflate (RFC 7692). Default: offers are declined.
     pub fn compression(mut self, compression: Compression) -> Self {
         self.compression = Some(compression);
         self
@@ -96,7 +96,7 @@ impl Transport for WebSocket {
             response.headers_mut().insert(SEC_WEBSOCKET_EXTENSIONS, agreement.response.clone());
             connection.compress(compression, agreement);
         }
-        // If the client is gone the upgrade fails, and with it the connection.
+        // If the client has disconnected, the upgrade fails, and with it the connection.
         let _ = exchange.respond.send(response);
         Ok(Box::new(connection))
     }

@@ -1,17 +1,17 @@
-//! Frames in the bytes of a WebSocket
+//! Rendering of frames as WebSocket bytes.
 
 use bytes::{Bytes, BytesMut};
 use roomcast_core::{Message, Wire, WireKey};
 
 use crate::frame::{frame_len, put_message};
 
-/// Each message as one unfragmented, unmasked, uncompressed frame
+/// Renders each message as one unfragmented, unmasked, uncompressed frame.
 #[derive(Debug, Clone, Copy, Default)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct WsWire;
 
 impl WsWire {
-    /// The key under which frames keep these bytes
+    /// Returns the cache key of these bytes in a frame.
     pub fn wire_key() -> WireKey {
         WireKey::of::<Self>(0)
     }

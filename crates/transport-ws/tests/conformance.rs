@@ -1,4 +1,4 @@
-//! The WebSocket transport keeps to what every transport has to keep to, on each kind of stream it knows
+//! Transport conformance of WebSocket on each kind of stream.
 
 use std::any::TypeId;
 use std::collections::VecDeque;
@@ -29,7 +29,7 @@ mod tcp {
     roomcast_testkit::transport_conformance!(super::Harness(super::over_loopback));
 }
 
-/// Makes the two ends of a stream: the server's, and the client's
+/// Constructor of both ends of a stream: server and client.
 type Connect<S, C> = fn() -> (S, C);
 
 struct Harness<S, C>(Connect<S, C>);
@@ -44,7 +44,7 @@ fn in_memory() -> (DuplexStream, DuplexStream) {
     duplex(PIPE)
 }
 
-/// As TLS does it
+/// Connects through a buffering stream, like TLS.
 fn held() -> (BufWriter<DuplexStream>, DuplexStream) {
     let (server, client) = duplex(PIPE);
     (BufWriter::with_capacity(3 * PIPE, server), client)
@@ -55,8 +55,8 @@ fn over_loopback() -> (TcpStream, TcpStream) {
     let address = listener.local_addr().expect("it has an address");
     let client = std::net::TcpStream::connect(address).expect("somebody listens");
     let (server, _) = listener.accept().expect("somebody connects");
-    // With a buffer of the usual size hardly anything would ever wait. The client's stays as it is: with a window
-    // below the size of a segment a sender waits for its timer.
+    // With the default buffer size writes would rarely block. The client's buffer keeps its default: with a window
+    // below the segment size the sender waits for its timer.
     SockRef::from(&server).set_send_buffer_size(PIPE).expect("a size");
     let to_tokio = |stream: std::net::TcpStream| {
         stream.set_nonblocking(true).expect("a mode");
@@ -65,7 +65,7 @@ fn over_loopback() -> (TcpStream, TcpStream) {
     (to_tokio(server), to_tokio(client))
 }
 
-/// Bytes a stream takes before its other end has to read: less than most of the frames have
+/// Bytes that a stream accepts before its peer must read: fewer than most frames have.
 const PIPE: usize = 1_000;
 
 impl<S, C> TransportHarness for Harness<S, C>
@@ -75,7 +75,7 @@ where
 {
     type Client = WsClient<C>;
 
-    // Above what is copied together into one write.
+    // Above the limit for copying into one write.
     const MAX_MESSAGE: usize = 40_000;
 
     fn transport(&self) -> Box<dyn Transport> {
@@ -98,7 +98,7 @@ where
     }
 }
 
-/// A client by tungstenite, which knows nothing of the stream
+/// A tungstenite client, independent of the stream.
 #[derive(Debug)]
 struct WsClient<S> {
     stream: S,
@@ -106,7 +106,7 @@ struct WsClient<S> {
     over: bool,
 }
 
-/// What has arrived and what is to be sent, as tungstenite reads and writes it
+/// Received and outgoing bytes, as tungstenite's I/O.
 #[derive(Debug, Default)]
 struct Pipe {
     arrived: VecDeque<u8>,
@@ -156,7 +156,7 @@ impl<S: ByteStream> WsClient<S> {
         }
     }
 
-    /// Waits for something to arrive; `false` at the end
+    /// Waits for input; returns `false` at the end.
     async fn read_in(&mut self) -> bool {
         let mut bytes = [0; 4096];
         let read = self.stream.read(&mut bytes).await.unwrap_or(0);
@@ -164,7 +164,7 @@ impl<S: ByteStream> WsClient<S> {
         read > 0
     }
 
-    /// Answers the server's close frame, waits until it has hung up, and does so too
+    /// Answers the server's close frame, waits for its hang-up, and hangs up.
     async fn hang_up(&mut self) {
         let _ = self.socket.flush();
         self.send_out().await;

@@ -1,4 +1,4 @@
-//! What sinks hold is charged; alone in its binary, since all tests of one share the ledger
+//! Memory charged for sinks; a binary of its own, since all tests of one share the ledger.
 
 use roomcast_core::memory;
 use roomcast_core::{Frame, Wire as _};
@@ -19,7 +19,7 @@ fn sinks_keep_what_they_hold_charged() {
     let rendered = WsWire.render(Frame::new(text.clone()).messages()).len();
     assert_eq!(memory::held(), 0);
 
-    // A frame that only one client is sent: when it is cut its rendering stays, and the frame goes.
+    // A frame for one client: when partly written, its rendering is retained and the frame is dropped.
     let mut alone = Served::open();
     alone.wire.grant(10);
     alone.push(text.clone());
@@ -29,7 +29,7 @@ fn sinks_keep_what_they_hold_charged() {
     assert!(alone.poll_owner().is_pending());
     assert_eq!(memory::held(), 0);
 
-    // A frame that many share is charged once, although a rest of it waits in each of their sinks.
+    // A frame with many recipients is charged once, although each of their sinks holds a rest of it.
     let mut many: Vec<_> = (0..10).map(|_| Served::open()).collect();
     let frame = Frame::new(text.clone());
     for client in &many {
@@ -48,12 +48,12 @@ fn sinks_keep_what_they_hold_charged() {
     drop(many);
     assert_eq!(memory::held(), 0);
 
-    // What a stream such as TLS has taken, and what is left of it for a client with a context of its own.
+    // Bytes buffered by a stream such as TLS, and the rest for a client with its own context.
     let transport = WebSocket::new().compression(Compression::new().context_takeover(true));
     let mut context = Served::offering(&transport, "permessage-deflate");
     let reserved = memory::held();
     assert!((300_000..600_000).contains(&reserved), "{reserved}");
-    // Two frames that wait at once leave a ring in the queue.
+    // Two frames queued at once leave a ring in the queue.
     for _ in 0..2 {
         context.push(Frame::new("plain").without_compression());
     }

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Anything a driver, a client or an application may do
+/// An operation of a driver, a client or an application.
 #[derive(Debug, Clone)]
 enum Op {
     Text(Lane, String),
@@ -91,7 +91,7 @@ proptest! {
             prop_assert!(promoted <= 1);
             prop_assert!(!(could_upgrade && new.contains(&"promote".to_owned())), "no promotion without a probe");
         }
-        // Left alone, a session ends by its heartbeat.
+        // Without further input, a session ends by its heartbeat.
         if begin {
             pair.advance(INTERVAL + TIMEOUT + INTERVAL);
             prop_assert!(pair.seen.last().unwrap().starts_with("close: "));

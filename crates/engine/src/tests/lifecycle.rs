@@ -103,7 +103,7 @@ fn messages_wait_until_the_application_has_decided() {
 fn what_waits_is_bounded() {
     let mut config = config();
     config.pending_limit = 300;
-    // A message costs 64 bytes beside its own.
+    // Each buffered message costs 64 bytes of overhead.
     for (first, more, why) in [
         (1000, 0, "one message is kept however long it is"),
         (300 - 2 * 64, 2, "the message that passes the limit is kept"),

@@ -1,4 +1,4 @@
-//! The protocol as a whole, in virtual time
+//! Protocol tests in virtual time.
 
 mod fuzz;
 mod heartbeat;
@@ -28,7 +28,7 @@ fn config() -> EngineConfig {
     EngineConfig::default().transports([(POLLING, polling), (WEBSOCKET, websocket)])
 }
 
-/// A session, and what a driver would see of it, one line for each action
+/// A session with a log of its actions, one line each.
 struct Pair {
     session: EngineSession,
     now: Instant,
@@ -41,7 +41,7 @@ impl Pair {
         Self { session: EngineSession::new(Arc::new(config), handshake), now: start(), seen: vec![] }
     }
 
-    /// Open on this transport and let in, with nothing left to look at
+    /// Opens a session on this transport, admitted and with an empty log.
     fn open(transport: TransportName) -> Self {
         let mut pair = Self::new(config());
         pair.lane_opened(Lane::Primary, transport);
@@ -50,7 +50,7 @@ impl Pair {
         pair
     }
 
-    /// Open on polling, with a probe that has asked and was answered
+    /// Opens a session on polling with an answered probe.
     fn answered_probe() -> Self {
         let mut pair = Self::open(POLLING);
         pair.lane_opened(Lane::Probe, WEBSOCKET);
@@ -100,7 +100,7 @@ impl Pair {
         self.command(Command::Accept { namespace, socket, recovery: None });
     }
 
-    /// Lets time pass, with the session's timeouts handled when they are due
+    /// Advances time and handles timeouts when they are due.
     fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) {
@@ -112,12 +112,12 @@ impl Pair {
         self.now = end;
     }
 
-    /// Lets time pass without anybody looking, as in a process that was stopped
+    /// Advances time without handling timeouts, as in a stopped process.
     fn stall(&mut self, by: Duration) {
         self.now += by;
     }
 
-    /// What was done since the last look
+    /// Returns the actions since the last call.
     fn seen(&mut self) -> Vec<String> {
         std::mem::take(&mut self.seen)
     }

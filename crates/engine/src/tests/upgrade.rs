@@ -47,7 +47,7 @@ fn polls_during_a_probe_end_soon() {
     pair.receive_on(Lane::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
     pair.advance(NOOP_DELAY - MS);
-    // That a request still waits puts nothing off.
+    // A pending request delays nothing.
     pair.writable();
     assert_eq!(pair.seen(), [""; 0], "what the client hears anyway may end it");
     pair.advance(MS);
@@ -152,7 +152,7 @@ fn a_probe_where_none_may_be_is_closed() {
     assert_lives_on(pair);
 }
 
-/// A transport that its client polls need not be one that a session may leave, nor the other way round.
+/// Polled transports and upgradable transports are independent settings.
 #[test]
 fn polled_and_upgradable_are_two_things() {
     let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
@@ -234,7 +234,7 @@ fn probing() -> Pair {
     pair
 }
 
-/// The session is on polling as if nothing had been, and can be probed again
+/// Asserts that the session is on polling and can be probed again.
 fn assert_lives_on(mut pair: Pair) {
     pair.receive("4alive");
     assert_eq!(pair.seen(), ["event \"alive\""]);

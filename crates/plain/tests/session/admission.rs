@@ -1,4 +1,4 @@
-//! Being let in, or not
+//! Admission and rejection.
 
 use roomcast_core::{Action, Bytes, CloseReason};
 use roomcast_plain::{Mode, PlainConfig};
@@ -66,10 +66,10 @@ fn what_comes_early_and_wrong_ends_the_session_once_it_is_looked_at() {
 
 #[test]
 fn who_sends_too_much_too_early_is_closed() {
-    // Each message costs 64 bytes beside its own.
+    // Each buffered message costs 64 bytes of overhead.
     let config = PlainConfig::new().pending_limit(15 * 64);
     let mut client = Client::knocking(Mode::Plain, config.clone());
-    // The one that passes the limit is kept; a driver stops here.
+    // The message that exceeds the limit is kept; a driver stops here.
     for _ in 0..16 {
         client.text("");
     }

@@ -1,4 +1,4 @@
-//! A session and its client, in virtual time
+//! A session and its client in virtual time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,13 +15,13 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// A client whose connection is not open yet
+    /// Creates a client whose connection is not open yet.
     pub(crate) fn new(mode: Mode, config: PlainConfig) -> Self {
         let session = PlainSession::new(mode, Arc::new(config), Namespace::new("/chat"));
         Self { session, now: start() }
     }
 
-    /// A client that asks to be let in
+    /// Creates a client that awaits admission.
     pub(crate) fn knocking(mode: Mode, config: PlainConfig) -> Self {
         let mut client = Self::new(mode, config);
         client.session.handle_lane_opened(Lane::Primary, TransportName("websocket"), client.now);
@@ -30,7 +30,7 @@ impl Client {
         client
     }
 
-    /// A client that was let in and heard so
+    /// Creates an admitted client that has received the welcome.
     pub(crate) fn admitted(mode: Mode) -> Self {
         Self::admitted_with(mode, PlainConfig::default())
     }
@@ -86,12 +86,12 @@ impl Client {
         self.session.handle_lane_closed(lane, reason, self.now);
     }
 
-    /// Lets time pass without telling the session
+    /// Advances time without notifying the session.
     pub(crate) fn pass(&mut self, time: Duration) {
         self.now += time;
     }
 
-    /// Lets time pass up to the session's own deadline; tells how much that was
+    /// Advances time to the session's deadline; returns the elapsed time.
     pub(crate) fn pass_to_timeout(&mut self) -> Duration {
         let at = self.session.poll_timeout().expect("there is something to wait for");
         let passed = at - self.now;
@@ -122,7 +122,7 @@ impl Client {
         }
     }
 
-    /// The one text message that the client is sent next
+    /// Returns the next message to the client, which must be a text.
     pub(crate) fn told(&mut self) -> String {
         let Some(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol }) = self.next()
         else {
@@ -137,14 +137,14 @@ impl Client {
         assert!(action.is_none(), "{action:?}");
     }
 
-    /// The session ends for this reason, and nothing moves it any more
+    /// Asserts that the session ends for this reason and stays ended.
     pub(crate) fn assert_ends(&mut self, reason: CloseReason) {
         let action = self.next();
         assert!(matches!(action, Some(Action::Close(ended)) if ended == reason), "{action:?}");
         self.assert_over();
     }
 
-    /// The session ends, and its carrier is to say this, and nothing moves it any more
+    /// Asserts that the session ends with this final message and stays ended.
     pub(crate) fn assert_turned_away(&mut self, said: &str) {
         let action = self.next();
         assert!(matches!(&action, Some(Action::Refuse { message }) if message == said), "{action:?}");
@@ -164,7 +164,7 @@ impl Client {
         assert_eq!(self.poll_timeout(), None);
     }
 
-    /// The session ends because of what the client sent, and says so with a text that has `part` in it
+    /// Asserts that the session ends for a violation, reported with a text that contains `part`.
     pub(crate) fn assert_refused(&mut self, part: &str) {
         let told = self.told();
         let frame: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
@@ -174,7 +174,7 @@ impl Client {
     }
 }
 
-/// Any moment will do; all others are told by adding to it
+/// Returns an arbitrary instant, from which the tests compute all others.
 #[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
 fn start() -> Instant {
     Instant::now()

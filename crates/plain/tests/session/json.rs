@@ -1,4 +1,4 @@
-//! JSON mode: events, answers, binary, and what is against the grammar
+//! JSON mode: events, answers, binary, and violations.
 
 use roomcast_core::{Action, Bytes};
 use roomcast_plain::{Mode, PlainConfig};
@@ -136,7 +136,7 @@ fn the_number_of_attachments_is_a_setting() {
     client.assert_refused("from 1 to 0");
 }
 
-/// Were any of these quadratic, this would take hours
+/// Returns a quadratic parser would take hours.
 #[test]
 fn a_megabyte_of_malice_is_refused_in_one_pass() {
     const MANY: usize = 1_000_000;

@@ -1,4 +1,4 @@
-//! What a session makes of its client, step by step
+//! Tests of a session, step by step.
 
 mod admission;
 mod client;

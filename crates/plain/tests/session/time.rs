@@ -1,4 +1,4 @@
-//! Heartbeats, silence, and binary that does not come
+//! Heartbeats, idle clients, and missing binary.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Reading the text of a packet: once over its bytes, with slices of it as the result
+//! Decodes packet text in one pass; the results are slices of it.
 
 use bytestring::ByteString;
 use roomcast_core::{AckId, Args, replace_lone_surrogates};
@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 
 use super::{Body, DecodeError, Packet, PacketLimits, is_reserved};
 
-/// Reads the text of a packet; with how many attachments have to follow
+/// Decodes packet text; also returns the number of attachments that must follow.
 pub(super) fn decode(text: &ByteString, limits: &PacketLimits) -> Result<(Packet, usize), DecodeError> {
     let mut cursor = Cursor { text, at: 0 };
     let kind = Kind::read(&mut cursor)?;
@@ -66,7 +66,7 @@ impl Kind {
     }
 }
 
-/// A place in a text, always between characters: only ASCII is passed by one byte
+/// Cursor in a text, always at a character boundary: only ASCII is skipped bytewise.
 struct Cursor<'t> {
     text: &'t ByteString,
     at: usize,
@@ -83,7 +83,7 @@ impl<'t> Cursor<'t> {
         self.text.get(self.at..).unwrap_or_default()
     }
 
-    /// Reads decimal digits, if there are any
+    /// Reads decimal digits, if any.
     fn number(&mut self) -> Result<Option<u64>, Overflow> {
         let mut number = None;
         while let Some(digit @ b'0'..=b'9') = self.peek() {
@@ -123,7 +123,7 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// The payload of a CONNECT, if it is absent or an object
+/// Checks the payload of a CONNECT: absent or an object.
 fn optional_object(payload: &str) -> Result<&str, DecodeError> {
     if payload.is_empty() {
         return Ok(payload);
@@ -135,7 +135,7 @@ fn optional_object(payload: &str) -> Result<&str, DecodeError> {
     Ok(json)
 }
 
-/// Takes the name and the arguments out of the payload of an event
+/// Extracts the name and the arguments from the payload of an event.
 fn event(text: &ByteString, payload: &str) -> Result<(ByteString, Args), DecodeError> {
     let elements = elements(payload)?;
     let (name, rest) = if elements.starts_with('"') { string(elements)? } else { number(elements)? };
@@ -147,7 +147,7 @@ fn event(text: &ByteString, payload: &str) -> Result<(ByteString, Args), DecodeE
         return Err(DecodeError::Reserved);
     }
     let args = match rest.strip_prefix(',') {
-        // A comma must have something behind it.
+        // A comma must be followed by a value.
         Some(args) if !trim(args).is_empty() => list(text, args)?,
         None if rest.is_empty() => Args::empty(),
         _ => return Err(DecodeError::Payload),
@@ -160,7 +160,7 @@ enum Name<'t> {
     Unescaped(String),
 }
 
-/// Splits a text that begins with a JSON string behind that string
+/// Splits a text after its leading JSON string.
 fn string(text: &str) -> Result<(Name<'_>, &str), DecodeError> {
     let mut escaped = false;
     let mut at = 1;
@@ -172,7 +172,7 @@ fn string(text: &str) -> Result<(Name<'_>, &str), DecodeError> {
                 at += 2;
             }
             Some(0x20..) => at += 1,
-            // It does not end, or has a control character, which JSON allows only escaped.
+            // Unterminated, or with a control character, which JSON allows only escaped.
             Some(_) | None => return Err(DecodeError::Payload),
         }
     };
@@ -186,9 +186,9 @@ fn string(text: &str) -> Result<(Name<'_>, &str), DecodeError> {
     Ok((name, trim(text.get(end + 1..).unwrap_or_default())))
 }
 
-/// Splits a text that begins with a whole number behind that number
+/// Splits a text after its leading integer.
 ///
-/// Numbers other than whole ones are refused, though Node takes them: their text is not unique.
+/// Other numbers are rejected, though Node accepts them: their text is not unique.
 fn number(text: &str) -> Result<(Name<'_>, &str), DecodeError> {
     let (number, rest) = text.split_at(text.find(',').unwrap_or(text.len()));
     let number = trim(number);
@@ -196,7 +196,7 @@ fn number(text: &str) -> Result<(Name<'_>, &str), DecodeError> {
     Ok((Name::AsWritten(number), rest))
 }
 
-/// What is between the brackets of an array
+/// Returns the text between the brackets of an array.
 fn elements(payload: &str) -> Result<&str, DecodeError> {
     let inside = trim(payload).strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     Ok(trim(inside.ok_or(DecodeError::Payload)?))
@@ -206,9 +206,9 @@ fn list(text: &ByteString, elements: &str) -> Result<Args, DecodeError> {
     Args::from_json(text.slice_ref(elements), Vec::new()).map_err(|_| DecodeError::Payload)
 }
 
-/// Without the white space of JSON at both ends; Unicode has more
+/// Trims JSON white space from both ends; Unicode has more.
 fn trim(text: &str) -> &str {
     const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
-    // What clients write has none.
+    // Fast path: clients write no white space.
     if text.starts_with(BLANK) || text.ends_with(BLANK) { text.trim_matches(BLANK) } else { text }
 }

@@ -1,4 +1,4 @@
-//! Bringing packets and their attachments together
+//! Assembles packets and their attachments.
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -7,15 +7,15 @@ use roomcast_core::{Args, Message};
 use super::{Body, DecodeError, Packet, PacketLimits, decode, places};
 use crate::Decoder;
 
-/// The decoder of the default parser
+/// Decoder of the default parser.
 #[derive(Debug)]
 pub(crate) struct DefaultDecoder {
     limits: PacketLimits,
-    /// Boxed, since it is rare and sessions are many
+    /// Boxed, since it is rare and sessions are many.
     partial: Option<Box<Partial>>,
 }
 
-/// A packet whose attachments have not all come
+/// A packet with missing attachments.
 #[derive(Debug)]
 struct Partial {
     packet: Packet,

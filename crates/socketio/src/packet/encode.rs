@@ -1,4 +1,4 @@
-//! Writing the text of a packet, behind Engine.IO's digit for a message
+//! Encodes packet text after Engine.IO's type digit for a message.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -7,7 +7,7 @@ use bytes::Bytes;
 use roomcast_core::{AckId, Args, Event, Frame, Message, Namespace, SocketId};
 use serde_json::Value;
 
-/// An event, whose name is not reserved, and its attachments
+/// Encodes an event, whose name must not be reserved, and its attachments.
 pub(crate) fn encode_event(event: &Event) -> Frame {
     let name = escape(&event.name);
     let offset = event.offset.as_deref().map(escape);
@@ -28,7 +28,7 @@ pub(crate) fn encode_event(event: &Event) -> Frame {
     frame(text, attachments)
 }
 
-/// The answer to an event
+/// Encodes an acknowledgement.
 pub(crate) fn encode_answer(namespace: &Namespace, id: AckId, args: &Args) -> Frame {
     let attachments = args.attachments();
     let kind = if attachments.is_empty() { '3' } else { '6' };
@@ -36,7 +36,7 @@ pub(crate) fn encode_answer(namespace: &Namespace, id: AckId, args: &Args) -> Fr
     frame(head.text(&["[", args.json(), "]"]), attachments)
 }
 
-/// The answer to a CONNECT that succeeded
+/// Encodes a successful response to a CONNECT.
 pub(crate) fn encode_connect(namespace: &Namespace, socket: &SocketId, recovery: Option<&str>) -> Frame {
     let socket = escape(socket.as_str());
     let head = Head::plain('0', namespace);
@@ -46,17 +46,17 @@ pub(crate) fn encode_connect(namespace: &Namespace, socket: &SocketId, recovery:
     })
 }
 
-/// The answer to a CONNECT that failed
+/// Encodes a failed response to a CONNECT.
 pub(crate) fn encode_connect_error(namespace: &Namespace, error: &str) -> Frame {
     Frame::new(Head::plain('4', namespace).text(&[error]))
 }
 
-/// The end of a client's stay in a namespace
+/// Encodes a DISCONNECT from a namespace.
 pub(crate) fn encode_disconnect(namespace: &Namespace) -> Frame {
     Frame::new(Head::plain('1', namespace).text(&[]))
 }
 
-/// What stands before the payload
+/// Packet header before the payload.
 struct Head<'a> {
     kind: char,
     attachments: usize,
@@ -69,12 +69,12 @@ impl<'a> Head<'a> {
         Self { kind, attachments: 0, namespace, id: None }
     }
 
-    /// Whether it says no more than that an event follows, as nearly all do
+    /// Returns whether it only marks an event, as nearly all do.
     fn is_short(&self) -> bool {
         self.kind == '2' && self.id.is_none() && self.namespace.is_main()
     }
 
-    /// The whole text, in one allocation of exactly its length
+    /// Returns the whole text, in one allocation of exactly its length.
     fn text(&self, payload: &[&str]) -> String {
         let namespace = Some(self.namespace.as_str()).filter(|_| !self.namespace.is_main());
         let length = 2
@@ -112,9 +112,9 @@ fn frame(text: String, attachments: &[Bytes]) -> Frame {
     Frame::of_all(messages)
 }
 
-/// A text as it stands between the quotes of a JSON string
+/// Escapes a text for the inside of a JSON string.
 fn escape(text: &str) -> Cow<'_, str> {
-    // Without a way out in its middle, so that the compiler looks at many bytes at once.
+    // Without an early exit, so that the compiler vectorizes the loop.
     let escapes = |any, byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\');
     if !text.bytes().fold(false, escapes) {
         return Cow::Borrowed(text);

@@ -1,53 +1,53 @@
-//! What can be wrong with what a client sends
+//! Decode errors.
 
 use roomcast_core::ArgsError;
 
-/// A client sent what is no packet, or no packet at this point; its connection is to be closed
+/// A client sent an invalid or unexpected packet; close its connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The packet type is unknown
+    /// The packet type is unknown.
     #[error("the client sent a packet of an unknown type")]
     Type,
-    /// The number of attachments is missing, zero or no number
+    /// The number of attachments is missing, zero or not a number.
     #[error("the client sent a binary packet without a valid number of attachments")]
     AttachmentCount,
-    /// There are more attachments than are accepted
+    /// The packet has more attachments than allowed.
     #[error("the client sent more than {limit} attachments; raise the limit if it needs more")]
     TooManyAttachments {
-        /// How many are accepted
+        /// Maximum number of attachments.
         limit: usize,
     },
-    /// The packet and its attachments are larger than is accepted
+    /// The packet and its attachments exceed the size limit.
     #[error(
         "the client sent more than {limit} bytes of a packet with attachments; raise the limit if it needs more"
     )]
     TooLarge {
-        /// How many bytes are accepted
+        /// Maximum size in bytes.
         limit: usize,
     },
-    /// The name of the namespace is longer than is accepted
+    /// The namespace name exceeds the length limit.
     #[error("the client named a namespace by more than {limit} bytes")]
     NamespaceTooLong {
-        /// How many bytes are accepted
+        /// Maximum length in bytes.
         limit: usize,
     },
-    /// The ack id is too large, or an ack has none
+    /// The ack id is too large, or missing in an ack.
     #[error("the client sent an invalid ack id")]
     AckId,
-    /// The payload is not what a packet of this type must have
+    /// The payload does not match the packet type.
     #[error("the client sent a payload that is invalid for the type of its packet")]
     Payload,
-    /// The event has a name that is reserved
+    /// The event name is reserved.
     #[error("the client sent an event with a reserved name")]
     Reserved,
-    /// The placeholders do not go together with the attachments
+    /// The placeholders do not match the attachments.
     #[error("the client sent placeholders that do not match the attachments: {0}")]
     Placeholders(ArgsError),
-    /// A text came while attachments were awaited
+    /// A text arrived where an attachment was expected.
     #[error("the client sent text where an attachment had to follow")]
     AttachmentMissing,
-    /// An attachment came that no packet announced
+    /// An attachment arrived that no packet announced.
     #[error("the client sent an attachment that belongs to no packet")]
     AttachmentUnannounced,
 }

@@ -1,4 +1,4 @@
-//! Socket.IO packets, and their text in the default parser: `<type>[<n>-][<namespace>,][<id>][<json>]`
+//! Socket.IO packets and their text in the default parser: `<type>[<n>-][<namespace>,][<id>][<json>]`.
 
 mod decode;
 mod decoder;
@@ -18,65 +18,61 @@ pub(crate) use encode::{
 };
 pub use error::DecodeError;
 
-/// A packet as a client sent it, whole and checked
+/// A complete and valid packet from a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "parsers build it")]
 pub struct Packet {
-    /// The namespace it is for
+    /// The packet's namespace.
     pub namespace: ByteString,
-    /// What it says
+    /// The packet's content.
     pub body: Body,
 }
 
-/// What a packet says
+/// Content of a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "parsers match every type of packet")]
 pub enum Body {
-    /// The client asks to join
+    /// The client requests to join.
     Connect {
-        /// What it shows for it: the JSON text of an object, or empty
+        /// The auth payload: the JSON text of an object, or empty.
         auth: ByteString,
     },
-    /// The client leaves
+    /// The client leaves the namespace.
     Disconnect,
-    /// The client emits an event
+    /// The client emits an event.
     Event {
-        /// Its name, not reserved; a number counts as its digits
+        /// The event name, not reserved; a number becomes its digits.
         name: ByteString,
-        /// Its arguments
+        /// The event's arguments.
         args: Args,
-        /// Set when the client waits for an answer
+        /// Set if the client expects an acknowledgement.
         ack: Option<AckId>,
     },
-    /// The client answers an event
+    /// The client acknowledges an event.
     Ack {
-        /// Which event
+        /// The id of the acknowledged event.
         id: AckId,
-        /// With what
+        /// The acknowledgement's arguments.
         args: Args,
     },
-    /// What only a server may say
+    /// A packet type that only servers may send.
     ConnectError,
 }
 
-/// What is accepted of a single packet
+/// Limits on a single packet.
 ///
-/// The length of a message is limited before, by the transport.
+/// The transport limits the length of each message beforehand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct PacketLimits {
-    /// Attachments of one packet
-    ///
-    /// Default: 10, as in the parser on Node.
+    /// Maximum attachments of one packet. Default: 10, as in the parser on Node.
     pub attachments: usize,
-    /// Bytes of a packet and its attachments together
+    /// Maximum bytes of a packet and its attachments together. Default: 10 MB.
     ///
-    /// Default: 10 MB. So much may be kept for each client while its attachments arrive.
+    /// Each client may use this much memory while its attachments arrive.
     pub packet_bytes: usize,
-    /// Bytes of the name of a namespace
-    ///
-    /// Default: 1 KiB.
+    /// Maximum bytes of a namespace name. Default: 1 KiB.
     pub namespace_bytes: usize,
 }
 
@@ -87,7 +83,7 @@ impl Default for PacketLimits {
 }
 
 impl PacketLimits {
-    /// Creates settings that are all at their defaults.
+    /// Creates limits with the defaults.
     pub fn new() -> Self {
         Self::default()
     }
@@ -111,7 +107,7 @@ impl PacketLimits {
     }
 }
 
-/// Whether an event must not have this name, since clients and servers use it for what they notice themselves
+/// Returns whether an event name is reserved for events that clients and servers raise locally.
 pub fn is_reserved(name: &str) -> bool {
     matches!(
         name,

@@ -1,7 +1,7 @@
-//! The order of attachments
+//! Order of attachments.
 //!
-//! Clients number attachments in the order in which their places stand in the text. One that does not is
-//! understood, and put right, so that whoever is sent the same arguments sees them in order.
+//! Clients number attachments in the order of their placeholders in the text. Packets with another order are accepted
+//! and reordered, so every recipient of the arguments gets attachments in order.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -11,9 +11,9 @@ use roomcast_core::Args;
 
 use super::DecodeError;
 
-/// The same arguments with their attachments in the order of the text
+/// Returns the arguments with their attachments in the order of the text.
 ///
-/// Expects placeholders to be checked. Attachments that have no place are dropped if others are out of order.
+/// Expects validated placeholders. Attachments without a placeholder are dropped if others are out of order.
 pub(super) fn in_order(args: Args) -> Result<Args, DecodeError> {
     if args.attachments().len() < 2 {
         return Ok(args);
@@ -26,7 +26,7 @@ pub(super) fn in_order(args: Args) -> Result<Args, DecodeError> {
 }
 
 fn renumbered(args: &Args, places: &[Place]) -> Result<Args, DecodeError> {
-    // An empty attachment may be named more than once, but not so that there are more than were announced.
+    // An empty attachment may be referenced more than once, but not beyond the announced count.
     if places.len() > args.attachments().len() {
         return Err(DecodeError::AttachmentCount);
     }
@@ -45,13 +45,13 @@ fn renumbered(args: &Args, places: &[Place]) -> Result<Args, DecodeError> {
     Ok(Args::from_validated(text.into(), attachments.ok_or(DecodeError::AttachmentCount)?))
 }
 
-/// A number that names an attachment, and where it stands
+/// An attachment index and its position in the text.
 struct Place {
     at: Range<usize>,
     num: usize,
 }
 
-/// The places of a list of valid JSON values, in the order of the text, found in one pass
+/// Finds the placeholders in a list of valid JSON values, in text order and one pass.
 fn places(list: &str) -> Vec<Place> {
     let mut scan = Scan { list, open: Vec::new(), found: Vec::new() };
     let mut at = 0;
@@ -76,19 +76,19 @@ fn places(list: &str) -> Vec<Place> {
         }
     }
     let mut found = scan.found;
-    // A placeholder may hold others, whose numbers stand before or behind its own.
+    // Placeholders may nest, with inner indexes before or after the outer one.
     found.sort_by_key(|place| place.at.start);
     found
 }
 
 struct Scan<'t> {
     list: &'t str,
-    /// The arrays and objects around the point, from the outermost on
+    /// Open arrays and objects, outermost first.
     open: Vec<Container>,
     found: Vec<Place>,
 }
 
-/// An array, or as much of an object as has been seen
+/// An array, or the scanned part of an object.
 #[derive(Default)]
 struct Container {
     is_object: bool,
@@ -136,7 +136,7 @@ impl Scan<'_> {
         self.value(&self.list[at.clone()] == "true", Some(at));
     }
 
-    /// Notes a value for the key it stands behind; of several for one key the last counts
+    /// Records a value under its key; for duplicate keys the last value counts.
     fn value(&mut self, is_true: bool, at: Option<Range<usize>>) {
         let Some(container) = self.open.last_mut() else { return };
         match container.key {
@@ -164,7 +164,7 @@ impl Key {
     }
 }
 
-/// Where a string ends whose inside begins at `at`
+/// Returns the end of a string whose content starts at `at`.
 fn string_end(text: &str, mut at: usize) -> usize {
     loop {
         match text.as_bytes().get(at) {

@@ -154,7 +154,7 @@ fn what_is_kept_is_bounded() {
     }
     assert_eq!(pair.seen(), ["connect /", "close: overloaded"], "small packets cost more than their bytes");
 
-    // What the question costs, and no byte more.
+    // Exactly the size of the request, and no byte more.
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 256 + "/".len(), ..config() });
     pair.receive("40");
     pair.receive("42[\"x\"]");

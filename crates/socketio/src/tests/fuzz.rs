@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Anything a driver, a client or an application may do
+/// An operation of a driver, a client or an application.
 #[derive(Debug, Clone)]
 enum Op {
     Text(Lane, String),
@@ -24,7 +24,7 @@ fn lane() -> impl Strategy<Value = Lane> {
     prop_oneof![9 => Just(Lane::Primary), 1 => Just(Lane::Probe)]
 }
 
-/// Mostly what keeps a session alive, or few would come far
+/// Generates mostly operations that keep a session alive, to reach deeper states.
 fn text() -> impl Strategy<Value = String> {
     let valid = vec![
         "40",
@@ -83,14 +83,14 @@ fn perform(pair: &mut Pair, op: &Op) {
     }
 }
 
-/// What the driver believes of a namespace, from the actions alone
+/// A namespace's state as the driver derives it from the actions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Belief {
     Asked,
     In,
 }
 
-/// Holds one action against what came before it
+/// Checks one action against the previous ones.
 fn follow(beliefs: &mut HashMap<String, Belief>, seen: &str) -> Result<(), TestCaseError> {
     if let Some(connect) = seen.strip_prefix("connect ") {
         let namespace = connect.split(' ').next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The protocol as a whole, in virtual time
+//! Protocol tests in virtual time.
 
 mod closing;
 mod events;
@@ -28,7 +28,7 @@ fn config() -> SocketIoConfig {
     SocketIoConfig { engine: Arc::new(engine), ..SocketIoConfig::default() }
 }
 
-/// A session, and what a driver would see of it, one line for each action
+/// A session with a log of its actions, one line each.
 struct Pair {
     session: SocketIoSession,
     now: Instant,
@@ -41,7 +41,7 @@ impl Pair {
         Self { session: SocketIoSession::new(Arc::new(config), handshake), now: start(), seen: vec![] }
     }
 
-    /// Open on a WebSocket, and in no namespace
+    /// Opens a session on a WebSocket, without a namespace.
     fn open() -> Self {
         Self::open_with(config())
     }
@@ -53,7 +53,7 @@ impl Pair {
         pair
     }
 
-    /// In the main namespace
+    /// Opens a session in the main namespace.
     fn joined() -> Self {
         let mut pair = Self::open();
         pair.join("/");
@@ -104,7 +104,7 @@ impl Pair {
         self.command(Command::Disconnect { namespace: Namespace::new(namespace) });
     }
 
-    /// Lets time pass, with the session's timeouts handled when they are due
+    /// Advances time and handles timeouts when they are due.
     fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) {
@@ -116,7 +116,7 @@ impl Pair {
         self.now = end;
     }
 
-    /// Lets time pass for a client that answers its pings
+    /// Advances time for a client that answers its pings.
     fn advance_alive(&mut self, by: Duration) {
         let end = self.now + by;
         while self.now < end {
@@ -128,21 +128,21 @@ impl Pair {
         }
     }
 
-    /// What was done since the last look
+    /// Returns the actions since the last call.
     fn seen(&mut self) -> Vec<String> {
         std::mem::take(&mut self.seen)
     }
 
     fn drain(&mut self) {
         while let Some(action) = self.session.poll_action() {
-            // Told by the tests of the engine.
+            // Covered by the tests of the engine.
             if !matches!(action, Action::HeartbeatAnswered) {
                 self.seen.push(describe(&action));
             }
         }
     }
 
-    /// The main namespace is joined and works
+    /// Asserts that the main namespace is joined and works.
     fn assert_alive(mut self) {
         self.seen.clear();
         self.receive("42[\"alive\"]");

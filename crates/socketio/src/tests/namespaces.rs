@@ -188,7 +188,7 @@ fn the_application_takes_a_client_out() {
     pair.take_out("/custom");
     pair.take_out("/other");
     assert_eq!(pair.seen(), [""; 0]);
-    // All that may have been on its way when it was told.
+    // All packets that may have been in transit at the disconnect.
     for late in ["42/custom,[\"x\"]", "42/custom,1[\"x\"]", "43/custom,1[]", "41/custom,"] {
         pair.receive(late);
         assert_eq!(pair.seen(), [""; 0], "{late}");

@@ -1,4 +1,4 @@
-//! A session as a server with two transports makes it
+//! A session configured like that of a server with two transports.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A polling client whose connection is driven step by step
+//! A polling client whose connection is driven step by step.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use roomcast_transport_polling::Polling;
 
 pub(crate) const URI: &str = "/socket.io/?EIO=4&transport=polling&sid=secret";
 
-/// A connection with its outbox, driven step by step
+/// A connection with its outbox, driven step by step.
 pub(crate) struct Client {
     pub(crate) connection: Box<dyn Connection>,
     pub(crate) outbox: Outbox,
@@ -31,7 +31,7 @@ impl Wake for Woken {
 }
 
 impl Client {
-    /// A client whose first GET waits
+    /// Creates a client whose first GET is pending.
     pub(crate) fn open() -> (Self, Answer) {
         Self::open_with(&Polling::new(), |sink| sink)
     }
@@ -52,7 +52,7 @@ impl Client {
         (Self { connection, outbox, flush, woken: Arc::default() }, answer)
     }
 
-    /// A client whose first GET was answered
+    /// Creates a client whose first GET was answered.
     pub(crate) fn opened() -> Self {
         let (mut client, mut first) = Self::open();
         client.push("0{}");
@@ -65,7 +65,7 @@ impl Client {
         assert_eq!(self.outbox.push(frame, Delivery::Reliable, Overflow::Close), Pushed::Queued);
     }
 
-    /// Lets the owner and the flusher do what there is to do
+    /// Runs the owner and the flusher.
     pub(crate) fn settle(&mut self) {
         for _ in 0..4 {
             let waker = Waker::from(self.woken.clone());
@@ -114,7 +114,7 @@ impl Client {
         messages
     }
 
-    /// Has the body of a POST taken in, which its answer says
+    /// Reads the body of a POST, which answers it.
     pub(crate) fn take_in(&mut self) {
         assert_eq!(self.received(), [], "its messages come once the answer is written");
     }

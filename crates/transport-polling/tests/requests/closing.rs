@@ -1,4 +1,4 @@
-//! The end of a connection, and requests it does not take
+//! The end of a connection, and rejected requests.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

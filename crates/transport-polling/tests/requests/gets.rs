@@ -1,4 +1,4 @@
-//! GETs that wait, and what they are answered with
+//! Pending GETs and their responses.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -152,7 +152,7 @@ fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
     let (exchange, mut second) = ExchangeBuilder::get(URI).build();
     let waker = Waker::from(woken.clone());
 
-    // The answer has left, the client has sent its next GET, and the owner has run, all before the flusher is back.
+    // The response was sent, the client sent its next GET, and the owner ran, all before the flusher returns.
     let owner = (connection.clone(), outbox.clone(), waker.clone());
     let meanwhile: Hook = Box::new(move || {
         owner.0.lock().unwrap().accept(exchange).expect("a GET in turn");
@@ -196,7 +196,7 @@ fn a_session_begins_with_a_get() {
 
 type Hook = Box<dyn FnOnce() + Send>;
 
-/// Runs something after a write, while the outbox still counts the sink as lent out
+/// Runs a hook after a write, while the outbox still counts the sink as lent out.
 #[derive(Debug)]
 struct Meanwhile {
     sink: Box<dyn FrameSink>,

@@ -1,4 +1,4 @@
-//! The requests of a polling client, well-behaved and otherwise
+//! Requests of a polling client, valid and invalid.
 
 mod client;
 mod closing;

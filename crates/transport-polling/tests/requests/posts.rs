@@ -1,4 +1,4 @@
-//! POSTs, whole and otherwise
+//! POSTs, valid and invalid.
 
 use std::task::Poll;
 
@@ -187,7 +187,7 @@ fn tiny_packets_are_handed_over_in_portions() {
             break;
         }
     }
-    // The last separator is followed by an empty packet.
+    // An empty packet follows the last separator.
     assert_eq!(total, packets + 1);
     assert_eq!(polls, total.div_ceil(256) + 1, "each message is looked at once");
 }

@@ -1,4 +1,4 @@
-//! How far a long answer has come, and the close packet behind it
+//! Progress of a long response, and the close packet after it.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -28,19 +28,19 @@ use tokio::sync::{mpsc, oneshot};
 use crate::client::URI;
 
 const SLICE: usize = ResponseBody::SLICE;
-/// Length of the body of a long answer
+/// Body length of a long response in bytes.
 const LONG: usize = 1_000_000;
 
 type Answer = oneshot::Receiver<Response<ResponseBody>>;
 
-/// A connection and its write half, without an outbox between them
+/// A connection and its write half, without an outbox between them.
 struct Poller {
     connection: Box<dyn Connection>,
     sink: Box<dyn FrameSink>,
 }
 
 impl Poller {
-    /// A poller whose first GET waits.
+    /// Creates a poller with a pending first GET.
     fn open() -> (Self, Answer) {
         let (exchange, answer) = get();
         (Self::open_with(exchange), answer)
@@ -58,7 +58,7 @@ impl Poller {
         answer
     }
 
-    /// Sends `frames`; returns the readiness and how many are left.
+    /// Sends `frames`; returns the readiness and the number of frames left.
     fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> (Readiness, usize) {
         let mut batch = frames.into_iter().collect();
         let readiness = self.sink.poll_send(&mut noop(), &mut batch).expect("it is not broken");
@@ -74,7 +74,7 @@ fn noop() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-/// A GET whose answer arrives with its body untouched.
+/// Returns a GET whose response body is not read yet.
 fn get() -> (Exchange, Answer) {
     let (mut exchange, _) = ExchangeBuilder::get(URI).build();
     let (respond, answer) = Responder::new();
@@ -92,7 +92,7 @@ fn body(answer: &mut Answer) -> ResponseBody {
     response.into_body()
 }
 
-/// Takes the next slice as an HTTP library does; `None` at the end.
+/// Takes the next slice like an HTTP library; returns `None` at the end.
 fn slice(body: &mut ResponseBody) -> Option<Bytes> {
     let Poll::Ready(frame) = Pin::new(body).poll_frame(&mut noop()) else { panic!("it is complete") };
     frame.map(|frame| frame.expect("memory").into_data().expect("data"))
@@ -190,7 +190,7 @@ fn short_answers_allocate_nothing_more() {
     assert_eq!(cost(SLICE + 1), short + 2, "the counter and the body that holds it");
 }
 
-/// Allocations of an answer: its bytes, its headers
+/// Allocations of a response: its bytes and its headers.
 const SHORT_ANSWER: u64 = 3;
 
 #[test]
@@ -200,7 +200,7 @@ fn close_packet_follows_long_answer() {
         poller.send_all([long()]);
         let mut under_way = body(&mut first);
         drop(slice(&mut under_way));
-        // The owner has given up what waited behind the answer, and says so.
+        // The owner drops the frames queued after the response, and starts to close.
         poller.connection.start_close(reason, &Outbox::new(1, FlushList::new()));
         assert_eq!(poller.send([Frame::new("1")]), (Readiness::Parked, 1));
         assert!(poller.connection.poll_closed(&mut noop()).is_ready(), "no GET waits");
@@ -211,7 +211,7 @@ fn close_packet_follows_long_answer() {
         let Poller { connection, sink } = poller;
         drop(connection);
         assert_eq!(whole(body(&mut last)), "1");
-        // The answer under way ends whole, and is still counted.
+        // The current response is sent in full, and is still counted.
         assert_eq!(whole(under_way).len(), LONG - SLICE);
         assert_eq!(sink.moved(), LONG as u64);
     }
@@ -234,7 +234,7 @@ fn get_after_emptied_outbox_gets_close_packet() {
     let (mut poller, mut first) = Poller::open();
     poller.send_all([Frame::new("0{}")]);
     assert_eq!(whole(body(&mut first)), "0{}");
-    // What waited is gone with the outbox that held it; the write half goes on in one that holds the close packet.
+    // Queued frames are dropped with their outbox; the write half continues with the close packet.
     let outbox = Outbox::new(1 << 20, list.clone());
     outbox.set_sink(poller.sink);
     let _ = outbox.push_protocol(Frame::new("1"));
@@ -283,7 +283,7 @@ async fn slow_reader_moves_answer_over_http() {
         client.read_exact(piece).await.expect("the rest of the body");
         assert!(piece.iter().all(|byte| *byte == b'4'));
         read += piece.len();
-        // What was read is more than the kernel holds, so hyper has to write.
+        // The client has read more than the kernel buffers, so hyper must write.
         let now = changed(&*poller.sink, moved).await;
         steps += u32::from(now > moved);
         moved = now;
@@ -295,13 +295,13 @@ async fn slow_reader_moves_answer_over_http() {
     server.await.expect("no panic").expect("a proper end");
 }
 
-/// Bytes that a client reads at once; more than the kernel holds
+/// Bytes that a client reads at once; more than the kernel buffers.
 const PIECE: usize = 128 * 1024;
-/// Bytes in the buffers of both sockets at most
+/// Maximum bytes in the buffers of both sockets.
 const KERNEL: u64 = 96 * 1024;
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A connection with small buffers: the server's end and the client's.
+/// Creates a connection with small buffers: the server's end and the client's.
 async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpSocket::new_v4().expect("a socket");
     listener.set_send_buffer_size(16 * 1024).expect("a size");
@@ -313,7 +313,7 @@ async fn sockets() -> (TcpStream, TcpStream) {
     (listener.accept().await.expect("it connected").0, client)
 }
 
-/// Waits until something has moved and nothing moves any more.
+/// Waits until progress was made and has stopped.
 async fn settled(sink: &dyn FrameSink) -> u64 {
     let mut moved = changed(sink, 0).await;
     loop {
@@ -324,7 +324,7 @@ async fn settled(sink: &dyn FrameSink) -> u64 {
     }
 }
 
-/// Waits until something has moved; returns at once if everything has.
+/// Waits for progress; returns at once if all bytes have moved.
 async fn changed(sink: &dyn FrameSink, before: u64) -> u64 {
     let wait = async {
         while sink.moved() == before && before < LONG as u64 {

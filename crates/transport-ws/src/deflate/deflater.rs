@@ -1,4 +1,4 @@
-//! Messages in the bytes of DEFLATE
+//! DEFLATE compressor for messages.
 
 use std::fmt;
 
@@ -6,32 +6,32 @@ use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 
 use super::TAIL;
 
-/// Compresses messages, one after the other (RFC 7692 section 7.2.1)
+/// Compresses successive messages (RFC 7692 section 7.2.1).
 pub(crate) struct Deflater(Deflate);
 
 impl Deflater {
-    /// `window_bits` from 9 to 15, `level` and `memory_level` from 1 to 9
+    /// Creates a compressor; `window_bits` is 9 to 15, `level` and `memory_level` 1 to 9.
     pub(crate) fn new(window_bits: u8, level: u8, memory_level: u8) -> Self {
         Self(Deflate::new_with_config(DeflateConfig {
             level: level.into(),
-            // Negative for bare DEFLATE, without zlib's header.
+            // Negative selects raw DEFLATE, without zlib's header.
             window_bits: -i32::from(window_bits),
             mem_level: memory_level.into(),
             ..DeflateConfig::default()
         }))
     }
 
-    /// Bytes that one takes
+    /// Returns the memory of one compressor in bytes.
     pub(crate) const fn memory(window_bits: u8, memory_level: u8) -> usize {
         const HASH_TABLE: usize = 128 * 1024;
         const STATE: usize = 3200;
-        // Twice the window and the chain of two bytes for each place in it; then what is being coded.
+        // Twice the window and a two-byte chain entry for each position; then the pending output.
         (4 << window_bits) + HASH_TABLE + (7 << (memory_level + 6)) + STATE
     }
 
-    /// Compresses a message without what came before it; `None` if it would not shrink
+    /// Compresses a message without earlier context; returns `None` if it would not shrink.
     ///
-    /// The result stands at the beginning of `scratch`.
+    /// The result is at the start of `scratch`.
     pub(crate) fn compress_alone<'a>(
         &mut self,
         message: &[u8],
@@ -46,11 +46,11 @@ impl Deflater {
         (compressed < message.len()).then_some(&scratch[..compressed])
     }
 
-    /// Appends a message that takes what came before as its context; it may grow by a few bytes
+    /// Appends a message compressed in the context of earlier ones; it may grow by a few bytes.
     ///
     /// # Errors
     ///
-    /// When the compressor is broken; its client can then be told no more.
+    /// If the compressor failed; no more messages can be sent to its client.
     pub(crate) fn compress_in_context(&mut self, message: &[u8], out: &mut Vec<u8>) -> Result<(), Broken> {
         let begin = out.len();
         out.resize(begin + bound(message.len()), 0);
@@ -59,10 +59,10 @@ impl Deflater {
         Ok(())
     }
 
-    /// Compresses all of a message; tells how many bytes it has without the tail
+    /// Compresses a whole message; returns its length in bytes without the tail.
     ///
-    /// `out` has room for the worst case, so it is one call: zlib-rs panics at level 1 if it has to stop for want of
-    /// room and is then given more.
+    /// `out` has room for the worst case, so one call suffices: zlib-rs panics at level 1 if it runs out of room and is
+    /// called again.
     fn compress(&mut self, message: &[u8], out: &mut [u8]) -> Result<usize, Broken> {
         let (taken, made) = (self.0.total_in(), self.0.total_out());
         self.0.compress(message, out, DeflateFlush::SyncFlush).map_err(|_| Broken)?;
@@ -76,12 +76,12 @@ impl Deflater {
     }
 }
 
-/// Bytes that a message of this length may come to have: a literal takes nine bits at most
+/// Returns the largest compressed size for a message length: a literal takes nine bits at most.
 const fn bound(len: usize) -> usize {
     len + len / 8 + 128
 }
 
-/// A compressor that gave up, which zlib does only if it is misused
+/// A compressor failure, which zlib reports only when misused.
 #[derive(Debug)]
 pub(crate) struct Broken;
 
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_examples_of_the_rfc() {
-        // Section 7.2.3.1 and 7.2.3.2: "Hello" alone, and again in its own context.
+        // Sections 7.2.3.1 and 7.2.3.2: "Hello" alone, and again in its own context.
         let mut deflater = Deflater::new(15, 6, 8);
         let mut out = Vec::new();
         deflater.compress_in_context(b"Hello", &mut out).unwrap();

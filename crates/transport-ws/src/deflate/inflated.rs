@@ -1,13 +1,13 @@
-//! What has come out of a compressed message so far
+//! Output of an incomplete compressed message.
 
 use bytes::Bytes;
 use roomcast_core::Message;
 
 use crate::frame::{Opcode, PartialText, Violation, growth};
 
-/// What has come out of a compressed message so far, in segments that are never copied while it grows
+/// Inflated output of a message, in segments that are not copied as it grows.
 ///
-/// So a message that turns out to be too big never took more than its limit and one segment.
+/// A message over the limit never uses more than the limit plus one segment.
 #[derive(Debug)]
 pub(crate) struct Inflated {
     len: usize,
@@ -29,14 +29,14 @@ impl Inflated {
         Self { len: 0, body }
     }
 
-    /// Bytes so far
+    /// Returns the number of bytes so far.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// Takes what came out next; text is checked as it comes
+    /// Appends output; text is validated incrementally.
     ///
-    /// As far as the limit, so that which fault is found first does not depend on how the message was cut.
+    /// Validates up to the limit, so which error is found first does not depend on how the message was split.
     pub(crate) fn push(&mut self, piece: &[u8], max_message: usize) -> Result<(), Violation> {
         let room = max_message - self.len;
         self.append(&piece[..piece.len().min(room)])?;
@@ -65,7 +65,7 @@ impl Inflated {
         }
     }
 
-    /// The whole message
+    /// Returns the complete message.
     pub(crate) fn finish(self) -> Result<Message, Violation> {
         match self.body {
             Body::Text { full, last } if full.is_empty() => last.finish().map(Message::Text),
@@ -86,7 +86,7 @@ impl Inflated {
     }
 }
 
-/// Bytes of a segment at most
+/// Maximum size of a segment in bytes.
 const SEGMENT: usize = 64 * 1024;
 
 #[cfg(test)]

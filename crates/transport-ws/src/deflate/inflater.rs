@@ -1,4 +1,4 @@
-//! Messages out of the bytes of DEFLATE
+//! DEFLATE decompressor for messages.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,15 +9,15 @@ use zlib_rs::{Inflate, InflateFlush, Status};
 use super::{Inflated, TAIL};
 use crate::frame::{Opcode, Violation};
 
-/// Inflates messages, one after the other (RFC 7692 section 7.2.2)
+/// Inflates successive messages (RFC 7692 section 7.2.2).
 pub(crate) struct Inflater {
     stream: Inflate,
-    /// Whether a block that says it is the last has come; what follows it is another stream
+    /// Whether a final block was received; later bytes are another stream.
     ended: bool,
 }
 
 impl Inflater {
-    /// Bytes that one takes: always the largest window, whatever the client said it uses
+    /// Memory of one inflater in bytes: always the largest window, whatever the client announced.
     pub(crate) const MEMORY: usize = 47_552;
 
     fn new() -> Self {
@@ -29,14 +29,14 @@ impl Inflater {
         self.ended = false;
     }
 
-    /// Inflates all of `input`, and hands on what comes out as it does, a little at a time
+    /// Inflates all of `input` and passes on the output in small pieces.
     pub(crate) fn feed(
         &mut self,
         mut input: &[u8],
         mut take: impl FnMut(&[u8]) -> Result<(), Violation>,
     ) -> Result<(), Violation> {
         if input.is_empty() {
-            // Nothing is ever left to come out, so a message of many tiny fragments pays for none of this twice.
+            // No output is ever pending, so a message of many tiny fragments pays for none of this twice.
             return Ok(());
         }
         let mut out = [0; PIECE];
@@ -55,10 +55,10 @@ impl Inflater {
             if made > 0 {
                 take(&out[..made])?;
             }
-            // Behind what came before the fault, so that it does not depend on how the message was cut.
+            // Delivered before the error, so the result does not depend on how the message was split.
             match status.map_err(|_| Violation::InvalidDeflate)? {
                 Status::StreamEnd => self.ended = true,
-                // There was room for more, so there is no more.
+                // Output room was left, so no output is pending.
                 _ if made < out.len() && input.is_empty() => return Ok(()),
                 _ if made == 0 && taken == 0 => return Err(Violation::InvalidDeflate),
                 _ => {}
@@ -66,9 +66,9 @@ impl Inflater {
         }
     }
 
-    /// Checks that a message ends here, and makes ready for the next
+    /// Checks that a message ends here, and resets for the next.
     ///
-    /// Nothing may come out of the tail any more: then the message was cut inside a block.
+    /// The tail must produce no output: otherwise the message was cut inside a block.
     fn finish(&mut self, keeps_context: bool) -> Result<(), Violation> {
         if self.ended {
             return Ok(());
@@ -91,24 +91,24 @@ impl fmt::Debug for Inflater {
     }
 }
 
-/// An empty block that says it is the last; only a stream that stands between two blocks ends by it
+/// An empty final block; it ends only a stream that is between two blocks.
 const LAST_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
-/// What comes out at once; a limit is passed by at most this much before it is noticed
+/// Size of one output piece in bytes; the limit is exceeded by at most this much before detection.
 const PIECE: usize = 8 * 1024;
 
 thread_local! {
-    // Inflater of all clients without context, as it has nothing to remember between two messages: one of
-    // `Inflater::MEMORY` bytes for a thread instead of one for a connection. No parameter, since callers of `poll_recv`
-    // know only the traits of core. At most one.
+    // Shared by all connections without context, as it carries no state between messages: `Inflater::MEMORY` bytes for
+    // each thread, not for each connection. Not a parameter, since callers of `poll_recv` know only core's traits. At
+    // most one.
     static SHARED: Cell<Option<Inflater>> = const { Cell::new(None) };
 }
 
-/// How one client's messages are inflated
+/// Inflation state of one client.
 #[derive(Debug, Default)]
 pub(crate) struct Inflating {
     keeps_context: bool,
     context: Option<Inflater>,
-    /// Bytes of compressed messages, and what came of them
+    /// Compressed and inflated bytes.
     counted: (usize, usize),
 }
 
@@ -117,7 +117,7 @@ impl Inflating {
         Self { keeps_context, ..Self::default() }
     }
 
-    /// A whole message that came in one piece
+    /// Inflates a message that arrived in one piece.
     pub(crate) fn whole(
         &mut self,
         opcode: Opcode,
@@ -131,7 +131,7 @@ impl Inflating {
         inflated.finish()
     }
 
-    /// What inflates the next message
+    /// Takes the inflater for the next message.
     pub(crate) fn begin(&mut self) -> Inflater {
         if self.keeps_context {
             return self.context.take().unwrap_or_else(Inflater::new);
@@ -141,9 +141,9 @@ impl Inflating {
         inflater
     }
 
-    /// Takes it back when the message has all come
+    /// Returns the inflater after a complete message.
     pub(crate) fn end(&mut self, mut inflater: Inflater, from: usize, to: usize) -> Result<(), Violation> {
-        // By the letter even an empty message has a byte, but there is nothing that could be wrong with none.
+        // Formally even an empty message has a byte, but an absent one cannot be invalid.
         if from > 0 {
             inflater.finish(self.keeps_context)?;
         }
@@ -152,13 +152,13 @@ impl Inflating {
         if self.keeps_context {
             self.context = Some(inflater);
         } else {
-            // Not `LocalKey::set`, which costs more.
+            // Cheaper than `LocalKey::set`.
             SHARED.with(|shared| shared.set(Some(inflater)));
         }
         Ok(())
     }
 
-    /// Bytes of compressed messages and what came of them, since the last call
+    /// Returns the compressed and inflated bytes since the last call.
     pub(crate) fn take_counted(&mut self) -> (usize, usize) {
         std::mem::take(&mut self.counted)
     }

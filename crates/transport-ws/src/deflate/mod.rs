@@ -1,8 +1,8 @@
-//! permessage-deflate (RFC 7692): compressed messages
+//! Message compression with permessage-deflate (RFC 7692).
 //!
-//! By default no context is kept from one message to the next, so a broadcast is compressed once for all clients
-//! that agreed on the same window, and an idle connection owns no memory for it. What a client sends is inflated as
-//! it arrives, and its limit counts what comes out.
+//! By default no context is kept between messages, so a broadcast is compressed once for all clients with the same
+//! window, and an idle connection owns no compression memory. Received messages are inflated as they arrive, and the
+//! size limit counts the inflated bytes.
 
 mod deflater;
 mod inflated;
@@ -20,5 +20,5 @@ pub(crate) use offer::{Agreement, negotiate};
 pub(crate) use settings::{Reservation, Totals};
 pub(crate) use wire::{Context, DeflateWire};
 
-/// What ends each compressed message, and is left out on the wire (RFC 7692 section 7.2.1)
+/// The bytes that end each compressed message, omitted on the wire (RFC 7692 section 7.2.1).
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];

@@ -1,4 +1,4 @@
-//! What a client offers, and what is agreed on (RFC 7692 sections 5 and 7.1)
+//! Negotiation of permessage-deflate (RFC 7692 sections 5 and 7.1).
 
 use std::borrow::Cow;
 
@@ -7,11 +7,11 @@ use http::HeaderValue;
 use super::settings::{Compression, MAX_WINDOW_BITS, MIN_WINDOW_BITS};
 use super::{Deflater, Inflater, Reservation};
 
-/// Takes the first offer that can be taken
+/// Accepts the first acceptable offer.
 ///
-/// `extensions` are the values of `Sec-WebSocket-Extensions`, in which offers stand in the client's order. One that
-/// is malformed, has a parameter that is unknown, doubled or out of range, or asks for what cannot be done, is
-/// declined, and the next one has its turn. Takes time linear in their length.
+/// `extensions` are the values of `Sec-WebSocket-Extensions`, with offers in the client's order of preference. An offer
+/// that is malformed, has an unknown, repeated or out-of-range parameter, or requires something unsupported is
+/// declined, and the next is tried. Runs in time linear in their length.
 pub(crate) fn negotiate(extensions: &[HeaderValue], compression: &Compression) -> Option<Agreement> {
     let values = extensions.iter().map(HeaderValue::as_bytes);
     values
@@ -20,21 +20,21 @@ pub(crate) fn negotiate(extensions: &[HeaderValue], compression: &Compression) -
         .find_map(|offer| Agreement::on(offer, compression))
 }
 
-/// What client and server agreed on
+/// Negotiated parameters of compression.
 #[derive(Debug)]
 pub(crate) struct Agreement {
-    /// The window of what is sent
+    /// Window of the server's messages, in bits.
     pub(crate) window_bits: u8,
-    /// Set if what was sent is the context of what follows
+    /// Set if sent messages share a context.
     pub(crate) deflate_context: Option<Reservation>,
-    /// Set if what was received is the context of what follows
+    /// Set if received messages share a context.
     pub(crate) inflate_context: Option<Reservation>,
-    /// Tells the client
+    /// Client window in the response, in bits.
     pub(crate) response: HeaderValue,
 }
 
 impl Agreement {
-    /// `None` if the offer asks for what cannot be done
+    /// Returns `None` if the offer requires something unsupported.
     fn on(offer: Offer, compression: &Compression) -> Option<Self> {
         let (most, client_most) = compression.windows();
         let asked = offer.server_bits.unwrap_or(MAX_WINDOW_BITS);
@@ -48,7 +48,7 @@ impl Agreement {
         let deflate_context =
             reserve(keeps && !offer.server_no_context, Deflater::memory(exact, memory_level));
         let inflate_context = reserve(keeps && !offer.client_no_context, Inflater::MEMORY);
-        // A window of its own for whoever asks would let clients multiply how often a broadcast is compressed.
+        // A distinct window for each request would let clients multiply how often a broadcast is compressed.
         let shared = || [most, SHARED_WINDOW_BITS, MIN_WINDOW_BITS].into_iter().find(|&bits| bits <= exact);
         let window_bits = if deflate_context.is_some() { exact } else { shared()? };
 
@@ -72,18 +72,18 @@ impl Agreement {
     }
 }
 
-/// One offer of this extension, well-formed
+/// A well-formed offer of this extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Offer {
     server_no_context: bool,
     client_no_context: bool,
     server_bits: Option<u8>,
-    /// Set if the client can be told; the largest window that it would use
+    /// Set if the client accepts a window in the response; the largest window that it would use.
     client_bits: Option<u8>,
 }
 
 impl Offer {
-    /// `None` for another extension, and for what must be declined (RFC 7692 section 7)
+    /// Returns `None` for another extension and for offers to be declined (RFC 7692 section 7).
     fn parse(element: &[u8]) -> Option<Self> {
         let mut parts = split(element, b';');
         if parts.next()? != NAME.as_bytes() {
@@ -108,17 +108,17 @@ impl Offer {
     }
 }
 
-/// `None` if it was set before
+/// Sets a flag; returns `None` if it was already set.
 fn set(flag: &mut bool) -> Option<()> {
     (!std::mem::replace(flag, true)).then_some(())
 }
 
-/// `None` if there was one before
+/// Sets a value; returns `None` if one was already set.
 fn put(bits: &mut Option<u8>, value: u8) -> Option<()> {
     bits.replace(value).is_none().then_some(())
 }
 
-/// A decimal from 8 to 15 without leading zeros
+/// Parses a decimal from 8 to 15 without leading zeros.
 fn window_bits(digits: &[u8]) -> Option<u8> {
     match digits {
         [digit @ b'8'..=b'9'] => Some(digit - b'0'),
@@ -127,7 +127,7 @@ fn window_bits(digits: &[u8]) -> Option<u8> {
     }
 }
 
-/// A value without the quotes it may stand in (RFC 6455 section 9.1)
+/// Removes optional quotes around a value (RFC 6455 section 9.1).
 fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     let Some(quoted) = value.strip_prefix(b"\"") else { return Some(value.into()) };
     let mut quoted = quoted.strip_suffix(b"\"")?.iter().copied();
@@ -138,9 +138,9 @@ fn unquoted(value: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(plain.into())
 }
 
-/// Parts of a list without the blanks around them; a separator between quotes is none
+/// Splits a list and trims blanks; separators inside quotes do not count.
 ///
-/// A quote that is never closed reaches to the end, so that what follows it is part of something malformed.
+/// An unclosed quote extends to the end, so the text after it belongs to a malformed element.
 fn split(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(list);
     std::iter::from_fn(move || {
@@ -161,7 +161,7 @@ fn split(list: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
 }
 
 const NAME: &str = "permessage-deflate";
-/// The window between the largest and the smallest of those that clients without context share
+/// The middle of the windows that clients without context share.
 const SHARED_WINDOW_BITS: u8 = 12;
 
 #[cfg(test)]
@@ -178,7 +178,7 @@ mod tests {
         Some(answer.strip_prefix("permessage-deflate").unwrap().trim_start_matches("; ").to_owned())
     }
 
-    /// What a server without contexts answers
+    /// Returns the response of a server without contexts.
     fn answer(offer: &str) -> Option<String> {
         answer_with(&Compression::new(), &[offer])
     }

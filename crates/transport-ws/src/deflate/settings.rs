@@ -1,25 +1,25 @@
-//! What a server offers its clients, and what came of it
+//! Compression settings and statistics.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use roomcast_core::memory::{self, Charge};
 
-/// Whether and how messages are compressed for clients that can (permessage-deflate, RFC 7692)
+/// Message compression settings (permessage-deflate, RFC 7692).
 ///
-/// A server without it declines the extension. Compression costs time on both ends, and where secrets stand beside
-/// what somebody else chooses, in one message or in one context, its length tells about them (CRIME, BREACH); send
-/// such messages uncompressed.
+/// Without them a server declines the extension. Compression costs CPU time on both ends. If secrets share a message or
+/// context with attacker-chosen data, the compressed length leaks them (CRIME, BREACH); send such messages
+/// uncompressed.
 ///
 /// # Memory
 ///
-/// As it is by default, each thread that writes keeps up to four compressors, and each thread that reads one
-/// inflater; a connection has an inflater of its own only while a message under way is longer than 4 KiB on the
-/// wire. A compressor takes 371 KiB (window of 15 bits, memory level 8; 141 KiB with 9 and 4), an inflater 47 KiB.
-/// With [`context_takeover`](Self::context_takeover) each connection that uses compression has one of each for its
-/// lifetime, within [`max_context_memory`](Self::max_context_memory).
+/// By default each writing thread caches up to four compressors, and each reading thread one inflater; a connection has
+/// its own inflater only during a message of more than 4 KiB on the wire. A compressor takes 371 KiB (15-bit window,
+/// memory level 8; 141 KiB with 9 and 4), an inflater 47 KiB. With [`context_takeover`](Self::context_takeover) each
+/// connection that uses compression holds one of each for its lifetime, within
+/// [`max_context_memory`](Self::max_context_memory).
 ///
-/// Clones count together, against one limit.
+/// Clones share one limit and its counters.
 ///
 /// ```
 /// use roomcast_transport_ws::{Compression, WebSocket};
@@ -59,72 +59,71 @@ impl Default for Settings {
 }
 
 impl Compression {
-    /// Compression as it is by default: from 1,024 bytes on, and no context from one message to the next
+    /// Creates the default settings: compression from 1,024 bytes on, no context between messages.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Bytes from which a message is compressed; a smaller one goes as it is. Default: 1,024
+    /// Sets the smallest message that is compressed, in bytes. Default: 1,024.
     ///
-    /// A message that does not shrink goes as it is, too. More than 1,048,575 counts as that.
+    /// A message that does not shrink is sent uncompressed. Values above 1,048,575 are capped there.
     pub fn threshold(mut self, bytes: usize) -> Self {
         self.settings.threshold = bytes.min(MAX_THRESHOLD) as u32;
         self
     }
 
-    /// How hard to try, from 1, fast, to 9, small. Default: 6
+    /// Sets the compression level, from 1 (fastest) to 9 (smallest). Default: 6.
     pub fn level(mut self, level: u8) -> Self {
         self.settings.level = level.clamp(1, 9);
         self
     }
 
-    /// How much memory a compressor may take beside its window, from 1 to 9. Default: 8
+    /// Sets the memory level of a compressor beside its window, from 1 to 9. Default: 8.
     ///
-    /// Measured with a window of 15 bits: 260 KiB at 1, 266 KiB at 4, 371 KiB at 8, 483 KiB at 9.
+    /// Measured with a 15-bit window: 260 KiB at 1, 266 KiB at 4, 371 KiB at 8, 483 KiB at 9.
     pub fn memory_level(mut self, level: u8) -> Self {
         self.settings.memory_level = level.clamp(1, 9);
         self
     }
 
-    /// The window of what is sent, as a power of two, from 9 to 15. Default: 15, which is 32 KiB
+    /// Sets the server's window as a power of two, from 9 to 15. Default: 15, which is 32 KiB.
     ///
-    /// A client may ask for less. Without context takeover it then gets this, 12 or 9, so that however clients ask
-    /// a broadcast is compressed three times at most. To ask for 8 is declined, since zlib cannot do it.
+    /// A client may request less. Without context takeover it then gets this value, 12 or 9, so a broadcast is
+    /// compressed at most three times. A request for 8 is declined, since zlib does not support it.
     pub fn window_bits(mut self, bits: u8) -> Self {
         self.settings.window_bits = bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);
         self
     }
 
-    /// The window that clients are told to use for what they send, from 9 to 15. Default: 15, which tells nothing
+    /// Sets the window that clients are asked to use, from 9 to 15. Default: 15, which asks for nothing.
     ///
-    /// For clients that say they can be told (`client_max_window_bits`). It saves their memory, not ours: an
-    /// inflater always has the largest window.
+    /// Applies to clients that support it (`client_max_window_bits`). It saves client memory only: an inflater always
+    /// has the largest window.
     pub fn client_window_bits(mut self, bits: u8) -> Self {
         self.settings.client_window_bits = bits.clamp(MIN_WINDOW_BITS, MAX_WINDOW_BITS);
         self
     }
 
-    /// Keeps what was sent as the context of what follows, for each connection. Default: off
+    /// Keeps a compression context between messages for each connection. Default: off.
     ///
-    /// Small messages that are alike shrink several times better. The price: each recipient's messages are
-    /// compressed for it alone, so a broadcast to a thousand is compressed a thousand times, on the thread that
-    /// writes; and each connection holds a compressor and an inflater, 418 KiB as they are by default. A client that
-    /// asks for no context has none.
+    /// Similar small messages shrink several times better. The cost: messages are compressed separately for each
+    /// recipient, so a broadcast to a thousand clients is compressed a thousand times on the writing thread, and each
+    /// connection holds a compressor and an inflater, 418 KiB by default. A client that requests no context has none.
     pub fn context_takeover(mut self, keep: bool) -> Self {
         self.settings.context_takeover = keep;
         self
     }
 
-    /// Bytes that the contexts of all connections may have together. Default: 64 MiB
+    /// Sets the memory limit for the contexts of all connections, in bytes. Default: 64 MiB.
     ///
-    /// A connection that finds no room left is compressed without context, which needs none. So is one whose context
-    /// would leave less than half of the server's memory budget free.
+    /// A connection beyond the limit is compressed without context, which needs no memory. So is a connection whose
+    /// context would leave less than half of the server's memory budget free.
     pub fn max_context_memory(mut self, bytes: usize) -> Self {
         self.settings.max_context_memory = bytes;
         self
     }
 
-    /// What was compressed and inflated so far; a message that is compressed once for many counts once
+    /// Returns the compression statistics; a message compressed once for many clients counts once.
     pub fn compressed(&self) -> Compressed {
         self.totals.compressed()
     }
@@ -137,7 +136,7 @@ impl Compression {
         (self.settings.level, self.settings.memory_level)
     }
 
-    /// The largest windows of both directions: ours, and that of the client
+    /// Returns the largest windows of both directions: the server's and the client's.
     pub(crate) fn windows(&self) -> (u8, u8) {
         (self.settings.window_bits, self.settings.client_window_bits)
     }
@@ -150,7 +149,7 @@ impl Compression {
         &self.totals
     }
 
-    /// Takes this much of what contexts may have, if it is there
+    /// Reserves this much context memory, if available.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<Reservation> {
         let taken = |reserved: usize| {
             reserved.checked_add(bytes).filter(|&all| all <= self.settings.max_context_memory)
@@ -164,7 +163,7 @@ impl Compression {
     }
 }
 
-/// Equal settings; what was counted is no part of it
+/// Compares the settings; statistics do not count.
 impl PartialEq for Compression {
     fn eq(&self, other: &Self) -> bool {
         self.settings == other.settings
@@ -173,23 +172,23 @@ impl PartialEq for Compression {
 
 impl Eq for Compression {}
 
-/// Bytes before and after
+/// Byte counts before and after compression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Compressed {
-    /// Bytes of messages that were compressed
+    /// Uncompressed bytes of sent messages.
     pub deflated_from: u64,
-    /// Bytes that came of them
+    /// Compressed bytes of sent messages.
     pub deflated_to: u64,
-    /// Bytes of compressed messages from clients
+    /// Compressed bytes of received messages.
     pub inflated_from: u64,
-    /// Bytes that came of them
+    /// Inflated bytes of received messages.
     pub inflated_to: u64,
-    /// Bytes that are reserved for contexts of connections right now
+    /// Bytes currently reserved for contexts.
     pub context_memory: u64,
 }
 
-/// What all connections with the same settings count together
+/// Counters shared by all connections with the same settings.
 #[derive(Debug, Default)]
 pub(crate) struct Totals {
     reserved: AtomicUsize,
@@ -220,7 +219,7 @@ fn add(counters: &[AtomicU64; 2], from: usize, to: usize) {
     counters[1].fetch_add(to as u64, Ordering::Relaxed);
 }
 
-/// A part of the memory that contexts may have; given back when it is dropped
+/// A reservation of context memory, released on drop.
 #[derive(Debug)]
 pub(crate) struct Reservation {
     totals: Arc<Totals>,
@@ -233,11 +232,11 @@ impl Drop for Reservation {
     }
 }
 
-/// The smallest window that zlib can compress with and the RFC allows
+/// The smallest window that zlib supports and the RFC allows.
 pub(super) const MIN_WINDOW_BITS: u8 = 9;
-/// The largest window of DEFLATE
+/// The largest window of DEFLATE.
 pub(super) const MAX_WINDOW_BITS: u8 = 15;
-/// Fits beside the other parameters of a [`WireKey`](roomcast_core::WireKey)
+/// Fits beside the other parameters of a [`WireKey`](roomcast_core::WireKey).
 const MAX_THRESHOLD: usize = (1 << 20) - 1;
 
 #[cfg(test)]

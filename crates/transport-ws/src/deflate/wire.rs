@@ -1,4 +1,4 @@
-//! Frames in the bytes of a WebSocket whose client agreed on compression
+//! Frame rendering for clients with negotiated compression.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::deflater::Broken;
 use super::{Compression, Deflater, Reservation, Totals};
 use crate::frame::{Opcode, frame_len, put_compressed, put_message};
 
-/// How messages to one client are compressed
+/// Compression parameters of one client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Params {
     window_bits: u8,
@@ -25,14 +25,14 @@ impl Params {
         Self { window_bits, level, memory_level, threshold: compression.least() }
     }
 
-    /// Four bits each, and twenty for the threshold
+    /// Packs four bits each, and twenty for the threshold.
     fn packed(self) -> u32 {
         let [window_bits, level, memory_level] =
             [self.window_bits, self.level, self.memory_level].map(u32::from);
         self.threshold << 12 | window_bits << 8 | level << 4 | memory_level
     }
 
-    /// Whether a message is worth a try. An empty one has no compressed form in a context
+    /// Returns whether to compress a message. An empty one has no compressed form in a context.
     fn fits(self, message: &Message) -> bool {
         message.len() >= (self.threshold as usize).max(1)
     }
@@ -42,9 +42,9 @@ impl Params {
     }
 }
 
-/// Each message as one frame, compressed where that makes it smaller, without context
+/// Renders each message as one frame, compressed without context if that makes it smaller.
 ///
-/// A frame of which nothing shrinks has the empty form, which stands for that of [`WsWire`](crate::WsWire).
+/// A frame of which no message shrinks gets an empty form, which stands for that of [`WsWire`](crate::WsWire).
 #[derive(Debug)]
 pub(crate) struct DeflateWire {
     params: Params,
@@ -56,10 +56,10 @@ impl DeflateWire {
         Self { params: Params::new(compression, window_bits), totals: compression.totals().clone() }
     }
 
-    /// The compressed form of a frame, if it has one
+    /// Returns the compressed form of a frame, if it has one.
     ///
-    /// Made once for all who have the same parameters. A frame that keeps too many forms already gets no more of
-    /// them, rather than one for each recipient.
+    /// Rendered once for all clients with the same parameters. A frame that already caches its maximum of forms gets no
+    /// more, rather than one for each recipient.
     pub(crate) fn compressed<'a>(&self, frame: &'a Frame) -> Option<&'a Bytes> {
         let worth_it =
             frame.may_compress() && frame.messages().iter().any(|message| self.params.fits(message));
@@ -110,24 +110,24 @@ impl Wire for DeflateWire {
     }
 }
 
-/// What a thread compresses with
+/// Compressors and scratch memory of a thread.
 #[derive(Default)]
 struct Tools {
-    /// The one that was used last comes first
+    /// Most recently used first.
     deflaters: Vec<(Params, Deflater)>,
     scratch: Vec<u8>,
 }
 
 thread_local! {
-    // Compressors without context, which connections with the same settings use in turn: a compressor takes
-    // 371 KiB by default, and a broadcast is compressed once for all. No parameter, since `Wire::render` is called through core by
+    // Compressors without context, shared by the connections of a thread with the same settings: a compressor takes 371
+    // KiB by default, and a broadcast is compressed once for all. Not a parameter, since core calls `Wire::render` from
     // whichever connection needs the bytes first. At most `KEPT_DEFLATERS` and `KEPT_SCRATCH` bytes.
     static TOOLS: RefCell<Tools> = RefCell::default();
 }
 
-/// Compressors that a thread keeps: the three windows of one setting, and one more
+/// Compressors cached for each thread: the three windows of one setting, and one more.
 const KEPT_DEFLATERS: usize = 4;
-/// Bytes of scratch memory that a thread keeps
+/// Bytes of scratch memory cached for each thread.
 const KEPT_SCRATCH: usize = 256 * 1024;
 
 fn deflater(kept: &mut Vec<(Params, Deflater)>, params: Params) -> &mut Deflater {
@@ -143,12 +143,12 @@ fn deflater(kept: &mut Vec<(Params, Deflater)>, params: Params) -> &mut Deflater
     &mut kept[0].1
 }
 
-/// What was sent to one client, as the context of what follows
+/// Compression context of one client: the messages already sent.
 #[derive(Debug)]
 pub(crate) struct Context {
     params: Params,
     totals: Arc<Totals>,
-    /// From the first message that is compressed
+    /// Created by the first compressed message.
     deflater: Option<Deflater>,
     _memory: Reservation,
 }
@@ -159,9 +159,9 @@ impl Context {
         Self { params, totals: compression.totals().clone(), deflater: None, _memory: memory }
     }
 
-    /// Appends a frame with messages
+    /// Appends a frame with messages.
     ///
-    /// What is compressed has to be sent, as the client needs it for what follows.
+    /// The compressed bytes must be sent, as the client needs them to inflate later messages.
     pub(crate) fn append(&mut self, frame: &Frame, out: &mut Vec<u8>) -> Result<(), Broken> {
         let mut compressed = Vec::new();
         for message in frame.messages() {
@@ -223,7 +223,7 @@ mod tests {
         let before = compression.compressed();
         let frame = Frame::new(noise);
         assert!(wire.compressed(&frame).is_none());
-        // Known from then on.
+        // Cached from then on.
         assert_eq!(frame.rendered(wire.key()), Some(&Bytes::new()));
         assert_eq!(compression.compressed(), before);
     }

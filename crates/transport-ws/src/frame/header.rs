@@ -1,28 +1,28 @@
-//! The header of a client frame, checked byte by byte as it arrives
+//! Header of a client frame, validated byte by byte.
 
 use super::{MAX_CONTROL_PAYLOAD, ReadLimits, Violation, message::PartialMessage};
 
-/// What a frame carries (RFC 6455 section 11.8)
+/// Frame opcode (RFC 6455 section 11.8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 #[allow(clippy::exhaustive_enums, reason = "RFC 6455 names all of them")]
 pub enum Opcode {
-    /// The next part of a fragmented message
+    /// The next fragment of a message.
     Continuation = 0x0,
-    /// A text message, or its first part
+    /// A text message or its first fragment.
     Text = 0x1,
-    /// A binary message, or its first part
+    /// A binary message or its first fragment.
     Binary = 0x2,
-    /// The last frame of its sender
+    /// The last frame of a peer.
     Close = 0x8,
-    /// To be answered by a pong with the same payload
+    /// A ping, to be answered by a pong with the same payload.
     Ping = 0x9,
-    /// The answer to a ping, or a sign of life that nobody asked for
+    /// A pong, solicited or not.
     Pong = 0xa,
 }
 
 impl Opcode {
-    /// Whether this is a close, ping or pong frame
+    /// Returns whether this is a close, ping or pong frame.
     pub fn is_control(self) -> bool {
         self as u8 >= Self::Close as u8
     }
@@ -40,27 +40,27 @@ impl Opcode {
     }
 }
 
-/// A whole header that broke no rule
+/// A complete and valid header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) fin: bool,
     pub(super) opcode: Opcode,
-    /// Whether a compressed message begins with it
+    /// Whether the frame begins a compressed message.
     pub(super) compressed: bool,
     pub(super) mask: [u8; 4],
-    /// Bytes of payload. Within the limits
+    /// Payload length in bytes, within the limits.
     pub(super) length: usize,
-    /// Bytes of the header itself
+    /// Length of the header in bytes.
     pub(super) size: usize,
 }
 
-/// Reads the header that `bytes` begin with, or `None` if they end before it does
+/// Parses the header at the start of `bytes`, or returns `None` if it is incomplete.
 ///
-/// `inflates` says whether compression was negotiated, `message` is the fragmented message under way.
+/// `inflates` says whether compression was negotiated; `message` is the incomplete fragmented message.
 ///
-/// Each byte is judged as soon as it is there, so a declared length over the limit ends the connection although
-/// neither mask nor payload ever follow. tungstenite's `FrameHeader` judges nothing before the last byte of the mask
-/// and does not tell how long the length field was; by itself it would add half to the cost of a frame of 64 bytes.
+/// Each byte is validated as soon as it arrives, so a declared length over the limit ends the connection even if
+/// neither mask nor payload follow. tungstenite's `FrameHeader` validates nothing before the last byte of the mask and
+/// does not report how long the length field was; it would add half to the cost of a frame of 64 bytes.
 pub(super) fn parse(
     bytes: &[u8],
     limits: &ReadLimits,
@@ -103,14 +103,14 @@ pub(super) fn parse(
     }
 
     let Some(&mask) = bytes[mask_at..].first_chunk() else { return Ok(None) };
-    // Not above `max_message` or 125, so it fits.
+    // At most `max_message` or 125, so it fits.
     let length = length as usize;
     Ok(Some(Header { fin, opcode, compressed, mask, length, size: mask_at + mask.len() }))
 }
 
-/// Reads the header of a frame that is here as a whole and is a whole message, short and not compressed
+/// Parses the header of a complete, short, uncompressed, unfragmented frame.
 ///
-/// Most are. Of everything else it says nothing: that is for [`parse`]. Nor does it know of limits.
+/// Most frames are. Returns `None` for any other frame, which [`parse`] handles. Applies no limits.
 #[inline]
 pub(super) fn parse_small(bytes: &[u8]) -> Option<Small> {
     let &[first, second, a, b, c, d] = bytes.first_chunk::<SMALL_HEADER>()?;
@@ -125,15 +125,15 @@ pub(super) fn parse_small(bytes: &[u8]) -> Option<Small> {
     is_whole.then_some(Small { opcode, mask: [a, b, c, d], length })
 }
 
-/// What there is to know of a short message
+/// Header of a short message.
 pub(super) struct Small {
     pub(super) opcode: Opcode,
     pub(super) mask: [u8; 4],
-    /// Bytes of payload
+    /// Payload length in bytes.
     pub(super) length: usize,
 }
 
-/// Bytes of the header of a short frame: two, and a mask
+/// Header length of a short frame in bytes: two, and the mask.
 pub(super) const SMALL_HEADER: usize = 6;
 const FIN_TEXT: u8 = FIN | Opcode::Text as u8;
 const FIN_BINARY: u8 = FIN | Opcode::Binary as u8;
@@ -168,19 +168,19 @@ fn minimal(length: u64, least: u64) -> Result<u64, Violation> {
     if length < least { Err(Violation::LengthNotMinimal) } else { Ok(length) }
 }
 
-/// The longest header of a client: two bytes, a 64-bit length, a mask
+/// Longest client header: two bytes, a 64-bit length, the mask.
 pub(super) const MAX_HEADER: usize = 14;
 
 const FIN: u8 = 0x80;
 const RESERVED: u8 = 0x70;
-/// RSV1: the message is compressed (RFC 7692 section 6)
+/// RSV1: the message is compressed (RFC 7692 section 6).
 pub(super) const COMPRESSED: u8 = 0x40;
 const OPCODE: u8 = 0x0f;
 const MASKED: u8 = 0x80;
 const SHORT_LENGTH: u8 = 0x7f;
-/// The short length that says "16 bits follow"
+/// Short length that announces a 16-bit length.
 pub(super) const LENGTH_16: u8 = 126;
-/// The short length that says "64 bits follow"
+/// Short length that announces a 64-bit length.
 pub(super) const LENGTH_64: u8 = 127;
 
 #[cfg(test)]

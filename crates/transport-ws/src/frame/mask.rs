@@ -1,8 +1,8 @@
-//! The masking of client frames (RFC 6455 section 5.3)
+//! Masking of client frames (RFC 6455 section 5.3).
 
-/// Takes the mask off in place
+/// Unmasks a payload in place.
 ///
-/// Word by word, in a shape that compiles to vector instructions.
+/// Works word by word, in a form that compiles to vector instructions.
 pub(super) fn unmask(bytes: &mut [u8], key: [u8; 4]) {
     let word = u32::from_ne_bytes(key);
     let (words, rest) = bytes.as_chunks_mut::<4>();
@@ -14,7 +14,7 @@ pub(super) fn unmask(bytes: &mut [u8], key: [u8; 4]) {
     }
 }
 
-/// The key as it applies to what follows `taken` bytes of the payload
+/// Rotates the key for the bytes after the first `taken` of the payload.
 pub(super) fn advance(mut key: [u8; 4], taken: usize) -> [u8; 4] {
     key.rotate_left(taken % 4);
     key

@@ -1,4 +1,4 @@
-//! A message of which only a part is there
+//! Incomplete messages.
 
 use bytes::Bytes;
 use roomcast_core::Message;
@@ -6,10 +6,10 @@ use roomcast_core::Message;
 use super::{Opcode, Violation, utf8::PartialText};
 use crate::deflate::{Inflated, Inflater, Inflating};
 
-/// A message under way: a frame whose payload has not all arrived, or fragments without the last
+/// An incomplete message: a partial frame, or fragments without the last.
 ///
-/// Fragments are joined as they come, so what this holds is measured by bytes and not by how many parts they came
-/// in: at most twice what arrived, and while it grows three times.
+/// Fragments are joined as they arrive, so memory depends on bytes, not on the number of fragments: at most twice the
+/// bytes received, and three times while the buffer grows.
 #[derive(Debug)]
 pub(super) struct PartialMessage {
     body: Body,
@@ -26,12 +26,12 @@ impl PartialMessage {
         Box::new(Self { body, fragments: 1 })
     }
 
-    /// Whether it has to be inflated
+    /// Returns whether the payload is compressed.
     pub(super) fn is_compressed(&self) -> bool {
         matches!(self.body, Body::Compressed(_))
     }
 
-    /// Bytes taken so far, as they came
+    /// Returns the number of bytes received so far, before decompression.
     pub(super) fn len(&self) -> usize {
         match &self.body {
             Body::Compressed(deflate) => deflate.received,
@@ -40,7 +40,7 @@ impl PartialMessage {
         }
     }
 
-    /// Frames so far, empty ones included
+    /// Returns the number of frames so far, empty ones included.
     pub(super) fn fragments(&self) -> u32 {
         self.fragments
     }
@@ -49,7 +49,7 @@ impl PartialMessage {
         self.fragments += 1;
     }
 
-    /// Takes the next bytes, the last ones if the message `ends`; they are inflated with `inflating`
+    /// Appends bytes, the last ones if the message `ends`; compressed bytes are inflated with `inflating`.
     pub(super) fn push_compressed(
         &mut self,
         chunk: &[u8],
@@ -63,7 +63,7 @@ impl PartialMessage {
         }
     }
 
-    /// Takes the next bytes. `ceiling` is the most bytes the message may come to have
+    /// Appends bytes. `ceiling` is the largest size that the message may reach.
     pub(super) fn push(&mut self, chunk: &[u8], ceiling: usize) -> Result<(), Violation> {
         match &mut self.body {
             Body::Text(text) => {
@@ -79,7 +79,7 @@ impl PartialMessage {
         }
     }
 
-    /// The whole message
+    /// Returns the complete message.
     pub(super) fn finish(self) -> Result<Message, Violation> {
         match self.body {
             Body::Text(text) => text.finish().map(Message::Text),
@@ -96,12 +96,12 @@ enum Body {
     Compressed(Box<PartialDeflate>),
 }
 
-/// A compressed message under way
+/// An incomplete compressed message.
 #[derive(Debug)]
 struct PartialDeflate {
-    /// Bytes that have come
+    /// Compressed bytes received.
     received: usize,
-    /// The first of them, while they are few: what is inflated may be a thousand times as much
+    /// The compressed bytes, while few: the inflated form may be a thousand times larger.
     held: Vec<u8>,
     inflater: Option<Inflater>,
     inflated: Inflated,
@@ -136,14 +136,14 @@ impl PartialDeflate {
     }
 }
 
-/// Bytes of a compressed message that wait for more before they are inflated
+/// Bytes of a compressed message that are buffered before inflating starts.
 ///
-/// A client that leaves many messages unfinished costs this much for each, not an inflater.
+/// A client with many unfinished messages costs this much for each, not an inflater.
 const HELD: usize = 4 * 1024;
 
-/// How much to reserve: doubling as usual, but never past the ceiling
+/// Returns the number of bytes to reserve: doubling, but never past the ceiling.
 ///
-/// With it a message in one frame ends in a buffer of exactly its size, and a declared length alone reserves nothing.
+/// A message in one frame ends in a buffer of exactly its size, and a declared length alone reserves nothing.
 pub(crate) fn growth(len: usize, capacity: usize, incoming: usize, ceiling: usize) -> usize {
     let needed = len + incoming;
     if needed <= capacity {
@@ -153,7 +153,7 @@ pub(crate) fn growth(len: usize, capacity: usize, incoming: usize, ceiling: usiz
     doubled.min(ceiling).max(needed) - len
 }
 
-/// Spares a message that drips in byte by byte its first six reallocations
+/// Smallest reservation; saves a message that arrives byte by byte its first six reallocations.
 const SMALLEST: usize = 64;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! WebSocket frames (RFC 6455 section 5): reading what clients send, writing what the server sends
+//! WebSocket frames (RFC 6455 section 5): reading client frames and writing server frames.
 //!
-//! Nothing here does I/O. [`FrameReader`] is fed with whatever a socket gave, in place, and keeps no buffer of
-//! its own while no frame is incomplete; the `put_*` functions append whole frames to any [`BufMut`](bytes::BufMut).
+//! No I/O. [`FrameReader`] decodes received bytes in place and owns no buffer while no frame is incomplete; the `put_*`
+//! functions append whole frames to any [`BufMut`](bytes::BufMut).
 
 mod header;
 mod mask;
@@ -19,5 +19,5 @@ pub use violation::Violation;
 pub(crate) use write::put_compressed;
 pub use write::{frame_len, header_len, put_close, put_header, put_message, put_ping, put_pong};
 
-/// The most bytes the payload of a ping, pong or close frame may have (RFC 6455 section 5.5)
+/// Maximum payload of a ping, pong or close frame in bytes (RFC 6455 section 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;

@@ -1,4 +1,4 @@
-//! From the bytes of a socket to messages and control frames
+//! Frame reader: decodes received bytes into messages and control frames.
 
 use bytes::{Bytes, BytesMut};
 use bytestring::ByteString;
@@ -14,23 +14,23 @@ use super::{
 use crate::close;
 use crate::deflate::Inflating;
 
-/// How much one client may send at once
+/// Limits on a client's messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
 pub struct ReadLimits {
-    /// Bytes of one message, all its fragments together. Default: 1,000,000
+    /// Maximum bytes of one message, all fragments together. Default: 1,000,000.
     ///
-    /// Memory a connection may hold for a message under way is at most three times this.
+    /// A connection may use at most three times this for an incomplete message.
     pub max_message: usize,
-    /// Frames of one fragmented message, empty ones included. Default: 16,384
+    /// Maximum frames of one fragmented message, empty ones included. Default: 16,384.
     ///
-    /// Fragments cost no memory of their own; the limit ends a message that never does.
+    /// Fragments cost no memory of their own; the limit ends a message that never finishes.
     pub max_fragments: u32,
 }
 
 impl ReadLimits {
-    /// Bytes of a compressed message as it comes: what does not shrink grows a little
+    /// Returns the maximum compressed bytes of a message: incompressible data grows a little.
     pub(super) fn max_compressed(&self) -> usize {
         self.max_message.saturating_add(self.max_message / 16).saturating_add(64)
     }
@@ -43,7 +43,7 @@ impl Default for ReadLimits {
 }
 
 impl ReadLimits {
-    /// Creates limits that are all at their defaults.
+    /// Creates limits with the defaults.
     pub const fn new() -> Self {
         Self { max_message: 1_000_000, max_fragments: 16_384 }
     }
@@ -61,74 +61,74 @@ impl ReadLimits {
     }
 }
 
-/// What a client sent, whole
+/// A complete message or control frame from the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "readers match every kind")]
 pub enum Incoming {
-    /// A text or binary message, its fragments joined
+    /// A text or binary message with its fragments joined.
     Message(Message),
-    /// To be answered by a pong with the same payload, 125 bytes at most
+    /// A ping, to be answered by a pong with the same payload (at most 125 bytes).
     Ping(Bytes),
-    /// An answer to a ping, or a sign of life that nobody asked for
+    /// A pong, solicited or not.
     Pong(Bytes),
-    /// The last item: to be answered by a close frame with the same code, unless one was sent
+    /// A close frame, always the last item. Answer with the same code unless a close frame was already sent.
     Close {
-        /// Why, if the client says so. Only codes that may be sent (see [`close::is_sendable`])
+        /// The client's code, if given. Only codes that may be sent (see [`close::is_sendable`]).
         code: Option<u16>,
-        /// Why, in words. 123 bytes at most
+        /// The client's reason, at most 123 bytes.
         reason: ByteString,
     },
 }
 
-/// Reads the frames of one client (RFC 6455 section 5)
+/// Reads the frames of one client (RFC 6455 section 5).
 ///
-/// A state machine without I/O: [`read`](Self::read) takes what a socket gave, in pieces of any size. A frame that is
-/// whole inside its piece costs one allocation at most, for its payload; small ones that come in one piece lie
-/// together in blocks of a kilobyte. Only for what is cut by the end of a piece, or fragmented, something is kept; a
-/// reader between two frames owns no memory beyond itself.
+/// A state machine without I/O: [`read`](Self::read) takes the bytes of a socket in pieces of any size. A frame that is
+/// complete in its piece costs at most one allocation, for its payload; small frames of one piece share blocks of a
+/// kilobyte. The reader buffers only frames cut by the end of a piece, and fragments; between two frames it owns no
+/// heap memory.
 #[derive(Debug)]
 pub struct FrameReader {
     limits: ReadLimits,
     phase: Phase,
-    /// Here from the first byte of an incomplete message to its last
+    /// Set from the first byte of an incomplete message to its last.
     message: Option<Box<PartialMessage>>,
     control: Option<Box<PartialControl>>,
     inflating: Option<Box<Inflating>>,
 }
 
 impl FrameReader {
-    /// A reader for a connection whose handshake is done
+    /// Creates a reader for a connection after its handshake.
     pub fn new(limits: ReadLimits) -> Self {
         Self { limits, phase: Phase::BETWEEN, message: None, control: None, inflating: None }
     }
 
-    /// Takes compressed messages too, as permessage-deflate was negotiated (RFC 7692)
+    /// Accepts compressed messages, after permessage-deflate was negotiated (RFC 7692).
     ///
-    /// [`max_message`](ReadLimits::max_message) counts what comes out, while it does. With `keeps_context` what came
-    /// out of a message is the context of the next, for which the reader owns an inflater from the first one on
-    /// (47 KiB); otherwise it owns one only while a message that has sent more than 4 KiB is under way.
+    /// [`max_message`](ReadLimits::max_message) limits the inflated bytes, during inflation. With `keeps_context` each
+    /// message is the context of the next, and the reader owns an inflater (47 KiB) from the first message on.
+    /// Otherwise it owns an inflater only during a message of more than 4 KiB.
     #[must_use]
     pub fn inflating(mut self, keeps_context: bool) -> Self {
         self.inflating = Some(Box::new(Inflating::new(keeps_context)));
         self
     }
 
-    /// Bytes of compressed messages and what came of them, since the last call
+    /// Returns the compressed and inflated bytes since the last call.
     pub(crate) fn take_inflated(&mut self) -> Option<(usize, usize)> {
         self.inflating.as_mut().map(|inflating| inflating.take_counted())
     }
 
-    /// Takes all of `input`, and appends to `items` what has become complete
+    /// Consumes all of `input` and appends complete items to `items`.
     ///
-    /// The payloads are unmasked in place: what `input` holds afterwards is of no use. Items own their bytes.
+    /// Payloads are unmasked in place: `input` holds no usable data afterwards. Items own their bytes.
     ///
-    /// After a close frame or a violation the rest of the input, and every later one, is thrown away, so the
-    /// connection can be drained until the client has hung up.
+    /// After a close frame or a violation the reader discards the remaining input and all later input, so the
+    /// connection can be drained until the client hangs up.
     ///
     /// # Errors
     ///
-    /// A [`Violation`], once: send a close frame with its code, then end the connection. Items that were complete
-    /// before it are in `items`.
+    /// Returns a [`Violation`] once: send a close frame with its code, then end the connection. `items` holds the items
+    /// completed before it.
     pub fn read(&mut self, input: &mut [u8], items: &mut Vec<Incoming>) -> Result<(), Violation> {
         let outcome = self.read_frames(input, items);
         if outcome.is_err() {
@@ -137,19 +137,19 @@ impl FrameReader {
         outcome
     }
 
-    /// Whether a close frame or a violation has ended the stream
+    /// Returns whether a close frame or a violation has ended the stream.
     pub fn is_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended)
     }
 
-    /// Whether the reader stands between two messages, or at its end: nothing has begun that is not complete
+    /// Returns whether the reader is between two messages or at its end.
     ///
-    /// A connection that is lost at any other point lost a part of what its client sent.
+    /// A connection lost at any other point lost part of a message.
     pub fn is_idle(&self) -> bool {
         self.is_ended() || self.is_between()
     }
 
-    /// Whether the next byte begins a message
+    /// Returns whether the next byte begins a message.
     fn is_between(&self) -> bool {
         self.message.is_none() && matches!(&self.phase, Phase::Header(partial) if partial.len == 0)
     }
@@ -205,7 +205,7 @@ impl FrameReader {
         if missing > 0 {
             self.phase =
                 Phase::Payload(Frame { missing, mask: mask::advance(frame.mask, chunk.len()), ..frame });
-            // With nothing of the payload here it may still all come at once.
+            // Without any payload byte yet, the payload may still arrive in one piece.
             if chunk.is_empty() {
                 return Ok(());
             }
@@ -286,7 +286,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// A control frame under way needs no thought: nothing ends the stream before its last byte
+    /// Returns a partial control frame needs no check: nothing ends the stream before its last byte.
     fn end(&mut self) {
         self.phase = Phase::Ended;
         self.message = None;
@@ -299,14 +299,13 @@ impl Default for FrameReader {
     }
 }
 
-/// Memory for the messages of one piece: small ones that follow each other lie side by side, and cost no allocation
-/// each
+/// Memory for the messages of one piece: adjacent small messages share one allocation.
 ///
-/// Whoever keeps one of them keeps its block, so a block is small, and what comes alone has memory of its own size.
+/// A retained message keeps its block alive, so blocks are small; a lone message gets memory of exactly its size.
 #[derive(Default)]
 struct Block {
     free: BytesMut,
-    /// Bytes of the piece behind the frame that is read
+    /// Bytes of the piece after the current frame.
     following: usize,
 }
 
@@ -332,7 +331,7 @@ impl Block {
         }
     }
 
-    /// Whether there is room for a payload, or was made for it and those that may follow
+    /// Returns whether a block has room for the payload, allocating one for it and later payloads if useful.
     fn has_room(&mut self, payload: usize) -> bool {
         if self.free.capacity() < payload {
             if self.following == 0 {
@@ -344,9 +343,9 @@ impl Block {
     }
 }
 
-/// Bytes of messages that lie together
+/// Size of a shared block in bytes.
 const BLOCK: usize = 1024;
-/// Bytes of a message that lies with others at most
+/// Largest message in a shared block, in bytes.
 const SMALL: usize = BLOCK / 4;
 
 fn whole_control(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
@@ -371,12 +370,12 @@ impl Phase {
     const BETWEEN: Self = Self::Header(PartialHeader { bytes: [0; MAX_HEADER], len: 0 });
 }
 
-/// A frame whose payload is being read
+/// A frame whose payload is incomplete.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
-    /// Bytes of the payload that have not arrived
+    /// Payload bytes still to arrive.
     missing: usize,
-    /// As it applies to the next of them
+    /// The masking key, rotated for the next of them.
     mask: [u8; 4],
     opcode: Opcode,
     fin: bool,
@@ -390,7 +389,7 @@ impl From<Header> for Frame {
     }
 }
 
-/// The beginning of a header that was cut
+/// The beginning of a header cut by the end of the input.
 #[derive(Debug)]
 struct PartialHeader {
     bytes: [u8; MAX_HEADER],
@@ -398,7 +397,7 @@ struct PartialHeader {
 }
 
 impl PartialHeader {
-    /// The header and how many bytes of `input` belong to it, or `None` when all of them are kept for later
+    /// Returns the header and its length in `input`, or `None` if all of `input` was buffered.
     fn read(
         &mut self,
         input: &[u8],
@@ -423,7 +422,7 @@ impl PartialHeader {
     }
 }
 
-/// The payload of a control frame, cut by the end of the input
+/// The payload of a control frame cut by the end of the input.
 #[derive(Debug)]
 struct PartialControl {
     bytes: [u8; MAX_CONTROL_PAYLOAD],
@@ -434,7 +433,7 @@ impl PartialControl {
     fn push(&mut self, chunk: &[u8]) {
         let len = usize::from(self.len);
         self.bytes[len..len + chunk.len()].copy_from_slice(chunk);
-        // At most 125 together, as the header was checked.
+        // At most 125 bytes, as the header was checked.
         self.len += chunk.len() as u8;
     }
 

@@ -1,4 +1,4 @@
-//! Text that arrives in pieces and is checked as it does
+//! Incremental UTF-8 validation.
 
 use std::str;
 
@@ -6,9 +6,9 @@ use bytestring::ByteString;
 
 use super::Violation;
 
-/// The part of a text message that is there so far
+/// The received part of a text message.
 ///
-/// Each byte is checked once. A character that a piece ends in the middle of waits in `tail`, unless no following
+/// Each byte is checked once. An incomplete character at the end of a piece is buffered in `tail`, unless no following
 /// byte could complete it.
 #[derive(Debug, Default)]
 pub(crate) struct PartialText {
@@ -18,19 +18,19 @@ pub(crate) struct PartialText {
 }
 
 impl PartialText {
-    /// Bytes taken so far
+    /// Returns the number of bytes received so far.
     pub(crate) fn len(&self) -> usize {
         self.text.len() + usize::from(self.tail_len)
     }
 
-    /// Makes room for text that `growth` asks for, given what there is of it and what comes
+    /// Reserves room for text with `growth`, given the current length and the bytes to add.
     pub(crate) fn reserve(&mut self, chunk: usize, growth: impl FnOnce(usize, usize, usize) -> usize) {
-        // What waits in the tail is written together with the chunk that completes it.
+        // The buffered tail is written together with the chunk that completes it.
         let incoming = usize::from(self.tail_len) + chunk;
         self.text.reserve_exact(growth(self.text.len(), self.text.capacity(), incoming));
     }
 
-    /// Takes the next bytes. Fails at the first byte that makes UTF-8 impossible
+    /// Appends bytes. Fails at the first byte that makes UTF-8 impossible.
     pub(crate) fn push(&mut self, chunk: &[u8]) -> Result<(), Violation> {
         let chunk = self.complete_tail(chunk)?;
         let (whole, tail) = chunk.split_at(chunk.len() - unfinished(chunk));
@@ -41,12 +41,12 @@ impl PartialText {
         Ok(())
     }
 
-    /// Takes out the text so far, but for a character that is not whole
+    /// Takes the text so far, except an incomplete character.
     pub(crate) fn take_text(&mut self) -> String {
         std::mem::take(&mut self.text)
     }
 
-    /// The text, if it does not end inside a character
+    /// Returns the text, if it does not end inside a character.
     pub(crate) fn finish(self) -> Result<ByteString, Violation> {
         if self.tail_len == 0 { Ok(self.text.into()) } else { Err(Violation::InvalidUtf8) }
     }
@@ -70,22 +70,22 @@ impl PartialText {
                 self.tail_len = 0;
                 Ok(())
             }
-            // More bytes may still make it a character: three at most are kept, so the next one fits.
+            // More bytes may complete the character: at most three are buffered, so the next one fits.
             Err(error) if error.error_len().is_none() => Ok(()),
             Err(_) => Err(Violation::InvalidUtf8),
         }
     }
 }
 
-/// The text of bytes that must be UTF-8 as they are
+/// Validates bytes as UTF-8 text.
 pub(super) fn check(bytes: &[u8]) -> Result<&str, Violation> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| Violation::InvalidUtf8)
 }
 
-/// How many bytes at the end begin a character without ending it
+/// Returns the length of an incomplete character at the end.
 ///
-/// Looks at three bytes at most, and only at how long a character its first byte announces: whether they can be
-/// one is for the check to say.
+/// Looks at no more than three bytes, and only at the length that the first byte announces; validation decides whether
+/// they can form a character.
 fn unfinished(bytes: &[u8]) -> usize {
     let last = bytes.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80);
     match last {
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// How many bytes are taken before the first refusal, fed one at a time
+    /// Returns how many bytes are accepted before the first error, fed one at a time.
     fn refused_at(bytes: &[u8]) -> Option<usize> {
         let mut partial = PartialText::default();
         bytes.iter().position(|byte| partial.push(&[*byte]).is_err())
@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn the_first_impossible_byte_is_refused() {
         assert_eq!(refused_at("aé€😀".as_bytes()), None);
-        // Never allowed, overlong forms, a surrogate, beyond U+10FFFF, a stray continuation.
+        // Invalid bytes, overlong forms, a surrogate, beyond U+10FFFF, a stray continuation.
         assert_eq!(refused_at(b"ab\xff"), Some(2));
         assert_eq!(refused_at(b"ab\xc0\x80"), Some(2));
         assert_eq!(refused_at(b"ab\xe0\x80\x80"), Some(3));
@@ -166,7 +166,7 @@ mod tests {
                 Ok(text) => prop_assert_eq!(found, Ok(ByteString::from(text))),
                 Err(error) => {
                     prop_assert_eq!(found, Err(Violation::InvalidUtf8));
-                    // Not one piece later than needed.
+                    // Reported no later than the first faulty piece.
                     if let Some(length) = error.error_len() {
                         prop_assert!(taken < error.valid_up_to() + length + 1);
                     }

@@ -1,4 +1,4 @@
-//! The frames of the server: one for each message, never masked
+//! Frame writer: one unmasked frame for each message.
 
 use bytes::BufMut;
 use roomcast_core::Message;
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::close;
 
-/// Bytes of the header in front of a payload: 2, 4 or 10
+/// Returns the header length for a payload in bytes: 2, 4 or 10.
 pub fn header_len(payload_len: usize) -> usize {
     match payload_len {
         ..LEAST_16_BIT_LENGTH => 2,
@@ -18,23 +18,23 @@ pub fn header_len(payload_len: usize) -> usize {
     }
 }
 
-/// Bytes of a whole frame, for reserving exactly what [`put_message`] will write
+/// Returns the length of a whole frame in bytes, to reserve exactly what [`put_message`] writes.
 pub fn frame_len(payload_len: usize) -> usize {
     header_len(payload_len) + payload_len
 }
 
-/// Appends the header of an unfragmented frame; the payload is for the caller to append
+/// Appends the header of an unfragmented frame; the caller appends the payload.
 ///
 /// # Panics
 ///
-/// When `out` is a slice with less than [`header_len`] bytes of room. Vectors and `BytesMut` grow.
+/// If `out` is a slice with less than [`header_len`] bytes of room. Vectors and `BytesMut` grow.
 pub fn put_header(out: &mut impl BufMut, opcode: Opcode, payload_len: usize) {
     put_header_with(out, FIN | opcode as u8, payload_len);
 }
 
 fn put_header_with(out: &mut impl BufMut, first: u8, payload_len: usize) {
     out.put_u8(first);
-    // Each cast is of a length that its arm bounds.
+    // Each match arm bounds the length that it casts.
     match payload_len {
         ..LEAST_16_BIT_LENGTH => out.put_u8(payload_len as u8),
         LEAST_16_BIT_LENGTH..=MAX_16_BIT_LENGTH => {
@@ -48,32 +48,32 @@ fn put_header_with(out: &mut impl BufMut, first: u8, payload_len: usize) {
     }
 }
 
-/// Appends a message as one text or binary frame
+/// Appends a message as one text or binary frame.
 pub fn put_message(out: &mut impl BufMut, message: &Message) {
     let opcode = if message.is_text() { Opcode::Text } else { Opcode::Binary };
     put_frame(out, opcode, message.as_bytes());
 }
 
-/// Appends a message that is compressed, as one frame that says so (RFC 7692 section 6)
+/// Appends a compressed message as one frame with RSV1 set (RFC 7692 section 6).
 pub(crate) fn put_compressed(out: &mut impl BufMut, opcode: Opcode, payload: &[u8]) {
     put_header_with(out, FIN | COMPRESSED | opcode as u8, payload.len());
     out.put_slice(payload);
 }
 
-/// Appends a ping. A payload above 125 bytes is cut there
+/// Appends a ping. The payload is truncated to 125 bytes.
 pub fn put_ping(out: &mut impl BufMut, payload: &[u8]) {
     put_frame(out, Opcode::Ping, cut(payload));
 }
 
-/// Appends a pong, which has to carry the payload of the ping it answers. Above 125 bytes it is cut there
+/// Appends a pong with the payload of the ping that it answers, truncated to 125 bytes.
 pub fn put_pong(out: &mut impl BufMut, payload: &[u8]) {
     put_frame(out, Opcode::Pong, cut(payload));
 }
 
-/// Appends a close frame with a code and a reason, which is cut between two characters at 123 bytes
+/// Appends a close frame with a code and a reason, truncated at a character boundary to 123 bytes.
 ///
-/// Without a code, or with one that must not be sent ([`close::is_sendable`]; 1005 means just that), the frame
-/// carries nothing, and the client sees 1005.
+/// Without a code, or with a code that must not be sent ([`close::is_sendable`]; for example 1005), the payload is
+/// empty and the client sees 1005.
 pub fn put_close(out: &mut impl BufMut, code: Option<u16>, reason: &str) {
     match code.filter(|&code| close::is_sendable(code)) {
         Some(code) => {

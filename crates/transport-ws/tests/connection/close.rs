@@ -1,4 +1,4 @@
-//! The close handshake (RFC 6455 sections 5.5.1 and 7)
+//! The close handshake (RFC 6455 sections 5.5.1 and 7).
 
 use std::task::Poll;
 
@@ -8,7 +8,7 @@ use roomcast_transport_ws::{Compression, WebSocket};
 use crate::served::Served;
 use crate::{CLOSE, PING, TEXT, client_close, client_frame, server_close, server_frame};
 
-/// As a server ends a connection: what waits is written, then the write half is let go
+/// Ends a connection like a server: writes queued frames, then drops the write half.
 fn finish(served: &Served, reason: CloseReason) -> Vec<u8> {
     served.outbox.finish();
     let sent = served.sent();
@@ -77,7 +77,7 @@ fn a_server_that_closes_first_waits_for_the_client() {
     finish(&served, CloseReason::ForcedServerClose);
     assert!(served.poll_closed().is_pending());
     assert!(served.wire.is_shut(), "the client hears that nothing more comes");
-    // What was on its way is thrown away, and so is the answer.
+    // Input in transit is discarded, and so is the reply.
     served.wire.arrive(client_frame(TEXT, b"on its way"));
     served.wire.arrive(client_close(1000));
     assert!(served.was_woken());
@@ -185,7 +185,7 @@ fn a_client_that_breaks_the_rules_hears_which() {
     }
 }
 
-/// Others push until they have heard that the client is gone
+/// Other threads push until they see the disconnect.
 #[test]
 fn nothing_follows_the_close_frame() {
     type End = fn(&mut Served);
@@ -251,7 +251,7 @@ fn nothing_follows_the_close_frame() {
 }
 
 impl Served {
-    /// A ping as it is laid on the wire, pushed by whoever does not know of the close
+    /// Pushes a raw ping, as a caller unaware of the close does.
     fn connection_ping(&self) {
         let ping = bytes::Bytes::from_static(&[PING, 0]);
         self.outbox.push_protocol(Frame::of_wire(roomcast_transport_ws::WsWire::wire_key(), ping));

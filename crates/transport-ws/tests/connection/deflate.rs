@@ -1,4 +1,4 @@
-//! Compression from the handshake to the last byte
+//! Compression from the handshake to the last byte.
 
 use std::task::Poll;
 
@@ -21,7 +21,7 @@ fn compressing() -> WebSocket {
     WebSocket::new().compression(Compression::new())
 }
 
-/// A masked frame of a client
+/// Builds a masked client frame.
 fn client_frame(first: u8, payload: &[u8]) -> Vec<u8> {
     const KEY: [u8; 4] = [0x1d, 0x00, 0xfe, 0x77];
     let mut frame = vec![first];
@@ -47,7 +47,7 @@ fn json(size: usize) -> String {
         .collect()
 }
 
-/// What a client reads, whose reader is told that it is one
+/// Decodes the server's bytes with a reader in the role of the client.
 fn read_as_client(sent: &[u8], keeps_context: bool) -> Vec<Incoming> {
     let mut items = Vec::new();
     let mut reader = FrameReader::new(ReadLimits::default()).inflating(keeps_context);
@@ -168,7 +168,7 @@ fn with_a_context_messages_that_are_alike_become_tiny() {
     }
     assert!(sizes[0] > 100 && sizes[1] < 30 && sizes[2] < 30, "{sizes:?}");
 
-    // Pongs and the close frame stay as they are, and come in order.
+    // Pongs and the close frame stay uncompressed and in order.
     served.wire.arrive(client_frame(FIN | 0x9, b"?"));
     served.read();
     served.push(event.clone());
@@ -237,7 +237,7 @@ fn early_bytes_are_inflated_in_portions() {
     assert!(most <= 4096 / frame.len() + 1, "{most} of {frames} messages came out at once");
 }
 
-/// A message as a client without a context compresses it
+/// Compresses a message as a client without context does.
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut out = vec![0; message.len() + 64];
     let mut deflate = Deflate::new(6, false, 15);

@@ -1,4 +1,4 @@
-//! What arrives
+//! Reading.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
@@ -46,7 +46,7 @@ fn what_came_with_the_request_is_read_first() {
         let mut served = Served::open_with(&WebSocket::new(), before.to_vec());
         served.wire.arrive(after);
         let mut messages = if before.is_empty() { vec![] } else { served.read() };
-        // Nothing was read from the stream for that.
+        // Served without a read of the stream.
         assert_eq!(served.wire.reads(), 0);
         if !after.is_empty() {
             messages.extend(served.read());

@@ -1,4 +1,4 @@
-//! A connection, driven by hand
+//! A manually driven connection.
 
 use std::io;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use roomcast_transport_ws::WebSocket;
 
 use crate::wire::Wire;
 
-/// An open connection on a [`Wire`], with its outbox; nothing happens but what the test calls for
+/// An open connection on a [`Wire`], with its outbox; every step is explicit.
 pub(crate) struct Served {
     pub(crate) wire: Wire,
     pub(crate) connection: Box<dyn Connection>,
@@ -29,18 +29,18 @@ impl Served {
         Self::open_with(&WebSocket::new(), "")
     }
 
-    /// With these bytes come together with the request
+    /// Opens a connection that received these bytes together with the request.
     pub(crate) fn open_with(transport: &WebSocket, early: impl Into<Bytes>) -> Self {
         Self::open_by(transport, ExchangeBuilder::websocket("/"), early)
     }
 
-    /// To a client that offers these extensions
+    /// Opens a connection to a client that offers these extensions.
     pub(crate) fn offering(transport: &WebSocket, extensions: &str) -> Self {
         let request = ExchangeBuilder::websocket("/").header("sec-websocket-extensions", extensions);
         Self::open_by(transport, request, "")
     }
 
-    /// To a client that offers these extensions, and sends these bytes together with the request
+    /// Opens a connection to a client that offers these extensions, with bytes received at the request.
     pub(crate) fn offering_with(transport: &WebSocket, extensions: &str, early: impl Into<Bytes>) -> Self {
         let request = ExchangeBuilder::websocket("/").header("sec-websocket-extensions", extensions);
         Self::open_by(transport, request, early)
@@ -64,28 +64,28 @@ impl Served {
         served
     }
 
-    /// Puts a frame into the outbox, where it waits
+    /// Queues a frame in the outbox.
     pub(crate) fn push(&self, frame: impl Into<Frame>) -> Pushed {
         self.outbox.push(frame.into(), Delivery::Reliable, Overflow::Close)
     }
 
-    /// Writes what waits, as a flusher
+    /// Writes queued frames, as a flusher.
     pub(crate) fn flush(&self) {
         Flusher::new(self.list.clone()).write_all();
     }
 
-    /// Writes what waits, as the owner; ready with why the outbox was closed
+    /// Writes queued frames, as the owner; ready with the close reason of the outbox.
     pub(crate) fn poll_owner(&mut self) -> Poll<roomcast_core::CloseReason> {
         let waker = Waker::from(self.woken.clone());
         self.outbox.poll_owner(&mut Context::from_waker(&waker))
     }
 
-    /// Whether the owner was woken since the last call
+    /// Returns whether the owner was woken since the last call.
     pub(crate) fn was_woken(&self) -> bool {
         self.woken.0.swap(false, Ordering::Relaxed)
     }
 
-    /// Reads once: what came of it, and the messages
+    /// Reads once; returns the result and the messages.
     pub(crate) fn recv(&mut self) -> (Poll<Result<Received, ConnectionError>>, Vec<Message>) {
         let waker = Waker::from(self.woken.clone());
         let mut messages = Vec::new();
@@ -94,7 +94,7 @@ impl Served {
         (outcome, messages)
     }
 
-    /// Reads what was made to arrive at once, without an error and before the end
+    /// Reads the available input, which must contain no error and no end.
     pub(crate) fn read(&mut self) -> Vec<Message> {
         let (outcome, messages) = self.recv();
         assert!(matches!(outcome, Poll::Ready(Ok(Received::Activity))), "{outcome:?}");
@@ -106,14 +106,14 @@ impl Served {
         self.connection.poll_closed(&mut Context::from_waker(&waker))
     }
 
-    /// All bytes that have gone out once whatever waits is flushed
+    /// Flushes, and returns all bytes sent.
     pub(crate) fn sent(&self) -> Vec<u8> {
         self.flush();
         self.wire.written()
     }
 }
 
-/// An exchange whose stream never comes
+/// Returns an exchange whose stream never arrives.
 pub(crate) fn without_a_stream() -> Exchange {
     let (mut exchange, _) = ExchangeBuilder::websocket("/").build();
     exchange.upgrade = Some(Upgrade::new(async { Err(io::ErrorKind::UnexpectedEof.into()) }));

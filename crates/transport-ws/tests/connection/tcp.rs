@@ -1,4 +1,4 @@
-//! Real sockets, which do what no stream in memory does: buffer, reset, and drop what was not read
+//! Real sockets, which buffer, reset, and discard unread bytes unlike in-memory streams.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{CLOSE, TEXT, client_close, client_frame, server_close, server_frame};
 
-/// A connection that a task drives, and its client
+/// Returns a connection driven by a task, and its client.
 fn open(early: &[u8]) -> (Rig, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -54,7 +54,7 @@ async fn a_full_socket_is_written_on_when_there_is_room() {
     for _ in 0..8 {
         rig.push(large.clone());
     }
-    // Until the kernel takes no more.
+    // Until the kernel accepts no more.
     let mut waiting = usize::MAX;
     while waiting != rig.outbox.waiting().frames {
         waiting = rig.outbox.waiting().frames;
@@ -75,7 +75,7 @@ async fn a_full_socket_is_written_on_when_there_is_room() {
 async fn the_client_closes_first() {
     let (rig, mut client) = open(b"");
     client.write_all(&client_close(4_000)).await.unwrap();
-    // The server hangs up first, as section 7.1.1 has it.
+    // The server hangs up first, per section 7.1.1.
     assert_eq!(read_to_end(&mut client).await, server_close(4_000, ""));
     drop(client);
     assert!(matches!(ended(&rig).await, End::Closed));
@@ -93,7 +93,7 @@ async fn the_server_closes_first() {
     assert!(matches!(ended(&rig).await, End::ByServer));
 }
 
-/// A socket that is closed with bytes unread is reset, and a reset may overtake the close frame
+/// Closing a socket with unread bytes resets it, and a reset may overtake the close frame.
 #[tokio::test]
 async fn a_client_in_the_midst_of_sending_still_hears_why_it_is_closed() {
     let (rig, mut client) = open(b"");

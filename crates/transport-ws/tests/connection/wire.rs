@@ -1,4 +1,4 @@
-//! A stream whose other end is the test
+//! A stream whose peer is the test.
 
 use std::collections::VecDeque;
 use std::io;
@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// A stream whose other end is the test: it says what is read, how much is taken, and sees each single write
+/// A stream whose peer is the test: it scripts reads and write capacity, and records each write.
 ///
-/// Clones are the same stream.
+/// Clones share the stream.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wire(Arc<Mutex<State>>);
 
@@ -18,12 +18,12 @@ pub(crate) struct Wire(Arc<Mutex<State>>);
 struct State {
     arriving: VecDeque<Arrival>,
     reads: usize,
-    /// Bytes that are still taken; `None` is no bound
+    /// Remaining write capacity in bytes; `None` is unlimited.
     room: Option<usize>,
     writes: Vec<Write>,
-    /// Writes fail from now on
+    /// Whether writes fail.
     broken: bool,
-    /// Flushes do not get through
+    /// Whether flushes block.
     clogged: bool,
     unflushed: bool,
     shut: bool,
@@ -36,35 +36,35 @@ enum Arrival {
     Bytes(Vec<u8>),
     End,
     Error(io::ErrorKind),
-    /// Zeros, for ever
+    /// Endless zeros.
     Flood,
 }
 
-/// What one call took
+/// A recorded write call.
 #[derive(Debug, Clone)]
 pub(crate) struct Write {
     pub(crate) bytes: Vec<u8>,
-    /// Where the bytes lay
+    /// Address of the bytes.
     pub(crate) address: usize,
 }
 
 impl Wire {
-    /// Lets bytes arrive, all of them for one read
+    /// Queues bytes for a single read.
     pub(crate) fn arrive(&self, bytes: impl Into<Vec<u8>>) {
         self.arrival(Arrival::Bytes(bytes.into()));
     }
 
-    /// Lets the peer hang up
+    /// Closes the peer's side.
     pub(crate) fn end(&self) {
         self.arrival(Arrival::End);
     }
 
-    /// Lets the next read fail
+    /// Makes the next read fail.
     pub(crate) fn fail(&self, kind: io::ErrorKind) {
         self.arrival(Arrival::Error(kind));
     }
 
-    /// Lets the peer send for ever
+    /// Makes the peer send endlessly.
     pub(crate) fn flood(&self) {
         self.arrival(Arrival::Flood);
     }
@@ -75,56 +75,56 @@ impl Wire {
         wake(state.reader.take());
     }
 
-    /// How often it was read from
+    /// Returns the number of reads.
     pub(crate) fn reads(&self) -> usize {
         self.state().reads
     }
 
-    /// Takes this many bytes more and then blocks
+    /// Accepts this many more bytes and then blocks.
     pub(crate) fn grant(&self, bytes: usize) {
         let mut state = self.state();
         state.room = Some(state.room.unwrap_or(0) + bytes);
         wake(state.writer.take());
     }
 
-    /// Takes everything from now on
+    /// Accepts all bytes from now on.
     pub(crate) fn unblock(&self) {
         let mut state = self.state();
         (state.room, state.clogged) = (None, false);
         wake(state.writer.take());
     }
 
-    /// Lets writes fail
+    /// Makes writes fail.
     pub(crate) fn break_writes(&self) {
         self.state().broken = true;
     }
 
-    /// Lets flushes not get through, until it is [unblocked](Self::unblock)
+    /// Blocks flushes until it is [unblocked](Self::unblock).
     pub(crate) fn clog(&self) {
         self.state().clogged = true;
     }
 
-    /// Each write since the last call, those that found no room left out
+    /// Returns each write since the last call, without blocked attempts.
     pub(crate) fn writes(&self) -> Vec<Write> {
         std::mem::take(&mut self.state().writes)
     }
 
-    /// All bytes that were written since the last call
+    /// Returns all bytes written since the last call.
     pub(crate) fn written(&self) -> Vec<u8> {
         self.writes().into_iter().flat_map(|write| write.bytes).collect()
     }
 
-    /// Whether all that was taken was flushed too
+    /// Returns whether all accepted bytes were flushed.
     pub(crate) fn is_flushed(&self) -> bool {
         !self.state().unflushed
     }
 
-    /// Whether it was told that nothing more will be written
+    /// Returns whether the write direction was shut down.
     pub(crate) fn is_shut(&self) -> bool {
         self.state().shut
     }
 
-    /// Whether the server still holds it
+    /// Returns whether the server still holds the stream.
     pub(crate) fn is_held(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }

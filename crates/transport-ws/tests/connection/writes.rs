@@ -1,4 +1,4 @@
-//! What leaves
+//! Writing.
 
 use std::task::Poll;
 
@@ -75,7 +75,7 @@ fn an_event_and_its_attachments_are_one_write() {
     assert_eq!(writes[0].bytes, b"\x81\x05event\x82\x01\x00\x82\x00");
 }
 
-/// Wherever the stream blocks, the next write begins with the byte behind the last one that was taken
+/// After a partial write, the next write starts at the first unwritten byte.
 #[test]
 fn a_write_that_is_cut_goes_on_where_it_was_cut() {
     for room in [1, 2, 3, 5, 7, 64, 1_000, 4_099, 30_011] {
@@ -83,7 +83,7 @@ fn a_write_that_is_cut_goes_on_where_it_was_cut() {
         let mut served = Served::open();
         served.wire.grant(0);
         frames.iter().for_each(|frame| _ = served.push(frame.clone()));
-        // Half of them are nobody else's.
+        // Half of them are unshared.
         let shared: Vec<_> = frames.into_iter().step_by(2).collect();
         served.flush();
         let mut written = Vec::new();
@@ -94,7 +94,7 @@ fn a_write_that_is_cut_goes_on_where_it_was_cut() {
             written.extend(served.wire.written());
             served.wire.grant(room);
             grants += 1;
-            // A frame that comes meanwhile waits behind.
+            // Frames pushed later queue behind.
             if grants == 3 {
                 served.push("last");
             }
@@ -108,7 +108,7 @@ fn a_write_that_is_cut_goes_on_where_it_was_cut() {
     }
 }
 
-/// Frames of each kind on both sides of every limit up to `most` bytes, and what they are on the wire
+/// Returns frames of each kind around every limit up to `most` bytes, and their wire bytes.
 fn assorted(most: usize) -> (Vec<Frame>, Vec<u8>) {
     let mut frames = Vec::new();
     let lens = [0, 1, 125, 126, 1_000, 16_379, 16_380, 16_381, 65_535, 65_536];
@@ -119,7 +119,7 @@ fn assorted(most: usize) -> (Vec<Frame>, Vec<u8>) {
         frames.push(foreign());
     }
     let expected = frames.iter().flat_map(|frame| frame.wire(&WsWire)).collect();
-    // Rendered for the comparison above; those under test begin without.
+    // The frames above were rendered for the comparison; the tested frames start unrendered.
     let again = frames.iter().map(|frame| match frame.messages() {
         [] => frame.clone(),
         messages => Frame::of_all(messages.to_vec()),
@@ -127,7 +127,7 @@ fn assorted(most: usize) -> (Vec<Frame>, Vec<u8>) {
     (again.collect(), expected)
 }
 
-/// A frame that is nothing on this wire
+/// Returns a frame without a rendering on this wire.
 fn foreign() -> Frame {
     struct Foreign;
     Frame::of_wire(WireKey::of::<Foreign>(0), Bytes::from_static(b"foreign"))

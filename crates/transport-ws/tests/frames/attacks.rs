@@ -1,4 +1,4 @@
-//! Attacks that other servers fell to, each named after its advisory
+//! Known attacks on other servers, named after their advisories.
 
 use roomcast_transport_ws::frame::{FrameReader, Incoming, ReadLimits, Violation, put_close, put_pong};
 
@@ -21,7 +21,7 @@ fn cve_2016_10518_pongs_carry_the_bytes_of_the_ping_and_no_others() {
     assert_eq!(u16::from(refused.close_code()), 1002);
 }
 
-/// Also RUSTSEC-2022-0035: memory reserved for what a header declares
+/// Also covers RUSTSEC-2022-0035: memory reserved for a declared length.
 #[test]
 fn cve_2016_10542_huge_declared_length() {
     let cases = [
@@ -100,7 +100,7 @@ fn cve_2026_62389_empty_fragments_count() {
     assert_eq!(read_limited(limits, &stream).1, Err(Violation::TooManyFragments { limit: 1000 }));
 }
 
-/// A length field that goes on for ever in the drafts before RFC 6455
+/// Returns an endless length field of the drafts before RFC 6455.
 #[test]
 fn cve_2026_54466_draft_length_header() {
     let mut reader = FrameReader::default();

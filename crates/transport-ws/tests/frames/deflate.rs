@@ -1,4 +1,4 @@
-//! Compressed messages: what is read, what is refused, and what that costs
+//! Compressed messages: decoding, rejection, and memory.
 
 use allocation_counter::measure;
 use proptest::collection::vec;
@@ -9,12 +9,12 @@ use zlib_rs::{Deflate, DeflateConfig, DeflateFlush};
 use crate::{BINARY, CONTINUATION, FIN, PING, TEXT, binary, frame, read_in_pieces, splits::hostile, text};
 
 const COMPRESSED: u8 = 0x40;
-/// What an inflater takes
+/// Memory of an inflater in bytes.
 const INFLATER: u64 = 47_552;
-/// Out of 256 MiB of zeros comes a quarter of a megabyte
+/// Inflated size of the bomb: 256 MiB of zeros, a quarter of a megabyte compressed.
 const BOMB: usize = 256 << 20;
 
-/// A client's compressor
+/// Compressor of a client.
 struct Client(Deflate);
 
 impl Client {
@@ -40,7 +40,7 @@ impl Client {
             }
         }
         if out.is_empty() {
-            // Nothing came since the last flush.
+            // No input since the last flush.
             return vec![0];
         }
         assert_eq!(out.split_off(out.len() - 4), [0, 0, 0xff, 0xff]);
@@ -112,13 +112,13 @@ fn only_the_first_fragment_is_marked_and_control_frames_come_between() {
         read_with(false, &frame(FIN | COMPRESSED | PING, b"")).1,
         Err(Violation::MisplacedCompression)
     );
-    // Without the extension, as ever.
+    // Without the extension, as before.
     assert_eq!(crate::violation(&frame(FIN | COMPRESSED | TEXT, &payload)), Violation::ReservedBits);
 }
 
 #[test]
 fn text_is_checked_as_it_comes_out() {
-    // Noise between the text and its fault, so that much has come before it, and no end.
+    // Noise before the error, so that much was inflated before it, and no final block.
     let mut state = 7_u32;
     let mut noise = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -162,7 +162,7 @@ fn a_context_reaches_as_far_as_the_largest_window() {
 
 #[test]
 fn a_bomb_is_refused_at_the_limit_and_takes_no_more_memory_than_that() {
-    // As a client would that wants as much as it can get: the same 32 KiB again and again.
+    // A client maximizes the output: the same 32 KiB again and again.
     let mut client = Client::new();
     let mut payload = Vec::new();
     let zeros = vec![0; 1 << 20];
@@ -218,7 +218,7 @@ fn blocks_out_of_which_nothing_comes_are_bounded_by_what_comes_in() {
     }
     assert_eq!(outcome, Err(Violation::MessageTooBig { limit: 10_000 }));
     assert!(fragments < 25, "{fragments}");
-    // What does not shrink may be a little longer than the limit as it comes.
+    // Incompressible data may slightly exceed the limit on the wire.
     let mut reader = FrameReader::new(limits).inflating(false);
     let stored: Vec<u8> = [0; 10_000]
         .chunks(100)
@@ -239,7 +239,7 @@ fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_wait
     let mut whole = frame(FIN | COMPRESSED | TEXT, &payload);
     let mut reader = FrameReader::new(ReadLimits::default()).inflating(false);
     let mut items = Vec::with_capacity(4);
-    // The inflater of the thread, once for all.
+    // Allocates the inflater of the thread once.
     reader.read(&mut whole.clone(), &mut items).unwrap();
     let cost = measure(|| reader.read(&mut whole, &mut items).unwrap());
     assert_eq!((cost.count_total, cost.bytes_current), (1, 920), "the message, and nothing else");
@@ -251,7 +251,7 @@ fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_wait
     reader.read(&mut ended, &mut items).unwrap();
     assert_eq!(items[2], items[0]);
 
-    // So much of it waits as it is; of more an inflater takes care.
+    // This much is buffered compressed; longer messages get an inflater.
     let mut reader = FrameReader::new(ReadLimits::default()).inflating(false);
     let cost = measure(|| reader.read(&mut frame(COMPRESSED | BINARY, &[0; 4096]), &mut items).unwrap());
     assert!((4096..5000).contains(&cost.bytes_current), "{}", cost.bytes_current);
@@ -264,7 +264,7 @@ fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_wait
 
 #[test]
 fn thousands_of_tiny_messages_allocate_nothing_of_their_own() {
-    // Empty last blocks, each the end of a stream; then each a message.
+    // Empty final blocks, each the end of a stream; then each a message.
     let mut streams = frame(FIN | COMPRESSED | BINARY, &[3, 0].repeat(10_000));
     let mut messages = frame(FIN | COMPRESSED | BINARY, &[3, 0]).repeat(10_000);
     for stream in [&mut streams, &mut messages] {

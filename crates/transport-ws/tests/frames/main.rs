@@ -1,4 +1,4 @@
-//! The frame reader and the server's frames, from outside: rules, attacks, memory, any split, another implementation
+//! Tests of the frame reader and the server's frames: rules, attacks, memory, splits, interoperability.
 
 mod attacks;
 mod deflate;
@@ -22,7 +22,7 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-/// A masked frame; `first` is FIN, reserved bits and opcode as they stand on the wire
+/// Builds a masked frame; `first` is the byte of FIN, reserved bits and opcode.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = declaration(first, payload.len() as u64);
     bytes.extend(KEY);
@@ -30,7 +30,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A header up to its length, in the shortest form
+/// Builds a header up to its length, in the shortest form.
 fn declaration(first: u8, length: u64) -> Vec<u8> {
     let mut bytes = vec![first];
     match length {
@@ -47,7 +47,7 @@ fn declaration(first: u8, length: u64) -> Vec<u8> {
     bytes
 }
 
-/// What a reader makes of a stream that comes in pieces of these sizes, over and over
+/// Decodes a stream in pieces of these sizes, repeated.
 fn read_in_pieces(
     mut reader: FrameReader,
     bytes: &[u8],
@@ -69,7 +69,7 @@ fn read_in_pieces(
     (items, Ok(()))
 }
 
-/// What a new reader makes of a stream that comes at once
+/// Decodes a stream in one piece with a new reader.
 fn read(bytes: &[u8]) -> (Vec<Incoming>, Result<(), Violation>) {
     read_limited(ReadLimits::default(), bytes)
 }

@@ -1,4 +1,4 @@
-//! What reading costs in allocations, counted
+//! Allocations of the frame reader.
 
 use allocation_counter::{AllocationInfo, measure};
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use roomcast_transport_ws::frame::{FrameReader, Incoming, ReadLimits, Violation}
 
 use crate::{BINARY, CONTINUATION, FIN, PING, TEXT, declaration, frame, splits::hostile};
 
-/// Feeds a stream in pieces and counts what it took beyond the list of items, whose size is the caller's affair
+/// Feeds a stream in pieces and counts allocations, excluding the caller's list of items.
 pub(crate) fn cost(
     limits: ReadLimits,
     stream: &mut [u8],
@@ -66,7 +66,7 @@ fn a_header_cut_off_from_its_payload_costs_nothing_extra() {
 fn a_message_that_was_cut_takes_no_more_than_its_size() {
     let payload = "€".repeat(300).into_bytes();
     for first in [FIN | TEXT, FIN | BINARY] {
-        // The first two cut inside a character, the second so that one more piece is all the rest.
+        // The first two cut inside a character, the second so that one piece remains.
         for piece in [8 + 400, 8 + 446, 100] {
             let (cost, items, outcome) = cost(ReadLimits::default(), &mut frame(first, &payload), piece);
             outcome.unwrap();
@@ -138,7 +138,7 @@ proptest! {
         let limits = ReadLimits::new().max_message(2000).max_fragments(8);
         let mut stream = bytes.clone();
         let (cost, items, _) = cost(limits, &mut stream, piece);
-        // A message and a control frame under way may each hold one small box.
+        // An incomplete message and control frame may each hold one small box.
         prop_assert!(cost.bytes_max <= 4 * bytes.len() as u64 + 256, "{:?} for {} bytes", cost, bytes.len());
         drop(items);
     }

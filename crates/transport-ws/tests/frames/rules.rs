@@ -1,4 +1,4 @@
-//! RFC 6455 section 5 to 8, rule by rule
+//! Rules of RFC 6455 sections 5 to 8.
 
 use bytes::Bytes;
 use roomcast_transport_ws::frame::{FrameReader, Incoming, ReadLimits, Violation};
@@ -167,7 +167,7 @@ fn text_must_be_utf8_in_one_frame_and_in_many() {
             .collect();
         let ended = [one_by_one, frame(FIN | CONTINUATION, b"")].concat();
         assert_eq!(violation(&ended), Violation::InvalidUtf8);
-        // The same bytes are nobody's business in a binary message.
+        // The same bytes are valid in a binary message.
         assert_eq!(read(&frame(FIN | BINARY, bad)), (vec![binary(bad.to_vec())], Ok(())));
     }
 }
@@ -186,7 +186,7 @@ fn a_character_may_be_cut_by_a_fragment_but_not_by_the_end() {
 
 #[test]
 fn impossible_text_is_refused_before_its_frame_or_message_ends() {
-    // As far as Autobahn's cases 6.4.1 to 6.4.4 send before they wait for the answer.
+    // The part that Autobahn's cases 6.4.1 to 6.4.4 send before they wait for the response.
     let valid = "κόσμε".as_bytes();
     let beyond = b"\xf4\x90";
 

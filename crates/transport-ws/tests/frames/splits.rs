@@ -1,4 +1,4 @@
-//! However a stream is cut, it reads the same
+//! Decoding is independent of how a stream is split.
 
 use proptest::{collection::vec, prelude::*};
 use roomcast_transport_ws::frame::{FrameReader, Incoming, ReadLimits, Violation};
@@ -10,7 +10,7 @@ use crate::{
 
 const LIMITS: ReadLimits = ReadLimits::new().max_message(2000).max_fragments(8);
 
-/// A message in one or more frames, with what it must read as
+/// Returns a message in one or more frames, with the expected result.
 fn message() -> impl Strategy<Value = (Vec<u8>, Incoming)> {
     let texts = prop_oneof![any::<String>(), "[a-zé€😀]{0,150}", "[ -~]{200,400}"];
     let bodies = prop_oneof![
@@ -42,7 +42,7 @@ fn control() -> impl Strategy<Value = (Vec<u8>, Incoming)> {
     })
 }
 
-/// Bytes that look like frames more often than chance has it, true or not
+/// Bytes biased to look like frames, valid or not.
 pub(crate) fn hostile() -> impl Strategy<Value = Vec<u8>> {
     let firsts = prop_oneof![
         8 => prop::sample::select(vec![

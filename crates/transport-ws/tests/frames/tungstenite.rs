@@ -1,4 +1,4 @@
-//! Both directions against tungstenite's client
+//! Interoperability with tungstenite's client in both directions.
 
 use std::io::{self, Read, Write};
 
@@ -21,7 +21,7 @@ use tungstenite::{
 
 use crate::{binary, close, text};
 
-/// The two directions of a connection, in memory
+/// In-memory connection with its two directions.
 #[derive(Default)]
 struct Pipe {
     to_client: io::Cursor<Vec<u8>>,

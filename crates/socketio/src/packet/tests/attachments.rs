@@ -56,7 +56,7 @@ fn attachments_are_put_into_the_order_of_the_text() {
         got(&format!("{},{}", hole(0), hole(0)), &[b"", b"unused"]),
         list(format!("{},{}", hole(0), hole(1)), &["", ""]),
     );
-    // Of several values for one key the last counts.
+    // For duplicate keys the last value counts.
     let not_placeholders = concat!(
         r#"{"num":5},{"_placeholder":false,"num":[7]},{"_placeholder":1},"num",true,null,-1,1.5,{"a":"num","b":8},"#,
         r#"{"_placeholder":true,"_placeholder":[],"num":5},{"_placeholder":true,"_placeholder":"x","num":5}"#,

@@ -109,7 +109,7 @@ fn cve_2020_36049_long_input_takes_linear_time() {
         let _ = decoder.decode(Bytes::new().into());
         let _ = decoder.decode(Bytes::new().into());
     }
-    // Half a second without optimisation; were one of them quadratic, hours.
+    // Takes half a second unoptimized; a quadratic decoder would take hours.
     assert!(clock() - begun < Duration::from_secs(30));
 }
 

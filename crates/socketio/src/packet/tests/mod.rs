@@ -1,4 +1,4 @@
-//! The default parser, text by text
+//! Tests of the default parser's texts.
 
 mod attachments;
 mod attacks;
@@ -28,7 +28,7 @@ fn decode(text: &str) -> Result<Packet, DecodeError> {
     Ok(packet.expect("a packet without attachments is complete"))
 }
 
-/// Decodes a text and what follows it; the last message completes the packet
+/// Decodes a text and its attachments; the last message completes the packet.
 fn decode_all(text: &str, attachments: &[&'static [u8]]) -> Result<Packet, DecodeError> {
     let mut decoder = decoder();
     let mut packet = decoder.decode(text.to_owned().into())?;
@@ -61,7 +61,7 @@ fn hole(num: impl std::fmt::Display) -> String {
     format!(r#"{{"_placeholder":true,"num":{num}}}"#)
 }
 
-/// Asks, and does not care for the answers
+/// Acknowledgement sink that ignores its calls.
 struct Nobody;
 
 impl AnswerSink for Nobody {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// JSON with bytes in it
+/// JSON with binary values.
 #[derive(Debug, Clone)]
 enum Tree {
     Leaf(Value),
@@ -74,7 +74,7 @@ fn any_namespace() -> impl Strategy<Value = Namespace> {
     prop_oneof![Just(Namespace::main()), "/[^,]{0,12}".prop_map(Namespace::new)]
 }
 
-/// What a client would make of a frame that it is sent, were it this decoder
+/// Decodes a frame as a client would, with this decoder.
 fn decode_frame(frame: &Frame) -> Packet {
     let limits = PacketLimits { attachments: usize::MAX, ..PacketLimits::default() };
     let mut decoder = DefaultDecoder::new(limits);
@@ -118,7 +118,7 @@ proptest! {
 
     #[test]
     fn attachments_find_their_places_whatever_their_order(args in any_args(), seed in any::<u64>()) {
-        // The peer numbers its attachments by some order of its own.
+        // The peer numbers its attachments in an order of its own.
         let count = args.attachments().len();
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by_key(|num| seed.rotate_left(*num as u32).wrapping_mul(0x9e37_79b9_7f4a_7c15));
