@@ -255,8 +255,8 @@ impl Driver {
 
     /// Accepts the client into a namespace that it [requested](Incoming::Connect), under this id.
     ///
-    /// `attach` attaches the member to the router; its result is returned. The response to the client is queued first, so it
-    /// precedes all events, and is not written before `attach` has returned, so every broadcast reaches a client that has
+    /// `attach` attaches the member to the router; its result is returned. The response is queued first, so it
+    /// precedes all events, and is not written before `attach` has returned, so every broadcast reaches a client that
     /// received it.
     ///
     /// Returns `None` and attaches nothing if [`Incoming::Closed`] was already returned.
@@ -517,7 +517,7 @@ impl Driver {
             self.overslept = false;
             return false;
         }
-        // After a pause of the process, timers may fire before sockets are polled, where a response may already be waiting.
+        // After a pause of the process, timers may fire before sockets are polled, where a response may already wait.
         let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
         if is_late && !std::mem::replace(&mut self.overslept, true) {
             return false;

@@ -147,7 +147,7 @@ impl Stall {
         self.due
     }
 
-    /// Returns when the client last accepted bytes, if a heartbeat is queued behind other bytes and less than `ping_timeout` has
+    /// Returns when the client last accepted bytes, if a heartbeat is queued and less than `ping_timeout` has
     /// passed since.
     ///
     /// The client's time to answer the heartbeat starts then, see
