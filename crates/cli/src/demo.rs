@@ -80,7 +80,7 @@ async fn room_others(socket: Socket, room: String, text: String, tag: Option<Str
     acknowledge(ack, socket.to(&room).emit("room-others", &said)?)
 }
 
-/// A client in plain mode knows only `message`, so it says what it wants in words, as on IRC
+/// Commands of a plain client, which has only `message` events: text commands as on IRC.
 async fn message(socket: Socket, text: String, unwanted: Ack) -> Outcome {
     let (text, tag) = match text.rsplit_once(" #") {
         Some((rest, tag)) if !tag.contains(' ') => (rest, Some(tag.to_owned())),

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Output stream that never blocks its writers: a bounded buffer, emptied by a thread of its own
+/// Output stream that never blocks its writers: a bounded buffer, written by a dedicated thread.
 ///
 /// A pipe that is not read blocks whoever writes to it, and a pipe whose reader is gone makes each write fail; neither
 /// may stop a server. Lines that find no room, or cannot be written, are dropped and counted.
@@ -84,7 +84,7 @@ impl Output {
     }
 }
 
-/// One call is one event of the log, so a line is written whole or not at all
+/// One call is one log event, so a line is written whole or not at all.
 impl Write for Output {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
@@ -178,7 +178,7 @@ mod tests {
     fn drops_and_counts_what_finds_no_room() {
         let (output, turn, lines, lost, regained) = gated();
         let line = [b"a".repeat(1023), b"\n".to_vec()].concat();
-        // Nothing is written, and nobody waits.
+        // No line is written, and no writer blocks.
         for _ in 0..5000 {
             output.push(&line);
         }

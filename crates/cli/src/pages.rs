@@ -4,7 +4,7 @@ use roomcast::Bytes;
 use roomcast::http::ResponseBody;
 use roomcast::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
-/// Nothing but this server may be asked by the page, and nobody may put it into a frame
+/// The page may connect only to this server, and may not be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

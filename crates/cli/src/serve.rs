@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::sources::Sources;
 use crate::{demo, pages, signals};
 
-/// Serves until it is told to stop, and everybody is gone
+/// Serves until a shutdown signal, then drains all clients.
 pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let port = if sources.is_set("addr") { None } else { port()? };
     let address = match port {
@@ -191,7 +191,7 @@ fn raise_descriptors() {
 #[cfg(not(unix))]
 fn raise_descriptors() {}
 
-/// Returns the text that says what is where.
+/// Returns the text that lists the endpoints.
 fn announcement(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) -> String {
     let websocket = options.transports.contains(&Transport::WebSocket);
     let polling = options.transports.contains(&Transport::Polling);

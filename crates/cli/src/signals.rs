@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 /// Resolves at the first SIGTERM or SIGINT; the second ends the process at once, with 128 and its number
 ///
-/// A thread of its own waits for them, so the second is heard even if everything else stands still.
+/// A dedicated thread waits for them, so the second signal works even if the runtime hangs.
 #[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "signals are waited for by a thread of their own")]
 pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
@@ -19,7 +19,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
         let mut arriving = signals.forever();
         if arriving.next().is_some() {
             tracing::info!("stopping; a second signal exits at once");
-            // Who no longer listens has stopped already.
+            // A dropped receiver has already stopped.
             let _ = tell.send(());
         }
         if let Some(signal) = arriving.next() {

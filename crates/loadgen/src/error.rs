@@ -7,9 +7,9 @@ pub enum Error {
     /// The system refused something the program needs
     #[error("{doing}: {cause}")]
     System {
-        /// What was attempted
+        /// Operation that failed.
         doing: String,
-        /// What the system answered
+        /// Error returned by the system.
         cause: io::Error,
     },
     /// The server broke the protocol or closed a connection; its own log should say why
@@ -23,7 +23,7 @@ pub enum Error {
     Usage(String),
 }
 
-/// Says what was attempted when the system refuses it
+/// Adds the failed operation to a system error.
 pub trait Doing<T> {
     /// `what` is said like "read a file"
     fn doing(self, what: impl FnOnce() -> String) -> Result<T, Error>;

@@ -1,4 +1,4 @@
-//! What the kernel tells about processes: CPU, memory, and where they may run
+//! Process statistics of the kernel: CPU, memory and affinity.
 
 use std::time::Duration;
 use std::{fs, io};
@@ -10,9 +10,9 @@ use rustix::time::{ClockId, clock_gettime};
 /// CPU time of a process since it began, user and system, in two counts
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
-    /// The scheduler's count in nanoseconds, of the threads that live; of one that runs it may be a tick old
+    /// Scheduler time of the live threads, in nanoseconds; that of a running thread may be a tick old.
     living: Duration,
-    /// Of all threads that ever were, in hundredths of a second
+    /// Time of all threads, past and present, in hundredths of a second.
     all: Duration,
 }
 
@@ -33,7 +33,7 @@ impl CpuTime {
         Ok(Self { living: Duration::from_nanos(living), all })
     }
 
-    /// The time since an earlier reading; `None` if threads ended meanwhile and took their count with them
+    /// Time since an earlier reading; `None` if threads ended in between and took their count with them.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         let living = self.living.checked_sub(earlier.living)?;
         let all = self.all.checked_sub(earlier.all)?;
@@ -63,7 +63,7 @@ pub fn now() -> Duration {
     duration(clock_gettime(ClockId::Monotonic))
 }
 
-/// Resident memory of a process in bytes, without what the kernel holds for its sockets
+/// Resident memory of a process in bytes, without the kernel's socket buffers.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     if let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();

@@ -2,7 +2,7 @@ use std::ops::AddAssign;
 
 use serde::{Deserialize, Serialize};
 
-/// What one run of the load generator found; its one line of output
+/// Result of one load generator run; its one line of output.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Whether the run counts: it came to its end and every delivery was right
@@ -11,7 +11,7 @@ pub struct Report {
     pub error: Option<String>,
     /// The pattern of load
     pub scenario: String,
-    /// What the clients spoke
+    /// Protocol of the clients.
     pub kind: String,
     /// Connected clients
     pub clients: usize,
@@ -53,11 +53,11 @@ pub struct Report {
     /// Messages of the server's own, which are no faults where they are expected
     #[serde(default)]
     pub others: u64,
-    /// What went wrong with deliveries, in and outside the window
+    /// Delivery errors, in and outside the window.
     pub faults: Faults,
-    /// What idle connections cost, if that was the scenario
+    /// Cost of idle connections, if that was the scenario.
     pub idle: Option<IdleReport>,
-    /// What broadcasts did to a chat, if that was the scenario
+    /// Effect of broadcasts on a chat, if that was the scenario.
     pub chat: Option<ChatReport>,
 }
 
@@ -74,7 +74,7 @@ pub struct Faults {
     pub misdelivered: u64,
     /// Arrived with another length or content
     pub damaged: u64,
-    /// Arrived though nobody sent it
+    /// Arrived although it was never sent.
     pub unknown: u64,
 }
 
@@ -96,7 +96,7 @@ impl AddAssign for Faults {
     }
 }
 
-/// How long broadcasts keep two waiting who chat and are not in the crowd
+/// Latency of a chat between two clients outside the crowd during broadcasts.
 ///
 /// A way is the time from sending a message to its receipt by the other of the two.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ impl ChatReport {
     }
 }
 
-/// What connections cost that say nothing
+/// Cost of idle connections.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct IdleReport {
     /// Server CPU for accepting one connection and its handshake, µs

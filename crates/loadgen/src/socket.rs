@@ -126,7 +126,7 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// What a read brought
+/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
     /// So many bytes
@@ -155,7 +155,7 @@ fn tcp_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
-/// One read takes all that a socket's receive buffer usually holds
+/// Buffer size that usually empties a socket's receive buffer in one read.
 pub const READ_BUFFER: usize = 256 << 10;
 
 const EVENTS_PER_WAIT: usize = 512;

@@ -63,11 +63,11 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// One connection's state of TLS; its socket is somebody else's
+/// TLS state of a connection; the caller owns the socket.
 pub(crate) struct TlsStream(Box<ClientConnection>);
 
 impl TlsStream {
-    /// Sends what fits, and what the handshake has to say; gives the number of bytes that were taken
+    /// Sends as much as fits, and handshake data; returns the number of bytes accepted.
     pub(crate) fn send(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         loop {
@@ -92,7 +92,7 @@ impl TlsStream {
         self.0.wants_write()
     }
 
-    /// Receives what is there; to be called until that is nothing
+    /// Receives available data; call until it returns none.
     pub(crate) fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
         loop {
             match self.0.reader().read(buffer) {
@@ -110,7 +110,7 @@ impl TlsStream {
                 Err(error) => return Err(error),
             }
             if let Err(error) = self.0.process_new_packets() {
-                // The server is told why.
+                // Sends the alert to the server.
                 let _ = self.send(socket, b"");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
             }
@@ -169,7 +169,7 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| wrong(error.to_string()))?;
     let certificates: Result<Vec<_>, _> = certificates.collect();
     let mut roots = RootCertStore::empty();
-    // Those of the system may have some that nobody can read any more.
+    // The system store may contain unreadable certificates.
     let (added, _) = roots.add_parsable_certificates(certificates.map_err(|error| wrong(error.to_string()))?);
     if added == 0 { Err(wrong("no certificate in PEM is in it".into())) } else { Ok(roots) }
 }

@@ -1,4 +1,4 @@
-//! A chat of two beside broadcasts to a crowd they are not in: how long the one keeps the other waiting
+//! Chat of two clients beside broadcasts to a crowd without them: latency added by the broadcasts.
 //!
 //! One thread reads both, since it has a CPU of its own and a second thread there would wait for the first. The two
 //! have an epoll instance of their own, and it is looked at after every few messages that the crowd was read, so what
@@ -54,11 +54,11 @@ struct Talk {
     payload: usize,
     filler: Filler,
     verifier: Verifier,
-    /// Who got a probe
+    /// Clients that received a probe.
     reached: [bool; 2],
     /// A question or its answer is under way
     talking: bool,
-    /// Who is to say something next, when it is heard
+    /// Next sender of the chat, by the message received.
     answers: Option<u16>,
     asked: u64,
     heard: u64,
@@ -100,7 +100,7 @@ impl Both {
             ));
         }
         self.exchange.end_window();
-        // Whatever does not land is counted as lost, so a stall here needs no error of its own.
+        // A message that does not arrive counts as lost, so a stall here needs no error.
         let mut patience = Patience::new(settings.stall);
         while self.is_unfinished() && self.turn(false, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
@@ -110,7 +110,7 @@ impl Both {
         Ok(())
     }
 
-    /// Whether something is under way, be it what somebody said and is still to hear from the server
+    /// Returns whether a message is in flight, including one that the server still has to relay.
     fn is_unfinished(&self) -> bool {
         self.exchange.is_flying() || self.talk.talking || self.talk.verifier.finish().lost > 0
     }
@@ -148,7 +148,7 @@ impl Both {
         Ok(())
     }
 
-    /// Looks at everybody once, and at the two after every few messages to the others
+    /// Polls all sockets once, and the two chat sockets after every few messages to the others.
     fn turn(&mut self, broadcast: bool, patience: &mut Patience) -> Result<(), Error> {
         let Self { crowd, exchange, pair, talk, launched, lengths } = self;
         if broadcast && !exchange.is_flying() {
@@ -193,7 +193,7 @@ impl Talk {
         }
     }
 
-    /// Puts both into a room of their own, and makes sure that messages reach them there
+    /// Puts both into a room of their own and checks that messages reach them there.
     fn join(&mut self, pair: &mut Swarm, settings: &Settings) -> Result<(), Error> {
         for client in 0..2 {
             pair.say(client, Action::Join(ROOM), |_| ());
@@ -247,7 +247,7 @@ impl Talk {
             self.reached[client] |= stamp.group == ROOM;
             return;
         }
-        // One's own message comes back too, and means nothing.
+        // The sender's own message comes back too and is ignored.
         if !self.verifier.receive(client, stamp.group, stamp.stream, stamp.sequence)
             || client == usize::from(stamp.stream)
         {
@@ -275,7 +275,7 @@ impl Talk {
     }
 }
 
-/// The room of the two; the others are in the one before
+/// Room of the two chat clients; the others are in the one before.
 const ROOM: u16 = 1;
 /// Nanoseconds from one question to the next, unless the answer takes longer
 const ASK_EVERY: u64 = 500_000;

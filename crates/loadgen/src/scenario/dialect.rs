@@ -1,18 +1,18 @@
-//! How a server is told what to do with a message, and how it hands one over
+//! Message formats of the server under test.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::stamp::{Action, Stamp};
 use super::{Kind, Scenario};
 
-/// What clients say, and where in what they hear the payload is
+/// Client packets, and the position of the payload in server packets.
 #[derive(Debug)]
 pub(crate) struct Dialect {
     /// Socket.IO's framing
     sio: bool,
-    /// The packet that asks for the namespace
+    /// Packet that requests the namespace.
     connect: String,
-    /// What the answer to it begins with
+    /// Prefix of its response.
     connected: String,
     message: Template,
     join: Template,
@@ -22,17 +22,17 @@ pub(crate) struct Dialect {
     payload: usize,
 }
 
-/// What is to be sent, around the payload; `{room}` stands for the name of a room
+/// Text around the payload of a message; `{room}` is replaced by the room name.
 #[derive(Debug, Clone, Default)]
 struct Template {
     before: String,
     after: String,
 }
 
-/// What was heard
+/// Received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard<'a> {
-    /// A message of ours, or what is left of one
+    /// A message of this run, or a fragment of one.
     Payload(&'a [u8]),
     /// Something of the server's own
     Other,
@@ -81,7 +81,7 @@ impl Dialect {
         packet.starts_with(self.connected.as_bytes())
     }
 
-    /// Whether what is not of ours may come
+    /// Whether foreign messages are allowed.
     pub(super) fn is_lenient(&self) -> bool {
         self.last_found.is_some()
     }

@@ -14,7 +14,7 @@ use crate::latencies::Latencies;
 use crate::process::now;
 use crate::{Error, Faults, Report};
 
-/// Messages on their way, and what arrives of them
+/// Messages in flight, and their deliveries.
 pub(super) struct Exchange {
     pub(super) scenario: Scenario,
     pub(super) payload: usize,
@@ -24,12 +24,12 @@ pub(super) struct Exchange {
     pub(super) without_sender: bool,
     exact: bool,
     outstanding: usize,
-    /// What is to be sent when, if that does not depend on what arrives
+    /// Send schedule, if it does not depend on deliveries.
     schedule: Option<Schedule>,
     verifier: Verifier,
     /// The messages that may be on their way at once; each sender has its own few
     flights: Vec<Flight>,
-    /// Flights that have reached everybody
+    /// Flights that have reached all recipients.
     landed: Vec<u16>,
     /// Number of flights that have not landed
     flying: usize,
@@ -151,7 +151,7 @@ impl Exchange {
             next = now() + settings.window;
         }
         self.latencies = None;
-        // Whatever does not land is counted as lost, so a stall here needs no error of its own.
+        // A message that does not arrive counts as lost, so a stall here needs no error.
         while self.flying > 0 && self.turn(swarm, settings, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
         while now() < end {
@@ -184,12 +184,12 @@ impl Exchange {
         Counts { sent: self.sent, deliveries: self.deliveries }
     }
 
-    /// Whether there is a message that has not reached everybody
+    /// Returns whether a message has not reached all recipients.
     pub(super) fn is_flying(&self) -> bool {
         self.flying > 0
     }
 
-    /// What went wrong, if nothing else comes
+    /// Error to report if no other occurs.
     pub(super) fn faults(&self) -> Faults {
         self.verifier.finish()
     }
@@ -222,7 +222,7 @@ impl Exchange {
             let is_member = sender % self.groups.len() == usize::from(group);
             let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
             self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
-            // What had to wait for a former message to land is late from when it was due.
+            // The latency of a message delayed by an earlier one counts from its due time.
             let sent_at = self.schedule.map_or_else(|| swarm.clock(), |schedule| schedule.after(self.sent));
             self.flying += 1;
             self.sent += 1;

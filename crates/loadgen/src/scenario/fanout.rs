@@ -1,4 +1,4 @@
-//! One message to many clients, again and again
+//! Repeated broadcasts of a message to many clients.
 
 use super::Watch;
 use super::exchange::Exchange;

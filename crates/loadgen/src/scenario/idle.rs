@@ -40,7 +40,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     Ok(())
 }
 
-/// Answers what the server asks, and sees if it closes a connection
+/// Answers heartbeats and detects closed connections.
 fn hold(swarm: &mut Swarm, time: Duration, settings: &Settings, watch: &dyn Watch) -> Result<(), Error> {
     let end = now() + time;
     while now() < end && !watch.stopped() {

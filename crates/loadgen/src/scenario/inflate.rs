@@ -3,7 +3,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::violation::Violation;
 use crate::websocket::MAX_PAYLOAD;
 
-/// What a server's compressed messages become again (RFC 7692)
+/// Decompressor of server messages (RFC 7692).
 #[derive(Debug)]
 pub(super) struct Inflater {
     stream: Decompress,
@@ -13,7 +13,7 @@ pub(super) struct Inflater {
 }
 
 impl Inflater {
-    /// By what the server chose, as it stands in its `Sec-WebSocket-Extensions`
+    /// Creates it from the server's `Sec-WebSocket-Extensions`.
     pub(super) fn new(chosen: &[u8]) -> Result<Self, Violation> {
         let chosen = String::from_utf8_lossy(chosen);
         let mut parts = chosen.split(';').map(str::trim);
@@ -51,7 +51,7 @@ impl Inflater {
     }
 }
 
-/// What every compressed message ends with and no frame carries
+/// Tail of every compressed message, which no frame carries.
 const SYNC: [u8; 4] = [0, 0, 0xff, 0xff];
 const STEP: usize = 4096;
 

@@ -13,7 +13,7 @@ pub(super) struct Reading {
     machine: MachineTime,
 }
 
-/// What went by between two readings
+/// Difference between two readings.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spent {
     pub(super) wall: Duration,
@@ -53,7 +53,7 @@ impl Reading {
 }
 
 impl Spent {
-    /// Writes down who kept how many cores busy
+    /// Records the busy cores by process.
     pub(super) fn report(&self, report: &mut Report) {
         let cores = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
         report.server_cores = self.server.map(cores);

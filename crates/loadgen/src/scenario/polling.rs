@@ -1,4 +1,4 @@
-//! Socket.IO by long-polling, without sockets: one connection polls, and a sender's second one posts
+//! Sans-IO Socket.IO over long-polling: one connection polls, and a sender's second one posts.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ impl Poller {
         }
     }
 
-    /// Whether the server has asked for a sign of life, which is to be posted; asks once
+    /// Returns whether a heartbeat from the server must be answered by a POST; resets the flag.
     pub(super) fn take_ping(&mut self) -> bool {
         std::mem::take(&mut self.pinged)
     }
@@ -66,7 +66,7 @@ impl Poller {
         get_request(&self.server, &self.server.path)
     }
 
-    /// Takes what the socket brought; appends the next request, and hands on each payload
+    /// Handles received bytes; appends the next request and passes on each payload.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
@@ -122,7 +122,7 @@ impl Poller {
             (_, b"2") => self.pinged = true,
             (Phase::Connecting, _) if self.dialect.is_connected(packet) => self.phase = Phase::Ready,
             (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(packet)),
-            // What a server sends to end a poll, or when it begins to close.
+            // Sent by a server to end a poll, or when it begins to close.
             (_, b"6") if self.dialect.is_lenient() => {}
             _ => return Err(unexpected(packet)),
         }
@@ -139,7 +139,7 @@ struct Open<'a> {
     sid: &'a str,
 }
 
-/// The connection on which a client posts what it says, one request at a time
+/// Connection for a client's POSTs, one request at a time.
 pub(super) struct Poster {
     server: Arc<Server>,
     path: String,
@@ -167,7 +167,7 @@ impl Poster {
         }
     }
 
-    /// Takes what the socket brought, and appends the next request
+    /// Handles received bytes and appends the next request.
     pub(super) fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
         self.partial.extend_from_slice(bytes);
         while let Some((head, length)) = response(&self.partial)? {

@@ -11,7 +11,7 @@ use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
 };
 
-/// One WebSocket client, without its socket: bytes in, answers and payloads out
+/// Sans-IO WebSocket client: bytes in, answers and payloads out.
 pub(super) struct Session {
     kind: Kind,
     dialect: Arc<Dialect>,
@@ -51,7 +51,7 @@ impl Session {
         self.phase == Phase::Ready
     }
 
-    /// Takes what the socket brought; appends what must be answered, and hands on each payload
+    /// Handles received bytes; appends required answers and passes on each payload.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
@@ -163,7 +163,7 @@ pub(super) fn append_close(out: &mut Vec<u8>) {
     append_frame(out, Opcode::Close, Some(MASK), &1000_u16.to_be_bytes());
 }
 
-/// What the server chose to compress with, if anything
+/// Compression selected by the server, if any.
 fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violation> {
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
@@ -216,7 +216,7 @@ mod tests {
         texts
     }
 
-    /// What a session delivers and answers if its input comes in pieces of `step` bytes
+    /// Returns the payloads and answers of a session fed in pieces of `step` bytes.
     fn run(kind: Kind, input: &[u8], step: usize) -> (Vec<String>, Vec<(Opcode, String)>, bool) {
         let (mut session, mut answer, mut delivered) = (session(kind), Vec::new(), Vec::new());
         for piece in input.chunks(step) {

@@ -8,7 +8,7 @@ use super::stamp::Filler;
 use super::{Kind, Scenario};
 use crate::tls::Tls;
 
-/// What a run does, whoever asked for it
+/// Settings of a run, for scripts and the tool.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     /// The clients are spread over them in turn
@@ -29,7 +29,7 @@ pub(crate) struct Settings {
     pub(crate) without_sender: bool,
     pub(crate) payload: usize,
     pub(crate) filler: Filler,
-    /// The server has to compress what it sends
+    /// Whether the server must compress its messages.
     pub(crate) deflate: bool,
     pub(crate) warmup: Duration,
     pub(crate) window: Duration,
@@ -51,7 +51,7 @@ impl Settings {
     /// Sockets that are needed at most
     pub(crate) fn sockets(&self) -> usize {
         match self.kind {
-            // Whoever polls speaks on a second connection.
+            // A polling client sends on a second connection.
             Kind::Poll => 2 * self.clients,
             Kind::Plain | Kind::Sio => self.clients,
         }
@@ -63,7 +63,7 @@ impl Settings {
     }
 }
 
-/// Where clients connect to, and what their requests say
+/// Address and request headers of clients.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,

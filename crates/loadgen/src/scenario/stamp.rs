@@ -2,10 +2,10 @@ use std::sync::LazyLock;
 
 use fastrand::Rng;
 
-/// What a message says about itself, as text at the start of its payload
+/// Message header, as text at the start of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Sent before the run to see who is reachable; not verified
+    /// Sent before the run to test reachability; not verified.
     pub(super) probe: bool,
     /// The clients that must get it
     pub(super) group: u16,
@@ -64,7 +64,7 @@ pub(super) fn is_intact(payload: &[u8], length: usize, filler: Filler) -> bool {
         }
 }
 
-/// What a message is filled with
+/// Filler of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filler {
     /// Cheap to write and to check
@@ -84,7 +84,7 @@ static RECORDS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..100).map(record).collect::<String>().into_bytes()
 });
 
-/// What a client does with a message
+/// Action of a client on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Broadcast,

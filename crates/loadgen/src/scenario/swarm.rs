@@ -18,7 +18,7 @@ use crate::process::now;
 use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 use crate::tls::{Tls, TlsStream};
 
-/// All clients of a run, and the one thread's loop over them
+/// All clients of a run, and their single-threaded event loop.
 pub(super) struct Swarm {
     servers: Vec<Arc<Server>>,
     kind: Kind,
@@ -35,7 +35,7 @@ pub(super) struct Swarm {
     started: Duration,
 }
 
-/// The connections: each client's first has its own number, and behind all of them come those of who posts
+/// Connections: each client's first has the client's number; POST connections follow after all of them.
 ///
 /// A server may ask for a sign of life, for which a client that polls needs a second connection, while others are still
 /// to connect; so the numbers of these begin behind the last client there is going to be.
@@ -50,7 +50,7 @@ struct Link {
     role: Role,
     server: Arc<Server>,
     connected: bool,
-    /// What was not sent yet
+    /// Unsent bytes.
     out: Vec<u8>,
     tls: Option<TlsStream>,
 }
@@ -121,7 +121,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// Queues what a client says until it is [flushed](Self::flush)
+    /// Queues a client message until it is [flushed](Self::flush).
     pub(super) fn say(&mut self, client: usize, action: Action, write_payload: impl FnOnce(&mut Vec<u8>)) {
         let link = self.links.at(self.speaks_on[client]);
         match &mut link.role {
@@ -133,7 +133,7 @@ impl Swarm {
         }
     }
 
-    /// Sends what a client said
+    /// Sends queued client messages.
     pub(super) fn flush(&mut self, client: usize) -> Result<(), Error> {
         let link = self.links.at(self.speaks_on[client]);
         if let Role::Posts(poster) = &mut link.role
@@ -173,7 +173,7 @@ impl Swarm {
                 let at = (now() - self.started).as_nanos() as u64;
                 link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
                     .map_err(|violation| Error::Server(format!("to client {index} it sent {violation}")))?;
-                // A short read emptied the socket, if there is no TLS; what comes later is a new edge.
+                // Without TLS, a short read emptied the socket; later data is a new edge.
                 if received < self.buffer.len() && link.tls.is_none() {
                     break;
                 }
@@ -225,7 +225,7 @@ impl Swarm {
         for link in &mut self.links.clients {
             if let Role::Frames(_) = link.role {
                 append_close(&mut link.out);
-                // Whoever is gone already needs no goodbye.
+                // A client that is gone needs no close.
                 _ = link.flush();
             }
         }

@@ -2,20 +2,20 @@ use std::collections::BTreeSet;
 
 use crate::Faults;
 
-/// Checks each delivery against what was sent: nothing lost, doubled, late, or in the wrong place
+/// Checks each delivery against the sent messages: none lost, duplicated, late or misdelivered.
 ///
 /// Clients stand in groups, one group each; a message goes to all clients of one group, and messages of one sender
 /// (a stream) to one group are numbered without a gap. So each client knows from the number alone what it missed.
 pub(super) struct Verifier {
     group_of: Vec<u16>,
     streams: usize,
-    /// The sender of a stream, who has the same number, gets nothing of it
+    /// The sender of a stream, which has the same number, receives none of it.
     without_sender: bool,
     /// For each group and stream: how many were sent
     sent: Vec<u32>,
     /// For each client and stream: the number it expects next
     next: Vec<u32>,
-    /// Client, stream and number of what was skipped and may still come
+    /// Client, stream and number of skipped messages that may still arrive.
     skipped: BTreeSet<(u32, u16, u32)>,
     faults: Faults,
 }
@@ -86,7 +86,7 @@ impl Verifier {
         self.faults.damaged += 1;
     }
 
-    /// Nothing more will come: what has not arrived is lost
+    /// Counts all outstanding messages as lost.
     pub(super) fn finish(&self) -> Faults {
         let mut faults = self.faults;
         faults.lost += self.skipped.len() as u64;

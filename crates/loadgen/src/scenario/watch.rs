@@ -7,7 +7,7 @@ use crate::Error;
 use crate::latencies::Latencies;
 use crate::process::now;
 
-/// Who looks on
+/// Observer of a run.
 pub(crate) trait Watch {
     /// So many clients are ready
     fn connecting(&mut self, _ready: usize, _clients: usize) {}
@@ -17,7 +17,7 @@ pub(crate) trait Watch {
         None
     }
 
-    /// What happened since the sample before
+    /// Counts since the previous sample.
     fn sample(&mut self, _sample: &Sample) {}
 
     /// Whether the run is to come to its end early
@@ -26,12 +26,12 @@ pub(crate) trait Watch {
     }
 }
 
-/// Nobody
+/// Observer that ignores all samples.
 pub(super) struct Unwatched;
 
 impl Watch for Unwatched {}
 
-/// What happened in a short time
+/// Counts of a short interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Sample {
     /// Seconds since the load began
@@ -41,7 +41,7 @@ pub(crate) struct Sample {
     pub(crate) deliveries_per_s: f64,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
-    /// Messages that have not reached everybody
+    /// Messages that have not reached all recipients.
     pub(crate) flying: usize,
     pub(crate) server_cores: Option<f64>,
     pub(crate) server_rss_bytes: Option<u64>,

@@ -91,7 +91,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Looks up the hosts, and settles what is asked of them
+/// Resolves the hosts and settles their options.
 pub(super) fn servers(
     targets: &[Target],
     kind: Kind,

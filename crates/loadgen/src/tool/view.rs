@@ -1,4 +1,4 @@
-//! A run in a terminal: as it goes, and what it came to
+//! Terminal view of a run: progress and result.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -33,7 +33,7 @@ impl View {
         Self { whole, stop, bar, connected: 0, samples: Vec::new() }
     }
 
-    /// Clears the screen, and gives what was seen
+    /// Clears the screen and returns the samples.
     pub(super) fn finish(self) -> Vec<Sample> {
         self.bar.finish_and_clear();
         self.samples
@@ -102,7 +102,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("constant templates are valid").progress_chars("█░")
 }
 
-/// What a run came to, for people
+/// Human-readable result of a run.
 pub(super) fn summary(outcome: &Outcome) -> String {
     let Report { clients, senders, payload, faults, .. } = outcome.report;
     let report = &outcome.report;
