@@ -1,4 +1,4 @@
-//! What compression adds to a broadcast, and what a context for each recipient would
+//! Cost of compression in a broadcast, shared and per recipient.
 //!
 //! One kilobyte of JSON, as a plain client hears it, to as many recipients as `fanout` has. `plain` is that without
 //! compression, `shared` compressed once for all, `alone` compressed for each in its own context. Every recipient is a
@@ -46,7 +46,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Connections that are open, and what they are told
+/// Open connections, and the messages they receive.
 struct Hall {
     flush: FlushList,
     members: Vec<(Outbox, Box<dyn Connection>)>,

@@ -65,7 +65,7 @@ fn echo(criterion: &mut Criterion, client: &mut Client) {
     }
 }
 
-/// What is sent in each round, and what comes back
+/// Messages sent in each round, and the expected responses.
 struct Round {
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -116,7 +116,7 @@ impl Client {
     }
 }
 
-/// A server on a thread of its own, until it is dropped
+/// Server on a dedicated thread, stopped on drop.
 struct Running {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,

@@ -1,4 +1,4 @@
-//! Who is in which room: joining and leaving among many memberships
+//! Room membership: joining and leaving among many memberships.
 //!
 //! Measured, on one thread: one member joins one more room and leaves it again; one client is attached, joins a
 //! room, and goes away; all in a process that already has so many memberships, in rooms of 100 members, where
@@ -67,7 +67,7 @@ impl Town {
     fn with(memberships: usize) -> Self {
         let (codec, flush, rooms) = (Mode::Plain.codec(), FlushList::new(), Rooms::default());
         let members = memberships / ROOMS_OF_EACH;
-        // One more than a member is in, so that there is always another to join.
+        // One more than a member is in, so that another room is always available.
         let count = (memberships / MEMBERS_OF_EACH).max(ROOMS_OF_EACH + 1);
         let names: Vec<_> = (0..count).map(|number| Room::new(format!("room-{number}"))).collect();
         let keys: Vec<_> = (0..members).map(|number| rooms.attach(member(number, &codec, &flush))).collect();

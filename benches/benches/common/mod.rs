@@ -1,6 +1,6 @@
-//! What the benchmarks have in common: settings, members, and a write half that pays for its copy
+//! Shared benchmark code: settings, members, and a write half that copies each frame.
 
-// Each benchmark is a program of its own and uses what it needs.
+// Each benchmark is a separate program and uses a part of this module.
 #![allow(dead_code)]
 
 use std::cell::RefCell;
@@ -26,7 +26,7 @@ pub(crate) fn settings() -> Criterion {
         .configure_from_args()
 }
 
-/// A write half whose every frame costs one copy of its bytes, which stands for what the kernel does with them
+/// Write half that copies each frame once, which stands for the copy made by the kernel.
 ///
 /// Like the WebSocket's own it renders a shared frame once for all and writes into one buffer of the thread.
 #[derive(Debug)]

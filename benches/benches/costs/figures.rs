@@ -6,7 +6,7 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// What one unit of work of each path may cost
+/// Budget for one unit of work on each path.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
     /// The compiler they hold for, as another one arranges code otherwise
@@ -14,7 +14,7 @@ pub(crate) struct Figures {
     paths: BTreeMap<String, Cost>,
 }
 
-/// What one unit of work costs
+/// Cost of one unit of work.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Cost {
     pub(crate) instructions: f64,

@@ -1,4 +1,4 @@
-//! What the hot paths cost in instructions and allocations, held against figures that are checked in
+//! Instruction and allocation costs of the hot paths, compared with checked-in figures.
 //!
 //! Time is noise on a busy machine; the number of instructions is not. Each path runs under valgrind's callgrind, which
 //! counts only what happens in [`measured`], and its allocations are counted by a run without it.
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        // What `cargo bench -- --test` asks of all benchmarks: that each runs.
+        // `cargo bench -- --test` requires each benchmark to run.
         ["--test"] => {
             for path in PATHS {
                 println!("{}: {} allocations", path.name, allocations(path));

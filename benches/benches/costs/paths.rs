@@ -25,7 +25,7 @@ use crate::common::{event, member, text};
 /// Something that happens for each message, or each recipient of one
 pub(crate) struct Path {
     pub(crate) name: &'static str,
-    /// What its cost is divided by, in words
+    /// Unit that the cost is divided by.
     pub(crate) unit: &'static str,
     /// Units of one turn of the work
     pub(crate) units: usize,
@@ -183,7 +183,7 @@ fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> 
     })
 }
 
-/// What a client says before it is in, and what it says and hears then
+/// Client messages before the connect completes, and messages of both sides after it.
 struct Talk {
     target: &'static str,
     /// Messages to send, and how many come before the next
@@ -268,7 +268,7 @@ fn masked(text: &str) -> Vec<u8> {
     frame
 }
 
-/// Somebody joins one of many rooms, the room is told, and he leaves it again
+/// A member joins one of many rooms, the room is notified, and the member leaves.
 fn town(memberships: usize) -> Box<dyn FnMut()> {
     let (codec, flush, rooms) = (Mode::Plain.codec(), FlushList::new(), Rooms::default());
     let names: Vec<Room> = (0..memberships / TEN).map(|number| Room::new(format!("room-{number}"))).collect();
