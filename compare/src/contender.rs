@@ -4,7 +4,7 @@ use std::str::FromStr;
 use super::Load;
 use roomcast_loadgen::scenario::{Kind, Scenario};
 
-/// A server to run, and what its clients speak: `NAME=KIND[/PATH]:COMMAND`
+/// Server to run, and the protocol of its clients: `NAME=KIND[/PATH]:COMMAND`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contender {
     name: String,
@@ -15,20 +15,20 @@ pub struct Contender {
     program: PathBuf,
     /// `{port}` and `{pattern}` are filled in
     arguments: Vec<String>,
-    /// What it is not there without, beside the program
+    /// Required file beside the program.
     needs: Option<PathBuf>,
     /// How to get it
     remedy: String,
 }
 
-/// What a server is there for, which decides where it runs
+/// Role of a server, which decides its place in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
-    /// What all are divided by
+    /// Baseline of all ratios.
     Limit,
     /// The product by itself, on one thread
     Product,
-    /// The product in somebody else's HTTP server
+    /// The product inside another HTTP server.
     Mounted,
     /// The product on several threads
     Threads,
@@ -123,7 +123,7 @@ impl Contender {
         self.family == Family::Compressed && !load.polling
     }
 
-    /// Where it stands in a round, so that what is divided by what runs right before or behind it
+    /// Returns the place in a round, so that a server runs next to the one it is divided by.
     ///
     /// The limit is in the middle, the product on both sides of it, and outside what is divided by the product. Others
     /// have no place.
@@ -245,7 +245,7 @@ fn words(command: &str) -> Vec<String> {
     command.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// Each as its own documentation has it; `-tuned` with the one setting that is known to help
+/// Each as its own documentation shows; `-tuned` with the one setting known to help.
 const PEERS: [Peer; 10] = [
     Peer { name: "ws", kind: Kind::Plain, program: "ws.js", tuned: false },
     Peer { name: "socket.io", kind: Kind::Sio, program: "socket.io.js", tuned: false },

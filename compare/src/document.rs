@@ -20,7 +20,7 @@ pub(super) struct Record {
     pub(super) started_unix_s: u64,
     /// Why it is not whole, if it is not
     pub(super) unfinished: Option<String>,
-    /// What it was told on the command line
+    /// Command-line arguments.
     pub(super) arguments: String,
     pub(super) machine: Machine,
     pub(super) versions: Vec<(String, String)>,
@@ -42,7 +42,7 @@ impl Record {
             .map_err(|error| Error::Usage(format!("{} is no record of compare: {error}", path.display())))
     }
 
-    /// Writes everything into a folder, over what an earlier comparison left there
+    /// Writes all files into a folder, replacing those of an earlier comparison.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
         let write = |name: &str, text: &str| {
@@ -183,9 +183,9 @@ impl Record {
     }
 }
 
-/// What a scenario is divided by in its table
+/// Returns the baseline of a scenario in its table.
 fn base(load: &Load) -> &'static str {
-    // Of several threads, or of compression, what tells is the same server without.
+    // For several threads, or compression, the baseline is the same server without.
     if load.free || load.text { "roomcast-plain" } else { load.base() }
 }
 

@@ -1,4 +1,4 @@
-//! What a comparison ran on, and which versions of everything it ran
+//! Machine of a comparison, and the versions of all software in it.
 
 use std::fs;
 use std::path::Path;
@@ -24,7 +24,7 @@ impl Machine {
             cpu: field("/proc/cpuinfo", "model name").trim_start_matches([' ', '\t', ':']).to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10,
-            // What a distribution or a host appends says nothing to others.
+            // Suffixes of a distribution or a host are irrelevant to readers.
             kernel: field("/proc/sys/kernel/osrelease", "").split('-').next().unwrap_or_default().to_owned(),
             system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
         }
@@ -37,13 +37,13 @@ impl Machine {
     }
 }
 
-/// What stands behind `name` in the first line of a file that begins with it
+/// Returns the text after `name` in the first line of a file that begins with it.
 fn field(path: &str, name: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
 }
 
-/// Names and versions of what was built and run, from the lock files and the tools themselves
+/// Names and versions of built and run software, from the lock files and the tools themselves.
 pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     let mut versions = Vec::new();
     let mut add = |name: &str, version: Option<String>| {
@@ -76,7 +76,7 @@ fn locked(lock: &str, name: &str) -> Option<String> {
     Some(rest.split('"').next()?.to_owned())
 }
 
-/// What a program prints, if it is there and succeeds
+/// Returns the output of a program, if it exists and succeeds.
 fn printed(program: &str, arguments: &[&str]) -> Option<String> {
     let output =
         Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::summary::Summary;
 
-/// One server's figure in a plot
+/// Value of one server in a plot.
 #[derive(Debug, Clone)]
 pub(super) struct Dot {
     pub(super) label: String,
     pub(super) value: Summary,
-    /// One of ours, which stands out
+    /// A server of this project, which is highlighted.
     pub(super) ours: bool,
 }
 

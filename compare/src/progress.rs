@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use roomcast_loadgen::process::now;
 
-/// A bar that stays below what is printed; where there is no terminal, only what is printed
+/// Progress bar below the printed lines; without a terminal, only the lines.
 pub(super) struct Progress {
     begun: Duration,
     bar: ProgressBar,
@@ -25,12 +25,12 @@ impl Progress {
         Self { begun: now(), bar }
     }
 
-    /// What is being done now
+    /// Sets the current step.
     pub(super) fn begin(&self, what: &str) {
         self.bar.set_message(what.to_owned());
     }
 
-    /// One more step is done, and this is what came of it
+    /// Completes a step and prints its result.
     pub(super) fn done(&self, what: &str) {
         self.bar.inc(1);
         self.say(&format!("{}/{} {what}", self.bar.position(), self.bar.length().unwrap_or(0)));

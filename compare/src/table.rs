@@ -12,7 +12,7 @@ pub(super) struct Table {
     columns: Columns,
 }
 
-/// What there is to tell beside the CPU
+/// Columns beside the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Columns {
     Deliveries,
@@ -49,7 +49,7 @@ pub(super) struct Row {
 }
 
 impl Table {
-    /// Of the servers that ran under this load
+    /// Returns the table of the servers that ran under this load.
     pub(super) fn new(load: &Load, base: &str, runs: &[Run]) -> Self {
         let name = load.to_string();
         let runs: Vec<&Run> = runs.iter().filter(|run| run.load == name).collect();
@@ -115,7 +115,7 @@ impl Row {
     }
 }
 
-/// One server's figure divided by that of another in the same round, over all rounds in which both were faultless
+/// Ratio of one server to another in the same round, over all rounds in which both were faultless.
 pub(super) fn paired<'a>(
     runs: impl Iterator<Item = &'a Run> + Clone,
     server: &str,
@@ -192,7 +192,7 @@ const CHAT_TITLES: &[&str] = &[
     "looked p99 µs",
 ];
 
-/// One line that tells how a run went
+/// Returns a one-line summary of a run.
 pub(super) fn progress(run: &Run) -> String {
     let Run { round, load, server, repeated, noisy, report, .. } = run;
     let mut line = format!("round {round} {load} {server}: ");

@@ -1,18 +1,18 @@
-//! What the product has to reach, and whether it did
+//! Targets of the product, and whether they were reached.
 
 use super::table::{aligned, cpu_us, interval, none, paired};
 use super::{Load, Run};
 use crate::summary::Summary;
 use roomcast_loadgen::Report;
 
-/// One figure that is held against what must and what should be reached
+/// Measured value with its required and its desired limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Target {
-    /// What it is about, the same for several figures of one kind
+    /// Subject, shared by several values of one kind.
     pub(super) case: &'static str,
     pub(super) load: String,
     pub(super) server: String,
-    /// What the server is divided by; none if the figure stands for itself
+    /// Baseline of the ratio; `None` for an absolute value.
     pub(super) base: Option<String>,
     measure: Measure,
     pub(super) must: f64,
@@ -29,7 +29,7 @@ enum Measure {
     Memory,
 }
 
-/// What became of a target
+/// Result of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Aim,
@@ -130,7 +130,7 @@ pub(super) fn targets() -> Vec<Target> {
     targets
 }
 
-/// Each target with what was reached, as a Markdown table
+/// Returns a Markdown table of each target with its result.
 pub(super) fn table(runs: &[Run]) -> String {
     let titles = ["case", "load", "server", "to", "must", "aim", "median", "95 % interval", "rounds", ""];
     let mut lines = vec![titles.map(str::to_owned).to_vec()];
@@ -158,7 +158,7 @@ pub(super) fn table(runs: &[Run]) -> String {
     aligned(&lines)
 }
 
-/// What must and what should be reached at most under a load, as ratios to its limit
+/// Required and desired maximum ratios to the limit under a load.
 pub(super) fn marks(load: &Load) -> Vec<(f64, &'static str)> {
     let name = load.to_string();
     let mut of_load = targets().into_iter().filter(|it| it.load == name && it.measure == Measure::Cpu);

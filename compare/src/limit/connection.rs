@@ -3,9 +3,9 @@ use std::os::fd::OwnedFd;
 
 use roomcast_loadgen::socket;
 
-/// One accepted socket, and the bytes that are between it and us
+/// Accepted socket with its buffered bytes.
 ///
-/// Holds no memory of its own while nothing is half read or half sent.
+/// Allocates no memory while no message is partly read or sent.
 pub(super) struct Connection<S> {
     pub(super) socket: OwnedFd,
     /// Input that is not yet a whole frame or request
@@ -52,7 +52,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Sends what was kept, unless the socket is known to be full
+    /// Sends buffered bytes, unless the socket is known to be full.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
         if self.blocked || self.rest.is_empty() {
             return Ok(());
@@ -60,7 +60,7 @@ impl<S> Connection<S> {
         self.sent += socket::send(&self.socket, &self.rest[self.sent..]).map_err(|_| Gone)?;
         if self.sent < self.rest.len() {
             self.blocked = true;
-            // What is gone is dropped once it is the larger part, so that each byte moves at most once.
+            // Sent bytes are removed once they are the larger part, so that each byte moves at most once.
             if self.sent > self.rest.len() / 2 {
                 self.rest.drain(..self.sent);
                 self.sent = 0;
@@ -85,7 +85,7 @@ impl<S> Connection<S> {
 pub(super) struct Connections<S> {
     slots: Vec<Option<Connection<S>>>,
     free: Vec<usize>,
-    /// Those to close at the end of the turn
+    /// Connections to close at the end of the turn.
     gone: Vec<usize>,
 }
 

@@ -15,7 +15,7 @@ pub(super) struct Frames {
     send: Send,
     pattern: Pattern,
     rooms: Rooms,
-    /// What goes out as one write: a frame, or with `Send::Batch` all frames of a turn (of one read when echoing)
+    /// Bytes of one write: a frame, or with `Send::Batch` all frames of a turn (of one read when echoing).
     out: Vec<u8>,
     /// The unmasked text of a room command
     command: Vec<u8>,

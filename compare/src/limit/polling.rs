@@ -15,7 +15,7 @@ pub(super) struct Polling {
     /// Packets of this turn for all sessions, with `Send::Batch`
     turn: Vec<u8>,
     response: Vec<u8>,
-    /// What it says to a client as soon as that is connected
+    /// Packets sent to a client right after its connect.
     greeting: &'static str,
 }
 
@@ -39,7 +39,7 @@ impl Polling {
         Self { send, sessions: Vec::new(), turn: Vec::new(), response: Vec::new(), greeting: "" }
     }
 
-    /// One that asks each client for a sign of life as soon as it is connected
+    /// Creates a server that sends each client a heartbeat right after its connect.
     pub(super) fn pinging() -> Self {
         Self { greeting: "\x1e2", ..Self::new(Send::Write) }
     }

@@ -8,9 +8,9 @@ use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 
 use super::connection::{Connection, Connections, Gone};
 
-/// What a server does with the bytes that come in
+/// Handler of incoming bytes.
 pub(super) trait Service {
-    /// What it remembers of each connection
+    /// State of each connection.
     type State: Default;
 
     /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were
@@ -28,7 +28,7 @@ pub(super) trait Service {
     fn left(&mut self, index: usize, state: Self::State);
 }
 
-/// The loop around a service: accept, receive, and send what was blocked
+/// Event loop around a service: accept, receive, and send blocked bytes.
 pub(super) struct Server<S: Service> {
     service: S,
     poller: Poller,
@@ -118,7 +118,7 @@ impl<S: Service> Server<S> {
                     connection.partial = input;
                 }
             }
-            // A short read emptied the socket; what comes later is a new edge.
+            // A short read emptied the socket; later data is a new edge.
             if received < self.buffer.len() {
                 return Ok(());
             }

@@ -14,7 +14,7 @@ use super::polling::Polling;
 use super::server::{self, Server};
 use super::{Pattern, Send};
 
-/// A bare server on a thread of its own, until it is dropped
+/// Bare server on a dedicated thread, stopped on drop.
 #[derive(Debug)]
 pub struct Running {
     /// Address the server listens on

@@ -1,4 +1,4 @@
-//! What the servers have in common: their command line, and who is in which room
+//! Shared server code: command line and room membership.
 //!
 //! Each program is `NAME PORT MODE [--tuned]` and does what the product's example `fanout_server` does in the modes
 //! `broadcast`, `echo` and `room`. All run on one thread, as the server they are compared with does.
@@ -13,14 +13,14 @@ use std::sync::Mutex;
 
 use futures_channel::mpsc::UnboundedSender;
 
-/// What the program was told
+/// Command line of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// The port on 127.0.0.1
     pub port: u16,
-    /// What becomes of a message
+    /// Handling of a message.
     pub mode: Mode,
-    /// Whether the one setting that is known to help is used
+    /// Whether the one setting known to help is used.
     pub tuned: bool,
 }
 
@@ -47,10 +47,10 @@ impl Options {
     }
 }
 
-/// What becomes of a message
+/// Handling of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It goes to everybody, its sender among them
+    /// Broadcast to all clients, the sender included.
     Broadcast,
     /// It goes back to its sender
     Echo,
@@ -69,7 +69,7 @@ impl Mode {
     }
 }
 
-/// What a plain client wants in the mode `room`
+/// Command of a plain client in the mode `room`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
     /// To be in this room
@@ -78,7 +78,7 @@ pub enum Command<'a> {
     Say {
         /// Where
         room: &'a str,
-        /// What
+        /// Action.
         text: &'a str,
     },
 }
@@ -94,7 +94,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Everybody's channel, and those of the members of each room
+/// Channels of all clients, and those of the members of each room.
 ///
 /// The map of peers behind a mutex that tokio-tungstenite's own chat example has, with rooms beside it.
 #[derive(Debug)]
@@ -128,7 +128,7 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
     /// A client said something; `whole` is it as a message, and `part` makes a message of a part of it
     pub fn hear(&self, mode: Mode, id: Id, text: &str, whole: Message, part: impl FnOnce(&str) -> Message) {
         match mode {
-            // Whoever has left meanwhile has no receiver any more, which is no fault.
+            // A client that has left has no receiver, which is not an error.
             Mode::Broadcast => {
                 for peer in self.peers.lock().unwrap().values() {
                     let _ = peer.unbounded_send(whole.clone());
@@ -159,7 +159,7 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
     }
 }
 
-/// Runs a server on this thread, on which all of its tasks stay
+/// Runs a server on this thread, which runs all of its tasks.
 pub fn run<F: Future<Output = std::io::Result<()>>>(server: F) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
 }
