@@ -28,7 +28,7 @@ pub(crate) fn run(project: &Project, cases: &[String]) -> ExitCode {
     }
 }
 
-/// What [`run`] printed, for the report
+/// Output of [`run`], for the report.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
@@ -45,7 +45,7 @@ pub(crate) fn tally(log: &str) -> Tally {
 fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     let folder = project.target.join("autobahn");
     let wstest = set_up(&folder)?;
-    // Nothing of its own is to come between the suite's frames.
+    // The server's own heartbeats must not interleave with the suite's frames.
     let quiet = "600000";
     let flags = [
         ["--ping-interval", quiet],
@@ -60,7 +60,7 @@ fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     let server =
         Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
     let reports = folder.join("reports");
-    // Of an earlier run.
+    // Reports of an earlier run.
     let _ = fs::remove_dir_all(&reports);
     let spec = json!({
         "outdir": reports,

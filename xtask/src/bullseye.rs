@@ -17,12 +17,12 @@ pub(crate) fn install(root: bool, packages: &[&str], mut run: impl FnMut(Command
     };
     let Ok(folder) = Folder::with(&own, &added) else { return false };
     let options = folder.options();
-    // Lists that cannot be reached are told of in the log; what is needed may be there all the same.
+    // Unreachable lists are logged; the needed packages may be present all the same.
     let _ = run(apt(root, &options, &["update"]));
     run(apt(root, &options, &[&["install", "--yes", "--no-install-recommends"], packages].concat()))
 }
 
-/// What the machine's apt reads, by the names its files have
+/// Index files of the machine's apt, by file name.
 fn own_sources() -> Vec<(String, String)> {
     let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|e| e.path());
     let files = parts.chain([PathBuf::from("/etc/apt/sources.list")]);
@@ -61,7 +61,7 @@ fn from_line(lines: &str) -> Option<String> {
     })
 }
 
-/// The suite of a release itself, not its security updates, which have an archive of their own
+/// The suite of a release itself, without its security updates, which are in another archive.
 fn is_release(suite: &str) -> bool {
     ["bullseye", "bookworm", "trixie", "forky", "sid"].contains(&suite)
 }

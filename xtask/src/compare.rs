@@ -23,7 +23,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     if succeeds(Command::new(compare).args(arguments)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whatever cannot be built is named as missing by the comparison
+/// The comparison reports servers that cannot be built as missing.
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
     let mut rust = Command::new(cargo());

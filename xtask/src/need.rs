@@ -1,4 +1,4 @@
-//! What a step needs from the machine beside Rust: found, installed, or named as missing
+//! Prerequisites of a step besides Rust: found, installed, or reported as missing.
 
 use std::env;
 use std::ffi::OsString;
@@ -37,7 +37,7 @@ pub(crate) struct Missing {
 }
 
 impl Need {
-    /// Finds the program, after installing it where that is wanted; tells steps what they have to know of it
+    /// Finds the program, after installing it if requested; sets the environment that steps need.
     ///
     /// `run` runs a command with its output in the step's log, and tells whether it succeeded.
     pub(crate) fn see_to(
@@ -67,7 +67,7 @@ impl Need {
         let installed = match self {
             Self::Python2 => bullseye::install(root, packages, &mut run),
             _ => {
-                // What cannot be reached here may well not be needed.
+                // An unreachable list may not be needed.
                 let _ = run(apt(root, &[], &["update"]));
                 let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
                 run(apt(root, &[], &install))
@@ -163,10 +163,10 @@ fn python2() -> Option<PathBuf> {
 pub(crate) fn apt(root: bool, options: &[String], args: &[&str]) -> Command {
     let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
     if !root {
-        // Asking for a password would wait where nobody sees it.
+        // A password prompt would block unseen.
         command.args(["--non-interactive", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     }
-    // Somebody else may be installing something.
+    // Another process may be installing packages.
     command
         .args(["-o", "DPkg::Lock::Timeout=300"])
         .args(options)
@@ -187,7 +187,7 @@ fn found(program: &str) -> Option<PathBuf> {
     env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// What a program prints, if it is there and succeeds
+/// Returns the output of a program, if it exists and succeeds.
 fn printed(program: &str, args: &[&str]) -> Option<String> {
     let Output { status, stdout, .. } = Command::new(program).args(args).output().ok()?;
     status.success().then(|| String::from_utf8_lossy(&stdout).trim().to_owned())

@@ -1,4 +1,4 @@
-//! What is run, in which order, and what each step stands on
+//! Steps, their order, and their prerequisites.
 
 use std::env;
 use std::process::Command;
@@ -9,17 +9,17 @@ use crate::project::{Project, cargo};
 use crate::tally::{self, Tally};
 use crate::{autobahn, fuzz, soak};
 
-/// One row of the report
+/// One row of the report.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// What the step is about, for `--list`
+    /// Description of the step, for `--list`.
     pub(crate) about: &'static str,
     /// Run one after the other, until one fails
     pub(crate) commands: Vec<Command>,
-    /// What the machine has to have
+    /// Required programs.
     pub(crate) needs: &'static [Need],
-    /// What makes the step tell more, and is installed likewise, but can be done without
+    /// Optional programs that add detail; installed likewise.
     pub(crate) likes: &'static [Need],
     /// Steps without which this one would tell nothing
     pub(crate) after: &'static [&'static str],
@@ -31,7 +31,7 @@ pub(crate) struct Step {
     pub(crate) slow: bool,
     /// How long each command may take
     pub(crate) limit: Duration,
-    /// Whether anything it started may outlive it; only build tools have daemons of their own
+    /// Whether its child processes may outlive it; only build tools have daemons.
     pub(crate) leaves_daemons: bool,
 }
 
@@ -177,7 +177,7 @@ fn cargo_run(args: &[&str]) -> Command {
 
 fn loom(project: &Project) -> Command {
     let mut command = cargo_run(&["test", "--package", "roomcast-core", "--lib", "--release"]);
-    // A folder of its own, or each change of flags would build everything again.
+    // A separate folder; otherwise each change of flags would rebuild everything.
     command.arg("--target-dir").arg(project.target.join("loom")).arg("loom");
     with_flags(command, "RUSTFLAGS", "--cfg loom")
 }
@@ -244,7 +244,7 @@ fn python(project: &Project) -> Step {
     }
 }
 
-/// A package of its own, with a lock file of its own, for its dependencies are many and nobody else's
+/// A separate package with its own lock file, because no other package needs its many dependencies.
 fn rust_client(project: &Project) -> Step {
     let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
     command.arg(project.e2e().join("rust/Cargo.toml"));
@@ -316,12 +316,12 @@ pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step 
 
 fn fuzz_smoke(project: &Project) -> Command {
     let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
-    // It is a workspace of its own, and would build into a folder of its own.
+    // It is a separate workspace, and would build into a separate folder.
     command.arg(project.fuzz().join("Cargo.toml")).arg("--target-dir").arg(&project.target);
     command
 }
 
-/// Tells a client's tests which server is meant: the one that was just built, whatever the user's shell says
+/// Sets the server for a client's tests to the one just built, regardless of the environment.
 fn under_test(project: &Project, command: &mut Command) {
     command.env_remove("ROOMCAST_E2E_TARGET").env("ROOMCAST_BIN_DIR", project.target.join("debug"));
 }

@@ -15,7 +15,7 @@ pub(crate) struct Project {
 }
 
 impl Project {
-    /// Asks cargo, which alone knows where it builds
+    /// Asks cargo for the target folder.
     pub(crate) fn locate() -> Result<Self, String> {
         let output = Command::new(cargo())
             .args(["metadata", "--format-version=1", "--no-deps"])
@@ -37,7 +37,7 @@ impl Project {
         self.root.join("e2e")
     }
 
-    /// The checks that are fed with anything, a workspace of their own
+    /// Folder of the fuzz targets, a separate workspace.
     pub(crate) fn fuzz(&self) -> PathBuf {
         self.root.join("fuzz")
     }

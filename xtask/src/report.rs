@@ -1,4 +1,4 @@
-//! What is told of the steps: a word while they run, the table at the end, and the exit code
+//! Report of the steps: progress, the table at the end, and the exit code.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::tally::{self, Tally};
 
-/// What a step came to
+/// Result of a step.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -59,7 +59,7 @@ pub(crate) fn print_begin(name: &str) {
     let _ = io::stdout().flush();
 }
 
-/// Tells what a step came to; of a failure also the end of its log, and the tests that failed by name
+/// Prints the result of a step; for a failure also the end of its log and the failed tests.
 pub(crate) fn print_step(row: &Row) {
     if let Outcome::Failed { log, .. } = &row.outcome {
         let printed = fs::read(log).unwrap_or_default();

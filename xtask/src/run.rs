@@ -40,7 +40,7 @@ struct Runner<'a> {
     project: &'a Project,
     options: &'a Options,
     interrupted: Arc<AtomicBool>,
-    /// What was found of each need, so that nothing is installed twice
+    /// Result of each prerequisite, so that none is installed twice.
     needs: HashMap<&'static str, Found>,
     rows: Vec<Row>,
 }

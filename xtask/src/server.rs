@@ -34,7 +34,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, which whoever talks to it has noticed.
+        // It may have ended already, which its client has noticed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

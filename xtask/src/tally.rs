@@ -1,4 +1,4 @@
-//! How many tests a step ran, read from what the runners print
+//! Test counts of a step, read from the runners' output.
 
 use std::ops::AddAssign;
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    // What nextest asks before it runs a test.
+    // Arguments that nextest passes before it runs a test.
     if std::env::args().any(|arg| arg == "--list") {
         println!("left_out: test");
         return;

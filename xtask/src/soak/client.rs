@@ -16,7 +16,7 @@ pub(super) fn come_and_go(address: &str, number: u64) -> io::Result<()> {
     way(number).1(address)
 }
 
-/// What [`come_and_go`] does with this number
+/// Returns the name of the behavior that [`come_and_go`] performs for this number.
 pub(super) fn name(number: u64) -> &'static str {
     way(number).0
 }
@@ -90,7 +90,7 @@ fn half_a_request(address: &str) -> io::Result<()> {
 fn against_the_rules(address: &str) -> io::Result<()> {
     let mut client = WebSocket::join(address)?;
     client.stream.get_mut().write_all(b"\x81\x02hi")?;
-    // What comes before the end is of no interest.
+    // Messages before the end are ignored.
     client.stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
@@ -122,7 +122,7 @@ impl Polling {
         if joined.starts_with("40{") { Ok(client) } else { Err(unexpected(&joined)) }
     }
 
-    /// What comes next, but for pings, which are answered: on a busy machine one may be due at any time
+    /// Returns the next message, answering pings, which may be due at any time on a busy machine.
     fn get(&mut self) -> io::Result<String> {
         loop {
             let target = &self.target;
@@ -225,7 +225,7 @@ impl WebSocket {
         self.stream.get_mut().write_all(&[&header, payload].concat())
     }
 
-    /// The next text that is no ping; those are answered
+    /// Returns the next text that is not a ping; pings are answered.
     fn text(&mut self) -> io::Result<String> {
         loop {
             let (_, payload) = self.frame()?;
