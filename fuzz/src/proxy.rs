@@ -1,10 +1,10 @@
-//! What a proxy says of the connection behind it
+//! PROXY protocol headers.
 
 use std::slice;
 
 use roomcast_server::fuzzing::{ProxyHeader, proxy_header};
 
-/// A PROXY header says the same however it is cut, takes nothing of what is behind it, and is bounded
+/// A PROXY header decodes the same at any chunking, consumes no bytes after it, and is bounded.
 ///
 /// The first byte is the size of the pieces in which the rest comes.
 pub fn proxy(data: &[u8]) {

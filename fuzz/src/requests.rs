@@ -37,7 +37,7 @@ async fn play(data: &[u8]) {
         let odd = request.headers().contains_key(UPGRADE)
             || ![Method::GET, Method::POST, Method::OPTIONS].contains(request.method());
         let mut answer = tokio::spawn(service.call(request));
-        // What is not answered by now waits for something to be sent.
+        // An exchange without a response waits for an outgoing message.
         match timeout(Duration::from_millis(10), &mut answer).await {
             Ok(response) => {
                 let response = response.expect("no panic").expect("it cannot fail");

@@ -1,4 +1,4 @@
-//! Sessions: whatever clients, drivers and applications do to them, in any order
+//! Sessions under any sequence of client, driver and application operations.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -82,7 +82,7 @@ enum Protocol {
     Plain,
 }
 
-/// What happens to a session, line by line, and what it has asked for so far
+/// Operations on a session, line by line, and the actions it has requested.
 ///
 /// The first byte of a line says what happens, the rest is what it happens with; a capital letter means the lane
 /// that carries the session, a small one the probe:
@@ -110,7 +110,7 @@ struct Script<'a> {
     promoted: bool,
 }
 
-/// What a driver believes of a namespace
+/// Driver's view of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Belief {
     Asked,
@@ -250,7 +250,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// What a session says by itself is of its protocol's grammar
+    /// A session's own packets follow its protocol's grammar.
     fn follow_frame(&mut self, frame: &Frame) {
         for message in frame.messages() {
             let Message::Text(text) = message else { panic!("{message:?} by itself") };
@@ -276,7 +276,7 @@ impl<'a> Script<'a> {
                 let before = self.beliefs.insert(namespace, Belief::In);
                 assert_eq!(before, Some(Belief::Asked), "let in unasked");
             }
-            // Also unasked, when the client asks for more than it may.
+            // Also unrequested, when the client exceeds a limit.
             "4" => assert_ne!(self.beliefs.remove(&namespace), Some(Belief::In), "refused where it is"),
             "1" => assert!(self.beliefs.remove(&namespace).is_some(), "taken out from outside"),
             _ => panic!("{packet} is no packet of the protocol itself"),

@@ -128,7 +128,7 @@ fn is_lawful(item: &Incoming, limits: ReadLimits) {
     }
 }
 
-/// What the server writes, masked as a client would, is read as the same
+/// Server frames, masked as a client would, decode to the same message.
 fn comes_back(message: &Message) {
     let mut frame = Vec::new();
     put_message(&mut frame, message);

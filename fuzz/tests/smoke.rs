@@ -44,7 +44,7 @@ fn every_check_has_a_target_and_every_folder_of_seeds_a_check() {
 fn run(name: &str, check: fn(&[u8]), input: &[u8]) {
     let before = PANICS.load(Ordering::Relaxed);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| check(input)));
-    // One in a task of its own would go unnoticed otherwise.
+    // A failure in a spawned task would otherwise go unnoticed.
     let calm = outcome.is_ok() && PANICS.load(Ordering::Relaxed) == before;
     assert!(calm, "{name} does not hold for b\"{}\"", input.escape_ascii());
 }
