@@ -293,7 +293,7 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
 /// Default size of a message's text in bytes.
 pub const DEFAULT_PAYLOAD: usize = 64;
 
-/// Required header of a message.
+/// Minimum payload in bytes: the length of a message header.
 pub(crate) const SHORTEST_PAYLOAD: usize = stamp::LENGTH;
 const MEMBERS_PER_ROOM: usize = 10;
 pub(crate) const LONGEST_PAYLOAD: usize = 512 << 10;
