@@ -15,11 +15,11 @@ use axum::routing::{get, post};
 use roomcast::extract::Extension;
 use roomcast::{Ack, EmitError, Io, Socket, State};
 
-/// What routes and handlers share
+/// State shared by routes and handlers.
 #[derive(Clone, Default)]
 struct Said(Arc<AtomicUsize>);
 
-/// Who somebody is, found out by a layer
+/// User identity, set by a layer.
 #[derive(Clone)]
 struct User(String);
 
@@ -46,7 +46,7 @@ fn application() -> Router {
         .route("/announce", post(announce))
         .with_state(App { io: io.clone(), said })
         .layer(io.layer())
-        // What is added later stands further out: this one sees the requests of clients first.
+        // Layers added later are further out: this one sees client requests first.
         .layer(from_fn(identify))
 }
 

@@ -29,7 +29,7 @@ async fn publish(io: Io) {
         // No market moves like this, but it never stands still.
         prices[stock] = prices[stock].wrapping_mul(31).wrapping_add(7) % 20_000;
         let quote = [(stock as u32).to_be_bytes(), prices[stock].to_be_bytes()].concat();
-        // One argument of bytes is a bare binary frame to a plain client.
+        // A single byte argument is a bare binary frame to a plain client.
         if let Err(error) = io.latest(format!("stock {stock}")).emit("message", Bytes::from(quote)) {
             eprintln!("cannot emit: {error}");
         }

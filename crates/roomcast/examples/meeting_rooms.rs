@@ -17,13 +17,13 @@ use roomcast::typed::{Event, NoAnswer};
 use roomcast::{Auth, ConnectError, EmitError, Io, Socket, State, Value, json};
 use serde::{Deserialize, Serialize};
 
-/// What somebody shows to be let in
+/// Authentication payload.
 #[derive(Deserialize)]
 struct Ticket {
     token: String,
 }
 
-/// Who somebody is, kept with the socket and shown to others in the room
+/// User identity, stored with the socket and visible to others in the room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct User {
     name: String,
@@ -50,7 +50,7 @@ impl Event for Say {
     type Answer = usize;
 }
 
-/// Somebody said something
+/// Chat message.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Said {
     room: String,
@@ -145,7 +145,7 @@ async fn rename(socket: Socket, State(_): State<Minutes>, user: Result<User, Arg
     }
 }
 
-/// Callers are told what went wrong, as far as it is their business
+/// Callers receive errors, except internal ones.
 async fn explain(error: EventError) -> Value {
     match error.cause {
         EventErrorCause::Mismatch(error) => json!({ "error": error.to_string() }),

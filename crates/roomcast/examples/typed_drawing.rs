@@ -10,12 +10,12 @@ use roomcast::{Ack, Config, EmitError, Io, Server, Socket};
 
 use crate::schema::{Clear, Said, Say, Stroke};
 
-/// What clients and server say to each other
+/// Events between clients and server.
 mod schema {
     use roomcast::typed::{Event, EventSet, NoAnswer};
     use serde::{Deserialize, Serialize};
 
-    /// What goes to everybody else as it came
+    /// Events relayed unchanged to all other clients.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     pub(crate) enum Stroke {
@@ -31,7 +31,7 @@ mod schema {
 
     impl EventSet for Stroke {}
 
-    /// `say(text)`, answered with how many were told
+    /// `say(text)`, acknowledged with the number of recipients.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Say(pub(crate) String);
 
@@ -52,7 +52,7 @@ mod schema {
         type Answer = NoAnswer;
     }
 
-    /// `clear?()`, a question to everybody else, answered with yes or no
+    /// `clear?()`, asks all other clients, which acknowledge with yes or no.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Clear;
 
@@ -77,7 +77,7 @@ fn application() -> Result<Io, Box<dyn Error>> {
     Ok(io)
 }
 
-/// Clears the drawing if nobody else minds
+/// Clears the drawing unless another client objects.
 async fn clear(socket: Socket, ack: Ack) -> Result<(), EmitError> {
     let votes = socket.broadcast().emit_event_with_ack(&Clear).await?;
     let agreed = votes.answers.iter().all(|(_, agrees)| *agrees) && votes.mismatched.is_empty();

@@ -47,7 +47,7 @@ impl Retained {
     fn catch_up(&self, key: MemberKey, room: &Room) {
         let mut sent = 0;
         loop {
-            // The lock is let go before anything is sent: what is called there may call this router again.
+            // The lock is released before sending: called code may call this router again.
             let (number, event, member) = {
                 let kept = self.kept();
                 let Some((number, event)) = kept.events.get(room) else { return };
@@ -65,7 +65,7 @@ impl Retained {
         }
     }
 
-    /// Forgets the event of a room that nobody is in any more.
+    /// Removes the event of an empty room.
     fn forget_if_empty(&self, room: &Room) {
         if self.rooms.count(room) == 0 {
             self.kept().events.remove(room);

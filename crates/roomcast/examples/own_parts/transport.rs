@@ -85,7 +85,7 @@ impl Stream {
 struct LineConnection {
     upgrade: Upgrade,
     stream: Option<Stream>,
-    /// What was read of lines that are not handed over yet
+    /// Bytes read of incomplete lines.
     came: Vec<u8>,
     /// How much of that was searched for the end of a line
     searched: usize,
@@ -171,7 +171,7 @@ impl Connection for LineConnection {
 
 struct LineSink {
     stream: Stream,
-    /// What is left of the frame in hand
+    /// Rest of the frame being written.
     rest: Bytes,
 }
 

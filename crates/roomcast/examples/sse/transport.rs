@@ -281,7 +281,7 @@ impl Drop for Events {
     }
 }
 
-/// What lies between the write half and the body of the answer
+/// Buffer between the write half and the response body.
 #[derive(Debug, Clone, Default)]
 struct Pipe(Arc<Mutex<Flow>>);
 
@@ -372,5 +372,5 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Bytes of events that lie ready for HTTP to take; what is beyond waits in the outbox, where its limits hold
+/// Bytes of events buffered for HTTP; further ones wait in the outbox, whose limits apply.
 const PIPE_ROOM: usize = 64 * 1024;
