@@ -85,7 +85,7 @@ impl Stream {
 struct LineConnection {
     upgrade: Upgrade,
     stream: Option<Stream>,
-    /// Bytes read of incomplete lines.
+    /// Bytes read of lines not yet delivered.
     came: Vec<u8>,
     /// How much of that was searched for the end of a line
     searched: usize,
