@@ -97,7 +97,7 @@ fn open(transport: &WebSocket, flush: &FlushList) -> (Outbox, Box<dyn Connection
     (outbox, connection)
 }
 
-/// A kilobyte, and so enough to be compressed: a list of small objects, of which some repeat themselves
+/// A kilobyte, and so enough to be compressed: a list of small objects, of which some repeat themselves.
 fn json() -> ByteString {
     let mut state = 1_u64;
     let mut text = String::from("[");
@@ -110,7 +110,7 @@ fn json() -> ByteString {
     (text + "]").into()
 }
 
-/// A stream that takes everything
+/// A stream that takes everything.
 struct Drain;
 
 impl AsyncRead for Drain {

@@ -41,7 +41,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Members, all of them in one room
+/// Members, all of them in one room.
 struct Hall {
     rooms: Rooms,
     flush: FlushList,

@@ -1,4 +1,4 @@
-//! The whole server over real loopback sockets, by its public API
+//! The whole server over real loopback sockets, by its public API.
 //!
 //! Measured: the time from a client's frame to the arrival of what it causes at the last of its recipients: system
 //! calls, wake-ups, frames, protocol, handler and rooms, and the reads of the clients, which are as many again as
@@ -84,7 +84,7 @@ impl Round {
     }
 }
 
-/// A plain client on a blocking socket
+/// A plain client on a blocking socket.
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,

@@ -17,7 +17,7 @@ use common::{member, settings};
 const MEMBERSHIPS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROOMS_OF_EACH: usize = 10;
 const MEMBERS_OF_EACH: usize = 100;
-/// A step without a common factor with the numbers of members and rooms
+/// A step without a common factor with the numbers of members and rooms.
 const STEP: usize = 7_919;
 
 fn main() {
@@ -56,7 +56,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Members and rooms, every member in ten
+/// Members and rooms, every member in ten.
 struct Town {
     rooms: Rooms,
     keys: Vec<MemberKey>,

@@ -10,14 +10,14 @@ pub struct Contender {
     name: String,
     family: Family,
     kind: Kind,
-    /// Its WebSocket endpoint, if not the usual one
+    /// Its WebSocket endpoint, if not the usual one.
     path: Option<String>,
     program: PathBuf,
-    /// `{port}` and `{pattern}` are filled in
+    /// `{port}` and `{pattern}` are filled in.
     arguments: Vec<String>,
     /// Required file beside the program.
     needs: Option<PathBuf>,
-    /// How to get it
+    /// How to get it.
     remedy: String,
 }
 
@@ -26,24 +26,24 @@ pub struct Contender {
 pub(super) enum Family {
     /// Baseline of all ratios.
     Limit,
-    /// The product by itself, on one thread
+    /// The product by itself, on one thread.
     Product,
     /// The product inside another HTTP server.
     Mounted,
-    /// The product on several threads
+    /// The product on several threads.
     Threads,
-    /// The product with compression, for clients that want it
+    /// The product with compression, for clients that want it.
     Compressed,
-    /// The product with connection state recovery
+    /// The product with connection state recovery.
     Recovery,
-    /// Another project's server
+    /// Another project's server.
     Peer,
-    /// Named on the command line
+    /// Named on the command line.
     Given,
 }
 
 impl Contender {
-    /// The two limits, the product's example in all its forms, and the peers
+    /// The two limits, the product's example in all its forms, and the peers.
     pub(super) fn built_in(programs: &Programs) -> Vec<Self> {
         let mut all: Vec<Self> = ["write", "batch"].map(|send| Self::limit(programs, send)).into();
         for (name, kind) in [("roomcast-plain", Kind::Plain), ("roomcast-sio", Kind::Sio)] {
@@ -95,7 +95,7 @@ impl Contender {
         self.family
     }
 
-    /// Whether it can run under this load, and unless it was named also tells something there
+    /// Whether it can run under this load, and unless it was named also tells something there.
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
@@ -118,7 +118,7 @@ impl Contender {
         if load.polling { Kind::Poll } else { self.kind }
     }
 
-    /// Whether its clients agree on compression, which there is for WebSocket
+    /// Whether its clients agree on compression, which there is for WebSocket.
     pub(super) fn compresses(&self, load: &Load) -> bool {
         self.family == Family::Compressed && !load.polling
     }
@@ -152,7 +152,7 @@ impl Contender {
         self.arguments.iter().map(fill).collect()
     }
 
-    /// Why it cannot run here and how to change that; none if it can
+    /// Why it cannot run here and how to change that; none if it can.
     pub(super) fn missing(&self) -> Option<String> {
         // A program without a folder is looked up when it is started.
         let there = self.program.components().count() == 1 || self.program.is_file();
@@ -163,22 +163,22 @@ impl Contender {
     }
 }
 
-/// Where the programs are that are run
+/// Where the programs are that are run.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     pub(super) limit: PathBuf,
     pub(super) fanout_server: PathBuf,
-    /// The folder with the peers written in Rust
+    /// The folder with the peers written in Rust.
     pub(super) rust_peers: PathBuf,
-    /// The folder with the peers written for Node
+    /// The folder with the peers written for Node.
     pub(super) node_peers: PathBuf,
 }
 
-/// A server of another project, as `compare/peers` has it
+/// A server of another project, as `compare/peers` has it.
 struct Peer {
     name: &'static str,
     kind: Kind,
-    /// A script of `compare/peers/node`, or a program of `benches/peers/rust`
+    /// A script of `compare/peers/node`, or a program of `benches/peers/rust`.
     program: &'static str,
     tuned: bool,
 }

@@ -1,4 +1,4 @@
-//! The report of a comparison: Markdown, plots and every single run
+//! The report of a comparison: Markdown, plots and every single run.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,11 +14,11 @@ use roomcast_loadgen::Doing as _;
 use roomcast_loadgen::Error;
 use roomcast_loadgen::scenario::Scenario;
 
-/// All that is known of a comparison; the report follows from it alone
+/// All that is known of a comparison; the report follows from it alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) started_unix_s: u64,
-    /// Why it is not whole, if it is not
+    /// Why it is not whole, if it is not.
     pub(super) unfinished: Option<String>,
     /// Command-line arguments.
     pub(super) arguments: String,
@@ -30,7 +30,7 @@ pub(super) struct Record {
     pub(super) window_s: f64,
     pub(super) max_foreign_cores: f64,
     pub(super) loads: Vec<String>,
-    /// Servers that were asked for and did not run, and why
+    /// Servers that were asked for and did not run, and why.
     pub(super) missing: Vec<(String, String)>,
     pub(super) runs: Vec<Run>,
 }
@@ -58,7 +58,7 @@ impl Record {
         write("README.md", &self.markdown())
     }
 
-    /// The tables alone, for a terminal
+    /// The tables alone, for a terminal.
     pub(super) fn tables(&self) -> String {
         let mut text = String::new();
         for load in self.loads() {
@@ -232,7 +232,7 @@ fn explained(load: &Load) -> String {
     text
 }
 
-/// Servers one might look for
+/// Servers one might look for.
 const NEVER_HERE: &[(&str, &str)] = &[
     (
         "uws",

@@ -7,7 +7,7 @@ use std::process::Command;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The machine, as far as it matters to a reader
+/// The machine, as far as it matters to a reader.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Machine {
     cpu: String,
@@ -69,7 +69,7 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     versions
 }
 
-/// The newest version of a package in a Cargo.lock, which sorts them
+/// The newest version of a package in a Cargo.lock, which sorts them.
 fn locked(lock: &str, name: &str) -> Option<String> {
     let start = format!("name = \"{name}\"\nversion = \"");
     let (_, rest) = lock.rsplit_once(&start)?;
@@ -83,7 +83,7 @@ fn printed(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A day of the Gregorian calendar, in UTC
+/// A day of the Gregorian calendar, in UTC.
 pub(super) fn date(unix_seconds: u64) -> String {
     let at = i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     at.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d").to_string()

@@ -1,4 +1,4 @@
-//! How far it is, in one line of a terminal
+//! How far it is, in one line of a terminal.
 
 use std::io::{Write as _, stderr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Returns a bar on the standard error output
+    /// Returns a bar on the standard error output.
     pub(super) fn new(steps: usize) -> Self {
         Self::on(ProgressDrawTarget::stderr(), steps)
     }
@@ -36,13 +36,13 @@ impl Progress {
         self.say(&format!("{}/{} {what}", self.bar.position(), self.bar.length().unwrap_or(0)));
     }
 
-    /// A line that stays
+    /// A line that stays.
     pub(super) fn say(&self, what: &str) {
         // A closed standard error ends no comparison.
         self.bar.suspend(|| _ = writeln!(stderr(), "{what}"));
     }
 
-    /// The share of the steps that is done
+    /// The share of the steps that is done.
     pub(super) fn share(&self) -> f64 {
         self.bar.position() as f64 / self.bar.length().unwrap_or(0).max(1) as f64
     }

@@ -21,11 +21,11 @@ pub(super) struct Target {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
-    /// CPU for each delivery or accepted connection
+    /// CPU for each delivery or accepted connection.
     Cpu,
-    /// The 99th percentile of the time from sending to receipt
+    /// The 99th percentile of the time from sending to receipt.
     P99,
-    /// KiB of memory for each idle connection
+    /// KiB of memory for each idle connection.
     Memory,
 }
 
@@ -65,7 +65,7 @@ impl Target {
     }
 }
 
-/// All of them, in the order of the report
+/// All of them, in the order of the report.
 pub(super) fn targets() -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {

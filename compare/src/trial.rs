@@ -17,11 +17,11 @@ pub(super) struct Trials {
     loadgen: PathBuf,
     server_cpu: CpuSet,
     load_cpu: usize,
-    /// Where servers run that may have several threads
+    /// Where servers run that may have several threads.
     free_cpus: CpuSet,
-    /// Whether these leave the load generator a CPU
+    /// Whether these leave the load generator a CPU.
     spare_cpu: bool,
-    /// Where this program may run
+    /// Where this program may run.
     own_cpus: CpuSet,
     warmup: Duration,
     window: Duration,
@@ -155,7 +155,7 @@ impl Trial<'_> {
     }
 }
 
-/// A process of ours, which ends with this value
+/// A process of ours, which ends with this value.
 struct Running(Child);
 
 impl Running {
@@ -204,5 +204,5 @@ fn free_port() -> std::io::Result<u16> {
 }
 
 const TIME_TO_START: Duration = Duration::from_secs(10);
-/// Time to connect, to drain and to stall, beside the load itself
+/// Time to connect, to drain and to stall, beside the load itself.
 const OVERTIME: Duration = Duration::from_secs(60);

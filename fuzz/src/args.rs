@@ -1,4 +1,4 @@
-//! Arguments: cutting, checking, and serde both ways
+//! Arguments: cutting, checking, and serde both ways.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Socket.IO packets in MessagePack
+//! Socket.IO packets in MessagePack.
 
 use std::sync::Arc;
 

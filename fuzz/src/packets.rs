@@ -1,4 +1,4 @@
-//! Socket.IO packets
+//! Socket.IO packets.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(crate) fn is_lawful(packet: &Packet, limits: &PacketLimits) {
     }
 }
 
-/// Arguments that reach an application are JSON, and name only attachments that are there
+/// Arguments that reach an application are JSON, and name only attachments that are there.
 pub(crate) fn are_lawful(args: &Args) {
     let checked = Args::from_json(args.list().clone(), args.attachments().to_vec());
     assert_eq!(checked.as_ref(), Ok(args));

@@ -34,7 +34,7 @@ fn whole(header: &ProxyHeader, bytes: &[u8]) {
     }
 }
 
-/// Less tells nothing yet
+/// Less tells nothing yet.
 const SHORTEST: usize = 12;
-/// The fixed part of version 2, and what may come with it
+/// The fixed part of version 2, and what may come with it.
 const LONGEST: usize = 16 + 4096;

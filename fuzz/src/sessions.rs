@@ -14,13 +14,13 @@ use roomcast_socketio::{SocketIoConfig, SocketIoSession};
 
 use crate::packets::are_lawful;
 
-/// An Engine.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// An Engine.IO session keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn engine_session(data: &[u8]) {
     let session = EngineSession::new(engine_config(), handshake()).in_namespace(Namespace::main());
     Script::new(Box::new(session), Protocol::Engine, data).play();
 }
 
-/// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn socketio_session(data: &[u8]) {
     let config = SocketIoConfig::new()
         .engine(engine_config())
@@ -32,13 +32,13 @@ pub fn socketio_session(data: &[u8]) {
     Script::new(Box::new(session), Protocol::SocketIo, data).play();
 }
 
-/// A session in plain mode keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// A session in plain mode keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn plain_session(data: &[u8]) {
     let session = PlainSession::new(Mode::Plain, plain_config(), Namespace::main());
     Script::new(Box::new(session), Protocol::Plain, data).play();
 }
 
-/// A session in JSON mode keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// A session in JSON mode keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn plain_json_session(data: &[u8]) {
     let session = PlainSession::new(Mode::Json, plain_config(), Namespace::main());
     Script::new(Box::new(session), Protocol::Plain, data).play();
@@ -187,7 +187,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Where there is no packet for it, the client is in as soon as the application says so
+    /// Where there is no packet for it, the client is in as soon as the application says so.
     fn let_in(&mut self, namespace: &Namespace) {
         if self.protocol != Protocol::SocketIo
             && let Some(belief) = self.beliefs.get_mut(namespace)
@@ -210,7 +210,7 @@ impl<'a> Script<'a> {
         self.now = end;
     }
 
-    /// Takes every action, and holds it against what came before
+    /// Takes every action, and holds it against what came before.
     fn settle(&mut self) {
         while let Some(action) = self.session.poll_action() {
             assert!(!self.closed, "{action:?} behind the close");
@@ -284,5 +284,5 @@ impl<'a> Script<'a> {
     }
 }
 
-/// More tell nothing new, and take long
+/// More tell nothing new, and take long.
 const LINES: usize = 300;

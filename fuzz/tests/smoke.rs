@@ -1,4 +1,4 @@
-//! Each check on its seeds, and on ten thousand mutations of them, always the same
+//! Each check on its seeds, and on ten thousand mutations of them, always the same.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -65,7 +65,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).expect("a seed can be read")).collect()
 }
 
-/// A few changes to a seed, of the kinds that break parsers
+/// A few changes to a seed, of the kinds that break parsers.
 fn mutated(seeds: &[Vec<u8>], chance: &mut Rng) -> Vec<u8> {
     let mut input = seeds[chance.usize(..seeds.len())].clone();
     for _ in 0..1 + chance.usize(..6) {

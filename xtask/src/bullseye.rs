@@ -1,4 +1,4 @@
-//! Packages that Debian had in bullseye and has no more, beside those of a newer Debian
+//! Packages that Debian had in bullseye and has no more, beside those of a newer Debian.
 //!
 //! The machine's own sources stay as they are: apt gets a second set of them, with bullseye added, for this one time.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::need::apt;
 
-/// Installs packages of bullseye. Tells whether that succeeded
+/// Installs packages of bullseye. Tells whether that succeeded.
 pub(crate) fn install(root: bool, packages: &[&str], mut run: impl FnMut(Command) -> bool) -> bool {
     let own = own_sources();
     let Some(added) = own.iter().find_map(|(_, text)| bullseye(text)) else {
@@ -31,7 +31,7 @@ fn own_sources() -> Vec<(String, String)> {
     named.filter_map(|(name, file)| Some((name, fs::read_to_string(file).ok()?))).collect()
 }
 
-/// The first Debian source of a file with only its suites changed, in the format of `.sources` files
+/// The first Debian source of a file with only its suites changed, in the format of `.sources` files.
 fn bullseye(source: &str) -> Option<String> {
     source.split("\n\n").find_map(|stanza| from_stanza(stanza).or_else(|| from_line(stanza)))
 }
@@ -49,7 +49,7 @@ fn from_stanza(stanza: &str) -> Option<String> {
     Some(changed.collect())
 }
 
-/// `deb [options] URI suite components…`
+/// `deb [options] URI suite components…`.
 fn from_line(lines: &str) -> Option<String> {
     lines.lines().find_map(|line| {
         let rest = line.strip_prefix("deb ")?.trim_start();
@@ -66,7 +66,7 @@ fn is_release(suite: &str) -> bool {
     ["bullseye", "bookworm", "trixie", "forky", "sid"].contains(&suite)
 }
 
-/// Sources and lists for apt, gone with this value
+/// Sources and lists for apt, gone with this value.
 struct Folder(PathBuf);
 
 impl Folder {

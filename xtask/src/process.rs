@@ -1,4 +1,4 @@
-//! Processes that end with the step that started them
+//! Processes that end with the step that started them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Why a command is over
+/// Why a command is over.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// By itself
+    /// By itself.
     With(ExitStatus),
-    /// Stopped, as it took longer than it may
+    /// Stopped, as it took longer than it may.
     TooLate,
-    /// Stopped, as the user wants to go
+    /// Stopped, as the user wants to go.
     Interrupted,
 }
 
-/// Runs a command to its end and stops it, with all it started, when it is late or `interrupted` is set
+/// Runs a command to its end and stops it, with all it started, when it is late or `interrupted` is set.
 ///
 /// All it starts carries `mark`, for [`sweep`].
 pub(crate) fn run(
@@ -82,7 +82,7 @@ fn stop(child: &mut Child) -> io::Result<()> {
     Ok(())
 }
 
-/// Processes with our mark in their environment: also those that left the group, as browsers do
+/// Processes with our mark in their environment: also those that left the group, as browsers do.
 fn leftovers(mark: &str) -> BTreeMap<i32, String> {
     let wanted = format!("{MARK}={mark}");
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
@@ -162,7 +162,7 @@ mod tests {
         note.until(|it| !it.names_a_living_process());
     }
 
-    /// A file that a script writes a pid into
+    /// A file that a script writes a pid into.
     struct Note {
         path: PathBuf,
     }
@@ -172,7 +172,7 @@ mod tests {
             Self { path: env::temp_dir().join(format!("roomcast-xtask-{}-{name}", process::id())) }
         }
 
-        /// Signals take effect when the system gets to it
+        /// Signals take effect when the system gets to it.
         fn until(&self, condition: impl Fn(&Self) -> bool) {
             let deadline = Instant::now() + Duration::from_secs(30);
             while !condition(self) {

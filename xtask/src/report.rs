@@ -27,7 +27,7 @@ pub(crate) enum Outcome {
         tally: Tally,
         log: PathBuf,
     },
-    /// Not passed, not failed, and never passed over in silence
+    /// Not passed, not failed, and never passed over in silence.
     NotRun {
         reason: String,
         remedy: String,
@@ -43,7 +43,7 @@ impl Outcome {
         Self::Failed { reason, tally: Tally::default(), log }
     }
 
-    /// Tests by outcome. A step that failed or did not run counts for one where it has no test to show for it
+    /// Tests by outcome. A step that failed or did not run counts for one where it has no test to show for it.
     fn tally(&self) -> Tally {
         match self {
             Self::Passed { tally, .. } => *tally,
@@ -76,7 +76,7 @@ pub(crate) fn print_step(row: &Row) {
     println!("{}: {}\n", row.name, described(row));
 }
 
-/// Prints the table and the totals; the exit code of the whole
+/// Prints the table and the totals; the exit code of the whole.
 pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
     let name = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut total = Tally::default();
@@ -120,9 +120,9 @@ fn time(row: &Row) -> String {
     }
 }
 
-/// How many lines of a failed step's log are shown
+/// How many lines of a failed step's log are shown.
 const TAIL: usize = 80;
-/// How many tests that failed are named
+/// How many tests that failed are named.
 const NAMES: usize = 40;
 
 #[cfg(test)]

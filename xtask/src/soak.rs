@@ -1,4 +1,4 @@
-//! Clients that come and go in every way there is, against one server whose memory and descriptors are watched
+//! Clients that come and go in every way there is, against one server whose memory and descriptors are watched.
 
 mod client;
 
@@ -15,7 +15,7 @@ use crate::project::Project;
 use crate::server::Server;
 use crate::tally::Tally;
 
-/// Lets so many clients come and go, and prints the course of the server's memory and descriptors
+/// Lets so many clients come and go, and prints the course of the server's memory and descriptors.
 ///
 /// Fails if memory at the end is more than a tenth above what it was when half had come, and [`SLACK`] above it,
 /// if a descriptor is left, or if a client was not served as it should.
@@ -27,7 +27,7 @@ pub(crate) fn run(project: &Project, clients: u64) -> ExitCode {
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The curve and the figures that [`run`] printed, for the report
+/// The curve and the figures that [`run`] printed, for the report.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
@@ -137,12 +137,12 @@ fn judge(clients: u64, before: Sample, samples: &[Sample], end: Sample) -> Resul
     Ok(())
 }
 
-/// The server at one moment
+/// The server at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     seconds: f64,
     done: u64,
-    /// Bytes of memory
+    /// Bytes of memory.
     resident: u64,
     descriptors: usize,
 }
@@ -171,7 +171,7 @@ fn write_csv(file: &Path, samples: &[Sample]) -> io::Result<()> {
     csv.flush()
 }
 
-/// At most [`ROWS`] samples, each with a bar as long as its memory
+/// At most [`ROWS`] samples, each with a bar as long as its memory.
 fn curve(samples: &[Sample]) -> String {
     let most = samples.iter().map(|sample| sample.resident).max().unwrap_or(1).max(1);
     let step = samples.len().div_ceil(ROWS).max(1);

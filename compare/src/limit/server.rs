@@ -13,7 +13,7 @@ pub(super) trait Service {
     /// State of each connection.
     type State: Default;
 
-    /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were
+    /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were.
     fn receive(
         &mut self,
         connections: &mut Connections<Self::State>,
@@ -21,10 +21,10 @@ pub(super) trait Service {
         input: &[u8],
     ) -> Result<usize, Gone>;
 
-    /// All that was ready has been received
+    /// All that was ready has been received.
     fn end_turn(&mut self, connections: &mut Connections<Self::State>);
 
-    /// A connection was closed
+    /// A connection was closed.
     fn left(&mut self, index: usize, state: Self::State);
 }
 
@@ -52,7 +52,7 @@ impl<S: Service> Server<S> {
         self.address
     }
 
-    /// Waits once and handles all that is ready
+    /// Waits once and handles all that is ready.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.poller.wait(timeout)?;
         for event in 0..self.poller.ready() {

@@ -1,9 +1,9 @@
-//! The demo application: rooms, and the three ways to reach their clients
+//! The demo application: rooms, and the three ways to reach their clients.
 
 use roomcast::emit::Receipt;
 use roomcast::{Ack, Args, Io, Socket, json};
 
-/// Registers the application on the main namespace
+/// Registers the application on the main namespace.
 pub(crate) fn install(io: &Io) {
     io.on_connect(hello)
         .on("echo", echo)
@@ -29,12 +29,12 @@ async fn hello(socket: Socket) -> Outcome {
     socket.emit("hello", hello).map(drop)
 }
 
-/// What `roomcast bench` asks of a server unless it is told otherwise: back to the sender
+/// What `roomcast bench` asks of a server unless it is told otherwise: back to the sender.
 async fn echo(socket: Socket, args: Args) -> Outcome {
     socket.emit("echo", args).map(drop)
 }
 
-/// The same for `--pattern broadcast`: to everybody
+/// The same for `--pattern broadcast`: to everybody.
 async fn msg(socket: Socket, args: Args) -> Outcome {
     socket.io().emit("msg", args).map(drop)
 }

@@ -1,4 +1,4 @@
-//! Output streams that never block the server
+//! Output streams that never block the server.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -33,7 +33,7 @@ const CAPACITY: usize = 1024 * 1024;
 const KEPT: usize = 64 * 1024;
 
 impl Output {
-    /// Starts the thread that writes to `stream`
+    /// Starts the thread that writes to `stream`.
     ///
     /// `lost` is called by whoever lost lines, with their number; `regained` by the thread, after a write that
     /// succeeded, with the number of lines lost before it. Neither may block.
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream that writes as often as it is let
+    /// A stream that writes as often as it is let.
     struct Gated {
         turns: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// An output with a gated stream: who lets it write, what is written, how many lines are lost, and regained after
+    /// An output with a gated stream: who lets it write, what is written, how many lines are lost, and regained after.
     type Rig = (Output, Sender<io::Result<()>>, Receiver<Vec<u8>>, Arc<AtomicU64>, Receiver<u64>);
 
     #[expect(clippy::disallowed_methods, reason = "a test may hold what it made")]

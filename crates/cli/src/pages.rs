@@ -1,4 +1,4 @@
-//! The demo page, built into the binary
+//! The demo page, built into the binary.
 
 use roomcast::Bytes;
 use roomcast::http::ResponseBody;
@@ -8,7 +8,7 @@ use roomcast::http::{HeaderValue, Method, Request, Response, StatusCode, header}
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Answers a request for a page
+/// Answers a request for a page.
 pub(crate) fn answer(request: &Request<()>) -> Response<ResponseBody> {
     let (kind, text) = match request.uri().path() {
         "/" | "/index.html" => ("text/html; charset=utf-8", include_str!("../demo/index.html")),

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
-/// The demo, until the test ends
+/// The demo, until the test ends.
 struct Demo {
     child: Child,
     address: String,

@@ -12,10 +12,10 @@ use roomcast_testkit::socket::ws::{Ended, Message, Ws};
 use roomcast_testkit::wire::upgrade;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Nothing here takes that long
+/// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The command under way; ends with the test
+/// The command under way; ends with the test.
 struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -42,7 +42,7 @@ impl Running {
         Self::spawn(command, log)
     }
 
-    /// With an address that is not of this test's choice
+    /// With an address that is not of this test's choice.
     fn start_at(configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut command = command();
         configure(&mut command).args(["--admin-addr", "127.0.0.1:0"]);
@@ -98,7 +98,7 @@ fn ask(address: SocketAddr, target: &str) -> (u16, String) {
     (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
 }
 
-/// All that comes back
+/// All that comes back.
 fn answer(address: SocketAddr, target: &str) -> String {
     let mut stream = connect(address);
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -114,7 +114,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A client of Socket.IO on a WebSocket
+/// A client of Socket.IO on a WebSocket.
 struct Chat(Ws);
 
 impl Chat {
@@ -212,7 +212,7 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
     }
 }
 
-/// Makes a client say so much that a log at debug level does not fit into a pipe
+/// Makes a client say so much that a log at debug level does not fit into a pipe.
 fn talk_at_length(chat: &mut Chat) {
     for _ in 0..20_000 {
         chat.say(r#"42["nobody handles this"]"#);

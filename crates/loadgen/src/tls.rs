@@ -1,4 +1,4 @@
-//! TLS clients on sockets that do not block
+//! TLS clients on sockets that do not block.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -15,16 +15,16 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 use crate::Error;
 use crate::socket::{self, Received};
 
-/// Which certificates are accepted
+/// Which certificates are accepted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trust {
-    /// Instead of those of the system
+    /// Instead of those of the system.
     pub(crate) authorities: Option<PathBuf>,
-    /// Any certificate will do
+    /// Any certificate will do.
     pub(crate) anything: bool,
 }
 
-/// How a server is spoken to by TLS
+/// How a server is spoken to by TLS.
 #[derive(Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
@@ -32,7 +32,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// For a server of this name, which its certificate has to have
+    /// For a server of this name, which its certificate has to have.
     pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, Error> {
         let usage = |problem: String| Error::Usage(problem);
         let name = ServerName::try_from(host.to_owned())
@@ -87,7 +87,7 @@ impl TlsStream {
         }
     }
 
-    /// Whether the system has not yet taken all that was said
+    /// Whether the system has not yet taken all that was said.
     pub(crate) fn has_more(&self) -> bool {
         self.0.wants_write()
     }
@@ -129,7 +129,7 @@ fn explain(error: &rustls::Error) -> String {
     format!("{error}{repair}")
 }
 
-/// A socket as rustls reads and writes it
+/// A socket as rustls reads and writes it.
 struct Socket<'a>(&'a OwnedFd);
 
 impl io::Read for Socket<'_> {
@@ -155,7 +155,7 @@ impl io::Write for Socket<'_> {
     }
 }
 
-/// The authorities in a file, or those of the system
+/// The authorities in a file, or those of the system.
 fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let found = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
@@ -174,7 +174,7 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     if added == 0 { Err(wrong("no certificate in PEM is in it".into())) } else { Ok(roots) }
 }
 
-/// Where Debian, Fedora, SUSE and Alpine have theirs
+/// Where Debian, Fedora, SUSE and Alpine have theirs.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -182,7 +182,7 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Believes any certificate, and checks that the server has its key
+/// Believes any certificate, and checks that the server has its key.
 #[derive(Debug)]
 struct Anything(Arc<CryptoProvider>);
 

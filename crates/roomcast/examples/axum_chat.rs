@@ -1,4 +1,4 @@
-//! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers
+//! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers.
 //!
 //! `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`. Who connects says a name in the header
 //! `x-user`, as a proxy would that knows who people are.
@@ -78,7 +78,7 @@ async fn online(axum::extract::State(app): axum::extract::State<App>) -> String 
     format!("{} online, {} messages\n", app.io.count("lobby"), app.said.0.load(Ordering::Relaxed))
 }
 
-/// The rest of the application emits, too
+/// The rest of the application emits, too.
 async fn announce(
     axum::extract::State(app): axum::extract::State<App>,
     text: String,

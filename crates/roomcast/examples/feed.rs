@@ -1,4 +1,4 @@
-//! A feed of binary quotes for plain WebSocket clients, sent by a background task
+//! A feed of binary quotes for plain WebSocket clients, sent by a background task.
 //!
 //! `cargo run --example feed`; in a browser: `new WebSocket("ws://127.0.0.1:3000/quotes")`. Each frame is the number
 //! of a stock and its price in cents, both as 32 bits, big-endian. A client that does not keep up gets only the

@@ -1,4 +1,4 @@
-//! Meeting rooms: sign-in, typed events, rooms with presence, answers, and a REST route beside them, with tests
+//! Meeting rooms: sign-in, typed events, rooms with presence, answers, and a REST route beside them, with tests.
 //!
 //! `cargo run --example meeting_rooms`, then connect Socket.IO clients with `auth: { token: "ada" }`, or
 //! `new WebSocket("ws://127.0.0.1:3000/ws?token=ada", "roomcast.json")`; `curl http://127.0.0.1:3000/rooms/red`.
@@ -29,7 +29,7 @@ struct User {
     name: String,
 }
 
-/// Enters a room; answered with how many are in it
+/// Enters a room; answered with how many are in it.
 #[derive(Serialize, Deserialize)]
 struct Enter(String);
 
@@ -38,7 +38,7 @@ impl Event for Enter {
     type Answer = usize;
 }
 
-/// Says something in a room that one is in; answered with the number of the message
+/// Says something in a room that one is in; answered with the number of the message.
 #[derive(Serialize, Deserialize)]
 struct Say {
     room: String,
@@ -63,7 +63,7 @@ impl Event for Said {
     type Answer = NoAnswer;
 }
 
-/// How much was said in each room
+/// How much was said in each room.
 #[derive(Clone, Default)]
 struct Minutes(Arc<Mutex<HashMap<String, usize>>>);
 

@@ -1,4 +1,4 @@
-//! A drawing that several people work on, with its events written down once: `typed_drawing [PORT]`
+//! A drawing that several people work on, with its events written down once: `typed_drawing [PORT]`.
 //!
 //! Each drawing is a namespace, `/drawings/NAME`, which is there while somebody is in it. The schema is the module
 //! [`schema`]: change an event there, and what does not agree with it no longer compiles.
@@ -19,13 +19,13 @@ mod schema {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     pub(crate) enum Stroke {
-        /// `penDown(x, y)`
+        /// `penDown(x, y)`.
         PenDown(f64, f64),
-        /// `penMoved(x, y)`
+        /// `penMoved(x, y)`.
         PenMoved(f64, f64),
-        /// `penUp()`
+        /// `penUp()`.
         PenUp,
-        /// `brush({ width, colour })`
+        /// `brush({ width, colour })`.
         Brush { width: u32, colour: String },
     }
 
@@ -40,7 +40,7 @@ mod schema {
         type Answer = usize;
     }
 
-    /// `said({ by, text })`
+    /// `said({ by, text })`.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Said {
         pub(crate) by: String,

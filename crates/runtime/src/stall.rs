@@ -92,7 +92,7 @@ pub struct Judgement {
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Fraction of the stall timeout granted after the limit is exceeded, regardless of earlier progress.
 const GRACE: u32 = 10;
-/// Fraction of the stall timeout by which a wake-up may be late; beyond that the process did not run, or this thread
+/// Fraction of the stall timeout by which a wake-up may be late; beyond that the process did not run, or this thread.
 const LATE: u32 = 4;
 
 impl Stall {

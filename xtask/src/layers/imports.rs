@@ -8,15 +8,15 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// Modules of a crate by their path, `a::b`; the root has none
+/// Modules of a crate by their path, `a::b`; the root has none.
 pub(super) type Modules = BTreeMap<String, Module>;
 
 /// Source file.
 #[derive(Debug, Default)]
 pub(super) struct Module {
-    /// Path below the source folder
+    /// Path below the source folder.
     pub(super) file: String,
-    /// Imported modules, with the imported names
+    /// Imported modules, with the imported names.
     pub(super) imports: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -158,11 +158,11 @@ fn words(text: &str) -> Result<BTreeMap<String, usize>, String> {
 
 /// Paths of a file into its own crate.
 struct Paths {
-    /// Enclosing inline modules
+    /// Enclosing inline modules.
     inline: Vec<String>,
     paths: Vec<Vec<String>>,
     exports: Vec<Vec<String>>,
-    /// Names of test modules
+    /// Names of test modules.
     tests: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The ways in which a client comes and goes
+//! The ways in which a client comes and goes.
 //!
 //! It has a WebSocket codec of its own, since `xtask` depends on no crate that it tests, and since a client here returns
 //! errors to be counted where the clients of the test kit panic.
@@ -11,7 +11,7 @@ use rustix::net::sockopt::set_socket_linger;
 
 pub(super) type Way = (&'static str, fn(&str) -> io::Result<()>);
 
-/// Plays one client, in the way that its number says
+/// Plays one client, in the way that its number says.
 pub(super) fn come_and_go(address: &str, number: u64) -> io::Result<()> {
     way(number).1(address)
 }
@@ -25,7 +25,7 @@ fn way(number: u64) -> Way {
     WAYS[(number % WAYS.len() as u64) as usize]
 }
 
-/// Every way there is, one after the other by the clients' numbers
+/// Every way there is, one after the other by the clients' numbers.
 pub(super) const WAYS: [Way; 11] = [
     ("polling, closed", polling_closed),
     ("polling, left without a word", |address| Polling::join(address).map(drop)),
@@ -94,12 +94,12 @@ fn against_the_rules(address: &str) -> io::Result<()> {
     client.stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Gone at once, with a reset in place of a good-bye
+/// Gone at once, with a reset in place of a good-bye.
 fn reset(stream: &BufReader<TcpStream>) -> io::Result<()> {
     Ok(set_socket_linger(stream.get_ref(), Some(Duration::ZERO))?)
 }
 
-/// A Socket.IO client in the main namespace, by long-polling
+/// A Socket.IO client in the main namespace, by long-polling.
 struct Polling {
     http: Http,
     target: String,
@@ -146,7 +146,7 @@ impl Polling {
     }
 }
 
-/// A connection that is kept alive
+/// A connection that is kept alive.
 struct Http(BufReader<TcpStream>);
 
 impl Http {
@@ -161,7 +161,7 @@ impl Http {
         self.0.get_mut().write_all(request.as_bytes())
     }
 
-    /// Sends a request and reads the answer, which must be a good one
+    /// Sends a request and reads the answer, which must be a good one.
     fn ask(&mut self, request: &str) -> io::Result<String> {
         self.send(request)?;
         let (status, length) = self.head()?;
@@ -206,7 +206,7 @@ impl WebSocket {
         if status.contains(" 101 ") { Ok(Self { stream: http.0 }) } else { Err(unexpected(&status)) }
     }
 
-    /// A Socket.IO client in the main namespace
+    /// A Socket.IO client in the main namespace.
     fn join(address: &str) -> io::Result<Self> {
         let mut client = Self::open(address, "/socket.io/?EIO=4&transport=websocket")?;
         let open = client.text()?;
@@ -250,7 +250,7 @@ impl WebSocket {
         Ok((header[0] & 0x0f, payload))
     }
 
-    /// Says good-bye, and waits for the answer
+    /// Says good-bye, and waits for the answer.
     fn close(mut self) -> io::Result<()> {
         self.send(CLOSE, &1000_u16.to_be_bytes())?;
         while self.frame()?.0 != CLOSE {}
@@ -266,7 +266,7 @@ fn unexpected(what: &str) -> io::Error {
     io::Error::other(format!("the server said {what:?}"))
 }
 
-/// Between the packets of a polling payload
+/// Between the packets of a polling payload.
 const SEPARATOR: char = '\x1e';
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;

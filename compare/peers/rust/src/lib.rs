@@ -16,7 +16,7 @@ use futures_channel::mpsc::UnboundedSender;
 /// Command line of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The port on 127.0.0.1
+    /// The port on 127.0.0.1.
     pub port: u16,
     /// Handling of a message.
     pub mode: Mode,
@@ -25,7 +25,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the command line, and ends the program if it makes no sense
+    /// Reads the command line, and ends the program if it makes no sense.
     pub fn parse() -> Self {
         let words: Vec<String> = env::args().skip(1).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -41,7 +41,7 @@ impl Options {
         Self { port, mode, tuned }
     }
 
-    /// Where to listen
+    /// Where to listen.
     pub fn address(&self) -> (Ipv4Addr, u16) {
         (Ipv4Addr::LOCALHOST, self.port)
     }
@@ -52,9 +52,9 @@ impl Options {
 pub enum Mode {
     /// Broadcast to all clients, the sender included.
     Broadcast,
-    /// It goes back to its sender
+    /// It goes back to its sender.
     Echo,
-    /// `J<room>` joins, `R<room> <text>` goes to the members of the room
+    /// `J<room>` joins, `R<room> <text>` goes to the members of the room.
     Room,
 }
 
@@ -72,11 +72,11 @@ impl Mode {
 /// Command of a plain client in the mode `room`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// To be in this room
+    /// To be in this room.
     Join(&'a str),
-    /// To say this in that room
+    /// To say this in that room.
     Say {
-        /// Where
+        /// Where.
         room: &'a str,
         /// Action.
         text: &'a str,
@@ -84,7 +84,7 @@ pub enum Command<'a> {
 }
 
 impl<'a> Command<'a> {
-    /// Reads a command; none of anything else
+    /// Reads a command; none of anything else.
     pub fn of(text: &'a str) -> Option<Self> {
         if let Some(room) = text.strip_prefix('J') {
             return Some(Self::Join(room));
@@ -112,12 +112,12 @@ impl<Id, Message> Default for Hub<Id, Message> {
 }
 
 impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
-    /// A client came
+    /// A client came.
     pub fn enter(&self, id: Id, sender: UnboundedSender<Message>) {
         self.peers.lock().unwrap().insert(id, sender);
     }
 
-    /// A client left
+    /// A client left.
     pub fn leave(&self, id: Id) {
         self.peers.lock().unwrap().remove(&id);
         for room in self.rooms.lock().unwrap().values_mut() {
@@ -125,7 +125,7 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
         }
     }
 
-    /// A client said something; `whole` is it as a message, and `part` makes a message of a part of it
+    /// A client said something; `whole` is it as a message, and `part` makes a message of a part of it.
     pub fn hear(&self, mode: Mode, id: Id, text: &str, whole: Message, part: impl FnOnce(&str) -> Message) {
         match mode {
             // A client that has left has no receiver, which is not an error.

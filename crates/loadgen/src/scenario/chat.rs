@@ -20,7 +20,7 @@ use crate::process::now;
 use crate::report::ChatReport;
 use crate::{Error, Report};
 
-/// Measures the chat alone, and then beside one broadcast after the other
+/// Measures the chat alone, and then beside one broadcast after the other.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
     let crowd = Settings {
         scenario: Scenario::Rooms,
@@ -43,20 +43,20 @@ struct Both {
     exchange: Exchange,
     pair: Swarm,
     talk: Talk,
-    /// When the broadcast that is under way was sent
+    /// When the broadcast that is under way was sent.
     launched: u64,
-    /// From sending to the last receipt, of each broadcast in the window
+    /// From sending to the last receipt, of each broadcast in the window.
     lengths: Latencies,
 }
 
-/// Two clients that answer each other
+/// Two clients that answer each other.
 struct Talk {
     payload: usize,
     filler: Filler,
     verifier: Verifier,
     /// Clients that received a probe.
     reached: [bool; 2],
-    /// A question or its answer is under way
+    /// A question or its answer is under way.
     talking: bool,
     /// Next sender of the chat, by the message received.
     answers: Option<u16>,
@@ -218,7 +218,7 @@ impl Talk {
         self.say(pair, 0, false)
     }
 
-    /// Hears what has come, and answers
+    /// Hears what has come, and answers.
     fn look(&mut self, pair: &mut Swarm) -> Result<(), Error> {
         pair.turn(Duration::ZERO, &mut |client, payload, at| self.hear(client, payload, at))?;
         let at = pair.clock();
@@ -261,7 +261,7 @@ impl Talk {
         }
     }
 
-    /// Counts a message's way, and those of the messages that would have been under way beside it
+    /// Counts a message's way, and those of the messages that would have been under way beside it.
     ///
     /// Who waits for an answer asks nothing else meanwhile. Were only the messages counted that there were, a server
     /// that keeps everybody waiting for half the time would be seen to do so by one message, and to answer at once by
@@ -277,9 +277,9 @@ impl Talk {
 
 /// Room of the two chat clients; the others are in the one before.
 const ROOM: u16 = 1;
-/// Nanoseconds from one question to the next, unless the answer takes longer
+/// Nanoseconds from one question to the next, unless the answer takes longer.
 const ASK_EVERY: u64 = 500_000;
-/// So many messages of the crowd are read before the two are looked at
+/// So many messages of the crowd are read before the two are looked at.
 const LOOK_AFTER: u32 = 4;
-/// How long a probe may be quiet before another follows
+/// How long a probe may be quiet before another follows.
 const PROBE_AGAIN: Duration = Duration::from_millis(200);

@@ -1,4 +1,4 @@
-//! Messages on their way, and the clients they reach
+//! Messages on their way, and the clients they reach.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct Exchange {
     pub(super) scenario: Scenario,
     pub(super) payload: usize,
     pub(super) filler: Filler,
-    /// How many clients stand in each group
+    /// How many clients stand in each group.
     pub(super) groups: Vec<usize>,
     pub(super) without_sender: bool,
     exact: bool,
@@ -27,11 +27,11 @@ pub(super) struct Exchange {
     /// Send schedule, if it does not depend on deliveries.
     schedule: Option<Schedule>,
     verifier: Verifier,
-    /// The messages that may be on their way at once; each sender has its own few
+    /// The messages that may be on their way at once; each sender has its own few.
     flights: Vec<Flight>,
     /// Flights that have reached all recipients.
     landed: Vec<u16>,
-    /// Number of flights that have not landed
+    /// Number of flights that have not landed.
     flying: usize,
     sent: u64,
     deliveries: u64,
@@ -42,7 +42,7 @@ pub(super) struct Exchange {
     to_flush: Vec<usize>,
 }
 
-/// Messages since the load began
+/// Messages since the load began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -54,11 +54,11 @@ struct Flight {
     group: u16,
     stream: u16,
     sequence: u32,
-    /// Clients that have not got it
+    /// Clients that have not got it.
     remaining: usize,
 }
 
-/// Messages at a rate, since a moment on the swarm's clock
+/// Messages at a rate, since a moment on the swarm's clock.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     begun: u64,
@@ -66,12 +66,12 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// When the message after so many is to be sent
+    /// When the message after so many is to be sent.
     fn after(self, sent: u64) -> u64 {
         self.begun + (self.nanos_each * (sent + 1) as f64) as u64
     }
 
-    /// How many are to be sent until then
+    /// How many are to be sent until then.
     fn due(self, clock: u64) -> u64 {
         (clock.saturating_sub(self.begun) as f64 / self.nanos_each) as u64
     }
@@ -111,7 +111,7 @@ impl Exchange {
         }
     }
 
-    /// Warms up, measures, and waits until everything has landed
+    /// Warms up, measures, and waits until everything has landed.
     pub(super) fn load(
         &mut self,
         swarm: &mut Swarm,
@@ -160,7 +160,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Lets every sender send
+    /// Lets every sender send.
     pub(super) fn begin(&mut self) {
         // By turns, so that at a low rate all senders have their share.
         let of_sender = |slot: usize| (slot % self.outstanding, slot / self.outstanding);
@@ -169,13 +169,13 @@ impl Exchange {
         self.landed = slots.into_iter().map(|slot| slot as u16).collect();
     }
 
-    /// Begins to count latencies
+    /// Begins to count latencies.
     pub(super) fn begin_window(&mut self) -> Counts {
         self.latencies = Some(Latencies::new());
         self.counts()
     }
 
-    /// Counts latencies no longer
+    /// Counts latencies no longer.
     pub(super) fn end_window(&mut self) {
         self.latencies = None;
     }
@@ -206,7 +206,7 @@ impl Exchange {
         })
     }
 
-    /// Sends a new message for each that has landed, or those that are due
+    /// Sends a new message for each that has landed, or those that are due.
     pub(super) fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
         let due =
             self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
@@ -299,5 +299,5 @@ impl Exchange {
     }
 }
 
-/// A doubled message may come after the last that was awaited
+/// A doubled message may come after the last that was awaited.
 pub(super) const LISTEN_ON: Duration = Duration::from_millis(50);

@@ -7,7 +7,7 @@ use crate::websocket::MAX_PAYLOAD;
 #[derive(Debug)]
 pub(super) struct Inflater {
     stream: Decompress,
-    /// Each message stands for itself
+    /// Each message stands for itself.
     forgets: bool,
     text: Vec<u8>,
 }
@@ -24,7 +24,7 @@ impl Inflater {
         Ok(Self { stream: Decompress::new(false), forgets, text: Vec::new() })
     }
 
-    /// The text of one message, until the next
+    /// The text of one message, until the next.
     pub(super) fn inflate(&mut self, payload: &[u8]) -> Result<&[u8], Violation> {
         if self.forgets {
             self.stream.reset(false);

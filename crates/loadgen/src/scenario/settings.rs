@@ -11,7 +11,7 @@ use crate::tls::Tls;
 /// Settings of a run, for scripts and the tool.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The clients are spread over them in turn
+    /// The clients are spread over them in turn.
     pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) pid: Option<u32>,
     pub(crate) scenario: Scenario,
@@ -19,13 +19,13 @@ pub(crate) struct Settings {
     pub(crate) dialect: Arc<Dialect>,
     pub(crate) clients: usize,
     pub(crate) senders: usize,
-    /// Messages that each sender keeps on their way at most
+    /// Messages that each sender keeps on their way at most.
     pub(crate) outstanding: usize,
-    /// Messages a second of all senders together; without it the next follows when a former has landed
+    /// Messages a second of all senders together; without it the next follows when a former has landed.
     pub(crate) rate: Option<f64>,
-    /// Groups of clients that get the same messages
+    /// Groups of clients that get the same messages.
     pub(crate) groups: usize,
-    /// Whether the server leaves the sender out
+    /// Whether the server leaves the sender out.
     pub(crate) without_sender: bool,
     pub(crate) payload: usize,
     pub(crate) filler: Filler,
@@ -34,21 +34,21 @@ pub(crate) struct Settings {
     pub(crate) warmup: Duration,
     pub(crate) window: Duration,
     pub(crate) stall: Duration,
-    /// Never sleep
+    /// Never sleep.
     pub(crate) spin: bool,
-    /// Better no CPU time than one that is rough
+    /// Better no CPU time than one that is rough.
     pub(crate) exact: bool,
-    /// Take leave of the server instead of resetting connections
+    /// Take leave of the server instead of resetting connections.
     pub(crate) gentle: bool,
 }
 
 impl Settings {
-    /// How long a wait for events may last
+    /// How long a wait for events may last.
     pub(crate) fn patience(&self) -> Duration {
         if self.spin { Duration::ZERO } else { Duration::from_millis(5) }
     }
 
-    /// Sockets that are needed at most
+    /// Sockets that are needed at most.
     pub(crate) fn sockets(&self) -> usize {
         match self.kind {
             // A polling client sends on a second connection.
@@ -57,7 +57,7 @@ impl Settings {
         }
     }
 
-    /// Clients that say something before or during the load
+    /// Clients that say something before or during the load.
     pub(crate) fn speakers(&self) -> usize {
         if matches!(self.scenario, Scenario::Echo | Scenario::Rooms) { self.clients } else { self.senders }
     }
@@ -67,18 +67,18 @@ impl Settings {
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// As it stands in the header `Host`
+    /// As it stands in the header `Host`.
     pub(crate) host: String,
-    /// Path and query
+    /// Path and query.
     pub(crate) path: String,
-    /// Further headers, each with the end of its line
+    /// Further headers, each with the end of its line.
     pub(crate) headers: String,
-    /// How TLS is spoken with it, if it is
+    /// How TLS is spoken with it, if it is.
     pub(crate) tls: Option<Tls>,
 }
 
 impl Server {
-    /// On this machine, as a browser sees it: with cookies, and an offer to compress that is not expected to be taken
+    /// On this machine, as a browser sees it: with cookies, and an offer to compress that is not expected to be taken.
     pub(crate) fn local(port: u16, path: &str, kind: Kind) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server =

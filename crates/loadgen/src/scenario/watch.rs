@@ -1,4 +1,4 @@
-//! A run as it goes on
+//! A run as it goes on.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use crate::process::now;
 
 /// Observer of a run.
 pub(crate) trait Watch {
-    /// So many clients are ready
+    /// So many clients are ready.
     fn connecting(&mut self, _ready: usize, _clients: usize) {}
 
-    /// How often there should be a [`sample`](Self::sample); never by default, as it takes time from the load
+    /// How often there should be a [`sample`](Self::sample); never by default, as it takes time from the load.
     fn every(&self) -> Option<Duration> {
         None
     }
@@ -20,7 +20,7 @@ pub(crate) trait Watch {
     /// Counts since the previous sample.
     fn sample(&mut self, _sample: &Sample) {}
 
-    /// Whether the run is to come to its end early
+    /// Whether the run is to come to its end early.
     fn stopped(&self) -> bool {
         false
     }
@@ -34,9 +34,9 @@ impl Watch for Unwatched {}
 /// Counts of a short interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Sample {
-    /// Seconds since the load began
+    /// Seconds since the load began.
     pub(crate) at_s: f64,
-    /// Whether it lies in the measured window
+    /// Whether it lies in the measured window.
     pub(crate) measured: bool,
     pub(crate) deliveries_per_s: f64,
     pub(crate) p50_us: Option<f64>,
@@ -47,7 +47,7 @@ pub(crate) struct Sample {
     pub(crate) server_rss_bytes: Option<u64>,
 }
 
-/// Takes the samples
+/// Takes the samples.
 #[derive(Debug)]
 pub(super) struct Sampler {
     every: Duration,
@@ -70,7 +70,7 @@ impl Sampler {
         self.latencies.record(latency);
     }
 
-    /// The next sample, if it is time for one
+    /// The next sample, if it is time for one.
     pub(super) fn take(
         &mut self,
         deliveries: u64,

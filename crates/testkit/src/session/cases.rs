@@ -1,4 +1,4 @@
-//! The rules for sessions, one function each; see [`session_conformance!`](crate::session_conformance)
+//! The rules for sessions, one function each; see [`session_conformance!`](crate::session_conformance).
 //!
 //! Some rules hold in every case, because [`Pair`] itself checks them.
 

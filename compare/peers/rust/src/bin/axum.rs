@@ -1,4 +1,4 @@
-//! axum, after its chat example: a tokio broadcast channel, and two tasks for each socket
+//! axum, after its chat example: a tokio broadcast channel, and two tasks for each socket.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
