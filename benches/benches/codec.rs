@@ -1,4 +1,4 @@
-//! Events to messages and back, and arguments to values and back
+//! Events to messages and back, and arguments to values and back.
 //!
 //! Measured: one encoding of an event by each codec, with and without rendering it as a WebSocket frame; decoding
 //! of a Socket.IO packet down to checked JSON text; reading and writing typed arguments, values of any shape, and

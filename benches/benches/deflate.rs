@@ -1,4 +1,4 @@
-//! What compression adds to a broadcast, and what a context for each recipient would
+//! Cost of compression in a broadcast, shared and per recipient.
 //!
 //! One kilobyte of JSON, as a plain client hears it, to as many recipients as `fanout` has. `plain` is that without
 //! compression, `shared` compressed once for all, `alone` compressed for each in its own context. Every recipient is a
@@ -46,7 +46,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Connections that are open, and what they are told
+/// Open connections, and the messages they receive.
 struct Hall {
     flush: FlushList,
     members: Vec<(Outbox, Box<dyn Connection>)>,
@@ -97,7 +97,7 @@ fn open(transport: &WebSocket, flush: &FlushList) -> (Outbox, Box<dyn Connection
     (outbox, connection)
 }
 
-/// A kilobyte, and so enough to be compressed: a list of small objects, of which some repeat themselves
+/// A kilobyte, and so enough to be compressed: a list of small objects, of which some repeat themselves.
 fn json() -> ByteString {
     let mut state = 1_u64;
     let mut text = String::from("[");
@@ -110,7 +110,7 @@ fn json() -> ByteString {
     (text + "]").into()
 }
 
-/// A stream that takes everything
+/// A stream that takes everything.
 struct Drain;
 
 impl AsyncRead for Drain {

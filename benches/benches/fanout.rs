@@ -1,4 +1,4 @@
-//! One event to many: to all, to all but the sender, to a room
+//! Fan-out of one event: to all, to all but the sender, to a room.
 //!
 //! Measured, on one thread: finding the recipients, encoding the event once for each codec, rendering it once,
 //! putting it into each recipient's outbox, taking each outbox from the flush list, and one copy of the bytes for
@@ -41,7 +41,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Members, all of them in one room
+/// Members, all of them in one room.
 struct Hall {
     rooms: Rooms,
     flush: FlushList,

@@ -1,4 +1,4 @@
-//! The whole server over real loopback sockets, by its public API
+//! The whole server over real loopback sockets, by its public API.
 //!
 //! Measured: the time from a client's frame to the arrival of what it causes at the last of its recipients: system
 //! calls, wake-ups, frames, protocol, handler and rooms, and the reads of the clients, which are as many again as
@@ -65,7 +65,7 @@ fn echo(criterion: &mut Criterion, client: &mut Client) {
     }
 }
 
-/// What is sent in each round, and what comes back
+/// Messages sent in each round, and the expected responses.
 struct Round {
     sent: Vec<u8>,
     received: Vec<u8>,
@@ -84,7 +84,7 @@ impl Round {
     }
 }
 
-/// A plain client on a blocking socket
+/// A plain client on a blocking socket.
 struct Client {
     stream: TcpStream,
     buffer: Vec<u8>,
@@ -116,7 +116,7 @@ impl Client {
     }
 }
 
-/// A server on a thread of its own, until it is dropped
+/// Server on a dedicated thread, stopped on drop.
 struct Running {
     address: SocketAddr,
     stop: Option<oneshot::Sender<()>>,

@@ -1,4 +1,4 @@
-//! One client's queue: frames in, frames out
+//! Outbox of one client: frames in, frames out.
 //!
 //! Measured, on one thread: pushing shared frames to an outbox, its entry on the flush list, and writing it, with
 //! one copy of each frame's bytes. Not measured: encoding and rendering, which are done once beforehand, system

@@ -1,4 +1,4 @@
-//! Who is in which room: joining and leaving among many memberships
+//! Room membership: joining and leaving among many memberships.
 //!
 //! Measured, on one thread: one member joins one more room and leaves it again; one client is attached, joins a
 //! room, and goes away; all in a process that already has so many memberships, in rooms of 100 members, where
@@ -17,7 +17,7 @@ use common::{member, settings};
 const MEMBERSHIPS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const ROOMS_OF_EACH: usize = 10;
 const MEMBERS_OF_EACH: usize = 100;
-/// A step without a common factor with the numbers of members and rooms
+/// A step without a common factor with the numbers of members and rooms.
 const STEP: usize = 7_919;
 
 fn main() {
@@ -56,7 +56,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Members and rooms, every member in ten
+/// Members and rooms, every member in ten.
 struct Town {
     rooms: Rooms,
     keys: Vec<MemberKey>,
@@ -67,7 +67,7 @@ impl Town {
     fn with(memberships: usize) -> Self {
         let (codec, flush, rooms) = (Mode::Plain.codec(), FlushList::new(), Rooms::default());
         let members = memberships / ROOMS_OF_EACH;
-        // One more than a member is in, so that there is always another to join.
+        // One more than a member is in, so that another room is always available.
         let count = (memberships / MEMBERS_OF_EACH).max(ROOMS_OF_EACH + 1);
         let names: Vec<_> = (0..count).map(|number| Room::new(format!("room-{number}"))).collect();
         let keys: Vec<_> = (0..members).map(|number| rooms.attach(member(number, &codec, &flush))).collect();

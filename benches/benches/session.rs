@@ -1,4 +1,4 @@
-//! One event of a client through its protocol
+//! Decoding and handling of one client event by each protocol.
 //!
 //! Measured: a message that has arrived, through the state machine of the protocol, up to the action that hands
 //! the event to the application. Not measured: the WebSocket frame it came in, the driver, and the handler.

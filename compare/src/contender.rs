@@ -4,46 +4,46 @@ use std::str::FromStr;
 use super::Load;
 use roomcast_loadgen::scenario::{Kind, Scenario};
 
-/// A server to run, and what its clients speak: `NAME=KIND[/PATH]:COMMAND`
+/// Server to run, and the protocol of its clients: `NAME=KIND[/PATH]:COMMAND`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contender {
     name: String,
     family: Family,
     kind: Kind,
-    /// Its WebSocket endpoint, if not the usual one
+    /// Its WebSocket endpoint, if not the usual one.
     path: Option<String>,
     program: PathBuf,
-    /// `{port}` and `{pattern}` are filled in
+    /// `{port}` and `{pattern}` are filled in.
     arguments: Vec<String>,
-    /// What it is not there without, beside the program
+    /// Required file beside the program.
     needs: Option<PathBuf>,
-    /// How to get it
+    /// How to get it.
     remedy: String,
 }
 
-/// What a server is there for, which decides where it runs
+/// Role of a server, which decides its place in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Family {
-    /// What all are divided by
+    /// Baseline of all ratios.
     Limit,
-    /// The product by itself, on one thread
+    /// The product by itself, on one thread.
     Product,
-    /// The product in somebody else's HTTP server
+    /// The product inside another HTTP server.
     Mounted,
-    /// The product on several threads
+    /// The product on several threads.
     Threads,
-    /// The product with compression, for clients that want it
+    /// The product with compression, for clients that want it.
     Compressed,
-    /// The product with connection state recovery
+    /// The product with connection state recovery.
     Recovery,
-    /// Another project's server
+    /// Another project's server.
     Peer,
-    /// Named on the command line
+    /// Named on the command line.
     Given,
 }
 
 impl Contender {
-    /// The two limits, the product's example in all its forms, and the peers
+    /// The two limits, the product's example in all its forms, and the peers.
     pub(super) fn built_in(programs: &Programs) -> Vec<Self> {
         let mut all: Vec<Self> = ["write", "batch"].map(|send| Self::limit(programs, send)).into();
         for (name, kind) in [("roomcast-plain", Kind::Plain), ("roomcast-sio", Kind::Sio)] {
@@ -95,7 +95,7 @@ impl Contender {
         self.family
     }
 
-    /// Whether it can run under this load, and unless it was named also tells something there
+    /// Whether it can run under this load, and unless it was named also tells something there.
     pub(super) fn takes(&self, load: &Load, named: bool) -> bool {
         let speaks = !load.polling || self.family == Family::Limit || self.kind == Kind::Sio;
         let fan_out = matches!(load.scenario, Scenario::Paced | Scenario::Saturated | Scenario::Rooms);
@@ -118,12 +118,12 @@ impl Contender {
         if load.polling { Kind::Poll } else { self.kind }
     }
 
-    /// Whether its clients agree on compression, which there is for WebSocket
+    /// Whether its clients agree on compression, which there is for WebSocket.
     pub(super) fn compresses(&self, load: &Load) -> bool {
         self.family == Family::Compressed && !load.polling
     }
 
-    /// Where it stands in a round, so that what is divided by what runs right before or behind it
+    /// Returns the place in a round, so that a server runs next to the one it is divided by.
     ///
     /// The limit is in the middle, the product on both sides of it, and outside what is divided by the product. Others
     /// have no place.
@@ -152,7 +152,7 @@ impl Contender {
         self.arguments.iter().map(fill).collect()
     }
 
-    /// Why it cannot run here and how to change that; none if it can
+    /// Why it cannot run here and how to change that; none if it can.
     pub(super) fn missing(&self) -> Option<String> {
         // A program without a folder is looked up when it is started.
         let there = self.program.components().count() == 1 || self.program.is_file();
@@ -163,22 +163,22 @@ impl Contender {
     }
 }
 
-/// Where the programs are that are run
+/// Where the programs are that are run.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     pub(super) limit: PathBuf,
     pub(super) fanout_server: PathBuf,
-    /// The folder with the peers written in Rust
+    /// The folder with the peers written in Rust.
     pub(super) rust_peers: PathBuf,
-    /// The folder with the peers written for Node
+    /// The folder with the peers written for Node.
     pub(super) node_peers: PathBuf,
 }
 
-/// A server of another project, as `compare/peers` has it
+/// A server of another project, as `compare/peers` has it.
 struct Peer {
     name: &'static str,
     kind: Kind,
-    /// A script of `compare/peers/node`, or a program of `benches/peers/rust`
+    /// A script of `compare/peers/node`, or a program of `benches/peers/rust`.
     program: &'static str,
     tuned: bool,
 }
@@ -245,7 +245,7 @@ fn words(command: &str) -> Vec<String> {
     command.split_ascii_whitespace().map(str::to_owned).collect()
 }
 
-/// Each as its own documentation has it; `-tuned` with the one setting that is known to help
+/// Each as its own documentation shows; `-tuned` with the one setting known to help.
 const PEERS: [Peer; 10] = [
     Peer { name: "ws", kind: Kind::Plain, program: "ws.js", tuned: false },
     Peer { name: "socket.io", kind: Kind::Sio, program: "socket.io.js", tuned: false },

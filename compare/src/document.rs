@@ -1,4 +1,4 @@
-//! The report of a comparison: Markdown, plots and every single run
+//! The report of a comparison: Markdown, plots and every single run.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,13 +14,13 @@ use roomcast_loadgen::Doing as _;
 use roomcast_loadgen::Error;
 use roomcast_loadgen::scenario::Scenario;
 
-/// All that is known of a comparison; the report follows from it alone
+/// All that is known of a comparison; the report follows from it alone.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Record {
     pub(super) started_unix_s: u64,
-    /// Why it is not whole, if it is not
+    /// Why it is not whole, if it is not.
     pub(super) unfinished: Option<String>,
-    /// What it was told on the command line
+    /// Command-line arguments.
     pub(super) arguments: String,
     pub(super) machine: Machine,
     pub(super) versions: Vec<(String, String)>,
@@ -30,7 +30,7 @@ pub(super) struct Record {
     pub(super) window_s: f64,
     pub(super) max_foreign_cores: f64,
     pub(super) loads: Vec<String>,
-    /// Servers that were asked for and did not run, and why
+    /// Servers that were asked for and did not run, and why.
     pub(super) missing: Vec<(String, String)>,
     pub(super) runs: Vec<Run>,
 }
@@ -42,7 +42,7 @@ impl Record {
             .map_err(|error| Error::Usage(format!("{} is no record of compare: {error}", path.display())))
     }
 
-    /// Writes everything into a folder, over what an earlier comparison left there
+    /// Writes all files into a folder, replacing those of an earlier comparison.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
         let write = |name: &str, text: &str| {
@@ -58,7 +58,7 @@ impl Record {
         write("README.md", &self.markdown())
     }
 
-    /// The tables alone, for a terminal
+    /// The tables alone, for a terminal.
     pub(super) fn tables(&self) -> String {
         let mut text = String::new();
         for load in self.loads() {
@@ -183,9 +183,9 @@ impl Record {
     }
 }
 
-/// What a scenario is divided by in its table
+/// Returns the baseline of a scenario in its table.
 fn base(load: &Load) -> &'static str {
-    // Of several threads, or of compression, what tells is the same server without.
+    // For several threads, or compression, the baseline is the same server without.
     if load.free || load.text { "roomcast-plain" } else { load.base() }
 }
 
@@ -232,7 +232,7 @@ fn explained(load: &Load) -> String {
     text
 }
 
-/// Servers one might look for
+/// Servers one might look for.
 const NEVER_HERE: &[(&str, &str)] = &[
     (
         "uws",

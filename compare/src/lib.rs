@@ -136,7 +136,7 @@ pub struct Options {
     pub list: bool,
 }
 
-/// One run of one server in one round, as it counts
+/// One counted run of one server in one round.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct Run {
     round: usize,
@@ -232,7 +232,7 @@ impl Options {
         }
     }
 
-    /// Whether servers of this family run in a round; those that run in fewer are spread over all of them
+    /// Returns whether servers of this family run in a round; families with fewer runs are spread over all rounds.
     fn takes_part(&self, family: Family, round: usize) -> bool {
         let due = |round: usize| (round * self.peer_rounds).div_ceil(self.rounds);
         !matches!(family, Family::Peer | Family::Given) || due(round) > due(round - 1)
@@ -287,7 +287,7 @@ impl Comparison<'_> {
         self.contenders.iter().filter(takes).collect()
     }
 
-    /// Runs until nobody else used the CPU, or often enough
+    /// Runs until no other process used the CPU, or the attempts are exhausted.
     fn quiet_run(
         &self,
         round: usize,
@@ -330,7 +330,7 @@ fn in_order<'a>(mut all: Vec<&'a Contender>, random: &mut Rng) -> Vec<&'a Conten
     others
 }
 
-/// Those of the built-in and given servers that were asked for
+/// Returns the selected built-in and given servers.
 fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     if options.rounds == 0 {
         return Err(Error::Usage("--rounds must be at least 1".into()));
@@ -358,7 +358,7 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     Ok(all)
 }
 
-/// The arguments that mean the same on another machine: those without a path
+/// Returns the portable arguments: those without a path.
 fn repeatable(arguments: impl Iterator<Item = String>) -> String {
     let mut kept: Vec<String> = Vec::new();
     for argument in arguments {

@@ -31,7 +31,7 @@ impl Load {
 
     /// The limit server that all are divided by
     ///
-    /// With one message on its way there is nothing to batch; with many, whoever does not batch is far from the limit.
+    /// With one message in flight, batching has no effect; with many, a server without batching is far from the limit.
     pub(super) fn base(&self) -> &'static str {
         match self.scenario {
             Scenario::Paced | Scenario::Rooms | Scenario::Idle | Scenario::Chat => "limit-write",
@@ -39,7 +39,7 @@ impl Load {
         }
     }
 
-    /// Whether it has the sizes that it has if none are told
+    /// Returns whether the sizes are the defaults.
     ///
     /// A chat has any: a short comparison has a smaller crowd.
     pub(super) fn is_usual(&self) -> bool {

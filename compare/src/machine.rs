@@ -1,4 +1,4 @@
-//! What a comparison ran on, and which versions of everything it ran
+//! Machine of a comparison, and the versions of all software in it.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::Command;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The machine, as far as it matters to a reader
+/// The machine, as far as it matters to a reader.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Machine {
     cpu: String,
@@ -24,7 +24,7 @@ impl Machine {
             cpu: field("/proc/cpuinfo", "model name").trim_start_matches([' ', '\t', ':']).to_owned(),
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
             memory_mib: memory.split(' ').next().and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) >> 10,
-            // What a distribution or a host appends says nothing to others.
+            // Suffixes of a distribution or a host are irrelevant to readers.
             kernel: field("/proc/sys/kernel/osrelease", "").split('-').next().unwrap_or_default().to_owned(),
             system: field("/etc/os-release", "PRETTY_NAME=").trim_matches('"').to_owned(),
         }
@@ -37,13 +37,13 @@ impl Machine {
     }
 }
 
-/// What stands behind `name` in the first line of a file that begins with it
+/// Returns the text after `name` in the first line of a file that begins with it.
 fn field(path: &str, name: &str) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim().to_owned()
 }
 
-/// Names and versions of what was built and run, from the lock files and the tools themselves
+/// Names and versions of built and run software, from the lock files and the tools themselves.
 pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     let mut versions = Vec::new();
     let mut add = |name: &str, version: Option<String>| {
@@ -69,21 +69,21 @@ pub(super) fn versions(peers: &Path) -> Vec<(String, String)> {
     versions
 }
 
-/// The newest version of a package in a Cargo.lock, which sorts them
+/// The newest version of a package in a Cargo.lock, which sorts them.
 fn locked(lock: &str, name: &str) -> Option<String> {
     let start = format!("name = \"{name}\"\nversion = \"");
     let (_, rest) = lock.rsplit_once(&start)?;
     Some(rest.split('"').next()?.to_owned())
 }
 
-/// What a program prints, if it is there and succeeds
+/// Returns the output of a program, if it exists and succeeds.
 fn printed(program: &str, arguments: &[&str]) -> Option<String> {
     let output =
         Command::new(program).args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// A day of the Gregorian calendar, in UTC
+/// A day of the Gregorian calendar, in UTC.
 pub(super) fn date(unix_seconds: u64) -> String {
     let at = i64::try_from(unix_seconds).ok().and_then(|seconds| Timestamp::from_second(seconds).ok());
     at.unwrap_or(Timestamp::MAX).strftime("%Y-%m-%d").to_string()

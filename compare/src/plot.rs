@@ -1,15 +1,15 @@
-//! Dots with whiskers, as SVG
+//! Dots with whiskers, as SVG.
 
 use std::fmt::Write as _;
 
 use super::summary::Summary;
 
-/// One server's figure in a plot
+/// Value of one server in a plot.
 #[derive(Debug, Clone)]
 pub(super) struct Dot {
     pub(super) label: String,
     pub(super) value: Summary,
-    /// One of ours, which stands out
+    /// A server of this project, which is highlighted.
     pub(super) ours: bool,
 }
 
@@ -107,7 +107,7 @@ impl Scale {
         LEFT + share.clamp(0.0, 1.0) * (WIDTH - LEFT - RIGHT)
     }
 
-    /// Round numbers inside it
+    /// Round numbers inside it.
     fn ticks(&self) -> Vec<f64> {
         let inside = |tick: &f64| (self.from..=self.to).contains(tick);
         if self.logarithmic {
@@ -125,7 +125,7 @@ impl Scale {
     }
 }
 
-/// `digits` times a power of ten, without the error of a power below one
+/// `digits` times a power of ten, without the error of a power below one.
 fn rounded(digits: f64, decade: i32) -> f64 {
     if decade < 0 { digits / 10_f64.powi(-decade) } else { digits * 10_f64.powi(decade) }
 }
@@ -143,9 +143,9 @@ fn escaped(text: &str) -> String {
 }
 
 const WIDTH: f64 = 760.0;
-/// Room for names
+/// Room for names.
 const LEFT: f64 = 190.0;
-/// Room for the figure behind the last dot
+/// Room for the figure behind the last dot.
 const RIGHT: f64 = 64.0;
 const TOP: f64 = 38.0;
 const BOTTOM: f64 = 46.0;

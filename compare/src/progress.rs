@@ -1,4 +1,4 @@
-//! How far it is, in one line of a terminal
+//! How far it is, in one line of a terminal.
 
 use std::io::{Write as _, stderr};
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use roomcast_loadgen::process::now;
 
-/// A bar that stays below what is printed; where there is no terminal, only what is printed
+/// Progress bar below the printed lines; without a terminal, only the lines.
 pub(super) struct Progress {
     begun: Duration,
     bar: ProgressBar,
 }
 
 impl Progress {
-    /// Returns a bar on the standard error output
+    /// Returns a bar on the standard error output.
     pub(super) fn new(steps: usize) -> Self {
         Self::on(ProgressDrawTarget::stderr(), steps)
     }
@@ -25,24 +25,24 @@ impl Progress {
         Self { begun: now(), bar }
     }
 
-    /// What is being done now
+    /// Sets the current step.
     pub(super) fn begin(&self, what: &str) {
         self.bar.set_message(what.to_owned());
     }
 
-    /// One more step is done, and this is what came of it
+    /// Completes a step and prints its result.
     pub(super) fn done(&self, what: &str) {
         self.bar.inc(1);
         self.say(&format!("{}/{} {what}", self.bar.position(), self.bar.length().unwrap_or(0)));
     }
 
-    /// A line that stays
+    /// A line that stays.
     pub(super) fn say(&self, what: &str) {
         // A closed standard error ends no comparison.
         self.bar.suspend(|| _ = writeln!(stderr(), "{what}"));
     }
 
-    /// The share of the steps that is done
+    /// The share of the steps that is done.
     pub(super) fn share(&self) -> f64 {
         self.bar.position() as f64 / self.bar.length().unwrap_or(0).max(1) as f64
     }

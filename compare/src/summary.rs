@@ -1,22 +1,22 @@
-//! Medians of few runs
+//! Medians of few runs.
 
-/// The middle of a sample, its ends, and how sure the middle is
+/// The middle of a sample, its ends, and how sure the middle is.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Summary {
-    /// The middle value, or the mean of the middle two
+    /// The middle value, or the mean of the middle two.
     pub median: f64,
-    /// The least value
+    /// The least value.
     pub min: f64,
-    /// The largest value
+    /// The largest value.
     pub max: f64,
-    /// Contains the true median in at least 95 of 100 cases; none with fewer than six values
+    /// Contains the true median in at least 95 of 100 cases; none with fewer than six values.
     pub interval: Option<(f64, f64)>,
-    /// How many values there were
+    /// How many values there were.
     pub count: usize,
 }
 
 impl Summary {
-    /// `None` of no values
+    /// `None` of no values.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -31,7 +31,7 @@ impl Summary {
         Some(Self { median, min, max, interval, count: values.len() })
     }
 
-    /// The same in another unit
+    /// The same in another unit.
     pub(crate) fn scaled(self, factor: f64) -> Self {
         let interval = self.interval.map(|(low, high)| (low * factor, high * factor));
         Self {
@@ -44,7 +44,7 @@ impl Summary {
     }
 }
 
-/// Which two of `count` sorted values enclose the median in at least 95 of 100 cases
+/// Which two of `count` sorted values enclose the median in at least 95 of 100 cases.
 ///
 /// Each value lies below the true median with probability one half, whatever the distribution; so the number of
 /// those below is binomial, and the ranks follow from it alone.

@@ -5,14 +5,14 @@ use crate::summary::Summary;
 use roomcast_loadgen::Report;
 use roomcast_loadgen::scenario::Scenario;
 
-/// The result of one load: a row for each server, the cheapest first
+/// The result of one load: a row for each server, the cheapest first.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) rows: Vec<Row>,
     columns: Columns,
 }
 
-/// What there is to tell beside the CPU
+/// Columns beside the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Columns {
     Deliveries,
@@ -25,11 +25,11 @@ pub(super) struct Row {
     pub(super) server: String,
     runs: usize,
     failed: usize,
-    /// Runs that count though others used the CPU
+    /// Runs that count though others used the CPU.
     noisy: usize,
-    /// CPU of this server divided by that of the base in the same round
+    /// CPU of this server divided by that of the base in the same round.
     pub(super) ratio: Option<Summary>,
-    /// For each delivery, or for each accepted connection if the load is idle
+    /// For each delivery, or for each accepted connection if the load is idle.
     cpu_us: Option<Summary>,
     p50_us: Option<Summary>,
     p99_us: Option<Summary>,
@@ -43,13 +43,13 @@ pub(super) struct Row {
     chat_max_us: Option<Summary>,
     quiet_p99_us: Option<Summary>,
     broadcast_us: Option<Summary>,
-    /// The p99 of a chat message's way divided by the length of a broadcast in the same run
+    /// The p99 of a chat message's way divided by the length of a broadcast in the same run.
     pub(super) share_of_broadcast: Option<Summary>,
     looked_p99_us: Option<Summary>,
 }
 
 impl Table {
-    /// Of the servers that ran under this load
+    /// Returns the table of the servers that ran under this load.
     pub(super) fn new(load: &Load, base: &str, runs: &[Run]) -> Self {
         let name = load.to_string();
         let runs: Vec<&Run> = runs.iter().filter(|run| run.load == name).collect();
@@ -115,7 +115,7 @@ impl Row {
     }
 }
 
-/// One server's figure divided by that of another in the same round, over all rounds in which both were faultless
+/// Ratio of one server to another in the same round, over all rounds in which both were faultless.
 pub(super) fn paired<'a>(
     runs: impl Iterator<Item = &'a Run> + Clone,
     server: &str,
@@ -192,7 +192,7 @@ const CHAT_TITLES: &[&str] = &[
     "looked p99 µs",
 ];
 
-/// One line that tells how a run went
+/// Returns a one-line summary of a run.
 pub(super) fn progress(run: &Run) -> String {
     let Run { round, load, server, repeated, noisy, report, .. } = run;
     let mut line = format!("round {round} {load} {server}: ");
@@ -211,12 +211,12 @@ pub(super) fn progress(run: &Run) -> String {
     line
 }
 
-/// The server's CPU for each delivery, or for each accepted connection
+/// The server's CPU for each delivery, or for each accepted connection.
 pub(super) fn cpu_us(report: &Report) -> Option<f64> {
     report.idle.map(|idle| idle.cpu_us_per_connection).or(report.cpu_us_per_delivery)
 }
 
-/// The 95 % interval of a median, if there were enough rounds for one
+/// The 95 % interval of a median, if there were enough rounds for one.
 pub(super) fn interval(summary: Summary) -> String {
     summary.interval.map_or_else(none, |(low, high)| format!("{low:.2}..{high:.2}"))
 }
@@ -225,7 +225,7 @@ pub(super) fn none() -> String {
     "–".to_owned()
 }
 
-/// A Markdown table that is also readable as plain text
+/// A Markdown table that is also readable as plain text.
 pub(super) fn aligned(lines: &[Vec<String>]) -> String {
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();

@@ -1,18 +1,18 @@
-//! What the product has to reach, and whether it did
+//! Targets of the product, and whether they were reached.
 
 use super::table::{aligned, cpu_us, interval, none, paired};
 use super::{Load, Run};
 use crate::summary::Summary;
 use roomcast_loadgen::Report;
 
-/// One figure that is held against what must and what should be reached
+/// Measured value with its required and its desired limit.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Target {
-    /// What it is about, the same for several figures of one kind
+    /// Subject, shared by several values of one kind.
     pub(super) case: &'static str,
     pub(super) load: String,
     pub(super) server: String,
-    /// What the server is divided by; none if the figure stands for itself
+    /// Baseline of the ratio; `None` for an absolute value.
     pub(super) base: Option<String>,
     measure: Measure,
     pub(super) must: f64,
@@ -21,15 +21,15 @@ pub(super) struct Target {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Measure {
-    /// CPU for each delivery or accepted connection
+    /// CPU for each delivery or accepted connection.
     Cpu,
-    /// The 99th percentile of the time from sending to receipt
+    /// The 99th percentile of the time from sending to receipt.
     P99,
-    /// KiB of memory for each idle connection
+    /// KiB of memory for each idle connection.
     Memory,
 }
 
-/// What became of a target
+/// Result of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Aim,
@@ -65,7 +65,7 @@ impl Target {
     }
 }
 
-/// All of them, in the order of the report
+/// All of them, in the order of the report.
 pub(super) fn targets() -> Vec<Target> {
     let mut targets = Vec::new();
     let mut add = |case, load: &str, server: &str, base: Option<&str>, measure, must, aim| {
@@ -130,7 +130,7 @@ pub(super) fn targets() -> Vec<Target> {
     targets
 }
 
-/// Each target with what was reached, as a Markdown table
+/// Returns a Markdown table of each target with its result.
 pub(super) fn table(runs: &[Run]) -> String {
     let titles = ["case", "load", "server", "to", "must", "aim", "median", "95 % interval", "rounds", ""];
     let mut lines = vec![titles.map(str::to_owned).to_vec()];
@@ -158,7 +158,7 @@ pub(super) fn table(runs: &[Run]) -> String {
     aligned(&lines)
 }
 
-/// What must and what should be reached at most under a load, as ratios to its limit
+/// Required and desired maximum ratios to the limit under a load.
 pub(super) fn marks(load: &Load) -> Vec<(f64, &'static str)> {
     let name = load.to_string();
     let mut of_load = targets().into_iter().filter(|it| it.load == name && it.measure == Measure::Cpu);

@@ -12,16 +12,16 @@ use roomcast_loadgen::Doing as _;
 use roomcast_loadgen::process::{allowed_cpus, now, only_cpu, run_on};
 use roomcast_loadgen::{Error, Report};
 
-/// What all runs have in common
+/// Settings shared by all runs.
 pub(super) struct Trials {
     loadgen: PathBuf,
     server_cpu: CpuSet,
     load_cpu: usize,
-    /// Where servers run that may have several threads
+    /// Where servers run that may have several threads.
     free_cpus: CpuSet,
-    /// Whether these leave the load generator a CPU
+    /// Whether these leave the load generator a CPU.
     spare_cpu: bool,
-    /// Where this program may run
+    /// Where this program may run.
     own_cpus: CpuSet,
     warmup: Duration,
     window: Duration,
@@ -66,7 +66,7 @@ impl Trials {
     }
 }
 
-/// One server process under one load
+/// One server process under one load.
 pub(super) struct Trial<'a> {
     pub(super) trials: &'a Trials,
     pub(super) load: &'a Load,
@@ -74,7 +74,7 @@ pub(super) struct Trial<'a> {
 }
 
 impl Trial<'_> {
-    /// Starts the server and the load generator, and returns what the latter found
+    /// Starts the server and the load generator, and returns the latter's report.
     ///
     /// That the server fails is in the report; that a program cannot be started is an error.
     pub(super) fn run(&self) -> Result<Report, Error> {
@@ -139,7 +139,7 @@ impl Trial<'_> {
         if let Some(mut output) = generator.0.stdout.take() {
             output.read_to_string(&mut line).doing(|| "read from the load generator".into())?;
         }
-        // Without a report it has said on its standard error what was wrong with the options or the machine.
+        // Without a report, it has printed the fault of the options or the machine to standard error.
         serde_json::from_str(&line).map_err(|_| Error::Usage("the load generator gave no report".into()))
     }
 
@@ -155,7 +155,7 @@ impl Trial<'_> {
     }
 }
 
-/// A process of ours, which ends with this value
+/// A process of ours, which ends with this value.
 struct Running(Child);
 
 impl Running {
@@ -204,5 +204,5 @@ fn free_port() -> std::io::Result<u16> {
 }
 
 const TIME_TO_START: Duration = Duration::from_secs(10);
-/// Time to connect, to drain and to stall, beside the load itself
+/// Time to connect, to drain and to stall, beside the load itself.
 const OVERTIME: Duration = Duration::from_secs(60);

@@ -1,11 +1,11 @@
-//! The three programs as a person runs them
+//! The three programs as a person runs them.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use roomcast_loadgen::Report;
 
-/// A limit server that ends with this value
+/// A limit server that ends with this value.
 struct Limit {
     process: Child,
     port: String,
@@ -127,7 +127,7 @@ fn servers_that_are_not_there_are_named() {
     assert!(list.contains("\nsocketioxide: "), "{list}");
 }
 
-/// Two short rounds, over the limits unless `arguments` name others
+/// Two short rounds, over the limits unless `arguments` name others.
 fn compare(arguments: &[&str]) -> Output {
     let only = if arguments.contains(&"--only") { &[][..] } else { &["--only", "limit-write,limit-batch"] };
     Command::new(env!("CARGO_BIN_EXE_compare"))

@@ -1,4 +1,4 @@
-//! Tells the command which commit it is built from, and how
+//! Tells the command which commit it is built from, and how.
 
 use std::env;
 use std::path::Path;
@@ -18,7 +18,7 @@ fn main() {
     println!("cargo::rustc-env=ROOMCAST_BUILD_RUSTC={}", rustc.split(' ').nth(1).unwrap_or("unknown"));
 }
 
-/// The commit that is checked out, if this is a repository of this project
+/// The commit that is checked out, if this is a repository of this project.
 fn commit() -> Option<String> {
     // In somebody else's repository, where this package is vendored, its commit says nothing.
     let root = printed("git", &["rev-parse", "--show-toplevel"])?;

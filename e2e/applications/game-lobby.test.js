@@ -6,7 +6,7 @@ import { Talk } from "../lib/talk.js";
 for (const transports of [["websocket"], ["polling"]]) {
   describe(`a lobby with rooms for games, by ${transports}, on ${target}`, () => {
     let server;
-    // One for each test, for who has left it a moment ago may still be there.
+    // One per test, because clients of an earlier test may still be connected.
     beforeEach(async () => (server = await startApplication("game_lobby")));
     afterEach(() => server.stop());
 

@@ -1,4 +1,4 @@
-// The guide for those who come from Node names every call of Node's server API, as its own types list them.
+// The migration guide from Node names every call of Node's server API, as listed by its types.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, test } from "node:test";
@@ -7,19 +7,19 @@ import { fileURLToPath } from "node:url";
 const file = (path) => readFileSync(fileURLToPath(new URL(path, import.meta.url)), "utf8");
 const guide = file("../../docs/migration.md");
 
-/** What a class of socket.io declares for everybody: methods, getters and fields */
+/** Public members of a socket.io class: methods, getters and fields */
 function members(module, name) {
   const text = file(`../node_modules/socket.io/dist/${module}.d.ts`);
   const start = new RegExp(`^export declare (abstract )?class ${name}\\b`, "m").exec(text);
   assert.ok(start, `${module}.d.ts declares ${name}`);
   const body = text.slice(start.index);
-  // What is private has that word in front of its name, and so is no match.
+  // Private members have that word in front of their name, and do not match.
   const lines = body.slice(0, body.search(/^}/m)).split("\n");
   const found = lines.map((line) => /^    (?:(?:readonly|async|get|static) )*(\w+)\??(?:<[^(]*>)?[(:]/.exec(line)?.[1]);
   return [...new Set(found)].filter((member) => member && !member.startsWith("_") && member !== "constructor");
 }
 
-// What these inherit from Node's emitter, and the typed one on top of it.
+// Members inherited from Node's emitter, and the typed one on top of it.
 const EMITTER = ["on", "once", "off", "emit", "emitWithAck", "listeners", "removeAllListeners"];
 
 const CLASSES = [
@@ -34,7 +34,7 @@ const CLASSES = [
 /** How many there are at least, lest the types be read wrongly */
 const LEAST = { Server: 30, Namespace: 20, ParentNamespace: 3, Socket: 40, BroadcastOperator: 15, RemoteSocket: 8 };
 
-// What the types show of the implementation.
+// Implementation details exposed by the types.
 const INNER = ["encoder"];
 
 describe("the guide for those who come from Node", () => {

@@ -29,7 +29,7 @@ describe("WebSockets of a page", { skip: withoutChromium }, () => {
             socket.onopen = () => sent.forEach((text) => socket.send(text));
             socket.onclose = ({ code, reason }) => reject(new Error(`closed: ${code} ${reason}`));
             socket.onmessage = ({ data }) => {
-              // The demo greets first, and says who spoke.
+              // The demo sends a greeting first, and names the sender.
               const text = data.startsWith("[") ? JSON.parse(data)[1].text : data;
               if (text !== undefined) heard.push(text === sent[heard.length]);
               if (heard.length === count) resolve({ extensions: socket.extensions, heard });

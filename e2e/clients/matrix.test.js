@@ -1,4 +1,4 @@
-// Every client of the field in one room at once: who sends what, and who gets it, exactly and in order.
+// All supported clients in one room at once: each receives the expected events, exactly and in order.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { launchChromium, openBarePage, withoutChromium } from "../lib/chromium.js";
@@ -13,7 +13,7 @@ let server;
 let browser;
 const members = [];
 const outsiders = [];
-/** What each member has to have received, in order */
+/** Expected events of each member, in order */
 const expected = new Map();
 
 before(async () => {
@@ -140,7 +140,7 @@ function expect(member, event, detail) {
   expected.get(member).push([event, detail]);
 }
 
-/** Waits until everybody has as many events as they should have; what they are, `compare` looks at */
+/** Waits until each member has its expected number of events; `compare` checks their content */
 async function arrived() {
   for (const [member, wanted] of expected) {
     await until(

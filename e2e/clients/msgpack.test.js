@@ -1,4 +1,4 @@
-// socket.io-client 4 with socket.io-msgpack-parser, on a path of its own, in the same rooms as everybody else.
+// socket.io-client 4 with socket.io-msgpack-parser, on a separate path, in the same rooms as all other clients.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";

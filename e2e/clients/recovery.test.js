@@ -1,4 +1,4 @@
-// Connection state recovery: socket.io-client 4 as it is, and a plain client, whose connections break and who come back.
+// Connection state recovery: unmodified socket.io-client 4 and a plain client reconnect after broken connections.
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
@@ -36,11 +36,11 @@ before(async () => {
 });
 after(() => Promise.all(Object.values(servers ?? {}).map((server) => server.stop())));
 
-/** A client that keeps what it hears in `heard`, and comes back only when it is told to */
+/** Client that records events in `heard`, and reconnects only on request */
 async function connect(options, server = servers.usual) {
   const socket = io(server.url, { forceNew: true, reconnection: false, ...options });
   socket.heard = [];
-  // What the server keeps has its offset behind the arguments.
+  // Retained events have their offset behind the arguments.
   socket.on("heard", (...args) => socket.heard.push(args.slice(0, -1)));
   await connected(socket);
   return socket;

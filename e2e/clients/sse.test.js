@@ -1,4 +1,4 @@
-// The example's transport from outside: clients on server-sent events and POST, in one room with everybody else.
+// The example's transport from outside: clients on server-sent events and POST, in one room with other clients.
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 import { io } from "socket.io-client";
@@ -107,7 +107,7 @@ test("what is no POST is refused and harms nothing; who closes the stream is gon
   }
 });
 
-/** What it hears is kept in `said` and `drawn`; `joined` resolves when it is in the room, and has its `id` */
+/** Events are recorded in `said` and `drawn`; `joined` resolves when it is in the room, and has its `id` */
 function member(name, open) {
   const made = { name, said: [], drawn: [] };
   made.joined = new Promise((resolve) => {

@@ -1,4 +1,4 @@
-// Engine.IO v4 in browsers: what pages of other origins are told.
+// Engine.IO v4 in browsers: CORS headers for other origins.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { request } from "../lib/http.js";

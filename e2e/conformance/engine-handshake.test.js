@@ -86,7 +86,7 @@ for (const profile of PROFILES) {
     test("leaves other paths alone", async () => {
       const { status } = await request(at("EIO=4&transport=polling", "/elsewhere/"));
       assert.equal(status, 404);
-      // Node leaves such an upgrade to whoever else is listening, and here nobody is.
+      // Node leaves such an upgrade to other listeners, and here there is none.
       if (target === "node") return;
       assert.equal((await tryOpen(at("EIO=4&transport=websocket", "/elsewhere/"))).status, 404);
     });

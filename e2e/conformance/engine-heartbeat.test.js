@@ -9,11 +9,11 @@ import { CARRIERS, PollingSession, probe, PROFILES, upgrade, WebSocketSession } 
 
 const INTERVAL = QUICK["ping-interval"];
 const TIMEOUT = QUICK["ping-timeout"];
-/** What a client's clock may add to a deadline, in milliseconds */
+/** Client clock error added to a deadline, in milliseconds */
 const SLACK = 30;
 /** In which a client answers that means to stay: not to be missed on a busy machine, in milliseconds */
 const TIME_TO_ANSWER = 2000;
-/** What a timer may fire early, in milliseconds */
+/** Early firing of a timer, in milliseconds */
 const EARLY = 10;
 
 /** For clients that do not answer */

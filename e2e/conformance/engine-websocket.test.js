@@ -1,4 +1,4 @@
-// Engine.IO v4 over WebSocket, and the plain WebSocket echo: what goes in, what comes back, what closes.
+// Engine.IO v4 over WebSocket, and the plain WebSocket echo: input, output and close.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";

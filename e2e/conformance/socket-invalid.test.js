@@ -1,4 +1,4 @@
-// Socket.IO v5: what a server must not take. Each closes the whole connection, with no other answer.
+// Socket.IO v5: invalid packets. Each closes the whole connection, with no other response.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { startConformance, target } from "../lib/server.js";
@@ -129,7 +129,7 @@ for (const carrier of CARRIERS) {
     test("a count of zero, or takes it as none", async () => {
       const session = await carrier.open(server, profile);
       await session.send('450-["message","x"]');
-      // Parsers of the field differ here; what they may not do is take the connection for broken later.
+      // Parsers differ here, but must not treat the connection as broken later.
       const answer = await session.next().catch(() => "1");
       if (answer !== "1") {
         assert.equal(answer, '42["message-back","x"]');

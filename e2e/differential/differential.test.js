@@ -13,7 +13,7 @@ const { ONLY, SHOW } = process.env;
 const totals = [];
 const met = new Set();
 
-/** Subjects that are played side by side, each on servers of its own */
+/** Subjects that run in parallel, each on separate servers */
 const AT_ONCE = 4;
 
 describe("scripts", { concurrency: AT_ONCE }, () => {

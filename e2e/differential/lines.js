@@ -1,4 +1,4 @@
-/** The lines of each record that the other has not, in order: what is left without a longest common part */
+/** Lines of each record missing from the other, in order: the rest without a longest common subsequence */
 export function lineDifference(node, roomcast) {
   const common = Array.from({ length: node.length + 1 }, () => new Uint16Array(roomcast.length + 1));
   for (let left = node.length - 1; left >= 0; left -= 1) {

@@ -1,4 +1,4 @@
-// One client of a script: what it sends and hears, and the lines of the record that tell of it.
+// Client of a script: packets sent and received, and their lines in the record.
 import { createHash } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { begin, request } from "../lib/http.js";
@@ -9,7 +9,7 @@ import { WebSocketClient } from "../lib/websocket.js";
 /** Headers of an answer that concern a client; the others are the HTTP library's own affair */
 const TOLD_HEADERS = /^(content-type|content-encoding|cache-control|set-cookie|vary|allow|etag|access-control-.*|x-.*)$/;
 
-/** One client of a script, with the lines of what it sent and heard */
+/** Client of a script, with the lines of its sent and received packets */
 export class Peer {
   constructor(stage, name) {
     this.stage = stage;
@@ -245,7 +245,7 @@ export class Peer {
     return packet[0] === "b" ? Buffer.from(packet.slice(1), "base64") : packet;
   }
 
-  /** A GET's answer. One that is not answered in time goes on waiting for whoever asks next */
+  /** Response to a GET. A request without a timely response stays pending for the next caller */
   async pollFor(within) {
     this.parked ??= this.poll({ within: 60_000 }).catch((error) => ({ status: error.code, body: "" }));
     const late = sleep(within, null, { ref: false });
@@ -259,7 +259,7 @@ export class Peer {
     try {
       return await this.socket.next({ within });
     } catch {
-      // It takes back its wish, or the next message would go to nobody.
+      // Withdraws its request, or the next message would be lost.
       this.socket.wanted.length = 0;
       const { ended } = this.socket;
       return ended ? { closed: `${ended.code} ${ended.reason}`.trim() } : null;
@@ -312,7 +312,7 @@ export class Peer {
   }
 }
 
-/** An event that wants an answer: what stands before its number, the number, and what stands behind */
+/** Event that requests an ack: text before its number, the number, and text after it */
 function question(packet) {
   const [, before, id, json] = /^(4(?:2|5\d+-)(?:\/[^,[]*,)?)(\d+)(\[.*)$/s.exec(packet) ?? [];
   return id === undefined ? undefined : { before, id, json };

@@ -1,4 +1,4 @@
-// A script may have `flags` of its own for the server, and be `alone` on it if it ends it.
+// A script may have its own `flags` for the server, and be `alone` on it if it ends it.
 
 /** The three ways a session may run */
 export const EVERY_CARRIER = ["polling", "websocket", "upgraded"];

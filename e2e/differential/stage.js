@@ -1,4 +1,4 @@
-// Where a script is played: one server, the clients the script brings in, and a record of all that each of them hears.
+// Environment of a script: one server, the script's clients, and a record of all messages each receives.
 import { setTimeout as sleep } from "node:timers/promises";
 import { begin, rawExchange, request } from "../lib/http.js";
 import { PATIENCE } from "../lib/patience.js";
@@ -94,7 +94,7 @@ export class Houses {
   }
 }
 
-/** One playing of one script: `record()` is what was heard */
+/** One run of one script: `record()` returns the messages received */
 export class Stage {
   constructor(house, key, carrier) {
     this.house = house;
@@ -115,7 +115,7 @@ export class Stage {
     return this.house.server.port;
   }
 
-  /** Another line in the record, in a part of its own for each name */
+  /** Adds a line to the record, in a separate part for each name */
   peer(name) {
     const known = this.peers.find((peer) => peer.name === name);
     return known ?? this.add(new Peer(this, name));
@@ -147,7 +147,7 @@ export class Stage {
     return peers;
   }
 
-  /** One HTTP request with everything of its answer that concerns a client */
+  /** One HTTP request with all client-visible parts of its response */
   async http(name, query, { method = "GET", headers, body, path = "/socket.io/" } = {}) {
     const peer = this.peer(name);
     const target = `${path}${query}`;
@@ -166,7 +166,7 @@ export class Stage {
     return begin(peer.address(), { method: "POST", headers, ...options });
   }
 
-  /** Bytes as they are over a connection of its own, with all that comes back until its end */
+  /** Raw bytes over a separate connection, with all received bytes until its end */
   async bytes(name, text, keep = (answer) => answer) {
     const peer = this.peer(name);
     const answer = await rawExchange(this.port, text).catch((error) => `no end: ${error.message.slice(0, 60)}`);
@@ -187,7 +187,7 @@ export class Stage {
     return peer;
   }
 
-  /** A WebSocket that wants to take a client's session over, under a name of its own */
+  /** WebSocket that requests an upgrade of a client's session, under a separate name */
   async candidate(peer, name = "b") {
     const other = this.peer(name);
     const attempt = await tryOpen(peer.address("websocket"));
@@ -233,7 +233,7 @@ export class Stage {
     return `<question ${this.questions.indexOf(id) + 1}>`;
   }
 
-  /** What each client heard, and what the server noticed as far as the script asked for it */
+  /** Messages received by each client, and server events requested by the script */
   record() {
     const notes = this.house.notes.get(this.key).slice(0, this.told ?? 0);
     const lines = this.peers.flatMap((peer) => {
@@ -251,7 +251,7 @@ export class Stage {
     this.house.stopped = true;
   }
 
-  /** Takes everybody out, and waits until the server has noticed it */
+  /** Disconnects all clients, and waits until the server has noticed it */
   async clear() {
     for (const peer of this.peers) peer.leave();
     for (const url of this.opened) request(url, { method: "POST", body: "1" }).catch(() => {});

@@ -1,4 +1,4 @@
-// What has to hold for every attack: the server lives, others notice nothing, and afterwards all is as before.
+// Invariants of every attack: the server survives, other clients are unaffected, and state returns to normal.
 import assert from "node:assert/strict";
 import { after, test } from "node:test";
 import { Bystanders } from "./bystanders.js";
@@ -12,7 +12,7 @@ export const MIB = 1024 * 1024;
 /**
  * A test that attacks a server of its own and fails unless [withstand] is fulfilled. A line tells what it cost.
  *
- * What the attack returns is noted there.
+ * The attack's return value is logged there.
  */
 export function attack(name, options, body) {
   test(name, async () => {
@@ -108,7 +108,7 @@ class Target {
     return RawConnection.open(this.port);
   }
 
-  /** Sends something on a connection of its own and sees it refused. Resolves to the answer */
+  /** Sends data on a separate connection and expects a refusal. Resolves to the response */
   async refuses(bytes, expected) {
     const connection = await this.connect();
     connection.write(bytes);
@@ -117,7 +117,7 @@ class Target {
     return answer;
   }
 
-  /** The answer to one request on a connection of its own */
+  /** Response to one request on a separate connection */
   async ask(method, path, headers = [], body = "") {
     const connection = await this.connect();
     connection.write(httpRequest(method, path, [["Host", "localhost"], ["Connection", "close"], ...headers], body));
@@ -148,7 +148,7 @@ class Target {
     return client;
   }
 
-  /** A polling session that nobody polls; resolves to its sid */
+  /** Polling session without polls; resolves to its sid */
   async session(path = "/engine.io/") {
     const answer = await this.ask("GET", `${path}?EIO=4&transport=polling`);
     assert.equal(answer.status, 200);

@@ -7,7 +7,7 @@ import { withheld } from "./process.js";
 import { SEPARATOR } from "./session.js";
 import { WebSocketClient } from "./websocket.js";
 
-/** Clients beside an attack. What they saw is asked for with `watch` and `rest` */
+/** Clients beside an attack. `watch` and `rest` return their observations */
 export class Bystanders {
   /** Connects both to a server's Socket.IO endpoint; `app` says what answers there */
   static async open(server, app) {
@@ -148,7 +148,7 @@ class OverWebSocket extends Client {
 
 class ByPolling extends Client {
   name = "polling";
-  // Of its own, so that no other request shares its connections.
+  // A separate agent, so that no other request shares its connections.
   #agent = new Agent({ keepAlive: true, maxSockets: 2 });
   #posts = Promise.resolve();
 

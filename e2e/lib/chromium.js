@@ -1,4 +1,4 @@
-// The Chromium of this machine, through playwright-core, which brings none of its own.
+// The Chromium of this machine, through playwright-core, which bundles none.
 import { existsSync } from "node:fs";
 import { chromium } from "playwright-core";
 

@@ -35,7 +35,7 @@ export function begin(url, { method = "GET", headers = {}, within = PATIENCE, ag
       });
     });
   });
-  // Whoever aborts a request need not listen for its failure.
+  // An aborted request fails without a listener.
   response.catch(() => {});
   return {
     response,

@@ -5,7 +5,7 @@ import { io as io4 } from "socket.io-client";
 import { PATIENCE } from "./patience.js";
 import { inTime, WebSocketClient } from "./websocket.js";
 
-/** What every member has: a name, a socket id, the transport it is on now, and all it received */
+/** Common to every member: a name, a socket id, the current transport, and all received events */
 class Member {
   /** `[event, detail]` of everything received, oldest first */
   log = [];
@@ -116,7 +116,7 @@ export class JsonMember extends Member {
   }
 }
 
-/** One of the clients in a browser page: socket.io-client's own bundle, or the browser's WebSocket */
+/** Client in a browser page: the bundle of socket.io-client, or the browser's WebSocket */
 export class BrowserMember extends Member {
   /** Opens clients of these modes (`polling`, `websocket`, `upgrade`, `plain`) within one page */
   static async openAll(page, modes) {

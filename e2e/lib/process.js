@@ -1,4 +1,4 @@
-// What the system knows of a process, read from /proc.
+// Process statistics, read from /proc.
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
 import { PATIENCE } from "./patience.js";
@@ -9,7 +9,7 @@ export const memory = (pid) => statusBytes(pid, "VmRSS");
 /** The most bytes of memory since `forgetPeak` */
 export const peakMemory = (pid) => statusBytes(pid, "VmHWM");
 
-/** Lets the peak begin anew; without that permission it stays what it was */
+/** Resets the peak; without that permission it is unchanged */
 export function forgetPeak(pid) {
   writeFileSync(`/proc/${pid}/clear_refs`, "5");
 }

@@ -16,12 +16,12 @@ export function configuration(language) {
   return blocks[1].split("\n```")[0];
 }
 
-/** How each program is told to run in the foreground with a configuration, out of a folder of its own */
+/** Command of each program to run in the foreground with a configuration from its own folder */
 const PROGRAMS = {
   nginx: (folder, text) => {
     mkdirSync(join(folder, "tmp"));
     const paths = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map((kind) => `${kind}_temp_path ${folder}/tmp/${kind};`);
-    // As root it would work as somebody who cannot write to this folder.
+    // As root it would switch to a user without write access to this folder.
     const user = process.getuid() === 0 ? "user root;" : "";
     const whole = `${user} daemon off; pid ${folder}/pid; error_log stderr;
       events { } http { access_log off; ${paths.join(" ")} ${text} }`;
@@ -54,7 +54,7 @@ export async function startProxy(name, text, behind) {
   const child = spawn(program(name), PROGRAMS[name](folder, ported), {
     stdio: ["ignore", "pipe", "pipe"],
     env: environment,
-    // A group of its own, since the workers of nginx outlive a master that is killed.
+    // A separate process group, because the workers of nginx outlive a killed master.
     detached: true,
   });
   running.add(child);

@@ -13,7 +13,7 @@ if (target !== "roomcast" && target !== "node") {
   throw new Error(`ROOMCAST_E2E_TARGET is "${target}"; it has to be "roomcast" (the default) or "node"`);
 }
 
-/** What is expected of this target, where Roomcast differs from Node on purpose */
+/** Expectations for this target, where Roomcast differs from Node on purpose */
 export const byTarget = (expectations) => expectations[target];
 
 /** Timings under which no ping and no timeout comes in the way of a test */
@@ -41,7 +41,7 @@ export function startDemo(port = 0, flags = {}) {
 /**
  * A free port for a server that will go and come back to it.
  *
- * It is below those that systems hand out, so nobody else is given it meanwhile.
+ * It is below the ephemeral range, so no other process gets it in between.
  */
 export async function lastingPort() {
   for (;;) {
@@ -156,7 +156,7 @@ function reference(file) {
   return fileURLToPath(new URL(`../reference/${file}`, import.meta.url));
 }
 
-// A client that a failed test has left behind would keep its file from ending, and nobody would hear of the failure.
+// A client left by a failed test would keep its file from ending, and the failure would not be reported.
 after(() => {
   const late = setTimeout(() => {
     console.error(`still open when all tests were over: ${process.getActiveResourcesInfo().join(", ")}`);

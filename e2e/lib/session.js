@@ -4,7 +4,7 @@ import { begin, request } from "./http.js";
 import { PATIENCE } from "./patience.js";
 import { WebSocketClient } from "./websocket.js";
 
-/** What stands between two packets of one payload */
+/** Separator of the packets in a payload */
 export const SEPARATOR = "\x1e";
 
 /**
@@ -33,7 +33,7 @@ export const PROFILES = [
   },
 ];
 
-/** A session that polls. It sends a request only when told to */
+/** Polling session. It sends requests only on demand */
 export class PollingSession {
   /** Does the handshake, and `profile.join` */
   static async open(server, profile, { query = "", headers } = {}) {
@@ -67,12 +67,12 @@ export class PollingSession {
     return this.url.replace("transport=polling", "transport=websocket");
   }
 
-  /** One GET, whatever it answers */
+  /** Sends one GET and accepts any response */
   poll(options) {
     return request(this.url, { headers: this.headers, ...options });
   }
 
-  /** One POST, whatever it answers */
+  /** Sends one POST and accepts any response */
   push(body, options) {
     return request(this.url, { method: "POST", headers: this.headers, body, ...options });
   }

@@ -16,7 +16,7 @@ export class Talk {
     });
   }
 
-  /** Resolves when it is in; rejects with the error if it is not let in */
+  /** Resolves when it has joined; rejects with the error if it is refused */
   async connected() {
     await new Promise((resolve, reject) => this.socket.once("connect", resolve).once("connect_error", reject));
     return this;
@@ -36,7 +36,7 @@ export class Talk {
     assert.deepEqual(await this.next(`no ${event} came`), [event, ...args]);
   }
 
-  /** Whatever comes next */
+  /** Next message of any kind */
   async next(complaint = "nothing came") {
     if (!this.#heard.length) {
       await new Promise((resolve, reject) => {

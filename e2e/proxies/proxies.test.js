@@ -11,7 +11,7 @@ import { startDemo } from "../lib/server.js";
 const COOKIE = "session=secret";
 const TRUSTED = { "trusted-proxy": "127.0.0.1" };
 
-/** What comes with an event, or an error if the other one comes first */
+/** Arguments of an event, or an error if the other one comes first */
 const heard = (emitter, event, failure) =>
   new Promise((resolve, reject) => {
     const late = setTimeout(() => reject(new Error(`no ${event} came`)), PATIENCE);
@@ -19,7 +19,7 @@ const heard = (emitter, event, failure) =>
     if (failure) emitter.once(failure, (error) => (clearTimeout(late), reject(error)));
   });
 
-/** A page that the proxy serves, in the browser of somebody who has a cookie of it */
+/** Page served by the proxy, in a browser that has a cookie of it */
 async function visits(proxy, transports, origin = proxy.url) {
   const extraHeaders = { Cookie: COOKIE, Origin: origin };
   const socket = io(proxy.url, { transports, extraHeaders, forceNew: true, reconnection: false });

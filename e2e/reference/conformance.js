@@ -1,4 +1,4 @@
-// What `conformance_server` serves, on Node's own implementation: the yardstick the raw cases are measured with.
+// Counterpart of `conformance_server` on Node's implementation: reference for the raw cases.
 import { createServer } from "node:http";
 import { Server as EngineServer } from "engine.io";
 import { Server as SocketServer } from "socket.io";

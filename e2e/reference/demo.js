@@ -1,4 +1,4 @@
-// What `roomcast serve` serves, on Node's own implementation, with the same demo page.
+// Counterpart of `roomcast serve` on Node's implementation, with the same demo page.
 import { randomUUID } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { createServer } from "node:http";
@@ -9,7 +9,7 @@ import { demoOptions } from "./options.js";
 const PAGE = new URL("../../crates/cli/demo/", import.meta.url);
 const TYPES = { html: "text/html; charset=utf-8", js: "text/javascript; charset=utf-8", css: "text/css; charset=utf-8" };
 
-/** Everybody who is connected, over whatever: `{ id, kind, transport, rooms, emit }` */
+/** All connected clients, on any transport: `{ id, kind, transport, rooms, emit }` */
 const clients = new Map();
 
 const http = createServer(async (request, response) => {
@@ -100,7 +100,7 @@ function parseFrame(data) {
   }
 }
 
-/** What a client's event does; returns what is answered if it asked */
+/** Handles a client's event; returns the acknowledgement if requested */
 function perform(client, event, args) {
   if (event === "echo") return client.emit("echo", args[0]);
   if (event === "msg") return tell([...clients.values()], "msg", args[0]);

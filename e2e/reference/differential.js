@@ -1,4 +1,4 @@
-// What `differential_server` serves, on Node's own implementation: the yardstick of the differential test.
+// Counterpart of `differential_server` on Node's implementation: reference of the differential test.
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -55,7 +55,7 @@ const io = new SocketServer(http, {
   cleanupEmptyChildNamespaces: flags["clean-up"] === true,
   serveClient: flags["client-files"] === true,
 });
-// The same for clients of another parser, at a path of their own.
+// The same for clients of another parser, at a separate path.
 const packed = new SocketServer(http, { ...common, path: "/packed/", parser: msgpack, serveClient: false });
 
 if (flags["tell-refusals"]) {
@@ -86,7 +86,7 @@ http.listen(Number(flags.port), "127.0.0.1", () => {
   console.log(`listening on http://127.0.0.1:${http.address().port}`);
 });
 
-/** What every namespace answers to */
+/** Handlers of every namespace */
 function application(namespace) {
   namespace.on("connection", (socket) => {
     note(socket, "connection");
@@ -125,7 +125,7 @@ function echo(socket, name, ...args) {
   else socket.emit(name, ...args);
 }
 
-/** Lets in who knows the secret, and tells the others in several ways that they do not */
+/** Accepts clients with the secret, and refuses the others in several ways */
 async function guard(socket, next) {
   const { auth } = socket.handshake;
   note(socket, `first middleware: ${JSON.stringify(auth)}`);
@@ -210,7 +210,7 @@ async function perform(socket, command, args) {
   }
 }
 
-/** What an event goes through: `volatile` and `local` are properties there, the others take a value */
+/** Operators of an event: `volatile` and `local` are properties there, the others take a value */
 function begin(socket, { at = "socket", by = [] }) {
   let emitter;
   if (at === "socket") emitter = socket;
@@ -235,7 +235,7 @@ function emit(socket, command, args) {
     const limited = command.by?.some((operator) => operator.timeout);
     return new Promise((resolve) => {
       emitter.emit(...args, (...outcome) => {
-        // Whoever waits without a limit is told of no error.
+        // A call without a timeout reports no error.
         const error = limited ? outcome.shift() : null;
         const answers = one ? outcome : outcome[0].map((answer) => answer ?? null);
         if (!one) answers.sort((a, b) => (JSON.stringify(a) < JSON.stringify(b) ? -1 : 1));
@@ -270,7 +270,7 @@ function rooms(socket) {
   return [...socket.rooms].map((room) => (room === socket.id ? "own" : room)).sort().join(" ");
 }
 
-/** Tells who watches what the server noticed of a socket */
+/** Reports a socket event to the watchers */
 function note(socket, text) {
   const { script = "", peer = "" } = socket.handshake.query;
   io.of("/watch").emit("note", script, `${peer} ${socket.nsp.name}: ${text}`);

@@ -74,7 +74,7 @@ attack("tiny messages out of which much comes cost time in proportion", { growth
 attack("empty blocks and empty messages by the thousand", { growth: 8 * MIB, flags: AGREED }, async (target) => {
   for (const offer of [OFFER, ALONE]) {
     const client = await target.webSocket("/engine.io/?EIO=4&transport=websocket", offer);
-    // Each ends a stream, so that the next begins anew.
+    // Each ends a stream, so that the next starts a new one.
     const blocks = Buffer.concat([...Array(50_000).fill(Buffer.from([3, 0])), compress(Buffer.from("4end"))]);
     const spent = await target.processorTime(async () => {
       client.send(frame(blocks, { rsv: COMPRESSED }));

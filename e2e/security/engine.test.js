@@ -10,16 +10,16 @@ const POLLING = "EIO=4&transport=polling";
 const WEBSOCKET = "EIO=4&transport=websocket";
 const MAX_PAYLOAD = 1_000_000;
 
-/** What may wait for one client is what it is by default, not what the conformance suites need */
+/** The outbox limit is the default, not that of the conformance suites */
 const OUTBOX = { outbox: MIB };
 
-/** A session that nobody polls lives for one and a half seconds */
+/** A session without polls lives for one and a half seconds */
 const SHORT_LIVED = { "ping-interval": 1000, "ping-timeout": 500 };
 
 /** The address of a polling session */
 const address = (sid, path = "/engine.io/") => `${path}?${POLLING}&sid=${sid}`;
 
-/** One POST of a session; resolves to its answer */
+/** One POST of a session; resolves to its response */
 const post = (target, sid, body, options) =>
   request(`${target.url}${address(sid)}`, { method: "POST", body, ...options });
 

@@ -6,7 +6,7 @@ import { httpRequest, responses, text, upgradeRequest } from "../lib/raw.js";
 
 const HANDSHAKE = "/engine.io/?EIO=4&transport=polling";
 
-/** What must never be answered: a request within the body of another */
+/** Must never get a response: a request within the body of another */
 const SMUGGLED = httpRequest("GET", "/engine.io/?EIO=4&transport=polling&sid=smuggled");
 
 /** Whether the request within was heard */
@@ -211,7 +211,7 @@ attack("uWebSockets-1497 chunks of no size, and more than there should be", { gr
   const tabbed = await target.connect();
   tabbed.write(`${head.replace("chunked\r\n", "chunked\t\r\n")}3\r\n4ab\r\n0\r\n\r\n${httpRequest("GET", "/nothing")}`);
   assert.deepEqual([(await tabbed.response()).status, (await tabbed.response({ skip: 1 })).status], [200, 404]);
-  // What follows a body is another request, and has to be one.
+  // Bytes after a body are another request, and must be valid.
   const behind = await target.connect();
   behind.write(
     `${httpRequest(
@@ -239,7 +239,7 @@ attack("CVE-2023-43669 a header without an end", { growth: 4 * MIB }, async (tar
     });
     assert.ok(spent <= 300, `${spent} ms`);
   }
-  // Byte by byte: what came before must not be read again with each.
+  // Byte by byte: earlier bytes must not be parsed again with each.
   const drip = await target.connect();
   await drip.write(`GET /echo HTTP/1.1\r\nHost: a\r\nX: `);
   const spent = await target.processorTime(async () => {

@@ -11,7 +11,7 @@ const OUTBOX = { outbox: MIB };
 /** Bytes of text that are just within the limit of a message */
 const LONG = 900_000;
 
-/** A client in JSON mode that was let in */
+/** Accepted client in JSON mode */
 async function json(target, path = "/echo") {
   const client = await target.webSocket(path, JSON_MODE);
   client.welcome = JSON.parse(await client.text());
@@ -19,7 +19,7 @@ async function json(target, path = "/echo") {
   return client;
 }
 
-/** Fails unless a client in JSON mode that sends these is told why, and closed; resolves to what it was told */
+/** Expects an error and a close for a client in JSON mode that sends these; resolves to the error */
 async function violates(target, ...frames) {
   const client = await json(target);
   client.send(...frames);

@@ -10,7 +10,7 @@ const LONG = 900_000;
 /** A client's packet with a placeholder, and the number in it as written */
 const withPlaceholder = (count, num) => text(`45${count}-["message",{"_placeholder":true,"num":${num}}]`);
 
-/** Sends these on a client of their own and sees its connection closed, within a second */
+/** Sends these on a separate client and expects its connection to close within a second */
 async function closes(target, ...frames) {
   const client = await target.socket();
   client.send(...frames);
@@ -137,7 +137,7 @@ attack(
       client.send(withPlaceholder(count, 0));
       await client.untilClosed();
     }
-    // As many as are allowed, each as large as allowed, to a namespace that nobody joined.
+    // As many as are allowed, each as large as allowed, to a namespace without members.
     const client = await open();
     client.send(withPlaceholder(10, 0));
     const large = binary(Buffer.alloc(1_000_000));
@@ -146,7 +146,7 @@ attack(
     const over = await open();
     over.send(binary(Buffer.alloc(1_000_001)));
     assert.equal((await over.untilClosed()).code, 1009);
-    // Never completed: whoever begins and stops is closed when its time is over, whether it joined or not.
+    // Never completed: a client that stops is closed at its deadline, whether it joined or not.
     const slow = [await open(), await target.socket()];
     for (const one of slow) one.send(withPlaceholder(2, 0), binary());
     for (const one of slow) await one.untilClosed(1300);
@@ -226,7 +226,7 @@ attack(
       const client = await open();
       client.send(text(`40${name},{}`));
       assert.match(await client.text(), /^44.*"Invalid namespace"/, name);
-      // Who is in one namespace is not in another.
+      // A client in one namespace is not in another.
       client.send(text("40"), text(`42${name},["message","hi"]`));
       await client.untilClosed();
     }

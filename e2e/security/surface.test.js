@@ -1,4 +1,4 @@
-// Attacks of our own on connections and sessions: what everybody forgets. See README.md for the rows.
+// Custom attacks on connections and sessions, often overlooked. See README.md for the rows.
 import assert from "node:assert/strict";
 import { attack, MIB, pause } from "../lib/attack.js";
 import { request } from "../lib/http.js";
@@ -26,7 +26,7 @@ attack("OWN-7 very many upgrades of one session at once", { growth: 16 * MIB }, 
     );
     const opened = connections.filter(({ answer }) => answer.startsWith("HTTP/1.1 101"));
     assert.ok(opened.length >= 1, "none was let in");
-    // One at a time may try: all others are refused, or closed again.
+    // One attempt at a time is allowed: all others are refused, or closed again.
     const alive = () => opened.filter(({ ended }) => !ended).length;
     await target.eventually(
       () => alive() <= 1,
@@ -392,7 +392,7 @@ attack(
       3000,
     );
     assert.ok(open() <= 60 && open() >= 50, `${open()} are open`);
-    // Room comes back as soon as somebody goes.
+    // Capacity returns as soon as a client disconnects.
     connections.forEach((connection) => connection.destroy());
     await target.eventually(
       async () => (await target.ask("GET", "/")).status === 200,

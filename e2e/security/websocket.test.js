@@ -7,7 +7,7 @@ import { binary, frame, OPCODES, RawWebSocket, text, upgradeRequest } from "../l
 /** Every path at which WebSockets are served, and how an open one proves that it works */
 const ENDPOINTS = ["/engine.io/?EIO=4&transport=websocket", "/socket.io/?EIO=4&transport=websocket", "/echo"];
 
-/** What would be 256 MiB of zeros */
+/** Compressed form of 256 MiB of zeros */
 const DEFLATED_ZEROS = deflateRawSync(Buffer.alloc(256 * MIB), { level: 9 });
 assert.ok(DEFLATED_ZEROS.length < 300 * 1024);
 
@@ -125,7 +125,7 @@ attack("CVE-2026-45736 close frames hold what was meant and nothing else", { gro
   for (const path of ENDPOINTS) {
     assert.deepEqual(await closes(path, [close("")]), { code: 0, reason: "" });
     assert.deepEqual(await closes(path, [close(code(1000, "r".repeat(123)))]), { code: 1000, reason: "" });
-    // What the server says itself is one of a few fixed texts.
+    // The server's own messages are a few fixed texts.
     for (const bad of [close("x"), close(code(1005)), close(notUtf8), frame("x", { opcode: 3 })]) {
       const { code, reason } = await closes(path, [bad]);
       assert.ok([1002, 1007].includes(code), `${code}`);
@@ -153,7 +153,7 @@ attack("CVE-2026-48779 millions of fragments, and a message byte by byte", UNDIS
   const message = `4${"x".repeat(DRIPPED - 1)}`;
   const bytes = frame(message);
   for (let at = 0; at < bytes.length; at += 1) {
-    // The system's buffer is let run full now and then; each byte is a write of its own all the same.
+    // The system's buffer fills up now and then; each byte is still a separate write.
     const written = drip.write(bytes.subarray(at, at + 1));
     if (at % 256 === 0) await written;
   }
@@ -365,7 +365,7 @@ attack(
     for (const [path, message] of Object.entries(ask)) {
       const client = await target.webSocket(path);
       client.socket.pause();
-      // What the kernel holds in both directions is not the server's; far more than that is sent.
+      // The kernel's buffers in both directions do not count for the server; far more than that is sent.
       for (let sent = 0; sent < 1000 && client.socket.writable; sent += 1) {
         const written = await Promise.race([client.write(message), pause(500).then(() => "full")]);
         if (written === "full") break;

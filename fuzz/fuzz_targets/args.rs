@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::args`
+//! See `roomcast_fuzz::args`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::handshake`
+//! See `roomcast_fuzz::handshake`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::msgpack_packets`
+//! See `roomcast_fuzz::msgpack_packets`.
 
 #![cfg_attr(fuzzing, no_main)]
 

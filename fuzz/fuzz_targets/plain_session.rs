@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::plain_session`
+//! See `roomcast_fuzz::plain_session`.
 
 #![cfg_attr(fuzzing, no_main)]
 

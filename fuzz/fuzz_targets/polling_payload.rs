@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::polling_payload`
+//! See `roomcast_fuzz::polling_payload`.
 
 #![cfg_attr(fuzzing, no_main)]
 

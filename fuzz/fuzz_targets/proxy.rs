@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::proxy`
+//! See `roomcast_fuzz::proxy`.
 
 #![cfg_attr(fuzzing, no_main)]
 

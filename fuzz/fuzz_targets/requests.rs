@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::requests`
+//! See `roomcast_fuzz::requests`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::socketio_packets`
+//! See `roomcast_fuzz::socketio_packets`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::socketio_session`
+//! See `roomcast_fuzz::socketio_session`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::ws_frames`
+//! See `roomcast_fuzz::ws_frames`.
 
 #![cfg_attr(fuzzing, no_main)]
 

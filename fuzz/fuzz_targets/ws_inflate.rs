@@ -1,4 +1,4 @@
-//! See `roomcast_fuzz::ws_inflate`
+//! See `roomcast_fuzz::ws_inflate`.
 
 #![cfg_attr(fuzzing, no_main)]
 

@@ -1,4 +1,4 @@
-//! Arguments: cutting, checking, and serde both ways
+//! Arguments: cutting, checking, and serde both ways.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Arguments are what an array of them is to serde_json, whatever they are read as
+/// Arguments match serde_json's parse of the array, whatever type they are read as.
 ///
 /// The first line is the list, the others are attachments.
 pub fn args(data: &[u8]) {
@@ -17,7 +17,7 @@ pub fn args(data: &[u8]) {
     let Some(Ok(list)) = lines.next().map(str::from_utf8) else { return };
     let attachments: Vec<Bytes> = lines.map(Bytes::copy_from_slice).collect();
 
-    // Whoever hands over what is no JSON gets it cut somewhere, and no more than that.
+    // Input that is not JSON is split at some position, without a panic.
     let unchecked = Args::from_validated(list.into(), attachments.clone());
     assert!(unchecked.iter().count() <= list.len());
     let _ = unchecked.parse::<(Value, Bytes, Option<Shape>)>();

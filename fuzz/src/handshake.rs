@@ -1,11 +1,11 @@
-//! The opening handshake of a WebSocket
+//! The opening handshake of a WebSocket.
 
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use roomcast_core::Rejection;
 use roomcast_transport_ws::handshake::{check, response};
 
-/// A request is refused with a status of the client's fault, or answered so that the client can rely on it
+/// A request is refused with a status of the client's fault, or answered so that the client can rely on it.
 ///
 /// The lines are a method, a digit that chooses the version, then headers. Header `!` stands for those of a lawful
 /// request.

@@ -1,4 +1,4 @@
-//! What every decoder and every protocol must hold, whatever it is fed with
+//! Properties of every decoder and protocol under arbitrary input.
 //!
 //! Each function takes any bytes and panics when a promise is broken. `fuzz_targets` runs them under libFuzzer
 //! (`cargo xtask fuzz`), `tests/smoke.rs` on the seeds and on mutations of them, with the ordinary toolchain.

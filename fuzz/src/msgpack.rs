@@ -1,4 +1,4 @@
-//! Socket.IO packets in MessagePack
+//! Socket.IO packets in MessagePack.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use roomcast_socketio_msgpack::MsgpackCodec;
 
 use crate::packets::{Nobody, is_lawful};
 
-/// What is decoded is within the limits and valid, and is decoded as the same again when it is encoded
+/// Decoded packets are valid, within the limits, and survive a round trip.
 ///
 /// The input is one message. Each byte that a text editor can make stands for itself; `~` and two hexadecimal digits
 /// stand for any other.

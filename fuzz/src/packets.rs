@@ -1,4 +1,4 @@
-//! Socket.IO packets
+//! Socket.IO packets.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use roomcast_core::{AckRequest, AnswerSink, Args, Codec as _, Event, Message, Na
 use roomcast_socketio::{Body, DefaultCodec, Packet, PacketLimits, Parser as _};
 use serde_json::Value;
 
-/// What is decoded is within the limits and valid, and is decoded as the same again when it is encoded
+/// Decoded packets are valid, within the limits, and survive a round trip.
 ///
 /// Messages are lines, binary ones begin with `b`; so is the text of a packet without Engine.IO's digit.
 pub fn socketio_packets(data: &[u8]) {
@@ -38,7 +38,7 @@ pub fn socketio_packets(data: &[u8]) {
     }
 }
 
-/// What is decoded is valid, and within limits that the caller checks of the namespace
+/// Decoded packets are valid, and within limits that the caller checks of the namespace.
 pub(crate) fn is_lawful(packet: &Packet, limits: &PacketLimits) {
     match &packet.body {
         Body::Connect { auth } => {
@@ -54,7 +54,7 @@ pub(crate) fn is_lawful(packet: &Packet, limits: &PacketLimits) {
     }
 }
 
-/// Arguments that reach an application are JSON, and name only attachments that are there
+/// Arguments that reach an application are JSON, and name only attachments that are there.
 pub(crate) fn are_lawful(args: &Args) {
     let checked = Args::from_json(args.list().clone(), args.attachments().to_vec());
     assert_eq!(checked.as_ref(), Ok(args));

@@ -1,10 +1,10 @@
-//! The payloads of long-polling
+//! The payloads of long-polling.
 
 use bytes::Bytes;
 use roomcast_core::{Message, Wire as _};
 use roomcast_transport_polling::{Payload, PollingWire};
 
-/// A payload ends at its first error, has no more messages than bytes allow, and comes back when it is rendered
+/// A payload ends at its first error, has no more messages than bytes allow, and comes back when it is rendered.
 pub fn polling_payload(data: &[u8]) {
     let decoded: Vec<_> = Payload::new(Bytes::copy_from_slice(data)).collect();
     assert!((1..=data.len() + 1).contains(&decoded.len()));

@@ -1,10 +1,10 @@
-//! What a proxy says of the connection behind it
+//! PROXY protocol headers.
 
 use std::slice;
 
 use roomcast_server::fuzzing::{ProxyHeader, proxy_header};
 
-/// A PROXY header says the same however it is cut, takes nothing of what is behind it, and is bounded
+/// A PROXY header decodes the same at any chunking, consumes no bytes after it, and is bounded.
 ///
 /// The first byte is the size of the pieces in which the rest comes.
 pub fn proxy(data: &[u8]) {
@@ -34,7 +34,7 @@ fn whole(header: &ProxyHeader, bytes: &[u8]) {
     }
 }
 
-/// Less tells nothing yet
+/// Less tells nothing yet.
 const SHORTEST: usize = 12;
-/// The fixed part of version 2, and what may come with it
+/// The fixed part of version 2, and what may come with it.
 const LONGEST: usize = 16 + 4096;

@@ -1,4 +1,4 @@
-//! HTTP requests, on a server with every kind of endpoint
+//! HTTP requests, on a server with every kind of endpoint.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use roomcast_server::{Args, Config, Io, Socket};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
-/// Requests of any kind are answered, none of them is the server's fault, and no session stays
+/// Requests of any kind are answered, none of them is the server's fault, and no session stays.
 ///
 /// Requests are separated by lines of `---`. Each is a line `METHOD target`, headers, an empty line, a body. `$` in
 /// a target stands for the id of the last session that was opened.
@@ -37,7 +37,7 @@ async fn play(data: &[u8]) {
         let odd = request.headers().contains_key(UPGRADE)
             || ![Method::GET, Method::POST, Method::OPTIONS].contains(request.method());
         let mut answer = tokio::spawn(service.call(request));
-        // What is not answered by now waits for something to be sent.
+        // An exchange without a response waits for an outgoing message.
         match timeout(Duration::from_millis(10), &mut answer).await {
             Ok(response) => {
                 let response = response.expect("no panic").expect("it cannot fail");
@@ -96,7 +96,7 @@ fn request(text: &str, sid: &str) -> Option<Request<Full<Bytes>>> {
     Some(request)
 }
 
-/// Holds an answer to what holds of all; the id of the session that it opens
+/// Holds an answer to what holds of all; the id of the session that it opens.
 async fn hold<B: http_body::Body<Data = Bytes> + Unpin>(response: Response<B>) -> Option<String> {
     let status = response.status();
     // The limit of sessions.
@@ -107,5 +107,5 @@ async fn hold<B: http_body::Body<Data = Bytes> + Unpin>(response: Response<B>) -
     rest.split_once('"').map(|(sid, _)| sid.to_owned())
 }
 
-/// More tell nothing new, and take long
+/// More tell nothing new, and take long.
 const REQUESTS: usize = 20;

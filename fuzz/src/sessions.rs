@@ -1,4 +1,4 @@
-//! Sessions: whatever clients, drivers and applications do to them, in any order
+//! Sessions under any sequence of client, driver and application operations.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -14,13 +14,13 @@ use roomcast_socketio::{SocketIoConfig, SocketIoSession};
 
 use crate::packets::are_lawful;
 
-/// An Engine.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// An Engine.IO session keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn engine_session(data: &[u8]) {
     let session = EngineSession::new(engine_config(), handshake()).in_namespace(Namespace::main());
     Script::new(Box::new(session), Protocol::Engine, data).play();
 }
 
-/// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn socketio_session(data: &[u8]) {
     let config = SocketIoConfig::new()
         .engine(engine_config())
@@ -32,13 +32,13 @@ pub fn socketio_session(data: &[u8]) {
     Script::new(Box::new(session), Protocol::SocketIo, data).play();
 }
 
-/// A session in plain mode keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// A session in plain mode keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn plain_session(data: &[u8]) {
     let session = PlainSession::new(Mode::Plain, plain_config(), Namespace::main());
     Script::new(Box::new(session), Protocol::Plain, data).play();
 }
 
-/// A session in JSON mode keeps its promises. The lines of `data` are what happens, see [`Script`]
+/// A session in JSON mode keeps its promises. The lines of `data` are what happens, see [`Script`].
 pub fn plain_json_session(data: &[u8]) {
     let session = PlainSession::new(Mode::Json, plain_config(), Namespace::main());
     Script::new(Box::new(session), Protocol::Plain, data).play();
@@ -82,7 +82,7 @@ enum Protocol {
     Plain,
 }
 
-/// What happens to a session, line by line, and what it has asked for so far
+/// Operations on a session, line by line, and the actions it has requested.
 ///
 /// The first byte of a line says what happens, the rest is what it happens with; a capital letter means the lane
 /// that carries the session, a small one the probe:
@@ -110,7 +110,7 @@ struct Script<'a> {
     promoted: bool,
 }
 
-/// What a driver believes of a namespace
+/// Driver's view of a namespace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Belief {
     Asked,
@@ -187,7 +187,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Where there is no packet for it, the client is in as soon as the application says so
+    /// Where there is no packet for it, the client is in as soon as the application says so.
     fn let_in(&mut self, namespace: &Namespace) {
         if self.protocol != Protocol::SocketIo
             && let Some(belief) = self.beliefs.get_mut(namespace)
@@ -210,7 +210,7 @@ impl<'a> Script<'a> {
         self.now = end;
     }
 
-    /// Takes every action, and holds it against what came before
+    /// Takes every action, and holds it against what came before.
     fn settle(&mut self) {
         while let Some(action) = self.session.poll_action() {
             assert!(!self.closed, "{action:?} behind the close");
@@ -250,7 +250,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// What a session says by itself is of its protocol's grammar
+    /// A session's own packets follow its protocol's grammar.
     fn follow_frame(&mut self, frame: &Frame) {
         for message in frame.messages() {
             let Message::Text(text) = message else { panic!("{message:?} by itself") };
@@ -276,7 +276,7 @@ impl<'a> Script<'a> {
                 let before = self.beliefs.insert(namespace, Belief::In);
                 assert_eq!(before, Some(Belief::Asked), "let in unasked");
             }
-            // Also unasked, when the client asks for more than it may.
+            // Also unrequested, when the client exceeds a limit.
             "4" => assert_ne!(self.beliefs.remove(&namespace), Some(Belief::In), "refused where it is"),
             "1" => assert!(self.beliefs.remove(&namespace).is_some(), "taken out from outside"),
             _ => panic!("{packet} is no packet of the protocol itself"),
@@ -284,5 +284,5 @@ impl<'a> Script<'a> {
     }
 }
 
-/// More tell nothing new, and take long
+/// More tell nothing new, and take long.
 const LINES: usize = 300;

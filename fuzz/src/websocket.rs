@@ -1,4 +1,4 @@
-//! The WebSocket frame reader
+//! The WebSocket frame reader.
 
 use bytes::Bytes;
 use roomcast_core::Message;
@@ -7,7 +7,7 @@ use roomcast_transport_ws::frame::{
     FrameReader, Incoming, MAX_CONTROL_PAYLOAD, Opcode, ReadLimits, Violation, put_message,
 };
 
-/// The same bytes give the same messages however they are cut, within the limits, and messages come back
+/// The same bytes give the same messages however they are cut, within the limits, and messages come back.
 ///
 /// The first byte chooses the limits, the second how the rest is cut.
 pub fn ws_frames(data: &[u8]) {
@@ -18,7 +18,7 @@ pub fn ws_frames(data: &[u8]) {
     reads_alike(limits, None, stream, *cuts);
 }
 
-/// The same where compression was agreed on: of any bytes as frames, and of any bytes as a compressed message
+/// The same where compression was agreed on: of any bytes as frames, and of any bytes as a compressed message.
 ///
 /// The first byte chooses the limits, whether a context is kept, and which of the two; the second how it is cut.
 pub fn ws_inflate(data: &[u8]) {
@@ -45,7 +45,7 @@ pub fn ws_inflate(data: &[u8]) {
     reads_alike(limits, keeps_context, &message, *cuts);
 }
 
-/// Reads the stream whole, byte by byte and unevenly; `keeps_context` is set where messages may be compressed
+/// Reads the stream whole, byte by byte and unevenly; `keeps_context` is set where messages may be compressed.
 fn reads_alike(limits: ReadLimits, keeps_context: Option<bool>, stream: &[u8], cuts: u8) {
     let whole = read(limits, keeps_context, stream, |_| usize::MAX);
     assert_eq!(whole, read(limits, keeps_context, stream, |_| 1), "byte by byte");
@@ -128,7 +128,7 @@ fn is_lawful(item: &Incoming, limits: ReadLimits) {
     }
 }
 
-/// What the server writes, masked as a client would, is read as the same
+/// Server frames, masked as a client would, decode to the same message.
 fn comes_back(message: &Message) {
     let mut frame = Vec::new();
     put_message(&mut frame, message);

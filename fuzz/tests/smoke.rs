@@ -1,4 +1,4 @@
-//! Each check on its seeds, and on ten thousand mutations of them, always the same
+//! Each check on its seeds, and on ten thousand mutations of them, always the same.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -44,7 +44,7 @@ fn every_check_has_a_target_and_every_folder_of_seeds_a_check() {
 fn run(name: &str, check: fn(&[u8]), input: &[u8]) {
     let before = PANICS.load(Ordering::Relaxed);
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| check(input)));
-    // One in a task of its own would go unnoticed otherwise.
+    // A failure in a spawned task would otherwise go unnoticed.
     let calm = outcome.is_ok() && PANICS.load(Ordering::Relaxed) == before;
     assert!(calm, "{name} does not hold for b\"{}\"", input.escape_ascii());
 }
@@ -65,7 +65,7 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
     files.iter().map(|file| fs::read(file).expect("a seed can be read")).collect()
 }
 
-/// A few changes to a seed, of the kinds that break parsers
+/// A few changes to a seed, of the kinds that break parsers.
 fn mutated(seeds: &[Vec<u8>], chance: &mut Rng) -> Vec<u8> {
     let mut input = seeds[chance.usize(..seeds.len())].clone();
     for _ in 0..1 + chance.usize(..6) {

@@ -1,4 +1,4 @@
-//! Autobahn|Testsuite, which plays a WebSocket client in 517 cases, 216 of them compressed, against our echo
+//! Autobahn|Testsuite, which plays a WebSocket client in 517 cases, 216 of them compressed, against our echo.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::project::Project;
 use crate::server::Server;
 use crate::tally::Tally;
 
-/// Sets the suite up where that was not done, runs these cases, and prints what became of them
+/// Sets the suite up where that was not done, runs these cases, and prints what became of them.
 ///
 /// Fails if one case is anything but OK, or informational, which by the suite's own words has no right answer.
 pub(crate) fn run(project: &Project, cases: &[String]) -> ExitCode {
@@ -28,12 +28,12 @@ pub(crate) fn run(project: &Project, cases: &[String]) -> ExitCode {
     }
 }
 
-/// What [`run`] printed, for the report
+/// Output of [`run`], for the report.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
 
-/// The cases of the table that [`run`] printed
+/// The cases of the table that [`run`] printed.
 pub(crate) fn tally(log: &str) -> Tally {
     let total = log.lines().rfind(|line| line.starts_with("all ")).unwrap_or_default();
     let mut columns = total.split_whitespace().skip(1).map(|number| number.parse::<u64>().unwrap_or(0));
@@ -45,7 +45,7 @@ pub(crate) fn tally(log: &str) -> Tally {
 fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     let folder = project.target.join("autobahn");
     let wstest = set_up(&folder)?;
-    // Nothing of its own is to come between the suite's frames.
+    // The server's own heartbeats must not interleave with the suite's frames.
     let quiet = "600000";
     let flags = [
         ["--ping-interval", quiet],
@@ -60,7 +60,7 @@ fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     let server =
         Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
     let reports = folder.join("reports");
-    // Of an earlier run.
+    // Reports of an earlier run.
     let _ = fs::remove_dir_all(&reports);
     let spec = json!({
         "outdir": reports,
@@ -82,7 +82,7 @@ fn try_run(project: &Project, cases: &[String]) -> Result<Results, String> {
     Results::read(&index)
 }
 
-/// Makes an environment for the suite. Newer tools know no Python 2 any more, so it takes an older one to make it
+/// Makes an environment for the suite. Newer tools know no Python 2 any more, so it takes an older one to make it.
 fn set_up(folder: &Path) -> Result<PathBuf, String> {
     let wstest = folder.join("python2/bin/wstest");
     if Command::new(&wstest).arg("--help").stdout(Stdio::null()).status().is_ok_and(|status| status.success())
@@ -112,7 +112,7 @@ fn succeed(command: &mut Command) -> Result<(), String> {
     if status.success() { Ok(()) } else { Err(format!("{program} ended with {status}")) }
 }
 
-/// Verdicts by case. One of a case's closing counts beside that of its messages
+/// Verdicts by case. One of a case's closing counts beside that of its messages.
 struct Results(BTreeMap<String, Verdict>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +138,7 @@ impl Results {
             && self.0.values().all(|verdict| matches!(verdict, Verdict::Ok | Verdict::Informational))
     }
 
-    /// Verdicts counted by section, then the cases that are not as they should be
+    /// Verdicts counted by section, then the cases that are not as they should be.
     fn table(&self) -> String {
         let mut sections: BTreeMap<u32, [u32; 5]> = BTreeMap::new();
         let mut total = [0; 5];
@@ -175,14 +175,14 @@ fn worse(one: Verdict, other: Verdict) -> Verdict {
     if one as usize >= other as usize { one } else { other }
 }
 
-/// The 301 cases without compression, and for each way to agree on it one of the eighteen with it, in two minutes
+/// The 301 cases without compression, and for each way to agree on it one of the eighteen with it, in two minutes.
 pub(crate) const SAMPLE: [&str; 21] = [
     "1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*", "12.1.1", "12.2.3", "12.3.4", "12.4.11",
     "12.5.5", "13.1.4", "13.2.3", "13.3.4", "13.4.2", "13.5.3", "13.6.4", "13.7.4",
 ];
 const AGENT: &str = "roomcast";
 const HEAD: &str = "cases   ";
-/// The last line that makes environments for Python 2
+/// The last line that makes environments for Python 2.
 const VIRTUALENV: &str = "virtualenv<20.22";
 const SUITE: &str = "autobahntestsuite==25.10.1";
 

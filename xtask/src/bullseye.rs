@@ -1,4 +1,4 @@
-//! Packages that Debian had in bullseye and has no more, beside those of a newer Debian
+//! Packages that Debian had in bullseye and has no more, beside those of a newer Debian.
 //!
 //! The machine's own sources stay as they are: apt gets a second set of them, with bullseye added, for this one time.
 
@@ -8,7 +8,7 @@ use std::process::Command;
 
 use crate::need::apt;
 
-/// Installs packages of bullseye. Tells whether that succeeded
+/// Installs packages of bullseye. Tells whether that succeeded.
 pub(crate) fn install(root: bool, packages: &[&str], mut run: impl FnMut(Command) -> bool) -> bool {
     let own = own_sources();
     let Some(added) = own.iter().find_map(|(_, text)| bullseye(text)) else {
@@ -17,12 +17,12 @@ pub(crate) fn install(root: bool, packages: &[&str], mut run: impl FnMut(Command
     };
     let Ok(folder) = Folder::with(&own, &added) else { return false };
     let options = folder.options();
-    // Lists that cannot be reached are told of in the log; what is needed may be there all the same.
+    // Unreachable lists are logged; the needed packages may be present all the same.
     let _ = run(apt(root, &options, &["update"]));
     run(apt(root, &options, &[&["install", "--yes", "--no-install-recommends"], packages].concat()))
 }
 
-/// What the machine's apt reads, by the names its files have
+/// Index files of the machine's apt, by file name.
 fn own_sources() -> Vec<(String, String)> {
     let parts = fs::read_dir("/etc/apt/sources.list.d").into_iter().flatten().flatten().map(|e| e.path());
     let files = parts.chain([PathBuf::from("/etc/apt/sources.list")]);
@@ -31,7 +31,7 @@ fn own_sources() -> Vec<(String, String)> {
     named.filter_map(|(name, file)| Some((name, fs::read_to_string(file).ok()?))).collect()
 }
 
-/// The first Debian source of a file with only its suites changed, in the format of `.sources` files
+/// The first Debian source of a file with only its suites changed, in the format of `.sources` files.
 fn bullseye(source: &str) -> Option<String> {
     source.split("\n\n").find_map(|stanza| from_stanza(stanza).or_else(|| from_line(stanza)))
 }
@@ -49,7 +49,7 @@ fn from_stanza(stanza: &str) -> Option<String> {
     Some(changed.collect())
 }
 
-/// `deb [options] URI suite components…`
+/// `deb [options] URI suite components…`.
 fn from_line(lines: &str) -> Option<String> {
     lines.lines().find_map(|line| {
         let rest = line.strip_prefix("deb ")?.trim_start();
@@ -61,12 +61,12 @@ fn from_line(lines: &str) -> Option<String> {
     })
 }
 
-/// The suite of a release itself, not its security updates, which have an archive of their own
+/// The suite of a release itself, without its security updates, which are in another archive.
 fn is_release(suite: &str) -> bool {
     ["bullseye", "bookworm", "trixie", "forky", "sid"].contains(&suite)
 }
 
-/// Sources and lists for apt, gone with this value
+/// Sources and lists for apt, gone with this value.
 struct Folder(PathBuf);
 
 impl Folder {

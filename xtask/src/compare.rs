@@ -1,10 +1,10 @@
-//! `cargo xtask compare`: builds the product, the limits and the peers, and lets them run against each other
+//! `cargo xtask compare`: builds the product, the limits and the peers, and lets them run against each other.
 
 use std::process::{Command, ExitCode};
 
 use crate::project::{Project, cargo};
 
-/// Fails if the product cannot be built or a run was not faultless; a peer that cannot be built is left out by name
+/// Fails if the product cannot be built or a run was not faultless; a peer that cannot be built is left out by name.
 pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     // In one command, so that both are built on the same dependencies, once.
     let mut own = Command::new(cargo());
@@ -23,7 +23,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     if succeeds(Command::new(compare).args(arguments)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whatever cannot be built is named as missing by the comparison
+/// The comparison reports servers that cannot be built as missing.
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
     let mut rust = Command::new(cargo());

@@ -1,4 +1,4 @@
-//! libFuzzer on the targets in `fuzz`, each for a time
+//! libFuzzer on the targets in `fuzz`, each for a time.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use crate::project::Project;
 use crate::tally::Tally;
 
-/// Runs these targets, or all, for so many seconds each, and prints how far they came
+/// Runs these targets, or all, for so many seconds each, and prints how far they came.
 ///
 /// Needs the nightly toolchain; `cargo-fuzz` is built into the target folder where it is not there yet. Fails if an
 /// input broke a promise.
@@ -32,12 +32,12 @@ pub(crate) fn run(project: &Project, seconds: u64, targets: &[String]) -> ExitCo
     }
 }
 
-/// The table that [`run`] printed, for the report
+/// The table that [`run`] printed, for the report.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
 
-/// The targets in that table
+/// The targets in that table.
 pub(crate) fn tally(log: &str) -> Tally {
     let table = excerpt(log);
     let ends = |end: &str| table.lines().filter(|line| line.ends_with(end)).count() as u64;
@@ -51,7 +51,7 @@ struct Outcome {
     executions: u64,
     per_second: u64,
     inputs: usize,
-    /// Inputs that broke a promise, this time or before, and were not mended since
+    /// Inputs that broke a promise, this time or before, and were not mended since.
     findings: usize,
     calm: bool,
 }
@@ -115,7 +115,7 @@ fn find_cargo_fuzz(project: &Project) -> Result<PathBuf, String> {
     Ok(program)
 }
 
-/// The cargo of the nightly toolchain, whichever runs this
+/// The cargo of the nightly toolchain, whichever runs this.
 fn nightly() -> Command {
     let mut command = Command::new("cargo");
     command.arg("+nightly").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");

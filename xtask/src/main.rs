@@ -54,13 +54,13 @@ enum Cli {
     },
     /// Check that no import runs upwards and no new circle of files came, by the tables of ARCHITECTURE.md
     Layers,
-    /// What the step `soak` runs
+    /// Command of the step `soak`.
     #[command(hide = true)]
     SoakClients(SoakOptions),
-    /// What the step `autobahn` runs
+    /// Command of the step `autobahn`.
     #[command(hide = true)]
     AutobahnCases { cases: Vec<String> },
-    /// What the step of `fuzz` runs
+    /// Command of the step `fuzz`.
     #[command(hide = true)]
     FuzzTargets(FuzzOptions),
 }
@@ -111,7 +111,7 @@ struct Options {
 }
 
 impl Options {
-    /// Those of a command of its own for one step
+    /// Returns the options of a separate command for one step.
     fn only(step: &str, install: bool) -> Self {
         Self { only: vec![step.into()], install, quick: false, list: false }
     }

@@ -1,4 +1,4 @@
-//! What a step needs from the machine beside Rust: found, installed, or named as missing
+//! Prerequisites of a step besides Rust: found, installed, or reported as missing.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,26 +10,26 @@ use rustix::process::geteuid;
 
 use crate::bullseye;
 
-/// A program that does not come with Rust
+/// A program that does not come with Rust.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// Node with npm, for the clients written in JavaScript
+    /// Node with npm, for the clients written in JavaScript.
     Node,
-    /// A Chromium that playwright can drive
+    /// A Chromium that playwright can drive.
     Chromium,
-    /// Python with venv, for the clients written in Python
+    /// Python with venv, for the clients written in Python.
     Python,
-    /// Python 2.7 with its headers and a compiler, for Autobahn's suite
+    /// Python 2.7 with its headers and a compiler, for Autobahn's suite.
     Python2,
-    /// Valgrind, which counts instructions
+    /// Valgrind, which counts instructions.
     Valgrind,
-    /// nginx, HAProxy and Caddy
+    /// nginx, HAProxy and Caddy.
     Proxies,
-    /// OpenSSL's headers, which the client of crates.io is built with
+    /// OpenSSL's headers, which the client of crates.io is built with.
     OpenSsl,
 }
 
-/// Why a step cannot run here, and how to change that
+/// Why a step cannot run here, and how to change that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) reason: String,
@@ -37,7 +37,7 @@ pub(crate) struct Missing {
 }
 
 impl Need {
-    /// Finds the program, after installing it where that is wanted; tells steps what they have to know of it
+    /// Finds the program, after installing it if requested; sets the environment that steps need.
     ///
     /// `run` runs a command with its output in the step's log, and tells whether it succeeded.
     pub(crate) fn see_to(
@@ -67,7 +67,7 @@ impl Need {
         let installed = match self {
             Self::Python2 => bullseye::install(root, packages, &mut run),
             _ => {
-                // What cannot be reached here may well not be needed.
+                // An unreachable list may not be needed.
                 let _ = run(apt(root, &[], &["update"]));
                 let install = [&["install", "--yes", "--no-install-recommends"], packages].concat();
                 run(apt(root, &[], &install))
@@ -137,7 +137,7 @@ impl Need {
 
 const PROXIES: [&str; 3] = ["nginx", "haproxy", "caddy"];
 
-/// Debian installs servers where only root's `PATH` leads
+/// Debian installs servers where only root's `PATH` leads.
 fn is_server(program: &str) -> bool {
     found(program).is_some()
         || ["/usr/sbin", "/usr/local/sbin"].iter().any(|folder| Path::new(folder).join(program).is_file())
@@ -149,7 +149,7 @@ fn chromium() -> Option<PathBuf> {
     chosen.or_else(|| names.into_iter().find_map(found))
 }
 
-/// The first that works and has its headers: a version manager may stand before it with a name and nothing behind it
+/// The first that works and has its headers: a version manager may stand before it with a name and nothing behind it.
 fn python2() -> Option<PathBuf> {
     let headers =
         "import os, sysconfig; print(os.path.exists(sysconfig.get_config_var('INCLUDEPY') + '/Python.h'))";
@@ -163,10 +163,10 @@ fn python2() -> Option<PathBuf> {
 pub(crate) fn apt(root: bool, options: &[String], args: &[&str]) -> Command {
     let mut command = if root { Command::new("apt-get") } else { Command::new("sudo") };
     if !root {
-        // Asking for a password would wait where nobody sees it.
+        // A password prompt would block unseen.
         command.args(["--non-interactive", "DEBIAN_FRONTEND=noninteractive", "apt-get"]);
     }
-    // Somebody else may be installing something.
+    // Another process may be installing packages.
     command
         .args(["-o", "DPkg::Lock::Timeout=300"])
         .args(options)
@@ -175,7 +175,7 @@ pub(crate) fn apt(root: bool, options: &[String], args: &[&str]) -> Command {
     command
 }
 
-/// Debian itself, or what names it as its like, as Ubuntu does
+/// Debian itself, or what names it as its like, as Ubuntu does.
 fn on_debian() -> bool {
     let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let mut names = release.lines().filter(|line| line.starts_with("ID=") || line.starts_with("ID_LIKE="));
@@ -187,7 +187,7 @@ fn found(program: &str) -> Option<PathBuf> {
     env::split_paths(&folders).map(|folder| folder.join(program)).find(|path| path.is_file())
 }
 
-/// What a program prints, if it is there and succeeds
+/// Returns the output of a program, if it exists and succeeds.
 fn printed(program: &str, args: &[&str]) -> Option<String> {
     let Output { status, stdout, .. } = Command::new(program).args(args).output().ok()?;
     status.success().then(|| String::from_utf8_lossy(&stdout).trim().to_owned())
@@ -200,10 +200,10 @@ fn at_least(version: &str, oldest: (u32, u32)) -> bool {
     found >= oldest
 }
 
-/// The variable that names [`Need::Python2`] to a step
+/// The variable that names [`Need::Python2`] to a step.
 pub(crate) const PYTHON2: &str = "ROOMCAST_PYTHON2";
 
-/// The one in Ubuntu 24.04; Debian 12 has a later 18. `engines` in e2e/package.json says the same
+/// The one in Ubuntu 24.04; Debian 12 has a later 18. `engines` in e2e/package.json says the same.
 const OLDEST_NODE: (u32, u32) = (18, 19);
 
 #[cfg(test)]

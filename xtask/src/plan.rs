@@ -1,4 +1,4 @@
-//! What is run, in which order, and what each step stands on
+//! Steps, their order, and their prerequisites.
 
 use std::env;
 use std::process::Command;
@@ -9,33 +9,33 @@ use crate::project::{Project, cargo};
 use crate::tally::{self, Tally};
 use crate::{autobahn, fuzz, soak};
 
-/// One row of the report
+/// One row of the report.
 #[derive(Debug)]
 pub(crate) struct Step {
     pub(crate) name: &'static str,
-    /// What the step is about, for `--list`
+    /// Description of the step, for `--list`.
     pub(crate) about: &'static str,
-    /// Run one after the other, until one fails
+    /// Run one after the other, until one fails.
     pub(crate) commands: Vec<Command>,
-    /// What the machine has to have
+    /// Required programs.
     pub(crate) needs: &'static [Need],
-    /// What makes the step tell more, and is installed likewise, but can be done without
+    /// Optional programs that add detail; installed likewise.
     pub(crate) likes: &'static [Need],
-    /// Steps without which this one would tell nothing
+    /// Steps without which this one would tell nothing.
     pub(crate) after: &'static [&'static str],
-    /// Reads the tests that were run out of the log; none for steps that run none
+    /// Reads the tests that were run out of the log; none for steps that run none.
     pub(crate) tally: Option<fn(&str) -> Tally>,
-    /// A part of the log worth seeing even if all went well
+    /// A part of the log worth seeing even if all went well.
     pub(crate) excerpt: Option<fn(&str) -> String>,
-    /// Left out by `--quick`
+    /// Left out by `--quick`.
     pub(crate) slow: bool,
-    /// How long each command may take
+    /// How long each command may take.
     pub(crate) limit: Duration,
-    /// Whether anything it started may outlive it; only build tools have daemons of their own
+    /// Whether its child processes may outlive it; only build tools have daemons.
     pub(crate) leaves_daemons: bool,
 }
 
-/// Formatting, lints and documentation
+/// Formatting, lints and documentation.
 pub(crate) fn checks() -> Vec<Step> {
     vec![
         rust("formatting", "every file as rustfmt lays it out", cargo_run(&["fmt", "--all", "--check"])),
@@ -52,7 +52,7 @@ pub(crate) fn checks() -> Vec<Step> {
     ]
 }
 
-/// Every test of the project
+/// Every test of the project.
 pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
         layers(project),
@@ -133,7 +133,7 @@ pub(crate) fn tests(project: &Project) -> Vec<Step> {
     ]
 }
 
-/// Leaves the named steps and those they stand on; all of them if none is named
+/// Leaves the named steps and those they stand on; all of them if none is named.
 pub(crate) fn only(steps: Vec<Step>, names: &[String]) -> Result<Vec<Step>, String> {
     if let Some(unknown) = names.iter().find(|name| !steps.iter().any(|step| step.name == **name)) {
         let known: Vec<_> = steps.iter().map(|step| format!("\"{}\"", step.name)).collect();
@@ -177,7 +177,7 @@ fn cargo_run(args: &[&str]) -> Command {
 
 fn loom(project: &Project) -> Command {
     let mut command = cargo_run(&["test", "--package", "roomcast-core", "--lib", "--release"]);
-    // A folder of its own, or each change of flags would build everything again.
+    // A separate folder; otherwise each change of flags would rebuild everything.
     command.arg("--target-dir").arg(project.target.join("loom")).arg("loom");
     with_flags(command, "RUSTFLAGS", "--cfg loom")
 }
@@ -190,7 +190,7 @@ fn costs() -> Command {
     cargo_run(&["bench", "--package", "roomcast-benches", "--bench", "costs"])
 }
 
-/// Adds to flags that the user may have set
+/// Adds to flags that the user may have set.
 fn with_flags(mut command: Command, variable: &str, flags: &str) -> Command {
     let set = env::var(variable).unwrap_or_default();
     command.env(variable, format!("{set} {flags}").trim());
@@ -205,7 +205,7 @@ fn npm(project: &Project, name: &'static str, about: &'static str, args: &[&str]
     Step { needs: &[Need::Node], ..rust(name, about, command) }
 }
 
-/// A script of `e2e/package.json`, which is also the folder it runs
+/// A script of `e2e/package.json`, which is also the folder it runs.
 fn client(project: &Project, name: &'static str, about: &'static str) -> Step {
     let mut step = npm(project, name, about, &["run", "--silent", name]);
     for command in &mut step.commands {
@@ -244,7 +244,7 @@ fn python(project: &Project) -> Step {
     }
 }
 
-/// A package of its own, with a lock file of its own, for its dependencies are many and nobody else's
+/// A separate package with its own lock file, because no other package needs its many dependencies.
 fn rust_client(project: &Project) -> Step {
     let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
     command.arg(project.e2e().join("rust/Cargo.toml"));
@@ -263,7 +263,7 @@ fn rust_client(project: &Project) -> Step {
     }
 }
 
-/// The WebSocket suite on these of its cases
+/// The WebSocket suite on these of its cases.
 pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("autobahn-cases").args(cases).current_dir(&project.root);
@@ -278,7 +278,7 @@ pub(crate) fn autobahn(project: &Project, cases: &[String]) -> Step {
     }
 }
 
-/// So many clients that come and go
+/// So many clients that come and go.
 pub(crate) fn soak(project: &Project, clients: u64) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.args(["soak-clients", "--clients", &clients.to_string()]).current_dir(&project.root);
@@ -292,14 +292,14 @@ pub(crate) fn soak(project: &Project, clients: u64) -> Step {
     }
 }
 
-/// The order of the folders, and the circles of files
+/// The order of the folders, and the circles of files.
 fn layers(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("layers").current_dir(&project.root);
     rust("layers", "no import runs upwards, and no new circle of files came", command)
 }
 
-/// libFuzzer on these targets, or all, for so many seconds each
+/// libFuzzer on these targets, or all, for so many seconds each.
 pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command
@@ -316,31 +316,31 @@ pub(crate) fn fuzz(project: &Project, seconds: u64, targets: &[String]) -> Step 
 
 fn fuzz_smoke(project: &Project) -> Command {
     let mut command = cargo_run(&["test", "--locked", "--manifest-path"]);
-    // It is a workspace of its own, and would build into a folder of its own.
+    // It is a separate workspace, and would build into a separate folder.
     command.arg(project.fuzz().join("Cargo.toml")).arg("--target-dir").arg(&project.target);
     command
 }
 
-/// Tells a client's tests which server is meant: the one that was just built, whatever the user's shell says
+/// Sets the server for a client's tests to the one just built, regardless of the environment.
 fn under_test(project: &Project, command: &mut Command) {
     command.env_remove("ROOMCAST_E2E_TARGET").env("ROOMCAST_BIN_DIR", project.target.join("debug"));
 }
 
-/// The table of clients by patterns that the matrix test prints
+/// The table of clients by patterns that the matrix test prints.
 fn matrix(log: &str) -> String {
     let is_head = |line: &&str| line.starts_with("client ") && line.ends_with("room-others");
     let is_row = |line: &&str| line.contains("  ") && !line.contains("ms)");
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
-/// The table of scripts by subject that the differential test prints
+/// The table of scripts by subject that the differential test prints.
 fn differences(log: &str) -> String {
     let is_head = |line: &&str| line.starts_with("subject ") && line.ends_with("different on purpose");
     let is_row = |line: &&str| line.contains("  ");
     log.lines().skip_while(|line| !is_head(line)).take_while(is_row).collect::<Vec<_>>().join("\n")
 }
 
-/// The line that each attack leaves, and the sums
+/// The line that each attack leaves, and the sums.
 fn attacks(log: &str) -> String {
     let is_row = |line: &&str| line.starts_with("| ") && line.ends_with(" |");
     log.lines().filter(is_row).collect::<Vec<_>>().join("\n")

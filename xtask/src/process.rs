@@ -1,4 +1,4 @@
-//! Processes that end with the step that started them
+//! Processes that end with the step that started them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-/// Why a command is over
+/// Why a command is over.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// By itself
+    /// By itself.
     With(ExitStatus),
-    /// Stopped, as it took longer than it may
+    /// Stopped, as it took longer than it may.
     TooLate,
-    /// Stopped, as the user wants to go
+    /// Stopped, as the user wants to go.
     Interrupted,
 }
 
-/// Runs a command to its end and stops it, with all it started, when it is late or `interrupted` is set
+/// Runs a command to its end and stops it, with all it started, when it is late or `interrupted` is set.
 ///
 /// All it starts carries `mark`, for [`sweep`].
 pub(crate) fn run(
@@ -31,7 +31,7 @@ pub(crate) fn run(
     limit: Duration,
     interrupted: &AtomicBool,
 ) -> io::Result<Ended> {
-    // A group of its own: a signal reaches everything in it, and a Ctrl-C on the terminal only this process.
+    // A separate process group: a signal reaches all of it, and a Ctrl-C on the terminal only this process.
     let mut child = command.env(MARK, mark).process_group(0).spawn()?;
     let deadline = Instant::now() + limit;
     let ended = loop {
@@ -52,9 +52,9 @@ pub(crate) fn run(
     Ok(ended)
 }
 
-/// Kills what is still running of all that [`run`] started with this mark, and returns it by pid and name
+/// Kills the remaining processes that [`run`] started with this mark; returns their pids and names.
 ///
-/// What has just been told to end gets a moment. Where there is no `/proc` nothing is found.
+/// Processes already signaled get a moment to exit. Without `/proc` it finds none.
 pub(crate) fn sweep(mark: &str) -> BTreeMap<i32, String> {
     let deadline = Instant::now() + GRACE;
     while !leftovers(mark).is_empty() && Instant::now() < deadline {
@@ -68,7 +68,7 @@ pub(crate) fn sweep(mark: &str) -> BTreeMap<i32, String> {
     found
 }
 
-/// First asks, so that runners and browsers can clear up, then insists
+/// Sends SIGTERM first, so that runners and browsers can clean up, then SIGKILL.
 fn stop(child: &mut Child) -> io::Result<()> {
     let group = Pid::from_child(child);
     // Fails only if the whole group has ended.
@@ -82,7 +82,7 @@ fn stop(child: &mut Child) -> io::Result<()> {
     Ok(())
 }
 
-/// Processes with our mark in their environment: also those that left the group, as browsers do
+/// Processes with our mark in their environment: also those that left the group, as browsers do.
 fn leftovers(mark: &str) -> BTreeMap<i32, String> {
     let wanted = format!("{MARK}={mark}");
     let Ok(entries) = fs::read_dir("/proc") else { return BTreeMap::new() };
@@ -149,7 +149,7 @@ mod tests {
         let calm = AtomicBool::new(false);
         let mark = format!("test-sweep-{}", process::id());
         let note = Note::new("swept");
-        // Not over before it is what it will be called.
+        // Its name is known only after `exec`.
         let script = format!(
             "setsid sleep 60 & echo $! > {}; until grep -q sleep /proc/$!/comm; do :; done",
             note.path.display()
@@ -162,7 +162,7 @@ mod tests {
         note.until(|it| !it.names_a_living_process());
     }
 
-    /// A file that a script writes a pid into
+    /// A file that a script writes a pid into.
     struct Note {
         path: PathBuf,
     }
@@ -172,7 +172,7 @@ mod tests {
             Self { path: env::temp_dir().join(format!("roomcast-xtask-{}-{name}", process::id())) }
         }
 
-        /// Signals take effect when the system gets to it
+        /// Signals take effect when the system gets to it.
         fn until(&self, condition: impl Fn(&Self) -> bool) {
             let deadline = Instant::now() + Duration::from_secs(30);
             while !condition(self) {
@@ -186,7 +186,7 @@ mod tests {
             if pid.trim().is_empty() {
                 return false;
             }
-            // What has ended and was not waited for has no command line any more.
+            // A zombie process has no command line.
             fs::read(format!("/proc/{}/cmdline", pid.trim())).is_ok_and(|line| !line.is_empty())
         }
     }

@@ -1,4 +1,4 @@
-//! Where the project is on this machine
+//! Where the project is on this machine.
 
 use std::env;
 use std::path::PathBuf;
@@ -6,16 +6,16 @@ use std::process::Command;
 
 use serde_json::Value;
 
-/// The folders that steps work in
+/// The folders that steps work in.
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
-    /// Where cargo builds, `target` unless the user chose another
+    /// Where cargo builds, `target` unless the user chose another.
     pub(crate) target: PathBuf,
 }
 
 impl Project {
-    /// Asks cargo, which alone knows where it builds
+    /// Asks cargo for the target folder.
     pub(crate) fn locate() -> Result<Self, String> {
         let output = Command::new(cargo())
             .args(["metadata", "--format-version=1", "--no-deps"])
@@ -32,28 +32,28 @@ impl Project {
         Ok(Self { root: folder("workspace_root")?, target: folder("target_directory")? })
     }
 
-    /// The tests with real clients
+    /// The tests with real clients.
     pub(crate) fn e2e(&self) -> PathBuf {
         self.root.join("e2e")
     }
 
-    /// The checks that are fed with anything, a workspace of their own
+    /// Folder of the fuzz targets, a separate workspace.
     pub(crate) fn fuzz(&self) -> PathBuf {
         self.root.join("fuzz")
     }
 
-    /// The environment that the Python clients live in
+    /// The environment that the Python clients live in.
     pub(crate) fn venv(&self) -> PathBuf {
         self.target.join("xtask").join("python")
     }
 
-    /// The log of a step
+    /// The log of a step.
     pub(crate) fn log(&self, step: &str) -> PathBuf {
         self.target.join("xtask").join(format!("{}.log", step.replace(' ', "-")))
     }
 }
 
-/// The cargo that runs this, so that all steps use the same toolchain
+/// The cargo that runs this, so that all steps use the same toolchain.
 pub(crate) fn cargo() -> String {
     env::var("CARGO").unwrap_or_else(|_| "cargo".into())
 }

@@ -1,4 +1,4 @@
-//! What is told of the steps: a word while they run, the table at the end, and the exit code
+//! Report of the steps: progress, the table at the end, and the exit code.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::tally::{self, Tally};
 
-/// What a step came to
+/// Result of a step.
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -27,7 +27,7 @@ pub(crate) enum Outcome {
         tally: Tally,
         log: PathBuf,
     },
-    /// Not passed, not failed, and never passed over in silence
+    /// Not passed, not failed, and never passed over in silence.
     NotRun {
         reason: String,
         remedy: String,
@@ -43,7 +43,7 @@ impl Outcome {
         Self::Failed { reason, tally: Tally::default(), log }
     }
 
-    /// Tests by outcome. A step that failed or did not run counts for one where it has no test to show for it
+    /// Tests by outcome. A step that failed or did not run counts for one where it has no test to show for it.
     fn tally(&self) -> Tally {
         match self {
             Self::Passed { tally, .. } => *tally,
@@ -59,7 +59,7 @@ pub(crate) fn print_begin(name: &str) {
     let _ = io::stdout().flush();
 }
 
-/// Tells what a step came to; of a failure also the end of its log, and the tests that failed by name
+/// Prints the result of a step; for a failure also the end of its log and the failed tests.
 pub(crate) fn print_step(row: &Row) {
     if let Outcome::Failed { log, .. } = &row.outcome {
         let printed = fs::read(log).unwrap_or_default();
@@ -76,7 +76,7 @@ pub(crate) fn print_step(row: &Row) {
     println!("{}: {}\n", row.name, described(row));
 }
 
-/// Prints the table and the totals; the exit code of the whole
+/// Prints the table and the totals; the exit code of the whole.
 pub(crate) fn print(rows: &[Row], in_ci: bool) -> ExitCode {
     let name = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     let mut total = Tally::default();
@@ -120,9 +120,9 @@ fn time(row: &Row) -> String {
     }
 }
 
-/// How many lines of a failed step's log are shown
+/// How many lines of a failed step's log are shown.
 const TAIL: usize = 80;
-/// How many tests that failed are named
+/// How many tests that failed are named.
 const NAMES: usize = 40;
 
 #[cfg(test)]

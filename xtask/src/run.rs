@@ -1,4 +1,4 @@
-//! Runs the steps of a command, one after the other, and keeps what each of them came to
+//! Runs the steps of a command, one after the other, and keeps what each of them came to.
 
 use std::collections::HashMap;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use crate::process::{self, Ended};
 use crate::project::Project;
 use crate::report::{self, Outcome, Row};
 
-/// Runs the steps and prints the report. Fails if a step does, and in CI also if a step could not be run
+/// Runs the steps and prints the report. Fails if a step does, and in CI also if a step could not be run.
 pub(crate) fn run(project: &Project, steps: Vec<Step>, options: &Options) -> ExitCode {
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [SIGHUP, SIGINT, SIGTERM] {
@@ -40,7 +40,7 @@ struct Runner<'a> {
     project: &'a Project,
     options: &'a Options,
     interrupted: Arc<AtomicBool>,
-    /// What was found of each need, so that nothing is installed twice
+    /// Result of each prerequisite, so that none is installed twice.
     needs: HashMap<&'static str, Found>,
     rows: Vec<Row>,
 }
@@ -144,7 +144,7 @@ impl Runner<'_> {
     }
 }
 
-/// Runs a command with its output in the log. Returns why it failed, if it did
+/// Runs a command with its output in the log. Returns why it failed, if it did.
 fn run_logged(
     command: &mut Command,
     mark: &str,

@@ -1,18 +1,18 @@
-//! The server that suites of others are run against
+//! The server that suites of others are run against.
 
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A `conformance_server` on a free port; it ends when this is dropped
+/// A `conformance_server` on a free port; it ends when this is dropped.
 pub(crate) struct Server {
     child: Child,
-    /// Host and port
+    /// Host and port.
     pub(crate) address: String,
 }
 
 impl Server {
-    /// Starts it, with these flags, and waits until it listens
+    /// Starts it, with these flags, and waits until it listens.
     pub(crate) fn start(program: &Path, flags: &[&str]) -> io::Result<Self> {
         let child = Command::new(program).args(flags).stdout(Stdio::piped()).spawn()?;
         let mut server = Self { child, address: String::new() };
@@ -34,7 +34,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already, which whoever talks to it has noticed.
+        // It may have ended already, which its client has noticed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

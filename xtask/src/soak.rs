@@ -1,4 +1,4 @@
-//! Clients that come and go in every way there is, against one server whose memory and descriptors are watched
+//! Clients that come and go in every way there is, against one server whose memory and descriptors are watched.
 
 mod client;
 
@@ -15,7 +15,7 @@ use crate::project::Project;
 use crate::server::Server;
 use crate::tally::Tally;
 
-/// Lets so many clients come and go, and prints the course of the server's memory and descriptors
+/// Lets so many clients come and go, and prints the course of the server's memory and descriptors.
 ///
 /// Fails if memory at the end is more than a tenth above what it was when half had come, and [`SLACK`] above it,
 /// if a descriptor is left, or if a client was not served as it should.
@@ -27,12 +27,12 @@ pub(crate) fn run(project: &Project, clients: u64) -> ExitCode {
     if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// The curve and the figures that [`run`] printed, for the report
+/// The curve and the figures that [`run`] printed, for the report.
 pub(crate) fn excerpt(log: &str) -> String {
     log.lines().skip_while(|line| !line.starts_with(HEAD)).collect::<Vec<_>>().join("\n")
 }
 
-/// The clients that [`run`] told of
+/// Number of clients that [`run`] reported.
 pub(crate) fn tally(log: &str) -> Tally {
     let passed = log.lines().filter(|line| line.starts_with("plateau held")).count() as u64;
     Tally { passed, failed: u64::from(log.contains("soak failed")), skipped: 0 }
@@ -40,7 +40,7 @@ pub(crate) fn tally(log: &str) -> Tally {
 
 fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     let program = project.target.join("debug/examples/conformance_server");
-    // Those that say nothing are gone in two seconds; those that answer have most of that time to do so.
+    // Silent clients end after two seconds; answering clients have most of that time to answer.
     let flags = ["--ping-interval", "500", "--ping-timeout", "1500", "--connect-timeout", "10000"];
     let server =
         Server::start(&program, &flags).map_err(|error| format!("the server under test: {error}"))?;
@@ -80,7 +80,7 @@ fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     if let Some(failed) = failed.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()) {
         return Err(failed);
     }
-    // Those that were abandoned end by their heartbeat.
+    // Abandoned clients end by their heartbeat.
     let (earliest, deadline) = (Instant::now() + SILENCE, Instant::now() + SETTLE);
     let end = loop {
         let sample = watch(clients)?;
@@ -98,9 +98,9 @@ fn try_run(project: &Project, clients: u64) -> Result<(), String> {
     judge(clients, before, &samples, end)
 }
 
-/// The server when it has served somebody, and nobody is there
+/// Memory of the server once it has served a client and is idle again.
 ///
-/// One that has only said that it listens may still be opening what its threads need.
+/// A server that has only started may still be allocating for its threads.
 fn at_rest(address: &str, watch: impl Fn() -> Result<Sample, String>) -> Result<Sample, String> {
     for number in 0..client::WAYS.len() as u64 {
         client::come_and_go(address, number).map_err(|error| format!("{}: {error}", client::name(number)))?;
@@ -137,12 +137,12 @@ fn judge(clients: u64, before: Sample, samples: &[Sample], end: Sample) -> Resul
     Ok(())
 }
 
-/// The server at one moment
+/// The server at one moment.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     seconds: f64,
     done: u64,
-    /// Bytes of memory
+    /// Bytes of memory.
     resident: u64,
     descriptors: usize,
 }
@@ -171,7 +171,7 @@ fn write_csv(file: &Path, samples: &[Sample]) -> io::Result<()> {
     csv.flush()
 }
 
-/// At most [`ROWS`] samples, each with a bar as long as its memory
+/// At most [`ROWS`] samples, each with a bar as long as its memory.
 fn curve(samples: &[Sample]) -> String {
     let most = samples.iter().map(|sample| sample.resident).max().unwrap_or(1).max(1);
     let step = samples.len().div_ceil(ROWS).max(1);
@@ -193,10 +193,10 @@ fn mebibytes(bytes: u64) -> String {
 
 const WORKERS: usize = 32;
 const TICK: Duration = Duration::from_millis(250);
-/// What a client may be silent for, and a little more
+/// Heartbeat timeout of a client, with a margin.
 const SILENCE: Duration = Duration::from_secs(3);
 const SETTLE: Duration = Duration::from_secs(20);
-/// What an allocator may do on a small process, and no leak can hide in over many clients
+/// Allocator noise of a small process; a leak over many clients exceeds it.
 const SLACK: u64 = 3 * 1024 * 1024;
 const HEAD: &str = "seconds";
 const ROWS: usize = 24;

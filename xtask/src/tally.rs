@@ -1,8 +1,8 @@
-//! How many tests a step ran, read from what the runners print
+//! Test counts of a step, read from the runners' output.
 
 use std::ops::AddAssign;
 
-/// Tests by outcome
+/// Tests by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) passed: u64,
@@ -18,7 +18,7 @@ impl AddAssign for Tally {
     }
 }
 
-/// `cargo test`: one `test result:` line for each binary and for the documentation of each package
+/// `cargo test`: one `test result:` line for each binary and for the documentation of each package.
 pub(crate) fn libtest(log: &str) -> Tally {
     let mut sum = Tally::default();
     for line in log.lines().filter(|line| line.starts_with("test result:")) {
@@ -31,7 +31,7 @@ pub(crate) fn libtest(log: &str) -> Tally {
     sum
 }
 
-/// `node --test`: a summary at the end, a line for each outcome
+/// `node --test`: a summary at the end, a line for each outcome.
 pub(crate) fn node(log: &str) -> Tally {
     let of = |outcome: &str| {
         let marks = ["ℹ ", "# "].map(|mark| format!("{mark}{outcome} "));
@@ -42,7 +42,7 @@ pub(crate) fn node(log: &str) -> Tally {
     Tally { passed: of("pass"), failed: of("fail") + of("cancelled"), skipped: of("skipped") + of("todo") }
 }
 
-/// Python's unittest: `Ran 12 tests in 3.4s`, then what of them did not pass
+/// Python's unittest: `Ran 12 tests in 3.4s`, then what of them did not pass.
 pub(crate) fn unittest(log: &str) -> Tally {
     let ran: u64 = log.lines().filter_map(|line| line.strip_prefix("Ran ")).map(first_number).sum();
     let verdict =
@@ -55,18 +55,18 @@ pub(crate) fn unittest(log: &str) -> Tally {
     Tally { passed: ran.saturating_sub(failed + skipped), failed, skipped }
 }
 
-/// criterion's `--test`: `Success` below each benchmark that ran
+/// criterion's `--test`: `Success` below each benchmark that ran.
 pub(crate) fn criterion(log: &str) -> Tally {
     Tally { passed: log.lines().filter(|line| *line == "Success").count() as u64, ..Tally::default() }
 }
 
-/// The cost guard: a line for each path, held or not
+/// The cost guard: a line for each path, held or not.
 pub(crate) fn costs(log: &str) -> Tally {
     let of = |outcome: &str| log.lines().filter(|line| line.starts_with(outcome)).count() as u64;
     Tally { passed: of("ok: "), failed: of("DEARER: "), skipped: 0 }
 }
 
-/// The tests that failed, by the names that any of the runners gives them, each once
+/// The tests that failed, by the names that any of the runners gives them, each once.
 pub(crate) fn failed_names(log: &str) -> Vec<&str> {
     let mut names = Vec::new();
     for line in log.lines().map(str::trim) {

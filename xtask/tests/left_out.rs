@@ -1,11 +1,11 @@
-//! Names what `cargo test` leaves out, and sees that `cargo xtask test` leaves out nothing of it
+//! Names what `cargo test` leaves out, and sees that `cargo xtask test` leaves out nothing of it.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 fn main() {
-    // What nextest asks before it runs a test.
+    // Arguments that nextest passes before it runs a test.
     if std::env::args().any(|arg| arg == "--list") {
         println!("left_out: test");
         return;
@@ -39,7 +39,7 @@ fn steps() -> Vec<(String, String)> {
         .collect()
 }
 
-/// The folders of `e2e` with tests in them
+/// The folders of `e2e` with tests in them.
 fn test_folders(e2e: &Path) -> Vec<String> {
     let is_test =
         |name: &str| name.ends_with(".test.js") || name.starts_with("test_") && name.ends_with(".py");
@@ -54,5 +54,5 @@ fn test_folders(e2e: &Path) -> Vec<String> {
     found
 }
 
-/// Steps that `cargo test` covers, or that only prepare others
+/// Steps that `cargo test` covers, or that only prepare others.
 const RUST_ALONE: [&str; 3] = ["rust", "build", "npm ci"];

@@ -1,6 +1,6 @@
-//! What the benchmarks have in common: settings, members, and a write half that pays for its copy
+//! Shared benchmark code: settings, members, and a write half that copies each frame.
 
-// Each benchmark is a program of its own and uses what it needs.
+// Each benchmark is a separate program and uses a part of this module.
 #![allow(dead_code)]
 
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use roomcast_core::{
 };
 use roomcast_transport_ws::WsWire;
 
-/// Short runs: enough to see a change of ten percent, and no more
+/// Short runs: enough to see a change of ten percent, and no more.
 pub(crate) fn settings() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -26,7 +26,7 @@ pub(crate) fn settings() -> Criterion {
         .configure_from_args()
 }
 
-/// A write half whose every frame costs one copy of its bytes, which stands for what the kernel does with them
+/// Write half that copies each frame once, which stands for the copy made by the kernel.
 ///
 /// Like the WebSocket's own it renders a shared frame once for all and writes into one buffer of the thread.
 #[derive(Debug)]
@@ -36,7 +36,7 @@ thread_local! {
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Bytes that the WebSocket's write half hands over at once
+/// Bytes that the WebSocket's write half hands over at once.
 const CORK: usize = 64 * 1024;
 
 impl FrameSink for CopySink {
@@ -60,7 +60,7 @@ impl FrameSink for CopySink {
     }
 }
 
-/// A member whose outbox is empty and ready
+/// A member whose outbox is empty and ready.
 pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -> Member {
     let outbox = Outbox::new(1 << 20, flush.clone());
     outbox.set_sink(Box::new(CopySink));
@@ -75,18 +75,18 @@ pub(crate) fn member(number: usize, codec: &Arc<dyn Codec>, flush: &FlushList) -
     }
 }
 
-/// The event `message` with one string of this many bytes, which every kind of client can carry
+/// The event `message` with one string of this many bytes, which every kind of client can carry.
 pub(crate) fn event(bytes: usize) -> Event {
     let args = text(bytes).into_args().expect("a string can be written");
     Event::new(Namespace::main(), "message", args)
 }
 
-/// Text without anything to escape, as most of it is
+/// Text without anything to escape, as most of it is.
 pub(crate) fn text(bytes: usize) -> ByteString {
     "The quick brown fox jumps over the lazy dog. ".chars().cycle().take(bytes).collect::<String>().into()
 }
 
-/// A size as it stands in the name of a benchmark
+/// A size as it stands in the name of a benchmark.
 pub(crate) fn size_name(bytes: usize) -> String {
     if bytes >= 1024 { format!("{}KiB", bytes / 1024) } else { format!("{bytes}B") }
 }

@@ -1,4 +1,4 @@
-//! The figures that are checked in, and how far one may be from them
+//! The figures that are checked in, and how far one may be from them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,15 +6,15 @@ use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// What one unit of work of each path may cost
+/// Budget for one unit of work on each path.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// The compiler they hold for, as another one arranges code otherwise
+    /// The compiler they hold for, as another one arranges code otherwise.
     rustc: String,
     paths: BTreeMap<String, Cost>,
 }
 
-/// What one unit of work costs
+/// Cost of one unit of work.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Cost {
     pub(crate) instructions: f64,
@@ -42,7 +42,7 @@ impl Figures {
         self.paths.insert(path.to_owned(), Cost { instructions, ..cost });
     }
 
-    /// Whether a cost is within its figure, in words
+    /// Whether a cost is within its figure, in words.
     pub(crate) fn verdict(&self, path: &str, cost: Cost) -> Result<String, String> {
         let Cost { instructions, allocations } = cost;
         let words = format!("{instructions:.0} instructions, {allocations} allocations");
@@ -65,7 +65,7 @@ impl Figures {
         Ok(words)
     }
 
-    /// Whether the same work costs the same whatever else there is, in words
+    /// Whether the same work costs the same whatever else there is, in words.
     pub(crate) fn flat(&self, paths: &[&str]) -> Result<String, String> {
         let costs: Vec<Cost> = paths.iter().filter_map(|path| self.paths.get(*path).copied()).collect();
         let instructions = |cost: &Cost| cost.instructions;
@@ -83,9 +83,9 @@ fn rustc() -> String {
 }
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/costs.json");
-/// Hash tables have random seeds, and processors differ in how they copy memory
+/// Hash tables have random seeds, and processors differ in how they copy memory.
 const INSTRUCTIONS_TOLERANCE: f64 = 0.03;
-/// One allocation in twenty units of work
+/// One allocation in twenty units of work.
 const ALLOCATIONS_TOLERANCE: f64 = 0.05;
-/// Between 1,000 and 1,000,000 memberships
+/// Between 1,000 and 1,000,000 memberships.
 const FLAT_TOLERANCE: f64 = 0.10;

@@ -1,4 +1,4 @@
-//! What the hot paths cost in instructions and allocations, held against figures that are checked in
+//! Instruction and allocation costs of the hot paths, compared with checked-in figures.
 //!
 //! Time is noise on a busy machine; the number of instructions is not. Each path runs under valgrind's callgrind, which
 //! counts only what happens in [`measured`], and its allocations are counted by a run without it.
@@ -28,7 +28,7 @@ fn main() -> ExitCode {
             }
             ExitCode::SUCCESS
         }
-        // What `cargo bench -- --test` asks of all benchmarks: that each runs.
+        // `cargo bench -- --test` requires each benchmark to run.
         ["--test"] => {
             for path in PATHS {
                 println!("{}: {} allocations", path.name, allocations(path));
@@ -44,7 +44,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures every path, and holds it against its figure or records it
+/// Measures every path, and holds it against its figure or records it.
 fn guard(update: bool) -> ExitCode {
     let recorded = match Figures::read() {
         Ok(figures) => figures,
@@ -95,7 +95,7 @@ fn failure(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Runs this program under callgrind on one path
+/// Runs this program under callgrind on one path.
 fn cost(path: &Path) -> Result<Cost, String> {
     let program = env::current_exe().map_err(|error| format!("cannot find itself: {error}"))?;
     let counted = Command::new("valgrind")
@@ -122,7 +122,7 @@ fn cost(path: &Path) -> Result<Cost, String> {
     Ok(Cost { instructions: collected / (TURNS * path.units) as f64, allocations })
 }
 
-/// Runs a path until it has its size, and then counts its allocations for each unit of work
+/// Runs a path until it has its size, and then counts its allocations for each unit of work.
 fn allocations(path: &Path) -> f64 {
     let mut work = (path.prepare)();
     for _ in 0..TURNS {
@@ -134,7 +134,7 @@ fn allocations(path: &Path) -> f64 {
     (each * 100.0).round() / 100.0
 }
 
-/// All that callgrind counts
+/// All that callgrind counts.
 #[inline(never)]
 fn measured(work: &mut dyn FnMut()) {
     for _ in 0..TURNS {

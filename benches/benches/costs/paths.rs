@@ -1,4 +1,4 @@
-//! The hot paths
+//! The hot paths.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,12 +22,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::common::{event, member, text};
 
-/// Something that happens for each message, or each recipient of one
+/// Something that happens for each message, or each recipient of one.
 pub(crate) struct Path {
     pub(crate) name: &'static str,
-    /// What its cost is divided by, in words
+    /// Unit that the cost is divided by.
     pub(crate) unit: &'static str,
-    /// Units of one turn of the work
+    /// Units of one turn of the work.
     pub(crate) units: usize,
     pub(crate) prepare: fn() -> Box<dyn FnMut()>,
 }
@@ -107,11 +107,11 @@ pub(crate) const PATHS: &[Path] = &[
     },
 ];
 
-/// The same work among more and more memberships
+/// The same work among more and more memberships.
 pub(crate) const ROOMS: [&str; 3] =
     ["rooms, 1,000 memberships", "rooms, 100,000 memberships", "rooms, 1,000,000 memberships"];
 
-/// One event is encoded, queued for each member and written
+/// One event is encoded, queued for each member and written.
 fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     let (rooms, flush) = (Rooms::default(), FlushList::new());
     for number in 0..members {
@@ -125,7 +125,7 @@ fn fan_out(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     })
 }
 
-/// The same, and as many members again take nothing
+/// The same, and as many members again take nothing.
 fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     let (rooms, flush) = (Rooms::default(), FlushList::new());
     for number in 0..members {
@@ -142,7 +142,7 @@ fn fan_out_beside(codec: Arc<dyn Codec>, members: usize) -> Box<dyn FnMut()> {
     })
 }
 
-/// The write half of a client that does not read
+/// The write half of a client that does not read.
 #[derive(Debug)]
 struct FullSink;
 
@@ -165,7 +165,7 @@ fn socket_io() -> Box<dyn Session> {
     Box::new(SocketIoSession::new(Arc::default(), handshake))
 }
 
-/// A message that has arrived becomes an event for the application
+/// A message that has arrived becomes an event for the application.
 #[expect(clippy::disallowed_methods, reason = "time has to begin somewhere")]
 fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> {
     let now = Instant::now();
@@ -183,10 +183,10 @@ fn comes_in(mut session: Box<dyn Session>, message: String) -> Box<dyn FnMut()> 
     })
 }
 
-/// What a client says before it is in, and what it says and hears then
+/// Client messages before the connect completes, and messages of both sides after it.
 struct Talk {
     target: &'static str,
-    /// Messages to send, and how many come before the next
+    /// Messages to send, and how many come before the next.
     opening: &'static [(&'static str, usize)],
     message: String,
 }
@@ -203,7 +203,7 @@ fn socket_io_echo() -> Talk {
     }
 }
 
-/// The whole server, with its client on the same thread: so many events in one write, and as many back
+/// The whole server, with its client on the same thread: so many events in one write, and as many back.
 fn echo(talk: &Talk) -> Box<dyn FnMut()> {
     let io = Io::builder().endpoint(Endpoint::socket_io()).endpoint(Endpoint::plain("/plain")).build();
     io.on("message", async |socket: Socket, args: Args| {
@@ -259,7 +259,7 @@ fn round(runtime: &Runtime, stream: &mut TcpStream, out: &[u8], answer: &mut [u8
     });
 }
 
-/// A client's frame, with a mask that changes nothing
+/// A client's frame, with a mask that changes nothing.
 fn masked(text: &str) -> Vec<u8> {
     let mut frame = WsWire.render(&[Message::from(text.to_owned())]).to_vec();
     frame[1] |= 0x80;
@@ -268,7 +268,7 @@ fn masked(text: &str) -> Vec<u8> {
     frame
 }
 
-/// Somebody joins one of many rooms, the room is told, and he leaves it again
+/// A member joins one of many rooms, the room is notified, and the member leaves.
 fn town(memberships: usize) -> Box<dyn FnMut()> {
     let (codec, flush, rooms) = (Mode::Plain.codec(), FlushList::new(), Rooms::default());
     let names: Vec<Room> = (0..memberships / TEN).map(|number| Room::new(format!("room-{number}"))).collect();
@@ -298,5 +298,5 @@ fn town(memberships: usize) -> Box<dyn FnMut()> {
 
 const ECHOES: usize = 16;
 const TEN: usize = 10;
-/// A step without a common factor with the numbers of members and rooms
+/// A step without a common factor with the numbers of members and rooms.
 const STEP: usize = 7_919;

@@ -3,22 +3,22 @@ use std::os::fd::OwnedFd;
 
 use roomcast_loadgen::socket;
 
-/// One accepted socket, and the bytes that are between it and us
+/// Accepted socket with its buffered bytes.
 ///
-/// Holds no memory of its own while nothing is half read or half sent.
+/// Allocates no memory while no message is partly read or sent.
 pub(super) struct Connection<S> {
     pub(super) socket: OwnedFd,
-    /// Input that is not yet a whole frame or request
+    /// Input that is not yet a whole frame or request.
     pub(super) partial: Vec<u8>,
-    /// Output that was not sent yet; `sent` bytes of it are gone
+    /// Output that was not sent yet; `sent` bytes of it are gone.
     rest: Vec<u8>,
     sent: usize,
-    /// The socket was full; its next edge says that it has room
+    /// The socket was full; its next edge says that it has room.
     blocked: bool,
     pub(super) state: S,
 }
 
-/// The connection is over: the peer left, broke the protocol, or did not read
+/// The connection is over: the peer left, broke the protocol, or did not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gone;
 
@@ -30,7 +30,7 @@ impl<S: Default> Connection<S> {
 }
 
 impl<S> Connection<S> {
-    /// Sends now, and keeps what does not fit
+    /// Sends now, and keeps what does not fit.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         if !self.rest.is_empty() {
             return self.queue(bytes);
@@ -43,7 +43,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Keeps bytes until the next [`flush`](Self::flush)
+    /// Keeps bytes until the next [`flush`](Self::flush).
     pub(super) fn queue(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         if self.rest.len() - self.sent + bytes.len() > UNREAD_LIMIT {
             return Err(Gone);
@@ -52,7 +52,7 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// Sends what was kept, unless the socket is known to be full
+    /// Sends buffered bytes, unless the socket is known to be full.
     pub(super) fn flush(&mut self) -> Result<(), Gone> {
         if self.blocked || self.rest.is_empty() {
             return Ok(());
@@ -60,7 +60,7 @@ impl<S> Connection<S> {
         self.sent += socket::send(&self.socket, &self.rest[self.sent..]).map_err(|_| Gone)?;
         if self.sent < self.rest.len() {
             self.blocked = true;
-            // What is gone is dropped once it is the larger part, so that each byte moves at most once.
+            // Sent bytes are removed once they are the larger part, so that each byte moves at most once.
             if self.sent > self.rest.len() / 2 {
                 self.rest.drain(..self.sent);
                 self.sent = 0;
@@ -75,17 +75,17 @@ impl<S> Connection<S> {
         Ok(())
     }
 
-    /// The socket has room; if it was full, the rest goes out
+    /// The socket has room; if it was full, the rest goes out.
     pub(super) fn unblock(&mut self) -> Result<(), Gone> {
         if mem::take(&mut self.blocked) { self.flush() } else { Ok(()) }
     }
 }
 
-/// All connections, by a small number that epoll hands back
+/// All connections, by a small number that epoll hands back.
 pub(super) struct Connections<S> {
     slots: Vec<Option<Connection<S>>>,
     free: Vec<usize>,
-    /// Those to close at the end of the turn
+    /// Connections to close at the end of the turn.
     gone: Vec<usize>,
 }
 
@@ -113,7 +113,7 @@ impl<S> Connections<S> {
         self.slots.get_mut(index)?.as_mut()
     }
 
-    /// Does one thing with one connection, which is closed at the end of the turn if it fails
+    /// Does one thing with one connection, which is closed at the end of the turn if it fails.
     pub(super) fn with(&mut self, index: usize, act: impl FnOnce(&mut Connection<S>) -> Result<(), Gone>) {
         if let Some(connection) = self.at(index)
             && act(connection).is_err()
@@ -122,7 +122,7 @@ impl<S> Connections<S> {
         }
     }
 
-    /// The same with every connection
+    /// The same with every connection.
     pub(super) fn with_all(&mut self, mut act: impl FnMut(&mut Connection<S>) -> Result<(), Gone>) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Some(connection) = slot
@@ -138,9 +138,9 @@ impl<S> Connections<S> {
     }
 }
 
-/// Bytes a client may leave unread before it is dropped
+/// Bytes a client may leave unread before it is dropped.
 const UNREAD_LIMIT: usize = 1 << 20;
-/// The largest emptied buffer that a connection keeps
+/// The largest emptied buffer that a connection keeps.
 const KEPT_CAPACITY: usize = 64 << 10;
 
 #[cfg(test)]

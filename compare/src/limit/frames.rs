@@ -10,16 +10,16 @@ use super::rooms::Rooms;
 use super::server::Service;
 use super::{Pattern, Send};
 
-/// Plain WebSocket clients that talk to all, to themselves or to rooms
+/// Plain WebSocket clients that talk to all, to themselves or to rooms.
 pub(super) struct Frames {
     send: Send,
     pattern: Pattern,
     rooms: Rooms,
-    /// What goes out as one write: a frame, or with `Send::Batch` all frames of a turn (of one read when echoing)
+    /// Bytes of one write: a frame, or with `Send::Batch` all frames of a turn (of one read when echoing).
     out: Vec<u8>,
-    /// The unmasked text of a room command
+    /// The unmasked text of a room command.
     command: Vec<u8>,
-    /// Connections with frames of this turn in their own queue
+    /// Connections with frames of this turn in their own queue.
     dirty: Vec<usize>,
 }
 

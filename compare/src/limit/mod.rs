@@ -1,4 +1,4 @@
-//! Bare epoll servers: the least cost that is possible on this kernel, to which all other servers are compared
+//! Bare epoll servers: lower bound of the cost on this kernel, and baseline of all others.
 //!
 //! One thread, no runtime, no general protocol stack: a handshake on any path, one frame encoded for all recipients,
 //! one send for each socket. What remains is the kernel's work. [`Send::Write`] sends every message at once;
@@ -65,7 +65,7 @@ pub enum Pattern {
 ///
 /// # Errors
 ///
-/// If the port is taken or the system refuses epoll. What a client does ends at most its own connection.
+/// If the port is taken or the system refuses epoll. A client can at most end its own connection.
 pub fn run(options: &Options) -> Result<std::convert::Infallible, Error> {
     raise_open_files().doing(|| "raise the limit of open files".into())?;
     let address = SocketAddrV4::new(Ipv4Addr::LOCALHOST, options.port);

@@ -4,22 +4,22 @@ use super::Send;
 use super::connection::{Connections, Gone};
 use super::server::Service;
 
-/// Socket.IO clients that poll and talk to all
+/// Socket.IO clients that poll and talk to all.
 ///
 /// Knows the handshake, `40` and `42`; it never pings. The whole HTTP response of a broadcast is encoded once, and
 /// answers every poll that waits.
 pub(super) struct Polling {
     send: Send,
-    /// Never shrinks, up to `MAX_SESSIONS`: a session has no end here
+    /// Never shrinks, up to `MAX_SESSIONS`: a session has no end here.
     sessions: Vec<Session>,
-    /// Packets of this turn for all sessions, with `Send::Batch`
+    /// Packets of this turn for all sessions, with `Send::Batch`.
     turn: Vec<u8>,
     response: Vec<u8>,
-    /// What it says to a client as soon as that is connected
+    /// Packets sent to a client right after its connect.
     greeting: &'static str,
 }
 
-/// The session whose poll waits on this connection
+/// The session whose poll waits on this connection.
 #[derive(Default)]
 pub(super) struct State {
     parked: Option<usize>,
@@ -27,10 +27,10 @@ pub(super) struct State {
 
 #[derive(Default)]
 struct Session {
-    /// The connection on which its poll waits; then nothing is queued
+    /// The connection on which its poll waits; then nothing is queued.
     parked: Option<usize>,
     queue: Vec<u8>,
-    /// In the namespace, so broadcasts go here
+    /// In the namespace, so broadcasts go here.
     connected: bool,
 }
 
@@ -39,7 +39,7 @@ impl Polling {
         Self { send, sessions: Vec::new(), turn: Vec::new(), response: Vec::new(), greeting: "" }
     }
 
-    /// One that asks each client for a sign of life as soon as it is connected
+    /// Creates a server that sends each client a heartbeat right after its connect.
     pub(super) fn pinging() -> Self {
         Self { greeting: "\x1e2", ..Self::new(Send::Write) }
     }
@@ -165,7 +165,7 @@ impl Service for Polling {
 }
 
 impl Session {
-    /// Answers the waiting poll with the `response` made of `packets`, or queues them for the next
+    /// Answers the waiting poll with the `response` made of `packets`, or queues them for the next.
     fn deliver(&mut self, connections: &mut Connections<State>, packets: &[u8], response: &[u8]) {
         match self.parked.take() {
             Some(index) => connections.with(index, |connection| {
@@ -196,7 +196,7 @@ fn encode(response: &mut Vec<u8>, body: &[u8]) {
     response.extend_from_slice(body);
 }
 
-/// The session id in a request's query
+/// The session id in a request's query.
 fn sid(head: &[u8]) -> Option<usize> {
     let target = head.split(|&byte| byte == b' ').nth(1)?;
     let query = target.splitn(2, |&byte| byte == b'?').nth(1)?;

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::connection::Gone;
 
-/// Which connections are in which room
+/// Which connections are in which room.
 #[derive(Default)]
 pub(super) struct Rooms {
     index: HashMap<Vec<u8>, u32>,
@@ -10,7 +10,7 @@ pub(super) struct Rooms {
 }
 
 impl Rooms {
-    /// Puts a connection into a room, which `joined` remembers; joining twice is joining once
+    /// Puts a connection into a room, which `joined` remembers; joining twice is joining once.
     pub(super) fn join(&mut self, name: &[u8], connection: usize, joined: &mut Vec<u32>) -> Result<(), Gone> {
         if name.len() > LONGEST_NAME || joined.len() >= ROOMS_PER_CONNECTION {
             return Err(Gone);
@@ -27,7 +27,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Takes a connection out of all rooms it joined
+    /// Takes a connection out of all rooms it joined.
     pub(super) fn leave(&mut self, connection: usize, joined: &[u32]) {
         for &room in joined {
             self.members[room as usize].retain(|&member| member != connection);

@@ -8,12 +8,12 @@ use roomcast_loadgen::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 
 use super::connection::{Connection, Connections, Gone};
 
-/// What a server does with the bytes that come in
+/// Handler of incoming bytes.
 pub(super) trait Service {
-    /// What it remembers of each connection
+    /// State of each connection.
     type State: Default;
 
-    /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were
+    /// Takes the whole frames or requests at the start of `input`, and says how many bytes they were.
     fn receive(
         &mut self,
         connections: &mut Connections<Self::State>,
@@ -21,14 +21,14 @@ pub(super) trait Service {
         input: &[u8],
     ) -> Result<usize, Gone>;
 
-    /// All that was ready has been received
+    /// All that was ready has been received.
     fn end_turn(&mut self, connections: &mut Connections<Self::State>);
 
-    /// A connection was closed
+    /// A connection was closed.
     fn left(&mut self, index: usize, state: Self::State);
 }
 
-/// The loop around a service: accept, receive, and send what was blocked
+/// Event loop around a service: accept, receive, and send blocked bytes.
 pub(super) struct Server<S: Service> {
     service: S,
     poller: Poller,
@@ -52,7 +52,7 @@ impl<S: Service> Server<S> {
         self.address
     }
 
-    /// Waits once and handles all that is ready
+    /// Waits once and handles all that is ready.
     pub(super) fn turn(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         self.poller.wait(timeout)?;
         for event in 0..self.poller.ready() {
@@ -118,7 +118,7 @@ impl<S: Service> Server<S> {
                     connection.partial = input;
                 }
             }
-            // A short read emptied the socket; what comes later is a new edge.
+            // A short read emptied the socket; later data is a new edge.
             if received < self.buffer.len() {
                 return Ok(());
             }

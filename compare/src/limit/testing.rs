@@ -1,4 +1,4 @@
-//! Bare servers inside a test process, for the tests of the load generator
+//! Bare servers inside a test process, for the tests of the load generator.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,17 +14,17 @@ use super::polling::Polling;
 use super::server::{self, Server};
 use super::{Pattern, Send};
 
-/// A bare server on a thread of its own, until it is dropped
+/// Bare server on a dedicated thread, stopped on drop.
 #[derive(Debug)]
 pub struct Running {
-    /// Address the server listens on
+    /// Address the server listens on.
     pub address: SocketAddrV4,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Running {
-    /// Starts a server that keeps the protocol
+    /// Starts a server that keeps the protocol.
     pub fn new(send: Send, pattern: Pattern) -> Self {
         match pattern {
             Pattern::Poll => Self::serve(Polling::new(send)),
@@ -32,12 +32,12 @@ impl Running {
         }
     }
 
-    /// Starts a long-polling server that pings each client as soon as it is connected
+    /// Starts a long-polling server that pings each client as soon as it is connected.
     pub fn pinging() -> Self {
         Self::serve(Polling::pinging())
     }
 
-    /// Starts an echo server with one fault, in the first read that brings several frames
+    /// Starts an echo server with one fault, in the first read that brings several frames.
     pub fn faulty(fault: Fault) -> Self {
         Self::serve(Faulty { echo: Frames::new(Send::Write, Pattern::Echo), fault: Some(fault) })
     }
@@ -67,18 +67,18 @@ impl Drop for Running {
     }
 }
 
-/// Fault of a [faulty](Running::faulty) server
+/// Fault of a [faulty](Running::faulty) server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Loses the first frame
+    /// Loses the first frame.
     Lose,
-    /// Sends the first frame twice
+    /// Sends the first frame twice.
     Double,
-    /// Sends the second frame before the first
+    /// Sends the second frame before the first.
     Swap,
-    /// Sends the first frame to another client
+    /// Sends the first frame to another client.
     Misdeliver,
-    /// Changes the last byte of the first frame
+    /// Changes the last byte of the first frame.
     Damage,
 }
 

@@ -1,26 +1,26 @@
-//! Addresses to listen on: `127.0.0.1:3000`, `localhost:3000`, `:3000`
+//! Addresses to listen on: `127.0.0.1:3000`, `localhost:3000`, `:3000`.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::str::FromStr;
 
-/// Address to listen on, resolved
+/// Address to listen on, resolved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Address {
-    /// As it was given
+    /// As it was given.
     text: String,
-    /// The first that this machine has is taken
+    /// The first that this machine has is taken.
     candidates: Vec<SocketAddr>,
 }
 
 impl Address {
-    /// Every address of this machine, of IPv6 and IPv4
+    /// Every address of this machine, of IPv6 and IPv4.
     pub(crate) fn any(port: u16) -> Self {
         let candidates = vec![(Ipv6Addr::UNSPECIFIED, port).into(), (Ipv4Addr::UNSPECIFIED, port).into()];
         Self { text: format!(":{port}"), candidates }
     }
 
-    /// This machine alone
+    /// This machine alone.
     pub(crate) fn loopback(port: u16) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Self { text: address.to_string(), candidates: vec![address] }
@@ -30,13 +30,13 @@ impl Address {
         &self.candidates
     }
 
-    /// The first of them that this machine has
+    /// The first of them that this machine has.
     pub(crate) fn first(&self) -> SocketAddr {
         let is_here = |address: &&SocketAddr| UdpSocket::bind((address.ip(), 0)).is_ok();
         *self.candidates.iter().find(is_here).unwrap_or(&self.candidates[0])
     }
 
-    /// Whether other machines cannot reach it
+    /// Whether other machines cannot reach it.
     pub(crate) fn is_loopback(&self) -> bool {
         self.candidates.iter().all(|address| address.ip().to_canonical().is_loopback())
     }

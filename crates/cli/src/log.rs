@@ -1,4 +1,4 @@
-//! The log of the command: what is logged, in which form, and panics
+//! Log of the command: filter, format and panics.
 
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::collections::HashMap;
@@ -23,12 +23,12 @@ pub(crate) enum Format {
     Json,
 }
 
-/// The log on standard error, written by a thread of its own
+/// Log on standard error, written by a dedicated thread.
 ///
-/// What waits when it is dropped is written, for as long as [`PATIENCE`] allows.
+/// Dropping it flushes pending lines, for at most [`PATIENCE`].
 pub(crate) struct Log {
     output: Output,
-    /// Whose metrics count lines that are lost.
+    /// Metrics that count lost lines.
     io: Arc<OnceLock<Io>>,
 }
 
@@ -89,7 +89,7 @@ fn log_panic(info: &PanicHookInfo<'_>) {
     let panic = info.payload_as_str().unwrap_or("no text");
     let current = std::thread::current();
     let thread = current.name();
-    // Captured only if `RUST_BACKTRACE` asks for it.
+    // Captured only if `RUST_BACKTRACE` is set.
     let backtrace = Backtrace::capture();
     let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(location, thread, panic, times, backtrace, "thread panicked");

@@ -106,7 +106,7 @@ fn with_command(mut words: Vec<OsString>) -> Vec<OsString> {
 
 /// Prints what is wrong with the command line, or with a variable; or the help that was asked for
 fn explain(error: &clap::Error, words: &[OsString]) -> ExitCode {
-    // There is nobody to tell of a closed pipe.
+    // A closed pipe cannot be reported.
     let _ = error.print();
     let command = Cli::command();
     let subcommand = words.get(1).and_then(|word| command.find_subcommand(word));

@@ -1,10 +1,10 @@
-//! Output streams that never block the server
+//! Output streams that never block the server.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Output stream that never blocks its writers: a bounded buffer, emptied by a thread of its own
+/// Output stream that never blocks its writers: a bounded buffer, written by a dedicated thread.
 ///
 /// A pipe that is not read blocks whoever writes to it, and a pipe whose reader is gone makes each write fail; neither
 /// may stop a server. Lines that find no room, or cannot be written, are dropped and counted.
@@ -33,7 +33,7 @@ const CAPACITY: usize = 1024 * 1024;
 const KEPT: usize = 64 * 1024;
 
 impl Output {
-    /// Starts the thread that writes to `stream`
+    /// Starts the thread that writes to `stream`.
     ///
     /// `lost` is called by whoever lost lines, with their number; `regained` by the thread, after a write that
     /// succeeded, with the number of lines lost before it. Neither may block.
@@ -84,7 +84,7 @@ impl Output {
     }
 }
 
-/// One call is one event of the log, so a line is written whole or not at all
+/// One call is one log event, so a line is written whole or not at all.
 impl Write for Output {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         self.push(text);
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream that writes as often as it is let
+    /// A stream that writes as often as it is let.
     struct Gated {
         turns: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// An output with a gated stream: who lets it write, what is written, how many lines are lost, and regained after
+    /// An output with a gated stream: who lets it write, what is written, how many lines are lost, and regained after.
     type Rig = (Output, Sender<io::Result<()>>, Receiver<Vec<u8>>, Arc<AtomicU64>, Receiver<u64>);
 
     #[expect(clippy::disallowed_methods, reason = "a test may hold what it made")]
@@ -178,7 +178,7 @@ mod tests {
     fn drops_and_counts_what_finds_no_room() {
         let (output, turn, lines, lost, regained) = gated();
         let line = [b"a".repeat(1023), b"\n".to_vec()].concat();
-        // Nothing is written, and nobody waits.
+        // No line is written, and no writer blocks.
         for _ in 0..5000 {
             output.push(&line);
         }

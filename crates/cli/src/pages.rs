@@ -1,14 +1,14 @@
-//! The demo page, built into the binary
+//! The demo page, built into the binary.
 
 use roomcast::Bytes;
 use roomcast::http::ResponseBody;
 use roomcast::http::{HeaderValue, Method, Request, Response, StatusCode, header};
 
-/// Nothing but this server may be asked by the page, and nobody may put it into a frame
+/// The page may connect only to this server, and may not be framed.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Answers a request for a page
+/// Answers a request for a page.
 pub(crate) fn answer(request: &Request<()>) -> Response<ResponseBody> {
     let (kind, text) = match request.uri().path() {
         "/" | "/index.html" => ("text/html; charset=utf-8", include_str!("../demo/index.html")),

@@ -1,4 +1,4 @@
-//! `roomcast serve`
+//! `roomcast serve`.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ use crate::output::Output;
 use crate::sources::Sources;
 use crate::{demo, pages, signals};
 
-/// Serves until it is told to stop, and everybody is gone
+/// Serves until a shutdown signal, then drains all clients.
 pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dyn std::error::Error>> {
     let port = if sources.is_set("addr") { None } else { port()? };
     let address = match port {
@@ -67,7 +67,7 @@ pub(crate) fn run(options: &Options, sources: &Sources<'_>) -> Result<(), Box<dy
     Ok(())
 }
 
-/// The port that container hosts choose
+/// The port that container hosts choose.
 fn port() -> Result<Option<u16>, String> {
     let Some(port) = std::env::var_os("PORT") else { return Ok(None) };
     let number = port.to_str().filter(|port| !port.is_empty()).map(str::parse);
@@ -80,7 +80,7 @@ fn port() -> Result<Option<u16>, String> {
     }
 }
 
-/// Says why it cannot listen, and what would help
+/// Says why it cannot listen, and what would help.
 fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> String {
     let (asked, source) = match error {
         ServeError::Bind { address, source } => (address, source),
@@ -98,7 +98,7 @@ fn unbound(error: ServeError, address: &Address, sources: &Sources<'_>) -> Strin
     }
 }
 
-/// Names a setting as the user knows it
+/// Names a setting as the user knows it.
 fn refused(error: &ConfigError, sources: &Sources<'_>) -> String {
     let id = match error.setting() {
         "outbox_limit" => "outbox",
@@ -144,7 +144,7 @@ fn server(io: Io, options: &Options) -> Server {
     }
 }
 
-/// Adds the certificate, if there is one, and reads it again whenever SIGHUP comes
+/// Adds the certificate, if there is one, and reads it again whenever SIGHUP comes.
 #[cfg(feature = "tls")]
 fn secure(
     server: Server,
@@ -168,15 +168,15 @@ fn secure(
     Ok(server.tls(tls))
 }
 
-/// A terminal that is closed, or a supervisor that reloads what it runs, sends SIGHUP; neither means to end the server
+/// A terminal that is closed, or a supervisor that reloads what it runs, sends SIGHUP; neither means to end the server.
 fn nothing_to_read() {
     tracing::info!("SIGHUP ignored: there is no certificate to read again");
 }
 
-/// From one batch to the next, as `--drain-batch` says
+/// From one batch to the next, as `--drain-batch` says.
 const DRAIN_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Takes as many descriptors as the system lets the process have; often it begins with 1024
+/// Takes as many descriptors as the system lets the process have; often it begins with 1024.
 #[cfg(unix)]
 fn raise_descriptors() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -191,7 +191,7 @@ fn raise_descriptors() {
 #[cfg(not(unix))]
 fn raise_descriptors() {}
 
-/// Returns the text that says what is where.
+/// Returns the text that lists the endpoints.
 fn announcement(address: SocketAddr, admin: Option<SocketAddr>, options: &Options) -> String {
     let websocket = options.transports.contains(&Transport::WebSocket);
     let polling = options.transports.contains(&Transport::Polling);

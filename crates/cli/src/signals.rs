@@ -1,13 +1,13 @@
-//! When to stop
+//! When to stop.
 
 use std::future::Future;
 use std::io;
 
 use tokio::sync::oneshot;
 
-/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once, with 128 and its number
+/// Resolves at the first SIGTERM or SIGINT; the second ends the process at once, with 128 and its number.
 ///
-/// A thread of its own waits for them, so the second is heard even if everything else stands still.
+/// A dedicated thread waits for them, so the second signal works even if the runtime hangs.
 #[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "signals are waited for by a thread of their own")]
 pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
@@ -19,7 +19,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
         let mut arriving = signals.forever();
         if arriving.next().is_some() {
             tracing::info!("stopping; a second signal exits at once");
-            // Who no longer listens has stopped already.
+            // A dropped receiver has already stopped.
             let _ = tell.send(());
         }
         if let Some(signal) = arriving.next() {
@@ -31,7 +31,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// Calls this for each SIGHUP, which otherwise would end the process
+/// Calls this for each SIGHUP, which otherwise would end the process.
 #[cfg(unix)]
 #[expect(clippy::disallowed_methods, reason = "signals are waited for by a thread of their own")]
 pub(crate) fn on_hangup(heard: impl Fn() + Send + 'static) -> io::Result<()> {
@@ -40,13 +40,13 @@ pub(crate) fn on_hangup(heard: impl Fn() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("roomcast-hangup".into()).spawn(wait).map(drop)
 }
 
-/// There is no such signal here
+/// There is no such signal here.
 #[cfg(not(unix))]
 pub(crate) fn on_hangup(_: impl Fn() + Send + 'static) -> io::Result<()> {
     Ok(())
 }
 
-/// Resolves at the first Ctrl-C; the second ends the process at once
+/// Resolves at the first Ctrl-C; the second ends the process at once.
 #[cfg(not(unix))]
 pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     let (tell, told) = oneshot::channel();

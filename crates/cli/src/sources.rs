@@ -40,7 +40,7 @@ pub(crate) fn variables(error: &clap::Error, command: &Command, words: &[OsStrin
             _ => &[],
         })
         .collect();
-    // What is missing is wanted by something else, which the error does not name.
+    // A missing argument is required by another one, which the error does not name.
     let any = error.kind() == ErrorKind::MissingRequiredArgument;
     let is_typed = |flag: &str| {
         let flag = format!("--{flag}");

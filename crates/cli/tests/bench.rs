@@ -1,11 +1,11 @@
-//! `roomcast bench` as those who run it see it
+//! Tests of `roomcast bench` from the outside.
 #![cfg(target_os = "linux")]
 
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::process::{Child, Command, Output, Stdio};
 
-/// The demo, until the test ends
+/// The demo, until the test ends.
 struct Demo {
     child: Child,
     address: String,
@@ -29,7 +29,7 @@ impl Demo {
         let listening =
             |line: String| Some(line.split_once("listening on ")?.1.split_once("://")?.1.to_owned());
         let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("it says where it is");
-        // It goes on printing, to somebody who goes on reading.
+        // It continues to print while the reader continues to read.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }
     }
@@ -63,7 +63,7 @@ fn all_kinds_of_clients_of_the_demo_get_everything() {
     let everyone = r#"["everyone","{payload}"]"#;
     let to_room = r#"["room","{room}","{payload}"]"#;
     for arguments in [
-        // As the demo is measured by whoever knows nothing of its events.
+        // Measures the demo without knowledge of its events.
         &[&*http][..],
         &[&*http, "--pattern", "broadcast"],
         &[&*http, "--pattern", "rooms", "--rooms", "4"],
@@ -77,7 +77,7 @@ fn all_kinds_of_clients_of_the_demo_get_everything() {
         let report = report(&output);
         assert!(output.status.success() && report["ok"] == true, "{arguments:?}: {report}");
         assert!(report["deliveries"].as_u64().expect("a number") > 10, "{arguments:?}: {report}");
-        // The demo greets everybody.
+        // The demo greets every client.
         assert!(report["others"].as_u64().expect("a number") >= 20, "{arguments:?}: {report}");
     }
 }
@@ -98,7 +98,7 @@ fn a_page_is_written_and_what_it_came_to_is_said() {
 #[test]
 fn a_message_that_does_not_arrive_is_a_fault() {
     let demo = Demo::start();
-    // The demo sends it to everybody, and not only back.
+    // The demo broadcasts it instead of only echoing it.
     let output = bench(&[&format!("ws://{}/ws", demo.address), "--pattern", "echo", "--json", "-"]);
     let report = report(&output);
     assert!(!output.status.success() && report["faults"]["misdelivered"].as_u64() > Some(0), "{report}");

@@ -1,4 +1,4 @@
-//! The command as those who run it see it
+//! Tests of the command from the outside.
 #![cfg(unix)]
 #![allow(clippy::disallowed_methods, reason = "tests read a clock")]
 
@@ -12,10 +12,10 @@ use roomcast_testkit::socket::ws::{Ended, Message, Ws};
 use roomcast_testkit::wire::upgrade;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Nothing here takes that long
+/// Nothing here takes that long.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The command under way; ends with the test
+/// The command under way; ends with the test.
 struct Running {
     child: Child,
     stdout: BufReader<std::process::ChildStdout>,
@@ -42,7 +42,7 @@ impl Running {
         Self::spawn(command, log)
     }
 
-    /// With an address that is not of this test's choice
+    /// With an address that is not of this test's choice.
     fn start_at(configure: impl FnOnce(&mut Command) -> &mut Command) -> Self {
         let mut command = command();
         configure(&mut command).args(["--admin-addr", "127.0.0.1:0"]);
@@ -91,14 +91,14 @@ impl Drop for Running {
     }
 }
 
-/// Asks, and gives back status and body
+/// Sends a request and returns status and body.
 fn ask(address: SocketAddr, target: &str) -> (u16, String) {
     let answer = answer(address, target);
     let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
     (status, answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
 }
 
-/// All that comes back
+/// All that comes back.
 fn answer(address: SocketAddr, target: &str) -> String {
     let mut stream = connect(address);
     let request = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
@@ -114,7 +114,7 @@ fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// A client of Socket.IO on a WebSocket
+/// A client of Socket.IO on a WebSocket.
 struct Chat(Ws);
 
 impl Chat {
@@ -123,7 +123,7 @@ impl Chat {
         let mut chat = Self::session(address);
         chat.say("40");
         assert!(chat.hear().starts_with("40{"));
-        // What the demo says to everybody who comes.
+        // Greeting of the demo.
         assert!(chat.hear().starts_with("42[\"hello\""));
         chat
     }
@@ -187,7 +187,7 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
         stream.read_to_string(&mut answer).expect("an answer");
         answer
     };
-    // What goes well, and what goes wrong in each way that is told in the log.
+    // One success, and each failure that is logged.
     assert!(post(lives, "40").ends_with("ok"));
     assert!(post(broken, "40\x1e42no JSON").contains("ok"));
     let waiting = connect(server.address);
@@ -212,7 +212,7 @@ fn no_session_can_be_taken_over_by_who_reads_the_log() {
     }
 }
 
-/// Makes a client say so much that a log at debug level does not fit into a pipe
+/// Makes a client say so much that a log at debug level does not fit into a pipe.
 fn talk_at_length(chat: &mut Chat) {
     for _ in 0..20_000 {
         chat.say(r#"42["nobody handles this"]"#);
@@ -222,7 +222,7 @@ fn talk_at_length(chat: &mut Chat) {
     assert_eq!(chat.hear(), r#"431[{"ok":true,"rooms":["red"]}]"#);
 }
 
-/// Expects that a server drains and ends well when it is told to
+/// Expects a server to drain and exit cleanly on a signal.
 fn expect_drain(server: &mut Running, mut chat: Chat) {
     server.signal(Signal::TERM);
     assert_eq!(chat.end(), drained(1001));
@@ -310,7 +310,7 @@ fn json_log_tells_of_clients() {
     assert_eq!(of("drained")["left"], 0);
 }
 
-/// Expects that a server without clients ends well when it is told to
+/// Expects a server without clients to exit cleanly on a signal.
 fn expect_end(server: &mut Running) {
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(0));
@@ -508,7 +508,7 @@ fn a_variable_that_is_wrong_is_named() {
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(said.contains(named) && said.contains(repair), "{variables:?}: {said}");
     }
-    // A flag goes before the variable, and is what is named.
+    // A flag takes precedence over the variable and is named.
     let mut both = command();
     both.args(["serve", "--max-sessions", "0"]).env("ROOMCAST_MAX_SESSIONS", "5");
     let said = String::from_utf8(both.output().expect("it runs").stderr).expect("text");

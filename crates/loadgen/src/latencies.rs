@@ -1,4 +1,4 @@
-//! Percentiles of latencies
+//! Percentiles of latencies.
 
 use hdrhistogram::Histogram;
 
@@ -13,26 +13,26 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    /// Returns an empty set
+    /// Returns an empty set.
     pub(crate) fn new() -> Self {
         let histogram = Histogram::new_with_bounds(1, LONGEST, DIGITS);
         Self(histogram.expect("constant bounds are valid"))
     }
 
-    /// Counts one latency; beyond a day it counts as a day
+    /// Counts one latency; beyond a day it counts as a day.
     pub(crate) fn record(&mut self, nanos: u64) {
         self.0.saturating_record(nanos);
     }
 
-    /// Returns the least latency that at least this share of all does not exceed; `None` of no latencies
+    /// Returns the least latency that at least this share of all does not exceed; `None` of no latencies.
     pub(crate) fn percentile(&self, share: f64) -> Option<u64> {
         (!self.0.is_empty()).then(|| self.0.value_at_quantile(share))
     }
 }
 
-/// A day, which no message can take: a run is shorter
+/// A day, which no message can take: a run is shorter.
 const LONGEST: u64 = 86_400_000_000_000;
-/// Decimal digits that are kept; buckets are then at most 1/128 wide
+/// Decimal digits that are kept; buckets are then at most 1/128 wide.
 const DIGITS: u8 = 2;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Load on a WebSocket or Socket.IO server, every delivery of which is checked
+//! Load on a WebSocket or Socket.IO server, every delivery of which is checked.
 //!
 //! * [`tool`] is `roomcast bench`: load on any server, a live view, and a report.
 //! * [`scenario`] is the same for scripts: one scenario, one line of JSON. The comparison with other servers

@@ -1,4 +1,4 @@
-//! What the kernel tells about processes: CPU, memory, and where they may run
+//! Process statistics of the kernel: CPU, memory and affinity.
 
 use std::time::Duration;
 use std::{fs, io};
@@ -7,17 +7,17 @@ use rustix::process::{Resource, Rlimit};
 use rustix::thread::CpuSet;
 use rustix::time::{ClockId, clock_gettime};
 
-/// CPU time of a process since it began, user and system, in two counts
+/// CPU time of a process since it began, user and system, in two counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CpuTime {
-    /// The scheduler's count in nanoseconds, of the threads that live; of one that runs it may be a tick old
+    /// Scheduler time of the live threads, in nanoseconds; that of a running thread may be a tick old.
     living: Duration,
-    /// Of all threads that ever were, in hundredths of a second
+    /// Time of all threads, past and present, in hundredths of a second.
     all: Duration,
 }
 
 impl CpuTime {
-    /// Reads both counts
+    /// Reads both counts.
     pub fn of(pid: u32) -> io::Result<Self> {
         let mut living = 0;
         for task in fs::read_dir(format!("/proc/{pid}/task"))? {
@@ -33,14 +33,14 @@ impl CpuTime {
         Ok(Self { living: Duration::from_nanos(living), all })
     }
 
-    /// The time since an earlier reading; `None` if threads ended meanwhile and took their count with them
+    /// Time since an earlier reading; `None` if threads ended in between and took their count with them.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         let living = self.living.checked_sub(earlier.living)?;
         let all = self.all.checked_sub(earlier.all)?;
         (living.abs_diff(all) <= COARSENESS).then_some(living)
     }
 
-    /// The time since an earlier reading, to hundredths of a second, whatever became of threads
+    /// The time since an earlier reading, to hundredths of a second, whatever became of threads.
     pub fn since_roughly(self, earlier: Self) -> Duration {
         self.all.saturating_sub(earlier.all)
     }
@@ -53,17 +53,17 @@ fn user_and_system(stat: &str) -> Option<u64> {
     Some(times.next()?.ok()? + times.next()?.ok()?)
 }
 
-/// CPU time of this process since it began, user and system
+/// CPU time of this process since it began, user and system.
 pub fn own_cpu_time() -> Duration {
     duration(clock_gettime(ClockId::ProcessCPUTime))
 }
 
-/// Time on a clock that never jumps
+/// Time on a clock that never jumps.
 pub fn now() -> Duration {
     duration(clock_gettime(ClockId::Monotonic))
 }
 
-/// Resident memory of a process in bytes, without what the kernel holds for its sockets
+/// Resident memory of a process in bytes, without the kernel's socket buffers.
 pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     if let Ok(rollup) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) {
         let line = rollup.lines().find_map(|line| line.strip_prefix("Rss:")).unwrap_or_default();
@@ -74,22 +74,22 @@ pub fn resident_bytes(pid: u32) -> io::Result<u64> {
     Ok(pages * rustix::param::page_size() as u64)
 }
 
-/// How the CPUs of the whole machine were spent since it booted, summed over all of them
+/// How the CPUs of the whole machine were spent since it booted, summed over all of them.
 ///
 /// Idle time is what the kernel measures exactly; the busy kinds are only sampled at ticks. So whoever wants to know
 /// how busy the machine was subtracts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MachineTime {
-    /// Time in which there was nothing to do
+    /// Time in which there was nothing to do.
     pub idle: Duration,
-    /// Time the hypervisor gave to others
+    /// Time the hypervisor gave to others.
     pub stolen: Duration,
-    /// How many of them there are
+    /// How many of them there are.
     pub cpus: u32,
 }
 
 impl MachineTime {
-    /// Reads `/proc/stat`
+    /// Reads `/proc/stat`.
     pub fn read() -> io::Result<Self> {
         Self::parse(&fs::read_to_string("/proc/stat")?)
     }
@@ -105,17 +105,17 @@ impl MachineTime {
     }
 }
 
-/// The CPUs this thread may run on
+/// The CPUs this thread may run on.
 pub fn allowed_cpus() -> io::Result<CpuSet> {
     Ok(rustix::thread::sched_getaffinity(None)?)
 }
 
-/// Keeps this thread, and the processes it starts from now on, on the given CPUs
+/// Keeps this thread, and the processes it starts from now on, on the given CPUs.
 pub fn run_on(cpus: &CpuSet) -> io::Result<()> {
     Ok(rustix::thread::sched_setaffinity(None, cpus)?)
 }
 
-/// A set of one CPU
+/// A set of one CPU.
 pub fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
     if cpu >= CpuSet::MAX_CPU {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "no kernel counts that far"));
@@ -125,7 +125,7 @@ pub fn only_cpu(cpu: usize) -> io::Result<CpuSet> {
     Ok(cpus)
 }
 
-/// Raises the soft limit of open files to the hard one, and says how many that is
+/// Raises the soft limit of open files to the hard one, and says how many that is.
 pub fn raise_open_files() -> io::Result<u64> {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
@@ -151,7 +151,7 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} has an unknown layout"))
 }
 
-/// How far the two counts of a process may lie apart: each is cut to hundredths twice at either end
+/// How far the two counts of a process may lie apart: each is cut to hundredths twice at either end.
 const COARSENESS: Duration = Duration::from_millis(50);
 
 #[cfg(test)]

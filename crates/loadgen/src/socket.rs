@@ -1,4 +1,4 @@
-//! Non-blocking TCP sockets and epoll
+//! Non-blocking TCP sockets and epoll.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, 
 
 pub use rustix::event::epoll::EventFlags;
 
-/// An epoll instance and the events of its latest wait
+/// An epoll instance and the events of its latest wait.
 pub struct Poller {
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
@@ -26,13 +26,13 @@ impl fmt::Debug for Poller {
 }
 
 impl Poller {
-    /// Opens an epoll instance
+    /// Opens an epoll instance.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, events: Vec::with_capacity(EVENTS_PER_WAIT) })
     }
 
-    /// Reports edges of `socket` as `token`, until it is closed
+    /// Reports edges of `socket` as `token`, until it is closed.
     ///
     /// Reading and writing are both watched from the start: the edge of writing costs nothing while nobody is blocked,
     /// and it saves the call that level triggering needs for each socket that blocks. Against level triggering without
@@ -42,12 +42,12 @@ impl Poller {
         Ok(epoll::add(&self.epoll, socket, epoll::EventData::new_u64(token as u64), flags)?)
     }
 
-    /// Reports `listener` as `token` for as long as connections wait
+    /// Reports `listener` as `token` for as long as connections wait.
     pub fn add_listener(&self, listener: impl AsFd, token: usize) -> io::Result<()> {
         Ok(epoll::add(&self.epoll, listener, epoll::EventData::new_u64(token as u64), EventFlags::IN)?)
     }
 
-    /// Waits for events, forever without a timeout; an interrupted wait counts as an empty one
+    /// Waits for events, forever without a timeout; an interrupted wait counts as an empty one.
     pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = timeout.map(|timeout| Timespec {
             tv_sec: timeout.as_secs() as i64,
@@ -60,19 +60,19 @@ impl Poller {
         }
     }
 
-    /// Returns the number of events of the latest wait
+    /// Returns the number of events of the latest wait.
     pub fn ready(&self) -> usize {
         self.events.len()
     }
 
-    /// Token and flags of one event of the latest wait
+    /// Token and flags of one event of the latest wait.
     pub fn event(&self, index: usize) -> (usize, EventFlags) {
         let event = self.events[index];
         (event.data.u64() as usize, event.flags)
     }
 }
 
-/// Binds and listens without Nagle's delay; accepted sockets inherit that
+/// Binds and listens without Nagle's delay; accepted sockets inherit that.
 pub fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
     let listener = tcp_socket(AddressFamily::INET)?;
     sockopt::set_socket_reuseaddr(&listener, true)?;
@@ -82,7 +82,7 @@ pub fn listen(address: SocketAddrV4) -> io::Result<OwnedFd> {
     Ok(listener)
 }
 
-/// The next waiting connection, if any
+/// The next waiting connection, if any.
 pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     loop {
         match rustix::net::accept_with(&listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -95,7 +95,7 @@ pub fn accept(listener: impl AsFd) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Begins to connect; the socket gets writable, or an error, when that is decided
+/// Begins to connect; the socket gets writable, or an error, when that is decided.
 ///
 /// Unless it is `gentle`, closing it sends a reset, so that no port lingers in TIME_WAIT between runs. Without a source
 /// the system chooses.
@@ -114,7 +114,7 @@ pub fn connect(source: Option<Ipv4Addr>, target: SocketAddr, gentle: bool) -> io
     }
 }
 
-/// Sends what fits; a full socket takes 0 bytes
+/// Sends what fits; a full socket takes 0 bytes.
 pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     loop {
         match rustix::net::send(&socket, bytes, SendFlags::NOSIGNAL) {
@@ -126,18 +126,18 @@ pub fn send(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// What a read brought
+/// Result of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Received {
-    /// So many bytes
+    /// So many bytes.
     Bytes(usize),
-    /// Nothing yet
+    /// Nothing yet.
     Nothing,
-    /// The end: the peer sends no more
+    /// The end: the peer sends no more.
     Closed,
 }
 
-/// Receives once
+/// Receives once.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     loop {
         match rustix::net::recv(&socket, &mut *buffer, RecvFlags::empty()) {
@@ -155,7 +155,7 @@ fn tcp_socket(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(rustix::net::socket_with(family, SocketType::STREAM, flags, None)?)
 }
 
-/// One read takes all that a socket's receive buffer usually holds
+/// Buffer size that usually empties a socket's receive buffer in one read.
 pub const READ_BUFFER: usize = 256 << 10;
 
 const EVENTS_PER_WAIT: usize = 512;

@@ -1,4 +1,4 @@
-//! TLS clients on sockets that do not block
+//! TLS clients on sockets that do not block.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -15,16 +15,16 @@ use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStor
 use crate::Error;
 use crate::socket::{self, Received};
 
-/// Which certificates are accepted
+/// Which certificates are accepted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trust {
-    /// Instead of those of the system
+    /// Instead of those of the system.
     pub(crate) authorities: Option<PathBuf>,
-    /// Any certificate will do
+    /// Any certificate will do.
     pub(crate) anything: bool,
 }
 
-/// How a server is spoken to by TLS
+/// How a server is spoken to by TLS.
 #[derive(Clone)]
 pub(crate) struct Tls {
     config: Arc<ClientConfig>,
@@ -32,7 +32,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// For a server of this name, which its certificate has to have
+    /// For a server of this name, which its certificate has to have.
     pub(crate) fn new(host: &str, trust: &Trust) -> Result<Self, Error> {
         let usage = |problem: String| Error::Usage(problem);
         let name = ServerName::try_from(host.to_owned())
@@ -63,11 +63,11 @@ impl fmt::Debug for Tls {
     }
 }
 
-/// One connection's state of TLS; its socket is somebody else's
+/// TLS state of a connection; the caller owns the socket.
 pub(crate) struct TlsStream(Box<ClientConnection>);
 
 impl TlsStream {
-    /// Sends what fits, and what the handshake has to say; gives the number of bytes that were taken
+    /// Sends as much as fits, and handshake data; returns the number of bytes accepted.
     pub(crate) fn send(&mut self, socket: &OwnedFd, bytes: &[u8]) -> io::Result<usize> {
         let mut taken = 0;
         loop {
@@ -87,12 +87,12 @@ impl TlsStream {
         }
     }
 
-    /// Whether the system has not yet taken all that was said
+    /// Whether the system has not yet taken all that was said.
     pub(crate) fn has_more(&self) -> bool {
         self.0.wants_write()
     }
 
-    /// Receives what is there; to be called until that is nothing
+    /// Receives available data; call until it returns none.
     pub(crate) fn receive(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> io::Result<Received> {
         loop {
             match self.0.reader().read(buffer) {
@@ -110,7 +110,7 @@ impl TlsStream {
                 Err(error) => return Err(error),
             }
             if let Err(error) = self.0.process_new_packets() {
-                // The server is told why.
+                // Sends the alert to the server.
                 let _ = self.send(socket, b"");
                 return Err(io::Error::new(io::ErrorKind::InvalidData, explain(&error)));
             }
@@ -129,7 +129,7 @@ fn explain(error: &rustls::Error) -> String {
     format!("{error}{repair}")
 }
 
-/// A socket as rustls reads and writes it
+/// A socket as rustls reads and writes it.
 struct Socket<'a>(&'a OwnedFd);
 
 impl io::Read for Socket<'_> {
@@ -155,7 +155,7 @@ impl io::Write for Socket<'_> {
     }
 }
 
-/// The authorities in a file, or those of the system
+/// The authorities in a file, or those of the system.
 fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let found = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());
@@ -169,12 +169,12 @@ fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let certificates = CertificateDer::pem_file_iter(&path).map_err(|error| wrong(error.to_string()))?;
     let certificates: Result<Vec<_>, _> = certificates.collect();
     let mut roots = RootCertStore::empty();
-    // Those of the system may have some that nobody can read any more.
+    // The system store may contain unreadable certificates.
     let (added, _) = roots.add_parsable_certificates(certificates.map_err(|error| wrong(error.to_string()))?);
     if added == 0 { Err(wrong("no certificate in PEM is in it".into())) } else { Ok(roots) }
 }
 
-/// Where Debian, Fedora, SUSE and Alpine have theirs
+/// Where Debian, Fedora, SUSE and Alpine have theirs.
 const SYSTEM: [&str; 4] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -182,7 +182,7 @@ const SYSTEM: [&str; 4] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Believes any certificate, and checks that the server has its key
+/// Believes any certificate, and checks that the server has its key.
 #[derive(Debug)]
 struct Anything(Arc<CryptoProvider>);
 

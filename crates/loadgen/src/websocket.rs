@@ -1,57 +1,57 @@
-//! WebSocket frames and the opening handshake, as far as the benchmark programs need them (RFC 6455)
+//! WebSocket frames and the opening handshake, as far as the benchmark programs need them (RFC 6455).
 //!
 //! Not tungstenite's `FrameHeader`: it takes 90 ns to read a short header where this takes 23 ns (release build, busy
 //! machine), once for each delivery, and leaves the checks of fragments, reserved bits and lengths to its caller.
 
-/// A frame's header: what comes, and how many bytes of it
+/// Frame header: opcode and payload length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Type of the frame
+    /// Type of the frame.
     pub opcode: Opcode,
-    /// The first reserved bit, which permessage-deflate has a meaning for (RFC 7692)
+    /// The first reserved bit, which permessage-deflate has a meaning for (RFC 7692).
     pub compressed: bool,
-    /// Mask of the payload; only clients mask
+    /// Mask of the payload; only clients mask.
     pub mask: Option<[u8; 4]>,
-    /// Bytes before the payload
+    /// Bytes before the payload.
     pub header_len: usize,
-    /// Bytes of the payload
+    /// Bytes of the payload.
     pub payload_len: usize,
 }
 
-/// Type of a frame (RFC 6455, section 5.2); continuations are refused
+/// Type of a frame (RFC 6455, section 5.2); continuations are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Opcode {
-    /// A text message
+    /// A text message.
     Text,
-    /// A binary message
+    /// A binary message.
     Binary,
-    /// The closing handshake
+    /// The closing handshake.
     Close,
-    /// Asks for a pong
+    /// Requests a pong.
     Ping,
-    /// Answers a ping
+    /// Answers a ping.
     Pong,
 }
 
-/// Error of a frame that is malformed, or uses what the benchmark programs do not support
+/// Error for a frame that is malformed or uses features the benchmarks do not support.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A reserved bit or opcode is used
+    /// A reserved bit or opcode is used.
     #[error("a frame uses a reserved bit or opcode")]
     Reserved,
-    /// A message is fragmented
+    /// A message is fragmented.
     #[error("a message came in fragments")]
     Fragmented,
-    /// A payload is longer than [`MAX_PAYLOAD`]
+    /// A payload is longer than [`MAX_PAYLOAD`].
     #[error("a frame is longer than {MAX_PAYLOAD} bytes")]
     TooLong,
-    /// A control frame is too long
+    /// A control frame is too long.
     #[error("a control frame is longer than 125 bytes")]
     LongControl,
 }
 
 impl FrameHeader {
-    /// Reads the header at the start of `bytes`; `None` if it is not all there yet
+    /// Reads the header at the start of `bytes`; `None` if it is not all there yet.
     pub fn parse(bytes: &[u8]) -> Result<Option<Self>, FrameError> {
         let [first, second, after @ ..] = bytes else { return Ok(None) };
         let opcode = match first & 0x0f {
@@ -98,7 +98,7 @@ impl FrameHeader {
         Ok(Some(Self { opcode, compressed, mask, header_len: bytes.len() - after.len(), payload_len }))
     }
 
-    /// Returns the length of header and payload together
+    /// Returns the length of header and payload together.
     pub fn frame_len(&self) -> usize {
         self.header_len + self.payload_len
     }
@@ -120,7 +120,7 @@ impl Opcode {
     }
 }
 
-/// Appends a frame to `out`; a client's frames carry a mask, a server's do not
+/// Appends a frame to `out`; a client's frames carry a mask, a server's do not.
 pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload: &[u8]) {
     append_header(out, opcode, mask, payload.len());
     let start = out.len();
@@ -130,7 +130,7 @@ pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, pa
     }
 }
 
-/// Appends only a frame's header, for a payload that follows by other means
+/// Appends only a frame's header, for a payload that follows by other means.
 pub fn append_header(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, payload_len: usize) {
     let masked = if mask.is_some() { MASKED } else { 0 };
     out.push(FIN | opcode.bits());
@@ -150,7 +150,7 @@ pub fn append_header(out: &mut Vec<u8>, opcode: Opcode, mask: Option<[u8; 4]>, p
     }
 }
 
-/// Masks or unmasks; it is the same operation
+/// Masks or unmasks a payload; both are the same operation.
 pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     let wide = u64::from_ne_bytes([mask[0], mask[1], mask[2], mask[3], mask[0], mask[1], mask[2], mask[3]]);
     let (words, tail) = payload.as_chunks_mut::<8>();
@@ -162,12 +162,12 @@ pub fn apply_mask(payload: &mut [u8], mask: [u8; 4]) {
     }
 }
 
-/// Length of the HTTP head at the start of `bytes`, its empty line included
+/// Length of the HTTP head at the start of `bytes`, its empty line included.
 pub fn head_len(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }
 
-/// The value of the first header called `name`, without the blanks around it
+/// The value of the first header called `name`, without the blanks around it.
 pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     head.split(|&byte| byte == b'\n').skip(1).find_map(|line| {
         let colon = line.iter().position(|&byte| byte == b':')?;
@@ -175,9 +175,9 @@ pub fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     })
 }
 
-/// The longest payload that is taken from a peer, in bytes
+/// The longest payload that is taken from a peer, in bytes.
 pub const MAX_PAYLOAD: usize = 1 << 20;
-/// The longest HTTP head that is taken from a peer, in bytes
+/// The longest HTTP head that is taken from a peer, in bytes.
 pub const MAX_HEAD: usize = 8 << 10;
 
 const FIN: u8 = 0x80;

@@ -1,4 +1,4 @@
-//! The checks that stand beside a handler
+//! Compile-time checks emitted beside a handler.
 
 use proc_macro2::{Span, TokenStream};
 use quote::{ToTokens as _, format_ident, quote, quote_spanned};
@@ -6,7 +6,7 @@ use syn::spanned::Spanned;
 use syn::visit::{self, Visit};
 use syn::{Error, FnArg, ItemFn, PatType, ReturnType, Type, TypeReference};
 
-/// The most parameters that a handler has, a borrowed socket not counted
+/// Maximum number of handler parameters, excluding a borrowed socket.
 const MAX_PARAMETERS: usize = 8;
 
 pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> TokenStream {
@@ -92,7 +92,7 @@ fn check_borrows(parameters: &[&PatType], is_async: bool) -> Result<(), Error> {
     all.map_or(Ok(()), Err)
 }
 
-/// The owned type in the place of a borrowed one, where it is well known
+/// Returns the owned counterpart of a well-known borrowed type.
 fn owned_form(reference: &TypeReference) -> Option<String> {
     match &*reference.elem {
         Type::Path(path) if path.path.is_ident("str") => Some("String".to_owned()),
@@ -116,7 +116,7 @@ fn last_name(ty: &Type) -> Option<String> {
     }
 }
 
-/// The first reference in a type that lasts no longer than the call
+/// Returns the first reference in a type that does not outlive the call.
 fn first_reference(ty: &Type) -> Option<TypeReference> {
     struct Finder(Option<TypeReference>);
 
@@ -139,7 +139,7 @@ fn first_reference(ty: &Type) -> Option<TypeReference> {
     finder.0
 }
 
-/// By the name it was written with, since axum and others have extractors of the same names
+/// Matches by the name as written, because axum and others have extractors of the same names.
 fn check_parameter(parameter: &PatType) -> TokenStream {
     let ty = &parameter.ty;
     match last_name(ty).as_deref() {
@@ -157,7 +157,7 @@ fn check_return(function: &ItemFn, is_async: bool) -> Option<TokenStream> {
     if is_async {
         return Some(quote_spanned!(ty.span()=> ::roomcast::handler_check::returned::<#ty>();));
     }
-    // It may also be a future; what `impl Future` stands for is checked with the future itself.
+    // It may also be a future; the output of `impl Future` is checked with the future itself.
     let is_hidden = matches!(**ty, Type::ImplTrait(_));
     (!is_hidden).then(|| quote_spanned!(ty.span()=> ::roomcast::handler_check::returned_at_once::<#ty, _>();))
 }

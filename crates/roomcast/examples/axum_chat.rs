@@ -1,4 +1,4 @@
-//! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers
+//! A chat room inside an axum application, beside its other routes, with its state, and behind its own layers.
 //!
 //! `cargo run --example axum_chat`, then `curl http://127.0.0.1:3000/online`. Who connects says a name in the header
 //! `x-user`, as a proxy would that knows who people are.
@@ -15,11 +15,11 @@ use axum::routing::{get, post};
 use roomcast::extract::Extension;
 use roomcast::{Ack, EmitError, Io, Socket, State};
 
-/// What routes and handlers share
+/// State shared by routes and handlers.
 #[derive(Clone, Default)]
 struct Said(Arc<AtomicUsize>);
 
-/// Who somebody is, found out by a layer
+/// User identity, set by a layer.
 #[derive(Clone)]
 struct User(String);
 
@@ -46,7 +46,7 @@ fn application() -> Router {
         .route("/announce", post(announce))
         .with_state(App { io: io.clone(), said })
         .layer(io.layer())
-        // What is added later stands further out: this one sees the requests of clients first.
+        // Layers added later are further out: this one sees client requests first.
         .layer(from_fn(identify))
 }
 
@@ -78,7 +78,7 @@ async fn online(axum::extract::State(app): axum::extract::State<App>) -> String 
     format!("{} online, {} messages\n", app.io.count("lobby"), app.said.0.load(Ordering::Relaxed))
 }
 
-/// The rest of the application emits, too
+/// The rest of the application emits, too.
 async fn announce(
     axum::extract::State(app): axum::extract::State<App>,
     text: String,

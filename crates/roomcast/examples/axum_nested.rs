@@ -1,4 +1,4 @@
-//! A chat below a path of an axum application: Socket.IO at /api/socket.io/, plain WebSocket at /api/ws
+//! A chat below a path of an axum application: Socket.IO at /api/socket.io/, plain WebSocket at /api/ws.
 //!
 //! Run it with `cargo run --example axum_nested`, and connect with `io("http://127.0.0.1:3000", { path: "/api/socket.io/" })`.
 
@@ -29,7 +29,7 @@ async fn say(socket: Socket, text: String) -> Result<(), EmitError> {
     socket.io().emit("message", text).map(drop)
 }
 
-/// Everything the application serves
+/// Everything the application serves.
 ///
 /// The layer is on the outermost router: those of a nested one run for its own routes only.
 fn application(io: &Io) -> Router {

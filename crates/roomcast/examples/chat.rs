@@ -1,4 +1,4 @@
-//! A chat in rooms: the program of the README
+//! A chat in rooms: the program of the README.
 //!
 //! `cargo run --example chat`, then connect any Socket.IO client, or `new WebSocket("ws://127.0.0.1:3000/ws",
 //! "roomcast.json")`.

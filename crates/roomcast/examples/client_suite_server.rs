@@ -78,7 +78,7 @@ async fn main() -> std::io::Result<()> {
     axum::serve(listener, app).await
 }
 
-/// Namespaces that let in, that keep out, and that tell what they know of a client
+/// Namespaces that accept, that refuse, and that return their view of a client.
 fn namespaces(io: &Io) {
     io.middleware(async |socket: Socket| match socket.handshake().query_value("fail") {
         Some(fail) if !fail.is_empty() => Err(ConnectError::new("Auth failed (main namespace)")),
@@ -106,7 +106,7 @@ impl Mixed {
     }
 }
 
-/// What came of a series of events that have to arrive in their order
+/// Results of a series of events that must arrive in order.
 #[derive(Clone, Copy, Default)]
 struct Seen(u32);
 
@@ -188,7 +188,7 @@ fn engine(io: &Io, cookies: LastCookies) {
     });
 }
 
-/// Keeps the cookies of a POST for whoever asks for them in its body
+/// Stores the cookies of a POST for the client that requests them in its body.
 async fn remember_cookies(cookies: LastCookies, request: Request, next: Next) -> Response {
     if request.method() == Method::POST {
         let cookie = request.headers().get(COOKIE).and_then(|cookie| cookie.to_str().ok()).map(str::to_owned);
@@ -197,7 +197,7 @@ async fn remember_cookies(cookies: LastCookies, request: Request, next: Next) ->
     next.run(request).await
 }
 
-/// One cookie that stays, one for this session, and two that are over at once
+/// A persistent cookie, a session cookie, and two that expire at once.
 fn set_cookies(headers: &mut HeaderMap) {
     for cookie in [
         "1=1; Max-Age=86400",
@@ -209,7 +209,7 @@ fn set_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// What a client showed, as the suites ask for it
+/// Returns the client's authentication payload in the form the suites expect.
 fn handshake(socket: &Socket) -> Value {
     let handshake = socket.handshake();
     let query: BTreeMap<_, _> = handshake.query().collect();

@@ -1,4 +1,4 @@
-//! A feed of binary quotes for plain WebSocket clients, sent by a background task
+//! A feed of binary quotes for plain WebSocket clients, sent by a background task.
 //!
 //! `cargo run --example feed`; in a browser: `new WebSocket("ws://127.0.0.1:3000/quotes")`. Each frame is the number
 //! of a stock and its price in cents, both as 32 bits, big-endian. A client that does not keep up gets only the
@@ -29,7 +29,7 @@ async fn publish(io: Io) {
         // No market moves like this, but it never stands still.
         prices[stock] = prices[stock].wrapping_mul(31).wrapping_add(7) % 20_000;
         let quote = [(stock as u32).to_be_bytes(), prices[stock].to_be_bytes()].concat();
-        // One argument of bytes is a bare binary frame to a plain client.
+        // A single byte argument is a bare binary frame to a plain client.
         if let Err(error) = io.latest(format!("stock {stock}")).emit("message", Bytes::from(quote)) {
             eprintln!("cannot emit: {error}");
         }

@@ -158,7 +158,7 @@ fn refuse(ack: Ack, why: &str) -> Outcome {
     ack.send(json!({ "error": why })).map(drop)
 }
 
-/// Everybody's state; what follows from a change is emitted before the next one can come
+/// State of all players; the events of a change are emitted before the next change.
 #[derive(Clone, Default)]
 struct Lobby(Arc<Mutex<Tables>>);
 
@@ -265,7 +265,7 @@ mod tests {
         client
     }
 
-    /// Asks, and must be told that it is well
+    /// Emits and expects a successful acknowledgement.
     async fn ask(client: &mut TestClient, event: &str, what: impl roomcast::emit::IntoArgs) {
         assert_eq!(client.emit_with_ack::<Value>(event, what).await, json!({ "ok": true }), "{event}");
     }

@@ -1,4 +1,4 @@
-//! A chat room in a server of one's own, made with hyper alone: its routes, its connections, its end
+//! A chat room in a custom hyper server: routes, connections, shutdown.
 //!
 //! `cargo run --example hyper_chat`, then `curl http://127.0.0.1:3000/online`.
 
@@ -33,7 +33,7 @@ async fn main() -> std::io::Result<()> {
         tokio::spawn(async move {
             let service = service_fn(move |request| answer(io.clone(), request, address));
             let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            // WebSockets leave HTTP, so hyper has to be told that some may.
+            // WebSockets need hyper's upgrade support.
             if let Err(error) = connection.with_upgrades().await {
                 eprintln!("{address}: {error}");
             }

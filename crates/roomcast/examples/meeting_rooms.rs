@@ -1,4 +1,4 @@
-//! Meeting rooms: sign-in, typed events, rooms with presence, answers, and a REST route beside them, with tests
+//! Meeting rooms: sign-in, typed events, rooms with presence, answers, and a REST route beside them, with tests.
 //!
 //! `cargo run --example meeting_rooms`, then connect Socket.IO clients with `auth: { token: "ada" }`, or
 //! `new WebSocket("ws://127.0.0.1:3000/ws?token=ada", "roomcast.json")`; `curl http://127.0.0.1:3000/rooms/red`.
@@ -17,19 +17,19 @@ use roomcast::typed::{Event, NoAnswer};
 use roomcast::{Auth, ConnectError, EmitError, Io, Socket, State, Value, json};
 use serde::{Deserialize, Serialize};
 
-/// What somebody shows to be let in
+/// Authentication payload.
 #[derive(Deserialize)]
 struct Ticket {
     token: String,
 }
 
-/// Who somebody is, kept with the socket and shown to others in the room
+/// User identity, stored with the socket and visible to others in the room.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct User {
     name: String,
 }
 
-/// Enters a room; answered with how many are in it
+/// Enters a room; answered with how many are in it.
 #[derive(Serialize, Deserialize)]
 struct Enter(String);
 
@@ -38,7 +38,7 @@ impl Event for Enter {
     type Answer = usize;
 }
 
-/// Says something in a room that one is in; answered with the number of the message
+/// Says something in a room that one is in; answered with the number of the message.
 #[derive(Serialize, Deserialize)]
 struct Say {
     room: String,
@@ -50,7 +50,7 @@ impl Event for Say {
     type Answer = usize;
 }
 
-/// Somebody said something
+/// Chat message.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Said {
     room: String,
@@ -63,7 +63,7 @@ impl Event for Said {
     type Answer = NoAnswer;
 }
 
-/// How much was said in each room
+/// How much was said in each room.
 #[derive(Clone, Default)]
 struct Minutes(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -145,7 +145,7 @@ async fn rename(socket: Socket, State(_): State<Minutes>, user: Result<User, Arg
     }
 }
 
-/// Callers are told what went wrong, as far as it is their business
+/// Callers receive errors, except internal ones.
 async fn explain(error: EventError) -> Value {
     match error.cause {
         EventErrorCause::Mismatch(error) => json!({ "error": error.to_string() }),

@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.run(options.threads)? {}
 }
 
-/// Lets everybody in who does not say otherwise
+/// Accepts every client except those that request a refusal.
 async fn admit(Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
     if auth["refuse"] == true {
         return Err(ConnectError::new("refused").with_data(&json!({ "asked": true })));
@@ -89,14 +89,14 @@ async fn state(socket: Socket, ack: Ack) {
     let _ = ack.send(json!({ "recovered": socket.recovered(), "rooms": rooms }));
 }
 
-/// To a room, or to everybody
+/// Emits to a room, or to all clients.
 async fn say(io: Io, room: Option<String>, args: Args) -> Result<(), EmitError> {
     let target = io.main().target();
     let target = if let Some(room) = room { target.to(room) } else { target };
     target.emit("heard", args).map(drop)
 }
 
-/// Asks whoever asks
+/// Requests an acknowledgement from the caller.
 async fn ask(socket: Socket, args: Args, ack: Ack) {
     if let Ok(answer) = socket.emit_with_ack("question", args).await {
         let _ = ack.send(answer);

@@ -1,4 +1,4 @@
-//! A drawing that several people work on, with its events written down once: `typed_drawing [PORT]`
+//! A drawing that several people work on, with its events written down once: `typed_drawing [PORT]`.
 //!
 //! Each drawing is a namespace, `/drawings/NAME`, which is there while somebody is in it. The schema is the module
 //! [`schema`]: change an event there, and what does not agree with it no longer compiles.
@@ -10,28 +10,28 @@ use roomcast::{Ack, Config, EmitError, Io, Server, Socket};
 
 use crate::schema::{Clear, Said, Say, Stroke};
 
-/// What clients and server say to each other
+/// Events between clients and server.
 mod schema {
     use roomcast::typed::{Event, EventSet, NoAnswer};
     use serde::{Deserialize, Serialize};
 
-    /// What goes to everybody else as it came
+    /// Events relayed unchanged to all other clients.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "camelCase")]
     pub(crate) enum Stroke {
-        /// `penDown(x, y)`
+        /// `penDown(x, y)`.
         PenDown(f64, f64),
-        /// `penMoved(x, y)`
+        /// `penMoved(x, y)`.
         PenMoved(f64, f64),
-        /// `penUp()`
+        /// `penUp()`.
         PenUp,
-        /// `brush({ width, colour })`
+        /// `brush({ width, colour })`.
         Brush { width: u32, colour: String },
     }
 
     impl EventSet for Stroke {}
 
-    /// `say(text)`, answered with how many were told
+    /// `say(text)`, acknowledged with the number of recipients.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Say(pub(crate) String);
 
@@ -40,7 +40,7 @@ mod schema {
         type Answer = usize;
     }
 
-    /// `said({ by, text })`
+    /// `said({ by, text })`.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Said {
         pub(crate) by: String,
@@ -52,7 +52,7 @@ mod schema {
         type Answer = NoAnswer;
     }
 
-    /// `clear?()`, a question to everybody else, answered with yes or no
+    /// `clear?()`, asks all other clients, which acknowledge with yes or no.
     #[derive(Debug, Serialize, Deserialize)]
     pub(crate) struct Clear;
 
@@ -77,7 +77,7 @@ fn application() -> Result<Io, Box<dyn Error>> {
     Ok(io)
 }
 
-/// Clears the drawing if nobody else minds
+/// Clears the drawing unless another client objects.
 async fn clear(socket: Socket, ack: Ack) -> Result<(), EmitError> {
     let votes = socket.broadcast().emit_event_with_ack(&Clear).await?;
     let agreed = votes.answers.iter().all(|(_, agrees)| *agrees) && votes.mismatched.is_empty();

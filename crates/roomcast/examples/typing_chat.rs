@@ -47,7 +47,7 @@ fn application() -> Io {
 type Outcome = Result<(), EmitError>;
 
 async fn add_user(socket: Socket, State(users): State<Users>, username: String) -> Outcome {
-    // Who has a name already keeps it.
+    // A named client keeps its name.
     let Some(number) = users.enter(socket.id(), &username) else { return Ok(()) };
     socket.emit("login", json!({ "numUsers": number }))?;
     let joined = json!({ "username": username, "numUsers": number });
@@ -61,7 +61,7 @@ async fn new_message(socket: Socket, State(users): State<Users>, message: String
 
 async fn typing(socket: Socket, State(users): State<Users>) -> Outcome {
     let who = json!({ "username": users.name(socket.id()) });
-    // The next one says the same, so whoever cannot take it now does without.
+    // The next one replaces it, so a slow client may miss this one.
     socket.broadcast().volatile().emit("typing", who).map(drop)
 }
 
@@ -76,7 +76,7 @@ async fn disconnect(socket: Socket, State(users): State<Users>) -> Outcome {
     socket.broadcast().emit("user left", left).map(drop)
 }
 
-/// Who is here, under which name
+/// Connected clients and their names.
 #[derive(Clone, Default)]
 struct Users(Arc<Mutex<HashMap<SocketId, String>>>);
 

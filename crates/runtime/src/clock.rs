@@ -1,4 +1,4 @@
-//! The one place of the crate where time is read
+//! Clock of the runtime; the only place in the crate that reads time.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Runs one session over one connection
+//! Driver: runs one session over one connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,14 +17,14 @@ use crate::clock;
 use crate::stall::{Stall, StallLimits};
 use crate::timer::Timer;
 
-/// Messages handled before other tasks have their turn
+/// Maximum number of messages handled before the task yields.
 const MESSAGES: u32 = 256;
-/// Reads of a connection whose write half broke
+/// Maximum number of reads from a connection whose write half failed.
 const LAST_READS: usize = 32;
-/// By how much a deadline may be late before the connection is looked at once more
+/// Lateness of a deadline after which the connection is polled once more before the deadline counts.
 const LATE: Duration = Duration::from_millis(100);
 
-/// Settings of a [`Driver`]
+/// Settings of a [`Driver`].
 #[derive(Debug, Clone, Copy)]
 #[must_use]
 pub struct DriverConfig {
@@ -46,88 +46,88 @@ impl Default for DriverConfig {
 }
 
 impl DriverConfig {
-    /// Returns the defaults.
+    /// Returns the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets the bounds of the outbox, in bytes. Default: a limit of 1 MiB, and [`Bounds::DEFAULT_MAX`]
+    /// Sets the bounds of the outbox, in bytes. Default: a limit of 1 MiB, and [`Bounds::DEFAULT_MAX`].
     ///
-    /// While half of the hard cap is stalled, the driver reads nothing from the client.
+    /// While half of the hard cap is stalled, the driver stops reading from the client.
     pub fn outbox(mut self, bounds: impl Into<Bounds>) -> Self {
         self.bounds = bounds.into();
         self
     }
 
-    /// Sets when a client with more than the limit of its outbox counts as stalled. Default: [`StallLimits::default`]
+    /// Sets when a client over the limit of its outbox counts as stalled. Default: [`StallLimits::default`].
     pub fn stall(mut self, limits: StallLimits) -> Self {
         self.stall = limits;
         self
     }
 
-    /// Sets the time in which the session expects an answer to a heartbeat. Default: 20 s
+    /// Sets the time within which the client must answer a heartbeat. Default: 20 s.
     ///
-    /// A heartbeat that waits behind other bytes starts its time when the client takes it.
+    /// For a heartbeat queued behind other bytes, the time starts when the transport accepts it.
     pub fn ping_timeout(mut self, timeout: Duration) -> Self {
         self.ping_timeout = timeout;
         self
     }
 
-    /// Sets how long a closing connection may take to send what waits and to be answered. Default: 10 s
+    /// Sets how long a closing connection may take to flush its queue and complete the close. Default: 10 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 }
 
-/// What [`Driver::next`] returns: a request of the client, or its end
+/// Item returned by [`Driver::next`]: a client request or the end of the session.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Incoming {
-    /// The client asks to join a namespace: answer with [`Driver::accept`] or [`Driver::refuse`].
+    /// The client requests to join a namespace; respond with [`Driver::accept`] or [`Driver::refuse`].
     ///
-    /// The session closes a client that is not answered in time, if its protocol has such a limit.
+    /// If the protocol has a connect timeout, the session closes a client that gets no response in time.
     Connect {
-        /// The namespace
+        /// Namespace.
         namespace: Namespace,
-        /// What the client shows for it, as JSON text; empty if nothing
+        /// Authentication payload as JSON text; empty if absent.
         auth: ByteString,
     },
-    /// The client emitted an event. If [`Inbound::ack`] is set, it waits for [`Driver::answer`].
+    /// The client emitted an event. If [`Inbound::ack`] is set, it expects [`Driver::answer`].
     Event(Inbound),
-    /// The client answered an event that was emitted with an [`AckRequest`](roomcast_core::AckRequest).
+    /// The client acknowledged an event emitted with an [`AckRequest`](roomcast_core::AckRequest).
     Answer {
-        /// The namespace of the event
+        /// Namespace of the event.
         namespace: Namespace,
-        /// The event
+        /// Event.
         id: AckId,
-        /// The answer
+        /// Acknowledgement.
         args: Args,
     },
-    /// The client left a namespace: detach its member from the router.
+    /// The client left a namespace; detach its member from the router.
     Leave {
-        /// The namespace
+        /// Namespace.
         namespace: Namespace,
-        /// The reason
+        /// Reason.
         reason: CloseReason,
     },
-    /// The session ends: detach all its members. What was sent before is still written, then
+    /// The session ends; detach all its members. Frames queued before are still written, then
     /// [`next`](Driver::next) returns `None`.
     Closed(CloseReason),
 }
 
-/// Runs one [`Session`] over one [`Connection`]
+/// Runs one [`Session`] over one [`Connection`].
 ///
-/// For servers that are composed without `roomcast-server`. The driver owns the connection and its [`Outbox`], hands what
-/// arrives to the session, performs what the session asks for, keeps its deadlines, and closes a client that stalls. What
-/// only the application can decide is returned by [`next`](Self::next). It runs one connection for the whole session; it
-/// does not move a session to another transport.
+/// For servers composed without `roomcast-server`. The driver owns the connection and its [`Outbox`], passes incoming
+/// messages to the session, performs the session's actions, enforces its deadlines, and closes a stalled client.
+/// [`next`](Self::next) returns the decisions that belong to the application. A driver runs one connection for the
+/// whole session; it does not move a session to another transport.
 ///
-/// Heartbeats and writes that were refused before are performed in [`next`](Self::next) too. So call it again soon: a loop
-/// that waits for long between two calls delays heartbeats, and its client may close. Nothing is read meanwhile, and TCP
-/// slows the client.
+/// [`next`](Self::next) also performs heartbeats and retries blocked writes. Call it again soon: a loop
+/// that waits long between two calls delays heartbeats, and its client may disconnect. The driver does not read between
+/// calls, so TCP applies backpressure to the client.
 ///
-/// Dropping a driver closes its outbox at once with [`CloseReason::ServerShutdown`].
+/// Dropping a driver closes its outbox immediately with [`CloseReason::ServerShutdown`].
 pub struct Driver {
     session: Box<dyn Session>,
     connection: Box<dyn Connection>,
@@ -135,26 +135,26 @@ pub struct Driver {
     outbox: Outbox,
     config: DriverConfig,
     phase: Phase,
-    /// Actions for the application and the end of the session, in order
+    /// Pending actions for the application and the end of the session, in order.
     actions: VecDeque<Action>,
-    /// Messages that were read and not handled yet
+    /// Messages read but not yet handled.
     read: VecDeque<Message>,
-    /// How the connection ended behind those
+    /// How the connection ended after those messages.
     ended: Option<Result<Received, ConnectionError>>,
     stall: Option<Stall>,
     timer: Timer,
-    /// Messages handled since other tasks had their turn
+    /// Messages handled since the task last yielded.
     handled: u32,
-    /// A deadline came so late that the connection is looked at once more before it counts
+    /// A late deadline fired; the connection is polled once more before the deadline counts.
     overslept: bool,
     buffer: Vec<Message>,
 }
 
 enum Phase {
-    /// The connection does not carry bytes yet
+    /// The connection does not carry bytes yet.
     Opening,
     Open,
-    /// What waits is still sent
+    /// Queued frames are still being flushed.
     Closing {
         reason: CloseReason,
         deadline: Instant,
@@ -173,9 +173,9 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// Makes a driver, whose outbox puts itself on `list` when there is something to write.
+    /// Creates a driver whose outbox adds itself to `list` when it has frames to write.
     ///
-    /// A [flusher](crate::flush()) of that list has to run. Nothing happens before the first call of
+    /// A [flusher](crate::flush()) of that list must run. Nothing happens before the first call of
     /// [`next`](Self::next).
     #[must_use]
     pub fn new(
@@ -203,20 +203,20 @@ impl Driver {
         }
     }
 
-    /// Returns the queue of what the client is to be sent, for a [`Member`](roomcast_core::Member) of a router.
+    /// Returns the client's outbound queue, for a [`Member`](roomcast_core::Member) of a router.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
         &self.outbox
     }
 
-    /// Runs the session until there is something for the application; `None` once the connection is closed.
+    /// Runs the session until an item is ready for the application; returns `None` once the connection is closed.
     ///
-    /// Cancel safe: what was not returned is returned by the next call. Needs a runtime with time enabled.
+    /// Cancel safe: an item not returned is returned by the next call. Needs a runtime with time enabled.
     pub async fn next(&mut self) -> Option<Incoming> {
         poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Polls for what [`next`](Self::next) returns.
+    /// Polls for the next item; see [`next`](Self::next).
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Incoming>> {
         loop {
             let now = clock::now();
@@ -253,13 +253,13 @@ impl Driver {
         }
     }
 
-    /// Lets the client into a namespace that it [asked for](Incoming::Connect), under this id.
+    /// Accepts the client into a namespace that it [requested](Incoming::Connect), under this id.
     ///
-    /// `attach` attaches the member to the router; its result is returned. The answer to the client is queued before, so it
-    /// precedes all events, and is not written before `attach` has returned, so a client that knows that it is in is
-    /// reached by every broadcast.
+    /// `attach` attaches the member to the router; its result is returned. The response is queued first, so it
+    /// precedes all events, and is not written before `attach` has returned, so every broadcast reaches a client that
+    /// received it.
     ///
-    /// Returns `None` and attaches nothing if [`Incoming::Closed`] was returned already.
+    /// Returns `None` and attaches nothing if [`Incoming::Closed`] was already returned.
     pub fn accept<T>(
         &mut self,
         namespace: &Namespace,
@@ -274,13 +274,13 @@ impl Driver {
         Some(attach())
     }
 
-    /// Refuses a client that [asked for](Incoming::Connect) a namespace; `message` is for people.
+    /// Refuses a client that [requested](Incoming::Connect) a namespace; `message` is human-readable.
     pub fn refuse(&mut self, namespace: &Namespace, message: &str) {
         let error = ByteString::from(serde_json::json!({ "message": message }).to_string());
         self.command(Command::Refuse { namespace: namespace.clone(), error });
     }
 
-    /// Takes the client out of a namespace and tells it; [`Incoming::Leave`] or [`Incoming::Closed`] follows.
+    /// Removes the client from a namespace and notifies it; [`Incoming::Leave`] or [`Incoming::Closed`] follows.
     pub fn disconnect(&mut self, namespace: &Namespace) {
         self.command(Command::Disconnect { namespace: namespace.clone() });
     }
@@ -290,19 +290,19 @@ impl Driver {
         self.command(Command::Close(reason));
     }
 
-    /// Emits an event to this client alone.
+    /// Emits an event to this client only.
     ///
     /// # Errors
-    /// When the codec has no form for the event.
+    /// If the codec cannot encode the event.
     pub fn emit(&self, codec: &dyn Codec, event: &Event) -> Result<Pushed, EncodeError> {
         let frame = event.frame(codec)?;
         Ok(self.push(frame))
     }
 
-    /// Answers an event whose [`Inbound::ack`] is set.
+    /// Acknowledges an event whose [`Inbound::ack`] is set.
     ///
     /// # Errors
-    /// When the codec has no form for the answer.
+    /// If the codec cannot encode the acknowledgement.
     pub fn answer(
         &self,
         codec: &dyn Codec,
@@ -314,12 +314,12 @@ impl Driver {
         Ok(self.push(frame))
     }
 
-    /// Hands over a later HTTP request of the session, for transports whose clients make several.
+    /// Passes a later HTTP request of the session to the connection, for transports that use several requests.
     ///
-    /// A refusal that is fatal closes the session.
+    /// A fatal refusal closes the session.
     ///
     /// # Errors
-    /// When the connection does not take the request; the exchange is returned unanswered.
+    /// If the connection refuses the request; returns the exchange without a response.
     pub fn request(&mut self, exchange: Exchange) -> Result<(), Refused> {
         let taken = self.connection.accept(exchange);
         if taken.as_ref().is_err_and(|refused| refused.rejection.fatal) {
@@ -347,11 +347,11 @@ impl Driver {
         matches!(self.phase, Phase::Opening | Phase::Open)
     }
 
-    /// Performs what the session asks of the connection, and keeps what it asks of the application
+    /// Performs the session's actions on the connection and queues those for the application.
     fn collect(&mut self) {
         while let Some(action) = self.session.poll_action() {
             match action {
-                // An outbox that was given up takes a goodbye alone.
+                // An outbox that was given up accepts only the close message.
                 Action::Transmit { lane: Lane::Primary, frame, .. } if self.outbox.closed().is_some() => {
                     let _ = self.outbox.push_last(frame);
                 }
@@ -371,7 +371,7 @@ impl Driver {
                 | Action::Leave { .. }
                 | Action::Close(_)
                 | Action::Refuse { .. } => self.actions.push_back(action),
-                // There is no second connection, so nothing else can be asked for.
+                // There is no second connection, so no other action can occur.
                 _ => {}
             }
         }
@@ -409,7 +409,7 @@ impl Driver {
         let attended = self.outbox.attend(cx);
         if let Some(reason) = attended.closed {
             if matches!(reason, CloseReason::SlowConsumer | CloseReason::OutboxFull) {
-                // The connection is still there to say so.
+                // The connection is still open and can carry the close message.
                 self.read.clear();
                 self.end(Command::Close(reason), reason, now);
             } else {
@@ -457,7 +457,7 @@ impl Driver {
         true
     }
 
-    /// Handles what arrived whole before the write half broke
+    /// Handles the complete messages received before the write half failed.
     fn hear_out(&mut self, cx: &mut Context<'_>, now: Instant) {
         for _ in 0..LAST_READS {
             while let Some(message) = self.read.pop_front() {
@@ -469,7 +469,7 @@ impl Driver {
         }
     }
 
-    /// Judges a client whose outbox is not writable; `true` if the client was given up
+    /// Checks progress of a client whose outbox is not writable; returns `true` if the client was given up.
     fn watch_stall(&mut self, attended: &Attended, now: Instant) -> bool {
         if attended.writable || attended.stalled == 0 && !attended.heartbeat {
             self.stall = None;
@@ -492,7 +492,7 @@ impl Driver {
         judgement.give_up
     }
 
-    /// Returns whether little enough waits for the client to read on.
+    /// Returns whether the outbound queue is short enough to resume reading.
     fn may_read(&self, attended: &Attended, cx: &mut Context<'_>) -> bool {
         if attended.stalled < self.config.bounds.max() / 2 {
             return true;
@@ -501,7 +501,7 @@ impl Driver {
             if self.outbox.relieve() {
                 return true;
             }
-            // Another writer is asked to hand over the write half.
+            // Another writer is asked to release the write half.
             give_way(cx);
         }
         false
@@ -517,14 +517,14 @@ impl Driver {
             self.overslept = false;
             return false;
         }
-        // After a pause of the process timers may fire before sockets are looked at, where an answer lies already.
+        // After a pause of the process, timers may fire before sockets are polled, where a response may already wait.
         let is_late = deadline.is_some_and(|at| now > clock::after(at, LATE));
         if is_late && !std::mem::replace(&mut self.overslept, true) {
             return false;
         }
         self.overslept = false;
         if !self.read.is_empty() {
-            // What the driver itself has not handled yet is not held against the client.
+            // Messages that the driver has not handled yet do not count against the client.
             self.session.handle_activity(Lane::Primary, now);
         }
         if let Some(taken) =
@@ -536,7 +536,7 @@ impl Driver {
         true
     }
 
-    /// The connection is gone
+    /// Handles a lost connection.
     fn lost(&mut self, reason: CloseReason, now: Instant) {
         self.session.handle_lane_closed(Lane::Primary, reason, now);
         self.ensure_end(reason);
@@ -547,7 +547,7 @@ impl Driver {
         self.ensure_end(reason);
     }
 
-    /// Ends a session that asks for nothing after its connection was lost
+    /// Ends a session that requests no action after its connection was lost.
     fn ensure_end(&mut self, reason: CloseReason) {
         self.collect();
         if !self.actions.iter().any(|action| matches!(action, Action::Close(_) | Action::Refuse { .. })) {
@@ -572,7 +572,7 @@ impl Driver {
         let Phase::Closing { reason, deadline, drained } = &mut self.phase else { return Poll::Ready(()) };
         if !*drained && (self.outbox.poll_drained(cx).is_ready() || self.outbox.is_parked()) {
             *drained = true;
-            // Takes the write half with it, which says to the peer that nothing more comes.
+            // Drops the write half too, which signals the end of the stream to the peer.
             self.outbox.close(*reason);
         }
         let closed = *drained && self.connection.poll_closed(cx).is_ready();
@@ -587,12 +587,12 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // What is on the list of a flusher that is gone would otherwise hold the list for ever.
+        // Entries on the list of a dropped flusher would otherwise keep the list alive.
         self.outbox.close(CloseReason::ServerShutdown);
     }
 }
 
-/// Wakes the task again when everything else has had its turn, and the runtime has looked for what arrived
+/// Reschedules the task after all other ready tasks and after the runtime has polled for I/O.
 fn give_way(cx: &mut Context<'_>) {
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

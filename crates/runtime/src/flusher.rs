@@ -1,15 +1,15 @@
-//! Flusher task: writes what the outboxes of one list have queued
+//! Flusher task: writes the frames queued in the outboxes of one list.
 
 use std::future::poll_fn;
 
 use roomcast_core::{FlushList, Flusher};
 
-/// Number of outboxes of one round that are written before other tasks run
+/// Number of outboxes of one round that are written before other tasks run.
 ///
 /// Bounds the delay that a large broadcast causes to about a third of a millisecond of writing.
 const CHUNK: usize = 128;
 
-/// Drives the [`Flusher`] of a list for as long as the runtime lives.
+/// Drives the [`Flusher`] of a list for the lifetime of the runtime.
 ///
 /// Spawn one for each list on the runtime that carries the connections. Never returns. Needs a runtime with time enabled.
 pub async fn flush(list: FlushList) {
@@ -19,10 +19,10 @@ pub async fn flush(list: FlushList) {
         let ready = poll_fn(|cx| flusher.poll_ready(cx));
         match max_wait {
             None => ready.await,
-            // What is listed meanwhile does not wait with the round that waits for more.
+            // Outboxes listed after the round started do not wait for a round that yields for more frames.
             Some(limit) => tokio::time::timeout(limit, ready).await.unwrap_or_default(),
         }
-        // Everything that is ready to run adds its frames first, so each client gets them in one write.
+        // Ready tasks add their frames first, so each client gets them in one write.
         tokio::task::yield_now().await;
         flusher.write(CHUNK);
     }
@@ -41,11 +41,11 @@ mod tests {
     use super::*;
     use crate::clock;
 
-    /// How often a crowd waits at most, and for how long each time
+    /// Maximum number of waits of a recipient group, and the length of each.
     const WAITS: u32 = 3;
     const WAIT: Duration = Flusher::WAIT;
 
-    /// Notes who was written, in which order
+    /// Records the recipients of writes, in order.
     #[derive(Debug)]
     struct Note(usize, Arc<Mutex<Vec<usize>>>);
 
@@ -100,7 +100,7 @@ mod tests {
         }
     }
 
-    /// A crowd, and how many frames each write had for whom
+    /// A group of recipients, and the number of frames in each write.
     struct Hall {
         members: Vec<Outbox>,
         log: Arc<Log>,
@@ -157,7 +157,7 @@ mod tests {
             std::mem::take(&mut *self.log.writes.lock().unwrap())
         }
 
-        /// How long it took until the whole crowd was written, and how many frames each had
+        /// Returns the time until the whole group was written, and the number of frames each received.
         async fn written(&self) -> (Duration, usize) {
             let begun = clock::now();
             while self.log.writes.lock().unwrap().len() < Self::LONER {

@@ -1,11 +1,11 @@
-//! Tasks on tokio for servers that are composed of Roomcast's parts
+//! Tokio tasks for servers composed of Roomcast's parts.
 //!
 //! `roomcast-core` and the protocols do no I/O by themselves, spawn nothing and read no clock. This crate runs them:
 //!
-//! - [`flush`] is the task that writes what is queued for the clients of one runtime or thread;
+//! - [`flush`] is the task that writes the frames queued for the clients of one runtime or thread;
 //! - [`Driver`] runs one [`Session`](roomcast_core::Session) over one [`Connection`](roomcast_core::Connection) and returns
-//!   what the client asks for, one thing after the other;
-//! - [`Stall`] measures the progress of a client that reads slowly, for drivers of your own.
+//!   the client's requests one at a time;
+//! - [`Stall`] measures the progress of a client that reads slowly, for custom drivers.
 //!
 //! `roomcast-server` is built on the first and the last; its driver also moves sessions between transports and runs
 //! handlers. An echo server without it:

@@ -1,4 +1,4 @@
-//! Progress of a client whose carrier refuses bytes
+//! Progress of a client whose transport refuses bytes.
 
 use std::time::{Duration, Instant};
 
@@ -6,13 +6,13 @@ use roomcast_core::Attended;
 
 use crate::clock;
 
-/// When a client counts as stalled
+/// Limits after which a client counts as stalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "two numbers that belong together")]
 pub struct StallLimits {
-    /// Time without enough progress after which a client is given up. Default: 10 s
+    /// Time without enough progress after which a client is given up. Default: 10 s.
     pub timeout: Duration,
-    /// Bytes per second that are enough progress. Default: 1,024
+    /// Bytes per second that count as enough progress. Default: 1,024.
     pub min_rate: u64,
 }
 
@@ -22,13 +22,13 @@ impl Default for StallLimits {
     }
 }
 
-/// Measures the progress of a client whose carrier refuses bytes, or that has no carrier.
+/// Measures the progress of a client whose transport refuses bytes or is absent.
 ///
 /// The owner of an [`Outbox`](roomcast_core::Outbox) makes one when [`attend`](roomcast_core::Outbox::attend) says that the
 /// outbox is not writable and that something waits, passes it the result of each further `attend`, and drops it when the
 /// outbox is writable again. Progress is measured within a window. A client is given up only if an attempt at that very
 /// moment moves next to nothing: less than a tenth of what the window asks for. A call that comes late by a quarter of the
-/// window starts the window anew, because the process or the thread did not run.
+/// window restarts the window, because the process or the thread did not run.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -54,27 +54,27 @@ impl Default for StallLimits {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stall {
-    /// Start of the window
+    /// Start of the window.
     since: Instant,
-    /// Bytes moved in the window
+    /// Bytes moved in the window.
     bytes: u64,
-    /// When something moved last
+    /// Time of the last progress.
     last: Instant,
-    /// The last sample of `FrameSink::moved`
+    /// Last sample of `FrameSink::moved`.
     moved: Option<u64>,
-    /// Since when more than the limit waits
+    /// Time since which the queue has exceeded the limit.
     over: Option<Instant>,
-    /// Whether more waits than lets senders go on
+    /// Whether the queue is too long for senders to continue.
     high: bool,
-    /// Senders were told not to wait
+    /// Senders were told not to wait.
     marked: bool,
-    /// When the driver asked to be woken
+    /// Time at which the driver requested a wake-up.
     due: Option<Instant>,
-    /// A heartbeat waits
+    /// A heartbeat is queued.
     heartbeat: bool,
 }
 
-/// Result of [`Stall::observe`]
+/// Result of [`Stall::observe`].
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 #[must_use]
@@ -83,20 +83,20 @@ pub struct Judgement {
     pub give_up: bool,
     /// Senders should no longer wait for it: [mark it](roomcast_core::Outbox::set_stalled).
     pub mark: bool,
-    /// A heartbeat that waited has just reached the carrier: tell the
+    /// A queued heartbeat has just reached the transport: notify the
     /// [session](roomcast_core::Session::handle_heartbeat_sent).
     pub heartbeat_sent: bool,
 }
 
-/// Without progress for so long, a client holds up no sender that waits for its recipients
+/// Time without progress after which a client no longer blocks senders that wait for recipients.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// The part of the stall timeout that a client has after its limit was passed, however long ago it took something
+/// Fraction of the stall timeout granted after the limit is exceeded, regardless of earlier progress.
 const GRACE: u32 = 10;
-/// The part of the stall timeout by which a wake-up may be late; beyond that the process did not run, or this thread
+/// Fraction of the stall timeout by which a wake-up may be late; beyond that the process did not run, or this thread.
 const LATE: u32 = 4;
 
 impl Stall {
-    /// Starts the clock of a client that has just stopped to take bytes.
+    /// Starts the clock of a client that has just stopped accepting bytes.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -127,7 +127,7 @@ impl Stall {
         self.over = if attended.over_limit { self.over.or(Some(now)) } else { None };
         let enough = (limits.min_rate as f64 * limits.timeout.as_secs_f64()) as u64;
         let window_over = now >= clock::after(self.since, limits.timeout);
-        // If nothing but the server kept the client from taking more, it takes much now. A few bytes are none.
+        // If only the server held the client back, the client now accepts much at once; a few bytes do not count.
         let saved = window_over && moved > enough / u64::from(GRACE);
         if self.bytes >= enough.max(1) || saved || late {
             self.since = now;
@@ -147,10 +147,10 @@ impl Stall {
         self.due
     }
 
-    /// Returns when the client took something last, if a heartbeat waits behind other bytes and less than `ping_timeout` has
+    /// Returns when the client last accepted bytes, if a heartbeat is queued and less than `ping_timeout` has
     /// passed since.
     ///
-    /// The time that the client has to answer the heartbeat starts then, see
+    /// The client's time to answer the heartbeat starts then, see
     /// [`Session::handle_heartbeat_sent`](roomcast_core::Session::handle_heartbeat_sent).
     #[must_use]
     pub fn delays_heartbeat(&self, ping_timeout: Duration, now: Instant) -> Option<Instant> {
@@ -166,7 +166,7 @@ impl Stall {
         (self.high && !self.marked).then(|| clock::after(self.last, PATIENCE))
     }
 
-    /// How far the counter of the sink has moved on; nothing at the first sight of it
+    /// Returns the advance of the sink's counter; zero for the first sample.
     fn sample(&mut self, moved: Option<u64>) -> u64 {
         let Some(moved) = moved else { return 0 };
         moved.wrapping_sub(self.moved.replace(moved).unwrap_or(moved))
@@ -179,7 +179,7 @@ mod tests {
 
     const LIMITS: StallLimits = StallLimits { timeout: Duration::from_secs(10), min_rate: 1024 };
 
-    /// A client whose carrier refuses bytes, seen at times in seconds
+    /// A client whose transport refuses bytes, observed at times in seconds.
     struct Client {
         stall: Stall,
         start: Instant,
@@ -213,7 +213,7 @@ mod tests {
             self.start + Duration::from_secs_f64(seconds)
         }
 
-        /// Wakes it whenever it asks to be; tells when it was given up
+        /// Wakes the clock at each requested time; returns when the client was given up.
         fn sleep_until(&mut self, seconds: f64) -> Option<f64> {
             while let Some(due) = self.stall.deadline(LIMITS).filter(|due| *due <= self.time(seconds)) {
                 let at = (due - self.start).as_secs_f64();

@@ -1,4 +1,4 @@
-//! Timer of a driver
+//! Timer of a driver.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use tokio::time::Sleep;
 
-/// Timer that is armed for the earliest deadline of a driver
+/// Timer armed for the earliest deadline of a driver.
 #[derive(Debug, Default)]
 pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
 
@@ -24,7 +24,7 @@ impl Timer {
             sleep.as_mut().reset(until);
         }
         if sleep.as_mut().poll(cx).is_ready() {
-            // The deadline lies between two ticks of the timer: look again at once.
+            // The deadline lies between two ticks of the timer: poll again at once.
             cx.waker().wake_by_ref();
         }
         false

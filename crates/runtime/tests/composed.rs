@@ -1,4 +1,4 @@
-//! The example `composed_server`, with real clients
+//! Tests the example `composed_server` with real clients.
 
 #[path = "../examples/composed_server/server.rs"]
 mod server;

@@ -1,4 +1,4 @@
-//! The driver of a simple session, on a paused clock
+//! Tests the driver of a simple session on a paused clock.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ fn client(mode: Mode, capacity: usize, config: DriverConfig) -> (Driver, MemoryC
     (Driver::new(Box::new(session), connection, transport.name(), list, config), client)
 }
 
-/// Accepts the client, echoes its events until it is gone, and returns the reason.
+/// Accepts every connect and echoes events until the client disconnects; returns the reason.
 async fn echo(mut driver: Driver, mode: Mode) -> Option<CloseReason> {
     let mut closed = None;
     while let Some(incoming) = driver.next().await {

@@ -1,10 +1,10 @@
-//! Somebody who waits for answers
+//! Recorder for acknowledgements.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{AckId, AckRequest, AnswerSink, Args, SocketId};
 
-/// Waits for answers and remembers what came
+/// Collects acknowledgements and logs them.
 #[derive(Debug, Default)]
 pub struct AnswerLog(Mutex<Log>);
 
@@ -16,23 +16,23 @@ struct Log {
 }
 
 impl AnswerLog {
-    /// A wish for answers, and the log where they arrive
+    /// Creates an ack request and the log that receives its acknowledgements.
     pub fn request(id: u64) -> (AckRequest, Arc<Self>) {
         let log = Arc::new(Self::default());
         (AckRequest { id: AckId(id), answers: log.clone() }, log)
     }
 
-    /// Who was asked, sorted
+    /// Returns the sockets that were asked, sorted.
     pub fn asked(&self) -> Vec<SocketId> {
         sorted(&self.log().asked)
     }
 
-    /// Who answered, and what, in the order of arrival
+    /// Returns the acknowledgements with their senders, in order of arrival.
     pub fn answered(&self) -> Vec<(SocketId, Args)> {
         self.log().answered.clone()
     }
 
-    /// Who will not answer, sorted
+    /// Returns the sockets that will not acknowledge, sorted.
     pub fn gone(&self) -> Vec<SocketId> {
         sorted(&self.log().gone)
     }

@@ -1,13 +1,13 @@
-//! Reproducible variety
+//! Reproducible random choices.
 
 use fastrand::Rng;
 
-/// Source of choices that depend on a seed alone.
+/// Pseudo-random generator that depends only on its seed.
 #[derive(Debug, Clone)]
 pub(crate) struct Chance(Rng);
 
 impl Chance {
-    /// Creates a source; each seed gives a sequence of its own.
+    /// Creates a generator; each seed gives a distinct sequence.
     pub(crate) fn new(seed: u64) -> Self {
         Self(Rng::with_seed(seed))
     }
@@ -17,7 +17,7 @@ impl Chance {
         usize::try_from(self.0.u64(..bound)).expect("bounds are small")
     }
 
-    /// Returns one of these.
+    /// Returns a random element of the slice.
     pub(crate) fn of<T: Copy>(&mut self, choices: &[T]) -> T {
         choices[self.0.usize(..choices.len())]
     }

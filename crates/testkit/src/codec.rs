@@ -1,4 +1,4 @@
-//! A codec whose output a test can read
+//! Codec with readable output.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use roomcast_core::{AckId, Args, Codec, EncodeError, Event, Frame, Message, Namespace};
 
-/// Puts events into text that a test can read, and counts how often it is asked to
+/// Encodes events as readable text and counts encodings.
 ///
-/// An event is `label:name[arguments]`, with `#id` behind it when an answer is asked for, followed by its
-/// attachments as binary messages of the same frame. An answer is `label#id[arguments]`.
+/// An event is `label:name[arguments]`, followed by `#id` when an acknowledgement is requested, and by its
+/// attachments as binary messages of the same frame. An acknowledgement is `label#id[arguments]`.
 #[derive(Debug)]
 pub struct TextCodec {
     label: &'static str,
@@ -19,17 +19,17 @@ pub struct TextCodec {
 }
 
 impl TextCodec {
-    /// A codec that carries everything
+    /// Creates a codec that supports every event.
     pub fn new(label: &'static str) -> Arc<Self> {
         Arc::new(Self { label, binary: true, acks: true, encoded: AtomicUsize::new(0) })
     }
 
-    /// A codec that refuses attachments and cannot ask for answers, like that of a plain JSON client
+    /// Creates a codec that refuses attachments and acks, like that of a plain JSON client.
     pub fn limited(label: &'static str) -> Arc<Self> {
         Arc::new(Self { label, binary: false, acks: false, encoded: AtomicUsize::new(0) })
     }
 
-    /// How often it was asked to encode an event, refusals included
+    /// Returns the number of event encodings, refusals included.
     pub fn encoded(&self) -> usize {
         self.encoded.load(Ordering::Relaxed)
     }

@@ -1,11 +1,11 @@
-//! Members that can be asked about and disconnected, and watchers that take notes
+//! Recording socket controls and room watchers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{ByteString, MemberControl, MemberLimit, RoomChange, RoomWatcher};
 
-/// Remembers how it was disconnected, and which of its limits were reached
+/// Records disconnects and reached limits.
 #[derive(Debug)]
 pub struct ControlProbe {
     data: &'static str,
@@ -15,12 +15,12 @@ pub struct ControlProbe {
 }
 
 impl ControlProbe {
-    /// One whose data is this JSON text
+    /// Creates a control whose data is this JSON text.
     pub fn new(data: &'static str) -> Arc<Self> {
         Arc::new(Self::made(data, usize::MAX))
     }
 
-    /// One that may be in this many rooms
+    /// Creates a control with this room limit.
     pub fn with_max_rooms(max_rooms: usize) -> Arc<Self> {
         Arc::new(Self::made("{}", max_rooms))
     }
@@ -29,12 +29,12 @@ impl ControlProbe {
         Self { data, max_rooms, disconnected: Mutex::default(), limited: Mutex::default() }
     }
 
-    /// Each limit that was reached so far
+    /// Returns each limit reached so far.
     pub fn limited(&self) -> Vec<MemberLimit> {
         self.limited.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Each disconnect so far: whether it was to close the connection
+    /// Returns each disconnect so far: whether it closes the connection.
     pub fn disconnected(&self) -> Vec<bool> {
         self.disconnected.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -62,7 +62,7 @@ impl MemberControl for ControlProbe {
     }
 }
 
-/// Notes what becomes of rooms, and holds it to the order that a watcher can count on
+/// Records room changes and checks the order guaranteed to a watcher.
 #[derive(Debug, Default)]
 pub struct RoomLog(Mutex<Noted>);
 
@@ -72,36 +72,36 @@ struct Noted {
     rooms: HashMap<String, Known>,
 }
 
-/// What was told of a room
+/// State of a room according to the reports.
 #[derive(Debug, Default)]
 struct Known {
-    /// Whether it was created under the eyes of the watcher, who then knows all its members
+    /// Whether the creation was observed, so that all members are known.
     from_the_start: bool,
-    /// Whether one that owns its name may have been attached before anybody watched, which no report tells
+    /// Whether an owner of the name may have been attached before watching began; no report covers it.
     may_have_owner: bool,
-    /// Attachments by id; an id may be attached twice
+    /// Attachments by id; an id may be attached twice.
     members: HashMap<String, usize>,
 }
 
 impl RoomLog {
-    /// A log with nothing in it
+    /// Creates an empty log.
     pub fn new() -> Arc<Self> {
         Arc::default()
     }
 
-    /// What has happened since the last call, such as `created r`, `a joined r`, `a left r`, `deleted r`
+    /// Returns the changes since the last call, such as `created r`, `a joined r`, `a left r`, `deleted r`.
     pub fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.noted().changes)
     }
 
-    /// Who is in a room, by what was told, sorted; `None` if there is no such room
+    /// Returns the reported members of a room, sorted; `None` if there is no such room.
     pub fn members(&self, room: &str) -> Option<Vec<String>> {
         let mut members: Vec<_> = self.noted().rooms.get(room)?.members.keys().cloned().collect();
         members.sort();
         Some(members)
     }
 
-    /// How many rooms there are, by what was told
+    /// Returns the reported number of rooms.
     pub fn room_count(&self) -> usize {
         self.noted().rooms.len()
     }
@@ -113,7 +113,7 @@ impl RoomLog {
 
 impl RoomWatcher for RoomLog {
     /// # Panics
-    /// If the change cannot follow what was told before, so that one must be lost, doubled, or told too early.
+    /// If the change cannot follow the earlier reports, so that a report was lost, duplicated or early.
     fn room_changed(&self, change: &RoomChange) {
         let mut noted = self.noted();
         let Noted { changes, rooms } = &mut *noted;
@@ -146,7 +146,7 @@ impl RoomWatcher for RoomLog {
                 for member in present {
                     *there.entry(member.socket.to_string()).or_default() += 1;
                 }
-                // The room of an id has its owner besides, who joined nothing.
+                // The room of an id also contains its owner, without a join.
                 let owner = known.members.remove(name);
                 assert!(
                     !known.from_the_start || known.members == there,

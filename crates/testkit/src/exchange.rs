@@ -1,4 +1,4 @@
-//! HTTP exchanges in memory: a request made by a test, and the answer to it
+//! In-memory HTTP exchanges: a request made by a test, and the response to it.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -14,9 +14,9 @@ use roomcast_core::{
 };
 use tokio::sync::oneshot;
 
-/// Makes an [`Exchange`] as a server would have made it of a request
+/// Builder of an [`Exchange`] like those a server makes from requests.
 ///
-/// Without a call that says otherwise the body is empty and whole.
+/// By default the body is empty and complete.
 #[derive(Debug)]
 pub struct ExchangeBuilder {
     request: Request<()>,
@@ -27,10 +27,10 @@ pub struct ExchangeBuilder {
 }
 
 impl ExchangeBuilder {
-    /// A request
+    /// Creates a request.
     ///
     /// # Panics
-    /// When `uri` is none.
+    /// If `uri` is invalid.
     pub fn new(method: Method, uri: &str) -> Self {
         let mut request = Request::new(());
         *request.method_mut() = method;
@@ -39,26 +39,26 @@ impl ExchangeBuilder {
         Self { request, chunks: VecDeque::new(), end, upgrade: None, subprotocol: None }
     }
 
-    /// A GET
+    /// Creates a GET request.
     ///
     /// # Panics
-    /// When `uri` is none.
+    /// If `uri` is invalid.
     pub fn get(uri: &str) -> Self {
         Self::new(Method::GET, uri)
     }
 
-    /// A POST
+    /// Creates a POST request.
     ///
     /// # Panics
-    /// When `uri` is none.
+    /// If `uri` is invalid.
     pub fn post(uri: &str) -> Self {
         Self::new(Method::POST, uri)
     }
 
-    /// A GET that asks for a WebSocket, as in RFC 6455 section 1.2
+    /// Creates a GET request for a WebSocket, as in RFC 6455 section 1.2.
     ///
     /// # Panics
-    /// When `uri` is none.
+    /// If `uri` is invalid.
     pub fn websocket(uri: &str) -> Self {
         Self::get(uri)
             .header("host", "server.example.com")
@@ -68,10 +68,10 @@ impl ExchangeBuilder {
             .header("sec-websocket-version", "13")
     }
 
-    /// Adds a header
+    /// Adds a header.
     ///
     /// # Panics
-    /// When HTTP does not allow it.
+    /// If HTTP does not allow it.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("a test passes a header value");
@@ -79,35 +79,35 @@ impl ExchangeBuilder {
         self
     }
 
-    /// Adds what one part of the server leaves for another with the request
+    /// Adds a request extension.
     #[must_use]
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
         self.request.extensions_mut().insert(extension);
         self
     }
 
-    /// Adds a piece of the body, which arrives by itself
+    /// Adds a chunk of the body, which arrives separately.
     #[must_use]
     pub fn chunk(mut self, chunk: impl Into<Bytes>) -> Self {
         self.chunks.push_back(chunk.into());
         self
     }
 
-    /// The body ends with an error, as when the client goes away before it is whole
+    /// Ends the body with an error, as when the client disconnects before it is complete.
     #[must_use]
     pub fn aborted(mut self) -> Self {
         self.end = Some(BodyEnd::Aborted);
         self
     }
 
-    /// The body neither goes on nor ends, until its [`BodyFeed`] says so
+    /// Keeps the body open until its [`BodyFeed`] continues or ends it.
     #[must_use]
     pub fn unfinished(mut self) -> Self {
         self.end = None;
         self
     }
 
-    /// The stream that is left once the 101 has been sent, and what came together with the request
+    /// Sets the stream that remains after the 101, and the bytes read together with the request.
     #[must_use]
     pub fn upgrade(mut self, stream: impl ByteStream + 'static, read_buffer: impl Into<Bytes>) -> Self {
         let upgraded = Upgraded { stream: Box::new(stream), read_buffer: read_buffer.into() };
@@ -115,20 +115,20 @@ impl ExchangeBuilder {
         self
     }
 
-    /// The subprotocol that the server chose
+    /// Sets the subprotocol selected by the server.
     #[must_use]
     pub fn subprotocol(mut self, subprotocol: &'static str) -> Self {
         self.subprotocol = Some(subprotocol);
         self
     }
 
-    /// The exchange, and where its answer arrives
+    /// Returns the exchange and the receiver of its response.
     pub fn build(self) -> (Exchange, Answer) {
         let (exchange, answer, _) = self.build_with_feed();
         (exchange, answer)
     }
 
-    /// The exchange, where its answer arrives, and a hand on its body
+    /// Returns the exchange, the receiver of its response, and a handle to its body.
     pub fn build_with_feed(self) -> (Exchange, Answer, BodyFeed) {
         let shared = Arc::new(Mutex::new(Feed { chunks: self.chunks, end: self.end, ..Feed::default() }));
         let (respond, receiver) = Responder::new();
@@ -143,9 +143,9 @@ impl ExchangeBuilder {
     }
 }
 
-/// Where the answer to an exchange arrives: `None` if it was dropped unanswered
+/// Receiver of the response to an exchange: `None` if it was dropped without one.
 ///
-/// Dropping it is the client going away. Cancel safe.
+/// Dropping it simulates a client disconnect. Cancel safe.
 #[derive(Debug)]
 pub struct Answer {
     receiver: oneshot::Receiver<http::Response<ResponseBody>>,
@@ -154,10 +154,10 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The answer if it is there by now
+    /// Returns the response if it has arrived.
     ///
     /// # Panics
-    /// When the exchange was dropped unanswered.
+    /// If the exchange was dropped without a response.
     pub fn now(&mut self) -> Option<Answered> {
         match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(answered)) => Some(answered),
@@ -185,7 +185,7 @@ impl Future for Answer {
                 this.body.extend_from_slice(data);
             }
         }
-        // As an HTTP library does.
+        // Matches the behavior of an HTTP library.
         *head.body_mut() = ResponseBody::Empty;
         Poll::Ready(Some(Answered {
             status: head.status(),
@@ -195,36 +195,36 @@ impl Future for Answer {
     }
 }
 
-/// An answer, with all of its body
+/// Response with its complete body.
 #[derive(Debug, Clone)]
 pub struct Answered {
-    /// Status
+    /// Status.
     pub status: StatusCode,
-    /// Headers
+    /// Headers.
     pub headers: HeaderMap,
-    /// Body
+    /// Body.
     pub body: Bytes,
 }
 
 impl Answered {
-    /// Status and body, for assertions
+    /// Returns status and body, for assertions.
     ///
     /// # Panics
-    /// When the body is no text.
+    /// If the body is not UTF-8.
     pub fn text(&self) -> (u16, &str) {
         (self.status.as_u16(), std::str::from_utf8(&self.body).expect("the body is text"))
     }
 
-    /// A header, or nothing
+    /// Returns a header, if present.
     ///
     /// # Panics
-    /// When it is no text.
+    /// If it is not text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("the header is text"))
     }
 }
 
-/// A hand on the body of a request that is under way
+/// Handle to the body of a request in progress.
 #[derive(Debug, Clone)]
 pub struct BodyFeed(Arc<Mutex<Feed>>);
 
@@ -244,27 +244,27 @@ enum BodyEnd {
 }
 
 impl BodyFeed {
-    /// Lets another piece arrive
+    /// Delivers another chunk.
     pub fn chunk(&self, chunk: impl Into<Bytes>) {
         self.change(|feed| feed.chunks.push_back(chunk.into()));
     }
 
-    /// Lets the body end
+    /// Ends the body.
     pub fn finish(&self) {
         self.change(|feed| feed.end = Some(BodyEnd::Whole));
     }
 
-    /// Lets the client go away before the body is whole
+    /// Aborts the body, as a client disconnect would.
     pub fn abort(&self) {
         self.change(|feed| feed.end = Some(BodyEnd::Aborted));
     }
 
-    /// How many bytes the server has read
+    /// Returns the number of bytes the server has read.
     pub fn read(&self) -> usize {
         self.lock().read
     }
 
-    /// Whether the server has let go of the body
+    /// Returns whether the server has dropped the body.
     pub fn is_dropped(&self) -> bool {
         self.lock().dropped
     }

@@ -1,10 +1,10 @@
-//! In-memory transport and router, virtual time, and a conformance suite for each trait
+//! In-memory transport and router, virtual time, and a conformance suite for each trait.
 //!
-//! What a crate that implements a trait of `roomcast-core` needs to be held to it, and what the others need to be
-//! tested without sockets. The suite belongs to the trait: an implementation runs it with one line.
+//! Conformance tests for crates that implement a trait of `roomcast-core`, and in-memory parts for testing the others
+//! without sockets. The suite belongs to the trait: an implementation runs it with one line.
 //!
-//! With the feature `client` also what an application needs that tests its handlers: clients in memory, each a
-//! `TestClient`. With `socket` blocking clients on real sockets, and with `wire` the frames that they write and read.
+//! The feature `client` adds in-memory clients for applications that test their handlers, each a
+//! `TestClient`. `socket` adds blocking clients on real sockets, and `wire` the frames that they write and read.
 
 #![allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "tests build and match its types")]
 

@@ -1,4 +1,4 @@
-//! A member whose post a test can read
+//! Router member with observable output.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use roomcast_core::{
 
 use crate::MemorySink;
 
-/// A member with an outbox, a flush list and a sink of its own, whose post a test can read
+/// Member with its own outbox, flush list and sink, whose output a test can read.
 #[derive(Clone, Debug)]
 pub struct MemberProbe {
     member: Member,
@@ -17,21 +17,21 @@ pub struct MemberProbe {
 }
 
 impl MemberProbe {
-    /// A member that takes everything, with an outbox of 1 MiB
+    /// Creates a member that accepts everything, with an outbox of 1 MiB.
     pub fn new<C: Codec>(id: &str, codec: &Arc<C>) -> Self {
         Self::with_limit(id, codec, 1 << 20)
     }
 
-    /// A member with an outbox of this many bytes
+    /// Creates a member with an outbox of this many bytes.
     pub fn with_limit<C: Codec>(id: &str, codec: &Arc<C>, limit: usize) -> Self {
         let probe = Self::detached(id, codec, limit);
         probe.member.outbox.set_sink(probe.sink.boxed());
         probe
     }
 
-    /// A member whose outbox has no sink, like a client between two connections
+    /// Creates a member whose outbox has no sink, like a client between two connections.
     ///
-    /// [`connect`](Self::connect) gives it the sink.
+    /// [`connect`](Self::connect) attaches the sink.
     pub fn detached<C: Codec>(id: &str, codec: &Arc<C>, limit: usize) -> Self {
         let list = FlushList::new();
         let outbox = Outbox::new(Bounds::new(limit, limit), list.clone());
@@ -46,51 +46,51 @@ impl MemberProbe {
         Self { member, list, sink: MemorySink::new() }
     }
 
-    /// Gives the outbox its sink
+    /// Attaches the sink to the outbox.
     pub fn connect(&self) {
         self.member.outbox.set_sink(self.sink.boxed());
     }
 
-    /// Replaces the table of answers it owes
+    /// Replaces the table of pending acknowledgements.
     #[must_use]
     pub fn with_acks(mut self, acks: AckTable) -> Self {
         self.member.acks = acks;
         self
     }
 
-    /// Gives it something that can be asked about it
+    /// Sets the socket control.
     #[must_use]
     pub fn with_control(mut self, control: Arc<dyn MemberControl>) -> Self {
         self.member.control = Some(control);
         self
     }
 
-    /// The member, for a router, under a key of its own each time
+    /// Returns the member for a router, with a new key on each call.
     pub fn member(&self) -> Member {
         Member { key: MemberKey::next(), ..self.member.clone() }
     }
 
-    /// Its public id
+    /// Returns its public id.
     pub fn id(&self) -> &SocketId {
         &self.member.id
     }
 
-    /// Where what it is sent waits
+    /// Returns its outbox.
     pub fn outbox(&self) -> &Outbox {
         &self.member.outbox
     }
 
-    /// The answers it owes
+    /// Returns its pending acknowledgements.
     pub fn acks(&self) -> &AckTable {
         &self.member.acks
     }
 
-    /// Where what it is sent ends up
+    /// Returns its sink.
     pub fn sink(&self) -> &MemorySink {
         &self.sink
     }
 
-    /// Writes what waits, and gives what has arrived since the last call, in order, as text
+    /// Flushes the outbox and returns the frames received since the last call, in order, as text.
     pub fn received(&self) -> Vec<String> {
         Flusher::new(self.list.clone()).write_all();
         self.sink.take_texts()

@@ -1,4 +1,4 @@
-//! A session and its client, in virtual time
+//! Session and client in virtual time.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -9,10 +9,10 @@ use roomcast_core::{
     Action, CloseReason, Command, Delivery, Lane, Message, Namespace, Session, SocketId, TransportName,
 };
 
-/// A session and its client, in virtual time: no connection, no task, and a clock that moves only when it is told to
+/// Session and client in virtual time: no connection, no task, and a clock that moves only on request.
 ///
-/// The pair does what the driver of a server does, in the same order, and writes down what it was asked for. What
-/// arrives is handed to the session at once; [`advance`](Self::advance) lets time pass, with every timeout handled
+/// The pair performs the steps of a server's driver in the same order and records the session's actions. Incoming
+/// messages reach the session at once; [`advance`](Self::advance) advances the clock and handles every timeout
 /// when it is due.
 ///
 /// ```
@@ -32,14 +32,14 @@ use roomcast_core::{
 /// ```
 ///
 /// # Panics
-/// Whatever is done with it, when the session breaks a rule that holds for all of them: an action after the close,
-/// a timeout in the past after timeouts were handled, a packet on a lane that is not there, the promotion of no
-/// probe, a protocol packet that competes with events; and when session and client go on for ever without time
+/// Every operation panics if the session breaks a general rule: an action after the close,
+/// a timeout in the past after timeouts were handled, a packet on a missing lane, a promotion without a
+/// probe, a protocol packet that competes with events; or if session and client loop without time
 /// passing.
 pub struct Pair<S> {
-    /// The session, for what the pair has no method for; call [`drive`](Self::drive) after changing it
+    /// Session, for operations without a method here; call [`drive`](Self::drive) after changing it.
     pub session: S,
-    /// The client at its other end
+    /// Client at the other end.
     pub client: ScriptedClient,
     started: Instant,
     now: Instant,
@@ -58,11 +58,11 @@ enum Verdict {
     Refuse,
 }
 
-/// What happens at most without time passing
+/// Maximum number of steps without time passing.
 const PATIENCE: usize = 10_000;
 
 impl<S: Session> Pair<S> {
-    /// A session whose primary lane is not open yet, and an application that has not decided about anybody
+    /// Creates a pair whose primary lane is not open yet and whose application has decided nothing.
     pub fn new(session: S) -> Self {
         let now = start();
         Self {
@@ -80,35 +80,35 @@ impl<S: Session> Pair<S> {
         }
     }
 
-    /// Lets the application accept everybody, under the ids `socket-1`, `socket-2` and so on
+    /// Makes the application accept every connect, with the ids `socket-1`, `socket-2` and so on.
     #[must_use]
     pub fn accepting(mut self) -> Self {
         self.admission = Some(Verdict::Accept);
         self
     }
 
-    /// Lets the application refuse everybody, with `{"message":"no"}`
+    /// Makes the application refuse every connect, with `{"message":"no"}`.
     #[must_use]
     pub fn refusing(mut self) -> Self {
         self.admission = Some(Verdict::Refuse);
         self
     }
 
-    /// Opens the connection that is to carry the session
+    /// Opens the primary connection of the session.
     pub fn open(&mut self, transport: TransportName) {
         self.opened = true;
         self.session.handle_lane_opened(Lane::Primary, transport, self.now);
         self.drive();
     }
 
-    /// Opens another connection, to move the session there
+    /// Opens another connection for a transport upgrade.
     pub fn open_probe(&mut self, transport: TransportName) {
         self.probing = true;
         self.session.handle_lane_opened(Lane::Probe, transport, self.now);
         self.drive();
     }
 
-    /// A connection is lost
+    /// Loses a connection.
     pub fn lose(&mut self, lane: Lane, reason: CloseReason) {
         self.client.forget(lane);
         self.probing &= lane == Lane::Primary;
@@ -116,36 +116,36 @@ impl<S: Session> Pair<S> {
         self.drive();
     }
 
-    /// The client sends a message on the connection that carries the session
+    /// Sends a client message on the primary connection.
     pub fn receive(&mut self, message: impl Into<Message>) {
         self.receive_on(Lane::Primary, message);
     }
 
-    /// The client sends a message
+    /// Sends a client message.
     pub fn receive_on(&mut self, lane: Lane, message: impl Into<Message>) {
         self.client.send(lane, message);
         self.drive();
     }
 
-    /// The application, or the server, wants something
+    /// Passes a command of the application or the server.
     pub fn command(&mut self, command: Command) {
         self.session.handle_command(command, self.now);
         self.drive();
     }
 
-    /// The application lets the client into a namespace, under the next id
+    /// Accepts the client into a namespace, under the next id.
     pub fn accept(&mut self, namespace: impl Into<Namespace>) {
         let command = self.verdict(Verdict::Accept, namespace.into());
         self.command(command);
     }
 
-    /// The application does not let the client into a namespace
+    /// Refuses the client a namespace.
     pub fn refuse(&mut self, namespace: impl Into<Namespace>) {
         let command = self.verdict(Verdict::Refuse, namespace.into());
         self.command(command);
     }
 
-    /// Lets time pass: whatever falls due on the way happens at its time
+    /// Advances the clock; each timeout is handled when due.
     pub fn advance(&mut self, by: Duration) {
         let end = self.now + by;
         loop {
@@ -156,12 +156,12 @@ impl<S: Session> Pair<S> {
         self.now = end;
     }
 
-    /// Lets time pass without anybody looking, as in a process that was stopped
+    /// Advances the clock without handling timeouts, as in a suspended process.
     pub fn stall(&mut self, by: Duration) {
         self.now += by;
     }
 
-    /// Lets everything happen that needs no time
+    /// Performs all steps that need no time.
     pub fn drive(&mut self) {
         for _ in 0..PATIENCE {
             if !self.step() {
@@ -171,9 +171,9 @@ impl<S: Session> Pair<S> {
         panic!("session and client go on for ever; last came {:?}", self.log.last());
     }
 
-    /// Lets one thing happen that needs no time; `false` if there is none
+    /// Performs one step that needs no time; returns `false` if there is none.
     ///
-    /// That is, the first of these: an action of the session, something that the client has sent, a timeout.
+    /// Takes the first of these: an action of the session, a client message, a timeout.
     pub fn step(&mut self) -> bool {
         if let Some(action) = self.session.poll_action() {
             self.perform(action);
@@ -191,32 +191,32 @@ impl<S: Session> Pair<S> {
         true
     }
 
-    /// What the time is
+    /// Returns the current virtual time.
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// How much time has passed since the pair was made
+    /// Returns the time since the pair was created.
     pub fn elapsed(&self) -> Duration {
         self.now - self.started
     }
 
-    /// Time until the session wants to be woken, if it does
+    /// Returns the time until the session's next timeout, if any.
     pub fn timeout(&self) -> Option<Duration> {
         self.session.poll_timeout().map(|due| due.saturating_duration_since(self.now))
     }
 
-    /// Why the session ended, if it has
+    /// Returns why the session ended, if it has.
     pub fn closed(&self) -> Option<CloseReason> {
         self.closed
     }
 
-    /// What the session asked for since the last look, in order
+    /// Returns the session's actions since the last call, in order.
     pub fn actions(&mut self) -> Vec<Action> {
         std::mem::take(&mut self.log)
     }
 
-    /// What the session asked for since the last look, one line for each action
+    /// Returns the session's actions since the last call, one line per action.
     ///
     /// Among them are `> packet`, `probe> packet`, `> packet if waiting` for what is volatile, `ping`, `promote`,
     /// `close probe`, `connect / {"auth":1}`, `event / name("arguments") ack 7`, `answer / 7("arguments")`,
@@ -228,17 +228,17 @@ impl<S: Session> Pair<S> {
         told.map(|action| Line(action).to_string()).collect()
     }
 
-    /// What was sent to the client on a lane since the last look, in order
+    /// Returns the messages sent to the client on a lane since the last call, in order.
     ///
-    /// A connection that is promoted goes on as the primary lane.
+    /// A promoted connection continues as the primary lane.
     pub fn sent(&mut self, lane: Lane) -> Vec<Message> {
         std::mem::take(&mut self.sent[lane as usize])
     }
 
-    /// What was sent to the client on a lane since the last look, in order, as text
+    /// Returns the messages sent to the client on a lane since the last call, in order, as text.
     ///
     /// # Panics
-    /// When some of it is binary and not UTF-8.
+    /// If a message is binary and not UTF-8.
     pub fn sent_texts(&mut self, lane: Lane) -> Vec<String> {
         let text = |message: &Message| str::from_utf8(message.as_bytes()).expect("text").to_owned();
         self.sent(lane).iter().map(text).collect()
@@ -319,32 +319,32 @@ impl<S: fmt::Debug> fmt::Debug for Pair<S> {
     }
 }
 
-/// The client of a [`Pair`]: sends what it is told to, and answers by itself
+/// Client of a [`Pair`]: sends messages on request and answers by rule.
 ///
-/// It answers the signs of life that a transport asks for by itself, such as a WebSocket's ping, until it
+/// It answers transport-level heartbeats, such as a WebSocket ping, until it
 /// [falls silent](Self::falls_silent).
 #[derive(Debug, Default)]
 pub struct ScriptedClient {
     answers: Vec<(Message, Message)>,
-    /// What it has sent; nothing stands for the pong of its transport
+    /// Messages sent; `None` is the pong of the transport.
     arriving: VecDeque<(Lane, Option<Message>)>,
     silent: bool,
 }
 
 impl ScriptedClient {
-    /// Sends a message, which arrives when the pair is next driven
+    /// Queues a message, which arrives when the pair is next driven.
     pub fn send(&mut self, lane: Lane, message: impl Into<Message>) {
         self.arriving.push_back((lane, Some(message.into())));
     }
 
-    /// From now on each `question` is answered at once, on the lane it came on
+    /// Answers each `question` at once, on the lane it arrived on.
     pub fn answers(&mut self, question: impl Into<Message>, answer: impl Into<Message>) {
         self.answers.push((question.into(), answer.into()));
     }
 
-    /// From now on nothing is answered, not even by the transport
+    /// Stops all answers, including those of the transport.
     ///
-    /// What it is told to send it still sends.
+    /// Explicitly queued messages are still sent.
     pub fn falls_silent(&mut self) {
         self.silent = true;
     }
@@ -363,7 +363,7 @@ impl ScriptedClient {
         }
     }
 
-    /// The old connection is gone, and what was on its way there
+    /// The old connection is gone, with the messages in flight on it.
     fn promote(&mut self) {
         self.forget(Lane::Primary);
         self.arriving.iter_mut().for_each(|(lane, _)| *lane = Lane::Primary);
@@ -374,7 +374,7 @@ impl ScriptedClient {
     }
 }
 
-/// An action as one line of text
+/// Formats an action as one line of text.
 struct Line<'a>(&'a Action);
 
 impl fmt::Display for Line<'_> {
@@ -423,7 +423,7 @@ fn readable(message: &Message) -> String {
     }
 }
 
-/// Any moment will do; all others are told by adding to it
+/// Arbitrary origin; all other times are offsets from it.
 #[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
 fn start() -> Instant {
     Instant::now()

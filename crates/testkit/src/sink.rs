@@ -1,4 +1,4 @@
-//! A write half that keeps what it is given
+//! Recording write half.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
 
-/// A write half that keeps what it is given, as much as the test lets it take
+/// Write half that records frames, up to a capacity set by the test.
 ///
 /// Give one clone to an outbox and keep another to read from. It starts out ready for any number of bytes. Like a
 /// socket it can be cut short inside a frame, and then it keeps the rest of that frame and goes on with it.
@@ -17,7 +17,7 @@ pub struct MemorySink(Arc<Mutex<State>>);
 struct State {
     written: Vec<Frame>,
     cut: Option<Cut>,
-    /// Bytes it still takes; `None` is no bound
+    /// Remaining bytes it accepts; `None` is unlimited.
     room: Option<usize>,
     parked: bool,
     broken: Option<ConnectionError>,
@@ -25,7 +25,7 @@ struct State {
     calls: usize,
 }
 
-/// A frame of which a part was written
+/// Partly written frame.
 #[derive(Debug)]
 struct Cut {
     frame: Frame,
@@ -33,7 +33,7 @@ struct Cut {
 }
 
 impl MemorySink {
-    /// A sink that takes everything
+    /// Creates a sink that accepts everything.
     pub fn new() -> Self {
         let state = State {
             written: Vec::new(),
@@ -47,14 +47,14 @@ impl MemorySink {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    /// A clone as an outbox takes it
+    /// Returns a boxed clone for an outbox.
     pub fn boxed(&self) -> Box<dyn FrameSink> {
         Box::new(self.clone())
     }
 
-    /// Sets what it answers from now on: `Ready` takes everything, `Blocked` and `Parked` nothing
+    /// Sets its result from now on: `Ready` accepts everything, `Blocked` and `Parked` nothing.
     ///
-    /// Wakes whoever waits for room when it becomes ready.
+    /// Wakes the waiting writer when it becomes ready.
     pub fn set(&self, readiness: Readiness) {
         let waiting = {
             let mut state = self.state();
@@ -65,7 +65,7 @@ impl MemorySink {
         wake(waiting);
     }
 
-    /// Takes this many bytes more and then blocks; wakes whoever waits for room
+    /// Accepts this many more bytes and then blocks; wakes the waiting writer.
     pub fn grant(&self, bytes: usize) {
         let waiting = {
             let mut state = self.state();
@@ -76,32 +76,32 @@ impl MemorySink {
         wake(waiting);
     }
 
-    /// Fails with this error at the next call
+    /// Fails with this error at the next call.
     pub fn break_with(&self, error: ConnectionError) {
         self.state().broken = Some(error);
     }
 
-    /// The frames that were written whole since the last call, in order
+    /// Returns the complete frames written since the last call, in order.
     pub fn take(&self) -> Vec<Frame> {
         std::mem::take(&mut self.state().written)
     }
 
-    /// The messages of the frames that were written whole since the last call, in order, as text
+    /// Returns the messages of the complete frames written since the last call, in order, as text.
     ///
     /// # Panics
-    /// If one of them is not UTF-8.
+    /// If a message is not UTF-8.
     pub fn take_texts(&self) -> Vec<String> {
         let frames = self.take();
         let messages = frames.iter().flat_map(Frame::messages);
         messages.map(|message| str::from_utf8(message.as_bytes()).expect("text").to_owned()).collect()
     }
 
-    /// How often it was called, as a measure of system calls
+    /// Returns the number of calls, as a measure of system calls.
     pub fn calls(&self) -> usize {
         self.state().calls
     }
 
-    /// Whether anybody but this clone holds the sink
+    /// Returns whether another handle to the sink exists.
     pub fn is_held(&self) -> bool {
         Arc::strong_count(&self.0) > 1
     }

@@ -1,7 +1,7 @@
-//! WebSocket frames and HTTP answers as a client writes and reads them, for tests that decide on each byte.
+//! WebSocket frames and HTTP responses on the client side, for tests that check single bytes.
 //!
-//! The frames are those of tungstenite. A client here masks with a key of zeros, under which the payload stays as it
-//! is, and the server may neither fragment nor mask nor use an extension.
+//! The frames are those of tungstenite. Clients here mask with a zero key, which leaves the payload
+//! unchanged, and the server may neither fragment nor mask nor use an extension.
 
 use std::io::{self, Cursor};
 
@@ -20,23 +20,23 @@ pub const PING: u8 = 9;
 /// Opcode of a pong.
 pub const PONG: u8 = 10;
 
-/// Headers that a request for a WebSocket has besides `Host`, each with its line end.
+/// Headers of a WebSocket request besides `Host`, each with its line end.
 pub const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// Returns a request for a WebSocket.
+/// Returns a WebSocket upgrade request.
 pub fn upgrade(target: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: test\r\n{UPGRADE}\r\n")
 }
 
-/// Returns a frame of a client.
+/// Returns a client frame.
 pub fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = Vec::new();
     push_frame(opcode, payload, &mut frame);
     frame
 }
 
-/// Appends a frame of a client.
+/// Appends a client frame.
 pub fn push_frame(opcode: u8, payload: &[u8], bytes: &mut Vec<u8>) {
     let header = FrameHeader { opcode: opcode.into(), mask: Some([0; 4]), ..FrameHeader::default() };
     header.format(payload.len() as u64, bytes).expect("memory takes everything");
@@ -53,14 +53,14 @@ pub fn close_reason(payload: &[u8]) -> (Option<u16>, String) {
     }
 }
 
-/// HTTP answer with all of its body.
+/// HTTP response with its complete body.
 #[derive(Debug)]
 pub struct Answer {
     /// Status.
     pub status: u16,
     /// Status line and headers, up to and with the empty line.
     pub head: String,
-    /// Body, of the length that the head says.
+    /// Body, of the length given by the head.
     pub body: String,
 }
 
@@ -70,10 +70,10 @@ impl Answer {
         header(&self.head, name)
     }
 
-    /// Returns the session's id in the answer to a handshake of Engine.IO.
+    /// Returns the session id from an Engine.IO handshake response.
     ///
     /// # Panics
-    /// When there is none.
+    /// If there is none.
     pub fn sid(&self) -> String {
         let (_, rest) = self.body.split_once("\"sid\":\"").expect("a handshake");
         rest.split('"').next().expect("an id").to_owned()
@@ -85,17 +85,17 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     lines.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim())
 }
 
-/// Read half of a client's connection, with the bytes that were read ahead.
+/// Read half of a client connection, with buffered bytes.
 #[derive(Debug)]
 pub struct Reader<R> {
     /// Stream behind the buffer.
     pub stream: R,
-    /// Bytes that were read ahead.
+    /// Buffered bytes.
     pub buffer: BytesMut,
 }
 
 impl<R: AsyncRead + Unpin> Reader<R> {
-    /// Creates a reader that has read nothing.
+    /// Creates a reader with an empty buffer.
     pub fn new(stream: R) -> Self {
         Self { stream, buffer: BytesMut::new() }
     }
@@ -135,13 +135,13 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         Ok((header.opcode.into(), self.take(usize::try_from(length).expect("a length")).await?))
     }
 
-    /// Reads an HTTP answer.
+    /// Reads an HTTP response.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill); what came of the answer is in the buffer.
+    /// As [`fill`](Self::fill); a partial response remains in the buffer.
     ///
     /// # Panics
-    /// When it is none, or no text.
+    /// If the response is malformed or not text.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -166,7 +166,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
-/// Bytes that are read at once.
+/// Maximum bytes per read.
 const READ: usize = 16 * 1024;
 
 #[cfg(test)]
@@ -201,7 +201,7 @@ mod tests {
         }
     }
 
-    /// A stream whose reads return at most so many bytes.
+    /// Stream whose reads return at most the given number of bytes.
     fn tokio_test_stream(sent: &'static [u8], pieces: usize) -> tokio::io::DuplexStream {
         let (mut server, client) = tokio::io::duplex(pieces);
         tokio::spawn(async move { tokio::io::AsyncWriteExt::write_all(&mut server, sent).await });

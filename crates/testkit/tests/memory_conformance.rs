@@ -1,4 +1,4 @@
-//! The transport in memory keeps to what it is used to test
+//! The in-memory transport passes its own conformance suite.
 
 use roomcast_core::{CloseReason, Exchange, Message, Transport};
 use roomcast_testkit::transport::{

@@ -1,4 +1,4 @@
-//! The suite for sessions finds the faults it is there to find
+//! The session suite detects injected faults.
 
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -9,7 +9,7 @@ use roomcast_core::{
 };
 use roomcast_testkit::session::cases as suite;
 
-/// What the session under test does wrong
+/// Fault of the session under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -65,7 +65,7 @@ fn each_fault_is_found() {
     }
 }
 
-/// A protocol of its own: tells the client `hello`, asks for signs of life, and moves once
+/// Test protocol: greets the client with `hello`, sends heartbeats, and upgrades once.
 #[derive(Debug)]
 struct Faulty {
     fault: Fault,

@@ -1,4 +1,4 @@
-//! The suite for transports finds the faults it is there to find
+//! The transport suite detects injected faults.
 
 use std::collections::VecDeque;
 use std::panic::catch_unwind;
@@ -14,7 +14,7 @@ use roomcast_testkit::transport::{
     conformance as suite,
 };
 
-/// What the transport under test does wrong
+/// Fault of the transport under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -190,7 +190,7 @@ impl Connection for FaultyConnection {
 impl Drop for FaultyConnection {
     fn drop(&mut self) {
         if self.fault == Fault::NeverLetsGo {
-            // Its client is never told: the real connection lives on.
+            // Its client is not notified: the real connection stays open.
             let (exchange, _) = MemoryClient::connect(1);
             if let Ok(other) = MemoryTransport::default().open(exchange) {
                 std::mem::forget(std::mem::replace(&mut self.connection, other));
@@ -236,7 +236,7 @@ impl FrameSink for FaultySink {
     }
 }
 
-/// Puts the attachments of the first frame behind the second one
+/// Moves the attachments of the first frame after the second frame.
 fn tear(batch: &mut VecDeque<Frame>) {
     let Some(at) = batch.iter().position(|frame| frame.messages().len() > 1) else { return };
     let messages = batch[at].messages().to_vec();

@@ -14,7 +14,7 @@ export const flags = { threads: 4 };
 
 const subjects = [handshake, polling, namespaces, events, binary, acks, rooms, closing];
 
-/** A script that ends its server, or wants one of its own, is played elsewhere */
+/** A script that ends its server, or needs a separate one, runs elsewhere */
 const shares = (script) => !script.alone && !script.flags;
 
 export const scripts = subjects

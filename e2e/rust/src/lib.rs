@@ -1,4 +1,4 @@
-//! What the tests of the Rust client stand on: the servers under test, the client, and a plain one to meet
+//! What the tests of the Rust client stand on: the servers under test, the client, and a plain one to meet.
 
 use std::env;
 use std::io::{BufRead, BufReader, Read};
@@ -15,7 +15,7 @@ use rust_socketio::{ClientBuilder, Payload, TransportType};
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
-/// A running server, which ends with this; there is one at a time
+/// A running server, which ends with this; there is one at a time.
 pub struct Server {
     child: Child,
     port: u16,
@@ -23,7 +23,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The conformance application, with further flags
+    /// The conformance application, with further flags.
     pub fn conformance(flags: &[&str]) -> Self {
         let calm = ["--port", "0", "--connect-timeout", "45000"];
         let slow = ["--ping-interval", "25000", "--ping-timeout", "20000"];
@@ -31,12 +31,12 @@ impl Server {
         Self::start("conformance_server", &[&calm, timing, flags].concat())
     }
 
-    /// The demo application, `roomcast serve`
+    /// The demo application, `roomcast serve`.
     pub fn demo() -> Self {
         Self::start("roomcast", &["serve", "--addr", "127.0.0.1:0"])
     }
 
-    /// Where it listens, such as `http://127.0.0.1:4321`
+    /// Where it listens, such as `http://127.0.0.1:4321`.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
@@ -64,7 +64,7 @@ impl Drop for Server {
     }
 }
 
-/// All it has, by name
+/// All it has, by name.
 pub fn transports() -> [(&'static str, TransportType); 4] {
     [
         ("polling", TransportType::Polling),
@@ -74,7 +74,7 @@ pub fn transports() -> [(&'static str, TransportType); 4] {
     ]
 }
 
-/// A client, and what it hears
+/// A client, and what it hears.
 pub struct Socket {
     name: &'static str,
     client: Client,
@@ -82,7 +82,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects, and gives its name in whatever goes wrong
+    /// Connects, and gives its name in whatever goes wrong.
     pub fn connect(
         server: &Server,
         (name, transport): (&'static str, TransportType),
@@ -100,12 +100,12 @@ impl Socket {
         Self { name, client, heard }
     }
 
-    /// Sends an event
+    /// Sends an event.
     pub fn emit(&self, event: &str, payload: impl Into<Payload>) {
         self.client.emit(event, payload).expect("it is connected");
     }
 
-    /// Sends an event and waits for the answer
+    /// Sends an event and waits for the answer.
     pub fn ask(&self, event: &str, payload: Payload) -> Payload {
         let (tell, answer) = channel();
         let told = move |answer, _| _ = tell.send(answer);
@@ -113,7 +113,7 @@ impl Socket {
         answer.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{}: no answer to {event}", self.name))
     }
 
-    /// The next event, which has to be this one
+    /// The next event, which has to be this one.
     pub fn next(&mut self, event: &str) -> Vec<Value> {
         match self.next_payload(event) {
             Payload::Text(args) => args,
@@ -121,7 +121,7 @@ impl Socket {
         }
     }
 
-    /// As [`next`](Self::next), for what may be bytes
+    /// As [`next`](Self::next), for what may be bytes.
     pub fn next_payload(&mut self, event: &str) -> Payload {
         let (heard, payload) =
             self.heard.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{}: no {event}", self.name));
@@ -129,7 +129,7 @@ impl Socket {
         payload
     }
 
-    /// Passes over events until this one comes in this form
+    /// Passes over events until this one comes in this form.
     pub fn until(&mut self, event: &str, is_meant: impl Fn(&[Value]) -> bool) {
         loop {
             let (heard, payload) =
@@ -147,11 +147,11 @@ impl Drop for Socket {
     }
 }
 
-/// A plain WebSocket client of the demo: lines out, arrays of an event and its arguments in
+/// A plain WebSocket client of the demo: lines out, arrays of an event and its arguments in.
 pub struct Plain(WebSocket<TcpStream>);
 
 impl Plain {
-    /// Connects
+    /// Connects.
     pub fn open(server: &Server) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", server.port)).expect("it listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
@@ -159,12 +159,12 @@ impl Plain {
         Self(tungstenite::client(url, stream).expect("a handshake").0)
     }
 
-    /// Sends a line
+    /// Sends a line.
     pub fn send(&mut self, line: &str) {
         self.0.send(Message::text(line)).expect("it is connected");
     }
 
-    /// The arguments of the next event, which has to be this one
+    /// The arguments of the next event, which has to be this one.
     pub fn next(&mut self, event: &str) -> Vec<Value> {
         loop {
             let message = self.0.read().unwrap_or_else(|error| panic!("no {event}: {error}"));
@@ -176,7 +176,7 @@ impl Plain {
     }
 }
 
-/// Reads all that is printed, and tells the port that is named there
+/// Reads all that is printed, and tells the port that is named there.
 fn watch(printed: impl Read + Send + 'static, tell: Sender<u16>) {
     thread::spawn(move || {
         for line in BufReader::new(printed).lines().map_while(Result::ok) {

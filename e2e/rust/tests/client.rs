@@ -1,4 +1,4 @@
-//! `rust_socketio`, on each of its transports, with `conformance_server` and in a room of the demo
+//! `rust_socketio`, on each of its transports, with `conformance_server` and in a room of the demo.
 
 use roomcast_e2e_rust::{Plain, Server, Socket, transports};
 use rust_socketio::Payload;
@@ -47,7 +47,7 @@ fn it_asks_and_is_answered() {
     }
 }
 
-/// It has no means to answer, so that is all it can do: a server that waits for it in vain goes on
+/// It has no means to answer, so that is all it can do: a server that waits for it in vain goes on.
 #[test]
 fn it_is_asked() {
     for transport in transports() {

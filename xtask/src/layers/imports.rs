@@ -8,15 +8,15 @@ use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 use syn::{Attribute, Item, ItemMod, ItemUse, UseTree, Visibility};
 
-/// Modules of a crate by their path, `a::b`; the root has none
+/// Modules of a crate by their path, `a::b`; the root has none.
 pub(super) type Modules = BTreeMap<String, Module>;
 
 /// Source file.
 #[derive(Debug, Default)]
 pub(super) struct Module {
-    /// Path below the source folder
+    /// Path below the source folder.
     pub(super) file: String,
-    /// Imported modules, with the imported names
+    /// Imported modules, with the imported names.
     pub(super) imports: BTreeMap<String, BTreeSet<String>>,
 }
 
@@ -158,11 +158,11 @@ fn words(text: &str) -> Result<BTreeMap<String, usize>, String> {
 
 /// Paths of a file into its own crate.
 struct Paths {
-    /// Enclosing inline modules
+    /// Enclosing inline modules.
     inline: Vec<String>,
     paths: Vec<Vec<String>>,
     exports: Vec<Vec<String>>,
-    /// Names of test modules
+    /// Names of test modules.
     tests: Vec<String>,
 }
 
@@ -170,7 +170,7 @@ impl Paths {
     fn add(&mut self, path: Vec<String>, is_export: bool) {
         let path = match (path.first().map(String::as_str), self.inline.len()) {
             (Some("crate"), _) | (Some("self" | "super"), 0) => path,
-            // Of a module in braces `self` is in this file, and so is `super` as far as the braces reach.
+            // Inside a braced module, `self` is in this file, and so is `super` within the braces.
             (Some("super"), braces) => {
                 let ups = path.iter().take_while(|part| *part == "super").count();
                 if ups < braces {
@@ -293,7 +293,7 @@ impl<'ast> Visit<'ast> for Paths {
 fn is_for_tests(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
-        // `not(loom)` leaves something to everybody else.
+        // `not(loom)` also applies to all other builds.
         let words = list.tokens.to_string();
         attribute.path().is_ident("cfg")
             && words.split(|part: char| !part.is_alphanumeric()).any(|word| word == "test")

@@ -1,4 +1,4 @@
-//! The ways in which a client comes and goes
+//! The ways in which a client comes and goes.
 //!
 //! It has a WebSocket codec of its own, since `xtask` depends on no crate that it tests, and since a client here returns
 //! errors to be counted where the clients of the test kit panic.
@@ -11,12 +11,12 @@ use rustix::net::sockopt::set_socket_linger;
 
 pub(super) type Way = (&'static str, fn(&str) -> io::Result<()>);
 
-/// Plays one client, in the way that its number says
+/// Plays one client, in the way that its number says.
 pub(super) fn come_and_go(address: &str, number: u64) -> io::Result<()> {
     way(number).1(address)
 }
 
-/// What [`come_and_go`] does with this number
+/// Returns the name of the behavior that [`come_and_go`] performs for this number.
 pub(super) fn name(number: u64) -> &'static str {
     way(number).0
 }
@@ -25,7 +25,7 @@ fn way(number: u64) -> Way {
     WAYS[(number % WAYS.len() as u64) as usize]
 }
 
-/// Every way there is, one after the other by the clients' numbers
+/// Every way there is, one after the other by the clients' numbers.
 pub(super) const WAYS: [Way; 11] = [
     ("polling, closed", polling_closed),
     ("polling, left without a word", |address| Polling::join(address).map(drop)),
@@ -90,16 +90,16 @@ fn half_a_request(address: &str) -> io::Result<()> {
 fn against_the_rules(address: &str) -> io::Result<()> {
     let mut client = WebSocket::join(address)?;
     client.stream.get_mut().write_all(b"\x81\x02hi")?;
-    // What comes before the end is of no interest.
+    // Messages before the end are ignored.
     client.stream.read_to_end(&mut Vec::new()).map(drop)
 }
 
-/// Gone at once, with a reset in place of a good-bye
+/// Gone at once, with a reset in place of a good-bye.
 fn reset(stream: &BufReader<TcpStream>) -> io::Result<()> {
     Ok(set_socket_linger(stream.get_ref(), Some(Duration::ZERO))?)
 }
 
-/// A Socket.IO client in the main namespace, by long-polling
+/// A Socket.IO client in the main namespace, by long-polling.
 struct Polling {
     http: Http,
     target: String,
@@ -122,7 +122,7 @@ impl Polling {
         if joined.starts_with("40{") { Ok(client) } else { Err(unexpected(&joined)) }
     }
 
-    /// What comes next, but for pings, which are answered: on a busy machine one may be due at any time
+    /// Returns the next message, answering pings, which may be due at any time on a busy machine.
     fn get(&mut self) -> io::Result<String> {
         loop {
             let target = &self.target;
@@ -146,7 +146,7 @@ impl Polling {
     }
 }
 
-/// A connection that is kept alive
+/// A connection that is kept alive.
 struct Http(BufReader<TcpStream>);
 
 impl Http {
@@ -161,7 +161,7 @@ impl Http {
         self.0.get_mut().write_all(request.as_bytes())
     }
 
-    /// Sends a request and reads the answer, which must be a good one
+    /// Sends a request and reads the answer, which must be a good one.
     fn ask(&mut self, request: &str) -> io::Result<String> {
         self.send(request)?;
         let (status, length) = self.head()?;
@@ -206,7 +206,7 @@ impl WebSocket {
         if status.contains(" 101 ") { Ok(Self { stream: http.0 }) } else { Err(unexpected(&status)) }
     }
 
-    /// A Socket.IO client in the main namespace
+    /// A Socket.IO client in the main namespace.
     fn join(address: &str) -> io::Result<Self> {
         let mut client = Self::open(address, "/socket.io/?EIO=4&transport=websocket")?;
         let open = client.text()?;
@@ -225,7 +225,7 @@ impl WebSocket {
         self.stream.get_mut().write_all(&[&header, payload].concat())
     }
 
-    /// The next text that is no ping; those are answered
+    /// Returns the next text that is not a ping; pings are answered.
     fn text(&mut self) -> io::Result<String> {
         loop {
             let (_, payload) = self.frame()?;
@@ -250,7 +250,7 @@ impl WebSocket {
         Ok((header[0] & 0x0f, payload))
     }
 
-    /// Says good-bye, and waits for the answer
+    /// Says good-bye, and waits for the answer.
     fn close(mut self) -> io::Result<()> {
         self.send(CLOSE, &1000_u16.to_be_bytes())?;
         while self.frame()?.0 != CLOSE {}
@@ -266,7 +266,7 @@ fn unexpected(what: &str) -> io::Error {
     io::Error::other(format!("the server said {what:?}"))
 }
 
-/// Between the packets of a polling payload
+/// Between the packets of a polling payload.
 const SEPARATOR: char = '\x1e';
 const TEXT: u8 = 1;
 const CLOSE: u8 = 8;

@@ -1,4 +1,4 @@
-//! What the servers have in common: their command line, and who is in which room
+//! Shared server code: command line and room membership.
 //!
 //! Each program is `NAME PORT MODE [--tuned]` and does what the product's example `fanout_server` does in the modes
 //! `broadcast`, `echo` and `room`. All run on one thread, as the server they are compared with does.
@@ -13,19 +13,19 @@ use std::sync::Mutex;
 
 use futures_channel::mpsc::UnboundedSender;
 
-/// What the program was told
+/// Command line of the program.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// The port on 127.0.0.1
+    /// The port on 127.0.0.1.
     pub port: u16,
-    /// What becomes of a message
+    /// Handling of a message.
     pub mode: Mode,
-    /// Whether the one setting that is known to help is used
+    /// Whether the one setting known to help is used.
     pub tuned: bool,
 }
 
 impl Options {
-    /// Reads the command line, and ends the program if it makes no sense
+    /// Reads the command line, and ends the program if it makes no sense.
     pub fn parse() -> Self {
         let words: Vec<String> = env::args().skip(1).collect();
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -41,20 +41,20 @@ impl Options {
         Self { port, mode, tuned }
     }
 
-    /// Where to listen
+    /// Where to listen.
     pub fn address(&self) -> (Ipv4Addr, u16) {
         (Ipv4Addr::LOCALHOST, self.port)
     }
 }
 
-/// What becomes of a message
+/// Handling of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// It goes to everybody, its sender among them
+    /// Broadcast to all clients, the sender included.
     Broadcast,
-    /// It goes back to its sender
+    /// It goes back to its sender.
     Echo,
-    /// `J<room>` joins, `R<room> <text>` goes to the members of the room
+    /// `J<room>` joins, `R<room> <text>` goes to the members of the room.
     Room,
 }
 
@@ -69,22 +69,22 @@ impl Mode {
     }
 }
 
-/// What a plain client wants in the mode `room`
+/// Command of a plain client in the mode `room`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// To be in this room
+    /// To be in this room.
     Join(&'a str),
-    /// To say this in that room
+    /// To say this in that room.
     Say {
-        /// Where
+        /// Where.
         room: &'a str,
-        /// What
+        /// Action.
         text: &'a str,
     },
 }
 
 impl<'a> Command<'a> {
-    /// Reads a command; none of anything else
+    /// Reads a command; none of anything else.
     pub fn of(text: &'a str) -> Option<Self> {
         if let Some(room) = text.strip_prefix('J') {
             return Some(Self::Join(room));
@@ -94,7 +94,7 @@ impl<'a> Command<'a> {
     }
 }
 
-/// Everybody's channel, and those of the members of each room
+/// Channels of all clients, and those of the members of each room.
 ///
 /// The map of peers behind a mutex that tokio-tungstenite's own chat example has, with rooms beside it.
 #[derive(Debug)]
@@ -112,12 +112,12 @@ impl<Id, Message> Default for Hub<Id, Message> {
 }
 
 impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
-    /// A client came
+    /// A client came.
     pub fn enter(&self, id: Id, sender: UnboundedSender<Message>) {
         self.peers.lock().unwrap().insert(id, sender);
     }
 
-    /// A client left
+    /// A client left.
     pub fn leave(&self, id: Id) {
         self.peers.lock().unwrap().remove(&id);
         for room in self.rooms.lock().unwrap().values_mut() {
@@ -125,10 +125,10 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
         }
     }
 
-    /// A client said something; `whole` is it as a message, and `part` makes a message of a part of it
+    /// A client said something; `whole` is it as a message, and `part` makes a message of a part of it.
     pub fn hear(&self, mode: Mode, id: Id, text: &str, whole: Message, part: impl FnOnce(&str) -> Message) {
         match mode {
-            // Whoever has left meanwhile has no receiver any more, which is no fault.
+            // A client that has left has no receiver, which is not an error.
             Mode::Broadcast => {
                 for peer in self.peers.lock().unwrap().values() {
                     let _ = peer.unbounded_send(whole.clone());
@@ -159,7 +159,7 @@ impl<Id: Copy + Eq + Hash, Message: Clone> Hub<Id, Message> {
     }
 }
 
-/// Runs a server on this thread, on which all of its tasks stay
+/// Runs a server on this thread, which runs all of its tasks.
 pub fn run<F: Future<Output = std::io::Result<()>>>(server: F) -> std::io::Result<()> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(server)
 }

@@ -1,4 +1,4 @@
-//! A chat of two beside broadcasts to a crowd they are not in: how long the one keeps the other waiting
+//! Chat of two clients beside broadcasts to a crowd without them: latency added by the broadcasts.
 //!
 //! One thread reads both, since it has a CPU of its own and a second thread there would wait for the first. The two
 //! have an epoll instance of their own, and it is looked at after every few messages that the crowd was read, so what
@@ -20,7 +20,7 @@ use crate::process::now;
 use crate::report::ChatReport;
 use crate::{Error, Report};
 
-/// Measures the chat alone, and then beside one broadcast after the other
+/// Measures the chat alone, and then beside one broadcast after the other.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
     let crowd = Settings {
         scenario: Scenario::Rooms,
@@ -43,22 +43,22 @@ struct Both {
     exchange: Exchange,
     pair: Swarm,
     talk: Talk,
-    /// When the broadcast that is under way was sent
+    /// When the broadcast that is under way was sent.
     launched: u64,
-    /// From sending to the last receipt, of each broadcast in the window
+    /// From sending to the last receipt, of each broadcast in the window.
     lengths: Latencies,
 }
 
-/// Two clients that answer each other
+/// Two clients that answer each other.
 struct Talk {
     payload: usize,
     filler: Filler,
     verifier: Verifier,
-    /// Who got a probe
+    /// Clients that received a probe.
     reached: [bool; 2],
-    /// A question or its answer is under way
+    /// A question or its answer is under way.
     talking: bool,
-    /// Who is to say something next, when it is heard
+    /// Next sender of the chat, by the message received.
     answers: Option<u16>,
     asked: u64,
     heard: u64,
@@ -100,7 +100,7 @@ impl Both {
             ));
         }
         self.exchange.end_window();
-        // Whatever does not land is counted as lost, so a stall here needs no error of its own.
+        // A message that does not arrive counts as lost, so a stall here needs no error.
         let mut patience = Patience::new(settings.stall);
         while self.is_unfinished() && self.turn(false, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
@@ -110,7 +110,7 @@ impl Both {
         Ok(())
     }
 
-    /// Whether something is under way, be it what somebody said and is still to hear from the server
+    /// Returns whether a message is in flight, including one that the server still has to relay.
     fn is_unfinished(&self) -> bool {
         self.exchange.is_flying() || self.talk.talking || self.talk.verifier.finish().lost > 0
     }
@@ -148,7 +148,7 @@ impl Both {
         Ok(())
     }
 
-    /// Looks at everybody once, and at the two after every few messages to the others
+    /// Polls all sockets once, and the two chat sockets after every few messages to the others.
     fn turn(&mut self, broadcast: bool, patience: &mut Patience) -> Result<(), Error> {
         let Self { crowd, exchange, pair, talk, launched, lengths } = self;
         if broadcast && !exchange.is_flying() {
@@ -193,7 +193,7 @@ impl Talk {
         }
     }
 
-    /// Puts both into a room of their own, and makes sure that messages reach them there
+    /// Puts both into a room of their own and checks that messages reach them there.
     fn join(&mut self, pair: &mut Swarm, settings: &Settings) -> Result<(), Error> {
         for client in 0..2 {
             pair.say(client, Action::Join(ROOM), |_| ());
@@ -218,7 +218,7 @@ impl Talk {
         self.say(pair, 0, false)
     }
 
-    /// Hears what has come, and answers
+    /// Hears what has come, and answers.
     fn look(&mut self, pair: &mut Swarm) -> Result<(), Error> {
         pair.turn(Duration::ZERO, &mut |client, payload, at| self.hear(client, payload, at))?;
         let at = pair.clock();
@@ -247,7 +247,7 @@ impl Talk {
             self.reached[client] |= stamp.group == ROOM;
             return;
         }
-        // One's own message comes back too, and means nothing.
+        // The sender's own message comes back too and is ignored.
         if !self.verifier.receive(client, stamp.group, stamp.stream, stamp.sequence)
             || client == usize::from(stamp.stream)
         {
@@ -261,7 +261,7 @@ impl Talk {
         }
     }
 
-    /// Counts a message's way, and those of the messages that would have been under way beside it
+    /// Counts a message's way, and those of the messages that would have been under way beside it.
     ///
     /// Who waits for an answer asks nothing else meanwhile. Were only the messages counted that there were, a server
     /// that keeps everybody waiting for half the time would be seen to do so by one message, and to answer at once by
@@ -275,11 +275,11 @@ impl Talk {
     }
 }
 
-/// The room of the two; the others are in the one before
+/// Room of the two chat clients; the others are in the one before.
 const ROOM: u16 = 1;
-/// Nanoseconds from one question to the next, unless the answer takes longer
+/// Nanoseconds from one question to the next, unless the answer takes longer.
 const ASK_EVERY: u64 = 500_000;
-/// So many messages of the crowd are read before the two are looked at
+/// So many messages of the crowd are read before the two are looked at.
 const LOOK_AFTER: u32 = 4;
-/// How long a probe may be quiet before another follows
+/// How long a probe may be quiet before another follows.
 const PROBE_AGAIN: Duration = Duration::from_millis(200);

@@ -1,45 +1,45 @@
-//! How a server is told what to do with a message, and how it hands one over
+//! Message formats of the server under test.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::stamp::{Action, Stamp};
 use super::{Kind, Scenario};
 
-/// What clients say, and where in what they hear the payload is
+/// Client packets, and the position of the payload in server packets.
 #[derive(Debug)]
 pub(crate) struct Dialect {
-    /// Socket.IO's framing
+    /// Socket.IO's framing.
     sio: bool,
-    /// The packet that asks for the namespace
+    /// Packet that requests the namespace.
     connect: String,
-    /// What the answer to it begins with
+    /// Prefix of its response.
     connected: String,
     message: Template,
     join: Template,
     say: Template,
-    /// Where the payload was found in the message before; none if it has to be where fanout_server puts it
+    /// Where the payload was found in the message before; none if it has to be where fanout_server puts it.
     last_found: Option<AtomicUsize>,
     payload: usize,
 }
 
-/// What is to be sent, around the payload; `{room}` stands for the name of a room
+/// Text around the payload of a message; `{room}` is replaced by the room name.
 #[derive(Debug, Clone, Default)]
 struct Template {
     before: String,
     after: String,
 }
 
-/// What was heard
+/// Received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Heard<'a> {
-    /// A message of ours, or what is left of one
+    /// A message of this run, or a fragment of one.
     Payload(&'a [u8]),
-    /// Something of the server's own
+    /// Something of the server's own.
     Other,
 }
 
 impl Dialect {
-    /// That of the example fanout_server, in which everything else is a fault
+    /// That of the example fanout_server, in which everything else is a fault.
     pub(crate) fn strict(kind: Kind, scenario: Scenario, payload: usize) -> Self {
         let sio = kind != Kind::Plain;
         let [message, join, say] = match (sio, scenario) {
@@ -52,7 +52,7 @@ impl Dialect {
         Self { last_found: None, ..Self::any(kind, "/", "", [message, join, say], payload) }
     }
 
-    /// That of any server: these texts are sent, and the payload is looked for in all that comes
+    /// That of any server: these texts are sent, and the payload is looked for in all that comes.
     ///
     /// For Socket.IO they are the arrays of events. `auth` is empty or JSON. The texts are those of a message to
     /// everybody or oneself, of joining, and of a message to a room.
@@ -81,12 +81,12 @@ impl Dialect {
         packet.starts_with(self.connected.as_bytes())
     }
 
-    /// Whether what is not of ours may come
+    /// Whether foreign messages are allowed.
     pub(super) fn is_lenient(&self) -> bool {
         self.last_found.is_some()
     }
 
-    /// Appends the text that makes a server do it
+    /// Appends the text that makes a server do it.
     pub(super) fn write(&self, action: Action, out: &mut Vec<u8>, write_payload: impl FnOnce(&mut Vec<u8>)) {
         match action {
             Action::Broadcast | Action::Echo => {
@@ -151,7 +151,7 @@ impl Template {
     }
 }
 
-/// The payload of an event as fanout_server delivers it, behind which there may be an offset for those that come back
+/// The payload of an event as fanout_server delivers it, behind which there may be an offset for those that come back.
 fn event_payload(packet: &[u8], payload: usize) -> Option<&[u8]> {
     let args = packet.strip_prefix(MSG).or_else(|| packet.strip_prefix(ECHO))?.strip_suffix(END)?;
     let Some((first, rest)) = args.split_at_checked(payload) else { return Some(args) };

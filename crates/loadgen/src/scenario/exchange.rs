@@ -1,4 +1,4 @@
-//! Messages on their way, and the clients they reach
+//! Messages on their way, and the clients they reach.
 
 use std::time::Duration;
 
@@ -14,24 +14,24 @@ use crate::latencies::Latencies;
 use crate::process::now;
 use crate::{Error, Faults, Report};
 
-/// Messages on their way, and what arrives of them
+/// Messages in flight, and their deliveries.
 pub(super) struct Exchange {
     pub(super) scenario: Scenario,
     pub(super) payload: usize,
     pub(super) filler: Filler,
-    /// How many clients stand in each group
+    /// How many clients stand in each group.
     pub(super) groups: Vec<usize>,
     pub(super) without_sender: bool,
     exact: bool,
     outstanding: usize,
-    /// What is to be sent when, if that does not depend on what arrives
+    /// Send schedule, if it does not depend on deliveries.
     schedule: Option<Schedule>,
     verifier: Verifier,
-    /// The messages that may be on their way at once; each sender has its own few
+    /// The messages that may be on their way at once; each sender has its own few.
     flights: Vec<Flight>,
-    /// Flights that have reached everybody
+    /// Flights that have reached all recipients.
     landed: Vec<u16>,
-    /// Number of flights that have not landed
+    /// Number of flights that have not landed.
     flying: usize,
     sent: u64,
     deliveries: u64,
@@ -42,7 +42,7 @@ pub(super) struct Exchange {
     to_flush: Vec<usize>,
 }
 
-/// Messages since the load began
+/// Messages since the load began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) sent: u64,
@@ -54,11 +54,11 @@ struct Flight {
     group: u16,
     stream: u16,
     sequence: u32,
-    /// Clients that have not got it
+    /// Clients that have not got it.
     remaining: usize,
 }
 
-/// Messages at a rate, since a moment on the swarm's clock
+/// Messages at a rate, since a moment on the swarm's clock.
 #[derive(Debug, Clone, Copy)]
 struct Schedule {
     begun: u64,
@@ -66,12 +66,12 @@ struct Schedule {
 }
 
 impl Schedule {
-    /// When the message after so many is to be sent
+    /// When the message after so many is to be sent.
     fn after(self, sent: u64) -> u64 {
         self.begun + (self.nanos_each * (sent + 1) as f64) as u64
     }
 
-    /// How many are to be sent until then
+    /// How many are to be sent until then.
     fn due(self, clock: u64) -> u64 {
         (clock.saturating_sub(self.begun) as f64 / self.nanos_each) as u64
     }
@@ -111,7 +111,7 @@ impl Exchange {
         }
     }
 
-    /// Warms up, measures, and waits until everything has landed
+    /// Warms up, measures, and waits until everything has landed.
     pub(super) fn load(
         &mut self,
         swarm: &mut Swarm,
@@ -151,7 +151,7 @@ impl Exchange {
             next = now() + settings.window;
         }
         self.latencies = None;
-        // Whatever does not land is counted as lost, so a stall here needs no error of its own.
+        // A message that does not arrive counts as lost, so a stall here needs no error.
         while self.flying > 0 && self.turn(swarm, settings, &mut patience).is_ok() {}
         let end = now() + LISTEN_ON;
         while now() < end {
@@ -160,7 +160,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// Lets every sender send
+    /// Lets every sender send.
     pub(super) fn begin(&mut self) {
         // By turns, so that at a low rate all senders have their share.
         let of_sender = |slot: usize| (slot % self.outstanding, slot / self.outstanding);
@@ -169,13 +169,13 @@ impl Exchange {
         self.landed = slots.into_iter().map(|slot| slot as u16).collect();
     }
 
-    /// Begins to count latencies
+    /// Begins to count latencies.
     pub(super) fn begin_window(&mut self) -> Counts {
         self.latencies = Some(Latencies::new());
         self.counts()
     }
 
-    /// Counts latencies no longer
+    /// Counts latencies no longer.
     pub(super) fn end_window(&mut self) {
         self.latencies = None;
     }
@@ -184,12 +184,12 @@ impl Exchange {
         Counts { sent: self.sent, deliveries: self.deliveries }
     }
 
-    /// Whether there is a message that has not reached everybody
+    /// Returns whether a message has not reached all recipients.
     pub(super) fn is_flying(&self) -> bool {
         self.flying > 0
     }
 
-    /// What went wrong, if nothing else comes
+    /// Error to report if no other occurs.
     pub(super) fn faults(&self) -> Faults {
         self.verifier.finish()
     }
@@ -206,7 +206,7 @@ impl Exchange {
         })
     }
 
-    /// Sends a new message for each that has landed, or those that are due
+    /// Sends a new message for each that has landed, or those that are due.
     pub(super) fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
         let due =
             self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
@@ -222,7 +222,7 @@ impl Exchange {
             let is_member = sender % self.groups.len() == usize::from(group);
             let remaining = self.groups[usize::from(group)] - usize::from(self.without_sender && is_member);
             self.flights[usize::from(slot)] = Flight { group, stream, sequence, remaining };
-            // What had to wait for a former message to land is late from when it was due.
+            // The latency of a message delayed by an earlier one counts from its due time.
             let sent_at = self.schedule.map_or_else(|| swarm.clock(), |schedule| schedule.after(self.sent));
             self.flying += 1;
             self.sent += 1;
@@ -299,5 +299,5 @@ impl Exchange {
     }
 }
 
-/// A doubled message may come after the last that was awaited
+/// A doubled message may come after the last that was awaited.
 pub(super) const LISTEN_ON: Duration = Duration::from_millis(50);

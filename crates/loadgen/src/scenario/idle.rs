@@ -7,7 +7,7 @@ use super::swarm::Swarm;
 use crate::process::now;
 use crate::{Error, IdleReport, Report};
 
-/// Connects all clients, holds them, and charges the server's CPU and memory to each
+/// Connects all clients, holds them, and charges the server's CPU and memory to each.
 pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Report) -> Result<(), Error> {
     let pid =
         settings.pid.ok_or_else(|| Error::Usage("idle needs --pid, it measures nothing else".into()))?;
@@ -40,7 +40,7 @@ pub(super) fn run(settings: &Settings, watch: &mut dyn Watch, report: &mut Repor
     Ok(())
 }
 
-/// Answers what the server asks, and sees if it closes a connection
+/// Answers heartbeats and detects closed connections.
 fn hold(swarm: &mut Swarm, time: Duration, settings: &Settings, watch: &dyn Watch) -> Result<(), Error> {
     let end = now() + time;
     while now() < end && !watch.stopped() {
@@ -49,5 +49,5 @@ fn hold(swarm: &mut Swarm, time: Duration, settings: &Settings, watch: &dyn Watc
     Ok(())
 }
 
-/// The server may have work left when the last client is ready
+/// The server may have work left when the last client is ready.
 const SETTLE: Duration = Duration::from_millis(300);

@@ -3,17 +3,17 @@ use flate2::{Decompress, FlushDecompress, Status};
 use super::violation::Violation;
 use crate::websocket::MAX_PAYLOAD;
 
-/// What a server's compressed messages become again (RFC 7692)
+/// Decompressor of server messages (RFC 7692).
 #[derive(Debug)]
 pub(super) struct Inflater {
     stream: Decompress,
-    /// Each message stands for itself
+    /// Each message stands for itself.
     forgets: bool,
     text: Vec<u8>,
 }
 
 impl Inflater {
-    /// By what the server chose, as it stands in its `Sec-WebSocket-Extensions`
+    /// Creates it from the server's `Sec-WebSocket-Extensions`.
     pub(super) fn new(chosen: &[u8]) -> Result<Self, Violation> {
         let chosen = String::from_utf8_lossy(chosen);
         let mut parts = chosen.split(';').map(str::trim);
@@ -24,7 +24,7 @@ impl Inflater {
         Ok(Self { stream: Decompress::new(false), forgets, text: Vec::new() })
     }
 
-    /// The text of one message, until the next
+    /// The text of one message, until the next.
     pub(super) fn inflate(&mut self, payload: &[u8]) -> Result<&[u8], Violation> {
         if self.forgets {
             self.stream.reset(false);
@@ -51,7 +51,7 @@ impl Inflater {
     }
 }
 
-/// What every compressed message ends with and no frame carries
+/// Tail of every compressed message, which no frame carries.
 const SYNC: [u8; 4] = [0, 0, 0xff, 0xff];
 const STEP: usize = 4096;
 

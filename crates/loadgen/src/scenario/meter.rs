@@ -4,7 +4,7 @@ use crate::error::Doing as _;
 use crate::process::{CpuTime, MachineTime, now, own_cpu_time, resident_bytes};
 use crate::{Error, Report};
 
-/// CPU clocks at one moment
+/// CPU clocks at one moment.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Reading {
     at: Duration,
@@ -13,7 +13,7 @@ pub(super) struct Reading {
     machine: MachineTime,
 }
 
-/// What went by between two readings
+/// Difference between two readings.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Spent {
     pub(super) wall: Duration,
@@ -31,7 +31,7 @@ impl Reading {
         Ok(Self { at: now(), own: own_cpu_time(), server, machine })
     }
 
-    /// Threads of the server that ended make the time rough, or unknown if it has to be `exact`
+    /// Threads of the server that ended make the time rough, or unknown if it has to be `exact`.
     pub(super) fn until(&self, later: &Self, exact: bool) -> Result<Spent, Error> {
         let server = match self.server.zip(later.server) {
             Some((before, after)) => Some(match after.since(before) {
@@ -53,7 +53,7 @@ impl Reading {
 }
 
 impl Spent {
-    /// Writes down who kept how many cores busy
+    /// Records the busy cores by process.
     pub(super) fn report(&self, report: &mut Report) {
         let cores = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
         report.server_cores = self.server.map(cores);
@@ -66,7 +66,7 @@ impl Spent {
     }
 }
 
-/// Resident memory of the server in bytes
+/// Resident memory of the server in bytes.
 pub(super) fn server_memory(pid: u32) -> Result<u64, Error> {
     resident_bytes(pid).doing(|| format!("read the memory of process {pid}"))
 }

@@ -131,11 +131,11 @@ pub enum Kind {
 
 /// Runs one scenario against one server
 ///
-/// Whatever the server does wrong is in the report, and so is why the run broke off.
+/// The report contains every fault of the server, and the reason of an early end.
 ///
 /// # Errors
 ///
-/// Only if the options make no sense or the system refuses what is needed before the first connection.
+/// If the options are invalid or the system refuses a resource before the first connection.
 pub fn run(options: &Options) -> Result<Report, Error> {
     options.check()?;
     if let Some(cpu) = options.cpu {
@@ -144,7 +144,7 @@ pub fn run(options: &Options) -> Result<Report, Error> {
     run_watched(&options.settings(), &mut Unwatched)
 }
 
-/// The same with settings that are known to make sense, and with somebody who looks on
+/// Runs with validated settings and an observer.
 pub(crate) fn run_watched(settings: &Settings, watch: &mut dyn Watch) -> Result<Report, Error> {
     let mut report = Report {
         scenario: settings.scenario.name(),
@@ -263,7 +263,7 @@ impl Scenario {
         clap::ValueEnum::to_possible_value(&self).map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
 
-    /// Connected clients if none are told
+    /// Default number of connected clients.
     pub fn default_clients(self) -> usize {
         match self {
             Self::Paced | Self::Saturated => 1000,
@@ -290,10 +290,10 @@ pub fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Bytes of a message's text if no number is told
+/// Default size of a message's text in bytes.
 pub const DEFAULT_PAYLOAD: usize = 64;
 
-/// What a message has to say about itself
+/// Minimum payload in bytes: the length of a message header.
 pub(crate) const SHORTEST_PAYLOAD: usize = stamp::LENGTH;
 const MEMBERS_PER_ROOM: usize = 10;
 pub(crate) const LONGEST_PAYLOAD: usize = 512 << 10;

@@ -1,4 +1,4 @@
-//! Socket.IO by long-polling, without sockets: one connection polls, and a sender's second one posts
+//! Sans-IO Socket.IO over long-polling: one connection polls, and a sender's second one posts.
 
 use std::sync::Arc;
 
@@ -7,26 +7,26 @@ use super::settings::Server;
 use super::violation::{Violation, no_http, refused, unexpected};
 use crate::websocket::{MAX_HEAD, MAX_PAYLOAD, head_len, header};
 
-/// The connection of a client that always has a poll waiting
+/// The connection of a client that always has a poll waiting.
 pub(super) struct Poller {
     server: Arc<Server>,
     dialect: Arc<Dialect>,
-    /// Messages of the server's own
+    /// Messages of the server's own.
     others: u64,
     phase: Phase,
     sid: String,
-    /// The server has asked for a sign of life
+    /// The server has asked for a sign of life.
     pinged: bool,
     partial: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waits for the Engine.IO handshake
+    /// Waits for the Engine.IO handshake.
     Opening,
-    /// Has asked for its namespace, and waits until that request is answered
+    /// Has asked for its namespace, and waits until that request is answered.
     Posting,
-    /// Waits for its namespace
+    /// Waits for its namespace.
     Connecting,
     Ready,
 }
@@ -37,7 +37,7 @@ impl Poller {
         Self { server, dialect, others: 0, phase: Phase::Opening, sid, pinged: false, partial }
     }
 
-    /// Messages that came and were none of ours
+    /// Messages that came and were none of ours.
     pub(super) fn others(&self) -> u64 {
         self.others
     }
@@ -46,7 +46,7 @@ impl Poller {
         self.phase == Phase::Ready
     }
 
-    /// A connection for what this client says, once it is ready
+    /// A connection for what this client says, once it is ready.
     pub(super) fn poster(&self) -> Poster {
         Poster {
             server: Arc::clone(&self.server),
@@ -57,7 +57,7 @@ impl Poller {
         }
     }
 
-    /// Whether the server has asked for a sign of life, which is to be posted; asks once
+    /// Returns whether a heartbeat from the server must be answered by a POST; resets the flag.
     pub(super) fn take_ping(&mut self) -> bool {
         std::mem::take(&mut self.pinged)
     }
@@ -66,7 +66,7 @@ impl Poller {
         get_request(&self.server, &self.server.path)
     }
 
-    /// Takes what the socket brought; appends the next request, and hands on each payload
+    /// Handles received bytes; appends the next request and passes on each payload.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
@@ -122,7 +122,7 @@ impl Poller {
             (_, b"2") => self.pinged = true,
             (Phase::Connecting, _) if self.dialect.is_connected(packet) => self.phase = Phase::Ready,
             (Phase::Connecting, [b'4', b'4', ..]) => return Err(refused(packet)),
-            // What a server sends to end a poll, or when it begins to close.
+            // Sent by a server to end a poll, or when it begins to close.
             (_, b"6") if self.dialect.is_lenient() => {}
             _ => return Err(unexpected(packet)),
         }
@@ -139,18 +139,18 @@ struct Open<'a> {
     sid: &'a str,
 }
 
-/// The connection on which a client posts what it says, one request at a time
+/// Connection for a client's POSTs, one request at a time.
 pub(super) struct Poster {
     server: Arc<Server>,
     path: String,
     posting: bool,
-    /// Packets for the next request
+    /// Packets for the next request.
     queue: Vec<u8>,
     partial: Vec<u8>,
 }
 
 impl Poster {
-    /// Queues a packet
+    /// Queues a packet.
     pub(super) fn say(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if !self.queue.is_empty() {
             self.queue.push(SEPARATOR);
@@ -158,7 +158,7 @@ impl Poster {
         write(&mut self.queue);
     }
 
-    /// Appends a request with all that is queued, unless one is on its way
+    /// Appends a request with all that is queued, unless one is on its way.
     pub(super) fn post(&mut self, out: &mut Vec<u8>) {
         if !self.posting && !self.queue.is_empty() {
             out.extend_from_slice(&post_request(&self.server, &self.path, &self.queue));
@@ -167,7 +167,7 @@ impl Poster {
         }
     }
 
-    /// Takes what the socket brought, and appends the next request
+    /// Handles received bytes and appends the next request.
     pub(super) fn receive(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<(), Violation> {
         self.partial.extend_from_slice(bytes);
         while let Some((head, length)) = response(&self.partial)? {
@@ -182,7 +182,7 @@ impl Poster {
     }
 }
 
-/// Lengths of the head, and of head and body, of the HTTP response at the start of `bytes`
+/// Lengths of the head, and of head and body, of the HTTP response at the start of `bytes`.
 fn response(bytes: &[u8]) -> Result<Option<(usize, usize)>, Violation> {
     if !b"HTTP/1.".starts_with(&bytes[..bytes.len().min(7)]) {
         return Err(no_http(bytes));

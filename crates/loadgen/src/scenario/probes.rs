@@ -1,9 +1,9 @@
-//! Probes that clients wait for before the load begins
+//! Probes that clients wait for before the load begins.
 
-/// Which clients have got the probe they wait for
+/// Which clients have got the probe they wait for.
 #[derive(Default)]
 pub(super) struct Probes {
-    /// The number of the probe that all wait for; without it, each waits for the one with the number of its group
+    /// Number of the probe that all wait for; without it, each waits for the one with the number of its group.
     wanted: Option<u32>,
     groups: usize,
     pub(super) seen: Vec<bool>,

@@ -50,7 +50,7 @@ pub(super) fn probe(exchange: &mut Exchange, swarm: &mut Swarm, settings: &Setti
     Ok(())
 }
 
-/// Joins the rooms, and lets the first member of each say something until all of them have heard it
+/// Joins the rooms; the first member of each sends until all members have received a message.
 ///
 /// So a client hears one probe, however large its room is. Were each member to send one, a room of thousands would
 /// get millions of messages before the load begins.

@@ -11,27 +11,27 @@ use crate::websocket::{
     FrameHeader, MAX_HEAD, Opcode, append_frame, append_header, apply_mask, head_len, header,
 };
 
-/// One WebSocket client, without its socket: bytes in, answers and payloads out
+/// Sans-IO WebSocket client: bytes in, answers and payloads out.
 pub(super) struct Session {
     kind: Kind,
     dialect: Arc<Dialect>,
     phase: Phase,
-    /// Messages of the server's own
+    /// Messages of the server's own.
     others: u64,
-    /// Compression has to be agreed on, and is not taken otherwise
+    /// Compression has to be agreed on, and is not taken otherwise.
     deflate: bool,
     inflater: Option<Box<Inflater>>,
-    /// Input that is not yet a whole frame
+    /// Input that is not yet a whole frame.
     partial: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Waits for the answer to its HTTP request
+    /// Waits for the answer to its HTTP request.
     Upgrading,
-    /// Waits for the Engine.IO handshake
+    /// Waits for the Engine.IO handshake.
     Opening,
-    /// Waits for its namespace
+    /// Waits for its namespace.
     Connecting,
     Ready,
 }
@@ -42,7 +42,7 @@ impl Session {
         Self { kind, dialect, phase, others: 0, deflate, inflater: None, partial }
     }
 
-    /// Messages that came and were none of ours
+    /// Messages that came and were none of ours.
     pub(super) fn others(&self) -> u64 {
         self.others
     }
@@ -51,7 +51,7 @@ impl Session {
         self.phase == Phase::Ready
     }
 
-    /// Takes what the socket brought; appends what must be answered, and hands on each payload
+    /// Handles received bytes; appends required answers and passes on each payload.
     pub(super) fn receive(
         &mut self,
         bytes: &[u8],
@@ -138,7 +138,7 @@ impl Session {
     }
 }
 
-/// Appends a client's text frame around what `write` appends
+/// Appends a client's text frame around what `write` appends.
 pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
     scratch.clear();
     write(scratch);
@@ -148,7 +148,7 @@ pub(super) fn append_text(out: &mut Vec<u8>, scratch: &mut Vec<u8>, write: impl 
     apply_mask(&mut out[start..], MASK);
 }
 
-/// The opening handshake
+/// The opening handshake.
 pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
     let Server { host, path, headers, .. } = server;
     format!(
@@ -158,12 +158,12 @@ pub(super) fn upgrade_request(server: &Server) -> Vec<u8> {
     .into_bytes()
 }
 
-/// A frame that takes leave
+/// A frame that takes leave.
 pub(super) fn append_close(out: &mut Vec<u8>) {
     append_frame(out, Opcode::Close, Some(MASK), &1000_u16.to_be_bytes());
 }
 
-/// What the server chose to compress with, if anything
+/// Compression selected by the server, if any.
 fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violation> {
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     if !status.starts_with(b"HTTP/1.1 101") {
@@ -181,7 +181,7 @@ fn check_upgrade(head: &[u8], deflate: bool) -> Result<Option<Inflater>, Violati
 }
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
-/// A browser draws a new one for each frame; to a server's work it makes no difference
+/// A browser draws a new one for each frame; to a server's work it makes no difference.
 const MASK: [u8; 4] = [0x5a, 0xc3, 0x17, 0xe9];
 
 #[cfg(test)]
@@ -216,7 +216,7 @@ mod tests {
         texts
     }
 
-    /// What a session delivers and answers if its input comes in pieces of `step` bytes
+    /// Returns the payloads and answers of a session fed in pieces of `step` bytes.
     fn run(kind: Kind, input: &[u8], step: usize) -> (Vec<String>, Vec<(Opcode, String)>, bool) {
         let (mut session, mut answer, mut delivered) = (session(kind), Vec::new(), Vec::new());
         for piece in input.chunks(step) {

@@ -8,10 +8,10 @@ use super::stamp::Filler;
 use super::{Kind, Scenario};
 use crate::tls::Tls;
 
-/// What a run does, whoever asked for it
+/// Settings of a run, for scripts and the tool.
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
-    /// The clients are spread over them in turn
+    /// The clients are spread over them in turn.
     pub(crate) servers: Vec<Arc<Server>>,
     pub(crate) pid: Option<u32>,
     pub(crate) scenario: Scenario,
@@ -19,66 +19,66 @@ pub(crate) struct Settings {
     pub(crate) dialect: Arc<Dialect>,
     pub(crate) clients: usize,
     pub(crate) senders: usize,
-    /// Messages that each sender keeps on their way at most
+    /// Messages that each sender keeps on their way at most.
     pub(crate) outstanding: usize,
-    /// Messages a second of all senders together; without it the next follows when a former has landed
+    /// Messages a second of all senders together; without it the next follows when a former has landed.
     pub(crate) rate: Option<f64>,
-    /// Groups of clients that get the same messages
+    /// Groups of clients that get the same messages.
     pub(crate) groups: usize,
-    /// Whether the server leaves the sender out
+    /// Whether the server leaves the sender out.
     pub(crate) without_sender: bool,
     pub(crate) payload: usize,
     pub(crate) filler: Filler,
-    /// The server has to compress what it sends
+    /// Whether the server must compress its messages.
     pub(crate) deflate: bool,
     pub(crate) warmup: Duration,
     pub(crate) window: Duration,
     pub(crate) stall: Duration,
-    /// Never sleep
+    /// Never sleep.
     pub(crate) spin: bool,
-    /// Better no CPU time than one that is rough
+    /// Better no CPU time than one that is rough.
     pub(crate) exact: bool,
-    /// Take leave of the server instead of resetting connections
+    /// Take leave of the server instead of resetting connections.
     pub(crate) gentle: bool,
 }
 
 impl Settings {
-    /// How long a wait for events may last
+    /// How long a wait for events may last.
     pub(crate) fn patience(&self) -> Duration {
         if self.spin { Duration::ZERO } else { Duration::from_millis(5) }
     }
 
-    /// Sockets that are needed at most
+    /// Sockets that are needed at most.
     pub(crate) fn sockets(&self) -> usize {
         match self.kind {
-            // Whoever polls speaks on a second connection.
+            // A polling client sends on a second connection.
             Kind::Poll => 2 * self.clients,
             Kind::Plain | Kind::Sio => self.clients,
         }
     }
 
-    /// Clients that say something before or during the load
+    /// Clients that say something before or during the load.
     pub(crate) fn speakers(&self) -> usize {
         if matches!(self.scenario, Scenario::Echo | Scenario::Rooms) { self.clients } else { self.senders }
     }
 }
 
-/// Where clients connect to, and what their requests say
+/// Address and request headers of clients.
 #[derive(Debug, Clone)]
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
-    /// As it stands in the header `Host`
+    /// As it stands in the header `Host`.
     pub(crate) host: String,
-    /// Path and query
+    /// Path and query.
     pub(crate) path: String,
-    /// Further headers, each with the end of its line
+    /// Further headers, each with the end of its line.
     pub(crate) headers: String,
-    /// How TLS is spoken with it, if it is
+    /// How TLS is spoken with it, if it is.
     pub(crate) tls: Option<Tls>,
 }
 
 impl Server {
-    /// On this machine, as a browser sees it: with cookies, and an offer to compress that is not expected to be taken
+    /// On this machine, as a browser sees it: with cookies, and an offer to compress that is not expected to be taken.
     pub(crate) fn local(port: u16, path: &str, kind: Kind) -> Self {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut server =

@@ -2,25 +2,25 @@ use std::sync::LazyLock;
 
 use fastrand::Rng;
 
-/// What a message says about itself, as text at the start of its payload
+/// Message header, as text at the start of its payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// Sent before the run to see who is reachable; not verified
+    /// Sent before the run to test reachability; not verified.
     pub(super) probe: bool,
-    /// The clients that must get it
+    /// The clients that must get it.
     pub(super) group: u16,
-    /// The sender
+    /// The sender.
     pub(super) stream: u16,
-    /// Which of the messages on their way it is
+    /// Which of the messages on their way it is.
     pub(super) slot: u16,
-    /// Its number among the messages of its sender to its group
+    /// Its number among the messages of its sender to its group.
     pub(super) sequence: u32,
-    /// Nanoseconds on the load generator's clock
+    /// Nanoseconds on the load generator's clock.
     pub(super) sent_at: u64,
 }
 
 impl Stamp {
-    /// Appends it, padded to `length` bytes
+    /// Appends it, padded to `length` bytes.
     pub(super) fn write(&self, out: &mut Vec<u8>, length: usize, filler: Filler) {
         let end = out.len() + length;
         out.push(if self.probe { b'p' } else { b'm' });
@@ -35,7 +35,7 @@ impl Stamp {
         }
     }
 
-    /// Reads it back; `None` of anything that no load generator wrote
+    /// Reads it back; `None` of anything that no load generator wrote.
     pub(super) fn read(payload: &[u8]) -> Option<Self> {
         let stamp: &[u8; LENGTH] = payload.first_chunk()?;
         let probe = match stamp[0] {
@@ -55,7 +55,7 @@ impl Stamp {
     }
 }
 
-/// Whether a payload has its length and nothing but padding after its stamp
+/// Whether a payload has its length and nothing but padding after its stamp.
 pub(super) fn is_intact(payload: &[u8], length: usize, filler: Filler) -> bool {
     payload.len() == length
         && match filler {
@@ -64,12 +64,12 @@ pub(super) fn is_intact(payload: &[u8], length: usize, filler: Filler) -> bool {
         }
 }
 
-/// What a message is filled with
+/// Filler of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Filler {
-    /// Cheap to write and to check
+    /// Cheap to write and to check.
     Dots,
-    /// Text that compresses as records do that servers send, and needs no escaping in JSON
+    /// Text that compresses as records do that servers send, and needs no escaping in JSON.
     Records,
 }
 
@@ -84,7 +84,7 @@ static RECORDS: LazyLock<Vec<u8>> = LazyLock::new(|| {
     (0..100).map(record).collect::<String>().into_bytes()
 });
 
-/// What a client does with a message
+/// Action of a client on a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Action {
     Broadcast,
@@ -107,7 +107,7 @@ fn hex(digits: &[u8]) -> Option<u64> {
     (bad & NOT_HEX == 0).then_some(value)
 }
 
-/// Bytes of a stamp without padding
+/// Bytes of a stamp without padding.
 pub(super) const LENGTH: usize = 32;
 
 const PADDING: u8 = b'.';

@@ -18,7 +18,7 @@ use crate::process::now;
 use crate::socket::{self, EventFlags, Poller, READ_BUFFER, Received};
 use crate::tls::{Tls, TlsStream};
 
-/// All clients of a run, and the one thread's loop over them
+/// All clients of a run, and their single-threaded event loop.
 pub(super) struct Swarm {
     servers: Vec<Arc<Server>>,
     kind: Kind,
@@ -28,14 +28,14 @@ pub(super) struct Swarm {
     links: Links,
     clients: usize,
     ready: usize,
-    /// For each client the number of the link on which it speaks
+    /// For each client the number of the link on which it speaks.
     speaks_on: Vec<usize>,
     buffer: Vec<u8>,
     scratch: Vec<u8>,
     started: Duration,
 }
 
-/// The connections: each client's first has its own number, and behind all of them come those of who posts
+/// Connections: each client's first has the client's number; POST connections follow after all of them.
 ///
 /// A server may ask for a sign of life, for which a client that polls needs a second connection, while others are still
 /// to connect; so the numbers of these begin behind the last client there is going to be.
@@ -50,7 +50,7 @@ struct Link {
     role: Role,
     server: Arc<Server>,
     connected: bool,
-    /// What was not sent yet
+    /// Unsent bytes.
     out: Vec<u8>,
     tls: Option<TlsStream>,
 }
@@ -62,7 +62,7 @@ enum Role {
 }
 
 impl Swarm {
-    /// Connects all clients and waits until each of them is ready
+    /// Connects all clients and waits until each of them is ready.
     pub(super) fn connect(settings: &Settings, watch: &mut dyn Watch) -> Result<Self, Error> {
         let mut swarm = Self {
             servers: settings.servers.clone(),
@@ -106,7 +106,7 @@ impl Swarm {
         Ok(swarm)
     }
 
-    /// Gives a client that polls its second connection, if it has none
+    /// Gives a client that polls its second connection, if it has none.
     pub(super) fn let_speak(&mut self, client: usize) -> Result<(), Error> {
         let Link { role, server, .. } = &self.links.clients[client];
         if let Role::Polls(lane) = role
@@ -121,7 +121,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// Queues what a client says until it is [flushed](Self::flush)
+    /// Queues a client message until it is [flushed](Self::flush).
     pub(super) fn say(&mut self, client: usize, action: Action, write_payload: impl FnOnce(&mut Vec<u8>)) {
         let link = self.links.at(self.speaks_on[client]);
         match &mut link.role {
@@ -133,7 +133,7 @@ impl Swarm {
         }
     }
 
-    /// Sends what a client said
+    /// Sends queued client messages.
     pub(super) fn flush(&mut self, client: usize) -> Result<(), Error> {
         let link = self.links.at(self.speaks_on[client]);
         if let Role::Posts(poster) = &mut link.role
@@ -144,7 +144,7 @@ impl Swarm {
         link.flush().doing(|| format!("send for client {client}"))
     }
 
-    /// Waits once, and hands on each payload with its client and the time in nanoseconds
+    /// Waits once, and hands on each payload with its client and the time in nanoseconds.
     pub(super) fn turn(
         &mut self,
         timeout: Duration,
@@ -173,7 +173,7 @@ impl Swarm {
                 let at = (now() - self.started).as_nanos() as u64;
                 link.receive(&self.buffer[..received], &mut |payload| deliver(index, payload, at))
                     .map_err(|violation| Error::Server(format!("to client {index} it sent {violation}")))?;
-                // A short read emptied the socket, if there is no TLS; what comes later is a new edge.
+                // Without TLS, a short read emptied the socket; later data is a new edge.
                 if received < self.buffer.len() && link.tls.is_none() {
                     break;
                 }
@@ -196,7 +196,7 @@ impl Swarm {
         Ok(())
     }
 
-    /// A client that polls answers a heartbeat on its second connection
+    /// A client that polls answers a heartbeat on its second connection.
     fn answer_ping(&mut self, client: usize) -> Result<(), Error> {
         self.let_speak(client)?;
         if let Role::Posts(poster) = &mut self.links.at(self.speaks_on[client]).role {
@@ -205,12 +205,12 @@ impl Swarm {
         self.flush(client)
     }
 
-    /// Nanoseconds since the swarm began to connect
+    /// Nanoseconds since the swarm began to connect.
     pub(super) fn clock(&self) -> u64 {
         (now() - self.started).as_nanos() as u64
     }
 
-    /// Messages that came and were none of ours
+    /// Messages that came and were none of ours.
     pub(super) fn others(&self) -> u64 {
         let others = self.links.clients.iter().map(|link| match &link.role {
             Role::Frames(session) => session.others(),
@@ -220,12 +220,12 @@ impl Swarm {
         others.sum()
     }
 
-    /// Takes leave of the server, as far as that goes without waiting
+    /// Takes leave of the server, as far as that goes without waiting.
     pub(super) fn say_goodbye(&mut self) {
         for link in &mut self.links.clients {
             if let Role::Frames(_) = link.role {
                 append_close(&mut link.out);
-                // Whoever is gone already needs no goodbye.
+                // A client that is gone needs no close.
                 _ = link.flush();
             }
         }
@@ -253,7 +253,7 @@ impl Links {
 }
 
 impl Link {
-    /// Whether it counts as a client that is ready
+    /// Whether it counts as a client that is ready.
     fn is_ready(&self) -> bool {
         match &self.role {
             Role::Frames(session) => session.is_ready(),
@@ -273,7 +273,7 @@ impl Link {
         self.flush()
     }
 
-    /// Lets TCP acknowledge what is read, when it is read, whatever the client has said before
+    /// Lets TCP acknowledge what is read, when it is read, whatever the client has said before.
     ///
     /// A client that has answered something counts as interactive to Linux, which then holds acknowledgements back;
     /// over loopback they end up in the sender's time, 1.3 µs for each message of a kilobyte. Who speaks Socket.IO has
@@ -298,7 +298,7 @@ impl Link {
         }
     }
 
-    /// Whether something waits to be sent
+    /// Whether something waits to be sent.
     fn has_more(&self) -> bool {
         !self.out.is_empty() || self.tls.as_ref().is_some_and(TlsStream::has_more)
     }
@@ -318,7 +318,7 @@ impl Link {
     }
 }
 
-/// Breaks off a wait in which nothing happens
+/// Breaks off a wait in which nothing happens.
 pub(super) struct Patience {
     limit: Duration,
     last_progress: Duration,
@@ -329,7 +329,7 @@ impl Patience {
         Self { limit, last_progress: now() }
     }
 
-    /// Fails if there has been no progress for too long; `state` says how far it came
+    /// Fails if there has been no progress for too long; `state` says how far it came.
     pub(super) fn check(&mut self, progress: bool, state: impl FnOnce() -> String) -> Result<(), Error> {
         let now = now();
         if progress {
@@ -346,9 +346,9 @@ impl Patience {
 }
 
 const PONG: u8 = b'3';
-/// More at once would overflow the queue of a server's listening socket
+/// More at once would overflow the queue of a server's listening socket.
 const CONNECTING_AT_ONCE: usize = 128;
 const CLIENTS_PER_SOURCE: usize = 4000;
 const FIRST_SOURCE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
-/// The largest emptied buffer that a link keeps; the upgrade request fits
+/// The largest emptied buffer that a link keeps; the upgrade request fits.
 const KEPT_CAPACITY: usize = 64 << 10;

@@ -2,26 +2,26 @@ use std::collections::BTreeSet;
 
 use crate::Faults;
 
-/// Checks each delivery against what was sent: nothing lost, doubled, late, or in the wrong place
+/// Checks each delivery against the sent messages: none lost, duplicated, late or misdelivered.
 ///
 /// Clients stand in groups, one group each; a message goes to all clients of one group, and messages of one sender
 /// (a stream) to one group are numbered without a gap. So each client knows from the number alone what it missed.
 pub(super) struct Verifier {
     group_of: Vec<u16>,
     streams: usize,
-    /// The sender of a stream, who has the same number, gets nothing of it
+    /// The sender of a stream, which has the same number, receives none of it.
     without_sender: bool,
-    /// For each group and stream: how many were sent
+    /// For each group and stream: how many were sent.
     sent: Vec<u32>,
-    /// For each client and stream: the number it expects next
+    /// For each client and stream: the number it expects next.
     next: Vec<u32>,
-    /// Client, stream and number of what was skipped and may still come
+    /// Client, stream and number of skipped messages that may still arrive.
     skipped: BTreeSet<(u32, u16, u32)>,
     faults: Faults,
 }
 
 impl Verifier {
-    /// `group_of` says for each client in which group it stands
+    /// `group_of` says for each client in which group it stands.
     pub(super) fn new(group_of: Vec<u16>, streams: usize, without_sender: bool) -> Self {
         let groups = group_of.iter().max().map_or(0, |&last| usize::from(last) + 1);
         let (sent, next) = (vec![0; groups * streams], vec![0; group_of.len() * streams]);
@@ -36,14 +36,14 @@ impl Verifier {
         }
     }
 
-    /// A message is about to be sent; returns its number
+    /// A message is about to be sent; returns its number.
     pub(super) fn send(&mut self, group: u16, stream: u16) -> u32 {
         let sent = &mut self.sent[usize::from(group) * self.streams + usize::from(stream)];
         *sent += 1;
         *sent - 1
     }
 
-    /// A message arrived; returns whether it is one more of those that had to
+    /// A message arrived; returns whether it is one more of those that had to.
     pub(super) fn receive(&mut self, client: usize, group: u16, stream: u16, sequence: u32) -> bool {
         let index = usize::from(group) * self.streams + usize::from(stream);
         if usize::from(stream) >= self.streams || self.sent.get(index).is_none_or(|&sent| sequence >= sent) {
@@ -81,12 +81,12 @@ impl Verifier {
         late
     }
 
-    /// A message arrived with the wrong length or content
+    /// A message arrived with the wrong length or content.
     pub(super) fn damaged(&mut self) {
         self.faults.damaged += 1;
     }
 
-    /// Nothing more will come: what has not arrived is lost
+    /// Counts all outstanding messages as lost.
     pub(super) fn finish(&self) -> Faults {
         let mut faults = self.faults;
         faults.lost += self.skipped.len() as u64;
@@ -100,19 +100,19 @@ impl Verifier {
     }
 }
 
-/// Bounds the memory of a run in which everything goes wrong
+/// Bounds the memory of a run in which everything goes wrong.
 const MOST_SKIPPED: usize = 100_000;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Three clients in one room, two in another; two senders
+    /// Three clients in one room, two in another; two senders.
     fn verifier() -> Verifier {
         Verifier::new(vec![0, 0, 0, 1, 1], 2, false)
     }
 
-    /// Sends `count` messages to each room by each sender, and gives all deliveries in a right order
+    /// Sends `count` messages to each room by each sender, and gives all deliveries in a right order.
     fn deliveries(verifier: &mut Verifier, count: u32) -> Vec<(usize, u16, u16, u32)> {
         let mut deliveries = Vec::new();
         for _ in 0..count {

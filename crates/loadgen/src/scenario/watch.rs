@@ -1,4 +1,4 @@
-//! A run as it goes on
+//! A run as it goes on.
 
 use std::time::Duration;
 
@@ -7,47 +7,47 @@ use crate::Error;
 use crate::latencies::Latencies;
 use crate::process::now;
 
-/// Who looks on
+/// Observer of a run.
 pub(crate) trait Watch {
-    /// So many clients are ready
+    /// So many clients are ready.
     fn connecting(&mut self, _ready: usize, _clients: usize) {}
 
-    /// How often there should be a [`sample`](Self::sample); never by default, as it takes time from the load
+    /// How often there should be a [`sample`](Self::sample); never by default, as it takes time from the load.
     fn every(&self) -> Option<Duration> {
         None
     }
 
-    /// What happened since the sample before
+    /// Counts since the previous sample.
     fn sample(&mut self, _sample: &Sample) {}
 
-    /// Whether the run is to come to its end early
+    /// Whether the run is to come to its end early.
     fn stopped(&self) -> bool {
         false
     }
 }
 
-/// Nobody
+/// Observer that ignores all samples.
 pub(super) struct Unwatched;
 
 impl Watch for Unwatched {}
 
-/// What happened in a short time
+/// Counts of a short interval.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub(crate) struct Sample {
-    /// Seconds since the load began
+    /// Seconds since the load began.
     pub(crate) at_s: f64,
-    /// Whether it lies in the measured window
+    /// Whether it lies in the measured window.
     pub(crate) measured: bool,
     pub(crate) deliveries_per_s: f64,
     pub(crate) p50_us: Option<f64>,
     pub(crate) p99_us: Option<f64>,
-    /// Messages that have not reached everybody
+    /// Messages that have not reached all recipients.
     pub(crate) flying: usize,
     pub(crate) server_cores: Option<f64>,
     pub(crate) server_rss_bytes: Option<u64>,
 }
 
-/// Takes the samples
+/// Takes the samples.
 #[derive(Debug)]
 pub(super) struct Sampler {
     every: Duration,
@@ -70,7 +70,7 @@ impl Sampler {
         self.latencies.record(latency);
     }
 
-    /// The next sample, if it is time for one
+    /// The next sample, if it is time for one.
     pub(super) fn take(
         &mut self,
         deliveries: u64,

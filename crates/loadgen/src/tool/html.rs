@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing else
+//! The report as one page that needs nothing else.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::Outcome;
 use super::view::{duration, grouped, summary};
 use crate::scenario::Sample;
 
-/// A page with the figures, and plots of how they went
+/// A page with the figures, and plots of how they went.
 pub(super) fn page(outcome: &Outcome) -> String {
     let title = format!("{} at {}", outcome.pattern, outcome.urls.join(", "));
     let mut body = format!("<h1>{}</h1>\n<pre>{}</pre>\n", escaped(&title), escaped(&summary(outcome)));
@@ -36,7 +36,7 @@ struct Line {
     value: fn(&Sample) -> Option<f64>,
 }
 
-/// Values over time; nothing if there are none
+/// Values over time; nothing if there are none.
 fn plot(title: &str, unit: fn(f64) -> String, lines: &[Line], samples: &[Sample]) -> String {
     let values = lines.iter().flat_map(|line| samples.iter().filter_map(|sample| (line.value)(sample)));
     let most = values.fold(0.0, f64::max);

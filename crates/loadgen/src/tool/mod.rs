@@ -140,7 +140,7 @@ enum Transport {
     Polling,
 }
 
-/// What a run came to, as it is written to the JSON file
+/// Result of a run in the JSON file.
 #[derive(Debug, Clone, serde::Serialize)]
 struct Outcome {
     urls: Vec<String>,
@@ -153,7 +153,7 @@ struct Outcome {
 
 /// Puts load on the servers, shows how it goes, and writes the reports
 ///
-/// Returns whether every delivery was right. Ctrl-C ends the measurement early, with what was measured.
+/// Returns whether every delivery was correct. Ctrl-C ends the run early with the measurements so far.
 ///
 /// # Errors
 ///

@@ -8,14 +8,14 @@ use crate::error::Doing as _;
 use crate::scenario::{Kind, Server};
 use crate::tls::{Tls, Trust};
 
-/// A URL that clients connect to
+/// A URL that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Target {
     socket_io: bool,
     tls: bool,
     host: String,
     port: u16,
-    /// Path and query; empty if there is none
+    /// Path and query; empty if there is none.
     path: String,
 }
 
@@ -24,7 +24,7 @@ impl Target {
         self.socket_io
     }
 
-    /// Path and query of the request
+    /// Path and query of the request.
     fn request_path(&self, kind: Kind) -> String {
         let (path, query) = self.path.split_once('?').unwrap_or((&self.path, ""));
         if kind == Kind::Plain {
@@ -91,7 +91,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Looks up the hosts, and settles what is asked of them
+/// Resolves the hosts and settles their options.
 pub(super) fn servers(
     targets: &[Target],
     kind: Kind,

@@ -1,4 +1,4 @@
-//! A run in a terminal: as it goes, and what it came to
+//! Terminal view of a run: progress and result.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -11,18 +11,18 @@ use super::Outcome;
 use crate::Report;
 use crate::scenario::{Sample, Watch};
 
-/// Shows samples as they come, and keeps them for the report
+/// Shows samples as they come, and keeps them for the report.
 pub(super) struct View {
     whole: Duration,
     stop: Arc<AtomicBool>,
-    /// Draws nothing where there is no terminal
+    /// Draws nothing where there is no terminal.
     bar: ProgressBar,
     connected: usize,
     samples: Vec<Sample>,
 }
 
 impl View {
-    /// Returns a view on the standard error output
+    /// Returns a view on the standard error output.
     pub(super) fn new(whole: Duration, stop: Arc<AtomicBool>) -> Self {
         Self::on(ProgressDrawTarget::stderr(), whole, stop)
     }
@@ -33,7 +33,7 @@ impl View {
         Self { whole, stop, bar, connected: 0, samples: Vec::new() }
     }
 
-    /// Clears the screen, and gives what was seen
+    /// Clears the screen and returns the samples.
     pub(super) fn finish(self) -> Vec<Sample> {
         self.bar.finish_and_clear();
         self.samples
@@ -102,7 +102,7 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("constant templates are valid").progress_chars("█░")
 }
 
-/// What a run came to, for people
+/// Human-readable result of a run.
 pub(super) fn summary(outcome: &Outcome) -> String {
     let Report { clients, senders, payload, faults, .. } = outcome.report;
     let report = &outcome.report;
@@ -170,7 +170,7 @@ fn busy(report: &Report) -> &'static str {
     if report.generator_cores > 0.95 { "; it may be what is slow, so latencies may be its own" } else { "" }
 }
 
-/// A number with a separator between thousands
+/// A number with a separator between thousands.
 pub(super) fn grouped(number: f64) -> String {
     let digits =
         if number < 10.0 && number.fract() != 0.0 { format!("{number:.1}") } else { format!("{number:.0}") };
@@ -185,7 +185,7 @@ pub(super) fn grouped(number: f64) -> String {
     text
 }
 
-/// Microseconds in a unit that fits
+/// Microseconds in a unit that fits.
 pub(super) fn duration(micros: f64) -> String {
     match micros {
         micros if micros < 1_000.0 => format!("{micros:.0} µs"),
@@ -194,7 +194,7 @@ pub(super) fn duration(micros: f64) -> String {
     }
 }
 
-/// The latest values as bars
+/// The latest values as bars.
 fn sparkline(values: &[f64]) -> String {
     let values = &values[values.len().saturating_sub(WIDTH)..];
     let most = values.iter().copied().fold(0.0, f64::max);
@@ -208,7 +208,7 @@ fn sparkline(values: &[f64]) -> String {
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const WIDTH: usize = 40;
 const EVERY: Duration = Duration::from_millis(250);
-/// An hour of them
+/// An hour of them.
 const MOST_SAMPLES: usize = 4 * 3600;
 
 #[cfg(test)]

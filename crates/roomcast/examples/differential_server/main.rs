@@ -84,14 +84,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     match bound.run(options.threads)? {}
 }
 
-/// What npm's `socket.io` has of the clients, which the other server serves too
+/// Client files of npm's `socket.io`, which the other server serves too.
 const CLIENT_FILES: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../../e2e/node_modules/socket.io/client-dist");
 
 /// The namespaces that are made on demand, all together
 static PARENT: OnceLock<ParentNamespace> = OnceLock::new();
 
-/// What every namespace answers to
+/// Handlers of every namespace.
 fn application(namespace: &NamespaceHandle) {
     namespace
         .on_connect(async |socket: Socket| note(&socket, "connection"))
@@ -142,7 +142,7 @@ async fn echo(socket: Socket, name: EventName, ack: Ack, args: Args) -> Result<(
     if ack.is_wanted() { ack.send(args).map(drop) } else { socket.emit(&name.0, args).map(drop) }
 }
 
-/// Lets in who knows the secret, and tells the others in several ways that they do not
+/// Accepts clients with the secret, and refuses the others in several ways.
 async fn guard(socket: Socket, Auth(auth): Auth<Value>) -> Result<(), ConnectError> {
     note(&socket, &format!("first middleware: {auth}"));
     if let Some(room) = auth["join"].as_str() {
@@ -161,7 +161,7 @@ async fn guard(socket: Socket, Auth(auth): Auth<Value>) -> Result<(), ConnectErr
     })
 }
 
-/// What a client wants the server to do
+/// Command of a client to the server.
 #[derive(Deserialize)]
 struct Command {
     #[serde(rename = "do")]
@@ -169,7 +169,7 @@ struct Command {
     /// Where it begins: `socket`, `broadcast`, `io`, or a namespace's name
     #[serde(default)]
     at: Option<String>,
-    /// What it goes through
+    /// Operators of the command.
     #[serde(default)]
     by: Vec<Operator>,
     #[serde(default)]
@@ -335,7 +335,7 @@ async fn emit(socket: &Socket, command: &Command, event: &str, args: Args) -> Va
     }
 }
 
-/// What the command goes through, from its beginning
+/// Operators of the command, from the first.
 fn emitter(socket: &Socket, command: &Command) -> Emitter {
     let first = match command.at.as_deref() {
         None | Some("socket") => Emitter::One(socket.compress(true)),
@@ -357,7 +357,7 @@ fn target(socket: &Socket, command: &Command) -> Emit {
     }
 }
 
-/// What is known of the sockets that are addressed, by the names that the script gave them
+/// Sockets that are addressed, by their names in the script.
 async fn sockets(target: &Emit) -> Value {
     let found = target.fetch_sockets().await.unwrap_or_else(|error| error.partial);
     let mut known: Vec<_> = found
@@ -415,14 +415,14 @@ fn emitted(outcome: Result<Receipt, EmitError>) -> Value {
     outcome.map_or_else(|error| refused(&error), |_| Value::Null)
 }
 
-/// An event that the server does not emit; Node says why in words of its own
+/// An event that the server refuses to emit; Node gives the reason in different words.
 fn refused(error: &EmitError) -> Value {
     json!({ "refused": matches!(error, EmitError::ReservedName(_)) })
 }
 
 fn handshake(socket: &Socket) -> Value {
     let handshake = socket.handshake();
-    // Of a parameter that comes twice Node has the last.
+    // Node uses the last value of a repeated parameter.
     let query: BTreeMap<_, _> =
         handshake.query().filter(|(name, _)| name != "script" && name != "sid").collect();
     json!({
@@ -444,19 +444,19 @@ fn rooms(socket: &Socket) -> String {
     names.join(" ")
 }
 
-/// Tells who watches what the server noticed of a socket
+/// Reports a socket event to the watchers.
 fn note(socket: &Socket, text: &str) {
     let query = |name| socket.handshake().query_value(name).unwrap_or_default();
     let line = format!("{} {}: {text}", query("peer"), socket.namespace().name());
-    // That nobody watches is no failure.
+    // Having no watchers is not an error.
     let _ = socket.io().of("/watch").emit("note", (query("script"), line));
 }
 
-/// Tells who watches of a request that was refused
+/// Reports a refused request to the watchers.
 fn note_refusal(io: &Io, refused: &RefusedRequest<'_>) {
     let query = refused.request.uri.query().unwrap_or_default();
     let script = query.split('&').find_map(|pair| pair.strip_prefix("script=")).unwrap_or_default();
     let line = format!("refused: {} {} {}", refused.code, refused.message, refused.context);
-    // That nobody watches is no failure.
+    // Having no watchers is not an error.
     let _ = io.of("/watch").emit("note", (script, line));
 }

@@ -60,7 +60,7 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    /// The settings that it asks for
+    /// Returns the requested settings.
     pub(crate) fn config(&self) -> Config {
         let cors = match self.cors.as_deref() {
             None => Cors::new(),

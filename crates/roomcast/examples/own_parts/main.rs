@@ -1,4 +1,4 @@
-//! A server with a transport and a router of its own
+//! A server with a custom transport and router.
 //!
 //! `cargo run --example own_parts`. The transport (`transport.rs`) carries one message in a line, so a terminal is a client:
 //!

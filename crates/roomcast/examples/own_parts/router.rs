@@ -1,4 +1,4 @@
-//! A router that keeps the last event of one name in each room, for sockets that join later
+//! A router that keeps the last event of one name in each room, for sockets that join later.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,10 +10,10 @@ use roomcast_core::{
 };
 use roomcast_rooms::Rooms;
 
-/// Rooms whose events are kept at once; events of further ones are sent and not kept
+/// Rooms whose events are kept at once; events of further ones are sent and not kept.
 const MAX_ROOMS: usize = 10_000;
 
-/// [`Rooms`] that keep the last event of one name in each room until the last member leaves it
+/// [`Rooms`] that keep the last event of one name in each room until the last member leaves it.
 ///
 /// A socket that joins a room is sent the event that the room keeps. It may receive the same event twice, but an older one
 /// never follows a newer one.
@@ -28,7 +28,7 @@ pub(crate) struct Retained {
 struct Kept {
     members: HashMap<MemberKey, Member>,
     events: HashMap<Room, (u64, Arc<Event>)>,
-    /// Number of the last event
+    /// Number of the last event.
     last: u64,
 }
 
@@ -47,7 +47,7 @@ impl Retained {
     fn catch_up(&self, key: MemberKey, room: &Room) {
         let mut sent = 0;
         loop {
-            // The lock is let go before anything is sent: what is called there may call this router again.
+            // The lock is released before sending: called code may call this router again.
             let (number, event, member) = {
                 let kept = self.kept();
                 let Some((number, event)) = kept.events.get(room) else { return };
@@ -65,7 +65,7 @@ impl Retained {
         }
     }
 
-    /// Forgets the event of a room without members.
+    /// Removes the event of an empty room.
     fn forget_if_empty(&self, room: &Room) {
         if self.rooms.count(room) == 0 {
             self.kept().events.remove(room);

@@ -1,4 +1,4 @@
-//! A transport of lines: the client upgrades its HTTP connection, and then each line is one message, both ways
+//! A transport of lines: the client upgrades its HTTP connection, and then each line is one message, both ways.
 //!
 //! A line is a JSON string for text, and `{"base64":"…"}` for bytes.
 
@@ -20,7 +20,7 @@ use roomcast_core::{
 };
 use tokio::io::ReadBuf;
 
-/// Opens connections that carry lines
+/// Opens connections that carry lines.
 #[derive(Debug, Clone)]
 pub(crate) struct Lines {
     max_message: usize,
@@ -32,7 +32,7 @@ impl Lines {
         Self { max_message: 1_000_000 }
     }
 
-    /// Sets the bytes that a message may have; a larger one closes the connection. Default: 1,000,000
+    /// Sets the bytes that a message may have; a larger one closes the connection. Default: 1,000,000.
     #[cfg_attr(not(test), allow(dead_code, reason = "the example uses the default"))]
     pub(crate) fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -72,7 +72,7 @@ impl Transport for Lines {
     }
 }
 
-/// The stream, which the connection reads and the sink writes
+/// The stream, which the connection reads and the sink writes.
 #[derive(Clone)]
 struct Stream(Arc<Mutex<Pin<Box<dyn ByteStream>>>>);
 
@@ -85,9 +85,9 @@ impl Stream {
 struct LineConnection {
     upgrade: Upgrade,
     stream: Option<Stream>,
-    /// What was read of lines that are not handed over yet
+    /// Bytes read of lines not yet delivered.
     came: Vec<u8>,
-    /// How much of that was searched for the end of a line
+    /// How much of that was searched for the end of a line.
     searched: usize,
     max_message: usize,
 }
@@ -171,7 +171,7 @@ impl Connection for LineConnection {
 
 struct LineSink {
     stream: Stream,
-    /// What is left of the frame in hand
+    /// Rest of the frame being written.
     rest: Bytes,
 }
 
@@ -207,7 +207,7 @@ impl FrameSink for LineSink {
     }
 }
 
-/// Frames as lines
+/// Frames as lines.
 #[derive(Debug, Clone, Copy)]
 struct LineWire;
 

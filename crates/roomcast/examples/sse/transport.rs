@@ -1,4 +1,4 @@
-//! Server-sent events down, POST up: a transport from outside, made of nothing but HTTP
+//! Server-sent events down, POST up: a transport from outside, made of nothing but HTTP.
 //!
 //! A session begins with a GET whose answer does not end: each event of it is one message. Text is there as it is;
 //! `b` and base64 is binary, and `t` and base64 is text that an event cannot hold as it is, such as one with a line
@@ -23,22 +23,22 @@ use roomcast_core::{
     Transport, TransportName, Wire, WireKey,
 };
 
-/// Makes connections out of an answer that does not end and POSTs that deliver
+/// Makes connections out of an answer that does not end and POSTs that deliver.
 #[derive(Debug, Clone)]
 pub(crate) struct Sse {
     max_payload: usize,
 }
 
 impl Sse {
-    /// The value of `?transport=`
+    /// The value of `?transport=`.
     pub(crate) const NAME: TransportName = TransportName("sse");
 
-    /// A transport with the default limit
+    /// A transport with the default limit.
     pub(crate) fn new() -> Self {
         Self { max_payload: 1_000_000 }
     }
 
-    /// Bytes that the body of one POST may have; a larger one gets 413 and changes nothing. Default: 1,000,000
+    /// Bytes that the body of one POST may have; a larger one gets 413 and changes nothing. Default: 1,000,000.
     #[cfg_attr(not(test), allow(dead_code, reason = "the example is content with the default"))]
     pub(crate) fn max_payload(mut self, bytes: usize) -> Self {
         self.max_payload = bytes;
@@ -139,7 +139,7 @@ impl Connection for SseConnection {
     }
 }
 
-/// A POST that has not been answered
+/// A POST that has not been answered.
 #[derive(Debug)]
 struct Post {
     body: RequestBody,
@@ -188,7 +188,7 @@ impl Post {
     }
 }
 
-/// The write half: renders frames into the pipe
+/// The write half: renders frames into the pipe.
 #[derive(Debug)]
 struct SseSink(Pipe);
 
@@ -237,7 +237,7 @@ impl Drop for SseSink {
     }
 }
 
-/// The body of the answer that does not end
+/// The body of the answer that does not end.
 #[derive(Debug)]
 struct Events(Pipe);
 
@@ -281,7 +281,7 @@ impl Drop for Events {
     }
 }
 
-/// What lies between the write half and the body of the answer
+/// Buffer between the write half and the response body.
 #[derive(Debug, Clone, Default)]
 struct Pipe(Arc<Mutex<Flow>>);
 
@@ -289,20 +289,20 @@ struct Pipe(Arc<Mutex<Flow>>);
 struct Flow {
     events: VecDeque<Bytes>,
     bytes: usize,
-    /// Bytes that HTTP has taken since the beginning: it takes more only when the client reads
+    /// Bytes that HTTP has taken since the beginning: it takes more only when the client reads.
     moved: u64,
     is_finished: bool,
     is_gone: bool,
-    /// Waits for events
+    /// Waits for events.
     reader: Option<Waker>,
-    /// Waits for room
+    /// Waits for room.
     writer: Option<Waker>,
-    /// Waits for the client to go away
+    /// Waits for the client to go away.
     owner: Option<Waker>,
 }
 
 impl Flow {
-    /// Takes the next event, or the next part of a long one: HTTP takes another only when its buffer has room
+    /// Takes the next event, or the next part of a long one: HTTP takes another only when its buffer has room.
     fn next_slice(&mut self) -> Option<Bytes> {
         let event = self.events.front_mut()?;
         if event.len() > ResponseBody::SLICE {
@@ -328,7 +328,7 @@ impl Pipe {
     }
 }
 
-/// Frames as server-sent events, one for each message
+/// Frames as server-sent events, one for each message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SseWire;
 
@@ -372,5 +372,5 @@ fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Bytes of events that lie ready for HTTP to take; what is beyond waits in the outbox, where its limits hold
+/// Bytes of events buffered for HTTP; further ones wait in the outbox, whose limits apply.
 const PIPE_ROOM: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! A WebSocket server composed of Roomcast's parts, without `roomcast-server`
+//! A WebSocket server composed of Roomcast's parts, without `roomcast-server`.
 //!
 //! `cargo run --example composed_server`, then in two browser consoles:
 //!

@@ -1,4 +1,4 @@
-//! The server: connections in, one driver a client, rooms between them
+//! Accept loop, one driver per client, and the rooms they share.
 
 use std::convert::Infallible;
 use std::io;
@@ -22,7 +22,7 @@ use roomcast_transport_ws::WebSocket;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-/// Connections that are open at once; a further one waits to be accepted
+/// Maximum number of open connections; further ones stay in the accept queue.
 const MAX_CONNECTIONS: usize = 10_000;
 
 pub(crate) struct Server {
@@ -57,7 +57,7 @@ impl Server {
             let permit = Arc::new(permit);
             tokio::spawn(async move {
                 let answer = service_fn(move |request| server.clone().answer(request, permit.clone()));
-                // What fails here concerns that client alone, and it is gone.
+                // A failure here affects only a client that is already gone.
                 let _ = http1::Builder::new()
                     .timer(TokioTimer::new())
                     .header_read_timeout(Duration::from_secs(10))
@@ -68,7 +68,7 @@ impl Server {
         }
     }
 
-    /// Opens a WebSocket with a request, or answers why that cannot be.
+    /// Opens a WebSocket for a request, or responds with the reason for refusing it.
     async fn answer<P: Send + 'static>(
         self: Arc<Self>,
         mut request: Request<Body>,
@@ -98,7 +98,7 @@ impl Server {
         Ok(response.await.unwrap_or_default())
     }
 
-    /// Runs one client until it is gone: what it emits goes to the others in its room.
+    /// Runs one client until it disconnects and relays its events to the others in its room.
     async fn run(&self, connection: Box<dyn Connection>, mode: Mode, room: Room) {
         let session = PlainSession::new(mode, self.config.clone(), Namespace::main());
         let name = self.transport.name();
@@ -127,7 +127,7 @@ impl Server {
                     let told = self.rooms.broadcast(&target, &relayed).relieve();
                     if let Some(id) = event.ack {
                         let told = roomcast_core::IntoArgs::into_args(told.queued).unwrap_or_default();
-                        // A client that cannot be answered does not ask.
+                        // A client that cannot receive acks does not request them.
                         let _ = driver.answer(mode.codec().as_ref(), &relayed.namespace, id, &told);
                     }
                 }
@@ -154,7 +154,7 @@ fn mode_of(headers: &HeaderMap) -> Mode {
     if is_json { Mode::Json } else { Mode::Plain }
 }
 
-/// Returns the TCP stream inside, which the transport uses without a layer between.
+/// Returns the inner TCP stream, so that the transport uses it without an extra layer.
 fn unwrap(upgraded: hyper::upgrade::Upgraded) -> io::Result<Upgraded> {
     let parts = upgraded
         .downcast::<TokioIo<TcpStream>>()

@@ -1,11 +1,11 @@
-//! An event as a test sees it
+//! Event received by a test client.
 
 use std::fmt;
 
 use roomcast_core::{Args, ArgsError};
 use serde::de::DeserializeOwned;
 
-/// An event that the server sent to a [`TestClient`](crate::TestClient)
+/// Event that the server sent to a [`TestClient`](crate::TestClient).
 #[derive(Clone)]
 pub struct TestEvent {
     pub(super) name: String,
@@ -14,31 +14,31 @@ pub struct TestEvent {
 }
 
 impl TestEvent {
-    /// Its name
+    /// Returns the event name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its arguments
+    /// Returns the arguments.
     pub fn args(&self) -> &Args {
         &self.args
     }
 
-    /// Its one argument, or a tuple of them
+    /// Deserializes the single argument, or all arguments as a tuple.
     ///
     /// # Errors
-    /// When they are something else.
+    /// If the arguments have a different type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         read(&self.args)
     }
 
-    /// Whether the server waits for an answer
+    /// Returns whether the server expects an acknowledgement.
     pub fn asks(&self) -> bool {
         self.ack.is_some()
     }
 }
 
-/// As it would be called: `said("red", <3 bytes>)`
+/// Formats the event as a call: `said("red", <3 bytes>)`.
 impl fmt::Display for TestEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}({})", self.name, readable(&self.args))
@@ -51,7 +51,7 @@ impl fmt::Debug for TestEvent {
     }
 }
 
-/// Arguments for people: binary parts by their lengths, and no more than fits on a few lines
+/// Formats arguments for display: binary parts by length, truncated to a few lines.
 pub(super) fn readable(args: &Args) -> String {
     const MOST: usize = 500;
     let list = args.iter().collect::<Vec<_>>().join(", ");
@@ -66,7 +66,7 @@ pub(super) fn readable(args: &Args) -> String {
     list
 }
 
-/// Arguments as a test writes them: one is itself, several are a tuple, none is `()`
+/// Converts test values to arguments: a single value, a tuple for several, `()` for none.
 pub(super) fn read<T: DeserializeOwned>(args: &Args) -> Result<T, ArgsError> {
     let several = || {
         let list = format!("[{}]", args.json());

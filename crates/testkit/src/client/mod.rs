@@ -1,4 +1,4 @@
-//! A client in memory, for applications that test their handlers without a port
+//! In-memory client, for applications that test their handlers without a port.
 
 mod event;
 mod outcome;
@@ -35,12 +35,12 @@ use self::protocol::Protocol;
 pub use self::step::Step;
 use self::wire::Writer;
 
-/// A client in memory: it has no port, and goes through HTTP, WebSocket, session and handlers all the same
+/// In-memory client: uses no port, but runs through HTTP, WebSocket, session and handlers.
 ///
-/// It answers heartbeats by itself, in a task of its own. What the server sends is asked for in the order in which it
-/// comes; what is asked for and does not come is a panic, at the line that asks, that says what came instead. It waits 5
-/// seconds of the runtime's time, so a test that [pauses](tokio::time::pause) its clock fails at once, and one that lets
-/// an hour pass needs no hour.
+/// It answers heartbeats in a background task. Methods consume the server's messages in order of
+/// arrival and panic, at the caller's line, if a different message or none arrives. The timeout is 5
+/// seconds of the runtime's time, so a test with a [paused](tokio::time::pause) clock fails at once and can
+/// advance an hour without waiting.
 ///
 /// ```
 /// use roomcast_server::{Io, Socket};
@@ -71,39 +71,39 @@ use self::wire::Writer;
 /// ```
 ///
 /// # Panics
-/// Whatever waits for something, when something else comes, or nothing.
+/// Waiting methods panic if an unexpected message arrives, or none.
 pub struct TestClient {
     protocol: Protocol,
     writer: Writer,
     heard: mpsc::Receiver<Heard>,
-    /// What came before it was asked for
+    /// Messages received but not yet requested.
     early: VecDeque<Heard>,
     id: String,
     next_ack: u64,
     reader: JoinHandle<()>,
 }
 
-/// How long something may take to come
+/// Timeout of each expectation.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl TestClient {
-    /// A Socket.IO client in the main namespace
+    /// Connects a Socket.IO client to the main namespace.
     ///
     /// # Panics
-    /// When it is not let in.
+    /// If the connection is refused.
     #[track_caller]
     pub fn connect(io: &Io) -> Step<'static, Self> {
         Self::builder(io).connect()
     }
 
-    /// For a client that is not the usual one
+    /// Returns a builder for a client with other than default settings.
     pub fn builder(
         io: &Io,
     ) -> TestClientBuilder<roomcast_server::server::IoService<roomcast_server::server::NotFound>> {
         Self::through(io.service())
     }
 
-    /// For a client that comes through layers of the application, such as a whole axum router
+    /// Returns a builder for a client that connects through layers of the application, such as an axum router.
     pub fn through<S>(service: S) -> TestClientBuilder<S> {
         TestClientBuilder {
             service,
@@ -118,12 +118,12 @@ impl TestClient {
         }
     }
 
-    /// The public id of its socket; empty for [`TestKind::Plain`], which is never told
+    /// Returns the public socket id; empty for [`TestKind::Plain`], whose protocol does not transmit it.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// Emits an event
+    /// Emits an event.
     #[track_caller]
     pub fn emit(&mut self, event: &str, args: impl IntoArgs) -> Step<'_, ()> {
         let messages = self.protocol.event(event, &arguments(args), None);
@@ -133,9 +133,9 @@ impl TestClient {
         })
     }
 
-    /// Emits an event and waits for its answer: its one argument, or a tuple of them
+    /// Emits an event and waits for its acknowledgement: a single argument, or a tuple.
     ///
-    /// Events that come before the answer can be asked for later.
+    /// Events received before the acknowledgement remain available.
     #[track_caller]
     pub fn emit_with_ack<'a, T>(&'a mut self, event: &str, args: impl IntoArgs) -> Step<'a, T>
     where
@@ -154,7 +154,7 @@ impl TestClient {
         })
     }
 
-    /// The next event must be this one; gives its one argument, or a tuple of them
+    /// Expects this event next; returns its single argument, or a tuple.
     ///
     /// [`wait_for`](Self::wait_for) skips others.
     #[track_caller]
@@ -163,38 +163,38 @@ impl TestClient {
         Step::new(async move { read_event(&self.expect_next(&event).await?) })
     }
 
-    /// The next event must be this one
+    /// Expects this event next and returns it whole.
     ///
-    /// For those that ask for an answer, and for looking at what is no fixed type.
+    /// For events that request an acknowledgement or have no fixed type.
     #[track_caller]
     pub fn expect_event(&mut self, event: &str) -> Step<'_, TestEvent> {
         let event = event.to_owned();
         Step::new(async move { self.expect_next(&event).await })
     }
 
-    /// Waits for an event of this name, and skips all that come before it; gives its one argument, or a tuple of them
+    /// Waits for an event of this name, skipping all before it; returns its single argument, or a tuple.
     ///
-    /// For a client that hears of things which are not the concern of the test. What is skipped is gone, but for answers.
+    /// For events irrelevant to the test. Skipped events are discarded, acknowledgements are kept.
     #[track_caller]
     pub fn wait_for<'a, T: DeserializeOwned + 'a>(&'a mut self, event: &str) -> Step<'a, T> {
         let event = event.to_owned();
         Step::new(async move { read_event(&self.skip_to(&event).await?) })
     }
 
-    /// Waits for an event of this name, and skips all that come before it
+    /// Waits for an event of this name and skips all before it.
     #[track_caller]
     pub fn wait_for_event(&mut self, event: &str) -> Step<'_, TestEvent> {
         let event = event.to_owned();
         Step::new(async move { self.skip_to(&event).await })
     }
 
-    /// The next event, whichever it is
+    /// Returns the next event of any name.
     #[track_caller]
     pub fn next_event(&mut self) -> Step<'_, TestEvent> {
         Step::new(self.take_event("an event"))
     }
 
-    /// Answers an event of the server
+    /// Acknowledges an event of the server.
     #[track_caller]
     pub fn answer(&mut self, event: &TestEvent, args: impl IntoArgs) -> Step<'_, ()> {
         let Some(ack) = event.ack else { panic!("`{event}` asks for no answer") };
@@ -205,9 +205,9 @@ impl TestClient {
         })
     }
 
-    /// Nothing may have come that was not asked for, once the server has read all that was sent
+    /// Asserts that no unrequested message has arrived once the server has read everything sent.
     ///
-    /// What handlers do after their first wait may still come later.
+    /// Output of handlers after their first wait may still arrive later.
     #[track_caller]
     pub fn expect_nothing(&mut self) -> Step<'_, ()> {
         Step::new(async move {
@@ -220,13 +220,13 @@ impl TestClient {
         })
     }
 
-    /// Returns when the server has read everything that was sent so far, and started its handlers
+    /// Returns when the server has read everything sent so far and has started its handlers.
     #[track_caller]
     pub fn sync(&mut self) -> Step<'_, ()> {
         Step::new(self.synchronise())
     }
 
-    /// The server must close the connection, or take this client out of its namespace
+    /// Expects the server to close the connection or disconnect this client from its namespace.
     #[track_caller]
     pub fn expect_disconnect(&mut self) -> Step<'_, Disconnected> {
         Step::new(async move {
@@ -237,15 +237,15 @@ impl TestClient {
         })
     }
 
-    /// Leaves, as a client does that means to
+    /// Disconnects cleanly.
     ///
-    /// One that is just dropped is gone as by a broken connection.
+    /// Dropping the client instead simulates a broken connection.
     #[track_caller]
     pub fn disconnect(mut self) -> Step<'static, ()> {
         Step::new(async move {
             self.writer.send(self.protocol.disconnect()).await;
             self.writer.close().await;
-            // The server answers the close frame when it has let go of the client.
+            // The server answers the close frame once it has released the client.
             while !matches!(self.next("the end of the connection").await?, Heard::Ended(_)) {}
             Ok(())
         })
@@ -285,7 +285,7 @@ impl TestClient {
     }
 
     async fn synchronise(&mut self) -> Result<(), String> {
-        // The pong to the first may leave while what was read together with it is still being dealt with.
+        // The pong to the first ping may leave while messages read together with it are still being handled.
         for _ in 0..2 {
             self.writer.ping().await;
             self.find("a pong", |heard| matches!(heard, Heard::Pong)).await?;
@@ -300,7 +300,7 @@ impl TestClient {
         }
     }
 
-    /// The first that fits; what comes before it stays
+    /// Removes the first matching message; earlier ones stay queued.
     async fn find(&mut self, what: &str, fits: impl Fn(&Heard) -> bool) -> Result<Heard, String> {
         loop {
             match self.receive(what).await? {
@@ -359,7 +359,7 @@ impl fmt::Debug for TestClient {
     }
 }
 
-/// A [`TestClient`] that is not connected yet
+/// Builder of a [`TestClient`].
 #[must_use]
 pub struct TestClientBuilder<S> {
     service: S,
@@ -374,72 +374,72 @@ pub struct TestClientBuilder<S> {
 }
 
 impl<S> TestClientBuilder<S> {
-    /// Which protocol it speaks. Default: [`TestKind::SocketIo`]
+    /// Sets the protocol. Default: [`TestKind::SocketIo`].
     pub fn kind(mut self, kind: TestKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// Where it connects to. Default: `/socket.io/` or `/ws`, by its kind
+    /// Sets the request path. Default: `/socket.io/` or `/ws`, by the kind.
     pub fn path(mut self, path: impl Into<String>) -> Self {
         self.path = Some(path.into());
         self
     }
 
-    /// Which namespace it joins; others than Socket.IO clients are not asked. Default: `/`
+    /// Sets the namespace; only Socket.IO clients use it. Default: `/`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespace = namespace.into();
         self
     }
 
-    /// What it shows when it joins the namespace
+    /// Sets the authentication payload of the namespace connect.
     ///
     /// # Panics
-    /// When it cannot be written as JSON.
+    /// If it cannot be serialized as JSON.
     pub fn auth(mut self, auth: impl Serialize) -> Self {
         self.auth = Some(serde_json::to_value(auth).expect("auth can be written as JSON"));
         self
     }
 
-    /// Adds a query parameter; the value must be encoded if it has to be
+    /// Adds a query parameter; the value must already be percent-encoded.
     pub fn query(mut self, name: &str, value: &str) -> Self {
         self.query.push_str(&format!("&{name}={value}"));
         self
     }
 
-    /// Adds a header to its request
+    /// Adds a request header.
     ///
     /// # Panics
-    /// When it is none.
+    /// If it is not a valid header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name = HeaderName::try_from(name).expect("the name of a header");
         self.headers.push((name, HeaderValue::try_from(value).expect("the value of a header")));
         self
     }
 
-    /// Adds an extension to its request, as a layer of the application would
+    /// Adds a request extension, as a layer of the application would.
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, extension: T) -> Self {
         self.extensions.insert(extension);
         self
     }
 
-    /// Says where it connects from. Default: the server is not told
+    /// Sets the peer address. Default: unknown to the server.
     pub fn address(self, address: SocketAddr) -> Self {
         self.extension(Peer { address, secure: false })
     }
 
-    /// Offers a subprotocol, behind the one of its kind and those that were added before
+    /// Offers a subprotocol, after that of its kind and those added before.
     ///
-    /// For plain WebSocket clients, such as one that shows a token by `.subprotocol("bearer").subprotocol("x")`.
+    /// For plain WebSocket clients, such as a token passed by `.subprotocol("bearer").subprotocol("x")`.
     pub fn subprotocol(mut self, name: &str) -> Self {
         self.subprotocols.push(name.to_owned());
         self
     }
 
-    /// Connects
+    /// Connects.
     ///
     /// # Panics
-    /// When it is not let in.
+    /// If the connection is refused.
     #[track_caller]
     pub fn connect<B>(self) -> Step<'static, TestClient>
     where
@@ -454,10 +454,10 @@ impl<S> TestClientBuilder<S> {
         })
     }
 
-    /// Connects, or is told why not
+    /// Connects and returns a refusal as an error.
     ///
     /// # Errors
-    /// When it is not let in.
+    /// If the connection is refused.
     pub async fn try_connect<B>(self) -> Result<TestClient, NotConnected>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -483,7 +483,7 @@ impl<S> TestClientBuilder<S> {
         let mut client = TestClient { protocol, writer, heard, early, id, next_ack: 0, reader };
         client.writer.send(client.protocol.connect(auth.as_ref())).await;
         if kind == TestKind::Plain {
-            // It is told nothing, unless it is refused at once.
+            // A plain client receives no confirmation, only an immediate refusal.
             return match (client.synchronise().await, client.early.pop_back()) {
                 (Err(_), Some(Heard::Ended(end))) => Err(NotConnected::Closed(end)),
                 (Err(message), _) => Err(NotConnected::Unexpected(message)),
@@ -503,12 +503,12 @@ impl<S> TestClientBuilder<S> {
     }
 }
 
-/// What may wait to be asked for before the client reads no more
+/// Number of unrequested messages after which the client stops reading.
 const HEARD: usize = 1024;
-/// Bytes that may be on their way in each direction
+/// Capacity of the stream in each direction, in bytes.
 const PIPE: usize = 64 * 1024;
 
-/// One HTTP connection in memory; gives the client's end
+/// Opens an in-memory HTTP connection; returns the client's end.
 fn serve<S, B>(service: S, extensions: Extensions) -> tokio::io::DuplexStream
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -535,7 +535,7 @@ where
     tokio::spawn(async move {
         let connection =
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(server), service);
-        // How it ends is seen at the other end.
+        // The other end observes how the connection ends.
         let _ = connection.with_upgrades().await;
     });
     client

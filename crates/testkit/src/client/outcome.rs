@@ -1,4 +1,4 @@
-//! Protocols of a test client, and outcomes of what it does.
+//! Protocols of a test client, and outcomes of its operations.
 
 use std::fmt;
 
@@ -11,21 +11,21 @@ use super::event::{TestEvent, readable};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum TestKind {
-    /// Socket.IO, at `/socket.io/`
+    /// Socket.IO, at `/socket.io/`.
     #[default]
     SocketIo,
-    /// Plain WebSocket with the subprotocol `roomcast.json`, at `/ws`
+    /// Plain WebSocket with the subprotocol `roomcast.json`, at `/ws`.
     Json,
-    /// Plain WebSocket, at `/ws`
+    /// Plain WebSocket, at `/ws`.
     Plain,
 }
 
-/// How a connection ended: what the close frame said, if there was one
+/// How a connection ended: contents of the close frame, if there was one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disconnected {
-    /// The code of the close frame
+    /// Code of the close frame.
     pub code: Option<u16>,
-    /// Its reason, or `io server disconnect` if the server took the client out of its namespace
+    /// Its reason, or `io server disconnect` if the server disconnected the client from its namespace.
     pub reason: String,
 }
 
@@ -39,31 +39,31 @@ impl fmt::Display for Disconnected {
     }
 }
 
-/// Why a client was not let in
+/// Reason for a refused connection.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NotConnected {
-    /// The request was refused
+    /// The request was rejected.
     #[error("the server answered {status}: {body}")]
     Http {
-        /// The status of the answer
+        /// HTTP status.
         status: u16,
-        /// The answer
+        /// Response body.
         body: String,
     },
-    /// A middleware of the namespace refused, or there is no such namespace
+    /// A middleware of the namespace refused, or the namespace does not exist.
     #[error("refused: {0}")]
     Refused(
-        /// `{"message": …}`, and `data` if there was some
+        /// `{"message": …}`, and `data` if present.
         Value,
     ),
-    /// The connection was closed before the client was in
+    /// The connection was closed before the connect completed.
     #[error("{0}")]
     Closed(Disconnected),
-    /// Something else came, or nothing
+    /// An unexpected message arrived, or none.
     #[error("{0}")]
     Unexpected(
-        /// What was waited for, and what came
+        /// The expected and the actual message.
         String,
     ),
 }

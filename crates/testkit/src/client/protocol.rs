@@ -1,4 +1,4 @@
-//! What the client says, and what it understands, in each protocol
+//! Encoding and decoding of the client side of each protocol.
 
 use std::collections::VecDeque;
 
@@ -11,17 +11,17 @@ use serde_json::{Value, json};
 use super::event::{TestEvent, readable};
 use super::outcome::{Disconnected, Heard, TestKind};
 
-/// A protocol, as its client speaks it
+/// Client side of a protocol.
 #[derive(Debug, Clone)]
 pub(super) struct Protocol {
     kind: TestKind,
     namespace: String,
 }
 
-/// What a message of the server means to whoever reads it
+/// Meaning of a server message.
 pub(super) enum Meaning {
     Heard(Heard),
-    /// To be answered at once
+    /// Must be answered at once.
     Answer(&'static str),
     Nothing,
 }
@@ -35,7 +35,7 @@ impl Protocol {
         (self.kind == TestKind::Json).then_some(roomcast_server::transport::JSON_SUBPROTOCOL)
     }
 
-    /// Asks to be let in, if that is for the client to ask
+    /// Encodes the connect request, if the protocol has one.
     pub(super) fn connect(&self, auth: Option<&Value>) -> Vec<Message> {
         let auth = auth.map(Value::to_string).unwrap_or_default();
         self.socket_io(format!("40{}{auth}", self.prefix()))
@@ -106,7 +106,7 @@ impl Protocol {
         if self.namespace == "/" { String::new() } else { format!("{},", self.namespace) }
     }
 
-    /// Takes a message with its binary parts, if all of them are there
+    /// Takes a message with its binary parts once all have arrived.
     pub(super) fn understand(&self, messages: &mut VecDeque<Message>) -> Meaning {
         match self.kind {
             TestKind::SocketIo => self.understand_packet(messages),
@@ -185,7 +185,7 @@ fn understand_array(messages: &mut VecDeque<Message>) -> Meaning {
     Meaning::Heard(Heard::Event(TestEvent { name, args: list(&all, parts), ack: header["ack"].as_u64() }))
 }
 
-/// An event in brackets, or a bare message
+/// Parses an event in brackets, or a bare message.
 fn understand_bare(message: Message) -> Meaning {
     let event = match message {
         Message::Text(text) => match serde_json::from_str::<Vec<Value>>(&text) {
@@ -216,7 +216,7 @@ fn with(text: String, args: &Args) -> Vec<Message> {
     std::iter::once(Message::from(text)).chain(parts).collect()
 }
 
-/// Takes a text and so many binary messages behind it, if they are there
+/// Takes a text and the given number of binary messages after it, once all have arrived.
 fn take(messages: &mut VecDeque<Message>, count: usize) -> Option<Vec<Bytes>> {
     if messages.len() <= count {
         return None;

@@ -1,4 +1,4 @@
-//! What a test waits for, and where in the test it does so
+//! Expectations that report the caller's location.
 
 use std::fmt;
 use std::future::Future;
@@ -6,7 +6,7 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// A future that panics if what it waits for does not come, at the line that waits for it
+/// Future that panics at the caller's line if the expected message does not arrive.
 ///
 /// Returned by the methods of [`TestClient`](crate::TestClient).
 #[must_use = "nothing happens before it is awaited"]

@@ -1,4 +1,4 @@
-//! A WebSocket over a stream in memory, as a client has it
+//! Client side of a WebSocket over an in-memory stream.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::wire::{BINARY, CLOSE, PING, PONG, Reader, TEXT, UPGRADE, client_frame
 
 type Incoming = Reader<ReadHalf<DuplexStream>>;
 
-/// The write half; cloning gives another handle
+/// Write half; clones share it.
 #[derive(Clone)]
 pub(super) struct Writer(Arc<Mutex<WriteHalf<DuplexStream>>>);
 
@@ -36,13 +36,13 @@ impl Writer {
         self.frame(CLOSE, &1000_u16.to_be_bytes()).await;
     }
 
-    /// Writes one frame; reading shows whether the server has gone.
+    /// Writes one frame; the reader detects a closed server.
     async fn frame(&self, opcode: u8, payload: &[u8]) {
         let _ = self.0.lock().await.write_all(&client_frame(opcode, payload)).await;
     }
 }
 
-/// Asks for a WebSocket
+/// Requests a WebSocket upgrade.
 pub(super) async fn open(
     stream: DuplexStream,
     target: &str,
@@ -71,7 +71,7 @@ pub(super) async fn open(
     Err(NotConnected::Http { status: answer.status, body: answer.body })
 }
 
-/// Reads until the end, answers what answers itself, and tells the rest
+/// Reads until the end, answers pings, and forwards the remaining messages.
 pub(super) async fn listen(
     mut read: Incoming,
     writer: Writer,
@@ -109,7 +109,7 @@ pub(super) async fn listen(
             return;
         }
     }
-    // Nobody may be listening any more.
+    // The receiver may have been dropped.
     let _ = tell.send(Heard::Ended(end)).await;
 }
 

@@ -1,4 +1,4 @@
-//! The simplest router there can be
+//! Reference router.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -10,9 +10,9 @@ use roomcast_core::{
     RoomChange, RoomWatcher, Router, RouterError, RouterStats, ServerSide, SocketId, Target,
 };
 
-/// The simplest router there can be: one lock, and every question is answered by asking each member in turn
+/// Reference router: one lock, and every query scans all members.
 ///
-/// For tests that need a router, and as the oracle for routers that are clever.
+/// For tests that need a router, and as the oracle for optimized routers.
 #[derive(Debug, Default)]
 pub struct MemoryRouter(Mutex<State>);
 
@@ -21,7 +21,7 @@ struct State {
     members: BTreeMap<MemberKey, Attached>,
     ids: HashMap<SocketId, MemberKey>,
     changes: Option<Arc<ChangeQueue>>,
-    /// To be told that they are in as many rooms as they may be
+    /// Controls to notify that they reached their room limit.
     full: Vec<Arc<dyn MemberControl>>,
 }
 
@@ -172,7 +172,7 @@ impl Router for MemoryRouter {
 }
 
 impl MemoryRouter {
-    /// Changes who is where, and tells whoever watches
+    /// Changes memberships and notifies the watcher.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let mut state = self.state();
         let outcome = change(&mut state);
@@ -217,13 +217,13 @@ impl State {
         left
     }
 
-    /// Whether a room has members, or bears the id of one
+    /// Returns whether a room has members, or is the id of one.
     fn exists(&self, room: &Room) -> bool {
         self.ids.contains_key(room.as_str())
             || self.members.values().any(|attached| attached.rooms.contains(room))
     }
 
-    /// Notes for whoever watches that a socket is in a room from now on
+    /// Queues the report of a join for the watcher.
     fn entered(
         &self,
         was_there: bool,
@@ -238,7 +238,7 @@ impl State {
         changes.push(RoomChange::Joined { room: room.clone(), socket, key, control });
     }
 
-    /// Notes for whoever watches that a socket is in a room no more
+    /// Queues the report of a leave for the watcher.
     fn exited(&self, room: &Room, socket: SocketId, key: MemberKey) {
         let Some(changes) = &self.changes else { return };
         changes.push(RoomChange::Left { room: room.clone(), socket, key });
@@ -247,7 +247,7 @@ impl State {
         }
     }
 
-    /// Whether a name of a room, or of the room of an id, means this member
+    /// Returns whether a room name or id addresses this member.
     fn is_in(&self, key: MemberKey, room: &Room) -> bool {
         self.ids.get(room.as_str()) == Some(&key) || self.members[&key].rooms.contains(room)
     }
@@ -263,13 +263,13 @@ impl State {
     }
 }
 
-/// One event on its way to its recipients
+/// An event in delivery to its recipients.
 struct Post<'a> {
     event: &'a Event,
     encoded: Vec<(Arc<dyn Codec>, Result<Frame, EncodeError>)>,
     dispatched: Dispatched,
     not_asked: Vec<SocketId>,
-    /// Those that owe too many answers already
+    /// Members that already owe too many acknowledgements.
     limited: Vec<Arc<dyn MemberControl>>,
 }
 
@@ -295,7 +295,7 @@ impl<'a> Post<'a> {
         }
     }
 
-    /// Pushes a frame; tells whether an answer can come
+    /// Pushes a frame; returns whether an acknowledgement can arrive.
     fn push(&mut self, member: &Member, frame: Frame, delivery: Delivery, overflow: Overflow) -> bool {
         let ack = self.event.ack.as_ref();
         if ack.is_some_and(|ack| !member.acks.register(&member.id, ack)) {
@@ -307,7 +307,7 @@ impl<'a> Post<'a> {
         let pushed = member.outbox.push(frame, delivery, overflow);
         self.dispatched.record(pushed, &member.outbox);
         let reached = matches!(pushed, Pushed::Queued | Pushed::Backlogged | Pushed::Displaced(_));
-        // If the wish is gone already, whoever took it has told the one who waits.
+        // If the request is gone already, its remover has notified the receiver.
         reached || !ack.is_some_and(|AckRequest { id, .. }| member.acks.withdraw(*id))
     }
 

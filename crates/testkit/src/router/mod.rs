@@ -1,4 +1,4 @@
-//! What every router must do, and the simplest one that does it
+//! Conformance suite for routers, and a reference router.
 //!
 //! [`router_conformance!`](crate::router_conformance) runs the suite; a crate with a router needs a test file of
 //! one line for it.
@@ -12,7 +12,7 @@ use roomcast_core::Router;
 
 pub use memory::MemoryRouter;
 
-/// Makes one test for each rule that a [`Router`](roomcast_core::Router) must keep
+/// Generates one test for each rule that a [`Router`](roomcast_core::Router) must keep.
 ///
 /// Takes an expression that is called for a fresh router for each test. It runs inside a tokio runtime of one
 /// thread.
@@ -74,7 +74,7 @@ macro_rules! router_conformance {
     )*};
 }
 
-/// Runs one case of the suite on a fresh router
+/// Runs one case of the suite on a fresh router.
 ///
 /// # Panics
 /// If the router breaks the rule.

@@ -1,6 +1,6 @@
-//! The rules for sessions, one function each; see [`session_conformance!`](crate::session_conformance)
+//! The rules for sessions, one function each; see [`session_conformance!`](crate::session_conformance).
 //!
-//! Some rules hold in every case, since [`Pair`] itself watches over them.
+//! Some rules hold in every case, because [`Pair`] itself checks them.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const REASONS: [CloseReason; 4] = [
     CloseReason::ForcedServerClose,
 ];
 
-/// What comes before the connection is open comes from nowhere
+/// Input before the connection is open is ignored.
 pub fn nothing_happens_before_the_connection_is_open<S: Session>(make: impl Fn() -> S) {
     let mut pair = Pair::new(make());
     assert_eq!(pair.timeout(), None, "there is nobody to wait for");
@@ -36,7 +36,7 @@ pub fn nothing_happens_before_the_connection_is_open<S: Session>(make: impl Fn()
     assert_eq!(pair.closed(), None, "and it is forgotten");
 }
 
-/// The primary lane opens once
+/// The primary lane opens once.
 pub fn a_session_opens_once<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
     let due = pair.session.poll_timeout();
@@ -45,7 +45,7 @@ pub fn a_session_opens_once<S: Session>(make: impl Fn() -> S) {
     assert_eq!((pair.seen(), pair.session.poll_timeout()), (vec![], due));
 }
 
-/// Nobody stays for ever who gives no sign of life
+/// A session without heartbeat answers ends.
 pub fn a_client_that_says_nothing_is_closed<S: Session>(make: impl Fn() -> S) {
     for pair in [Pair::new(make()), Pair::new(make()).accepting()] {
         let mut pair = pair;
@@ -57,7 +57,7 @@ pub fn a_client_that_says_nothing_is_closed<S: Session>(make: impl Fn() -> S) {
     }
 }
 
-/// A client is asked for a sign of life again and again, by its transport or by its protocol
+/// A client gets heartbeats repeatedly, from its transport or its protocol.
 pub fn a_client_that_answers_for_its_transport_is_asked_again<S: Session>(make: impl Fn() -> S) {
     let mut pair = Pair::new(make()).accepting();
     pair.open(WEBSOCKET);
@@ -69,7 +69,7 @@ pub fn a_client_that_answers_for_its_transport_is_asked_again<S: Session>(make: 
     assert!(pair.actions().iter().any(asked), "it does not ask whether its client is there");
 }
 
-/// A timeout is a reason to look at the time, and nothing else
+/// A timeout only makes the session check the time.
 pub fn a_timeout_that_comes_early_does_nothing<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
     pair.client.falls_silent();
@@ -88,7 +88,7 @@ pub fn a_timeout_that_comes_early_does_nothing<S: Session>(make: impl Fn() -> S)
     assert!(pair.closed().is_some());
 }
 
-/// Once timeouts were handled the next one lies ahead, however late it was
+/// After timeouts are handled, the next one lies ahead, however late the call was.
 pub fn timeouts_lie_ahead<S: Session>(make: impl Fn() -> S) {
     for stall in [0, 1, 24, 25, 44, 46, 70, 1_000, 1_000_000] {
         let mut pair = opened(make());
@@ -96,7 +96,7 @@ pub fn timeouts_lie_ahead<S: Session>(make: impl Fn() -> S) {
         let mut rounds = 0;
         while let Some(due) = pair.timeout() {
             pair.stall(due + Duration::from_secs(stall));
-            // The pair itself looks whether time goes on.
+            // The pair itself checks that time advances.
             pair.drive();
             rounds += 1;
             assert!(rounds < 1_000, "it never ends");
@@ -105,7 +105,7 @@ pub fn timeouts_lie_ahead<S: Session>(make: impl Fn() -> S) {
     }
 }
 
-/// What was carried by the primary lane is over with it, and the reason is handed on
+/// Losing the primary lane ends the session with the same reason.
 pub fn without_its_primary_lane_a_session_ends<S: Session>(make: impl Fn() -> S) {
     for reason in REASONS {
         for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
@@ -116,7 +116,7 @@ pub fn without_its_primary_lane_a_session_ends<S: Session>(make: impl Fn() -> S)
     }
 }
 
-/// A probe that is lost is no reason to end, whether or not there was one
+/// Losing a probe does not end the session, whether or not there was one.
 pub fn the_loss_of_a_probe_is_not_the_end<S: Session>(make: impl Fn() -> S) {
     for mut pair in [opened(make()), probing(make())] {
         let could_upgrade = pair.session.can_upgrade();
@@ -127,7 +127,7 @@ pub fn the_loss_of_a_probe_is_not_the_end<S: Session>(make: impl Fn() -> S) {
     }
 }
 
-/// The application's reason is the session's reason
+/// The application's close reason is the session's.
 pub fn whoever_closes_it_gives_the_reason<S: Session>(make: impl Fn() -> S) {
     for reason in REASONS {
         for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
@@ -138,7 +138,7 @@ pub fn whoever_closes_it_gives_the_reason<S: Session>(make: impl Fn() -> S) {
     }
 }
 
-/// A session that is over stays over, whatever comes
+/// A closed session stays closed under any input.
 pub fn nothing_follows_the_close<S: Session>(make: impl Fn() -> S) {
     for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
         pair.command(Command::Close(CloseReason::ServerShutdown));
@@ -169,7 +169,7 @@ pub fn nothing_follows_the_close<S: Session>(make: impl Fn() -> S) {
     }
 }
 
-/// The application may answer what was never asked, or no longer is of interest
+/// The application may answer a connect that was never requested or is obsolete.
 pub fn verdicts_about_unknown_namespaces_change_nothing<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
     let due = pair.session.poll_timeout();
@@ -183,7 +183,7 @@ pub fn verdicts_about_unknown_namespaces_change_nothing<S: Session>(make: impl F
     assert_eq!(pair.closed(), None);
 }
 
-/// Of two answers to one question the first counts
+/// The first of two answers to one connect counts.
 pub fn a_second_verdict_changes_nothing<S: Session>(make: impl Fn() -> S) {
     let mut pair = Pair::new(make());
     pair.open(WEBSOCKET);
@@ -193,7 +193,7 @@ pub fn a_second_verdict_changes_nothing<S: Session>(make: impl Fn() -> S) {
             _ => None,
         })
     };
-    // By itself or by its client, as the protocol has it.
+    // The initiator depends on the protocol: the session or its client.
     let namespace = asked(&mut pair).unwrap_or_else(|| {
         pair.receive("40");
         asked(&mut pair).expect("somebody asks to be let in")
@@ -206,7 +206,7 @@ pub fn a_second_verdict_changes_nothing<S: Session>(make: impl Fn() -> S) {
     assert_eq!(pair.closed(), None);
 }
 
-/// A session that has begun on a WebSocket, with nothing left to look at
+/// Returns a session started on a WebSocket, with no recorded actions.
 fn opened<S: Session>(session: S) -> Pair<S> {
     let mut pair = Pair::new(session);
     pair.open(WEBSOCKET);
@@ -214,7 +214,7 @@ fn opened<S: Session>(session: S) -> Pair<S> {
     pair
 }
 
-/// A session that has begun on polling and is being probed, if it can be
+/// Returns a session started on polling and probed, if it supports that.
 fn probing<S: Session>(session: S) -> Pair<S> {
     let mut pair = Pair::new(session);
     pair.open(POLLING);

@@ -1,4 +1,4 @@
-//! Random sequences of whatever a driver, a client or an application may do
+//! Random sequences of driver, client and application operations.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
 use crate::Pair;
 use crate::chance::Chance;
 
-/// How many sequences are tried, and how long they are at most
+/// Number of sequences, and their maximum length.
 const SEQUENCES: u64 = 5_000;
 const STEPS: u64 = 60;
 
-/// No sequence of events makes a session panic, act after its end, wait for the past, or live for ever
+/// No sequence makes a session panic, act after its end, set a past deadline, or live forever.
 pub fn whatever_happens_the_rules_hold<S: Session>(make: impl Fn() -> S) {
     let (mut ended, mut moved) = (0, 0);
     for seed in 0..SEQUENCES {
@@ -22,7 +22,7 @@ pub fn whatever_happens_the_rules_hold<S: Session>(make: impl Fn() -> S) {
         ended += u64::from(chaos.pair.closed().is_some());
         moved += chaos.promoted;
     }
-    // Or the sequences would show little.
+    // Otherwise the sequences would cover little.
     assert!(ended > SEQUENCES / 2, "{ended} sessions ended");
     let mut pair = Pair::new(make());
     pair.open(POLLING);
@@ -33,7 +33,7 @@ struct Chaos<S> {
     pair: Pair<S>,
     chance: Chance,
     trace: Trace,
-    /// Namespaces that the client has asked for
+    /// Namespaces requested by the client.
     asked: Vec<Namespace>,
     promoted: u64,
 }
@@ -63,7 +63,7 @@ impl<S: Session> Chaos<S> {
         }
     }
 
-    /// Does anything; mostly what keeps a session alive, or few would come far
+    /// Performs a random operation, weighted to keep sessions alive so that sequences go deep.
     fn any(&mut self) {
         let lane = self.chance.of(&[Lane::Primary, Lane::Primary, Lane::Primary, Lane::Probe]);
         let transport = self.chance.of(&[POLLING, WEBSOCKET, WEBSOCKET]);
@@ -110,7 +110,7 @@ impl<S: Session> Chaos<S> {
         }
     }
 
-    /// What a client does that moves, if it may, up to some point
+    /// Performs a client's transport upgrade, if allowed, up to a random step.
     fn upgrade(&mut self) {
         if !self.pair.session.can_upgrade() {
             return;
@@ -136,7 +136,7 @@ impl<S: Session> Chaos<S> {
                 let text: String = (0..self.chance.below(12)).map(|_| self.chance.of(&letters)).collect();
                 text.into()
             }
-            // The last ten break the rules of one protocol or another.
+            // The last ten violate at least one protocol.
             2 => self.chance.of(&TEXTS).into(),
             _ => self.chance.of(&TEXTS[..TEXTS.len() - 10]).into(),
         }
@@ -181,7 +181,7 @@ fn early_timeout<S: Session>(pair: &mut Pair<S>) {
     assert!(action.is_none(), "{action:?} came early");
 }
 
-/// Tells how it came about, if it went wrong
+/// Prints the sequence on failure.
 struct Trace {
     seed: u64,
     steps: Vec<String>,

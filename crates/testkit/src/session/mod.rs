@@ -1,4 +1,4 @@
-//! What every session must do
+//! Conformance suite for sessions.
 //!
 //! [`session_conformance!`](crate::session_conformance) runs the suite; a crate with a session needs a test file of
 //! a few lines for it.
@@ -7,7 +7,7 @@ pub mod cases;
 mod chaos;
 mod samples;
 
-/// Makes one test for each rule that a [`Session`](roomcast_core::Session) must keep
+/// Generates one test for each rule that a [`Session`](roomcast_core::Session) must keep.
 ///
 /// Takes an expression that is called for a fresh session, whose primary lane is not open yet, for each test. Where
 /// it can move, it should be allowed to begin on `polling` and move to `websocket`.

@@ -7,10 +7,10 @@ use roomcast_core::TransportName;
 pub(super) const WEBSOCKET: TransportName = TransportName("websocket");
 pub(super) const POLLING: TransportName = TransportName("polling");
 
-/// Longer than any session waits for a sign of life
+/// Longer than the heartbeat timeout of any session.
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 
-/// What clients say, of every protocol and of none
+/// Client messages of every protocol, and invalid ones.
 pub(super) const TEXTS: [&str; 32] = [
     "2probe",
     "3",

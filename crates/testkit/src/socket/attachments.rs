@@ -1,4 +1,4 @@
-//! Binary among arguments, as placeholders and back
+//! Replaces binary arguments by placeholders and restores them.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::vocabulary::{as_bytes, bytes};
 use super::ws::Message;
 
-/// Takes the binary out of arguments
+/// Extracts binary values from arguments.
 pub(super) fn take(value: &mut Value, attachments: &mut Vec<Message>) {
     if let Some(binary) = as_bytes(value) {
         *value = json!({ "_placeholder": true, "num": attachments.len() });
@@ -21,7 +21,7 @@ pub(super) fn take(value: &mut Value, attachments: &mut Vec<Message>) {
     }
 }
 
-/// Puts the binary back; `attachments` are what follows the packet
+/// Restores binary values from the `attachments` that follow the packet.
 pub(super) fn put_back(value: &mut Value, attachments: &VecDeque<Message>) {
     if value.get("_placeholder") == Some(&json!(true)) {
         let num = value["num"].as_u64().expect("a number") as usize;

@@ -1,4 +1,4 @@
-//! Clients of every kind, which speak and hear the same
+//! Clients of every protocol with a common interface.
 
 use std::collections::VecDeque;
 
@@ -11,37 +11,37 @@ use super::socketio;
 pub use super::vocabulary::{Heard, Said, as_bytes, bytes};
 use super::ws::{Ended, Message, Ws};
 
-/// The kinds of clients there are
+/// Kind of client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Socket.IO by long-polling
+    /// Socket.IO over long-polling.
     Polling,
-    /// Socket.IO over WebSocket
+    /// Socket.IO over WebSocket.
     WebSocket,
-    /// Socket.IO that began with polling and moved to WebSocket
+    /// Socket.IO upgraded from polling to WebSocket.
     Upgraded,
-    /// WebSocket with `roomcast.json`
+    /// WebSocket with `roomcast.json`.
     Json,
-    /// WebSocket without a word
+    /// WebSocket without a subprotocol.
     Plain,
 }
 
-/// Those that can ask and answer
+/// Kinds that support acknowledgements.
 pub const TALKING: [Kind; 4] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json];
-/// Those that speak Socket.IO
+/// Kinds that use Socket.IO.
 pub const SOCKET_IO: [Kind; 3] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded];
 /// All kinds.
 pub const ALL: [Kind; 5] = [Kind::Polling, Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
 
-/// A client of any kind that blocks until it has heard something
+/// Blocking client of any kind.
 #[derive(Debug)]
 pub struct Client {
     /// Kind of this client.
     pub kind: Kind,
-    /// Its public id in the main namespace, once it is known; plain clients are not told
+    /// Public id in the main namespace, once known; plain clients do not receive it.
     pub id: String,
     link: Link,
-    /// A packet whose attachments are missing
+    /// Packet whose attachments are missing.
     partial: VecDeque<Message>,
     next_ack: u64,
 }
@@ -54,7 +54,7 @@ enum Link {
 }
 
 impl Client {
-    /// Connects and joins the main namespace
+    /// Connects and joins the main namespace.
     pub fn connect(kind: Kind, dial: &Dial) -> Self {
         let mut client = Self::open(kind, dial);
         client.say_hello(json!(null));
@@ -62,7 +62,7 @@ impl Client {
         client
     }
 
-    /// Connects, and moves on if it is of that kind; it joins nothing
+    /// Connects, and upgrades if its kind does; joins no namespace.
     pub fn open(kind: Kind, dial: &Dial) -> Self {
         let link = match kind {
             Kind::Polling => Link::Engine(Engine::polling(dial, SOCKET_IO_PATH)),
@@ -79,19 +79,19 @@ impl Client {
         Self { kind, id: String::new(), link, partial: VecDeque::new(), next_ack: 0 }
     }
 
-    /// Asks to join the main namespace, if that is for the client to ask
+    /// Requests to join the main namespace, if the protocol has such a request.
     pub fn say_hello(&mut self, auth: Value) {
         self.say_hello_to("/", auth);
     }
 
-    /// Asks to join a namespace, if that is for the client to ask.
+    /// Requests to join a namespace, if the protocol has such a request.
     pub fn say_hello_to(&mut self, namespace: &str, auth: Value) {
         if let Link::Engine(engine) = &mut self.link {
             engine.send(socketio::connect(namespace, &auth));
         }
     }
 
-    /// Hears that it is in; plain clients are not told, but see that the server has come that far
+    /// Waits until it has joined; a plain client waits until the server has reached that state.
     pub fn hear_welcome(&mut self) {
         if self.kind == Kind::Plain {
             return self.sync();
@@ -102,7 +102,7 @@ impl Client {
         }
     }
 
-    /// Joins a namespace, and hears what comes of it
+    /// Joins a namespace and returns the result.
     pub fn join(&mut self, namespace: &str, auth: Value) -> Heard {
         self.say_hello_to(namespace, auth);
         self.hear()
@@ -118,7 +118,7 @@ impl Client {
         self.say_all(vec![said]);
     }
 
-    /// Says several things at one go
+    /// Sends several packets in one write.
     pub fn say_all(&mut self, said: Vec<Said<'_>>) {
         match &mut self.link {
             Link::Engine(engine) => engine.send_all(said.iter().flat_map(socketio::event).collect()),
@@ -137,7 +137,7 @@ impl Client {
         }
     }
 
-    /// Emits and waits for the answer, which must be the next that is heard
+    /// Emits and waits for the acknowledgement, which must be the next message.
     pub fn ask(&mut self, name: &str, args: Value) -> Value {
         let ack = self.next_ack;
         self.next_ack += 1;
@@ -157,12 +157,12 @@ impl Client {
         }
     }
 
-    /// Leaves a namespace
+    /// Leaves a namespace.
     pub fn leave(&mut self, namespace: &str) {
         self.engine().send(socketio::disconnect(namespace));
     }
 
-    /// Returns when the server has dealt with everything that was sent so far
+    /// Returns when the server has handled everything sent so far.
     pub fn sync(&mut self) {
         match &mut self.link {
             Link::Engine(engine) => engine.sync(),
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// What comes next
+    /// Returns the next message.
     pub fn hear(&mut self) -> Heard {
         loop {
             let received = match &mut self.link {
@@ -193,7 +193,7 @@ impl Client {
         }
     }
 
-    /// The next thing heard, which must be an event
+    /// Returns the next message, which must be an event.
     pub fn event(&mut self) -> (String, Value) {
         match self.hear() {
             Heard::Event { name, args, .. } => (name, args),
@@ -201,13 +201,13 @@ impl Client {
         }
     }
 
-    /// The next thing heard must be this event
+    /// Expects this event next.
     #[track_caller]
     pub fn expect(&mut self, name: &str, args: Value) {
         assert_eq!(self.event(), (name.to_owned(), args), "{:?}", self.kind);
     }
 
-    /// The next thing heard must be this event, and a question; gives the number to answer under
+    /// Expects this event with an ack request next; returns the ack number.
     pub fn question(&mut self, expected: &str) -> u64 {
         match self.hear() {
             Heard::Event { name, ack: Some(ack), .. } if name == expected => ack,
@@ -215,7 +215,7 @@ impl Client {
         }
     }
 
-    /// The next thing heard must be the end
+    /// Expects the end of the connection next.
     pub fn end(&mut self) -> Ended {
         match self.hear() {
             Heard::Ended(ended) => ended,
@@ -223,7 +223,7 @@ impl Client {
         }
     }
 
-    /// Goes away as a client does that means to
+    /// Disconnects cleanly.
     pub fn close(self) {
         match self.link {
             Link::Engine(engine) => engine.close(),
@@ -234,7 +234,7 @@ impl Client {
     /// Returns the Engine.IO client.
     ///
     /// # Panics
-    /// When it does not speak Engine.IO.
+    /// If the kind does not use Engine.IO.
     pub fn engine(&mut self) -> &mut Engine {
         match &mut self.link {
             Link::Engine(engine) => engine,

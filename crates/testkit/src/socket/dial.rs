@@ -1,4 +1,4 @@
-//! Streams of clients, whatever lies below them
+//! Client streams over any transport.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::PATIENCE;
 
-/// A stream that blocks, though not for ever
+/// Blocking stream with a timeout.
 pub trait Stream: Read + Write + Send + fmt::Debug {}
 
 impl<T: Read + Write + Send + fmt::Debug> Stream for T {}
 
-/// Goes on when a signal comes in between; a read with a timeout is otherwise cut short by it
+/// Retries after `EINTR`, which would otherwise cut short a read with a timeout.
 #[derive(Debug)]
 struct Persistent<T>(T);
 
@@ -46,9 +46,9 @@ fn persist<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 pub enum Dial {
     /// TCP.
     Tcp(SocketAddr),
-    /// TCP with a small receive buffer, so that the kernel does not take what the server is to keep.
+    /// TCP with a small receive buffer, so that the kernel does not absorb the server's queue.
     Narrow(SocketAddr),
-    /// Streams of the test's own making, such as TLS.
+    /// Streams made by the test, such as TLS.
     Custom(Custom),
     /// Unix domain socket.
     #[cfg(unix)]

@@ -1,4 +1,4 @@
-//! An Engine.IO client: over polling, over WebSocket, and from the one to the other
+//! Engine.IO client over polling, over WebSocket, and upgrading between them.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -13,14 +13,14 @@ use super::dial::Dial;
 use super::http::{Answer, Http};
 use super::ws::{Ended, Message, Ws};
 
-/// An Engine.IO client; it answers pings by itself
+/// Engine.IO client that answers pings automatically.
 #[derive(Debug)]
 pub struct Engine {
     carrier: Carrier,
     arrived: VecDeque<Message>,
-    /// What the server said when the session began
+    /// Handshake data from the server.
     pub opened: Value,
-    /// How often the server has asked for a sign of life
+    /// Number of pings received.
     pub pings: usize,
 }
 
@@ -36,7 +36,7 @@ impl Engine {
         Self::websocket_with(dial, path, "")
     }
 
-    /// With more query parameters, each of which begins with `&`
+    /// Opens a session with more query parameters, each of which begins with `&`.
     pub fn websocket_with(dial: &Dial, path: &str, query: &str) -> Self {
         let mut ws = Ws::open(dial, &format!("{path}?EIO=4&transport=websocket{query}"), None);
         let Ok(Message::Text(open)) = ws.receive() else { panic!("the server opens with a packet") };
@@ -59,7 +59,7 @@ impl Engine {
         self.send_all(vec![message]);
     }
 
-    /// Sends messages at one go: in one request, or in as few writes as possible
+    /// Sends messages at once: in one request, or in as few writes as possible.
     pub fn send_all(&mut self, messages: Vec<Message>) {
         let packets = messages.into_iter().map(|message| match message {
             Message::Text(text) => Message::Text(format!("4{text}")),
@@ -68,7 +68,7 @@ impl Engine {
         self.send_packets(packets.collect());
     }
 
-    /// Sends packets of Engine.IO at one go.
+    /// Sends Engine.IO packets at once.
     pub fn send_packets(&mut self, packets: Vec<Message>) {
         match &mut self.carrier {
             Carrier::WebSocket(ws) => {
@@ -82,11 +82,11 @@ impl Engine {
         }
     }
 
-    /// The next message
+    /// Returns the next message.
     pub fn receive(&mut self) -> Result<Message, Ended> {
         let from = now();
         loop {
-            // Pings go on for ever, and are not what is waited for.
+            // Pings continue indefinitely and are not the expected message.
             assert!(from.elapsed() < PATIENCE, "nothing came but {} pings", self.pings);
             let packet = self.next_packet()?;
             if let Some(message) = self.handle(packet)? {
@@ -105,7 +105,7 @@ impl Engine {
         }
     }
 
-    /// Does what a packet asks for, and gives the message that it may carry
+    /// Handles a packet and returns the message that it may carry.
     fn handle(&mut self, packet: Message) -> Result<Option<Message>, Ended> {
         let text = match packet {
             Message::Text(text) => text,
@@ -124,16 +124,16 @@ impl Engine {
         Ok(None)
     }
 
-    /// Returns when the server has dealt with everything that was sent so far
+    /// Returns when the server has handled everything sent so far.
     pub fn sync(&mut self) {
         match &mut self.carrier {
             Carrier::WebSocket(ws) => ws.sync(),
-            // A POST has its turn once what the one before it brought has been dealt with. The session may be over.
+            // The server accepts a POST once it has handled the previous one. The session may be over.
             Carrier::Polling(polling) => _ = polling.post(&[Message::Text("6".into())]),
         }
     }
 
-    /// Answers pings until there were so many; nothing else may come meanwhile
+    /// Answers pings until their number is reached; no other packet may arrive before.
     pub fn wait_for_ping(&mut self, pings: usize) {
         while self.pings < pings {
             let packet = self.next_packet().expect("the session goes on");
@@ -141,19 +141,19 @@ impl Engine {
         }
     }
 
-    /// Sends a request for what comes next, if none is under way, and does not wait for it
+    /// Sends a poll if none is pending, without waiting for the response.
     pub fn start_get(&mut self) {
         if let Carrier::Polling(polling) = &mut self.carrier {
             polling.start_get();
         }
     }
 
-    /// Opens a WebSocket beside the requests, and hears that it works
+    /// Opens a WebSocket beside the polling requests and completes the probe.
     pub fn probe(&mut self) -> Ws {
         self.try_probe().expect("the server takes a probe")
     }
 
-    /// The status of the answer, or the close code, if the server refuses
+    /// The response status, or the close code, if the server refuses.
     pub fn try_probe(&mut self) -> Result<Ws, u16> {
         let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
         polling.start_get();
@@ -167,7 +167,7 @@ impl Engine {
         Ok(ws)
     }
 
-    /// Leaves the requests behind, once the one that waits is answered
+    /// Completes the upgrade once the pending poll is answered.
     pub fn move_to(&mut self, mut ws: Ws) {
         let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
         let last = polling.get().expect("the session goes on");
@@ -176,7 +176,7 @@ impl Engine {
         self.carrier = Carrier::WebSocket(ws);
     }
 
-    /// Ends the session as a client does that goes away
+    /// Closes the session cleanly.
     pub fn close(mut self) {
         match self.carrier {
             Carrier::WebSocket(ws) => ws.close(),
@@ -184,7 +184,7 @@ impl Engine {
         }
     }
 
-    /// The secret id
+    /// Returns the secret session id.
     pub fn sid(&self) -> &str {
         self.opened["sid"].as_str().expect("an id")
     }
@@ -195,7 +195,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Requests of one session
+/// Polling requests of one session.
 #[derive(Debug)]
 struct Polling {
     dial: Dial,
@@ -242,7 +242,7 @@ impl Polling {
         }
     }
 
-    /// Waits for the answer to the request that is under way, or to a new one
+    /// Waits for the response to the pending request, or to a new one.
     fn get(&mut self) -> Result<Vec<Message>, Ended> {
         self.start_get();
         let answer = self.gets.answer();

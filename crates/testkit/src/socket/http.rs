@@ -1,14 +1,14 @@
-//! An HTTP/1.1 client that keeps one connection
+//! HTTP/1.1 client with one persistent connection.
 
 use std::io::{BufRead, BufReader, Read, Write};
 
 use super::dial::{Dial, Stream};
 
-/// One connection, for one request after the other
+/// Persistent connection for sequential requests.
 #[derive(Debug)]
 pub struct Http(BufReader<Box<dyn Stream>>);
 
-/// Answer with all of its body.
+/// Response with its complete body.
 #[derive(Debug)]
 pub struct Answer {
     /// Status.
@@ -17,7 +17,7 @@ pub struct Answer {
     pub headers: Vec<(String, String)>,
     /// Body, if it is not compressed.
     pub body: String,
-    /// The body, if it is compressed
+    /// Body bytes, if compressed.
     pub bytes: Vec<u8>,
 }
 
@@ -27,26 +27,26 @@ impl Http {
         Self(BufReader::new(dial.open()))
     }
 
-    /// Sends a GET and waits for its answer.
+    /// Sends a GET and waits for the response.
     pub fn get(&mut self, target: &str) -> Answer {
         self.send("GET", target, b"");
         self.answer()
     }
 
-    /// Sends a POST and waits for its answer.
+    /// Sends a POST and waits for the response.
     pub fn post(&mut self, target: &str, body: &[u8]) -> Answer {
         self.send("POST", target, body);
         self.answer()
     }
 
-    /// A request without a body, with headers such as `"Accept: */*\r\n"`
+    /// Sends a request without a body, with headers such as `"Accept: */*\r\n"`.
     pub fn request(&mut self, method: &str, target: &str, headers: &str) -> Answer {
         let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
         self.0.get_mut().write_all(head.as_bytes()).expect("the server takes requests");
         self.answer()
     }
 
-    /// Sends a request without waiting for its answer
+    /// Sends a request without waiting for the response.
     pub fn send(&mut self, method: &str, target: &str, body: &[u8]) {
         let len = body.len();
         let head = format!(
@@ -57,7 +57,7 @@ impl Http {
         self.0.get_mut().write_all(&request).expect("the server takes requests");
     }
 
-    /// Waits for the answer to what was sent
+    /// Waits for the response to a sent request.
     pub fn answer(&mut self) -> Answer {
         let status = self.line();
         let status = status.split(' ').nth(1).and_then(|code| code.parse().ok());

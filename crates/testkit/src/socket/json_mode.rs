@@ -1,4 +1,4 @@
-//! Messages of `roomcast.json`
+//! Messages of `roomcast.json`.
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ fn message(mut header: Value, name: Option<&str>, args: &Value) -> Vec<Message> 
     messages
 }
 
-/// Takes a message with its binary, if all of it is there
+/// Takes a message with its binary values once all have arrived.
 pub(super) fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
     let Some(Message::Text(text)) = messages.front() else { panic!("binary that belongs to nothing") };
     let mut list: Vec<Value> = serde_json::from_str(text).expect("a list");

@@ -1,4 +1,4 @@
-//! Packets of Socket.IO v5
+//! Packets of Socket.IO v5.
 
 use std::collections::VecDeque;
 
@@ -41,7 +41,7 @@ fn prefix(namespace: &str) -> String {
     if namespace == "/" { String::new() } else { format!("{namespace},") }
 }
 
-/// Takes a packet with its attachments, if all of them are there
+/// Takes a packet with its attachments once all have arrived.
 pub(super) fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
     let Some(Message::Text(text)) = messages.front() else { panic!("binary that belongs to nothing") };
     let (kind, rest) = text.split_at(1);

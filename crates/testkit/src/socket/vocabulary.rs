@@ -1,33 +1,33 @@
-//! Events, answers and changes of state, in the form that all kinds of clients share.
+//! Events, acknowledgements and state changes in a form common to all kinds of clients.
 
 use serde_json::{Value, json};
 
 use super::ws::Ended;
 
-/// What a client hears
+/// Message received by a client.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "fields are named as in the protocol")]
 pub enum Heard {
-    /// It is in a namespace.
+    /// The client joined a namespace.
     Joined { namespace: String, id: String },
-    /// A namespace refused it.
+    /// A namespace refused the client.
     Refused { namespace: String, error: Value },
-    /// An event came.
+    /// An event arrived.
     Event { namespace: String, name: String, args: Value, ack: Option<u64> },
-    /// An answer to an event came.
+    /// An acknowledgement arrived.
     Answer { namespace: String, ack: u64, args: Value },
-    /// The server took it out of a namespace.
+    /// The server disconnected the client from a namespace.
     Left { namespace: String },
     /// The connection ended.
     Ended(Ended),
 }
 
-/// What a client says
+/// Message sent by a client.
 #[derive(Debug, Clone)]
 pub struct Said<'a> {
     /// Namespace.
     pub namespace: &'a str,
-    /// Number of the answer, if one is asked for.
+    /// Ack number, if an acknowledgement is requested.
     pub ack: Option<u64>,
     /// Name of the event.
     pub name: &'a str,
@@ -35,12 +35,12 @@ pub struct Said<'a> {
     pub args: Value,
 }
 
-/// Binary among arguments
+/// Wraps bytes as a binary argument.
 pub fn bytes(bytes: &[u8]) -> Value {
     json!({ "bytes": bytes })
 }
 
-/// The other way round
+/// Returns the bytes of a binary argument.
 pub fn as_bytes(value: &Value) -> Option<Vec<u8>> {
     serde_json::from_value(value.get("bytes")?.clone()).ok()
 }

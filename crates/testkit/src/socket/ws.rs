@@ -1,4 +1,4 @@
-//! A WebSocket client
+//! Blocking WebSocket client.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -10,7 +10,7 @@ use tungstenite::protocol::{WebSocket, WebSocketConfig};
 
 use super::dial::{Dial, Stream};
 
-/// What goes over a connection at once
+/// WebSocket message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     /// Text.
@@ -19,7 +19,7 @@ pub enum Message {
     Binary(Vec<u8>),
 }
 
-/// How a connection ended: code and reason of the close frame, or nothing if none came
+/// How a connection ended: code and reason of the close frame, or `None` without one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Ended {
     /// Code of the close frame.
@@ -28,10 +28,10 @@ pub struct Ended {
     pub reason: String,
 }
 
-/// A WebSocket that blocks
+/// Blocking WebSocket.
 pub struct Ws {
     socket: WebSocket<Box<dyn Stream>>,
-    /// What came before it was asked for
+    /// Messages received but not yet requested.
     early: VecDeque<Message>,
     pongs: usize,
     ended: Ended,
@@ -45,7 +45,7 @@ impl Ws {
         Self::try_open(dial, target, protocol).expect("the server takes WebSockets")
     }
 
-    /// The status of the answer, if the server refuses
+    /// The response status, if the server refuses.
     pub fn try_open(dial: &Dial, target: &str, protocol: Option<&str>) -> Result<Self, u16> {
         let uri = format!("ws://test{target}").parse().expect("a path");
         let mut request = ClientRequestBuilder::new(uri);
@@ -72,7 +72,7 @@ impl Ws {
         self.flush();
     }
 
-    /// Puts a message behind others, to leave with them
+    /// Queues a message to be written with others.
     pub fn queue(&mut self, message: Message) {
         let message = match message {
             Message::Text(text) => tungstenite::Message::text(text),
@@ -86,7 +86,7 @@ impl Ws {
         self.socket.flush().expect("the server reads");
     }
 
-    /// The next message, or how the connection ended
+    /// Returns the next message, or how the connection ended.
     pub fn receive(&mut self) -> Result<Message, Ended> {
         if let Some(message) = self.early.pop_front() {
             return Ok(message);
@@ -98,9 +98,9 @@ impl Ws {
         }
     }
 
-    /// Returns when the server has dealt with everything that was sent so far
+    /// Returns when the server has handled everything sent so far.
     pub fn sync(&mut self) {
-        // The pong to the first may leave while what was read together with it is still being dealt with.
+        // The pong to the first ping may leave while messages read together with it are still being handled.
         for _ in 0..2 {
             self.socket
                 .send(tungstenite::Message::Ping(tungstenite::Bytes::new()))
@@ -113,7 +113,7 @@ impl Ws {
         }
     }
 
-    /// Reads one frame, and gives it if it is a message
+    /// Reads one frame and returns it if it is a message.
     fn read(&mut self) -> Result<Option<Message>, Ended> {
         match self.socket.read() {
             Ok(tungstenite::Message::Text(text)) => return Ok(Some(Message::Text(text.to_string()))),
@@ -131,9 +131,9 @@ impl Ws {
         Ok(None)
     }
 
-    /// Says goodbye, and hangs up without waiting for an answer
+    /// Sends a close frame and disconnects without waiting for the answer.
     pub fn close(mut self) {
-        // The server may have hung up first.
+        // The server may have disconnected first.
         let _ = self.socket.close(None);
         let _ = self.socket.flush();
     }

@@ -1,4 +1,4 @@
-//! What every transport has to keep to; see [`transport_conformance!`](crate::transport_conformance)
+//! The rules that every transport must keep; see [`transport_conformance!`](crate::transport_conformance).
 
 use std::future::Future;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use super::{End, Oversized, Rig, TransportClient, TransportHarness};
 use crate::ExchangeBuilder;
 use crate::chance::Chance;
 
-/// Makes a test of each rule that transports have to keep to, for one [`TransportHarness`]
+/// Generates a test for each rule that transports must keep, for one [`TransportHarness`].
 ///
 /// `transport_conformance!(Harness);` is all there is to a test file below the harness itself; that of
 /// [`MemoryTransport`](super::MemoryTransport) is `tests/memory_conformance.rs` of this crate.
@@ -50,7 +50,7 @@ macro_rules! transport_conformance {
     )*};
 }
 
-/// Text and binary, empty and large: what a client sends arrives as it was sent, in that order
+/// Client messages of any kind and size arrive unchanged and in order.
 pub fn messages_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -64,7 +64,7 @@ pub fn messages_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
     });
 }
 
-/// Text and binary, empty and large: what is pushed arrives as it was pushed, in that order
+/// Pushed messages of any kind and size arrive unchanged and in order.
 pub fn frames_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -79,7 +79,7 @@ pub fn frames_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
     });
 }
 
-/// Neither direction waits for the other
+/// Neither direction waits for the other.
 pub fn both_directions_flow_at_once<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -87,7 +87,7 @@ pub fn both_directions_flow_at_once<H: TransportHarness>(harness: H) {
             rig.push(numbered(round, 10 * round));
             client.send(numbered(round, 7 * round)).await;
             if round % 3 == 0 {
-                // An answer to what has not been read yet, as a handler would give it.
+                // Answers a message before it is read, as a handler would.
                 assert_eq!(rig.recv().await, Some(numbered(round / 3, 7 * (round / 3))));
             }
         }
@@ -100,7 +100,7 @@ pub fn both_directions_flow_at_once<H: TransportHarness>(harness: H) {
     });
 }
 
-/// The limit itself is allowed
+/// A message of exactly the limit is accepted.
 pub fn a_message_at_the_limit_arrives<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -110,7 +110,7 @@ pub fn a_message_at_the_limit_arrives<H: TransportHarness>(harness: H) {
     });
 }
 
-/// One byte over the limit is too much, and only the client that sent it feels it
+/// A message one byte over the limit is refused and affects only its sender.
 pub fn a_message_over_the_limit_harms_nobody_else<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -136,7 +136,7 @@ pub fn a_message_over_the_limit_harms_nobody_else<H: TransportHarness>(harness: 
     });
 }
 
-/// Nothing comes between the messages of one frame, whatever else is pushed
+/// The messages of one frame are not interleaved with other frames.
 pub fn an_event_and_its_attachments_stay_together<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -155,7 +155,7 @@ pub fn an_event_and_its_attachments_stay_together<H: TransportHarness>(harness: 
     });
 }
 
-/// A frame pushed to several connections arrives at each, alone and among others
+/// A frame pushed to several connections arrives at each, alone and among others.
 pub fn a_shared_frame_reaches_all_its_recipients<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let mut members: Vec<_> = (0..5).map(|_| open(&harness)).collect();
@@ -183,7 +183,7 @@ pub fn a_shared_frame_reaches_all_its_recipients<H: TransportHarness>(harness: H
     });
 }
 
-/// What a client cannot take yet waits, and is all there once it reads
+/// Frames that the client cannot accept yet are queued and all arrive once it reads.
 pub fn frames_that_wait_are_sent_once_there_is_room<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -201,7 +201,7 @@ pub fn frames_that_wait_are_sent_once_there_is_room<H: TransportHarness>(harness
     });
 }
 
-/// Pushes and reads in all rhythms, sizes on both sides of whatever is cut: none lost, none twice, none early
+/// Pushes and reads of all sizes and timings lose, duplicate and reorder nothing.
 pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -230,7 +230,7 @@ pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
     });
 }
 
-/// The write half may be called from any thread, while the connection is polled on its own
+/// The write half may be called from any thread while the connection is polled on its own.
 pub fn a_flusher_on_another_thread_loses_nothing<H: TransportHarness>(harness: H) {
     run_in(false, async move {
         let (rig, mut client) = open_with(&harness, false);
@@ -249,7 +249,7 @@ pub fn a_flusher_on_another_thread_loses_nothing<H: TransportHarness>(harness: H
     });
 }
 
-/// A close is the last thing, not the next
+/// A close follows all frames queued before it.
 pub fn what_waits_is_sent_before_the_close<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -265,7 +265,7 @@ pub fn what_waits_is_sent_before_the_close<H: TransportHarness>(harness: H) {
     });
 }
 
-/// A client that waits for messages is told that there will be none
+/// A close ends the wait of a client that polls for messages.
 pub fn a_closed_connection_ends_for_the_client<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -281,7 +281,7 @@ pub fn a_closed_connection_ends_for_the_client<H: TransportHarness>(harness: H) 
     });
 }
 
-/// A client that is gone does not stay a recipient
+/// A disconnected client does not remain a recipient.
 pub fn a_client_that_vanishes_is_noticed<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
@@ -300,7 +300,7 @@ pub fn a_client_that_vanishes_is_noticed<H: TransportHarness>(harness: H) {
     });
 }
 
-/// What is refused comes back unanswered
+/// A refused exchange is returned without a response.
 pub fn a_request_that_opens_nothing_is_handed_back<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (exchange, mut answer) = ExchangeBuilder::post("/").chunk("hello").build();
@@ -312,7 +312,7 @@ pub fn a_request_that_opens_nothing_is_handed_back<H: TransportHarness>(harness:
     });
 }
 
-/// A request that this kind of connection does not take is refused, and the connection goes on
+/// A request unsupported by the connection is refused, and the connection continues.
 pub fn a_request_of_a_foreign_kind_harms_nothing<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let transport = harness.transport();
@@ -337,11 +337,11 @@ pub fn a_request_of_a_foreign_kind_harms_nothing<H: TransportHarness>(harness: H
     });
 }
 
-/// Long enough for anything that is going to happen by itself
+/// Long enough for every spontaneous action to happen.
 const LONG: Duration = Duration::from_millis(20);
-/// A test that takes longer hangs
+/// Timeout of a hanging test.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// More than any test pushes at once
+/// More than any test pushes at once.
 const OUTBOX: usize = 64 << 20;
 
 fn run<H: TransportHarness>(harness: &H, test: impl Future<Output = ()>) {
@@ -375,9 +375,9 @@ async fn assert_silent(client: &mut impl TransportClient) {
     assert!(further.is_err(), "nothing more was pushed, yet there came {further:?}");
 }
 
-/// Text that every transport can carry: it begins with a digit and has no control character
+/// Text that every transport can carry: it begins with a digit and has no control character.
 ///
-/// Long-polling leaves the first byte of a packet and the separator to the protocol above.
+/// Long-polling reserves the first byte of a packet and the separator for the protocol above.
 fn text(len: usize) -> Message {
     let mut text = String::with_capacity(len + 4);
     text.extend(std::iter::once('4').take(len));
@@ -398,13 +398,13 @@ fn binary(len: usize) -> Message {
     (0..len).map(|at| (at * 31 % 256) as u8).collect::<Bytes>().into()
 }
 
-/// Messages of both kinds, from none to `most` bytes
+/// Returns messages of both kinds, from zero to `most` bytes.
 fn assorted(most: usize) -> Vec<Message> {
     let lens = [0, 1, 2, 3, 4, 125, 126, 127, 1_000, most / 3, most / 2];
     lens.into_iter().flat_map(|len| [text(len), binary(len)]).collect()
 }
 
-/// A thread that writes what is on a list, until it is dropped
+/// Thread that flushes a list until it is dropped.
 struct FlusherThread {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

@@ -1,4 +1,4 @@
-//! A transport whose messages never leave the process
+//! In-memory transport.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,10 +14,10 @@ use roomcast_core::{
 
 use crate::ExchangeBuilder;
 
-/// A transport whose messages never leave the process
+/// In-memory transport, whose messages never leave the process.
 ///
-/// Its clients are made by [`MemoryClient::connect`]. It may be given any name and capabilities, to stand for
-/// another one.
+/// [`MemoryClient::connect`] creates its clients. It may have any name and capabilities, to simulate
+/// another transport.
 #[derive(Debug, Clone)]
 pub struct MemoryTransport {
     name: TransportName,
@@ -26,21 +26,21 @@ pub struct MemoryTransport {
 }
 
 impl MemoryTransport {
-    /// A transport of this name that sessions may begin on, and move from and to
+    /// Creates a transport of this name on which sessions may start, and from and to which they may upgrade.
     pub fn new(name: &'static str) -> Self {
         let capabilities =
             Capabilities { begins: true, upgrades_from: true, upgrades_to: true, polled: false };
         Self { name: TransportName(name), capabilities, max_message: 1_000_000 }
     }
 
-    /// What sessions may do here
+    /// Sets the session capabilities.
     #[must_use]
     pub fn capabilities(mut self, capabilities: Capabilities) -> Self {
         self.capabilities = capabilities;
         self
     }
 
-    /// Bytes that one message of a client may have; default: 1,000,000
+    /// Sets the maximum size of a client message, in bytes. Default: 1,000,000.
     #[must_use]
     pub fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
@@ -68,13 +68,13 @@ impl Transport for MemoryTransport {
             let text = "this is no request of a MemoryClient";
             return Err(Refused::new(exchange, Rejection::new(StatusCode::BAD_REQUEST, text)));
         };
-        // Whether the client is still there shows on the link.
+        // The link shows whether the client is still connected.
         let _ = exchange.respond.send(http::Response::default());
         Ok(Box::new(MemoryConnection { link, max_message: self.max_message }))
     }
 }
 
-/// The client's end of a connection in memory
+/// Client end of an in-memory connection.
 ///
 /// Dropping it breaks the connection.
 #[derive(Debug)]
@@ -83,28 +83,28 @@ pub struct MemoryClient {
 }
 
 impl MemoryClient {
-    /// The exchange that opens a connection, and the client at its other end
+    /// Returns the exchange that opens a connection, and the client at its other end.
     ///
-    /// `capacity` is how many messages it takes in before it has to read some.
+    /// `capacity` is the number of messages it accepts before it must read some.
     pub fn connect(capacity: usize) -> (Exchange, Self) {
         let link = Link(Arc::new(Mutex::new(Shared { capacity, ..Shared::default() })));
         let (exchange, _) = ExchangeBuilder::get("/").extension(link.clone()).build();
         (exchange, Self { link })
     }
 
-    /// Sends a message
+    /// Sends a message.
     pub fn send(&self, message: impl Into<Message>) {
         self.link.change(|shared| shared.to_server.push_back(message.into()));
     }
 
-    /// The next message, or `None` once the server has closed; that is answered then
+    /// Returns the next message, or `None` once the server has closed; it then answers the close.
     ///
     /// Cancel safe.
     pub async fn recv(&mut self) -> Option<Message> {
         std::future::poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// The next message if there is one by now
+    /// Returns the next message if one has arrived.
     pub fn try_recv(&mut self) -> Option<Message> {
         match self.poll_recv(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(message) => message,
@@ -112,7 +112,7 @@ impl MemoryClient {
         }
     }
 
-    /// Polls for the next message; see [`recv`](Self::recv)
+    /// Polls for the next message; see [`recv`](Self::recv).
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<Message>> {
         let mut shared = self.link.lock();
         let message = shared.to_client.pop_front();
@@ -128,19 +128,19 @@ impl MemoryClient {
         Poll::Ready(message)
     }
 
-    /// Whether the server has closed, or let go of the connection
+    /// Returns whether the server has closed or dropped the connection.
     pub fn is_closed(&self) -> bool {
         self.link.lock().server_closed
     }
 
-    /// How often the server has asked for a sign of life
+    /// Returns the number of heartbeats from the server.
     ///
-    /// Each was answered at once.
+    /// Each was answered immediately.
     pub fn pings(&self) -> usize {
         self.link.lock().pings
     }
 
-    /// Closes, and says so
+    /// Closes the connection cleanly.
     pub fn close(&self) {
         self.link.change(|shared| shared.client = Peer::Closed);
     }
@@ -168,11 +168,11 @@ struct Shared {
     server_closed: bool,
     pings: usize,
     pongs: usize,
-    /// The client's task
+    /// Waker of the client's task.
     reader: Option<Waker>,
-    /// The task that owns the connection
+    /// Waker of the task that owns the connection.
     owner: Option<Waker>,
-    /// Whoever found no room to write; a flusher's waker does nothing, so it must not replace the owner's
+    /// Waker of a blocked writer; a flusher's waker does nothing, so it must not replace the owner's.
     writer: Option<Waker>,
 }
 
@@ -189,7 +189,7 @@ impl Link {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes something, and lets both ends have a look
+    /// Changes the state and wakes both ends.
     fn change(&self, change: impl FnOnce(&mut Shared)) {
         let mut shared = self.lock();
         change(&mut shared);
@@ -205,7 +205,7 @@ struct MemoryConnection {
     max_message: usize,
 }
 
-/// Stands for the form of what is no message: the ping, and the close at the end
+/// Placeholder encoding for the ping and the final close, which are not messages.
 struct Control;
 
 const PING: Bytes = Bytes::from_static(b"ping");

@@ -1,4 +1,4 @@
-//! A transport without a network, and what any transport has to keep to
+//! In-memory transport, and the conformance suite for transports.
 
 mod client;
 pub mod conformance;

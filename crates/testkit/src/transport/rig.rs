@@ -1,4 +1,4 @@
-//! A connection driven as a server drives it, but for a protocol
+//! Connection driven as by a server, without a protocol.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,44 +17,44 @@ use tokio::time::Sleep;
 
 use super::Requests;
 
-/// A connection driven as a server drives it, with an outbox but without a protocol
+/// Connection driven as by a server, with an outbox but without a protocol.
 ///
-/// Messages that arrive are kept for [`recv`](Self::recv); everything goes on by itself in a task of the runtime
-/// that the rig was made on.
+/// Received messages are queued for [`recv`](Self::recv); a task on the runtime that created the rig
+/// performs all other work.
 #[derive(Debug)]
 pub struct Rig {
-    /// What is to be sent; a frame pushed here is flushed by the rig, unless it was made not to
+    /// Outbound queue; the rig flushes a frame pushed here, unless created without a flusher.
     pub outbox: Outbox,
-    /// The list that the outbox puts itself on
+    /// Flush list of the outbox.
     pub flush: FlushList,
     shared: Arc<Mutex<Shared>>,
 }
 
-/// How a connection ended
+/// How a connection ended.
 #[derive(Debug)]
 pub enum End {
-    /// The client closed
+    /// The client closed.
     Closed,
-    /// The carrier broke, or the client misused it
+    /// The transport failed, or the client misused it.
     Broken(ConnectionError),
-    /// A request was out of turn, and fatal to the session
+    /// A request was out of turn, and fatal to the session.
     OutOfTurn,
-    /// The server closed
+    /// The server closed.
     ByServer,
-    /// The outbox was closed, by its sink or as overflowing
+    /// The outbox was closed, by its sink or by an overflow.
     Outbox(CloseReason),
 }
 
-/// How long a connection may take to close, in the runtime's time
+/// Time limit of a close, in the runtime's time.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
 
 impl Rig {
-    /// Opens a connection and drives it
+    /// Opens a connection and drives it.
     ///
-    /// Without `flushes` somebody else has to write what is on the flush list. `outbox_limit` is in bytes.
+    /// Without `flushes`, the caller must flush the list. `outbox_limit` is in bytes.
     ///
     /// # Panics
-    /// When the transport refuses `exchange`; outside of a tokio runtime.
+    /// If the transport refuses `exchange`, or outside of a tokio runtime.
     pub fn open(
         transport: &dyn Transport,
         connect: impl FnOnce(Requests) -> Exchange,
@@ -88,12 +88,12 @@ impl Rig {
         rig
     }
 
-    /// Pushes a frame that has to arrive
+    /// Pushes a frame that must be accepted.
     pub fn push(&self, frame: impl Into<Frame>) -> Pushed {
         self.outbox.push(frame.into(), Delivery::Reliable, Overflow::Close)
     }
 
-    /// The next message that arrived, or `None` once the connection has ended
+    /// Returns the next message received, or `None` once the connection has ended.
     ///
     /// Cancel safe.
     pub async fn recv(&self) -> Option<Message> {
@@ -111,7 +111,7 @@ impl Rig {
         .await
     }
 
-    /// How the connection ended, once it has and is gone; `None` if it was told before
+    /// Waits until the connection is gone and returns how it ended; `None` if already returned.
     ///
     /// Cancel safe.
     pub async fn ended(&self) -> Option<End> {
@@ -126,7 +126,7 @@ impl Rig {
         .await
     }
 
-    /// Closes the connection, as the server
+    /// Closes the connection from the server side.
     pub fn close(&self, reason: CloseReason) {
         let mut shared = self.shared();
         shared.close = Some(reason);
@@ -262,7 +262,7 @@ impl Driver {
             if !*drained {
                 ready!(self.outbox.poll_drained(cx));
                 *drained = true;
-                // Takes the write half with it, which says to the client that nothing more comes.
+                // Drops the write half too, which signals the end of the stream to the client.
                 self.outbox.close(CloseReason::TransportClose);
             }
             ready!(self.connection.poll_closed(cx));

@@ -1,4 +1,4 @@
-//! axum, after its chat example: a tokio broadcast channel, and two tasks for each socket
+//! axum, after its chat example: a tokio broadcast channel, and two tasks for each socket.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -55,7 +55,7 @@ async fn serve(socket: WebSocket, state: Arc<State>) {
             (Mode::Room, Some(Command::Join(room))) => {
                 let room =
                     state.rooms.lock().unwrap().entry(room.to_owned()).or_insert_with(channel).subscribe();
-                // In this load everybody is in one room.
+                // All clients are in one room in this load.
                 if let Some(sender) = sender.take() {
                     writer = Some(forward(sender, room));
                 }
@@ -83,7 +83,7 @@ fn forward(mut sender: SplitSink<WebSocket, Message>, mut messages: Receiver<Utf
                         return;
                     }
                 }
-                // What was lost is for the load generator to find.
+                // The load generator detects lost messages.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => return,
             }

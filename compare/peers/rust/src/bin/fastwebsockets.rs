@@ -1,4 +1,4 @@
-//! fastwebsockets: hyper's upgrade, the socket split, and a task that writes what a channel brings
+//! fastwebsockets: hyper's upgrade, a split socket, and a task that writes messages from a channel.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -68,7 +68,7 @@ async fn serve(
     let (sender, receiver) = unbounded();
     hub.enter(id, sender);
     let writer = tokio::spawn(write(writer, receiver));
-    // Pings and closes are answered by nobody here; no client of the benchmark sends any.
+    // Pings and closes are not answered here; no client of the benchmark sends any.
     let mut answer = async |_: Frame<'_>| Ok::<_, WebSocketError>(());
     loop {
         let Ok(frame) = reader.read_frame(&mut answer).await else { break };

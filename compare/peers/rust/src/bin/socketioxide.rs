@@ -1,4 +1,4 @@
-//! socketioxide as a layer of axum, with its default settings
+//! socketioxide as a layer of axum, with its default settings.
 
 use roomcast_peers::{Mode, Options};
 use socketioxide::SocketIo;

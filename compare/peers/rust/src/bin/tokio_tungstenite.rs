@@ -1,4 +1,4 @@
-//! tokio-tungstenite, after its example `server`: a map of unbounded channels, each forwarded to its socket
+//! tokio-tungstenite, after its example `server`: a map of unbounded channels, each forwarded to its socket.
 
 use std::sync::Arc;
 

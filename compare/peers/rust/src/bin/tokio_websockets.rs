@@ -1,4 +1,4 @@
-//! tokio-websockets: one task for each socket, which feeds all that waits and then flushes
+//! tokio-websockets: one task per socket, which feeds all queued messages and then flushes.
 
 use std::sync::Arc;
 

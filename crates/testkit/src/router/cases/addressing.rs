@@ -1,11 +1,11 @@
-//! Whom a target names
+//! Cases for target selection.
 
 use roomcast_core::{CloseReason, Delivery, Joined, Overflow, Receipt, Room, Scope, Target};
 
 use super::{Subject, asking, attach, attach_all, emit, event, queued, rooms};
 use crate::{AnswerLog, TextCodec};
 
-/// No rooms means everybody
+/// A target without rooms addresses every member.
 pub async fn to_all(router: Subject) {
     let codec = TextCodec::new("t");
     assert_eq!(router.broadcast(&Target::default(), &event("nobody")).relieve(), Receipt::default());
@@ -16,7 +16,7 @@ pub async fn to_all(router: Subject) {
     }
 }
 
-/// `skip` leaves out one member, by its key
+/// `skip` excludes one member, by its key.
 pub async fn to_all_but_the_sender(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, key), (b, _)] = attach_all(&router, &codec, ["a", "b"]);
@@ -28,7 +28,7 @@ pub async fn to_all_but_the_sender(router: Subject) {
     assert_eq!(b.received(), ["t:news[]", "t:more[]"]);
 }
 
-/// Only those who joined and have not left since
+/// A room addresses only its current members.
 pub async fn to_a_room(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
@@ -49,7 +49,7 @@ pub async fn to_a_room(router: Subject) {
     assert_eq!(c.received(), [""; 0]);
 }
 
-/// A member of several of the rooms gets one copy
+/// A member of several of the rooms gets one copy.
 pub async fn to_several_rooms_once_each(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
@@ -65,7 +65,7 @@ pub async fn to_several_rooms_once_each(router: Subject) {
     assert_eq!(c.received(), [""; 0]);
 }
 
-/// `except` takes rooms and ids, and unknown names mean nobody
+/// `except` takes rooms and ids, and ignores unknown names.
 pub async fn but_not_to_those_excepted(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, b_key), (c, c_key), (d, _)] = attach_all(&router, &codec, ["a", "b", "c", "d"]);
@@ -77,7 +77,7 @@ pub async fn but_not_to_those_excepted(router: Subject) {
     assert_eq!(router.broadcast(&target, &event("all")).relieve(), queued(2));
     target.rooms = rooms(["r"]);
     assert_eq!(router.broadcast(&target, &event("room")).relieve(), queued(1));
-    // The room itself among the exceptions: nobody is left, and nothing locks up.
+    // The room itself is excluded: no recipient remains, and nothing deadlocks.
     target.except = rooms(["r", "r"]);
     assert_eq!(router.broadcast(&target, &event("none")).relieve(), queued(0));
     target.rooms = rooms(["d", "b"]);
@@ -88,7 +88,7 @@ pub async fn but_not_to_those_excepted(router: Subject) {
     assert_eq!(d.received(), ["t:all[]", "t:ids[]"]);
 }
 
-/// The room of a socket's own id exists without being joined, and cannot be left
+/// The room of a socket's own id exists without a join and cannot be left.
 pub async fn to_a_socket_by_its_id(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, _)] = attach_all(&router, &codec, ["a", "b"]);
@@ -102,7 +102,7 @@ pub async fn to_a_socket_by_its_id(router: Subject) {
     assert_eq!(b.received(), [""; 0]);
 }
 
-/// A name that is an id means that socket, and whoever joined a room of that name
+/// A name that is an id addresses that socket and all members of a room of that name.
 pub async fn an_id_and_a_room_of_the_same_name(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, _), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
@@ -119,7 +119,7 @@ pub async fn an_id_and_a_room_of_the_same_name(router: Subject) {
     assert_eq!(c.received(), ["t:rest[]"]);
 }
 
-/// An id means the newest member that bears it; a late leave or detach of the older one does not touch it
+/// An id addresses its newest member; a late leave or detach of the older member does not affect it.
 pub async fn an_id_that_is_attached_again(router: Subject) {
     let codec = TextCodec::new("t");
     let room = Room::from("r");
@@ -143,7 +143,7 @@ pub async fn an_id_that_is_attached_again(router: Subject) {
     assert_eq!(emit(&router, ["a", "r"], "nobody"), queued(0));
 }
 
-/// To one member, whatever rooms it is in
+/// A direct target reaches one member in any rooms.
 pub async fn to_one_member(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let [(a, _), (b, _)] = attach_all(&router, &able, ["a", "b"]);
@@ -176,7 +176,7 @@ pub async fn to_one_member(router: Subject) {
     assert_eq!(able.encoded(), 3);
 }
 
-/// The ids of those whom a broadcast would reach
+/// Returns the ids of the members that a broadcast would reach.
 pub async fn who_is_named(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b), (_, c)] = attach_all(&router, &codec, ["a", "b", "c"]);

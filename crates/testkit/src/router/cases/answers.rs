@@ -1,4 +1,4 @@
-//! Who is asked, and who waits
+//! Cases for acknowledgements.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
@@ -13,9 +13,9 @@ use roomcast_core::{
 use super::{Subject, asking, attach, attach_all, emit, emit_event, event, queued};
 use crate::{AnswerLog, ControlProbe, MemberProbe, TextCodec};
 
-/// However fast the client is, its answer finds somebody who waits
+/// An acknowledgement finds its receiver however fast the client is.
 pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
-    /// Stands for a flusher that writes, and a client that answers, the moment the outbox is listed
+    /// Simulates a flusher that writes, and a client that answers, at the moment the outbox is listed.
     struct Flusher {
         acks: AckTable,
         owed: Mutex<Vec<usize>>,
@@ -45,7 +45,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
     assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
     assert!(member.acks.answer(&member.id, AckId(7), Args::empty()));
     assert_eq!(log.answered(), [(member.id.clone(), Args::empty())]);
-    // Its going away concerns only those who still wait.
+    // Detaching concerns only receivers that still wait.
     let (second, second_log) = AnswerLog::request(8);
     assert_eq!(router.broadcast(&Target::default(), &asking("question", &second)).relieve(), queued(1));
     router.detach(key);
@@ -53,7 +53,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
     assert_eq!((log.gone(), second_log.gone()), (vec![], vec![member.id.clone()]));
 }
 
-/// A member that was not reached owes nothing, and whoever waits is told so once
+/// A member that was not reached owes no acknowledgement, and the receiver is notified once.
 pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let [(asked, _), (closed, _)] = attach_all(&router, &able, ["asked", "closed"]);
@@ -71,7 +71,7 @@ pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
     let receipt = router.broadcast(&target, &asking("question", &request)).relieve();
     assert_eq!(receipt, Receipt { queued: 1, dropped: 2, unsupported: 1, closed: 2, ..Receipt::default() });
     assert_eq!(log.gone(), ["away", "closed", "gone", "owing", "unable"].map(SocketId::from));
-    // Each is announced first, so whoever waits can count down.
+    // Each is announced first, so the receiver can count down.
     assert_eq!(log.asked(), ["asked", "away", "closed", "gone", "owing", "unable"].map(SocketId::from));
     assert_eq!(asked.received(), ["able:question[]#1"]);
     for probe in [&unable, &closed, &owing, &gone, &away] {
@@ -80,7 +80,7 @@ pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
     assert_eq!(asked.acks().len(), 1);
 }
 
-/// A member that is not asked since it owes too many answers is told so, and one that is gone is not
+/// A member over its limit of pending acknowledgements is reported; a detached one is not.
 pub async fn who_owes_too_many_answers_is_told(router: Subject) {
     let codec = TextCodec::new("t");
     let controls = ["owing", "gone", "able"].map(|id| {
@@ -99,10 +99,10 @@ pub async fn who_owes_too_many_answers_is_told(router: Subject) {
     assert_eq!(controls.map(|control| control.limited()), [vec![MemberLimit::Answers], vec![], vec![]]);
 }
 
-/// Whoever waits for answers is told under no lock, so it may use the router
+/// Ack receivers are called without a lock held, so they may use the router.
 ///
 /// # Panics
-/// If the router locks up; it is given ten seconds.
+/// If the router deadlocks, after ten seconds.
 pub async fn who_waits_may_call_the_router(router: Subject) {
     struct Caller {
         router: Subject,

@@ -1,4 +1,4 @@
-//! How events reach those they are for
+//! Cases for event delivery.
 
 use roomcast_core::{
     Bytes, CloseReason, Delivery, Event, IntoArgs, Joined, Namespace, Overflow, Readiness, Receipt, Room,
@@ -8,7 +8,7 @@ use roomcast_core::{
 use super::{Subject, attach, attach_all, emit, event, queued, rooms};
 use crate::{MemberProbe, TextCodec};
 
-/// Once for each codec among the recipients, however they are mixed, and not at all when there are none
+/// Encodes once per codec among the recipients, in any mix, and not at all without recipients.
 pub async fn encoded_once_for_each_codec(router: Subject) {
     let codecs = [TextCodec::new("x"), TextCodec::new("y"), TextCodec::limited("z")];
     let unused = TextCodec::new("unused");
@@ -27,7 +27,7 @@ pub async fn encoded_once_for_each_codec(router: Subject) {
     assert_eq!((unused.encoded(), outsider.received().len()), (0, 0));
 }
 
-/// Those whose codec cannot carry the event are counted, and the others get it
+/// Recipients whose codec cannot encode the event are counted; the others get it.
 pub async fn one_codec_that_cannot_is_no_error_for_others(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let full = attach_all(&router, &able, ["a", "b"]);
@@ -36,7 +36,7 @@ pub async fn one_codec_that_cannot_is_no_error_for_others(router: Subject) {
     let receipt =
         router.broadcast(&Target::default(), &Event::new(Namespace::main(), "image", args)).relieve();
     assert_eq!(receipt, Receipt { queued: 2, unsupported: 3, ..Receipt::default() });
-    // A refusal is asked for once, too.
+    // A refusal is also requested only once.
     assert_eq!((able.encoded(), limited.encoded()), (1, 1));
     for (probe, _) in &full {
         assert_eq!(probe.received(), [r#"able:image[{"_placeholder":true,"num":0}]"#, "picture"]);
@@ -46,7 +46,7 @@ pub async fn one_codec_that_cannot_is_no_error_for_others(router: Subject) {
     }
 }
 
-/// A volatile event is dropped for a member without a connection, or whose connection is blocked
+/// A volatile event is dropped for a member whose connection is absent or blocked.
 pub async fn volatile_only_to_those_who_can_take_it(router: Subject) {
     let codec = TextCodec::new("t");
     let away = MemberProbe::detached("away", &codec, 1 << 20);
@@ -66,7 +66,7 @@ pub async fn volatile_only_to_those_who_can_take_it(router: Subject) {
     assert_eq!(away.received(), ["t:reliable[]"]);
 }
 
-/// A member whose outbox is full is closed and counted; the others do not notice
+/// A member whose outbox is full is closed and counted; the others are unaffected.
 pub async fn one_slow_member_hurts_nobody_else(router: Subject) {
     let codec = TextCodec::new("t");
     let slow = MemberProbe::with_limit("slow", &codec, 200);
@@ -84,7 +84,7 @@ pub async fn one_slow_member_hurts_nobody_else(router: Subject) {
     assert_eq!(quick.received().len(), 10);
 }
 
-/// What the target says about overflow is what happens
+/// The target's overflow policy applies.
 pub async fn overflow_as_the_target_says(router: Subject) {
     let codec = TextCodec::new("t");
     let slow = MemberProbe::detached("slow", &codec, 160);
@@ -102,7 +102,7 @@ pub async fn overflow_as_the_target_says(router: Subject) {
     assert_eq!(slow.received(), ["t:two[]", "t:new[]"]);
 }
 
-/// An event with a key takes the place of the one that waits under it
+/// A keyed event replaces the queued one with the same key.
 pub async fn the_latest_of_each_key(router: Subject) {
     let codec = TextCodec::new("t");
     let away = MemberProbe::detached("away", &codec, 1 << 20);
@@ -119,7 +119,7 @@ pub async fn the_latest_of_each_key(router: Subject) {
     assert_eq!(away.received(), ["t:b1[]", "t:a2[]", "t:keyless[]"]);
 }
 
-/// Each receiver gets what one sender sends in its order, while others send, join and leave
+/// Each receiver keeps the order of each sender under concurrent sends, joins and leaves.
 pub async fn what_one_sender_sends_arrives_in_order(router: Subject) {
     const EVENTS: usize = 400;
     const SENDERS: usize = 3;

@@ -1,4 +1,4 @@
-//! Who is where
+//! Cases for room membership.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -8,7 +8,7 @@ use roomcast_core::{Joined, MemberKey, MemberLimit, Membership, Room, RouterStat
 use super::{Subject, attach_all, emit, event, queued, rooms};
 use crate::{ControlProbe, MemberProbe, TextCodec};
 
-/// Who is detached is in no room, and can join none
+/// A detached member is in no room and cannot join one.
 pub async fn out_is_out(router: Subject) {
     let codec = TextCodec::new("t");
     let room = Room::from("r");
@@ -24,7 +24,7 @@ pub async fn out_is_out(router: Subject) {
     assert_eq!(router.count(&room), 1);
     assert_eq!(emit(&router, ["r"], "room"), queued(1));
     assert_eq!(router.broadcast(&Target::default(), &event("all")).relieve(), queued(1));
-    // A key that was never given names nobody.
+    // An unknown key addresses no member.
     let unknown = MemberKey(u64::MAX);
     assert_eq!(router.join(unknown, &room), Joined::Detached);
     assert!(!router.leave(unknown, &room));
@@ -33,7 +33,7 @@ pub async fn out_is_out(router: Subject) {
     assert_eq!(b.received(), ["t:room[]", "t:all[]"]);
 }
 
-/// Its own room first, then those it joined
+/// Rooms are listed with the member's own room first, then those it joined.
 pub async fn the_rooms_of_a_member(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, key), _] = attach_all(&router, &codec, ["m", "z"]);
@@ -48,7 +48,7 @@ pub async fn the_rooms_of_a_member(router: Subject) {
     assert_eq!(of_member, rooms(["a", "z"]));
 }
 
-/// Members here, by room or by id
+/// Counts local members, by room or by id.
 pub async fn how_many_are_in_a_room(router: Subject) {
     let codec = TextCodec::new("t");
     let room = Room::from("r");
@@ -66,7 +66,7 @@ pub async fn how_many_are_in_a_room(router: Subject) {
     assert_eq!(router.count(&Room::from("b")), 0);
 }
 
-/// It joins nothing beyond its limit, and its control is told; others are not concerned, nor are rooms it is in
+/// A member cannot exceed its room limit, and its control is notified; others and existing rooms are unaffected.
 pub async fn in_no_more_rooms_than_it_may_be(router: Subject) {
     let codec = TextCodec::new("t");
     let control = ControlProbe::with_max_rooms(2);
@@ -77,13 +77,13 @@ pub async fn in_no_more_rooms_than_it_may_be(router: Subject) {
     assert_eq!([join("c"), join("a"), join("m")], [Joined::Full, Joined::Already, Joined::Already]);
     assert_eq!(control.limited(), [MemberLimit::Rooms]);
     assert_eq!(router.count(&Room::from("c")), 0);
-    // The same by whoever moves many at once, and those who have room are moved.
+    // The same holds for bulk joins; members below the limit are moved.
     let join_all = |names| router.update(&Target::default(), &Membership::Join(names));
     assert_eq!(join_all(rooms(["c", "d"])), 1);
     assert_eq!(control.limited().len(), 3);
     assert_eq!(router.rooms_of(key).len(), 3);
     assert_eq!(router.rooms_of(other).len(), 3);
-    // What it leaves it may replace, as far as there is room.
+    // Leaving a room frees a place for another.
     assert!(router.leave(key, &Room::from("a")));
     assert_eq!(join_all(rooms(["e", "f"])), 2);
     assert_eq!(router.rooms_of(key).len(), 3);
@@ -94,7 +94,7 @@ pub async fn in_no_more_rooms_than_it_may_be(router: Subject) {
     assert_eq!(control.limited().len(), 4);
 }
 
-/// However many threads put it into rooms and take it out, it is never in one too many
+/// Concurrent joins and leaves never exceed the room limit.
 pub async fn joins_at_once_do_not_pass_the_limit(router: Subject) {
     const MAX: usize = 5;
     let control = ControlProbe::with_max_rooms(MAX);
@@ -126,7 +126,7 @@ pub async fn joins_at_once_do_not_pass_the_limit(router: Subject) {
     assert_eq!(router.rooms_of(key).len(), 1 + MAX);
 }
 
-/// Everybody named joins or leaves, and only those who were changed are counted
+/// Bulk joins and leaves affect every addressed member and count only changed ones.
 pub async fn rooms_of_many_changed_at_once(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b), (_, c)] = attach_all(&router, &codec, ["a", "b", "c"]);
@@ -139,7 +139,7 @@ pub async fn rooms_of_many_changed_at_once(router: Subject) {
     let but_b = Target { except: rooms(["b"]), ..Target::default() };
     assert_eq!(router.update(&but_b, &Membership::Leave(rooms(["s", "t", "none"]))), 2);
     assert_eq!(["r", "s", "t"].map(|room| router.count(&Room::from(room))), [2, 1, 1]);
-    // The very room that names them may be left, and one's own cannot.
+    // The room that selects the members may be left; a member's own room cannot.
     assert_eq!(router.update(&target, &Membership::Leave(rooms(["r", "a"]))), 2);
     assert_eq!(router.rooms_of(a), rooms(["a"]));
     assert_eq!(router.rooms_of(c), rooms(["c"]));
@@ -148,7 +148,7 @@ pub async fn rooms_of_many_changed_at_once(router: Subject) {
     assert_eq!(router.rooms_of(c), rooms(["c", "r"]));
 }
 
-/// Members, and rooms that somebody has joined; a router that does not know says nothing
+/// Counts members and joined rooms; a router without the counts returns none.
 pub async fn how_much_there_is(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);

@@ -1,4 +1,4 @@
-//! The rules that a router must keep, one function each
+//! The rules that a router must keep, one function each.
 
 mod addressing;
 mod answers;

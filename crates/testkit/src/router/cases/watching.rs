@@ -1,4 +1,4 @@
-//! Rooms as they come and go, and members that are looked at and sent away
+//! Cases for room watchers, member lookup and disconnects.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -16,7 +16,7 @@ fn attach_with_control(router: &Subject, id: &str, data: &'static str) -> (Arc<C
     (control, router.attach(probe.member()))
 }
 
-/// Members are found with their rooms, and with what else they came with
+/// Lookups return members with their rooms and their data.
 pub async fn who_is_found_is_as_it_is_here(router: Subject) {
     let (_, a) = attach_with_control(&router, "a", r#"{"name":"ada"}"#);
     let (_, b) = attach(&router, "b", &TextCodec::new("t"));
@@ -37,7 +37,7 @@ pub async fn who_is_found_is_as_it_is_here(router: Subject) {
     }
 }
 
-/// Whoever is named is told to go, once each, and is there until it has gone
+/// Each addressed member is asked to disconnect once and stays until it has left.
 pub async fn who_is_named_is_disconnected(router: Subject) {
     let [(a, a_key), (b, b_key), (c, _)] = ["a", "b", "c"].map(|id| attach_with_control(&router, id, "{}"));
     let (_, d) = attach(&router, "d", &TextCodec::new("t"));
@@ -52,7 +52,7 @@ pub async fn who_is_named_is_disconnected(router: Subject) {
     assert_eq!(router.count(&Room::from("r")), 3);
 }
 
-/// Created with the first member, deleted with the last, and everybody in between
+/// Reports a room's creation with the first member, each change, and its deletion with the last.
 pub async fn rooms_come_and_go_as_told(router: Subject) {
     let log = RoomLog::new();
     router.watch(log.clone());
@@ -84,13 +84,13 @@ pub async fn rooms_come_and_go_as_told(router: Subject) {
     router.detach(b);
     router.detach(a);
     assert_eq!(log.take(), ["a left a", "deleted a"]);
-    // There is one watcher.
+    // Only one watcher can be set.
     router.watch(RoomLog::new());
     attach(&router, "c", &codec);
     assert_eq!(log.take(), ["created c", "c joined c"]);
 }
 
-/// What was there before the watcher is not told of, and what becomes of it is
+/// State before the watcher is not reported; later changes to it are.
 pub async fn who_watches_late_hears_what_is_new(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
@@ -107,7 +107,7 @@ pub async fn who_watches_late_hears_what_is_new(router: Subject) {
     assert_eq!(log.take(), ["a left a", "deleted a"]);
 }
 
-/// A room that bears the id of a socket is there for its owner and for its guests
+/// A room named after a socket id contains its owner and its guests.
 pub async fn a_room_with_an_owner_and_guests_is_one_room(router: Subject) {
     let log = RoomLog::new();
     router.watch(log.clone());
@@ -127,7 +127,7 @@ pub async fn a_room_with_an_owner_and_guests_is_one_room(router: Subject) {
     assert_eq!(log.take(), ["guest left a", "deleted a"]);
 }
 
-/// A watcher is under no lock: it may change what it is told of, and is told of that afterwards
+/// A watcher is called without a lock held: it may change reported rooms, and those changes are reported later.
 pub async fn a_watcher_may_call_the_router(router: Subject) {
     struct Host {
         router: OnceLock<(Subject, MemberKey)>,
@@ -157,7 +157,7 @@ pub async fn a_watcher_may_call_the_router(router: Subject) {
     assert_eq!(log.take(), expected);
 }
 
-/// A member is under its key before anybody is told of it, so it can be joined, sent to and detached from there
+/// A member is registered under its key before it is reported, so the watcher can use the key.
 pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
     struct Host {
         router: OnceLock<Subject>,
@@ -191,7 +191,7 @@ pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
     assert_eq!(unwanted.received(), [""; 0]);
 }
 
-/// However early another thread finds a member and detaches it, nothing of it is left
+/// A concurrent detach leaves no trace, however early it finds the member.
 pub async fn a_newcomer_is_detached_by_whoever_finds_it(router: Subject) {
     const ROUNDS: usize = 500;
     let codec = TextCodec::new("t");
@@ -217,7 +217,7 @@ pub async fn a_newcomer_is_detached_by_whoever_finds_it(router: Subject) {
     assert_eq!((router.find(&Target::default()).len(), router.count(&Room::from("r"))), (0, 0));
 }
 
-/// Everybody who has joined a room, as the changes before it leave it; not those who own its name
+/// Returns the members that joined a room, as of the preceding changes, without owners of the name.
 pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
     struct Reports(Mutex<Vec<(String, Vec<MemberKey>)>>);
     impl RoomWatcher for Reports {
@@ -230,7 +230,7 @@ pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
         }
     }
     let codec = TextCodec::new("t");
-    // Two of one id are two.
+    // Two attachments of one id count as two.
     let [(_, a), (_, again), (_, b)] = attach_all(&router, &codec, ["a", "a", "b"]);
     for (key, room) in [(a, "r"), (again, "r"), (b, "a")] {
         router.join(key, &Room::from(room));
@@ -252,7 +252,7 @@ pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
     assert_eq!(take(), [("r".to_owned(), vec![again])]);
 }
 
-/// The log holds each report to the changes before it, and the changes after it to the report
+/// The log checks each report against the surrounding changes.
 pub async fn a_survey_fits_changes_of_many_threads(router: Subject) {
     const ROUNDS: usize = 200;
     let codec = TextCodec::new("t");
@@ -282,7 +282,7 @@ pub async fn a_survey_fits_changes_of_many_threads(router: Subject) {
     assert_eq!(log.room_count(), 0);
 }
 
-/// Whoever changes what at the same time, changes are told once and in an order that can have been
+/// Concurrent changes are reported once, in a possible order.
 pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject) {
     const ROUNDS: usize = 300;
     let codec = TextCodec::new("t");
@@ -309,7 +309,7 @@ pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject)
                         }
                         _ => _ = router.join(steady, &names[round % 2]),
                     }
-                    // A room that is empty again and again, by turns and at once.
+                    // A room that repeatedly becomes empty, in sequence and concurrently.
                     for _ in 0..20 {
                         router.join(key, &hot);
                         router.leave(key, &hot);
@@ -318,7 +318,7 @@ pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject)
                 }
             });
         }
-        // Somebody begins to watch meanwhile; the log itself checks what it is told.
+        // A watcher starts concurrently; the log itself checks the reports.
         scope.spawn(|| router.watch(log.clone()));
     });
     router.leave(steady, &Room::from("r"));
@@ -327,7 +327,7 @@ pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject)
     assert_eq!((log.room_count(), log.members("r")), (0, None), "{:?}", log.members("r"));
 }
 
-/// Where there is one node, nobody else is told, and nobody else answers
+/// A single node notifies no other node and gets no remote answers.
 pub async fn no_other_node_answers(router: Subject) {
     let (name, args) = (ByteString::from_static("hello"), Args::empty());
     router.server_side_emit(&name, &args);
