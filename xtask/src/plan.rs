@@ -36,7 +36,7 @@ pub(crate) struct Step {
 }
 
 /// Formatting, lints and documentation.
-pub(crate) fn checks() -> Vec<Step> {
+pub(crate) fn checks(project: &Project) -> Vec<Step> {
     vec![
         rust("formatting", "every file as rustfmt lays it out", cargo_run(&["fmt", "--all", "--check"])),
         rust(
@@ -49,13 +49,34 @@ pub(crate) fn checks() -> Vec<Step> {
             "the documentation builds, and its links lead somewhere",
             with_flags(cargo_run(&["doc", "--workspace", "--no-deps"]), "RUSTDOCFLAGS", "-Dwarnings"),
         ),
+        typos(project),
     ]
+}
+
+/// Spelling of every file, by the checker `typos` in an environment apart; exceptions are in `typos.toml`.
+fn typos(project: &Project) -> Step {
+    let venv = project.target.join("xtask").join("typos");
+    let mut create = Command::new("python3");
+    create.args(["-m", "venv"]).arg(&venv);
+    let mut install = Command::new(venv.join("bin/pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    install.arg(project.root.join("xtask/requirements.txt"));
+    let mut check = Command::new(venv.join("bin/typos"));
+    check.current_dir(&project.root);
+    Step {
+        needs: &[Need::Python],
+        commands: vec![create, install, check],
+        limit: Duration::from_secs(10 * 60),
+        leaves_daemons: false,
+        ..rust("typos", "no misspelt word in any file", Command::new("true"))
+    }
 }
 
 /// Every test of the project.
 pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
         layers(project),
+        wording(project),
         Step {
             tally: Some(tally::libtest),
             ..rust(
@@ -297,6 +318,13 @@ fn layers(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("layers").current_dir(&project.root);
     rust("layers", "no import runs upwards, and no new circle of files came", command)
+}
+
+/// Count of marker phrases in comments and documents.
+fn wording(project: &Project) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.arg("wording").current_dir(&project.root);
+    rust("wording", "comments and documents in plain technical English", command)
 }
 
 /// libFuzzer on these targets, or all, for so many seconds each.
