@@ -1,6 +1,6 @@
-//! Every way in which the threads around an outbox can interleave
+//! Every way in which the threads around an outbox can interleave.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p roomcast-core --lib loom --release --target-dir target/loom`
+//! `RUSTFLAGS="--cfg loom" cargo test -p roomcast-core --lib loom --release --target-dir target/loom`.
 //!
 //! Each model lets a few threads meet and then runs whoever was woken, and nobody else, until all sleep. What
 //! must have arrived by then has arrived, or a wake-up was lost.
@@ -413,12 +413,12 @@ fn a_sender_that_waits_learns_that_the_outbox_is_low() {
     });
 }
 
-/// Tries every interleaving
+/// Tries every interleaving.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     ::loom::model::Builder::new().check(model);
 }
 
-/// Tries every interleaving in which a thread is interrupted at most so often where it could have gone on
+/// Tries every interleaving in which a thread is interrupted at most so often where it could have gone on.
 fn check_up_to(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = ::loom::model::Builder::new();
     builder.preemption_bound = Some(interruptions);
@@ -444,7 +444,7 @@ fn two(name: &str) -> Vec<String> {
     vec![format!("{name}1"), format!("{name}2")]
 }
 
-/// Runs whoever was woken until all sleep
+/// Runs whoever was woken until all sleep.
 fn rest(flusher: &Flusher, owner: &Owner, carrier: &Carrier) {
     while owner.is_woken() | carrier.make_room() | flusher.is_woken() {
         flusher.run_if_woken();
@@ -463,7 +463,7 @@ impl Wake for Woken {
     }
 }
 
-/// The task that writes for all; it sleeps when there is nothing, until it is woken
+/// The task that writes for all; it sleeps when there is nothing, until it is woken.
 #[derive(Default)]
 struct Flusher {
     list: FlushList,
@@ -500,7 +500,7 @@ impl Flusher {
     }
 }
 
-/// The task that owns the connection
+/// The task that owns the connection.
 #[derive(Clone)]
 struct Owner {
     outbox: Outbox,
@@ -536,7 +536,7 @@ impl Owner {
     }
 }
 
-/// What is behind a sink
+/// What is behind a sink.
 ///
 /// Its lock is one of loom's, so that what happens here is part of what is interleaved.
 #[derive(Clone, Debug, Default)]
@@ -567,7 +567,7 @@ impl Carrier {
         self.0.lock().unwrap().parked = false;
     }
 
-    /// Wakes whoever registered for that; tells whether anybody did
+    /// Wakes whoever registered for that; tells whether anybody did.
     fn make_room(&self) -> bool {
         let waiting = self.0.lock().unwrap().waiting.take();
         waiting.map(Waker::wake).is_some()
