@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_defer_to_each_other_do_not_sleep() {
+    fn mutual_deferral_wakes_both_flushers() {
         let lists = [(); 2].map(|()| FlushList::new());
         let flushers = [(); 2].map(|()| Arc::new(Flusher::default()));
         for (list, flusher) in lists.iter().zip(&flushers) {

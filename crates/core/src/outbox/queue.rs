@@ -353,7 +353,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_budget_is_what_is_there(steps in prop::collection::vec(step(), 1..120)) {
+        fn counts_match_queue_contents(steps in prop::collection::vec(step(), 1..120)) {
             let mut queue = Queue::default();
             let (mut batch, mut is_out, mut largest) = (VecDeque::new(), false, 0);
             for step in steps {
@@ -401,7 +401,7 @@ mod tests {
     const MAX: usize = 4000;
 
     #[test]
-    fn a_queue_that_has_drained_gives_its_memory_back() {
+    fn frees_ring_memory_after_drain() {
         let mut queue = Queue::default();
         let mut batch = VecDeque::new();
         let (few, many) = (KEPT_CAPACITY / 2, 100 * KEPT_CAPACITY);
