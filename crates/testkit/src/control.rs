@@ -134,7 +134,7 @@ impl RoomWatcher for RoomLog {
                 let times = known.members.remove(socket.as_str()).unwrap_or(0);
                 let is_owner = known.may_have_owner && socket.as_str() == name;
                 let may_leave = times > 0 || !known.from_the_start || is_owner;
-                assert!(may_leave, "`{socket}` left `{name}`, where it was not");
+                assert!(may_leave, "`{socket}` left `{name}` without being a member");
                 if times > 1 {
                     known.members.insert(socket.to_string(), times - 1);
                 }
@@ -150,7 +150,7 @@ impl RoomWatcher for RoomLog {
                 let owner = known.members.remove(name);
                 assert!(
                     !known.from_the_start || known.members == there,
-                    "`{name}` was reported with {there:?} in it after {:?}",
+                    "`{name}` was reported with members {there:?}, expected {:?}",
                     known.members
                 );
                 there.extend(owner.map(|times| (name.to_owned(), times)));
@@ -160,7 +160,7 @@ impl RoomWatcher for RoomLog {
             }
             RoomChange::Deleted { .. } => {
                 let members = rooms.remove(name).unwrap_or_default().members;
-                assert!(members.is_empty(), "`{name}` was deleted with {members:?} in it");
+                assert!(members.is_empty(), "`{name}` was deleted with members {members:?}");
                 changes.push(format!("deleted {name}"));
             }
         }

@@ -64,7 +64,7 @@ impl Rig {
         let (sender, requests) = mpsc::channel(16);
         let connection = match transport.open(connect(Requests(sender))) {
             Ok(connection) => connection,
-            Err(refused) => panic!("the transport refused to open: {:?}", refused.rejection),
+            Err(refused) => panic!("transport refused the exchange: {:?}", refused.rejection),
         };
         let flush = FlushList::new();
         let outbox = Outbox::new(outbox_limit, flush.clone());
