@@ -113,7 +113,8 @@ impl RoomLog {
 
 impl RoomWatcher for RoomLog {
     /// # Panics
-    /// If the change cannot follow the earlier reports, so that a report was lost, duplicated or early.
+    ///
+    /// Panics if the change cannot follow the earlier reports, so that a report was lost, duplicated or early.
     fn room_changed(&self, change: &RoomChange) {
         let mut noted = self.noted();
         let Noted { changes, rooms } = &mut *noted;

@@ -30,7 +30,8 @@ impl ExchangeBuilder {
     /// Creates a request.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn new(method: Method, uri: &str) -> Self {
         let mut request = Request::new(());
         *request.method_mut() = method;
@@ -42,7 +43,8 @@ impl ExchangeBuilder {
     /// Creates a GET request.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn get(uri: &str) -> Self {
         Self::new(Method::GET, uri)
     }
@@ -50,7 +52,8 @@ impl ExchangeBuilder {
     /// Creates a POST request.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn post(uri: &str) -> Self {
         Self::new(Method::POST, uri)
     }
@@ -58,7 +61,8 @@ impl ExchangeBuilder {
     /// Creates a GET request for a WebSocket, as in RFC 6455 section 1.2.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn websocket(uri: &str) -> Self {
         Self::get(uri)
             .header("host", "server.example.com")
@@ -71,7 +75,8 @@ impl ExchangeBuilder {
     /// Adds a header.
     ///
     /// # Panics
-    /// If HTTP does not allow it.
+    ///
+    /// Panics if the name or value is invalid in HTTP.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
         let value = HeaderValue::from_str(value).expect("valid header value");
@@ -157,7 +162,8 @@ impl Answer {
     /// Returns the response if it has arrived.
     ///
     /// # Panics
-    /// If the exchange was dropped without a response.
+    ///
+    /// Panics if the exchange was dropped without a response.
     pub fn now(&mut self) -> Option<Answered> {
         match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(answered)) => Some(answered),
@@ -210,7 +216,8 @@ impl Answered {
     /// Returns status and body, for assertions.
     ///
     /// # Panics
-    /// If the body is not UTF-8.
+    ///
+    /// Panics if the body is not UTF-8.
     pub fn text(&self) -> (u16, &str) {
         (self.status.as_u16(), std::str::from_utf8(&self.body).expect("body is UTF-8"))
     }
@@ -218,7 +225,8 @@ impl Answered {
     /// Returns a header, if present.
     ///
     /// # Panics
-    /// If it is not text.
+    ///
+    /// Panics if the header is not text.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("header is text"))
     }

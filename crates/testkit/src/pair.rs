@@ -32,6 +32,7 @@ use roomcast_core::{
 /// ```
 ///
 /// # Panics
+///
 /// Every operation panics if the session breaks a general rule: an action after the close,
 /// a timeout in the past after timeouts were handled, a packet on a missing connection, a promotion without a
 /// probe, a protocol packet sent as an event; or if session and client loop without time passing.
@@ -240,7 +241,8 @@ impl<S: Session> Pair<S> {
     /// Returns the messages sent to the client on a connection since the last call, in order, as text.
     ///
     /// # Panics
-    /// If a message is binary and not UTF-8.
+    ///
+    /// Panics if a message is binary and not UTF-8.
     pub fn sent_texts(&mut self, lane: Lane) -> Vec<String> {
         let text =
             |message: &Message| str::from_utf8(message.as_bytes()).expect("message is UTF-8").to_owned();

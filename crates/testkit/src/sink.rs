@@ -89,7 +89,8 @@ impl MemorySink {
     /// Returns the messages of the complete frames written since the last call, in order, as text.
     ///
     /// # Panics
-    /// If a message is not UTF-8.
+    ///
+    /// Panics if a message is not UTF-8.
     pub fn take_texts(&self) -> Vec<String> {
         let frames = self.take();
         let messages = frames.iter().flat_map(Frame::messages);

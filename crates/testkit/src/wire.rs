@@ -73,7 +73,8 @@ impl Answer {
     /// Returns the session id from an Engine.IO handshake response.
     ///
     /// # Panics
-    /// If there is none.
+    ///
+    /// Panics if there is no session id.
     pub fn sid(&self) -> String {
         let (_, rest) = self.body.split_once("\"sid\":\"").expect("body is a handshake");
         rest.split('"').next().expect("handshake has a session id").to_owned()
@@ -103,7 +104,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads once, at least a byte.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end of the stream, or the stream's error.
+    ///
+    /// Returns `UnexpectedEof` at the end of the stream, or the stream's error.
     pub async fn fill(&mut self) -> io::Result<()> {
         self.buffer.reserve(READ);
         match self.stream.read_buf(&mut self.buffer).await? {
@@ -115,10 +117,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads a frame: its opcode and payload.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill).
+    ///
+    /// Returns the errors of [`fill`](Self::fill).
     ///
     /// # Panics
-    /// When the frame is a fragment, masked, or uses an extension.
+    ///
+    /// Panics if the frame is a fragment, masked, or uses an extension.
     pub async fn frame(&mut self) -> io::Result<(u8, Bytes)> {
         let (header, length) = loop {
             let mut read = Cursor::new(&self.buffer[..]);
@@ -138,10 +142,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads an HTTP response.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill); a partial response remains in the buffer.
+    ///
+    /// Returns the errors of [`fill`](Self::fill); a partial response remains in the buffer.
     ///
     /// # Panics
-    /// If the response is malformed or not text.
+    ///
+    /// Panics if the response is malformed or not text.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {

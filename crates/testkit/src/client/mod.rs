@@ -71,6 +71,7 @@ use self::wire::Writer;
 /// ```
 ///
 /// # Panics
+///
 /// Waiting methods panic if an unexpected message arrives, or none.
 pub struct TestClient {
     protocol: Protocol,
@@ -90,7 +91,8 @@ impl TestClient {
     /// Connects a Socket.IO client to the main namespace.
     ///
     /// # Panics
-    /// If the connection is refused.
+    ///
+    /// Panics if the connection is refused.
     #[track_caller]
     pub fn connect(io: &Io) -> Step<'static, Self> {
         Self::builder(io).connect()
@@ -394,7 +396,8 @@ impl<S> TestClientBuilder<S> {
     /// Sets the authentication payload of the namespace connect.
     ///
     /// # Panics
-    /// If it cannot be serialized as JSON.
+    ///
+    /// Panics if `auth` cannot be serialized as JSON.
     pub fn auth(mut self, auth: impl Serialize) -> Self {
         self.auth = Some(serde_json::to_value(auth).expect("auth serializes to JSON"));
         self
@@ -409,7 +412,8 @@ impl<S> TestClientBuilder<S> {
     /// Adds a request header.
     ///
     /// # Panics
-    /// If it is not a valid header.
+    ///
+    /// Panics if the header is invalid.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let name = HeaderName::try_from(name).expect("valid header name");
         self.headers.push((name, HeaderValue::try_from(value).expect("valid header value")));
@@ -438,7 +442,8 @@ impl<S> TestClientBuilder<S> {
     /// Connects.
     ///
     /// # Panics
-    /// If the connection is refused.
+    ///
+    /// Panics if the connection is refused.
     #[track_caller]
     pub fn connect<B>(self) -> Step<'static, TestClient>
     where
@@ -456,7 +461,8 @@ impl<S> TestClientBuilder<S> {
     /// Connects and returns a refusal as an error.
     ///
     /// # Errors
-    /// If the connection is refused.
+    ///
+    /// Returns an error if the connection is refused.
     pub async fn try_connect<B>(self) -> Result<TestClient, NotConnected>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,

@@ -1,7 +1,6 @@
 //! Conformance suite for routers, and a reference router.
 //!
-//! [`router_conformance!`](crate::router_conformance) runs the suite; a crate with a router needs a test file of
-//! one line for it.
+//! [`router_conformance!`](crate::router_conformance) generates the tests; a router crate calls it in a test file.
 
 pub mod cases;
 mod memory;
@@ -77,7 +76,8 @@ macro_rules! router_conformance {
 /// Runs one case of the suite on a fresh router.
 ///
 /// # Panics
-/// If the router breaks the rule.
+///
+/// Panics if the router breaks the rule.
 pub fn run<R: Router>(make: impl Fn() -> R, case: impl AsyncFnOnce(Arc<dyn Router>)) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime starts");
     runtime.block_on(async { case(Arc::new(make())).await });

@@ -1,7 +1,6 @@
 //! Conformance suite for sessions.
 //!
-//! [`session_conformance!`](crate::session_conformance) runs the suite; a crate with a session needs a test file of
-//! a few lines for it.
+//! [`session_conformance!`](crate::session_conformance) generates the tests; a session crate calls it in a test file.
 
 pub mod cases;
 mod chaos;

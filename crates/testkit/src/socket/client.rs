@@ -234,7 +234,8 @@ impl Client {
     /// Returns the Engine.IO client.
     ///
     /// # Panics
-    /// If the kind does not use Engine.IO.
+    ///
+    /// Panics if the kind does not use Engine.IO.
     pub fn engine(&mut self) -> &mut Engine {
         match &mut self.link {
             Link::Engine(engine) => engine,

@@ -74,7 +74,8 @@ impl Dial {
     /// Opens a stream.
     ///
     /// # Panics
-    /// When the server does not listen.
+    ///
+    /// Panics if the server does not listen.
     pub fn open(&self) -> Box<dyn Stream> {
         match self {
             Self::Tcp(address) => Box::new(Persistent(tcp(*address))),
@@ -106,7 +107,8 @@ impl Dial {
 /// Opens a TCP stream whose reads and writes are limited by [`PATIENCE`].
 ///
 /// # Panics
-/// When the server does not listen.
+///
+/// Panics if the server does not listen.
 pub fn tcp(address: SocketAddr) -> TcpStream {
     prepared(TcpStream::connect(address).expect("server listens"))
 }

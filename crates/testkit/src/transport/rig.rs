@@ -54,7 +54,8 @@ impl Rig {
     /// Without `flushes`, the caller must flush the list. `outbox_limit` is in bytes.
     ///
     /// # Panics
-    /// If the transport refuses `exchange`, or outside of a tokio runtime.
+    ///
+    /// Panics if the transport refuses the exchange, or outside of a tokio runtime.
     pub fn open(
         transport: &dyn Transport,
         connect: impl FnOnce(Requests) -> Exchange,

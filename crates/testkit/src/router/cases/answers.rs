@@ -102,7 +102,8 @@ pub async fn reports_member_over_ack_limit(router: Subject) {
 /// Ack receivers are called without a lock held, so they may use the router.
 ///
 /// # Panics
-/// If the router deadlocks, after ten seconds.
+///
+/// Panics if the router deadlocks, after ten seconds.
 pub async fn ack_receiver_may_call_router(router: Subject) {
     struct Caller {
         router: Subject,
