@@ -101,7 +101,7 @@ fn counts_slices_when_they_are_dropped() {
 }
 
 #[test]
-fn never_counts_bytes_that_were_not_taken() {
+fn counts_only_taken_bytes() {
     let progress = BodyProgress::new();
     let mut body = ResponseBody::Full(bytes(4 * SLICE)).track(&progress);
     drop(next(&mut body));

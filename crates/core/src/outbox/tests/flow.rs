@@ -87,7 +87,7 @@ fn hold_during_batch_delays_next_batch() {
 }
 
 #[test]
-fn large_frames_reach_high_water_by_bytes() {
+fn high_water_counts_bytes() {
     let (outbox, _list, carrier) = connected(1 << 20);
     let large = "x".repeat(100_000);
     assert_eq!(push(&outbox, &large), Pushed::Queued, "a single frame is left to the flusher");
