@@ -12,7 +12,7 @@ use crate::Action;
 pub struct Actions {
     first: Option<Action>,
     // Boxed, since it is nearly always empty.
-    #[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
+    #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
     rest: Option<Box<VecDeque<Action>>>,
 }
 

@@ -9,7 +9,7 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 
 /// State machine of one client's protocol, without I/O and without a clock.
 ///
-/// One task, the driver, owns a session. It repeats these steps:
+/// A single task, the driver, owns a session. It repeats these steps:
 ///
 /// 1. calls one `handle_*` method with the input and the current time, which never goes back;
 /// 2. calls [`poll_action`](Self::poll_action) until it returns `None`, and performs each action in that order;

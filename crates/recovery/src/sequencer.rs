@@ -150,7 +150,7 @@ impl Sequencer {
 
     /// Numbers an event for a disconnected member, and retains it for the replay.
     ///
-    /// Returns `false` if the member's session is not retained, or if such an event gets no number.
+    /// Returns `false` if the member's session is not retained, or if this kind of event is not numbered.
     pub fn send_later(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
         if !is_numbered(delivery, event) {
             return false;
@@ -167,7 +167,7 @@ impl Sequencer {
 
     /// Updates the size of a retained session after its data changed.
     ///
-    /// Drops the session if it exceeds its share.
+    /// Drops the session if it no longer fits the limits.
     pub fn recount(&self, key: MemberKey) {
         let mut state = self.state();
         if let Some(kept) = state.absent.take_by_key(key, &self.config) {
@@ -177,7 +177,8 @@ impl Sequencer {
 
     /// Starts the recovery of a session by its token and the client's last offset, if any.
     ///
-    /// A dropped claim can be claimed again. `budget` is the number of bytes that the client's outbox can take.
+    /// After the claim is dropped, the session can be claimed again. `budget` is the number of bytes that the client's
+    /// outbox can take.
     ///
     /// # Errors
     /// If the client has to start a new session. With [`Refused::Overflow`] and [`Refused::TooMuch`], the session is

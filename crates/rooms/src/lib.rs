@@ -83,7 +83,7 @@ struct Entry {
 }
 
 /// Rooms that a member has joined.
-#[allow(clippy::box_collection, reason = "three words and more are much where it is nearly always empty")]
+#[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
 enum Stay {
     /// Rooms besides its own; boxed, since many members are in none.
     Attached(Option<Box<HashSet<Room>>>),
@@ -461,7 +461,7 @@ impl Stay {
     }
 
     /// Marks the member as detached, and returns the rooms that it had joined.
-    #[allow(clippy::box_collection, reason = "three words and more are much where it is nearly always empty")]
+    #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
     fn end(&mut self) -> Option<Box<HashSet<Room>>> {
         match std::mem::replace(self, Self::Detached) {
             Self::Attached(joined) => joined,

@@ -11,7 +11,8 @@ const CHUNK: usize = 128;
 
 /// Drives the [`Flusher`] of a list for the lifetime of the runtime.
 ///
-/// Spawn one for each list on the runtime that carries the connections. Never returns. Needs a runtime with time enabled.
+/// Spawn one for each list on the runtime that carries the connections. Never returns. Needs a runtime with time
+/// enabled.
 pub async fn flush(list: FlushList) {
     let mut flusher = Flusher::new(list);
     loop {

@@ -96,7 +96,7 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
 
 /// Connection of a session: reads its messages here, and writes through its [`FrameSink`].
 ///
-/// One task, the driver, owns a connection and calls it in this order:
+/// A single task, the driver, owns a connection and calls it in this order:
 ///
 /// 1. [`poll_open`](Self::poll_open) until it is ready, and not again;
 /// 2. [`poll_recv`](Self::poll_recv) whenever it may read, until it returns an error, [`Closed`](Received::Closed), or
