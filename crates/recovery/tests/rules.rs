@@ -486,7 +486,7 @@ fn sessions_of_owner_evict_no_others() {
 }
 
 #[test]
-fn member_over_its_share_is_not_kept() {
+fn does_not_retain_member_over_share() {
     let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
     sequencer.set_owner(victim.key, VICTIM);
     victim.cut(0);
@@ -526,7 +526,7 @@ fn evicts_sessions_of_largest_owner() {
 }
 
 #[test]
-fn events_of_one_owner_evict_no_others() {
+fn events_of_owner_evict_no_others() {
     let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
     sequencer.set_owner(victim.key, VICTIM);
     victim.join("red");
