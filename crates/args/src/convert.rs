@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::needless_borrows_for_generic_args, reason = "a borrowed tuple is what is tested")]
-    fn a_tuple_is_several_arguments_and_a_reference_one() {
+    fn passes_tuples_as_several_arguments() {
         assert_eq!(json(()), "");
         assert_eq!(json((1,)), "1");
         assert_eq!(
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn common_types_are_one_argument_by_value() {
+    fn passes_common_types_as_one_argument() {
         assert_eq!(json("text"), r#""text""#);
         assert_eq!(json(String::from("text")), r#""text""#);
         assert_eq!(json(ByteString::from("text")), r#""text""#);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_one_binary_argument_not_copied() {
+    fn passes_bytes_without_copying() {
         let bytes = Bytes::from(vec![1, 2, 3]);
         let args = bytes.clone().into_args().unwrap();
         assert_eq!(args.json(), r#"{"_placeholder":true,"num":0}"#);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_pass_as_they_are() {
+    fn passes_arguments_unchanged() {
         let args = (1, Bytes::from_static(b"x")).into_args().unwrap();
         let same = (&args).into_args().unwrap();
         assert_eq!(same.json().as_ptr(), args.json().as_ptr());
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vec_reads_all() {
+    fn vec_reads_all_arguments() {
         assert_eq!(Args::empty().parse::<Vec<u8>>(), Ok(vec![]));
         assert_eq!((1, 2, 3).into_args().unwrap().parse::<Vec<u8>>(), Ok(vec![1, 2, 3]));
         assert_eq!((1, "2").into_args().unwrap().parse::<Vec<u8>>().unwrap_err().position(), 2);

@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_in_range_pass() {
+    fn accepts_placeholders_in_range() {
         for list in [
             "",
             r#"1,"two",null,-3,4.5,{"num":7},{"_placeholder":false,"num":7},{"_placeholder":1}"#,
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_that_name_nothing_fail() {
+    fn rejects_placeholders_out_of_range() {
         for list in [
             r#"0,{"_placeholder":true,"num":2}"#,
             r#"0,[[{"a":{"_placeholder":true,"num":18446744073709551615}}]]"#,
@@ -242,12 +242,12 @@ mod tests {
     }
 
     #[test]
-    fn without_attachments_nothing_is_a_placeholder() {
+    fn accepts_any_object_without_attachments() {
         assert_eq!(checked(r#"{"_placeholder":true,"num":5}"#, &[]), Ok(()));
     }
 
     #[test]
-    fn repeated_attachments_fail() {
+    fn rejects_repeated_attachments() {
         let twice = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}"#;
         assert!(checked(twice, &[b"large"]).unwrap_err().contains("more than once"));
         // Nothing can be gained by repeating what has no bytes.
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_beyond_serde_json_is_an_error() {
+    fn rejects_nesting_beyond_serde_json() {
         let list = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let args = Args::from_json(list.into(), vec![Bytes::from_static(b"a")]).unwrap();
         assert!(args.check_placeholders().unwrap_err().to_string().contains("recursion limit"));

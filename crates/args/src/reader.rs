@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_in_order_and_hands_over_the_rest() {
+    fn reads_in_order_and_returns_rest() {
         let args = args(r#"1, "two" ,[3],{"four":4}"#);
         let mut reader = ArgsReader::new(&args);
         assert_eq!(reader.next::<u32>(), Ok(1));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_text_stays_one_until_it_is_read() {
+    fn keeps_bare_text_until_read() {
         let args = Args::from_text("a \"b\"".into());
         let mut reader = ArgsReader::new(&args);
         assert!(!reader.is_at_end());
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_text_is_equal_to_its_json() {
+    fn compares_bare_text_with_its_json() {
         let (text, json) = (Args::from_text("é\n".into()), args(r#""é\n""#));
         assert_eq!((text.json(), text.len(), &text), (json.json(), 1, &json));
         assert_eq!(text.list().as_ptr(), text.json().as_ptr());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_does_not_fit_is_passed() {
+    fn skips_argument_of_wrong_type() {
         let args = args(r#""one",2"#);
         let mut reader = ArgsReader::new(&args);
         assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_of_one_reader_share_the_bytes() {
+    fn shares_bytes_between_reads() {
         let twice = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}"#;
         let args = Args::from_json(twice.into(), vec![Bytes::from_static(b"large")]).unwrap();
         let mut reader = ArgsReader::new(&args);

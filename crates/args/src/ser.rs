@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_is_set_aside_at_any_depth_in_order() {
+    fn extracts_binary_at_any_depth() {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(Bytes::from);
         let upload = Upload {
             name: "x",
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn serde_bytes_is_binary_and_a_vec_is_not() {
+    fn extracts_serde_bytes_but_not_vec() {
         let args = written(&(serde_bytes::Bytes::new(b"bin"), vec![1_u8, 2]));
         assert_eq!(args.json(), r#"[{"_placeholder":true,"num":0},[1,2]]"#);
         assert_eq!(args.attachments(), [Bytes::from_static(b"bin")]);
     }
 
     #[test]
-    fn what_serde_buffers_is_written_too() {
+    fn extracts_binary_from_buffered_values() {
         #[derive(Serialize)]
         #[serde(tag = "kind")]
         enum Tagged {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn without_binary_the_text_is_that_of_serde_json() {
+    fn matches_serde_json_without_binary() {
         let value = json!({"a": [1, -2, 3.5, null, true], "ü\"\\\n": "é\u{1}", "big": u64::MAX});
         let args = written(&value);
         assert_eq!(args.json(), value.to_string());
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_values_stand_beside_binary() {
+    fn writes_raw_values_beside_binary() {
         let raw = RawValue::from_string(r#"{ "as": "is" }"#.into()).unwrap();
         let args = written(&(raw, Bytes::from_static(b"x")));
         assert_eq!(args.json(), r#"[{ "as": "is" },{"_placeholder":true,"num":0}]"#);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_push_leaves_no_trace() {
+    fn failed_push_leaves_writer_unchanged() {
         struct Fails;
         impl Serialize for Fails {
             fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {

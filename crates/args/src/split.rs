@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_one() {
+    fn splits_single_value_into_one() {
         assert_eq!(validate_one(" \"offset\" "), Ok(()));
         for invalid in ["", " ", "1,2", "1 2", "\"a\"]"] {
             assert!(validate_one(invalid).is_err(), "{invalid}");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_json_is_cut_somewhere_but_never_panics() {
+    fn splits_invalid_json_without_panic() {
         for text in ["\"", "\"\\", "\"\\é", "]]],[", "é,ü", "{,\",", "1,"] {
             let _ = split(text);
         }

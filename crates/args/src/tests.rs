@@ -96,7 +96,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back(first in tree(), second in tree()) {
+    fn written_values_read_back(first in tree(), second in tree()) {
         let args = (&first, 1, &second).into_args().unwrap();
         prop_assert_eq!(args.len(), 3);
         prop_assert_eq!(args.check_placeholders(), Ok(()));
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn lists_split_as_serde_json_parses_them(values in prop::collection::vec(value(), 0..6), pretty: bool) {
+    fn splits_lists_like_serde_json(values in prop::collection::vec(value(), 0..6), pretty: bool) {
         let text = if pretty { serde_json::to_string_pretty(&values) } else { serde_json::to_string(&values) };
         let text = text.unwrap();
         let args = Args::from_json(text[1..text.len() - 1].to_owned().into(), vec![]).unwrap();
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_from_anywhere_never_panic(
+    fn random_bytes_never_panic(
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"[]{},:\"\\ 1"[..])], 0..64),
         attachments in prop::collection::vec(binary(), 0..3),
     ) {
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn placeholders_from_anywhere_never_panic(
+    fn random_placeholders_never_panic(
         parts in prop::collection::vec(prop::sample::select(&[
             "{", "}", "[", "]", ",", ":", "\"_placeholder\"", "true", "\"num\"", "0", "1", "-1", "{\"_placeholder\":true,\"num\":",
         ][..]), 0..16),
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn what_passes_the_check_resolves(
+    fn checked_placeholders_resolve(
         nums in prop::collection::vec(0_u64..4, 0..4),
         attachments in prop::collection::vec(binary(), 1..4),
     ) {
@@ -176,7 +176,7 @@ fn exercise(args: &Args) {
 }
 
 #[test]
-fn a_list_sliced_from_a_packet_shares_its_memory() {
+fn shares_memory_with_sliced_packet() {
     let packet = ByteString::from(r#"42["name",1,"two"]"#.to_owned());
     let args = Args::from_validated(packet.slice_ref(&packet[10..packet.len() - 1]), vec![]);
     assert_eq!(args.json(), r#"1,"two""#);
@@ -187,7 +187,7 @@ fn a_list_sliced_from_a_packet_shares_its_memory() {
 }
 
 #[test]
-fn blank_text_is_no_arguments() {
+fn blank_text_means_no_arguments() {
     for args in [Args::empty(), Args::default(), Args::from_json(" \n".into(), vec![]).unwrap()] {
         assert!(args.is_empty());
         assert_eq!((args.len(), args.json(), args.byte_len()), (0, "", 0));
@@ -198,7 +198,7 @@ fn blank_text_is_no_arguments() {
 }
 
 #[test]
-fn one_more_argument_is_appended() {
+fn appends_one_more_argument() {
     let offset = Args::empty().with_last(" \"offset\"\n").unwrap();
     assert_eq!(offset.json(), r#""offset""#);
     let binary = (1, Bytes::from_static(b"x")).into_args().unwrap();
@@ -211,7 +211,7 @@ fn one_more_argument_is_appended() {
 }
 
 #[test]
-fn bytes_are_read_from_placeholders_strings_and_arrays() {
+fn reads_bytes_from_every_form() {
     for list in [
         r#"{"_placeholder":true,"num":0}"#,
         r#" { "num" : 0 , "more" : [{}] , "_placeholder" : true } "#,
@@ -228,7 +228,7 @@ fn bytes_are_read_from_placeholders_strings_and_arrays() {
 }
 
 #[test]
-fn placeholders_that_are_none_do_not_fit() {
+fn rejects_invalid_placeholders_as_bytes() {
     for (list, message) in [
         (r#"{"_placeholder":true,"num":1}"#, "placeholder 1 is out of range, there are 1"),
         (r#"{"_placeholder":true,"num":-1}"#, "invalid value: integer `-1`, expected u64"),
@@ -247,7 +247,7 @@ fn placeholders_that_are_none_do_not_fit() {
 }
 
 #[test]
-fn one_value_cannot_repeat_a_large_attachment() {
+fn reads_large_attachment_only_once() {
     let placeholder = r#"{"_placeholder":true,"num":0}"#;
     let args = Args::from_json(
         format!("[{placeholder},{placeholder}]").into(),
@@ -259,7 +259,7 @@ fn one_value_cannot_repeat_a_large_attachment() {
 }
 
 #[test]
-fn without_attachments_a_placeholder_is_an_object_like_any_other() {
+fn keeps_placeholder_object_without_attachments() {
     let list = r#"{"_placeholder":true,"num":0}"#;
     let args = Args::from_json(list.into(), vec![]).unwrap();
     assert_eq!(args.get::<Value>(0), Ok(json!({"_placeholder": true, "num": 0})));
@@ -267,7 +267,7 @@ fn without_attachments_a_placeholder_is_an_object_like_any_other() {
 }
 
 #[test]
-fn what_asks_for_anything_sees_the_placeholder() {
+fn untyped_reads_see_the_placeholder() {
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -310,7 +310,7 @@ fn buffered_enums_cannot_read_bytes_back() {
 }
 
 #[test]
-fn raw_values_are_kept_with_and_without_attachments() {
+fn keeps_raw_values_beside_attachments() {
     #[derive(Deserialize)]
     struct Outer<'a> {
         #[serde(borrow)]
@@ -337,7 +337,7 @@ fn numbers_keep_their_precision_beside_attachments() {
 }
 
 #[test]
-fn nesting_ends_at_the_limit_of_serde_json() {
+fn limits_nesting_like_serde_json() {
     #[derive(Debug, Deserialize)]
     #[serde(transparent)]
     struct Nested(#[expect(dead_code, reason = "only its depth counts")] Vec<Self>);
@@ -432,7 +432,7 @@ fn debug_text_does_not_show_binary() {
 }
 
 #[test]
-fn one_argument_written_by_reference_is_one() {
+fn writes_reference_as_one_argument() {
     assert_eq!(args(&vec![1, 2]).len(), 1);
     assert_eq!((vec![1, 2], 3).into_args().unwrap().len(), 2);
 }

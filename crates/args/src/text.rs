@@ -175,7 +175,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_string_of_javascript_can_be_read(units in prop::collection::vec(
+        fn reads_any_javascript_string(units in prop::collection::vec(
             prop_oneof![any::<u16>(), 0xd7ff_u16..=0xe000], 0..12,
         )) {
             let escapes: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
@@ -185,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn quoting_is_that_of_serde_json(text in ".*|[\0-\x20\"\\\\ü]*") {
+        fn quotes_like_serde_json(text in ".*|[\0-\x20\"\\\\ü]*") {
             let mut json = String::new();
             push_quoted(&mut json, &text);
             prop_assert_eq!(json, serde_json::to_string(&text).unwrap());
