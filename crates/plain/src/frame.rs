@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn events() {
+    fn parses_event_frames() {
         assert_eq!(event(r#"["join"]"#), ("join".into(), None, "".into(), 0));
         assert_eq!(event(r#"["join","red",1]"#), ("join".into(), None, r#""red",1"#.into(), 0));
         assert_eq!(event(r#"[{},"a"]"#), ("a".into(), None, "".into(), 0));
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn parses_answer_frames() {
         assert_eq!(answer(r#"[{"re":0}]"#), (0, "".into(), 0));
         assert_eq!(answer(r#"[{"re":9007199254740991},"a",{}]"#), (MAX_ID, r#""a",{}"#.into(), 0));
         assert_eq!(answer(r#"[{"re":1,"binary":10},1]"#), (1, "1".into(), 10));
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_are_ignored_and_null_is_absent() {
+    fn ignores_unknown_and_null_keys() {
         let text = r#"[{"later":[{"ack":1}],"sid":1,"offset":2,"error":3,"ack":null,"re":null},"a"]"#;
         assert_eq!(event(text), ("a".into(), None, "".into(), 0));
         for remark in ["[{}]", r#"[{"sid":"x"}]"#, r#"[{"later":{"binary":-1}}]"#, r#"[{"ack":null}]"#] {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn name_and_arguments_are_slices() {
+    fn slices_name_and_arguments() {
         let text = ByteString::from(r#"[{"ack":1},"name","argument"]"#.to_owned());
         let frame = JsonFrame::parse(&text, 10).unwrap().unwrap();
         let Kind::Event { name, .. } = frame.kind else { panic!() };
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn violations() {
+    fn reports_violations_in_frames() {
         let limit = 10;
         for (text, violation) in [
             ("", Violation::NotAnArray),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_nest_as_deep_as_serde_json_reads_and_no_deeper() {
+    fn limits_argument_nesting_like_serde_json() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let reads = |json: &str| serde_json::from_str::<serde_json::Value>(json).is_ok();
         for (depth, allowed) in [(1, true), (MAX_DEPTH, true), (MAX_DEPTH + 1, false), (300_000, false)] {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const GRAMMAR: &str = include_str!("../docs/grammar.md");
 
 #[test]
-fn the_session_in_json_mode_goes_as_written() {
+fn json_session_matches_grammar_example() {
     let mut session = PlainSession::new(Mode::Json, Arc::default(), Namespace::main());
     let now = start();
     session.handle_lane_opened(Lane::Primary, TransportName("websocket"), now);
@@ -69,7 +69,7 @@ fn the_session_in_json_mode_goes_as_written() {
 }
 
 #[test]
-fn one_that_comes_back_is_told_as_written() {
+fn recovered_session_matches_grammar_example() {
     let codec = Mode::Json.codec();
     let said = example("### Coming back").into_iter().map(|(_, line)| line);
     let secret = "h0nUq3zT5xYbN2kC8wLd";
@@ -95,7 +95,7 @@ fn one_that_comes_back_is_told_as_written() {
 }
 
 #[test]
-fn the_lines_of_plain_mode_are_what_the_codec_says() {
+fn plain_mode_lines_match_codec() {
     let lines: Vec<String> = example("## Plain mode")
         .into_iter()
         .filter(|(from, _)| from == "server")
@@ -116,7 +116,7 @@ fn the_lines_of_plain_mode_are_what_the_codec_says() {
 }
 
 #[test]
-fn the_table_of_keys_is_complete() {
+fn lists_every_header_key() {
     for key in ["ack", "re", "binary", "offset", "sid", "pid", "error"] {
         assert!(GRAMMAR.contains(&format!("| `{key}` |")), "{key}");
     }
