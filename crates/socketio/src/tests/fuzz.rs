@@ -123,7 +123,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn whatever_happens_a_session_keeps_its_promises(ops in prop::collection::vec(op(), 0..60)) {
+    fn random_input_keeps_session_invariants(ops in prop::collection::vec(op(), 0..60)) {
         let mut pair = Pair::new(SocketIoConfig { max_namespaces: 4, pending_limit: 4000, ..config() });
         pair.lane_opened(Lane::Primary, POLLING);
         pair.seen.clear();

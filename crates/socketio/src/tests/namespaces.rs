@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_client_joins_when_the_application_lets_it() {
+fn joins_client_after_accept() {
     let mut pair = Pair::open();
     pair.receive("40");
     assert_eq!(pair.seen(), ["connect /"]);
@@ -14,7 +14,7 @@ fn a_client_joins_when_the_application_lets_it() {
 }
 
 #[test]
-fn a_client_shows_what_it_has() {
+fn passes_auth_payload_to_application() {
     let mut pair = Pair::open();
     pair.receive(r#"40{"token":"123"}"#);
     assert_eq!(pair.seen(), [r#"connect / {"token":"123"}"#]);
@@ -23,7 +23,7 @@ fn a_client_shows_what_it_has() {
 }
 
 #[test]
-fn other_namespaces_are_named_in_every_packet() {
+fn names_other_namespaces_in_packets() {
     for connect in ["40/custom", "40/custom,"] {
         let mut pair = Pair::open();
         pair.receive(connect);
@@ -40,7 +40,7 @@ fn other_namespaces_are_named_in_every_packet() {
 }
 
 #[test]
-fn a_recoverable_session_is_told_its_secret() {
+fn sends_recovery_secret_on_accept() {
     let mut pair = Pair::open();
     pair.receive("40");
     pair.seen.clear();
@@ -50,7 +50,7 @@ fn a_recoverable_session_is_told_its_secret() {
 }
 
 #[test]
-fn a_refusal_leaves_the_connection_open() {
+fn refusal_keeps_connection_open() {
     let mut pair = Pair::open();
     pair.receive("40/random");
     pair.refuse("/random");
@@ -67,7 +67,7 @@ fn a_refusal_leaves_the_connection_open() {
 }
 
 #[test]
-fn without_a_namespace_the_connection_closes() {
+fn closes_connection_without_namespace() {
     let mut pair = Pair::open();
     pair.advance_alive(Duration::from_secs(45) - MS);
     assert_eq!(pair.seen(), [""; 0]);
@@ -93,7 +93,7 @@ fn without_a_namespace_the_connection_closes() {
 }
 
 #[test]
-fn joining_twice_is_an_offence() {
+fn joining_twice_closes_the_client() {
     for (namespace, connect) in [("/", "40"), ("/custom", "40/custom,")] {
         let mut pair = Pair::open();
         pair.join(namespace);
@@ -103,7 +103,7 @@ fn joining_twice_is_an_offence() {
 }
 
 #[test]
-fn asking_twice_is_answered_once_and_then_an_offence() {
+fn closes_client_after_repeated_connect() {
     let mut pair = Pair::open();
     pair.receive("40");
     pair.receive("40");
@@ -137,7 +137,7 @@ fn asking_twice_is_answered_once_and_then_an_offence() {
 }
 
 #[test]
-fn what_is_for_a_namespace_not_joined_is_an_offence() {
+fn refuses_packets_for_unjoined_namespace() {
     for packet in [
         "42[\"early\"]",
         "431[]",
@@ -165,7 +165,7 @@ fn what_is_for_a_namespace_not_joined_is_an_offence() {
 }
 
 #[test]
-fn a_client_leaves_one_namespace_and_stays_in_the_others() {
+fn leaving_keeps_other_namespaces() {
     let mut pair = Pair::joined();
     pair.join("/custom");
     pair.receive("41/custom");
@@ -180,7 +180,7 @@ fn a_client_leaves_one_namespace_and_stays_in_the_others() {
 }
 
 #[test]
-fn the_application_takes_a_client_out() {
+fn application_disconnects_one_namespace() {
     let mut pair = Pair::joined();
     pair.join("/custom");
     pair.take_out("/custom");
@@ -208,7 +208,7 @@ fn the_application_takes_a_client_out() {
 }
 
 #[test]
-fn a_client_is_in_a_bounded_number_of_namespaces() {
+fn limits_namespaces_per_client() {
     let mut pair = Pair::open_with(SocketIoConfig { max_namespaces: 3, ..config() });
     for namespace in ["/", "/a", "/b"] {
         pair.join(namespace);
@@ -227,7 +227,7 @@ fn a_client_is_in_a_bounded_number_of_namespaces() {
 }
 
 #[test]
-fn a_query_behind_a_namespace_is_part_of_its_name() {
+fn keeps_query_in_namespace_name() {
     let mut pair = Pair::joined();
     pair.receive("40/custom?x=1,");
     pair.refuse("/custom?x=1");
@@ -236,7 +236,7 @@ fn a_query_behind_a_namespace_is_part_of_its_name() {
 }
 
 #[test]
-fn an_idle_session_is_small() {
+fn idle_session_stays_small() {
     let size = size_of::<SocketIoSession>();
     assert!(size <= 400, "a SocketIoSession takes {size} bytes");
 }
