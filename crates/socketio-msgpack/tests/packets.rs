@@ -34,7 +34,7 @@ fn in_main(body: Body) -> Result<Packet, DecodeError> {
 
 /// Returns the encoding of the same packet by notepack.io 2.2.0 and 3.0.1.
 #[test]
-fn both_dialects_of_notepack_are_understood() {
+fn reads_both_notepack_versions() {
     let rest = "1ffd1ff38cb3ff8000000000000cf0000010000000000d3ffffff0000000000a2c3a9c0c3c4020102";
     let behind = "03a76f7074696f6e7381a8636f6d7072657373c3a2696407a36e7370a22f6e";
     let dialects = [
@@ -57,7 +57,7 @@ fn both_dialects_of_notepack_are_understood() {
 }
 
 #[test]
-fn packets_of_every_type() {
+fn reads_packets_of_every_type() {
     let options = "a76f7074696f6e7381a8636f6d7072657373c3a36e7370a12f";
     assert_eq!(decode(&hex(&format!("84a47479706500a464617461d40000{options}"))), in_main(connect("")));
     assert_eq!(decode(&hex(&format!("83a47479706500{options}"))), in_main(connect("")));
@@ -84,7 +84,7 @@ fn argument(args: &[u8]) -> Result<String, DecodeError> {
 }
 
 #[test]
-fn what_json_has_not_is_as_javascript_puts_it() {
+fn converts_values_like_javascript() {
     let read = |bytes: &[u8]| argument(bytes).expect("it is valid");
     assert_eq!(read(b"\xcb\x7f\xf8\0\0\0\0\0\0"), "null");
     assert_eq!(read(b"\xca\x7f\x80\0\0"), "null");
@@ -107,7 +107,7 @@ fn what_json_has_not_is_as_javascript_puts_it() {
 }
 
 #[test]
-fn what_is_no_packet_is_refused() {
+fn refuses_invalid_packets() {
     let refused = |packet: &[u8]| decode(packet).expect_err("it is no packet");
     for packet in [
         &b""[..],
@@ -142,7 +142,7 @@ fn what_is_no_packet_is_refused() {
 }
 
 #[test]
-fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
+fn bounds_declared_lengths_and_nesting() {
     for claim in [
         &b"\xdd\xff\xff\xff\xff"[..],
         b"\xdf\xff\xff\xff\xff",
@@ -167,7 +167,7 @@ fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
 }
 
 #[test]
-fn what_grows_is_limited() {
+fn limits_text_attachments_and_namespace() {
     let limits = PacketLimits::new().packet_bytes(100).attachments(2).namespace_bytes(4);
     let within = |args: &[u8]| decode_within(&event(args), limits).map(drop);
     // A message byte expands to at most six text bytes.
@@ -187,7 +187,7 @@ fn what_grows_is_limited() {
 }
 
 #[test]
-fn what_looks_like_a_placeholder_names_nothing_that_is_not_there() {
+fn refuses_placeholder_without_attachment() {
     let looks = b"\x82\xac_placeholder\xc3\xa3num\x07";
     assert!(argument(looks).is_ok(), "without binary it is data");
     let beside = [&b"\x92\xc4\x01x"[..], looks].concat();
@@ -195,7 +195,7 @@ fn what_looks_like_a_placeholder_names_nothing_that_is_not_there() {
 }
 
 #[test]
-fn what_the_server_says() {
+fn encodes_every_server_packet() {
     let codec = MsgpackCodec::default();
     let bytes = |frame: roomcast_core::Frame| frame.messages()[0].as_bytes().to_vec();
     let (id, custom) = (SocketId::new("s"), Namespace::new("/c"));
@@ -227,7 +227,7 @@ fn what_the_server_says() {
 }
 
 #[test]
-fn text_with_escapes_and_placeholders_in_any_shape() {
+fn encodes_escapes_and_reordered_placeholders() {
     let list = concat!(
         r#" "\u00e9\ud83d\ude00\n\/\"\\" , { "n\u0075m" : 1 , "x" : [ {} , [ ] ] , "_placeholder" : true } , "#,
         r#"{"_placeholder":true,"num":0} , "\ud800x\udbff\udfff" , {"_placeholder":false,"num":0}"#
@@ -285,7 +285,7 @@ fn args_of(values: &[Value], binary: &[Bytes]) -> Args {
 
 proptest! {
     #[test]
-    fn what_is_sent_is_what_is_read(
+    fn sent_packets_decode_unchanged(
         values in proptest::collection::vec(value(), 0..6),
         binary in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..400), 0..4),
         name in "[a-z]{1,40}x",
@@ -312,7 +312,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn random_input_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes);
         if let Ok(packet) = decode(&event(&bytes)) {
             let Body::Event { args, .. } = packet.body else { panic!("an event") };
