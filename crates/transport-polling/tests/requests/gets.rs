@@ -14,7 +14,7 @@ use roomcast_transport_polling::Polling;
 use crate::client::{Client, URI, assert_refused};
 
 #[test]
-fn a_get_waits_for_what_is_pushed() {
+fn get_waits_for_pushed_frames() {
     let (mut client, mut first) = Client::open();
     client.settle();
     assert!(first.now().is_none());
@@ -26,7 +26,7 @@ fn a_get_waits_for_what_is_pushed() {
 }
 
 #[test]
-fn what_waits_leaves_with_the_next_get_in_one_payload() {
+fn joins_queued_frames_into_payload() {
     let mut client = Client::opened();
     client.push("4one");
     client.push(Bytes::from_static(&[1, 2, 3, 4]));
@@ -43,7 +43,7 @@ fn what_waits_leaves_with_the_next_get_in_one_payload() {
 }
 
 #[test]
-fn a_payload_keeps_to_the_limit_but_takes_one_frame_of_any_size() {
+fn payload_limit_admits_one_large_frame() {
     let (mut client, mut get) = Client::open_with(&Polling::new().max_payload(10), |sink| sink);
     for text in ["4aaaa", "4bbb", "4c", "4ddddddddddddd", "4e"] {
         client.push(text);
@@ -55,7 +55,7 @@ fn a_payload_keeps_to_the_limit_but_takes_one_frame_of_any_size() {
 }
 
 #[test]
-fn the_limit_counts_separators() {
+fn payload_limit_counts_separators() {
     for (limit, expected) in [(7, "4aa\x1e4bb"), (6, "4aa")] {
         let (mut client, mut get) = Client::open_with(&Polling::new().max_payload(limit), |sink| sink);
         client.push("4aa");
@@ -65,7 +65,7 @@ fn the_limit_counts_separators() {
 }
 
 #[test]
-fn volatile_frames_need_a_get_that_waits() {
+fn volatile_frames_need_waiting_get() {
     let mut client = Client::opened();
     client.settle();
     let volatile = |client: &Client| client.outbox.push("4v".into(), Delivery::Volatile, Overflow::Close);
@@ -77,7 +77,7 @@ fn volatile_frames_need_a_get_that_waits() {
 }
 
 #[test]
-fn frames_of_other_transports_answer_no_get() {
+fn ignores_frames_of_other_transports() {
     struct Foreign;
     let (mut client, mut get) = Client::open();
     let key = roomcast_core::WireKey::of::<Foreign>(0);
@@ -94,7 +94,7 @@ fn frames_of_other_transports_answer_no_get() {
 }
 
 #[test]
-fn a_second_get_is_fatal_and_the_first_hears_the_last_words() {
+fn second_get_closes_the_session() {
     let mut client = Client::opened();
     let mut parked = client.get();
     client.settle();
@@ -111,7 +111,7 @@ fn a_second_get_is_fatal_and_the_first_hears_the_last_words() {
 }
 
 #[test]
-fn get_given_up_says_the_client_leaves() {
+fn aborted_get_marks_client_leaving() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
@@ -130,7 +130,7 @@ fn get_given_up_says_the_client_leaves() {
 }
 
 #[test]
-fn frames_do_not_go_to_a_client_that_is_gone() {
+fn sends_nothing_after_client_left() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
@@ -143,7 +143,7 @@ fn frames_do_not_go_to_a_client_that_is_gone() {
 }
 
 #[test]
-fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
+fn accepts_get_while_flusher_writes() {
     let (sender, hooks) = std::sync::mpsc::sync_channel(1);
     let wrap = |sink| Box::new(Meanwhile { sink, hooks }) as Box<dyn FrameSink>;
     let (client, mut first) = Client::open_with(&Polling::new(), wrap);
@@ -171,7 +171,7 @@ fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
 }
 
 #[test]
-fn an_owner_that_answers_a_get_itself_is_asked_to_look_again() {
+fn wakes_owner_after_answering_get() {
     let mut client = Client::opened();
     client.settle();
     client.push("4a");
@@ -186,7 +186,7 @@ fn an_owner_that_answers_a_get_itself_is_asked_to_look_again() {
 }
 
 #[test]
-fn a_session_begins_with_a_get() {
+fn rejects_session_without_get() {
     for method in [Method::POST, Method::PUT, Method::OPTIONS] {
         let (exchange, _) = ExchangeBuilder::new(method, "/?EIO=4&transport=polling").build();
         let rejection = Polling::new().open(exchange).expect_err("no GET").rejection;

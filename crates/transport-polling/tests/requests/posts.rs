@@ -29,7 +29,7 @@ fn post_is_answered_before_its_messages() {
 }
 
 #[test]
-fn a_body_may_come_in_pieces() {
+fn reads_body_in_pieces() {
     let mut client = Client::opened();
     let (mut post, feed) = client.feed();
     client.assert_idle();
@@ -47,7 +47,7 @@ fn a_body_may_come_in_pieces() {
 }
 
 #[test]
-fn an_empty_body_is_an_empty_message() {
+fn empty_body_is_empty_message() {
     let mut client = Client::opened();
     client.post("");
     client.take_in();
@@ -55,7 +55,7 @@ fn an_empty_body_is_an_empty_message() {
 }
 
 #[test]
-fn an_aborted_post_breaks_the_connection() {
+fn aborted_post_breaks_connection() {
     let mut client = Client::opened();
     let (exchange, _post) = ExchangeBuilder::post(URI).chunk("4half").aborted().build();
     client.connection.accept(exchange).unwrap();
@@ -88,7 +88,7 @@ fn overlapping_posts_are_fatal() {
 }
 
 #[test]
-fn next_post_waits_behind_an_answered_one() {
+fn next_post_waits_behind_answered_one() {
     let mut client = Client::opened();
     let mut first = client.post("4a");
     client.take_in();
@@ -106,7 +106,7 @@ fn next_post_waits_behind_an_answered_one() {
 }
 
 #[test]
-fn a_binary_body_is_fatal() {
+fn closes_session_for_binary_body() {
     for content_type in ["application/octet-stream", "Application/Octet-Stream ; x=y"] {
         let mut client = Client::opened();
         let (post, _) = ExchangeBuilder::post(URI).header("content-type", content_type).chunk("4a").build();
@@ -146,7 +146,7 @@ fn closes_session_for_oversized_body() {
 }
 
 #[test]
-fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
+fn keeps_messages_before_malformed_one() {
     for bad in ["4one\x1eb!\x1e4two", "4one\x1eb!"] {
         let mut client = Client::opened();
         let mut post = client.post(bad);
@@ -159,7 +159,7 @@ fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
 }
 
 #[test]
-fn what_a_post_says_counts_before_the_end_of_the_get() {
+fn close_packet_precedes_get_abort() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
@@ -170,7 +170,7 @@ fn what_a_post_says_counts_before_the_end_of_the_get() {
 }
 
 #[test]
-fn tiny_packets_are_handed_over_in_portions() {
+fn delivers_tiny_packets_in_portions() {
     let mut client = Client::opened();
     let packets = 500_000;
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk("2\x1e".repeat(packets)).build();
@@ -193,7 +193,7 @@ fn tiny_packets_are_handed_over_in_portions() {
 }
 
 #[test]
-fn a_body_of_single_bytes_costs_its_bytes() {
+fn reads_single_byte_chunks_in_batches() {
     let mut client = Client::opened();
     let (exchange, _, feed) =
         (0..100_000).fold(ExchangeBuilder::post(URI), |post, _| post.chunk(&b"4"[..])).build_with_feed();

@@ -218,7 +218,7 @@ fn close_packet_follows_long_answer() {
 }
 
 #[test]
-fn waiting_get_gets_close_packet_at_once() {
+fn waiting_get_receives_close_at_once() {
     for reason in [CloseReason::SlowConsumer, CloseReason::Overloaded] {
         let (mut poller, mut waiting) = Poller::open();
         poller.connection.start_close(reason, &Outbox::new(1, FlushList::new()));
@@ -229,7 +229,7 @@ fn waiting_get_gets_close_packet_at_once() {
 }
 
 #[test]
-fn get_after_emptied_outbox_gets_close_packet() {
+fn get_after_drain_receives_close() {
     let list = FlushList::new();
     let (mut poller, mut first) = Poller::open();
     poller.send_all([Frame::new("0{}")]);
