@@ -14,7 +14,7 @@ mod served;
 mod wire;
 
 #[test]
-fn sinks_keep_what_they_hold_charged() {
+fn sinks_keep_held_bytes_charged() {
     let text = "x".repeat(50_000);
     let rendered = WsWire.render(Frame::new(text.clone()).messages()).len();
     assert_eq!(memory::held(), 0);
