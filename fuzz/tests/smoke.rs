@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roomcast_fuzz::CHECKS;
 
 #[test]
-fn every_check_holds_for_its_seeds_and_mutations_of_them() {
+fn seeds_and_mutations_pass_every_check() {
     let mutations = env::var("ROOMCAST_FUZZ_MUTATIONS")
         .map_or(MUTATIONS, |number| number.parse().expect("ROOMCAST_FUZZ_MUTATIONS is a number"));
     count_panics();
@@ -27,7 +27,7 @@ fn every_check_holds_for_its_seeds_and_mutations_of_them() {
 }
 
 #[test]
-fn every_check_has_a_target_and_every_folder_of_seeds_a_check() {
+fn every_check_has_target_and_seeds() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let names = |folder: &str| {
         let entries = fs::read_dir(root.join(folder)).expect("the folder is there");
