@@ -1,4 +1,4 @@
-//! Whole arguments: round trips, oracles, hostile text
+//! Arguments as a whole: round trips, oracles, hostile text.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn with_attachment(list: &str) -> Args {
     Args::from_json(list.to_owned().into(), vec![Bytes::from_static(b"bin")]).unwrap()
 }
 
-/// Every way in which serde nests values, with binary at random places
+/// Every way in which serde nests values, with binary at random places.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Tree {
     Unit,
@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn validation_agrees_with_serde_json(list in r#"([\[\]{},:"\\ntrue01.eE+\-]|null|true|"a"|1){0,8}"#) {
         let wrapped = format!("[{list}]");
-        // As raw values, so that numbers beyond f64 and unpaired surrogates count as JSON on both sides.
+        // Raw values accept numbers beyond f64 and unpaired surrogates on both sides.
         let oracle = serde_json::from_str::<Vec<&RawValue>>(&wrapped);
         let args = Args::from_json(list.into(), vec![]);
         prop_assert_eq!(oracle.is_ok(), args.is_ok());
@@ -161,7 +161,7 @@ proptest! {
     }
 }
 
-/// Calls all that reads text
+/// Calls every function that reads text.
 fn exercise(args: &Args) {
     assert_eq!(args.iter().count(), args.len());
     let _ = args.check_placeholders();
@@ -289,7 +289,7 @@ fn untyped_reads_see_the_placeholder() {
     assert_eq!(args.get::<Either>(0), Ok(Either::Object(fields)));
     assert_eq!(args.get::<Either>(1), Ok(Either::Number(7)));
 
-    // A named field beside a flattened one is not buffered, but it is read by way of the buffer's map.
+    // A named field beside a flattened one is not buffered, but is read through the map of the buffer.
     let args = with_attachment(r#"{"bytes":{"_placeholder":true,"num":0},"more":[1]}"#);
     let outer = args.get::<Outer>(0);
     assert_eq!(outer, Ok(Outer { bytes: "bin".into(), more: BTreeMap::from([("more".into(), json!([1]))]) }));
@@ -300,7 +300,7 @@ fn buffered_enums_cannot_read_bytes_back() {
     #[derive(Debug, Deserialize)]
     #[serde(tag = "kind")]
     enum Tagged {
-        #[expect(dead_code, reason = "never made")]
+        #[expect(dead_code, reason = "never constructed")]
         File { body: Bytes },
     }
     let args = with_attachment(r#"{"kind":"File","body":{"_placeholder":true,"num":0}}"#);
@@ -340,11 +340,11 @@ fn numbers_keep_their_precision_beside_attachments() {
 fn limits_nesting_like_serde_json() {
     #[derive(Debug, Deserialize)]
     #[serde(transparent)]
-    struct Nested(#[expect(dead_code, reason = "only its depth counts")] Vec<Self>);
+    struct Nested(#[expect(dead_code, reason = "only its depth matters")] Vec<Self>);
 
     #[derive(Debug, Deserialize)]
     struct Chain {
-        #[expect(dead_code, reason = "only its depth counts")]
+        #[expect(dead_code, reason = "only its depth matters")]
         next: Option<Box<Self>>,
     }
 
@@ -403,7 +403,7 @@ fn integers_may_be_written_as_floats() {
             assert!(matches!(error, ArgsError::Mismatch { .. }), "{wrong}: {error}");
         }
         assert_eq!(args("1.0").get::<f64>(0), Ok(1.0));
-        assert_eq!(args("1.0").get::<Value>(0), Ok(json!(1.0)), "what is read as anything stays as it is");
+        assert_eq!(args("1.0").get::<Value>(0), Ok(json!(1.0)), "untyped numbers stay unchanged");
         let mut reader = ArgsReader::new(&numbers);
         assert_eq!(reader.next_seed(std::marker::PhantomData::<u32>), Ok(1), "seeds too");
     }
