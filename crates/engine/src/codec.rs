@@ -76,7 +76,7 @@ mod tests {
 
     fn encoded(args: impl IntoArgs) -> Result<Message, EncodeError> {
         let frame = EngineCodec.encode(&event("message", args))?;
-        let [message] = frame.messages() else { panic!("one message, not {frame:?}") };
+        let [message] = frame.messages() else { panic!("expected one message, got {frame:?}") };
         Ok(message.clone())
     }
 

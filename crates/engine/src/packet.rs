@@ -16,7 +16,7 @@ pub(crate) enum Packet {
     /// A type that is meaningless from a client, and harmless.
     Ignored,
     Close,
-    /// Carries `probe` on a probe lane.
+    /// Carries `probe` on a probe connection.
     Ping {
         probe: bool,
     },

@@ -45,7 +45,7 @@ fn moves_session_after_answered_probe() {
     pair.receive("4moved");
     assert_eq!(pair.seen(), [r#"event / message("moved")"#]);
     pair.advance(10 * INTERVAL);
-    assert_eq!(pair.seen(), ["> 2"; 10], "the heartbeat goes on, and nothing of the upgrade is left");
+    assert_eq!(pair.seen(), ["> 2"; 10], "the heartbeat continues without upgrade packets");
 }
 
 #[test]

@@ -84,7 +84,7 @@ proptest! {
                 prop_assert_eq!(pair.session.poll_timeout(), None);
                 prop_assert!(!pair.session.can_upgrade());
             } else if begin {
-                prop_assert!(pair.session.poll_timeout().is_some(), "an open session always has a heartbeat to come");
+                prop_assert!(pair.session.poll_timeout().is_some(), "an open session always has a heartbeat deadline");
             }
             let new = &pair.seen[from..];
             promoted += new.iter().filter(|seen| *seen == "promote").count();

@@ -21,7 +21,7 @@ fn restarts_interval_with_each_pong() {
         pair.receive("3");
         assert_eq!(pair.seen(), ["answered"]);
         pair.receive("3");
-        assert_eq!(pair.seen(), [""; 0], "nobody has asked");
+        assert_eq!(pair.seen(), [""; 0], "an unsolicited pong is ignored");
         pair.advance(INTERVAL - MS);
         assert_eq!(pair.seen(), [""; 0]);
         pair.advance(MS);

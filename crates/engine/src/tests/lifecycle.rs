@@ -34,17 +34,17 @@ fn omits_upgrades_without_upgrade_transports() {
 
     let mut pair = Pair::new(config());
     pair.lane_opened(Lane::Primary, WEBSOCKET);
-    assert_eq!(pair.seen()[0], told, "begun on what others move to");
+    assert_eq!(pair.seen()[0], told, "already on the upgrade target");
     assert!(!pair.session.can_upgrade());
 
     let mut forbidden = config();
     forbidden.upgrades.clear();
     let mut pair = Pair::new(forbidden);
     pair.lane_opened(Lane::Primary, POLLING);
-    assert_eq!(pair.seen()[0], told, "upgrades are switched off");
+    assert_eq!(pair.seen()[0], told, "upgrades are disabled");
     assert!(!pair.session.can_upgrade());
     pair.receive("abc");
-    assert_eq!(pair.seen(), ["> 1", "close: parse error"], "but it is still a polled transport");
+    assert_eq!(pair.seen(), ["> 1", "close: parse error"], "the transport is still polled");
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn queues_messages_until_accepted() {
     assert_eq!(pair.seen(), ["event \"one\"", "event \"two\""]);
     pair.receive("4three");
     pair.accept();
-    assert_eq!(pair.seen(), ["event \"three\""], "the second decision means nothing");
+    assert_eq!(pair.seen(), ["event \"three\""], "the second decision is ignored");
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn bounds_messages_queued_before_accept() {
     config.pending_limit = 300;
     // Each buffered message costs 64 bytes of overhead.
     for (first, more, why) in [
-        (1000, 0, "one message is kept however long it is"),
-        (300 - 2 * 64, 2, "the message that passes the limit is kept"),
+        (1000, 0, "one message is kept at any length"),
+        (300 - 2 * 64, 2, "the message that exceeds the limit is kept"),
     ] {
         let mut pair = Pair::new(config.clone());
         pair.lane_opened(Lane::Primary, WEBSOCKET);
@@ -114,7 +114,7 @@ fn bounds_messages_queued_before_accept() {
         pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(first)));
         (0..more).for_each(|_| pair.receive("4"));
         assert_eq!(pair.seen(), [""; 0], "{why}");
-        assert!(pair.session.is_congested(), "a driver stops here");
+        assert!(pair.session.is_congested(), "a driver stops reading here");
         pair.receive("4");
         assert_eq!(pair.seen(), ["close: overloaded"]);
     }
@@ -201,7 +201,7 @@ fn ends_session_with_primary_connection() {
         let mut pair = Pair::open(POLLING);
         pair.lane_closed(Lane::Primary, reason);
         let told = "> 1 if waiting".to_owned();
-        assert_eq!(pair.seen(), [told, format!("close: {reason}")], "another request may wait");
+        assert_eq!(pair.seen(), [told, format!("close: {reason}")], "another request may be pending");
         let mut pair = Pair::open(WEBSOCKET);
         pair.lane_closed(Lane::Primary, reason);
         assert_eq!(pair.seen(), [format!("close: {reason}")]);

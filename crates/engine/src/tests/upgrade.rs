@@ -19,7 +19,7 @@ fn promotes_probe_that_completes_upgrade() {
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.receive("4by websocket");
     assert_eq!(pair.seen(), ["event \"by websocket\""]);
-    assert!(!pair.session.can_upgrade(), "a session moves once");
+    assert!(!pair.session.can_upgrade(), "a session upgrades once");
 }
 
 #[test]
@@ -36,26 +36,26 @@ fn answers_polls_until_client_moves() {
     pair.receive_on(Lane::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.advance(UPGRADE_TIMEOUT);
-    assert_eq!(pair.seen(), [""; 0], "no noop and no upgrade timeout are left");
+    assert_eq!(pair.seen(), [""; 0], "noop and upgrade timers are disarmed");
 }
 
 #[test]
 fn ends_polls_soon_during_probe() {
     let mut pair = probing();
     pair.writable();
-    assert_eq!(pair.seen(), [""; 0], "the client polls on until its probe is answered");
+    assert_eq!(pair.seen(), [""; 0], "the client polls until its probe is answered");
     pair.receive_on(Lane::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
     pair.advance(NOOP_DELAY - MS);
     // A pending request delays nothing.
     pair.writable();
-    assert_eq!(pair.seen(), [""; 0], "what the client hears anyway may end it");
+    assert_eq!(pair.seen(), [""; 0], "the noop waits for a regular response");
     pair.advance(MS);
     assert_eq!(pair.seen(), ["> 6 if waiting"]);
     pair.advance(MS);
     pair.writable();
     pair.advance(NOOP_DELAY);
-    assert_eq!(pair.seen(), ["> 6 if waiting"], "and one that comes later");
+    assert_eq!(pair.seen(), ["> 6 if waiting"], "a later request is answered too");
     pair.receive_on(Lane::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.writable();
@@ -82,7 +82,7 @@ fn other_packets_close_only_the_probe() {
     }
     let mut pair = probing();
     pair.receive_on(Lane::Probe, "5");
-    assert_eq!(pair.seen(), ["close probe"], "it has not asked yet");
+    assert_eq!(pair.seen(), ["close probe"], "the probe ping is missing");
     let mut pair = Pair::answered_probe();
     pair.receive_on(Lane::Probe, binary(b"5"));
     assert_eq!(pair.seen(), ["close probe"]);
@@ -148,7 +148,7 @@ fn closes_probe_where_none_is_allowed() {
     }
     let mut pair = Pair::open(POLLING);
     pair.lane_opened(Lane::Probe, POLLING);
-    assert_eq!(pair.seen(), ["close probe"], "nobody moves to polling");
+    assert_eq!(pair.seen(), ["close probe"], "no session upgrades to polling");
     assert_lives_on(pair);
 }
 
