@@ -177,13 +177,13 @@ mod tests {
 
     fn event(text: &str) -> (String, Option<u64>, String, usize) {
         let frame = parse(text).unwrap().unwrap();
-        let Kind::Event { name, ack } = frame.kind else { panic!("{text} is an answer") };
+        let Kind::Event { name, ack } = frame.kind else { panic!("expected an event: {text}") };
         (name.into(), ack.map(|id| id.0), frame.list.into(), frame.attachments)
     }
 
     fn answer(text: &str) -> (u64, String, usize) {
         let frame = parse(text).unwrap().unwrap();
-        let Kind::Answer { id } = frame.kind else { panic!("{text} is an event") };
+        let Kind::Answer { id } = frame.kind else { panic!("expected an answer: {text}") };
         (id.0, frame.list.into(), frame.attachments)
     }
 
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(
             answer(r#"[{"re":1},"connect"]"#),
             (1, r#""connect""#.into(), 0),
-            "no name, so none reserved"
+            "answers have no event name"
         );
     }
 
@@ -285,8 +285,11 @@ mod tests {
             }
         }
         let wide = format!(r#"["a",{}1]"#, "[],".repeat(1_000));
-        assert!(parse(&wide).is_ok(), "side by side is not nested");
-        assert!(parse(&format!(r#"["a","{}"]"#, "[".repeat(1_000))).is_ok(), "nor is what stands in strings");
+        assert!(parse(&wide).is_ok(), "siblings are not nested");
+        assert!(
+            parse(&format!(r#"["a","{}"]"#, "[".repeat(1_000))).is_ok(),
+            "brackets in strings do not nest"
+        );
         assert!(parse(&format!("[{}]", nested(300_000))).is_err());
         assert_eq!(parse(&format!(r#"[{{"later":{}}}]"#, nested(300_000))), Ok(None));
     }

@@ -65,7 +65,7 @@ fn json_session_matches_grammar_example() {
     let (first, rest) = seen.split_first().unwrap();
     assert_eq!(first, &told[0]);
     assert_eq!(rest[..4], ["join", "whoami", "re 0", "upload"]);
-    assert_eq!(rest[4..], told[told.len() - 2..], "the last words");
+    assert_eq!(rest[4..], told[told.len() - 2..], "final messages");
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn recovered_session_matches_grammar_example() {
         });
         let mut news = Event::new(Namespace::main(), "news", word.into_args().unwrap());
         news.offset = Some(format!("Zk3jd8QwbW1nXo5TfE2a-{number}").into());
-        for frame in [welcome.expect("it is let in"), codec.encode(&news).unwrap()] {
+        for frame in [welcome.expect("the client is admitted"), codec.encode(&news).unwrap()] {
             told.push(String::from_utf8(frame.messages()[0].as_bytes().to_vec()).unwrap());
         }
     }
@@ -124,9 +124,9 @@ fn lists_every_header_key() {
 
 /// Returns speaker and message of each line in the first example under a heading, without comments.
 fn example(heading: &str) -> Vec<(String, String)> {
-    let section = &GRAMMAR[GRAMMAR.find(heading).expect("the heading is there")..];
+    let section = &GRAMMAR[GRAMMAR.find(heading).expect("the heading exists")..];
     let block = section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
-    let lines = block.expect("an example").lines().filter_map(|line| line.split_once(": "));
+    let lines = block.expect("the section has an example").lines().filter_map(|line| line.split_once(": "));
     lines
         .map(|(from, rest)| {
             let said = rest.split("   ").next().unwrap_or_default().trim_end();
@@ -150,7 +150,7 @@ fn server_lines_are_json() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs a start")]
 fn start() -> Instant {
     Instant::now()
 }

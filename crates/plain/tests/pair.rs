@@ -25,7 +25,7 @@ fn closes_silent_client_after_timeout() {
     for mode in [Mode::Plain, Mode::Json] {
         let mut pair = joined(mode);
         pair.advance(100 * INTERVAL);
-        assert_eq!(pair.seen(), vec!["ping"; 100], "its transport answers for it");
+        assert_eq!(pair.seen(), vec!["ping"; 100], "its transport answers pings");
 
         pair.client.falls_silent();
         pair.advance(INTERVAL + TIMEOUT - MS);

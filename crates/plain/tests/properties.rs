@@ -72,7 +72,7 @@ proptest! {
         let args: Vec<_> = values.iter().cloned().map(Argument::Json).collect();
         let event = Event::new(Namespace::main(), name.clone(), write(&args));
         let frame = PlainCodec::shared().encode(&event).unwrap();
-        let [Message::Text(ref text)] = *frame.messages() else { panic!("one text") };
+        let [Message::Text(ref text)] = *frame.messages() else { panic!("expected one text") };
         if name == "message" && let [Value::String(bare)] = &values[..] {
             prop_assert_eq!(text, bare.as_str());
         } else {
@@ -256,12 +256,14 @@ fn feed(session: &mut PlainSession, messages: &[Message]) {
 
 fn only_event(session: &mut PlainSession, messages: &[Message]) -> Inbound {
     feed(session, messages);
-    let Some(Action::Event(inbound)) = session.poll_action() else { panic!("{messages:?} is no event") };
+    let Some(Action::Event(inbound)) = session.poll_action() else {
+        panic!("expected an event: {messages:?}")
+    };
     assert!(session.poll_action().is_none());
     inbound
 }
 
-#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs a start")]
 fn start() -> Instant {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     *START.get_or_init(Instant::now)
@@ -277,12 +279,14 @@ mod foreign {
     }
 
     pub(super) fn read(messages: &[Message]) -> Received {
-        let (Message::Text(text), binary) = messages.split_first().unwrap() else { panic!("text first") };
+        let (Message::Text(text), binary) = messages.split_first().unwrap() else {
+            panic!("expected text first")
+        };
         let binary: Vec<Bytes> = binary
             .iter()
             .map(|message| match message {
                 Message::Binary(bytes) => bytes.clone(),
-                Message::Text(text) => panic!("{text:?} amid binary"),
+                Message::Text(text) => panic!("{text:?} between binary messages"),
             })
             .collect();
         let mut elements: Vec<Value> = serde_json::from_str(text).unwrap();

@@ -15,7 +15,7 @@ fn receives_events_and_answers() {
     let event = client.event();
     assert_eq!((&*event.name, event.ack.map(|id| id.0), event.args.json()), ("who", Some(7), ""));
     client.text(r#"[{"re":3},1,"b"]"#);
-    let Some(Action::Answer { namespace, id, args }) = client.next() else { panic!("an answer") };
+    let Some(Action::Answer { namespace, id, args }) = client.next() else { panic!("expected an answer") };
     assert_eq!((namespace.as_str(), id.0, args.json()), ("/chat", 3, r#"1,"b""#));
     client.text("[{}]");
     client.text(r#"[{"hello":"from the future"}]"#);
@@ -37,7 +37,7 @@ fn collects_announced_binary() {
 
     client.text(r#"[{"re":0,"binary":1},{"_placeholder":true,"num":0}]"#);
     client.binary(b"answer");
-    let Some(Action::Answer { args, .. }) = client.next() else { panic!("an answer") };
+    let Some(Action::Answer { args, .. }) = client.next() else { panic!("expected an answer") };
     assert_eq!(args.parse::<(Bytes,)>().unwrap().0, "answer");
     client.assert_idle();
 }
@@ -136,7 +136,7 @@ fn attachment_count_is_configurable() {
     client.assert_refused("from 1 to 0");
 }
 
-/// Returns a quadratic parser would take hours.
+/// A quadratic parser would take hours.
 #[test]
 fn refuses_megabyte_of_placeholders_quickly() {
     const MANY: usize = 1_000_000;
