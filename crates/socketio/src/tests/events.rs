@@ -67,7 +67,7 @@ fn closes_session_for_missing_attachments() {
     pair.advance_alive(Duration::from_secs(59));
     pair.receive(binary("A"));
     pair.advance_alive(Duration::from_secs(100));
-    assert_eq!(pair.seen(), ["/ x()+A", "/ y()+A"], "each packet has its own time");
+    assert_eq!(pair.seen(), ["/ x()+A", "/ y()+A"], "each packet has its own deadline");
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn client_may_leave_before_accept() {
     pair.seen.clear();
     pair.accept("/custom");
     let left = "leave /custom: client namespace disconnect";
-    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, left, "connect /custom {}"], "and come back");
+    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, left, "connect /custom {}"], "and rejoins");
     pair.accept("/custom");
     assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, "/custom again()"]);
     pair.receive("41/custom");
@@ -158,7 +158,7 @@ fn bounds_events_queued_before_accept() {
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 256 + "/".len(), ..config() });
     pair.receive("40");
     pair.receive("42[\"x\"]");
-    assert_eq!(pair.seen(), ["connect /"], "up to the limit there is room for one more");
+    assert_eq!(pair.seen(), ["connect /"], "a packet within the limit is kept");
     pair.receive("42[\"x\"]");
     assert_eq!(pair.seen(), ["close: overloaded"]);
 
@@ -167,7 +167,7 @@ fn bounds_events_queued_before_accept() {
         pair.receive(format!("40/{number},{{\"auth\":\"{}\"}}", "y".repeat(1000)));
     }
     let seen = pair.seen();
-    assert_eq!((seen.len(), seen[8].as_str()), (9, "close: overloaded"), "so do questions");
+    assert_eq!((seen.len(), seen[8].as_str()), (9, "close: overloaded"), "connect requests also count");
 
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
     for _ in 0..10 {
@@ -175,6 +175,6 @@ fn bounds_events_queued_before_accept() {
         (0..20).for_each(|_| pair.receive("42[\"x\"]"));
         pair.accept("/");
         pair.receive("41");
-        assert_eq!(pair.seen().len(), 23, "what was released is not counted any more");
+        assert_eq!(pair.seen().len(), 23, "released packets no longer count");
     }
 }

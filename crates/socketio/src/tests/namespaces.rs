@@ -36,7 +36,7 @@ fn names_other_namespaces_in_packets() {
     let mut pair = Pair::open();
     pair.receive("40/,");
     pair.accept("/");
-    assert_eq!(pair.seen(), ["connect /", r#"> 40{"sid":"socket"}"#], "the main one may be named");
+    assert_eq!(pair.seen(), ["connect /", r#"> 40{"sid":"socket"}"#], "the main namespace may be named");
 }
 
 #[test]
@@ -59,10 +59,10 @@ fn refusal_keeps_connection_open() {
     pair.refuse("/");
     assert_eq!(pair.seen(), [""; 0]);
     pair.receive("40/random");
-    assert_eq!(pair.seen(), ["connect /random"], "it may ask again");
+    assert_eq!(pair.seen(), ["connect /random"], "the client may retry");
     pair.join("/");
     pair.refuse("/");
-    assert_eq!(pair.seen(), [""; 0], "who is in cannot be refused");
+    assert_eq!(pair.seen(), [""; 0], "a member cannot be refused");
     pair.assert_alive();
 }
 
@@ -80,7 +80,7 @@ fn closes_connection_without_namespace() {
     pair.receive("40");
     pair.seen.clear();
     pair.advance_alive(Duration::from_secs(45));
-    assert_eq!(pair.seen(), ["close: forced close"], "neither a refusal nor a question counts");
+    assert_eq!(pair.seen(), ["close: forced close"], "refused and pending connects do not count");
 
     let mut pair = Pair::open();
     pair.advance_alive(Duration::from_secs(45) - MS);
@@ -89,7 +89,7 @@ fn closes_connection_without_namespace() {
     assert_eq!(pair.seen(), [""; 0]);
     pair.receive("41/custom");
     pair.advance_alive(Duration::from_secs(200));
-    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"], "once in is enough");
+    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"], "one join is enough");
 }
 
 #[test]
@@ -109,11 +109,7 @@ fn closes_client_after_repeated_connect() {
     pair.receive("40");
     assert_eq!(pair.seen(), ["connect /"]);
     pair.accept("/");
-    assert_eq!(
-        pair.seen(),
-        [r#"> 40{"sid":"socket"}"#],
-        "there is time for what the application says at once"
-    );
+    assert_eq!(pair.seen(), [r#"> 40{"sid":"socket"}"#], "the application's first messages are still sent");
     pair.advance(100 * MS);
     assert_eq!(pair.seen(), ["close: forced close"]);
 
@@ -125,7 +121,7 @@ fn closes_client_after_repeated_connect() {
     pair.accept("/other");
     pair.seen.clear();
     pair.advance(100 * MS);
-    assert_eq!(pair.seen(), ["close: forced close"], "also for who is let in elsewhere meanwhile");
+    assert_eq!(pair.seen(), ["close: forced close"], "also after another namespace admits the client");
 
     let mut pair = Pair::open();
     pair.receive("40");
@@ -133,7 +129,7 @@ fn closes_client_after_repeated_connect() {
     pair.refuse("/");
     pair.seen.clear();
     pair.advance(Duration::from_secs(1));
-    assert_eq!(pair.seen(), [""; 0], "a refusal answers both");
+    assert_eq!(pair.seen(), [""; 0], "one refusal answers both");
 }
 
 #[test]
@@ -171,7 +167,7 @@ fn leaving_keeps_other_namespaces() {
     pair.receive("41/custom");
     assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"]);
     pair.receive("40/custom");
-    assert_eq!(pair.seen(), ["connect /custom"], "and may come back");
+    assert_eq!(pair.seen(), ["connect /custom"], "the client may join again");
     pair.accept("/custom");
     pair.seen.clear();
     pair.receive("41/custom,");
@@ -200,9 +196,9 @@ fn application_disconnects_one_namespace() {
     pair.take_out("/");
     assert_eq!(pair.seen(), ["> 41"]);
     pair.receive("40{}");
-    assert_eq!(pair.seen(), ["connect / {}"], "it may come back");
+    assert_eq!(pair.seen(), ["connect / {}"], "the client may join again");
     pair.take_out("/");
-    assert_eq!(pair.seen(), ["> 41"], "even before it is in");
+    assert_eq!(pair.seen(), ["> 41"], "even before the client is admitted");
     pair.accept("/");
     assert_eq!(pair.seen(), [""; 0]);
 }
@@ -220,7 +216,7 @@ fn limits_namespaces_per_client() {
     assert_eq!(pair.seen(), ["leave /a: client namespace disconnect", "connect /c"]);
     pair.take_out("/b");
     pair.receive("40/d");
-    assert_eq!(pair.seen(), ["> 41/b,", "connect /d"], "where it was taken out does not count");
+    assert_eq!(pair.seen(), ["> 41/b,", "connect /d"], "namespaces it was removed from do not count");
     pair.receive("40/e");
     assert_eq!(pair.seen(), [r#"> 44/e,{"message":"Too many namespaces"}"#, "refused /e"]);
     pair.assert_alive();

@@ -54,7 +54,7 @@ fn decodes_events_with_a_name() {
     assert_eq!(
         decode(&format!("2[\"x\",{placeholder}]")),
         Ok(event("/", None, "x", r#"{"_placeholder":true,"num":7}"#)),
-        "without attachments nothing is a placeholder",
+        "without attachments there are no placeholders",
     );
 }
 

@@ -118,7 +118,7 @@ proptest! {
 
     #[test]
     fn assigns_attachments_in_any_order(args in any_args(), seed in any::<u64>()) {
-        // The peer numbers its attachments in an order of its own.
+        // The peer numbers its attachments in any order.
         let count = args.attachments().len();
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by_key(|num| seed.rotate_left(*num as u32).wrapping_mul(0x9e37_79b9_7f4a_7c15));
