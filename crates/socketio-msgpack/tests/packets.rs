@@ -32,7 +32,7 @@ fn in_main(body: Body) -> Result<Packet, DecodeError> {
     Ok(Packet { namespace: "/".into(), body })
 }
 
-/// Returns the encoding of the same packet by notepack.io 2.2.0 and 3.0.1.
+/// Encodings of the same packet by notepack.io 2.2.0 and 3.0.1.
 #[test]
 fn reads_both_notepack_versions() {
     let rest = "1ffd1ff38cb3ff8000000000000cf0000010000000000d3ffffff0000000000a2c3a9c0c3c4020102";
@@ -42,10 +42,10 @@ fn reads_both_notepack_versions() {
         ("c0d7ff1d5353006553f10081a1629901ff", "c401"),
     ];
     for (front, binary) in dialects {
-        let rest = rest.strip_prefix("1ff").expect("it begins so");
+        let rest = rest.strip_prefix("1ff").expect("known prefix");
         let packet = decode(&hex(&format!("85a47479706502a46461746196a26576{front}{rest}{binary}{behind}")));
-        let Packet { namespace, body } = packet.expect("it is valid");
-        let Body::Event { name, args, ack } = body else { panic!("an event") };
+        let Packet { namespace, body } = packet.expect("valid packet");
+        let Body::Event { name, args, ack } = body else { panic!("expected an event") };
         assert_eq!((&*namespace, &*name, ack), ("/n", "ev", Some(AckId(7))));
         let expected = concat!(
             r#"null,"2023-11-14T22:13:20.123Z",{"b":[1,-1,-200,1.5,1099511627776,-1099511627776,"é",null,true]},"#,
@@ -66,7 +66,7 @@ fn reads_packets_of_every_type() {
     assert_eq!(auth, in_main(connect(r#"{"token":"x"}"#)));
     assert_eq!(decode(&hex(&format!("83a47479706501{options}"))), in_main(Body::Disconnect));
     let answer = decode(&hex(&format!("85a47479706503a2696403a46461746191a161{options}")));
-    let args = "a".into_args().expect("a text can be put");
+    let args = "a".into_args().expect("a string is serializable");
     assert_eq!(answer, in_main(Body::Ack { id: AckId(3), args }));
     assert_eq!(decode(b"\x83\xa4type\x04\xa4data\xa1x\xa3nsp\xa1/"), in_main(Body::ConnectError));
     // The data may come before the type, and event names may be numbers.
@@ -79,13 +79,13 @@ fn event(args: &[u8]) -> Vec<u8> {
 }
 
 fn argument(args: &[u8]) -> Result<String, DecodeError> {
-    let Body::Event { args, .. } = decode(&event(args))?.body else { panic!("an event") };
+    let Body::Event { args, .. } = decode(&event(args))?.body else { panic!("expected an event") };
     Ok(args.json().to_owned())
 }
 
 #[test]
 fn converts_values_like_javascript() {
-    let read = |bytes: &[u8]| argument(bytes).expect("it is valid");
+    let read = |bytes: &[u8]| argument(bytes).expect("valid argument");
     assert_eq!(read(b"\xcb\x7f\xf8\0\0\0\0\0\0"), "null");
     assert_eq!(read(b"\xca\x7f\x80\0\0"), "null");
     assert_eq!(read(b"\xca\x3f\x80\0\0"), "1.0");
@@ -108,7 +108,7 @@ fn converts_values_like_javascript() {
 
 #[test]
 fn refuses_invalid_packets() {
-    let refused = |packet: &[u8]| decode(packet).expect_err("it is no packet");
+    let refused = |packet: &[u8]| decode(packet).expect_err("invalid packet");
     for packet in [
         &b""[..],
         b"\x80",
@@ -136,7 +136,7 @@ fn refuses_invalid_packets() {
         refused(packet);
     }
     assert_eq!(refused(b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x91\xa7connect"), DecodeError::Reserved);
-    assert_eq!(argument(b"\x81\x01\x02"), Err(DecodeError::Payload), "a key that is no text");
+    assert_eq!(argument(b"\x81\x01\x02"), Err(DecodeError::Payload), "a key that is not text");
     let text = MsgpackCodec::default().decoder(&PacketLimits::default()).decode(Message::from("2[\"e\"]"));
     assert_eq!(text, Err(DecodeError::Payload));
 }
@@ -189,7 +189,7 @@ fn limits_text_attachments_and_namespace() {
 #[test]
 fn refuses_placeholder_without_attachment() {
     let looks = b"\x82\xac_placeholder\xc3\xa3num\x07";
-    assert!(argument(looks).is_ok(), "without binary it is data");
+    assert!(argument(looks).is_ok(), "ordinary data without binary");
     let beside = [&b"\x92\xc4\x01x"[..], looks].concat();
     assert!(matches!(argument(&beside), Err(DecodeError::Placeholders(_))));
 }
@@ -212,14 +212,14 @@ fn encodes_every_server_packet() {
         b"\x83\xa4type\x04\xa4data\x82\xa7message\xa2no\xa4data\x81\xa4code\x03\xa3nsp\xa2/c"
     );
     assert_eq!(bytes(codec.encode_disconnect(&custom)), b"\x82\xa4type\x01\xa3nsp\xa2/c");
-    let mut event = Event::new(custom.clone(), "e", 1.into_args().expect("a number can be put"));
+    let mut event = Event::new(custom.clone(), "e", 1.into_args().expect("a number is serializable"));
     event.offset = Some("o".into());
     assert_eq!(
-        bytes(codec.encode(&event).expect("it is not reserved")),
+        bytes(codec.encode(&event).expect("not a reserved name")),
         b"\x83\xa4type\x02\xa4data\x93\xa1e\x01\xa1o\xa3nsp\xa2/c"
     );
     assert!(codec.encode(&Event::new(custom.clone(), "disconnect", Args::empty())).is_err());
-    let args = (Bytes::from_static(b"b"), -1, 1.5).into_args().expect("these can be put");
+    let args = (Bytes::from_static(b"b"), -1, 1.5).into_args().expect("the arguments are serializable");
     assert_eq!(
         bytes(codec.encode_answer(&custom, AckId(300), &args).expect("always")),
         b"\x84\xa4type\x03\xa4data\x93\xc4\x01b\xff\xcb\x3f\xf8\0\0\0\0\0\0\xa3nsp\xa2/c\xa2id\xcd\x01\x2c"
@@ -233,10 +233,10 @@ fn encodes_escapes_and_reordered_placeholders() {
         r#"{"_placeholder":true,"num":0} , "\ud800x\udbff\udfff" , {"_placeholder":false,"num":0}"#
     );
     let args = Args::from_json(list.into(), vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")]);
-    let event = Event::new(Namespace::main(), "e", args.expect("it is JSON"));
-    let frame = MsgpackCodec::default().encode(&event).expect("it is not reserved");
-    let Body::Event { args, .. } = decode(frame.messages()[0].as_bytes()).expect("it is valid").body else {
-        panic!("an event")
+    let event = Event::new(Namespace::main(), "e", args.expect("valid JSON"));
+    let frame = MsgpackCodec::default().encode(&event).expect("not a reserved name");
+    let Body::Event { args, .. } = decode(frame.messages()[0].as_bytes()).expect("valid packet").body else {
+        panic!("expected an event")
     };
     let expected = concat!(
         "\"é😀\\n/\\\"\\\\\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1},\"\u{fffd}x\u{10ffff}\",",
@@ -280,7 +280,7 @@ fn args_of(values: &[Value], binary: &[Bytes]) -> Args {
         let placeholder = json!({ "deep": [{ "_placeholder": true, "num": num }] });
         list.insert(num.min(list.len()), placeholder.to_string());
     }
-    Args::from_json(list.join(",").into(), binary.to_vec()).expect("it is JSON")
+    Args::from_json(list.join(",").into(), binary.to_vec()).expect("valid JSON")
 }
 
 proptest! {
@@ -295,11 +295,11 @@ proptest! {
         let args = args_of(&values, &binary);
         let mut event = Event::new(Namespace::new("/n"), name.as_str(), args.clone());
         event.ack = ack.map(|id| AckRequest { id: AckId(id), answers: std::sync::Arc::new(Nobody) });
-        let frame = MsgpackCodec::default().encode(&event).expect("it is not reserved");
+        let frame = MsgpackCodec::default().encode(&event).expect("not a reserved name");
         prop_assert_eq!(frame.messages().len(), 1);
         let encoded = frame.messages()[0].as_bytes();
-        let packet = decode(encoded).expect("what is sent is valid");
-        let Body::Event { name: read, args: read_args, ack: read_ack } = packet.body else { panic!("an event") };
+        let packet = decode(encoded).expect("encoded packets are valid");
+        let Body::Event { name: read, args: read_args, ack: read_ack } = packet.body else { panic!("not an event") };
         prop_assert_eq!(&*read, &name);
         prop_assert_eq!(read_ack, ack.map(AckId));
         let parsed = |args: &Args| serde_json::from_str::<Value>(&format!("[{}]", args.json())).expect("JSON");
@@ -315,7 +315,7 @@ proptest! {
     fn random_input_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes);
         if let Ok(packet) = decode(&event(&bytes)) {
-            let Body::Event { args, .. } = packet.body else { panic!("an event") };
+            let Body::Event { args, .. } = packet.body else { panic!("expected an event") };
             let checked = Args::from_json(args.list().clone(), args.attachments().to_vec());
             prop_assert_eq!(checked.as_ref(), Ok(&args));
             prop_assert_eq!(args.check_placeholders(), Ok(()));
