@@ -51,10 +51,10 @@ impl std::iter::FusedIterator for Payload {}
 #[non_exhaustive]
 pub enum PayloadError {
     /// A text message is not UTF-8.
-    #[error("text that is not UTF-8; the body of a POST is UTF-8 throughout")]
+    #[error("text message is not UTF-8; a POST body must be UTF-8")]
     Utf8,
     /// A binary message is not base64.
-    #[error("binary that is not base64; after the `b` comes standard base64")]
+    #[error("binary message is not base64; `b` must be followed by standard base64")]
     Base64,
 }
 
@@ -136,7 +136,7 @@ fn put(out: &mut BytesMut, message: &Message) {
             out.put_u8(BINARY);
             out.resize(start - 1 + encoded_len(message), 0);
             let written = BASE64.encode_slice(bytes, &mut out[start..]);
-            debug_assert_eq!(written, Ok(out.len() - start), "the length was foretold");
+            debug_assert_eq!(written, Ok(out.len() - start), "length differs from estimate");
         }
     }
 }

@@ -30,7 +30,7 @@ fn close_packets_come_alone() {
     assert_eq!(client.outbox.push_protocol(Frame::new("1").in_own_payload()), Pushed::Queued);
     client.close();
     client.settle();
-    assert!(client.poll_closed().is_ready(), "nobody waits to be told");
+    assert!(client.poll_closed().is_ready(), "no request is pending");
     let (post, _) = ExchangeBuilder::post(URI).chunk("4late").build();
     assert_refused(&client.refused(post), 400, false);
     let mut next = client.get();
@@ -84,7 +84,7 @@ fn get_without_writer_ends_at_once() {
     let mut parked = client.get();
     client.settle();
     client.close();
-    assert!(client.poll_closed().is_pending(), "something may still answer it");
+    assert!(client.poll_closed().is_pending(), "a sink may still answer");
     client.outbox.close(CloseReason::TransportError);
     assert!(client.poll_closed().is_ready());
     drop(client);

@@ -39,7 +39,7 @@ fn joins_queued_frames_into_payload() {
     assert_eq!(answered.text(), (200, "4one\x1ebAQIDBA==\x1e451-[]\x1ebeHl6"));
     let mut next = client.get();
     client.settle();
-    assert!(next.now().is_none(), "nothing is sent twice");
+    assert!(next.now().is_none(), "frames are sent once");
 }
 
 #[test]
@@ -99,13 +99,13 @@ fn second_get_closes_the_session() {
     let mut parked = client.get();
     client.settle();
     let (exchange, mut second) = ExchangeBuilder::get(URI).build();
-    let refused = client.connection.accept(exchange).expect_err("one waits");
+    let refused = client.connection.accept(exchange).expect_err("a GET is pending");
     assert_refused(&refused.rejection, 400, true);
     let _ = refused.exchange.respond.send(refused.rejection.response());
     assert_eq!(second.now().unwrap().text(), (400, ""));
     client.push("1");
     client.close();
-    assert!(client.poll_closed().is_pending(), "the answer is on its way");
+    assert!(client.poll_closed().is_pending(), "the response is not written yet");
     assert_eq!(client.step(&mut parked).text(), (200, "1"));
     assert!(client.poll_closed().is_ready());
 }
@@ -118,7 +118,7 @@ fn aborted_get_marks_client_leaving() {
     client.assert_idle();
     let before = client.woken();
     drop(parked);
-    assert!(client.woken() > before, "the owner hears of it");
+    assert!(client.woken() > before, "the owner is woken");
     client.assert_leaving();
     client.assert_idle();
     let (next, _) = ExchangeBuilder::get(URI).build();
@@ -155,15 +155,15 @@ fn accepts_get_while_flusher_writes() {
     // The response was sent, the client sent its next GET, and the owner ran, all before the flusher returns.
     let owner = (connection.clone(), outbox.clone(), waker.clone());
     let meanwhile: Hook = Box::new(move || {
-        owner.0.lock().unwrap().accept(exchange).expect("a GET in turn");
+        owner.0.lock().unwrap().accept(exchange).expect("the GET is accepted");
         assert!(owner.1.poll_owner(&mut Context::from_waker(&owner.2)).is_pending());
     });
-    sender.send(meanwhile).expect("the sink waits for it");
+    sender.send(meanwhile).expect("the sink waits for the hook");
     let _ = outbox.push_protocol("0{}".into());
     flush.write_all();
     assert_eq!(first.now().expect("answered").text(), (200, "0{}"));
 
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the owner is asked to look again");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the owner must poll again");
     assert!(outbox.poll_owner(&mut Context::from_waker(&waker)).is_pending());
     let _ = outbox.push_protocol("4a".into());
     flush.write_all();
@@ -181,7 +181,7 @@ fn wakes_owner_after_answering_get() {
     let before = client.woken();
     assert!(client.outbox.poll_owner(&mut cx).is_pending());
     assert_eq!(get.now().expect("the owner wrote").text(), (200, "4a"));
-    assert!(client.woken() > before, "the sink said it was blocked, so it has to wake");
+    assert!(client.woken() > before, "a blocked sink must wake the owner");
     assert!(client.outbox.poll_drained(&mut cx).is_ready());
 }
 

@@ -20,7 +20,7 @@ fn post_is_answered_before_its_messages() {
     assert_eq!(answered.text(), (200, "ok"));
     assert_eq!(answered.header("content-type"), "text/html");
     drop(answered);
-    assert!(client.woken() > before, "the answer was written");
+    assert!(client.woken() > before, "the response was written");
     assert_eq!(client.received(), ["4one".into(), "4two".into(), Bytes::from_static(&[1, 2, 3]).into()]);
     client.assert_idle();
     client.post("4three");
@@ -94,7 +94,7 @@ fn next_post_waits_behind_answered_one() {
     client.take_in();
     let mut second = client.post("4b");
     client.assert_idle();
-    assert!(second.now().is_none(), "it is not its turn");
+    assert!(second.now().is_none(), "the first POST is current");
     let (third, _) = ExchangeBuilder::post(URI).chunk("4c").build();
     assert_refused(&client.refused(third), 400, true);
     assert_eq!(first.now().unwrap().text(), (200, "ok"));
@@ -128,7 +128,7 @@ fn closes_session_for_oversized_body() {
     for _ in 0..10 {
         feed.chunk(vec![b'4'; 100]);
     }
-    assert_eq!(client.received(), [], "the limit itself is allowed");
+    assert_eq!(client.received(), [], "a body of the limit is allowed");
     assert!(post.now().is_none());
     feed.chunk("4");
     for _ in 0..100 {
@@ -137,12 +137,12 @@ fn closes_session_for_oversized_body() {
     client.assert_idle();
     let before = client.woken();
     assert_eq!(post.now().unwrap().text(), (413, ""));
-    assert!(client.woken() > before, "the answer was written");
+    assert!(client.woken() > before, "the response was written");
     assert_eq!(client.broken(), CloseReason::MessageTooBig);
     assert!(feed.is_dropped());
-    assert_eq!(feed.read(), 1_001, "nothing is read after the first byte too many");
+    assert_eq!(feed.read(), 1_001, "reading stops at the first byte over the limit");
     client.push("1");
-    assert_eq!(client.step(&mut get).text(), (200, "1"), "the GET that waits hears of the end");
+    assert_eq!(client.step(&mut get).text(), (200, "1"), "the pending GET receives the close");
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn close_packet_precedes_get_abort() {
     client.post("1");
     drop(parked);
     client.take_in();
-    assert_eq!(client.received(), ["1".into()], "the client said why it leaves");
+    assert_eq!(client.received(), ["1".into()], "the close packet arrives first");
 }
 
 #[test]
@@ -189,7 +189,7 @@ fn delivers_tiny_packets_in_portions() {
     }
     // An empty packet follows the last separator.
     assert_eq!(total, packets + 1);
-    assert_eq!(polls, total.div_ceil(256) + 1, "each message is looked at once");
+    assert_eq!(polls, total.div_ceil(256) + 1, "each message is decoded once");
 }
 
 #[test]
