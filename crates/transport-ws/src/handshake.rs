@@ -83,9 +83,9 @@ pub struct Accepted {
     pub extensions: Vec<HeaderValue>,
 }
 
-/// Why a request does not open a WebSocket; always the client's fault.
+/// Reason why a request does not open a WebSocket; always the client's fault.
 ///
-/// The text says what to send instead. [`Rejection::from`] builds the whole response.
+/// The text states what to send instead. [`Rejection::from`] builds the whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refused {

@@ -286,7 +286,9 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Returns a partial control frame needs no check: nothing ends the stream before its last byte.
+    /// Ends the stream and drops an incomplete message.
+    ///
+    /// A partial control frame needs no cleanup: nothing ends the stream before its last byte.
     fn end(&mut self) {
         self.phase = Phase::Ended;
         self.message = None;
