@@ -6,10 +6,10 @@ use roomcast_transport_ws::{Compression, WebSocket, WsWire};
 
 use crate::served::Served;
 
-#[allow(dead_code, reason = "the other tests of connections use the rest")]
+#[allow(dead_code, reason = "used by the connection tests")]
 #[path = "connection/served.rs"]
 mod served;
-#[allow(dead_code, reason = "the other tests of connections use the rest")]
+#[allow(dead_code, reason = "used by the connection tests")]
 #[path = "connection/wire.rs"]
 mod wire;
 

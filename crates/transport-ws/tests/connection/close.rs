@@ -76,7 +76,7 @@ fn waits_for_client_close() {
     served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
     finish(&served, CloseReason::ForcedServerClose);
     assert!(served.poll_closed().is_pending());
-    assert!(served.wire.is_shut(), "the client hears that nothing more comes");
+    assert!(served.wire.is_shut(), "the write direction is shut down");
     // Input in transit is discarded, and so is the reply.
     served.wire.arrive(client_frame(TEXT, b"on its way"));
     served.wire.arrive(client_close(1000));
@@ -109,7 +109,7 @@ fn closing_client_delays_no_others() {
         assert!(served.poll_closed().is_pending());
         let reads = served.wire.reads() - before;
         assert!((1..=100).contains(&reads), "{reads} reads");
-        assert!(served.was_woken(), "it has to come back by itself");
+        assert!(served.was_woken(), "the connection must wake itself");
     }
 }
 
@@ -169,7 +169,7 @@ fn sends_violation_as_close_reason() {
         let mut served = Served::open_with(&limited, "");
         served.push("before");
         served.wire.arrive([client_frame(TEXT, b"fine"), offence, client_frame(TEXT, b"no")].concat());
-        assert_eq!(served.read(), ["fine".into()], "what came before it counts");
+        assert_eq!(served.read(), ["fine".into()], "earlier messages are delivered");
         served.push("answer to it");
         let (outcome, messages) = served.recv();
         let Poll::Ready(Err(error)) = outcome else { panic!("{reason}: {outcome:?}") };
@@ -233,7 +233,7 @@ fn sends_nothing_after_close_frame() {
         assert_eq!(served.sent(), b"", "in later ones");
         served.connection.start_close(CloseReason::ServerShutdown, &served.outbox);
         assert_eq!(served.sent(), b"", "not even a second one");
-        assert_eq!(served.outbox.waiting().frames, 0, "and nothing is kept");
+        assert_eq!(served.outbox.waiting().frames, 0, "later frames are dropped");
 
         for room in 0..close.len() {
             let mut served = open();

@@ -76,8 +76,8 @@ fn negotiates_compression_only_when_enabled() {
             builder = builder.header("sec-websocket-extensions", offer);
         }
         let (exchange, mut answer) = builder.upgrade(crate::wire::Wire::default(), "").build();
-        let connection = transport.open(exchange).expect("it is a handshake");
-        let answered = answer.now().expect("answered at once");
+        let connection = transport.open(exchange).expect("a valid handshake");
+        let answered = answer.now().expect("an immediate response");
         assert_eq!(answered.status, 101);
         drop(connection);
         answered.headers.get("sec-websocket-extensions").map(|value| value.to_str().unwrap().to_owned())
@@ -234,14 +234,14 @@ fn early_bytes_are_inflated_in_portions() {
         let read = served.read().len();
         (messages, most) = (messages + read, most.max(read));
     }
-    assert!(most <= 4096 / frame.len() + 1, "{most} of {frames} messages came out at once");
+    assert!(most <= 4096 / frame.len() + 1, "{most} of {frames} messages in one read");
 }
 
 /// Compresses a message as a client without context does.
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut out = vec![0; message.len() + 64];
     let mut deflate = Deflate::new(6, false, 15);
-    deflate.compress(message, &mut out, DeflateFlush::SyncFlush).expect("there is room");
+    deflate.compress(message, &mut out, DeflateFlush::SyncFlush).expect("the buffer has room");
     out.truncate(deflate.total_out() as usize);
     out.truncate(out.len() - 4);
     out

@@ -151,7 +151,7 @@ fn end_of_stream_closes_connection() {
         let (outcome, messages) = served.recv();
         assert!(matches!(outcome, Poll::Ready(Ok(Received::Closed))), "{outcome:?}");
         assert_eq!(messages, []);
-        assert!(served.poll_closed().is_ready(), "there is nobody to wait for");
+        assert!(served.poll_closed().is_ready(), "no client to wait for");
     }
 }
 
@@ -169,10 +169,12 @@ fn broken_stream_is_an_error() {
 
 #[test]
 fn missing_stream_is_an_error() {
-    let mut connection = WebSocket::new().open(without_a_stream()).expect("it is a handshake");
+    let mut connection = WebSocket::new().open(without_a_stream()).expect("a valid handshake");
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..2 {
-        let Poll::Ready(Err(error)) = connection.poll_open(&mut cx) else { panic!("there is no stream") };
+        let Poll::Ready(Err(error)) = connection.poll_open(&mut cx) else {
+            panic!("expected a missing stream")
+        };
         assert_eq!(error.reason(), CloseReason::TransportClose);
     }
     assert!(connection.poll_closed(&mut cx).is_ready());
@@ -181,7 +183,7 @@ fn missing_stream_is_an_error() {
 #[test]
 fn refuses_request_without_upgrade_stream() {
     let (exchange, mut answer) = ExchangeBuilder::websocket("/").build();
-    let Err(refused) = WebSocket::new().open(exchange) else { panic!("there is no stream to open it on") };
+    let Err(refused) = WebSocket::new().open(exchange) else { panic!("expected a refusal") };
     assert!(refused.rejection.status.is_server_error());
     assert!(answer.now().is_none());
 }
@@ -190,7 +192,7 @@ fn refuses_request_without_upgrade_stream() {
 fn connection_refuses_further_requests() {
     let mut served = Served::open();
     let (exchange, mut answer) = ExchangeBuilder::post("/").build();
-    let Err(refused) = served.connection.accept(exchange) else { panic!("it took a POST") };
+    let Err(refused) = served.connection.accept(exchange) else { panic!("expected a refusal") };
     assert!(refused.rejection.status.is_client_error() && !refused.rejection.fatal);
     assert!(answer.now().is_none());
 }

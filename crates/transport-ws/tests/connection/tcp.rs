@@ -30,7 +30,7 @@ fn open(early: &[u8]) -> (Rig, TcpStream) {
 }
 
 async fn ended(rig: &Rig) -> End {
-    timeout(Duration::from_secs(30), rig.ended()).await.expect("it ends by itself").expect("it was open")
+    timeout(Duration::from_secs(30), rig.ended()).await.expect("ends in time").expect("an open connection")
 }
 
 async fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
@@ -60,7 +60,7 @@ async fn resumes_writing_to_full_socket() {
         waiting = rig.outbox.waiting().frames;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(waiting > 0, "8 MiB are more than the buffers of a socket");
+    assert!(waiting > 0, "8 MiB exceed the socket buffers");
     rig.push("the end");
     let mut bytes = vec![0; 8 * (large.len() + 10) + 9];
     client.read_exact(&mut bytes).await.unwrap();

@@ -89,7 +89,7 @@ fn resumes_partial_write() {
         let mut written = Vec::new();
         let mut grants = 0;
         while written.len() < expected.len() {
-            assert!(served.was_woken(), "whoever owns the connection has to write on");
+            assert!(served.was_woken(), "the owner continues the write");
             assert!(served.poll_owner().is_pending());
             written.extend(served.wire.written());
             served.wire.grant(room);
@@ -164,7 +164,7 @@ fn flushes_the_stream_after_writing() {
     served.flush();
     assert_eq!(served.wire.written(), b"\x81\x03one\x81\x03two");
     assert!(!served.wire.is_flushed());
-    assert!(served.was_woken(), "the owner has to go on with it");
+    assert!(served.was_woken(), "the owner continues the flush");
     assert!(served.poll_owner().is_pending());
     served.wire.unblock();
     assert!(served.was_woken());

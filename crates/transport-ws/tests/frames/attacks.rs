@@ -100,7 +100,7 @@ fn cve_2026_62389_empty_fragments_count() {
     assert_eq!(read_limited(limits, &stream).1, Err(Violation::TooManyFragments { limit: 1000 }));
 }
 
-/// Returns an endless length field of the drafts before RFC 6455.
+/// Length fields of the drafts before RFC 6455 could be endless.
 #[test]
 fn cve_2026_54466_draft_length_header() {
     let mut reader = FrameReader::default();

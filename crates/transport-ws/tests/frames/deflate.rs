@@ -242,7 +242,7 @@ fn frees_memory_between_messages() {
     // Allocates the inflater of the thread once.
     reader.read(&mut whole.clone(), &mut items).unwrap();
     let cost = measure(|| reader.read(&mut whole, &mut items).unwrap());
-    assert_eq!((cost.count_total, cost.bytes_current), (1, 920), "the message, and nothing else");
+    assert_eq!((cost.count_total, cost.bytes_current), (1, 920), "only the message is allocated");
 
     let mut begun = frame(COMPRESSED | TEXT, &payload[..20]);
     let cost = measure(|| reader.read(&mut begun, &mut items).unwrap());
