@@ -86,8 +86,9 @@ impl ArgsError {
     }
 }
 
-/// Shortens a reason: serde quotes a mismatched string in full, so a peer could fill logs. The expected type stands at
-/// the end.
+/// Shortens a reason, keeping the expected type at its end.
+///
+/// Serde quotes a mismatched string in full, so a peer could fill logs.
 fn abridge(reason: &str) -> String {
     if reason.len() <= 2 * REASON_PART {
         return reason.to_owned();

@@ -52,8 +52,8 @@ pub use self::text::{push_quoted, replace_lone_surrogates};
 /// `RawValue`, and content that serde buffers (untagged and internally tagged enums, and flattened fields). Buffered
 /// bytes can be written but not read back, so prefer externally tagged enums.
 ///
-/// One read yields at most as many bytes as all attachments hold together. Placeholders that repeat a large attachment
-/// are an error, because a small packet could otherwise expand to gigabytes.
+/// A single read yields at most as many bytes as all attachments hold together. Placeholders that repeat a large
+/// attachment are an error, because a small packet could otherwise expand to gigabytes.
 ///
 /// As in every other implementation, application data that looks like a placeholder is not escaped: together with
 /// attachments it is read as a placeholder.

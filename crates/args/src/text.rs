@@ -9,7 +9,7 @@ use bytestring::ByteString;
 pub(super) enum List {
     /// Comma-separated JSON values.
     Json(ByteString),
-    /// One argument: the JSON string of this text.
+    /// A single argument: the JSON string of this text.
     Text {
         text: ByteString,
         /// Boxed because it is rarely needed.

@@ -71,7 +71,7 @@ fn json_session_matches_grammar_example() {
 #[test]
 fn recovered_session_matches_grammar_example() {
     let codec = Mode::Json.codec();
-    let said = example("### Coming back").into_iter().map(|(_, line)| line);
+    let said = example("### Connection state recovery").into_iter().map(|(_, line)| line);
     let secret = "h0nUq3zT5xYbN2kC8wLd";
     let mut told = Vec::new();
     for (number, word) in [(17, "later"), (18, "missed")] {

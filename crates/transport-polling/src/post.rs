@@ -14,9 +14,9 @@ use crate::payload::{Payload, PayloadError};
 
 /// A POST whose messages are not all delivered.
 ///
-/// It is answered when its body is complete, whatever the contents, and its messages are delivered after that response
-/// was written. The client therefore sees no effect of its POST through another request before the POST has ended, and
-/// the messages of a client that disconnects right after its POST still count.
+/// It is answered when its body is complete, even with invalid contents, and its messages are delivered after that
+/// response was written. The client therefore sees no effect of its POST through another request before the POST has
+/// ended, and the messages of a client that disconnects right after its POST still count.
 #[derive(Debug)]
 pub(crate) struct Post(State);
 

@@ -1,4 +1,4 @@
-//! Memory charged for unwritten responses; a binary of its own, since all tests of one share the ledger.
+//! Memory charged for unwritten responses; a separate binary, since all tests of a binary share the ledger.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -25,7 +25,7 @@ pub(crate) struct WsSink {
     unflushed: bool,
     /// Whether a close frame was taken, after which nothing may be sent.
     closed: bool,
-    /// Bytes of partly written frames written since, wrapping.
+    /// Bytes written by `poll_rest`, wrapping.
     moved: u32,
     compressor: Option<Box<Compressor>>,
 }

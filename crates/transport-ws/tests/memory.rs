@@ -1,4 +1,4 @@
-//! Memory charged for sinks; a binary of its own, since all tests of one share the ledger.
+//! Memory charged for sinks; a separate binary, since all tests of a binary share the ledger.
 
 use roomcast_core::memory;
 use roomcast_core::{Frame, Wire as _};

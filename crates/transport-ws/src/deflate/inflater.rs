@@ -17,7 +17,7 @@ pub(crate) struct Inflater {
 }
 
 impl Inflater {
-    /// Memory of one inflater in bytes: always the largest window, whatever the client announced.
+    /// Memory of one inflater in bytes: always the largest window, regardless of the client's offer.
     pub(crate) const MEMORY: usize = 47_552;
 
     fn new() -> Self {

@@ -44,7 +44,7 @@ impl Params {
 
 /// Renders each message as one frame, compressed without context if that makes it smaller.
 ///
-/// A frame of which no message shrinks gets an empty form, which stands for that of [`WsWire`](crate::WsWire).
+/// A frame without any message that shrinks gets an empty form, which means the form of [`WsWire`](crate::WsWire).
 #[derive(Debug)]
 pub(crate) struct DeflateWire {
     params: Params,
