@@ -49,7 +49,7 @@ struct Inner {
     member: Member,
     namespace: Arc<NamespaceState>,
     session: Arc<SessionShared>,
-    /// Boxed, so that it takes one word when recovery is off.
+    /// Boxed, since it is `None` while recovery is off.
     recovery: Option<Box<Recoverable>>,
     standing: Standing,
     /// Set once the handlers and listeners of the application have been dropped.
