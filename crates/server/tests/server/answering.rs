@@ -266,7 +266,7 @@ fn on_error_of_a_socket_answers_by_returning() {
     let server = serve(&io);
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
-        assert_eq!(client.ask("fails", json!([])), json!(["event `fails`: a handler failed: no luck"]));
+        assert_eq!(client.ask("fails", json!([])), json!(["event `fails`: handler failed: no luck"]));
         assert!(asked.next());
         client.emit("fails", json!([]));
         assert!(!asked.next());

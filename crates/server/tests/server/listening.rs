@@ -306,8 +306,8 @@ fn what_goes_wrong_is_told_with_the_name_of_the_event_and_what_did_not_fit() {
                 "argument 1 does not fit the type it is read as: invalid type: string \"x\", expected u32",
             ),
             ("wrong:missing", json!(["x"]), "argument 2 is missing"),
-            ("wrong:fail", json!([]), "a handler failed: no luck"),
-            ("wrong:panic", json!([]), "a handler panicked"),
+            ("wrong:fail", json!([]), "handler failed: no luck"),
+            ("wrong:panic", json!([]), "handler panicked"),
         ] {
             client.emit(name, args);
             let error = errors.next();

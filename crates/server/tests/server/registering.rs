@@ -125,8 +125,8 @@ fn arguments_behind_all_of_them_panic() {
     let text = refusal(|| _ = io.on("say", async |_: Socket, _: Args, _: String| {}));
     assert_eq!(
         text,
-        "`on(\"say\", ..)`: parameter 3 of the handler, `alloc::string::String`, takes an argument, and `Args` before it \
-         takes all that are left; put `Args` last"
+        "`on(\"say\", ..)`: parameter 3 of the handler, `alloc::string::String`, takes an argument, but `Args` before it \
+         takes all remaining ones; put `Args` last"
     );
     io.on("say", async |_: String, _: Args, _: Ack, _: Socket| {});
 }
