@@ -30,7 +30,7 @@ fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
 }
 
 #[test]
-fn the_server_asks_and_the_client_answers_with_binary_too() {
+fn carries_binary_in_events_and_acks() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -59,7 +59,7 @@ fn the_server_asks_and_the_client_answers_with_binary_too() {
 }
 
 #[test]
-fn several_questions_are_answered_in_any_order() {
+fn accepts_acks_in_any_order() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -86,7 +86,7 @@ fn several_questions_are_answered_in_any_order() {
 }
 
 #[test]
-fn who_does_not_answer_in_time_is_not_waited_for() {
+fn times_out_and_ignores_late_ack() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -105,7 +105,7 @@ fn who_does_not_answer_in_time_is_not_waited_for() {
 }
 
 #[test]
-fn who_goes_away_is_not_waited_for() {
+fn fails_pending_ack_on_disconnect() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -125,7 +125,7 @@ fn who_goes_away_is_not_waited_for() {
 }
 
 #[test]
-fn plain_clients_cannot_be_asked() {
+fn rejects_ack_request_to_plain_client() {
     let (_io, server, sockets) = open();
     let mut client = Client::connect(Kind::Plain, &server.dial);
     let socket = sockets.next();
@@ -136,7 +136,7 @@ fn plain_clients_cannot_be_asked() {
 }
 
 #[test]
-fn what_cannot_be_emitted_cannot_be_asked() {
+fn rejects_reserved_names_with_ack() {
     let (io, server, sockets) = open();
     let _client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -166,7 +166,7 @@ fn sorted(mut ids: Vec<SocketId>) -> Vec<SocketId> {
 }
 
 #[test]
-fn all_are_asked_and_all_answer() {
+fn collects_acks_from_all_clients() {
     let (io, server, sockets) = open();
     let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     sockets.take(clients.len());
@@ -189,7 +189,7 @@ fn all_are_asked_and_all_answer() {
 }
 
 #[test]
-fn plain_clients_are_named_and_not_waited_for() {
+fn reports_plain_clients_as_gone() {
     let (io, server, sockets) = open();
     let _plain = Client::connect(Kind::Plain, &server.dial);
     let plain = sockets.next();
@@ -210,7 +210,7 @@ fn plain_clients_are_named_and_not_waited_for() {
 }
 
 #[test]
-fn some_answer_some_do_not_and_some_go() {
+fn reports_answered_missing_and_gone_clients() {
     let (io, server, sockets) = open();
     let mut answering = Client::connect(Kind::Polling, &server.dial);
     let mut silent = Client::connect(Kind::WebSocket, &server.dial);
@@ -244,7 +244,7 @@ fn some_answer_some_do_not_and_some_go() {
 }
 
 #[test]
-fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
+fn limits_pending_acks_per_client() {
     let (io, server, sockets) = open_with(Config::new().limits(|limits| limits.max_acks(2)));
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();

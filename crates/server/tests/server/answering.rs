@@ -25,7 +25,7 @@ fn ada() -> User {
 }
 
 #[test]
-fn returned_values_answer_the_caller() {
+fn sends_returned_value_as_ack() {
     let io = Io::new();
     io.on("bool", async || true)
         .on("number", |a: i64, b: i64| a + b)
@@ -84,7 +84,7 @@ fn returned_values_answer_the_caller() {
 }
 
 #[test]
-fn closures_that_capture_are_cloned_for_each_event() {
+fn clones_capturing_closures_for_each_event() {
     let counted = Arc::new(AtomicUsize::new(0));
     let io = Io::new();
     let count = counted.clone();
@@ -110,7 +110,7 @@ fn closures_that_capture_are_cloned_for_each_event() {
 }
 
 #[test]
-fn receipts_and_nothing_answer_nobody() {
+fn receipt_and_unit_send_no_ack() {
     let io = Io::new();
     io.on("receipt", async |socket: Socket| socket.emit("told", ()))
         .on("receipt at once", |socket: &Socket| socket.io().emit("told", ()))
@@ -158,7 +158,7 @@ impl Event for Add {
 }
 
 #[test]
-fn fallible_parameters_leave_the_answer_to_the_handler() {
+fn passes_extraction_errors_to_handler() {
     let io = Io::new();
     io.on("double", async |number: Result<i64, ArgsError>, ack: Ack| match number {
         Ok(number) => ack.send(number * 2),
@@ -194,7 +194,7 @@ fn fallible_parameters_leave_the_answer_to_the_handler() {
 }
 
 #[test]
-fn on_error_answers_callers_of_what_failed() {
+fn acks_failed_events_from_on_error() {
     let io = Io::new();
     io.on("mismatch", async |_: u32| {})
         .on("taken", async |_ack: Ack, _: u32| {})
@@ -251,7 +251,7 @@ fn on_error_answers_callers_of_what_failed() {
 }
 
 #[test]
-fn on_error_of_a_socket_answers_by_returning() {
+fn socket_on_error_return_sends_ack() {
     let (told, asked) = ear();
     let io = Io::new();
     io.on("fails", async || Err::<(), _>("no luck"));
@@ -274,7 +274,7 @@ fn on_error_of_a_socket_answers_by_returning() {
 }
 
 #[test]
-fn auth_is_there_for_every_event() {
+fn extracts_auth_in_event_handlers() {
     let io = Io::new();
     io.on("who", async |Auth(user): Auth<User>| user.name)
         .on("wrong", async |auth: Result<Auth<Vec<u8>>, ArgsError>| auth.is_err());
@@ -288,7 +288,7 @@ fn auth_is_there_for_every_event() {
 }
 
 #[test]
-fn receipts_are_no_answers_in_results_of_any_error() {
+fn sends_no_ack_for_result_receipt() {
     fn handler(socket: &Socket) -> Result<Receipt, Box<dyn std::error::Error>> {
         Ok(socket.emit("told", ())?)
     }

@@ -65,7 +65,7 @@ fn saw(seen: &Ear<Seen>, reason: CloseReason) {
 }
 
 #[test]
-fn a_client_that_goes_is_in_its_rooms_while_disconnecting_and_then_in_none() {
+fn keeps_rooms_until_disconnect_handler() {
     let (io, server, _sockets, seen) = open();
     for kind in ALL {
         Client::connect(kind, &server.dial).close();
@@ -83,7 +83,7 @@ fn a_client_that_goes_is_in_its_rooms_while_disconnecting_and_then_in_none() {
 }
 
 #[test]
-fn a_client_may_leave_a_namespace_and_come_again() {
+fn client_rejoins_namespace_after_leaving() {
     let (io, server, sockets, seen) = open();
     for kind in SOCKET_IO {
         let mut client = Client::connect(kind, &server.dial);
@@ -109,7 +109,7 @@ fn a_client_may_leave_a_namespace_and_come_again() {
 }
 
 #[test]
-fn the_application_takes_a_socket_out_of_its_namespace() {
+fn disconnects_socket_from_namespace() {
     let (_io, server, sockets, seen) = open();
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
@@ -131,7 +131,7 @@ fn the_application_takes_a_socket_out_of_its_namespace() {
 }
 
 #[test]
-fn the_application_closes_a_client_which_hears_what_was_said_before() {
+fn disconnect_client_flushes_pending_events() {
     let (io, server, sockets, seen) = open();
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
@@ -150,7 +150,7 @@ fn the_application_closes_a_client_which_hears_what_was_said_before() {
 }
 
 #[test]
-fn a_server_that_closes_says_goodbye_to_connections_and_not_to_sockets() {
+fn closes_connections_without_disconnect_packets() {
     let (io, server, sockets, seen) = open();
     let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     sockets.take(clients.len());
@@ -178,7 +178,7 @@ fn a_server_that_closes_says_goodbye_to_connections_and_not_to_sockets() {
 }
 
 #[test]
-fn handlers_that_outlive_their_client_run_to_their_end() {
+fn runs_handlers_to_completion_after_disconnect() {
     for on in [On::CurrentThread, On::Workers(2)] {
         let (told, ear) = ear();
         let gate = Gate::closed();
@@ -220,7 +220,7 @@ fn handlers_that_outlive_their_client_run_to_their_end() {
 }
 
 #[test]
-fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
+fn runs_handlers_while_close_is_undelivered() {
     let (told, ear) = ear();
     let gate = Gate::closed();
     let io = Io::new();
@@ -247,7 +247,7 @@ fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
 }
 
 #[test]
-fn an_answer_to_who_has_left_the_namespace_is_an_error_that_says_so() {
+fn fails_ack_after_leaving_namespace() {
     let (told, ear) = ear();
     let gate = Gate::closed();
     let io = Io::new();
@@ -275,7 +275,7 @@ fn an_answer_to_who_has_left_the_namespace_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_server_whose_runtime_ends_leaves_nothing_behind() {
+fn removes_sessions_when_runtime_ends() {
     for on in [On::CurrentThread, On::Workers(2)] {
         let io = Io::new();
         let server = serve_on(&io, on);
@@ -295,7 +295,7 @@ fn a_server_whose_runtime_ends_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_a_client_sends_behind_what_it_is_put_out_for_reaches_no_handler() {
+fn drops_events_after_server_disconnect() {
     for close in [false, true] {
         let io = Io::new();
         io.on("message", move |socket: Socket| {
@@ -326,7 +326,7 @@ fn what_a_client_sends_behind_what_it_is_put_out_for_reaches_no_handler() {
 }
 
 #[test]
-fn waiting_may_take_longer_than_can_be_reckoned() {
+fn accepts_maximum_timeouts() {
     let ages = Config::new().timeouts(|timeouts| {
         timeouts
             .close_timeout(Duration::MAX)
@@ -356,7 +356,7 @@ fn waiting_may_take_longer_than_can_be_reckoned() {
 }
 
 #[test]
-fn absent_poller_does_not_delay_a_drain() {
+fn absent_poller_does_not_delay_drain() {
     let io = Io::builder()
         .config(Config::new().timeouts(|timeouts| timeouts.close_timeout(Duration::from_millis(200))))
         .build();

@@ -43,7 +43,7 @@ fn chatty(config: Config) -> Io {
 }
 
 #[test]
-fn long_answers_are_compressed_for_clients_that_take_it() {
+fn compresses_long_polls_when_accepted() {
     let server = serve(&chatty(Config::new()));
     let packet = |len: usize| format!("42[\"said\",\"{}\"]", "a".repeat(len));
     for (len, accept, coding) in [
@@ -64,7 +64,7 @@ fn long_answers_are_compressed_for_clients_that_take_it() {
 }
 
 #[test]
-fn the_threshold_can_be_set_and_all_of_it_turned_off() {
+fn applies_compression_threshold_and_switch() {
     let gzip = "Accept-Encoding: gzip\r\n";
     let low = serve(&chatty(
         Config::new().http(|http| http.compression(HttpCompression::default().threshold(50).level(9))),

@@ -35,7 +35,7 @@ fn ask(client: &mut Client, namespace: &str, name: &str) -> Value {
 }
 
 #[test]
-fn namespaces_of_a_pattern_share_handlers_and_are_apart_otherwise() {
+fn pattern_children_share_handlers_not_rooms() {
     let io = Io::new();
     let parent = io.of_pattern(r"^/room-\d+$").expect("a pattern");
     parent.on_connect(async |socket: Socket| assert!(socket.join("red")));
@@ -63,7 +63,7 @@ fn namespaces_of_a_pattern_share_handlers_and_are_apart_otherwise() {
 }
 
 #[test]
-fn what_is_emitted_to_the_parent_reaches_all_and_each_only_once() {
+fn parent_emit_reaches_each_child_once() {
     let io = Io::new();
     let parent = io.of_matching(|name| name.as_str().starts_with("/team/"));
     parent.on_connect(async |socket: Socket| {
@@ -113,7 +113,7 @@ fn what_is_emitted_to_the_parent_reaches_all_and_each_only_once() {
 }
 
 #[test]
-fn children_have_what_their_parent_had_when_they_were_made() {
+fn children_copy_handlers_at_creation() {
     let io = Io::new();
     let parent = io.of_pattern("^/child").expect("a pattern");
     parent.on("a", async |ack: Ack| ack.send("parent").map(drop)).serial(true);
@@ -138,7 +138,7 @@ fn children_have_what_their_parent_had_when_they_were_made() {
 }
 
 #[test]
-fn a_function_decides_by_what_the_client_shows() {
+fn predicate_decides_by_request_and_auth() {
     let asked = Log::default();
     let io = Io::new();
     let gate = Gate::closed();
@@ -195,7 +195,7 @@ fn a_function_decides_by_what_the_client_shows() {
 }
 
 #[test]
-fn the_empty_are_kept_or_go_away() {
+fn removes_empty_children_if_configured() {
     for cleanup in [false, true] {
         let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(cleanup)).build();
         let parent = io.of_pattern("^/child").expect("a pattern");
@@ -237,7 +237,7 @@ fn the_empty_are_kept_or_go_away() {
 }
 
 #[test]
-fn who_comes_while_the_last_one_leaves_is_in_a_namespace_that_is_there() {
+fn keeps_child_when_join_races_cleanup() {
     let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(true)).build();
     let parent = io.of_matching(|name| name.as_str() == "/meeting");
     parent.on("say", async |socket: Socket, text: String| {
@@ -264,7 +264,7 @@ fn who_comes_while_the_last_one_leaves_is_in_a_namespace_that_is_there() {
 }
 
 #[test]
-fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
+fn calls_new_namespace_hook_before_joins() {
     let (told, ear) = ear();
     let io = Io::new();
     io.of("/before");
@@ -301,7 +301,7 @@ fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
 }
 
 #[test]
-fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
+fn router_factory_detects_namespace_cycles() {
     let known = Arc::new(OnceLock::<Io>::new());
     let within = known.clone();
     let io = Io::builder().router(move |name| {
@@ -363,7 +363,7 @@ fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
 }
 
 #[test]
-fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
+fn concurrent_router_factories_do_not_deadlock() {
     let known = Arc::new(OnceLock::<Io>::new());
     let within = known.clone();
     let made = Arc::new(AtomicUsize::new(0));
@@ -410,7 +410,7 @@ fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
 }
 
 #[test]
-fn no_more_are_made_than_may_be() {
+fn limits_child_namespaces() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_child_namespaces(3))).build();
     io.of_pattern("^/child").expect("a pattern");
     let server = serve(&io);
@@ -431,7 +431,7 @@ fn no_more_are_made_than_may_be() {
 }
 
 #[test]
-fn names_that_clients_could_not_say_are_refused() {
+fn rejects_invalid_namespace_names() {
     let io = Io::new();
     let comma = NamespaceError::Comma(Namespace::new("/a,b"));
     assert_eq!(io.try_of("/a,b").expect_err("a comma"), comma);
@@ -450,7 +450,7 @@ fn names_that_clients_could_not_say_are_refused() {
 }
 
 #[test]
-fn panic_in_new_namespace_hook_keeps_clients_out() {
+fn rejects_clients_when_namespace_hook_panics() {
     let io = Io::new();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
@@ -493,7 +493,7 @@ fn twins() -> (Io, roomcast_server::namespace::ParentNamespace, crate::support::
 }
 
 #[test]
-fn parent_collects_answers_of_equal_ids() {
+fn parent_collects_acks_of_equal_ids() {
     let (_io, parent, server, mut client) = twins();
     let ask = |time: Duration| {
         let parent = parent.clone();
@@ -526,7 +526,7 @@ fn parent_collects_answers_of_equal_ids() {
 }
 
 #[test]
-fn found_sockets_of_equal_ids_are_two() {
+fn fetches_both_sockets_of_equal_ids() {
     let (_io, parent, server, mut client) = twins();
     let mut found = server.block_on(parent.fetch_sockets()).expect("this node answers");
     assert_eq!(found.len(), 2);

@@ -16,7 +16,7 @@ use crate::support::ws::Message;
 const AGES: Duration = Duration::from_secs(60);
 
 #[test]
-fn every_operator_reaches_the_same_from_everywhere() {
+fn operators_select_same_recipients_everywhere() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -75,7 +75,7 @@ fn every_operator_reaches_the_same_from_everywhere() {
 }
 
 #[test]
-fn a_handler_has_them_all() {
+fn handlers_can_use_all_operators() {
     let io = Io::new();
     io.on("say", async |socket: Socket, io: Io, text: String| {
         io.except(socket.id()).emit("said", &text)?;
@@ -97,7 +97,7 @@ fn a_handler_has_them_all() {
 }
 
 #[test]
-fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
+fn emits_nested_binary_to_one_socket() {
     #[derive(serde::Serialize)]
     struct Picture {
         name: &'static str,
@@ -124,7 +124,7 @@ fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
 }
 
 #[test]
-fn a_question_that_is_dropped_says_so() {
+fn reports_dropped_volatile_ack_request() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);

@@ -45,7 +45,7 @@ fn failing() -> Io {
 }
 
 #[test]
-fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
+fn logs_and_counts_each_failed_event() {
     logs::listen();
     let wrong = [
         ("fail:panic in call", "handler panicked", "ERROR"),
@@ -93,7 +93,7 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "tests read a clock")]
-fn floods_of_failures_are_summarised() {
+fn summarises_log_of_repeated_failures() {
     logs::listen();
     const FLOOD: u64 = 2000;
     let io = Io::new();
@@ -120,7 +120,7 @@ fn floods_of_failures_are_summarised() {
 }
 
 #[test]
-fn left_clients_are_no_failures() {
+fn ignores_failures_caused_by_disconnect() {
     logs::listen();
     let io = Io::new();
     let (gate, sockets) = (Gate::closed(), arrivals(&io));
@@ -176,7 +176,7 @@ fn left_clients_are_no_failures() {
 }
 
 #[test]
-fn a_failing_connect_handler_costs_the_client_nothing_else() {
+fn keeps_client_when_connect_handler_panics() {
     let io = Io::new();
     io.on_connect(async || -> () { panic_quietly() });
     io.on("message", async |socket: Socket, text: String| socket.emit("said", text).map(drop));
@@ -227,7 +227,7 @@ fn taking() -> Io {
 }
 
 #[test]
-fn arguments_come_as_the_types_that_the_handler_names() {
+fn converts_arguments_to_parameter_types() {
     let io = taking();
     let server = serve(&io);
     for kind in TALKING {
@@ -252,7 +252,7 @@ fn arguments_come_as_the_types_that_the_handler_names() {
 }
 
 #[test]
-fn plain_clients_bring_text_or_bytes() {
+fn plain_clients_send_text_or_bytes() {
     let io = Io::new();
     io.on("message", async |socket: Socket, args: Args| {
         if args.attachments().is_empty() {
@@ -275,7 +275,7 @@ fn plain_clients_bring_text_or_bytes() {
 }
 
 #[test]
-fn only_who_asked_is_answered() {
+fn sends_ack_only_when_requested() {
     let (told, ear) = ear();
     let io = Io::new();
     io.on("message", move |ack: Ack| {
@@ -302,7 +302,7 @@ fn only_who_asked_is_answered() {
 }
 
 #[test]
-fn events_without_a_handler_of_their_own_go_to_the_other_one() {
+fn passes_unhandled_events_to_on_other() {
     let io = Io::new();
     io.on("known", async |ack: Ack| ack.send("first").map(drop));
     io.main().on_other(async |EventName(name): EventName, args: Args, ack: Ack| {
@@ -323,7 +323,7 @@ fn events_without_a_handler_of_their_own_go_to_the_other_one() {
 }
 
 #[test]
-fn a_handler_may_see_what_came_as_it_came() {
+fn exposes_arguments_as_received() {
     let io = Io::new();
     io.on("raw", async |socket: Socket, args: Args, ack: Ack| {
         // Spaces, order and digits are the client's own; nothing was parsed into anything.

@@ -39,7 +39,7 @@ fn locked() -> IoBuilder {
 }
 
 #[test]
-fn the_application_decides_who_may_begin_a_session() {
+fn allow_request_rejects_handshakes() {
     let server = serve(&locked().build());
     let mut http = Http::open(&server.dial);
     let refused = http.get(&format!("{POLL}&key=wrong"));
@@ -63,7 +63,7 @@ fn the_application_decides_who_may_begin_a_session() {
 }
 
 #[test]
-fn a_session_is_asked_about_once() {
+fn allow_request_runs_once_per_session() {
     let (told, ear) = ear();
     let io = Io::builder()
         .allow_request(move |request: Handshake| {
@@ -82,7 +82,7 @@ fn a_session_is_asked_about_once() {
 }
 
 #[test]
-fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
+fn releases_session_of_abandoned_handshake() {
     let gate = Gate::closed();
     let (told, ear) = ear();
     let door = gate.clone();
@@ -119,7 +119,7 @@ impl Drop for Asking {
 }
 
 #[test]
-fn the_application_makes_the_ids_of_sessions() {
+fn generates_custom_session_ids() {
     let next = AtomicUsize::new(0);
     let io = Io::builder()
         .generate_id(move |request: Handshake| {
@@ -148,7 +148,7 @@ fn the_application_makes_the_ids_of_sessions() {
 }
 
 #[test]
-fn the_application_makes_the_ids_of_sockets() {
+fn generates_custom_socket_ids() {
     let next = AtomicUsize::new(0);
     let io = Io::builder()
         .generate_socket_id(move |handshake: &Handshake, namespace: &Namespace| {
@@ -171,7 +171,7 @@ fn the_application_makes_the_ids_of_sockets() {
 }
 
 #[test]
-fn an_id_that_panics_costs_the_namespace_and_not_the_client() {
+fn socket_id_panic_rejects_namespace_only() {
     let config = Config::new().cleanup_empty_child_namespaces(true);
     let io = Io::builder()
         .config(config)
@@ -195,7 +195,7 @@ fn an_id_that_panics_costs_the_namespace_and_not_the_client() {
 }
 
 #[test]
-fn headers_of_the_first_answer_and_of_all() {
+fn adds_initial_and_common_headers() {
     let io = Io::builder()
         .initial_headers(|headers, request| {
             assert!(request.uri.query().is_none_or(|query| !query.contains("sid=")));
@@ -227,7 +227,7 @@ fn headers_of_the_first_answer_and_of_all() {
 }
 
 #[test]
-fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
+fn hook_panic_fails_only_its_request() {
     fn boom() {
         std::panic::resume_unwind(Box::new("boom"));
     }
@@ -317,7 +317,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
 }
 
 #[test]
-fn the_application_hears_of_each_refusal() {
+fn reports_each_rejection_to_hook() {
     let (told, ear) = ear();
     let io = locked()
         .generate_id(async |request: Handshake| match request.query_value("id") {
@@ -369,7 +369,7 @@ fn the_application_hears_of_each_refusal() {
 }
 
 #[test]
-fn of_a_session_that_moved_on_a_late_poll_is_told_too() {
+fn reports_late_poll_after_upgrade() {
     let (told, ear) = ear();
     let io = Io::builder()
         .connection_error(move |refused| {

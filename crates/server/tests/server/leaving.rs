@@ -103,7 +103,7 @@ fn disconnecting_client_empties_all_namespaces() {
 }
 
 #[test]
-fn disconnecting_handlers_see_rooms_left() {
+fn disconnecting_handlers_see_previous_rooms() {
     let io = Io::new();
     let (told, rooms) = ear();
     io.on_disconnecting(move |socket: &Socket| {
@@ -127,7 +127,7 @@ fn disconnecting_handlers_see_rooms_left() {
 }
 
 #[test]
-fn hooks_may_use_newcomer_inside_attach() {
+fn join_hooks_may_use_new_socket() {
     let io = Io::new();
     let (told, seen) = ear();
     let all = io.clone();
@@ -151,7 +151,7 @@ fn hooks_may_use_newcomer_inside_attach() {
 }
 
 #[test]
-fn hooks_may_disconnect_newcomer_inside_attach() {
+fn join_hooks_may_disconnect_new_socket() {
     let io = Io::new();
     let (told, seen) = ear();
     let all = io.clone();
@@ -178,7 +178,7 @@ fn hooks_may_disconnect_newcomer_inside_attach() {
 /// A client that has read that it is in misses no broadcast, even if another thread writes while it is being let in.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the hook blocks so that other threads come first")]
-fn clients_are_told_that_they_are_in_once_they_are() {
+fn sends_welcome_after_attaching_socket() {
     let io = Io::new();
     let large = "x".repeat(100_000);
     let (is_in, all) = (Arc::new(AtomicBool::new(false)), io.clone());
@@ -253,7 +253,7 @@ fn waiting_events_outlive_their_client() {
 }
 
 #[test]
-fn waiting_events_keep_handlers_of_their_socket() {
+fn waiting_events_keep_socket_handlers() {
     let io = Io::new();
     io.main().serial(true);
     let gate = Gate::closed();

@@ -32,7 +32,7 @@ fn said<'a>(namespace: &'a str, text: impl Into<Value>) -> Said<'a> {
 }
 
 #[test]
-fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
+fn limits_running_handlers_and_keeps_order() {
     let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(2)));
     let server = serve(&io);
     for kind in ALL {
@@ -52,7 +52,7 @@ fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
 }
 
 #[test]
-fn answers_are_read_while_events_wait() {
+fn reads_acks_while_events_wait() {
     let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(1)));
     io.on("ask me", async |socket: Socket, ack: Ack| {
         let answer = socket.emit_with_ack("question", ()).await?;
@@ -75,7 +75,7 @@ fn answers_are_read_while_events_wait() {
 }
 
 #[test]
-fn reading_pauses_while_handlers_are_behind() {
+fn pauses_reading_while_handlers_lag() {
     let (io, gate, ear) =
         waiting(Config::new().limits(|limits| limits.max_handlers(1).max_event_bytes(10_000)));
     io.on("echo", async |ack: Ack| ack.send(()).map(drop));
@@ -96,7 +96,7 @@ fn reading_pauses_while_handlers_are_behind() {
 }
 
 #[test]
-fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
+fn reads_up_to_cap_awaiting_ack() {
     let config =
         Config::new().limits(|limits| limits.max_event_bytes(10_000).outbox_max(200_000).max_payload(20_000));
     let (told, reasons) = ear();
@@ -127,7 +127,7 @@ fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
 }
 
 #[test]
-fn what_waited_counts_no_more_when_it_is_dropped() {
+fn releases_bytes_of_dropped_events() {
     let (io, gate, ear) =
         waiting(Config::new().limits(|limits| limits.max_handlers(1).max_event_bytes(10_000)));
     let server = serve(&io);
@@ -153,7 +153,7 @@ fn what_waited_counts_no_more_when_it_is_dropped() {
 }
 
 #[test]
-fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
+fn middleware_frees_handler_slot_when_done() {
     let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(1)));
     let door = Gate::closed();
     let handle = door.clone();
@@ -178,7 +178,7 @@ fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
 }
 
 #[test]
-fn coming_and_going_pauses_behind_its_handlers() {
+fn pauses_rejoins_behind_slow_handlers() {
     let gate = Gate::closed();
     let (told, reasons) = ear();
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_handlers(4))).build();
@@ -212,7 +212,7 @@ fn coming_and_going_pauses_behind_its_handlers() {
 }
 
 #[test]
-fn a_socket_joins_no_more_rooms_than_it_may() {
+fn limits_rooms_per_socket() {
     for kind in ALL {
         let io = Io::builder().config(Config::new().limits(|limits| limits.max_rooms(3))).build();
         let sockets = arrivals(&io);
@@ -238,7 +238,7 @@ fn a_socket_joins_no_more_rooms_than_it_may() {
 }
 
 #[test]
-fn long_names_are_refused() {
+fn rejects_long_names_and_auth() {
     let io = Io::builder()
         .config(Config::new().limits(|limits| limits.max_name_bytes(100).max_auth_bytes(1000)))
         .build();

@@ -27,7 +27,7 @@ fn refused(namespace: &str, error: Value) -> Heard {
 }
 
 #[test]
-fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
+fn passes_auth_to_middleware_and_handler() {
     let (told, ear) = ear();
     let io = Io::new();
     io.main().middleware(async |Auth(ticket): Auth<Ticket>| {
@@ -55,7 +55,7 @@ fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
 }
 
 #[test]
-fn middleware_sees_auth_that_does_not_fit() {
+fn middleware_sees_mismatched_auth() {
     let io = Io::new();
     io.main()
         .middleware(
@@ -80,7 +80,7 @@ fn middleware_sees_auth_that_does_not_fit() {
 }
 
 #[test]
-fn clients_that_show_nothing_show_an_empty_object() {
+fn defaults_auth_to_empty_object() {
     let (told, ear) = ear();
     let io = Io::new();
     io.on_connect(move |Auth(shown): Auth<Value>| {
@@ -95,7 +95,7 @@ fn clients_that_show_nothing_show_an_empty_object() {
 }
 
 #[test]
-fn a_middleware_that_fails_or_panics_refuses_and_nobody_behind_it_is_asked() {
+fn failed_middleware_rejects_and_stops_chain() {
     let log = Log::default();
     let io = Io::new();
     let later = log.clone();
@@ -135,7 +135,7 @@ fn a_middleware_that_fails_or_panics_refuses_and_nobody_behind_it_is_asked() {
 }
 
 #[test]
-fn plain_clients_that_are_refused_are_told_why_and_closed() {
+fn closes_rejected_plain_clients_with_reason() {
     let io = Io::new();
     io.main().middleware(async || Err::<(), _>(ConnectError::new("full").with_data(&7)));
     let server = serve(&io);
@@ -151,7 +151,7 @@ fn plain_clients_that_are_refused_are_told_why_and_closed() {
 }
 
 #[test]
-fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
+fn queues_events_until_connected_in_order() {
     let gate = Gate::closed();
     let log = Log::default();
     let io = Io::new();
@@ -194,7 +194,7 @@ fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
 }
 
 #[test]
-fn reading_pauses_before_a_client_is_in() {
+fn pauses_reading_before_connect_completes() {
     let (io, log, gate) = (Io::new(), Log::default(), Gate::closed());
     let (door, events) = (gate.clone(), log.clone());
     io.main().middleware(move || {
@@ -248,7 +248,7 @@ fn with_door() -> (Io, Gate, Ear<&'static str>) {
 }
 
 #[test]
-fn who_goes_away_at_the_door_never_comes_in() {
+fn drops_pending_connect_of_gone_client() {
     let (io, gate, ear) = with_door();
     let server = serve(&io);
     for kind in ALL {
@@ -265,7 +265,7 @@ fn who_goes_away_at_the_door_never_comes_in() {
 }
 
 #[test]
-fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
+fn leaving_during_connect_allows_rejoin() {
     let (io, gate, ear) = with_door();
     io.on("in?", async |ack: Ack| ack.send("yes").map(drop));
     let server = serve(&io);
@@ -290,7 +290,7 @@ fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
 }
 
 #[test]
-fn rooms_joined_by_middleware_hold() {
+fn keeps_rooms_joined_by_middleware() {
     let (told, ear) = ear();
     let (hooked, hook) = crate::support::heard::ear();
     let io = Io::new();
@@ -321,7 +321,7 @@ fn rooms_joined_by_middleware_hold() {
 }
 
 #[test]
-fn refused_client_joins_no_room() {
+fn rejected_client_joins_no_room() {
     let (told, ear) = ear();
     let (hooked, hook) = crate::support::heard::ear();
     let gate = Gate::closed();
@@ -417,7 +417,7 @@ fn late_rewrite_changes_nothing() {
 }
 
 #[test]
-fn each_namespace_has_its_own_door() {
+fn runs_middleware_per_namespace() {
     let io = Io::builder()
         .config(Config::new())
         .endpoint(Endpoint::socket_io())
@@ -442,7 +442,7 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn endless_middleware_ends_with_its_client_and_in_time() {
+fn cancels_middleware_on_disconnect_or_timeout() {
     let (told, heard) = std::sync::mpsc::sync_channel(16);
     let endless = move || {
         // Once when it begins, and once when it is dropped.

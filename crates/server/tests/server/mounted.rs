@@ -74,7 +74,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 #[test]
-fn in_axum_beside_other_routes() {
+fn serves_in_axum_beside_routes() {
     let runtime = runtime();
     let io = chat();
     let (listener, address) = runtime.block_on(listen());
@@ -138,7 +138,7 @@ fn mounts_under_a_prefix() {
 }
 
 #[test]
-fn addresses_that_axum_knows_count() {
+fn limits_client_addresses_from_axum() {
     logs::listen();
     let runtime = runtime();
     let limited =
@@ -156,7 +156,7 @@ fn addresses_that_axum_knows_count() {
 }
 
 #[test]
-fn as_a_service_of_its_own_in_hyper() {
+fn serves_as_hyper_service() {
     let runtime = runtime();
     let io = chat();
     let (listener, address) = runtime.block_on(listen());
@@ -176,7 +176,7 @@ fn as_a_service_of_its_own_in_hyper() {
 
 #[cfg(unix)]
 #[test]
-fn on_streams_that_are_no_tcp_sockets() {
+fn serves_over_unix_sockets() {
     let path = std::env::temp_dir().join(format!("roomcast-{}.sock", std::process::id()));
     let runtime = runtime();
     let io = chat();
@@ -214,7 +214,7 @@ async fn in_memory(io: &Io) -> Reader<DuplexStream> {
 }
 
 #[test]
-fn on_a_stream_in_memory() {
+fn serves_over_memory_stream() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let io = chat();
@@ -235,7 +235,7 @@ fn on_a_stream_in_memory() {
 
 /// A client hangs up at the very moment at which it would be let in
 #[test]
-fn nobody_comes_in_behind_the_end() {
+fn rejects_connect_after_session_end() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let gate = Gate::closed();

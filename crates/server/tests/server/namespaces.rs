@@ -34,7 +34,7 @@ fn joined(heard: Heard) -> (String, String) {
 }
 
 #[test]
-fn one_connection_carries_several_that_know_nothing_of_each_other() {
+fn isolates_namespaces_on_one_connection() {
     let io = Io::new();
     let names = ["/", "/chat", "/admin/v1"];
     names.iter().for_each(|name| answering(&io.of(*name)));
@@ -84,7 +84,7 @@ fn one_connection_carries_several_that_know_nothing_of_each_other() {
 }
 
 #[test]
-fn an_unknown_namespace_is_refused_until_it_is_made_known() {
+fn rejects_unknown_namespace_until_registered() {
     let io = Io::new();
     let server = serve(&io);
     let mut clients = Vec::new();
@@ -104,7 +104,7 @@ fn an_unknown_namespace_is_refused_until_it_is_made_known() {
 }
 
 #[test]
-fn clients_of_every_kind_meet_in_a_namespace() {
+fn delivers_between_all_client_kinds() {
     let endpoints = [
         Endpoint::socket_io(),
         Endpoint::plain("/ws").in_namespace("/hall"),
@@ -141,7 +141,7 @@ fn clients_of_every_kind_meet_in_a_namespace() {
 }
 
 #[test]
-fn a_client_is_in_no_more_namespaces_than_it_may() {
+fn limits_namespaces_per_client() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_namespaces(2))).build();
     for name in ["/a", "/b"] {
         answering(&io.of(name));

@@ -23,7 +23,7 @@ fn node(cluster: &Cluster) -> (Io, Running, Ear<Socket>) {
 }
 
 #[test]
-fn sockets_of_another_node_are_looked_up_moved_asked_and_sent_away() {
+fn manages_sockets_of_another_node() {
     let cluster = Cluster::default();
     let (here, server, sockets) = node(&cluster);
     let (there, far, far_sockets) = node(&cluster);
@@ -59,7 +59,7 @@ fn sockets_of_another_node_are_looked_up_moved_asked_and_sent_away() {
 }
 
 #[test]
-fn servers_tell_and_ask_each_other() {
+fn exchanges_server_side_events() {
     let cluster = Cluster::default();
     let (here, server, _) = node(&cluster);
     let (told, ear) = ear();
@@ -109,7 +109,7 @@ fn servers_tell_and_ask_each_other() {
 }
 
 #[test]
-fn one_node_alone_asks_nobody() {
+fn single_node_collects_no_answers() {
     let io = Io::new();
     io.on_server_side("load?", async |()| 1);
     let server = serve(&io);

@@ -41,7 +41,7 @@ fn said(args: Value) -> Said<'static> {
 }
 
 #[test]
-fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
+fn starts_handlers_in_event_order() {
     for on in [On::CurrentThread, On::Workers(4), On::Threads(2)] {
         let courses = Courses::default();
         let (done, ear) = ear();
@@ -172,7 +172,7 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
 }
 
 #[test]
-fn a_crowd_is_heard_in_order_alone() {
+fn keeps_crowd_order_standalone() {
     for on in [On::CurrentThread, On::Workers(4), On::Threads(2)] {
         let io = Io::new();
         let server = serve_on(&io, on);
@@ -181,7 +181,7 @@ fn a_crowd_is_heard_in_order_alone() {
 }
 
 #[test]
-fn a_crowd_is_heard_in_order_mounted() {
+fn keeps_crowd_order_mounted() {
     let io = Io::new();
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
@@ -319,11 +319,11 @@ fn lines_of_a_sender_arrive_in_order(on: On) {
 }
 
 #[test]
-fn lines_of_a_sender_arrive_in_order_on_workers() {
+fn keeps_sender_order_on_workers() {
     lines_of_a_sender_arrive_in_order(On::Workers(4));
 }
 
 #[test]
-fn lines_of_a_sender_arrive_in_order_across_threads() {
+fn keeps_sender_order_across_threads() {
     lines_of_a_sender_arrive_in_order(On::Threads(2));
 }

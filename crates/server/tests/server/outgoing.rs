@@ -16,7 +16,7 @@ fn noting(log: &Log<String>, who: &str) -> impl Fn(&Outgoing<'_>) + Send + Sync 
 }
 
 #[test]
-fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
+fn notifies_outgoing_listeners_of_all_emits() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -68,7 +68,7 @@ fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
 }
 
 #[test]
-fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
+fn releases_listeners_of_closed_socket() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -97,7 +97,7 @@ fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
 }
 
 #[test]
-fn a_socket_that_goes_takes_no_listeners_of_another_with_its_id() {
+fn keeps_listeners_of_equal_id_socket() {
     // As it is for a moment when a client comes back as who it was before its old socket is all gone.
     let io = Io::builder().generate_socket_id(|_: &Handshake, _: &Namespace| "same").build();
     let sockets = arrivals(&io);

@@ -28,7 +28,7 @@ fn ids(mut sockets: Vec<RemoteSocket>) -> Vec<SocketId> {
 }
 
 #[test]
-fn sockets_are_found_with_all_that_is_known_of_them() {
+fn fetches_sockets_with_full_details() {
     let (io, server, sockets) = open();
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
@@ -76,7 +76,7 @@ fn sockets_are_found_with_all_that_is_known_of_them() {
 }
 
 #[test]
-fn data_is_what_was_set_last_and_extensions_stay_here() {
+fn fetched_sockets_show_latest_data() {
     let (io, server, sockets) = open();
     let _client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -101,7 +101,7 @@ fn data_is_what_was_set_last_and_extensions_stay_here() {
 }
 
 #[test]
-fn what_a_middleware_sets_is_there_when_the_client_is_in() {
+fn keeps_data_set_by_middleware() {
     let io = Io::new();
     io.main().middleware(async |socket: Socket| {
         let token: Value = socket.auth().map_err(|error| ConnectError::new(error.to_string()))?;
@@ -125,7 +125,7 @@ fn what_a_middleware_sets_is_there_when_the_client_is_in() {
 }
 
 #[test]
-fn sockets_are_moved_by_whoever_knows_where_they_are() {
+fn moves_targeted_sockets_between_rooms() {
     let (io, server, sockets) = open();
     let clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     let sockets = sockets.take(clients.len());
@@ -153,7 +153,7 @@ fn sockets_are_moved_by_whoever_knows_where_they_are() {
 }
 
 #[test]
-fn sockets_are_sent_away_with_or_without_their_connection() {
+fn disconnects_targeted_sockets_or_clients() {
     let (io, server, sockets) = open();
     io.of("/other");
     for kind in SOCKET_IO {
@@ -185,7 +185,7 @@ fn sockets_are_sent_away_with_or_without_their_connection() {
 }
 
 #[test]
-fn sockets_are_counted_and_asked_for_their_rooms() {
+fn counts_sockets_and_checks_rooms() {
     let (io, server, sockets) = open();
     let other = io.of("/other");
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
@@ -216,7 +216,7 @@ fn hear_the_end(client: &mut Client) {
 }
 
 #[test]
-fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
+fn emits_to_fetched_socket_with_ack() {
     let (io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -257,7 +257,7 @@ fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
 }
 
 #[test]
-fn empty_data_are_data() {
+fn keeps_empty_data() {
     let (io, server, sockets) = open();
     let _client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -271,7 +271,7 @@ fn empty_data_are_data() {
 }
 
 #[test]
-fn found_socket_is_told_apart_from_guests() {
+fn distinguishes_socket_from_room_guests() {
     let (io, server, sockets) = open();
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let mut guest = Client::connect(Kind::WebSocket, &server.dial);

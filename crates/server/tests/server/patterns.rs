@@ -75,7 +75,7 @@ fn queued(queued: usize) -> Receipt {
 }
 
 #[test]
-fn all_hear_what_is_said_to_all_and_the_sender_not_what_is_said_to_the_others() {
+fn broadcasts_with_and_without_sender() {
     let (io, receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -95,7 +95,7 @@ fn all_hear_what_is_said_to_all_and_the_sender_not_what_is_said_to_the_others() 
 }
 
 #[test]
-fn a_room_hears_what_is_said_to_it_and_nobody_else_does() {
+fn room_emit_reaches_only_members() {
     let (io, receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -129,7 +129,7 @@ fn a_room_hears_what_is_said_to_it_and_nobody_else_does() {
 }
 
 #[test]
-fn all_hear_who_has_left_and_nothing_is_left_of_them() {
+fn announces_and_removes_departed_clients() {
     let (io, _receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -147,7 +147,7 @@ fn all_hear_who_has_left_and_nothing_is_left_of_them() {
 }
 
 #[test]
-fn what_plain_clients_cannot_carry_reaches_the_others_and_is_counted() {
+fn skips_and_counts_unsupported_plain_events() {
     let (io, _receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -167,7 +167,7 @@ fn what_plain_clients_cannot_carry_reaches_the_others_and_is_counted() {
 }
 
 #[test]
-fn exceptions_and_several_rooms_reach_each_client_once() {
+fn delivers_once_across_rooms_and_exceptions() {
     let (io, receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -192,7 +192,7 @@ fn exceptions_and_several_rooms_reach_each_client_once() {
 }
 
 #[test]
-fn nothing_is_heard_before_the_welcome() {
+fn sends_nothing_before_welcome() {
     let io = Io::new();
     let server = serve(&io);
     std::thread::scope(|scope| {

@@ -107,7 +107,7 @@ fn gone(io: &Io, sid: &str) {
 }
 
 #[test]
-fn while_it_is_off_there_is_nothing_of_it() {
+fn sends_no_recovery_data_when_disabled() {
     let (io, server, sockets) = open(Config::new());
     let mut client = Returner::connect(&server.dial);
     assert_eq!(client.pid, None);
@@ -126,7 +126,7 @@ fn while_it_is_off_there_is_nothing_of_it() {
 }
 
 #[test]
-fn what_was_kept_with_it_comes_back_and_what_it_missed_comes_before_the_welcome() {
+fn restores_state_and_replays_before_welcome() {
     let (io, server, sockets) = open(on());
     let mut client = Returner::connect(&server.dial);
     let socket = sockets.next();
@@ -164,7 +164,7 @@ fn what_was_kept_with_it_comes_back_and_what_it_missed_comes_before_the_welcome(
 }
 
 #[test]
-fn who_was_put_out_or_did_not_read_begins_anew_and_who_was_cut_off_does_not() {
+fn recovers_only_after_connection_loss() {
     let (io, server, sockets) = open(on().limits(|limits| limits.outbox_limit(10_000).max_payload(100_000)));
     let (reasons, reason) = ear();
     io.on_disconnect(move |why: CloseReason| {
@@ -204,7 +204,7 @@ fn who_was_put_out_or_did_not_read_begins_anew_and_who_was_cut_off_does_not() {
 }
 
 #[test]
-fn one_that_falls_silent_is_sent_again_what_got_lost_meanwhile() {
+fn replays_events_lost_before_timeout() {
     // Long enough for whoever does not fall silent, on a machine that has others to see to.
     let moment = Duration::from_secs(3);
     let (io, server, sockets) =
@@ -222,7 +222,7 @@ fn one_that_falls_silent_is_sent_again_what_got_lost_meanwhile() {
 }
 
 #[test]
-fn by_polling_it_is_the_same() {
+fn recovers_over_polling() {
     let (io, server, sockets) = open(on());
     let client = Returner::begin(Engine::polling(&server.dial, PATH), "/", &json!({}));
     drop(sockets.next());
@@ -236,7 +236,7 @@ fn by_polling_it_is_the_same() {
 }
 
 #[test]
-fn what_is_emitted_while_the_middlewares_are_asked_again_is_missed_too() {
+fn replays_events_emitted_during_middleware() {
     let (io, server, sockets) = open(Config::new().recovery(|recovery| recovery.skip_middlewares(false)));
     let (asked, ask) = ear();
     let gate = Gate::closed();
@@ -280,7 +280,7 @@ fn what_is_emitted_while_the_middlewares_are_asked_again_is_missed_too() {
 }
 
 #[test]
-fn each_namespace_has_its_own() {
+fn recovers_each_namespace_separately() {
     let (io, server, _sockets) = open(on());
     let chat = io.of("/chat");
     let main = Returner::connect(&server.dial);
@@ -302,7 +302,7 @@ fn each_namespace_has_its_own() {
 }
 
 #[test]
-fn reasons_are_counted_and_what_is_kept_is_shown() {
+fn counts_recovery_outcomes_and_retained_state() {
     let io = Io::builder().config(Config::new().recovery(|recovery| recovery.max_log_events(10))).build();
     let server = serve_on(&io, On::Threads(2));
     let away = |said: &dyn Fn(&Returner) -> Value| {
@@ -332,7 +332,7 @@ fn reasons_are_counted_and_what_is_kept_is_shown() {
 }
 
 #[test]
-fn no_client_makes_recovery_impossible_for_others() {
+fn flooding_client_does_not_prevent_recovery() {
     let io = Io::builder()
         .config(Config::new().recovery(|recovery| recovery.max_log_events(100).max_sessions(100)))
         .build();
@@ -378,7 +378,7 @@ fn strict() -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
 }
 
 #[test]
-fn disconnect_wins_over_what_follows() {
+fn disconnect_takes_precedence_over_later_errors() {
     let (_io, server, sockets, reasons) = strict();
     // A close packet, a packet that is none, and one that breaks the rules of Socket.IO.
     for after in ["1", "x", "4nonsense"] {
@@ -427,7 +427,7 @@ fn disconnect_from_another_thread_is_final() {
 }
 
 #[test]
-fn disconnect_reaches_whoever_came_back() {
+fn disconnects_recovered_socket_by_old_handle() {
     let (io, server, sockets, reasons) = strict();
     let client = Returner::connect(&server.dial);
     let before = sockets.next();
@@ -443,7 +443,7 @@ fn disconnect_reaches_whoever_came_back() {
 }
 
 #[test]
-fn hooks_may_act_inside_recovery() {
+fn join_hooks_may_act_during_recovery() {
     let (io, server, sockets, reasons) = strict();
     let client = Returner::connect(&server.dial);
     sockets.next().join("red");
@@ -469,7 +469,7 @@ fn hooks_may_act_inside_recovery() {
 }
 
 #[test]
-fn handle_lives_on_after_recovery() {
+fn old_handle_works_after_recovery() {
     let (io, server, sockets, reasons) = strict();
     let client = Returner::connect(&server.dial);
     let mut other = Returner::connect(&server.dial);
@@ -514,7 +514,7 @@ fn handle_lives_on_after_recovery() {
 }
 
 #[test]
-fn handle_of_one_gone_for_good_reaches_nobody() {
+fn old_handle_ignores_equal_id_socket() {
     let io = Io::builder().config(on()).generate_socket_id(|_: &_, _: &_| "same").build();
     let sockets = arrivals(&io);
     let server = serve(&io);

@@ -35,7 +35,7 @@ const RESERVED: [(&str, &str); 7] = [
 ];
 
 #[test]
-fn reserved_names_panic_with_the_method() {
+fn suggests_method_for_reserved_names() {
     let io = Io::new();
     let parent: ParentNamespace = io.of_matching(|_| true);
     for (name, method) in RESERVED {
@@ -59,7 +59,7 @@ fn reserved_names_panic_with_the_method() {
 }
 
 #[test]
-fn reserved_names_panic_on_sockets() {
+fn rejects_reserved_names_on_sockets() {
     let (told, heard) = ear();
     let io = Io::new();
     io.on_connect(move |socket: &Socket| {
@@ -95,7 +95,7 @@ enum All {
 impl EventSet for All {}
 
 #[test]
-fn reserved_names_panic_in_schemas() {
+fn rejects_reserved_names_in_schemas() {
     let io = Io::new();
     let text = refusal(|| _ = io.on_event(async |_: Socket, _: Left| {}));
     assert!(text.contains("\"disconnect\"") && text.contains("`on_disconnect`"), "{text}");
@@ -108,7 +108,7 @@ fn reserved_names_panic_in_schemas() {
 }
 
 #[test]
-fn arguments_behind_all_of_them_panic() {
+fn rejects_parameters_after_args() {
     let io = Io::new();
     for text in [
         refusal(|| _ = io.on("say", async |_: Args, _: String| {})),
@@ -132,7 +132,7 @@ fn arguments_behind_all_of_them_panic() {
 }
 
 #[test]
-fn parameters_that_are_not_there_panic() {
+fn rejects_unavailable_parameters() {
     let io = Io::new();
     let main = io.main();
     for (text, method, reason) in [
@@ -158,7 +158,7 @@ fn parameters_that_are_not_there_panic() {
 }
 
 #[test]
-fn middlewares_that_return_a_value_panic() {
+fn rejects_middleware_returning_value() {
     let io = Io::new();
     for text in [
         refusal(|| _ = io.middleware(async |_: Socket| false)),
@@ -174,7 +174,7 @@ fn middlewares_that_return_a_value_panic() {
 }
 
 #[test]
-fn refusals_name_the_line_that_registers() {
+fn panics_name_registering_line() {
     use std::sync::Mutex;
 
     static LINES: Mutex<Vec<(String, u32)>> = Mutex::new(Vec::new());

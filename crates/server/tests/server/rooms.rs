@@ -36,7 +36,7 @@ fn open() -> (Io, Running, Ear<Socket>) {
 }
 
 #[test]
-fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
+fn reports_room_changes_in_order() {
     let (io, server, sockets) = open();
     let (told, changes) = ear();
     io.on_room_change(telling(told));
@@ -76,7 +76,7 @@ fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
 }
 
 #[test]
-fn hooks_may_do_what_handlers_do_and_hurt_nobody_when_they_panic() {
+fn room_hooks_may_emit_and_panic() {
     let (io, server, sockets) = open();
     let (told, rooms) = ear::<(&str, Room, Option<SocketId>)>();
     let tell = |name: &'static str| {
@@ -115,7 +115,7 @@ fn hooks_may_do_what_handlers_do_and_hurt_nobody_when_they_panic() {
 }
 
 #[test]
-fn namespaces_that_are_made_on_demand_have_the_hooks_of_their_parent() {
+fn child_namespaces_inherit_room_hooks() {
     let io = Io::new();
     let (told, changes) = ear();
     let parent = io.of_pattern(r"^/game-\d$").expect("a pattern");
@@ -143,7 +143,7 @@ fn who(ids: &[&str]) -> Value {
 }
 
 #[test]
-fn who_is_in_a_room_is_told_who_is_who_comes_and_who_goes() {
+fn presence_reports_members_and_changes() {
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
     for kind in TALKING {
@@ -179,7 +179,7 @@ fn who_is_in_a_room_is_told_who_is_who_comes_and_who_goes() {
 }
 
 #[test]
-fn presence_tells_data_by_other_names_and_of_those_who_were_there_before() {
+fn presence_uses_custom_names_and_data() {
     let (io, server, sockets) = open();
     let mut early = Client::connect(Kind::Json, &server.dial);
     let early_socket = sockets.next();
@@ -204,7 +204,7 @@ fn presence_tells_data_by_other_names_and_of_those_who_were_there_before() {
 }
 
 #[test]
-fn what_chooses_the_rooms_may_change_them() {
+fn presence_filter_may_change_rooms() {
     let (io, server, sockets) = open();
     let mut early = Client::connect(Kind::Json, &server.dial);
     sockets.next().join("game");
@@ -235,7 +235,7 @@ fn what_chooses_the_rooms_may_change_them() {
 }
 
 #[test]
-fn presence_that_begins_while_others_come_and_go_knows_who_is_there() {
+fn presence_starts_consistent_during_churn() {
     const TIMES: usize = 20;
     let (io, server, sockets) = open();
     let _others: Vec<_> = (0..4).map(|_| Client::connect(Kind::Plain, &server.dial)).collect();
@@ -273,7 +273,7 @@ fn presence_that_begins_while_others_come_and_go_knows_who_is_there() {
 }
 
 #[test]
-fn no_notice_is_lost_or_doubled_whoever_comes_and_goes_meanwhile() {
+fn presence_loses_no_change_under_churn() {
     const ROUNDS: usize = 150;
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
@@ -326,7 +326,7 @@ fn hear_who_is_there(client: &mut Client) -> BTreeSet<String> {
 }
 
 #[test]
-fn presence_leaves_out_one_socket_alone() {
+fn presence_excludes_only_the_socket() {
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
     let mut guest = Client::connect(Kind::WebSocket, &server.dial);
@@ -363,7 +363,7 @@ fn presence_counts_sockets_of_one_id() {
 }
 
 #[test]
-fn presence_in_use_meets_the_stream() {
+fn presence_joins_running_change_stream() {
     const TIMES: usize = 20;
     let (io, server, sockets) = open();
     // Somebody watches already, so changes are on their way when presence is asked for.

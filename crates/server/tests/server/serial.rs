@@ -41,7 +41,7 @@ fn message(text: &str) -> Said<'_> {
 }
 
 #[test]
-fn by_default_a_handler_that_waits_holds_up_nobody() {
+fn handlers_run_concurrently_by_default() {
     let io = Io::new();
     let (gate, ear) = waiting(&io.main());
     let server = serve(&io);
@@ -57,7 +57,7 @@ fn by_default_a_handler_that_waits_holds_up_nobody() {
 }
 
 #[test]
-fn in_serial_an_event_starts_when_the_one_before_it_has_ended() {
+fn serial_runs_events_one_by_one() {
     let io = Io::new();
     let (gate, ear) = waiting(io.main().serial(true));
     let server = serve(&io);
@@ -84,7 +84,7 @@ fn in_serial_an_event_starts_when_the_one_before_it_has_ended() {
 }
 
 #[test]
-fn what_waited_in_serial_is_not_overtaken_when_it_is_serial_no_more() {
+fn keeps_order_after_leaving_serial() {
     let io = Io::new();
     let (gate, ear) = waiting(io.main().serial(true));
     let server = serve(&io);
@@ -105,7 +105,7 @@ fn what_waited_in_serial_is_not_overtaken_when_it_is_serial_no_more() {
 }
 
 #[test]
-fn in_serial_a_panic_lets_the_next_start() {
+fn serial_continues_after_panic() {
     let io = Io::new();
     let (gate, ear) = waiting(io.main().serial(true));
     gate.open();
@@ -146,7 +146,7 @@ fn server_with_pings(io: impl FnOnce(&Io)) -> (Io, Running) {
 }
 
 #[test]
-fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
+fn reads_while_handler_awaits_ack() {
     for serial in [false, true] {
         let mut log = Log::default();
         let (_io, server) = server_with_pings(|io| {
@@ -182,7 +182,7 @@ fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
 }
 
 #[test]
-fn a_handler_that_is_serial_holds_up_itself_alone() {
+fn serial_handler_blocks_only_itself() {
     let (gate, log) = (Gate::closed(), Log::default());
     let io = Io::new();
     let (waits, slow) = (gate.clone(), log.clone());
@@ -232,7 +232,7 @@ fn a_handler_that_is_serial_holds_up_itself_alone() {
 }
 
 #[test]
-fn a_socket_may_be_serial_and_the_others_not() {
+fn serial_applies_to_one_socket() {
     let io = Io::new();
     let (gate, ear) = waiting(&io.main());
     let serial = Arc::new(AtomicBool::new(true));
@@ -261,7 +261,7 @@ fn a_socket_may_be_serial_and_the_others_not() {
 }
 
 #[test]
-fn a_client_that_comes_again_under_its_id_is_not_held_up_by_what_it_left() {
+fn new_socket_skips_old_serial_queue() {
     let io = Io::builder().generate_socket_id(|_: &Handshake, _: &Namespace| "ada").build();
     let (gate, ear) = waiting(io.main().serial(true));
     let server = serve(&io);

@@ -29,7 +29,7 @@ fn opened(answer: &Answer) -> Value {
 }
 
 #[test]
-fn only_the_transports_that_are_named_are_there() {
+fn serves_only_listed_transports() {
     let server = serve(&with(Config::new().transports([Polling::NAME])));
     let mut http = Http::open(&server.dial);
     let answer = http.get(POLL);
@@ -45,7 +45,7 @@ fn only_the_transports_that_are_named_are_there() {
 }
 
 #[test]
-fn without_upgrades_a_session_stays_where_it_began() {
+fn rejects_upgrade_when_disabled() {
     let server = serve(&with(Config::new().allow_upgrades(false)));
     let polling = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(polling.opened["upgrades"], json!([]));
@@ -61,7 +61,7 @@ fn without_upgrades_a_session_stays_where_it_began() {
 }
 
 #[test]
-fn all_of_a_cookie_reaches_the_first_answer_alone() {
+fn sets_cookie_on_first_answer_only() {
     let cookie =
         Cookie::new("io").path("/chat").max_age(Duration::from_secs(60)).secure(true).partitioned(true);
     let server = serve(&with(Config::new().http(|http| http.cookie(cookie))));
@@ -75,7 +75,7 @@ fn all_of_a_cookie_reaches_the_first_answer_alone() {
 }
 
 #[test]
-fn a_first_packet_comes_with_the_handshake() {
+fn sends_initial_packet_with_handshake() {
     let server = serve(&with(Config::new().initial_packet("2[\"hello\"]")));
     let answer = Http::open(&server.dial).get(POLL);
     let (open, packet) = answer.body.split_once('\u{1e}').expect("two packets");
@@ -91,7 +91,7 @@ fn names(header: Option<&str>) -> HashSet<String> {
 }
 
 #[test]
-fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
+fn applies_all_cors_options() {
     let rules = Cors::matching(|origin| origin.ends_with(".example.org"))
         .credentials(true)
         .methods([Method::GET, Method::POST])
@@ -128,7 +128,7 @@ fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
 }
 
 #[test]
-fn the_ways_to_name_other_origins() {
+fn matches_cors_origins_by_rule() {
     let asked = "Origin: https://b.example\r\nAccess-Control-Request-Headers: x-a, x-b\r\n";
     for (cors, named, varies) in [
         (Cors::any(), Some("*"), false),
@@ -152,7 +152,7 @@ fn the_ways_to_name_other_origins() {
 }
 
 #[test]
-fn the_status_of_a_preflight_can_be_set_for_old_browsers() {
+fn sets_custom_preflight_status() {
     let rules = Cors::any().preflight_status(StatusCode::OK);
     let server = serve(&with(Config::new().http(|http| http.cors(rules))));
     let answer = Http::open(&server.dial).request("OPTIONS", POLL, "Origin: https://a.example\r\n");
@@ -182,7 +182,7 @@ impl Drop for Folder {
 const SCRIPT: &str = "let io = () => 1;\n";
 
 #[test]
-fn the_official_clients_are_served_from_a_folder() {
+fn serves_official_client_files() {
     let folder = Folder::new();
     let io = Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).serve_client(&folder.0);
     let server = serve(&io.expect("there is one").build());
@@ -219,7 +219,7 @@ fn the_official_clients_are_served_from_a_folder() {
 }
 
 #[test]
-fn clients_are_served_where_socket_io_is() {
+fn serves_client_under_endpoint_path() {
     let folder = Folder::new();
     let io = Io::builder().serve_client(&folder.0).expect("there is one");
     let server = serve(&io.endpoint(Endpoint::socket_io().at("/chat/")).build());
@@ -229,7 +229,7 @@ fn clients_are_served_where_socket_io_is() {
 }
 
 #[test]
-fn clients_that_are_not_served_are_explained() {
+fn explains_missing_client_files() {
     let server = serve(&Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).build());
     let mut http = Http::open(&server.dial);
     for name in ["socket.io.js", "socket.io.min.js?v=1", "socket.io.esm.min.js"] {
@@ -245,7 +245,7 @@ fn clients_that_are_not_served_are_explained() {
 }
 
 #[test]
-fn a_session_belongs_to_its_endpoint() {
+fn rejects_session_of_another_endpoint() {
     let endpoints = Io::builder()
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::socket_io().at("/other/"))
@@ -267,7 +267,7 @@ fn a_session_belongs_to_its_endpoint() {
 }
 
 #[test]
-fn plain_endpoints_take_a_prefix_and_tell_the_rest() {
+fn plain_endpoint_passes_path_rest() {
     let io = Io::builder()
         .endpoint(Endpoint::plain("/rooms/lobby"))
         .endpoint(Endpoint::plain("/rooms/*"))

@@ -55,7 +55,7 @@ fn numbers(client: &mut Client, name: &str) -> Vec<u64> {
 }
 
 #[test]
-fn who_does_not_read_is_closed_and_the_others_get_everything() {
+fn closes_slow_client_and_spares_others() {
     let (io, server, _sockets, reasons) = open(256 * 1024);
     let large = "x".repeat(32 * 1024);
     for (closed, kind) in (1..).zip([Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain, Kind::Polling])
@@ -102,7 +102,7 @@ fn who_does_not_read_is_closed_and_the_others_get_everything() {
     clippy::disallowed_methods,
     reason = "a client that writes for as long as it can has a thread of its own"
 )]
-fn pings_of_a_client_that_does_not_read_are_bounded() {
+fn bounds_pongs_to_unreading_client() {
     const MAX: usize = 1024 * 1024;
     let (sockets, arrived) = ear();
     let (reasons, left) = ear();
@@ -151,7 +151,7 @@ fn ping() -> Vec<u8> {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a client that writes and reads at once has two threads")]
-fn pings_of_a_reader_are_all_answered() {
+fn answers_every_ping_of_reader() {
     const PINGS: usize = 50_000;
     // Less than the pongs of one visit, which wait for nobody but the server itself.
     let config = Config::new().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(256 * 1024));
@@ -182,7 +182,7 @@ fn pings_of_a_reader_are_all_answered() {
 }
 
 #[test]
-fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
+fn drops_volatile_events_when_not_writable() {
     let (io, server, sockets, _reasons) = open(64 * 1024 * 1024);
     let mut reader = Client::connect(Kind::Json, &server.dial);
     let reader_socket = sockets.next();
@@ -241,7 +241,7 @@ fn parked(server: &Running, sockets: &Ear<Socket>) -> (Client, Socket) {
 const ALL: u64 = 100;
 
 #[test]
-fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
+fn applies_drop_newest_and_drop_oldest() {
     let (io, server, sockets, reasons) = open(2000);
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
         let (mut client, socket) = parked(&server, &sockets);
@@ -275,7 +275,7 @@ fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
 }
 
 #[test]
-fn of_what_has_a_key_only_the_latest_is_kept() {
+fn keeps_only_latest_per_key() {
     let (io, server, sockets, _reasons) = open(1_000_000);
     let (mut client, socket) = parked(&server, &sockets);
     let latest = |key: &str, value: Value| io.latest(key).emit("latest", (key, value)).expect("a name");
@@ -307,7 +307,7 @@ fn of_what_has_a_key_only_the_latest_is_kept() {
 }
 
 #[test]
-fn a_socket_and_a_room_may_say_what_happens_to_what_does_not_fit() {
+fn room_policy_overrides_socket_policy() {
     let (io, server, sockets, reasons) = open(2000);
     let (mut by_socket, socket) = parked(&server, &sockets);
     socket.set_overflow(Overflow::DropOldest);

@@ -97,7 +97,7 @@ impl Slow {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the client reads at its own pace")]
-fn slow_reader_of_a_long_answer_stays() {
+fn keeps_slow_reader_of_long_answer() {
     let mut client = Slow::open();
     let mut left = client.head();
     while left > LONG - SLOWLY {
@@ -113,7 +113,7 @@ fn slow_reader_of_a_long_answer_stays() {
 }
 
 #[test]
-fn client_that_leaves_its_answer_unread_is_told_of_its_end() {
+fn reports_close_after_unread_answer() {
     let mut client = Slow::open();
     assert_eq!(client.reasons.next(), CloseReason::SlowConsumer);
     let left = client.head();

@@ -54,7 +54,7 @@ fn config(certificate: &[u8]) -> Arc<ClientConfig> {
 }
 
 #[test]
-fn clients_of_every_kind_talk_over_tls() {
+fn serves_all_client_kinds() {
     let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
     for on in [On::CurrentThread, On::Workers(2), On::Threads(2)] {
         let io = chat();
@@ -78,7 +78,7 @@ fn clients_of_every_kind_talk_over_tls() {
 }
 
 #[test]
-fn a_new_certificate_is_shown_to_whoever_comes_and_nobody_is_cut_off() {
+fn replaces_certificate_without_disconnects() {
     let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
     let io = chat();
     let server = running(&io, &tls, On::Workers(2));
@@ -100,7 +100,7 @@ fn a_new_certificate_is_shown_to_whoever_comes_and_nobody_is_cut_off() {
 }
 
 #[test]
-fn files_are_read_again_and_bad_ones_change_nothing() {
+fn reloads_files_and_ignores_bad_ones() {
     let folder = std::env::temp_dir().join(format!("roomcast-tls-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a place for files");
     let (certificate, key) = (folder.join("a.crt"), folder.join("a.key"));
@@ -132,7 +132,7 @@ fn files_are_read_again_and_bad_ones_change_nothing() {
 }
 
 #[test]
-fn a_client_that_reads_late_gets_everything_in_its_order() {
+fn late_reader_gets_all_in_order() {
     let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
     let io =
         Io::builder().config(Config::new().limits(|limits| limits.outbox_limit(64 * 1024 * 1024))).build();
@@ -153,7 +153,7 @@ fn a_client_that_reads_late_gets_everything_in_its_order() {
 }
 
 #[test]
-fn who_does_not_shake_hands_is_cut_off_in_time() {
+fn times_out_unfinished_handshakes() {
     let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
     let io = chat();
     let hurried = Server::new(io.clone()).tls(tls).header_timeout(HEADER_TIMEOUT);

@@ -26,7 +26,7 @@ fn works(kind: Kind, server: &Running) {
 const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=";
 
 #[test]
-fn both_are_there_by_default_and_one_leads_to_the_other() {
+fn enables_both_transports_by_default() {
     let io = Io::new();
     let server = serve(&io);
     assert_eq!(Engine::polling(&server.dial, "/socket.io/").opened["upgrades"], json!(["websocket"]));
@@ -34,7 +34,7 @@ fn both_are_there_by_default_and_one_leads_to_the_other() {
 }
 
 #[test]
-fn websocket_alone_refuses_polling() {
+fn websocket_only_rejects_polling() {
     let (io, server) = only(WebSocket::new());
     let answer = Http::open(&server.dial).get(&format!("{HANDSHAKE}polling"));
     let body: Value = serde_json::from_str(&answer.body).expect("JSON");
@@ -46,7 +46,7 @@ fn websocket_alone_refuses_polling() {
 }
 
 #[test]
-fn polling_alone_offers_no_upgrade_and_has_no_plain_clients() {
+fn polling_only_offers_no_websocket() {
     let (_io, server) = only(Polling::new());
     let engine = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(engine.opened["upgrades"], json!([]));

@@ -77,22 +77,22 @@ fn nothing_is_lost_or_out_of_order(on: On) {
 }
 
 #[test]
-fn nothing_is_lost_or_out_of_order_on_workers() {
+fn upgrade_keeps_order_on_workers() {
     nothing_is_lost_or_out_of_order(On::Workers(2));
 }
 
 #[test]
-fn nothing_is_lost_or_out_of_order_on_one_thread() {
+fn upgrade_keeps_order_on_one_thread() {
     nothing_is_lost_or_out_of_order(On::CurrentThread);
 }
 
 #[test]
-fn nothing_is_lost_or_out_of_order_when_the_websocket_lands_on_another_thread() {
+fn upgrade_keeps_order_across_threads() {
     nothing_is_lost_or_out_of_order(On::Threads(2));
 }
 
 #[test]
-fn websocket_that_cannot_upgrade_is_closed() {
+fn closes_websocket_that_cannot_upgrade() {
     let io = Io::new();
     io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
     let server = serve_on(&io, On::Workers(2));
@@ -122,7 +122,7 @@ fn websocket_that_cannot_upgrade_is_closed() {
 }
 
 #[test]
-fn a_probe_that_goes_away_changes_nothing_and_another_may_come() {
+fn lost_probe_allows_another_upgrade() {
     let io = Io::new();
     io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
     let server = serve_on(&io, On::Workers(2));
