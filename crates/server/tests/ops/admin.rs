@@ -25,7 +25,7 @@ fn value(metrics: &str, name: &str) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn it_is_live_and_ready_until_it_drains() {
+async fn reports_ready_until_drain() {
     let io = Io::new();
     let drain = Drain::default().delay(Duration::from_secs(5));
     let server = Server::new(io.clone()).drain(drain).admin("127.0.0.1:0".parse().expect("an address"));
@@ -56,7 +56,7 @@ async fn it_is_live_and_ready_until_it_drains() {
 }
 
 #[tokio::test]
-async fn metrics_tell_what_there_is_and_what_there_was() {
+async fn metrics_count_current_and_past() {
     let io = Io::new();
     io.on("join", async |socket: Socket, room: String| {
         socket.join(room.as_str());
@@ -131,7 +131,7 @@ async fn metrics_tell_what_there_is_and_what_there_was() {
 }
 
 #[tokio::test]
-async fn nothing_listens_that_was_not_asked_for_and_an_address_that_is_taken_is_said() {
+async fn admin_listens_only_when_configured() {
     let bound = Server::new(Io::new()).bind("127.0.0.1:0").expect("a free port");
     assert_eq!(bound.admin_address(), None);
     let taken = Server::new(Io::new()).admin(bound.address()).bind("127.0.0.1:0");
@@ -140,7 +140,7 @@ async fn nothing_listens_that_was_not_asked_for_and_an_address_that_is_taken_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn threads_of_its_own_are_asked_on_another() {
+async fn admin_works_with_own_threads() {
     let io = Io::new();
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
@@ -159,7 +159,7 @@ async fn threads_of_its_own_are_asked_on_another() {
 }
 
 #[test]
-fn the_manual_names_each_limit_with_a_test_that_is_there() {
+fn manual_names_test_for_each_limit() {
     let manual = include_str!("../../../../docs/operations.md");
     let (_, limits) = manual.split_once("| Limit | Setting |").expect("a table of limits");
     let (table, _) = limits.split_once("\n\n").expect("an end of the table");
@@ -180,7 +180,7 @@ fn the_manual_names_each_limit_with_a_test_that_is_there() {
 }
 
 #[tokio::test]
-async fn metrics_tell_of_build_process_and_handlers() {
+async fn metrics_cover_build_process_and_handlers() {
     let io = Io::builder().build_info("commit", "abc").build_info("commit", "def").build();
     io.on("quick", || {});
     io.on("slow", async || tokio::time::sleep(Duration::from_millis(50)).await);

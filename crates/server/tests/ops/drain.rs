@@ -34,7 +34,7 @@ fn start(drain: Drain) -> Draining {
 }
 
 #[tokio::test]
-async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_disconnect() {
+async fn closes_in_batches_after_flushing() {
     const INTERVAL: Duration = Duration::from_millis(1500);
     let Draining { address, io, stop, task } = start(Drain::default().batches(4, INTERVAL));
     let mut clients = Vec::new();
@@ -63,7 +63,7 @@ async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_d
 }
 
 #[tokio::test]
-async fn a_batch_is_closed_at_once_and_the_next_after_the_interval() {
+async fn waits_interval_between_batches() {
     let ages = Drain::default().timeout(Duration::MAX).batches(4, Duration::from_secs(3600));
     let Draining { address, io, stop, task } = start(ages);
     let mut clients = Vec::new();
@@ -77,7 +77,7 @@ async fn a_batch_is_closed_at_once_and_the_next_after_the_interval() {
 }
 
 #[tokio::test]
-async fn it_serves_on_for_the_delay() {
+async fn serves_during_drain_delay() {
     let Draining { address, io, stop, task } = start(Drain::default().delay(Duration::MAX));
     assert!(io.is_ready());
     stop.send(()).expect("it runs");
@@ -90,7 +90,7 @@ async fn it_serves_on_for_the_delay() {
 }
 
 #[tokio::test]
-async fn after_the_delay_it_takes_nobody_in() {
+async fn rejects_clients_after_drain_delay() {
     const DELAY: Duration = Duration::from_millis(100);
     let Draining { address, io, stop, task } = start(Drain::default().delay(DELAY));
     let mut kept = Client::connect(address).await;
@@ -114,7 +114,7 @@ async fn after_the_delay_it_takes_nobody_in() {
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_answered_and_idle_connections_are_hung_up() {
+async fn answers_polls_and_closes_idle_connections() {
     let Draining { address, stop, task, .. } = start(Drain::default());
     let mut idle = Client::connect(address).await;
     idle.send(&get("/nothing", "")).await;
@@ -132,7 +132,7 @@ async fn a_poll_that_waits_is_answered_and_idle_connections_are_hung_up() {
 }
 
 #[tokio::test]
-async fn who_does_not_hang_up_is_cut_off_when_the_time_is_over() {
+async fn cuts_off_clients_at_deadline() {
     const TIMEOUT: Duration = Duration::from_millis(400);
     let Draining { address, stop, task, .. } = start(Drain::default().timeout(TIMEOUT));
     // Does not read, and does not answer the close.
@@ -146,7 +146,7 @@ async fn who_does_not_hang_up_is_cut_off_when_the_time_is_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn threads_of_its_own_all_end() {
+async fn ends_all_server_threads() {
     let io = Io::new();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
     let address = bound.address();
@@ -171,7 +171,7 @@ async fn threads_of_its_own_all_end() {
 }
 
 #[tokio::test]
-async fn a_mounted_server_drains_too() {
+async fn drains_mounted_server() {
     let io = Io::new();
     let open = async || {
         let request = http::Request::get(POLLING).body(Empty::<Bytes>::new()).expect("a request");
@@ -186,7 +186,7 @@ async fn a_mounted_server_drains_too() {
 }
 
 #[tokio::test]
-async fn close_code_of_a_drain_is_a_setting() {
+async fn uses_configured_drain_close_code() {
     let io =
         Io::builder().config(Config::new().websocket(|websocket| websocket.drain_close_code(1012))).build();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
@@ -203,7 +203,7 @@ async fn close_code_of_a_drain_is_a_setting() {
 }
 
 #[tokio::test]
-async fn drain_waits_for_handlers_that_outlive_sessions() {
+async fn waits_for_handlers_outliving_sessions() {
     let Draining { address, io, stop, task } = start(Drain::default());
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
     let passes = gate.clone();

@@ -67,7 +67,7 @@ fn counting(io: &Io) -> Arc<AtomicUsize> {
 }
 
 #[tokio::test]
-async fn whole_posts_of_leaving_clients_are_heard() {
+async fn reads_complete_posts_of_leaving_clients() {
     let rig = Rig::with_config(patient());
     let heard = counting(&rig.io);
     let session = Session::open(&rig).await;
@@ -81,7 +81,7 @@ async fn whole_posts_of_leaving_clients_are_heard() {
 }
 
 #[tokio::test]
-async fn half_closed_clients_get_their_answers() {
+async fn answers_half_closed_clients() {
     let rig = Rig::with_config(patient());
     let session = Session::open(&rig).await;
     rig.io.emit("news", 1).expect("emitted");
@@ -99,7 +99,7 @@ async fn half_closed_clients_get_their_answers() {
 }
 
 #[tokio::test]
-async fn torn_poll_ends_its_session_soon() {
+async fn broken_poll_ends_session_soon() {
     let rig = Rig::with_config(patient());
     // Whatever lies behind the poll, and whether it came with it or later.
     for (with, later) in [("", ""), ("x", ""), ("", "x"), ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "")] {
@@ -114,7 +114,7 @@ async fn torn_poll_ends_its_session_soon() {
 }
 
 #[tokio::test]
-async fn last_post_after_torn_poll_is_heard() {
+async fn reads_last_post_after_broken_poll() {
     let io = Io::builder().config(patient()).build();
     let heard = counting(&io);
     let reasons = Arc::<std::sync::Mutex<Vec<_>>>::default();
@@ -149,7 +149,7 @@ async fn last_post_after_torn_poll_is_heard() {
 }
 
 #[tokio::test]
-async fn half_header_behind_poll_is_timed() {
+async fn times_out_partial_header_behind_poll() {
     const TIMEOUT: Duration = Duration::from_millis(500);
     let io = Io::builder().config(patient()).build();
     let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
@@ -172,7 +172,7 @@ async fn half_header_behind_poll_is_timed() {
 }
 
 #[tokio::test]
-async fn long_answers_outlast_the_header_clock() {
+async fn header_timeout_spares_long_answers() {
     const LEN: usize = 20_000_000;
     const TIMEOUT: Duration = Duration::from_millis(300);
     let io = Io::new();
@@ -195,7 +195,7 @@ async fn long_answers_outlast_the_header_clock() {
 }
 
 #[tokio::test]
-async fn requests_in_one_write_are_answered_in_turn() {
+async fn answers_pipelined_requests_in_order() {
     let rig = Rig::with_config(patient());
     let heard = counting(&rig.io);
     let session = Session::open(&rig).await;
@@ -210,7 +210,7 @@ async fn requests_in_one_write_are_answered_in_turn() {
 }
 
 #[tokio::test]
-async fn application_is_not_asked_for_ever_by_one_who_left() {
+async fn drops_pending_request_of_gone_client() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let asking = Arc::<AtomicUsize>::default();
     let count = asking.clone();
@@ -246,7 +246,7 @@ fn scopeguard(then: impl FnMut() + Send + 'static) -> impl Send {
 }
 
 #[tokio::test]
-async fn close_packets_come_in_a_poll_of_their_own() {
+async fn sends_close_packet_in_own_poll() {
     let drain = Drain::default().batches(1000, Duration::ZERO);
     for waits in [true, false] {
         for kind in ["client", "sockets", "io", "drain", "broken packet", "event rate", "outbox"] {
@@ -305,7 +305,7 @@ async fn close_packets_come_in_a_poll_of_their_own() {
 }
 
 #[tokio::test]
-async fn waiting_polls_hear_of_every_end_at_once() {
+async fn answers_waiting_poll_on_every_end() {
     let rig = Rig::with_config(patient());
     for what in ["overlapping poll", "torn post", "binary post", "bad packet"] {
         let session = Session::open(&rig).await;
@@ -334,7 +334,7 @@ async fn waiting_polls_hear_of_every_end_at_once() {
 }
 
 #[tokio::test]
-async fn refused_requests_count_once() {
+async fn counts_rejected_requests_once() {
     let rig = Rig::with_config(patient());
     let session = Session::open(&rig).await;
     let mut poll = session.poll(&rig, "").await;

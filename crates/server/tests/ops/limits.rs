@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WEBSOCKET, WebSocket, client_frame, get, until};
 
 #[tokio::test]
-async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
+async fn limits_tcp_connections() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).max_connections(2));
     let mut chat = WebSocket::socket_io(rig.address).await;
@@ -43,7 +43,7 @@ async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
 }
 
 #[tokio::test]
-async fn polls_that_ask_for_an_upgrade_hold_no_place() {
+async fn poll_with_upgrade_frees_connection_slot() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).max_connections(3));
     for _ in 0..10 {
@@ -58,7 +58,7 @@ async fn polls_that_ask_for_an_upgrade_hold_no_place() {
 }
 
 #[tokio::test]
-async fn a_session_too_many_is_told_so_whatever_its_transport() {
+async fn limits_sessions_on_every_transport() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_sessions(2)));
     let mut chat = WebSocket::socket_io(rig.address).await;
     let polling = rig.get(POLLING, "").await;
@@ -77,7 +77,7 @@ async fn a_session_too_many_is_told_so_whatever_its_transport() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_fails_takes_no_place() {
+async fn failed_handshake_frees_session_slot() {
     let rig = Rig::with_config(
         Config::new().limits(|limits| limits.max_sessions(1).max_connections_per_address(1)),
     );
@@ -89,7 +89,7 @@ async fn a_handshake_that_fails_takes_no_place() {
 }
 
 #[tokio::test]
-async fn the_limit_of_sessions_holds_when_mounted_too() {
+async fn limits_sessions_when_mounted() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_sessions(1))).build();
     let mut statuses = Vec::new();
     for _ in 0..2 {
@@ -101,7 +101,7 @@ async fn the_limit_of_sessions_holds_when_mounted_too() {
 }
 
 #[tokio::test]
-async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() {
+async fn limits_concurrent_requests_per_session() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_requests(2))).build();
     let request = |method, target: &str, body: &'static str| {
         let body = Full::new(Bytes::from_static(body.as_bytes()));
@@ -130,7 +130,7 @@ async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() 
 }
 
 #[tokio::test]
-async fn who_joins_nothing_in_time_is_closed() {
+async fn closes_unjoined_session_after_timeout() {
     let rig = Rig::with_config(
         Config::new().timeouts(|timeouts| timeouts.connect_timeout(Duration::from_millis(1500))),
     );
@@ -148,7 +148,7 @@ async fn text<B: Body<Error: Debug>>(response: http::Response<B>) -> String {
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_the_place_of_others() {
+async fn limits_connections_per_address() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_connections_per_address(2)));
     let chat = WebSocket::socket_io(rig.address).await;
     let mut idle = rig.connect().await;
@@ -167,7 +167,7 @@ async fn one_address_cannot_take_the_place_of_others() {
 }
 
 #[tokio::test]
-async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
+async fn limits_sessions_per_address() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_connections_per_address(2)));
     let mut statuses = Vec::new();
     let mut client = rig.connect().await;
@@ -179,7 +179,7 @@ async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
 }
 
 #[tokio::test]
-async fn headers_are_bounded_in_size_and_number() {
+async fn limits_header_size_and_count() {
     let rig = Rig::with_config(Config::new());
     let fits = format!("X-Long: {}\r\n", "x".repeat(15 * 1024));
     assert_eq!(rig.get("/", &fits).await.status, 404);
@@ -205,7 +205,7 @@ async fn headers_are_bounded_in_size_and_number() {
 const UNTOLD: Duration = Duration::from_millis(9500);
 
 #[tokio::test]
-async fn a_request_that_does_not_come_is_not_waited_for() {
+async fn times_out_incomplete_headers() {
     const TIMEOUT: Duration = Duration::from_millis(400);
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
@@ -233,7 +233,7 @@ async fn a_request_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_later_request_has_no_more_time_than_the_first() {
+async fn header_timeout_applies_to_later_requests() {
     const TIMEOUT: Duration = Duration::from_millis(1200);
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
@@ -251,7 +251,7 @@ async fn a_later_request_has_no_more_time_than_the_first() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
+async fn closes_idle_connections_not_waiting_polls() {
     const TIMEOUT: Duration = Duration::from_millis(1500);
     let io = Io::new();
     let server = Server::new(io.clone()).keep_alive_timeout(TIMEOUT);
@@ -284,7 +284,7 @@ async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
+async fn closes_client_over_event_rate() {
     let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(5).expect("five"));
     let io = Io::builder().config(Config::new().limits(|limits| limits.event_rate(rate))).build();
     let reasons: Arc<Mutex<Vec<CloseReason>>> = Arc::default();
@@ -314,7 +314,7 @@ async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
 }
 
 #[tokio::test]
-async fn answers_are_no_events() {
+async fn event_rate_ignores_acks() {
     let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(3).expect("three"));
     let rig = Rig::with_config(Config::new().limits(|limits| limits.event_rate(rate)));
     let mut client = WebSocket::socket_io(rig.address).await;
@@ -329,7 +329,7 @@ async fn answers_are_no_events() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_read_slowly_is_not_idle() {
+async fn slowly_read_answer_is_not_idle() {
     const TIMEOUT: Duration = Duration::from_millis(1500);
     const LEN: usize = 12 << 20;
     let io = Io::new();
@@ -349,7 +349,7 @@ async fn an_answer_that_is_read_slowly_is_not_idle() {
 }
 
 #[tokio::test]
-async fn sessions_of_one_connection_are_bounded() {
+async fn limits_sessions_per_connection() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).max_sessions_per_connection(3));
     let mut greedy = rig.connect().await;
@@ -379,7 +379,7 @@ async fn sessions_of_one_connection_are_bounded() {
 }
 
 #[tokio::test]
-async fn oldest_unjoined_session_gives_way() {
+async fn evicts_oldest_unjoined_session() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_unjoined_sessions(2)));
     let mut chat = WebSocket::socket_io(rig.address).await;
     let mut sids = Vec::new();
@@ -407,7 +407,7 @@ async fn oldest_unjoined_session_gives_way() {
 }
 
 #[tokio::test]
-async fn handshakes_are_bounded_in_bytes() {
+async fn limits_handshake_bytes() {
     let rig = Rig::with_config(
         Config::new().limits(|limits| limits.max_handshake_bytes(1000).max_handshakes_bytes(2900)),
     );
@@ -430,7 +430,7 @@ async fn handshakes_are_bounded_in_bytes() {
 }
 
 #[tokio::test]
-async fn slow_body_gets_408() {
+async fn rejects_slow_body_with_408() {
     let rig = Rig::with_config(
         Config::new().timeouts(|timeouts| timeouts.body_timeout(Duration::from_millis(300))),
     );

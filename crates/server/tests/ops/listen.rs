@@ -32,7 +32,7 @@ async fn second_server_on_taken_address_fails() {
 }
 
 #[tokio::test]
-async fn wildcards_of_both_families_exclude_each_other() {
+async fn wildcards_of_both_families_conflict() {
     let Ok(first) = server().bind("[::]:0") else { return };
     let port = first.address().port();
     for address in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
@@ -45,7 +45,7 @@ async fn wildcards_of_both_families_exclude_each_other() {
 }
 
 #[tokio::test]
-async fn wildcard_of_ipv6_serves_ipv4_too() {
+async fn ipv6_wildcard_serves_ipv4() {
     let io = Io::new();
     let Ok(bound) = Server::new(io.clone()).bind("[::]:0") else { return };
     let port = bound.address().port();
@@ -58,7 +58,7 @@ async fn wildcard_of_ipv6_serves_ipv4_too() {
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the server has threads of its own")]
-async fn threads_share_address_and_nobody_joins_them() {
+async fn only_own_threads_share_address() {
     const THREADS: usize = 3;
     let io = Io::new();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
@@ -79,7 +79,7 @@ async fn threads_share_address_and_nobody_joins_them() {
 }
 
 #[tokio::test]
-async fn address_is_free_right_after_the_end() {
+async fn frees_address_immediately_after_shutdown() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()));
     let address = rig.address;
@@ -98,7 +98,7 @@ async fn address_is_free_right_after_the_end() {
 }
 
 #[test]
-fn settings_that_let_nobody_in_are_refused() {
+fn rejects_zero_limits() {
     for (server, setting) in [
         (server().max_headers(0), "max_headers"),
         (server().max_connections(0), "max_connections"),

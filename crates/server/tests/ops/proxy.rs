@@ -41,7 +41,7 @@ async fn told(mut client: Client, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn only_a_trusted_proxy_is_believed() {
+async fn trusts_headers_of_trusted_proxies_only() {
     let io = teller(trusting(&["127.0.0.1"]));
     let rig = Rig::start(&io, Server::new(io.clone()));
     let headers = "X-Forwarded-For: 203.0.113.9, 198.51.100.7\r\nX-Forwarded-Proto: https\r\n";
@@ -52,7 +52,7 @@ async fn only_a_trusted_proxy_is_believed() {
 }
 
 #[tokio::test]
-async fn the_limit_of_an_address_counts_clients_and_not_their_proxy() {
+async fn address_limit_counts_clients_behind_proxy() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()));
     // More connections of the proxy than one client may have.
@@ -77,7 +77,7 @@ fn version_2(extension: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_proxy_protocol_tells_whose_a_connection_is() {
+async fn reads_client_address_from_proxy_protocol() {
     let io = teller(trusting(&["127.0.0.1"]));
     let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
     for (header, expected) in [
@@ -94,7 +94,7 @@ async fn the_proxy_protocol_tells_whose_a_connection_is() {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
+async fn requires_proxy_header_from_trusted_peers() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let server =
         Server::new(io.clone()).proxy_protocol(true).header_timeout(std::time::Duration::from_secs(2));
@@ -116,7 +116,7 @@ async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
 }
 
 #[tokio::test]
-async fn connections_by_the_proxy_protocol_count_for_their_client() {
+async fn counts_proxied_connections_per_client() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
     let mut statuses = Vec::new();
@@ -132,7 +132,7 @@ async fn connections_by_the_proxy_protocol_count_for_their_client() {
 }
 
 #[tokio::test]
-async fn when_mounted_the_peer_that_comes_with_the_request_is_the_proxy() {
+async fn mounted_server_uses_peer_extension() {
     let io = teller(trusting(&["10.0.0.0/8"]).limits(|limits| limits.max_connections_per_address(1)));
     let mut statuses = Vec::new();
     for (peer, client) in [
