@@ -92,7 +92,7 @@ fn emit_fails_until_memory_is_released() {
 }
 
 #[test]
-fn replay_needs_memory_too() {
+fn replay_respects_memory_budget() {
     let stage = Stage::open_with(|config| config.recovery(|recovery| recovery));
     // Without memory: whoever missed nothing, and whoever missed an event; with it again: whoever missed one.
     for (misses, is_short, recovers) in [(false, true, true), (true, true, false), (true, false, true)] {

@@ -19,7 +19,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 #[test]
-fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
+fn closes_slow_crowd_and_spares_reader() {
     let mut stage = Stage::open(STALL_TIMEOUT, HARD_CAP);
     let before = resident();
     let (mut emitted, mut most_waiting) = (0, 0);
@@ -67,7 +67,7 @@ fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
 }
 
 #[test]
-fn of_a_crowd_that_keeps_what_is_oldest_everybody_gets_the_beginning() {
+fn drop_newest_keeps_oldest_events() {
     keeps(Overflow::DropNewest, |numbers, all| {
         assert!(numbers.starts_with(&BEGINNING) && numbers.len() < all, "{numbers:?}");
         assert!(numbers.last() < Some(&(all - 1)), "the newest are not among them: {numbers:?}");
@@ -75,14 +75,14 @@ fn of_a_crowd_that_keeps_what_is_oldest_everybody_gets_the_beginning() {
 }
 
 #[test]
-fn of_a_crowd_that_keeps_what_is_newest_everybody_gets_the_end() {
+fn drop_oldest_keeps_newest_events() {
     keeps(Overflow::DropOldest, |numbers, all| {
         assert!(numbers.len() < all && numbers.ends_with(&[all - 2, all - 1]), "{numbers:?}");
     });
 }
 
 #[test]
-fn of_a_crowd_that_keeps_the_latest_everybody_gets_that() {
+fn latest_keeps_last_event() {
     keeps(Overflow::KeepLatest, |numbers, all| {
         assert!(numbers.len() < all && numbers.last() == Some(&(all - 1)), "{numbers:?}");
     });

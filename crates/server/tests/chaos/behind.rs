@@ -55,7 +55,7 @@ async fn enter(client: &mut Client, auth: &str) -> (Vec<String>, String, String)
 }
 
 #[test]
-fn quiet_client_comes_back_whole() {
+fn recovers_quiet_client() {
     for polls in [false, true] {
         play(async || {
             let io = open();
@@ -81,7 +81,7 @@ fn quiet_client_comes_back_whole() {
 }
 
 #[test]
-fn client_that_sends_but_never_reads_begins_anew() {
+fn does_not_recover_unreading_client() {
     play(async || {
         let io = open();
         let mut client = Client::connect(&io, 0, false);

@@ -61,7 +61,7 @@ fn close_packet() -> End {
 }
 
 #[test]
-fn client_that_never_reads_is_closed() {
+fn closes_client_that_never_reads() {
     side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -80,7 +80,7 @@ fn client_that_never_reads_is_closed() {
 }
 
 #[test]
-fn reader_of_single_bytes_is_closed() {
+fn closes_single_byte_reader() {
     // Bytes of TLS are read in records, so it goes without.
     let mut all = only(single(), &[Wire::Plain, Wire::SocketIo]);
     all.retain(|combination| !combination.tls);
@@ -116,7 +116,7 @@ fn reader_of_single_bytes_is_closed() {
 }
 
 #[test]
-fn absent_poller_is_closed() {
+fn closes_absent_poller() {
     side_by_side(only(single(), &[Wire::Polling]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -137,7 +137,7 @@ fn absent_poller_is_closed() {
 }
 
 #[test]
-fn slow_reader_of_an_answer_is_closed() {
+fn closes_slow_reader_of_answer() {
     side_by_side(only(single(), &[Wire::Polling]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -152,7 +152,7 @@ fn slow_reader_of_an_answer_is_closed() {
 }
 
 #[test]
-fn small_backlog_may_wait_long() {
+fn keeps_client_with_small_backlog() {
     side_by_side(vec![combination(Setting::OneThread, Wire::Polling)], async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -166,7 +166,7 @@ fn small_backlog_may_wait_long() {
 }
 
 #[test]
-fn steady_slow_reader_stays() {
+fn keeps_steady_slow_reader() {
     side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});

@@ -79,7 +79,7 @@ fn emit_beyond_hard_cap_fails() {
 }
 
 #[test]
-fn receipt_of_a_room_counts_closed_members() {
+fn room_receipt_counts_closed_members() {
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
         let config = patient().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX));
         let mut scene = Scene::open(combination, config, |_| {});

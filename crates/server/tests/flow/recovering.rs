@@ -91,7 +91,7 @@ async fn comes_back(
 }
 
 #[test]
-fn slow_consumer_comes_back_whole() {
+fn recovers_slow_consumer_completely() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
         let config = strict().recovery(|recovery| recovery);
         let mut scene = Scene::open(combination, config, |_| {});
@@ -117,7 +117,7 @@ fn slow_consumer_comes_back_whole() {
 }
 
 #[test]
-fn overloaded_client_comes_back_whole() {
+fn recovers_overloaded_client_completely() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
         let config = config()
             .recovery(|recovery| recovery)

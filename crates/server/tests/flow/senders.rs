@@ -172,7 +172,7 @@ fn packet(text: &str) -> String {
 }
 
 #[test]
-fn answer_behind_a_flood_arrives() {
+fn delivers_ack_behind_flood() {
     const MESSAGES: usize = 4_000;
     let all = matrix(Some(combination(Setting::OneThread, Wire::SocketIo)));
     each(only(all, &ANSWERING), async |combination| {
@@ -250,7 +250,7 @@ fn waiting_handlers_pause_their_client() {
 }
 
 #[test]
-fn question_to_a_paused_client_ends() {
+fn ack_request_to_paused_client_ends() {
     each(only(single(), &ANSWERING), async |combination| {
         let (open, gate) = watch::channel(false);
         let (told, mut outcomes) = mpsc::channel(EVENTS);

@@ -46,7 +46,7 @@ async fn relay_round(scene: &mut Scene, readers: &mut [Client]) -> Result<Durati
 }
 
 #[test]
-fn stalled_member_slows_nobody() {
+fn stalled_member_does_not_slow_others() {
     each(diagonal(), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open_alone(combination, patient(), relays);
@@ -104,7 +104,7 @@ fn blocks(io: &Io, done: watch::Sender<bool>) {
 }
 
 #[test]
-fn blocked_thread_closes_nobody() {
+fn blocked_thread_closes_no_client() {
     side_by_side(single(), async |combination| {
         let (done, mut woke) = watch::channel(false);
         let events = Events::flood();
@@ -140,7 +140,7 @@ const CROWD: usize = 200;
 const SLACK: u32 = 10;
 
 #[test]
-fn stalled_crowd_leaves_in_time() {
+fn closes_stalled_crowd_in_time() {
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
         let budget = 64 * 1024 * 1024;
         let mut scene =
