@@ -1,4 +1,4 @@
-//! Questions and answers, both ways
+//! Acknowledgements in both directions.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
 use crate::support::heard::{Ear, arrivals};
 use crate::support::serve::{Running, serve, until};
 
-/// Time that nobody needs, unless something is wrong
+/// Timeout that expires only if something is wrong.
 const AGES: Duration = Duration::from_secs(60);
-/// Time that passes because somebody does not answer
+/// Timeout that is expected to expire.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A server that hands its sockets to the test
+/// Starts a server that passes its sockets to the test.
 fn open() -> (Io, Running, Ear<Socket>) {
     open_with(Config::new())
 }
@@ -43,7 +43,7 @@ fn carries_binary_in_events_and_acks() {
                 socket.timeout(AGES).emit_with_ack("question", (number, data)).await
             });
             let Heard::Event { name, args, ack: Some(ack), .. } = client.hear() else {
-                panic!("no question")
+                panic!("no ack request")
             };
             assert_eq!((name.as_str(), args), ("question", json!([number, bytes(&[number, 0xff])])));
             client.answer(ack, json!([{ "data": bytes(b"\x01\x02") }, number]));
@@ -52,7 +52,7 @@ fn carries_binary_in_events_and_acks() {
             struct Data {
                 data: Bytes,
             }
-            let (data, echoed): (Data, u8) = answer.parse().expect("what the client said");
+            let (data, echoed): (Data, u8) = answer.parse().expect("the client's arguments");
             assert_eq!((&data.data[..], echoed), (&b"\x01\x02"[..], number));
         }
     }
@@ -93,7 +93,7 @@ fn times_out_and_ignores_late_ack() {
         let socket = sockets.next();
         let outcome = server.block_on(socket.timeout(MOMENT).emit_with_ack("question", 1));
         assert!(matches!(outcome, Err(AckError::Timeout)), "{outcome:?}");
-        // The answer that comes late is nobody's, least of all the next question's.
+        // A late ack is dropped and does not resolve the next request.
         let late = client.question("question");
         let asked = server.spawn(async move { socket.timeout(AGES).emit_with_ack("question", 2).await });
         let question = client.question("question");
@@ -118,7 +118,7 @@ fn fails_pending_ack_on_disconnect() {
         client.close();
         let outcome = asked.join();
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
-        // And who is gone is not even asked.
+        // A request to a disconnected socket fails at once.
         let outcome = server.block_on(socket.timeout(AGES).emit_with_ack("question", 2));
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
     }
@@ -131,7 +131,7 @@ fn rejects_ack_request_to_plain_client() {
     let socket = sockets.next();
     let outcome = server.block_on(socket.timeout(AGES).emit_with_ack("question", 1));
     assert!(matches!(outcome, Err(AckError::Unsupported)), "{outcome:?}");
-    socket.emit("end", ()).expect("a name");
+    socket.emit("end", ()).expect("a valid name");
     client.expect("end", json!([]));
 }
 
@@ -148,7 +148,7 @@ fn rejects_reserved_names_with_ack() {
 }
 
 fn answers_of(answers: &Answers) -> Vec<(SocketId, String)> {
-    let text = |args: &Args| args.get(0).expect("a text");
+    let text = |args: &Args| args.get(0).expect("a string");
     let mut all: Vec<_> = answers.answers.iter().map(|(id, args)| (id.clone(), text(args))).collect();
     all.sort();
     all
@@ -180,7 +180,7 @@ fn collects_acks_from_all_clients() {
             let id = client.id.clone();
             client.answer(question, json!([id]));
         }
-        let answers = asked.join().expect("a name");
+        let answers = asked.join().expect("a valid name");
         assert!(answers.is_complete());
         let answered = answers_of(&answers);
         assert_eq!(answered.len(), 4);
@@ -200,12 +200,12 @@ fn reports_plain_clients_as_gone() {
     };
     let question = client.question("question");
     client.answer(question, json!(["yes"]));
-    let answers = asked.join().expect("a name");
+    let answers = asked.join().expect("a valid name");
     assert_eq!(answers_of(&answers), [(client.id.as_str().into(), "yes".to_owned())]);
     assert_eq!((answers.gone, answers.missing), (vec![plain.id().clone()], vec![]));
-    // Nobody at all is not waited for either.
+    // A broadcast without recipients completes at once.
     let nobody = io.to("empty").timeout(AGES);
-    let answers = server.block_on(nobody.emit_with_ack("question", ())).expect("a name");
+    let answers = server.block_on(nobody.emit_with_ack("question", ())).expect("a valid name");
     assert!(answers.is_complete() && answers.answers.is_empty());
 }
 
@@ -219,7 +219,7 @@ fn reports_answered_missing_and_gone_clients() {
     sockets.take(4);
     let asked = {
         let io = io.clone();
-        // Long enough for those who answer, on any machine.
+        // Long enough for the answering clients on any machine.
         let timeout = Duration::from_secs(10);
         server.spawn(async move { io.timeout(timeout).emit_with_ack("question", ()).await })
     };
@@ -231,13 +231,13 @@ fn reports_answered_missing_and_gone_clients() {
     leaving.close();
     let question = late.question("question");
     until(|| io.client_count() == 3);
-    let answers = asked.join().expect("a name");
+    let answers = asked.join().expect("a valid name");
     assert_eq!(answers_of(&answers), [(answering.id.as_str().into(), "here".to_owned())]);
     assert_eq!(sorted(answers.missing), ids(&[&silent, &late]));
     assert_eq!(answers.gone, gone);
-    // Too late for that; the client goes on.
+    // The ack is too late for this request, but the client stays connected.
     late.answer(question, json!(["here"]));
-    io.emit("end", ()).expect("a name");
+    io.emit("end", ()).expect("a valid name");
     for client in [&mut answering, &mut silent, &mut late] {
         client.expect("end", json!([]));
     }
@@ -256,13 +256,13 @@ fn limits_pending_acks_per_client() {
     let second = ask(socket.clone());
     let other = client.question("question");
     let all = io.timeout(AGES);
-    let answers = server.block_on(all.emit_with_ack("question", ())).expect("a name");
+    let answers = server.block_on(all.emit_with_ack("question", ())).expect("a valid name");
     assert_eq!(answers.gone, ids(&[&client]));
     assert_eq!(io.metrics().breaches(Breach::Acks), 1);
     let alone = server.block_on(socket.timeout(AGES).emit_with_ack("question", ()));
     assert!(matches!(alone, Err(AckError::Dropped)), "{alone:?}");
     assert_eq!(io.metrics().breaches(Breach::Acks), 2);
-    // It pays its debts, and is asked again.
+    // Answering frees the client's slots for further requests.
     client.answer(one, json!([]));
     client.answer(other, json!([]));
     first.join().expect("an answer");

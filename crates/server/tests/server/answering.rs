@@ -1,4 +1,4 @@
-//! How callers are answered: by what handlers return, and when something went wrong
+//! Acks sent by return values and by error handlers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -75,7 +75,7 @@ fn sends_returned_value_as_ack() {
         ] {
             assert_eq!(client.ask(event, args), json!([answer]), "{kind:?} {event}");
         }
-        // Nobody is answered who did not ask.
+        // Events without an ack id get no ack.
         client.emit("number", json!([2, 3]));
         client.emit("ok", json!([]));
         assert_eq!(client.ask("bool", json!([])), json!([true]));
@@ -134,7 +134,7 @@ fn receipt_and_unit_send_no_ack() {
         assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]));
         assert_eq!(client.ask("both", json!([])), json!(["by hand"]));
         client.sync();
-        assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]), "nothing came between");
+        assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]), "no ack in between");
     }
 }
 
@@ -182,7 +182,7 @@ fn passes_extraction_errors_to_handler() {
         assert!(answer[1].as_str().is_some_and(|text| text.contains("expected i64")), "{answer}");
         let answer = client.ask("double", json!([]));
         assert!(answer[1].as_str().is_some_and(|text| text.contains("missing")), "{answer}");
-        // The next parameter gets the next argument all the same.
+        // A failed parameter does not shift the following arguments.
         assert_eq!(client.ask("both", json!(["x", "y", 3])), json!([[null, "y", false]]));
         assert_eq!(client.ask("both", json!([1, "y"])), json!([[1, "y", true]]));
         assert_eq!(client.ask("borrowed", json!([7])), json!(["nobody"]));
@@ -190,7 +190,7 @@ fn passes_extraction_errors_to_handler() {
         assert_eq!(client.ask("add", json!([{ "a": 1, "b": 2 }])), json!([3]));
         assert_eq!(client.ask("add", json!([{ "a": 1 }])), json!([-1]));
     }
-    assert_eq!(io.metrics().events_mismatched(), 0, "the handlers saw to it");
+    assert_eq!(io.metrics().events_mismatched(), 0, "the handlers took the errors");
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn acks_failed_events_from_on_error() {
         ] {
             assert_eq!(client.ask(event, json!(["x"])), json!([answer]), "{kind:?} {event}");
         }
-        // One that asked for nothing is sent nothing.
+        // Events without an ack id get no ack from `on_error`.
         client.emit("fails", json!([]));
         assert_eq!(client.ask("fine", json!([])), json!(["fine"]));
     }

@@ -1,4 +1,4 @@
-//! How clients, sockets and servers end
+//! How clients, sockets and servers close.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING}
 use crate::support::heard::{Ear, Gate, ear};
 use crate::support::serve::{On, Running, serve, serve_on, until};
 
-/// What the two handlers of an end saw
+/// State seen by the `disconnecting` and `disconnect` handlers.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     handler: &'static str,
@@ -22,7 +22,7 @@ struct Seen {
     joined: bool,
 }
 
-/// A server whose sockets join a room, and that tells of their beginnings and ends
+/// Starts a server whose sockets join a room and that records connects and disconnects.
 fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
     let (sockets, socket_ear) = ear();
     let (seen, seen_ear) = ear();
@@ -56,7 +56,7 @@ fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
 #[track_caller]
 fn saw(seen: &Ear<Seen>, reason: CloseReason) {
     let rooms = vec!["own".to_owned(), "room".to_owned()];
-    // Who is put out is out already, and sees what it leaves all the same.
+    // A socket disconnected by the server has already left its rooms, but still lists them.
     let is_in = reason != CloseReason::ServerNamespaceDisconnect;
     let members = usize::from(is_in);
     let before = Seen { handler: "disconnecting", reason, rooms, members, joined: is_in };
@@ -72,7 +72,7 @@ fn keeps_rooms_until_disconnect_handler() {
         saw(&seen, CloseReason::TransportClose);
     }
     for kind in [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain] {
-        // Hangs up without a word, as one that crashes.
+        // Drops the connection without a close, as a crashed client does.
         drop(Client::connect(kind, &server.dial));
         let Seen { reason, .. } = seen.next();
         assert!(matches!(reason, CloseReason::TransportClose | CloseReason::TransportError), "{reason:?}");
@@ -94,10 +94,10 @@ fn client_rejoins_namespace_after_leaving() {
         assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
         let second = sockets.next();
         assert_ne!(first.id(), second.id());
-        // The client is there, but what concerned the first socket reaches nobody.
+        // The client is connected, but emits to its first socket reach no recipient.
         assert!(matches!(first.emit("late", ()), Err(EmitError::Disconnected)));
         assert!(matches!(first.volatile().emit("late", ()), Err(EmitError::Disconnected)));
-        assert_eq!(first.io().to(first.id()).emit("late", ()).expect("a name"), Receipt::default());
+        assert_eq!(first.io().to(first.id()).emit("late", ()).expect("a valid name"), Receipt::default());
         first.disconnect();
         client.sync();
         assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
@@ -114,12 +114,12 @@ fn disconnects_socket_from_namespace() {
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
-        socket.emit("last words", ()).expect("a name");
+        socket.emit("last words", ()).expect("a valid name");
         socket.disconnect();
         saw(&seen, CloseReason::ServerNamespaceDisconnect);
         client.expect("last words", json!([]));
         if SOCKET_IO.contains(&kind) {
-            // Its connection stays, and it may come again.
+            // The connection stays open, and the client may rejoin.
             assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
             assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
             sockets.next().disconnect_client();
@@ -136,7 +136,7 @@ fn disconnect_client_flushes_pending_events() {
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
-        socket.emit("last words", ()).expect("a name");
+        socket.emit("last words", ()).expect("a valid name");
         socket.disconnect_client();
         saw(&seen, CloseReason::ServerNamespaceDisconnect);
         assert!(matches!(socket.emit("late", ()), Err(EmitError::Disconnected)));
@@ -154,7 +154,7 @@ fn closes_connections_without_disconnect_packets() {
     let (io, server, sockets, seen) = open();
     let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     sockets.take(clients.len());
-    io.emit("last words", ()).expect("a name");
+    io.emit("last words", ()).expect("a valid name");
     for client in &mut clients {
         client.expect("last words", json!([]));
         if client.kind == Kind::Polling {
@@ -164,7 +164,7 @@ fn closes_connections_without_disconnect_packets() {
     }
     io.close();
     for client in &mut clients {
-        // Not `Left`, upon which a Socket.IO client would stay away.
+        // A `Left` would keep a Socket.IO client from reconnecting.
         let ended = client.end();
         if client.kind != Kind::Polling {
             assert_eq!((ended.code, ended.reason.as_str()), (Some(1001), "server shutting down"));
@@ -172,7 +172,7 @@ fn closes_connections_without_disconnect_packets() {
     }
     assert!(seen.take(2 * clients.len()).iter().all(|seen| seen.reason == CloseReason::ServerShutdown));
     until(|| io.client_count() == 0);
-    // They may come back, here or elsewhere.
+    // Clients may reconnect.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
 }
@@ -234,11 +234,11 @@ fn runs_handlers_while_close_is_undelivered() {
         }
     });
     let server = serve(&io);
-    // It has no request waiting, so its session stays for a while, that it may hear.
+    // No poll is waiting, so the session lingers to deliver its close.
     let mut client = Client::connect(Kind::Polling, &server.dial);
     client.emit("message", json!([]));
     client.sync();
-    until(|| io.count("anybody") == 0 && io.emit("gone", ()).expect("a name") == Receipt::default());
+    until(|| io.count("anybody") == 0 && io.emit("gone", ()).expect("a valid name") == Receipt::default());
     gate.open();
     ear.next();
     assert_eq!(io.client_count(), 1);
@@ -281,13 +281,13 @@ fn removes_sessions_when_runtime_ends() {
         let server = serve_on(&io, on);
         let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
         clients.push(Client::connect(Kind::Plain, &server.dial));
-        assert_eq!((io.client_count(), io.emit("hello", ()).expect("a name").queued), (5, 5));
+        assert_eq!((io.client_count(), io.emit("hello", ()).expect("a valid name").queued), (5, 5));
         server.end_at_once();
         until(|| io.client_count() == 0);
-        assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+        assert_eq!(io.emit("anybody", ()).expect("a valid name"), Receipt::default());
         for client in &mut clients {
             if client.kind != Kind::Polling {
-                // `hello` may have gone out or not.
+                // `hello` may or may not have been sent.
                 while !matches!(client.hear(), Heard::Ended(_)) {}
             }
         }
@@ -333,7 +333,7 @@ fn accepts_maximum_timeouts() {
             .connect_timeout(Duration::MAX)
             .upgrade_timeout(Duration::MAX)
             .attachment_timeout(Duration::MAX)
-            // As long as clients can wait.
+            // The longest timeout that clients support.
             .ping_interval(Duration::from_millis((1 << 31) - 2))
             .ping_timeout(Duration::from_millis(1))
     });
@@ -369,7 +369,7 @@ fn absent_poller_does_not_delay_drain() {
     let _absent = Client::connect(Kind::Polling, &server.dial);
     arrived.next().disconnect_client();
     let drain = Drain::default().timeout(Duration::from_secs(60));
-    // It would linger for thirty seconds, in case its client asks once more.
+    // Otherwise the session lingers for thirty seconds in case its client polls again.
     let drained =
         server.block_on(async { tokio::time::timeout(Duration::from_secs(10), io.drain(drain)).await });
     assert_eq!(drained.expect("a drain does not wait for it").left, 0);

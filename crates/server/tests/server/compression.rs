@@ -1,4 +1,4 @@
-//! Polls that are compressed, as clients see them
+//! Compressed poll answers as clients see them.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use crate::support::serve::{Running, serve};
 
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// Joins, and is told `len` letters
+/// Joins and polls for an event of `len` letters.
 fn told(server: &Running, len: usize, accept: &str) -> Answer {
     let mut http = Http::open(&server.dial);
     let open: Value = serde_json::from_str(&http.get(POLL).body[1..]).expect("JSON");
@@ -30,7 +30,7 @@ fn text(answer: &Answer) -> String {
     match answer.header("content-encoding") {
         Some("gzip") => GzDecoder::new(&answer.bytes[..]).read_to_string(&mut text).expect("gzip"),
         Some("deflate") => ZlibDecoder::new(&answer.bytes[..]).read_to_string(&mut text).expect("zlib"),
-        Some(other) => panic!("{other} was not asked for"),
+        Some(other) => panic!("{other} was not accepted"),
         None => return answer.body.clone(),
     };
     text

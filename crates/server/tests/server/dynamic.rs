@@ -1,4 +1,4 @@
-//! Namespaces that are made when a client asks for them
+//! Namespaces created on demand when a client connects to them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -80,30 +80,32 @@ fn parent_emit_reaches_each_child_once() {
         }
     }
     let queued = |queued| Receipt { queued, ..Receipt::default() };
-    assert_eq!(parent.emit("all", 1).expect("a name"), queued(9));
-    assert_eq!(parent.to("red").emit("red", 2).expect("a name"), queued(6));
-    assert_eq!(parent.except("red").emit("rest", 3).expect("a name"), queued(3));
+    assert_eq!(parent.emit("all", 1).expect("a valid name"), queued(9));
+    assert_eq!(parent.to("red").emit("red", 2).expect("a valid name"), queued(6));
+    assert_eq!(parent.except("red").emit("rest", 3).expect("a valid name"), queued(3));
     for client in &mut clients {
         let mut heard = Vec::new();
         for _ in 0..6 {
             let Heard::Event { namespace, name, .. } = client.hear() else { panic!("no event") };
             heard.push(format!("{name} {namespace}"));
         }
-        // In order for each namespace; between them there is none.
+        // Each namespace keeps its order; there is no order between namespaces.
         heard.sort();
         assert_eq!(
             heard,
             ["all /team/a", "all /team/b", "all /team/c", "red /team/a", "red /team/b", "rest /team/c"]
         );
     }
-    // All are asked under one number, which no child has given to anything else.
+    // All recipients share one ack id, which no child uses for anything else.
     let answers = server.spawn({
         let parent = parent.clone();
-        async move { parent.target().emit_with_ack("ask", ()).await.expect("a name") }
+        async move { parent.target().emit_with_ack("ask", ()).await.expect("a valid name") }
     });
     for client in &mut clients {
         for _ in 0..3 {
-            let Heard::Event { namespace, ack: Some(ack), .. } = client.hear() else { panic!("no question") };
+            let Heard::Event { namespace, ack: Some(ack), .. } = client.hear() else {
+                panic!("no ack request")
+            };
             let answer = format!("3{namespace},{ack}[{namespace:?}]");
             client.engine().send(answer.as_str().into());
         }
@@ -130,7 +132,7 @@ fn children_copy_handlers_at_creation() {
     client.say_all(vec![unheard("/child-1", "b"), unheard("/child-2", "c")]);
     client.sync();
     assert_eq!(io.metrics().events_unhandled(), 2);
-    // By name, as on Node.
+    // Creates a child by name, as on Node.
     let named = io.of("child-3");
     assert_eq!((named.name().as_str(), parent.children().len()), ("/child-3", 3));
     assert!(is_in(&client.join("/child-3", json!(null)), "/child-3"));
@@ -172,7 +174,7 @@ fn predicate_decides_by_request_and_auth() {
         for wish in ["", "panic", "panic later"] {
             assert_eq!(client.join(&name, json!({ "wish": wish })), refused(&name, "Invalid namespace"));
         }
-        // What is sent meanwhile waits, and other namespaces do not.
+        // Packets to the pending namespace are queued; other namespaces proceed.
         client.say_hello_to(&name, json!({ "token": "sesame", "wish": "wait" }));
         assert!(is_in(&client.join("/", json!(null)), "/"));
         gate.let_one_pass();
@@ -187,7 +189,7 @@ fn predicate_decides_by_request_and_auth() {
         let before = asked.read().len();
         let mut other = Client::open(kind, &server.dial);
         assert!(is_in(&other.join(&name, json!(null)), &name));
-        assert_eq!(asked.read().len(), before, "it is there, so nobody is asked");
+        assert_eq!(asked.read().len(), before, "no predicate runs for an existing namespace");
     }
     let log = asked.read();
     assert_eq!(log[..2], ["first /first-0 true", "second /first-0"]);
@@ -220,7 +222,7 @@ fn removes_empty_children_if_configured() {
                 names
             };
             let all = if cleanup { vec!["/child"] } else { vec!["/child", "/child-refused"] };
-            // Who is refused hears it before its place is given up.
+            // A rejected client receives the error before its child namespace is removed.
             until(|| names() == all);
             client.leave("/child");
             client.sync();
@@ -241,7 +243,7 @@ fn keeps_child_when_join_races_cleanup() {
     let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(true)).build();
     let parent = io.of_matching(|name| name.as_str() == "/meeting");
     parent.on("say", async |socket: Socket, text: String| {
-        // Those who are in the namespace of this name hear it, if this is the one.
+        // Reaches its sender only if `/meeting` names the namespace of the socket.
         socket.io().of("/meeting").to(socket.id()).emit("said", text).map(drop)
     });
     let server = serve_on(&io, On::Workers(4));
@@ -272,7 +274,7 @@ fn calls_new_namespace_hook_before_joins() {
     let counts = made.clone();
     io.on_new_namespace(move |namespace| {
         counts.fetch_add(1, Ordering::Relaxed);
-        // What it registers misses nobody, whoever else is on the way in.
+        // Its listeners are registered before any concurrent client connects.
         namespace.on("count", async |socket: Socket, ack: Ack| {
             ack.send(socket.namespace().listeners("count").len()).map(drop)
         });
@@ -323,7 +325,7 @@ fn router_factory_detects_namespace_cycles() {
     let parents = io.clone();
     ends(move || {
         parents.of_pattern("^/made").expect("a pattern");
-        // Nor does one that is made on demand.
+        // Creating one on demand does not deadlock either.
         let asks = parents.clone();
         parents.of_matching(move |name| name.as_str() == "/asking" && asks.of("/asked").name().is_main());
         parents.of_matching(|name| name.as_str() == "/nobody");
@@ -337,7 +339,7 @@ fn router_factory_detects_namespace_cycles() {
         let io = io.clone();
         let panicked =
             ends(move || catch_unwind(AssertUnwindSafe(|| _ = io.of(circle[0])))).expect_err("no end");
-        let text = panicked.downcast_ref::<String>().expect("a text");
+        let text = panicked.downcast_ref::<String>().expect("a string");
         let [first, second, third] = circle;
         let circle = if first == second {
             format!("{first} for {first}")
@@ -357,7 +359,7 @@ fn router_factory_detects_namespace_cycles() {
         for name in ["/made", "/made-too"] {
             assert!(is_in(&client.join(name, json!(null)), name));
         }
-        // What panicked left nothing locked, and one may try again.
+        // The panic left nothing locked, and a client may retry.
         assert_eq!(client.join("/made-broken", json!(null)), refused("/made-broken", "Invalid namespace"));
     }
 }
@@ -399,7 +401,7 @@ fn concurrent_router_factories_do_not_deadlock() {
                 (right(), left.join().expect("no panic"))
             })
         });
-        // However many were made, all have the same one.
+        // All callers get the same namespace, however many factories ran.
         left.on("here", async || {});
         assert_eq!(right.listeners("here").len(), 1);
         let mut names = news.all();
@@ -425,7 +427,7 @@ fn limits_child_namespaces() {
         }
     }
     assert_eq!(io.metrics().breaches(Breach::Namespaces), 2);
-    // The application is not held to it.
+    // The limit does not apply to the application.
     io.of("/child-4");
     assert!(is_in(&client.join("/child-4", json!(null)), "/child-4"));
 }
@@ -437,7 +439,9 @@ fn rejects_invalid_namespace_names() {
     assert_eq!(io.try_of("/a,b").expect_err("a comma"), comma);
     assert_eq!(io.try_of("a,b").expect_err("a comma").to_string(), comma.to_string());
     let panicked = catch_unwind(|| Io::new().of("/a,b")).expect_err("a comma");
-    assert!(panicked.downcast_ref::<String>().expect("a text").contains("comma in its name, as `/a,b` has"));
+    assert!(
+        panicked.downcast_ref::<String>().expect("a string").contains("comma in its name, as `/a,b` has")
+    );
     let error = io.of_pattern("(").expect_err("no pattern");
     assert!(
         matches!(&error, NamespaceError::Pattern(reason) if reason.contains("unclosed group")),
@@ -456,7 +460,7 @@ fn rejects_clients_when_namespace_hook_panics() {
     let count = calls.clone();
     io.on_new_namespace(move |namespace| {
         if namespace.name().as_str().contains("broken") {
-            // The first time only, for one of them.
+            // `-once` panics only the first time.
             let calls = count.fetch_add(1, Ordering::Relaxed);
             if calls == 0 || !namespace.name().as_str().ends_with("once") {
                 std::panic::resume_unwind(Box::new("boom"));
@@ -469,18 +473,18 @@ fn rejects_clients_when_namespace_hook_panics() {
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     let once = "/child-broken-once";
     assert_eq!(client.join(once, json!(null)), refused(once, "internal error"));
-    assert!(is_in(&client.join(once, json!(null)), once), "it is made anew");
+    assert!(is_in(&client.join(once, json!(null)), once), "the namespace is created again");
     io.of("/broken");
     for name in ["/child-broken", "/child-broken", "/broken", "/broken"] {
         assert_eq!(client.join(name, json!(null)), refused(name, "internal error"));
-        assert_eq!(io.of("/broken").emit("anybody", ()).expect("a name").queued, 0);
+        assert_eq!(io.of("/broken").emit("anybody", ()).expect("a valid name").queued, 0);
     }
     assert!(is_in(&client.join("/child-whole", json!(null)), "/child-whole"));
-    // Twice for the child that each client makes anew.
+    // Twice for the child that is created again for each attempt.
     assert_eq!(io.metrics().handlers_panicked(), 4);
 }
 
-/// A client in two namespaces of one parent, under the same id in both
+/// Connects a client to two children of one parent under the same socket id.
 fn twins() -> (Io, roomcast_server::namespace::ParentNamespace, crate::support::serve::Running, Client) {
     let io = Io::builder().generate_socket_id(|_: &_, _: &_| "same").build();
     let parent = io.of_pattern(r"^/room-\d$").expect("a pattern");
@@ -497,12 +501,13 @@ fn parent_collects_acks_of_equal_ids() {
     let (_io, parent, server, mut client) = twins();
     let ask = |time: Duration| {
         let parent = parent.clone();
-        server.spawn(async move { parent.timeout(time).emit_with_ack("asks", ()).await.expect("a name") })
+        server
+            .spawn(async move { parent.timeout(time).emit_with_ack("asks", ()).await.expect("a valid name") })
     };
     let hear = |client: &mut Client| {
         let mut asked = [client.hear(), client.hear()].map(|heard| match heard {
             Heard::Event { namespace, ack: Some(ack), .. } => (namespace, ack),
-            other => panic!("no question but {other:?}"),
+            other => panic!("no ack request but {other:?}"),
         });
         asked.sort();
         asked
@@ -517,7 +522,7 @@ fn parent_collects_acks_of_equal_ids() {
         answers.answers.iter().map(|(_, args)| args.get(0).expect("a number")).collect();
     numbers.sort_unstable();
     assert_eq!((numbers, answers.is_complete()), (vec![0, 1], true));
-    // One that is missing is missing.
+    // A missing ack is reported as missing.
     let asked = ask(Duration::from_millis(200));
     let [(namespace, ack), _] = hear(&mut client);
     client.engine().send(format!("3{namespace},{ack}[5]").into());
@@ -530,17 +535,17 @@ fn fetches_both_sockets_of_equal_ids() {
     let (_io, parent, server, mut client) = twins();
     let mut found = server.block_on(parent.fetch_sockets()).expect("this node answers");
     assert_eq!(found.len(), 2);
-    found.sort_by_key(|found| found.here().expect("it is here").namespace().name().to_string());
+    found.sort_by_key(|found| found.here().expect("a local socket").namespace().name().to_string());
     found[0].join("red");
     assert_eq!(parent.count("red"), 1);
-    found[1].emit("second", ()).expect("a name");
+    found[1].emit("second", ()).expect("a valid name");
     let (namespace, name, args) = ("/room-2".into(), "second".into(), json!([]));
     assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
     found[0].disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/room-1".into() });
     client.sync();
     assert_eq!(parent.count("same"), 1);
-    // It comes again under its id, while the other one is put out.
+    // The client rejoins under its id while the other socket is disconnected.
     assert!(is_in(&client.join("/room-1", json!(null)), "/room-1"));
     found[1].disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/room-2".into() });

@@ -1,4 +1,4 @@
-//! State of the application, and what layers found out, in handlers
+//! Application state and request extensions in handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -75,7 +75,7 @@ fn handlers_see_request_extensions_from_layers() {
             if user.0.is_empty() { Err("who are you?") } else { Ok(()) }
         },
     );
-    // The layer of the application stands before ours, and so has the last word on what it finds there.
+    // The application's layer runs before ours, so its extensions are in place.
     let routes = Router::new().route("/hello", get(async || "hello")).layer(io.layer()).layer(from_fn(
         async |mut request: axum::extract::Request, next: Next| {
             let path = request.uri().path().trim_matches('/').to_owned();

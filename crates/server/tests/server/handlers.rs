@@ -1,4 +1,4 @@
-//! What handlers take, and what becomes of those that fail
+//! Parameters of handlers, and handling of their failures.
 
 use std::panic::resume_unwind;
 
@@ -11,12 +11,12 @@ use crate::support::heard::{Gate, arrivals, ear};
 use crate::support::logs;
 use crate::support::serve::{serve, until};
 
-/// Panics without a word on the terminal
+/// Panics without printing to the terminal.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("boom"))
 }
 
-/// Handlers that go wrong in every way there is, and one that does not
+/// Registers handlers that fail in every possible way, and handlers that succeed.
 fn failing() -> Io {
     let io = Io::new();
     io.on("fail:panic in call", || -> std::future::Ready<()> { panic_quietly() })
@@ -64,7 +64,7 @@ fn logs_and_counts_each_failed_event() {
     let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     for (round, client) in (1..).zip(&mut clients) {
         for (event, message, level) in wrong {
-            // Behind it at one go, so that it meets the event in the middle of its failure.
+            // Sent in one write, so that the following events arrive while this one fails.
             let ask = |name, ack| Said { namespace: "/", ack: Some(ack), name, args: json!(["one"]) };
             client.say_all(vec![
                 ask("echo", 100),
@@ -111,7 +111,7 @@ fn summarises_log_of_repeated_failures() {
         let lines = logs::about(event);
         let most = begun.elapsed().as_secs() + 2;
         assert!((1..=most).contains(&(lines.len() as u64)), "{} lines of {event}", lines.len());
-        assert_eq!(lines[0].times, 1, "the first is logged at once");
+        assert_eq!(lines[0].times, 1, "the first is logged immediately");
         assert!(lines.iter().map(|line| line.times).sum::<u64>() <= FLOOD);
     }
     let metrics = io.metrics();
@@ -159,10 +159,10 @@ fn ignores_failures_caused_by_disconnect() {
         seen.next();
         (0..2).for_each(|_| gate.let_one_pass());
     }
-    // Of those that failed, only what was no fault of the client is counted, and logged.
+    // Only failures that the client did not cause are counted and logged.
     until(|| !logs::about("left:fails").is_empty());
     until(|| io.metrics().handlers_failed() == TALKING.len() as u64);
-    // A client that is still here and fails to reach another is counted.
+    // A connected client whose emit to another fails is counted.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let gone = sockets.next();
     io.on("left:other", move |_: &Socket| gone.emit("late", ()).map(drop));
@@ -195,7 +195,7 @@ struct Upload {
     parts: Vec<Bytes>,
 }
 
-/// Handlers that answer with what they took
+/// Registers handlers that send back their arguments.
 fn taking() -> Io {
     let io = Io::new();
     io.on("nothing", async |ack: Ack| ack.send(()).map(drop))
@@ -294,7 +294,7 @@ fn sends_ack_only_when_requested() {
             assert_eq!(client.ask("message", json!([])), json!(["answer"]));
             assert_eq!(ear.next(), (true, true), "{kind:?}");
         }
-        io.emit("end", ()).expect("a name");
+        io.emit("end", ()).expect("a valid name");
         client.expect("end", json!([]));
         client.close();
         until(|| io.client_count() == 0);
@@ -315,7 +315,7 @@ fn passes_unhandled_events_to_on_other() {
         assert_eq!(client.ask("unknown", json!([1, 2])), json!(["unknown", 2]));
         assert_eq!(client.ask("\"ü\\", json!([])), json!(["\"ü\\", 0]));
     }
-    // From now on.
+    // A handler registered later takes precedence.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     io.on("unknown", async |ack: Ack| ack.send("known now").map(drop));
     assert_eq!(client.ask("unknown", json!([])), json!(["known now"]));
@@ -326,7 +326,7 @@ fn passes_unhandled_events_to_on_other() {
 fn exposes_arguments_as_received() {
     let io = Io::new();
     io.on("raw", async |socket: Socket, args: Args, ack: Ack| {
-        // Spaces, order and digits are the client's own; nothing was parsed into anything.
+        // Spaces, order and digits are as sent; nothing was parsed.
         let attachments = args.attachments().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
         let list: Vec<&str> = args.iter().collect();
         socket.emit("as it came", (args.json(), list, attachments))?;

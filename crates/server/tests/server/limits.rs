@@ -1,4 +1,4 @@
-//! How much of one client may be under way
+//! Limits on the work in progress for one client.
 
 use roomcast_server::metrics::Breach;
 use roomcast_server::socket::CloseReason;
@@ -9,7 +9,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING}
 use crate::support::heard::{Ear, Gate, arrivals, ear};
 use crate::support::serve::{serve, until};
 
-/// Handlers that tell when they start, and wait for the test
+/// Registers handlers that record their start and wait for the test.
 fn waiting(config: Config) -> (Io, Gate, Ear<String>) {
     let gate = Gate::closed();
     let (told, ear) = ear();
@@ -143,7 +143,7 @@ fn releases_bytes_of_dropped_events() {
         client.say_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());
         client.sync();
         assert_eq!(ear.take(1), [kilobyte.as_str()]);
-        // The handler that runs has outlived its namespace, and still counts.
+        // The running handler outlives its namespace and still counts.
         assert_eq!(ear.all(), [""; 0]);
         (0..9).for_each(|_| gate.let_one_pass());
         names.iter_mut().for_each(|name| name.push_str(&kilobyte));
@@ -200,11 +200,11 @@ fn pauses_rejoins_behind_slow_handlers() {
     (0..20).for_each(|_| come_and_go(&mut client));
     assert_eq!(reasons.take(7), [CloseReason::ClientNamespaceDisconnect; 7]);
     (0..8).for_each(|_| client.hear_welcome());
-    assert_eq!(reasons.all(), [], "what follows the eighth time waits");
+    assert_eq!(reasons.all(), [], "further rejoins wait");
     (0..20).for_each(|_| gate.let_one_pass());
     (0..12).for_each(|_| client.hear_welcome());
     assert_eq!((io.metrics().overloaded(), reasons.take(13).len()), (0, 13));
-    // As often as it likes, if the handlers keep up.
+    // No limit applies while the handlers keep up.
     gate.open();
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     (0..100).for_each(|_| come_and_go(&mut client));
@@ -222,17 +222,20 @@ fn limits_rooms_per_socket() {
         assert!(socket.join(["a", "b"]), "{kind:?}");
         assert!(!socket.join(["c", "d", "e"]), "{kind:?}");
         assert_eq!(io.metrics().breaches(Breach::Rooms), 1);
-        // What it is in already is none too many.
+        // Rooms that the socket is already in do not count again.
         assert!(socket.join(["a", "b", "c"]) && socket.join(socket.id()), "{kind:?}");
         assert_eq!(io.sockets_join("d"), 0);
         let found = server.block_on(io.fetch_sockets()).expect("one node");
         found.iter().for_each(|remote| remote.join("e"));
         assert_eq!(io.metrics().breaches(Breach::Rooms), 3);
         assert_eq!(socket.rooms().len(), 4);
-        assert_eq!(["d", "e"].map(|room| io.to(room).emit("nobody", ()).expect("a name").queued), [0, 0]);
-        // The client goes on, and room that is made may be used.
+        assert_eq!(
+            ["d", "e"].map(|room| io.to(room).emit("nobody", ()).expect("a valid name").queued),
+            [0, 0]
+        );
+        // The client stays connected, and a freed slot can be used again.
         assert!(socket.leave("a") && socket.join("d"), "{kind:?}");
-        io.to("d").emit("news", ()).expect("a name");
+        io.to("d").emit("news", ()).expect("a valid name");
         client.expect("news", json!([]));
     }
 }

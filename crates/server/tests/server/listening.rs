@@ -1,4 +1,4 @@
-//! Who hears what a client sends: handlers of a namespace and of a socket, catch-alls, middlewares, and errors
+//! Dispatch of client events to namespace and socket handlers, catch-alls, middleware and error handlers.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::heard::{Gate, Log, ear};
 use crate::support::logs;
 use crate::support::serve::{serve, until};
 
-/// A handler that writes down that it was called, and with what
+/// Returns a handler that records each call with its arguments.
 fn noting(
     log: &Log<String>,
     who: &'static str,
@@ -61,7 +61,7 @@ fn sends_only_first_ack() {
                 if answer == "first" {
                     tokio::task::yield_now().await;
                 }
-                let _ = told.send((answer, ack.is_wanted(), ack.send(answer).expect("a text")));
+                let _ = told.send((answer, ack.is_wanted(), ack.send(answer).expect("a string")));
             }
         });
     }
@@ -144,7 +144,7 @@ fn catch_alls_run_before_handlers() {
         ["before", "any", "own before", "own any", "middleware", last].map(|who| format!("{who} {name}"))
     };
     assert_eq!(log.read(), [heard("known 1", "handler"), heard("unknown 2", "other")].concat());
-    // Of a socket, and then of the namespace.
+    // Removing the namespace's catch-alls keeps those of the socket.
     assert_eq!(io.listeners_any().len(), 2);
     io.off_any();
     client.emit("known", json!([3]));
@@ -271,7 +271,7 @@ fn drops_waiting_event_of_gone_client() {
     gone.next();
     gate.let_one_pass();
     passes.next();
-    // The next client shows that the server goes on, and that nothing came late.
+    // The next client shows that the server is still running and that no event arrived late.
     gate.open();
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     client.emit("message", json!(["heard"]));
@@ -379,7 +379,7 @@ fn releases_handlers_of_closed_socket() {
     let (told, ear) = ear();
     let add = move |socket: &Socket| {
         let (own, held) = (socket.clone(), holds.clone());
-        // Holds the socket that holds it.
+        // The handler holds the socket that holds it.
         socket.on("message", move |_: Value| {
             let _ = (&own, &held);
             async {}
@@ -399,7 +399,7 @@ fn releases_handlers_of_closed_socket() {
         assert_eq!(Arc::strong_count(&held), before + 1);
         client.close();
         until(|| Arc::strong_count(&held) == before);
-        // What comes too late is not taken.
+        // A handler registered on a closed socket is dropped.
         add(&socket);
         assert_eq!(Arc::strong_count(&held), before);
     }

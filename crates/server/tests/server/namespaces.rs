@@ -1,4 +1,4 @@
-//! Several namespaces over one connection
+//! Several namespaces on one connection.
 
 use roomcast_server::emit::Receipt;
 use roomcast_server::metrics::Breach;
@@ -11,7 +11,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said};
 use crate::support::engine::Engine;
 use crate::support::serve::{serve, until};
 
-/// Sockets join the room `room`, and what they say is answered with the name of the namespace
+/// Joins sockets to `room` and answers their events with the name of the namespace.
 fn answering(namespace: &NamespaceHandle) {
     namespace.on_connect(async |socket: Socket| assert!(socket.join("room")));
     namespace.on("who", async |socket: Socket, ack: Ack, number: u32| {
@@ -29,7 +29,7 @@ fn queued(queued: usize) -> Receipt {
 fn joined(heard: Heard) -> (String, String) {
     match heard {
         Heard::Joined { namespace, id } => (namespace, id),
-        other => panic!("not let in but {other:?}"),
+        other => panic!("not joined but {other:?}"),
     }
 }
 
@@ -49,7 +49,7 @@ fn isolates_namespaces_on_one_connection() {
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[2] != ids[0]);
         assert_eq!((io.client_count(), io.count("room"), io.of("/chat").count("room")), (1, 1, 1));
 
-        // Questions to all of them at one go are answered by each for itself, in order.
+        // Requests to all namespaces in one write are answered by each, in order.
         let who = |(at, number): (usize, u32)| Said {
             namespace: names[at],
             ack: Some(u64::from(number)),
@@ -62,8 +62,8 @@ fn isolates_namespaces_on_one_connection() {
             let args = json!([namespace, number]);
             assert_eq!(client.hear(), Heard::Answer { namespace, ack: number, args });
         }
-        // The same room in another namespace is another room.
-        assert_eq!(io.of("/chat").to("room").emit("news", 1).expect("a name"), queued(1));
+        // Rooms of equal names in different namespaces are separate.
+        assert_eq!(io.of("/chat").to("room").emit("news", 1).expect("a valid name"), queued(1));
         let news = |namespace: &str, number: u32| Heard::Event {
             namespace: namespace.into(),
             name: "news".into(),
@@ -74,8 +74,8 @@ fn isolates_namespaces_on_one_connection() {
 
         client.leave("/chat");
         client.sync();
-        assert_eq!(io.of("/chat").emit("news", 2).expect("a name"), queued(0));
-        assert_eq!(io.of("/admin/v1").emit("news", 3).expect("a name"), queued(1));
+        assert_eq!(io.of("/chat").emit("news", 2).expect("a valid name"), queued(0));
+        assert_eq!(io.of("/admin/v1").emit("news", 3).expect("a valid name"), queued(1));
         assert_eq!(client.hear(), news("/admin/v1", 3));
         client.close();
         until(|| io.client_count() == 0);
@@ -100,7 +100,10 @@ fn rejects_unknown_namespace_until_registered() {
     for client in &mut clients {
         assert_eq!(joined(client.join("/later", json!(null))).0, "/later");
     }
-    assert_eq!((io.of("/later").count("room"), io.main().emit("x", ()).expect("a name")), (3, queued(3)));
+    assert_eq!(
+        (io.of("/later").count("room"), io.main().emit("x", ()).expect("a valid name")),
+        (3, queued(3))
+    );
 }
 
 #[test]
@@ -128,8 +131,8 @@ fn delivers_between_all_client_kinds() {
     for client in &mut clients {
         client.expect("said", json!(["/hall", "hello"]));
     }
-    // Engine.IO alone knows `message` and nothing else.
-    let receipt = io.of("/hall").emit("message", "to all").expect("a name");
+    // Plain Engine.IO clients only support `message`.
+    let receipt = io.of("/hall").emit("message", "to all").expect("a valid name");
     assert_eq!(receipt, queued(6));
     assert_eq!(engine.receive(), Ok("to all".into()));
     engine.send("from below".into());
@@ -137,7 +140,7 @@ fn delivers_between_all_client_kinds() {
         client.expect("message", json!(["to all"]));
         client.expect("said", json!(["/hall", "from below"]));
     }
-    assert_eq!(io.emit("nobody", ()).expect("a name"), queued(0));
+    assert_eq!(io.emit("nobody", ()).expect("a valid name"), queued(0));
 }
 
 #[test]

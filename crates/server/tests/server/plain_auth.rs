@@ -1,4 +1,4 @@
-//! What plain WebSocket clients show, and how they are refused
+//! Authentication of plain WebSocket clients, and their rejection.
 
 use roomcast_server::extract::ArgsError;
 use roomcast_server::transport::Endpoint;
@@ -99,7 +99,7 @@ fn hides_types_of_mismatched_auth() {
     let io = Io::new();
     io.middleware(async |_: Auth<Ticket>| {});
     let server = serve(&io);
-    let end = Ws::open(&server.dial, "/ws?name=x", None).receive().expect_err("it is refused");
+    let end = Ws::open(&server.dial, "/ws?name=x", None).receive().expect_err("a rejection");
     assert_eq!(end, Ended { code: Some(4403), reason: "invalid auth".into() });
 }
 

@@ -1,4 +1,4 @@
-//! What is refused when a handler is registered, since it could only go wrong later
+//! Registrations that are rejected because they could only fail later.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,14 +16,14 @@ use crate::support::client::{Client, Kind};
 use crate::support::heard::ear;
 use crate::support::serve::serve;
 
-/// The text of the panic that this ends in
+/// Returns the panic message of the registration.
 #[track_caller]
 fn refusal(register: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(register)).expect_err("it is refused");
-    *panic.downcast::<String>().expect("a text")
+    let panic = catch_unwind(AssertUnwindSafe(register)).expect_err("a rejection");
+    *panic.downcast::<String>().expect("a string")
 }
 
-/// Names that no client sends, each with what is named in their place
+/// Names that no client sends, each with the method to use instead.
 const RESERVED: [(&str, &str); 7] = [
     ("connect", "`on_connect`"),
     ("connection", "`on_connect`"),
@@ -86,7 +86,7 @@ impl Event for Left {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(dead_code, reason = "only its names are read")]
+#[allow(dead_code, reason = "only names are read")]
 enum All {
     Hello(String),
     Connection,

@@ -1,4 +1,4 @@
-//! Handlers that wait: one beside the other, or one after the other
+//! Handlers that wait: concurrent or serial.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};
 use crate::support::heard::{Ear, Gate, Log, ear};
 use crate::support::serve::{Running, serve, until};
 
-/// Handlers that tell when they start and end, and, unless the text is `quick`, wait in between for the test
+/// Registers handlers that record their start and end and, unless the text is `quick`, wait for the test in between.
 fn waiting(namespace: &NamespaceHandle) -> (Gate, Ear<String>) {
     let gate = Gate::closed();
     let (told, ear) = ear();
@@ -68,7 +68,7 @@ fn serial_runs_events_one_by_one() {
         client.say_all(vec![message("1"), message("2"), message("3")]);
         assert_eq!(ear.next(), "start 1");
         client.sync();
-        // Another socket is not held up.
+        // Another socket is not delayed.
         other.say(message("quick"));
         assert_eq!(ear.take(2), ["start quick", "end quick"]);
         assert_eq!(ear.all(), [""; 0]);
@@ -117,7 +117,7 @@ fn serial_continues_after_panic() {
     assert_eq!(io.metrics().handlers_panicked(), 2);
 }
 
-/// Asks its client, in a handler, while other events come
+/// Sends an ack request from a handler while other events arrive.
 fn asking(io: &Io) -> Log<String> {
     let log = Log::default();
     let (asker, noter) = (log.clone(), log.clone());
@@ -163,7 +163,7 @@ fn reads_while_handler_awaits_ack() {
                 client.emit("note", json!([1]));
             }
             if kind != Kind::Json {
-                // Each ping but the first comes because the pong before it was read.
+                // Every ping after the first shows that the previous pong was read.
                 let pings = client.engine().pings;
                 client.engine().wait_for_ping(pings + 3);
             }
@@ -216,7 +216,7 @@ fn serial_handler_blocks_only_itself() {
         }
         client.ask("sync", json!([]));
         assert_eq!(since(), ["start 1", "quick a", "quick b"]);
-        // Another socket has its own turn.
+        // Another socket has its own queue.
         let mut other = Client::connect(kind, &server.dial);
         other.emit("slow", json!(["4"]));
         other.ask("sync", json!([]));
@@ -252,7 +252,7 @@ fn serial_applies_to_one_socket() {
         let mut other = Client::connect(kind, &server.dial);
         other.say_all(vec![message("3"), message("4")]);
         assert_eq!(ear.take(2), ["start 3", "start 4"]);
-        // The first waits longest at the gate.
+        // The first handler has waited longest at the gate.
         gate.let_one_pass();
         assert_eq!(ear.take(2), ["end 1", "start 2"]);
         (0..3).for_each(|_| gate.let_one_pass());
@@ -272,7 +272,7 @@ fn new_socket_skips_old_serial_queue() {
     assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
     client.say_all(vec![message("2"), message("3")]);
     assert_eq!(ear.next(), "start 2");
-    // The handler of the socket that is gone ends, and none of the other's.
+    // The handler of the old socket ends; the new socket's handler still waits.
     gate.let_one_pass();
     assert_eq!(ear.next(), "end 1");
     client.sync();

@@ -1,4 +1,4 @@
-//! Settings of Node's engine: transports, upgrades, CORS, and the clients that are served
+//! Settings of Node's engine: transports, upgrades, CORS, and client files.
 
 use std::collections::HashSet;
 use std::fs;
@@ -51,8 +51,8 @@ fn rejects_upgrade_when_disabled() {
     assert_eq!(polling.opened["upgrades"], json!([]));
     let sid = polling.opened["sid"].as_str().expect("an id");
     let mut refused = Ws::open(&server.dial, &format!("{WEBSOCKET}&sid={sid}"), None);
-    assert!(refused.receive().is_err(), "it may not");
-    // It may begin on any transport all the same.
+    assert!(refused.receive().is_err(), "upgrades are disabled");
+    // A session may still begin on any transport.
     Client::connect(Kind::WebSocket, &server.dial).close();
     drop(polling);
     assert!(
@@ -115,7 +115,7 @@ fn applies_all_cors_options() {
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://a.example.org"));
     assert_eq!(answer.header("access-control-expose-headers"), Some("x-node"));
 
-    // A page that is not meant is told nothing; whether its request is served is another matter.
+    // Other origins get no CORS headers; whether the request is served is a separate matter.
     for method in ["OPTIONS", "GET"] {
         let answer = http.request(method, POLL, "Origin: https://example.com\r\n");
         assert_eq!(answer.status, if method == "GET" { 200 } else { 204 });
@@ -145,7 +145,7 @@ fn matches_cors_origins_by_rule() {
         assert_eq!(names(answer.header("vary")).contains("origin"), varies, "{cors:?}");
         let preflight = http.request("OPTIONS", POLL, asked);
         assert_eq!(preflight.status, if cors == Cors::new() { 400 } else { 204 }, "{cors:?}");
-        // Those that it asks for, unless they are fixed.
+        // Echoes the requested headers unless they are fixed.
         let echoed = named.map(|_| "x-a, x-b");
         assert_eq!(preflight.header("access-control-allow-headers"), echoed, "{cors:?}");
     }
@@ -159,16 +159,16 @@ fn sets_custom_preflight_status() {
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
 }
 
-/// A folder with a client in it, gone with the test
+/// Temporary folder with a client file.
 struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn new() -> Self {
         let path = std::env::temp_dir().join(format!("roomcast-client-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a place for files");
-        fs::write(path.join("socket.io.js"), SCRIPT.repeat(100)).expect("room for a file");
-        fs::write(path.join("socket.io.js.map"), "{}").expect("room for a file");
-        fs::write(path.join("secret.txt"), "secret").expect("room for a file");
+        fs::create_dir_all(&path).expect("a writable folder");
+        fs::write(path.join("socket.io.js"), SCRIPT.repeat(100)).expect("a writable file");
+        fs::write(path.join("socket.io.js.map"), "{}").expect("a writable file");
+        fs::write(path.join("secret.txt"), "secret").expect("a writable file");
         Self(path)
     }
 }
@@ -185,7 +185,7 @@ const SCRIPT: &str = "let io = () => 1;\n";
 fn serves_official_client_files() {
     let folder = Folder::new();
     let io = Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).serve_client(&folder.0);
-    let server = serve(&io.expect("there is one").build());
+    let server = serve(&io.expect("a client file").build());
     let mut http = Http::open(&server.dial);
 
     let script = http.get("/socket.io/socket.io.js");
@@ -210,7 +210,7 @@ fn serves_official_client_files() {
         }
     }
 
-    // Nothing else of the folder, nothing that is not there, and no other way.
+    // Nothing else from the folder, no missing file, and no other spelling of the path.
     for path in ["secret.txt", "socket.io.min.js", "../socket.io.js", "%73ocket.io.js", "socket.io.js/"] {
         assert_eq!(http.get(&format!("/socket.io/{path}")).status, 400, "{path}");
     }
@@ -221,7 +221,7 @@ fn serves_official_client_files() {
 #[test]
 fn serves_client_under_endpoint_path() {
     let folder = Folder::new();
-    let io = Io::builder().serve_client(&folder.0).expect("there is one");
+    let io = Io::builder().serve_client(&folder.0).expect("a client file");
     let server = serve(&io.endpoint(Endpoint::socket_io().at("/chat/")).build());
     let mut http = Http::open(&server.dial);
     assert_eq!(http.get("/chat/socket.io.js").status, 200);
@@ -261,7 +261,7 @@ fn rejects_session_of_another_endpoint() {
             assert_eq!(answer.body, r#"{"code":1,"message":"Session ID unknown"}"#, "{method} {path}");
         }
         let upgrade = format!("{path}?EIO=4&transport=websocket&sid={sid}");
-        assert_eq!(Ws::try_open(&server.dial, &upgrade, None).expect_err("not its session"), 400, "{path}");
+        assert_eq!(Ws::try_open(&server.dial, &upgrade, None).expect_err("a foreign session"), 400, "{path}");
     }
     assert_eq!(http.post(&format!("{POLL}&sid={sid}"), b"40").body, "ok");
 }
@@ -277,11 +277,11 @@ fn plain_endpoint_passes_path_rest() {
         socket.emit("message", format!("<{}>", socket.handshake().path_rest())).map(drop)
     });
     let server = serve(&io);
-    let rest = |path: &str| Ws::open(&server.dial, path, None).receive().expect("a text");
+    let rest = |path: &str| Ws::open(&server.dial, path, None).receive().expect("a string");
     assert_eq!(rest("/rooms/red?token=x"), "<red>".into());
     assert_eq!(rest("/rooms/red%20sea/1"), "<red sea/1>".into());
     assert_eq!(rest("/rooms/"), "<>".into());
-    assert_eq!(rest("/rooms/lobby"), "<>".into(), "the first that fits");
+    assert_eq!(rest("/rooms/lobby"), "<>".into(), "the first match");
     let mut json = Ws::open(&server.dial, "/json/a", None);
     let _sid = json.receive();
     assert_eq!(json.receive(), Ok("[\"message\",\"<a>\"]".into()));

@@ -1,4 +1,4 @@
-//! Events by a schema, as clients see them
+//! Typed events as clients see them.
 
 use roomcast_server::emit::AckError;
 use roomcast_server::handler::{EventError, EventErrorCause};
@@ -119,7 +119,8 @@ fn parses_typed_ack() {
                 (other, _) => panic!("{other:?}"),
             }
             let all = io.clone();
-            let asked = server.spawn(async move { all.emit_event_with_ack(&Agreed).await.expect("a name") });
+            let asked =
+                server.spawn(async move { all.emit_event_with_ack(&Agreed).await.expect("a valid name") });
             let question = client.question("agreed?");
             client.answer(question, answer);
             let answers = asked.join();
