@@ -1,4 +1,4 @@
-//! Each limit has its outcome, and costs nobody else a message
+//! Each limit has its outcome, and other clients lose no message.
 
 use std::fmt::Debug;
 use std::future::poll_fn;
@@ -36,7 +36,7 @@ async fn limits_tcp_connections() {
 
     io.emit("news", 1).expect("emitted");
     assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
-    // A WebSocket holds its place to its end, and then gives it back.
+    // A WebSocket holds its slot until it closes, then frees it.
     drop(chat);
     rig.until_status("/nothing", 404).await;
     drop(idle);
@@ -51,7 +51,7 @@ async fn poll_with_upgrade_frees_connection_slot() {
         client.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
         assert_eq!(client.answer().await.status, 200);
         drop(client);
-        // The session goes on without the connection it began on, whose place is free.
+        // The session outlives the connection it began on, whose slot is free.
         rig.until_status("/nothing", 404).await;
     }
     assert_eq!(io.client_count(), 10);
@@ -111,7 +111,7 @@ async fn limits_concurrent_requests_per_session() {
     let opened = text(request("GET", POLLING, "").await.expect("an answer")).await;
     let sid = opened.split('"').nth(3).expect("a sid");
     let target = format!("{POLLING}&sid={sid}");
-    // All of them before the session has its turn.
+    // Sends all requests before the session runs.
     let bodies = [("GET", ""), ("POST", "40"), ("POST", "2"), ("GET", "")];
     let mut requests = bodies.map(|(method, body)| request(method, &target, body));
     let answers =
@@ -201,7 +201,7 @@ async fn limits_header_size_and_count() {
     assert_eq!(strict.get("/", &format!("x: {}\r\n", "x".repeat(3000))).await.status, 431);
 }
 
-/// Less than a server takes that was told no timeout, and longer than anything here on a busy machine
+/// Below the default timeout, and longer than any step here on a busy machine.
 const UNTOLD: Duration = Duration::from_millis(9500);
 
 #[tokio::test]
@@ -241,7 +241,7 @@ async fn header_timeout_applies_to_later_requests() {
     for _ in 0..2 {
         client.send(&get("/", "")).await;
         assert_eq!(client.answer().await.status, 404);
-        assert!(client.is_quiet_for(TIMEOUT * 2).await, "between requests there is more time");
+        assert!(client.is_quiet_for(TIMEOUT * 2).await, "the keep-alive timeout is longer");
     }
     client.send("GET / HTTP/1.1\r\nHost:").await;
     let began = Instant::now();
@@ -256,7 +256,7 @@ async fn closes_idle_connections_not_waiting_polls() {
     let io = Io::new();
     let server = Server::new(io.clone()).keep_alive_timeout(TIMEOUT);
     let rig = Rig::start(&io, server);
-    // A request in time is answered, and begins the time anew; on a busy machine it may take some tries to be in time.
+    // A request in time is answered and restarts the timeout; on a busy machine that may take several tries.
     let mut idle = loop {
         let began = Instant::now();
         let mut idle = rig.connect().await;
@@ -268,7 +268,7 @@ async fn closes_idle_connections_not_waiting_polls() {
         {
             break idle;
         }
-        assert!(began.elapsed() >= TIMEOUT, "closed before its time");
+        assert!(began.elapsed() >= TIMEOUT, "closed before the timeout");
     };
     let answered = Instant::now();
 
@@ -279,7 +279,7 @@ async fn closes_idle_connections_not_waiting_polls() {
     idle.end().await;
     let closed = answered.elapsed();
     assert!(closed >= TIMEOUT && closed < Duration::from_secs(60), "{closed:?}");
-    assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a poll was cut off");
+    assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a waiting poll was closed");
     assert_eq!(io.metrics().breaches(Breach::HeaderTime), 0);
 }
 
@@ -299,7 +299,7 @@ async fn closes_client_over_event_rate() {
     let rig = Rig::start(&io, Server::new(io.clone()));
     let mut listener = WebSocket::socket_io(rig.address).await;
     let mut flooder = WebSocket::socket_io(rig.address).await;
-    // Joining took one of five.
+    // The join used one token of five.
     let flood: Vec<u8> =
         (0..50).flat_map(|number| client_frame(TEXT, format!("42[\"say\",{number}]").as_bytes())).collect();
     flooder.0.send_bytes(&flood).await;
@@ -358,7 +358,7 @@ async fn limits_sessions_per_connection() {
         greedy.send(&get(POLLING, "")).await;
         sids.push(greedy.answer().await.sid());
     }
-    // A session that is over makes room.
+    // A closed session frees its slot.
     let over = format!("POST {POLLING}&sid={} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1", sids[0]);
     greedy.send(&over).await;
     assert_eq!(greedy.answer().await.status, 200);
@@ -372,10 +372,10 @@ async fn limits_sessions_per_connection() {
     let mut greedy = rig.connect().await;
     for expected in [200, 200, 200, 503] {
         greedy.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
-        assert_eq!(greedy.answer().await.status, expected, "whatever else it asks for");
+        assert_eq!(greedy.answer().await.status, expected, "with or without upgrade headers");
     }
     assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 2);
-    assert_eq!(rig.get(POLLING, "").await.status, 200, "another connection is not concerned");
+    assert_eq!(rig.get(POLLING, "").await.status, 200, "the limit is per connection");
 }
 
 #[tokio::test]
@@ -399,7 +399,7 @@ async fn evicts_oldest_unjoined_session() {
         let expected = if number < 198 { 400 } else { 200 };
         assert_eq!(client.answer().await.status, expected, "{number}");
     }
-    // Those two have joined, and so make room.
+    // The two sessions have joined and so free their slots.
     assert_eq!(rig.get(POLLING, "").await.status, 200);
     rig.io.emit("news", 1).expect("emitted");
     assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
@@ -426,7 +426,7 @@ async fn limits_handshake_bytes() {
     client.send(&over).await;
     assert_eq!(client.answer().await.status, 200);
     until(|| rig.io.client_count() == 2).await;
-    assert_eq!(rig.get(POLLING, &headers(850)).await.status, 200, "what a session kept is given back");
+    assert_eq!(rig.get(POLLING, &headers(850)).await.status, 200, "a closed session frees its bytes");
 }
 
 #[tokio::test]
@@ -458,9 +458,9 @@ async fn unfinished_message_closes_its_connection() {
     let mut reader = WebSocket::plain(rig.address).await;
     let mut slow = WebSocket::plain(rig.address).await;
     until(|| rig.io.client_count() == 2).await;
-    // The beginning of a message in several frames; between them pings can be answered.
+    // First frame of a fragmented message; pings may be answered in between.
     let mut part = client_frame(TEXT, b"never");
-    // Without FIN it is the beginning of a message.
+    // Clears FIN to start a fragmented message.
     part[0] = TEXT;
     slow.0.send_bytes(&part).await;
     let begun = Instant::now();
@@ -469,10 +469,10 @@ async fn unfinished_message_closes_its_connection() {
         if !slow.0.is_quiet_for(Duration::from_millis(20)).await && rig.io.client_count() == 1 {
             break slow.next().await;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "it is waited for");
+        assert!(begun.elapsed() < Duration::from_secs(20), "closed in time");
     };
     assert_eq!(end, Frame::Close(1008, "a message was not whole within two pings".into()));
-    assert!(begun.elapsed() >= Duration::from_millis(200), "it has one ping at least");
+    assert!(begun.elapsed() >= Duration::from_millis(200), "after at least one ping");
     rig.io.emit("message", "on").expect("emitted");
     assert_eq!(reader.next().await, Frame::Text("on".into()));
 }

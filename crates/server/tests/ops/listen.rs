@@ -1,4 +1,4 @@
-//! Listening: an address is one server's alone
+//! Listening: an address belongs to a single server.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,7 +28,7 @@ async fn second_server_on_taken_address_fails() {
     assert!(is_taken(first.address()));
     assert!(is_taken((Ipv4Addr::UNSPECIFIED, port).into()));
     drop(first);
-    assert!(!is_taken((Ipv4Addr::LOCALHOST, port).into()), "it is free again");
+    assert!(!is_taken((Ipv4Addr::LOCALHOST, port).into()), "the address is free again");
 }
 
 #[tokio::test]
@@ -75,7 +75,7 @@ async fn only_own_threads_share_address() {
         assert!(is_taken(address));
     }
     drop(stop);
-    running.join().expect("it does not panic").expect("it served");
+    running.join().expect("no panic").expect("no server error");
 }
 
 #[tokio::test]
@@ -83,7 +83,7 @@ async fn frees_address_immediately_after_shutdown() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()));
     let address = rig.address;
-    // Closed by the server first, so its end of the connection waits in TIME_WAIT.
+    // The server closes first, so its end of the connection stays in TIME_WAIT.
     let mut client = rig.connect().await;
     client.send(&get("/nothing", "Connection: close\r\n")).await;
     client.end().await;
@@ -94,7 +94,7 @@ async fn frees_address_immediately_after_shutdown() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the address stays taken");
+    panic!("the address is still in use");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn rejects_zero_limits() {
         (server().max_connections(0), "max_connections"),
         (server().header_timeout(Duration::ZERO), "header_timeout"),
     ] {
-        let error = server.bind("127.0.0.1:0").expect_err("nobody could come in").to_string();
+        let error = server.bind("127.0.0.1:0").expect_err("no client could connect").to_string();
         assert!(error.starts_with(&format!("invalid setting `{setting}`: is 0: ")), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Pages of other origins cannot use the cookies of a visitor
+//! Cross-origin pages cannot use the cookies of a visitor.
 
 use roomcast_server::Config;
 use roomcast_server::http::{Cors, IpNet, OriginPolicy};
@@ -10,7 +10,7 @@ const COOKIE: &str = "Cookie: session=secret\r\n";
 const FOREIGN: &str = "Origin: https://evil.example\r\n";
 const OWN: &str = "Origin: https://chat.example\r\n";
 
-/// Asks for a session in each way there is; gives back the statuses
+/// Requests a session over each transport and returns the statuses.
 async fn statuses(rig: &Rig, headers: &str) -> [u16; 3] {
     let upgrade = format!("{UPGRADE}{headers}");
     [
@@ -37,7 +37,7 @@ async fn rejection_explains_how_to_allow_origin() {
     for (target, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE), ("/ws", UPGRADE)] {
         let refused = rig.get(target, &format!("{upgrade}{COOKIE}{FOREIGN}")).await;
         assert!(refused.body.contains("Cors::allow_origin"), "{target}: {}", refused.body);
-        assert!(!refused.body.contains("evil"), "nothing of the request is repeated");
+        assert!(!refused.body.contains("evil"), "the answer does not echo the request");
     }
     let json = rig.get(POLLING, &format!("{COOKIE}{FOREIGN}")).await;
     assert_eq!(json.header("content-type"), Some("application/json"));

@@ -1,4 +1,4 @@
-//! Where clients come from, behind proxies and without
+//! Client addresses with and without proxies.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WebSocket, get};
 
-/// Tells each plain client where it comes from
+/// Sends each plain client its address.
 fn teller(config: Config) -> Io {
     let io =
         Io::builder().config(config).endpoint(Endpoint::plain("/ws")).endpoint(Endpoint::socket_io()).build();
@@ -55,7 +55,7 @@ async fn trusts_headers_of_trusted_proxies_only() {
 async fn address_limit_counts_clients_behind_proxy() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()));
-    // More connections of the proxy than one client may have.
+    // The proxy opens more connections than a single client may have.
     let mut proxy = Vec::new();
     for client in ["198.51.100.1", "198.51.100.2", "198.51.100.1"] {
         let mut connection = rig.connect().await;
@@ -67,7 +67,7 @@ async fn address_limit_counts_clients_behind_proxy() {
     assert_eq!(io.metrics().breaches(Breach::Address), 1);
 }
 
-/// A header of version 2 for a client at 192.0.2.1:4660, with an extension
+/// Returns a version 2 header for a client at 192.0.2.1:4660, with an extension.
 fn version_2(extension: &[u8]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0".to_vec();
     header.push(12 + u8::try_from(extension.len()).expect("a short extension"));
@@ -88,7 +88,7 @@ async fn reads_client_address_from_proxy_protocol() {
     ] {
         let mut client = rig.connect().await;
         client.send_bytes(&header).await;
-        // What the client behind it claims is not believed.
+        // Forwarding headers of the client behind the proxy are ignored.
         assert_eq!(told(client, "X-Forwarded-For: 203.0.113.9\r\n").await, expected);
     }
 }
@@ -108,7 +108,7 @@ async fn requires_proxy_header_from_trusted_peers() {
 
     let direct = Client::connect_from("127.0.0.2", rig.address).await;
     assert!(told(direct, "").await.starts_with("127.0.0.2:"));
-    // From a stranger the header is not believed: it is no HTTP.
+    // An untrusted peer's header is not parsed: it is invalid HTTP.
     let mut liar = Client::connect_from("127.0.0.3", rig.address).await;
     liar.send_bytes(&version_2(b"")).await;
     liar.send(&get(POLLING, "")).await;
