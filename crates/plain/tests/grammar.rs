@@ -71,7 +71,7 @@ fn the_session_in_json_mode_goes_as_written() {
 #[test]
 fn one_that_comes_back_is_told_as_written() {
     let codec = Mode::Json.codec();
-    let said = example("### Coming back").into_iter().map(|(_, line)| line);
+    let said = example("### Recovery").into_iter().map(|(_, line)| line);
     let secret = "h0nUq3zT5xYbN2kC8wLd";
     let mut told = Vec::new();
     for (number, word) in [(17, "later"), (18, "missed")] {
