@@ -80,15 +80,16 @@ pub(super) fn comments(source: &str) -> Vec<Block> {
     let mut rest = source;
     let mut line = 1;
     let mut last_comment = 0;
+    let mut is_after_code = false;
     while let Some(next) = rest.chars().next() {
         let length = if rest.starts_with("//") {
             let length = rest.find('\n').unwrap_or(rest.len());
-            if last_comment + 1 < line {
+            if is_after_code || last_comment + 1 < line {
                 blocks.end();
                 blocks.is_fenced = false;
             }
             blocks.push(line, rest[..length].trim_start_matches('/').trim_start_matches('!'));
-            last_comment = line;
+            last_comment = if is_after_code { 0 } else { line };
             length
         } else if rest.starts_with("/*") {
             let length = rest.find("*/").map_or(rest.len(), |end| end + 2);
@@ -103,6 +104,7 @@ pub(super) fn comments(source: &str) -> Vec<Block> {
             string(rest).unwrap_or(next.len_utf8())
         };
         line += rest[..length].matches('\n').count();
+        is_after_code = !next.is_whitespace() || is_after_code && next != '\n';
         rest = &rest[length..];
     }
     blocks.finish()
@@ -159,7 +161,7 @@ mod tests {
             "//! One\n//! two.\n\nfn f() {} // Three\n/// Four\n///\n/// Five\nfn g() {}\n/* Six */\n";
         assert_eq!(
             texts(comments(source)),
-            [block(1, "One two."), block(4, "Three Four"), block(7, "Five"), block(9, "Six")]
+            [block(1, "One two."), block(4, "Three"), block(5, "Four"), block(7, "Five"), block(9, "Six")]
         );
     }
 
