@@ -90,9 +90,10 @@ fn writes_page_and_prints_summary() {
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "", "progress is for terminals");
     assert!(
-        said.starts_with("broadcast, 20 clients at ws://127.0.0.1:") && said.contains("none: each came once")
+        said.starts_with("broadcast, 20 clients at ws://127.0.0.1:")
+            && said.contains("none: every message delivered once")
     );
-    assert!(std::fs::read_to_string(page).expect("it was written").contains("Deliveries a second"));
+    assert!(std::fs::read_to_string(page).expect("it was written").contains("Deliveries per second"));
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn measures_over_tls() {
     assert!(said.contains("--ca FILE"), "{said}");
     let plain = Demo::start();
     let output = bench(&[&format!("wss://{}/ws", plain.address), "--insecure"]);
-    assert!(String::from_utf8_lossy(&output.stdout).contains("is TLS spoken"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("does the server speak TLS"), "{output:?}");
 }
 
 #[cfg(feature = "tls")]
