@@ -1,10 +1,10 @@
-// Compression as Chromium does it, which offers permessage-deflate by itself.
+// Compression with Chromium, which offers permessage-deflate by default.
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { launchChromium, openBarePage, withoutChromium } from "../lib/chromium.js";
 import { CALM, startConformance, startDemo } from "../lib/server.js";
 
-describe("WebSockets of a page", { skip: withoutChromium }, () => {
+describe("WebSocket compression in the browser", { skip: withoutChromium }, () => {
   let browser;
   before(async () => {
     browser = await launchChromium();
@@ -16,7 +16,7 @@ describe("WebSockets of a page", { skip: withoutChromium }, () => {
     ["without contexts", () => startDemo(0, { compression: true }), "/ws"],
     ["without compression", () => startConformance(CALM), "/echo"],
   ]) {
-    test(`say and hear large messages ${what}`, async () => {
+    test(`exchanges large messages ${what}`, async () => {
       const server = await start();
       after(() => server.stop());
       const page = await openBarePage(browser, server.url);

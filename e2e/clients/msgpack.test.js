@@ -32,7 +32,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
   describe(`socket.io-client 4 with socket.io-msgpack-parser, ${mode}`, { skip }, () => {
     const options = { transports, path: "/msgpack/", parser: msgpack };
 
-    test("gets back what it sends, as JSON would have it", async () => {
+    test("echoes values as JSON does", async () => {
       const socket = await connect("/", options);
       const plain = [0, -1, 127, 128, 65_536, -40_000, 2 ** 40, -(2 ** 40), 1.5, "déjà 👩‍🚀", "x".repeat(300), null, true];
       assert.deepEqual(await ask(socket, "echo", ...plain), plain);
@@ -44,7 +44,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       socket.disconnect();
     });
 
-    test("gets its bytes back", async () => {
+    test("echoes binary", async () => {
       const socket = await connect("/", options);
       const args = [Buffer.from([1, 2, 3]), { list: ["text", Buffer.alloc(0), Buffer.alloc(70_000, 7)] }];
       assert.deepEqual(await ask(socket, "echo", ...args), args);
@@ -52,7 +52,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       socket.disconnect();
     });
 
-    test("is asked, and answers", async () => {
+    test("answers events with acks", async () => {
       const socket = await connect("/", options);
       socket.on("question", (...args) => args.pop()(args.length, ...args));
       assert.deepEqual(await ask(socket, "ask", "a", Buffer.from([1])), [2, "a", Buffer.from([1])]);
@@ -71,13 +71,13 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       socket.disconnect();
     });
 
-    test("is refused with what the application says of it", async () => {
+    test("is rejected with the application's message", async () => {
       await assert.rejects(connect("/random", options), { message: "Invalid namespace" });
       const refused = connect("/", { ...options, auth: { refuse: true } });
       await assert.rejects(refused, { message: "refused", data: { asked: true } });
     });
 
-    test("is in the same rooms as clients of other kinds", async () => {
+    test("shares rooms with other clients", async () => {
       const room = `mixed ${mode}`;
       const packed = await connect("/", options);
       const text = await connect("/", { transports });
@@ -106,7 +106,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       plain.terminate();
     });
 
-    test("is closed when it speaks another parser", async () => {
+    test("is closed for packets of another parser", async () => {
       const socket = io(server.url, { forceNew: true, reconnection: false, transports, path: "/msgpack/" });
       socket.io.once("close", () => {});
       await inTime(once(socket.io, "close"), PATIENCE, "it was not closed");

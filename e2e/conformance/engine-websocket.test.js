@@ -28,7 +28,7 @@ describe("websocket: messages", () => {
     ["binary of 700 KiB", Buffer.alloc(700 * 1024, "roomcast")],
   ];
   for (const [what, message] of ECHOES) {
-    test(`${what} comes back as it was`, async () => {
+    test(`echoes ${what} unchanged`, async () => {
       const session = await open();
       await session.send(message);
       assert.deepEqual(await session.next(), message);
@@ -36,7 +36,7 @@ describe("websocket: messages", () => {
     });
   }
 
-  test("order holds between texts and binaries", async () => {
+  test("keeps the order of texts and binaries", async () => {
     const session = await open();
     const said = Array.from({ length: 500 }, (_, index) => (index % 3 ? `4${index}` : Buffer.from(`${index}`)));
     await session.send(...said);
@@ -44,7 +44,7 @@ describe("websocket: messages", () => {
     await session.leave();
   });
 
-  test("a message may come in fragments", async () => {
+  test("accepts a fragmented message", async () => {
     const session = await open();
     const { socket } = session.client;
     socket.send("4frag", { fin: false });
@@ -54,14 +54,14 @@ describe("websocket: messages", () => {
     await session.leave();
   });
 
-  test("a stray pong, upgrade or noop changes nothing", async () => {
+  test("ignores a stray pong, upgrade or noop", async () => {
     const session = await open();
     await session.send("3", "5", "6");
     await answers(session, PROFILES[0]);
     await session.leave();
   });
 
-  test("a WebSocket ping is answered by the WebSocket itself", async () => {
+  test("answers a WebSocket ping", async () => {
     const session = await open();
     const { socket } = session.client;
     const pong = new Promise((resolve) => socket.once("pong", (data) => resolve(data.toString())));
@@ -72,7 +72,7 @@ describe("websocket: messages", () => {
   });
 });
 
-describe("websocket: what closes it", () => {
+describe("websocket: closes on", () => {
   for (const [what, message] of [
     ["an unknown packet type", "abc"],
     ["a digit that is no packet type", "9"],
@@ -86,7 +86,7 @@ describe("websocket: what closes it", () => {
     });
   }
 
-  test("the client's closing handshake, which the server completes", async () => {
+  test("the client's close handshake, which the server completes", async () => {
     const session = await open();
     const { code } = await session.client.close(1000, "bye");
     assert.equal(code, 1000);
@@ -105,7 +105,7 @@ describe("plain WebSocket echo", () => {
     await client.close(1000);
   });
 
-  test("says nothing of its own", async () => {
+  test("sends nothing on its own", async () => {
     const client = await connect();
     await sleep(100);
     client.send("first");
@@ -114,7 +114,7 @@ describe("plain WebSocket echo", () => {
     client.terminate();
   });
 
-  test("closes with the code it was closed with", async () => {
+  test("echoes the close code", async () => {
     for (const code of [1000, 1001, 3000, 4999]) {
       const client = await connect();
       assert.equal((await client.close(code)).code, code);

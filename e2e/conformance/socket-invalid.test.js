@@ -62,8 +62,8 @@ const INVALID_ATTACHMENTS = [
   ["an ack that is no list", ["461-1{}", part]],
 ];
 
-describe("polling: what was said before the end", () => {
-  test("still comes with the next GET, and then no more", async () => {
+describe("polling: packets before the close", () => {
+  test("are sent with the next GET", async () => {
     const session = await PollingSession.open(server, profile);
     await session.send(profile.say("before"));
     await server.settled();
@@ -72,7 +72,7 @@ describe("polling: what was said before the end", () => {
     await session.untilClosed();
   });
 
-  test("ends the GET that waits with a close", async () => {
+  test("answer the pending GET with a close", async () => {
     const session = await PollingSession.open(server, profile);
     const parked = session.poll();
     await server.settled();
@@ -94,12 +94,12 @@ for (const carrier of CARRIERS) {
     }
   });
 
-  describe(`${carrier.name}: closes on, or passes over,`, () => {
+  describe(`${carrier.name}: closes on, or ignores,`, () => {
     for (const packet of ["42", "43", "431"]) {
-      test(`${packet}, which lacks its payload`, async () => {
+      test(`${packet}, without a payload`, async () => {
         const session = await carrier.open(server, profile);
         await session.send(packet);
-        // Node's parser lets an absent payload through, though it refuses every wrong one.
+        // Node's parser accepts an absent payload, but rejects every wrong one.
         await session.send(profile.say("still here")).catch(() => {});
         const answer = await session.next().catch(() => "1");
         assert.ok(["1", profile.heard("still here")].includes(answer), answer);
@@ -117,16 +117,16 @@ for (const carrier of CARRIERS) {
       });
     }
 
-    test("a place that is no whole number", async () => {
+    test("a placeholder number that is not an integer", async () => {
       const session = await carrier.open(server, profile);
       await session.send(`451-["message",${hole(0.5)}]`, part);
-      // Node finds nothing there, and hands over nothing.
+      // Node passes undefined to the application.
       if (target === "node") assert.equal(await session.next(), '42["message-back",null]');
       else await session.untilClosed();
       await session.leave();
     });
 
-    test("a count of zero, or takes it as none", async () => {
+    test("a count of zero, or ignores it", async () => {
       const session = await carrier.open(server, profile);
       await session.send('450-["message","x"]');
       // Parsers differ here, but must not treat the connection as broken later.

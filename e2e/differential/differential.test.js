@@ -1,6 +1,6 @@
-// Plays every script on Node's server and on ours, and compares what the clients heard and the server noticed.
+// Plays every script on Node's server and on Roomcast, and compares received messages and server events.
 //
-// ONLY=text plays the scripts with that text in their name; SHOW=1 prints what was heard on both.
+// ONLY=text plays the scripts with that text in their name; SHOW=1 prints both records.
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
 import { dropIdle } from "../lib/http.js";
@@ -66,7 +66,7 @@ function nameOf(script, carrier) {
   return script.carriers.length > 1 ? `${script.name} (${carrier})` : script.name;
 }
 
-/** Whether the records are `equal`, or `different` as they should be; fails if they are neither */
+/** Returns `equal`, or `different` for expected differences; fails for other differences */
 function judge(script, carrier, found) {
   const known = knownDifference(script, carrier);
   if (!known) {

@@ -1,4 +1,4 @@
-// The clients of the field, each behind the same few methods, as members of the demo's rooms.
+// Common clients behind one interface, as members of the demo's rooms.
 import { fileURLToPath } from "node:url";
 import { io as io3 } from "sio3";
 import { io as io4 } from "socket.io-client";
@@ -24,7 +24,7 @@ class Member {
     return this;
   }
 
-  /** Sends to everyone, others, a room or a room's others. Resolves to the answer, where the client can ask for one */
+  /** Sends to everyone, others, a room or a room's others. Resolves to the ack, if the client supports acks */
   async cast(pattern, room, text) {
     return this.request(pattern, ...(pattern.startsWith("room") ? [room, text] : [text]));
   }

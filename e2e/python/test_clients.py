@@ -18,15 +18,15 @@ import engineio.payload
 import socketio
 import websocket
 
-# python-engineio takes a body of more than 16 packets for an attack. Servers put as many into one as are waiting.
+# python-engineio rejects bodies of more than 16 packets, but servers batch all pending packets.
 engineio.payload.Payload.max_decode_packets = 1000
 
 ROOT = Path(__file__).resolve().parents[2]
 TRANSPORTS = {"polling": ["polling"], "websocket": ["websocket"], "upgrade": None}
 ARGUMENTS = (1, "déjà 👩‍🚀", {"nested": [True, None, {"deep": []}]}, b"\x01\x02\x03", {"bytes": [b"", b"x" * 70_000]})
-# What never comes takes that long, so it may be far more than a busy machine needs.
+# Only failures wait that long, so it is far more than a busy machine needs.
 PATIENCE = 20
-# A client that answers no ping is gone after two seconds; one that does may be kept from it for most of that time.
+# A client that answers no ping is closed after two seconds; a slow one has most of that time to answer.
 QUICK = {"ping_interval": 300, "ping_timeout": 1_700}
 LONGER = 2.5
 

@@ -1,11 +1,11 @@
-// The page that says what is held by which test, held against the tests.
+// Checks that README.md lists the tests of this folder.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
 const read = (name) => readFileSync(new URL(name, import.meta.url), "utf8");
 
-test("README.md names every test of this folder and no other", () => {
+test("README.md lists exactly the tests of this folder", () => {
   const files = readdirSync(new URL(".", import.meta.url)).filter((name) => name.endsWith(".test.js"));
   const written = files.flatMap((file) => {
     const beginnings = [...read(file).matchAll(/^ *(?:attack|test)\(\s*(.)/gm)];

@@ -5,7 +5,7 @@ export const subject = "acks";
 const hole = '{"_placeholder":true,"num":0}';
 const ask = (by = [], at) => ({ do: "emit", ack: true, by, ...(at && { at }) });
 
-/** Sends the wish without waiting for what comes of it, which comes under 900 */
+/** Sends a command without waiting for its result, which has the ack id 900 */
 const wish = (peer, command, ...args) => peer.send(`42${peer.namespace}900${JSON.stringify(["do", command, ...args])}`);
 
 export const scripts = [
@@ -70,7 +70,7 @@ export const scripts = [
     const id = await peer.asked();
     await peer.put(`461-${id}["x",{"of":${hole}}]`, Buffer.from([1]));
     const outcome = await peer.take();
-    // The two applications tell of bytes in their own ways; that the answer came is what counts.
+    // The two applications format binary differently; only the arrival of the answer matters.
     peer.line(outcome?.startsWith?.("4") ? "an answer" : String(outcome));
   }),
   each("from the client, in another namespace", async (stage) => {

@@ -21,7 +21,7 @@ export const scripts = [
     await peer.put(text(1000));
     await peer.fetch();
   }),
-  // Around the text stand thirteen letters.
+  // The packet adds thirteen characters to the text.
   ...[286, 287, 288].map((letters) =>
     polls(`an answer of ${letters + 13} bytes`, async (stage) => {
       const peer = await stage.join("a");

@@ -86,7 +86,7 @@ export const scripts = [
   once("volatile, right behind another event", async (stage) => {
     const peer = await stage.join("a");
     const [first, second] = ['42["do",{"do":"emit"},"first",1]', '42["do",{"do":"emit","by":["volatile"]},"second",1]'];
-    // In one POST: two WebSocket messages may be read one after the other, with a write between them.
+    // In one POST: two WebSocket messages may be read separately, with a write between them.
     const parked = peer.park();
     await stage.settled();
     await peer.push(`${first}\x1e${second}`);
@@ -97,7 +97,7 @@ export const scripts = [
   each("volatile, of a client that can take it", async (stage) => {
     const peer = await stage.join("a");
     if (peer.polling) {
-      // Only a GET that waits takes it.
+      // Only a pending GET receives it.
       const parked = peer.park();
       await stage.settled();
       await peer.put('42["do",{"do":"emit","by":["volatile"]},"now",1]');

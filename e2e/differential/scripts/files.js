@@ -38,7 +38,7 @@ export const scripts = [
   once("when they are not served", (stage) => file(stage, "socket.io.js"), { flags: { "client-files": false } }),
 ];
 
-/** Asks for one of them. Its tag is of the server's making */
+/** Requests a file. Each server generates its own ETag */
 async function file(stage, name, options = {}) {
   const peer = stage.peer("a");
   peer.line(`${options.method ?? "GET"} ${name}`);

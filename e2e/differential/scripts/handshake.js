@@ -5,7 +5,7 @@ export const subject = "handshake";
 const POLL = "?EIO=4&transport=polling";
 const SOCKET = "?EIO=4&transport=websocket";
 
-/** Requests that are answered at once, each on its own */
+/** Requests that are answered at once */
 const requests = [
   ["opens a session", "GET", POLL],
   ["opens a session with parameters it does not know", "GET", `${POLL}&t=abc&b64=1&x=y`],

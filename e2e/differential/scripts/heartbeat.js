@@ -1,12 +1,12 @@
 import { each, once } from "../script.js";
 
 export const subject = "heartbeat and time limits";
-// A second for what a client does before its first ping, and three for its pongs: none is missed on a busy machine.
+// A second before the first ping, and three for a pong: long enough for a busy machine.
 export const flags = { "ping-interval": 1000, "ping-timeout": 3000, "connect-timeout": 20_000 };
 
-/** For clients that do not answer */
+/** Timings for clients that do not answer */
 const strict = { flags: { "ping-timeout": 1000 } };
-/** For clients that join nothing: between the second ping and the third */
+/** Timings for clients that join nothing: between the second ping and the third */
 const impatient = { flags: { "connect-timeout": 2700 } };
 
 export const scripts = [

@@ -11,7 +11,7 @@ export const scripts = [
   ...[100, 101].map((length) =>
     once(`a POST of ${length} bytes`, async (stage) => {
       const peer = await stage.join("a", { carrier: "polling" });
-      // Node cuts the connection of a body that is too long: nothing else may be on its way by it.
+      // Node cuts the connection of an oversized body, so no other request may be pending on it.
       await peer.push(event(length), { agent: false });
       if (length > 100) await stage.noted(3);
       await peer.emit("echo", "next");

@@ -143,7 +143,7 @@ function say(peer, packet) {
   return peer.put(encode(packet));
 }
 
-/** The next packet, with its keys in one order */
+/** Next packet, with sorted keys */
 async function hear(peer) {
   const heard = await peer.take();
   if (!Buffer.isBuffer(heard)) {

@@ -3,7 +3,7 @@ import { each, once } from "../script.js";
 export const subject = "recovery";
 export const flags = { recovery: true };
 
-/** A second connection of the same client, which shows what it knows of the first */
+/** A second connection of the same client, with the recovery token of the first */
 async function back(stage, peer, shown = {}) {
   const again = await stage.engine(`${peer.name} again`.replace(" ", "-"));
   again.namespace = "";

@@ -49,7 +49,7 @@ export const scripts = [
     poller(`a probe of ${packet || "no letters"}`, async (peer) => {
       const other = await peer.stage.candidate(peer);
       await other.send(packet);
-      // An upgrade without a probe is one all the same: it stays open.
+      // Node accepts an upgrade without a probe, so the WebSocket stays open.
       await other.closed(packet === "5" ? 500 : undefined);
       await peer.emit("echo", "still here");
       await peer.hear();
