@@ -38,7 +38,7 @@ describe("the demo page", { skip: withoutChromium }, () => {
     assert.equal(await page.locator("#server-banner").isVisible(), false);
     await page.screenshot({ path: `${SCREENSHOTS}demo.png`, fullPage: true });
     assert.deepEqual(complaints, []);
-    assert.deepEqual(foreign, [], "the page loads nothing from elsewhere");
+    assert.deepEqual(foreign, [], "the page loads nothing from other servers");
     await page.close();
   });
 

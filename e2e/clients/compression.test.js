@@ -13,7 +13,7 @@ const LARGE = JSON.stringify(Array.from({ length: 200 }, (_, id) => ({ id, user:
 const messages = (socket, count) =>
   new Promise((resolve, reject) => {
     const got = [];
-    const late = setTimeout(() => reject(new Error(`${got.length} of ${count} messages came`)), PATIENCE);
+    const late = setTimeout(() => reject(new Error(`${got.length} of ${count} messages arrived`)), PATIENCE);
     socket.on("message", (data, binary) => {
       got.push(binary ? data : data.toString());
       if (got.length < count) return;

@@ -63,7 +63,7 @@ test("join: welcomes the client and notifies the room", async () => {
     for (const member of members.slice(0, index)) expect(member, "joined", { room: ROOM, id: joiner.id });
     expect(joiner, "welcome", { room: ROOM, id: joiner.id, members: index + 1 });
     await arrived();
-    if (!isPlain(joiner)) assert.notEqual(answer, undefined, `${joiner.name} asked and got no answer`);
+    if (!isPlain(joiner)) assert.notEqual(answer, undefined, `${joiner.name} got no ack`);
   }
   compare();
 });
@@ -78,7 +78,7 @@ for (const pattern of PATTERNS) {
         expect(receiver, pattern, { from: sender.id, ...(room && { room }), text, via: sender.transport });
       }
       const receipt = await sender.cast(pattern, ROOM, text);
-      if (receipt?.queued !== undefined) assert.equal(receipt.queued, receivers.length, "the receipt counts wrong");
+      if (receipt?.queued !== undefined) assert.equal(receipt.queued, receivers.length, "wrong number in the receipt");
       await arrived();
     }
     if (pattern === PATTERNS.at(-1)) console.log(table());

@@ -109,7 +109,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
     test("is closed for packets of another parser", async () => {
       const socket = io(server.url, { forceNew: true, reconnection: false, transports, path: "/msgpack/" });
       socket.io.once("close", () => {});
-      await inTime(once(socket.io, "close"), PATIENCE, "it was not closed");
+      await inTime(once(socket.io, "close"), PATIENCE, "no close");
       assert.equal(socket.connected, false);
     });
   });

@@ -80,7 +80,7 @@ async function say(speaker, room, ...args) {
 /** Waits until the server has registered a disconnect, and so retains the session */
 async function kept(speaker, id) {
   const deadline = Date.now() + PATIENCE;
-  while (await ask(speaker, "present", id)) assert.ok(Date.now() < deadline, `${id} is still there`);
+  while (await ask(speaker, "present", id)) assert.ok(Date.now() < deadline, `${id} is still connected`);
 }
 
 async function hears(socket, expected) {

@@ -103,7 +103,7 @@ test("rejects invalid requests; closing the stream disconnects", { skip }, async
   client.close();
   const deadline = Date.now() + PATIENCE;
   for (let last; (last = await status("POST", "3")) !== 400; ) {
-    assert.ok(Date.now() < deadline, `the session is still there: ${last}`);
+    assert.ok(Date.now() < deadline, `the session still exists: ${last}`);
   }
 });
 

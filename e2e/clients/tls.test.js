@@ -33,7 +33,7 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
 
   const heard = (emitter, event) =>
     new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`no ${event} came`)), PATIENCE);
+      const late = setTimeout(() => reject(new Error(`no ${event}`)), PATIENCE);
       emitter.once(event, (...args) => (clearTimeout(late), resolve(args)));
     });
   const connect = async (ca, transports) => {
@@ -77,7 +77,7 @@ describe("TLS", { skip: target === "node" && "the reference has none" }, () => {
     server.child.kill("SIGHUP");
     const deadline = Date.now() + PATIENCE;
     while ((await page(certificate("two")).catch(() => 0)) !== 200) {
-      assert.ok(Date.now() < deadline, "the new certificate is not shown");
+      assert.ok(Date.now() < deadline, "the new certificate is not served");
     }
     await assert.rejects(page(certificate("one")));
     assert.deepEqual((await early.timeout(PATIENCE).emitWithAck("join", "blue")).rooms, ["blue"]);

@@ -36,7 +36,7 @@ const stopwatch = (on = server) => {
   return (least, most) => {
     const passed = Date.now() - began;
     const kept = withheld(on.child.pid) - before;
-    assert.ok(passed >= least - EARLY && passed - kept <= most, `${passed} ms, of which ${kept.toFixed()} were kept`);
+    assert.ok(passed >= least - EARLY && passed - kept <= most, `${passed} ms, of which ${kept.toFixed()} were withheld`);
   };
 };
 

@@ -54,7 +54,7 @@ export const DIFFERENCES = [
       "it fits, since the client can receive it.",
     at: [
       {
-        script: "volatile, right behind another event",
+        script: "volatile, right after another event",
         node: [],
         roomcast: ['a:   42["second",1]'],
       },
@@ -267,7 +267,7 @@ export const DIFFERENCES = [
       "and the second CONNECT is an error.",
     at: [
       {
-        script: "an event in the namespace whose middleware still thinks",
+        script: "an event while the middleware is pending",
         carriers: ["polling"],
         node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
         roomcast: [
@@ -276,7 +276,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an event in the namespace whose middleware still thinks",
+        script: "an event while the middleware is pending",
         carriers: ["websocket", "upgraded"],
         node: ["a: (closed: 1005)"],
         roomcast: [
@@ -303,7 +303,7 @@ export const DIFFERENCES = [
       "pending one is cancelled.",
     at: [
       {
-        script: "a client that goes away while a middleware thinks",
+        script: "a client that disconnects while a middleware is pending",
         node: ["server: a /guarded: second middleware"],
         roomcast: [],
       },
@@ -406,7 +406,7 @@ export const DIFFERENCES = [
       "far; an id that cannot be echoed is invalid.",
     at: [
       {
-        script: "to the client, with a number beyond what doubles keep",
+        script: "to the client, with an id beyond the precision of a double",
         node: ["a: < 4318446744073709552000[1]"],
         roomcast: ["a: (closed: 1005)"],
       },
@@ -419,7 +419,7 @@ export const DIFFERENCES = [
       "waited for, but reported with the answers.",
     at: [
       {
-        script: "of a broadcast to one that goes away",
+        script: "of a broadcast to a client that disconnects",
         node: ["a: < 43900[{\"answers\":[],\"error\":\"operation has timed out\"}]"],
         roomcast: ["a: < 43900[{\"answers\":[],\"error\":null}]"],
       },
@@ -432,7 +432,7 @@ export const DIFFERENCES = [
       "the id addresses the socket while it is connected, without a room.",
     at: [
       {
-        script: "the own room is left",
+        script: "leaving the own room",
         node: ["b: < 437001[\"\"]"],
         roomcast: ["b: < 437001[\"own\"]", "b: < 42[\"for b\",1]"],
       },
@@ -458,13 +458,13 @@ export const DIFFERENCES = [
       "such an event, with its other namespaces; here the event is dropped and the connection stays open.",
     at: [
       {
-        script: "an event behind the end of its namespace",
+        script: "an event after the disconnect of its namespace",
         carriers: ["polling"],
         node: ["a: (closed: 400 {\"code\":1,\"message\":\"Session ID unknown\"})"],
         roomcast: ["a: (nothing comes)"],
       },
       {
-        script: "an event behind the end of its namespace",
+        script: "an event after the disconnect of its namespace",
         carriers: ["websocket", "upgraded"],
         node: ["a: (closed: 1005)"],
         roomcast: ["a: (nothing comes)"],
@@ -478,7 +478,7 @@ export const DIFFERENCES = [
       "error.",
     at: [
       {
-        script: "answers of a handler that ends after its socket",
+        script: "acks of a handler that ends after its socket",
         node: ["a: < 431[1000]"],
         roomcast: [],
       },
@@ -491,7 +491,7 @@ export const DIFFERENCES = [
       "right before a DISCONNECT are lost if both arrive at once. Here earlier events are handled.",
     at: [
       {
-        script: "an event with a DISCONNECT behind it in one payload",
+        script: "an event followed by a DISCONNECT in one payload",
         node: [],
         roomcast: ["a: < 431[1]"],
       },
@@ -621,7 +621,7 @@ export const DIFFERENCES = [
       "the handshake informs the client at once, and leaves no open connection.",
     at: [
       {
-        script: "no upgrades: a WebSocket that tries nevertheless",
+        script: "no upgrades: a WebSocket that tries an upgrade",
         node: ["b: < 3probe", "b: (nothing comes)"],
         roomcast: ["b: (closed: 1005)"],
       },
@@ -675,9 +675,9 @@ export const DIFFERENCES = [
       varied("for a browser that accepts gzip, deflate, br", { coding: "content-encoding: gzip; " }),
       varied("for a browser that accepts gzip;q=0"),
       varied("with a query"),
-      varied("by HEAD"),
+      varied("with HEAD"),
       {
-        script: "that the browser has already",
+        script: "that the browser has cached",
         node: [...varied().node, "a:   304 ", "a:   304 ", ...varied().node],
         roomcast: [
           ...varied().roomcast,
@@ -729,7 +729,7 @@ export const DIFFERENCES = [
         roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
       },
       {
-        script: "a request is refused for an application that does not say why",
+        script: "a request is refused for an application without a message",
         node: ["server: refused: 4 Forbidden {\"message\":\"\"}"],
         roomcast: ["server: refused: 4 Forbidden {\"message\":\"Forbidden\"}"],
       },
@@ -764,7 +764,7 @@ export const DIFFERENCES = [
         roomcast: ["a: (closed: 1001 server shutting down)", "b: (closed: 1001 server shutting down)"],
       })),
       {
-        script: "the server closes behind an event",
+        script: "the server closes right after an event",
         node: ["a: (closed: 1005)"],
         roomcast: ["a: (closed: 1001 server shutting down)"],
       },
@@ -777,7 +777,7 @@ export const DIFFERENCES = [
       "the same in every packet; readers of a map ignore the order.",
     at: [
       {
-        script: "the bytes of what the server sends",
+        script: "the bytes of server packets",
         node: ["a: < bytes 84a2696405a47479706503a4646174619181a16190a36e7370a12f"],
         roomcast: ["a: < bytes 84a47479706503a4646174619181a16190a36e7370a12fa2696405"],
       },

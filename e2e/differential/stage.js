@@ -50,7 +50,8 @@ class House {
   async lost() {
     if (this.stopped) return;
     if (this.server.child.exitCode === null) await this.watch().catch((error) => (this.failed = error));
-    else this.failed = new Error(`the server on ${this.target} is gone:\n${this.server.output}`);
+    else this.failed = new Error(`the server on ${this.target} has exited:
+${this.server.output}`);
   }
 
   note(script, text) {
@@ -63,7 +64,7 @@ class House {
     const id = String((this.asked += 1));
     const answer = new Promise((resolve) => this.answers.set(id, resolve));
     this.client.send(`42/watch,${id}["clients"]`);
-    return (await inTime(answer, PATIENCE, "the application did not say how many clients it has")) - 1;
+    return (await inTime(answer, PATIENCE, "no number of clients from the application")) - 1;
   }
 
   async stop() {

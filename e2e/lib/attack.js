@@ -57,9 +57,9 @@ export async function withstand(options, body, row = {}) {
     await closeAll();
     dropIdle();
     target.isAlive();
-    assert.equal(seen.failure, undefined, "a bystander was hurt");
-    assert.ok(seen.rounds >= 4, `the bystanders were answered only ${seen.rounds} times`);
-    assert.ok(seen.worst <= worst, `a bystander waited ${seen.worst.toFixed()} ms; up to ${worst} are allowed`);
+    assert.equal(seen.failure, undefined, "a bystander was affected");
+    assert.ok(seen.rounds >= 4, `only ${seen.rounds} requests of the bystanders were answered`);
+    assert.ok(seen.worst <= worst, `a bystander waited ${seen.worst.toFixed()} ms; limit ${worst}`);
 
     const left = () => target.descriptors() - before.descriptors;
     await target.eventually(
@@ -100,7 +100,7 @@ class Target {
 
   /** Fails if the process has exited */
   isAlive() {
-    assert.equal(this.exited, undefined, `the server ended with ${this.exited}: ${this.server.output.slice(-1000)}`);
+    assert.equal(this.exited, undefined, `the server exited with ${this.exited}: ${this.server.output.slice(-1000)}`);
   }
 
   /** A connection without any sent bytes */
@@ -184,7 +184,7 @@ class Target {
       wanted = starvation(this.pid) - before;
       return used <= IDLE_LIMIT && wanted <= WANTED_LIMIT;
     };
-    const busy = () => `the server is still busy: ${used} of ${IDLE_FOR} ms, and ${wanted.toFixed()} more wanted`;
+    const busy = () => `the server is still busy: ${used} of ${IDLE_FOR} ms, and ${wanted.toFixed()} more runnable`;
     return this.eventually(isIdle, busy, within);
   }
 
@@ -221,5 +221,5 @@ function line({ name, ms, growth, limit, worst, outcome, note }) {
 after(() => {
   if (table.length === 0) return;
   const failed = table.filter(({ outcome }) => outcome !== "ok").length;
-  console.log(`| ${table.length} attacks, ${failed} of them with an effect |`);
+  console.log(`| ${table.length} attacks, ${failed} failed |`);
 });

@@ -116,7 +116,7 @@ class Client {
   #arrival(packet) {
     return new Promise((resolve, reject) => {
       if (this.failure) return reject(new Error(this.failure));
-      const late = setTimeout(() => this.fail(`no answer within ${GIVEN_UP} ms`), GIVEN_UP);
+      const late = setTimeout(() => this.fail(`no response within ${GIVEN_UP} ms`), GIVEN_UP);
       this.#awaited.set(packet, (error) => {
         clearTimeout(late);
         this.#awaited.delete(packet);

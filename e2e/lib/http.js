@@ -19,7 +19,7 @@ export function begin(url, { method = "GET", headers = {}, within = PATIENCE, ag
   const outgoing = send(url, { method, headers, agent });
   const response = new Promise((resolve, reject) => {
     const late = setTimeout(
-      () => outgoing.destroy(new Error(`${method} ${url}: no answer within ${within} ms`)),
+      () => outgoing.destroy(new Error(`${method} ${url}: no response within ${within} ms`)),
       within,
     );
     outgoing.on("close", () => clearTimeout(late));

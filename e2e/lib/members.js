@@ -18,7 +18,7 @@ class Member {
   async connected() {
     await until(() => this.log.length > 0, `${this.name}: no hello`);
     const [event, hello] = this.log.shift();
-    if (event !== "hello") throw new Error(`${this.name}: ${event} came before hello`);
+    if (event !== "hello") throw new Error(`${this.name}: ${event} before hello`);
     this.hello = hello;
     this.id = hello.id;
     return this;
@@ -86,7 +86,7 @@ export class JsonMember extends Member {
   static async open(url, name = "ws roomcast.json") {
     const member = new JsonMember(name);
     member.client = await WebSocketClient.open(`${url}/ws`, { protocols: ["roomcast.json"] });
-    if (member.client.protocol !== "roomcast.json") throw new Error("the server did not choose roomcast.json");
+    if (member.client.protocol !== "roomcast.json") throw new Error("the server did not select roomcast.json");
     const [first] = JSON.parse(await member.client.next());
     member.sid = first.sid;
     member.client.waiting.forEach((frame) => member.#receive(frame));

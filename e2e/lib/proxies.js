@@ -12,7 +12,7 @@ const MANUAL = new URL("../../docs/operations.md", import.meta.url);
 /** Configuration from the manual's code block in this language */
 export function configuration(language) {
   const blocks = readFileSync(MANUAL, "utf8").split(`\n\`\`\`${language}\n`);
-  if (blocks.length !== 2) throw new Error(`the manual has ${blocks.length - 1} blocks of ${language}, not one`);
+  if (blocks.length !== 2) throw new Error(`expected one ${language} block in the manual, found ${blocks.length - 1}`);
   return blocks[1].split("\n```")[0];
 }
 

@@ -92,17 +92,17 @@ export class RawConnection {
 
   /** Resolves once the server has ended its side, or reset the connection */
   untilEnded(within = 1000) {
-    return this.until(() => this.ended, "the server did not hang up", within);
+    return this.until(() => this.ended, "no close by the server", within);
   }
 
   /** Next response of the server, after `skip` others */
   response({ within = 1000, skip = 0 } = {}) {
-    return this.until(() => responses(this.received)[skip], "no HTTP answer", within);
+    return this.until(() => responses(this.received)[skip], "no HTTP response", within);
   }
 
   /** Fails unless the server answers with a status from 400 to 499 (or one of `statuses`), or closes */
   async refused({ within = 1000, statuses } = {}) {
-    await this.until(() => this.ended || responses(this.received).length > 0, "neither refused nor closed", within);
+    await this.until(() => this.ended || responses(this.received).length > 0, "neither rejected nor closed", within);
     const [answer] = responses(this.received);
     if (!answer) return { status: 0 };
     const fits = statuses ? statuses.includes(answer.status) : answer.status >= 400 && answer.status < 500;
@@ -153,9 +153,9 @@ export class RawWebSocket extends RawConnection {
   static async open(server, path, { headers = [], early = [] } = {}) {
     const client = await super.open(server.port);
     await client.write(Buffer.concat([Buffer.from(upgradeRequest(path, headers)), ...early]));
-    await client.until(() => client.received.includes("\r\n\r\n") || client.ended, "no answer to the handshake");
+    await client.until(() => client.received.includes("\r\n\r\n") || client.ended, "no response to the handshake");
     const [answer] = responses(client.received);
-    if (answer?.status !== 101) throw new Error(`the handshake got ${client.answer.slice(0, 300)}`);
+    if (answer?.status !== 101) throw new Error(`handshake failed: ${client.answer.slice(0, 300)}`);
     client.handshake = answer;
     client.taken = answer.end;
     client.frames = [];
@@ -184,7 +184,7 @@ export class RawWebSocket extends RawConnection {
   /** Next received frame of this kind */
   async next(opcode = OPCODES.text, within = 1000) {
     const at = () => this.frames.findIndex((frame) => frame.opcode === opcode);
-    await this.until(() => at() >= 0, `no frame of kind ${opcode}`, within);
+    await this.until(() => at() >= 0, `no frame with opcode ${opcode}`, within);
     return this.frames.splice(at(), 1)[0];
   }
 
@@ -196,7 +196,7 @@ export class RawWebSocket extends RawConnection {
   /** Waits for the close; resolves to `{ code, reason }`, 1005 without a code, 1006 without a close frame */
   async untilClosed(within = 1000) {
     const isClose = (frame) => frame.opcode === OPCODES.close;
-    await this.until(() => this.frames.some(isClose) || this.ended, "the server did not close", within);
+    await this.until(() => this.frames.some(isClose) || this.ended, "no close frame", within);
     const close = this.frames.find(isClose);
     if (!close) return { code: 1006, reason: "" };
     const { payload } = close;

@@ -10,7 +10,7 @@ import { settled } from "./process.js";
 /** `"roomcast"`, or `"node"` for the reference server if `ROOMCAST_E2E_TARGET=node` */
 export const target = process.env.ROOMCAST_E2E_TARGET || "roomcast";
 if (target !== "roomcast" && target !== "node") {
-  throw new Error(`ROOMCAST_E2E_TARGET is "${target}"; it has to be "roomcast" (the default) or "node"`);
+  throw new Error(`ROOMCAST_E2E_TARGET is "${target}"; must be "roomcast" (default) or "node"`);
 }
 
 /** Expectations for this target, where Roomcast differs from Node on purpose */
@@ -124,7 +124,7 @@ function start(command, args) {
     };
     const late = setTimeout(() => fail("printed no http://127.0.0.1:PORT within 30 s"), 30_000);
     child.once("error", (error) => fail(error.message));
-    child.once("exit", (code, signal) => fail(`ended with ${code ?? signal} before it was ready`));
+    child.once("exit", (code, signal) => fail(`exited with ${code ?? signal} before it was ready`));
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8");
       stream.on("data", (text) => {
@@ -159,7 +159,7 @@ function reference(file) {
 // A client left over by a failed test would block the end of the file, and the report of the failure.
 after(() => {
   const late = setTimeout(() => {
-    console.error(`still open when all tests were over: ${process.getActiveResourcesInfo().join(", ")}`);
+    console.error(`still open after all tests: ${process.getActiveResourcesInfo().join(", ")}`);
     process.exit(1);
   }, 30_000);
   late.unref();

@@ -90,7 +90,7 @@ export class NodeEventSource {
         if (data !== "") this.onmessage?.({ data });
       }
     }
-    throw new Error("the stream ended");
+    throw new Error("end of stream");
   }
 
   close() {

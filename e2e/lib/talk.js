@@ -37,7 +37,7 @@ export class Talk {
   }
 
   /** Next message of any kind */
-  async next(complaint = "nothing came") {
+  async next(complaint = "no event") {
     if (!this.#heard.length) {
       await new Promise((resolve, reject) => {
         const late = setTimeout(() => reject(new Error(complaint)), PATIENCE);

@@ -8,7 +8,7 @@ export class WebSocketClient {
   static async open(url, options) {
     const attempt = await tryOpen(url, options);
     if (attempt.client) return attempt.client;
-    throw new Error(`${url}: refused with ${attempt.status} ${attempt.body}`);
+    throw new Error(`${url}: rejected with ${attempt.status} ${attempt.body}`);
   }
 
   constructor(socket) {

@@ -14,7 +14,7 @@ const TRUSTED = { "trusted-proxy": "127.0.0.1" };
 /** Arguments of an event, or an error if the other one comes first */
 const heard = (emitter, event, failure) =>
   new Promise((resolve, reject) => {
-    const late = setTimeout(() => reject(new Error(`no ${event} came`)), PATIENCE);
+    const late = setTimeout(() => reject(new Error(`no ${event}`)), PATIENCE);
     emitter.once(event, (...args) => (clearTimeout(late), resolve(args)));
     if (failure) emitter.once(failure, (error) => (clearTimeout(late), reject(error)));
   });

@@ -40,7 +40,7 @@ attack("CVE-2020-36048 one POST with very many packets", { growth: 24 * MIB, fla
     const sid = await target.session();
     assert.ok([200, 400].includes((await post(target, sid, body)).status));
     const poll = await request(`${target.url}${address(sid)}`);
-    assert.ok(poll.status === 400 || poll.body.endsWith("1"), "what is no packet ends the session");
+    assert.ok(poll.status === 400 || poll.body.endsWith("1"), "an invalid packet ends the session");
   }
   // Over the limit: by declared length, and by received bytes.
   const sid = await target.session();
@@ -171,7 +171,7 @@ attack(
     const client = await target.socket();
     assert.notEqual(client.joined.sid, client.opened.sid);
     const polled = await target.session();
-    assert.equal((await post(target, client.joined.sid, "3")).status, 400, "a public id opens a session");
+    assert.equal((await post(target, client.joined.sid, "3")).status, 400, "a public id must not identify a session");
     assert.equal((await post(target, polled, "3")).status, 200);
   },
 );
@@ -224,7 +224,7 @@ attack(
     }
     // Ten thousand need 22 MiB, which the next ones reuse. A leak of a hundred bytes each would be 10 MiB in the end.
     const kept = target.memory() - before;
-    assert.ok(kept <= 30 * MIB, `${(kept / MIB).toFixed(1)} MiB are kept`);
+    assert.ok(kept <= 30 * MIB, `${(kept / MIB).toFixed(1)} MiB retained`);
     return `${(kept / MIB).toFixed(1)} MiB kept`;
   },
 );
@@ -316,7 +316,7 @@ attack("CVE-2026-48802 very many events for slow handlers", { growth: 48 * MIB, 
   assert.equal((await send("40")).status, 200);
   await request(url);
   await send(Array(most).fill(event).join(SEPARATOR));
-  assert.equal((await send("3")).status, 400, "as many were taken as came");
+  assert.equal((await send("3")).status, 400, "all packets were accepted");
 
   const client = await target.socket();
   const events = Buffer.concat(Array(10_000).fill(text(event)));

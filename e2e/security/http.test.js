@@ -25,7 +25,7 @@ async function smugglesNothing(target, headers, body, { version = "1.1", statuse
     const connection = await target.connect();
     connection.write(Buffer.from(`${head}\r\n${body}${SMUGGLED}`, "latin1"));
     await connection.untilEnded();
-    assert.ok(!isHeard(connection), `${what}: the request inside was heard`);
+    assert.ok(!isHeard(connection), `${what}: the inner request was handled`);
     const answers = responses(connection.received).map(({ status }) => status);
     assert.ok(answers.length <= 1, `${what} got ${answers}`);
     for (const status of answers) assert.ok(statuses.includes(status), `${what} got ${status}`);
@@ -318,7 +318,7 @@ attack(
   { growth: 4 * MIB, app: "demo", flags: { "admin-addr": "127.0.0.1:0" } },
   async (target) => {
     const admin = /http:\/\/127\.0\.0\.1:(\d+)\/metrics/.exec(target.server.output)?.[1];
-    assert.ok(admin, `where the metrics are is not said: ${target.server.output}`);
+    assert.ok(admin, `no address of the metrics: ${target.server.output}`);
     const series = async () => {
       const { body } = await request(`http://127.0.0.1:${admin}/metrics`);
       return body.split("\n").filter((line) => line && !line.startsWith("#")).length;

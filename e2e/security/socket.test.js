@@ -183,7 +183,7 @@ attack("CVE-2026-48804 attachments pile up over polling", { growth: 16 * MIB }, 
   assert.equal(await send(`4510-["message",{"_placeholder":true,"num":0}]`), 200);
   let sent = 0;
   while (sent < 30 && (await send(part)) === 200) sent += 1;
-  assert.ok(sent <= 12, `${sent} were taken`);
+  assert.ok(sent <= 12, `${sent} were accepted`);
 });
 
 attack(

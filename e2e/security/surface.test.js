@@ -25,7 +25,7 @@ attack("OWN-7 very many upgrades of one session at once", { growth: 16 * MIB }, 
       ),
     );
     const opened = connections.filter(({ answer }) => answer.startsWith("HTTP/1.1 101"));
-    assert.ok(opened.length >= 1, "none was let in");
+    assert.ok(opened.length >= 1, "none was accepted");
     // One attempt at a time is allowed: all others are rejected or closed.
     const alive = () => opened.filter(({ ended }) => !ended).length;
     await target.eventually(
@@ -269,7 +269,7 @@ attack("OWN-14 trailers after chunks", { growth: 4 * MIB }, async (target) => {
   fine.write(`${head}3\r\n4ab\r\n0\r\n${trailers}${httpRequest("GET", "/nothing")}`);
   assert.deepEqual([(await fine.response()).body, (await fine.response({ skip: 1 })).status], ["ok", 404]);
   const poll = await request(`${target.url}/engine.io/?${POLLING}&sid=${sid}`);
-  assert.equal(poll.body, "4ab", "a trailer is no part of the body");
+  assert.equal(poll.body, "4ab", "trailers are not part of the body");
   for (const trailer of ["X: y\r\n", `X: ${"y".repeat(100_000)}\r\n`]) {
     const own = await target.session();
     const endless = await target.connect();

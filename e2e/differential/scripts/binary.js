@@ -62,7 +62,7 @@ export const scripts = [
     await peer.send(`451-["echo",${hole(0)}]`, part(1), `451-["echo",${hole(0)}]`, part(2), '42["echo","text"]');
     await peer.hear(5);
   }),
-  once("that nobody listens to", async (stage) => {
+  once("without handler", async (stage) => {
     const peer = await stage.join("a");
     await peer.send(`451-["unheard of",${hole(0)}]`, part(1));
     await peer.sync();

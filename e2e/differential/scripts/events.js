@@ -76,14 +76,14 @@ export const scripts = [
       await peer.ask({ do: "emit", at: "io" }, name, 1);
     }),
   ),
-  each("a middleware gives an event another name and arguments", async (stage) => {
+  each("a middleware changes name and arguments of an event", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("rewritten", 1, { two: [] });
     await peer.hear();
     await peer.emit("rewritten");
     await peer.hear();
   }),
-  once("volatile, right behind another event", async (stage) => {
+  once("volatile, right after another event", async (stage) => {
     const peer = await stage.join("a");
     const [first, second] = ['42["do",{"do":"emit"},"first",1]', '42["do",{"do":"emit","by":["volatile"]},"second",1]'];
     // In one POST: two WebSocket messages may be read separately, with a write between them.
@@ -94,7 +94,7 @@ export const scripts = [
     await peer.emit("echo", "next");
     await peer.until('42["echo"');
   }, { carriers: ["polling"] }),
-  each("volatile, of a client that can take it", async (stage) => {
+  each("volatile, to a client that is ready", async (stage) => {
     const peer = await stage.join("a");
     if (peer.polling) {
       // Only a pending GET receives it.
@@ -106,7 +106,7 @@ export const scripts = [
       await peer.ask({ do: "emit", by: ["volatile"] }, "now", 1);
     }
   }),
-  once("volatile, of a client that polls and is away", async (stage) => {
+  once("volatile, to a client between two polls", async (stage) => {
     const peer = await stage.join("a");
     await peer.put('42["do",{"do":"emit","by":["volatile"]},"now",1]', '42["echo","next"]');
     await peer.hear();

@@ -53,21 +53,21 @@ export const scripts = [
       if (peer && !(await peer.hear())?.closed) await peer.quiet(100);
     }),
   ),
-  once("the application refuses it, with a text and without", async (stage) => {
+  once("the application rejects it, with and without a message", async (stage) => {
     await stage.http("a", `${POLL}&deny=not%20today`);
     await stage.http("a", `${POLL}&deny=`);
     await stage.websocket("a", `${SOCKET}&deny=not%20today`);
   }),
-  once("both sessions of one client have ids of their own", async (stage) => {
+  once("two sessions of one client have different ids", async (stage) => {
     await stage.http("a", POLL);
     await stage.http("a", POLL);
   }),
-  once("what a handler sees of the request", async (stage) => {
+  once("the request as seen by a handler", async (stage) => {
     const query = "&word=a%20b&plus=a+b&twice=1&twice=2&empty=&flag&%26%3D=%3F";
     const peer = await stage.join("a", { query, headers: { "x-told": "from the client" } });
     await peer.ask({ do: "handshake" });
   }),
-  once("what a handler sees of the request after an upgrade", async (stage) => {
+  once("the request as seen by a handler after an upgrade", async (stage) => {
     const peer = await stage.join("a", { carrier: "upgraded", query: "&at=first" });
     await peer.ask({ do: "handshake" });
   }),

@@ -69,7 +69,7 @@ export const scripts = [
       await hear(peer);
     }),
   ),
-  each("the bytes of what the server sends", async (stage) => {
+  each("the bytes of server packets", async (stage) => {
     const peer = await join(stage, "a");
     await say(peer, { type: 2, data: ["echo", 1, "two", bytes(3)], nsp: "/" });
     await peer.hear();
@@ -88,7 +88,7 @@ export const scripts = [
     await say(peer, { type: 3, data: ["answer", { of: [1] }], nsp: "/", id: asked?.id });
     await hear(peer);
   }),
-  once("to the others", async (stage) => {
+  once("to all other clients", async (stage) => {
     const [first, second] = [await join(stage, "a"), await join(stage, "b")];
     const data = ["do", { do: "emit", at: "broadcast" }, "news", { of: bytes(1) }];
     await say(first, { type: 2, data, nsp: "/", id: 3 });
@@ -105,7 +105,7 @@ export const scripts = [
     await say(peer, { type: 2, data: ["echo", 2], nsp: "/" });
     await hear(peer);
   }),
-  each("a refusal, with data and without", async (stage) => {
+  each("a rejection, with and without data", async (stage) => {
     const peer = await join(stage, "a");
     for (const data of [{ token: "wrong" }, { token: "wrong", message: "no", data: { why: [1] } }]) {
       await say(peer, { type: 0, data, nsp: "/guarded" });

@@ -11,7 +11,7 @@ export const scripts = [
     await peer.push('42["echo",1]');
     await peer.fetch();
   }),
-  poller("a payload of three events is answered in one, in order", async (stage) => {
+  poller("a payload of three events is answered in one payload, in order", async (stage) => {
     const peer = await stage.join("a");
     await peer.push(['42["echo",1]', '42["echo",2]', '42["echo",3]'].join(SEPARATOR));
     await peer.fetch();
@@ -43,7 +43,7 @@ export const scripts = [
     await peer.fetch();
     await stage.noted(3);
   }),
-  poller("a GET that is given up ends the session", async (stage) => {
+  poller("an aborted GET ends the session", async (stage) => {
     const peer = await stage.join("a");
     await peer.cut();
     await stage.noted(3);

@@ -13,7 +13,7 @@ const REFUSED = [
   ["a wrong method", POLL, { method: "PUT" }],
   ["a POST without a session", POLL, { method: "POST", body: "40" }],
   ["an application that does not want it", `${POLL}&deny=not%20today`],
-  ["an application that does not say why", `${POLL}&deny=`],
+  ["an application without a message", `${POLL}&deny=`],
   ["a revision that is not spoken", "EIO=3&transport=polling"],
   ["no revision", "transport=polling"],
 ];
@@ -37,11 +37,11 @@ export const scripts = [
       await stage.noted(1);
     }),
   ),
-  once("a plain request names WebSocket", async (stage) => {
+  once("a plain request with transport=websocket", async (stage) => {
     await stage.http("a", `?${SOCKET}&script=${stage.key}`);
     await stage.noted(1);
   }),
-  once("a poll of a session that is a WebSocket", async (stage) => {
+  once("a poll of a WebSocket session", async (stage) => {
     const peer = await stage.join("a");
     await peer.fetch();
     await stage.noted(2);
@@ -52,7 +52,7 @@ export const scripts = [
     await peer.fetch();
     await stage.noted(4);
   }, { carriers: ["polling"] }),
-  once("what is let in is not told", async (stage) => {
+  once("accepted requests are not reported", async (stage) => {
     const peer = await stage.join("a");
     await peer.emit("echo", 1);
     await peer.hear();

@@ -14,7 +14,7 @@ export const scripts = [
     await peer.emit("echo", "after");
     await peer.hear();
   }),
-  poller("what was emitted meanwhile comes after it", async (peer) => {
+  poller("events emitted during it arrive after it", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send("2probe");
     await other.hear();
@@ -77,7 +77,7 @@ export const scripts = [
     await peer.emit("echo", "still here");
     await peer.hear();
   }),
-  poller("one that never ends", async (peer) => {
+  poller("one that never completes", async (peer) => {
     const other = await peer.stage.candidate(peer);
     await other.send("2probe");
     await other.hear();

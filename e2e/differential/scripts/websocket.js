@@ -47,11 +47,11 @@ export const scripts = [
     await peer.send('451-["echo",{"_placeholder":true,"num":0}]', "b!!!!");
     await peer.hear(2);
   }),
-  once("a subprotocol that is offered", async (stage) => {
+  once("an offered subprotocol", async (stage) => {
     const peer = await stage.websocket("a", "?EIO=4&transport=websocket", { protocols: ["chat"] });
     peer?.line(`chosen: ${peer.socket.protocol}`);
   }),
-  once("Engine.IO alone: text and bytes come back", async (stage) => {
+  once("Engine.IO only: echoes text and binary", async (stage) => {
     const peer = await stage.engine("a", { path: "/engine.io/" });
     await peer.send("4hello", Buffer.from([0, 1, 2]), "4", "4€");
     await peer.hear(4);
