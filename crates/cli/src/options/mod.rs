@@ -113,7 +113,7 @@ const SHUTDOWN: &str = "Shutdown";
 const OBSERVABILITY: &str = "Observability";
 
 const AFTER_HELP: &str = "SIGTERM and Ctrl-C start a graceful shutdown: queued messages are sent, and sessions are \
-                          closed in batches so that clients do not all reconnect at once. A second signal exits \
+                          closed in batches so that clients do not all reconnect at once.\nA second signal exits \
                           immediately.\n\nTIME is a number with a unit: 300ms, 25s, 2m. SIZE is a number of bytes \
                           with an optional unit: 1MiB, 64KiB, 1MB, 1000000.";
 
