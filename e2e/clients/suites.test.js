@@ -176,8 +176,8 @@ describe("socket.io-client: connect errors", () => {
 
   for (const [what, namespace, message] of [
     ["of the main namespace", "/?fail=true", "Auth failed (main namespace)"],
-    ["of a namespace that refuses everybody", "/no", "Auth failed (custom namespace)"],
-    ["of a namespace that is not there", "/invalid", "Invalid namespace"],
+    ["of a namespace that rejects all clients", "/no", "Auth failed (custom namespace)"],
+    ["of an unknown namespace", "/invalid", "Invalid namespace"],
   ]) {
     test(`a middleware's ${what} is not retried`, async () => {
       const socket = connect(namespace, { reconnectionDelay: 10 });

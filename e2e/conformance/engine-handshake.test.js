@@ -113,13 +113,13 @@ for (const profile of PROFILES) {
       ["an empty transport", "GET", "EIO=4&transport=", UNKNOWN_TRANSPORT],
       ["an unknown transport", "GET", "EIO=4&transport=abc", UNKNOWN_TRANSPORT],
       ["a transport in capitals", "GET", "EIO=4&transport=POLLING", UNKNOWN_TRANSPORT],
-      ["webtransport, which never comes this way", "GET", "EIO=4&transport=webtransport", UNKNOWN_TRANSPORT],
-      ["a name that JavaScript objects have", "GET", "EIO=4&transport=constructor", UNKNOWN_TRANSPORT],
-      ["an unknown transport, whatever the version", "GET", "EIO=3&transport=abc", UNKNOWN_TRANSPORT],
+      ["webtransport over HTTP/1.1", "GET", "EIO=4&transport=webtransport", UNKNOWN_TRANSPORT],
+      ["a property name of JavaScript objects", "GET", "EIO=4&transport=constructor", UNKNOWN_TRANSPORT],
+      ["an unknown transport, for any version", "GET", "EIO=3&transport=abc", UNKNOWN_TRANSPORT],
       ["an unknown session on GET", "GET", "EIO=4&transport=polling&sid=zzzzzzzzzzzzzzzzzzzz", UNKNOWN_SID],
       ["an unknown session on POST", "POST", "EIO=4&transport=polling&sid=zzzzzzzzzzzzzzzzzzzz", UNKNOWN_SID],
       ["an unknown session on a WebSocket request", "GET", "EIO=4&transport=websocket&sid=zzz", UNKNOWN_SID],
-      ["an unknown session, whatever the version", "GET", "transport=polling&sid=zzz", UNKNOWN_SID],
+      ["an unknown session, for any version", "GET", "transport=polling&sid=zzz", UNKNOWN_SID],
       ["POST without a session", "POST", "EIO=4&transport=polling", BAD_METHOD],
       ["PUT without a session", "PUT", "EIO=4&transport=polling", BAD_METHOD],
       ["DELETE without a session", "DELETE", "EIO=4&transport=polling", BAD_METHOD],
@@ -191,7 +191,7 @@ for (const profile of PROFILES) {
       ["to an unknown transport", "EIO=4&transport=abc", "Transport unknown"],
       ["to webtransport", "EIO=4&transport=webtransport", "Transport unknown"],
       ["of an unknown session", "EIO=4&transport=websocket&sid=zzzzzzzzzzzzzzzzzzzz", "Session ID unknown"],
-      ["of an unknown session, whatever the version", "transport=websocket&sid=zzz", "Session ID unknown"],
+      ["of an unknown session, for any version", "transport=websocket&sid=zzz", "Session ID unknown"],
     ];
     for (const [what, query, message] of CASES) {
       test(what, async () => {

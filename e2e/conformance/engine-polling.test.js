@@ -197,12 +197,12 @@ describe("polling: ends the session on", () => {
 
   const BAD_PAYLOADS = [
     ["an unknown packet type", "abc"],
-    ["a digit that is no packet type", "7"],
+    ["an unknown digit as packet type", "7"],
     ["an empty body", ""],
     ["an empty packet", `4a${SEPARATOR}${SEPARATOR}4b`],
     ["a separator at the end", `4a${SEPARATOR}`],
-    ["a ping, which is the server's", "2"],
-    ["a probe, which belongs on another connection", "2probe"],
+    ["a ping, which only servers send", "2"],
+    ["a probe on the same connection", "2probe"],
   ];
   for (const [what, payload] of BAD_PAYLOADS) {
     test(`${what} in a POST`, async () => {

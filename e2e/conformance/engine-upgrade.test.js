@@ -108,7 +108,7 @@ for (const profile of PROFILES) {
       ["a close packet", "1"],
       ["an unknown packet type", "abc"],
       ["an empty text", ""],
-      ["a six-byte text that cuts a character", "2éabc"],
+      ["a six-byte text with a truncated character", "2éabc"],
       ["binary", Buffer.from("2probe")],
     ]) {
       test(`after ${what} instead of the probe`, async () => {

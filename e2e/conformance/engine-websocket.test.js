@@ -75,9 +75,9 @@ describe("websocket: messages", () => {
 describe("websocket: closes on", () => {
   for (const [what, message] of [
     ["an unknown packet type", "abc"],
-    ["a digit that is no packet type", "9"],
+    ["an unknown digit as packet type", "9"],
     ["an empty text", ""],
-    ["a ping, which is the server's", "2"],
+    ["a ping, which only servers send", "2"],
   ]) {
     test(what, async () => {
       const session = await open();
@@ -127,8 +127,8 @@ describe("plain WebSocket echo", () => {
     ["a reserved bit", [0xc1, 0x80, 0, 0, 0, 0], 1002],
     ["text that is not UTF-8", [0x81, 0x82, 0, 0, 0, 0, 0xc3, 0x28], 1007],
     ["a ping in fragments", [0x09, 0x80, 0, 0, 0, 0], 1002],
-    ["a continuation of nothing", [0x80, 0x80, 0, 0, 0, 0], 1002],
-    ["a close code that never goes over the wire", [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 1002],
+    ["a continuation without a first frame", [0x80, 0x80, 0, 0, 0, 0], 1002],
+    ["a close code that must not be sent", [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xed], 1002],
   ];
   for (const [what, bytes, code] of BROKEN) {
     test(`${what} closes with ${code}`, async () => {

@@ -16,7 +16,7 @@ const hole = (num) => `{"_placeholder":true,"num":${num}}`;
 
 const INVALID_PACKETS = [
   ["no packet type", "4"],
-  ["a letter for a packet type", "4abc"],
+  ["a letter as packet type", "4abc"],
   ["an unknown packet type", "47[]"],
   ["an event with an object", "42{}"],
   ["an event with a string", '42"message"'],
@@ -41,25 +41,25 @@ const INVALID_PACKETS = [
 ];
 
 const INVALID_ATTACHMENTS = [
-  ["binary that no packet announced", [part]],
-  ["text while one is awaited", [`451-["message",${hole(0)}]`, '42["message","x"]']],
-  ["text while the second is awaited", [`452-["message",${hole(0)},${hole(1)}]`, part, '42["message","x"]']],
-  ["another namespace's packet while one is awaited", [`451-["message",${hole(0)}]`, "40/custom,"]],
+  ["unannounced binary", [part]],
+  ["text instead of binary", [`451-["message",${hole(0)}]`, '42["message","x"]']],
+  ["text instead of the second binary", [`452-["message",${hole(0)},${hole(1)}]`, part, '42["message","x"]']],
+  ["a packet of another namespace instead of binary", [`451-["message",${hole(0)}]`, "40/custom,"]],
   ["one more than announced", [`451-["unheard of",${hole(0)}]`, part, part]],
-  ["a place beyond what came", [`451-["message",${hole(1)}]`, part]],
-  ["a place below zero", [`451-["message",${hole(-1)}]`, part]],
-  ["a place that is a string", [`451-["message",${hole('"0"')}]`, part]],
-  ["a place that is missing", ['451-["message",{"_placeholder":true}]', part]],
+  ["a placeholder beyond the attachments", [`451-["message",${hole(1)}]`, part]],
+  ["a negative placeholder", [`451-["message",${hole(-1)}]`, part]],
+  ["a placeholder with a string", [`451-["message",${hole('"0"')}]`, part]],
+  ["a placeholder without a number", ['451-["message",{"_placeholder":true}]', part]],
   ["no number of attachments", ['45-["message"]']],
   ["no number and no dash", ['45["message"]']],
-  ["a number of attachments that is none", ['45a-["message"]']],
-  ["half an attachment", ['451.5-["message"]']],
+  ["an invalid number of attachments", ['45a-["message"]']],
+  ["a fractional number of attachments", ['451.5-["message"]']],
   ["a negative number of attachments", ['45-1-["message"]']],
   ["more than ten attachments", [`4511-["message",${hole(0)}]`]],
   ["a number of attachments beyond any integer", ['4599999999999999999999-["message"]']],
-  ["a payload that is no list", [`451-{"message":${hole(0)}}`, part]],
+  ["a payload that is not a list", [`451-{"message":${hole(0)}}`, part]],
   ["an event with a reserved name", [`451-["disconnect",${hole(0)}]`, part]],
-  ["an ack that is no list", ["461-1{}", part]],
+  ["an ack that is not a list", ["461-1{}", part]],
 ];
 
 describe("polling: packets before the close", () => {

@@ -28,7 +28,7 @@ export const DIFFERENCES = [
       "decoders, so that handlers and clients get valid text.",
     at: [
       {
-        script: "with a surrogate alone",
+        script: "with a lone surrogate",
         node: ['a: < 42["echo","\\ud800"]'],
         roomcast: ['a: < 42["echo","\ufffd"]'],
       },
@@ -67,7 +67,7 @@ export const DIFFERENCES = [
       "handshake is rejected with a status that shows the reason.",
     at: [
       {
-        script: "WebSocket with polling for a transport",
+        script: "WebSocket with transport=polling",
         node: ["a:   101", "a: (closed: 1005)"],
         roomcast: ["a:   400 content-type: text/html", "a:   Bad request"],
       },
@@ -80,7 +80,7 @@ export const DIFFERENCES = [
       "an error, so the packet is rejected as a parse error.",
     at: [
       {
-        script: "a payload with base64 with wrong letters",
+        script: "a payload with base64 with invalid characters",
         node: [
           "a:   200 cache-control: no-store; content-type: text/html",
           "a:   ok",
@@ -104,7 +104,7 @@ export const DIFFERENCES = [
     why: "As on long-polling, for clients that send binary as text on every transport.",
     at: [
       {
-        script: "base64 with wrong letters",
+        script: "base64 with invalid characters",
         node: ['a: < 451-["echo",{"_placeholder":true,"num":0}]', "a: < bytes "],
         roomcast: ["a: (closed: 1005)"],
       },
@@ -222,7 +222,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an event of nothing, in a namespace",
+        script: "an event without a payload, in a namespace",
         carriers: ["polling"],
         node: [
           "server: a /: disconnecting: forced server close; rooms own",
@@ -234,7 +234,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "a CONNECT_ERROR with nothing",
+        script: "a CONNECT_ERROR without a payload",
         carriers: ["polling"],
         node: [
           "server: a /: disconnecting: forced server close; rooms own",
@@ -316,12 +316,12 @@ export const DIFFERENCES = [
       "text; it is emitted as text.",
     at: [
       {
-        script: "with a number for a name",
+        script: "with a number as name",
         node: ["a: < 42[1,2,3]"],
         roomcast: ["a: < 42[\"1\",2,3]"],
       },
       {
-        script: "a number for a name",
+        script: "a number as name",
         node: ["a: < 451-[1,{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 451-[\"1\",{\"_placeholder\":true,\"num\":0}]"],
       },
@@ -363,22 +363,22 @@ export const DIFFERENCES = [
       "both.",
     at: [
       {
-        script: "one that nothing names",
+        script: "an unreferenced one",
         node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 452-[\"echo\",{\"_placeholder\":true,\"num\":0}]", "a: < bytes 02"],
       },
       {
-        script: "one that nothing names, alone",
+        script: "only an unreferenced one",
         node: ["a: < 42[\"echo\",\"x\"]"],
         roomcast: ["a: < 451-[\"echo\",\"x\"]", "a: < bytes 01"],
       },
       {
-        script: "a placeholder with more keys",
+        script: "a placeholder with additional keys",
         node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0,\"x\":1}]"],
       },
       {
-        script: "a key of another order",
+        script: "keys in a different order",
         node: ["a: < 451-[\"echo\",{\"_placeholder\":true,\"num\":0}]"],
         roomcast: ["a: < 451-[\"echo\",{\"num\":0,\"_placeholder\":true}]"],
       },
@@ -505,7 +505,7 @@ export const DIFFERENCES = [
       "both servers close.",
     at: [
       {
-        script: "an event of nothing",
+        script: "an event without a payload",
         carriers: ["polling"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -516,7 +516,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an event of nothing",
+        script: "an event without a payload",
         carriers: ["websocket", "upgraded"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -527,7 +527,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an ack of nothing",
+        script: "an ack without a payload",
         carriers: ["polling"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -538,7 +538,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "an ack of nothing",
+        script: "an ack without a payload",
         carriers: ["websocket", "upgraded"],
         node: ["a: < 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -591,7 +591,7 @@ export const DIFFERENCES = [
       "Node passes undefined to the application. Here it is rejected like any other number without an attachment.",
     at: [
       {
-        script: "a place that is a fraction",
+        script: "a fractional placeholder",
         carriers: ["polling"],
         node: ["a: < 42[\"echo\",null]", "a: left: 42[\"echo\",\"still here\"]"],
         roomcast: [
@@ -602,7 +602,7 @@ export const DIFFERENCES = [
         ],
       },
       {
-        script: "a place that is a fraction",
+        script: "a fractional placeholder",
         carriers: ["websocket", "upgraded"],
         node: ["a: < 42[\"echo\",null]"],
         roomcast: [
@@ -634,7 +634,7 @@ export const DIFFERENCES = [
       "5.2.2.6 expresses by this directive.",
     at: [
       {
-        script: "an event that asks not to be compressed",
+        script: "an event with compression disabled",
         node: ["a:   200 cache-control: no-store; content-type: text/plain; charset=UTF-8"],
         roomcast: ["a:   200 cache-control: no-store, no-transform; content-type: text/plain; charset=UTF-8"],
       },
@@ -706,7 +706,7 @@ export const DIFFERENCES = [
     why: "JSON omits JavaScript's undefined. Here the key is present and null.",
     at: [
       {
-        script: "a request is refused for no transport",
+        script: "a request is rejected for no transport",
         node: ["server: refused: 0 Transport unknown {}"],
         roomcast: ["server: refused: 0 Transport unknown {\"transport\":null}"],
       },
@@ -719,17 +719,17 @@ export const DIFFERENCES = [
       "message is the one sent to the client, in the event and in the context.",
     at: [
       {
-        script: "a request is refused for an application that does not want it",
+        script: "a request is rejected for a rejecting application",
         node: ["server: refused: 4 Forbidden {\"message\":\"not today\"}"],
         roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
       },
       {
-        script: "a WebSocket is refused for an application that does not want it",
+        script: "a WebSocket is rejected for a rejecting application",
         node: ["server: refused: 4 Forbidden {\"message\":\"not today\"}"],
         roomcast: ["server: refused: 4 not today {\"message\":\"not today\"}"],
       },
       {
-        script: "a request is refused for an application without a message",
+        script: "a request is rejected for an application without a message",
         node: ["server: refused: 4 Forbidden {\"message\":\"\"}"],
         roomcast: ["server: refused: 4 Forbidden {\"message\":\"Forbidden\"}"],
       },
@@ -741,12 +741,12 @@ export const DIFFERENCES = [
       "Node reports every revision but 4 as 3, even if it is missing. Here the application gets the client's value.",
     at: [
       {
-        script: "a request is refused for a revision that is not spoken",
+        script: "a request is rejected for an unsupported revision",
         node: ["server: refused: 5 Unsupported protocol version {\"protocol\":3}"],
         roomcast: ["server: refused: 5 Unsupported protocol version {\"protocol\":\"3\"}"],
       },
       {
-        script: "a request is refused for no revision",
+        script: "a request is rejected for no revision",
         node: ["server: refused: 5 Unsupported protocol version {\"protocol\":3}"],
         roomcast: ["server: refused: 5 Unsupported protocol version {\"protocol\":null}"],
       },

@@ -151,8 +151,8 @@ mod tests {
 
     impl Write for Gated {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.turns.recv().expect("the test goes on")?;
-            self.written.send(bytes.to_vec()).expect("the test goes on");
+            self.turns.recv().expect("the test is running")?;
+            self.written.send(bytes.to_vec()).expect("the test is running");
             Ok(bytes.len())
         }
 
@@ -169,7 +169,7 @@ mod tests {
         let ((turn, turns), (written, lines)) = (channel(), channel());
         let (lost, counted) = (Arc::new(AtomicU64::new(0)), channel());
         let count = lost.clone();
-        let regained = move |lines| counted.0.send(lines).expect("the test goes on");
+        let regained = move |lines| counted.0.send(lines).expect("the test is running");
         let count = move |lines| _ = count.fetch_add(lines, Ordering::Relaxed);
         let output = Output::start("test", Gated { turns, written }, count, regained).expect("a thread");
         (output, turn, lines, lost, counted.1)
@@ -186,9 +186,9 @@ mod tests {
         assert!(!output.flush(Duration::from_millis(10)), "the stream is blocked");
         let dropped = lost.load(Ordering::Relaxed);
         assert!((5000 - 2 * 1024..5000).contains(&dropped), "{dropped}");
-        turn.send(Ok(())).expect("it listens");
+        turn.send(Ok(())).expect("the output thread is running");
         assert_eq!(regained.recv().expect("a count"), dropped);
-        turn.send(Ok(())).expect("it listens");
+        turn.send(Ok(())).expect("the output thread is running");
         assert!(output.flush(Duration::from_secs(20)));
         let written: usize = lines.try_iter().map(|batch| batch.len() / 1024).sum();
         assert_eq!(written as u64 + dropped, 5000, "each line is written or counted");
@@ -198,11 +198,11 @@ mod tests {
     fn continues_after_failed_write() {
         let (output, turn, lines, lost, regained) = gated();
         output.push(b"one\ntwo\n");
-        turn.send(Err(io::ErrorKind::BrokenPipe.into())).expect("it listens");
+        turn.send(Err(io::ErrorKind::BrokenPipe.into())).expect("the output thread is running");
         assert!(output.flush(Duration::from_secs(20)));
         assert_eq!(lost.load(Ordering::Relaxed), 2);
         output.push(b"three\n");
-        turn.send(Ok(())).expect("it listens");
+        turn.send(Ok(())).expect("the output thread is running");
         assert_eq!(lines.recv().expect("text"), b"three\n");
         assert_eq!(regained.recv().expect("a count"), 2);
     }

@@ -28,7 +28,7 @@ impl Demo {
         let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
         let listening =
             |line: String| Some(line.split_once("listening on ")?.1.split_once("://")?.1.to_owned());
-        let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("it says where it is");
+        let address = lines.by_ref().map_while(Result::ok).find_map(listening).expect("a listen address");
         // Keep reading, or the server would block on a full pipe.
         std::thread::spawn(move || lines.for_each(drop));
         Self { child, address }

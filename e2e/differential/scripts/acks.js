@@ -15,8 +15,8 @@ export const scripts = [
     ["several arguments", '42456["echo",1,{"two":[3]},null]'],
     ["the number zero", '420["echo",1]'],
     ["a large number", '4299999999["echo",1]'],
-    ["the largest number that doubles keep", '429007199254740991["echo",1]'],
-    ["a number with zeros before it", '42007["echo",1]'],
+    ["the largest exact double", '429007199254740991["echo",1]'],
+    ["a number with leading zeros", '42007["echo",1]'],
   ].map(([what, packet]) =>
     each(`to the client, with ${what}`, async (stage) => {
       const peer = await stage.join("a");

@@ -8,15 +8,15 @@ const SOCKET = "?EIO=4&transport=websocket";
 /** Requests that are answered at once */
 const requests = [
   ["opens a session", "GET", POLL],
-  ["opens a session with parameters it does not know", "GET", `${POLL}&t=abc&b64=1&x=y`],
+  ["opens a session with unknown parameters", "GET", `${POLL}&t=abc&b64=1&x=y`],
   ["below the path", "GET", POLL, { path: "/socket.io/deeper/" }],
   ["beside the path", "GET", POLL, { path: "/socket.io" }],
-  ["at a path of nobody", "GET", POLL, { path: "/nothing/" }],
+  ["at an unknown path", "GET", POLL, { path: "/nothing/" }],
   ["without EIO", "GET", "?transport=polling"],
   ["with EIO 3", "GET", "?EIO=3&transport=polling"],
   ["with EIO 5", "GET", "?EIO=5&transport=polling"],
   ["with EIO 04", "GET", "?EIO=04&transport=polling"],
-  ["with an EIO that is no number", "GET", "?EIO=abc&transport=polling"],
+  ["with an EIO that is not a number", "GET", "?EIO=abc&transport=polling"],
   ["without a transport", "GET", "?EIO=4"],
   ["with neither", "GET", ""],
   ["with an unknown transport", "GET", "?EIO=4&transport=pigeon"],
@@ -40,7 +40,7 @@ const webSockets = [
   ["without a transport", "?EIO=4"],
   ["with an unknown transport", "?EIO=4&transport=pigeon"],
   ["with an unknown session", `${SOCKET}&sid=nobody`],
-  ["with polling for a transport", POLL],
+  ["with transport=polling", POLL],
 ];
 
 export const scripts = [

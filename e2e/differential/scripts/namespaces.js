@@ -14,7 +14,7 @@ export const scripts = [
     ["no payload", "40/greeting,"],
     ["no comma", "40/greeting"],
     ["an empty object", "40/greeting,{}"],
-    ["a number, which is none of its own", "40/greeting,5"],
+    ["a number", "40/greeting,5"],
     ["an object", '40/greeting,{"nested":{"list":[1,null,"é"]},"token":"123"}'],
     ["a query", "40/greeting?token=abc,"],
     ["a query and a payload", '40/greeting?token=abc,{"b":2}'],
@@ -55,7 +55,7 @@ export const scripts = [
     await stage.noted(3);
   }),
   ...[
-    ["a message alone", { message: "no" }],
+    ["only a message", { message: "no" }],
     ["a message and data", { data: { code: 7, list: [1, "two"] }, message: "no" }],
     ["data that is a string", { data: "why" }],
     ["data that is a number", { data: 0 }],

@@ -1,6 +1,6 @@
 import { once } from "../script.js";
 
-export const subject = "sockets from outside";
+export const subject = "remote sockets";
 
 export const scripts = [
   once("fetches all, with rooms, data and handshake", async (stage) => {

@@ -1,6 +1,6 @@
 import { each, once } from "../script.js";
 
-export const subject = "parents of namespaces";
+export const subject = "parent namespaces";
 
 const cleaned = { "clean-up": true };
 

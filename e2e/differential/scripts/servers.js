@@ -1,6 +1,6 @@
 import { each, once } from "../script.js";
 
-export const subject = "a server alone, and its end";
+export const subject = "single server and shutdown";
 
 const ending = { alone: true };
 

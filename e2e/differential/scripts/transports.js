@@ -1,6 +1,6 @@
 import { once } from "../script.js";
 
-export const subject = "which transports there are";
+export const subject = "enabled transports";
 
 const POLL = "?EIO=4&transport=polling";
 const SOCKET = "?EIO=4&transport=websocket";

@@ -131,7 +131,7 @@ mod tests {
     use crate::options::Options;
 
     fn http(flags: &[&str]) -> Http {
-        Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are").http
+        Options::try_parse_from([&["serve"], flags].concat()).expect("valid flags").http
     }
 
     #[test]

@@ -182,7 +182,7 @@ mod tests {
     use crate::options::Options;
 
     fn config(flags: &[&str]) -> Config {
-        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("flags that there are");
+        let options = Options::try_parse_from([&["serve"], flags].concat()).expect("valid flags");
         options.limits.config(Config::new())
     }
 
