@@ -92,7 +92,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       const args = ["text", { deep: [1.5, null] }, Buffer.from([9])];
       for (const [index, speaker] of [packed, text].entries()) {
         speaker.emit("say", room, ...args);
-        await until(() => Object.values(heard).every((list) => list.length === index + 1), "not all heard it");
+        await until(() => Object.values(heard).every((list) => list.length === index + 1), "not received by all");
         assert.deepEqual([heard.packed[index], heard.text[index]], [args, args]);
         const [header, ...said] = JSON.parse(await plain.next());
         assert.equal(header.binary, 1);
@@ -100,7 +100,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
         assert.deepEqual(await plain.next(), Buffer.from([9]));
       }
       plain.send(JSON.stringify(["say", room, "from plain", [1]]));
-      await until(() => Object.values(heard).every((list) => list.length === 3), "not all heard it");
+      await until(() => Object.values(heard).every((list) => list.length === 3), "not received by all");
       assert.deepEqual([heard.packed[2], heard.text[2]], [["from plain", [1]], ["from plain", [1]]]);
       [packed, text].forEach((socket) => socket.disconnect());
       plain.terminate();

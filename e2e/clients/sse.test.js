@@ -99,7 +99,7 @@ test("rejects invalid requests; closing the stream disconnects", { skip }, async
   assert.equal(await status("PUT", "4x"), 400);
   assert.equal(await status("POST", "x".repeat(1_000_001)), 413);
   await client.say("still here");
-  await until(() => client.said.length === 1, "it heard nothing more");
+  await until(() => client.said.length === 1, "no further message");
   client.close();
   const deadline = Date.now() + PATIENCE;
   for (let last; (last = await status("POST", "3")) !== 400; ) {

@@ -33,7 +33,7 @@ describe("limits: polling", () => {
   ];
 
   for (const [what, payload] of AT_LIMIT) {
-    test(`${what}: exactly at the limit is taken`, async () => {
+    test(`${what}: accepts exactly the limit`, async () => {
       assert.equal(Buffer.byteLength(payload), LIMIT);
       const session = await open();
       const { status, body } = await session.push(payload);
@@ -94,7 +94,7 @@ describe("limits: websocket", () => {
 
   for (const message of [`4${"x".repeat(LIMIT - 1)}`, euros(LIMIT), Buffer.alloc(LIMIT, 7)]) {
     const what = typeof message === "string" ? `text of ${message.length} characters` : "binary";
-    test(`${what}: exactly at the limit is taken`, async () => {
+    test(`${what}: accepts exactly the limit`, async () => {
       const session = await open();
       await session.send(message);
       assert.deepEqual(await session.next(), message);

@@ -116,7 +116,7 @@ for (const carrier of CARRIERS) {
       ["broken JSON", '40{"token":'],
       ["a namespace without its slash", "40custom,"],
     ]) {
-      test(`with ${what} for a payload closes the connection`, async () => {
+      test(`with ${what} as payload closes the connection`, async () => {
         const session = await open();
         await session.send(packet);
         await session.untilClosed();

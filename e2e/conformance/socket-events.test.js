@@ -40,7 +40,7 @@ for (const carrier of CARRIERS) {
       ',"a","b","c","d","e","f","g","h","i","j","k","l"',
     ]) {
       test(
-        `["message"${args}] comes back with the same arguments`,
+        `echoes ["message"${args}] unchanged`,
         inSession((session) => exchange(session, [`42["message"${args}]`], [`42["message-back"${args}]`])),
       );
     }

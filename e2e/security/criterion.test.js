@@ -44,7 +44,7 @@ test("detects peak memory, even if it is released", async () => {
     const part = frame("x".repeat(900_000), { fin: false });
     const before = target.memory();
     await Promise.all(clients.map((client) => client.write(part)));
-    await target.eventually(() => target.memory() > before + BOUNDS.growth, () => "it does not keep them", 1000);
+    await target.eventually(() => target.memory() > before + BOUNDS.growth, () => "the server does not retain them", 1000);
     for (const client of clients) client.destroy();
   };
   await assert.rejects(withstand(BOUNDS, fill), /the server took \d+\.\d MiB more; up to 8\.0 are allowed/);

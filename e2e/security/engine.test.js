@@ -220,7 +220,7 @@ attack(
       sids.forEach((sid) => seen.add(sid));
       assert.ok(seen.size >= 10_000 * (round + 1), "an id came twice");
       const isGone = async () => (await post(target, sids.at(-1), "6")).status === 400;
-      await target.eventually(isGone, () => "a session nobody polls is still there", 5000);
+      await target.eventually(isGone, () => "a session without polls still exists", 5000);
     }
     // Ten thousand need 22 MiB, which the next ones reuse. A leak of a hundred bytes each would be 10 MiB in the end.
     const kept = target.memory() - before;

@@ -396,7 +396,7 @@ attack(
     connections.forEach((connection) => connection.destroy());
     await target.eventually(
       async () => (await target.ask("GET", "/")).status === 200,
-      () => "nobody is let in again",
+      () => "no new connection is accepted",
       2000,
     );
     return `${told()} were told that there is no room`;
