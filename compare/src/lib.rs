@@ -121,11 +121,11 @@ pub struct Options {
     /// Seed of the random order [default: from the clock]
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Directory of the report
+    /// Folder of the report
     ///
     /// [default: docs/benchmarks for a complete comparison, target/compare with --quick, --only, --scenarios or fewer
     /// rounds]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "FOLDER")]
     pub out: Option<PathBuf>,
     /// Render the report from the results.json of an earlier comparison, without running anything
     #[arg(long, value_name = "FILE")]

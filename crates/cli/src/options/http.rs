@@ -53,9 +53,9 @@ pub(crate) struct Http {
     #[arg(value_parser = BoolishValueParser::new())]
     pub(crate) proxy_protocol: bool,
 
-    /// Directory of the official browser clients, such as node_modules/socket.io/client-dist; served as
+    /// Folder of the official browser clients, such as node_modules/socket.io/client-dist; served as
     /// /socket.io/socket.io.js and so on. Default: none
-    #[arg(long, value_name = "DIR", env = "ROOMCAST_SERVE_CLIENT")]
+    #[arg(long, value_name = "FOLDER", env = "ROOMCAST_SERVE_CLIENT")]
     pub(crate) serve_client: Option<PathBuf>,
 }
 
