@@ -1,4 +1,4 @@
-//! Arguments: cutting, checking, and serde both ways.
+//! Arguments: splitting, validation, and serde in both directions.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// Arguments match serde_json's parse of the array, whatever type they are read as.
+/// Arguments match serde_json's parse of the array, regardless of the type that they are read as.
 ///
 /// The first line is the list, the others are attachments.
 pub fn args(data: &[u8]) {
@@ -26,7 +26,7 @@ pub fn args(data: &[u8]) {
     let array = format!("[{list}]");
     let elements: Option<Vec<&RawValue>> = serde_json::from_str(&array).ok();
     let args = Args::from_json(ByteString::from(list), attachments).ok();
-    assert_eq!(args.is_some(), elements.is_some(), "valid to one and not to the other");
+    assert_eq!(args.is_some(), elements.is_some(), "only one parser accepts the list");
     let (Some(args), Some(elements)) = (args, elements) else { return };
 
     let cut: Vec<&str> = args.iter().collect();
@@ -59,9 +59,9 @@ fn yields_no_more_than_came(args: &Args) {
 }
 
 fn comes_back(value: Value) {
-    let written = (&value,).into_args().expect("a value of JSON can be written");
+    let written = (&value,).into_args().expect("JSON values are serializable");
     assert_eq!(written.len(), 1);
-    let read: Value = written.get(0).expect("what was written can be read");
+    let read: Value = written.get(0).expect("written values can be read");
     // serde_json rounds the last digit of some numbers each time it reads them.
     assert!(read == value || has_fractions(&value), "{value} is read as {read}");
 }
@@ -76,7 +76,7 @@ fn has_fractions(value: &Value) -> bool {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "it is read for its own sake")]
+#[allow(dead_code, reason = "only its deserialization matters")]
 enum Shape {
     Unit,
     New(Bytes),
@@ -85,7 +85,7 @@ enum Shape {
 }
 
 #[derive(Deserialize)]
-#[allow(dead_code, reason = "it is read for its own sake")]
+#[allow(dead_code, reason = "only its deserialization matters")]
 struct Flat {
     a: Option<f64>,
     #[serde(flatten)]
@@ -94,7 +94,7 @@ struct Flat {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-#[allow(dead_code, reason = "it is read for its own sake")]
+#[allow(dead_code, reason = "only its deserialization matters")]
 enum Untagged {
     Number(i64),
     Text(String),

@@ -1,13 +1,13 @@
-//! The opening handshake of a WebSocket.
+//! WebSocket opening handshake.
 
 use http::header::{SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL};
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version};
 use roomcast_core::Rejection;
 use roomcast_transport_ws::handshake::{check, response};
 
-/// A request is refused with a status of the client's fault, or answered so that the client can rely on it.
+/// A request is rejected with a client error, or answered with a valid 101 response.
 ///
-/// The lines are a method, a digit that chooses the version, then headers. Header `!` stands for those of a lawful
+/// The lines are a method, a digit that selects the version, then headers. The line `!` inserts the headers of a valid
 /// request.
 pub fn handshake(data: &[u8]) {
     let mut lines = data.split(|byte| *byte == b'\n');

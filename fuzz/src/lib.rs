@@ -1,9 +1,9 @@
 //! Properties of every decoder and protocol under arbitrary input.
 //!
-//! Each function takes any bytes and panics when a promise is broken. `fuzz_targets` runs them under libFuzzer
-//! (`cargo xtask fuzz`), `tests/smoke.rs` on the seeds and on mutations of them, with the ordinary toolchain.
+//! Each function accepts any bytes and panics when a property is violated. `fuzz_targets` runs them under libFuzzer
+//! (`cargo xtask fuzz`); `tests/smoke.rs` runs them on the seeds and mutations of them, with the stable toolchain.
 
-#![allow(clippy::disallowed_methods, reason = "virtual time has to begin somewhere")]
+#![allow(clippy::disallowed_methods, reason = "virtual time needs a start")]
 
 mod args;
 mod handshake;
@@ -25,10 +25,10 @@ pub use requests::requests;
 pub use sessions::{engine_session, plain_json_session, plain_session, socketio_session};
 pub use websocket::{ws_frames, ws_inflate};
 
-/// A check by its name, which is also that of its target and of its folder of seeds
+/// Name and function of a check; the name is also that of its target and its seed folder.
 pub type Check = (&'static str, fn(&[u8]));
 
-/// All of them
+/// All checks.
 pub const CHECKS: [Check; 13] = [
     ("args", args),
     ("engine_session", engine_session),
@@ -45,7 +45,7 @@ pub const CHECKS: [Check; 13] = [
     ("ws_inflate", ws_inflate),
 ];
 
-/// Makes a program of a check: a fuzzer under `cargo fuzz`, else one that runs it on the files it is given
+/// Defines the program of a check: a fuzz target under `cargo fuzz`, otherwise a program that checks the given files.
 #[macro_export]
 macro_rules! fuzzer {
     ($check:ident) => {

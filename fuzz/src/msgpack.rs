@@ -11,8 +11,8 @@ use crate::packets::{Nobody, is_lawful};
 
 /// Decoded packets are valid, within the limits, and survive a round trip.
 ///
-/// The input is one message. Each byte that a text editor can make stands for itself; `~` and two hexadecimal digits
-/// stand for any other.
+/// The input is one message. Printable bytes represent themselves; `~` and two hexadecimal digits represent any other
+/// byte.
 pub fn msgpack_packets(data: &[u8]) {
     let limits = PacketLimits::new().attachments(3).packet_bytes(2000).namespace_bytes(20);
     let Some(packet) = decode(read(data), &limits) else { return };
@@ -44,7 +44,7 @@ fn read(data: &[u8]) -> Vec<u8> {
 fn comes_back(packet: &Packet) {
     let (Body::Event { args, .. } | Body::Ack { args, .. }) = &packet.body else { return };
     if args.json().matches("\"_placeholder\"").count() != args.attachments().len() {
-        // An object of the client's own that looks like a placeholder is one from here on.
+        // An application object that looks like a placeholder is read as one from here on.
         return;
     }
     let namespace = Namespace::new(&*packet.namespace);
@@ -57,7 +57,7 @@ fn comes_back(packet: &Packet) {
         Body::Ack { id, args } => MsgpackCodec::default().encode_answer(&namespace, *id, args),
         Body::Connect { .. } | Body::Disconnect | Body::ConnectError => return,
     };
-    let frame = frame.expect("a client may be told what a client may say");
+    let frame = frame.expect("decoded packets can be encoded");
     let [message] = frame.messages() else { panic!("a packet is one message") };
     let limits = PacketLimits::new().packet_bytes(100_000);
     assert_eq!(decode(message.as_bytes().to_vec(), &limits).as_ref(), Some(packet));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 /// Decoded packets are valid, within the limits, and survive a round trip.
 ///
-/// Messages are lines, binary ones begin with `b`; so is the text of a packet without Engine.IO's digit.
+/// Messages are lines; binary ones begin with `b`, as does the text of a packet without Engine.IO's digit.
 pub fn socketio_packets(data: &[u8]) {
     let limits = PacketLimits::new().attachments(3).packet_bytes(2000).namespace_bytes(20);
     let mut decoder = DefaultCodec::default().decoder(&limits);
@@ -31,14 +31,14 @@ pub fn socketio_packets(data: &[u8]) {
                 is_lawful(&packet, &limits);
                 comes_back(&packet);
             }
-            Ok(None) => assert!(decoder.is_waiting(), "a packet has begun"),
+            Ok(None) => assert!(decoder.is_waiting(), "a packet is incomplete"),
             // The connection is closed.
             Err(_) => return,
         }
     }
 }
 
-/// Decoded packets are valid, and within limits that the caller checks of the namespace.
+/// Checks that a decoded packet is valid and within the limits on its namespace.
 pub(crate) fn is_lawful(packet: &Packet, limits: &PacketLimits) {
     match &packet.body {
         Body::Connect { auth } => {
@@ -54,7 +54,7 @@ pub(crate) fn is_lawful(packet: &Packet, limits: &PacketLimits) {
     }
 }
 
-/// Arguments that reach an application are JSON, and name only attachments that are there.
+/// Checks that arguments passed to an application are JSON and refer only to existing attachments.
 pub(crate) fn are_lawful(args: &Args) {
     let checked = Args::from_json(args.list().clone(), args.attachments().to_vec());
     assert_eq!(checked.as_ref(), Ok(args));
@@ -72,19 +72,19 @@ fn comes_back(packet: &Packet) {
         Body::Ack { id, args } => DefaultCodec::default().encode_answer(&namespace, *id, args),
         Body::Connect { .. } | Body::Disconnect | Body::ConnectError => return,
     };
-    let frame = frame.expect("a client may be told what a client may say");
+    let frame = frame.expect("decoded packets can be encoded");
     let mut decoder = DefaultCodec::default().decoder(&PacketLimits::default());
     let mut decoded = None;
     for message in frame.messages() {
-        assert_eq!(decoded, None, "nothing follows a whole packet");
+        assert_eq!(decoded, None, "nothing follows a complete packet");
         let message = match message {
             Message::Text(text) => {
-                let packet = text.strip_prefix('4').expect("a message of Engine.IO");
+                let packet = text.strip_prefix('4').expect("an Engine.IO message");
                 Message::from(ByteString::from(packet))
             }
             Message::Binary(_) => message.clone(),
         };
-        decoded = decoder.decode(message).expect("what a server says is valid");
+        decoded = decoder.decode(message).expect("encoded packets are valid");
     }
     assert_eq!(decoded.as_ref(), Some(packet));
 }

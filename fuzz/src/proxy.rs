@@ -6,7 +6,7 @@ use roomcast_server::fuzzing::{ProxyHeader, proxy_header};
 
 /// A PROXY header decodes the same at any chunking, consumes no bytes after it, and is bounded.
 ///
-/// The first byte is the size of the pieces in which the rest comes.
+/// The first byte is the chunk size of the rest.
 pub fn proxy(data: &[u8]) {
     let Some((&size, bytes)) = data.split_first() else { return };
     let outcome = proxy_header(slice::from_ref(&bytes).iter().copied());
@@ -15,7 +15,7 @@ pub fn proxy(data: &[u8]) {
     }
     match outcome {
         Ok(Some(header)) => whole(&header, bytes),
-        Ok(None) => assert!(bytes.len() < LONGEST, "it never ends"),
+        Ok(None) => assert!(bytes.len() < LONGEST, "an unbounded header"),
         Err(error) => assert!(bytes.len() >= SHORTEST, "{error}"),
     }
 }
@@ -24,9 +24,9 @@ fn whole(header: &ProxyHeader, bytes: &[u8]) {
     let (own, _) = bytes.split_at(header.len);
     assert!((SHORTEST..=LONGEST).contains(&own.len()), "{} bytes", own.len());
     assert_eq!(proxy_header([own]).as_ref(), Ok(&Some(header.clone())));
-    assert_eq!(proxy_header([&own[..own.len() - 1]]), Ok(None), "it was whole before");
+    assert_eq!(proxy_header([&own[..own.len() - 1]]), Ok(None), "a prefix is complete");
     if let Some((address, _)) = header.source {
-        // Put as a line of text it is the same address.
+        // The text form of the header holds the same address.
         let (ip, family) = (address.ip(), if address.is_ipv4() { "TCP4" } else { "TCP6" });
         let line = format!("PROXY {family} {ip} {ip} {} 0\r\n", address.port());
         let source = Some((address, false));
@@ -34,7 +34,7 @@ fn whole(header: &ProxyHeader, bytes: &[u8]) {
     }
 }
 
-/// Less tells nothing yet.
+/// Shortest input with a decision.
 const SHORTEST: usize = 12;
-/// The fixed part of version 2, and what may come with it.
+/// Fixed part of version 2 with its longest variable part.
 const LONGEST: usize = 16 + 4096;

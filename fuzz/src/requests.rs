@@ -1,4 +1,4 @@
-//! HTTP requests, on a server with every kind of endpoint.
+//! HTTP requests to a server with every kind of endpoint.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use roomcast_server::{Args, Config, Io, Socket};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
-/// Requests of any kind are answered, none of them is the server's fault, and no session stays.
+/// Every request is answered without a server error, and no session remains.
 ///
-/// Requests are separated by lines of `---`. Each is a line `METHOD target`, headers, an empty line, a body. `$` in
-/// a target stands for the id of the last session that was opened.
+/// Requests are separated by `---` lines. Each is a line `METHOD target`, headers, an empty line, and a body. `$` in a
+/// target represents the id of the last opened session.
 pub fn requests(data: &[u8]) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -32,15 +32,15 @@ async fn play(data: &[u8]) {
     let mut waiting = Vec::new();
     for text in parts(data).take(REQUESTS) {
         let Some(request) = request(text, &sid) else { continue };
-        // Nothing here can be upgraded, which is the fault of whoever mounts the service so; and a method that a
-        // session does not know is answered with 500, as Node does.
+        // Upgrades cannot work here, because the service is mounted without them. A method that a session does not know
+        // is answered with 500, as on Node.
         let odd = request.headers().contains_key(UPGRADE)
             || ![Method::GET, Method::POST, Method::OPTIONS].contains(request.method());
         let mut answer = tokio::spawn(service.call(request));
         // An exchange without a response waits for an outgoing message.
         match timeout(Duration::from_millis(10), &mut answer).await {
             Ok(response) => {
-                let response = response.expect("no panic").expect("it cannot fail");
+                let response = response.expect("no panic").expect("the service is infallible");
                 if !odd && let Some(opened) = hold(response).await {
                     sid = opened;
                 }
@@ -48,13 +48,13 @@ async fn play(data: &[u8]) {
             Err(_) => waiting.push(answer),
         }
     }
-    // More than all the timeouts that a client could sit out.
+    // Longer than all timeouts that a client could wait for.
     sleep(Duration::from_secs(300)).await;
     for answer in waiting {
-        hold(answer.await.expect("no panic").expect("it cannot fail")).await;
+        hold(answer.await.expect("no panic").expect("the service is infallible")).await;
     }
     let metrics = io.metrics();
-    assert_eq!(metrics.sessions_opened(), metrics.sessions_closed(), "a session outlives its clients");
+    assert_eq!(metrics.sessions_opened(), metrics.sessions_closed(), "a session remains");
     assert_eq!(metrics.handlers_panicked(), 0);
 }
 
@@ -96,10 +96,10 @@ fn request(text: &str, sid: &str) -> Option<Request<Full<Bytes>>> {
     Some(request)
 }
 
-/// Holds an answer to what holds of all; the id of the session that it opens.
+/// Checks the properties of all responses; returns the id of the session that the response opens.
 async fn hold<B: http_body::Body<Data = Bytes> + Unpin>(response: Response<B>) -> Option<String> {
     let status = response.status();
-    // The limit of sessions.
+    // The session limit is reported as 503.
     assert!(!status.is_server_error() || status == StatusCode::SERVICE_UNAVAILABLE, "{status}");
     let body = response.into_body().collect().await.ok()?.to_bytes();
     let text = str::from_utf8(&body).ok()?;
@@ -107,5 +107,5 @@ async fn hold<B: http_body::Body<Data = Bytes> + Unpin>(response: Response<B>) -
     rest.split_once('"').map(|(sid, _)| sid.to_owned())
 }
 
-/// More tell nothing new, and take long.
+/// More requests find no more bugs and take longer.
 const REQUESTS: usize = 20;

@@ -14,13 +14,13 @@ use roomcast_socketio::{SocketIoConfig, SocketIoSession};
 
 use crate::packets::are_lawful;
 
-/// An Engine.IO session keeps its promises. The lines of `data` are what happens, see [`Script`].
+/// An Engine.IO session keeps its invariants. The lines of `data` are operations, see [`Script`].
 pub fn engine_session(data: &[u8]) {
     let session = EngineSession::new(engine_config(), handshake()).in_namespace(Namespace::main());
     Script::new(Box::new(session), Protocol::Engine, data).play();
 }
 
-/// A Socket.IO session keeps its promises. The lines of `data` are what happens, see [`Script`].
+/// A Socket.IO session keeps its invariants. The lines of `data` are operations, see [`Script`].
 pub fn socketio_session(data: &[u8]) {
     let config = SocketIoConfig::new()
         .engine(engine_config())
@@ -32,13 +32,13 @@ pub fn socketio_session(data: &[u8]) {
     Script::new(Box::new(session), Protocol::SocketIo, data).play();
 }
 
-/// A session in plain mode keeps its promises. The lines of `data` are what happens, see [`Script`].
+/// A session in plain mode keeps its invariants. The lines of `data` are operations, see [`Script`].
 pub fn plain_session(data: &[u8]) {
     let session = PlainSession::new(Mode::Plain, plain_config(), Namespace::main());
     Script::new(Box::new(session), Protocol::Plain, data).play();
 }
 
-/// A session in JSON mode keeps its promises. The lines of `data` are what happens, see [`Script`].
+/// A session in JSON mode keeps its invariants. The lines of `data` are operations, see [`Script`].
 pub fn plain_json_session(data: &[u8]) {
     let session = PlainSession::new(Mode::Json, plain_config(), Namespace::main());
     Script::new(Box::new(session), Protocol::Plain, data).play();
@@ -84,20 +84,20 @@ enum Protocol {
 
 /// Operations on a session, line by line, and the actions it has requested.
 ///
-/// The first byte of a line says what happens, the rest is what it happens with; a capital letter means the lane
-/// that carries the session, a small one the probe:
+/// The first byte of a line selects the operation, the rest is its argument. A capital letter is for the primary
+/// connection, a lower-case one for the probe:
 ///
 /// | | |
 /// | --- | --- |
 /// | `T` `t` | a text message |
 /// | `B` `b` | a binary message |
-/// | `O` `o` | a lane opens; the rest is `polling` or it is a WebSocket |
-/// | `L` `l` | a lane is lost |
-/// | `A` `a` | something arrived |
-/// | `+` `-` | the application lets the client into the namespace, or does not |
-/// | `!` | the application takes the client out of the namespace |
-/// | `W` | so many milliseconds pass, and each timer fires in time |
-/// | `S` | so many milliseconds pass at once |
+/// | `O` `o` | a connection opens; its transport is WebSocket unless the rest is `polling` |
+/// | `L` `l` | a connection is lost |
+/// | `A` `a` | activity |
+/// | `+` `-` | the application admits or rejects the client in the namespace |
+/// | `!` | the application disconnects the client from the namespace |
+/// | `W` | this many milliseconds pass, and each timer fires in time |
+/// | `S` | this many milliseconds pass at once |
 /// | `X` | the server closes the session |
 struct Script<'a> {
     session: Box<dyn Session>,
@@ -139,7 +139,7 @@ impl<'a> Script<'a> {
             }
             self.settle();
         }
-        // Left alone, a session ends.
+        // Without further input, a session ends.
         if self.opened {
             self.wait(Duration::from_secs(60));
             assert!(self.closed, "{:?}", self.session);
@@ -155,7 +155,7 @@ impl<'a> Script<'a> {
             b'T' => self.session.handle_message(lane, Message::from(text), now),
             b'B' => self.session.handle_message(lane, Message::Binary(Bytes::copy_from_slice(with)), now),
             b'O' => {
-                // A session that has not begun has no probe.
+                // A session that has not opened has no probe.
                 self.opened |= lane == Lane::Primary;
                 let name = if text == POLLING.0 { POLLING } else { WEBSOCKET };
                 if self.opened {
@@ -187,7 +187,7 @@ impl<'a> Script<'a> {
         }
     }
 
-    /// Where there is no packet for it, the client is in as soon as the application says so.
+    /// Marks the client as a member where the protocol sends no packet for it.
     fn let_in(&mut self, namespace: &Namespace) {
         if self.protocol != Protocol::SocketIo
             && let Some(belief) = self.beliefs.get_mut(namespace)
@@ -205,22 +205,22 @@ impl<'a> Script<'a> {
             self.session.handle_timeout(self.now);
             self.settle();
             fired += 1;
-            assert!(fired < 1000, "a timer that fires for ever: {:?}", self.session);
+            assert!(fired < 1000, "a timer fires endlessly: {:?}", self.session);
         }
         self.now = end;
     }
 
-    /// Takes every action, and holds it against what came before.
+    /// Takes every action and checks it against the previous ones.
     fn settle(&mut self) {
         while let Some(action) = self.session.poll_action() {
-            assert!(!self.closed, "{action:?} behind the close");
+            assert!(!self.closed, "{action:?} after the close");
             self.follow(action);
         }
         if self.closed {
             assert_eq!(self.session.poll_timeout(), None);
             assert!(!self.session.can_upgrade());
         } else if self.opened {
-            assert!(self.session.poll_timeout().is_some(), "an open session has something to come");
+            assert!(self.session.poll_timeout().is_some(), "an open session has a deadline");
         }
     }
 
@@ -228,18 +228,22 @@ impl<'a> Script<'a> {
         match action {
             Action::Connect { namespace, .. } => {
                 let before = self.beliefs.insert(namespace, Belief::Asked);
-                assert_eq!(before, None, "asked once until it is answered, and only from outside");
+                assert_eq!(before, None, "one connect request until answered, only from non-members");
             }
             Action::Event(inbound) => {
-                assert_eq!(self.beliefs.get(&inbound.namespace), Some(&Belief::In), "an event from outside");
+                assert_eq!(
+                    self.beliefs.get(&inbound.namespace),
+                    Some(&Belief::In),
+                    "an event from a non-member"
+                );
                 are_lawful(&inbound.args);
             }
             Action::Answer { namespace, args, .. } => {
-                assert_eq!(self.beliefs.get(&namespace), Some(&Belief::In), "an answer from outside");
+                assert_eq!(self.beliefs.get(&namespace), Some(&Belief::In), "an answer from a non-member");
                 are_lawful(&args);
             }
             Action::Leave { namespace, .. } => {
-                assert_eq!(self.beliefs.remove(&namespace), Some(Belief::In), "only who is in can leave");
+                assert_eq!(self.beliefs.remove(&namespace), Some(Belief::In), "only members leave");
             }
             Action::Transmit { frame, .. } | Action::Heartbeat(frame) => self.follow_frame(&frame),
             Action::Promote => {
@@ -253,7 +257,7 @@ impl<'a> Script<'a> {
     /// A session's own packets follow its protocol's grammar.
     fn follow_frame(&mut self, frame: &Frame) {
         for message in frame.messages() {
-            let Message::Text(text) = message else { panic!("{message:?} by itself") };
+            let Message::Text(text) = message else { panic!("unexpected {message:?}") };
             match self.protocol {
                 Protocol::Plain => assert!(text.starts_with("[{") && text.ends_with("}]"), "{text}"),
                 Protocol::Engine => {
@@ -274,15 +278,15 @@ impl<'a> Script<'a> {
         match kind {
             "0" => {
                 let before = self.beliefs.insert(namespace, Belief::In);
-                assert_eq!(before, Some(Belief::Asked), "let in unasked");
+                assert_eq!(before, Some(Belief::Asked), "admitted without a request");
             }
             // Also unrequested, when the client exceeds a limit.
-            "4" => assert_ne!(self.beliefs.remove(&namespace), Some(Belief::In), "refused where it is"),
-            "1" => assert!(self.beliefs.remove(&namespace).is_some(), "taken out from outside"),
-            _ => panic!("{packet} is no packet of the protocol itself"),
+            "4" => assert_ne!(self.beliefs.remove(&namespace), Some(Belief::In), "a member is refused"),
+            "1" => assert!(self.beliefs.remove(&namespace).is_some(), "a non-member is removed"),
+            _ => panic!("{packet} is not a protocol packet"),
         }
     }
 }
 
-/// More tell nothing new, and take long.
+/// More lines find no more bugs and take longer.
 const LINES: usize = 300;

@@ -1,4 +1,4 @@
-//! The WebSocket frame reader.
+//! WebSocket frame reader.
 
 use bytes::Bytes;
 use roomcast_core::Message;
@@ -7,9 +7,9 @@ use roomcast_transport_ws::frame::{
     FrameReader, Incoming, MAX_CONTROL_PAYLOAD, Opcode, ReadLimits, Violation, put_message,
 };
 
-/// The same bytes give the same messages however they are cut, within the limits, and messages come back.
+/// The same bytes decode to the same messages in any chunks, within the limits, and messages survive a round trip.
 ///
-/// The first byte chooses the limits, the second how the rest is cut.
+/// The first byte selects the limits, the second the chunks of the rest.
 pub fn ws_frames(data: &[u8]) {
     let [limits, cuts, stream @ ..] = data else { return };
     let limits = ReadLimits::new()
@@ -18,9 +18,9 @@ pub fn ws_frames(data: &[u8]) {
     reads_alike(limits, None, stream, *cuts);
 }
 
-/// The same where compression was agreed on: of any bytes as frames, and of any bytes as a compressed message.
+/// The same with negotiated compression, for any bytes as frames and for any bytes as a compressed message.
 ///
-/// The first byte chooses the limits, whether a context is kept, and which of the two; the second how it is cut.
+/// The first byte selects the limits, context takeover, and the kind of input; the second selects the chunks.
 pub fn ws_inflate(data: &[u8]) {
     let [choice, cuts, bytes @ ..] = data else { return };
     let limits = ReadLimits::new()
@@ -45,10 +45,10 @@ pub fn ws_inflate(data: &[u8]) {
     reads_alike(limits, keeps_context, &message, *cuts);
 }
 
-/// Reads the stream whole, byte by byte and unevenly; `keeps_context` is set where messages may be compressed.
+/// Reads the stream whole, byte by byte and in uneven chunks; `keeps_context` is set if messages may be compressed.
 fn reads_alike(limits: ReadLimits, keeps_context: Option<bool>, stream: &[u8], cuts: u8) {
     let whole = read(limits, keeps_context, stream, |_| usize::MAX);
-    assert_eq!(whole, read(limits, keeps_context, stream, |_| 1), "byte by byte");
+    assert_eq!(whole, read(limits, keeps_context, stream, |_| 1), "read byte by byte");
     let mut state = u32::from(cuts);
     let uneven = read(limits, keeps_context, stream, |_| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -104,9 +104,9 @@ fn read(
         let (ended, before) = (reader.is_ended(), items.len());
         let outcome = reader.read(chunk, &mut items);
         if ended {
-            assert_eq!((items.len(), outcome), (before, Ok(())), "nothing comes behind the end");
+            assert_eq!((items.len(), outcome), (before, Ok(())), "nothing follows the end");
         } else if let Err(error) = outcome {
-            assert!(reader.is_ended(), "a violation is the end");
+            assert!(reader.is_ended(), "a violation ends the stream");
             violation = Some(error);
         }
     }

@@ -1,4 +1,4 @@
-//! Each check on its seeds, and on ten thousand mutations of them, always the same.
+//! Runs each check on its seeds and on ten thousand reproducible mutations of them.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -9,7 +9,7 @@ use fastrand::Rng;
 use roomcast_fuzz::CHECKS;
 
 #[test]
-fn every_check_holds_for_its_seeds_and_mutations_of_them() {
+fn seeds_and_mutations_pass_every_check() {
     let mutations = env::var("ROOMCAST_FUZZ_MUTATIONS")
         .map_or(MUTATIONS, |number| number.parse().expect("ROOMCAST_FUZZ_MUTATIONS is a number"));
     count_panics();
@@ -27,10 +27,10 @@ fn every_check_holds_for_its_seeds_and_mutations_of_them() {
 }
 
 #[test]
-fn every_check_has_a_target_and_every_folder_of_seeds_a_check() {
+fn every_check_has_target_and_seeds() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let names = |folder: &str| {
-        let entries = fs::read_dir(root.join(folder)).expect("the folder is there");
+        let entries = fs::read_dir(root.join(folder)).expect("the folder exists");
         let stem = |path: &Path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
         let mut names: Vec<_> = entries.flatten().filter_map(|entry| stem(&entry.path())).collect();
         names.sort();
@@ -62,10 +62,10 @@ fn seeds(name: &str) -> Vec<Vec<u8>> {
     let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     files.sort();
-    files.iter().map(|file| fs::read(file).expect("a seed can be read")).collect()
+    files.iter().map(|file| fs::read(file).expect("the seed is readable")).collect()
 }
 
-/// A few changes to a seed, of the kinds that break parsers.
+/// Applies a few changes to a seed, of kinds that break parsers.
 fn mutated(seeds: &[Vec<u8>], chance: &mut Rng) -> Vec<u8> {
     let mut input = seeds[chance.usize(..seeds.len())].clone();
     for _ in 0..1 + chance.usize(..6) {

@@ -20,6 +20,7 @@ mod run;
 mod server;
 mod soak;
 mod tally;
+mod wording;
 
 use std::process::ExitCode;
 
@@ -53,6 +54,8 @@ enum Cli {
     },
     /// Check layers and import cycles against the tables of ARCHITECTURE.md
     Layers,
+    /// Count the phrases of `xtask/wording.txt` in comments and Markdown
+    Wording,
     /// Command of the step `soak`.
     #[command(hide = true)]
     SoakClients(SoakOptions),
@@ -127,7 +130,9 @@ fn main() -> ExitCode {
     };
     let (options, steps) = match cli {
         Cli::Test(options) => (options, plan::tests(&project)),
-        Cli::Ci(options) => (options, plan::checks().into_iter().chain(plan::tests(&project)).collect()),
+        Cli::Ci(options) => {
+            (options, plan::checks(&project).into_iter().chain(plan::tests(&project)).collect())
+        }
         Cli::Autobahn(chosen) => {
             let options = Options::only("autobahn", chosen.install);
             let steps = plan::tests(&project).into_iter().map(|step| match step.name {
@@ -145,6 +150,7 @@ fn main() -> ExitCode {
         }
         Cli::Compare { arguments } => return compare::run(&project, &arguments),
         Cli::Layers => return layers::run(&project),
+        Cli::Wording => return wording::run(&project),
         Cli::SoakClients(chosen) => return soak::run(&project, chosen.clients),
         Cli::Fuzz(chosen) => {
             (Options::only("fuzz", false), vec![plan::fuzz(&project, chosen.seconds, &chosen.targets)])

@@ -35,8 +35,8 @@ pub(crate) struct Step {
     pub(crate) leaves_daemons: bool,
 }
 
-/// Returns the checks: formatting, lints and documentation.
-pub(crate) fn checks() -> Vec<Step> {
+/// Returns the checks: formatting, lints, documentation and spelling.
+pub(crate) fn checks(project: &Project) -> Vec<Step> {
     vec![
         rust("formatting", "rustfmt on every file", cargo_run(&["fmt", "--all", "--check"])),
         rust(
@@ -49,13 +49,34 @@ pub(crate) fn checks() -> Vec<Step> {
             "documentation builds without broken links",
             with_flags(cargo_run(&["doc", "--workspace", "--no-deps"]), "RUSTDOCFLAGS", "-Dwarnings"),
         ),
+        typos(project),
     ]
+}
+
+/// Returns the spelling check with `typos`, in a separate Python environment; exceptions are in `typos.toml`.
+fn typos(project: &Project) -> Step {
+    let venv = project.target.join("xtask").join("typos");
+    let mut create = Command::new("python3");
+    create.args(["-m", "venv"]).arg(&venv);
+    let mut install = Command::new(venv.join("bin/pip"));
+    install.args(["install", "--quiet", "--disable-pip-version-check", "--requirement"]);
+    install.arg(project.root.join("xtask/requirements.txt"));
+    let mut check = Command::new(venv.join("bin/typos"));
+    check.current_dir(&project.root);
+    Step {
+        needs: &[Need::Python],
+        commands: vec![create, install, check],
+        limit: Duration::from_secs(10 * 60),
+        leaves_daemons: false,
+        ..rust("typos", "spelling in every file", Command::new("true"))
+    }
 }
 
 /// Returns all test steps.
 pub(crate) fn tests(project: &Project) -> Vec<Step> {
     vec![
         layers(project),
+        wording(project),
         Step {
             tally: Some(tally::libtest),
             ..rust(
@@ -297,6 +318,13 @@ fn layers(project: &Project) -> Step {
     let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
     command.arg("layers").current_dir(&project.root);
     rust("layers", "imports follow the layers, and there is no new import cycle", command)
+}
+
+/// Returns the step that counts marker phrases in comments and documents.
+fn wording(project: &Project) -> Step {
+    let mut command = Command::new(env::current_exe().unwrap_or_else(|_| "xtask".into()));
+    command.arg("wording").current_dir(&project.root);
+    rust("wording", "comments and documents in plain technical English", command)
 }
 
 /// Returns the step for libFuzzer on these targets, or all, for `seconds` each.

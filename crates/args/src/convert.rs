@@ -1,4 +1,4 @@
-//! What can be passed as arguments, and what arguments can be read as
+//! Conversions between Rust values and arguments.
 
 use std::{
     borrow::Cow,
@@ -14,13 +14,13 @@ use serde_json::{Map, Number, Value};
 
 use super::{Args, ArgsError, ArgsReader, ArgsWriter};
 
-/// What an event can be emitted with
+/// Values that an event can carry as its arguments.
 ///
-/// - A tuple of up to eight: each element is one argument. `()` is none.
-/// - `&value` of anything that is `Serialize`: one argument. So `&(1, 2)` is one array, and `(1, 2)` two numbers.
-///   `((1, 2),)` is one array as well, and clippy does not take it for a needless borrow.
+/// - A tuple of up to eight: each element is one argument; `()` has none.
+/// - `&value` of any `Serialize` type: one argument. `&(1, 2)` is one array; `(1, 2)` is two numbers. `((1, 2),)` is
+///   also one array, and does not trigger clippy's needless-borrow lint.
 /// - Numbers, strings, `Bytes`, `serde_json::Value` and the collections of std: one argument.
-/// - [`Args`]: as they are.
+/// - [`Args`]: passed unchanged.
 ///
 /// ```
 /// use roomcast_args::IntoArgs;
@@ -37,29 +37,29 @@ use super::{Args, ArgsError, ArgsReader, ArgsWriter};
     note = "pass a tuple for several arguments, up to eight: `(&first, second)`"
 )]
 pub trait IntoArgs {
-    /// Writes the arguments
+    /// Writes the arguments.
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Unserializable`] if a value cannot be JSON.
+    /// [`ArgsError::Unserializable`] if a value has no JSON form.
     fn into_args(self) -> Result<Args, ArgsError>;
 }
 
-/// What all arguments together can be read as, by [`Args::parse`]
+/// Types that [`Args::parse`] can read all arguments as.
 ///
-/// A tuple of up to eight reads one argument for each element: missing ones read as `null`, further ones are
-/// ignored. `Vec<T>` reads every argument as a `T`. `()` reads none. [`Args`] takes them as they are.
+/// A tuple of up to eight reads one argument per element: missing ones read as `null`, further ones are ignored.
+/// `Vec<T>` reads every argument as a `T`. `()` reads none. [`Args`] takes them unchanged.
 #[diagnostic::on_unimplemented(
     message = "arguments cannot be read as `{Self}`",
     label = "not a tuple of arguments",
     note = "read one argument as `(T,)`, several as `(T, U)` up to eight, any number as `Vec<T>`"
 )]
 pub trait FromArgs<'a>: Sized {
-    /// Reads the arguments
+    /// Reads the arguments.
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Missing`] or [`ArgsError::Mismatch`] of the first argument that does not fit.
+    /// [`ArgsError::Missing`] or [`ArgsError::Mismatch`] for the first argument that cannot be read.
     fn from_args(args: &'a Args) -> Result<Self, ArgsError>;
 }
 
@@ -77,7 +77,7 @@ impl IntoArgs for Args {
     }
 }
 
-// Does not overlap with `&T`, because `Args` is not `Serialize` and must not become so.
+// Does not overlap with `&T`: `Args` is not `Serialize` and must not become so.
 impl IntoArgs for &Args {
     fn into_args(self) -> Result<Args, ArgsError> {
         Ok(self.clone())
@@ -160,9 +160,9 @@ impl IntoArgs for Map<String, Value> {
     }
 }
 
-/// Drops values level by level
+/// Drops values level by level.
 ///
-/// One that is nested too deep to be written is so for the drop of serde_json, too, which calls itself.
+/// The drop of `serde_json::Value` is recursive, so a value nested too deeply to be written would overflow the stack.
 fn dismantle(mut values: Vec<Value>) {
     while let Some(value) = values.pop() {
         match value {
@@ -173,7 +173,7 @@ fn dismantle(mut values: Vec<Value>) {
     }
 }
 
-// Whether serde takes these as they are depends on a feature of its own.
+// serde implements these only behind its own `rc` feature.
 impl<T: Serialize + ?Sized> IntoArgs for Arc<T> {
     fn into_args(self) -> Result<Args, ArgsError> {
         (*self).into_args()
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::needless_borrows_for_generic_args, reason = "a borrowed tuple is what is tested")]
-    fn a_tuple_is_several_arguments_and_a_reference_one() {
+    fn passes_tuples_as_several_arguments() {
         assert_eq!(json(()), "");
         assert_eq!(json((1,)), "1");
         assert_eq!(
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn common_types_are_one_argument_by_value() {
+    fn passes_common_types_as_one_argument() {
         assert_eq!(json("text"), r#""text""#);
         assert_eq!(json(String::from("text")), r#""text""#);
         assert_eq!(json(ByteString::from("text")), r#""text""#);
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_one_binary_argument_not_copied() {
+    fn passes_bytes_without_copying() {
         let bytes = Bytes::from(vec![1, 2, 3]);
         let args = bytes.clone().into_args().unwrap();
         assert_eq!(args.json(), r#"{"_placeholder":true,"num":0}"#);
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_pass_as_they_are() {
+    fn passes_arguments_unchanged() {
         let args = (1, Bytes::from_static(b"x")).into_args().unwrap();
         let same = (&args).into_args().unwrap();
         assert_eq!(same.json().as_ptr(), args.json().as_ptr());
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vec_reads_all() {
+    fn vec_reads_all_arguments() {
         assert_eq!(Args::empty().parse::<Vec<u8>>(), Ok(vec![]));
         assert_eq!((1, 2, 3).into_args().unwrap().parse::<Vec<u8>>(), Ok(vec![1, 2, 3]));
         assert_eq!((1, "2").into_args().unwrap().parse::<Vec<u8>>().unwrap_err().position(), 2);

@@ -1,7 +1,7 @@
-//! Reading values: serde_json, with attachments where bytes are asked for
+//! Deserialisation of values: serde_json with attachments for types that read bytes.
 //!
-//! [`Bridge`] goes around everything of serde through which nested values pass, and hands it on unchanged. Only
-//! where bytes are asked for does it step in. Keys are not wrapped: an object cannot be a key.
+//! [`Bridge`] wraps every part of serde that nested values pass through, and forwards all calls unchanged except those
+//! that ask for bytes. Keys are not wrapped: an object cannot be a key.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -14,11 +14,11 @@ use serde::de::{
 
 use super::placeholder::{self, Resolver};
 
-/// Reads one JSON value
+/// Reads one JSON value.
 ///
-/// Without attachments this is serde_json alone, unless that fails. To clients, `1`, `1.0` and `1e0` are the same
-/// number, and some of them write integers in such a way; to serde_json only the first one is an integer. So what does
-/// not fit is read once more, with each number that has no fraction as an integer.
+/// Without attachments this is plain serde_json, unless that fails. To JavaScript clients `1`, `1.0` and `1e0` are the
+/// same number, and some write integers in such a form; serde_json accepts only the first as an integer. After a
+/// mismatch the value is therefore read again, with each number without a fraction as an integer.
 pub(super) fn from_str<'de, T: Deserialize<'de>>(
     json: &'de str,
     resolver: &Resolver<'de>,
@@ -32,16 +32,16 @@ pub(super) fn from_str<'de, T: Deserialize<'de>>(
     match strict {
         Err(error) if error.is_data() && may_hold_float(json) => {
             resolver.restore(budget);
-            // What is wrong with the value as it is written says more.
+            // The error about the value as written is more specific.
             bridged(PhantomData, json, resolver, Integers::All).map_err(|_| error)
         }
         read => read,
     }
 }
 
-/// Reads one JSON value by a seed, which can be used only once
+/// Reads one JSON value with a seed, which can be used only once.
 ///
-/// As [`from_str`], except that an integer in something that serde buffers has to be written as one.
+/// The same as [`from_str`], except that integers in content that serde buffers must be written as integers.
 pub(super) fn seed_from_str<'de, S: DeserializeSeed<'de>>(
     seed: S,
     json: &'de str,
@@ -73,16 +73,16 @@ fn may_hold_float(json: &str) -> bool {
     memchr::memchr3(b'.', b'e', b'E', json.as_bytes()).is_some()
 }
 
-/// Which numbers are read as integers if they have no fraction, however they are written
+/// Numbers in float form that are read as integers if they have no fraction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Integers {
-    /// Those that the type asks to be integers.
+    /// Numbers that the type reads as an integer.
     Typed,
-    /// Those that the type asks to be anything, too: what serde buffers does not say what it will be.
+    /// Also numbers read by `deserialize_any`, because content that serde buffers has no type yet.
     All,
 }
 
-/// Some part of serde, with the attachments at hand
+/// Wrapper around one part of serde, with access to the attachments.
 struct Bridge<'r, 'de, T> {
     inner: T,
     resolver: &'r Resolver<'de>,
@@ -95,16 +95,16 @@ impl<'r, 'de, T> Bridge<'r, 'de, T> {
     }
 }
 
-/// An integer that a peer wrote as a float
+/// Integer that a peer wrote as a float.
 enum Whole {
     Unsigned(u64),
     Signed(i64),
 }
 
 impl Whole {
-    /// Returns the integer that `value` is exactly, if it is one that 64 bits hold.
+    /// Returns the exact integer of `value` if it fits into 64 bits.
     fn of(value: f64) -> Option<Self> {
-        // Casts saturate, and what they saturate to is out of range.
+        // Casts saturate, and the saturated value is out of range.
         let whole = value as i128;
         if whole as f64 != value {
             return None;
@@ -120,7 +120,7 @@ impl Whole {
     }
 }
 
-/// The visitor of a type that asked for an integer
+/// Visitor of a type that asked for an integer.
 struct IntegerVisitor<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for IntegerVisitor<V> {
@@ -173,7 +173,7 @@ macro_rules! deserialize_nested {
 
 macro_rules! deserialize_bytes {
     ($($method:ident)*) => {$(
-        // Serde_json looks only for strings and arrays when asked for bytes, so ask it for anything.
+        // serde_json accepts only strings and arrays when asked for bytes, so ask it for anything.
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
             let visitor = BytesOrPlaceholder(self.around(visitor));
             self.inner.deserialize_any(visitor)
@@ -205,7 +205,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Bridge<'_, 'de, D> {
 
     deserialize_leaves! {
         deserialize_bool
-        // Serde_json does not take a float for one of these, and as an `f64` it would lose digits.
+        // serde_json does not accept a float for 128 bits, and an `f64` would lose digits.
         deserialize_i128 deserialize_u128
         deserialize_f32 deserialize_f64 deserialize_char deserialize_str deserialize_string
         deserialize_unit deserialize_identifier deserialize_ignored_any
@@ -365,7 +365,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Bridge<'_, 'de, A> {
     }
 }
 
-/// The visitor of a type that asked for bytes: takes what serde_json takes, and placeholders
+/// Visitor of a type that asked for bytes: accepts the forms of serde_json and placeholders.
 struct BytesOrPlaceholder<'r, 'de, V>(Bridge<'r, 'de, V>);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for BytesOrPlaceholder<'_, 'de, V> {

@@ -1,63 +1,63 @@
-//! What can be wrong with arguments
+//! Errors of reading and writing arguments.
 
 use thiserror::Error;
 
-/// Why arguments could not be read or written
+/// Reason why arguments could not be read or written.
 ///
-/// `position` counts from 1. `reason` is the message of serde, cut in its middle where it quotes much of the input.
+/// `position` counts from 1. `reason` is the message of serde, shortened in the middle if it quotes much of the input.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ArgsError {
-    /// The sender passed fewer arguments than are read; an `Option` reads a missing one as `None`
+    /// The sender passed too few arguments; an `Option` reads a missing one as `None`.
     #[error("argument {position} is missing; send it, or read it as an Option")]
     Missing {
-        /// Which argument
+        /// Position of the argument.
         position: usize,
     },
-    /// The sender passed something other than the type that is read
+    /// The sender passed a value of another type.
     #[error("argument {position} does not fit the type it is read as: {reason}")]
     Mismatch {
-        /// Which argument
+        /// Position of the argument.
         position: usize,
-        /// What was found and what was expected
+        /// Found and expected type.
         reason: String,
     },
-    /// The sender's placeholders and attachments do not go together
+    /// The sender's placeholders do not match its attachments.
     #[error("argument {position} does not match the attachments sent with it: {reason}")]
     Attachment {
-        /// Which argument
+        /// Position of the argument.
         position: usize,
-        /// What is wrong with the placeholder
+        /// Problem with the placeholder.
         reason: String,
     },
-    /// Whoever made the text made something other than JSON values separated by commas
+    /// The text is not a list of comma-separated JSON values.
     #[error("argument {position} is not a JSON value: {reason}")]
     Syntax {
-        /// Which argument
+        /// Position of the argument.
         position: usize,
-        /// What was found
+        /// Description of the invalid text.
         reason: String,
     },
-    /// The application passed a value that JSON cannot hold, such as a map whose keys are no strings
+    /// The application passed a value without a JSON form, such as a map with keys that are not strings.
     #[error("argument {position} cannot be written as JSON; pass another type: {reason}")]
     Unserializable {
-        /// Which argument
+        /// Position of the argument.
         position: usize,
-        /// What serde_json, or the type's `Serialize`, objects to
+        /// Error of serde_json or of the type's `Serialize`.
         reason: String,
     },
-    /// The application asked for something beside the arguments that it never put there
-    #[error("there is no {what} to be handed over; {repair}")]
+    /// A handler parameter reads a value that the application never provided.
+    #[error("no value of type {what} provided; {repair}")]
     Absent {
-        /// The type that was asked for
+        /// Type of the missing value.
         what: &'static str,
-        /// How it gets there
+        /// How to provide it.
         repair: &'static str,
     },
 }
 
 impl ArgsError {
-    /// Which argument, counted from 1; 0 if it is none
+    /// Returns the position of the argument, counted from 1, or 0 if the error concerns none.
     pub fn position(&self) -> usize {
         match self {
             Self::Absent { .. } => 0,
@@ -86,7 +86,9 @@ impl ArgsError {
     }
 }
 
-/// Serde quotes a string that does not fit in full, so a peer could fill logs. What was expected stands at the end.
+/// Shortens a reason, keeping the expected type at its end.
+///
+/// Serde quotes a mismatched string in full, so a peer could fill logs.
 fn abridge(reason: &str) -> String {
     if reason.len() <= 2 * REASON_PART {
         return reason.to_owned();
@@ -96,7 +98,7 @@ fn abridge(reason: &str) -> String {
     format!("{head} … {tail}")
 }
 
-/// Bytes kept of each end of a long reason
+/// Bytes kept of each end of a long reason.
 const REASON_PART: usize = 150;
 
 #[cfg(test)]

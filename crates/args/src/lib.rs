@@ -1,8 +1,8 @@
-//! Event arguments: JSON text with binary attachments, and a serde format for both directions
+//! Event arguments: JSON text with binary attachments, and a serde format for both directions.
 //!
-//! [`Args`] holds the arguments of one event as Socket.IO sends them. [`IntoArgs`] and [`ArgsWriter`] serialise values
-//! into them; [`FromArgs`], [`ArgsReader`] and [`Args::get`] deserialise them again. The crate depends on no other part
-//! of Roomcast; `roomcast-core` re-exports it.
+//! [`Args`] holds the arguments of one event in the form that Socket.IO sends. [`IntoArgs`] and [`ArgsWriter`]
+//! serialise values; [`FromArgs`], [`ArgsReader`] and [`Args::get`] deserialise them. The crate depends on no other
+//! Roomcast crate; `roomcast-core` re-exports it.
 
 mod convert;
 mod de;
@@ -30,33 +30,33 @@ pub use self::split::ArgsIter;
 use self::text::List;
 pub use self::text::{push_quoted, replace_lone_surrogates};
 
-/// The arguments of one event: JSON text, and the binary parts that the text names by placeholder
+/// Arguments of one event: JSON text, and the binary attachments that the text refers to by placeholder.
 ///
-/// The text is the list of arguments separated by commas, without brackets: `1,"two",{"three":3}`; it is empty
-/// when there are none. So a decoder slices it out of a packet without copying, and an encoder appends it after
-/// the name of the event. Where a binary part belongs, the text has the Socket.IO placeholder
-/// `{"_placeholder":true,"num":0}`, whose number counts [`attachments`](Self::attachments).
+/// The text is the comma-separated list of arguments without brackets: `1,"two",{"three":3}`. It is empty without
+/// arguments. A decoder can slice it from a packet without copying, and an encoder appends it after the event name.
+/// Each binary part is represented by the Socket.IO placeholder `{"_placeholder":true,"num":0}`, where `num` is an
+/// index into [`attachments`](Self::attachments).
 ///
-/// Arguments that are one text ([`from_text`](Self::from_text)) are kept as that, and become JSON when somebody asks
-/// for it, once.
+/// Arguments made from one bare text ([`from_text`](Self::from_text)) are stored as is, and converted to JSON once, on
+/// first use.
 ///
-/// Cloning costs one reference count for the text, and a second one when there are attachments.
+/// A clone costs one reference count for the text, and a second one for attachments.
 ///
 /// # Binary and serde
 ///
-/// A type that serialises as bytes (`bytes::Bytes`, those of `serde_bytes`) becomes an attachment wherever it
-/// stands: in structs, maps, enums and options. `Vec<u8>` is an array of numbers to serde and stays one.
+/// A type that serialises as bytes (`bytes::Bytes`, the types of `serde_bytes`) becomes an attachment at any depth: in
+/// structs, maps, enums and options. `Vec<u8>` is an array of numbers to serde and stays one.
 ///
-/// Reading gives a type that asks for bytes its attachment; a string or an array of numbers will do as well, as
-/// with serde_json. What asks for *anything* sees the placeholder as a plain object: `serde_json::Value` and
-/// `RawValue` do, and so does what serde itself buffers (the content of untagged and internally tagged enums,
-/// and flattened fields), where bytes can be written but not read back. Prefer externally tagged enums there.
+/// A type that deserialises from bytes receives the attachment; like serde_json, it also accepts a string or an array
+/// of numbers. A type that calls `deserialize_any` sees the placeholder as a plain object: `serde_json::Value`,
+/// `RawValue`, and content that serde buffers (untagged and internally tagged enums, and flattened fields). Buffered
+/// bytes can be written but not read back, so prefer externally tagged enums.
 ///
-/// One reading yields at most as many bytes as all attachments have together. Placeholders that repeat a large
-/// attachment are an error, lest a small packet become gigabytes.
+/// A single read yields at most as many bytes as all attachments hold together. Placeholders that repeat a large
+/// attachment are an error, because a small packet could otherwise expand to gigabytes.
 ///
-/// An object that looks like a placeholder but comes from the application's own data is not escaped, as in
-/// every other implementation: beside attachments it is taken for one.
+/// As in every other implementation, application data that looks like a placeholder is not escaped: together with
+/// attachments it is read as a placeholder.
 ///
 /// ```
 /// use bytes::Bytes;
@@ -76,42 +76,42 @@ pub struct Args {
 }
 
 impl Args {
-    /// No arguments
+    /// Returns an empty list of arguments.
     pub const fn empty() -> Self {
         Self { list: List::Json(ByteString::new()), attachments: None }
     }
 
-    /// Arguments from their JSON text, which is checked
+    /// Creates arguments from JSON text and checks the text.
     ///
-    /// `list` is comma-separated JSON values without brackets. Whether its placeholders name attachments that
-    /// exist is a separate question: see [`check_placeholders`](Self::check_placeholders). Lone surrogates
-    /// [are replaced](replace_lone_surrogates).
+    /// `list` is comma-separated JSON values without brackets. [`check_placeholders`](Self::check_placeholders)
+    /// separately checks that its placeholders refer to existing attachments. Lone surrogates [are
+    /// replaced](replace_lone_surrogates).
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Syntax`] if the text is anything else.
+    /// [`ArgsError::Syntax`] if `list` is not comma-separated JSON values.
     pub fn from_json(list: ByteString, attachments: Vec<Bytes>) -> Result<Self, ArgsError> {
         let has_escapes = split::validate(&list)?;
         let list = if has_escapes { replace_lone_surrogates(list) } else { list };
         Ok(Self::from_validated(list, attachments))
     }
 
-    /// Arguments from JSON text that the caller has checked already
+    /// Creates arguments from JSON text that the caller has already checked.
     ///
-    /// For decoders: once the array `["name",1,"two"]` is known to be JSON, the slice `1,"two"` of it needs no
-    /// second look. The slice keeps the memory of the whole packet alive. Text that is not comma-separated JSON
-    /// values is a mistake of the caller: nothing panics, but arguments are cut in the wrong places, and the
-    /// packets encoded from them are invalid.
+    /// Intended for decoders: after `["name",1,"two"]` is known to be JSON, its slice `1,"two"` needs no second check.
+    /// The slice keeps the memory of the whole packet alive. Text that is not comma-separated JSON values is a bug of
+    /// the caller: nothing panics, but arguments are split in the wrong places and packets encoded from them are
+    /// invalid.
     pub fn from_validated(list: ByteString, attachments: Vec<Bytes>) -> Self {
         let trimmed = split::trim(&list);
-        // Moved where it can be: a slice is one more reference.
+        // Moves the text where possible: a slice holds one more reference.
         let list = if trimmed.len() == list.len() { list } else { list.slice_ref(trimmed) };
         Self { list: List::Json(list), attachments: Attachments::new(attachments) }
     }
 
-    /// One argument, a string, from its text, which is not copied
+    /// Creates one string argument from its text without copying.
     ///
-    /// As good as the JSON string of it. For what comes and goes as bare text, which is then never quoted.
+    /// Equivalent to the JSON string of `text`. Bare text that is received and sent unchanged is never quoted.
     ///
     /// ```
     /// use roomcast_args::Args;
@@ -123,7 +123,7 @@ impl Args {
         Self { list: List::text(text), attachments: None }
     }
 
-    /// The text that they were made from by [`from_text`](Self::from_text); nothing for all others
+    /// Returns the text given to [`from_text`](Self::from_text), or `None` for other arguments.
     pub fn as_text(&self) -> Option<&ByteString> {
         match &self.list {
             List::Text { text, .. } => Some(text),
@@ -131,7 +131,7 @@ impl Args {
         }
     }
 
-    /// Takes that text out, which leaves no arguments; all others are left as they are
+    /// Takes out the text given to [`from_text`](Self::from_text), leaving no arguments; others stay unchanged.
     pub fn take_text(&mut self) -> Option<ByteString> {
         let List::Text { text, .. } = &mut self.list else { return None };
         let text = std::mem::take(text);
@@ -139,45 +139,45 @@ impl Args {
         Some(text)
     }
 
-    /// The arguments as JSON values separated by commas; empty if there are none
+    /// Returns the arguments as comma-separated JSON values; empty without arguments.
     pub fn json(&self) -> &str {
         self.list.json()
     }
 
-    /// The same text as [`json`](Self::json), to share or slice without copying
+    /// Returns the text of [`json`](Self::json), to share or slice without copying.
     pub fn list(&self) -> &ByteString {
         self.list.json()
     }
 
-    /// The binary parts, in the order in which placeholders count them
+    /// Returns the binary attachments in the order of their placeholder numbers.
     pub fn attachments(&self) -> &[Bytes] {
         self.attachments.as_deref().map_or(&[], |attachments| &attachments.parts)
     }
 
-    /// Number of arguments; takes time linear in the text
+    /// Returns the number of arguments, in time linear in the text.
     pub fn len(&self) -> usize {
         self.iter().count()
     }
 
-    /// Whether there are no arguments
+    /// Returns whether there are no arguments.
     pub fn is_empty(&self) -> bool {
         matches!(&self.list, List::Json(json) if json.is_empty())
     }
 
-    /// Bytes of text and attachments together, as they are kept: a bare text without its quotes
+    /// Returns the stored bytes of text and attachments together; a bare text counts without quotes.
     pub fn byte_len(&self) -> usize {
         self.list.byte_len() + self.attachment_bytes()
     }
 
-    /// JSON text of each argument
+    /// Returns an iterator over the JSON text of each argument.
     pub fn iter(&self) -> ArgsIter<'_> {
         ArgsIter::new(self.json())
     }
 
-    /// The argument at `index`, which counts from 0
+    /// Reads the argument at `index`, counted from 0.
     ///
-    /// An argument that is not there reads as `null`, so that `Option` gives `None`. Each call scans the text
-    /// from its start: to read several arguments use [`parse`](Self::parse) or an [`ArgsReader`].
+    /// A missing argument reads as `null`, so `Option` yields `None`. Each call scans the text from its start: to read
+    /// several arguments use [`parse`](Self::parse) or an [`ArgsReader`].
     ///
     /// # Errors
     ///
@@ -188,20 +188,20 @@ impl Args {
         reader.next()
     }
 
-    /// The arguments by position: a tuple of up to eight, or a `Vec` of all
+    /// Reads the arguments by position: a tuple of up to eight, or a `Vec` of all.
     ///
-    /// Arguments beyond a tuple's length are ignored, missing ones read as `null`.
+    /// Arguments beyond the length of the tuple are ignored; missing ones read as `null`.
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Missing`] or [`ArgsError::Mismatch`] of the first argument that does not fit.
+    /// [`ArgsError::Missing`] or [`ArgsError::Mismatch`] for the first argument that cannot be read.
     pub fn parse<'a, T: FromArgs<'a>>(&'a self) -> Result<T, ArgsError> {
         T::from_args(self)
     }
 
-    /// The same arguments and one more at the end, given as JSON text
+    /// Returns the same arguments with one more at the end, given as JSON text.
     ///
-    /// Copies the text; the attachments are shared.
+    /// Copies the text and shares the attachments.
     ///
     /// # Errors
     ///
@@ -217,15 +217,16 @@ impl Args {
         Ok(Self { list: List::Json(list.into()), attachments: self.attachments.clone() })
     }
 
-    /// Checks that every placeholder names an attachment that exists
+    /// Checks that every placeholder refers to an existing attachment.
     ///
-    /// For decoders, on what a peer sent: a packet that fails is to be refused before a handler sees it. Without
-    /// attachments nothing is a placeholder, and the check is free. Attachments that nothing names are allowed.
+    /// Intended for decoders, on received packets: reject a packet that fails before any handler sees it. Without
+    /// attachments no object is a placeholder and the check is free. Unreferenced attachments are allowed.
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Attachment`] if a number is absent, no number or out of range, if the placeholders together
-    /// name more bytes than there are, or if values are nested deeper than the 128 levels that serde_json reads.
+    /// [`ArgsError::Attachment`] if a placeholder number is missing, not a number or out of range, if the placeholders
+    /// together refer to more bytes than the attachments hold, or if values are nested deeper than the 128 levels that
+    /// serde_json reads.
     pub fn check_placeholders(&self) -> Result<(), ArgsError> {
         placeholder::check(self)
     }
@@ -269,11 +270,11 @@ impl<'a> IntoIterator for &'a Args {
     }
 }
 
-/// Never empty: no attachments are `None`, which allocates nothing.
+/// Never empty: without attachments this is `None`, which allocates nothing.
 #[derive(PartialEq, Eq)]
 struct Attachments {
     parts: Box<[Bytes]>,
-    /// Sum of the parts, kept because every reading starts from it
+    /// Total bytes, stored because every read starts from them.
     bytes: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Placeholders: the objects in the text that stand for attachments
+//! Placeholders: JSON objects that represent attachments.
 
 use std::{cell::Cell, fmt};
 
@@ -9,10 +9,10 @@ use serde::de::{
 
 use super::{Args, ArgsError};
 
-/// The attachments during one reading, with the bytes that may still be handed out
+/// Attachments of one read, with the number of bytes that it may still copy.
 ///
-/// Each attachment's bytes are copied where they are read. Honest senders name each attachment once, so the sum
-/// of all is enough, and a packet cannot grow by naming a large one often.
+/// Each attachment is copied where it is read. Honest senders refer to each attachment once, so a budget of all their
+/// bytes suffices, and repeating a large attachment cannot inflate a packet.
 #[derive(Debug)]
 pub(super) struct Resolver<'a> {
     attachments: &'a [Bytes],
@@ -24,22 +24,22 @@ impl<'a> Resolver<'a> {
         Self { attachments: args.attachments(), budget: Cell::new(args.attachment_bytes()) }
     }
 
-    /// Returns the bytes that may still be handed out.
+    /// Returns the bytes that may still be copied.
     pub(super) fn budget(&self) -> usize {
         self.budget.get()
     }
 
-    /// Allows for bytes again that a reading took which failed.
+    /// Resets the budget after a failed read.
     pub(super) fn restore(&self, budget: usize) {
         self.budget.set(budget);
     }
 
-    /// Whether there is nothing that a placeholder could name
+    /// Returns whether there are no attachments.
     pub(super) fn is_empty(&self) -> bool {
         self.attachments.is_empty()
     }
 
-    /// The attachment with the number `num`
+    /// Returns the attachment with the number `num`.
     pub(super) fn resolve<E: Error>(&self, num: u64) -> Result<&'a Bytes, E> {
         let attachment =
             usize::try_from(num).ok().and_then(|num| self.attachments.get(num)).ok_or_else(|| {
@@ -54,7 +54,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// Reads an object as a placeholder, and returns its number, or `None` if it is some other object
+/// Reads an object as a placeholder and returns its number, or `None` for another object.
 pub(super) fn read<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<u64>, A::Error> {
     let mut marked = false;
     let mut num = None;
@@ -70,7 +70,7 @@ pub(super) fn read<'de, A: MapAccess<'de>>(mut map: A) -> Result<Option<u64>, A:
     Ok(num.filter(|_| marked))
 }
 
-/// See [`Args::check_placeholders`]
+/// Implements [`Args::check_placeholders`].
 pub(super) fn check(args: &Args) -> Result<(), ArgsError> {
     let resolver = Resolver::new(args);
     if resolver.is_empty() {
@@ -84,11 +84,11 @@ pub(super) fn check(args: &Args) -> Result<(), ArgsError> {
     Ok(())
 }
 
-/// Visits every object of a value
+/// Visits every object of a value.
 #[derive(Clone, Copy)]
 struct Walk<'r, 'a>(&'r Resolver<'a>);
 
-/// As much of a value as an object around it has to know
+/// Part of a value that the enclosing object needs to know.
 enum Outline {
     True,
     Num(u64),
@@ -166,7 +166,7 @@ impl<'de> Visitor<'de> for Walk<'_, '_> {
 enum Key {
     Mark,
     Num,
-    /// What serde_json wraps every number in if some crate of the build turns on its `arbitrary_precision`
+    /// Wrapper of every number if some crate of the build enables serde_json's `arbitrary_precision`.
     Number,
     Other,
 }
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_in_range_pass() {
+    fn accepts_placeholders_in_range() {
         for list in [
             "",
             r#"1,"two",null,-3,4.5,{"num":7},{"_placeholder":false,"num":7},{"_placeholder":1}"#,
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn placeholders_that_name_nothing_fail() {
+    fn rejects_placeholders_out_of_range() {
         for list in [
             r#"0,{"_placeholder":true,"num":2}"#,
             r#"0,[[{"a":{"_placeholder":true,"num":18446744073709551615}}]]"#,
@@ -242,20 +242,20 @@ mod tests {
     }
 
     #[test]
-    fn without_attachments_nothing_is_a_placeholder() {
+    fn accepts_any_object_without_attachments() {
         assert_eq!(checked(r#"{"_placeholder":true,"num":5}"#, &[]), Ok(()));
     }
 
     #[test]
-    fn repeated_attachments_fail() {
+    fn rejects_repeated_attachments() {
         let twice = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}"#;
         assert!(checked(twice, &[b"large"]).unwrap_err().contains("more than once"));
-        // Nothing can be gained by repeating what has no bytes.
+        // Repeating an empty attachment is harmless.
         assert_eq!(checked(twice, &[b""]), Ok(()));
     }
 
     #[test]
-    fn nesting_beyond_serde_json_is_an_error() {
+    fn rejects_nesting_beyond_serde_json() {
         let list = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
         let args = Args::from_json(list.into(), vec![Bytes::from_static(b"a")]).unwrap();
         assert!(args.check_placeholders().unwrap_err().to_string().contains("recursion limit"));

@@ -1,41 +1,41 @@
-//! Reading arguments one after the other
+//! Sequential reading of arguments.
 
 use serde::Deserialize;
 use serde::de::DeserializeSeed;
 
 use super::{Args, ArgsError, ArgsIter, de, placeholder::Resolver, text::List};
 
-/// A cursor over arguments, for handlers that take them one by one
+/// Cursor over arguments, for handlers that read them one by one.
 ///
-/// Reading all of them takes time linear in the text. All readings of one reader together yield at most as many
-/// bytes as the attachments have.
+/// Reading all arguments takes time linear in the text. All reads of one reader together yield at most as many bytes as
+/// the attachments hold.
 #[derive(Debug)]
 pub struct ArgsReader<'a> {
     args: &'a Args,
-    /// Once something was read
+    /// `None` until the first read.
     iter: Option<ArgsIter<'a>>,
     resolver: Resolver<'a>,
-    /// Arguments passed so far, those beyond the end included
+    /// Arguments passed so far, including reads beyond the end.
     position: usize,
 }
 
 impl<'a> ArgsReader<'a> {
-    /// A cursor before the first argument
+    /// Creates a cursor before the first argument.
     pub fn new(args: &'a Args) -> Self {
         Self { args, iter: None, resolver: Resolver::new(args), position: 0 }
     }
 
-    /// Reads the next argument; a missing one reads as `null`
+    /// Reads the next argument; a missing one reads as `null`.
     ///
-    /// The cursor moves on even if this fails.
+    /// The cursor also advances on an error.
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Missing`] if there are no more and `T` does not take `null`, [`ArgsError::Mismatch`] if the
-    /// argument is not a `T`. `1.0` and `1e3` are integers; of 128 bits they have to be written as such.
+    /// [`ArgsError::Missing`] if no argument is left and `T` does not accept `null`, [`ArgsError::Mismatch`] if the
+    /// argument is not a `T`. `1.0` and `1e3` are read as integers, except for 128-bit types.
     #[expect(
         clippy::should_implement_trait,
-        reason = "each call asks for its own type, which no iterator can"
+        reason = "each call has its own type parameter, unlike an iterator"
     )]
     pub fn next<T: Deserialize<'a>>(&mut self) -> Result<T, ArgsError> {
         self.position += 1;
@@ -45,11 +45,11 @@ impl<'a> ArgsReader<'a> {
         de::from_str(json, &self.resolver).map_err(|error| ArgsError::mismatch(self.position, &error))
     }
 
-    /// Reads the next argument by a seed, for types that are read in parts
+    /// Reads the next argument with a seed, for types that are read in parts.
     ///
     /// # Errors
     ///
-    /// As [`next`](Self::next).
+    /// The same as [`next`](Self::next).
     pub fn next_seed<S: DeserializeSeed<'a>>(&mut self, seed: S) -> Result<S::Value, ArgsError> {
         self.position += 1;
         let Some(json) = self.iter().next() else {
@@ -60,7 +60,7 @@ impl<'a> ArgsReader<'a> {
             .map_err(|error| ArgsError::mismatch(self.position, &error))
     }
 
-    /// Passes over `count` arguments without reading them
+    /// Skips `count` arguments without reading them.
     pub fn skip(&mut self, count: usize) {
         self.position = self.position.saturating_add(count);
         for _ in 0..count {
@@ -70,21 +70,21 @@ impl<'a> ArgsReader<'a> {
         }
     }
 
-    /// The arguments not read yet, as [`rest`](Self::rest), after which none is left; takes constant time
+    /// Takes the arguments not read yet, like [`rest`](Self::rest), and moves to the end; takes constant time.
     pub fn take_rest(&mut self) -> Args {
         let rest = self.rest();
         self.iter = Some(ArgsIter::new(""));
         rest
     }
 
-    /// Whether no argument is left
+    /// Returns whether no argument is left.
     pub fn is_at_end(&self) -> bool {
         self.iter.as_ref().map_or_else(|| self.args.is_empty(), |iter| iter.rest().is_empty())
     }
 
-    /// The arguments not read yet, sharing the memory of all, and all attachments
+    /// Returns the arguments not read yet, sharing the memory of all, and all attachments.
     ///
-    /// Attachments that only earlier arguments name are kept, since placeholders count them.
+    /// Attachments of earlier arguments are kept, because placeholder numbers count them.
     pub fn rest(&self) -> Args {
         let Some(iter) = &self.iter else { return self.args.clone() };
         let list = List::Json(self.args.list().slice_ref(iter.rest()));
@@ -110,14 +110,14 @@ mod tests {
     }
 
     #[test]
-    fn reads_in_order_and_hands_over_the_rest() {
+    fn reads_in_order_and_returns_rest() {
         let args = args(r#"1, "two" ,[3],{"four":4}"#);
         let mut reader = ArgsReader::new(&args);
         assert_eq!(reader.next::<u32>(), Ok(1));
         assert_eq!(reader.next::<&str>(), Ok("two"));
         let rest = reader.rest();
         assert_eq!(rest.json(), r#"[3],{"four":4}"#);
-        assert!(args.json().as_bytes().as_ptr_range().contains(&rest.json().as_ptr()), "the rest is a slice");
+        assert!(args.json().as_bytes().as_ptr_range().contains(&rest.json().as_ptr()), "rest is a slice");
         assert_eq!(reader.next::<Vec<u32>>(), Ok(vec![3]));
         assert!(!reader.is_at_end());
         assert_eq!(reader.next::<Value>(), Ok(json!({"four": 4})));
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_text_stays_one_until_it_is_read() {
+    fn keeps_bare_text_until_read() {
         let args = Args::from_text("a \"b\"".into());
         let mut reader = ArgsReader::new(&args);
         assert!(!reader.is_at_end());
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_text_is_equal_to_its_json() {
+    fn compares_bare_text_with_its_json() {
         let (text, json) = (Args::from_text("é\n".into()), args(r#""é\n""#));
         assert_eq!((text.json(), text.len(), &text), (json.json(), 1, &json));
         assert_eq!(text.list().as_ptr(), text.json().as_ptr());
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_that_does_not_fit_is_passed() {
+    fn skips_argument_of_wrong_type() {
         let args = args(r#""one",2"#);
         let mut reader = ArgsReader::new(&args);
         assert_eq!(
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn readings_of_one_reader_share_the_bytes() {
+    fn shares_bytes_between_reads() {
         let twice = r#"{"_placeholder":true,"num":0},{"_placeholder":true,"num":0}"#;
         let args = Args::from_json(twice.into(), vec![Bytes::from_static(b"large")]).unwrap();
         let mut reader = ArgsReader::new(&args);

@@ -1,4 +1,4 @@
-//! Writing arguments: serde_json, with binary set aside
+//! Serialisation of arguments: serde_json with extracted binary.
 
 use std::io::{self, Write};
 
@@ -9,31 +9,31 @@ use serde_json::ser::Formatter;
 
 use super::{Args, ArgsError};
 
-/// Builds arguments one by one
+/// Builder that writes arguments one by one.
 ///
-/// All text goes into one growing buffer. Types without binary cost what they cost in serde_json.
+/// All text is written to one growing buffer. Types without binary cost the same as with serde_json.
 #[derive(Debug, Default)]
 pub struct ArgsWriter {
     list: Vec<u8>,
     attachments: Vec<Bytes>,
-    /// Arguments written
+    /// Number of arguments written.
     len: usize,
 }
 
 impl ArgsWriter {
-    /// A writer without arguments
+    /// Creates a writer without arguments.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends one argument
+    /// Appends one argument.
     ///
-    /// What serialises as bytes is copied into an attachment; [`push_bytes`](Self::push_bytes) copies nothing.
+    /// Values that serialise as bytes are copied into an attachment; [`push_bytes`](Self::push_bytes) does not copy.
     ///
     /// # Errors
     ///
-    /// [`ArgsError::Unserializable`], also if the value is nested deeper than 127 levels; then the writer is as it was
-    /// before.
+    /// [`ArgsError::Unserializable`] if the value has no JSON form or is nested deeper than 127 levels. The writer is
+    /// unchanged after an error.
     pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), ArgsError> {
         let mark = (self.list.len(), self.attachments.len());
         self.separate();
@@ -49,17 +49,17 @@ impl ArgsWriter {
         Ok(())
     }
 
-    /// Appends one argument that is binary as a whole, without copying it
+    /// Appends one binary argument without copying.
     pub fn push_bytes(&mut self, bytes: Bytes) {
         self.separate();
-        write_placeholder(&mut self.list, self.attachments.len()).expect("writing to a Vec does not fail");
+        write_placeholder(&mut self.list, self.attachments.len()).expect("writing to a Vec never fails");
         self.attachments.push(bytes);
         self.len += 1;
     }
 
-    /// The arguments written
+    /// Returns the arguments written.
     pub fn finish(self) -> Args {
-        let list = ByteString::try_from(self.list).expect("serde_json writes nothing but UTF-8");
+        let list = ByteString::try_from(self.list).expect("serde_json writes valid UTF-8");
         Args::from_validated(list, self.attachments)
     }
 
@@ -72,24 +72,24 @@ impl ArgsWriter {
     }
 }
 
-/// Writes one value as JSON text, nested as deep as serde_json reads and no deeper
+/// Writes one value as JSON text of at most 127 nested levels, the depth that serde_json reads.
 ///
-/// `serde_json::to_string` calls itself for each level, so that a value which is nested deep enough overflows the stack
-/// and ends the process.
+/// `serde_json::to_string` is recursive, so a value that is nested deeply enough overflows the stack and aborts the
+/// process.
 ///
 /// # Errors
 ///
-/// When the value cannot be JSON, or is nested deeper than 127 levels.
+/// Fails if the value has no JSON form or is nested deeper than 127 levels.
 pub fn to_json<T: Serialize + ?Sized>(value: &T) -> serde_json::Result<String> {
     let mut text = Vec::new();
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, BoundedNesting::default()))?;
-    Ok(String::from_utf8(text).expect("serde_json writes nothing but UTF-8"))
+    Ok(String::from_utf8(text).expect("serde_json writes valid UTF-8"))
 }
 
-/// Levels of arrays and objects that a value may have: what serde_json reads
+/// Maximum nesting of arrays and objects, which is what serde_json reads.
 const MAX_DEPTH: usize = 127;
 
-/// Compact JSON of bounded depth
+/// Compact JSON formatter with bounded depth.
 #[derive(Debug, Default)]
 struct BoundedNesting {
     depth: usize,
@@ -143,9 +143,9 @@ impl Formatter for BoundedNesting {
     bounded_nesting!(nesting);
 }
 
-/// Compact JSON of bounded depth, save that bytes become attachments with placeholders in their place
+/// Compact JSON formatter of bounded depth that turns bytes into attachments and writes placeholders.
 ///
-/// Hooking in below the serializer reaches bytes at any depth without a wrapper around every value.
+/// A formatter reaches bytes at any depth without a wrapper around every value.
 struct SetBinaryAside<'a> {
     attachments: &'a mut Vec<Bytes>,
     nesting: BoundedNesting,
@@ -171,7 +171,7 @@ fn write_placeholder<W: ?Sized + Write>(writer: &mut W, num: usize) -> io::Resul
     write!(writer, r#"{{"_placeholder":true,"num":{num}}}"#)
 }
 
-/// Bytes reserved for the text at once; most events fit
+/// Initial capacity of the text in bytes; most events fit.
 const FIRST_CAPACITY: usize = 128;
 
 #[cfg(test)]
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_is_set_aside_at_any_depth_in_order() {
+    fn extracts_binary_at_any_depth() {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(Bytes::from);
         let upload = Upload {
             name: "x",
@@ -226,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn serde_bytes_is_binary_and_a_vec_is_not() {
+    fn extracts_serde_bytes_but_not_vec() {
         let args = written(&(serde_bytes::Bytes::new(b"bin"), vec![1_u8, 2]));
         assert_eq!(args.json(), r#"[{"_placeholder":true,"num":0},[1,2]]"#);
         assert_eq!(args.attachments(), [Bytes::from_static(b"bin")]);
     }
 
     #[test]
-    fn what_serde_buffers_is_written_too() {
+    fn extracts_binary_from_buffered_values() {
         #[derive(Serialize)]
         #[serde(tag = "kind")]
         enum Tagged {
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn without_binary_the_text_is_that_of_serde_json() {
+    fn matches_serde_json_without_binary() {
         let value = json!({"a": [1, -2, 3.5, null, true], "ü\"\\\n": "é\u{1}", "big": u64::MAX});
         let args = written(&value);
         assert_eq!(args.json(), value.to_string());
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn raw_values_stand_beside_binary() {
+    fn writes_raw_values_beside_binary() {
         let raw = RawValue::from_string(r#"{ "as": "is" }"#.into()).unwrap();
         let args = written(&(raw, Bytes::from_static(b"x")));
         assert_eq!(args.json(), r#"[{ "as": "is" },{"_placeholder":true,"num":0}]"#);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_push_leaves_no_trace() {
+    fn failed_push_leaves_writer_unchanged() {
         struct Fails;
         impl Serialize for Fails {
             fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
@@ -304,7 +304,7 @@ mod tests {
         assert!(args.attachments().is_empty());
     }
 
-    /// Arrays within each other
+    /// Builds nested arrays.
     fn nested(depth: usize) -> Value {
         (1..depth).fold(json!([]), |inner, _| Value::Array(vec![inner]))
     }
@@ -324,10 +324,10 @@ mod tests {
                 assert_eq!(
                     written(&value).get::<Value>(0).as_ref(),
                     Ok(&value),
-                    "what is written can be read"
+                    "written values can be read"
                 );
             }
-            // By value it is dropped as well, which must not overflow the stack either.
+            // By value it is also dropped, which must not overflow the stack either.
             for value in [value, object] {
                 let error = value.into_args().err().map(|error| error.to_string());
                 let expected = (!fits).then_some("nested deeper than 127 levels");

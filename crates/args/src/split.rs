@@ -1,4 +1,4 @@
-//! Cutting the list of arguments into arguments
+//! Splitting of the argument list into arguments.
 
 use std::iter::FusedIterator;
 
@@ -6,14 +6,14 @@ use serde::de::IgnoredAny;
 
 use super::ArgsError;
 
-/// JSON text of each argument, from [`Args::iter`](super::Args::iter)
+/// Iterator over the JSON text of each argument, from [`Args::iter`](super::Args::iter).
 #[derive(Clone, Debug)]
 pub struct ArgsIter<'a> {
     rest: &'a str,
 }
 
 impl<'a> ArgsIter<'a> {
-    /// Expects `list` trimmed.
+    /// Creates an iterator over a trimmed `list`.
     pub(super) fn new(list: &'a str) -> Self {
         Self { rest: list }
     }
@@ -32,7 +32,7 @@ impl<'a> Iterator for ArgsIter<'a> {
         }
         let end = value_end(self.rest.as_bytes());
         let value = trim(&self.rest[..end]);
-        // Past the comma, which the last value does not have.
+        // Skip the comma, which the last value does not have.
         self.rest = trim(self.rest.get(end + 1..).unwrap_or_default());
         Some(value)
     }
@@ -40,9 +40,9 @@ impl<'a> Iterator for ArgsIter<'a> {
 
 impl FusedIterator for ArgsIter<'_> {}
 
-/// Checks that `list` is JSON values separated by commas, or blank, in linear time and whatever the nesting
+/// Checks that `list` is blank or comma-separated JSON values, in linear time and at any nesting.
 ///
-/// Returns whether there may be escapes in it.
+/// Returns whether the list may contain escapes.
 pub(super) fn validate(list: &str) -> Result<bool, ArgsError> {
     let mut rest = trim(list);
     if rest.is_empty() {
@@ -68,7 +68,7 @@ pub(super) fn validate(list: &str) -> Result<bool, ArgsError> {
     }
 }
 
-/// Checks that `json` is one JSON value; the error is a reason
+/// Checks that `json` is one JSON value; the error is the reason.
 pub(super) fn validate_one(json: &str) -> Result<(), String> {
     match after_value(json)? {
         "" => Ok(()),
@@ -76,14 +76,14 @@ pub(super) fn validate_one(json: &str) -> Result<(), String> {
     }
 }
 
-/// Without the white space of JSON at both ends; Unicode has more
+/// Trims the JSON white space at both ends; Unicode defines more.
 pub(super) fn trim(text: &str) -> &str {
     const BLANK: [char; 4] = [' ', '\t', '\n', '\r'];
-    // What clients write has none.
+    // Text from clients usually has none.
     if text.starts_with(BLANK) || text.ends_with(BLANK) { text.trim_matches(BLANK) } else { text }
 }
 
-/// Checks the value at the start and returns the trimmed text behind it
+/// Checks the value at the start and returns the trimmed text after it.
 fn after_value(text: &str) -> Result<&str, String> {
     let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
     match values.next() {
@@ -93,21 +93,21 @@ fn after_value(text: &str) -> Result<&str, String> {
     }
 }
 
-/// The text behind the string at the start, if there is one and it has no escapes
+/// Returns the text after the string at the start, if there is a string without escapes.
 ///
-/// Most arguments are such a string, and this looks at many of its bytes at once.
+/// Most arguments are such strings, and the search handles many bytes at once.
 fn after_plain_string(text: &str) -> Option<&str> {
     let inside = text.strip_prefix('"')?;
     let end = memchr::memchr2(b'"', b'\\', inside.as_bytes())?;
     let (string, rest) = inside.split_at(end);
     let control = string.bytes().fold(false, |any, byte| any | (byte < 0x20));
-    // Anything else is for the JSON library to judge.
+    // The JSON library judges everything else.
     if control { None } else { rest.strip_prefix('"') }
 }
 
-/// Where the first value ends: at a comma outside of strings and brackets, or at the end of the text
+/// Returns the end of the first value: a comma outside of strings and brackets, or the end of the text.
 ///
-/// Relies on the text being JSON; anything else is cut somewhere, but never inside of a character.
+/// The text must be JSON; other text is split at an arbitrary place, but never inside a character.
 fn value_end(text: &[u8]) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
@@ -124,7 +124,7 @@ fn value_end(text: &[u8]) -> usize {
     text.len()
 }
 
-/// Where the closing quote of a string stands whose inside begins at `at`
+/// Returns the position of the closing quote of a string whose content begins at `at`.
 fn string_end(text: &[u8], mut at: usize) -> usize {
     while at < text.len() {
         match text[at] {
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_one() {
+    fn splits_single_value_into_one() {
         assert_eq!(validate_one(" \"offset\" "), Ok(()));
         for invalid in ["", " ", "1,2", "1 2", "\"a\"]"] {
             assert!(validate_one(invalid).is_err(), "{invalid}");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_no_json_is_cut_somewhere_but_never_panics() {
+    fn splits_invalid_json_without_panic() {
         for text in ["\"", "\"\\", "\"\\é", "]]],[", "é,ü", "{,\",", "1,"] {
             let _ = split(text);
         }

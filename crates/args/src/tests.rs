@@ -1,4 +1,4 @@
-//! Whole arguments: round trips, oracles, hostile text
+//! Arguments as a whole: round trips, oracles, hostile text.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ fn with_attachment(list: &str) -> Args {
     Args::from_json(list.to_owned().into(), vec![Bytes::from_static(b"bin")]).unwrap()
 }
 
-/// Every way in which serde nests values, with binary at random places
+/// Every way in which serde nests values, with binary at random places.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Tree {
     Unit,
@@ -96,7 +96,7 @@ fn value() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn what_is_written_reads_back(first in tree(), second in tree()) {
+    fn written_values_read_back(first in tree(), second in tree()) {
         let args = (&first, 1, &second).into_args().unwrap();
         prop_assert_eq!(args.len(), 3);
         prop_assert_eq!(args.check_placeholders(), Ok(()));
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn lists_split_as_serde_json_parses_them(values in prop::collection::vec(value(), 0..6), pretty: bool) {
+    fn splits_lists_like_serde_json(values in prop::collection::vec(value(), 0..6), pretty: bool) {
         let text = if pretty { serde_json::to_string_pretty(&values) } else { serde_json::to_string(&values) };
         let text = text.unwrap();
         let args = Args::from_json(text[1..text.len() - 1].to_owned().into(), vec![]).unwrap();
@@ -120,7 +120,7 @@ proptest! {
     #[test]
     fn validation_agrees_with_serde_json(list in r#"([\[\]{},:"\\ntrue01.eE+\-]|null|true|"a"|1){0,8}"#) {
         let wrapped = format!("[{list}]");
-        // As raw values, so that numbers beyond f64 and unpaired surrogates count as JSON on both sides.
+        // Raw values accept numbers beyond f64 and unpaired surrogates on both sides.
         let oracle = serde_json::from_str::<Vec<&RawValue>>(&wrapped);
         let args = Args::from_json(list.into(), vec![]);
         prop_assert_eq!(oracle.is_ok(), args.is_ok());
@@ -131,7 +131,7 @@ proptest! {
     }
 
     #[test]
-    fn bytes_from_anywhere_never_panic(
+    fn random_bytes_never_panic(
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), prop::sample::select(&b"[]{},:\"\\ 1"[..])], 0..64),
         attachments in prop::collection::vec(binary(), 0..3),
     ) {
@@ -141,7 +141,7 @@ proptest! {
     }
 
     #[test]
-    fn placeholders_from_anywhere_never_panic(
+    fn random_placeholders_never_panic(
         parts in prop::collection::vec(prop::sample::select(&[
             "{", "}", "[", "]", ",", ":", "\"_placeholder\"", "true", "\"num\"", "0", "1", "-1", "{\"_placeholder\":true,\"num\":",
         ][..]), 0..16),
@@ -151,7 +151,7 @@ proptest! {
     }
 
     #[test]
-    fn what_passes_the_check_resolves(
+    fn checked_placeholders_resolve(
         nums in prop::collection::vec(0_u64..4, 0..4),
         attachments in prop::collection::vec(binary(), 1..4),
     ) {
@@ -161,7 +161,7 @@ proptest! {
     }
 }
 
-/// Calls all that reads text
+/// Calls every function that reads text.
 fn exercise(args: &Args) {
     assert_eq!(args.iter().count(), args.len());
     let _ = args.check_placeholders();
@@ -176,7 +176,7 @@ fn exercise(args: &Args) {
 }
 
 #[test]
-fn a_list_sliced_from_a_packet_shares_its_memory() {
+fn shares_memory_with_sliced_packet() {
     let packet = ByteString::from(r#"42["name",1,"two"]"#.to_owned());
     let args = Args::from_validated(packet.slice_ref(&packet[10..packet.len() - 1]), vec![]);
     assert_eq!(args.json(), r#"1,"two""#);
@@ -187,7 +187,7 @@ fn a_list_sliced_from_a_packet_shares_its_memory() {
 }
 
 #[test]
-fn blank_text_is_no_arguments() {
+fn blank_text_means_no_arguments() {
     for args in [Args::empty(), Args::default(), Args::from_json(" \n".into(), vec![]).unwrap()] {
         assert!(args.is_empty());
         assert_eq!((args.len(), args.json(), args.byte_len()), (0, "", 0));
@@ -198,7 +198,7 @@ fn blank_text_is_no_arguments() {
 }
 
 #[test]
-fn one_more_argument_is_appended() {
+fn appends_one_more_argument() {
     let offset = Args::empty().with_last(" \"offset\"\n").unwrap();
     assert_eq!(offset.json(), r#""offset""#);
     let binary = (1, Bytes::from_static(b"x")).into_args().unwrap();
@@ -211,7 +211,7 @@ fn one_more_argument_is_appended() {
 }
 
 #[test]
-fn bytes_are_read_from_placeholders_strings_and_arrays() {
+fn reads_bytes_from_every_form() {
     for list in [
         r#"{"_placeholder":true,"num":0}"#,
         r#" { "num" : 0 , "more" : [{}] , "_placeholder" : true } "#,
@@ -228,7 +228,7 @@ fn bytes_are_read_from_placeholders_strings_and_arrays() {
 }
 
 #[test]
-fn placeholders_that_are_none_do_not_fit() {
+fn rejects_invalid_placeholders_as_bytes() {
     for (list, message) in [
         (r#"{"_placeholder":true,"num":1}"#, "placeholder 1 is out of range, there are 1"),
         (r#"{"_placeholder":true,"num":-1}"#, "invalid value: integer `-1`, expected u64"),
@@ -247,7 +247,7 @@ fn placeholders_that_are_none_do_not_fit() {
 }
 
 #[test]
-fn one_value_cannot_repeat_a_large_attachment() {
+fn reads_large_attachment_only_once() {
     let placeholder = r#"{"_placeholder":true,"num":0}"#;
     let args = Args::from_json(
         format!("[{placeholder},{placeholder}]").into(),
@@ -259,7 +259,7 @@ fn one_value_cannot_repeat_a_large_attachment() {
 }
 
 #[test]
-fn without_attachments_a_placeholder_is_an_object_like_any_other() {
+fn keeps_placeholder_object_without_attachments() {
     let list = r#"{"_placeholder":true,"num":0}"#;
     let args = Args::from_json(list.into(), vec![]).unwrap();
     assert_eq!(args.get::<Value>(0), Ok(json!({"_placeholder": true, "num": 0})));
@@ -267,7 +267,7 @@ fn without_attachments_a_placeholder_is_an_object_like_any_other() {
 }
 
 #[test]
-fn what_asks_for_anything_sees_the_placeholder() {
+fn untyped_reads_see_the_placeholder() {
     #[derive(Debug, PartialEq, Deserialize)]
     #[serde(untagged)]
     enum Either {
@@ -289,7 +289,7 @@ fn what_asks_for_anything_sees_the_placeholder() {
     assert_eq!(args.get::<Either>(0), Ok(Either::Object(fields)));
     assert_eq!(args.get::<Either>(1), Ok(Either::Number(7)));
 
-    // A named field beside a flattened one is not buffered, but it is read by way of the buffer's map.
+    // A named field beside a flattened one is not buffered, but is read through the map of the buffer.
     let args = with_attachment(r#"{"bytes":{"_placeholder":true,"num":0},"more":[1]}"#);
     let outer = args.get::<Outer>(0);
     assert_eq!(outer, Ok(Outer { bytes: "bin".into(), more: BTreeMap::from([("more".into(), json!([1]))]) }));
@@ -300,7 +300,7 @@ fn buffered_enums_cannot_read_bytes_back() {
     #[derive(Debug, Deserialize)]
     #[serde(tag = "kind")]
     enum Tagged {
-        #[expect(dead_code, reason = "never made")]
+        #[expect(dead_code, reason = "never constructed")]
         File { body: Bytes },
     }
     let args = with_attachment(r#"{"kind":"File","body":{"_placeholder":true,"num":0}}"#);
@@ -310,7 +310,7 @@ fn buffered_enums_cannot_read_bytes_back() {
 }
 
 #[test]
-fn raw_values_are_kept_with_and_without_attachments() {
+fn keeps_raw_values_beside_attachments() {
     #[derive(Deserialize)]
     struct Outer<'a> {
         #[serde(borrow)]
@@ -337,14 +337,14 @@ fn numbers_keep_their_precision_beside_attachments() {
 }
 
 #[test]
-fn nesting_ends_at_the_limit_of_serde_json() {
+fn limits_nesting_like_serde_json() {
     #[derive(Debug, Deserialize)]
     #[serde(transparent)]
-    struct Nested(#[expect(dead_code, reason = "only its depth counts")] Vec<Self>);
+    struct Nested(#[expect(dead_code, reason = "only its depth matters")] Vec<Self>);
 
     #[derive(Debug, Deserialize)]
     struct Chain {
-        #[expect(dead_code, reason = "only its depth counts")]
+        #[expect(dead_code, reason = "only its depth matters")]
         next: Option<Box<Self>>,
     }
 
@@ -403,7 +403,7 @@ fn integers_may_be_written_as_floats() {
             assert!(matches!(error, ArgsError::Mismatch { .. }), "{wrong}: {error}");
         }
         assert_eq!(args("1.0").get::<f64>(0), Ok(1.0));
-        assert_eq!(args("1.0").get::<Value>(0), Ok(json!(1.0)), "what is read as anything stays as it is");
+        assert_eq!(args("1.0").get::<Value>(0), Ok(json!(1.0)), "untyped numbers stay unchanged");
         let mut reader = ArgsReader::new(&numbers);
         assert_eq!(reader.next_seed(std::marker::PhantomData::<u32>), Ok(1), "seeds too");
     }
@@ -432,7 +432,7 @@ fn debug_text_does_not_show_binary() {
 }
 
 #[test]
-fn one_argument_written_by_reference_is_one() {
+fn writes_reference_as_one_argument() {
     assert_eq!(args(&vec![1, 2]).len(), 1);
     assert_eq!((vec![1, 2], 3).into_args().unwrap().len(), 2);
 }

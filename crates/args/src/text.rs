@@ -1,18 +1,18 @@
-//! Arguments that are one text, which becomes JSON only if somebody asks for that
+//! List of arguments, which may be one bare text that is converted to JSON on demand.
 
 use std::sync::OnceLock;
 
 use bytestring::ByteString;
 
-/// The list of arguments
+/// List of arguments.
 #[derive(Clone)]
 pub(super) enum List {
-    /// As JSON values separated by commas
+    /// Comma-separated JSON values.
     Json(ByteString),
-    /// One argument, the JSON string of this text
+    /// A single argument: the JSON string of this text.
     Text {
         text: ByteString,
-        /// Boxed, since most never need it
+        /// Boxed because it is rarely needed.
         json: OnceLock<Box<ByteString>>,
     },
 }
@@ -33,7 +33,7 @@ impl List {
         }
     }
 
-    /// Bytes as they are kept, which stay the same whatever is asked for
+    /// Returns the stored bytes, independent of any conversion to JSON.
     pub(super) fn byte_len(&self) -> usize {
         match self {
             Self::Json(kept) | Self::Text { text: kept, .. } => kept.len(),
@@ -41,7 +41,7 @@ impl List {
     }
 }
 
-/// Appends the JSON string of a text
+/// Appends the JSON string of a text.
 ///
 /// ```
 /// let mut json = String::from("[");
@@ -60,10 +60,10 @@ pub fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-/// Replaces escapes of lone surrogates in JSON text by that of U+FFFD, as Node does where it makes UTF-8 of a string
+/// Replaces escapes of lone surrogates in JSON text with the escape of U+FFFD, as Node does when encoding UTF-8.
 ///
-/// `"\\ud83d"` is JSON and a string of JavaScript, such as half of an emoji that was cut off, but no text here: nothing
-/// could read it. For decoders, on what a peer sent. The text is copied only if there is something to replace.
+/// `"\\ud83d"` is valid JSON and a valid JavaScript string, for example half of a truncated emoji, but cannot be a Rust
+/// string. Intended for decoders, on received text. The text is copied only if there is something to replace.
 ///
 /// ```
 /// let half = r#"["a\ud83d","\ud83d\ude00"]"#.into();
@@ -76,13 +76,13 @@ pub fn replace_lone_surrogates(json: ByteString) -> ByteString {
         text[at + 2..at + ESCAPE].copy_from_slice(b"fffd");
         match next_lone_surrogate(&text, at + ESCAPE) {
             Some(next) => at = next,
-            // ASCII in place of ASCII.
+            // Replaces ASCII with ASCII.
             None => return ByteString::try_from(text).unwrap_or(json),
         }
     }
 }
 
-/// Where the next escape of a surrogate without its other half begins, from `at` on, which is inside no escape
+/// Returns the position of the next unpaired surrogate escape from `at` on, which must not be inside an escape.
 fn next_lone_surrogate(json: &[u8], mut at: usize) -> Option<usize> {
     loop {
         at += memchr::memchr(b'\\', json.get(at..)?)?;
@@ -92,13 +92,13 @@ fn next_lone_surrogate(json: &[u8], mut at: usize) -> Option<usize> {
                 _ => return Some(at),
             },
             Some(0xdc00..=0xdfff) => return Some(at),
-            // The backslash and what it escapes, which may be another one.
+            // The backslash and the escaped character, which may be another backslash.
             _ => at += 2,
         }
     }
 }
 
-/// The code unit of the escape that begins at `at`, if it is `\u` and four hexadecimal digits
+/// Returns the code unit of the escape at `at`, if it is `\u` and four hexadecimal digits.
 fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + ESCAPE)?.strip_prefix(b"\\u")?;
     digits.iter().try_fold(0, |unit, digit| {
@@ -107,12 +107,12 @@ fn code_unit(json: &[u8], at: usize) -> Option<u16> {
     })
 }
 
-/// Bytes of an escape such as `\ud83d`
+/// Bytes of an escape such as `\ud83d`.
 const ESCAPE: usize = 6;
 
-/// Where the next byte is that cannot stand in a JSON string as it is
+/// Returns the position of the next byte that a JSON string must escape.
 fn next_escape(text: &[u8]) -> Option<usize> {
-    // A block at a time and without a way out in its middle, so that the compiler looks at many bytes at once.
+    // Whole blocks without an early exit allow the compiler to vectorise the loop.
     let clean = text
         .chunks(BLOCK)
         .take_while(|block| !block.iter().fold(false, |any, &byte| any | needs_escape(byte)));
@@ -124,7 +124,7 @@ fn needs_escape(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\')
 }
 
-/// Bytes looked at together
+/// Block size in bytes.
 const BLOCK: usize = 64;
 
 fn push_escape(out: &mut String, byte: u8) {
@@ -160,7 +160,7 @@ mod tests {
             (r#""\ud83d\ud83d\ude00\ude00""#, r#""\ufffd\ud83d\ude00\ufffd""#),
             (r#"{"\ud83d":"\ud83d\n"}"#, r#"{"\ufffd":"\ufffd\n"}"#),
             (r#""\\ud83d\\\ud83d""#, r#""\\ud83d\\\ufffd""#),
-            // No escapes, so no JSON, which is for others to say.
+            // Incomplete escapes are not JSON; other code rejects them.
             (r#""\ud8""#, r#""\ud8""#),
             ("\\", "\\"),
             (r#""\ud83d\ud8""#, r#""\ufffd\ud8""#),
@@ -169,13 +169,13 @@ mod tests {
         }
         for json in [r#""\ud83d\ude00""#, r#""\n\u00e9""#, "1,2"] {
             let json = ByteString::from(json.to_owned());
-            assert_eq!(replace_lone_surrogates(json.clone()).as_ptr(), json.as_ptr(), "nothing is copied");
+            assert_eq!(replace_lone_surrogates(json.clone()).as_ptr(), json.as_ptr(), "text is not copied");
         }
     }
 
     proptest! {
         #[test]
-        fn any_string_of_javascript_can_be_read(units in prop::collection::vec(
+        fn reads_any_javascript_string(units in prop::collection::vec(
             prop_oneof![any::<u16>(), 0xd7ff_u16..=0xe000], 0..12,
         )) {
             let escapes: String = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
@@ -185,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn quoting_is_that_of_serde_json(text in ".*|[\0-\x20\"\\\\ü]*") {
+        fn quotes_like_serde_json(text in ".*|[\0-\x20\"\\\\ü]*") {
             let mut json = String::new();
             push_quoted(&mut json, &text);
             prop_assert_eq!(json, serde_json::to_string(&text).unwrap());

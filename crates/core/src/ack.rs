@@ -1,4 +1,4 @@
-//! Answers that a socket still owes
+//! Pending acknowledgements of a socket.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,41 +7,41 @@ use std::sync::{Arc, Weak};
 use crate::sync::{Mutex, lock};
 use crate::{AckId, AckRequest, AnswerSink, Args, SocketId};
 
-/// The answers that one socket still owes, by the id of the event
+/// Pending acknowledgements of one socket, by the id of the event.
 ///
-/// An answer is registered *before* the event is pushed to the outbox, so however fast the client is, its answer
-/// finds the entry. Cloning gives another handle to the same table; an unused one allocates nothing but itself.
+/// An entry is registered *before* the event is pushed to the outbox, so even the fastest answer finds it. Cloning
+/// gives another handle to the same table. An unused table allocates nothing but itself.
 #[derive(Clone)]
 pub struct AckTable(Arc<Mutex<Table>>);
 
 struct Table {
-    // Boxed, since nothing is owed nearly always. Weak: whoever no longer waits (a timeout, a dropped future) needs
-    // not be found in every table to be forgotten.
+    // Boxed, since it is nearly always empty. Weak: a caller that stops waiting (a timeout, a dropped future) need not
+    // remove its entry from every table.
     pending: Option<Box<Pending>>,
-    /// None if it is the largest number
+    /// `u32::MAX` means no limit.
     limit: u32,
-    /// Wishes since the last sweep, refused ones included; [`CLOSED`] once the socket is gone
+    /// Requests since the last sweep, including refused ones; [`CLOSED`] once the socket is gone.
     since_sweep: u32,
 }
 
-/// In place of a number of wishes, since a flag beside it would cost each socket 16 bytes
+/// Stored in place of a number of requests: a separate flag would cost each socket 16 bytes.
 const CLOSED: u32 = u32::MAX;
 
 type Pending = BTreeMap<AckId, Weak<dyn AnswerSink>>;
 
 impl AckTable {
-    /// A table that holds at most this many answers
+    /// Creates a table that holds at most `limit` entries.
     pub fn with_limit(limit: usize) -> Self {
-        // That many answers would need more memory than any client is worth.
+        // A limit beyond `u32::MAX` is no limit in practice.
         let limit = u32::try_from(limit).unwrap_or(u32::MAX);
         Self(Arc::new(Mutex::new(Table { pending: None, limit, since_sweep: 0 })))
     }
 
-    /// Enters a wish for an answer of `socket`; `false` if it is gone or owes too many already
+    /// Registers a request to `socket`; returns `false` if the socket is gone or the table is full.
     ///
-    /// If so, and whenever the event does not leave after all, the caller says [`AnswerSink::gone`], under no lock.
+    /// In that case, and if the event is not sent after all, the caller calls [`AnswerSink::gone`] under no lock.
     pub fn register(&self, socket: &SocketId, request: &AckRequest) -> bool {
-        // Noted before it can be answered, and whatever comes of it.
+        // Before an answer can arrive, and regardless of the outcome.
         request.answers.asked(socket);
         let mut table = lock(&self.0);
         if table.is_closed() {
@@ -62,12 +62,12 @@ impl AckTable {
         true
     }
 
-    /// Takes a wish back: it timed out, or the event was never sent
+    /// Removes a request that timed out, or whose event was never sent; returns whether it was pending.
     pub fn withdraw(&self, id: AckId) -> bool {
         lock(&self.0).remove(id).is_some()
     }
 
-    /// Hands an answer to whoever waits for it; `false` if nobody does
+    /// Passes an answer to the request's sink; returns `false` if the request is no longer pending.
     pub fn answer(&self, socket: &SocketId, id: AckId, args: Args) -> bool {
         let sink = lock(&self.0).remove(id);
         match sink.and_then(|sink| sink.upgrade()) {
@@ -79,7 +79,7 @@ impl AckTable {
         }
     }
 
-    /// The socket is gone: tells everybody who waits, and takes in nothing more
+    /// Closes the table when its socket is gone: notifies all sinks, and refuses further requests.
     pub fn close(&self, socket: &SocketId) {
         let pending = {
             let mut table = lock(&self.0);
@@ -91,17 +91,17 @@ impl AckTable {
         }
     }
 
-    /// Whether the socket is gone
+    /// Returns whether the socket is gone.
     pub fn is_closed(&self) -> bool {
         lock(&self.0).is_closed()
     }
 
-    /// How many answers are owed, those that nobody waits for any more included
+    /// Returns the number of entries, including those whose sink was dropped.
     pub fn len(&self) -> usize {
         lock(&self.0).owed()
     }
 
-    /// Whether no answer is owed
+    /// Returns whether the table is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -122,15 +122,15 @@ impl Table {
         self.pending.as_ref().map_or(0, |pending| pending.len())
     }
 
-    /// What is empty is kept: who is asked once is asked again
+    /// Keeps an empty map: a socket that was asked once is usually asked again.
     fn remove(&mut self, id: AckId) -> Option<Weak<dyn AnswerSink>> {
         self.pending.as_mut()?.remove(&id)
     }
 
-    /// Whether enough was asked since the last sweep to pay for another, which costs as much as there are entries
+    /// Returns whether enough requests came since the last sweep to pay for another, which visits every entry.
     ///
-    /// Sooner at the limit, where an entry that nobody waits for keeps another out; but not each time, or a client
-    /// that answers nothing would make every further wish as expensive as its whole table.
+    /// At the limit, where a dead entry blocks a new one, sweeps come sooner. They do not come each time, or a client
+    /// that never answers would make every further request cost a sweep of the whole table.
     fn is_worth_sweeping(&self, limit: usize) -> bool {
         let owed = self.owed();
         let enough = if owed >= limit { owed / 4 } else { (owed / 2).max(SWEEP_FROM) };
@@ -138,7 +138,7 @@ impl Table {
     }
 }
 
-/// From about this many on, the table is swept each time it has doubled
+/// From about this size on, the table is swept each time it has doubled.
 const SWEEP_FROM: usize = 8;
 
 impl fmt::Debug for AckTable {
@@ -165,21 +165,21 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_takes_more_when_nobody_waits_for_what_is_in_it() {
+    fn full_table_reuses_abandoned_entries() {
         for limit in [1, 2, 7, 8, 100, 1000] {
             let table = AckTable::with_limit(limit);
             let waiting: Vec<_> = (0..limit as u64).map(|id| ask(&table, id)).collect();
             assert!(waiting.iter().all(|(taken, _)| *taken), "{limit}");
             assert!(!ask(&table, u64::MAX).0, "{limit}");
             drop(waiting);
-            // Some may be refused until it is worth looking again.
+            // A few may be refused until the next sweep is due.
             let refused = (0..).take_while(|id| !ask(&table, 10_000 + id).0).count();
             assert!(refused <= limit / 4, "{limit}: {refused} were refused");
         }
     }
 
     #[test]
-    fn one_that_was_asked_very_often_is_closed_only_by_its_end() {
+    fn request_count_never_marks_table_closed() {
         let (table, socket) = (AckTable::default(), SocketId::new("a"));
         for since in [CLOSED - 1, CLOSED - 2] {
             lock(&table.0).since_sweep = since;
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_does_not_pile_up() {
+    fn abandoned_entries_do_not_accumulate() {
         let table = AckTable::default();
         let waiting: Vec<_> = (0..100).map(|id| ask(&table, id)).collect();
         for id in 0..10_000 {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_answers_nothing_does_not_make_each_wish_cost_its_whole_table() {
+    fn refused_requests_sweep_table_rarely() {
         let table = AckTable::with_limit(1000);
         let waiting: Vec<_> = (0..1000).map(|id| ask(&table, id)).collect();
         let sweeps = (0..10_000).filter(|id| {

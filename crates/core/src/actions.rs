@@ -1,29 +1,29 @@
-//! What a session wants done, until its driver does it
+//! Queue of a session's actions for its driver.
 
 use std::collections::VecDeque;
 
 use crate::Action;
 
-/// What a session asks of its driver, in order; owns no memory while it is empty
+/// Queue of a session's actions for its driver, in order; owns no memory while it is empty.
 ///
-/// Nearly every input causes one action at most, so the first one lies here and only those behind it in a ring,
-/// which is given back as soon as it is empty: there are many sessions, and most of them are idle.
+/// Nearly every input causes at most one action, so the first one is stored inline. Further ones go to a ring that is
+/// freed as soon as it is empty, since there are many sessions and most are idle.
 #[derive(Debug, Default)]
 pub struct Actions {
     first: Option<Action>,
     // Boxed, since it is nearly always empty.
-    #[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
+    #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
     rest: Option<Box<VecDeque<Action>>>,
 }
 
 impl Actions {
-    /// Nothing to do
+    /// Creates an empty queue.
     #[inline]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Appends an action
+    /// Appends an action.
     #[inline]
     pub fn push(&mut self, action: Action) {
         if self.first.is_none() {
@@ -38,10 +38,10 @@ impl Actions {
         self.rest.get_or_insert_default().push_back(action);
     }
 
-    /// Takes the next action
+    /// Removes and returns the next action.
     #[inline]
     pub fn pop(&mut self) -> Option<Action> {
-        // Asked once more than there are any: so much memory need not be moved to say no.
+        // Checked first: the call that finds nothing need not move a whole `Option<Action>`.
         self.first.as_ref()?;
         let action = self.first.take();
         if self.rest.is_some() {
@@ -56,7 +56,7 @@ impl Actions {
         self.rest.take_if(|rest| rest.is_empty());
     }
 
-    /// Whether there is nothing to do
+    /// Returns whether the queue is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
@@ -69,7 +69,7 @@ mod tests {
     use crate::Lane;
 
     #[test]
-    fn actions_keep_their_order_and_leave_no_memory_behind() {
+    fn keeps_order_and_frees_empty_ring() {
         let mut actions = Actions::new();
         let mut popped = vec![];
         for round in 0..3 {

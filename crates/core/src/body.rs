@@ -1,4 +1,4 @@
-//! Response bodies, and how far the HTTP library has written them
+//! Response bodies, and the progress of writing them.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,39 +13,39 @@ use crate::{BoxError, Frame};
 
 /// Body of a response: complete in memory, or streamed.
 ///
-/// A complete body is handed to the HTTP library in slices of at most [`SLICE`](Self::SLICE) bytes, without copying,
-/// so that the library takes the next slice only when its write buffer has room. A body of one slice is handed over
-/// as it is.
+/// The HTTP library gets a complete body in slices of at most [`SLICE`](Self::SLICE) bytes, without copying, so it
+/// takes the next slice only when its write buffer has room. A body of up to one slice is passed on unchanged.
 #[derive(Debug, Default)]
 #[allow(clippy::exhaustive_enums, reason = "transports match every kind of body")]
 pub enum ResponseBody {
-    /// No bytes.
+    /// Empty body.
     #[default]
     Empty,
-    /// All bytes.
+    /// Complete body.
     Full(Bytes),
-    /// All bytes, rendered by a transport from one frame.
+    /// Complete body, rendered by a transport from one frame.
     ///
     /// A server can keep derived forms, such as a compressed one, with the frame for its other recipients.
     OfFrame(Frame, Bytes),
-    /// All bytes, counted as they are written; see [`track`](Self::track).
+    /// Complete body whose written bytes are counted; see [`track`](Self::track).
     Tracked(Box<TrackedBody>),
-    /// Bytes that are produced over time, such as server-sent events.
+    /// Body produced over time, such as server-sent events.
     Stream(UnsyncBoxBody<Bytes, BoxError>),
 }
 
 impl ResponseBody {
-    /// Maximum bytes that the HTTP library gets at once.
+    /// Maximum bytes passed to the HTTP library at once.
     ///
     /// hyper takes slices while its write buffer holds fewer than 16 of them and less than its `max_buf_size`, so it
-    /// holds up to 128 KiB of a long body by default, and 72 KiB in this project's own HTTP server. Progress is seen
-    /// in steps of a slice; hence it is less than a client has to read, by default, within the stall timeout.
+    /// holds up to 128 KiB of a long body by default, and 72 KiB in this project's own HTTP server. Progress is visible
+    /// in steps of a slice, so a slice is smaller than the default minimum that a client must read within the stall
+    /// timeout.
     pub const SLICE: usize = 8 * 1024;
 
     /// Counts in `progress` the bytes of this body that the HTTP library has written.
     ///
-    /// Changes nothing for a body of one slice or a stream: the library takes the one slice at once, which proves
-    /// nothing about the client. Costs one allocation for the body and one for each slice.
+    /// Has no effect on a body of one slice or a stream: the library takes a single slice at once, which shows no
+    /// progress of the client. Costs one allocation for the body and one for each slice.
     #[must_use]
     pub fn track(self, progress: &BodyProgress) -> Self {
         let (frame, bytes) = match self {
@@ -56,7 +56,7 @@ impl ResponseBody {
         Self::Tracked(Box::new(TrackedBody { frame, bytes, progress: progress.clone() }))
     }
 
-    /// Returns the bytes that are left of a complete body; `None` for a stream.
+    /// Returns the rest of a complete body; `None` for a stream.
     pub fn bytes(&self) -> Option<&Bytes> {
         match self {
             Self::Empty | Self::Stream(_) => None,
@@ -65,7 +65,7 @@ impl ResponseBody {
         }
     }
 
-    /// Returns the frame from which the whole body was rendered, if it is the rendering of a single one.
+    /// Returns the frame, if the whole body was rendered from one.
     pub fn frame(&self) -> Option<&Frame> {
         match self {
             Self::OfFrame(frame, _) => Some(frame),
@@ -111,7 +111,7 @@ impl Body for ResponseBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, BoxError>>> {
         let this = self.get_mut();
-        // What the HTTP library holds of a frame stays charged, but for one slice.
+        // Bytes of a frame inside the HTTP library stay charged, except for a single slice.
         *this = match std::mem::take(this) {
             Self::OfFrame(frame, bytes) if bytes.len() > Self::SLICE => Self::Full(frame.attach(bytes)),
             other => other,
@@ -146,7 +146,7 @@ impl Body for ResponseBody {
     }
 }
 
-/// Takes the first slice out of `bytes`; all of them if they are no more than one.
+/// Takes the first slice out of `bytes`, or all of them if they fit in one.
 fn next_slice(bytes: &mut Bytes) -> Bytes {
     if bytes.len() <= ResponseBody::SLICE {
         std::mem::take(bytes)
@@ -165,7 +165,7 @@ pub struct TrackedBody {
 
 impl TrackedBody {
     fn next_slice(&mut self) -> Bytes {
-        // From here on only the bytes are of use, and stay charged; a frame that nobody else has lets its messages go.
+        // Only the bytes are needed from here on, and they stay charged. An unshared frame drops its messages.
         if let Some(frame) = self.frame.take() {
             self.bytes = frame.attach(std::mem::take(&mut self.bytes));
         }
@@ -176,9 +176,9 @@ impl TrackedBody {
 /// Counter of the response bytes that the HTTP library has written, shared by a sink and its responses.
 ///
 /// A slice of a [tracked](ResponseBody::track) body is counted when the HTTP library drops it. hyper, for HTTP/1 and
-/// HTTP/2, keeps a slice until the stream below, such as a TCP socket, has accepted its last byte. A stream without
-/// vectored writes makes hyper copy each slice when it takes it, and a layer that transforms bodies consumes them;
-/// then the counter runs ahead by what their buffers hold.
+/// HTTP/2, keeps a slice until the underlying stream, such as a TCP socket, has accepted its last byte. A stream
+/// without vectored writes makes hyper copy each slice on arrival, and a layer that transforms bodies consumes them.
+/// The counter then runs ahead by the content of their buffers.
 ///
 /// Cloning gives another handle to the same counter.
 #[derive(Debug, Clone, Default)]
@@ -192,14 +192,14 @@ impl BodyProgress {
 
     /// Returns the number of bytes written so far; wraps around at 2⁶⁴.
     ///
-    /// Slices that the HTTP library drops because its connection broke are counted too: at most what its write buffer
-    /// holds, once for each response. Bytes that it has not taken are never counted.
+    /// Slices that the HTTP library drops because its connection broke are counted too: at most its write buffer, once
+    /// for each response. Bytes that it has not taken are never counted.
     pub fn moved(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// Bytes that the HTTP library holds until it has written them.
+/// Slice inside the HTTP library, counted on drop.
 struct Slice {
     bytes: Bytes,
     progress: BodyProgress,
@@ -213,7 +213,7 @@ impl AsRef<[u8]> for Slice {
 
 impl Drop for Slice {
     fn drop(&mut self) {
-        // Nothing is published with it: a reader only compares two values.
+        // Relaxed, since a reader only compares two values.
         self.progress.0.fetch_add(self.bytes.len() as u64, Ordering::Relaxed);
     }
 }

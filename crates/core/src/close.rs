@@ -1,52 +1,52 @@
-//! Why a connection or a session ended
+//! Reasons for the end of a connection or session.
 
 use std::fmt;
 
-/// Why a connection, a session or a socket ended; a value, never an error
+/// Reason for the end of a connection, session or socket; a value, never an error.
 ///
-/// [`as_str`](Self::as_str) gives the text that a Socket.IO server on Node hands to `disconnect` listeners, where
-/// it has one.
+/// [`as_str`](Self::as_str) returns the text that a Socket.IO server on Node passes to `disconnect` listeners, where
+/// Node has one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The client closed the connection or went away
+    /// The client closed the connection or went away.
     TransportClose,
-    /// The connection broke, or the client misused its transport
+    /// The connection broke, or the client violated the rules of its transport.
     TransportError,
-    /// The client did not answer a heartbeat in time
+    /// The client did not answer a heartbeat in time.
     PingTimeout,
-    /// The client sent something that is not of its protocol's grammar
+    /// The client sent data that its protocol's grammar does not allow.
     ParseError,
-    /// The client broke a rule of the protocol above, such as sending to a namespace it had not joined
+    /// The client violated the protocol above, for example by sending to a namespace that it had not joined.
     ForcedClose,
-    /// A middleware refused the client, and there is nothing else that it could join
+    /// A middleware refused the client, and no other namespace is left for it to join.
     Refused,
-    /// The application closed the connection of this client
+    /// The application closed this client's connection.
     ForcedServerClose,
-    /// The server is going away; clients may come back elsewhere
+    /// The server is shutting down. Clients may reconnect to another node.
     ServerShutdown,
-    /// The client left this namespace
+    /// The client left this namespace.
     ClientNamespaceDisconnect,
-    /// The application disconnected this socket from its namespace
+    /// The application disconnected this socket from its namespace.
     ServerNamespaceDisconnect,
-    /// The client stalled: more than the limit of its outbox waited, and it made no progress for too long
+    /// The client stalled: its outbox exceeded its limit and made no progress for too long.
     SlowConsumer,
-    /// The application emitted more to this client than its outbox may ever hold
+    /// The application emitted more to this client than the hard cap of its outbox.
     OutboxFull,
-    /// The client sent faster than its handlers could work, and what waits for them was full
+    /// The client sent faster than its handlers could work, and their queue was full.
     Overloaded,
-    /// The client sent more events in a time than it may
+    /// The client exceeded its event rate limit.
     RateLimited,
-    /// The client joined no namespace in time
+    /// The client joined no namespace in time.
     ConnectTimeout,
-    /// The client sent nothing for too long
+    /// The client sent nothing for too long.
     IdleTimeout,
-    /// The client sent a message over the limit
+    /// The client sent a message over the size limit.
     MessageTooBig,
 }
 
 impl CloseReason {
-    /// The reason as text, the same as on Node where Node has it
+    /// Returns the reason as text, the same as on Node where Node has it.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TransportClose => "transport close",

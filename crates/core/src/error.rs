@@ -1,39 +1,39 @@
-//! Errors of connections and bodies
+//! Errors of connections and bodies.
 
 use std::error::Error;
 use std::io;
 
 use crate::CloseReason;
 
-/// Any error
+/// Boxed error of any type.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Why a connection can go on no longer
+/// Error that ends a connection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The carrier broke
-    #[error("the connection broke")]
+    /// The carrier broke.
+    #[error("connection failed")]
     Io(#[from] io::Error),
-    /// The client broke the rules of the transport
-    #[error("the client broke the rules of its transport: {0}")]
+    /// The client violated the rules of the transport.
+    #[error("client violated the transport protocol: {0}")]
     Misused(&'static str),
-    /// The client sent what is not of the transport's grammar
-    #[error("the client sent a malformed {0}")]
+    /// The client sent data that the transport's grammar does not allow.
+    #[error("client sent a malformed {0}")]
     Malformed(&'static str),
-    /// The client sent a message over the limit
-    #[error("the client sent a message over the limit of {limit} bytes")]
+    /// The client sent a message over the size limit.
+    #[error("client sent a message over the limit of {limit} bytes")]
     TooBig {
-        /// The limit, in bytes
+        /// Limit in bytes.
         limit: usize,
     },
 }
 
 impl ConnectionError {
-    /// Why a session ends that had only this connection
+    /// Returns the close reason for a session whose only connection failed with this error.
     pub fn reason(&self) -> CloseReason {
         match self {
-            // As on Node: a peer that resets its connection, or drops it without a goodbye, has gone away.
+            // As on Node, a connection that is reset, or dropped without a close, counts as gone.
             Self::Io(error) if is_gone(error) => CloseReason::TransportClose,
             Self::Io(_) | Self::Misused(_) => CloseReason::TransportError,
             Self::Malformed(_) => CloseReason::ParseError,

@@ -1,4 +1,4 @@
-//! What an application emits, and how one kind of client is told
+//! Events of an application, and codecs that encode them for one kind of client.
 
 use std::fmt;
 use std::sync::Arc;
@@ -7,35 +7,35 @@ use bytestring::ByteString;
 
 use crate::{AckId, Args, Frame, Namespace, SocketId};
 
-/// What an application emits, before any codec
+/// Event of an application, before any codec.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "codecs read every part")]
 pub struct Event {
-    /// The namespace it is emitted in
+    /// Namespace that it is emitted in.
     pub namespace: Namespace,
-    /// Its name
+    /// Name of the event.
     pub name: ByteString,
-    /// Its arguments
+    /// Arguments of the event.
     pub args: Args,
-    /// Set when the recipients are asked for an answer
+    /// Set if the recipients are asked for an acknowledgement.
     pub ack: Option<AckRequest>,
-    /// Its place in the log of the namespace, when connection state recovery is on
+    /// Offset in the namespace's log, if connection state recovery is on.
     ///
-    /// Codecs hand it to the client (Socket.IO: as one more argument, the last).
+    /// Codecs send it to the client. Socket.IO appends it to the arguments.
     pub offset: Option<ByteString>,
-    /// What a newer event takes the place of in an outbox, with [`Overflow::KeepLatest`](crate::Overflow)
+    /// Key by which a newer event replaces this one in an outbox, with [`Overflow::KeepLatest`](crate::Overflow).
     pub key: Option<Arc<str>>,
-    /// Whether transports may compress it; a hint, see [`Frame::without_compression`]
+    /// Whether transports may compress it; a hint, see [`Frame::without_compression`].
     pub compress: bool,
 }
 
 impl Event {
-    /// An event that asks for no answer
+    /// Creates an event that asks for no acknowledgement.
     pub fn new(namespace: Namespace, name: impl Into<ByteString>, args: Args) -> Self {
         Self { namespace, name: name.into(), args, ack: None, offset: None, key: None, compress: true }
     }
 
-    /// Encodes it for the clients of one codec
+    /// Encodes it for the clients of one codec.
     ///
     /// # Errors
     /// When this kind of client cannot carry it.
@@ -43,7 +43,7 @@ impl Event {
         codec.encode(self).map(|frame| self.marked(frame))
     }
 
-    /// Encodes it for the one client that it goes to; its arguments may be taken out
+    /// Encodes it for its only recipient. The codec may move the arguments out of the event.
     ///
     /// # Errors
     /// When this kind of client cannot carry it.
@@ -59,13 +59,13 @@ impl Event {
     }
 }
 
-/// The wish for an answer, one for all recipients of an event
+/// Request for acknowledgements, shared by all recipients of an event.
 #[derive(Clone)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it, codecs read it")]
 pub struct AckRequest {
-    /// The id that answers name
+    /// Id that answers refer to.
     pub id: AckId,
-    /// Where answers go
+    /// Sink of the answers.
     pub answers: Arc<dyn AnswerSink>,
 }
 
@@ -75,35 +75,36 @@ impl fmt::Debug for AckRequest {
     }
 }
 
-/// Takes the answers to one event
+/// Sink of the answers to one event.
 ///
-/// Each recipient is announced with `asked`, and then either answers or is said to be gone, once; neither follows if
-/// the wish is withdrawn. Called from the tasks of the clients that answer; must not block.
+/// Each recipient is announced with [`asked`](Self::asked). Then [`answered`](Self::answered) or [`gone`](Self::gone)
+/// follows, once; neither follows if the request is withdrawn. Called from the tasks of the answering clients, so it
+/// must not block.
 pub trait AnswerSink: Send + Sync {
-    /// `socket` is going to be asked
+    /// Records that `socket` is about to be asked.
     ///
-    /// Called under a lock of the router: it may only take note.
+    /// Called under a lock of the router, so it must only record.
     fn asked(&self, socket: &SocketId);
 
-    /// `socket` answered
+    /// Takes the answer of `socket`.
     fn answered(&self, socket: &SocketId, args: Args);
 
-    /// `socket` went away, or could not be asked, so it will not answer
+    /// Records that `socket` will not answer: it disconnected, or could not be asked.
     fn gone(&self, socket: &SocketId);
 }
 
 /// Encodes events and answers as messages of one protocol.
 ///
-/// The address of the `Arc` is its identity: clients that hold the same one share frames, so an event is encoded once for each
-/// codec among its recipients. Keep one in a `static` or in the server, not one for each client. A codec has no state of a
-/// client.
+/// The address of the `Arc` is its identity: clients that hold the same one share frames, so an event is encoded once
+/// for each codec among its recipients. Keep one in a `static` or in the server, not one for each client. A codec has
+/// no per-client state.
 ///
-/// It is called on any thread, under a lock of the router: it must not block, call the router, or push to an outbox. Encoding
-/// fails where the kind of client has no form for the event; the others still receive it.
+/// It is called on any thread, under a lock of the router. It must not block, call the router, or push to an outbox.
+/// Encoding fails if this kind of client has no form for the event; the other clients still receive it.
 ///
 /// # Examples
 ///
-/// Clients that receive one line: the name of the event, and its arguments separated by commas:
+/// Clients that receive one line, with the event's name and its arguments separated by commas:
 ///
 /// ```
 /// use std::sync::Arc;
@@ -135,41 +136,41 @@ pub trait AnswerSink: Send + Sync {
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
 pub trait Codec: Send + Sync + fmt::Debug + 'static {
-    /// Encodes an event
+    /// Encodes an event.
     ///
     /// # Errors
-    /// When this kind of client cannot carry it, such as attachments where there is only JSON text. That is
-    /// counted in the receipt of the broadcast and is no error for anybody else.
+    /// When this kind of client cannot carry it, such as attachments where there is only JSON text. The receipt of the
+    /// broadcast counts that; other recipients are not affected.
     fn encode(&self, event: &Event) -> Result<Frame, EncodeError>;
 
-    /// Encodes an event that goes to one client alone; its arguments may be taken out of it
+    /// Encodes an event for its only recipient; may move the arguments out of it.
     ///
-    /// Default: as [`encode`](Self::encode) does, and takes nothing.
+    /// Default: calls [`encode`](Self::encode) and moves nothing.
     ///
     /// # Errors
-    /// As there. The event has its arguments still.
+    /// As [`encode`](Self::encode). The event still has its arguments then.
     fn encode_for_one(&self, event: &mut Event) -> Result<Frame, EncodeError> {
         self.encode(event)
     }
 
-    /// Encodes the answer to an event that the client sent with `id`
+    /// Encodes the acknowledgement of the event that the client sent with `id`.
     ///
     /// # Errors
     /// When this kind of client cannot carry it.
     fn encode_answer(&self, namespace: &Namespace, id: AckId, args: &Args) -> Result<Frame, EncodeError>;
 }
 
-/// A client of this kind cannot be told this event
+/// Error of an event that this kind of client cannot receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Binary arguments, and the client's codec has no form for them
-    #[error("this client's codec cannot carry binary arguments")]
+    /// The arguments are binary, and the client's codec has no form for them.
+    #[error("codec cannot encode binary arguments")]
     Binary,
-    /// An answer is asked for, and the client's codec has no form for that
-    #[error("this client's codec cannot ask for an answer")]
+    /// The event asks for an acknowledgement, and the client's codec has no form for that.
+    #[error("codec cannot request an acknowledgement")]
     Ack,
-    /// The event name is one that the protocol keeps for itself
-    #[error("this event name is reserved by the protocol; choose another")]
+    /// The protocol reserves the event name.
+    #[error("event name is reserved by the protocol")]
     Reserved,
 }

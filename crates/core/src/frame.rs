@@ -1,4 +1,4 @@
-//! Encoded messages that many recipients share, and the bytes each transport makes of them
+//! Encoded messages shared by many recipients, and their rendered bytes for each transport.
 
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -12,22 +12,22 @@ use triomphe::UniqueArc;
 use crate::Message;
 use crate::memory::{self, Charge};
 
-/// Encoded messages that every recipient of one codec shares; cloning costs one reference count
+/// Encoded messages shared by all recipients of one codec; cloning increments a reference count.
 ///
-/// A frame is sent whole or not at all: an event and its attachments are one frame, so nothing can come
-/// between them. The bytes of a transport are rendered by the connection that first needs them and kept here,
-/// so a broadcast is rendered once for each [`WireKey`] among its recipients, however many there are.
+/// A frame is sent whole or not at all. An event and its attachments are one frame, so nothing can come between them.
+/// The first connection that needs the bytes of a transport renders them, and the frame keeps them: a broadcast is
+/// rendered once for each [`WireKey`] among its recipients, however many there are.
 #[derive(Clone)]
 pub struct Frame(triomphe::Arc<Inner>);
 
 struct Inner {
     messages: Messages,
     len: usize,
-    /// Bytes that are charged for it without its renderings; nothing once it is cleared
+    /// Bytes charged without its renderings; zero once it is cleared.
     charged: usize,
-    /// Boxed: few frames have a key, and many frames may be queued
+    /// Boxed: few frames have a key, and many frames may be queued.
     key: Option<Box<Arc<str>>>,
-    /// Of the key; not zero if there is one
+    /// Hash of the key; nonzero if there is a key.
     key_hash: u32,
     uncompressed: bool,
     apart: bool,
@@ -51,14 +51,14 @@ impl Inner {
         }
     }
 
-    /// Lets go of all it holds; as if it were new, but for the length
+    /// Resets everything except the length.
     fn clear(&mut self) {
         memory::release(self.charged());
         self.charged = 0;
         self.messages = Messages::None;
         self.uncompressed = false;
         self.apart = false;
-        // Most have neither a key nor bytes that were kept.
+        // Few frames have a key or kept renderings.
         if self.key_hash != 0 {
             self.key = None;
             self.key_hash = 0;
@@ -69,7 +69,7 @@ impl Inner {
         }
     }
 
-    /// Returns the bytes that are charged for it and its renderings.
+    /// Returns the bytes charged for it and its renderings.
     #[inline]
     fn charged(&self) -> usize {
         let Some(first) = self.first.get() else { return self.charged };
@@ -84,7 +84,7 @@ impl Inner {
         self.charged + first.charged as usize + more
     }
 
-    /// Returns whether a rendering is a slice of a message, as text is on some wires.
+    /// Returns whether a rendering is a slice of a message, as for text on some wires.
     fn is_part(&self, rendering: &Bytes) -> bool {
         let place = rendering.as_ptr_range();
         self.messages.all().iter().any(|message| {
@@ -100,31 +100,31 @@ impl Drop for Inner {
     }
 }
 
-/// Returns what a frame costs without its renderings.
+/// Returns the cost of a frame without its renderings.
 fn body_cost(messages: &Messages, len: usize) -> usize {
     match messages {
-        // All of its bytes are a rendering.
+        // All of its bytes are in a rendering.
         Messages::None => FRAME_COST,
         Messages::One(_) => FRAME_COST + len,
         Messages::Many(messages) => FRAME_COST + size_of_val(&**messages) + len,
     }
 }
 
-/// The allocation of a frame, with its count and what allocators add
+/// Allocation of a frame, with its reference count and the allocator's overhead.
 const FRAME_COST: usize = size_of::<Inner>() + 32;
-/// The table of renderings beside the first
+/// Table of the renderings after the first.
 const TABLE_COST: usize = size_of::<[OnceLock<Rendered>; MORE_WIRES]>();
 
 thread_local! {
-    /// Memory of frames that were written: empty, and shared with no one.
+    /// Memory of frames that were written: cleared, and not shared.
     ///
-    /// Saves an allocation and a free per emit. Thread-local rather than a parameter: frames are made by codecs and
-    /// dropped by sinks, which share no owner, and a pool of all threads would need a lock. Bounded by [`KEPT`] frames
-    /// a thread.
+    /// Saves an allocation and a free per emit. Thread-local rather than a parameter: codecs make frames and sinks drop
+    /// them, without a common owner, and a pool shared by threads would need a lock. Bounded by [`KEPT`] frames per
+    /// thread.
     static SPARE: RefCell<Vec<UniqueArc<Inner>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Frames whose memory a thread keeps: what one turn makes of sixteen answers to each of 64 clients, 160 KiB
+/// Maximum spare frames per thread: sixteen answers to each of 64 clients in one turn, 160 KiB.
 const KEPT: usize = 1024;
 
 enum Messages {
@@ -146,7 +146,7 @@ impl Messages {
 struct Rendered {
     kind: TypeId,
     params: u32,
-    /// Bytes that are charged for it
+    /// Bytes charged for it.
     charged: u32,
     bytes: Bytes,
 }
@@ -156,7 +156,7 @@ const _: () =
     assert!(size_of::<Inner>() <= 160, "a flood of small messages queues tens of thousands of frames");
 
 impl Rendered {
-    /// Charges the ledger for the bytes, unless they are part of a message.
+    /// Charges the ledger for the bytes, unless they are a slice of a message.
     fn new(WireKey { kind, params }: WireKey, bytes: Bytes, is_part: bool) -> Self {
         // The same saturated number is charged here and released later.
         let charged = if is_part { 0 } else { u32::try_from(bytes.len()).unwrap_or(u32::MAX) };
@@ -169,29 +169,29 @@ impl Rendered {
     }
 }
 
-/// Wire forms kept beside the first. With more kinds than that in one room the rest render for themselves.
+/// Wire forms kept after the first. With more kinds in one room, the rest render for each recipient.
 const MORE_WIRES: usize = 7;
 
 impl Frame {
-    /// Makes a frame of one message
+    /// Creates a frame of one message.
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
         let len = message.len();
         Self::build(Messages::One(message), len)
     }
 
-    /// Makes a frame of several messages that belong together, such as an event and its attachments
+    /// Creates a frame of several messages that belong together, such as an event and its attachments.
     pub fn of_all(messages: Vec<Message>) -> Self {
         let len = messages.iter().map(Message::len).sum();
         Self::build(Messages::Many(messages.into()), len)
     }
 
-    /// Makes a frame that exists only in one transport's own bytes, such as a WebSocket pong
+    /// Creates a frame that exists only in the bytes of one transport, such as a WebSocket pong.
     ///
-    /// It has no messages; for any other wire it renders to what that wire makes of none.
+    /// It has no messages. Any other wire renders it as an empty list of messages.
     pub fn of_wire(key: WireKey, bytes: Bytes) -> Self {
         let made = Self::build(Messages::None, bytes.len());
-        // It is new, so there are none yet.
+        // The frame is new, so the cell is empty.
         let _ = made.0.first.set(Rendered::new(key, bytes, false));
         made
     }
@@ -199,12 +199,12 @@ impl Frame {
     fn build(messages: Messages, len: usize) -> Self {
         let charged = body_cost(&messages, len);
         memory::charge(charged);
-        // A thread that is ending keeps nothing.
+        // A thread that is exiting has no spare frames.
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop()).ok().flatten();
         let Some(mut spare) = spare else {
             return Self(triomphe::Arc::new(Inner::new(messages, len, charged)));
         };
-        // A spare has no messages, so there is nothing to drop.
+        // A spare frame has no messages, so there is nothing to drop.
         debug_assert!(matches!(spare.messages, Messages::None));
         std::mem::forget(std::mem::replace(&mut spare.messages, messages));
         spare.len = len;
@@ -212,9 +212,9 @@ impl Frame {
         Self(spare.shareable())
     }
 
-    /// Gives the frame a key, by which a newer one takes its place in an outbox that keeps only the latest
+    /// Sets the key by which a newer frame replaces this one in an outbox that keeps only the latest.
     ///
-    /// Only for a frame that nobody else holds yet; a shared one stays as it is.
+    /// Has no effect on a shared frame.
     #[must_use]
     pub fn with_key(mut self, key: Arc<str>) -> Self {
         if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
@@ -226,20 +226,20 @@ impl Frame {
         self
     }
 
-    /// The key it was given, if any
+    /// Returns the key, if any.
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref().map(|key| &**key)
     }
 
-    /// A number that frames with the same key have in common, and few others; zero without a key
+    /// Returns the hash of the key, shared by few other keys; zero without a key.
     pub(crate) fn key_hash(&self) -> u32 {
         self.0.key_hash
     }
 
-    /// Asks transports that compress to lay this frame out as it is
+    /// Asks transports not to compress this frame.
     ///
-    /// A hint, for what is compressed already or is a secret beside what others choose. Only for a frame that nobody
-    /// else holds yet; a shared one stays as it is. Default: a transport may compress.
+    /// A hint, for content that is compressed already, or that holds a secret next to data chosen by others. Has no
+    /// effect on a shared frame. Default: a transport may compress.
     #[must_use]
     pub fn without_compression(mut self) -> Self {
         if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
@@ -248,11 +248,11 @@ impl Frame {
         self
     }
 
-    /// Asks transports that join several frames in one payload to send this one in a payload of its own.
+    /// Asks transports that join frames in one payload to send this one in a payload of its own.
     ///
-    /// For what ends a session: a client that acts on the last packet of a payload at once, and on the others a little
-    /// later, would otherwise never act on those. Only for a frame that nobody else holds yet; a shared one stays as it
-    /// is. Default: a transport may join it with others.
+    /// For a frame that ends a session: a client that handles the last packet of a payload at once, and the others a
+    /// little later, would otherwise lose those. Has no effect on a shared frame. Default: a transport may join it with
+    /// others.
     #[must_use]
     pub fn in_own_payload(mut self) -> Self {
         if let Some(inner) = triomphe::Arc::get_mut(&mut self.0) {
@@ -261,47 +261,47 @@ impl Frame {
         self
     }
 
-    /// Returns whether a transport has to send it in a payload of its own.
+    /// Returns whether a transport must send it in a payload of its own.
     pub fn has_own_payload(&self) -> bool {
         self.0.apart
     }
 
-    /// Whether a transport may compress it
+    /// Returns whether a transport may compress it.
     pub fn may_compress(&self) -> bool {
         !self.0.uncompressed
     }
 
-    /// The messages, in the order in which they must arrive
+    /// Returns the messages, in the order in which they must arrive.
     pub fn messages(&self) -> &[Message] {
         self.0.messages.all()
     }
 
-    /// Bytes of all bodies together: what this frame counts against an outbox
+    /// Returns the total bytes of all bodies, which count against an outbox.
     pub fn len(&self) -> usize {
         self.0.len
     }
 
-    /// Whether no body has any bytes
+    /// Returns whether all bodies are empty.
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
     }
 
-    /// Whether somebody else holds this frame too
+    /// Returns whether other handles to this frame exist.
     ///
-    /// A sink that finds a frame unshared may lay it on the wire without keeping the result.
+    /// A sink may write an unshared frame without keeping the rendering.
     pub fn is_shared(&self) -> bool {
         !self.0.is_unique()
     }
 
-    /// The frame in the bytes of `wire`, rendered by whichever connection asks first
+    /// Returns the frame in the bytes of `wire`, rendered by the first connection that asks.
     pub fn wire<W: Wire + ?Sized>(&self, wire: &W) -> Bytes {
         self.kept(wire).cloned().unwrap_or_else(|| wire.render(self.messages()))
     }
 
-    /// The frame in the bytes of `wire`, if it keeps them or has a place where to keep them
+    /// Returns the frame in the bytes of `wire`, if it keeps them or has room to keep them.
     ///
-    /// Like [`wire`](Self::wire), but nothing is rendered that the next recipient would have to render again. For
-    /// a wire that is dear to render and has a cheaper one to fall back to.
+    /// Like [`wire`](Self::wire), but renders nothing that the next recipient would have to render again. For a wire
+    /// that is expensive to render and has a cheaper fallback.
     pub fn kept<W: Wire + ?Sized>(&self, wire: &W) -> Option<&Bytes> {
         let key = wire.key();
         let render = || {
@@ -321,9 +321,9 @@ impl Frame {
         slots.find(|rendered| rendered.is(key)).map(|rendered| &rendered.bytes)
     }
 
-    /// The bytes of this wire if they were rendered before
+    /// Returns the bytes of this wire if they were rendered before.
     pub fn rendered(&self, key: WireKey) -> Option<&Bytes> {
-        // The others are filled only behind the first.
+        // The table is filled only after the first.
         let first = self.0.first.get()?;
         if first.is(key) {
             return Some(&first.bytes);
@@ -332,22 +332,22 @@ impl Frame {
         slots.find(|rendered| rendered.is(key)).map(|rendered| &rendered.bytes)
     }
 
-    /// Returns the same bytes, which stay [charged](memory) until the last clone or slice of them is dropped.
+    /// Returns the same bytes, [charged](memory) until their last clone or slice is dropped.
     ///
-    /// For bytes of a frame, such as one of its renderings, that go to code which does not know of frames. A shared frame
-    /// is held along, so its bytes are charged once however many recipients hold them; another one is dropped. Costs one
+    /// For bytes of a frame, such as a rendering, that go to code without knowledge of frames. The bytes keep a shared
+    /// frame alive, so they are charged once however many recipients hold them; an unshared frame is dropped. Costs one
     /// allocation.
     pub fn attach(self, bytes: Bytes) -> Bytes {
         if self.is_shared() { memory::owned(bytes, self) } else { Charge::new(bytes.len()).attach(bytes) }
     }
 
-    /// Lets go of the frame, and keeps its memory for the next one of this thread if nobody else holds it
+    /// Drops the frame, and keeps its memory for the next frame of this thread unless it is shared.
     ///
-    /// For whoever has written it. What a client is answered is a frame of its own each time, and sixteen answers at
-    /// once are more than allocators keep at hand for a thread.
+    /// For the writer of a frame. Each answer to a client is a frame of its own, and sixteen answers at once exceed
+    /// what allocators cache per thread.
     pub fn recycle(self) {
         let Ok(mut spare) = triomphe::Arc::try_unique(self.0) else { return };
-        // Before the pool is borrowed: what is let go of may run foreign code.
+        // Before the pool is borrowed, since dropping the content may run foreign code.
         spare.clear();
         let _ = SPARE.try_with(|kept| {
             let mut kept = kept.borrow_mut();
@@ -372,17 +372,18 @@ impl<M: Into<Message>> From<M> for Frame {
 
 /// Renders messages as the bytes of one transport.
 ///
-/// A transport has a type of its own that implements this; its [`FrameSink`](crate::FrameSink) passes it to [`Frame::wire`],
+/// A transport implements this for a type of its own. Its [`FrameSink`](crate::FrameSink) passes it to [`Frame::wire`],
 /// which renders a frame once for each [`WireKey`] and returns the same bytes to every recipient with that key. So
-/// [`render`](Self::render) has to depend on the messages and the key alone: a connection that has negotiated other
-/// parameters has another key.
+/// [`render`](Self::render) must depend only on the messages and the key: a connection with other negotiated parameters
+/// has another key.
 ///
-/// Rendering cannot fail, since a codec refuses what its clients cannot receive. It runs on the thread that writes first, while
-/// other writers of the same frame wait for the result; so it must not block and must not use the frame itself.
+/// Rendering cannot fail, since a codec rejects events that its clients cannot receive. It runs on the first thread
+/// that writes the frame, while other writers of the same frame wait for the result. It must not block and must not use
+/// the frame itself.
 ///
 /// # Examples
 ///
-/// Messages with their length in front, for a byte stream:
+/// Length-prefixed messages, for a byte stream:
 ///
 /// ```
 /// use bytes::{BufMut, Bytes, BytesMut};
@@ -414,17 +415,17 @@ impl<M: Into<Message>> From<M> for Frame {
 /// assert_eq!(*frame.wire(&Prefixed(true)), *b"\x05\0\0\0hello");
 /// ```
 pub trait Wire {
-    /// What the rendered bytes depend on, besides the messages
+    /// Returns the key of everything, besides the messages, that determines the rendered bytes.
     fn key(&self) -> WireKey;
 
-    /// Lays the messages out, in order
+    /// Renders the messages, in order.
     fn render(&self, messages: &[Message]) -> Bytes;
 }
 
-/// Identity of a wire form: the transport's own type and the parameters that change its bytes
+/// Identity of a wire form: the transport's own type and the parameters that change its bytes.
 ///
-/// Two connections with equal keys can share bytes. Negotiated compression or an older protocol version is a
-/// different `params`.
+/// Connections with equal keys can share bytes. Negotiated compression or an older protocol version is a different
+/// `params`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct WireKey {
     kind: TypeId,
@@ -432,7 +433,7 @@ pub struct WireKey {
 }
 
 impl WireKey {
-    /// The key of wire `W` with these parameters
+    /// Creates the key of wire `W` with these parameters.
     pub fn of<W: 'static>(params: u32) -> Self {
         Self { kind: TypeId::of::<W>(), params }
     }
@@ -473,7 +474,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_rendered_once_for_each_wire_however_many_kinds_share_it() {
+    fn renders_once_per_wire_key() {
         let (a, b) = (Counting::<1>::new(0), Counting::<2>::new(0));
         let compressed: Vec<_> = (1..=6).map(Counting::<1>::new).collect();
         let frame = Frame::of_all(vec!["ab".into(), Bytes::from_static(b"c").into()]);
@@ -490,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn kinds_beyond_the_table_still_get_their_bytes() {
+    fn renders_wires_beyond_table() {
         let frame = Frame::new("x");
         for params in 0..40 {
             assert_eq!(&frame.wire(&Counting::<1>::new(params))[..], [1, params as u8, b'x']);
@@ -501,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn the_memory_of_a_written_frame_is_used_again_and_nothing_of_what_it_was() {
+    fn recycled_frame_is_cleared_and_reused() {
         let wire = Counting::<1>::new(0);
         let address = |frame: &Frame| triomphe::Arc::as_ptr(&frame.0).addr();
         let first = Frame::new("first").with_key("key".into()).without_compression();
@@ -520,14 +521,14 @@ mod tests {
     }
 
     #[test]
-    fn no_more_memory_is_kept_than_that() {
+    fn bounds_spare_frames_per_thread() {
         let frames: Vec<_> = (0..3 * KEPT).map(|_| Frame::new("x")).collect();
         frames.into_iter().for_each(Frame::recycle);
         assert_eq!(SPARE.with_borrow(Vec::len), KEPT);
     }
 
     #[test]
-    fn only_who_holds_a_frame_alone_says_that_it_is_not_compressed() {
+    fn shared_frame_ignores_compression_hint() {
         let frame = Frame::new("x").without_compression();
         assert!(!frame.may_compress() && !frame.clone().may_compress());
         assert!(!Frame::new("x").with_key("k".into()).without_compression().may_compress());
@@ -537,14 +538,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wire_frame_has_bytes_for_its_own_wire_and_nothing_for_others() {
+    fn wire_frame_is_empty_elsewhere() {
         let (a, b) = (Counting::<1>::new(0), Counting::<2>::new(0));
         let pong = Frame::of_wire(a.key(), Bytes::from_static(b"pong"));
         assert_eq!(&pong.wire(&a)[..], b"pong");
         assert_eq!(&pong.wire(&b)[..], b"\x02\x00");
         assert_eq!(pong.rendered(a.key()).map(|bytes| &bytes[..]), Some(&b"pong"[..]));
     }
-    /// Renders a single text as a part of it, as long-polling does
+    /// Renders a single text as a slice of it, as long-polling does.
     struct Sharing;
 
     impl Wire for Sharing {
@@ -561,7 +562,7 @@ mod tests {
     }
 
     #[test]
-    fn body_and_renderings_are_charged_once() {
+    fn charges_body_and_renderings_once() {
         let before = NET.get();
         let charged = || (NET.get() - before) as usize;
         let frame = Frame::new("x".repeat(1000));
@@ -585,7 +586,7 @@ mod tests {
         assert_eq!(charged(), 0);
     }
 
-    /// One step of a thread that has frames
+    /// One step of a thread that works with frames.
     #[derive(Debug, Clone)]
     enum Step {
         Make(Vec<usize>),
@@ -607,7 +608,7 @@ mod tests {
         ]
     }
 
-    /// Does the steps with these frames
+    /// Performs the steps on these frames.
     fn perform(steps: &[Step], frames: &mut Vec<Frame>) {
         for step in steps {
             let at = |at: usize| at % frames.len().max(1);
@@ -641,7 +642,7 @@ mod tests {
             let mut all: [Vec<Frame>; 3] = Default::default();
             let mut net = 0;
             for steps in &rounds {
-                // What one thread has made and cloned the next one goes on with, while others hold clones of it.
+                // Each thread continues with the frames of another one, while others hold clones of them.
                 all.rotate_left(1);
                 let shared = all.iter().flatten().step_by(3).cloned().collect::<Vec<_>>();
                 all[0].extend(shared);

@@ -1,4 +1,4 @@
-//! The names by which a client, its sockets and its rooms are known
+//! Identifiers of sessions, sockets, namespaces and rooms.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -7,21 +7,21 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{self, AtomicU64};
 
-/// Secret id of a session, as it stands in the URL of every Engine.IO request
+/// Secret id of a session, part of the URL of every Engine.IO request.
 ///
-/// Whoever knows it can speak for the client, so its `Debug` form is redacted and it never reaches a handler
-/// or a log. The public counterpart is [`SocketId`].
+/// It authenticates the client, so its `Debug` form is redacted, and it never reaches a handler or a log. The public
+/// counterpart is [`SocketId`].
 #[derive(Clone)]
 pub struct Sid(Text);
 
-/// A text that lies in place if it is short, as the ids are that servers make
+/// Text stored inline if it is short, as server-generated ids are.
 #[derive(Clone)]
 enum Text {
     Short { len: u8, bytes: [u8; SHORT] },
     Long(Arc<str>),
 }
 
-/// So much fits beside the length where the pointer to a longer text would lie
+/// Bytes that fit inline without making the enum larger than a pointer to a long text requires.
 const SHORT: usize = 22;
 
 impl Text {
@@ -38,7 +38,7 @@ impl Text {
 
     fn as_str(&self) -> &str {
         match self {
-            // It was a text when it was put there.
+            // The bytes were copied from a `str`.
             Self::Short { len, bytes } => {
                 std::str::from_utf8(&bytes[..usize::from(*len)]).unwrap_or_default()
             }
@@ -48,12 +48,12 @@ impl Text {
 }
 
 impl Sid {
-    /// Takes an id that was drawn from a cryptographic source, at least 120 bits of it
+    /// Creates a session id from a string with at least 120 bits from a cryptographic source.
     pub fn new(id: impl AsRef<str>) -> Self {
         Self(Text::new(id.as_ref()))
     }
 
-    /// The secret itself, for the handshake answer and the session table
+    /// Returns the secret, for the handshake response and the session table.
     pub fn expose(&self) -> &str {
         self.0.as_str()
     }
@@ -73,7 +73,7 @@ impl PartialEq for Sid {
 
 impl Eq for Sid {}
 
-// As the text it may be looked up by.
+// Hashes as the text, by which it may be looked up.
 impl Hash for Sid {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.expose().hash(state);
@@ -86,12 +86,12 @@ impl fmt::Debug for Sid {
     }
 }
 
-/// Implements the traits of a public name, all of them by its text.
+/// Implements the traits of a public name by its text.
 macro_rules! as_its_text {
     ($name:ident) => {
         impl Eq for $name {}
 
-        // As the text it may be looked up by.
+        // Hashes as the text, by which it may be looked up.
         impl Hash for $name {
             #[inline]
             fn hash<H: Hasher>(&self, state: &mut H) {
@@ -173,7 +173,7 @@ macro_rules! public_name {
         #[derive(Clone)]
         pub struct $name(Arc<str>);
 
-        // Two that are compared are nearly always the same one, and then their text need not be looked at.
+        // Compared names are nearly always clones of one another, and the pointers suffice.
         impl PartialEq for $name {
             #[inline]
             fn eq(&self, other: &Self) -> bool {
@@ -182,12 +182,12 @@ macro_rules! public_name {
         }
 
         impl $name {
-            /// Takes the name as it is
+            /// Creates a name from any text.
             pub fn new(name: impl Into<Arc<str>>) -> Self {
                 Self(name.into())
             }
 
-            /// The name as text
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -198,51 +198,51 @@ macro_rules! public_name {
 }
 
 public_name! {
-    /// Public id of a socket: one client in one namespace; also the name of its own room
+    /// Public id of a socket, which is one client in one namespace; also the name of its own room.
     ///
-    /// A string, since ids of other nodes and of older protocols have forms of their own.
+    /// A string, since ids of other nodes and of older protocols have other forms.
     SocketId
 }
 
 public_name! {
-    /// A set of sockets in a namespace, kept by the server; clients never see it
+    /// Server-side set of sockets in a namespace; clients never see it.
     Room
 }
 
-/// Named channel over one session; begins with `/`
+/// Named channel over one session; begins with `/`.
 ///
 /// Cloning increments a reference count, except for `/`: nearly every message names it, and a counter shared by all
 /// threads would be contended.
 #[derive(Clone)]
 pub struct Namespace(Option<Arc<str>>);
 
-/// The name of the main namespace
+/// Name of the main namespace.
 static MAIN: &str = "/";
 
 impl Namespace {
-    /// Takes the name as it is
+    /// Creates a namespace from any text.
     pub fn new(name: impl Into<Arc<str>> + AsRef<str>) -> Self {
         Self(if name.as_ref() == MAIN { None } else { Some(name.into()) })
     }
 
-    /// The namespace every client may use without naming it: `/`
+    /// Returns the main namespace, `/`.
     pub const fn main() -> Self {
         Self(None)
     }
 
-    /// Whether this is `/`
+    /// Returns whether this is `/`.
     pub fn is_main(&self) -> bool {
         self.0.is_none()
     }
 
-    /// The name as text
+    /// Returns the name as text.
     #[inline]
     pub fn as_str(&self) -> &str {
         self.0.as_deref().unwrap_or(MAIN)
     }
 }
 
-// Two that are compared are nearly always the same one, and then their text need not be looked at.
+// Compared names are nearly always clones of one another, and the pointers suffice.
 impl PartialEq for Namespace {
     #[inline]
     fn eq(&self, other: &Self) -> bool {
@@ -262,7 +262,7 @@ impl From<&SocketId> for Room {
     }
 }
 
-/// Number by which an answer names the event it answers
+/// Number by which an answer refers to its event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(clippy::exhaustive_structs, reason = "it is a number")]
 pub struct AckId(pub u64);
@@ -273,16 +273,16 @@ impl fmt::Display for AckId {
     }
 }
 
-/// Identity of a socket in this process: a number never given to two, so a late detach or leave hits nobody else
+/// Identity of a socket in this process; never reused, so a late detach or leave affects no other socket.
 ///
-/// Chosen before the member is attached, and kept by a client that is recovered: to the router and to whoever holds a
-/// handle from before, it is the same member.
+/// Chosen before the member is attached. A recovered client keeps it: for the router, and for handles from before, it
+/// is the same member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(clippy::exhaustive_structs, reason = "it is a number")]
 pub struct MemberKey(pub u64);
 
 impl MemberKey {
-    /// Returns a key that was never returned before in this process
+    /// Returns a key that no earlier call in this process returned.
     #[must_use]
     pub fn next() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn main_namespace_is_one_however_it_is_made() {
+    fn main_namespace_equals_parsed_slash() {
         for main in
             [Namespace::main(), Namespace::new("/"), String::from("/").into(), Namespace::new(Arc::from("/"))]
         {
@@ -315,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn a_sid_of_any_length_is_the_text_it_was_made_of() {
+    fn sid_keeps_text_of_any_length() {
         for len in (0..=2 * SHORT).chain([255, 256, 257, 1000]) {
-            // Two bytes a letter, so that texts end on both sides of each length.
+            // Two bytes per letter, so that texts end on both sides of each length.
             for text in ["s".repeat(len), "é".repeat(len)] {
                 let (sid, longer) = (Sid::new(&text), Sid::new(format!("{text}s")));
                 assert_eq!(sid.expose(), text);

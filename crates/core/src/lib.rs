@@ -1,9 +1,9 @@
-//! The vocabulary of Roomcast: messages, frames, events, the outbox, and the traits its parts meet at
+//! Core types and traits of Roomcast: messages, frames, events, the outbox, sessions, routers and transports.
 //!
-//! An application emits an [`Event`]; a [`Router`] finds its recipients; a [`Codec`] encodes it once for each kind
-//! of client into a [`Frame`]; each recipient's [`Outbox`] holds the frame until the write half of its
-//! [`Connection`], a [`FrameSink`], takes it. What clients send arrives as a [`Message`], and a [`Session`] makes
-//! [`Action`]s of it. Nothing here spawns, sleeps or reads a clock.
+//! An application emits an [`Event`]. A [`Router`] finds its recipients, and a [`Codec`] encodes it once for each kind
+//! of client into a [`Frame`]. Each recipient's [`Outbox`] holds the frame until the write half of its [`Connection`],
+//! a [`FrameSink`], takes it. Client input arrives as [`Message`]s, which a [`Session`] turns into [`Action`]s. Nothing
+//! here spawns, sleeps or reads a clock.
 
 mod ack;
 mod actions;
@@ -48,6 +48,6 @@ pub use transport::{
     Transport, TransportName, Upgrade, Upgraded,
 };
 
-/// What crates downstream need to name the types above
+/// Types of other crates in the signatures above.
 pub use bytes::Bytes;
 pub use bytestring::ByteString;

@@ -1,24 +1,24 @@
-//! Process-wide ledger of delivery memory: `held` and `Charge`
+//! Process-wide ledger of delivery memory: `held` and `Charge`.
 //!
-//! Counted is what waits for clients: the bodies of frames and each of their renderings once, however many outboxes
-//! share them, and what queues and sinks hold beside. Not counted are what applications hold, what clients send, and
-//! pools that are bounded for each thread.
+//! The ledger counts data queued for clients: each frame body and each of its encodings once, however many outboxes
+//! share it, plus the other memory of queues and sinks. It does not count application memory, incoming data and the
+//! bounded pools of each thread.
 //!
-//! The ledger lies on the path of every message, so a thread adds up what it charges and releases by itself and moves
-//! the sum into the counter that all threads share only when it passes [`SLACK`] either way, and when it ends.
+//! The ledger is on the hot path of every message. So each thread keeps its own sum of charges and releases. It adds
+//! the sum to the shared counter only when the sum exceeds [`SLACK`] in either direction, and when the thread ends.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
-/// Bytes by which the sum of one thread may differ from what [`held`] sees of it: 64 KiB
+/// Most bytes by which the sum of a thread may differ from its share in [`held`]: 64 KiB.
 pub const SLACK: usize = 64 * 1024;
 
 /// Returns the bytes of delivery memory that the process holds.
 ///
-/// What the calling thread did is counted exactly; each other thread may have charged or released up to [`SLACK`]
-/// bytes that are not in it yet. One relaxed load.
+/// The calling thread is counted exactly. Each other thread may have charged or released up to [`SLACK`] bytes that are
+/// not included yet. Costs one relaxed load.
 pub fn held() -> usize {
     let own = match PENDING.get() {
         UNREGISTERED | ENDED => 0,
@@ -27,49 +27,50 @@ pub fn held() -> usize {
     usize::try_from(HELD.0.load(Ordering::Relaxed).wrapping_add(own)).unwrap_or(0)
 }
 
-/// Sets the bytes that the process should hold at most; of several calls the least counts. Default: no limit
+/// Sets the most bytes that the process should hold; by default there is no limit.
 ///
-/// Nothing is refused by it but what asks [`can_spare`]: servers keep to their budgets themselves.
+/// The lowest value of several calls applies. The limit only affects [`can_spare`]: servers enforce their budgets
+/// themselves.
 pub fn limit_to(bytes: usize) {
     LIMIT.fetch_min(bytes, Ordering::Relaxed);
 }
 
-/// Whether half of the limit is left when `bytes` more are charged.
+/// Returns whether half of the limit stays free when `bytes` more are charged.
 ///
-/// For what a client can do without, such as a compression context: it must not take the memory that messages need.
+/// Check it before allocating optional state, such as a compression context, which must not take memory from messages.
 pub fn can_spare(bytes: usize) -> bool {
     held().saturating_add(bytes) <= LIMIT.load(Ordering::Relaxed) / 2
 }
 
-/// Bytes of delivery memory that are charged as long as this value lives.
+/// Bytes of delivery memory that stay charged until the value is dropped.
 ///
-/// May be dropped on another thread than it was made on.
+/// May be dropped on a different thread.
 #[derive(Debug, Default)]
 #[must_use = "dropping it releases the bytes at once"]
 pub struct Charge(usize);
 
 impl Charge {
-    /// Charges `bytes`, and releases them when the value is dropped.
+    /// Charges `bytes`; dropping the value releases them.
     pub fn new(bytes: usize) -> Self {
         let mut charge = Self::default();
         charge.set(bytes);
         charge
     }
 
-    /// Charges or releases the difference, so that `bytes` are charged from now on.
+    /// Changes the charge to `bytes`.
     pub fn set(&mut self, bytes: usize) {
         add(signed(bytes) - signed(self.0));
         self.0 = bytes;
     }
 
-    /// Returns the bytes that are charged.
+    /// Returns the charged bytes.
     pub fn bytes(&self) -> usize {
         self.0
     }
 
-    /// Returns the same bytes, with the charge released when the last clone or slice of them is dropped.
+    /// Returns the same bytes; dropping their last clone or slice releases the charge.
     ///
-    /// For bytes that go to code which does not know of the ledger, such as an HTTP library. Costs one allocation.
+    /// Use it for bytes passed to code that is unaware of the ledger, such as an HTTP library. Costs one allocation.
     pub fn attach(self, bytes: Bytes) -> Bytes {
         owned(bytes, self)
     }
@@ -81,7 +82,7 @@ impl Drop for Charge {
     }
 }
 
-/// Charges `bytes`; whoever calls it stores how many, and releases them.
+/// Charges `bytes`; the caller has to release the same number.
 #[inline]
 pub(crate) fn charge(bytes: usize) {
     add(signed(bytes));
@@ -93,7 +94,7 @@ pub(crate) fn release(bytes: usize) {
     add(-signed(bytes));
 }
 
-/// Returns the same bytes; `owner` is dropped with the last clone or slice of them.
+/// Returns the same bytes; `owner` is dropped with their last clone or slice.
 pub(crate) fn owned<T: Send + 'static>(bytes: Bytes, owner: T) -> Bytes {
     struct Owned<T>(Bytes, T);
 
@@ -106,7 +107,7 @@ pub(crate) fn owned<T: Send + 'static>(bytes: Bytes, owner: T) -> Bytes {
     Bytes::from_owner(Owned(bytes, owner))
 }
 
-/// Sizes beyond half of the address space exist in arithmetic only.
+/// Converts a size; saturates, since no allocation exceeds half of the address space.
 fn signed(bytes: usize) -> isize {
     isize::try_from(bytes).unwrap_or(isize::MAX)
 }
@@ -117,19 +118,19 @@ fn add(bytes: isize) {
     tests::NET.set(tests::NET.get().wrapping_add(bytes));
     let pending = PENDING.get().wrapping_add(bytes);
     if pending.unsigned_abs() <= SLACK {
-        // Not `LocalKey::set`, which costs a call and fifteen instructions.
+        // `LocalKey::set` would cost a call and fifteen instructions.
         PENDING.with(|own| own.set(pending));
     } else {
         settle(bytes);
     }
 }
 
-/// Adds what does not fit into the sum of the thread, or where it has none
+/// Adds bytes that exceed the slack of the thread's sum, or if the thread has no sum.
 #[cold]
 #[inline(never)]
 fn settle(bytes: isize) {
     let pending = match PENDING.get() {
-        // A thread whose values are being destroyed for the first time here has no place for a guard any more.
+        // A thread that first charges while its thread-locals are being destroyed can no longer register a guard.
         UNREGISTERED if GUARD.try_with(|_| ()).is_ok() => 0,
         UNREGISTERED | ENDED => return move_into_held(bytes),
         pending => pending,
@@ -147,12 +148,12 @@ fn move_into_held(bytes: isize) {
     HELD.0.fetch_add(bytes, Ordering::Relaxed);
 }
 
-/// Moves the sum of a thread that ends
+/// Moves the sum of an ending thread into `HELD`.
 struct Guard;
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // What is charged from here on, by the destructors of other values, goes past the thread's own sum.
+        // Later charges, by destructors of other thread-locals, bypass the thread's sum.
         let pending = PENDING.replace(ENDED);
         if pending != UNREGISTERED {
             move_into_held(pending);
@@ -160,30 +161,30 @@ impl Drop for Guard {
     }
 }
 
-/// The counter of all threads, on cache lines of its own: it is read for each emit and seldom written
+/// Counter of all threads, on separate cache lines: it is read at each emit and seldom written.
 #[repr(align(128))]
 struct Shared(AtomicIsize);
 
-/// Below zero for a moment if a thread releases what another one has charged and not moved yet
+/// Briefly negative if a thread releases bytes that another thread has charged but not moved yet.
 static HELD: Shared = Shared(AtomicIsize::new(0));
 
 static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 thread_local! {
-    // Sum of this thread that is not in `HELD` yet. It saves an atomic write to a line that all threads share, several
-    // times per message. Charges are made and released in constructors and `Drop`, which take no parameter, and on any
+    // Sum of this thread that is not in `HELD` yet. It saves several atomic writes per message to a shared cache line.
+    // Thread-local, since charges are made and released in constructors and `Drop`, which take no parameter, on any
     // thread. Bounded: one number, at most `SLACK` off.
     //
-    // Without a destructor of its own, so that access costs no look at whether it was run. Instead the values beside
-    // the range of sums stand for "not yet" and "no more", and lead to the slow way like any other sum out of range.
+    // It has no destructor, so that access needs no check whether the destructor has run. Instead, two values outside
+    // the range of sums mean "not registered" and "ended"; they take the slow path like any other sum out of range.
     static PENDING: Cell<isize> = const { Cell::new(UNREGISTERED) };
-    /// Moves that sum into `HELD` when the thread ends
+    /// Moves the sum into `HELD` when the thread ends.
     static GUARD: Guard = const { Guard };
 }
 
-/// The thread has charged nothing yet, so its guard has to be registered
+/// The thread has charged nothing yet, so its guard has to be registered.
 const UNREGISTERED: isize = isize::MIN / 2;
-/// The thread's values are being destroyed
+/// The thread-locals are being destroyed.
 const ENDED: isize = isize::MAX / 2;
 
 #[cfg(test)]
@@ -193,7 +194,7 @@ pub(crate) mod tests {
     use super::*;
 
     thread_local! {
-        /// All that a test's own thread charged less what it released, whatever other tests do
+        /// Bytes charged minus bytes released by the test's own thread, independent of other tests.
         pub(crate) static NET: Cell<isize> = const { Cell::new(0) };
     }
 

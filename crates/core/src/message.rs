@@ -1,23 +1,23 @@
-//! What one client sends or receives at once
+//! Message: the unit that one client sends or receives.
 
 use bytes::Bytes;
 use bytestring::ByteString;
 
-/// What one client sends or receives at once, below any protocol
+/// Unit that one client sends or receives, below any protocol.
 ///
-/// On a WebSocket it is one message (RFC 6455 section 5.6); on long-polling it is one packet of a payload.
-/// Cloning costs one reference count.
+/// On a WebSocket it is one message (RFC 6455 section 5.6); on long-polling it is one packet of a payload. Cloning
+/// increments a reference count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "a message is text or binary")]
 pub enum Message {
-    /// UTF-8 text
+    /// UTF-8 text.
     Text(ByteString),
-    /// Any bytes
+    /// Arbitrary bytes.
     Binary(Bytes),
 }
 
 impl Message {
-    /// Length of the body in bytes
+    /// Returns the length of the body in bytes.
     pub fn len(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -25,12 +25,12 @@ impl Message {
         }
     }
 
-    /// Whether the body has no bytes
+    /// Returns whether the body is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The body, whichever kind it is
+    /// Returns the body as bytes, for either kind.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_bytes(),
@@ -38,7 +38,7 @@ impl Message {
         }
     }
 
-    /// Whether this is a text message
+    /// Returns whether this is a text message.
     pub fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }

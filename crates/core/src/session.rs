@@ -1,4 +1,4 @@
-//! The protocol of one client, without I/O
+//! State machine of one client's protocol, without I/O.
 
 use std::fmt;
 use std::time::Instant;
@@ -7,31 +7,33 @@ use bytestring::ByteString;
 
 use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, SocketId, TransportName};
 
-/// The protocol of one client, without I/O and without a clock.
+/// State machine of one client's protocol, without I/O and without a clock.
 ///
-/// One task, the driver, owns a session and calls it in this order:
+/// A single task, the driver, owns a session. It repeats these steps:
 ///
-/// 1. one `handle_*` method, with what has happened and the time, which never goes back;
-/// 2. [`poll_action`](Self::poll_action) until it returns `None`, and performs each action in that order;
-/// 3. it waits for the next thing to happen, at most until [`poll_timeout`](Self::poll_timeout), then calls
+/// 1. calls one `handle_*` method with the input and the current time, which never goes back;
+/// 2. calls [`poll_action`](Self::poll_action) until it returns `None`, and performs each action in that order;
+/// 3. waits for the next input, at most until [`poll_timeout`](Self::poll_timeout), then calls
 ///    [`handle_timeout`](Self::handle_timeout).
 ///
-/// So a session never waits and needs no waker. The first call is [`handle_lane_opened`](Self::handle_lane_opened) for
-/// [`Lane::Primary`], before which it asks for nothing. After [`Action::Close`] or [`Action::Refuse`] it returns no further action,
-/// whatever it is told; the driver may drop it. Between [`Action::Connect`] and the command that answers it, messages of the client
-/// are to be kept, within a limit that [`is_congested`](Self::is_congested) reports.
+/// A session never waits and needs no waker. The first call is [`handle_lane_opened`](Self::handle_lane_opened) for
+/// [`Lane::Primary`]; before it the session returns no action. After [`Action::Close`] or [`Action::Refuse`] it returns
+/// no further action for any input, and the driver may drop it. Between [`Action::Connect`] and the command that
+/// answers it, the session keeps the client's messages, up to a limit that [`is_congested`](Self::is_congested)
+/// reports.
 ///
 /// `roomcast_testkit::session_conformance!` checks these rules.
 ///
 /// # Examples
 ///
-/// A protocol of one namespace, in which each message is the event `message`:
+/// A protocol with one namespace, in which each message is the event `message`:
 ///
 /// ```
 /// use std::time::{Duration, Instant};
 ///
 /// use roomcast_core::{
-///     Action, Actions, Args, ByteString, CloseReason, Command, Inbound, Lane, Message, Namespace, Session, TransportName,
+///     Action, Actions, Args, ByteString, CloseReason, Command, Inbound, Lane, Message, Namespace, Session,
+///     TransportName,
 /// };
 ///
 /// #[derive(Debug, Default)]
@@ -103,172 +105,172 @@ use crate::{AckId, Args, CloseReason, Delivery, Frame, Message, Namespace, Socke
 /// # assert!(session.poll_action().is_none() && session.poll_timeout().is_none());
 /// ```
 pub trait Session: Send + fmt::Debug {
-    /// A message arrived on a lane
+    /// Handles a message from a connection.
     fn handle_message(&mut self, lane: Lane, message: Message, now: Instant);
 
-    /// A lane can carry messages
+    /// Handles a connection that can now carry messages.
     fn handle_lane_opened(&mut self, lane: Lane, transport: TransportName, now: Instant);
 
-    /// A lane is gone, for this reason
+    /// Handles the end of a connection, for the given reason.
     fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, now: Instant);
 
-    /// Something arrived on a lane, whole message or not
+    /// Handles incoming bytes on a connection, whether or not they complete a message.
     ///
-    /// Also called while the driver itself holds back reading: a client is not judged by what nobody reads.
+    /// The driver also calls it while it pauses reading, so that backpressure does not look like an idle client.
     fn handle_activity(&mut self, lane: Lane, now: Instant);
 
-    /// The heartbeat that was asked for last has just reached the carrier, later than it was asked for.
+    /// Handles a delayed heartbeat: the last one requested reached the carrier at `at`, later than requested.
     ///
-    /// The time that the client has to answer starts at `at`. While it still waits, and the client takes other bytes, the
-    /// time starts when it took the last of them. Not called where the heartbeat was written without delay.
+    /// The client's time to answer starts at `at`. While the heartbeat still waits and the client takes other bytes,
+    /// the time starts when it took the last of them. Not called for a heartbeat that was written without delay.
     ///
     /// Default: does nothing.
     fn handle_heartbeat_sent(&mut self, _at: Instant) {}
 
-    /// The primary lane takes bytes while a probe is open: a request that waits there can be answered.
+    /// Handles writability of the primary connection while a probe is open: a pending poll can be answered.
     ///
-    /// A client that moves its session to the probe first finishes the request that it has waiting. Called whenever the
-    /// driver visits both lanes, so several times for one waiting request; the session may answer it after a delay.
+    /// A client that upgrades to the probing connection first finishes its pending poll. Called whenever the driver
+    /// polls both connections, so several times for one poll; the session may answer it after a delay.
     ///
     /// Default: does nothing.
     fn handle_writable(&mut self, _now: Instant) {}
 
-    /// The application, or the server, wants something
+    /// Handles a command from the application or the server.
     fn handle_command(&mut self, command: Command, now: Instant);
 
-    /// The time that [`poll_timeout`](Self::poll_timeout) named has come; harmless if it has not
+    /// Handles the timeout returned by [`poll_timeout`](Self::poll_timeout). An early call has no effect.
     fn handle_timeout(&mut self, now: Instant);
 
-    /// The next thing to be done, in order
+    /// Returns the next action, in order.
     fn poll_action(&mut self) -> Option<Action>;
 
-    /// When to call [`handle_timeout`](Self::handle_timeout), if nothing else happens before
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout) if no other input arrives before.
     fn poll_timeout(&self) -> Option<Instant>;
 
-    /// Whether the session holds so much for the application that the driver should read no more for now.
+    /// Returns whether the session has buffered so much for the application that the driver should pause reading.
     ///
-    /// Asked before each message; those that follow stay with the driver, so nothing has to be refused. Default: `false`.
+    /// The driver asks before each message and keeps those that follow, so none has to be refused. Default: `false`.
     fn is_congested(&self) -> bool {
         false
     }
 
-    /// Whether another lane may be opened now, to move the session there
+    /// Returns whether a probing connection may be opened now, to upgrade the session. Default: `false`.
     fn can_upgrade(&self) -> bool {
         false
     }
 }
 
-/// A connection's role in a session
+/// Role of a connection in a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "sessions match every lane")]
 pub enum Lane {
-    /// Carries the session
+    /// The connection that carries the session.
     Primary,
-    /// A candidate that has not proven itself
+    /// A probing connection: a candidate for an upgrade that has not passed its probe.
     Probe,
 }
 
-/// What a session asks its driver to do
+/// Instruction of a session to its driver.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Action {
-    /// Send a frame
+    /// Send a frame.
     Transmit {
-        /// Where
+        /// Connection to send on.
         lane: Lane,
-        /// What
+        /// Frame to send.
         frame: Frame,
-        /// `Protocol`, or `Volatile` for what makes sense only if it can leave at once
+        /// `Protocol`, or `Volatile` for a frame that is useless unless sent at once.
         delivery: Delivery,
     },
-    /// Send a heartbeat of the protocol on the primary lane, ahead of everything that waits
+    /// Send a heartbeat of the protocol on the primary connection, ahead of the queued frames.
     Heartbeat(Frame),
-    /// Record that the client answered the last heartbeat: it has received everything written before that heartbeat.
+    /// Record that the client answered the last heartbeat. It has received everything written before that heartbeat.
     HeartbeatAnswered,
-    /// Send the carrier's own sign of life
+    /// Send the carrier's own ping.
     Ping(Lane),
-    /// The probe has proven itself: it becomes the primary lane, and the old one ends
+    /// Upgrade: the probing connection becomes the primary one, and the old one closes.
     Promote,
-    /// Close the probe; the session goes on
+    /// Close the probing connection. The session goes on.
     CloseProbe,
-    /// The client asks to join a namespace; to be answered with [`Command::Accept`] or [`Command::Refuse`]
+    /// The client asks to join a namespace. Answered with [`Command::Accept`] or [`Command::Refuse`].
     Connect {
-        /// Which
+        /// Requested namespace.
         namespace: Namespace,
-        /// What it shows for it, as JSON text; empty if nothing
+        /// Credentials of the client as JSON text; empty if it sent none.
         auth: ByteString,
     },
-    /// The client asked to join one namespace more than it may be in; it has been told, so this is only to be counted
+    /// The client exceeded its limit of namespaces. It already has its answer; the driver only counts this.
     Refused {
-        /// Which
+        /// Requested namespace.
         namespace: Namespace,
     },
-    /// The client emitted an event
+    /// The client emitted an event.
     Event(Inbound),
-    /// The client answered an event
+    /// The client acknowledged an event.
     Answer {
-        /// In which namespace
+        /// Namespace of the event.
         namespace: Namespace,
-        /// Which event
+        /// Id of the event.
         id: AckId,
-        /// With what
+        /// Arguments of the answer.
         args: Args,
     },
-    /// The client left a namespace
+    /// The client left a namespace.
     Leave {
-        /// Which
+        /// Namespace that it left.
         namespace: Namespace,
-        /// Why
+        /// Reason.
         reason: CloseReason,
     },
-    /// The session is over; what was transmitted before is still sent where that is possible
+    /// The session is over. Frames transmitted before are still sent where possible.
     Close(CloseReason),
-    /// The session is over, since the client was refused; its carrier says why as it closes, if it can
+    /// The session is over because the client was refused. The carrier sends the message as it closes, if it can.
     Refuse {
-        /// What the application said, for people
+        /// Message from the application, for people.
         message: ByteString,
     },
 }
 
-/// What the application or the server asks of a session
+/// Instruction of the application or the server to a session.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
-    /// The client may join the namespace it asked for
+    /// Accept the client in the namespace that it asked for.
     Accept {
-        /// Which
+        /// Requested namespace.
         namespace: Namespace,
-        /// Under which id
+        /// Id of the new socket.
         socket: SocketId,
-        /// With this secret it may come back and recover what it missed, if that is on
+        /// Token with which the client may recover missed events later; `None` if recovery is off.
         recovery: Option<ByteString>,
     },
-    /// The client may not join the namespace it asked for
+    /// Refuse the client in the namespace that it asked for.
     Refuse {
-        /// Which
+        /// Requested namespace.
         namespace: Namespace,
-        /// Why, as JSON text: an object with `message`, and `data` where there is some
+        /// Reason as JSON text: an object with `message`, and `data` where there is some.
         error: ByteString,
     },
-    /// Take the client out of a namespace, and tell it
+    /// Disconnect the client from a namespace, and tell it so.
     Disconnect {
-        /// Which
+        /// Namespace to leave.
         namespace: Namespace,
     },
-    /// End the session
+    /// End the session.
     Close(CloseReason),
 }
 
-/// An event as a client sent it
+/// Event as sent by a client.
 #[derive(Debug, Clone)]
 #[allow(clippy::exhaustive_structs, reason = "sessions build it")]
 pub struct Inbound {
-    /// In which namespace
+    /// Namespace of the event.
     pub namespace: Namespace,
-    /// Its name
+    /// Name of the event.
     pub name: ByteString,
-    /// Its arguments
+    /// Arguments of the event.
     pub args: Args,
-    /// Set when the client waits for an answer
+    /// Id for the acknowledgement; set if the client expects one.
     pub ack: Option<AckId>,
 }

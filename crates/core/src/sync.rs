@@ -1,14 +1,14 @@
-//! The synchronisation that loom can stand in for
+//! Synchronization primitives from std, or from loom under `cfg(loom)`.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::{Arc, Mutex, MutexGuard};
 #[cfg(not(loom))]
 pub(crate) use std::sync::{Arc, Mutex, MutexGuard};
 
-/// Locks, whether or not another thread panicked with the lock held
+/// Locks the mutex and ignores poisoning.
 ///
-/// What these locks guard is consistent at every point where foreign code runs, so a panic there (a codec, a
-/// waker) leaves nothing half done.
+/// The guarded data is consistent at every point where foreign code (a codec, a waker) runs, so a panic there leaves
+/// nothing half done.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Response bodies as an HTTP library takes them: slices, exact lengths, and the count of what was written
+//! Response bodies as an HTTP library reads them: slices, exact lengths, and the count of written bytes.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use roomcast_core::{BodyProgress, Frame, ResponseBody};
 
 const SLICE: usize = ResponseBody::SLICE;
 
-/// Bytes that differ from slice to slice.
+/// Returns bytes that differ from slice to slice.
 fn bytes(len: usize) -> Bytes {
     (0..len).map(|at| (at % 251) as u8).collect::<Vec<u8>>().into()
 }
@@ -20,7 +20,7 @@ fn frame() -> Frame {
     Frame::new("a message")
 }
 
-/// Takes the next slice; `None` at the end.
+/// Returns the next slice; `None` at the end.
 fn next(body: &mut ResponseBody) -> Option<Bytes> {
     match Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Some(Ok(frame))) => Some(frame.into_data().expect("data")),
@@ -29,7 +29,7 @@ fn next(body: &mut ResponseBody) -> Option<Bytes> {
     }
 }
 
-/// Each kind of body that is complete in memory.
+/// Returns each kind of body that is complete in memory.
 fn complete(bytes: &Bytes) -> [ResponseBody; 4] {
     let progress = BodyProgress::new();
     [
@@ -49,7 +49,7 @@ fn slices_long_bodies_without_copying() {
             while !body.is_end_stream() {
                 assert_eq!(body.size_hint().exact(), Some((len - taken) as u64));
                 assert_eq!(body.bytes().map(Bytes::len), Some(len - taken));
-                let slice = next(&mut body).expect("it has not ended");
+                let slice = next(&mut body).expect("the body has not ended");
                 assert_eq!(slice.len(), SLICE.min(len - taken), "{len}: {body:?}");
                 assert_eq!(slice.as_ptr(), bytes[taken..].as_ptr(), "the bytes are shared");
                 taken += slice.len();
@@ -85,9 +85,9 @@ fn counts_slices_when_they_are_dropped() {
     let first = next(&mut body).expect("a slice");
     let copy = first.slice(10..20);
     let second = next(&mut body).expect("a slice");
-    assert_eq!(progress.moved(), 0, "taken is not written");
+    assert_eq!(progress.moved(), 0, "the slice is not written yet");
     drop(first);
-    assert_eq!(progress.moved(), 0, "a part is still held");
+    assert_eq!(progress.moved(), 0, "a part of the slice is still alive");
     drop(copy);
     assert_eq!(progress.moved(), SLICE as u64);
     drop(second);
@@ -101,7 +101,7 @@ fn counts_slices_when_they_are_dropped() {
 }
 
 #[test]
-fn never_counts_bytes_that_were_not_taken() {
+fn counts_only_taken_bytes() {
     let progress = BodyProgress::new();
     let mut body = ResponseBody::Full(bytes(4 * SLICE)).track(&progress);
     drop(next(&mut body));
@@ -129,7 +129,7 @@ fn replaced_bodies_stay_tracked() {
 }
 
 /// A message that holds one more reference.
-struct Counted(#[expect(dead_code, reason = "its count is what is looked at")] Arc<()>);
+struct Counted(#[expect(dead_code, reason = "the test reads its reference count")] Arc<()>);
 
 impl AsRef<[u8]> for Counted {
     fn as_ref(&self) -> &[u8] {
@@ -155,7 +155,7 @@ fn holds_shared_frame_until_written() {
         let mut body = if is_tracked { body.track(&BodyProgress::new()) } else { body };
         let slices = [next(&mut body), next(&mut body)];
         drop(body);
-        assert!(frame.is_shared(), "its bytes are charged with it");
+        assert!(frame.is_shared(), "the bytes are charged with the frame");
         drop(slices);
         assert!(!frame.is_shared());
     }

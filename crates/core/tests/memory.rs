@@ -1,4 +1,4 @@
-//! The ledger of delivery memory as a process sees it; alone in its binary, since all tests of one share the ledger
+//! Process-wide ledger of delivery memory; the only test in its binary, since tests of a binary share the ledger.
 
 use std::cell::RefCell;
 use std::sync::mpsc;
@@ -12,7 +12,7 @@ thread_local! {
     static LAST: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs this on a thread of its own to the end of the thread, destructors of its values included.
+/// Runs a closure on a new thread and waits for the end of the thread, including its thread-local destructors.
 fn on_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(run).join().unwrap())
 }
@@ -21,13 +21,13 @@ fn on_thread<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 fn process_holds_what_threads_charged() {
     assert_eq!(memory::held(), 0);
 
-    // Kept by one thread, released by another.
+    // Charged by one thread, released by another.
     let charged = on_thread(|| (0..100).map(|_| Charge::new(10_000)).collect::<Vec<_>>());
     assert_eq!(memory::held(), 1_000_000);
     drop(charged);
     assert_eq!(memory::held(), 0);
 
-    // A thread that lives shows all but what its sum may hold back.
+    // The charges of a running thread are visible up to its slack.
     let (go, wait) = mpsc::sync_channel::<()>(1);
     let (ready, seen) = mpsc::sync_channel(1);
     thread::scope(|scope| {
@@ -44,7 +44,7 @@ fn process_holds_what_threads_charged() {
     });
     assert_eq!(memory::held(), 0);
 
-    // What destructors at the end of a thread release counts, in whichever order they run.
+    // Releases by destructors at the end of a thread count in any order.
     for charges_first in [true, false] {
         on_thread(|| {
             if charges_first {

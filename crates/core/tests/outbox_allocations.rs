@@ -1,4 +1,4 @@
-//! What an outbox costs in memory: little while it is idle, nothing for a client that keeps up
+//! Memory cost of an outbox: little while it is idle, no allocation for a client that keeps up.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
@@ -8,7 +8,7 @@ use roomcast_core::{
     ConnectionError, Delivery, FlushList, Flusher, Frame, FrameSink, Outbox, Overflow, Pushed, Readiness,
 };
 
-/// Writes everything to nowhere
+/// Sink that discards all frames.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -28,7 +28,7 @@ fn push(outbox: &Outbox, frame: &Frame) {
 }
 
 #[test]
-fn a_client_that_keeps_up_costs_no_allocation() {
+fn fast_client_costs_no_allocation() {
     let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
     let outboxes: Vec<_> = (0..100).map(|_| Outbox::new(1 << 20, list.clone())).collect();
     outboxes.iter().for_each(|outbox| outbox.set_sink(Box::new(Nowhere)));
@@ -39,14 +39,14 @@ fn a_client_that_keeps_up_costs_no_allocation() {
         flusher.write(usize::MAX);
         assert!(outboxes.iter().all(|outbox| outbox.poll_owner(&mut cx).is_pending()));
     };
-    // The list grows to its size on both sides of the swap.
+    // Both queues that the flusher swaps grow to their final size.
     (0..2).for_each(|_| round());
     assert_eq!(measure(|| (0..10).for_each(|_| round())).count_total, 0);
     assert!(flusher.poll_ready(&mut cx).is_pending());
 }
 
 #[test]
-fn an_outbox_that_was_full_once_is_small_again() {
+fn shrinks_outbox_after_burst() {
     let (list, frame) = (FlushList::new(), Frame::new("shared by all"));
     let outbox = Outbox::new(1 << 20, list.clone());
     let mut flusher = Flusher::new(list.clone());
@@ -60,16 +60,16 @@ fn an_outbox_that_was_full_once_is_small_again() {
         let _ = outbox.take_sink();
     });
     assert!(burst.bytes_max > 100_000, "{burst:?}");
-    // What is left belongs to the thread that wrote (one batch) and to the list (one entry).
+    // The rest belongs to the pool of the writing thread (one batch) and to the list (one entry).
     assert!(burst.bytes_current < 2_000, "{burst:?}");
 }
 
 #[test]
-fn an_idle_outbox_is_small() {
+fn limits_idle_outbox_memory() {
     let list = FlushList::new();
     let mut outboxes = Vec::with_capacity(100);
     let idle = measure(|| outboxes.extend((0..100).map(|_| Outbox::new(1 << 20, list.clone()))));
-    assert_eq!(idle.count_total, 100, "one piece each");
+    assert_eq!(idle.count_total, 100, "one allocation each");
     let each = idle.bytes_current / 100;
     println!("{each} bytes for an idle outbox");
     assert!(each <= 256, "{each} bytes");

@@ -1,12 +1,12 @@
-//! Every seam can be a trait object, which is what lets a deployment choose its parts by configuration
+//! Object safety of the pluggable traits, which lets a deployment choose its parts by configuration.
 
 use std::sync::Arc;
 
 use roomcast_core::{AnswerSink, Codec, Connection, FrameSink, Router, Session, Transport};
 
-/// Compiles only while each of them can be a `dyn`, and can go where it has to go
+/// Compiles only while each trait is object safe and its objects can cross threads.
 #[test]
-fn the_seams_are_object_safe_and_may_cross_threads() {
+fn traits_are_object_safe_and_send() {
     fn sendable<T: Send + ?Sized>() {}
     fn shareable<T: Send + Sync + ?Sized>() {}
     shareable::<Arc<dyn Transport>>();

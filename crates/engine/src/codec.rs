@@ -76,12 +76,12 @@ mod tests {
 
     fn encoded(args: impl IntoArgs) -> Result<Message, EncodeError> {
         let frame = EngineCodec.encode(&event("message", args))?;
-        let [message] = frame.messages() else { panic!("one message, not {frame:?}") };
+        let [message] = frame.messages() else { panic!("expected one message, got {frame:?}") };
         Ok(message.clone())
     }
 
     #[test]
-    fn strings_and_bytes_go_as_they_are() {
+    fn sends_strings_and_bytes_unchanged() {
         assert_eq!(encoded("hello"), Ok("4hello".into()));
         assert_eq!(encoded("\"\\ü\n"), Ok("4\"\\ü\n".into()));
         assert_eq!(encoded(""), Ok("4".into()));
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn other_values_go_as_json() {
+    fn sends_other_values_as_json() {
         assert_eq!(encoded(()), Ok("4[]".into()));
         assert_eq!(encoded(7), Ok("47".into()));
         assert_eq!(encoded(("a", 1)), Ok("4[\"a\",1]".into()));
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_message_packet_can_hold_is_refused() {
+    fn refuses_events_beyond_message_packets() {
         let bytes = Bytes::from_static(b"x");
         assert_eq!(encoded((bytes.clone(), 1)), Err(EncodeError::Binary));
         assert_eq!(encoded((bytes.clone(), bytes.clone())), Err(EncodeError::Binary));
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn all_clients_of_this_kind_share_one_codec() {
+    fn shares_one_codec_between_clients() {
         assert!(Arc::ptr_eq(&EngineCodec::shared(), &EngineCodec::shared()));
     }
 }

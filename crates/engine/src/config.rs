@@ -17,7 +17,7 @@ pub struct EngineConfig {
     pub ping_interval: Duration,
     /// Time a client has to answer a ping before its session ends. Default: 20 s.
     ///
-    /// Other input on the primary lane restarts this time, as on Node; only a pong ends the wait.
+    /// Other input on the primary connection restarts this time, as on Node; only a pong ends the wait.
     pub ping_timeout: Duration,
     /// Time a client has to complete an upgrade, from the opening of the new connection. Default: 10 s.
     ///
@@ -33,8 +33,8 @@ pub struct EngineConfig {
     pub upgrades: Vec<TransportName>,
     /// Transports on which a client polls for responses. Default: none.
     ///
-    /// There a close packet reports the end of a session, since the end of a request has no meaning, and pending
-    /// requests are answered when an upgrade needs it.
+    /// On these transports a close packet reports the end of a session, since the end of a request has no meaning, and
+    /// pending requests are answered when an upgrade needs it.
     pub polled: Vec<TransportName>,
     /// Transports from which a session may upgrade to one of [`upgrades`](Self::upgrades). Default: none.
     pub upgradable: Vec<TransportName>,

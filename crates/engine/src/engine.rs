@@ -26,7 +26,7 @@ pub struct Engine {
     phase: Phase,
     version: Version,
     upgrade: Upgrade,
-    /// Whether the client polls for responses on the primary lane.
+    /// Whether the client polls for responses on the primary connection.
     polled: bool,
     /// Whether the session may upgrade from it.
     upgradable: bool,
@@ -35,7 +35,7 @@ pub struct Engine {
 
 #[derive(Debug)]
 enum Phase {
-    /// The primary lane is not open yet.
+    /// The primary connection is not open yet.
     Opening(Handshake),
     Open,
     Closed,
@@ -45,7 +45,7 @@ enum Phase {
 enum Upgrade {
     /// No upgrade was started, or none completed.
     Idle,
-    /// The probe lane is open.
+    /// The probe connection is open.
     Probing { polled: bool },
     /// The probe ping was answered: the client is about to upgrade.
     Answered { polled: bool },
@@ -54,7 +54,7 @@ enum Upgrade {
 }
 
 impl Engine {
-    /// Creates a session whose primary lane is not open yet.
+    /// Creates a session whose primary connection is not open yet.
     pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
         let version = handshake.version;
         Self {
@@ -88,7 +88,7 @@ impl Engine {
         self.is_open() && self.upgrade == Upgrade::Idle && self.upgradable && !self.config.upgrades.is_empty()
     }
 
-    /// Handles a message received on a lane; returns the content of a message packet.
+    /// Handles a message received on a connection; returns the content of a message packet.
     pub fn handle_message(
         &mut self,
         lane: Lane,
@@ -108,9 +108,10 @@ impl Engine {
         }
     }
 
-    /// Handles the opening of a lane.
+    /// Handles the opening of a connection.
     ///
-    /// The primary lane transmits the handshake and starts the heartbeat. A probe lane starts the upgrade timeout.
+    /// The primary connection transmits the handshake and starts the heartbeat. A probe connection starts the upgrade
+    /// timeout.
     pub fn handle_lane_opened(
         &mut self,
         lane: Lane,
@@ -140,10 +141,10 @@ impl Engine {
         }
     }
 
-    /// Handles the loss of a lane, with its reason.
+    /// Handles the loss of a connection, with its reason.
     ///
-    /// The session ends with its primary lane, even during an upgrade: messages that the lane had accepted may be lost.
-    /// Losing the probe leaves the session as before, and it can be probed again.
+    /// The session ends with its primary connection, even during an upgrade: messages that the connection had accepted
+    /// may be lost. Losing the probe leaves the session as before, and it can be probed again.
     pub fn handle_lane_closed(&mut self, lane: Lane, reason: CloseReason, actions: &mut Actions) {
         match lane {
             Lane::Primary => {
@@ -171,8 +172,8 @@ impl Engine {
         }
         if let Some(due) = self.timers.take_due(Timer::Ping, now) {
             actions.push(Action::Heartbeat(packet::ping()));
-            // The timeout counts from when the ping was due, so the close is never late. But after a pause of the whole
-            // process the client must not be closed for a ping that it never got.
+            // The timeout counts from when the ping was due, so the close is never late. After a pause of the whole
+            // process, however, a client must not be closed for a ping that it never received.
             let late = now.saturating_duration_since(due) > self.config.ping_timeout / TOLERATED_LATENESS;
             let from = if late { now } else { due };
             self.timers.arm(Timer::PongDeadline, from, self.config.ping_timeout);
@@ -185,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// Handles activity on a lane: any input proves that the client is alive.
+    /// Handles activity on a connection: any input proves that the client is alive.
     ///
     /// If a pong is pending, its timeout restarts, as on Node.
     pub fn handle_activity(&mut self, lane: Lane, now: Instant) {
@@ -212,7 +213,7 @@ impl Engine {
 
     /// Ends the session.
     ///
-    /// On a polled lane the client gets a close packet.
+    /// On a polled connection the client gets a close packet.
     pub fn close(&mut self, reason: CloseReason, actions: &mut Actions) {
         if self.is_open() && self.polled {
             transmit(actions, Lane::Primary, packet::close(), Delivery::Protocol);
@@ -264,7 +265,7 @@ impl Engine {
                 transmit(actions, Lane::Primary, packet::noop(), Delivery::Volatile);
                 actions.push(Action::Promote);
                 if self.timers.is_armed(Timer::PongDeadline) {
-                    // The ping, or its pong, may still be in transit on the old lane.
+                    // The ping, or its pong, may still be in transit on the old connection.
                     self.timers.arm(Timer::PongDeadline, now, self.config.ping_timeout);
                 }
             }
@@ -307,7 +308,7 @@ impl Engine {
 /// Delay before a pending request is answered by a noop during an upgrade.
 ///
 /// A client's first events arrive together with its probe, and their replies end the request without a noop. Node waits
-/// up to 100 ms, which delays the client's next event as much.
+/// up to 100 ms, which delays the client's next event by as much.
 const NOOP_DELAY: Duration = Duration::from_millis(20);
 
 /// Interval of checks for a pending request during an upgrade.

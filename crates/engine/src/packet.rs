@@ -16,7 +16,7 @@ pub(crate) enum Packet {
     /// A type that is meaningless from a client, and harmless.
     Ignored,
     Close,
-    /// Carries `probe` on a probe lane.
+    /// Carries `probe` on a probe connection.
     Ping {
         probe: bool,
     },
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_type_is_one_ascii_digit() {
+    fn decodes_type_from_ascii_digit() {
         assert_eq!(decode("0"), Some(Packet::Ignored));
         assert_eq!(decode("1"), Some(Packet::Close));
         assert_eq!(decode("2"), Some(Packet::Ping { probe: false }));
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_a_slice_of_what_arrived() {
+    fn slices_message_from_input() {
         let text = roomcast_core::ByteString::from("4hello".to_owned());
         let start = text.as_bytes().as_ptr() as usize;
         let Some(Packet::Message(Message::Text(data))) = Packet::decode(text.into()) else { panic!() };
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_has_no_digit_and_may_be_empty() {
+    fn decodes_binary_without_type_digit() {
         for bytes in [Bytes::new(), Bytes::from_static(b"4\x00")] {
             let message = Message::Binary(bytes);
             assert_eq!(Packet::decode(message.clone()), Some(Packet::Message(message)));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn binary_may_come_as_base64() {
+    fn decodes_binary_from_base64() {
         for (text, bytes) in [("b", &b""[..]), ("bAAEC", b"\0\x01\x02"), ("bAQ==", b"\x01"), ("bAQ", b"\x01")]
         {
             assert_eq!(
@@ -178,7 +178,7 @@ mod tests {
         }
 
         #[test]
-        fn messages_come_back(text in ".*") {
+        fn messages_round_trip(text in ".*") {
             let sent = Message::from(text);
             prop_assert_eq!(Packet::decode(message(sent.clone())), Some(Packet::Message(sent)));
         }

@@ -40,7 +40,7 @@ struct Backlog {
 }
 
 impl EngineSession {
-    /// Creates a session whose primary lane is not open yet.
+    /// Creates a session whose primary connection is not open yet.
     pub fn new(config: Arc<EngineConfig>, handshake: Handshake) -> Self {
         Self {
             namespace: main_namespace(),

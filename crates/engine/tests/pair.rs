@@ -14,7 +14,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_client_is_closed_when_interval_and_timeout_are_over_without_a_pong() {
+fn closes_client_without_pong() {
     let mut pair = Pair::new(session()).accepting();
     pair.client.answers("2", "3");
     pair.open(WEBSOCKET);
@@ -32,7 +32,7 @@ fn a_client_is_closed_when_interval_and_timeout_are_over_without_a_pong() {
 }
 
 #[test]
-fn a_session_moves_once_its_probe_was_answered() {
+fn moves_session_after_answered_probe() {
     let mut pair = Pair::new(session()).accepting();
     pair.client.answers("2", "3");
     pair.client.answers("3probe", "5");
@@ -45,11 +45,11 @@ fn a_session_moves_once_its_probe_was_answered() {
     pair.receive("4moved");
     assert_eq!(pair.seen(), [r#"event / message("moved")"#]);
     pair.advance(10 * INTERVAL);
-    assert_eq!(pair.seen(), ["> 2"; 10], "the heartbeat goes on, and nothing of the upgrade is left");
+    assert_eq!(pair.seen(), ["> 2"; 10], "the heartbeat continues without upgrade packets");
 }
 
 #[test]
-fn a_client_that_does_not_move_in_time_stays_where_it_was() {
+fn keeps_client_that_misses_upgrade() {
     let mut pair = Pair::new(session()).accepting();
     pair.open(POLLING);
     pair.seen();

@@ -13,7 +13,8 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> TokenStream 
     let function: ItemFn = match syn::parse2(item.clone()) {
         Ok(function) => function,
         Err(error) => {
-            let error = Error::new(error.span(), "`#[debug_handler]` is for functions").into_compile_error();
+            let error = Error::new(error.span(), "`#[debug_handler]` can only be applied to functions")
+                .into_compile_error();
             return quote!(#item #error);
         }
     };
@@ -28,8 +29,7 @@ pub(crate) fn expand(attributes: TokenStream, item: TokenStream) -> TokenStream 
 fn checks(function: &ItemFn) -> Result<TokenStream, Error> {
     let signature = &function.sig;
     if !signature.generics.params.is_empty() {
-        let text =
-            "`#[debug_handler]` cannot check a generic function; try it on one with its types filled in";
+        let text = "`#[debug_handler]` does not support generic functions; use concrete types";
         return Err(Error::new_spanned(&signature.generics, text));
     }
     let is_async = signature.asyncness.is_some();

@@ -7,11 +7,11 @@ use proc_macro::TokenStream;
 /// Checks a handler function part by part, so that a compile error names the invalid part.
 ///
 /// Without it, the error of `io.on("say", say)` says that `say` is not a handler, and lists the rules. With it, the
-/// error points at the parameter, the return type or the `.await` that breaks one. It changes nothing else, and leaves
-/// no code in the program.
+/// error points at the invalid parameter, return type or `.await`. It changes nothing else and generates no code in the
+/// program.
 ///
 /// Applies to functions that are not generic and take no `self`, outside of `impl` blocks. Closures cannot have
-/// attributes: move the body into a function to have it checked.
+/// attributes: move the body into a function to check it.
 #[proc_macro_attribute]
 pub fn debug_handler(attributes: TokenStream, item: TokenStream) -> TokenStream {
     debug_handler::expand(attributes.into(), item.into()).into()

@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn one_string_or_binary_of_the_event_message_is_bare() {
+    fn sends_single_message_argument_bare() {
         assert_eq!(plain(&event("message", "hello")), Ok("hello".into()));
         assert_eq!(plain(&event("message", "")), Ok("".into()));
         assert_eq!(plain(&event("message", "a\n\"b\"\u{1}")), Ok("a\n\"b\"\u{1}".into()));
@@ -272,14 +272,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bare_text_is_not_copied() {
+    fn sends_bare_text_without_copying() {
         let event = event("message", "hello");
         let Ok(Message::Text(text)) = plain(&event) else { panic!() };
         assert_eq!(text.as_ptr(), event.args.json()[1..].as_ptr());
     }
 
     #[test]
-    fn any_other_event_is_an_array() {
+    fn sends_other_events_as_arrays() {
         assert_eq!(plain(&event("message", ())), Ok(r#"["message"]"#.into()));
         assert_eq!(plain(&event("message", 1)), Ok(r#"["message",1]"#.into()));
         assert_eq!(plain(&event("message", ("a", "b"))), Ok(r#"["message","a","b"]"#.into()));
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_plain_mode_cannot_carry() {
+    fn plain_mode_rejects_unsupported_events() {
         assert_eq!(plain(&event("upload", bytes())), Err(EncodeError::Binary));
         assert_eq!(plain(&event("message", (bytes(), 1))), Err(EncodeError::Binary));
         assert_eq!(plain(&event("message", ("a", bytes()))), Err(EncodeError::Binary));
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn offsets_are_for_those_who_can_use_them() {
+    fn sends_offsets_only_in_json_mode() {
         let mut event = event("message", "a");
         event.offset = Some("7-0".into());
         assert_eq!(plain(&event), Ok("a".into()));
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_have_a_header_when_there_is_something_to_say() {
+    fn adds_header_only_when_needed() {
         assert_eq!(json(&event("join", ("red", 1))), [r#"["join","red",1]"#.into()]);
         assert_eq!(json(&event("", ())), [r#"[""]"#.into()]);
         assert_eq!(json(&asking(event("who", ()), 0)), [r#"[{"ack":0},"who"]"#.into()]);
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_have_the_id_in_place_of_a_name() {
+    fn answers_carry_id_instead_of_name() {
         let answer = |args: Args| {
             let frame = JsonCodec.encode_answer(&Namespace::main(), AckId(7), &args).unwrap();
             frame.messages().to_vec()
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_and_the_last_word() {
+    fn encodes_welcome_and_error_frames() {
         let first = |pid| welcome(&"a\"b".into(), pid).messages().to_vec();
         assert_eq!(first(None), [r#"[{"sid":"a\"b"}]"#.into()]);
         assert_eq!(first(Some("p")), [r#"[{"sid":"a\"b","pid":"p"}]"#.into()]);
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_a_mode_share_one_codec() {
+    fn shares_one_codec_per_mode() {
         for mode in [crate::Mode::Plain, crate::Mode::Json] {
             assert!(Arc::ptr_eq(&mode.codec(), &mode.codec()));
         }

@@ -177,18 +177,18 @@ mod tests {
 
     fn event(text: &str) -> (String, Option<u64>, String, usize) {
         let frame = parse(text).unwrap().unwrap();
-        let Kind::Event { name, ack } = frame.kind else { panic!("{text} is an answer") };
+        let Kind::Event { name, ack } = frame.kind else { panic!("expected an event: {text}") };
         (name.into(), ack.map(|id| id.0), frame.list.into(), frame.attachments)
     }
 
     fn answer(text: &str) -> (u64, String, usize) {
         let frame = parse(text).unwrap().unwrap();
-        let Kind::Answer { id } = frame.kind else { panic!("{text} is an event") };
+        let Kind::Answer { id } = frame.kind else { panic!("expected an answer: {text}") };
         (id.0, frame.list.into(), frame.attachments)
     }
 
     #[test]
-    fn events() {
+    fn parses_event_frames() {
         assert_eq!(event(r#"["join"]"#), ("join".into(), None, "".into(), 0));
         assert_eq!(event(r#"["join","red",1]"#), ("join".into(), None, r#""red",1"#.into(), 0));
         assert_eq!(event(r#"[{},"a"]"#), ("a".into(), None, "".into(), 0));
@@ -202,19 +202,19 @@ mod tests {
     }
 
     #[test]
-    fn answers() {
+    fn parses_answer_frames() {
         assert_eq!(answer(r#"[{"re":0}]"#), (0, "".into(), 0));
         assert_eq!(answer(r#"[{"re":9007199254740991},"a",{}]"#), (MAX_ID, r#""a",{}"#.into(), 0));
         assert_eq!(answer(r#"[{"re":1,"binary":10},1]"#), (1, "1".into(), 10));
         assert_eq!(
             answer(r#"[{"re":1},"connect"]"#),
             (1, r#""connect""#.into(), 0),
-            "no name, so none reserved"
+            "answers have no event name"
         );
     }
 
     #[test]
-    fn unknown_keys_are_ignored_and_null_is_absent() {
+    fn ignores_unknown_and_null_keys() {
         let text = r#"[{"later":[{"ack":1}],"sid":1,"offset":2,"error":3,"ack":null,"re":null},"a"]"#;
         assert_eq!(event(text), ("a".into(), None, "".into(), 0));
         for remark in ["[{}]", r#"[{"sid":"x"}]"#, r#"[{"later":{"binary":-1}}]"#, r#"[{"ack":null}]"#] {
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn name_and_arguments_are_slices() {
+    fn slices_name_and_arguments() {
         let text = ByteString::from(r#"[{"ack":1},"name","argument"]"#.to_owned());
         let frame = JsonFrame::parse(&text, 10).unwrap().unwrap();
         let Kind::Event { name, .. } = frame.kind else { panic!() };
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn violations() {
+    fn reports_violations_in_frames() {
         let limit = 10;
         for (text, violation) in [
             ("", Violation::NotAnArray),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn arguments_nest_as_deep_as_serde_json_reads_and_no_deeper() {
+    fn limits_argument_nesting_like_serde_json() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         let reads = |json: &str| serde_json::from_str::<serde_json::Value>(json).is_ok();
         for (depth, allowed) in [(1, true), (MAX_DEPTH, true), (MAX_DEPTH + 1, false), (300_000, false)] {
@@ -285,8 +285,11 @@ mod tests {
             }
         }
         let wide = format!(r#"["a",{}1]"#, "[],".repeat(1_000));
-        assert!(parse(&wide).is_ok(), "side by side is not nested");
-        assert!(parse(&format!(r#"["a","{}"]"#, "[".repeat(1_000))).is_ok(), "nor is what stands in strings");
+        assert!(parse(&wide).is_ok(), "siblings are not nested");
+        assert!(
+            parse(&format!(r#"["a","{}"]"#, "[".repeat(1_000))).is_ok(),
+            "brackets in strings do not nest"
+        );
         assert!(parse(&format!("[{}]", nested(300_000))).is_err());
         assert_eq!(parse(&format!(r#"[{{"later":{}}}]"#, nested(300_000))), Ok(None));
     }

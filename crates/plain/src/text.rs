@@ -45,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn one_string_and_nothing_else() {
+    fn unquotes_exactly_one_string() {
         let unquoted = |json: &'static str| unquote(&json.into()).map(String::from);
         assert_eq!(unquoted(r#""plain""#).as_deref(), Some("plain"));
         assert_eq!(unquoted(r#""""#).as_deref(), Some(""));
@@ -56,14 +56,14 @@ mod tests {
     }
 
     #[test]
-    fn text_without_escapes_is_a_slice() {
+    fn slices_text_without_escapes() {
         let json = ByteString::from(r#""hello""#.to_owned());
         let text = unquote(&json).unwrap();
         assert_eq!(text.as_ptr(), json[1..].as_ptr());
     }
 
     #[test]
-    fn placeholders_in_any_spelling() {
+    fn finds_placeholders_in_any_spelling() {
         for json in [
             r#"{"_placeholder":true,"num":0}"#,
             r#"{ "num" : 0, "_placeholder" : true }"#,
@@ -80,7 +80,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn quoting_is_that_of_serde_json_and_undone_by_unquoting(text in ".*|[\0-\x20\"\\\\ü]*") {
+        fn quotes_like_serde_json_and_unquotes(text in ".*|[\0-\x20\"\\\\ü]*") {
             let json = quoted(&text);
             prop_assert_eq!(&json, &serde_json::to_string(&text).unwrap());
             let unquoted = unquote(&json.into());

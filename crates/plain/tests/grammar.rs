@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const GRAMMAR: &str = include_str!("../docs/grammar.md");
 
 #[test]
-fn the_session_in_json_mode_goes_as_written() {
+fn json_session_matches_grammar_example() {
     let mut session = PlainSession::new(Mode::Json, Arc::default(), Namespace::main());
     let now = start();
     session.handle_lane_opened(Lane::Primary, TransportName("websocket"), now);
@@ -65,13 +65,13 @@ fn the_session_in_json_mode_goes_as_written() {
     let (first, rest) = seen.split_first().unwrap();
     assert_eq!(first, &told[0]);
     assert_eq!(rest[..4], ["join", "whoami", "re 0", "upload"]);
-    assert_eq!(rest[4..], told[told.len() - 2..], "the last words");
+    assert_eq!(rest[4..], told[told.len() - 2..], "final messages");
 }
 
 #[test]
-fn one_that_comes_back_is_told_as_written() {
+fn recovered_session_matches_grammar_example() {
     let codec = Mode::Json.codec();
-    let said = example("### Coming back").into_iter().map(|(_, line)| line);
+    let said = example("### Connection state recovery").into_iter().map(|(_, line)| line);
     let secret = "h0nUq3zT5xYbN2kC8wLd";
     let mut told = Vec::new();
     for (number, word) in [(17, "later"), (18, "missed")] {
@@ -86,7 +86,7 @@ fn one_that_comes_back_is_told_as_written() {
         });
         let mut news = Event::new(Namespace::main(), "news", word.into_args().unwrap());
         news.offset = Some(format!("Zk3jd8QwbW1nXo5TfE2a-{number}").into());
-        for frame in [welcome.expect("it is let in"), codec.encode(&news).unwrap()] {
+        for frame in [welcome.expect("the client is admitted"), codec.encode(&news).unwrap()] {
             told.push(String::from_utf8(frame.messages()[0].as_bytes().to_vec()).unwrap());
         }
     }
@@ -95,7 +95,7 @@ fn one_that_comes_back_is_told_as_written() {
 }
 
 #[test]
-fn the_lines_of_plain_mode_are_what_the_codec_says() {
+fn plain_mode_lines_match_codec() {
     let lines: Vec<String> = example("## Plain mode")
         .into_iter()
         .filter(|(from, _)| from == "server")
@@ -116,7 +116,7 @@ fn the_lines_of_plain_mode_are_what_the_codec_says() {
 }
 
 #[test]
-fn the_table_of_keys_is_complete() {
+fn lists_every_header_key() {
     for key in ["ack", "re", "binary", "offset", "sid", "pid", "error"] {
         assert!(GRAMMAR.contains(&format!("| `{key}` |")), "{key}");
     }
@@ -124,9 +124,9 @@ fn the_table_of_keys_is_complete() {
 
 /// Returns speaker and message of each line in the first example under a heading, without comments.
 fn example(heading: &str) -> Vec<(String, String)> {
-    let section = &GRAMMAR[GRAMMAR.find(heading).expect("the heading is there")..];
+    let section = &GRAMMAR[GRAMMAR.find(heading).expect("the heading exists")..];
     let block = section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next());
-    let lines = block.expect("an example").lines().filter_map(|line| line.split_once(": "));
+    let lines = block.expect("the section has an example").lines().filter_map(|line| line.split_once(": "));
     lines
         .map(|(from, rest)| {
             let said = rest.split("   ").next().unwrap_or_default().trim_end();
@@ -150,7 +150,7 @@ fn server_lines_are_json() {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs a start")]
 fn start() -> Instant {
     Instant::now()
 }

@@ -21,11 +21,11 @@ fn joined(mode: Mode) -> Pair<PlainSession> {
 }
 
 #[test]
-fn a_client_is_closed_when_nothing_came_for_interval_and_timeout() {
+fn closes_silent_client_after_timeout() {
     for mode in [Mode::Plain, Mode::Json] {
         let mut pair = joined(mode);
         pair.advance(100 * INTERVAL);
-        assert_eq!(pair.seen(), vec!["ping"; 100], "its transport answers for it");
+        assert_eq!(pair.seen(), vec!["ping"; 100], "its transport answers pings");
 
         pair.client.falls_silent();
         pair.advance(INTERVAL + TIMEOUT - MS);
@@ -36,7 +36,7 @@ fn a_client_is_closed_when_nothing_came_for_interval_and_timeout() {
 }
 
 #[test]
-fn announced_binary_that_does_not_come_ends_the_session() {
+fn missing_announced_binary_ends_session() {
     let mut pair = joined(Mode::Json);
     assert_eq!(pair.sent_texts(Lane::Primary), [r#"[{"sid":"socket-1"}]"#]);
     let event = r#"[{"binary":1,"ack":7},"up",{"_placeholder":true,"num":0}]"#;

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 proptest! {
     /// Server messages match the grammar that the server itself reads.
     #[test]
-    fn events_come_back_as_they_went(name in name(), args in args(), ack in proptest::option::of(id())) {
+    fn events_round_trip_unchanged(name in name(), args in args(), ack in proptest::option::of(id())) {
         let mut event = Event::new(Namespace::main(), name.clone(), args.clone());
         event.ack = ack.map(|id| AckRequest { id: AckId(id), answers: Arc::new(Nobody) });
         let frame = JsonCodec::shared().encode(&event).unwrap();
@@ -26,7 +26,7 @@ proptest! {
     }
 
     #[test]
-    fn answers_come_back_as_they_went(id in id(), args in args()) {
+    fn answers_round_trip_unchanged(id in id(), args in args()) {
         let frame = JsonCodec::shared().encode_answer(&Namespace::main(), AckId(id), &args).unwrap();
         let mut session = admitted(Mode::Json);
         feed(&mut session, frame.messages());
@@ -36,7 +36,7 @@ proptest! {
 
     /// Interoperates with a client written from the grammar alone, using only a JSON library.
     #[test]
-    fn a_foreign_client_understands_and_is_understood(
+    fn interoperates_with_foreign_client(
         name in name(),
         args in vec(argument(), 0..5),
         ack in proptest::option::of(id()),
@@ -68,11 +68,11 @@ proptest! {
     }
 
     #[test]
-    fn plain_mode_says_other_events_as_arrays(name in name(), values in vec(json_value(), 0..5)) {
+    fn plain_mode_sends_events_as_arrays(name in name(), values in vec(json_value(), 0..5)) {
         let args: Vec<_> = values.iter().cloned().map(Argument::Json).collect();
         let event = Event::new(Namespace::main(), name.clone(), write(&args));
         let frame = PlainCodec::shared().encode(&event).unwrap();
-        let [Message::Text(ref text)] = *frame.messages() else { panic!("one text") };
+        let [Message::Text(ref text)] = *frame.messages() else { panic!("expected one text") };
         if name == "message" && let [Value::String(bare)] = &values[..] {
             prop_assert_eq!(text, bare.as_str());
         } else {
@@ -83,7 +83,7 @@ proptest! {
 
     /// For any input in any order: no panic, at most one end, and no action after it.
     #[test]
-    fn nothing_that_arrives_does_harm(json in any::<bool>(), steps in vec(step(), 0..60)) {
+    fn random_input_never_panics(json in any::<bool>(), steps in vec(step(), 0..60)) {
         let config = PlainConfig::new().pending_limit(500).max_event_bytes(300);
         let mode = if json { Mode::Json } else { Mode::Plain };
         let mut session = PlainSession::new(mode, Arc::new(config), Namespace::main());
@@ -256,12 +256,14 @@ fn feed(session: &mut PlainSession, messages: &[Message]) {
 
 fn only_event(session: &mut PlainSession, messages: &[Message]) -> Inbound {
     feed(session, messages);
-    let Some(Action::Event(inbound)) = session.poll_action() else { panic!("{messages:?} is no event") };
+    let Some(Action::Event(inbound)) = session.poll_action() else {
+        panic!("expected an event: {messages:?}")
+    };
     assert!(session.poll_action().is_none());
     inbound
 }
 
-#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs a start")]
 fn start() -> Instant {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     *START.get_or_init(Instant::now)
@@ -277,12 +279,14 @@ mod foreign {
     }
 
     pub(super) fn read(messages: &[Message]) -> Received {
-        let (Message::Text(text), binary) = messages.split_first().unwrap() else { panic!("text first") };
+        let (Message::Text(text), binary) = messages.split_first().unwrap() else {
+            panic!("expected text first")
+        };
         let binary: Vec<Bytes> = binary
             .iter()
             .map(|message| match message {
                 Message::Binary(bytes) => bytes.clone(),
-                Message::Text(text) => panic!("{text:?} amid binary"),
+                Message::Text(text) => panic!("{text:?} between binary messages"),
             })
             .collect();
         let mut elements: Vec<Value> = serde_json::from_str(text).unwrap();

@@ -1,4 +1,4 @@
-//! Coming back
+//! Recovery of a retained session.
 
 use std::sync::Arc;
 
@@ -7,16 +7,16 @@ use roomcast_core::{Delivery, Frame, Member, MemberKey, Overflow};
 use crate::kept::{CaughtUp, Kept, Stay};
 use crate::sequencer::Sequencer;
 
-/// Somebody who came back, and has not been let in yet
+/// Pending recovery of a returning client that has not been accepted yet.
 ///
-/// Dropped, it leaves what is kept as it was.
+/// Dropping it puts the retained session back.
 #[derive(Debug)]
 pub struct Claim {
     sequencer: Arc<Sequencer>,
     kept: Kept,
-    /// Nothing is left to be given back
+    /// The retained session was consumed.
     spent: bool,
-    /// Number of the last event that the client claims to have received
+    /// Number of the last event that the client claims to have received.
     seen: Option<u64>,
     budget: usize,
 }
@@ -26,26 +26,25 @@ impl Claim {
         Self { sequencer, kept, spent: false, seen, budget }
     }
 
-    /// What was kept
+    /// Returns the retained session.
     pub fn kept(&self) -> &Kept {
         &self.kept
     }
 
-    /// Whether it is let in without asking the middlewares again
+    /// Returns whether the client skips the connect middlewares.
     pub fn skips_middlewares(&self) -> bool {
         self.sequencer.config.skip_middlewares
     }
 
-    /// Lets it in: into its rooms, with what it missed on the way before anything that is emitted from now on
+    /// Attaches the member, rejoins its rooms, and replays missed events ahead of all later ones.
     ///
-    /// `member` has the [id](Kept::id) that was kept, and is attached under the [key](Kept::key) that was kept,
-    /// whatever its own. `welcome` tells the client that it is in, at the place that
-    /// `order` says; it is called under the lock, so it may push and nothing else.
+    /// `member` has the retained [id](Kept::id), and is attached under the retained [key](Kept::key) instead of its
+    /// own. `welcome` sends the acceptance to the client, at the position given by `order`. It is called under the
+    /// lock, so it must only push to the outbox.
     ///
     /// # Errors
-    /// When it has to begin anew, since its time ran out, it missed too much meanwhile, or it was
-    /// [forgotten](Sequencer::forget); `welcome` was not called
-    /// then, and nothing is kept any more.
+    /// If the client has to start a new session: its time ran out, it missed too much in the meantime, or it was
+    /// [forgotten](Sequencer::forget). `welcome` was not called then, and the session is no longer retained.
     pub fn resume(
         mut self,
         member: Member,
@@ -62,12 +61,12 @@ impl Claim {
         let missed = sequencer.missed(&state, &self.kept, self.seen, self.budget, now)?;
         let head = state.log.head();
         let settled = missed.first().map_or(head, |first| first.number() - 1);
-        // What this kind of client cannot carry it would not have been told either.
+        // The client would not have received events that its codec cannot encode.
         let frames: Vec<Frame> =
             missed.into_iter().filter_map(|entry| entry.event.frame(&*member.codec).ok()).collect();
         let replay = || {
             for frame in frames {
-                // A client that is gone again is noticed by whoever owns the outbox.
+                // The owner of the outbox detects a client that is gone again.
                 let _ = member.outbox.push(frame, Delivery::Reliable, Overflow::Close);
             }
         };
@@ -98,7 +97,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         if !self.spent {
             let mut state = self.sequencer.state();
-            // Unless it was forgotten meanwhile.
+            // Unless it was forgotten in the meantime.
             if state.claimed.remove(&self.kept.key()).is_none() {
                 return;
             }
@@ -108,42 +107,42 @@ impl Drop for Claim {
     }
 }
 
-/// Where in the catching up a client is told that it is in
+/// Position of the welcome relative to the replayed events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "servers match every order")]
 pub enum Order {
-    /// First what it missed, then that it is in: Socket.IO
+    /// Missed events first, then the welcome, as in Socket.IO.
     MissedFirst,
-    /// First that it is in, then what it missed
+    /// The welcome first, then missed events.
     WelcomeFirst,
 }
 
-/// Why somebody who came back has to begin anew
+/// Reason for refusing a recovery; the client starts a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refused {
-    /// Nobody with this secret is kept: it was away too long, never was here, or is here still
-    #[error("nobody with this secret is kept")]
+    /// No session is retained for this token: it expired, never existed, or is still connected.
+    #[error("no retained session for this recovery token")]
     Unknown,
-    /// It was away too long
-    #[error("it was away too long")]
+    /// The client was disconnected for too long.
+    #[error("client was disconnected for too long")]
     Expired,
-    /// What it says it had last is no offset of this log
-    #[error("the offset is none of this log")]
+    /// The client's last offset is not from this log.
+    #[error("offset is not from this log")]
     Offset,
-    /// Some of what it missed was dropped, since the log was full
-    #[error("some of what it missed is no longer kept; raise the limits of the log")]
+    /// Some of the missed events were dropped because the log was full.
+    #[error("missed events were dropped from the full log; raise its limits")]
     Overflow,
-    /// It missed more than fits into its outbox, or into the memory budget
-    #[error("it missed more than fits into its outbox, or into memory")]
+    /// The missed events exceed the outbox or the memory budget.
+    #[error("missed events exceed the outbox or the memory budget")]
     TooMuch,
 }
 
 impl Refused {
-    /// Every reason
+    /// All reasons.
     pub const ALL: [Self; 5] = [Self::Unknown, Self::Expired, Self::Offset, Self::Overflow, Self::TooMuch];
 
-    /// A short name
+    /// Returns a short name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",

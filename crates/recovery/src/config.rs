@@ -1,18 +1,18 @@
-//! What is kept for clients that reconnect, and for how long.
+//! Settings of connection state recovery.
 
 use std::time::Duration;
 
-/// Settings of connection state recovery: what is kept for clients that reconnect, and for how long.
+/// Settings of connection state recovery: retained events and sessions, and their lifetime.
 ///
-/// Bounds are for each namespace. At its worst one takes [`max_log_bytes`](Self::max_log_bytes) and
+/// Bounds apply per namespace. A namespace takes at most [`max_log_bytes`](Self::max_log_bytes) and
 /// [`max_session_bytes`](Self::max_session_bytes) together.
 ///
 /// # Shares
 ///
-/// No [owner](crate::Owner), which is an address, or a client of which none is known, holds more than a quarter of any
-/// bound. Of one that would, the oldest entries are dropped, and an entry that takes more than that by itself is not kept
-/// at all; so no client can have others forgotten. Where members are too many in all, those of the owner that holds most
-/// are dropped. Events that no client caused belong to the application, which may fill the log.
+/// An [owner](crate::Owner) is an address, or a client without a known address. It holds at most a quarter of each
+/// bound. If it exceeds that, its oldest entries are dropped, and a single entry above its share is not retained at
+/// all, so no client can evict the entries of others. If there are too many sessions in total, those of the owner that
+/// holds the most are dropped. Events that no client caused belong to the application, which may fill the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub struct RecoveryConfig {
@@ -40,65 +40,65 @@ impl Default for RecoveryConfig {
 }
 
 impl RecoveryConfig {
-    /// Creates settings that are all at their defaults.
+    /// Returns the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how long after its connection was lost a client may reconnect. Default: 2 minutes, as on Node.
+    /// Sets how long after losing its connection a client may recover. Default: 2 minutes, as on Node.
     ///
-    /// Later it begins a new session.
+    /// A later client starts a new session.
     pub fn max_disconnection(mut self, time: Duration) -> Self {
         self.max_disconnection = time;
         self
     }
 
-    /// Sets whether a recovered client is let in without running the connect middlewares again. Default: yes, as on Node.
+    /// Sets whether recovered clients skip the connect middlewares. Default: yes, as on Node.
     ///
-    /// Turn it off where permission may be withdrawn in between.
+    /// Turn it off if permissions may be revoked in between.
     pub fn skip_middlewares(mut self, skip: bool) -> Self {
         self.skip_middlewares = skip;
         self
     }
 
-    /// Sets the number of events that are kept. Default: 10,000.
+    /// Sets the maximum number of retained events. Default: 10,000.
     ///
-    /// When there are more, the oldest is dropped; clients that missed it begin anew.
+    /// Beyond it, the oldest event is dropped, and clients that missed it start a new session.
     pub fn max_log_events(mut self, events: usize) -> Self {
         self.max_log_events = events;
         self
     }
 
-    /// Sets the bytes of events that are kept: their arguments, names and rooms, and about 200 for each. Default: 16 MiB.
+    /// Sets the maximum bytes of retained events: arguments, names and rooms, plus about 200 each. Default: 16 MiB.
     ///
-    /// Passing it has the same outcome as [`max_log_events`](Self::max_log_events). Arguments are shared with the emit,
-    /// not copied.
+    /// Beyond it, events are dropped as for [`max_log_events`](Self::max_log_events). Arguments are shared with the
+    /// emit, not copied.
     pub fn max_log_bytes(mut self, bytes: usize) -> Self {
         self.max_log_bytes = bytes;
         self
     }
 
-    /// Sets the number of disconnected clients that are kept. Default: 10,000.
+    /// Sets the maximum number of retained sessions. Default: 10,000.
     ///
-    /// When there are more, the one that has been away longest is forgotten.
+    /// Beyond it, the session that disconnected first is dropped.
     pub fn max_sessions(mut self, sessions: usize) -> Self {
         self.max_sessions = sessions;
         self
     }
 
-    /// Sets the bytes of those clients: their ids, rooms and data, and some 300 for each. Default: 16 MiB.
+    /// Sets the maximum bytes of retained sessions: ids, rooms and data, plus some 300 each. Default: 16 MiB.
     ///
-    /// Passing it has the same outcome as [`max_sessions`](Self::max_sessions).
+    /// Beyond it, sessions are dropped as for [`max_sessions`](Self::max_sessions).
     pub fn max_session_bytes(mut self, bytes: usize) -> Self {
         self.max_session_bytes = bytes;
         self
     }
 
-    /// Sets how long before it was found to be gone a client may have stopped receiving events. Default: 90 s.
+    /// Sets how long a client may have received no events before its disconnect is detected. Default: 90 s.
     ///
-    /// Events are kept for this and [`max_disconnection`](Self::max_disconnection) together. Must cover the time in which
-    /// the transport protocol detects a dead client, or clients are refused without need: a server sets it to twice its
-    /// ping interval and ping timeout, plus two seconds.
+    /// Events are retained for this time plus [`max_disconnection`](Self::max_disconnection). It must cover the time in
+    /// which the transport protocol detects a dead client, or clients are refused needlessly. A server sets it to twice
+    /// the sum of its ping interval and ping timeout, plus two seconds.
     pub fn grace(mut self, time: Duration) -> Self {
         self.grace = time;
         self

@@ -1,4 +1,4 @@
-//! Members that went away and may come back
+//! Sessions of disconnected members, retained for recovery.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::fmt;
@@ -11,24 +11,24 @@ use roomcast_core::{MemberKey, Room, SocketId};
 use crate::RecoveryConfig;
 use crate::owner::{Owner, share};
 
-/// Since when somebody has been where: events before that are not for it
+/// Rooms of a member, with the event numbers at which it joined and left them.
 #[derive(Debug, Clone)]
 pub(crate) struct Stay {
     pub(crate) key: MemberKey,
     pub(crate) id: SocketId,
-    /// The number of the last event before it came
+    /// Number of the last event before the member was attached.
     pub(crate) since: u64,
-    /// The same for each room besides its own, where it is known
+    /// The same for each joined room besides its own, where known.
     joined: HashMap<Room, u64>,
-    /// Stays in rooms that it has left, oldest first: events that left out such a room at that time are not for it
+    /// Former rooms, oldest first; events that excluded such a room at that time are not replayed.
     left: VecDeque<Past>,
-    /// Up to this number stays may be missing from `left`
+    /// Highest event number for which `left` may be incomplete.
     forgotten: u64,
     pub(crate) caught_up: Option<CaughtUp>,
     pub(crate) owner: Option<Owner>,
 }
 
-/// A stay in a room, from behind one event up to another
+/// Past membership of a room, after event `since` up to event `until`.
 #[derive(Debug, Clone)]
 struct Past {
     room: Room,
@@ -36,17 +36,17 @@ struct Past {
     until: u64,
 }
 
-/// Stays in rooms that are remembered for a member after it has left
+/// Maximum number of past memberships per member.
 ///
-/// A member that leaves more rooms while events that left out some room are kept is refused if one of them may matter.
+/// A member that leaves more rooms is refused if a retained event with an exclusion may concern one of them.
 const MAX_LEFT: usize = 64;
 
-/// When somebody was recovered last
+/// Last recovery of a member.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct CaughtUp {
-    /// Up to this number it has heard everything, or was not concerned
+    /// All events up to this number were received, or were not for the member.
     pub(crate) settled: u64,
-    /// Up to this number everything was replayed, and may have been lost once more
+    /// All events up to this number were replayed, and may have been lost again.
     pub(crate) head: u64,
     pub(crate) at: Instant,
 }
@@ -57,12 +57,12 @@ impl Stay {
         Self { key, id, since, joined, left, forgotten: 0, caught_up: None, owner: None }
     }
 
-    /// It is in a room now
+    /// Records that the member joined a room.
     pub(crate) fn join(&mut self, room: &Room, since: u64) {
         self.joined.insert(room.clone(), since);
     }
 
-    /// It leaves a room behind the event `until`; the log has no events up to `dropped`
+    /// Records that the member left a room after event `until`; the log has no events up to `dropped`.
     pub(crate) fn leave(&mut self, room: &Room, until: u64, dropped: u64) {
         let Some(since) = self.joined.remove(room) else { return };
         self.remember(Past { room: room.clone(), since, until }, dropped);
@@ -70,7 +70,7 @@ impl Stay {
 
     fn remember(&mut self, past: Past, dropped: u64) {
         self.left.retain(|past| past.until > dropped);
-        // Nothing was emitted meanwhile that could have left it out.
+        // No event in between could have excluded the room.
         if past.since.max(dropped) == past.until {
             return;
         }
@@ -82,18 +82,18 @@ impl Stay {
         self.left.push_back(past);
     }
 
-    /// Whether it was in a room, or its own, when the event with this number was emitted
+    /// Returns whether the member was in a room when the event with this number was emitted.
     pub(crate) fn was_in(&self, room: &Room, number: u64) -> bool {
         self.since_in(room).is_some_and(|since| number > since)
             || self.left.iter().any(|past| past.room == *room && past.since < number && number <= past.until)
     }
 
-    /// Whether it may have been in rooms, at the time of this event, that are no longer known
+    /// Returns whether a past membership at the time of this event may be missing.
     pub(crate) fn has_forgotten(&self, number: u64) -> bool {
         number <= self.forgotten
     }
 
-    /// Makes its rooms those that the router knows; one that it was put into by others counts from its beginning
+    /// Replaces the rooms by the router's; unrecorded joins count from the member's attachment.
     pub(crate) fn settle(&mut self, rooms: Vec<Room>, head: u64, dropped: u64) {
         let own = Room::from(&self.id);
         let gone: Vec<_> = self.joined.keys().filter(|room| !rooms.contains(room)).cloned().collect();
@@ -109,12 +109,12 @@ impl Stay {
             .collect();
     }
 
-    /// Up to which number it has heard everything, or was not concerned, at least
+    /// Returns a number up to which all events were received, or were not for the member.
     pub(crate) fn settled(&self) -> u64 {
         self.caught_up.map_or(self.since, |caught_up| caught_up.settled.max(self.since))
     }
 
-    /// Since when it has been in a room, its own included
+    /// Returns the event number after which the member is in a room, its own included.
     pub(crate) fn since_in(&self, room: &Room) -> Option<u64> {
         if room.as_str() == self.id.as_str() {
             return Some(self.since);
@@ -122,31 +122,31 @@ impl Stay {
         self.joined.get(room).copied()
     }
 
-    /// All rooms, its own included, with since when it has been there
+    /// Returns all rooms, its own included, with their event numbers.
     pub(crate) fn rooms(&self) -> impl Iterator<Item = (&str, u64)> {
         let joined = self.joined.iter().map(|(room, since)| (room.as_str(), *since));
         std::iter::once((self.id.as_str(), self.since)).chain(joined)
     }
 
-    /// The rooms besides its own
+    /// Returns the rooms besides its own.
     pub(crate) fn joined(&self) -> impl Iterator<Item = &Room> {
         self.joined.keys()
     }
 }
 
-/// JSON text that belongs to a member, over all its recoveries; clones share it
+/// JSON text of a member that survives recoveries; clones share it.
 ///
-/// So a handle from before the connection broke, and one from after, keep and see the same.
+/// A handle from before a disconnect and one from after the recovery see the same text.
 #[derive(Clone, Default)]
 pub struct SharedData(Arc<Mutex<ByteString>>);
 
 impl SharedData {
-    /// Returns the text; empty if none was set
+    /// Returns the text; empty if none was set.
     pub fn get(&self) -> ByteString {
         self.text().clone()
     }
 
-    /// Replaces the text
+    /// Replaces the text.
     pub fn set(&self, json: ByteString) {
         *self.text() = json;
     }
@@ -157,7 +157,7 @@ impl SharedData {
 }
 
 impl fmt::Debug for SharedData {
-    // It may be a secret.
+    // The data may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedData").field("len", &self.text().len()).finish()
     }
@@ -169,18 +169,18 @@ impl From<&str> for SharedData {
     }
 }
 
-/// What is kept of a member that went away
+/// Retained session of a disconnected member.
 #[derive(Clone)]
 pub struct Kept {
     pub(crate) secret: ByteString,
     pub(crate) stay: Stay,
     pub(crate) data: SharedData,
     pub(crate) gone_at: Instant,
-    /// Time before which every event is known to have arrived; see [`Sequencer::keep`](crate::Sequencer::keep).
+    /// Time before which all events are known to have arrived; see [`Sequencer::keep`](crate::Sequencer::keep).
     heard_at: Option<Instant>,
-    /// Its bytes when it was counted; its data may have been changed since
+    /// Size when it was counted; its data may have changed since.
     bytes: usize,
-    /// Tells apart those that went at the same time
+    /// Distinguishes sessions that disconnected at the same time.
     turn: u64,
 }
 
@@ -205,27 +205,27 @@ impl Kept {
         self.heard_at.is_some_and(|heard_at| sent < heard_at)
     }
 
-    /// The secret it was kept under
+    /// Returns the recovery token.
     pub fn secret(&self) -> &ByteString {
         &self.secret
     }
 
-    /// What tells it from every other member, before and after it comes back
+    /// Returns the member's key, which stays the same after a recovery.
     pub fn key(&self) -> MemberKey {
         self.stay.key
     }
 
-    /// Its public id
+    /// Returns the public id.
     pub fn id(&self) -> &SocketId {
         &self.stay.id
     }
 
-    /// The rooms it was in, besides its own
+    /// Returns the rooms besides its own.
     pub fn rooms(&self) -> impl Iterator<Item = &Room> {
         self.stay.joined()
     }
 
-    /// What was kept with it
+    /// Returns the retained data.
     pub fn data(&self) -> &SharedData {
         &self.data
     }
@@ -246,30 +246,30 @@ impl Kept {
 }
 
 impl fmt::Debug for Kept {
-    // Whoever knows the secret can speak for the client.
+    // The recovery token authenticates the client.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").field("id", self.id()).field("gone_at", &self.gone_at).finish_non_exhaustive()
     }
 }
 
-/// What a room costs besides its name, and a member in the three indexes
+/// Cost of a room besides its name, and of a session in the three indexes.
 const ROOM_COST: usize = 48;
 const INDEX_COST: usize = 128;
 
-/// Members that went away, found by their secrets
+/// Retained sessions, indexed by token, time and key.
 #[derive(Default)]
 pub(crate) struct Absent {
     by_secret: HashMap<ByteString, Kept>,
     by_time: BTreeMap<(Instant, u64), ByteString>,
     by_key: HashMap<MemberKey, ByteString>,
     owners: HashMap<Option<Owner>, Holding>,
-    /// Owners by what they hold, the largest last
+    /// Owners by the cost of their sessions, the largest last.
     by_cost: BTreeSet<(u64, Option<Owner>)>,
     bytes: usize,
     turns: u64,
 }
 
-/// What is kept of the members of one owner, or of all that belong to nobody
+/// Retained sessions of one owner, or of all members without an owner.
 #[derive(Default)]
 struct Holding {
     by_time: BTreeMap<(Instant, u64), ByteString>,
@@ -277,7 +277,7 @@ struct Holding {
 }
 
 impl Holding {
-    /// What it takes of both limits, so that holdings can be compared.
+    /// Returns the part of both limits that it takes, as a comparable number.
     fn cost(&self, config: &RecoveryConfig) -> u64 {
         let part = |held: usize, limit: usize| (held as u64).saturating_mul(1 << 20) / limit.max(1) as u64;
         part(self.by_time.len(), config.max_sessions)
@@ -294,10 +294,10 @@ impl Absent {
         self.by_secret.len()
     }
 
-    /// Keeps a member, unless it takes more than the share of one owner
+    /// Retains a session, unless it exceeds the share of its owner.
     ///
-    /// Those of an owner that holds more than its share are forgotten, oldest first; then, while there are too many in
-    /// all, those of whoever holds most.
+    /// If the owner exceeds its share, its oldest sessions are dropped. If there are too many sessions in total, those
+    /// of the owner with the highest cost are dropped.
     pub(crate) fn insert(&mut self, mut kept: Kept, now: Instant, config: &RecoveryConfig) {
         self.turns += 1;
         kept.turn = self.turns;
@@ -345,7 +345,7 @@ impl Absent {
         self.take(&secret, config)
     }
 
-    /// Changes what an owner holds.
+    /// Changes the sessions of an owner, and updates its cost.
     fn change(&mut self, owner: Option<Owner>, config: &RecoveryConfig, change: impl FnOnce(&mut Holding)) {
         let holding = self.owners.entry(owner).or_default();
         self.by_cost.remove(&(holding.cost(config), owner));
@@ -365,13 +365,13 @@ impl Absent {
         }
     }
 
-    /// The id of a member that is away
+    /// Returns the id of a member whose session is retained.
     pub(crate) fn id_of(&self, key: MemberKey) -> Option<&SocketId> {
         let secret = self.by_key.get(&key)?;
         self.by_secret.get(secret).map(Kept::id)
     }
 
-    /// Drops those whose time is over
+    /// Drops expired sessions.
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
         while let Some((&(gone_at, _), secret)) = self.by_time.first_key_value()
             && now.saturating_duration_since(gone_at) > config.max_disconnection

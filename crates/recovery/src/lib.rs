@@ -1,14 +1,14 @@
-//! Connection state recovery: a router that numbers events, keeps them for a while, and replays what a client missed
+//! Connection state recovery: a router that numbers events, retains them for a while, and replays missed ones.
 //!
-//! [`Sequencer`] is a [`Router`](roomcast_core::Router) around another one. Every event that goes through it gets a
-//! number, which is sent along as [`Event::offset`](roomcast_core::Event::offset), and stays in a log that is bounded
-//! by time, count and bytes. A member that goes away can be [kept](Sequencer::keep) under a secret of its own; whoever
-//! shows the secret in time, and says which event it had last, [gets back](Claim::resume) its id, its rooms, its data
-//! and the events it missed.
+//! [`Sequencer`] is a [`Router`](roomcast_core::Router) that wraps another one. Each event that passes through it gets
+//! a number, which is sent as [`Event::offset`](roomcast_core::Event::offset), and is retained in a log bounded by
+//! time, count and bytes. When a member disconnects, the server can [retain](Sequencer::keep) its session under a
+//! recovery token. A client that returns in time with the token and its last offset [recovers](Claim::resume) its id,
+//! rooms, data and missed events.
 //!
-//! What is kept is bounded, and no [owner](Owner) holds more than a share of it.
+//! Retained sessions and events are bounded, and each [owner](Owner) is limited to a share.
 //!
-//! It reads no clock of its own: it is given one.
+//! The crate reads no clock; the server passes one in.
 
 mod claim;
 mod config;

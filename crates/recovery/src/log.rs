@@ -1,4 +1,4 @@
-//! The events of the last minutes, by number
+//! Log of numbered events.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write;
@@ -11,31 +11,31 @@ use crate::RecoveryConfig;
 use crate::kept::{Kept, Stay};
 use crate::owner::{Owner, share};
 
-/// The events of the last minutes, by ascending number
+/// Log of recent events, by ascending number.
 ///
-/// Numbers begin at 1 and have no gaps, except where an owner held more than its share.
+/// Numbers start at 1 and have no gaps, except where an owner exceeded its share.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     slots: VecDeque<Slot>,
     /// Slots that hold an event.
     len: usize,
     owners: HashMap<Owner, Holding>,
-    /// The number given last
+    /// Number of the last event.
     head: u64,
     bytes: usize,
     lost: Lost,
-    /// The last event that was dropped because it was old
+    /// Last event dropped because of its age.
     aged: Option<Mark>,
 }
 
-/// Place of an event, from which it may have been removed before those around it
+/// Slot of an event, which may be removed before its neighbors.
 #[derive(Debug)]
 struct Slot {
     number: u64,
     entry: Option<Entry>,
 }
 
-/// An event, and whom it was for
+/// Event with its recipients.
 #[derive(Debug)]
 pub(crate) struct Entry {
     number: u64,
@@ -44,47 +44,47 @@ pub(crate) struct Entry {
     rooms: Box<[Room]>,
     except: Box<[Room]>,
     skip: Option<MemberKey>,
-    /// For this member alone, and not for others in a room that bears its id
+    /// Sole recipient, which excludes other members of a room with its id.
     only: Option<MemberKey>,
     owner: Option<Owner>,
 }
 
-/// What an owner holds of the log
+/// Events of one owner in the log.
 #[derive(Debug, Default)]
 struct Holding {
-    /// Oldest first
+    /// Oldest first.
     numbers: VecDeque<u64>,
     bytes: usize,
 }
 
-/// An event that is about to be numbered
+/// Event before it gets its number.
 pub(crate) struct Draft<'a> {
     pub(crate) event: &'a Event,
     pub(crate) rooms: &'a [Room],
     pub(crate) except: &'a [Room],
     pub(crate) skip: Option<MemberKey>,
     pub(crate) only: Option<MemberKey>,
-    /// Who caused it, if a client did
+    /// Client that caused it, if any.
     pub(crate) owner: Option<Owner>,
 }
 
 impl Log {
-    /// The number given last; 0 if none was
+    /// Returns the number of the last event; 0 if there is none.
     pub(crate) fn head(&self) -> u64 {
         self.head
     }
 
-    /// Up to this number no event is kept
+    /// Returns the number up to which no event is retained.
     pub(crate) fn dropped(&self) -> u64 {
         self.slots.front().map_or(self.head, |slot| slot.number - 1)
     }
 
-    /// How many events there are, and their bytes
+    /// Returns the number of events, and their bytes.
     pub(crate) fn size(&self) -> (usize, usize) {
         (self.len, self.bytes)
     }
 
-    /// Numbers an event and keeps it; gives it back with its offset
+    /// Numbers and retains an event; returns it with its offset.
     pub(crate) fn append(
         &mut self,
         draft: Draft<'_>,
@@ -107,7 +107,7 @@ impl Log {
         };
         self.forget(now, config);
         if entry.owner.is_some() && entry.bytes() > share(config.max_log_bytes) {
-            // Nothing is dropped for it.
+            // Events above the share are not retained, and evict none.
             self.lost.note(entry, now, config);
             return event;
         }
@@ -122,7 +122,7 @@ impl Log {
         event
     }
 
-    /// Drops what nobody can miss any more
+    /// Drops the events that no client can miss any more.
     pub(crate) fn forget(&mut self, now: Instant, config: &RecoveryConfig) {
         while let Some(front) = self.slots.front() {
             match &front.entry {
@@ -147,7 +147,7 @@ impl Log {
         self.slots.push_back(Slot { number: entry.number, entry: Some(entry) });
     }
 
-    /// Takes the oldest event.
+    /// Removes the oldest event.
     fn pop(&mut self) -> Option<Entry> {
         loop {
             if let Some(entry) = self.slots.pop_front()?.entry {
@@ -157,7 +157,7 @@ impl Log {
         }
     }
 
-    /// Takes the oldest event of an owner that holds more than its share.
+    /// Removes the oldest event of an owner that exceeds its share.
     fn take_over_share(&mut self, owner: Owner, config: &RecoveryConfig) -> Option<Entry> {
         let holding = self.owners.get(&owner)?;
         let is_over = holding.numbers.len() > share(config.max_log_events)
@@ -172,7 +172,7 @@ impl Log {
         Some(entry)
     }
 
-    /// Forgets an entry that was removed, which is the oldest of its owner.
+    /// Updates the counters for a removed entry, which is the oldest of its owner.
     fn uncount(&mut self, entry: &Entry) {
         let bytes = entry.bytes();
         self.len -= 1;
@@ -187,9 +187,10 @@ impl Log {
         }
     }
 
-    /// What a member has missed that has everything up to this number, oldest first; `None` if some of it is gone
+    /// Returns the missed events of a session, oldest first; `None` if some of them were dropped.
     ///
-    /// A client without an offset passes no number; it has missed the events that are not known to have arrived.
+    /// `seen` is the last number that the client received. A client without an offset passes `None`; it missed the
+    /// events that are not known to have arrived.
     pub(crate) fn missed<'a>(
         &'a self,
         kept: &'a Kept,
@@ -200,8 +201,8 @@ impl Log {
         if self.lost.concerns(kept, from) {
             return None;
         }
-        // Only a client that was far behind, or lost a replay, misses an event this old. The log no longer knows whom
-        // the event was for, so the client is refused.
+        // Only a client that was far behind, or lost a replay, misses an event this old. The log no longer knows the
+        // recipients of the event, so the client is refused.
         if self.aged.is_some_and(|aged| aged.number > from && !kept.has_heard(aged.number, aged.at)) {
             return None;
         }
@@ -246,17 +247,17 @@ impl Entry {
             + rooms.map(|room| room.as_str().len() + size_of::<Room>()).sum::<usize>()
     }
 
-    /// About as much as it takes of an outbox, the namespace left out
+    /// Returns the approximate cost in an outbox, without the namespace.
     pub(crate) fn body_bytes(&self) -> usize {
         let Event { name, args, offset, .. } = &self.event;
         name.len() + args.byte_len() + offset.as_deref().map_or(0, str::len)
     }
 }
 
-/// Empty slots that are kept beside as many as there are events.
+/// Empty slots tolerated beyond the number of events.
 const COMPACT_FROM: usize = 64;
 
-/// Which events are gone that somebody may still miss: of each room the last one
+/// Dropped events that a client may still miss: the last one of each room.
 #[derive(Debug, Default)]
 struct Lost {
     rooms: HashMap<Room, Mark>,
@@ -282,7 +283,7 @@ impl Lost {
             let retention = config.retention();
             self.rooms.retain(|_, mark| now.saturating_duration_since(mark.at) <= retention);
             if self.rooms.len() > config.max_log_events.max(LEAST_ROOMS) / 2 {
-                // Too many to tell apart: from here on everybody counts as having missed this one.
+                // Too many to track: from here on, all clients count as having missed this event.
                 self.rooms = HashMap::new();
                 self.everybody = Some(mark);
             }
@@ -298,10 +299,10 @@ impl Lost {
     }
 }
 
-/// Rooms whose losses are told apart, however short the log is
+/// Minimum number of rooms tracked for losses, however short the log is.
 const LEAST_ROOMS: usize = 64;
 
-/// The text that tells a client the number of an event
+/// Returns the offset that is sent to clients for an event number.
 fn offset(epoch: &str, number: u64) -> ByteString {
     let mut text = String::with_capacity(epoch.len() + 1 + number.checked_ilog10().unwrap_or(0) as usize + 1);
     // Writing to a String cannot fail.
@@ -309,14 +310,14 @@ fn offset(epoch: &str, number: u64) -> ByteString {
     text.into()
 }
 
-/// What a client says it had last
+/// Offset as sent by a client.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
-    /// Up to this number
+    /// All events up to this number were received.
     UpTo(u64),
-    /// An event of another life of this server, or of another one
+    /// The offset is from an earlier run of this server, or from another server.
     Elsewhere,
-    /// Something that is no offset
+    /// Not a valid offset.
     Nonsense,
 }
 
@@ -334,12 +335,12 @@ impl Seen {
     }
 }
 
-/// Whether a text may be the mark of one life of a server
+/// Returns whether a text has the form of an epoch.
 pub(crate) fn is_epoch(text: &str) -> bool {
     text.len() == EPOCH_LEN && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
-/// Characters of the mark of one life of a server
+/// Length of an epoch in characters.
 const EPOCH_LEN: usize = 20;
 
 #[cfg(test)]
@@ -349,14 +350,14 @@ mod tests {
     const EPOCH: &str = "abcdefghij-_ABCDEFGH";
 
     #[test]
-    fn offsets_come_back_as_they_went() {
+    fn parses_own_offsets() {
         for number in [1, 9, 10, 12_345, u64::MAX] {
             assert_eq!(Seen::parse(&offset(EPOCH, number), EPOCH), Seen::UpTo(number));
         }
     }
 
     #[test]
-    fn what_is_no_offset_is_told_from_one_of_another_life() {
+    fn distinguishes_foreign_from_malformed_offsets() {
         let other = offset(&EPOCH.to_lowercase(), 7);
         assert_eq!(Seen::parse(&other, EPOCH), Seen::Elsewhere);
         let long = format!("{EPOCH}-99999999999999999999");

@@ -1,24 +1,24 @@
-//! Who causes what is kept
+//! Owners of retained events and sessions.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::net::IpAddr;
 
-/// Client, or address of clients, that causes events and members to be kept
+/// Client or address that causes events and sessions to be retained.
 ///
-/// What is kept is bounded, so one who fills it has others begin anew. No owner holds more than a
-/// [share](crate::RecoveryConfig#shares) of it.
+/// Retention is bounded, so an owner that filled it would evict the entries of others. Each owner is limited to a
+/// [share](crate::RecoveryConfig#shares).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(clippy::exhaustive_enums, reason = "a client has an address or none")]
 pub enum Owner {
-    /// All clients of an address, or of a network that counts as one.
+    /// All clients of an address, or of a network that counts as one address.
     Address(IpAddr),
-    /// One client of which no address is known, by a number of its own.
+    /// A single client without a known address, identified by a unique number.
     Client(u64),
 }
 
 thread_local! {
-    /// Owner on whose behalf this thread emits, see [`Acting`].
+    /// Owner of the events that this thread emits, see [`Acting`].
     ///
     /// Emits come from handlers and reach the sequencer through `Router::broadcast`, neither of which knows the client
     /// whose message is being handled. It is set for one poll of a handler, so it never follows a future to another
@@ -26,25 +26,25 @@ thread_local! {
     static ACTING: Cell<Option<Owner>> = const { Cell::new(None) };
 }
 
-/// Until this is dropped, what the thread emits is on behalf of an owner
+/// Guard that attributes the events emitted by this thread to an owner.
 ///
-/// For a server around the handlers of a client: each poll of a handler is on behalf of its client. What is emitted
-/// without it belongs to the application, which has no share.
+/// For a server that polls the handlers of a client: each poll acts for that client. Events emitted without the guard
+/// belong to the application, which is not limited to a share.
 #[derive(Debug)]
 #[must_use = "it ends when it is dropped"]
 pub struct Acting {
     before: Option<Owner>,
-    /// It belongs to this thread.
+    /// Makes the guard `!Send`.
     _thread: PhantomData<*const ()>,
 }
 
 impl Acting {
-    /// Begins to act for this owner on this thread.
+    /// Starts to attribute this thread's events to `owner`.
     pub fn begin(owner: Owner) -> Self {
         Self { before: ACTING.replace(Some(owner)), _thread: PhantomData }
     }
 
-    /// Returns for whom this thread acts.
+    /// Returns the current owner of this thread's events.
     pub(crate) fn owner() -> Option<Owner> {
         ACTING.get()
     }
@@ -56,7 +56,7 @@ impl Drop for Acting {
     }
 }
 
-/// Part of each limit that one owner may hold: a quarter, and one of what is counted at least
+/// Returns the share of a limit that one owner may hold: a quarter, and at least one.
 pub(crate) fn share(limit: usize) -> usize {
     (limit / SHARES).max(1)
 }

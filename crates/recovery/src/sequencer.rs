@@ -1,4 +1,4 @@
-//! The router around another that numbers and keeps what goes through it
+//! Router wrapper that numbers and retains events.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,38 +17,37 @@ use crate::log::{Draft, Entry, Log, Seen, is_epoch};
 use crate::owner::{Acting, Owner};
 use crate::{Claim, RecoveryConfig, Refused};
 
-/// A router that numbers the events which go through it, keeps them for a while, and replays them to those who missed
-/// them
+/// Router that wraps another one, numbers the events, retains them for a while, and replays missed ones.
 ///
-/// Numbered are events that are neither volatile nor ask for an answer, as on Node: the first are not worth keeping,
-/// and the answer to the second would come to nobody. All others are as the router within does them.
+/// Numbered events are neither volatile nor ask for an acknowledgement, as on Node: volatile events are not worth
+/// retaining, and the acknowledgement of a replayed event would have no receiver. All other events go to the inner
+/// router unchanged.
 ///
 /// # The lock
 ///
-/// There is one for the namespace. Under it an event gets its number, goes into the log and is handed to the router
-/// within, which only pushes; and under it a member is let in, let out, kept or caught up. So each member gets numbers
-/// in their order on any number of threads, and nothing is emitted while somebody is being caught up. It is taken before
-/// any lock of the router within. Events that are not numbered do not take it.
+/// Each namespace has one lock. An event gets its number, enters the log and goes to the inner router, which only
+/// pushes, under it. Members are attached, detached, retained and recovered under it too. So each member receives
+/// numbers in ascending order, for any number of threads, and nothing is emitted during a replay. It is taken before
+/// any lock of the inner router. Events without a number do not take it.
 ///
 /// # What is replayed
 ///
-/// Events behind the one that the client had last, that were for everybody, for a room it was in when it went away, or
-/// for itself, unless they were emitted before it came there; but not those that left out itself, or a room it was in when
-/// they were emitted. What it missed in a room that it had already left is not replayed.
+/// The events after the client's last one, for all members, for a room that it was in when it disconnected, or for the
+/// client alone. Excluded are events emitted before it joined, and events that excluded the client or a room it was in
+/// at that time. Events that it missed in a room it had already left are not replayed.
 ///
-/// # What is not known any more
+/// # Gaps
 ///
-/// The log is bounded. If what was dropped of it because it was full may concern a client, that client is refused rather
-/// than recovered with a gap. An event that is dropped because of its age is older than the
-/// [grace](RecoveryConfig::grace) allows, so it matters only for a client that was far behind. Such a client is refused as
-/// well.
+/// The log is bounded. If an event dropped from a full log may concern a client, that client is refused rather than
+/// recovered with a gap. An event dropped because of its age is older than the [grace](RecoveryConfig::grace) period
+/// allows, so it matters only for a client that was far behind. Such a client is refused as well.
 pub struct Sequencer {
     pub(crate) router: Arc<dyn Router>,
     pub(crate) config: RecoveryConfig,
     epoch: Box<str>,
     pub(crate) clock: Clock,
     state: Mutex<State>,
-    /// What became of rooms, on its way to whoever watches them: told when the lock is let go
+    /// Room changes for the watcher, delivered when the lock is released.
     changes: OnceLock<Arc<ChangeQueue>>,
 }
 
@@ -59,37 +58,37 @@ pub(crate) struct State {
     pub(crate) log: Log,
     present: HashMap<MemberKey, Stay>,
     pub(crate) absent: Absent,
-    /// Members that were claimed and have not been let in yet
+    /// Members with a pending recovery.
     pub(crate) claimed: HashMap<MemberKey, SocketId>,
 }
 
-/// How much is kept
+/// Numbers of retained events and sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Usage {
-    /// Events in the log
+    /// Events in the log.
     pub events: usize,
-    /// Their bytes
+    /// Bytes of these events.
     pub bytes: usize,
-    /// Members that went away and may come back
+    /// Retained sessions.
     pub sessions: usize,
 }
 
 impl Sequencer {
-    /// A sequencer around a router, with an empty log
+    /// Creates a sequencer around a router, with an empty log.
     ///
-    /// `epoch` tells this log from every other one, of this server or of another, now and later: 20 random characters of
-    /// base64url. `clock` gives the time; it must not go back.
+    /// `epoch` distinguishes this log from all others, of this server and of others, at any time: 20 random characters
+    /// of base64url. `clock` returns the time, and must not go back.
     ///
     /// # Panics
-    /// When `epoch` is anything else, since offsets could not be told apart then.
+    /// If `epoch` does not have this form, since offsets would be ambiguous.
     pub fn new(
         router: Arc<dyn Router>,
         config: RecoveryConfig,
         epoch: &str,
         clock: impl Fn() -> Instant + Send + Sync + 'static,
     ) -> Self {
-        assert!(is_epoch(epoch), "an epoch is 20 characters of base64url");
+        assert!(is_epoch(epoch), "epoch must be 20 characters of base64url");
         Self {
             router,
             config,
@@ -100,17 +99,18 @@ impl Sequencer {
         }
     }
 
-    /// The limits
+    /// Returns the limits.
     pub fn config(&self) -> &RecoveryConfig {
         &self.config
     }
 
-    /// Lets a member out, as [`Router::detach`] does, and keeps what it needs to come back
+    /// Detaches a member like [`Router::detach`], and retains its session for recovery.
     ///
-    /// `secret` is what it will show; `data` is kept for it. `heard_at` is a time before which every event emitted to the
-    /// client is known to have arrived, such as the time of the last answered ping that was sent behind everything else.
-    /// Without it, or with one older than [`RecoveryConfig::grace`] allows, [`claim`](Self::claim) refuses a client that
-    /// may have missed an event which the log has dropped. Returns `false` if the member was out already.
+    /// `secret` is the client's recovery token, and `data` is retained with the session. `heard_at` is a time before
+    /// which all events emitted to the client are known to have arrived, such as the time of its last answer to a ping
+    /// sent after them. Without it, or if it is older than [`RecoveryConfig::grace`] allows, [`claim`](Self::claim)
+    /// refuses a client that may have missed an event dropped from the log. Returns `false` if the member was detached
+    /// already.
     pub fn keep(
         &self,
         key: MemberKey,
@@ -130,26 +130,27 @@ impl Sequencer {
         was_there
     }
 
-    /// Says to whom a member that is there belongs, for when it goes away
+    /// Sets the owner of an attached member, for when it disconnects.
     ///
-    /// Until then it belongs to nobody, and what is kept of it counts for no share.
+    /// A member without an owner counts against no share.
     pub fn set_owner(&self, key: MemberKey, owner: Owner) {
         if let Some(stay) = self.state().present.get_mut(&key) {
             stay.owner = Some(owner);
         }
     }
 
-    /// Forgets a member that went away, so that it cannot come back; returns `false` if it is not away
+    /// Drops a retained session, so that it cannot be recovered; returns `false` if there is none.
     ///
-    /// A [`Claim`] to it that is under way is refused.
+    /// A pending [`Claim`] to it is refused.
     pub fn forget(&self, key: MemberKey) -> bool {
         let mut state = self.state();
         let was_claimed = state.claimed.remove(&key).is_some();
         state.absent.take_by_key(key, &self.config).is_some() || was_claimed
     }
 
-    /// Numbers an event for a member that is away, and keeps it for when it comes back; returns `false` if the member
-    /// is not away, or the event is not one that is numbered
+    /// Numbers an event for a disconnected member, and retains it for the replay.
+    ///
+    /// Returns `false` if the member's session is not retained, or if this kind of event is not numbered.
     pub fn send_later(&self, key: MemberKey, delivery: Delivery, event: &Event) -> bool {
         if !is_numbered(delivery, event) {
             return false;
@@ -164,9 +165,9 @@ impl Sequencer {
         true
     }
 
-    /// Counts the data of a member that is away anew, since they were changed
+    /// Updates the size of a retained session after its data changed.
     ///
-    /// It is forgotten if it takes more than may be kept.
+    /// Drops the session if it no longer fits the limits.
     pub fn recount(&self, key: MemberKey) {
         let mut state = self.state();
         if let Some(kept) = state.absent.take_by_key(key, &self.config) {
@@ -174,12 +175,14 @@ impl Sequencer {
         }
     }
 
-    /// Looks up somebody who came back, by the secret and the offset it had last, if any
+    /// Starts the recovery of a session by its token and the client's last offset, if any.
     ///
-    /// A claim that is dropped gives way to a later one. `budget` is how many bytes its outbox takes.
+    /// After the claim is dropped, the session can be claimed again. `budget` is the number of bytes that the client's
+    /// outbox can take.
     ///
     /// # Errors
-    /// When it has to begin anew. With [`Refused::Overflow`] and [`Refused::TooMuch`] it is forgotten.
+    /// If the client has to start a new session. With [`Refused::Overflow`] and [`Refused::TooMuch`], the session is
+    /// dropped.
     pub fn claim(
         self: &Arc<Self>,
         secret: &str,
@@ -192,7 +195,7 @@ impl Sequencer {
         state.absent.forget(now, &self.config);
         state.log.forget(now, &self.config);
         let seen = match offset.map(|offset| Seen::parse(offset, &self.epoch)) {
-            // One that it still has from an earlier life of the server: it has had nothing since.
+            // The client kept an offset from an earlier run of the server, and has received nothing since.
             None | Some(Seen::Elsewhere) => None,
             Some(Seen::UpTo(number)) if number <= state.log.head() => Some(number),
             Some(Seen::UpTo(_) | Seen::Nonsense) => {
@@ -206,7 +209,7 @@ impl Sequencer {
         Ok(Claim::new(self.clone(), kept, seen, budget))
     }
 
-    /// How much is kept
+    /// Returns the numbers of retained events and sessions.
     pub fn usage(&self) -> Usage {
         let mut state = self.state();
         let now = (self.clock)();
@@ -216,7 +219,7 @@ impl Sequencer {
         Usage { events, bytes, sessions: state.absent.len() }
     }
 
-    /// The events that somebody missed, oldest first
+    /// Returns the missed events of a session, oldest first.
     pub(crate) fn missed<'a>(
         &'a self,
         state: &'a State,
@@ -239,7 +242,7 @@ impl Sequencer {
         Ok(entries)
     }
 
-    /// Numbers an event, keeps it, and lets `deliver` hand it on
+    /// Numbers and retains an event, and passes it to `deliver`.
     fn sequence(
         &self,
         event: &Event,
@@ -257,7 +260,7 @@ impl Sequencer {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of the lock, and tells whoever watches rooms what became of them under it
+    /// Releases the lock, and delivers the room changes made under it to the watcher.
     pub(crate) fn let_go(&self, state: MutexGuard<'_, State>) {
         drop(state);
         if let Some(changes) = self.changes.get() {
@@ -273,7 +276,7 @@ struct Addressed<'a> {
     only: Option<MemberKey>,
 }
 
-/// What a frame takes of an outbox besides its body: an upper bound
+/// Upper bound of a frame's cost in an outbox besides its body.
 const FRAME_COST: usize = 128;
 
 impl State {
@@ -281,9 +284,9 @@ impl State {
         self.present.insert(stay.key, stay);
     }
 
-    /// Takes note of who is in these rooms from now on, or no longer
+    /// Records the rooms that these members joined or left.
     ///
-    /// `rooms_of` tells where one is now, for those that a limit may have kept out.
+    /// `rooms_of` returns the rooms of a member after the change, in case a limit rejected some of them.
     fn note(&mut self, found: &[Found], change: &Membership, rooms_of: impl Fn(MemberKey) -> Vec<Room>) {
         let (since, dropped) = (self.log.head(), self.log.dropped());
         for Found { key, rooms, control, .. } in found {
@@ -434,7 +437,7 @@ impl Router for Sequencer {
     }
 }
 
-/// Takes what the router within tells of its rooms, under the lock, where nobody else may be called
+/// Queues the room changes of the inner router under the lock, where no watcher may be called.
 struct Relay(Arc<ChangeQueue>);
 
 impl RoomWatcher for Relay {

@@ -1,4 +1,4 @@
-//! What numbering costs: a few allocations for the event, whatever its size, and none for each recipient
+//! Numbering costs a few allocations per event, whatever its size, and none per recipient.
 
 mod support;
 
@@ -14,7 +14,7 @@ use roomcast_rooms::Rooms;
 use roomcast_testkit::MemorySink;
 use support::{Clock, OffsetCodec, sequencer};
 
-/// Allocations and their bytes of one broadcast to so many members of a room, once everything has its size
+/// Measures the allocations and bytes of one broadcast to a room, once all buffers have their size.
 fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
     let list = FlushList::new();
     let codec = Arc::new(OffsetCodec);
@@ -33,7 +33,7 @@ fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
         });
         router.join(key, &Room::from("red"));
     }
-    let args = Bytes::from(vec![7; bytes]).into_args().expect("bytes can be put");
+    let args = Bytes::from(vec![7; bytes]).into_args().expect("bytes are arguments");
     let event = Event::new(Namespace::main(), "news", args);
     let target = Target { rooms: vec![Room::from("red")], ..Target::default() };
     let mut flusher = Flusher::new(list);
@@ -43,25 +43,25 @@ fn cost(router: &dyn Router, members: usize, bytes: usize) -> (u64, u64) {
         (info.count_total, info.bytes_total)
     };
     (0..40).for_each(|_| _ = once());
-    // Queues are made anew now and then.
-    (0..20).map(|_| once()).min().expect("some")
+    // Queues are reallocated now and then, so the minimum counts.
+    (0..20).map(|_| once()).min().expect("a minimum")
 }
 
 #[test]
-fn numbering_costs_little_and_the_same_for_all_sizes() {
+fn numbering_cost_independent_of_size() {
     let sequenced = |members, bytes| {
         let config = RecoveryConfig::new().max_log_events(16);
         cost(&*sequencer(&Clock::new(), config), members, bytes)
     };
     let (plain, plain_bytes) = cost(&Rooms::default(), 1, 0);
     let (one, one_bytes) = sequenced(1, 0);
-    println!("{plain} allocations of {plain_bytes} bytes without, {one} of {one_bytes} with");
-    // Its offset, and the rooms it was for.
-    assert!(one <= plain + 4, "{one} instead of {plain}");
-    assert!(one_bytes <= plain_bytes + 200, "{one_bytes} instead of {plain_bytes}");
+    println!("{plain} allocations, {plain_bytes} bytes without numbering; {one}, {one_bytes} bytes with it");
+    // The offset, and the rooms of the event.
+    assert!(one <= plain + 4, "{one} instead of {plain} allocations");
+    assert!(one_bytes <= plain_bytes + 200, "{one_bytes} instead of {plain_bytes} bytes");
     let (_, large_bytes) = sequenced(1, 100_000);
-    assert!(large_bytes <= one_bytes + 1000, "the arguments are shared: {large_bytes}");
+    assert!(large_bytes <= one_bytes + 1000, "arguments are shared: {large_bytes}");
     let (plain_many, _) = cost(&Rooms::default(), 500, 0);
     let (many, _) = sequenced(500, 0);
-    assert_eq!(many - plain_many, one - plain, "nothing for each recipient");
+    assert_eq!(many - plain_many, one - plain, "allocations per recipient");
 }

@@ -1,4 +1,4 @@
-//! A sequencer is a router like any other
+//! Conformance suite for routers, run against the sequencer.
 
 mod support;
 
@@ -6,5 +6,5 @@ use support::{Clock, sequencer};
 
 roomcast_testkit::router_conformance!(|| {
     let sequencer = sequencer(&Clock::new(), roomcast_recovery::RecoveryConfig::default());
-    std::sync::Arc::into_inner(sequencer).expect("nobody else has it")
+    std::sync::Arc::into_inner(sequencer).expect("sole owner")
 });

@@ -1,4 +1,4 @@
-//! Random operations, played against a reference that keeps everything and looks at all of it
+//! Random operations, compared with a reference that retains and checks all events.
 
 mod support;
 
@@ -14,7 +14,7 @@ use support::{Client, Clock, OffsetCodec, emit_volatile, event, offset, sequence
 
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
 const ROOMS: [&str; 3] = ["r", "s", "t"];
-/// Ids are rooms too
+/// Ids are rooms too.
 const NAMES: [&str; 7] = ["r", "s", "t", "a", "b", "c", "d"];
 const MAX_EVENTS: usize = 12;
 const AWAY: Duration = Duration::from_secs(120);
@@ -53,7 +53,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Every event there ever was
+/// Event of the reference, retained forever.
 struct Emitted {
     number: u64,
     at: Duration,
@@ -72,20 +72,20 @@ struct Known {
     id: &'static str,
     client: Option<Client>,
     presence: Presence,
-    /// The number of the last event before it came, and before it came into each of its rooms
+    /// Number of the last event before it connected, and before it joined each of its rooms.
     since: u64,
     rooms: BTreeMap<&'static str, u64>,
-    /// Its former stays in rooms: after which event, and up to which
+    /// Past memberships: room, event before the join, and last event before the leave.
     left: Vec<(&'static str, u64, u64)>,
-    /// Everything it has to have heard by now, if all it was sent arrives
+    /// Events that it must have received by now, if all that was sent arrives.
     expected: Vec<String>,
-    /// The number of the last event that did arrive
+    /// Number of the last event that arrived.
     last: u64,
-    /// Up to this number everything had arrived or was not for it when it came back last
+    /// At its last recovery, all events up to this number had arrived or were not for it.
     settled: u64,
-    /// The number of the last event when it came back last, and when that was
+    /// Number of the last event at its last recovery, and the time of the recovery.
     caught_up: Option<(u64, Duration)>,
-    /// When it showed last that it has everything, since it came or came back
+    /// Time of its last confirmation since it connected or recovered.
     pinged: Option<Duration>,
 }
 
@@ -157,10 +157,10 @@ impl Model {
                 let head = self.head();
                 let known = &mut self.known[at(who)];
                 if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {
-                    // What it was sent there arrives: what gets lost is not replayed after it left.
+                    // Events sent to the room arrive: lost ones are not replayed after the leave.
                     client.hear();
                     known.note();
-                    let client = known.client.as_ref().expect("it is there");
+                    let client = known.client.as_ref().expect("present client");
                     self.sequencer.leave(client.key, &Room::from(room));
                     known.left.extend(known.rooms.remove(room).map(|since| (room, since, head)));
                 }
@@ -179,7 +179,7 @@ impl Model {
                 self.volatiles += 1;
                 let name = format!("volatile {}", self.volatiles);
                 emit_volatile(&self.sequencer, &[], &name);
-                // Whether it arrives is nobody's business.
+                // Volatile events are received at once, so that the reference can ignore them.
                 for known in self.known.iter_mut() {
                     if let (Presence::Here, Some(client)) = (&known.presence, &mut known.client) {
                         client.hear();
@@ -210,7 +210,7 @@ impl Model {
         if !matches!(known.presence, Presence::Never) {
             return;
         }
-        // One that was here before still has its last offset, as the client of Socket.IO does.
+        // A client that reconnects keeps its last offset, as Socket.IO clients do.
         let last = known.client.take().and_then(|client| client.last);
         let mut client = Client::connect(&self.sequencer, known.id, &self.codec);
         client.last = last;
@@ -249,13 +249,13 @@ impl Model {
         client.cut(lost);
         known.note();
         let heard = client_heard(known).len();
-        // Whatever it heard is what it was meant to hear, in order.
+        // The received events are a prefix of the expected ones.
         assert_eq!(client_heard(known), &known.expected[..heard]);
         known.expected.truncate(heard);
         known.presence = Presence::Away { since: self.now };
     }
 
-    /// Whether it `hears` at once what is replayed, or has yet to
+    /// Recovers a client; `hears` tells whether the replayed events arrive at once.
     fn come_back(&mut self, who: usize, hears: bool) {
         let head = self.head();
         let known = &mut self.known[who];
@@ -291,7 +291,7 @@ impl Model {
                     known.hear();
                     assert_eq!(client_heard(known), &known.expected[..]);
                 }
-                let client = known.client.as_ref().expect("it is there");
+                let client = known.client.as_ref().expect("present client");
                 let mut rooms: Vec<_> = known.rooms.keys().copied().chain([known.id]).collect();
                 rooms.sort_unstable();
                 assert_eq!(client.rooms(), rooms);
@@ -301,11 +301,11 @@ impl Model {
                 known.presence = Presence::Never;
             }
             Err(Refused::Overflow) => {
-                // Refused to one too many rather than to one too few, but not for what is nobody's concern.
+                // Refusing too many clients is allowed, but not because of events that concern none of them.
                 let concerns = |emitted: &Emitted| emitted.concerns(known);
                 let mut gone = self.emitted[..dropped as usize].iter().filter(open);
                 let mut behind = self.emitted.iter().filter(open);
-                assert!(gone.any(concerns) || behind.any(is_old), "it missed nothing that was dropped");
+                assert!(gone.any(concerns) || behind.any(is_old), "refused without a gap");
                 known.presence = Presence::Never;
             }
             Err(other) => panic!("{other}"),
@@ -328,7 +328,7 @@ fn client_heard(known: &Known) -> &[String] {
 }
 
 impl Known {
-    /// Takes note of what has arrived
+    /// Records the number of the last event that arrived.
     fn note(&mut self) {
         let Some(client) = &self.client else { return };
         let numbers = client.heard.iter().rev().find_map(|name| name.parse().ok());
@@ -372,7 +372,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn whoever_is_recovered_has_everything_once_and_in_order(
+    fn recovers_like_unbounded_reference(
         operations in proptest::collection::vec(operation(), 1..120),
     ) {
         let mut model = Model::new();

@@ -1,4 +1,4 @@
-//! One rule after the other
+//! Rules of the sequencer, one per test.
 
 mod support;
 
@@ -23,7 +23,7 @@ fn begin(config: RecoveryConfig) -> (Clock, Arc<Sequencer>, Client) {
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn rooms_and_missed_events_come_back_and_the_welcome_behind_them() {
+fn restores_rooms_and_missed_events() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.join("red");
     emit(&sequencer, &["red"], "1");
@@ -34,7 +34,7 @@ fn rooms_and_missed_events_come_back_and_the_welcome_behind_them() {
     emit(&sequencer, &["blue"], "others");
     emit(&sequencer, &["blue", "red"], "several");
     emit(&sequencer, &["a"], "itself");
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     emit(&sequencer, &["red"], "now");
     let expected = ["1", "lost on the way", "everybody", "several", "itself", "welcome", "now"];
     assert_eq!(client.take_heard(), expected);
@@ -42,7 +42,7 @@ fn rooms_and_missed_events_come_back_and_the_welcome_behind_them() {
 }
 
 #[test]
-fn left_out_then_is_left_out_later() {
+fn replay_keeps_exclusions_at_emit_time() {
     let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
     client.join("team");
     client.join("muted");
@@ -58,12 +58,12 @@ fn left_out_then_is_left_out_later() {
     sequencer.leave(client.key, &Room::from("muted"));
     sequencer.broadcast(&target("muted"), &event("2")).relieve();
     client.cut(1);
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["1", "2", "welcome"]);
 }
 
 #[test]
-fn bulk_leave_leaves_out_as_well() {
+fn bulk_leave_keeps_past_exclusions() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.join("muted");
     let except = Target { except: vec![Room::from("muted")], ..Target::default() };
@@ -72,12 +72,12 @@ fn bulk_leave_leaves_out_as_well() {
     sequencer.update(&everybody, &Membership::Leave(vec![Room::from("muted")]));
     emit(&sequencer, &[], "1");
     client.cut(1);
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["1", "welcome"]);
 }
 
 #[test]
-fn member_with_a_long_past_is_refused_rather_than_told_too_much() {
+fn refuses_member_with_forgotten_rooms() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     for number in 0..65 {
         let room = format!("room {number}");
@@ -91,20 +91,20 @@ fn member_with_a_long_past_is_refused_rather_than_told_too_much() {
 }
 
 #[test]
-fn the_welcome_may_come_first() {
+fn sends_welcome_before_missed_events() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
     emit(&sequencer, &[], "missed");
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
     let probe = MemberProbe::new("a", &Arc::new(OffsetCodec));
     let outbox = probe.outbox().clone();
     let welcome = || _ = outbox.push_protocol("welcome".into());
-    claim.resume(probe.member(), Order::WelcomeFirst, welcome).expect("it is in time");
+    claim.resume(probe.member(), Order::WelcomeFirst, welcome).expect("recovers in time");
     assert_eq!(probe.received(), ["welcome".to_owned(), format!("{} missed", offset(1))]);
 }
 
 #[test]
-fn one_that_had_heard_nothing_gets_all_since_it_came() {
+fn client_without_offset_gets_all_events() {
     let clock = Clock::new();
     let sequencer = sequencer(&clock, RecoveryConfig::default());
     emit(&sequencer, &[], "before");
@@ -112,24 +112,24 @@ fn one_that_had_heard_nothing_gets_all_since_it_came() {
     emit(&sequencer, &[], "lost");
     client.cut(1);
     emit(&sequencer, &[], "missed");
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["lost", "missed", "welcome"]);
 }
 
 #[test]
-fn again_and_again() {
+fn recovers_again_and_again() {
     let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
     for round in 0..5 {
         client.cut(0);
         emit(&sequencer, &[], &format!("missed {round}"));
         clock.advance(60 * SECOND);
-        client.come_back().expect("it is in time each time");
+        client.come_back().expect("recovers each time");
         assert_eq!(client.take_heard(), [format!("missed {round}"), "welcome".to_owned()]);
     }
 }
 
 #[test]
-fn after_a_long_quiet_and_after_much_that_was_for_others() {
+fn recovers_despite_unrelated_dropped_events() {
     let config = RecoveryConfig::new().max_log_events(10);
     let (clock, sequencer, mut client) = begin(config);
     client.join("quiet");
@@ -144,15 +144,15 @@ fn after_a_long_quiet_and_after_much_that_was_for_others() {
     for number in 0..100 {
         emit(&sequencer, &["busy"], &number.to_string());
     }
-    client.come_back().expect("nothing of that was for it");
+    client.come_back().expect("no gap");
     client.cut(0);
     emit(&sequencer, &["quiet"], "missed");
-    client.come_back().expect("and once more");
+    client.come_back().expect("recovers again");
     assert_eq!(client.take_heard(), ["long ago", "welcome", "missed", "welcome"]);
 }
 
 #[test]
-fn who_would_have_a_gap_is_refused() {
+fn refuses_client_with_a_gap() {
     for (max_log_events, max_log_bytes) in [(10, usize::MAX), (usize::MAX, 4000)] {
         let config = RecoveryConfig::new().max_log_events(max_log_events).max_log_bytes(max_log_bytes);
         let (_, sequencer, mut first) = begin(config);
@@ -166,14 +166,14 @@ fn who_would_have_a_gap_is_refused() {
         }
         assert_eq!(second.come_back(), Err(Refused::Overflow));
         assert_eq!(second.come_back(), Err(Refused::Unknown));
-        first.come_back().expect("it missed nothing");
+        first.come_back().expect("no gap");
         let stats = sequencer.usage();
         assert!(stats.events <= max_log_events && stats.bytes <= max_log_bytes);
     }
 }
 
 #[test]
-fn many_rooms_whose_events_were_dropped_are_not_told_apart_for_ever() {
+fn bounds_rooms_tracked_for_losses() {
     let config = RecoveryConfig::new().max_log_events(1);
     let (clock, sequencer, mut client) = begin(config);
     client.join("red");
@@ -182,17 +182,17 @@ fn many_rooms_whose_events_were_dropped_are_not_told_apart_for_ever() {
         emit(&sequencer, &[&format!("room {number}")], "x");
     }
     assert_eq!(client.come_back(), Err(Refused::Overflow));
-    // But only for as long as it could matter.
+    // The loss matters only for as long as the events would be retained.
     let mut client = Client::connect(&sequencer, "b", &Arc::default());
     clock.advance(3600 * SECOND);
     client.ping(&clock);
     client.cut(0);
-    client.come_back().expect("that is long ago");
+    client.come_back().expect("losses have expired");
 }
 
 #[test]
-fn a_client_far_behind_gets_everything_or_begins_anew() {
-    // How long its connection was stuck before it broke, and whether everything is still kept then.
+fn client_far_behind_has_no_gap() {
+    // Duration of the stall before the connection broke, and whether the log is still complete then.
     for (stuck, is_whole) in [(91, true), (180, true), (211, false), (3600, false)] {
         let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
         client.ping(&clock);
@@ -202,7 +202,7 @@ fn a_client_far_behind_gets_everything_or_begins_anew() {
         client.cut(2);
         emit(&sequencer, &[], "missed");
         if is_whole {
-            client.come_back().expect("all of it is kept");
+            client.come_back().expect("log is complete");
             assert_eq!(client.take_heard(), ["stuck", "stuck as well", "missed", "welcome"], "{stuck}");
         } else {
             assert_eq!(client.come_back(), Err(Refused::Overflow), "{stuck}");
@@ -211,7 +211,7 @@ fn a_client_far_behind_gets_everything_or_begins_anew() {
 }
 
 #[test]
-fn an_offset_goes_before_an_answered_ping() {
+fn offset_takes_precedence_over_ping() {
     let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
     emit(&sequencer, &[], "first");
     client.hear();
@@ -219,28 +219,28 @@ fn an_offset_goes_before_an_answered_ping() {
     clock.advance(SECOND);
     client.pinged = Some(clock.now());
     client.cut(1);
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["first", "answered below, never seen above", "welcome"]);
 }
 
 #[test]
-fn what_does_not_fit_into_the_outbox_is_refused_at_once() {
+fn refuses_replay_beyond_outbox_budget() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
-    let args = Bytes::from(vec![0; 1000]).into_args().expect("bytes can be put");
+    let args = Bytes::from(vec![0; 1000]).into_args().expect("bytes are arguments");
     sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "large", args)).relieve();
     let claim = |budget| sequencer.claim(&client.secret(), None, budget);
-    drop(claim(1500).expect("it fits"));
+    drop(claim(1500).expect("within the budget"));
     assert_eq!(claim(1000).map(drop), Err(Refused::TooMuch));
     assert_eq!(claim(1500).map(drop), Err(Refused::Unknown));
 }
 
 #[test]
-fn too_late_is_too_late() {
+fn refuses_expired_session() {
     let (clock, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
     clock.advance(120 * SECOND);
-    client.come_back().expect("just in time");
+    client.come_back().expect("at the time limit");
     client.cut(0);
     assert_eq!(sequencer.usage().sessions, 1);
     clock.advance(120 * SECOND + Duration::from_nanos(1));
@@ -249,7 +249,7 @@ fn too_late_is_too_late() {
 }
 
 #[test]
-fn what_nobody_can_miss_any_more_is_dropped() {
+fn drops_events_older_than_retention() {
     let (clock, sequencer, _) = begin(RecoveryConfig::default());
     emit(&sequencer, &[], "old");
     clock.advance(210 * SECOND);
@@ -260,19 +260,19 @@ fn what_nobody_can_miss_any_more_is_dropped() {
 }
 
 #[test]
-fn a_secret_opens_once_and_not_while_its_owner_is_there() {
+fn token_is_valid_once_while_disconnected() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     assert_eq!(client.come_back(), Err(Refused::Unknown));
     client.cut(0);
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
     assert_eq!(client.come_back(), Err(Refused::Unknown));
     drop(claim);
-    client.come_back().expect("nobody else has it now");
+    client.come_back().expect("claim was released");
     assert_eq!(client.come_back(), Err(Refused::Unknown));
 }
 
 #[test]
-fn one_that_was_put_out_is_not_kept() {
+fn detached_member_is_not_retained() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     assert!(sequencer.detach(client.key));
     assert!(!sequencer.keep(client.key, client.secret().into(), "".into(), None));
@@ -280,7 +280,7 @@ fn one_that_was_put_out_is_not_kept() {
 }
 
 #[test]
-fn offsets_that_cannot_be() {
+fn refuses_invalid_offsets() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     emit(&sequencer, &[], "1");
     client.cut(0);
@@ -288,44 +288,44 @@ fn offsets_that_cannot_be() {
         let refused = sequencer.claim(&client.secret(), Some(nonsense), BUDGET).map(|_| ());
         assert_eq!(refused, Err(Refused::Offset), "{nonsense}");
     }
-    client.come_back().expect("it has not lost its place by that");
+    client.come_back().expect("refused offsets change nothing");
 }
 
 #[test]
-fn an_offset_that_is_left_from_before_counts_as_none() {
+fn ignores_offset_of_earlier_session() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     emit(&sequencer, &[], "1");
     client.hear();
-    // It was not recovered, and begins anew in the same log; or in that of another server.
+    // The client was not recovered, and starts anew in the same log or in that of another server.
     for left in [client.last.clone(), Some(format!("{}-9", "z".repeat(20)))] {
         let mut anew = Client::connect(&sequencer, "b", &Arc::default());
         anew.last = left;
         anew.cut(0);
         emit(&sequencer, &[], "missed");
-        anew.come_back().expect("it has had nothing since");
+        anew.come_back().expect("offset is ignored");
         assert_eq!(anew.take_heard(), ["missed", "welcome"]);
     }
 }
 
 #[test]
-fn nobody_is_told_what_was_said_before_it_came() {
+fn does_not_replay_events_before_join() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     emit(&sequencer, &["red", "blue"], "before");
     client.join("red");
-    // By others, twice.
+    // Joined twice by an update.
     for _ in 0..2 {
         sequencer.update(&to(&["a"]), &Membership::Join(vec![Room::from("blue")]));
         emit(&sequencer, &["blue"], "blue");
     }
     emit(&sequencer, &["red"], "red");
     client.cut(3);
-    // Whatever it says it had.
+    // The client claims an offset older than its join.
     client.last = Some(offset(0));
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["blue", "blue", "red", "welcome"]);
 }
 
-/// Emits from where it is told of rooms
+/// Watcher that emits on every room change.
 struct Presence(std::sync::Weak<Sequencer>, std::sync::Mutex<Vec<String>>);
 
 impl RoomWatcher for Presence {
@@ -335,7 +335,7 @@ impl RoomWatcher for Presence {
             RoomChange::Left { room, .. } => ("left", room),
             _ => return,
         };
-        self.1.lock().expect("nobody panicked").push(format!("{what} {room}"));
+        self.1.lock().expect("not poisoned").push(format!("{what} {room}"));
         if let Some(sequencer) = self.0.upgrade() {
             emit(&sequencer, &[room.as_str()], what);
         }
@@ -343,34 +343,34 @@ impl RoomWatcher for Presence {
 }
 
 #[test]
-fn who_watches_rooms_may_emit_and_is_told_of_those_who_come_back() {
+fn watcher_may_emit_during_recovery() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     let presence = Arc::new(Presence(Arc::downgrade(&sequencer), std::sync::Mutex::default()));
     sequencer.watch(presence.clone());
     client.join("red");
     client.cut(0);
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["joined", "left", "left", "welcome", "joined", "joined"]);
-    let told = presence.1.lock().expect("nobody panicked").clone();
+    let told = presence.1.lock().expect("not poisoned").clone();
     assert_eq!(told[..1], ["joined red"]);
     assert_eq!(told[3..], ["joined a", "joined red"]);
 }
 
 #[test]
-fn rooms_it_was_put_into_by_others_come_back_too() {
+fn restores_rooms_joined_by_update() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     sequencer.update(&to(&["a"]), &Membership::Join(vec![Room::from("red"), Room::from("blue")]));
     sequencer.update(&to(&["a"]), &Membership::Leave(vec![Room::from("blue")]));
     client.cut(0);
     emit(&sequencer, &["red"], "red");
     emit(&sequencer, &["blue"], "blue");
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["red", "welcome"]);
     assert_eq!(client.rooms(), ["a", "red"]);
 }
 
 #[test]
-fn rooms_it_was_kept_out_of_by_its_limit_are_not_its_own_when_it_comes_back() {
+fn does_not_restore_rooms_beyond_limit() {
     let sequencer = sequencer(&Clock::new(), RecoveryConfig::default());
     let limited = || {
         let control = ControlProbe::with_max_rooms(2);
@@ -382,15 +382,15 @@ fn rooms_it_was_kept_out_of_by_its_limit_are_not_its_own_when_it_comes_back() {
     assert_eq!(sequencer.update(&to(&["a"]), &Membership::Join(more)), 1);
     assert!(sequencer.keep(key, "secret".into(), "null".into(), None));
     ["one", "two", "three"].iter().for_each(|name| emit(&sequencer, &[name], name));
-    let claim = sequencer.claim("secret", None, BUDGET).expect("it is in time");
+    let claim = sequencer.claim("secret", None, BUDGET).expect("recovers in time");
     let probe = limited();
-    let key = claim.resume(probe.member(), Order::MissedFirst, || {}).expect("it is in time");
+    let key = claim.resume(probe.member(), Order::MissedFirst, || {}).expect("recovers in time");
     assert_eq!(probe.received(), [(1, "one"), (2, "two")].map(|(at, name)| format!("{} {name}", offset(at))));
     assert_eq!(sequencer.rooms_of(key).len(), 3);
 }
 
 #[test]
-fn who_was_left_out_is_left_out_when_it_comes_back() {
+fn replay_respects_skip_and_except() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.join("red");
     let mut other = Client::connect(&sequencer, "b", &Arc::default());
@@ -404,15 +404,15 @@ fn who_was_left_out_is_left_out_when_it_comes_back() {
     sequencer.broadcast(&except("a"), &event("4: not for a")).relieve();
     sequencer.broadcast(&except("blue"), &event("5: not for blue")).relieve();
     client.last = None;
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["5: not for blue", "welcome"]);
-    other.come_back().expect("it is in time");
+    other.come_back().expect("recovers in time");
     let heard = other.take_heard();
     assert_eq!(heard.len(), 6, "{heard:?}");
 }
 
 #[test]
-fn what_is_not_worth_keeping_has_no_offset_and_is_not_replayed() {
+fn does_not_replay_volatile_or_acknowledged() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     emit_volatile(&sequencer, &[], "volatile");
     client.hear();
@@ -422,13 +422,13 @@ fn what_is_not_worth_keeping_has_no_offset_and_is_not_replayed() {
     let mut asks = event("asks");
     asks.ack = Some(AckRequest { id: AckId(1), answers: Arc::new(AnswerLog::default()) });
     sequencer.broadcast(&Target::default(), &asks).relieve();
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["volatile", "welcome"]);
     assert_eq!(sequencer.usage().events, 0);
 }
 
 #[test]
-fn those_who_are_away_longest_are_forgotten_first() {
+fn drops_longest_disconnected_first() {
     for (max_sessions, max_session_bytes) in [(3, usize::MAX), (usize::MAX, 3 * 600)] {
         let config = RecoveryConfig::new().max_sessions(max_sessions).max_session_bytes(max_session_bytes);
         let (clock, sequencer, _) = begin(config);
@@ -448,27 +448,27 @@ fn those_who_are_away_longest_are_forgotten_first() {
 }
 
 #[test]
-fn arguments_are_shared_and_not_copied() {
+fn log_shares_event_arguments() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     client.cut(0);
     let bytes = Bytes::from(vec![7; 1000]);
-    let args = bytes.clone().into_args().expect("bytes can be put");
+    let args = bytes.clone().into_args().expect("bytes are arguments");
     sequencer.broadcast(&Target::default(), &Event::new(Namespace::main(), "binary", args)).relieve();
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
     let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
-    claim.resume(probe.member(), Order::MissedFirst, || ()).expect("it is in time");
+    claim.resume(probe.member(), Order::MissedFirst, || ()).expect("recovers in time");
     probe.received();
     drop(sequencer);
     drop(probe);
-    assert!(!bytes.is_unique(), "the log has the same bytes");
+    assert!(!bytes.is_unique(), "log shares the bytes");
 }
 
-/// Owners of clients that tests tell apart
+/// Owners of test clients.
 const ATTACKER: Owner = Owner::Client(1);
 const VICTIM: Owner = Owner::Client(2);
 
 #[test]
-fn visits_of_one_owner_evict_nobody_else() {
+fn sessions_of_owner_evict_no_others() {
     let (clock, sequencer, mut victim) = begin(RecoveryConfig::default());
     sequencer.set_owner(victim.key, VICTIM);
     victim.join("red");
@@ -479,14 +479,14 @@ fn visits_of_one_owner_evict_nobody_else() {
         visitor.cut(0);
         clock.advance(Duration::from_millis(1));
     }
-    assert_eq!(sequencer.usage().sessions, 10_000 / 4 + 1, "a quarter is its share");
+    assert_eq!(sequencer.usage().sessions, 10_000 / 4 + 1, "a quarter of the limit");
     emit(&sequencer, &["red"], "missed");
-    victim.come_back().expect("it is kept");
+    victim.come_back().expect("session is retained");
     assert_eq!(victim.take_heard(), ["missed", "welcome"]);
 }
 
 #[test]
-fn member_over_its_share_is_not_kept() {
+fn does_not_retain_member_over_share() {
     let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
     sequencer.set_owner(victim.key, VICTIM);
     victim.cut(0);
@@ -497,7 +497,7 @@ fn member_over_its_share_is_not_kept() {
     }
     huge.cut(0);
     assert_eq!(huge.come_back(), Err(Refused::Unknown));
-    // Several that fit by themselves hold no more than the share together.
+    // Sessions within the share by themselves do not exceed it together.
     for number in 0..18 {
         let mut large = Client::connect(&sequencer, &format!("large {number}"), &Arc::default());
         sequencer.set_owner(large.key, ATTACKER);
@@ -505,11 +505,11 @@ fn member_over_its_share_is_not_kept() {
         large.cut(0);
     }
     assert_eq!(sequencer.usage().sessions, 1 + 4, "four of 900 KB are a quarter of 16 MiB");
-    victim.come_back().expect("it is kept");
+    victim.come_back().expect("session is retained");
 }
 
 #[test]
-fn owner_that_holds_most_gives_way() {
+fn evicts_sessions_of_largest_owner() {
     let config = RecoveryConfig::new().max_sessions(8);
     let (clock, sequencer, mut victim) = begin(config);
     sequencer.set_owner(victim.key, VICTIM);
@@ -522,11 +522,11 @@ fn owner_that_holds_most_gives_way() {
         clock.advance(SECOND);
     }
     assert_eq!(sequencer.usage().sessions, 8);
-    victim.come_back().expect("who holds one of eight is the last to go");
+    victim.come_back().expect("smallest owner is evicted last");
 }
 
 #[test]
-fn events_of_one_owner_evict_no_others() {
+fn events_of_owner_evict_no_others() {
     let (_, sequencer, mut victim) = begin(RecoveryConfig::default());
     sequencer.set_owner(victim.key, VICTIM);
     victim.join("red");
@@ -542,7 +542,7 @@ fn events_of_one_owner_evict_no_others() {
             large("large", 1_000_000);
         }
         assert_eq!(sequencer.usage().events, 1 + 4, "four of 1 MB are a quarter of 16 MiB");
-        // One over the share is not kept, and nothing is dropped for it.
+        // An event above the share is not retained, and evicts none.
         large("huge", 5_000_000);
         assert_eq!(sequencer.usage().events, 1 + 4);
         for _ in 0..10_001 {
@@ -551,9 +551,9 @@ fn events_of_one_owner_evict_no_others() {
         assert_eq!(sequencer.usage().events, 1 + 10_000 / 4);
     }
     emit(&sequencer, &["red"], "missed too");
-    victim.come_back().expect("nothing is lost to it");
+    victim.come_back().expect("no event is lost");
     assert_eq!(victim.take_heard(), ["missed", "missed too", "welcome"]);
-    // Whoever was in that room has a gap, and begins anew.
+    // A member of that room has a gap, and starts anew.
     let (_, sequencer, mut member) = begin(RecoveryConfig::default());
     member.join("own");
     member.cut(0);
@@ -565,50 +565,50 @@ fn events_of_one_owner_evict_no_others() {
 }
 
 #[test]
-fn client_keeps_its_key_when_it_comes_back() {
+fn recovered_client_keeps_its_key() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     let before = client.key;
     client.cut(0);
     assert_eq!(sequencer.join(before, &Room::from("red")), Joined::Detached);
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.key, before);
     assert_eq!(sequencer.join(before, &Room::from("red")), Joined::Joined);
 }
 
 #[test]
-fn event_for_one_is_replayed_to_nobody_else() {
+fn replays_direct_event_to_recipient_only() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     let mut guest = Client::connect(&sequencer, "guest", &Arc::default());
-    // A room that bears the id of the other one.
+    // A room with the id of the other client.
     guest.join("a");
     client.send("for a alone");
     emit(&sequencer, &["a"], "for both");
     client.cut(2);
     guest.cut(1);
-    client.come_back().expect("it is in time");
-    guest.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
+    guest.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["for a alone", "for both", "welcome"]);
     assert_eq!(guest.take_heard(), ["for both", "welcome"]);
 }
 
 #[test]
-fn forgotten_member_does_not_come_back() {
+fn forgotten_session_cannot_be_recovered() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
-    assert!(!sequencer.forget(client.key), "it is here");
+    assert!(!sequencer.forget(client.key), "connected");
     client.cut(0);
     assert!(sequencer.forget(client.key) && !sequencer.forget(client.key));
     assert_eq!(client.come_back(), Err(Refused::Unknown));
-    // The same while it waits at the door, whether it is let in or turned away.
+    // The same for a pending recovery, whether resumed or dropped.
     for turned_away in [false, true] {
         let mut client = Client::connect(&sequencer, "a", &Arc::default());
         client.cut(0);
-        let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+        let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
         assert!(sequencer.forget(client.key));
         if turned_away {
             drop(claim);
         } else {
             let probe = MemberProbe::new("a", &roomcast_testkit::TextCodec::new("t"));
-            let refused = claim.resume(probe.member(), Order::MissedFirst, || panic!("it is not in"));
+            let refused = claim.resume(probe.member(), Order::MissedFirst, || panic!("welcome was sent"));
             assert_eq!(refused, Err(Refused::Unknown));
         }
         assert_eq!(client.come_back(), Err(Refused::Unknown));
@@ -617,7 +617,7 @@ fn forgotten_member_does_not_come_back() {
 }
 
 #[test]
-fn event_for_absent_member_waits_for_it() {
+fn replays_event_sent_while_disconnected() {
     let (_, sequencer, mut client) = begin(RecoveryConfig::default());
     let later = |name: &str, delivery| sequencer.send_later(client.key, delivery, &event(name));
     assert!(!later("it is here", Delivery::Reliable));
@@ -625,23 +625,23 @@ fn event_for_absent_member_waits_for_it() {
     client.cut(0);
     let later = |name: &str, delivery| sequencer.send_later(key, delivery, &event(name));
     assert!(later("1", Delivery::Reliable) && !later("volatile", Delivery::Volatile));
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it is in time");
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("recovers in time");
     assert!(later("2", Delivery::Reliable));
     drop(claim);
-    client.come_back().expect("it is in time");
+    client.come_back().expect("recovers in time");
     assert_eq!(client.take_heard(), ["1", "2", "welcome"]);
     assert!(!later("it is here", Delivery::Reliable));
 }
 
 #[test]
-fn data_set_while_away_are_counted() {
+fn counts_data_set_while_disconnected() {
     let config = RecoveryConfig::new().max_session_bytes(20_000);
     let (_, sequencer, mut client) = begin(config);
     let data = SharedData::default();
     assert!(sequencer.keep(client.key, client.secret().into(), data.clone(), None));
     data.set("x".repeat(10_000).into());
     sequencer.recount(client.key);
-    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("it fits");
+    let claim = sequencer.claim(&client.secret(), None, BUDGET).expect("within the budget");
     assert_eq!(claim.kept().data().get().len(), 10_000);
     drop(claim);
     data.set("x".repeat(30_000).into());
@@ -650,7 +650,7 @@ fn data_set_while_away_are_counted() {
 }
 
 #[test]
-fn shares_hold_for_absent_members() {
+fn shares_apply_to_disconnected_members() {
     let config = RecoveryConfig::new().max_log_events(8).max_session_bytes(40_000);
     let (_, sequencer, mut victim) = begin(config);
     sequencer.set_owner(victim.key, VICTIM);
@@ -658,10 +658,10 @@ fn shares_hold_for_absent_members() {
     let mut huge = Client::connect(&sequencer, "huge", &Arc::default());
     sequencer.set_owner(huge.key, ATTACKER);
     huge.cut(0);
-    huge.come_back().expect("it is in time");
+    huge.come_back().expect("recovers in time");
     let data = SharedData::default();
     assert!(sequencer.keep(huge.key, huge.secret().into(), data.clone(), None));
-    // What is kept for a member that is away counts for whoever emits it.
+    // Events retained for a disconnected member count against their emitter.
     emit(&sequencer, &[], "missed");
     {
         let _acting = Acting::begin(ATTACKER);
@@ -670,11 +670,11 @@ fn shares_hold_for_absent_members() {
         }
     }
     assert_eq!(sequencer.usage().events, 1 + 8 / 4);
-    // It still belongs to its owner after it came back, and grows beyond the share while it is away.
+    // After its recovery it keeps its owner, and exceeds the share while disconnected again.
     data.set("x".repeat(15_000).into());
     sequencer.recount(huge.key);
     assert_eq!(sequencer.usage().sessions, 1);
     assert_eq!(huge.come_back(), Err(Refused::Unknown));
-    victim.come_back().expect("nothing is lost to it");
+    victim.come_back().expect("no event is lost");
     assert_eq!(victim.take_heard(), ["missed", "welcome"]);
 }

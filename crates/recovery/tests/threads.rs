@@ -1,4 +1,4 @@
-//! Many threads that emit while clients come and go
+//! Threads that emit while clients disconnect and recover.
 
 mod support;
 
@@ -15,10 +15,10 @@ const EMITTERS: usize = 4;
 const CLIENTS: usize = 6;
 const EVENTS: usize = 3_000;
 
-/// Each client hears every event of its rooms once, in the order of the numbers, which is the order of each emitter,
-/// however often its connection breaks meanwhile
+/// Each client receives every event of its rooms once, in the order of the numbers, which is the order of each emitter,
+/// however often its connection breaks.
 #[test]
-fn nothing_is_missed_doubled_or_out_of_order() {
+fn recovers_exactly_once_in_order() {
     let clock = Clock::new();
     let sequencer = sequencer(&clock, RecoveryConfig::new().max_log_events(usize::MAX));
     let codec: Arc<OffsetCodec> = Arc::default();
@@ -45,7 +45,7 @@ fn nothing_is_missed_doubled_or_out_of_order() {
     assert_eq!(Router::stats(sequencer).members, CLIENTS);
 }
 
-/// Even ones are in one room and odd ones in the other
+/// Returns the room of a client: one for even indexes, the other for odd ones.
 fn room(client: usize) -> &'static str {
     ["even", "odd"][client % 2]
 }
@@ -67,7 +67,7 @@ fn come_and_go(mut client: Client, index: usize, emitting: &AtomicUsize) {
         if chance.bool() {
             thread::yield_now();
         }
-        client.come_back().expect("everything is kept");
+        client.come_back().expect("all events are retained");
         if done {
             break;
         }
@@ -75,7 +75,7 @@ fn come_and_go(mut client: Client, index: usize, emitting: &AtomicUsize) {
     client.hear();
     let mut next: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for name in client.heard.iter().filter(|name| *name != "welcome") {
-        let (emitter, number) = name.split_once(':').expect("it was emitted here");
+        let (emitter, number) = name.split_once(':').expect("event name of this test");
         let [emitter, number] = [emitter, number].map(|part| part.parse().expect("a number"));
         next.entry(emitter).or_default().push(number);
     }

@@ -1,4 +1,4 @@
-//! One event on its way to its recipients
+//! Fan-out of one event to its recipients.
 
 use std::sync::Arc;
 
@@ -7,17 +7,17 @@ use roomcast_core::{
     Overflow, Pushed, SocketId,
 };
 
-/// One event on its way to its recipients: encoded at most once for each codec among them
+/// Fan-out of one event: encodes it at most once for each codec among the recipients.
 pub(crate) struct Fanout<'a> {
     event: &'a Event,
     delivery: Delivery,
     overflow: Overflow,
-    /// For the codec used last: nearly every room has but one
+    /// Frame of the codec used last: nearly every room has only one.
     front: Option<Encoded>,
     others: Vec<Encoded>,
     dispatched: Dispatched,
     not_asked: Vec<SocketId>,
-    /// Those that owe too many answers already
+    /// Members at their limit of pending acknowledgements.
     limited: Vec<Arc<dyn MemberControl>>,
 }
 
@@ -40,9 +40,9 @@ impl<'a> Fanout<'a> {
         }
     }
 
-    /// Hands the event to a member; runs under the lock of a list
+    /// Queues the event for a member; runs under the lock of a list.
     ///
-    /// `codec` and `outbox` are those of the member, from wherever they are nearest.
+    /// The caller passes the member's `codec` and `outbox` from the nearest copy.
     pub(crate) fn deliver(&mut self, member: &Member, codec: &Arc<dyn Codec>, outbox: &Outbox) {
         let Ok(frame) = self.frame(codec) else {
             self.dispatched.receipt.unsupported += 1;
@@ -56,7 +56,7 @@ impl<'a> Fanout<'a> {
             self.dispatched.record(outbox.push(frame, self.delivery, self.overflow), outbox);
             return;
         };
-        // Before the push: the answer of a quick client must find the entry.
+        // Before the push: the answer of a fast client must find the entry.
         if !member.acks.register(&member.id, ack) {
             let is_gone = member.acks.is_closed();
             self.dispatched.receipt.record(if is_gone { Pushed::Closed } else { Pushed::Dropped });
@@ -67,13 +67,14 @@ impl<'a> Fanout<'a> {
         let pushed = outbox.push(frame, self.delivery, self.overflow);
         self.dispatched.record(pushed, outbox);
         let lost = matches!(pushed, Pushed::Dropped | Pushed::Closed | Pushed::Overflowed);
-        // If the wish is not there any more, whoever took it has told the one who waits.
+        // If the entry is gone, its remover has notified the sink already.
         if lost && member.acks.withdraw(ack.id) {
             self.not_asked.push(member.id.clone());
         }
     }
 
-    /// Tells whoever waits for answers who will give none, and those who owe too many; runs under no lock, since it may call back
+    /// Notifies the sink of missing answers, and the members at their limit. Runs under no lock, since both may call
+    /// back.
     pub(crate) fn finish(self) -> Dispatched {
         if let Some(ack) = &self.event.ack {
             self.not_asked.iter().for_each(|socket| ack.answers.gone(socket));

@@ -1,24 +1,23 @@
-//! Rooms in one process, on DashMap: to all, to all but the sender, to a room
+//! Router of a single node: rooms and fan-out in one process, built on DashMap.
 //!
-//! [`Rooms`] is the [`Router`] of one namespace on one node. It never waits, spawns nothing, reads no clock and
-//! knows no transport; a cluster puts it behind a router of its own.
+//! [`Rooms`] is the [`Router`] of one namespace on one node. It never blocks on I/O, spawns nothing, reads no clock and
+//! knows no transport. A cluster wraps it in a router of its own.
 //!
 //! # Locks
 //!
 //! There are four kinds, always taken in this order, and never two of one kind at a time:
 //!
-//! 1. what a member has joined, held for the whole of an attach, a join, a leave or a detach, so these are one
-//!    sequence for each member;
-//! 2. a shard of a map, only to look up, insert or remove; nothing else happens under it, and it is let go before
-//!    the next lock is taken;
-//! 3. the members of one room, held for reading during a broadcast to it: a broadcast delays joins and leaves of
-//!    its own room and of no other. Only [`Codec::encode`](roomcast_core::Codec::encode), a note in the
+//! 1. the joined rooms of a member, held during a whole attach, join, leave or detach, so that these are serialized for
+//!    each member;
+//! 2. a shard of a map, only to look up, insert or remove. It is released before the next lock is taken;
+//! 3. the members of one room, held for reading during a broadcast to it. A broadcast delays joins and leaves of its
+//!    own room and of no other. Only [`Codec::encode`](roomcast_core::Codec::encode), an entry in the
 //!    [`AckTable`](roomcast_core::AckTable) and [`Outbox::push`](roomcast_core::Outbox::push) run under it, and a
-//!    note of the change if rooms are watched; the watcher is told when all locks are let go;
-//! 4. inside an outbox.
+//!    record of the change if rooms are watched. The watcher is notified after all locks are released;
+//! 4. the lock inside an outbox.
 //!
-//! Two rooms are never held at once, not even for reading. A waiting writer holds up new readers, so of two
-//! broadcasts that each read one room and ask for the other's, with a join waiting at both, none would go on.
+//! Two rooms are never locked at once, not even for reading. A waiting writer blocks new readers, so two broadcasts
+//! that each read one room and wait for the other's would deadlock if a join waits at both.
 
 mod fanout;
 mod members;
@@ -39,26 +38,25 @@ use crate::fanout::Fanout;
 use crate::members::{ById, ByKey, Everybody, KeySet, MemberList, Recipient};
 use crate::watch::Watch;
 
-/// Who is in which room, in one process
+/// Members and rooms of one namespace, in one process.
 ///
 /// # Names
 ///
-/// The room of a socket's own id is an address and no room: it is there from attach to detach, costs no entry, and
-/// cannot be joined by its owner or left. If somebody else joins a room that bears the id of a socket, the name
-/// means that socket *and* the members of the room, in targets, among exceptions and in counts. When a second
-/// member is attached under an id, the id means the second one from then on; the first keeps the rooms it joined
-/// until it is detached by its own key.
+/// The room of a socket's own id is only an address: it exists from attach to detach, costs no entry, and its owner can
+/// neither join nor leave it. If another member joins a room with the id of a socket, the name means that socket *and*
+/// the members of the room, in targets, exceptions and counts. If a second member is attached under the same id, the id
+/// means the second one from then on. The first keeps the rooms that it joined until it is detached by its own key.
 ///
-/// # Meanwhile
+/// # Consistency
 ///
-/// A broadcast reaches everybody who is named from its beginning to its end. Whoever comes or goes meanwhile may
-/// get it or not.
+/// A broadcast reaches every member that matches throughout it. A member that joins or leaves during the broadcast may
+/// receive it or not.
 ///
 /// # Cost
 ///
-/// A broadcast goes through one dense list for each room it names, and touches each recipient's outbox; it
-/// allocates for itself and its codecs, and nothing for each recipient. Several rooms cost a set of those already
-/// served, exceptions a set of those excepted. Joining and leaving take constant time.
+/// A broadcast iterates over one dense list for each room in its target, and touches each recipient's outbox. It
+/// allocates for itself and its codecs, and nothing per recipient. Several rooms cost a set of the members already
+/// served, exceptions a set of the excluded ones. Joining and leaving take constant time.
 ///
 /// ```
 /// use roomcast_core::{Args, Event, Namespace, Room, Router, Target};
@@ -78,16 +76,16 @@ pub struct Rooms {
     watch: OnceLock<Box<Watch>>,
 }
 
-/// One attachment of a member
+/// Attached member.
 struct Entry {
     member: Member,
     joined: Mutex<Stay>,
 }
 
-/// What a member has joined
-#[allow(clippy::box_collection, reason = "three words and more are much where it is nearly always empty")]
+/// Rooms that a member has joined.
+#[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
 enum Stay {
-    /// Its rooms besides its own; boxed, since many members are in none
+    /// Rooms besides its own; boxed, since many members are in none.
     Attached(Option<Box<HashSet<Room>>>),
     Detached,
 }
@@ -98,7 +96,7 @@ impl Router for Rooms {
         let key = member.key;
         let entry = Arc::new(Entry { member, joined: Mutex::new(Stay::Attached(None)) });
         {
-            // Whoever finds it before it is everywhere waits here to join, leave or detach it.
+            // A thread that finds the entry before attach is complete waits here to join, leave or detach it.
             let _joined = entry.joined();
             self.members.insert(key, entry.clone());
             self.everybody.insert(key, Recipient::of(&entry));
@@ -114,7 +112,7 @@ impl Router for Rooms {
 
     fn detach(&self, key: MemberKey) -> bool {
         let Some((_, entry)) = self.members.remove(&key) else { return false };
-        // From here on a join that found the entry before is refused.
+        // A join that found the entry earlier fails from here on.
         let mut joined = entry.joined();
         let rooms = joined.end();
         let exit = || {
@@ -151,7 +149,7 @@ impl Router for Rooms {
     }
 
     fn count(&self, room: &Room) -> usize {
-        // The owner of an id is never in the list of that name, so nobody is counted twice.
+        // The list of an id's name never contains its owner, so no member is counted twice.
         usize::from(self.by_id(room).is_some()) + self.list(room).map_or(0, |list| list.len())
     }
 
@@ -169,7 +167,7 @@ impl Router for Rooms {
             fanout.deliver(member, &member.codec, &member.outbox);
             return fanout.finish();
         }
-        // Nobody shares the frame, and there is nothing to be told afterwards.
+        // The frame is unshared, and no notification follows.
         let mut dispatched = Dispatched::default();
         match event.frame_for_one(&*member.codec) {
             Ok(frame) => dispatched.record(member.outbox.push(frame, delivery, overflow), &member.outbox),
@@ -191,7 +189,7 @@ impl Router for Rooms {
         };
         let changed = |entry: &&Arc<Entry>| {
             let changed = changes(entry);
-            // Member by member, so that no more than one member's changes wait.
+            // After each member, so that only one member's changes are pending at a time.
             self.tell();
             changed
         };
@@ -232,7 +230,7 @@ impl Router for Rooms {
             return;
         }
         watch.were_attached(|| self.ids.iter().map(|by_id| Room::from(&by_id.key().0.member.id)).collect());
-        // A list that is made meanwhile is watched from its beginning.
+        // Lists created from now on are watched from the start.
         let lists: Vec<_> =
             self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
         for (room, list) in lists {
@@ -246,12 +244,12 @@ impl Router for Rooms {
             self.rooms.iter().map(|list| (list.key().clone(), list.value().clone())).collect();
         for (room, list) in lists {
             list.survey(|members| watch.present(&room, members));
-            // Room by room, so that no more than one report waits.
+            // After each room, so that only one report is pending at a time.
             watch.tell();
         }
     }
 
-    // There are no other nodes.
+    // A single node has no others.
 
     fn listen(&self, _servers: Weak<dyn ServerSide>) {}
 
@@ -267,19 +265,19 @@ impl Router for Rooms {
 }
 
 impl Rooms {
-    /// The names of the rooms that somebody has joined, in no order
+    /// Returns the names of the rooms that members have joined, in no particular order.
     ///
-    /// Those of sockets' own ids are not among them. A room that is left by its last member at this moment may be.
+    /// The rooms of sockets' own ids are not included. A room whose last member leaves during the call may be.
     pub fn room_names(&self) -> Vec<Room> {
         self.rooms.iter().map(|room| room.key().clone()).collect()
     }
 
-    /// How many rooms somebody has joined, those of sockets' own ids not counted
+    /// Returns the number of rooms that members have joined, without those of sockets' own ids.
     pub fn room_count(&self) -> usize {
         self.rooms.len()
     }
 
-    /// How many members are attached
+    /// Returns the number of attached members.
     pub fn member_count(&self) -> usize {
         self.members.len()
     }
@@ -320,16 +318,16 @@ impl Rooms {
         left
     }
 
-    /// Enters a member into the list of a room, whoever else makes or ends the room at the same time
+    /// Adds a member to the list of a room, also while other threads create or remove the room.
     ///
-    /// The list's own lock is not taken under the shard's: a join that waits for a broadcast to its room must not
-    /// hold up the rooms that happen to share the shard. So a list may be emptied between the look-up and the
-    /// insertion; it was closed then, takes nobody any more, and gives way to a new one.
+    /// The list is not locked while the shard is: a join that waits for a broadcast to its room must not block other
+    /// rooms of the same shard. So a list may become empty between look-up and insertion. It is closed then, rejects
+    /// the member, and is replaced by a new one.
     fn enter(&self, entry: &Arc<Entry>, room: &Room) {
         loop {
             let list = match self.list(room) {
                 Some(list) => list,
-                // Looked up under the lock of the shard: who starts to watch finds the list, or it is watched already.
+                // Checked under the shard's lock: a new watcher finds the list, or the list is watched already.
                 None => {
                     let make = || Arc::new(MemberList::new(self.watch.get().is_some()));
                     self.rooms.entry(room.clone()).or_insert_with(make).clone()
@@ -352,14 +350,14 @@ impl Rooms {
         }
     }
 
-    /// Notes a change of a list, under its lock
+    /// Records a change of a list, under its lock.
     fn note(&self, note: impl FnOnce(&Watch)) {
         if let Some(watch) = self.watch.get() {
             note(watch);
         }
     }
 
-    /// Tells whoever watches what was noted; under no lock
+    /// Delivers the recorded changes to the watcher; runs under no lock.
     fn tell(&self) {
         if let Some(watch) = self.watch.get() {
             watch.tell();
@@ -372,16 +370,16 @@ impl Rooms {
         named
     }
 
-    /// Takes a closed list out of the map, unless a new one has taken its place already
+    /// Removes a closed list from the map, unless a new one has replaced it.
     fn remove_list(&self, room: &Room, closed: &Arc<MemberList>) {
         self.rooms.remove_if(room, |_, list| Arc::ptr_eq(list, closed));
     }
 
-    /// Visits each member that a target names, once
+    /// Visits each member that matches the target, once.
     ///
     /// `visit` runs under the lock of a list, so it must neither block nor call back.
     fn for_each(&self, target: &Target, mut visit: impl FnMut(MemberKey, &Recipient)) {
-        // Looked up beforehand, since two lists are never held at once.
+        // Collected first, since two lists are never locked at once.
         let mut unwanted = KeySet::default();
         for room in &target.except {
             unwanted.reserve(self.count(room));
@@ -418,7 +416,7 @@ impl Rooms {
         }
     }
 
-    // Guards of the maps live no longer than these three functions.
+    // Map guards are held only inside these three functions.
 
     fn entry(&self, key: MemberKey) -> Option<Arc<Entry>> {
         self.members.get(&key).map(|entry| Arc::clone(&entry))
@@ -445,7 +443,7 @@ impl Entry {
         self.joined.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its rooms, its own first; none once it is detached
+    /// Returns its rooms, its own first; none once it is detached.
     fn rooms(&self) -> Vec<Room> {
         let joined = self.joined();
         let Stay::Attached(joined) = &*joined else { return Vec::new() };
@@ -462,8 +460,8 @@ impl Stay {
         }
     }
 
-    /// Joins nothing any more; gives back what it was in
-    #[allow(clippy::box_collection, reason = "three words and more are much where it is nearly always empty")]
+    /// Marks the member as detached, and returns the rooms that it had joined.
+    #[allow(clippy::box_collection, reason = "one word when empty, which is nearly always")]
     fn end(&mut self) -> Option<Box<HashSet<Room>>> {
         match std::mem::replace(self, Self::Detached) {
             Self::Attached(joined) => joined,
@@ -479,7 +477,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_join_under_way_while_its_member_is_detached_is_refused() {
+    fn rejects_join_after_concurrent_detach() {
         let (rooms, room) = (Rooms::default(), Room::from("r"));
         let key = rooms.attach(MemberProbe::new("a", &TextCodec::new("t")).member());
         let entry = rooms.entry(key).expect("it is attached");
@@ -490,19 +488,19 @@ mod tests {
     }
 
     #[test]
-    fn a_list_that_was_emptied_takes_nobody_and_gives_way_to_a_new_one() {
+    fn replaces_closed_list_on_join() {
         let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
         let [a, b] = ["a", "b"].map(|id| rooms.attach(MemberProbe::new(id, &codec).member()));
         rooms.join(a, &room);
         let old = rooms.list(&room).expect("somebody is there");
         let entry = rooms.entry(b).expect("it is attached");
-        // As if `a` left while `b`, who has looked the list up, was about to enter it, and the map came after.
+        // Simulates `a` leaving while `b`, which holds the list, is about to enter it.
         assert!(old.remove_or_close(a, |_| {}));
         assert!(!old.insert(b, Recipient::of(&entry)));
         assert_eq!(rooms.join(b, &room), Joined::Joined);
         let new = rooms.list(&room).expect("somebody is there");
         assert!(!Arc::ptr_eq(&old, &new));
-        // The one who emptied the old list comes to the map only now.
+        // The thread that emptied the old list updates the map only now.
         rooms.remove_list(&room, &old);
         assert_eq!(rooms.count(&room), 1);
     }

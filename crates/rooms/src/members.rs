@@ -1,4 +1,4 @@
-//! Lists of members that are quick to go through, and quick to join and to leave
+//! Member lists with fast iteration, insertion and removal.
 
 use std::borrow::Borrow;
 use std::collections::HashSet;
@@ -12,9 +12,9 @@ use roomcast_core::{Codec, Member, MemberKey, Outbox, PresentMember};
 
 use crate::Entry;
 
-/// What a broadcast needs of a member, copied into each list when it joins
+/// Fields of a member for a broadcast, copied into each list on join.
 ///
-/// So the loop over a list reads the list and the outboxes, and the entry only when an answer is asked for.
+/// The loop over a list reads only the list and the outboxes, and the entry only if an acknowledgement is requested.
 pub(crate) struct Recipient {
     pub(crate) codec: Arc<dyn Codec>,
     pub(crate) outbox: Outbox,
@@ -32,31 +32,31 @@ impl Recipient {
     }
 }
 
-/// The members of one room
+/// Members of one room.
 #[derive(Default)]
 pub(crate) struct MemberList(RwLock<List>);
 
 #[derive(Default)]
 struct List {
-    // Dense, in no order: the last one takes the place of one that leaves.
+    // Dense and unordered: the last member takes the place of a removed one.
     members: IndexMap<MemberKey, Recipient, ByKey>,
     closed: bool,
-    /// Whether its changes are noted
+    /// Whether changes are recorded.
     watched: bool,
 }
 
 impl MemberList {
-    /// An empty list whose changes are noted or not
+    /// Creates an empty list.
     pub(crate) fn new(watched: bool) -> Self {
         Self(RwLock::new(List { watched, ..List::default() }))
     }
 
-    /// Enters a member; `false` if the list is closed
+    /// Adds a member; returns `false` if the list is closed.
     pub(crate) fn insert(&self, key: MemberKey, recipient: Recipient) -> bool {
         self.insert_noting(key, recipient, || {})
     }
 
-    /// As [`insert`](Self::insert), noting it under the lock if the list is watched
+    /// Like [`insert`](Self::insert), and calls `note` under the lock if the list is watched.
     pub(crate) fn insert_noting(&self, key: MemberKey, recipient: Recipient, note: impl FnOnce()) -> bool {
         let mut list = self.write();
         if list.closed {
@@ -69,7 +69,7 @@ impl MemberList {
         true
     }
 
-    /// Notes its changes from now on; `seed` runs under the lock if it has members already
+    /// Starts to record changes; calls `seed` under the lock if the list has members.
     pub(crate) fn watch(&self, seed: impl FnOnce()) {
         let mut list = self.write();
         list.watched = true;
@@ -78,7 +78,7 @@ impl MemberList {
         }
     }
 
-    /// Reports the members under the lock, so that no change comes between; not of a list that has none
+    /// Reports the members under the lock, so that no change comes between; skips an empty list.
     pub(crate) fn survey(&self, report: impl FnOnce(Vec<PresentMember>)) {
         let list = self.read();
         if !list.members.is_empty() {
@@ -90,7 +90,7 @@ impl MemberList {
         }
     }
 
-    /// Takes a member out
+    /// Removes a member.
     pub(crate) fn remove(&self, key: MemberKey) {
         let mut list = self.write();
         let removed = list.members.swap_remove(&key);
@@ -99,9 +99,9 @@ impl MemberList {
         drop(removed);
     }
 
-    /// Takes a member out; closes the list and tells so if that was the last
+    /// Removes a member, and closes the list if it was the last; returns whether the list is closed.
     ///
-    /// `note` runs under the lock if the list is watched, and is told the same.
+    /// If the list is watched, `note` gets the same value under the lock.
     pub(crate) fn remove_or_close(&self, key: MemberKey, note: impl FnOnce(bool)) -> bool {
         let mut list = self.write();
         let removed = list.members.swap_remove(&key);
@@ -120,11 +120,11 @@ impl MemberList {
         self.read().members.len()
     }
 
-    /// Visits each member, under the lock of the list
+    /// Visits each member, under the lock of the list.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
         let list = self.read();
         let all = list.members.as_slice();
-        // A few are gone through sooner than two threads can meet.
+        // A short list is done before another thread can collide.
         let begin = if all.len() > FETCHED_TOGETHER { beginning(all.len()) } else { 0 };
         let (later, first) = all.split_at(begin);
         for mut rest in [first, later] {
@@ -147,7 +147,7 @@ impl MemberList {
 }
 
 impl List {
-    /// Shrinks when three quarters stand empty, so that a list that was long once does not stay large
+    /// Shrinks at a quarter of the capacity, so that a formerly long list releases its memory.
     fn give_memory_back(&mut self) {
         let (len, capacity) = (self.members.len(), self.members.capacity());
         if capacity > KEPT_CAPACITY && len < capacity / 4 {
@@ -156,7 +156,7 @@ impl List {
     }
 }
 
-/// Everybody who is attached, on several lists so that comings and goings seldom meet
+/// All attached members, spread over several lists to reduce contention of attaches and detaches.
 #[derive(Default)]
 pub(crate) struct Everybody([MemberList; LISTS]);
 
@@ -169,7 +169,7 @@ impl Everybody {
         self.list(key).remove(key);
     }
 
-    /// Visits each member, list after list, each under its own lock
+    /// Visits each member, one list at a time, each under its own lock.
     pub(crate) fn for_each(&self, mut visit: impl FnMut(MemberKey, &Recipient)) {
         let (later, first) = self.0.split_at(beginning(LISTS));
         first.iter().chain(later).for_each(|list| list.for_each(&mut visit));
@@ -180,30 +180,31 @@ impl Everybody {
     }
 }
 
-/// Where a thread begins to go through so many
+/// Returns the index at which this thread starts to iterate over `many` items.
 ///
-/// Each somewhere else: two that begin a broadcast to the same members at the same time would meet at each of them,
+/// Threads start at different places. Two broadcasts to the same members that start together would otherwise contend
+/// for every outbox along the way.
 /// and one would wait for the other all the way.
 fn beginning(many: usize) -> usize {
     static THREADS: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
-        // Place of this thread among all, drawn once. `Router::broadcast` has no parameter that could carry it, and a draw
-        // for each broadcast would be an atomic write to memory that all threads share. Bounded: one number a thread.
+        // Place of this thread among all, drawn once. `Router::broadcast` has no parameter for it, and a draw per
+        // broadcast would be an atomic write to memory shared by all threads. Bounded: one number a thread.
         static SHARE: usize = THREADS.fetch_add(1, Ordering::Relaxed).wrapping_mul(GOLDEN) % PARTS;
     }
-    // A thread that is ending begins where the first does.
+    // A thread that is exiting starts at index 0.
     SHARE.try_with(|share| many / PARTS * share + many % PARTS * share / PARTS).unwrap_or_default()
 }
 
-/// However many threads there are, a multiple of this each lets them begin far from each other
+/// Multiples of this spread the starting points of any number of threads.
 const GOLDEN: usize = 0x9e37;
 const PARTS: usize = 1 << 16;
 
-/// A member in the table of ids: it is looked up by the id it has itself, so an entry is one pointer
+/// Entry in the table of ids. It borrows the id of its member as the key, so it is one pointer.
 pub(crate) struct ById(pub(crate) Arc<Entry>);
 
 impl ById {
-    /// Enters a member; it takes the place of another under its id, which is the key here, so both are exchanged
+    /// Inserts a member, replacing another with the same id. The key is part of the member, so both are exchanged.
     pub(crate) fn insert(table: &DashMap<Self, ()>, entry: &Arc<Entry>) {
         match table.entry(Self(entry.clone())) {
             dashmap::Entry::Vacant(free) => _ = free.insert(()),
@@ -236,7 +237,7 @@ pub(crate) type KeySet = HashSet<MemberKey, ByKey>;
 
 pub(crate) type ByKey = BuildHasherDefault<KeyHasher>;
 
-/// Hashes keys, which this process hands out itself: nobody can choose them to collide
+/// Hasher for keys of this process, which no client can choose to collide.
 #[derive(Default)]
 pub(crate) struct KeyHasher(u64);
 
@@ -255,13 +256,13 @@ impl Hasher for KeyHasher {
     }
 }
 
-/// 2^64 divided by the golden ratio, to the next odd number (Knuth, "Sorting and Searching", section 6.4)
+/// 2^64 divided by the golden ratio, to the next odd number (Knuth, "Sorting and Searching", section 6.4).
 const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
-/// Members whose outboxes are fetched side by side
+/// Outboxes prefetched at a time.
 const FETCHED_TOGETHER: usize = 16;
-/// Enough to keep a handful of threads apart; a broadcast to all locks each once
+/// Keeps a handful of threads apart; a broadcast to all members locks each list once.
 const LISTS: usize = 8;
-/// A list of this capacity is not worth shrinking
+/// Capacity below which a list is not shrunk.
 const KEPT_CAPACITY: usize = 32;
 
 #[cfg(test)]
@@ -272,7 +273,7 @@ mod tests {
     use crate::Rooms;
 
     #[test]
-    fn a_list_that_was_long_once_does_not_stay_large() {
+    fn shrinks_list_after_removals() {
         use roomcast_core::Router;
 
         let rooms = Rooms::default();

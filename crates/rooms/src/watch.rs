@@ -1,25 +1,25 @@
-//! What becomes of rooms, for whoever watches
+//! Recording of room changes for a watcher.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use roomcast_core::{ChangeQueue, Member, PresentMember, Room, RoomChange, RoomWatcher};
 
-/// The changes of rooms on their way to a watcher, and which rooms there are
+/// Pending changes for a watcher, and the names of existing rooms.
 ///
-/// Its lock is taken under that of a list, so that changes stand in the order in which they were made; under it only
-/// maps are looked into.
+/// Its lock is taken under that of a list, so that changes keep the order in which they were made. Only map look-ups
+/// run under it.
 pub(crate) struct Watch {
     changes: ChangeQueue,
     names: Mutex<HashMap<Room, Name>>,
 }
 
-/// Why there is a room of this name: it is gone with the last reason
+/// Reasons for the existence of a room; it is deleted with the last one.
 #[derive(Default)]
 struct Name {
-    /// A member that is attached has it as its id
+    /// An attached member has the name as its id.
     owned: bool,
-    /// Its list has members
+    /// The list of the room has members.
     listed: bool,
 }
 
@@ -28,17 +28,17 @@ impl Watch {
         Self { changes: ChangeQueue::new(watcher), names: Mutex::default() }
     }
 
-    /// Tells what was noted; under no lock
+    /// Delivers the recorded changes; runs under no lock.
     pub(crate) fn tell(&self) {
         self.changes.tell();
     }
 
-    /// There is such a list, with members, from before anybody watched
+    /// Records a list with members that existed before the watcher.
     pub(crate) fn was_listed(&self, room: &Room) {
         self.names().entry(room.clone()).or_default().listed = true;
     }
 
-    /// These ids were attached before anybody watched; looked up under the lock, lest one be detached meanwhile
+    /// Records ids attached before the watcher; `ids` runs under the lock, so that none is detached meanwhile.
     pub(crate) fn were_attached(&self, ids: impl FnOnce() -> Vec<Room>) {
         let mut names = self.names();
         for id in ids() {
@@ -46,7 +46,7 @@ impl Watch {
         }
     }
 
-    /// A member was entered into a list; under the lock of the list
+    /// Records that a member joined a list; runs under the lock of the list.
     pub(crate) fn entered(&self, room: &Room, member: &Member) {
         let mut names = self.names();
         let name = names.entry(room.clone()).or_default();
@@ -55,7 +55,7 @@ impl Watch {
         self.push_joined(created, room, member);
     }
 
-    /// A member was taken out of a list, perhaps as its last; under the lock of the list
+    /// Records that a member left a list, as its last one or not; runs under the lock of the list.
     pub(crate) fn exited(&self, room: &Room, member: &Member, last: bool) {
         let mut names = self.names();
         let owned = names.get(room).is_some_and(|name| name.owned);
@@ -65,25 +65,25 @@ impl Watch {
         self.push_left(&mut names, last && !owned, room, member);
     }
 
-    /// These are the members of a list; under the lock of the list
+    /// Records the members of a list; runs under the lock of the list.
     pub(crate) fn present(&self, room: &Room, members: Vec<PresentMember>) {
         self.changes.push(RoomChange::Present { room: room.clone(), members });
     }
 
-    /// A member is attached, by `enter`, so that from now on its id is a room
+    /// Attaches a member by `enter`, and records its own room.
     pub(crate) fn attached(&self, member: &Member, enter: impl FnOnce()) {
         let mut names = self.names();
         enter();
         let room = Room::from(&member.id);
         let name = names.entry(room.clone()).or_default();
-        // A second member of the same id takes over a room that is there.
+        // A second member with the same id takes over an existing room.
         if !std::mem::replace(&mut name.owned, true) {
             let created = !name.listed;
             self.push_joined(created, &room, member);
         }
     }
 
-    /// A member is detached, by `exit`, which tells whether the id was still its own
+    /// Detaches a member by `exit`, which returns whether the id was still its own.
     pub(crate) fn detached(&self, member: &Member, exit: impl FnOnce() -> bool) {
         let mut names = self.names();
         if !exit() {

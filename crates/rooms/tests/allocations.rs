@@ -1,4 +1,4 @@
-//! A broadcast allocates for itself, and nothing for each of its recipients
+//! A broadcast allocates for itself, and nothing per recipient.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use roomcast_core::{
 use roomcast_rooms::Rooms;
 use roomcast_testkit::TextCodec;
 
-/// Writes everything to nowhere
+/// Sink that discards everything.
 #[derive(Debug)]
 struct Nowhere;
 
@@ -34,7 +34,7 @@ struct Hall {
 }
 
 impl Hall {
-    /// So many members, all in the rooms `r` and `s`, with two codecs by turns
+    /// Creates members that are all in the rooms `r` and `s`, with two codecs in alternation.
     fn with(members: usize) -> Self {
         let codecs: [Arc<dyn Codec>; 2] = [TextCodec::new("x"), TextCodec::new("y")];
         let (rooms, list) = (Rooms::default(), FlushList::new());
@@ -63,7 +63,7 @@ impl Hall {
         receipt.queued
     }
 
-    /// Allocations of one broadcast with the flush that follows, once everything has its size
+    /// Counts the allocations of one broadcast and its flush, once all buffers have their size.
     fn allocations(&mut self, target: &Target, event: &Event, recipients: usize) -> u64 {
         for _ in 0..3 {
             assert_eq!(self.broadcast_and_flush(target, event), recipients);
@@ -73,7 +73,7 @@ impl Hall {
 }
 
 #[test]
-fn allocations_do_not_grow_with_the_recipients() {
+fn allocations_independent_of_recipient_count() {
     let event = Event::new(Namespace::main(), "news", Args::empty());
     let rooms = |names: &[&str]| names.iter().copied().map(Room::from).collect::<Vec<_>>();
     let to_all = Target::default();
@@ -93,7 +93,7 @@ fn allocations_do_not_grow_with_the_recipients() {
 }
 
 #[test]
-fn whoever_leaves_takes_its_memory_along() {
+fn releases_memory_on_detach() {
     let hall = Hall::with(2_000);
     let (codec, room) = (TextCodec::new("x"), Room::from("large once"));
     let info = measure(|| {
@@ -115,8 +115,8 @@ fn whoever_leaves_takes_its_memory_along() {
             .collect();
         keys.iter().for_each(|key| assert!(hall.rooms.detach(*key)));
     });
-    // The tables of ids and keys keep their slots, which is a pointer or three each.
+    // The tables of ids and keys keep their slots, one to three pointers each.
     let per_guest = info.bytes_current / 5_000;
-    println!("{per_guest} bytes are left of each");
-    assert!(per_guest < 160, "{per_guest} bytes are left of each");
+    println!("{per_guest} bytes left per detached member");
+    assert!(per_guest < 160, "{per_guest} bytes left per detached member");
 }

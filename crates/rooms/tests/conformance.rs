@@ -1,3 +1,3 @@
-//! What every router must do
+//! Conformance suite for routers.
 
 roomcast_testkit::router_conformance!(roomcast_rooms::Rooms::default);

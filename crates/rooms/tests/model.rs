@@ -1,4 +1,4 @@
-//! Random operations, played against the simplest router there is
+//! Random operations, compared with a simple reference router.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use roomcast_rooms::Rooms;
 use roomcast_testkit::{AnswerLog, MemberProbe, MemoryRouter, RoomLog, TextCodec};
 
 const IDS: [&str; 5] = ["a", "b", "c", "d", "e"];
-/// Rooms of their own, and two that bear the ids of sockets
+/// Three plain rooms, and two with the ids of sockets.
 const ROOMS: [&str; 5] = ["r", "s", "t", "a", "b"];
 const NAMES: [&str; 9] = ["r", "s", "t", "a", "b", "c", "d", "e", "nobody"];
 
@@ -61,7 +61,7 @@ fn operation() -> impl Strategy<Value = Operation> {
 
 fn to() -> impl Strategy<Value = To> {
     let delivery = select(&[Delivery::Reliable, Delivery::Volatile][..]);
-    // Names may be given twice.
+    // Names may repeat.
     let rooms = proptest::collection::vec(select(&NAMES[..]), 0..4);
     let except = proptest::collection::vec(select(&NAMES[..]), 0..3);
     (rooms, except, any::<Option<Index>>(), delivery, overflow())
@@ -80,7 +80,7 @@ fn shape() -> impl Strategy<Value = Shape> {
     })
 }
 
-/// A router with its own copy of each member
+/// Router with a separate copy of each member.
 struct Side<R> {
     router: R,
     codecs: [Arc<TextCodec>; 3],
@@ -97,7 +97,7 @@ impl<R: Router> Side<R> {
     fn attach(&mut self, id: &str, kind: usize) {
         let codec = &self.codecs[kind % self.codecs.len()];
         let probe = match kind {
-            // One soon overflows, and one has no connection.
+            // Kind 3 overflows soon, and kind 4 has no connection.
             3 => MemberProbe::with_limit(id, codec, 400),
             4 => MemberProbe::detached(id, codec, 400),
             _ => MemberProbe::new(id, codec),
@@ -124,7 +124,7 @@ impl<R: Router> Side<R> {
         }
     }
 
-    /// Performs an operation; gives all that can be seen of its outcome, except what members received
+    /// Performs an operation; returns everything visible of its outcome, except received events.
     fn perform(&mut self, number: usize, operation: &Operation) -> String {
         let outcome = match operation {
             Operation::Attach { id, kind } => {
@@ -160,7 +160,7 @@ impl<R: Router> Side<R> {
                 format!("{receipt:?} {:?} {:?}", log.asked(), log.gone())
             }
         };
-        // In which order members are gone through is nobody's business; the log checks that of each room.
+        // The order of iteration is unspecified; the log checks the order within each room.
         let mut changes = self.log.take();
         changes.sort();
         let counts = NAMES.map(|name| self.router.count(&Room::from(name)));
@@ -184,7 +184,7 @@ impl<R: Router> Side<R> {
 
     fn rooms_of(&self, key: MemberKey) -> Vec<Room> {
         let mut of_member = self.router.rooms_of(key);
-        // Its own first, the others in no order.
+        // Own room first, the others in no particular order.
         if let [_, joined @ ..] = of_member.as_mut_slice() {
             joined.sort();
         }
@@ -221,7 +221,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn does_what_the_simplest_router_does(operations in proptest::collection::vec(operation(), 1..80)) {
+    fn behaves_like_memory_router(operations in proptest::collection::vec(operation(), 1..80)) {
         let (mut rooms, mut model) = (Side::new(Rooms::default()), Side::new(MemoryRouter::default()));
         for (number, operation) in operations.iter().enumerate() {
             let (here, there) = (rooms.perform(number, operation), model.perform(number, operation));
@@ -249,8 +249,8 @@ proptest! {
 }
 
 #[test]
-fn the_model_knows_what_reaches_whom() {
-    // Guards the test above against agreeing on nothing.
+fn model_delivers_and_reports_answers() {
+    // Guards the test above against agreement on nothing.
     let mut side = Side::new(MemoryRouter::default());
     side.attach("a", 0);
     let everybody = To {

@@ -1,4 +1,4 @@
-//! What threads that meet must not be able to break
+//! Races between attach, detach, join, leave and broadcast.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use roomcast_rooms::Rooms;
 use roomcast_testkit::{MemberProbe, TextCodec};
 
 #[test]
-fn a_join_that_meets_a_detach_leaves_nothing() {
+fn join_racing_detach_leaves_nothing() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
     let probe = MemberProbe::new("a", &codec);
     let keys: Vec<_> = (0..ROUNDS).map(|_| rooms.attach(probe.member())).collect();
@@ -26,7 +26,7 @@ fn a_join_that_meets_a_detach_leaves_nothing() {
 }
 
 #[test]
-fn a_join_that_meets_a_leave_comes_before_or_after_it() {
+fn join_racing_leave_is_atomic() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
     let probe = MemberProbe::new("a", &codec);
     for already_in in [false, true] {
@@ -40,16 +40,16 @@ fn a_join_that_meets_a_leave_comes_before_or_after_it() {
         in_step(ROUNDS, [&join, &leave]);
         let first = if already_in { ROUNDS } else { 0 };
         let stayed = first + joined.into_inner() - left.into_inner();
-        assert_eq!(rooms.count(&room), stayed, "as many are in as were told so");
+        assert_eq!(rooms.count(&room), stayed, "successful joins minus leaves");
         let of_members = keys.iter().filter(|key| rooms.rooms_of(**key).contains(&room)).count();
-        assert_eq!(of_members, stayed, "as many believe to be in");
+        assert_eq!(of_members, stayed, "members that list the room");
         keys.iter().for_each(|key| assert!(rooms.detach(*key)));
         assert_eq!((rooms.count(&room), rooms.room_count(), rooms.member_count()), (0, 0, 0));
     }
 }
 
 #[test]
-fn a_join_is_never_lost_to_the_end_of_the_room() {
+fn join_survives_concurrent_room_removal() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
     let target = Target { rooms: vec![room.clone()], ..Target::default() };
     together(4, |thread| {
@@ -72,7 +72,7 @@ fn a_join_is_never_lost_to_the_end_of_the_room() {
 }
 
 #[test]
-fn a_member_that_many_threads_move_about_agrees_with_the_rooms() {
+fn concurrent_updates_keep_rooms_consistent() {
     let (rooms, codec) = (Rooms::default(), TextCodec::new("t"));
     let names = ["r", "s"].map(Room::from);
     let key = rooms.attach(MemberProbe::new("a", &codec).member());
@@ -93,7 +93,7 @@ fn a_member_that_many_threads_move_about_agrees_with_the_rooms() {
     for room in &names {
         assert_eq!(rooms.count(room), usize::from(of_member.contains(room)));
     }
-    // Each join that was told of was either left again, or still stands.
+    // Each successful join was either undone by a leave, or still holds.
     let standing = joins.into_inner() - leaves.into_inner();
     assert_eq!((standing, rooms.room_count()), (of_member.len() - 1, of_member.len() - 1));
     rooms.detach(key);
@@ -101,7 +101,7 @@ fn a_member_that_many_threads_move_about_agrees_with_the_rooms() {
 }
 
 #[test]
-fn late_words_of_an_old_member_do_not_touch_its_successor() {
+fn stale_key_does_not_affect_successor() {
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
     let to_both = Target { rooms: vec![room.clone(), Room::from("a")], ..Target::default() };
     for _ in 0..ROUNDS / 10 {
@@ -129,7 +129,7 @@ fn late_words_of_an_old_member_do_not_touch_its_successor() {
 }
 
 #[test]
-fn broadcasts_that_cross_do_not_lock_up() {
+fn crossing_broadcasts_do_not_deadlock() {
     within(Duration::from_secs(60), || {
         let (rooms, codec) = (Rooms::default(), TextCodec::new("t"));
         let (r, s) = (Room::from("r"), Room::from("s"));
@@ -169,8 +169,8 @@ fn broadcasts_that_cross_do_not_lock_up() {
 }
 
 #[test]
-fn a_long_broadcast_delays_no_other_room() {
-    /// Stands in the middle of a broadcast until it is let go
+fn long_broadcast_delays_only_own_room() {
+    /// Blocks in the middle of a broadcast until released.
     #[derive(Debug)]
     struct Gate {
         reached: Mutex<mpsc::SyncSender<()>>,
@@ -205,9 +205,9 @@ fn a_long_broadcast_delays_no_other_room() {
             is_reached.recv().unwrap();
             scope.spawn(|| {
                 assert_eq!(rooms.join(newcomer, &room), Joined::Joined);
-                assert!(!waits.load(Ordering::SeqCst), "the join waits for the broadcast to its room");
+                assert!(!waits.load(Ordering::SeqCst), "join did not wait for the broadcast to its room");
             });
-            // While both are under way: names enough to hit every shard of the map.
+            // While both are in progress: enough names to hit every shard of the map.
             for number in 0..1_000 {
                 let room = Room::new(format!("room {number}"));
                 assert_eq!(rooms.join(other_key, &room), Joined::Joined);
@@ -225,7 +225,7 @@ fn a_long_broadcast_delays_no_other_room() {
 }
 
 #[test]
-fn order_holds_while_a_flusher_writes() {
+fn keeps_order_during_flush() {
     const EVENTS: usize = 3_000;
     let (rooms, room, codec) = (Rooms::default(), Room::from("r"), TextCodec::new("t"));
     let probes: Vec<_> = (0..4).map(|index| MemberProbe::new(&format!("m{index}"), &codec)).collect();
@@ -241,7 +241,7 @@ fn order_holds_while_a_flusher_writes() {
             for number in 0..EVENTS {
                 let target = &targets[number % targets.len()];
                 let queued = rooms.broadcast(target, &event(&format!("{thread} {number}"))).relieve().queued;
-                assert!(queued >= 4, "those who stay get each: {queued}");
+                assert!(queued >= 4, "steady members get each event: {queued}");
             }
         }
         2 => {
@@ -293,7 +293,7 @@ fn event(name: &str) -> Event {
     Event::new(Namespace::main(), name.to_owned(), Args::empty())
 }
 
-/// Runs `work` on several threads that start together
+/// Runs `work` on several threads that start together.
 fn together(threads: usize, work: impl Fn(usize) + Sync) {
     let start = Barrier::new(threads);
     std::thread::scope(|scope| {
@@ -307,10 +307,10 @@ fn together(threads: usize, work: impl Fn(usize) + Sync) {
     });
 }
 
-/// Runs both parts on threads of their own, which wait for each other before every round, awake: threads that
-/// have to be woken seldom meet
+/// Runs both parts on threads of their own, synchronized by spinning before every round: threads that have to be woken
+/// rarely collide.
 fn in_step(rounds: usize, parts: [&(dyn Fn(usize) + Sync); 2]) {
-    /// How many rounds a thread has begun; all of them once it has ended, however it ended
+    /// Number of rounds that a thread has begun; the maximum once it has ended, even by a panic.
     struct Progress<'a>(&'a AtomicUsize);
     impl Drop for Progress<'_> {
         fn drop(&mut self) {
@@ -331,7 +331,7 @@ fn in_step(rounds: usize, parts: [&(dyn Fn(usize) + Sync); 2]) {
                         spins += 1;
                         if spins < 1_000 { std::hint::spin_loop() } else { std::thread::yield_now() }
                     }
-                    // Either sets off a little later than the other by turns, so that in time every two steps meet.
+                    // The threads alternate in starting later, so that over time every pair of steps overlaps.
                     let delay = if round % 2 == own { round % 128 } else { 0 };
                     (0..delay).for_each(|_| std::hint::spin_loop());
                     part(round);
@@ -341,8 +341,8 @@ fn in_step(rounds: usize, parts: [&(dyn Fn(usize) + Sync); 2]) {
     });
 }
 
-/// Runs `work` on another thread, and fails if it is not done in time
-#[expect(clippy::disallowed_methods, reason = "what locks up has to do so elsewhere")]
+/// Runs `work` on another thread, and panics if it exceeds the time limit.
+#[expect(clippy::disallowed_methods, reason = "a deadlock must not block the test thread")]
 fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::sync_channel(1);
     let worker = std::thread::spawn(move || {
@@ -350,7 +350,7 @@ fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     });
     match is_done.recv_timeout(limit) {
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("locked up"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("deadlock"),
         _ => worker.join().unwrap(),
     }
 }

@@ -88,7 +88,7 @@ pub enum Incoming {
     ///
     /// If the protocol has a connect timeout, the session closes a client that gets no response in time.
     Connect {
-        /// Namespace.
+        /// Requested namespace.
         namespace: Namespace,
         /// Authentication payload as JSON text; empty if absent.
         auth: ByteString,
@@ -99,14 +99,14 @@ pub enum Incoming {
     Answer {
         /// Namespace of the event.
         namespace: Namespace,
-        /// Event.
+        /// Id of the event.
         id: AckId,
-        /// Acknowledgement.
+        /// Arguments of the answer.
         args: Args,
     },
     /// The client left a namespace; detach its member from the router.
     Leave {
-        /// Namespace.
+        /// Namespace that it left.
         namespace: Namespace,
         /// Reason.
         reason: CloseReason,
@@ -139,7 +139,7 @@ pub struct Driver {
     actions: VecDeque<Action>,
     /// Messages read but not yet handled.
     read: VecDeque<Message>,
-    /// How the connection ended after those messages.
+    /// End of the connection, pending until those messages are handled.
     ended: Option<Result<Received, ConnectionError>>,
     stall: Option<Stall>,
     timer: Timer,
@@ -211,7 +211,10 @@ impl Driver {
 
     /// Runs the session until an item is ready for the application; returns `None` once the connection is closed.
     ///
-    /// Cancel safe: an item not returned is returned by the next call. Needs a runtime with time enabled.
+    /// Needs a runtime with time enabled.
+    ///
+    /// # Cancel safety
+    /// A dropped future loses no item: the next call returns it.
     pub async fn next(&mut self) -> Option<Incoming> {
         poll_fn(|cx| self.poll_next(cx)).await
     }

@@ -11,7 +11,8 @@ const CHUNK: usize = 128;
 
 /// Drives the [`Flusher`] of a list for the lifetime of the runtime.
 ///
-/// Spawn one for each list on the runtime that carries the connections. Never returns. Needs a runtime with time enabled.
+/// Spawn one for each list on the runtime that carries the connections. Never returns. Needs a runtime with time
+/// enabled.
 pub async fn flush(list: FlushList) {
     let mut flusher = Flusher::new(list);
     loop {
@@ -61,8 +62,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whoever_is_sent_something_just_before_behind_or_during_a_broadcast_waits_for_a_few_chunks_of_it()
-    {
+    async fn broadcast_delays_other_clients_briefly() {
         const CROWD: usize = 40 * CHUNK;
         let written = Arc::new(Mutex::new(Vec::new()));
         let list = FlushList::new();
@@ -92,7 +92,8 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             let mut order = std::mem::take(&mut *written.lock().unwrap());
-            let at = |number| order.iter().position(|other| *other == number).expect("everybody is written");
+            let at =
+                |number| order.iter().position(|other| *other == number).expect("every client is written");
             assert!(at(before) <= 2 * CHUNK && at(behind) <= CHUNK, "{} {}", at(before), at(behind));
             assert!(at(during) <= so_far + 2 * CHUNK, "{} after {so_far}", at(during));
             order.sort_unstable();
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_broadcast_after_the_other_waits_for_nothing() {
+    async fn sequential_broadcasts_flush_without_wait() {
         let hall = Hall::new();
         for _ in 0..5 {
             hall.broadcast(1);
@@ -184,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn under_load_the_second_half_is_waited_for() {
+    async fn waits_for_second_half_under_load() {
         let hall = Hall::new();
         hall.broadcast(16);
         assert_eq!(hall.written().await.1, 16);
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_come_is_waited_for_a_few_times_and_not_for_long() {
+    async fn bounds_waits_for_missing_frames() {
         let hall = Hall::new();
         hall.broadcast(16);
         let _ = hall.written().await;
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_with_a_crowd_that_waits() {
+    async fn waiting_group_does_not_delay_others() {
         let hall = Hall::new();
         hall.broadcast(16);
         let _ = hall.written().await;
@@ -221,7 +222,7 @@ mod tests {
         for _ in 0..10 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(hall.take(), [], "the crowd waits");
+        assert_eq!(hall.take(), [], "group still waits");
         hall.send(Hall::LONER, 1);
         let begun = clock::now();
         while hall.log.writes.lock().unwrap().is_empty() {

@@ -3,8 +3,8 @@
 //! `roomcast-core` and the protocols do no I/O by themselves, spawn nothing and read no clock. This crate runs them:
 //!
 //! - [`flush`] is the task that writes the frames queued for the clients of one runtime or thread;
-//! - [`Driver`] runs one [`Session`](roomcast_core::Session) over one [`Connection`](roomcast_core::Connection) and returns
-//!   the client's requests one at a time;
+//! - [`Driver`] runs one [`Session`](roomcast_core::Session) over one [`Connection`](roomcast_core::Connection) and
+//!   returns the client's requests one at a time;
 //! - [`Stall`] measures the progress of a client that reads slowly, for custom drivers.
 //!
 //! `roomcast-server` is built on the first and the last; its driver also moves sessions between transports and runs

@@ -22,13 +22,13 @@ impl Default for StallLimits {
     }
 }
 
-/// Measures the progress of a client whose transport refuses bytes or is absent.
+/// Progress of a client whose transport refuses bytes or is absent.
 ///
-/// The owner of an [`Outbox`](roomcast_core::Outbox) makes one when [`attend`](roomcast_core::Outbox::attend) says that the
-/// outbox is not writable and that something waits, passes it the result of each further `attend`, and drops it when the
-/// outbox is writable again. Progress is measured within a window. A client is given up only if an attempt at that very
-/// moment moves next to nothing: less than a tenth of what the window asks for. A call that comes late by a quarter of the
-/// window restarts the window, because the process or the thread did not run.
+/// The owner of an [`Outbox`](roomcast_core::Outbox) creates one when [`attend`](roomcast_core::Outbox::attend) reports
+/// queued frames and an outbox that is not writable. It passes the result of each further `attend`, and drops the
+/// measurement when the outbox is writable again. Progress is measured within a window. A client is given up only if a
+/// last attempt to write moves less than a tenth of the bytes required for the window. A call that is late by a quarter
+/// of the window restarts the window, because the process or the thread did not run.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -66,11 +66,11 @@ pub struct Stall {
     over: Option<Instant>,
     /// Whether the queue is too long for senders to continue.
     high: bool,
-    /// Senders were told not to wait.
+    /// Whether waiting senders were released.
     marked: bool,
     /// Time at which the driver requested a wake-up.
     due: Option<Instant>,
-    /// A heartbeat is queued.
+    /// Whether a heartbeat is queued.
     heartbeat: bool,
 }
 
@@ -90,13 +90,13 @@ pub struct Judgement {
 
 /// Time without progress after which a client no longer blocks senders that wait for recipients.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// Fraction of the stall timeout granted after the limit is exceeded, regardless of earlier progress.
+/// Divisor of the stall timeout: the time granted after the limit is exceeded, regardless of earlier progress.
 const GRACE: u32 = 10;
-/// Fraction of the stall timeout by which a wake-up may be late; beyond that the process did not run, or this thread.
+/// Divisor of the stall timeout: a wake-up later than that means that the process or this thread did not run.
 const LATE: u32 = 4;
 
 impl Stall {
-    /// Starts the clock of a client that has just stopped accepting bytes.
+    /// Starts measuring a client that has just stopped accepting bytes.
     #[must_use]
     pub fn new(now: Instant) -> Self {
         Self {
@@ -114,7 +114,7 @@ impl Stall {
 
     /// Records the result of an attempt to write.
     ///
-    /// `now` never goes back.
+    /// `now` must not go back.
     pub fn observe(&mut self, attended: &Attended, now: Instant, limits: StallLimits) -> Judgement {
         let moved = attended.written.saturating_add(self.sample(attended.moved));
         let late = self.due.take().is_some_and(|due| now > clock::after(due, limits.timeout / LATE));
@@ -141,7 +141,7 @@ impl Stall {
         Judgement { give_up, mark, heartbeat_sent }
     }
 
-    /// Returns when to attempt again if nothing happens before; `None` while the client is within its limits.
+    /// Returns when to attempt the next write if nothing happens before; `None` while the client is within its limits.
     pub fn deadline(&mut self, limits: StallLimits) -> Option<Instant> {
         self.due = [self.verdict_at(limits), self.mark_at()].into_iter().flatten().min();
         self.due
@@ -179,7 +179,7 @@ mod tests {
 
     const LIMITS: StallLimits = StallLimits { timeout: Duration::from_secs(10), min_rate: 1024 };
 
-    /// A client whose transport refuses bytes, observed at times in seconds.
+    /// Client whose transport refuses bytes, observed at times in seconds.
     struct Client {
         stall: Stall,
         start: Instant,
@@ -213,7 +213,7 @@ mod tests {
             self.start + Duration::from_secs_f64(seconds)
         }
 
-        /// Wakes the clock at each requested time; returns when the client was given up.
+        /// Observes the client at each requested time; returns when it was given up.
         fn sleep_until(&mut self, seconds: f64) -> Option<f64> {
             while let Some(due) = self.stall.deadline(LIMITS).filter(|due| *due <= self.time(seconds)) {
                 let at = (due - self.start).as_secs_f64();
@@ -228,11 +228,11 @@ mod tests {
     #[test]
     fn gives_up_after_the_timeout() {
         assert_eq!(Client::new(true).sleep_until(60.0), Some(10.0));
-        assert_eq!(Client::new(false).sleep_until(60.0), None, "within its limit it may sleep");
+        assert_eq!(Client::new(false).sleep_until(60.0), None, "idle within the limit");
     }
 
     #[test]
-    fn enough_progress_starts_the_window_anew() {
+    fn enough_progress_restarts_window() {
         let mut client = Client::new(true);
         for second in 1..100 {
             assert_eq!(client.sleep_until(f64::from(second) * 9.0), None);
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_progress_is_none() {
+    fn too_little_progress_does_not_count() {
         let mut client = Client::new(true);
         for second in 1..10 {
             assert!(!client.at(f64::from(second), 1).give_up);
@@ -251,33 +251,33 @@ mod tests {
     }
 
     #[test]
-    fn a_last_attempt_that_moves_saves_the_client() {
+    fn progress_on_last_attempt_saves_client() {
         let mut client = Client::new(true);
         assert!(!client.at(10.0, 2_000).give_up);
         assert_eq!(client.sleep_until(60.0), Some(20.0));
-        assert!(Client::new(true).at(10.0, 1).give_up, "a byte is nothing");
+        assert!(Client::new(true).at(10.0, 1).give_up, "a byte is no progress");
     }
 
     #[test]
-    fn the_limit_may_be_passed_late() {
+    fn grants_grace_after_late_overrun() {
         let mut client = Client::new(false);
         assert_eq!(client.sleep_until(30.0), None);
         client.attended.over_limit = true;
-        assert!(!client.at(30.0, 0).give_up, "it has a moment to take something");
+        assert!(!client.at(30.0, 0).give_up, "within the grace period");
         assert_eq!(client.sleep_until(60.0), Some(31.0));
     }
 
     #[test]
-    fn a_paused_process_judges_nobody() {
+    fn late_wakeup_restarts_window() {
         let mut client = Client::new(true);
         assert_eq!(client.sleep_until(1.0), None);
         assert!(client.stall.deadline(LIMITS).is_some());
-        assert!(!client.at(25.0, 0).give_up, "the wake-up came fifteen seconds late");
+        assert!(!client.at(25.0, 0).give_up, "wake-up is fifteen seconds late");
         assert_eq!(client.sleep_until(60.0), Some(35.0));
     }
 
     #[test]
-    fn a_body_that_moves_is_progress() {
+    fn counts_bytes_of_moving_body() {
         let mut client = Client::new(true);
         for second in 1..10 {
             client.attended.moved = Some(second * 16 * 1024);
@@ -293,12 +293,12 @@ mod tests {
         assert!(!client.at(0.05, 0).mark);
         assert!(client.at(0.1, 0).mark);
         assert!(!client.at(0.3, 0).mark);
-        assert!(!client.at(0.4, 1).mark, "it moves again");
+        assert!(!client.at(0.4, 1).mark, "progress resets the mark");
         assert!(client.at(0.6, 0).mark);
     }
 
     #[test]
-    fn a_heartbeat_that_waits_is_reported_once_sent() {
+    fn reports_delayed_heartbeat_once_sent() {
         let mut client = Client::new(true);
         client.attended.heartbeat = true;
         assert!(!client.at(1.0, 100).heartbeat_sent);

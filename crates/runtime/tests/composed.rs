@@ -27,14 +27,14 @@ fn connect(address: SocketAddr, path: &str, subprotocol: Option<&str>) -> WebSoc
     match tungstenite::client(request, stream) {
         Ok((client, _)) => client,
         Err(HandshakeError::Failure(error)) => panic!("{error}"),
-        Err(HandshakeError::Interrupted(_)) => panic!("the handshake was interrupted"),
+        Err(HandshakeError::Interrupted(_)) => panic!("handshake interrupted"),
     }
 }
 
 /// Returns the next text message.
 fn read(client: &mut WebSocket<TcpStream>) -> String {
     loop {
-        match client.read().expect("a message") {
+        match client.read().expect("no message") {
             Message::Text(text) => return text.to_string(),
             Message::Ping(_) | Message::Pong(_) => {}
             other => panic!("no text: {other}"),
@@ -43,7 +43,7 @@ fn read(client: &mut WebSocket<TcpStream>) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rooms_reach_all_but_the_sender() {
+async fn broadcasts_reach_others_in_room() {
     let address = serve().await;
     let clients = tokio::task::spawn_blocking(move || {
         let mut json: Vec<_> =
@@ -51,7 +51,7 @@ async fn rooms_reach_all_but_the_sender() {
         let mut plain = connect(address, "/?room=red", None);
         let mut elsewhere = connect(address, "/?room=blue", Some("roomcast.json"));
         for client in json.iter_mut().chain([&mut elsewhere]) {
-            assert!(read(client).contains("client-"), "the welcome names its id");
+            assert!(read(client).contains("client-"), "welcome contains the id");
         }
         json[0].send(Message::text(r#"[{"ack":1},"say","hello"]"#)).unwrap();
         let mut told = read(&mut json[0]);
@@ -71,15 +71,11 @@ async fn rooms_reach_all_but_the_sender() {
             }
         }
         elsewhere.send(Message::text(r#"[{"ack":2},"say","alone"]"#)).unwrap();
-        assert_eq!(read(&mut elsewhere), r#"[{"re":2},0]"#, "nothing of the other room came before");
+        assert_eq!(read(&mut elsewhere), r#"[{"re":2},0]"#, "no event of the other room");
         json[1].close(None).unwrap();
         while let Ok(message) = json[1].read() {
             if let Message::Close(frame) = message {
-                assert_eq!(
-                    frame.map(|frame| u16::from(frame.code)),
-                    None,
-                    "the close is echoed without a code"
-                );
+                assert_eq!(frame.map(|frame| u16::from(frame.code)), None, "close is echoed without a code");
             }
         }
     });
@@ -87,7 +83,7 @@ async fn rooms_reach_all_but_the_sender() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn other_requests_are_refused_with_the_reason() {
+async fn refuses_plain_http_with_reason() {
     let address = serve().await;
     let answer = tokio::task::spawn_blocking(move || {
         use std::io::{Read, Write};

@@ -19,7 +19,7 @@ fn client(mode: Mode, capacity: usize, config: DriverConfig) -> (Driver, MemoryC
     tokio::spawn(flush(list.clone()));
     let transport = MemoryTransport::default();
     let (exchange, client) = MemoryClient::connect(capacity);
-    let connection = transport.open(exchange).expect("a request of this transport");
+    let connection = transport.open(exchange).expect("request for this transport");
     let session = PlainSession::new(mode, Arc::<PlainConfig>::default(), Namespace::main());
     (Driver::new(Box::new(session), connection, transport.name(), list, config), client)
 }
@@ -30,7 +30,7 @@ async fn echo(mut driver: Driver, mode: Mode) -> Option<CloseReason> {
     while let Some(incoming) = driver.next().await {
         match incoming {
             Incoming::Connect { namespace, .. } => {
-                driver.accept(&namespace, SocketId::from("a"), || {}).expect("it has just asked");
+                driver.accept(&namespace, SocketId::from("a"), || {}).expect("pending request");
             }
             Incoming::Event(event) => {
                 if let Some(id) = event.ack {
@@ -57,10 +57,10 @@ fn text(message: Option<Message>) -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_and_answers_come_back() {
+async fn echoes_events_and_acknowledgements() {
     let (driver, mut client) = client(Mode::Json, 16, DriverConfig::new());
     let driver = tokio::spawn(echo(driver, Mode::Json));
-    assert!(text(client.recv().await).contains("\"a\""), "the welcome names the id");
+    assert!(text(client.recv().await).contains("\"a\""), "welcome contains the id");
     client.send(r#"["say","hello"]"#);
     assert_eq!(text(client.recv().await), r#"["say","hello"]"#);
     client.send(r#"[{"ack":7},"ask",1,2]"#);
@@ -70,19 +70,19 @@ async fn events_and_answers_come_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn silent_clients_are_asked_and_kept() {
+async fn pings_and_keeps_silent_clients() {
     let (driver, client) = client(Mode::Plain, 16, DriverConfig::new());
     let driver = tokio::spawn(echo(driver, Mode::Plain));
     sleep(Duration::from_secs(600)).await;
-    assert!(!driver.is_finished(), "it answers each ping");
+    assert!(!driver.is_finished(), "client answers each ping");
     assert!(client.pings() >= 20, "{} pings in ten minutes", client.pings());
 }
 
 #[tokio::test(start_paused = true)]
-async fn welcome_precedes_events_of_the_room() {
+async fn welcome_precedes_room_events() {
     let (mut driver, mut client) = client(Mode::Json, 16, DriverConfig::new());
     let rooms = Arc::new(Rooms::default());
-    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no request to join") };
+    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no connect request") };
     let member = Member {
         key: MemberKey::next(),
         id: SocketId::from("a"),
@@ -91,8 +91,7 @@ async fn welcome_precedes_events_of_the_room() {
         acks: AckTable::default(),
         control: None,
     };
-    let key =
-        driver.accept(&namespace, member.id.clone(), || rooms.attach(member)).expect("it has just asked");
+    let key = driver.accept(&namespace, member.id.clone(), || rooms.attach(member)).expect("pending request");
     rooms.join(key, &Room::from("red"));
     let target = Target { rooms: vec![Room::from("red")], ..Target::default() };
     let event = Event::new(namespace, "news", "x".into_args().unwrap());
@@ -105,9 +104,9 @@ async fn welcome_precedes_events_of_the_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn refused_clients_are_told_why() {
+async fn sends_reason_to_refused_client() {
     let (mut driver, mut client) = client(Mode::Json, 16, DriverConfig::new());
-    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no request to join") };
+    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no connect request") };
     driver.refuse(&namespace, "not \"you\"");
     let driver = tokio::spawn(echo(driver, Mode::Json));
     assert!(text(client.recv().await).contains(r#"not \"you\""#));
@@ -116,7 +115,7 @@ async fn refused_clients_are_told_why() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stalled_clients_are_closed_after_the_timeout() {
+async fn closes_stalled_client_after_timeout() {
     let stall = StallLimits { timeout: Duration::from_secs(3), min_rate: 1024 };
     let config = DriverConfig::new().outbox(1024).stall(stall).close_timeout(Duration::from_secs(1));
     let (driver, _client) = client(Mode::Plain, 2, config);
@@ -134,7 +133,7 @@ async fn stalled_clients_are_closed_after_the_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn slow_readers_are_kept() {
+async fn keeps_slow_but_progressing_reader() {
     let stall = StallLimits { timeout: Duration::from_secs(3), min_rate: 100 };
     let (driver, mut client) = client(Mode::Plain, 2, DriverConfig::new().outbox(1024).stall(stall));
     let outbox = driver.outbox().clone();
@@ -151,10 +150,10 @@ async fn slow_readers_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_sent_before_the_close_arrives() {
+async fn delivers_frames_queued_before_close() {
     let (mut driver, mut client) = client(Mode::Plain, 64, DriverConfig::new());
-    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no request to join") };
-    driver.accept(&namespace, SocketId::from("a"), || {}).expect("it has just asked");
+    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no connect request") };
+    driver.accept(&namespace, SocketId::from("a"), || {}).expect("pending request");
     for number in 0..10 {
         let event = Event::new(Namespace::main(), "message", number.to_string().into_args().unwrap());
         assert_eq!(driver.emit(Mode::Plain.codec().as_ref(), &event), Ok(Pushed::Queued));
@@ -169,21 +168,21 @@ async fn what_was_sent_before_the_close_arrives() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_attached_to_an_ended_session() {
+async fn does_not_attach_to_ended_session() {
     let (mut driver, client) = client(Mode::Plain, 16, DriverConfig::new());
-    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no request to join") };
+    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no connect request") };
     drop(client);
     assert!(matches!(driver.next().await, Some(Incoming::Closed(CloseReason::TransportClose))));
     assert_eq!(driver.accept(&namespace, SocketId::from("a"), || panic!("attached")), None::<()>);
     assert!(driver.next().await.is_none());
-    assert!(driver.next().await.is_none(), "and again");
+    assert!(driver.next().await.is_none(), "stays ended");
 }
 
 #[tokio::test(start_paused = true)]
 async fn cancelled_calls_lose_nothing() {
     let (mut driver, client) = client(Mode::Plain, 1024, DriverConfig::new());
-    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no request to join") };
-    driver.accept(&namespace, SocketId::from("a"), || {}).expect("it has just asked");
+    let Some(Incoming::Connect { namespace, .. }) = driver.next().await else { panic!("no connect request") };
+    driver.accept(&namespace, SocketId::from("a"), || {}).expect("pending request");
     let mut heard = Vec::new();
     for number in 0..600 {
         client.send(ByteString::from(number.to_string()));

@@ -1,10 +1,10 @@
-//! Decoders exposed for fuzzing; not part of the public API
+//! Decoders exposed for fuzzing; not part of the public API.
 
 use std::net::SocketAddr;
 
 use crate::serve::proxy_protocol::{Header, Proxied};
 
-/// Decodes a PROXY header from pieces; returns its length, source address and TLS flag.
+/// Decodes a PROXY protocol header from chunks; returns its length, source address and TLS flag.
 ///
 /// # Errors
 /// Returns a message if the header is malformed.
@@ -20,7 +20,7 @@ pub fn proxy_header<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Op
             };
             return Ok(Some(ProxyHeader { len, source }));
         }
-        assert_eq!(taken, piece.len(), "until it is whole, everything belongs to it");
+        assert_eq!(taken, piece.len(), "an incomplete header consumes the whole chunk");
     }
     Ok(None)
 }
@@ -29,8 +29,8 @@ pub fn proxy_header<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Op
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "it is for fuzzing alone")]
 pub struct ProxyHeader {
-    /// Length in bytes
+    /// Length in bytes.
     pub len: usize,
-    /// Address of the client, and whether it used TLS; `None` for the proxy's own connection
+    /// Client address and whether the client used TLS; `None` for the proxy's own connection.
     pub source: Option<(SocketAddr, bool)>,
 }

@@ -1,6 +1,6 @@
-//! The Roomcast server: HTTP, one driver task per session, handlers, builder, tower layer
+//! Roomcast server: HTTP endpoints, session drivers, event handlers, the [`Io`] builder and the tower layer.
 //!
-//! The root exports the most used names. Modules group all names by concept, including those of the root.
+//! The crate root exports the most used items. Modules group all items by topic, including those of the root.
 
 mod app;
 mod driver;
@@ -26,7 +26,7 @@ pub use bytes::Bytes;
 pub use serde_json::{Value, json};
 
 pub mod config {
-    //! Settings of a server
+    //! Server settings.
 
     pub use crate::app::builder::IoBuilder;
     pub use crate::app::error::ConfigError;
@@ -35,7 +35,7 @@ pub mod config {
 }
 
 pub mod emit {
-    //! Sending events to one client or to many, and waiting for their answers
+    //! Emits and broadcasts, with or without acknowledgements.
 
     pub use crate::app::emit::answers::Answers;
     pub use crate::app::emit::broadcast::Emit;
@@ -46,7 +46,7 @@ pub mod emit {
 }
 
 pub mod extract {
-    //! Parameters of handlers
+    //! Extractors: parameters of handlers.
 
     pub use crate::app::handler::call::{Auth, EventName, FromEvent};
     pub use crate::app::handler::extract::{Extension, State};
@@ -55,7 +55,7 @@ pub mod extract {
 }
 
 pub mod handler {
-    //! Event handlers: signatures, return values, order and errors
+    //! Event handlers: signatures, return values, ordering and errors.
 
     pub use crate::app::error::{EventError, EventErrorCause, HandlerError};
     pub use crate::app::handler::call::Handler;
@@ -68,7 +68,7 @@ pub mod handler {
 }
 
 pub mod http {
-    //! HTTP around a session: its request, origins, cookies, compression
+    //! HTTP settings and types: handshake, origins, cookies and compression.
 
     pub use crate::host::hooks::RefusedRequest;
     pub use crate::web::compression::HttpCompression;
@@ -83,19 +83,19 @@ pub mod http {
     };
     pub use roomcast_core::ResponseBody;
 
-    /// An IP network, or a single address.
+    /// IP network in CIDR notation, or a single address.
     pub use ipnet::IpNet;
 }
 
 pub mod metrics {
-    //! Metrics and limits of a server
+    //! Server metrics and limits.
 
     pub use crate::host::breach::Breach;
     pub use crate::host::metrics::Metrics;
 }
 
 pub mod namespace {
-    //! Namespaces, dynamic namespaces, and messages between servers
+    //! Namespaces, dynamic namespaces, and events between servers.
 
     pub use crate::app::dynamic::ParentNamespace;
     pub use crate::app::error::{ConnectError, NamespaceError};
@@ -106,7 +106,7 @@ pub mod namespace {
 }
 
 pub mod rooms {
-    //! Rooms and the sockets in them
+    //! Rooms, room changes, and the sockets in a room.
 
     pub use crate::app::emit::remote::{RemoteHandshake, RemoteSocket};
     pub use crate::app::rooms::presence::Presence;
@@ -114,7 +114,7 @@ pub mod rooms {
 }
 
 pub mod server {
-    //! Serving: on its own listener or mounted in another server, with graceful shutdown
+    //! Standalone server, tower layer, and graceful shutdown.
 
     pub use crate::app::error::ServeError;
     pub use crate::app::model::io::Io;
@@ -126,7 +126,7 @@ pub mod server {
 }
 
 pub mod socket {
-    //! A client's socket in a namespace
+    //! Socket: one client in one namespace.
 
     pub use crate::app::model::socket::Socket;
     pub use crate::app::model::user_data::DataError;
@@ -136,7 +136,7 @@ pub mod socket {
 }
 
 pub mod transport {
-    //! Transports, endpoints, and their protocols
+    //! Transports, endpoints, and their protocols.
 
     pub use crate::session::endpoint::Endpoint;
     pub use roomcast_core::{ByteString, Message, Transport, TransportName};
@@ -147,7 +147,7 @@ pub mod transport {
 }
 
 pub mod typed {
-    //! Typed events: a schema combines name, arguments and acknowledgement
+    //! Typed events: schemas of name, arguments and acknowledgement.
 
     pub use crate::app::typed::{Event, EventHandler, EventSet, NoAnswer, Reply, TypedAnswers};
 }

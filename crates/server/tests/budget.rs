@@ -1,6 +1,6 @@
-//! The memory budget of a server with clients that do not read; alone in its binary, since a process has one ledger
+//! Memory budget of a server with clients that do not read. A separate binary, since a process has one ledger.
 
-#![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall")]
+#![allow(clippy::disallowed_methods, reason = "it waits on the wall clock")]
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, sync_channel};
@@ -20,7 +20,7 @@ fn evicts_longest_stalled_and_no_reader() {
     let stage = Stage::open();
     let mut reader = Client::connect(stage.address);
     let reading = stage.socket();
-    // They stall one after the other, and what waits for them keeps growing.
+    // The clients stall one after the other while their backlogs keep growing.
     let mut crowd = Vec::new();
     for _ in 0..3 {
         let client = Client::connect(stage.address);
@@ -32,16 +32,10 @@ fn evicts_longest_stalled_and_no_reader() {
     for evicted in 0..crowd.len() {
         while crowd[evicted].1.is_connected() {
             for (_, socket) in &crowd[evicted..] {
-                // Whoever was evicted just now is told; it is seen below.
+                // The evicted client's emit may fail; the test checks that below.
                 let _ = socket.emit("flood", &*BODY);
             }
-            stage
-                .io
-                .main()
-                .target()
-                .to(reading.id())
-                .emit("tick", heard)
-                .expect("somebody was evicted for it");
+            stage.io.main().target().to(reading.id()).emit("tick", heard).expect("a client was evicted");
             assert_eq!(reader.text(), format!(r#"42["tick",{heard}]"#));
             heard += 1;
         }
@@ -50,7 +44,10 @@ fn evicts_longest_stalled_and_no_reader() {
             stage.reasons.recv_timeout(PATIENCE),
             Ok((crowd[evicted].1.id().clone(), CloseReason::SlowConsumer))
         );
-        assert!(crowd[evicted + 1..].iter().all(|(_, socket)| socket.is_connected()), "one was enough");
+        assert!(
+            crowd[evicted + 1..].iter().all(|(_, socket)| socket.is_connected()),
+            "one eviction was enough"
+        );
         assert_eq!(stage.io.metrics().clients_evicted(), evicted as u64 + 1);
     }
     assert!(reading.is_connected() && stage.reasons.try_recv().is_err());
@@ -84,7 +81,7 @@ fn emit_fails_until_memory_is_released() {
     assert!(socket.emit("one", 4).is_ok() && stage.io.emit("all", 5).is_ok());
     reader.send(r#"428["echo","y"]"#);
     assert!(matches!(stage.answers.recv_timeout(PATIENCE), Ok(Ok(true))));
-    // Nothing of what failed was sent.
+    // No failed emit was sent.
     assert_eq!(
         [reader.text(), reader.text(), reader.text()],
         [r#"42["one",4]"#, r#"42["all",5]"#, r#"438["y"]"#]
@@ -92,9 +89,10 @@ fn emit_fails_until_memory_is_released() {
 }
 
 #[test]
-fn replay_needs_memory_too() {
+fn replay_respects_memory_budget() {
     let stage = Stage::open_with(|config| config.recovery(|recovery| recovery));
-    // Without memory: whoever missed nothing, and whoever missed an event; with it again: whoever missed one.
+    // Without memory, a client that missed nothing and a client that missed an event; with memory, a client that missed
+    // one.
     for (misses, is_short, recovers) in [(false, true, true), (true, true, false), (true, false, true)] {
         let (client, welcome) = Client::enter(stage.address, "");
         let pid = field(&welcome, "pid");
@@ -116,18 +114,18 @@ fn replay_needs_memory_too() {
     }
 }
 
-/// A field of the welcome.
+/// Returns a field of the welcome.
 fn field(welcome: &str, name: &str) -> String {
     let rest = welcome.split_once(&format!(r#""{name}":""#)).expect("it is there").1;
-    rest.split_once('"').expect("a text").0.to_owned()
+    rest.split_once('"').expect("a string").0.to_owned()
 }
 
-/// Emits until the kernel takes nothing more, so that from here on it makes no progress.
+/// Emits until the kernel accepts no more, so that the client makes no further progress.
 fn stall(socket: &Socket) {
     let deadline = Instant::now() + PATIENCE;
     let mut blocked_since = None;
     loop {
-        assert!(Instant::now() < deadline, "the kernel takes everything");
+        assert!(Instant::now() < deadline, "the kernel accepted everything");
         match (socket.waiting_bytes(), blocked_since) {
             (0, _) => {
                 blocked_since = None;
@@ -144,7 +142,7 @@ fn stall(socket: &Socket) {
     }
 }
 
-/// A server, and what its handlers tell
+/// Server and the reports of its handlers.
 struct Stage {
     io: Io,
     address: SocketAddr,
@@ -152,7 +150,7 @@ struct Stage {
     reasons: Receiver<(SocketId, CloseReason)>,
     answers: Receiver<Result<bool, EmitError>>,
     runtime: Runtime,
-    // The ledger is that of the whole process, so there is one stage at a time.
+    // The ledger is process-wide, so only one stage runs at a time.
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -196,7 +194,7 @@ impl Stage {
     }
 }
 
-/// A Socket.IO client on a WebSocket, for which the kernel keeps little
+/// Socket.IO client on a WebSocket with a small kernel buffer.
 struct Client(Ws);
 
 impl Client {
@@ -204,14 +202,14 @@ impl Client {
         Self::enter(address, "").0
     }
 
-    /// Connects with this to show; returns its welcome too, and leaves out what it missed.
+    /// Connects with this auth and returns the welcome; skips missed events.
     fn enter(address: SocketAddr, auth: &str) -> (Self, String) {
         let dial = Dial::Narrow(address);
         let mut client = Self(Ws::open(&dial, "/socket.io/?EIO=4&transport=websocket", None));
         assert!(client.text().starts_with("0{"));
         client.send(&format!("40{auth}"));
         let mut texts = std::iter::from_fn(|| Some(client.text()));
-        let welcome = texts.find(|text| text.starts_with("40{")).expect("it is let in");
+        let welcome = texts.find(|text| text.starts_with("40{")).expect("the client connects");
         (client, welcome)
     }
 
@@ -229,6 +227,6 @@ impl Client {
 
 const BUDGET: u64 = 4 * 1024 * 1024;
 static BODY: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| "x".repeat(32 * 1024));
-/// Whoever stalls here is let go by the budget alone
+/// Only the budget closes stalled clients here.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
-//! A crowd that stops reading while a broadcast goes on, and one client that reads on
+//! Crowd that stops reading during a broadcast, beside a client that keeps reading.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::disallowed_methods, reason = "it waits by the clock on the wall")]
+#![allow(clippy::disallowed_methods, reason = "it waits on the wall clock")]
 
 use std::fs;
 use std::net::SocketAddr;
@@ -19,11 +19,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::runtime::{Builder, Runtime};
 
 #[test]
-fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
+fn closes_slow_crowd_and_spares_reader() {
     let mut stage = Stage::open(STALL_TIMEOUT, HARD_CAP);
     let before = resident();
     let (mut emitted, mut most_waiting) = (0, 0);
-    // Until each of them is over its limit; from then on it has its time to take something, and does not.
+    // Emits until every client is over its limit; from then on its stall time runs.
     while stage.sockets.iter().filter(|socket| socket.waiting_bytes() > OUTBOX).count() < CROWD {
         let receipt = stage.emit(emitted, Overflow::Close);
         emitted += 1;
@@ -37,18 +37,18 @@ fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
     let full = Instant::now();
     wait_for(|| stage.io.metrics().slow_consumers() == CROWD as u64);
     println!("all closed {:?} after the last was over its limit", full.elapsed());
-    // As soon as their time is over, with ten times the second that it may take.
+    // Closed once the stall time is over, allowing ten times the expected second.
     assert!(full.elapsed() < STALL_TIMEOUT + Duration::from_secs(10));
     stage.tell("closed", emitted, most_waiting, before);
     let other: Vec<_> =
         stage.reasons.iter().take(CROWD).filter(|reason| *reason != CloseReason::SlowConsumer).collect();
     assert_eq!(other, []);
     assert_eq!(stage.io.metrics().slow_consumers(), CROWD as u64);
-    // The reader is alone, and all is as before.
+    // Only the reader is left, and the state is as before.
     assert_eq!(stage.emit(emitted, Overflow::Close), Receipt { queued: 1, ..Receipt::default() });
-    // What was closed last may be in the hands of a flusher yet.
+    // A flusher may still hold the last frames.
     wait_for(|| stage.waiting() < CROWD * 128);
-    // Whoever reads again finds the beginning of what it missed, and why it was closed.
+    // A client that reads again receives the beginning of its backlog and the close reason.
     for client in &mut stage.crowd {
         let mut heard = 0;
         let end = loop {
@@ -67,30 +67,30 @@ fn a_crowd_that_does_not_read_is_closed_and_who_reads_gets_everything() {
 }
 
 #[test]
-fn of_a_crowd_that_keeps_what_is_oldest_everybody_gets_the_beginning() {
+fn drop_newest_keeps_oldest_events() {
     keeps(Overflow::DropNewest, |numbers, all| {
         assert!(numbers.starts_with(&BEGINNING) && numbers.len() < all, "{numbers:?}");
-        assert!(numbers.last() < Some(&(all - 1)), "the newest are not among them: {numbers:?}");
+        assert!(numbers.last() < Some(&(all - 1)), "contains the newest: {numbers:?}");
     });
 }
 
 #[test]
-fn of_a_crowd_that_keeps_what_is_newest_everybody_gets_the_end() {
+fn drop_oldest_keeps_newest_events() {
     keeps(Overflow::DropOldest, |numbers, all| {
         assert!(numbers.len() < all && numbers.ends_with(&[all - 2, all - 1]), "{numbers:?}");
     });
 }
 
 #[test]
-fn of_a_crowd_that_keeps_the_latest_everybody_gets_that() {
+fn latest_keeps_last_event() {
     keeps(Overflow::KeepLatest, |numbers, all| {
         assert!(numbers.len() < all && numbers.last() == Some(&(all - 1)), "{numbers:?}");
     });
 }
 
-/// Emits until everybody has lost some, and holds what arrives, in the end, against the policy
+/// Emits until every client has lost events, and checks what arrives against the policy.
 fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
-    // An answer puts an outbox beyond its limit that a policy keeps just below; nobody is to be judged by that here.
+    // An ack may exceed the limit; the hard cap is high enough that no client is closed for it.
     let mut stage = Stage::open(NEVER, BACKLOG);
     let opened = Instant::now();
     let before = resident();
@@ -103,7 +103,7 @@ fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
         most_waiting = most_waiting.max(stage.waiting());
         assert!(emitted < ENOUGH, "{receipt:?} after {emitted} events");
     }
-    // What came in as backlog is refused by the client now, so the next emits bring it below the limit.
+    // Backlog becomes stalled bytes once the client refuses it, so the next emits bring it below the limit.
     while overflow != Overflow::DropNewest
         && stage.sockets.iter().any(|socket| socket.waiting_bytes() > OUTBOX + SMALL)
     {
@@ -112,7 +112,7 @@ fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
         assert!(emitted < ENOUGH, "more than the limit waits after {emitted} events");
     }
     stage.tell(&format!("{overflow:?}"), emitted, most_waiting, before);
-    // An answer and a ping, when there is no room for them.
+    // An ack and a ping while the outbox is full.
     stage.crowd.iter_mut().for_each(|client| client.send(r#"427["echo","x"]"#));
     wait_for(|| stage.echoes.load(Ordering::Relaxed) == CROWD);
     std::thread::sleep((PING_INTERVAL + Duration::from_millis(500)).saturating_sub(opened.elapsed()));
@@ -127,15 +127,15 @@ fn keeps(overflow: Overflow, holds: impl Fn(&[usize], usize)) {
                 Heard::Close(code, reason) => panic!("closed with {code} {reason}"),
             }
         }
-        // What goes on filling the kernel's buffers makes gaps of its own; the order stays.
+        // Filling the kernel buffers adds gaps, but the order holds.
         assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
         holds(&numbers, emitted);
     }
     assert_eq!(stage.io.metrics().slow_consumers(), 0);
-    assert!(stage.reasons.try_recv().is_err(), "nobody was closed");
+    assert!(stage.reasons.try_recv().is_err(), "no client was closed");
 }
 
-/// A server with its crowd, and the one client that reads
+/// Server with its crowd and the reading client.
 struct Stage {
     crowd: Vec<Client>,
     reader: Client,
@@ -144,7 +144,7 @@ struct Stage {
     echoes: Arc<AtomicUsize>,
     io: Io,
     runtime: Option<Runtime>,
-    // Memory is that of the whole process, so there is one stage at a time.
+    // Memory is process-wide, so only one stage runs at a time.
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -190,14 +190,14 @@ impl Stage {
         Self { crowd, reader, sockets, reasons, echoes, io, runtime: Some(runtime), _alone: alone }
     }
 
-    /// Emits to everybody, and lets the reader have it; what waits for others stays within its bounds
+    /// Emits to all clients and waits for the reader; checks that the backlog of the others stays bounded.
     fn emit(&mut self, number: usize, overflow: Overflow) -> Receipt {
         let target = self.io.main().target();
         let target = match overflow {
             Overflow::KeepLatest => target.latest("number"),
             other => target.overflow(other),
         };
-        let receipt = target.emit("number", (number, "x".repeat(EVENT))).expect("a name");
+        let receipt = target.emit("number", (number, "x".repeat(EVENT))).expect("a valid name");
         loop {
             match self.reader.hear() {
                 Heard::Number(heard) => {
@@ -218,7 +218,7 @@ impl Stage {
         self.sockets.iter().map(Socket::waiting_bytes).sum()
     }
 
-    /// What this has cost: frames that wait for many exist once
+    /// Reports the cost; frames waiting for many clients exist once.
     fn tell(&self, case: &str, emitted: usize, most_waiting: usize, before: usize) {
         let grown = resident().saturating_sub(before);
         println!(
@@ -239,7 +239,7 @@ impl Drop for Stage {
     }
 }
 
-/// A Socket.IO client on a WebSocket, that takes little before it has to read
+/// Socket.IO client on a WebSocket with a small receive buffer.
 struct Client(Ws);
 
 #[derive(Debug, PartialEq)]
@@ -291,20 +291,20 @@ impl Client {
 fn wait_for(mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
-        assert!(Instant::now() < deadline, "it never came about");
+        assert!(Instant::now() < deadline, "the condition was not met in time");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Bytes of memory of this process
+/// Returns the resident memory of this process, in bytes.
 fn resident() -> usize {
-    let status = fs::read_to_string("/proc/self/status").expect("Linux tells");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux tells");
+    let status = fs::read_to_string("/proc/self/status").expect("/proc is readable");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("/proc is readable");
     let kibibytes: usize = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes * 1024
 }
 
-/// Two ends of each connection are in this process
+/// Both ends of each connection are in this process.
 fn allow_many_files() {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -312,26 +312,26 @@ fn allow_many_files() {
 }
 
 const CROWD: usize = 1000;
-/// Long enough to fill the outboxes of all
+/// Long enough to fill all outboxes.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bytes that may wait for one client that stalls, before a policy applies
+/// Bytes that may wait for a stalled client before a policy applies.
 const OUTBOX: usize = 64 * 1024;
-/// Bytes that may wait for one client that nobody has come to write to yet: that is the server's debt, and a policy
-/// makes room below the limit only once the client refuses more
+/// Bytes that may wait for a client before the server first tries to write to it. This is the server's debt; a policy
+/// makes room below the limit only once the client refuses more.
 const BACKLOG: usize = 16 * OUTBOX;
-/// More than is ever emitted here
+/// More than is ever emitted here.
 const HARD_CAP: usize = 64 * 1024 * 1024;
-/// Protocol packets and answers may go beyond both, here a ping and an answer of a few bytes
+/// Slack for protocol packets and acks beyond both limits: a ping and an ack of a few bytes.
 const SMALL: usize = 1024;
-/// Bytes of an event
+/// Bytes of an event.
 const EVENT: usize = 8 * 1024;
-/// What everybody gets, as there is room for it
+/// Events that fit every client's buffers.
 const BEGINNING: [usize; 4] = [0, 1, 2, 3];
-/// Events that are more than what a client, the kernel and an outbox can hold together
+/// Events that exceed what a client, the kernel and an outbox can hold together.
 const ENOUGH: usize = 3000;
-/// What a crowd may cost while 64 MiB and more wait for it: the frames once, and a queue of references for each
+/// Memory limit while over 64 MiB wait for a crowd: the frames once, and a queue of references for each client.
 const MEMORY: usize = 24 * 1024 * 1024;
 const PING_INTERVAL: Duration = Duration::from_secs(3);
-/// Whoever is read late here is not gone
+/// Clients that read late are not closed here.
 const NEVER: Duration = Duration::from_secs(24 * 3600);
 const PATIENCE: Duration = Duration::from_secs(60);

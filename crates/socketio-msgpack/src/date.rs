@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dates_are_those_of_javascript() {
+    fn formats_dates_like_javascript() {
         for (milliseconds, expected) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (-1, "1969-12-31T23:59:59.999Z"),

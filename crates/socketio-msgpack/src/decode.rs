@@ -12,7 +12,7 @@ use crate::date;
 
 /// Decodes a packet.
 ///
-/// Time and memory are linear in the message, whatever lengths it declares.
+/// Time and memory are linear in the message, regardless of the lengths that it declares.
 pub(crate) fn packet(message: &Bytes, limits: &PacketLimits) -> Result<Packet, DecodeError> {
     let mut cursor = Cursor { message, at: 0 };
     let Head { kind, namespace, id, data } = Head::read(&mut cursor, limits)?;

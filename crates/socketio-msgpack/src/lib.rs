@@ -8,7 +8,7 @@
 //!
 //! # Values
 //!
-//! Handlers see arguments as JSON with separate binary parts, whatever protocol the client uses. MessagePack values
+//! Handlers see arguments as JSON with separate binary parts, as with every other protocol. MessagePack values
 //! without a JSON equivalent are converted as JavaScript would:
 //!
 //! | MessagePack | Arguments |

@@ -32,9 +32,9 @@ fn in_main(body: Body) -> Result<Packet, DecodeError> {
     Ok(Packet { namespace: "/".into(), body })
 }
 
-/// Returns the encoding of the same packet by notepack.io 2.2.0 and 3.0.1.
+/// Encodings of the same packet by notepack.io 2.2.0 and 3.0.1.
 #[test]
-fn both_dialects_of_notepack_are_understood() {
+fn reads_both_notepack_versions() {
     let rest = "1ffd1ff38cb3ff8000000000000cf0000010000000000d3ffffff0000000000a2c3a9c0c3c4020102";
     let behind = "03a76f7074696f6e7381a8636f6d7072657373c3a2696407a36e7370a22f6e";
     let dialects = [
@@ -42,10 +42,10 @@ fn both_dialects_of_notepack_are_understood() {
         ("c0d7ff1d5353006553f10081a1629901ff", "c401"),
     ];
     for (front, binary) in dialects {
-        let rest = rest.strip_prefix("1ff").expect("it begins so");
+        let rest = rest.strip_prefix("1ff").expect("known prefix");
         let packet = decode(&hex(&format!("85a47479706502a46461746196a26576{front}{rest}{binary}{behind}")));
-        let Packet { namespace, body } = packet.expect("it is valid");
-        let Body::Event { name, args, ack } = body else { panic!("an event") };
+        let Packet { namespace, body } = packet.expect("valid packet");
+        let Body::Event { name, args, ack } = body else { panic!("expected an event") };
         assert_eq!((&*namespace, &*name, ack), ("/n", "ev", Some(AckId(7))));
         let expected = concat!(
             r#"null,"2023-11-14T22:13:20.123Z",{"b":[1,-1,-200,1.5,1099511627776,-1099511627776,"é",null,true]},"#,
@@ -57,7 +57,7 @@ fn both_dialects_of_notepack_are_understood() {
 }
 
 #[test]
-fn packets_of_every_type() {
+fn reads_packets_of_every_type() {
     let options = "a76f7074696f6e7381a8636f6d7072657373c3a36e7370a12f";
     assert_eq!(decode(&hex(&format!("84a47479706500a464617461d40000{options}"))), in_main(connect("")));
     assert_eq!(decode(&hex(&format!("83a47479706500{options}"))), in_main(connect("")));
@@ -66,7 +66,7 @@ fn packets_of_every_type() {
     assert_eq!(auth, in_main(connect(r#"{"token":"x"}"#)));
     assert_eq!(decode(&hex(&format!("83a47479706501{options}"))), in_main(Body::Disconnect));
     let answer = decode(&hex(&format!("85a47479706503a2696403a46461746191a161{options}")));
-    let args = "a".into_args().expect("a text can be put");
+    let args = "a".into_args().expect("a string is serializable");
     assert_eq!(answer, in_main(Body::Ack { id: AckId(3), args }));
     assert_eq!(decode(b"\x83\xa4type\x04\xa4data\xa1x\xa3nsp\xa1/"), in_main(Body::ConnectError));
     // The data may come before the type, and event names may be numbers.
@@ -79,13 +79,13 @@ fn event(args: &[u8]) -> Vec<u8> {
 }
 
 fn argument(args: &[u8]) -> Result<String, DecodeError> {
-    let Body::Event { args, .. } = decode(&event(args))?.body else { panic!("an event") };
+    let Body::Event { args, .. } = decode(&event(args))?.body else { panic!("expected an event") };
     Ok(args.json().to_owned())
 }
 
 #[test]
-fn what_json_has_not_is_as_javascript_puts_it() {
-    let read = |bytes: &[u8]| argument(bytes).expect("it is valid");
+fn converts_values_like_javascript() {
+    let read = |bytes: &[u8]| argument(bytes).expect("valid argument");
     assert_eq!(read(b"\xcb\x7f\xf8\0\0\0\0\0\0"), "null");
     assert_eq!(read(b"\xca\x7f\x80\0\0"), "null");
     assert_eq!(read(b"\xca\x3f\x80\0\0"), "1.0");
@@ -107,8 +107,8 @@ fn what_json_has_not_is_as_javascript_puts_it() {
 }
 
 #[test]
-fn what_is_no_packet_is_refused() {
-    let refused = |packet: &[u8]| decode(packet).expect_err("it is no packet");
+fn refuses_invalid_packets() {
+    let refused = |packet: &[u8]| decode(packet).expect_err("invalid packet");
     for packet in [
         &b""[..],
         b"\x80",
@@ -136,13 +136,13 @@ fn what_is_no_packet_is_refused() {
         refused(packet);
     }
     assert_eq!(refused(b"\x83\xa4type\x02\xa3nsp\xa1/\xa4data\x91\xa7connect"), DecodeError::Reserved);
-    assert_eq!(argument(b"\x81\x01\x02"), Err(DecodeError::Payload), "a key that is no text");
+    assert_eq!(argument(b"\x81\x01\x02"), Err(DecodeError::Payload), "a key that is not text");
     let text = MsgpackCodec::default().decoder(&PacketLimits::default()).decode(Message::from("2[\"e\"]"));
     assert_eq!(text, Err(DecodeError::Payload));
 }
 
 #[test]
-fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
+fn bounds_declared_lengths_and_nesting() {
     for claim in [
         &b"\xdd\xff\xff\xff\xff"[..],
         b"\xdf\xff\xff\xff\xff",
@@ -167,7 +167,7 @@ fn no_length_is_believed_and_no_nesting_is_too_deep_to_be_refused() {
 }
 
 #[test]
-fn what_grows_is_limited() {
+fn limits_text_attachments_and_namespace() {
     let limits = PacketLimits::new().packet_bytes(100).attachments(2).namespace_bytes(4);
     let within = |args: &[u8]| decode_within(&event(args), limits).map(drop);
     // A message byte expands to at most six text bytes.
@@ -187,15 +187,15 @@ fn what_grows_is_limited() {
 }
 
 #[test]
-fn what_looks_like_a_placeholder_names_nothing_that_is_not_there() {
+fn refuses_placeholder_without_attachment() {
     let looks = b"\x82\xac_placeholder\xc3\xa3num\x07";
-    assert!(argument(looks).is_ok(), "without binary it is data");
+    assert!(argument(looks).is_ok(), "ordinary data without binary");
     let beside = [&b"\x92\xc4\x01x"[..], looks].concat();
     assert!(matches!(argument(&beside), Err(DecodeError::Placeholders(_))));
 }
 
 #[test]
-fn what_the_server_says() {
+fn encodes_every_server_packet() {
     let codec = MsgpackCodec::default();
     let bytes = |frame: roomcast_core::Frame| frame.messages()[0].as_bytes().to_vec();
     let (id, custom) = (SocketId::new("s"), Namespace::new("/c"));
@@ -212,14 +212,14 @@ fn what_the_server_says() {
         b"\x83\xa4type\x04\xa4data\x82\xa7message\xa2no\xa4data\x81\xa4code\x03\xa3nsp\xa2/c"
     );
     assert_eq!(bytes(codec.encode_disconnect(&custom)), b"\x82\xa4type\x01\xa3nsp\xa2/c");
-    let mut event = Event::new(custom.clone(), "e", 1.into_args().expect("a number can be put"));
+    let mut event = Event::new(custom.clone(), "e", 1.into_args().expect("a number is serializable"));
     event.offset = Some("o".into());
     assert_eq!(
-        bytes(codec.encode(&event).expect("it is not reserved")),
+        bytes(codec.encode(&event).expect("not a reserved name")),
         b"\x83\xa4type\x02\xa4data\x93\xa1e\x01\xa1o\xa3nsp\xa2/c"
     );
     assert!(codec.encode(&Event::new(custom.clone(), "disconnect", Args::empty())).is_err());
-    let args = (Bytes::from_static(b"b"), -1, 1.5).into_args().expect("these can be put");
+    let args = (Bytes::from_static(b"b"), -1, 1.5).into_args().expect("the arguments are serializable");
     assert_eq!(
         bytes(codec.encode_answer(&custom, AckId(300), &args).expect("always")),
         b"\x84\xa4type\x03\xa4data\x93\xc4\x01b\xff\xcb\x3f\xf8\0\0\0\0\0\0\xa3nsp\xa2/c\xa2id\xcd\x01\x2c"
@@ -227,16 +227,16 @@ fn what_the_server_says() {
 }
 
 #[test]
-fn text_with_escapes_and_placeholders_in_any_shape() {
+fn encodes_escapes_and_reordered_placeholders() {
     let list = concat!(
         r#" "\u00e9\ud83d\ude00\n\/\"\\" , { "n\u0075m" : 1 , "x" : [ {} , [ ] ] , "_placeholder" : true } , "#,
         r#"{"_placeholder":true,"num":0} , "\ud800x\udbff\udfff" , {"_placeholder":false,"num":0}"#
     );
     let args = Args::from_json(list.into(), vec![Bytes::from_static(b"a"), Bytes::from_static(b"b")]);
-    let event = Event::new(Namespace::main(), "e", args.expect("it is JSON"));
-    let frame = MsgpackCodec::default().encode(&event).expect("it is not reserved");
-    let Body::Event { args, .. } = decode(frame.messages()[0].as_bytes()).expect("it is valid").body else {
-        panic!("an event")
+    let event = Event::new(Namespace::main(), "e", args.expect("valid JSON"));
+    let frame = MsgpackCodec::default().encode(&event).expect("not a reserved name");
+    let Body::Event { args, .. } = decode(frame.messages()[0].as_bytes()).expect("valid packet").body else {
+        panic!("expected an event")
     };
     let expected = concat!(
         "\"é😀\\n/\\\"\\\\\",{\"_placeholder\":true,\"num\":0},{\"_placeholder\":true,\"num\":1},\"\u{fffd}x\u{10ffff}\",",
@@ -280,12 +280,12 @@ fn args_of(values: &[Value], binary: &[Bytes]) -> Args {
         let placeholder = json!({ "deep": [{ "_placeholder": true, "num": num }] });
         list.insert(num.min(list.len()), placeholder.to_string());
     }
-    Args::from_json(list.join(",").into(), binary.to_vec()).expect("it is JSON")
+    Args::from_json(list.join(",").into(), binary.to_vec()).expect("valid JSON")
 }
 
 proptest! {
     #[test]
-    fn what_is_sent_is_what_is_read(
+    fn sent_packets_decode_unchanged(
         values in proptest::collection::vec(value(), 0..6),
         binary in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..400), 0..4),
         name in "[a-z]{1,40}x",
@@ -295,11 +295,11 @@ proptest! {
         let args = args_of(&values, &binary);
         let mut event = Event::new(Namespace::new("/n"), name.as_str(), args.clone());
         event.ack = ack.map(|id| AckRequest { id: AckId(id), answers: std::sync::Arc::new(Nobody) });
-        let frame = MsgpackCodec::default().encode(&event).expect("it is not reserved");
+        let frame = MsgpackCodec::default().encode(&event).expect("not a reserved name");
         prop_assert_eq!(frame.messages().len(), 1);
         let encoded = frame.messages()[0].as_bytes();
-        let packet = decode(encoded).expect("what is sent is valid");
-        let Body::Event { name: read, args: read_args, ack: read_ack } = packet.body else { panic!("an event") };
+        let packet = decode(encoded).expect("encoded packets are valid");
+        let Body::Event { name: read, args: read_args, ack: read_ack } = packet.body else { panic!("not an event") };
         prop_assert_eq!(&*read, &name);
         prop_assert_eq!(read_ack, ack.map(AckId));
         let parsed = |args: &Args| serde_json::from_str::<Value>(&format!("[{}]", args.json())).expect("JSON");
@@ -312,10 +312,10 @@ proptest! {
     }
 
     #[test]
-    fn anything_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn random_input_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
         let _ = decode(&bytes);
         if let Ok(packet) = decode(&event(&bytes)) {
-            let Body::Event { args, .. } = packet.body else { panic!("an event") };
+            let Body::Event { args, .. } = packet.body else { panic!("expected an event") };
             let checked = Args::from_json(args.list().clone(), args.attachments().to_vec());
             prop_assert_eq!(checked.as_ref(), Ok(&args));
             prop_assert_eq!(args.check_placeholders(), Ok(()));

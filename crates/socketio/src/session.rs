@@ -59,7 +59,7 @@ struct Backlog {
 }
 
 impl SocketIoSession {
-    /// Creates a session whose primary lane is not open yet.
+    /// Creates a session whose primary connection is not open yet.
     pub fn new(config: Arc<SocketIoConfig>, handshake: Handshake) -> Self {
         Self {
             engine: Engine::new(config.engine.clone(), handshake),

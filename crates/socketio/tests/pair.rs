@@ -15,7 +15,7 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn a_client_that_joins_nothing_in_time_is_closed() {
+fn closes_client_that_joins_nothing() {
     let mut pair = Pair::new(session()).refusing();
     pair.client.answers("2", "3");
     pair.open(WEBSOCKET);
@@ -39,7 +39,7 @@ fn a_client_that_joins_nothing_in_time_is_closed() {
 }
 
 #[test]
-fn a_client_that_falls_silent_is_closed_in_time() {
+fn closes_silent_client_in_time() {
     let mut pair = Pair::new(session()).accepting();
     pair.open(WEBSOCKET);
     pair.receive("40");
@@ -53,7 +53,7 @@ fn a_client_that_falls_silent_is_closed_in_time() {
 }
 
 #[test]
-fn namespaces_and_answers_move_with_the_session() {
+fn upgrade_keeps_namespaces_and_answers() {
     let mut pair = Pair::new(session()).accepting();
     pair.client.answers("2", "3");
     pair.client.answers("3probe", "5");

@@ -14,7 +14,7 @@ impl Chance {
 
     /// Returns a number below `bound`, which is not zero.
     pub(crate) fn below(&mut self, bound: u64) -> usize {
-        usize::try_from(self.0.u64(..bound)).expect("bounds are small")
+        usize::try_from(self.0.u64(..bound)).expect("bound fits in usize")
     }
 
     /// Returns a random element of the slice.

@@ -56,7 +56,7 @@ impl Codec for TextCodec {
             if !self.acks {
                 return Err(EncodeError::Ack);
             }
-            write!(text, "#{}", ack.id).expect("a string takes everything");
+            write!(text, "#{}", ack.id).expect("writing to a string succeeds");
         }
         self.frame(text, &event.args)
     }

@@ -113,7 +113,8 @@ impl RoomLog {
 
 impl RoomWatcher for RoomLog {
     /// # Panics
-    /// If the change cannot follow the earlier reports, so that a report was lost, duplicated or early.
+    ///
+    /// Panics if the change cannot follow the earlier reports, so that a report was lost, duplicated or early.
     fn room_changed(&self, change: &RoomChange) {
         let mut noted = self.noted();
         let Noted { changes, rooms } = &mut *noted;
@@ -134,7 +135,7 @@ impl RoomWatcher for RoomLog {
                 let times = known.members.remove(socket.as_str()).unwrap_or(0);
                 let is_owner = known.may_have_owner && socket.as_str() == name;
                 let may_leave = times > 0 || !known.from_the_start || is_owner;
-                assert!(may_leave, "`{socket}` left `{name}`, where it was not");
+                assert!(may_leave, "`{socket}` left `{name}` without being a member");
                 if times > 1 {
                     known.members.insert(socket.to_string(), times - 1);
                 }
@@ -150,7 +151,7 @@ impl RoomWatcher for RoomLog {
                 let owner = known.members.remove(name);
                 assert!(
                     !known.from_the_start || known.members == there,
-                    "`{name}` was reported with {there:?} in it after {:?}",
+                    "`{name}` was reported with members {there:?}, expected {:?}",
                     known.members
                 );
                 there.extend(owner.map(|times| (name.to_owned(), times)));
@@ -160,7 +161,7 @@ impl RoomWatcher for RoomLog {
             }
             RoomChange::Deleted { .. } => {
                 let members = rooms.remove(name).unwrap_or_default().members;
-                assert!(members.is_empty(), "`{name}` was deleted with {members:?} in it");
+                assert!(members.is_empty(), "`{name}` was deleted with members {members:?}");
                 changes.push(format!("deleted {name}"));
             }
         }

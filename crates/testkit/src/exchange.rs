@@ -30,11 +30,12 @@ impl ExchangeBuilder {
     /// Creates a request.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn new(method: Method, uri: &str) -> Self {
         let mut request = Request::new(());
         *request.method_mut() = method;
-        *request.uri_mut() = uri.parse().expect("a test passes a URI");
+        *request.uri_mut() = uri.parse().expect("valid URI");
         let end = Some(BodyEnd::Whole);
         Self { request, chunks: VecDeque::new(), end, upgrade: None, subprotocol: None }
     }
@@ -42,7 +43,8 @@ impl ExchangeBuilder {
     /// Creates a GET request.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn get(uri: &str) -> Self {
         Self::new(Method::GET, uri)
     }
@@ -50,7 +52,8 @@ impl ExchangeBuilder {
     /// Creates a POST request.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn post(uri: &str) -> Self {
         Self::new(Method::POST, uri)
     }
@@ -58,7 +61,8 @@ impl ExchangeBuilder {
     /// Creates a GET request for a WebSocket, as in RFC 6455 section 1.2.
     ///
     /// # Panics
-    /// If `uri` is invalid.
+    ///
+    /// Panics if `uri` is invalid.
     pub fn websocket(uri: &str) -> Self {
         Self::get(uri)
             .header("host", "server.example.com")
@@ -71,10 +75,11 @@ impl ExchangeBuilder {
     /// Adds a header.
     ///
     /// # Panics
-    /// If HTTP does not allow it.
+    ///
+    /// Panics if the name or value is invalid in HTTP.
     #[must_use]
     pub fn header(mut self, name: &'static str, value: &str) -> Self {
-        let value = HeaderValue::from_str(value).expect("a test passes a header value");
+        let value = HeaderValue::from_str(value).expect("valid header value");
         self.request.headers_mut().append(HeaderName::from_static(name), value);
         self
     }
@@ -157,11 +162,12 @@ impl Answer {
     /// Returns the response if it has arrived.
     ///
     /// # Panics
-    /// If the exchange was dropped without a response.
+    ///
+    /// Panics if the exchange was dropped without a response.
     pub fn now(&mut self) -> Option<Answered> {
         match Pin::new(self).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(Some(answered)) => Some(answered),
-            Poll::Ready(None) => panic!("the exchange was dropped unanswered"),
+            Poll::Ready(None) => panic!("exchange dropped without a response"),
             Poll::Pending => None,
         }
     }
@@ -210,17 +216,19 @@ impl Answered {
     /// Returns status and body, for assertions.
     ///
     /// # Panics
-    /// If the body is not UTF-8.
+    ///
+    /// Panics if the body is not UTF-8.
     pub fn text(&self) -> (u16, &str) {
-        (self.status.as_u16(), std::str::from_utf8(&self.body).expect("the body is text"))
+        (self.status.as_u16(), std::str::from_utf8(&self.body).expect("body is UTF-8"))
     }
 
     /// Returns a header, if present.
     ///
     /// # Panics
-    /// If it is not text.
+    ///
+    /// Panics if the header is not text.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().expect("the header is text"))
+        self.headers.get(name).map_or("", |value| value.to_str().expect("header is text"))
     }
 }
 
@@ -301,7 +309,7 @@ impl Body for FedBody {
         }
         match feed.end {
             Some(BodyEnd::Whole) => Poll::Ready(None),
-            Some(BodyEnd::Aborted) => Poll::Ready(Some(Err("the client went away".into()))),
+            Some(BodyEnd::Aborted) => Poll::Ready(Some(Err("client disconnected".into()))),
             None => {
                 feed.reader = Some(cx.waker().clone());
                 Poll::Pending
@@ -321,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_arrives_whole_or_not_at_all() {
+    fn returns_complete_answer_or_none() {
         let (exchange, mut answer) = ExchangeBuilder::get("/?EIO=4").build();
         assert_eq!(exchange.request.uri.query(), Some("EIO=4"));
         assert!(answer.now().is_none());
@@ -335,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_that_goes_away_is_seen() {
+    fn server_sees_client_disconnect() {
         let (mut exchange, answer) = ExchangeBuilder::get("/").build();
         let mut cx = Context::from_waker(Waker::noop());
         assert!(exchange.respond.poll_gone(&mut cx).is_pending());
@@ -344,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_come_in_pieces_and_end_as_told() {
+    fn feeds_body_in_chunks() {
         let mut cx = Context::from_waker(Waker::noop());
         let (mut exchange, _answer, feed) =
             ExchangeBuilder::post("/").chunk("ab").unfinished().build_with_feed();

@@ -1,10 +1,10 @@
 //! In-memory transport and router, virtual time, and a conformance suite for each trait.
 //!
-//! Conformance tests for crates that implement a trait of `roomcast-core`, and in-memory parts for testing the others
-//! without sockets. The suite belongs to the trait: an implementation runs it with one line.
+//! Conformance suites test crates that implement a trait of `roomcast-core`; a macro call of one line runs a suite. The
+//! in-memory parts stand in for the other traits, so that tests need no sockets.
 //!
-//! The feature `client` adds in-memory clients for applications that test their handlers, each a
-//! `TestClient`. `socket` adds blocking clients on real sockets, and `wire` the frames that they write and read.
+//! The feature `client` adds `TestClient`, an in-memory client for applications that test their handlers. `socket` adds
+//! blocking clients on real sockets, and `wire` the frames that they write and read.
 
 #![allow(clippy::exhaustive_enums, clippy::exhaustive_structs, reason = "tests build and match its types")]
 

@@ -32,10 +32,10 @@ use roomcast_core::{
 /// ```
 ///
 /// # Panics
+///
 /// Every operation panics if the session breaks a general rule: an action after the close,
-/// a timeout in the past after timeouts were handled, a packet on a missing lane, a promotion without a
-/// probe, a protocol packet that competes with events; or if session and client loop without time
-/// passing.
+/// a timeout in the past after timeouts were handled, a packet on a missing connection, a promotion without a
+/// probe, a protocol packet sent as an event; or if session and client loop without time passing.
 pub struct Pair<S> {
     /// Session, for operations without a method here; call [`drive`](Self::drive) after changing it.
     pub session: S,
@@ -62,7 +62,7 @@ enum Verdict {
 const PATIENCE: usize = 10_000;
 
 impl<S: Session> Pair<S> {
-    /// Creates a pair whose primary lane is not open yet and whose application has decided nothing.
+    /// Creates a pair whose primary connection is not open yet and whose application has decided nothing.
     pub fn new(session: S) -> Self {
         let now = start();
         Self {
@@ -168,7 +168,7 @@ impl<S: Session> Pair<S> {
                 return;
             }
         }
-        panic!("session and client go on for ever; last came {:?}", self.log.last());
+        panic!("session and client loop without end; last action {:?}", self.log.last());
     }
 
     /// Performs one step that needs no time; returns `false` if there is none.
@@ -184,7 +184,10 @@ impl<S: Session> Pair<S> {
             }
         } else if self.session.poll_timeout().is_some_and(|due| due <= self.now) {
             self.session.handle_timeout(self.now);
-            assert!(self.session.poll_timeout().is_none_or(|next| next > self.now), "time stands still");
+            assert!(
+                self.session.poll_timeout().is_none_or(|next| next > self.now),
+                "timeout in the past after it was handled"
+            );
         } else {
             return false;
         }
@@ -218,7 +221,7 @@ impl<S: Session> Pair<S> {
 
     /// Returns the session's actions since the last call, one line per action.
     ///
-    /// Among them are `> packet`, `probe> packet`, `> packet if waiting` for what is volatile, `ping`, `promote`,
+    /// Examples: `> packet`, `probe> packet`, `> packet if waiting` for volatile packets, `ping`, `promote`,
     /// `close probe`, `connect / {"auth":1}`, `event / name("arguments") ack 7`, `answer / 7("arguments")`,
     /// `leave /: reason` and `close: reason`. Messages of one frame are joined by ` + `, attachments too. Answered
     /// heartbeats have no line.
@@ -228,19 +231,21 @@ impl<S: Session> Pair<S> {
         told.map(|action| Line(action).to_string()).collect()
     }
 
-    /// Returns the messages sent to the client on a lane since the last call, in order.
+    /// Returns the messages sent to the client on a connection since the last call, in order.
     ///
-    /// A promoted connection continues as the primary lane.
+    /// A promoted connection continues as the primary one.
     pub fn sent(&mut self, lane: Lane) -> Vec<Message> {
         std::mem::take(&mut self.sent[lane as usize])
     }
 
-    /// Returns the messages sent to the client on a lane since the last call, in order, as text.
+    /// Returns the messages sent to the client on a connection since the last call, in order, as text.
     ///
     /// # Panics
-    /// If a message is binary and not UTF-8.
+    ///
+    /// Panics if a message is binary and not UTF-8.
     pub fn sent_texts(&mut self, lane: Lane) -> Vec<String> {
-        let text = |message: &Message| str::from_utf8(message.as_bytes()).expect("text").to_owned();
+        let text =
+            |message: &Message| str::from_utf8(message.as_bytes()).expect("message is UTF-8").to_owned();
         self.sent(lane).iter().map(text).collect()
     }
 
@@ -248,26 +253,26 @@ impl<S: Session> Pair<S> {
         assert!(self.closed.is_none(), "{action:?} after the close");
         match &action {
             Action::Transmit { lane, frame, delivery } => {
-                assert!(*delivery != Delivery::Reliable, "a packet of the protocol competes with events");
-                assert!(self.is_there(*lane), "{action:?} on a lane that is not there");
+                assert!(*delivery != Delivery::Reliable, "protocol packet sent as an event");
+                assert!(self.is_there(*lane), "{action:?} on a missing connection");
                 for message in frame.messages() {
                     self.sent[*lane as usize].push(message.clone());
                     self.client.answer(*lane, message);
                 }
             }
             Action::Heartbeat(frame) => {
-                assert!(self.is_there(Lane::Primary), "{action:?} on a lane that is not there");
+                assert!(self.is_there(Lane::Primary), "{action:?} on a missing connection");
                 for message in frame.messages() {
                     self.sent[Lane::Primary as usize].push(message.clone());
                     self.client.answer(Lane::Primary, message);
                 }
             }
             Action::Ping(lane) => {
-                assert!(self.is_there(*lane), "{action:?} on a lane that is not there");
+                assert!(self.is_there(*lane), "{action:?} on a missing connection");
                 self.client.pong(*lane);
             }
             Action::Promote => {
-                assert!(std::mem::take(&mut self.probing), "there is no probe to promote");
+                assert!(std::mem::take(&mut self.probing), "promotion without a probe");
                 self.client.promote();
             }
             Action::CloseProbe => {
@@ -326,7 +331,7 @@ impl<S: fmt::Debug> fmt::Debug for Pair<S> {
 #[derive(Debug, Default)]
 pub struct ScriptedClient {
     answers: Vec<(Message, Message)>,
-    /// Messages sent; `None` is the pong of the transport.
+    /// Messages sent; `None` is a pong of the transport.
     arriving: VecDeque<(Lane, Option<Message>)>,
     silent: bool,
 }
@@ -337,7 +342,7 @@ impl ScriptedClient {
         self.arriving.push_back((lane, Some(message.into())));
     }
 
-    /// Answers each `question` at once, on the lane it arrived on.
+    /// Answers each `question` at once, on the connection it arrived on.
     pub fn answers(&mut self, question: impl Into<Message>, answer: impl Into<Message>) {
         self.answers.push((question.into(), answer.into()));
     }
@@ -363,7 +368,7 @@ impl ScriptedClient {
         }
     }
 
-    /// The old connection is gone, with the messages in flight on it.
+    /// Drops the old connection with the messages in flight on it, and makes the probe primary.
     fn promote(&mut self) {
         self.forget(Lane::Primary);
         self.arriving.iter_mut().for_each(|(lane, _)| *lane = Lane::Primary);
@@ -424,7 +429,7 @@ fn readable(message: &Message) -> String {
 }
 
 /// Arbitrary origin; all other times are offsets from it.
-#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+#[expect(clippy::disallowed_methods, reason = "an `Instant` has no other constructor")]
 fn start() -> Instant {
     Instant::now()
 }

@@ -8,8 +8,8 @@ use roomcast_core::{ConnectionError, Frame, FrameSink, Readiness};
 
 /// Write half that records frames, up to a capacity set by the test.
 ///
-/// Give one clone to an outbox and keep another to read from. It starts out ready for any number of bytes. Like a
-/// socket it can be cut short inside a frame, and then it keeps the rest of that frame and goes on with it.
+/// Give one clone to an outbox and keep another to read from. It initially accepts any number of bytes. Like a socket,
+/// it may accept part of a frame; it then keeps the rest and continues with it.
 #[derive(Clone, Debug)]
 pub struct MemorySink(Arc<Mutex<State>>);
 
@@ -89,11 +89,14 @@ impl MemorySink {
     /// Returns the messages of the complete frames written since the last call, in order, as text.
     ///
     /// # Panics
-    /// If a message is not UTF-8.
+    ///
+    /// Panics if a message is not UTF-8.
     pub fn take_texts(&self) -> Vec<String> {
         let frames = self.take();
         let messages = frames.iter().flat_map(Frame::messages);
-        messages.map(|message| str::from_utf8(message.as_bytes()).expect("text").to_owned()).collect()
+        messages
+            .map(|message| str::from_utf8(message.as_bytes()).expect("message is UTF-8").to_owned())
+            .collect()
     }
 
     /// Returns the number of calls, as a measure of system calls.
@@ -173,11 +176,11 @@ mod tests {
     use super::*;
 
     fn send(sink: &MemorySink, batch: &mut VecDeque<Frame>) -> Readiness {
-        sink.clone().poll_send(&mut Context::from_waker(Waker::noop()), batch).expect("not broken")
+        sink.clone().poll_send(&mut Context::from_waker(Waker::noop()), batch).expect("sink is not broken")
     }
 
     #[test]
-    fn a_sink_that_is_cut_short_goes_on_inside_the_frame() {
+    fn continues_partly_written_frame() {
         let sink = MemorySink::new();
         let mut batch = VecDeque::from([Frame::new("abc"), Frame::new("def"), Frame::new("g")]);
         sink.grant(4);
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_sink_says_so_once() {
+    fn broken_sink_returns_error() {
         let sink = MemorySink::new();
         sink.break_with(ConnectionError::Misused("test"));
         let mut batch = VecDeque::from([Frame::new("abc")]);

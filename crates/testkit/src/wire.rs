@@ -39,11 +39,11 @@ pub fn client_frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
 /// Appends a client frame.
 pub fn push_frame(opcode: u8, payload: &[u8], bytes: &mut Vec<u8>) {
     let header = FrameHeader { opcode: opcode.into(), mask: Some([0; 4]), ..FrameHeader::default() };
-    header.format(payload.len() as u64, bytes).expect("memory takes everything");
+    header.format(payload.len() as u64, bytes).expect("writing to memory succeeds");
     bytes.extend_from_slice(payload);
 }
 
-/// Code and reason of a close frame; no code if it is empty.
+/// Returns code and reason of a close frame; no code if it is empty.
 pub fn close_reason(payload: &[u8]) -> (Option<u16>, String) {
     match payload.split_first_chunk() {
         Some((code, reason)) => {
@@ -58,7 +58,7 @@ pub fn close_reason(payload: &[u8]) -> (Option<u16>, String) {
 pub struct Answer {
     /// Status.
     pub status: u16,
-    /// Status line and headers, up to and with the empty line.
+    /// Status line and headers, including the empty line.
     pub head: String,
     /// Body, of the length given by the head.
     pub body: String,
@@ -73,10 +73,11 @@ impl Answer {
     /// Returns the session id from an Engine.IO handshake response.
     ///
     /// # Panics
-    /// If there is none.
+    ///
+    /// Panics if there is no session id.
     pub fn sid(&self) -> String {
-        let (_, rest) = self.body.split_once("\"sid\":\"").expect("a handshake");
-        rest.split('"').next().expect("an id").to_owned()
+        let (_, rest) = self.body.split_once("\"sid\":\"").expect("body is a handshake");
+        rest.split('"').next().expect("handshake has a session id").to_owned()
     }
 }
 
@@ -103,7 +104,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads once, at least a byte.
     ///
     /// # Errors
-    /// `UnexpectedEof` at the end of the stream, or the stream's error.
+    ///
+    /// Returns `UnexpectedEof` at the end of the stream, or the stream's error.
     pub async fn fill(&mut self) -> io::Result<()> {
         self.buffer.reserve(READ);
         match self.stream.read_buf(&mut self.buffer).await? {
@@ -115,33 +117,37 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads a frame: its opcode and payload.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill).
+    ///
+    /// Returns the errors of [`fill`](Self::fill).
     ///
     /// # Panics
-    /// When the frame is a fragment, masked, or uses an extension.
+    ///
+    /// Panics if the frame is a fragment, masked, or uses an extension.
     pub async fn frame(&mut self) -> io::Result<(u8, Bytes)> {
         let (header, length) = loop {
             let mut read = Cursor::new(&self.buffer[..]);
-            let parsed = FrameHeader::parse(&mut read).expect("the server sends frames");
+            let parsed = FrameHeader::parse(&mut read).expect("valid frame header");
             if let Some(parsed) = parsed {
-                let at = usize::try_from(read.position()).expect("a header is short");
+                let at = usize::try_from(read.position()).expect("header length fits");
                 self.buffer.advance(at);
                 break parsed;
             }
             self.fill().await?;
         };
         let extended = header.rsv1 || header.rsv2 || header.rsv3;
-        assert!(header.is_final && !extended && header.mask.is_none(), "the server sent {header:?}");
-        Ok((header.opcode.into(), self.take(usize::try_from(length).expect("a length")).await?))
+        assert!(header.is_final && !extended && header.mask.is_none(), "invalid server frame: {header:?}");
+        Ok((header.opcode.into(), self.take(usize::try_from(length).expect("length fits")).await?))
     }
 
     /// Reads an HTTP response.
     ///
     /// # Errors
-    /// As [`fill`](Self::fill); a partial response remains in the buffer.
+    ///
+    /// Returns the errors of [`fill`](Self::fill); a partial response remains in the buffer.
     ///
     /// # Panics
-    /// If the response is malformed or not text.
+    ///
+    /// Panics if the response is malformed or not text.
     pub async fn answer(&mut self) -> io::Result<Answer> {
         let end = loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -149,10 +155,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
             self.fill().await?;
         };
-        let head = std::str::from_utf8(&self.buffer[..end]).expect("a head is text");
-        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let length = header(head, "content-length").map_or(0, |length| length.parse().expect("a length"));
-        let mut head = String::from_utf8(self.take(end + length).await?.into()).expect("answers are text");
+        let head = std::str::from_utf8(&self.buffer[..end]).expect("head is UTF-8");
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("status code");
+        let length =
+            header(head, "content-length").map_or(0, |length| length.parse().expect("numeric length"));
+        let mut head = String::from_utf8(self.take(end + length).await?.into()).expect("body is UTF-8");
         let body = head.split_off(end);
         Ok(Answer { status, head, body })
     }
@@ -174,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_have_the_shortest_header() {
+    fn writes_shortest_frame_header() {
         for (length, header) in [
             (0, &[0x81, 0x80, 0, 0, 0, 0][..]),
             (125, &[0x81, 0xfd, 0, 0, 0, 0]),
@@ -187,15 +194,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn reads_answers_and_frames_in_any_pieces() {
+    async fn reads_answers_and_frames_piecewise() {
         let sent = b"HTTP/1.1 200 OK\r\ncontent-Length: 2\r\n\r\nok\x81\x02hi\x88\x04\x03\xe9no";
         for pieces in 1..sent.len() {
             let mut stream = tokio_test_stream(sent, pieces);
             let mut reader = Reader::new(&mut stream);
-            let answer = reader.answer().await.expect("whole");
+            let answer = reader.answer().await.expect("complete");
             assert_eq!((answer.status, &*answer.body), (200, "ok"));
-            assert_eq!(reader.frame().await.expect("whole"), (TEXT, Bytes::from_static(b"hi")));
-            let (opcode, payload) = reader.frame().await.expect("whole");
+            assert_eq!(reader.frame().await.expect("complete"), (TEXT, Bytes::from_static(b"hi")));
+            let (opcode, payload) = reader.frame().await.expect("complete");
             assert_eq!((opcode, close_reason(&payload)), (CLOSE, (Some(1001), "no".to_owned())));
             assert_eq!(reader.frame().await.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
         }

@@ -36,7 +36,7 @@ fn chat() -> Io {
 }
 
 #[tokio::test]
-async fn clients_of_all_kinds_meet_in_a_room() {
+async fn all_kinds_share_a_room() {
     let io = chat();
     let mut anna = TestClient::connect(&io).await;
     let mut ben = TestClient::builder(&io).kind(TestKind::Json).connect().await;
@@ -66,7 +66,7 @@ async fn clients_of_all_kinds_meet_in_a_room() {
 }
 
 #[tokio::test]
-async fn arguments_are_read_as_they_are_written() {
+async fn arguments_survive_a_round_trip() {
     let io = chat();
     for kind in [TestKind::SocketIo, TestKind::Json] {
         let mut client = TestClient::builder(&io).kind(kind).connect().await;
@@ -84,7 +84,7 @@ async fn arguments_are_read_as_they_are_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_server_asks_and_time_passes_at_once() {
+async fn answers_server_acks_in_paused_time() {
     let io = chat();
     for kind in [TestKind::SocketIo, TestKind::Json] {
         let mut client = TestClient::builder(&io).kind(kind).connect().await;
@@ -113,7 +113,7 @@ async fn the_server_asks_and_time_passes_at_once() {
 }
 
 #[tokio::test]
-async fn namespaces_middlewares_and_what_a_client_brings() {
+async fn passes_handshake_data_to_middlewares() {
     let io = Io::builder()
         .allow_request(async |request: Handshake| match request.header("x-key") {
             Some("wrong") => Err("no such key"),
@@ -131,20 +131,20 @@ async fn namespaces_middlewares_and_what_a_client_brings() {
     });
     let staff = || TestClient::builder(&io).namespace("/staff").extension(5_u32);
     let client = staff().auth(json!({ "user": "anna" })).query("room", "red");
-    let mut client = client.address("10.0.0.1:80".parse().expect("an address")).connect().await;
+    let mut client = client.address("10.0.0.1:80".parse().expect("valid address")).connect().await;
     let hello: (u32, Option<String>, Option<String>) = client.expect("hello").await;
     assert_eq!(hello, (5, Some("red".into()), Some("10.0.0.1:80".into())));
 
-    let refused = staff().try_connect().await.expect_err("nobody said who it is");
+    let refused = staff().try_connect().await.expect_err("missing auth");
     assert_eq!(refused, NotConnected::Refused(json!({ "message": "who are you?", "data": { "code": 7 } })));
-    let refused = staff().header("x-key", "wrong").try_connect().await.expect_err("a wrong key");
+    let refused = staff().header("x-key", "wrong").try_connect().await.expect_err("wrong key");
     assert_eq!(refused, NotConnected::Http { status: 400, body: "no such key".into() });
     let elsewhere = TestClient::builder(&io).path("/elsewhere/").try_connect().await;
     assert!(matches!(elsewhere, Err(NotConnected::Http { status: 404, .. })));
 }
 
 #[tokio::test]
-async fn through_a_router_of_axum_and_its_layers() {
+async fn connects_through_axum_layers() {
     let io = Io::new();
     io.on_connect(async |socket: Socket, Extension(user): Extension<String>| {
         socket.emit("hello", user).map(drop)
@@ -162,12 +162,12 @@ async fn through_a_router_of_axum_and_its_layers() {
 }
 
 #[tokio::test]
-async fn ends_are_seen_on_both_sides() {
+async fn both_sides_see_the_disconnect() {
     let io = chat();
     let (told, mut ear) = mpsc::channel(16);
     io.on_disconnect(move |reason: CloseReason| {
         let told = told.clone();
-        async move { told.send(reason).await.expect("the test listens") }
+        async move { told.send(reason).await.expect("the receiver is alive") }
     });
     TestClient::connect(&io).await.disconnect().await;
     assert_eq!(ear.recv().await, Some(CloseReason::ClientNamespaceDisconnect));
@@ -188,30 +188,30 @@ async fn ends_are_seen_on_both_sides() {
 }
 
 #[tokio::test(start_paused = true)]
-#[should_panic(expected = "the event `never` was waited for, and nothing came in 5s")]
-async fn what_does_not_come_is_a_panic_at_once() {
+#[should_panic(expected = "timed out after 5s waiting for event `never`")]
+async fn missing_event_panics_at_once() {
     let mut client = TestClient::connect(&chat()).await;
     client.expect::<String>("never").await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "the event `said` was expected, and `message(\"x\")` came")]
-async fn another_event_than_the_expected_is_a_panic() {
+#[should_panic(expected = "expected event `said`, received `message(\"x\")`")]
+async fn unexpected_event_name_panics() {
     let mut client = TestClient::connect(&chat()).await;
     client.emit("message", "x").await;
     client.expect::<String>("said").await;
 }
 
 #[tokio::test]
-#[should_panic(expected = "nothing was expected, and `message(\"x\")` came")]
-async fn something_where_nothing_should_be_is_a_panic() {
+#[should_panic(expected = "expected nothing, received `message(\"x\")`")]
+async fn expect_nothing_panics_on_message() {
     let mut client = TestClient::connect(&chat()).await;
     client.emit("message", "x").await;
     client.expect_nothing().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn settings_of_the_server_hold_here_too() {
+async fn applies_server_settings() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_payload(100))).build();
     let mut client = TestClient::connect(&io).await;
     client.emit("large", "x".repeat(200)).await;
@@ -227,22 +227,23 @@ async fn failure(test: impl Future<Output = ()> + Send + 'static) -> (String, u3
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let at = panic.location().expect("a place");
+            let at = panic.location().expect("panic has a location");
             let entry = (std::thread::current().id(), at.file().to_owned(), at.line());
-            PLACES.lock().expect("no panic").push(entry);
+            PLACES.lock().expect("lock is not poisoned").push(entry);
             before(panic);
         }));
     });
     // Matches this thread, which separates the location from those of other tests.
-    let panic = tokio::spawn(test).await.expect_err("it fails").into_panic();
+    let panic = tokio::spawn(test).await.expect_err("the test panics").into_panic();
     let here = std::thread::current().id();
-    let places = PLACES.lock().expect("no panic");
-    let (_, file, line) = places.iter().rev().find(|(thread, ..)| *thread == here).expect("a place");
-    (file.clone(), *line, *panic.downcast::<String>().expect("a text"))
+    let places = PLACES.lock().expect("lock is not poisoned");
+    let (_, file, line) =
+        places.iter().rev().find(|(thread, ..)| *thread == here).expect("recorded location");
+    (file.clone(), *line, *panic.downcast::<String>().expect("panic message is a string"))
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_name_the_line_that_waits() {
+async fn panics_report_the_waiting_line() {
     let io = chat();
     macro_rules! fails {
         ($client:ident => $step:expr, $($text:expr),+) => {
@@ -253,17 +254,17 @@ async fn failures_name_the_line_that_waits() {
                 let _ = $step.await;
             })
             .await;
-            // Code generated by a macro has the location of the macro call, which begins here.
+            // Code generated by a macro has the location of the macro call, which begins on this line.
             assert!(file.ends_with("client.rs") && (line..line + 4).contains(&at), "{file}:{at}, not {line}: {text}");
             $(assert!(text.contains($text), "{text}");)+
             assert!(text.contains("client.rs:"), "{text}");
         };
     }
-    fails!(client => client.expect::<String>("said"), "the event `said` was waited for", "nothing came in 5s");
-    fails!(client => client.wait_for::<String>("said"), "before which nothing came");
-    fails!(client => client.emit_with_ack::<u32>("nobody", ()), "an answer to `nobody`");
-    fails!(client => client.expect_disconnect(), "the end of the connection was waited for");
-    fails!(client => client.next_event(), "an event was waited for");
+    fails!(client => client.expect::<String>("said"), "timed out after 5s", "waiting for event `said`");
+    fails!(client => client.wait_for::<String>("said"), "skipped nothing");
+    fails!(client => client.emit_with_ack::<u32>("nobody", ()), "acknowledgement of `nobody`");
+    fails!(client => client.expect_disconnect(), "waiting for disconnect");
+    fails!(client => client.next_event(), "waiting for any event");
     let line = line!() + 4;
     let (file, at, text) = failure(async move {
         let mut client = TestClient::connect(&chat()).await;
@@ -272,7 +273,7 @@ async fn failures_name_the_line_that_waits() {
     })
     .await;
     assert!(file.ends_with("client.rs") && at == line, "{file}:{at}, not {line}");
-    assert!(text.contains("`said` was expected, and `message(\"red\", <3 bytes>, 1)` came"), "{text}");
+    assert!(text.contains("`said`, received `message(\"red\", <3 bytes>, 1)`"), "{text}");
     let (file, at, text) = failure(async {
         let io = Io::new();
         io.middleware(async || Err::<(), _>("full"));
@@ -284,14 +285,14 @@ async fn failures_name_the_line_that_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn wait_for_skips_what_is_not_meant() {
+async fn wait_for_skips_other_events() {
     let io = chat();
     let mut client = TestClient::connect(&io).await;
     for word in ["one", "two", "three"] {
         client.emit("message", word).await;
     }
-    io.emit("news", (1, "a")).expect("a name");
-    io.emit("more", ()).expect("a name");
+    io.emit("news", (1, "a")).expect("valid event name");
+    io.emit("more", ()).expect("valid event name");
     let (number, text): (u32, String) = client.wait_for("news").await;
     assert_eq!((number, text.as_str()), (1, "a"));
     let () = client.wait_for("more").await;
@@ -306,11 +307,11 @@ async fn wait_for_skips_what_is_not_meant() {
     })
     .await;
     assert!(file.ends_with("client.rs"), "{file}");
-    assert!(text.contains("`message(\"one\")`, ") && text.contains("`message(\"last\")` came"), "{text}");
+    assert!(text.contains("`message(\"one\")`, ") && text.contains("`message(\"last\")`)"), "{text}");
 }
 
 #[tokio::test]
-async fn plain_clients_show_a_token_and_hear_why_they_are_refused() {
+async fn plain_client_sends_token_in_handshake() {
     let io = Io::new();
     io.middleware(
         async |Auth(shown): Auth<Value>| {
@@ -324,5 +325,5 @@ async fn plain_clients_show_a_token_and_hear_why_they_are_refused() {
     }
     let refused = TestClient::builder(&io).kind(TestKind::Plain).try_connect().await;
     let end = Disconnected { code: Some(4403), reason: "not you".into() };
-    assert_eq!(refused.expect_err("it is refused"), NotConnected::Closed(end));
+    assert_eq!(refused.expect_err("connect is refused"), NotConnected::Closed(end));
 }

@@ -35,27 +35,27 @@ enum Fault {
 }
 
 #[test]
-fn each_fault_is_found() {
+fn suite_detects_each_fault() {
     type Case = fn(Fault);
     let cases: [(Fault, Case); 14] = [
-        (Fault::LosesAFrame, suite::frames_arrive_whole_and_in_order),
-        (Fault::SendsTwiceWhenBlocked, suite::frames_that_wait_are_sent_once_there_is_room),
-        (Fault::SwapsFrames, suite::both_directions_flow_at_once),
-        (Fault::TearsFrames, suite::an_event_and_its_attachments_stay_together),
-        (Fault::KeepsWhatItWasLentBack, suite::readers_that_stop_and_go_lose_nothing),
-        (Fault::CutsMessages, suite::a_message_at_the_limit_arrives),
-        (Fault::SwallowsEmptyMessages, suite::messages_arrive_whole_and_in_order),
-        (Fault::TakesTextForBinary, suite::messages_arrive_whole_and_in_order),
-        (Fault::HasNoLimit, suite::a_message_over_the_limit_harms_nobody_else),
-        (Fault::NoticesNothing, suite::a_client_that_vanishes_is_noticed),
-        (Fault::ForgetsWhatWaits, suite::what_waits_is_sent_before_the_close),
-        (Fault::NeverLetsGo, suite::a_closed_connection_ends_for_the_client),
-        (Fault::OpensForAnybody, suite::a_request_that_opens_nothing_is_handed_back),
-        (Fault::BreaksOnForeignRequests, suite::a_request_of_a_foreign_kind_harms_nothing),
+        (Fault::LosesAFrame, suite::sends_frames_in_order),
+        (Fault::SendsTwiceWhenBlocked, suite::sends_queued_frames_after_stall),
+        (Fault::SwapsFrames, suite::sends_and_receives_concurrently),
+        (Fault::TearsFrames, suite::keeps_attachments_with_their_event),
+        (Fault::KeepsWhatItWasLentBack, suite::loses_nothing_to_slow_readers),
+        (Fault::CutsMessages, suite::accepts_message_at_limit),
+        (Fault::SwallowsEmptyMessages, suite::receives_messages_in_order),
+        (Fault::TakesTextForBinary, suite::receives_messages_in_order),
+        (Fault::HasNoLimit, suite::rejects_message_over_limit),
+        (Fault::NoticesNothing, suite::detects_vanished_client),
+        (Fault::ForgetsWhatWaits, suite::sends_queued_frames_before_close),
+        (Fault::NeverLetsGo, suite::close_ends_client_wait),
+        (Fault::OpensForAnybody, suite::returns_refused_exchange),
+        (Fault::BreaksOnForeignRequests, suite::refuses_unsupported_request),
     ];
     for (fault, case) in cases {
         case(Fault::None);
-        assert!(catch_unwind(|| case(fault)).is_err(), "{fault:?} is not found");
+        assert!(catch_unwind(|| case(fault)).is_err(), "{fault:?} is not detected");
     }
 }
 

@@ -95,7 +95,7 @@ impl Connection for PollingConnection {
                     post.fail(StatusCode::PAYLOAD_TOO_LARGE, error);
                 }
                 Poll::Ready(Ok(Step::TooLate)) => {
-                    let error = aborted("the body of a POST did not come in time");
+                    let error = aborted("POST body timed out");
                     post.fail(StatusCode::REQUEST_TIMEOUT, error);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

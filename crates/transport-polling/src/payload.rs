@@ -51,10 +51,10 @@ impl std::iter::FusedIterator for Payload {}
 #[non_exhaustive]
 pub enum PayloadError {
     /// A text message is not UTF-8.
-    #[error("text that is not UTF-8; the body of a POST is UTF-8 throughout")]
+    #[error("text message is not UTF-8; a POST body must be UTF-8")]
     Utf8,
     /// A binary message is not base64.
-    #[error("binary that is not base64; after the `b` comes standard base64")]
+    #[error("binary message is not base64; `b` must be followed by standard base64")]
     Base64,
 }
 
@@ -136,7 +136,7 @@ fn put(out: &mut BytesMut, message: &Message) {
             out.put_u8(BINARY);
             out.resize(start - 1 + encoded_len(message), 0);
             let written = BASE64.encode_slice(bytes, &mut out[start..]);
-            debug_assert_eq!(written, Ok(out.len() - start), "the length was foretold");
+            debug_assert_eq!(written, Ok(out.len() - start), "length differs from estimate");
         }
     }
 }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn messages_are_what_stands_between_separators() {
+    fn splits_messages_at_separators() {
         assert_eq!(decoded(b"4hello"), [text("4hello")]);
         assert_eq!(decoded(b"4a\x1e2\x1ebAQIDBA=="), [text("4a"), text("2"), binary(&[1, 2, 3, 4])]);
         assert_eq!(decoded("4€\x1e4ü".as_bytes()), [text("4€"), text("4ü")]);
@@ -171,12 +171,12 @@ mod tests {
     }
 
     #[test]
-    fn padding_may_be_left_out() {
+    fn accepts_base64_without_padding() {
         assert_eq!(decoded(b"bAQI\x1ebAQI="), [binary(&[1, 2]), binary(&[1, 2])]);
     }
 
     #[test]
-    fn what_comes_after_a_malformed_message_is_not_looked_at() {
+    fn ignores_input_after_malformed_message() {
         assert_eq!(decoded(b"4a\x1eb!\x1e4b"), [text("4a"), Err(PayloadError::Base64)]);
         assert_eq!(decoded(b"4a\x1e4\xff\x1e4b"), [text("4a"), Err(PayloadError::Utf8)]);
         for malformed in
@@ -187,21 +187,21 @@ mod tests {
     }
 
     #[test]
-    fn text_is_a_slice_of_the_body() {
+    fn slices_text_from_body() {
         let body = Bytes::from(b"4first\x1e4second".to_vec());
         let messages: Vec<_> = Payload::new(body.clone()).map(Result::unwrap).collect();
         assert_eq!(messages[1].as_bytes().as_ptr(), body[7..].as_ptr());
     }
 
     #[test]
-    fn a_single_text_is_rendered_without_copying() {
+    fn renders_single_text_without_copying() {
         let text = ByteString::from("4hello".to_owned());
         let rendered = PollingWire.render(&[text.clone().into()]);
         assert_eq!(rendered.as_ptr(), text.as_ptr());
     }
 
     #[test]
-    fn frames_are_joined_and_encoded() {
+    fn joins_and_encodes_frames() {
         let messages = ["451-[]".into(), Bytes::from_static(&[1, 2, 3, 4]).into(), Bytes::new().into()];
         assert_eq!(PollingWire.render(&messages), "451-[]\x1ebAQIDBA==\x1eb");
         assert_eq!(PollingWire.render(&[]), "");
@@ -217,7 +217,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_rendered_decodes_to_the_same(messages in proptest::collection::vec(carried(), 1..20)) {
+        fn rendered_messages_decode_unchanged(messages in proptest::collection::vec(carried(), 1..20)) {
             let rendered = PollingWire.render(&messages);
             prop_assert_eq!(rendered.len(), PollingWire::len_of(&messages));
             let decoded: Result<Vec<_>, _> = Payload::new(rendered).collect();
@@ -225,7 +225,7 @@ mod tests {
         }
 
         #[test]
-        fn no_bytes_panic_and_none_are_made_up(body in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn random_bytes_decode_without_panic(body in proptest::collection::vec(any::<u8>(), 0..400)) {
             let len = body.len();
             let packets = body.iter().filter(|byte| **byte == SEPARATOR).count() + 1;
             let decoded: Vec<_> = Payload::new(body).collect();
@@ -237,7 +237,7 @@ mod tests {
         }
 
         #[test]
-        fn separators_base64_and_digits_in_any_mixture(body in "[\x1eb0-6AQ=+/ü]{0,200}") {
+        fn splits_random_payloads_like_definition(body in "[\x1eb0-6AQ=+/ü]{0,200}") {
             for message in Payload::new(body.clone()).flatten() {
                 if let Message::Text(text) = &message {
                     prop_assert!(body.contains(&**text));

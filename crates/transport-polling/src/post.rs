@@ -14,9 +14,9 @@ use crate::payload::{Payload, PayloadError};
 
 /// A POST whose messages are not all delivered.
 ///
-/// It is answered when its body is complete, whatever the contents, and its messages are delivered after that response
-/// was written. The client therefore sees no effect of its POST through another request before the POST has ended, and
-/// the messages of a client that disconnects right after its POST still count.
+/// It is answered when its body is complete, even with invalid contents, and its messages are delivered after that
+/// response was written. The client therefore sees no effect of its POST through another request before the POST has
+/// ended, and the messages of a client that disconnects right after its POST still count.
 #[derive(Debug)]
 pub(crate) struct Post(State);
 
@@ -88,13 +88,13 @@ impl Post {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     ready!(respond.poll_gone(cx));
-                    return Poll::Ready(Err(aborted("the client of a POST went away")));
+                    return Poll::Ready(Err(aborted("client disconnected during POST")));
                 }
             }
         }
         if let State::Refused { written, error } = &mut self.0 {
             ready!(written.poll(cx));
-            return Poll::Ready(Err(error.take().unwrap_or_else(|| aborted("a POST was refused"))));
+            return Poll::Ready(Err(error.take().unwrap_or_else(|| aborted("POST refused"))));
         }
         if let State::Answered { written, payload } = &mut self.0 {
             ready!(written.poll(cx));
@@ -160,8 +160,8 @@ impl Drop for Taken {
     }
 }
 
-/// An empty body that the HTTP library drops when it writes the head.
-struct Nothing(#[allow(dead_code, reason = "what counts is when it is dropped")] Taken);
+/// Empty body, which the HTTP library drops when it writes the head.
+struct Nothing(#[allow(dead_code, reason = "only its drop matters")] Taken);
 
 impl Body for Nothing {
     type Data = Bytes;
@@ -183,7 +183,7 @@ impl Body for Nothing {
     }
 }
 
-/// Returns whether the HTTP library has dropped a response, written or failed.
+/// Whether the HTTP library has dropped a response, written or failed.
 #[derive(Debug, Default)]
 struct Written(Mutex<Writing>);
 
@@ -294,7 +294,7 @@ impl Default for Collected {
     }
 }
 
-/// Returns whether the server timed out the body; the transport itself reads no clock.
+/// Returns whether the server timed out the body; the transport itself has no clock.
 fn is_timeout(error: &BoxError) -> bool {
     let error = error.downcast_ref::<std::io::Error>();
     error.is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
@@ -306,7 +306,7 @@ pub(crate) fn aborted(why: impl Into<BoxError>) -> ConnectionError {
 
 fn malformed(error: PayloadError) -> ConnectionError {
     ConnectionError::Malformed(match error {
-        PayloadError::Utf8 => "payload: text that is not UTF-8",
-        PayloadError::Base64 => "payload: binary that is not base64",
+        PayloadError::Utf8 => "payload: text is not UTF-8",
+        PayloadError::Base64 => "payload: binary is not base64",
     })
 }

@@ -162,7 +162,7 @@ impl FrameSink for PollingSink {
     }
 }
 
-/// Returns how many leading frames fit the payload limit; the first is taken whatever its size.
+/// Returns how many leading frames fit the payload limit; the first always does, regardless of its size.
 fn fitting(batch: &VecDeque<Frame>, max_payload: usize) -> usize {
     let mut total = 0;
     for (at, frame) in batch.iter().enumerate() {

@@ -79,7 +79,7 @@ impl PollingClient {
             self.requests.send(exchange).await;
             self.get = Some(answer);
         }
-        self.get.as_mut().expect("made above")
+        self.get.as_mut().expect("parked above")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Memory charged for unwritten responses; a binary of its own, since all tests of one share the ledger.
+//! Memory charged for unwritten responses; a separate binary, since all tests of a binary share the ledger.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,11 +16,13 @@ fn answer(frames: impl IntoIterator<Item = Frame>) -> (Box<dyn FrameSink>, Respo
     let (respond, mut answer) = Responder::new();
     exchange.respond = respond;
     let mut connection: Box<dyn Connection> = Polling::new().open(exchange).expect("a GET opens");
-    let Poll::Ready(Ok(mut sink)) = connection.poll_open(&mut noop()) else { panic!("it is open at once") };
+    let Poll::Ready(Ok(mut sink)) = connection.poll_open(&mut noop()) else {
+        panic!("expected an open connection")
+    };
     let mut batch: VecDeque<Frame> = frames.into_iter().collect();
-    sink.poll_send(&mut noop(), &mut batch).expect("it is not broken");
+    sink.poll_send(&mut noop(), &mut batch).expect("the connection works");
     assert!(batch.is_empty());
-    (sink, answer.try_recv().expect("it is answered").into_body())
+    (sink, answer.try_recv().expect("the GET is answered").into_body())
 }
 
 fn noop() -> Context<'static> {
@@ -31,7 +33,7 @@ fn noop() -> Context<'static> {
 fn slices(mut body: ResponseBody) -> Vec<Bytes> {
     let next = || match Pin::new(&mut body).poll_frame(&mut noop()) {
         Poll::Ready(frame) => frame.map(|frame| frame.expect("memory").into_data().expect("data")),
-        Poll::Pending => panic!("it is complete"),
+        Poll::Pending => panic!("the body is complete"),
     };
     std::iter::from_fn(next).collect()
 }
@@ -50,7 +52,11 @@ fn answers_stay_charged_until_written() {
             let mut slices = slices(body);
             assert!(about(len).contains(&memory::held()), "{}", memory::held());
             slices.truncate(1);
-            assert!(about(len).contains(&memory::held()), "a slice holds all: {}", memory::held());
+            assert!(
+                about(len).contains(&memory::held()),
+                "a slice keeps the whole charge: {}",
+                memory::held()
+            );
             drop(slices);
             assert_eq!(memory::held(), 0, "{len}");
         }

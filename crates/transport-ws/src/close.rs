@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_codes_that_may_be_sent() {
+    fn accepts_sendable_close_codes() {
         let expected = |code| match code {
             1004..=1006 | 1015 => false,
             1000..=1014 | 3000..=4999 => true,
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn payloads_are_nothing_or_a_code_and_a_reason() {
+    fn parses_code_and_reason() {
         assert_eq!(parse(b""), Ok((None, ByteString::new())));
         assert_eq!(parse(&[0x03]), Err(Violation::CloseTooShort));
         assert_eq!(parse(&[0x03, 0xe8]), Ok((Some(1000), ByteString::new())));
@@ -67,14 +67,14 @@ mod tests {
     }
 
     #[test]
-    fn codes_that_must_not_be_sent_are_refused() {
+    fn refuses_unsendable_codes() {
         for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535_u16] {
             assert_eq!(parse(&code.to_be_bytes()), Err(Violation::CloseCode(code)));
         }
     }
 
     #[test]
-    fn a_reason_is_cut_between_characters() {
+    fn truncates_reason_between_characters() {
         assert_eq!(cut("bye"), "bye");
         let reason = format!("{}€", "a".repeat(121));
         assert_eq!(cut(&reason), "a".repeat(121));

@@ -365,7 +365,7 @@ impl From<Violation> for ReadError {
 fn broken_by(violation: Violation) -> ConnectionError {
     match violation {
         Violation::MessageTooBig { limit } => ConnectionError::TooBig { limit },
-        _ => ConnectionError::Misused("a WebSocket frame against RFC 6455"),
+        _ => ConnectionError::Misused("a WebSocket frame that violates RFC 6455"),
     }
 }
 

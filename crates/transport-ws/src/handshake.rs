@@ -83,9 +83,9 @@ pub struct Accepted {
     pub extensions: Vec<HeaderValue>,
 }
 
-/// Why a request does not open a WebSocket; always the client's fault.
+/// Reason why a request does not open a WebSocket; always the client's fault.
 ///
-/// The text says what to send instead. [`Rejection::from`] builds the whole response.
+/// The text states what to send instead. [`Rejection::from`] builds the whole response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Refused {
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_the_rfc_is_answered_as_there() {
+    fn answers_the_rfc_example() {
         let accepted = check(&example()).unwrap();
         assert_eq!(accepted.protocols, ["chat", "superchat"]);
         assert_eq!(accepted.extensions, [] as [HeaderValue; 0]);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_protocol_is_answered_only_if_it_was_offered() {
+    fn answers_only_offered_protocol() {
         let accepted = check(&example()).unwrap();
         for protocol in [None, Some("other"), Some("Chat"), Some("")] {
             assert!(!response(&accepted, protocol).headers().contains_key(SEC_WEBSOCKET_PROTOCOL));
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn the_request_of_tungstenite_is_accepted() {
+    fn accepts_request_of_tungstenite() {
         let request = "ws://[::1]:8080/path?query".into_client_request().unwrap();
         let key = request.headers()[SEC_WEBSOCKET_KEY].clone();
         let accepted = check(&request.into_parts().0).unwrap();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn only_get_opens_a_websocket() {
+    fn rejects_methods_except_get() {
         for method in [Method::POST, Method::HEAD, Method::OPTIONS, Method::CONNECT] {
             let mut request = example();
             request.method = method;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_1_1_opens_a_websocket() {
+    fn rejects_versions_except_http_1_1() {
         for (version, refused, status) in [
             (Version::HTTP_09, Refused::HttpTooOld, 400),
             (Version::HTTP_10, Refused::HttpTooOld, 400),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_found_in_lists_in_any_case() {
+    fn finds_tokens_in_any_case() {
         for values in
             [["WebSocket"].as_slice(), &["h2c, websocket"], &["h2c", "WEBSOCKET"], &[" \twebsocket\t"]]
         {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_upgrade_it_is_no_websocket() {
+    fn rejects_request_without_upgrade() {
         for values in [[].as_slice(), &[""], &["h2c"], &["websockets"], &["web socket"], &["webs\u{f6}cket"]]
         {
             assert_eq!(with(UPGRADE, values), Err(Refused::NotAnUpgrade), "{values:?}");
@@ -345,7 +345,7 @@ mod tests {
 
     /// Also covers CVE-2026-54466: without the header, a draft might be spoken.
     #[test]
-    fn only_version_13_is_spoken() {
+    fn rejects_versions_except_13() {
         for values in
             [[].as_slice(), &[""], &["8"], &["0"], &["14"], &["13, 8"], &["013"], &["13", "13"], &["13", "8"]]
         {
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_is_the_base64_of_16_bytes() {
+    fn requires_base64_key_of_16_bytes() {
         // The second is from section 4.1 and not canonical.
         for value in ["dGhlIHNhbXBsZSBub25jZQ==", "AQIDBAUGBwgJCgsMDQ4PEC==", "//////////////////////=="] {
             assert!(with(SEC_WEBSOCKET_KEY, &[value]).is_ok(), "{value}");
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn protocols_are_read_in_the_order_of_preference() {
+    fn reads_protocols_in_preference_order() {
         assert_eq!(protocols_of(&[]).unwrap(), [] as [&str; 0]);
         assert_eq!(protocols_of(&["a"]).unwrap(), ["a"]);
         assert_eq!(
@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn cve_2021_32640_spaces_inside_a_protocol_list_take_linear_time() {
+    fn cve_2021_32640_parses_protocols_linearly() {
         // With quadratic parsing these sizes would keep the test from ending.
         let spaces = " ".repeat(4 << 20);
         assert_eq!(protocols_of(&[&format!("b{spaces}x")]), Err(Refused::Protocol));
@@ -450,7 +450,7 @@ mod tests {
 
     /// Also covers CVE-2020-7662 and CVE-2020-7663, whose parser took exponential time.
     #[test]
-    fn ghsa_5v72_xg48_5rpm_extensions_are_harmless() {
+    fn ghsa_5v72_xg48_5rpm_ignores_extensions() {
         let unclosed = format!("a;b=\"{}", "\\c".repeat(15_000));
         for value in [
             "constructor",
@@ -467,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn cve_2024_37890_many_headers_hide_nothing() {
+    fn cve_2024_37890_reads_all_headers() {
         let mut request = example();
         let mut headers = HeaderMap::new();
         for at in 0..2500 {
@@ -484,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_says_what_to_send() {
+    fn each_rejection_names_the_fix() {
         let rejection = Rejection::from(Refused::Version);
         assert!(rejection.text.contains("Sec-WebSocket-Version: 13"));
         assert_eq!(rejection.headers.len(), 3);

@@ -25,7 +25,7 @@ pub(crate) struct WsSink {
     unflushed: bool,
     /// Whether a close frame was taken, after which nothing may be sent.
     closed: bool,
-    /// Bytes of partly written frames written since, wrapping.
+    /// Bytes written by `poll_rest`, wrapping.
     moved: u32,
     compressor: Option<Box<Compressor>>,
 }
@@ -152,7 +152,7 @@ impl WsSink {
                 match frame.rendered(WsWire::wire_key()) {
                     // Frames of this wire only, such as a pong, are never compressed.
                     Some(bytes) if frame.messages().is_empty() => corked.extend_from_slice(bytes),
-                    _ => context.append(frame, corked).map_err(|_| io::Error::other("zlib gave up"))?,
+                    _ => context.append(frame, corked).map_err(|_| io::Error::other("compression failed"))?,
                 }
                 if is_close(frame) {
                     self.closed = true;

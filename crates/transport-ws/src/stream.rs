@@ -37,7 +37,7 @@ pub(crate) fn split(stream: Box<dyn ByteStream>) -> (ReadHalf, WriteHalf) {
 
 fn into_tcp(stream: Box<dyn ByteStream>) -> Result<Box<TcpStream>, Box<dyn ByteStream>> {
     if (&*stream as &dyn Any).is::<TcpStream>() {
-        Ok((stream as Box<dyn Any>).downcast().expect("its type was just asked for"))
+        Ok((stream as Box<dyn Any>).downcast().expect("type checked above"))
     } else {
         Err(stream)
     }

@@ -51,16 +51,16 @@ fn held() -> (BufWriter<DuplexStream>, DuplexStream) {
 }
 
 fn over_loopback() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a port");
-    let address = listener.local_addr().expect("it has an address");
-    let client = std::net::TcpStream::connect(address).expect("somebody listens");
-    let (server, _) = listener.accept().expect("somebody connects");
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    let address = listener.local_addr().expect("a bound listener");
+    let client = std::net::TcpStream::connect(address).expect("a listening server");
+    let (server, _) = listener.accept().expect("a connected client");
     // With the default buffer size writes would rarely block. The client's buffer keeps its default: with a window
     // below the segment size the sender waits for its timer.
     SockRef::from(&server).set_send_buffer_size(PIPE).expect("a size");
     let to_tokio = |stream: std::net::TcpStream| {
         stream.set_nonblocking(true).expect("a mode");
-        TcpStream::from_std(stream).expect("a runtime is there")
+        TcpStream::from_std(stream).expect("a running runtime")
     };
     (to_tokio(server), to_tokio(client))
 }
@@ -119,7 +119,7 @@ impl<S: ByteStream + Debug> TransportClient for WsClient<S> {
             Message::Text(text) => Theirs::text(&*text),
             Message::Binary(bytes) => Theirs::binary(bytes),
         };
-        self.socket.send(message).expect("memory takes everything");
+        self.socket.send(message).expect("writes to memory succeed");
         self.send_out().await;
     }
 
@@ -131,13 +131,13 @@ impl<S: ByteStream + Debug> TransportClient for WsClient<S> {
                     self.over = !self.read_in().await;
                     continue;
                 }
-                Err(error) => panic!("the server broke the rules: {error}"),
+                Err(error) => panic!("protocol violation of the server: {error}"),
             };
             match message {
                 Theirs::Text(text) => return Some(text.as_str().to_owned().into()),
                 Theirs::Binary(bytes) => return Some(bytes.into()),
                 Theirs::Close(_) => self.hang_up().await,
-                other => panic!("nobody asked for {other:?}"),
+                other => panic!("unexpected {other:?}"),
             }
         }
         None

@@ -1,4 +1,4 @@
-//! Memory charged for sinks; a binary of its own, since all tests of one share the ledger.
+//! Memory charged for sinks; a separate binary, since all tests of a binary share the ledger.
 
 use roomcast_core::memory;
 use roomcast_core::{Frame, Wire as _};
@@ -6,15 +6,15 @@ use roomcast_transport_ws::{Compression, WebSocket, WsWire};
 
 use crate::served::Served;
 
-#[allow(dead_code, reason = "the other tests of connections use the rest")]
+#[allow(dead_code, reason = "used by the connection tests")]
 #[path = "connection/served.rs"]
 mod served;
-#[allow(dead_code, reason = "the other tests of connections use the rest")]
+#[allow(dead_code, reason = "used by the connection tests")]
 #[path = "connection/wire.rs"]
 mod wire;
 
 #[test]
-fn sinks_keep_what_they_hold_charged() {
+fn sinks_keep_held_bytes_charged() {
     let text = "x".repeat(50_000);
     let rendered = WsWire.render(Frame::new(text.clone()).messages()).len();
     assert_eq!(memory::held(), 0);

@@ -1,8 +1,8 @@
-//! How much may wait for one client
+//! Limits on the queued bytes of one client.
 
-/// The bounds of an outbox, in bytes: bodies plus 64 for each frame.
+/// Bounds of an outbox in bytes, counted as bodies plus 64 for each frame.
 ///
-/// Kept in 32 bits each, since every client has an outbox: a bound of 4 GiB or more is no bound.
+/// Each is stored in 32 bits to keep outboxes small. A bound of 4 GiB or more means no bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     limit: u32,
@@ -10,23 +10,24 @@ pub struct Bounds {
 }
 
 impl Bounds {
-    /// The hard cap where none is given: 64 MiB.
+    /// Default hard cap: 64 MiB.
     pub const DEFAULT_MAX: usize = 64 * 1024 * 1024;
 
-    /// Bounds with a limit from which a stalled client may be closed, and a hard cap that is never passed.
+    /// Creates bounds with a limit for stalled clients and a hard cap for all clients.
     ///
-    /// A hard cap below the limit is raised to it.
+    /// A stalled client may be closed above the limit; no push exceeds the hard cap. A hard cap below the limit is
+    /// raised to it.
     pub fn new(limit: usize, max: usize) -> Self {
         let bound = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
         Self { limit: bound(limit), max: bound(max.max(limit)) }
     }
 
-    /// Bytes that may wait for a stalled client before it can be closed as a slow consumer.
+    /// Returns the bytes that may be queued for a stalled client before it can be closed as a slow consumer.
     pub fn limit(&self) -> usize {
         Self::bytes(self.limit)
     }
 
-    /// Bytes that may wait for any client.
+    /// Returns the hard cap: the bytes that may be queued for any client.
     pub fn max(&self) -> usize {
         Self::bytes(self.max)
     }
@@ -37,7 +38,7 @@ impl Bounds {
 }
 
 impl From<usize> for Bounds {
-    /// Bounds with this limit and the default hard cap.
+    /// Creates bounds with this limit and the default hard cap.
     fn from(limit: usize) -> Self {
         Self::new(limit, Self::DEFAULT_MAX)
     }

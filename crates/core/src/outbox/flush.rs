@@ -1,4 +1,4 @@
-//! Writing on behalf of flushers and pushers
+//! Writing on behalf of flushers and pushers.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,11 +9,12 @@ use super::state::Outbox;
 use super::written::Written;
 
 impl Outbox {
-    /// Writes the backlog on behalf of a pusher, until nothing waits or the carrier refuses more.
+    /// Writes the backlog on behalf of a pusher, until the queue is empty or the carrier refuses more.
     ///
-    /// To be called once no lock is held, after [`Pushed::Backlogged`](crate::Pushed::Backlogged): the sender that makes
-    /// the backlog writes it. If another writer has the sink, it is asked to hand it over after its batch; the result is
-    /// `false` then, and the backlog stands. Otherwise `true`, also while the outbox is [held](Self::hold): the flusher writes after the hold.
+    /// Call it after [`Pushed::Backlogged`](crate::Pushed::Backlogged) and without holding a lock: the sender that
+    /// causes a backlog writes it. Returns `false` if another writer has leased the sink; that writer ends its lease
+    /// after its batch, and the backlog remains. Otherwise returns `true`, also while the outbox is [held](Self::hold):
+    /// the flusher writes after the hold.
     pub fn relieve(&self) -> bool {
         match Lease::take(self, Writer::Pusher) {
             Ok(lease) => {
@@ -24,38 +25,38 @@ impl Outbox {
         }
     }
 
-    /// Writes what waits, on behalf of a flusher
+    /// Writes the queue on behalf of a flusher.
     pub(super) fn flush(&self) -> Written {
         Lease::take(self, Writer::Flusher)
             .map_or_else(|_| Written::default(), |lease| lease.write(&mut no_one()))
     }
 
-    /// Takes up to `most` outboxes from the front, and writes what waits in them
+    /// Takes up to `most` outboxes from the front and writes their queues.
     ///
-    /// The memory of a few of them is fetched at a time. A sink that panics costs its own client and no other.
+    /// Prefetches a few outboxes at a time. A panic in a sink closes only the client of that sink.
     pub(super) fn flush_some(outboxes: &mut VecDeque<Self>, most: usize) -> Written {
         let mut written = Written::default();
         let mut left = most.min(outboxes.len());
         while left > 0 {
             let size = left.min(GROUP);
             let group = &outboxes.make_contiguous()[..size];
-            // Those whose turn did not come are listed again.
+            // After a panic, the leases that were not used enlist their outboxes again.
             if let Ok(group) = catch_unwind(AssertUnwindSafe(|| Self::flush_group(group))) {
                 written += group;
             }
-            // Let go of while their counters are still near.
+            // Dropped while their reference counts are still in the cache.
             outboxes.drain(..size);
             left -= size;
         }
         written
     }
 
-    /// Writes what waits in each of a few outboxes
+    /// Writes the queues of up to [`GROUP`] outboxes.
     pub(super) fn flush_group(group: &[Self]) -> Written {
         if let [alone] = group {
             return alone.flush();
         }
-        debug_assert!(group.len() <= GROUP, "a group has a place for each");
+        debug_assert!(group.len() <= GROUP, "group exceeds GROUP");
         group.iter().for_each(Self::prefetch);
         let leases: [_; GROUP] = std::array::from_fn(|at| {
             group.get(at).and_then(|outbox| Lease::take(outbox, Writer::Flusher).ok())
@@ -67,16 +68,16 @@ impl Outbox {
     }
 }
 
-/// Outboxes whose backlog was at high water at a push, which the pusher has to relieve once it holds no lock.
+/// Outboxes at high water, which the pusher has to relieve once it holds no lock.
 ///
-/// One pointer that owns nothing while it is empty, which it nearly always is: every emit brings one back.
+/// Every emit returns one, and it is nearly always empty: then it is a null pointer and owns no memory.
 #[derive(Debug, Default)]
-#[must_use = "the sender has to relieve these, or a client that reads may be closed"]
-#[allow(clippy::box_collection, reason = "three words are much where it is nearly always empty")]
+#[must_use = "the sender has to relieve the outboxes, or a client that reads may be closed"]
+#[allow(clippy::box_collection, reason = "nearly always empty, and a `Vec` takes three words")]
 pub struct Backlog(Option<Box<Vec<Outbox>>>);
 
 impl Backlog {
-    /// Makes an empty backlog.
+    /// Creates an empty backlog.
     pub const fn new() -> Self {
         Self(None)
     }
@@ -87,7 +88,7 @@ impl Backlog {
         self.0.get_or_insert_default().push(outbox.clone());
     }
 
-    /// Adds those of another backlog.
+    /// Moves the outboxes of another backlog into this one.
     pub fn append(&mut self, other: Self) {
         match (&mut self.0, other.0) {
             (_, None) => {}
@@ -96,15 +97,15 @@ impl Backlog {
         }
     }
 
-    /// Whether there is nothing to relieve.
+    /// Returns whether there is nothing to relieve.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// [Relieves](Outbox::relieve) each outbox once; those that another writer has stay.
+    /// [Relieves](Outbox::relieve) each outbox once; keeps those that another writer has leased.
     ///
-    /// No lock must be held: this writes to sockets.
+    /// The caller must not hold a lock: this writes to sockets.
     pub fn relieve(&mut self) {
         if let Some(outboxes) = &mut self.0 {
             outboxes.retain(|outbox| !outbox.relieve());
@@ -113,7 +114,7 @@ impl Backlog {
     }
 }
 
-/// The context of a flusher, which asks again by way of the owner
+/// Returns a context without a waker: when a sink blocks, the owner polls it again.
 fn no_one() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }

@@ -1,4 +1,4 @@
-//! [`Flusher`]: order and pace in which the outboxes of a list are written
+//! [`Flusher`]: order and pace in which the outboxes of a list are written.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -7,29 +7,28 @@ use std::time::Duration;
 use super::state::{FlushList, Outbox};
 use super::written::Written;
 
-/// Outboxes that are written one after the other
+/// Outboxes that are written one after the other.
 type Round = VecDeque<Outbox>;
 
 /// Writes what the outboxes of a [`FlushList`] have queued.
 ///
-/// One flusher per list, driven by one task on the thread or worker that carries the connections. It does no I/O of its
-/// own, has no clock and spawns nothing: the task polls, yields and waits for it, in this order:
+/// Each list has one flusher, driven by one task on the thread or worker that carries the connections. A flusher does
+/// no I/O itself (the sinks do), has no clock and spawns nothing. Its task repeats these steps:
 ///
-/// 1. [`poll_ready`](Self::poll_ready) until there is something to write, at most for [`max_wait`](Self::max_wait);
-/// 2. yield to the runtime once, so that everything which is ready to run adds its own frames, and each client gets all of
-///    them in one write;
-/// 3. [`write`](Self::write), then 1 again. Neither step blocks.
+/// 1. Await [`poll_ready`](Self::poll_ready), at most for [`max_wait`](Self::max_wait).
+/// 2. Yield to the runtime once, so that every ready task adds its frames and each client gets them in one write.
+/// 3. Call [`write`](Self::write), which does not block.
 ///
-/// What is listed while a large round is being written makes a round of its own, and they take turns. So a broadcast to
-/// thousands delays a chat of two by a few calls of `write`, not by its whole length.
+/// Outboxes listed while a large round is being written form a new round, and rounds take turns. So a broadcast to
+/// thousands of clients delays a chat between two by a few calls of `write`, not by its whole length.
 ///
-/// Clients that have lately been getting many frames with each write, and have few of them now, are left waiting for more,
-/// up to three times [`WAIT`](Self::WAIT). Under such a load the other frames are on their way through another thread, and
-/// a write of all frames costs hardly more than a write of half of them.
+/// Under load, a round that has much fewer frames per client than recent rounds waits for more frames, up to three
+/// times [`WAIT`](Self::WAIT). In that case the other frames are still being emitted by another thread, and writing all
+/// frames at once costs hardly more than writing half of them.
 ///
 /// # Examples
 ///
-/// The flusher task of a program that has its own connections:
+/// The flusher task of a program that manages its own connections:
 ///
 /// ```
 /// use std::future::poll_fn;
@@ -86,16 +85,16 @@ type Round = VecDeque<Outbox>;
 #[derive(Debug)]
 pub struct Flusher {
     list: FlushList,
-    /// Rounds that are being written, in turns
+    /// Rounds that are being written in turns.
     rounds: VecDeque<Round>,
     postponed: Option<Postponed>,
     pace: Pace,
-    /// Empty queue to swap with the list's, so that a steady state allocates nothing
+    /// Empty queue to swap with the list's, so that a steady state allocates nothing.
     spare: Round,
 }
 
 impl Flusher {
-    /// How long, at a time, the flusher leaves a round waiting for more frames.
+    /// Time for which a postponed round waits before it is checked again: 1 ms.
     pub const WAIT: Duration = Duration::from_millis(1);
 
     /// Creates the flusher of a list.
@@ -103,7 +102,7 @@ impl Flusher {
         Self { list, rounds: VecDeque::new(), postponed: None, pace: Pace::default(), spare: Round::new() }
     }
 
-    /// Returns ready once [`write`](Self::write) has something to do; registers the task to be woken otherwise.
+    /// Returns ready once [`write`](Self::write) has work; otherwise registers the task to be woken.
     ///
     /// # Cancel safety
     ///
@@ -112,18 +111,18 @@ impl Flusher {
         if self.rounds.is_empty() { self.list.poll_listed(cx) } else { Poll::Ready(()) }
     }
 
-    /// Returns how long to wait for [`poll_ready`](Self::poll_ready) before the next [`write`](Self::write) at the latest.
+    /// Returns the longest time to wait for [`poll_ready`](Self::poll_ready) before the next [`write`](Self::write).
     ///
-    /// `None`: as long as it takes. A caller without a timer may write at once instead of waiting.
+    /// `None` means no limit. A caller without a timer may write at once instead of waiting.
     pub fn max_wait(&self) -> Option<Duration> {
         self.postponed.is_some().then_some(Self::WAIT)
     }
 
-    /// Takes what is listed, and writes at most `most` outboxes (but at least one) of each round.
+    /// Takes the listed outboxes, and writes at most `most` outboxes (but at least one) of each round.
     ///
-    /// Wakes first the flushers of other threads whose wake-ups [were deferred](crate::DeferredWakes) to this one. A call
-    /// with 128 writes for about a third of a millisecond; call it again when everything else that is ready has run. A
-    /// sink that panics costs its own client and no other.
+    /// First wakes other flushers whose wake-ups were [deferred](crate::DeferredWakes) to this one. A call with
+    /// 128 takes about a third of a millisecond; call it again after all other ready tasks have run. A panic in a sink
+    /// closes only the client of that sink.
     pub fn write(&mut self, most: usize) {
         let most = most.max(1);
         let urgent = self.list.take(&mut self.spare);
@@ -133,11 +132,11 @@ impl Flusher {
         }
         if !self.spare.is_empty() {
             if !urgent && self.spare.len() > most {
-                // Those listed last come first: they may be a chat that was emitted just behind a broadcast.
+                // The outboxes listed last come first: they may be a chat that was emitted just behind a broadcast.
                 self.spare.rotate_right(most);
             }
             let round = std::mem::take(&mut self.spare);
-            // One at a time: where several large rounds are written in turns there is enough to do.
+            // Only if no other round is in progress: several large rounds in turns are enough work.
             let may_wait = !urgent && self.rounds.is_empty() && self.postponed.is_none();
             if may_wait && self.pace.expects_more(&round) {
                 self.postponed = Some(Postponed { round, waits: WAITS });
@@ -170,9 +169,9 @@ impl Flusher {
         }
     }
 
-    /// Writes everything that is listed, and what is listed meanwhile, without turns and waits.
+    /// Writes all listed outboxes, including those listed meanwhile, without turns or waits.
     ///
-    /// For tests, and for programs without a flusher task.
+    /// Intended for tests and for programs without a flusher task.
     pub fn write_all(&mut self) {
         if let Some(Postponed { round, .. }) = self.postponed.take() {
             self.rounds.push_back(round);
@@ -191,15 +190,15 @@ impl Flusher {
     }
 }
 
-/// Round that waits for more frames
+/// Round that waits for more frames.
 #[derive(Debug)]
 struct Postponed {
     round: Round,
-    /// How often it may still wait
+    /// Number of waits that are left.
     waits: u32,
 }
 
-/// Number of frames that each outbox of a large round has been getting with one write
+/// Estimate of the frames per outbox and write in large rounds.
 #[derive(Debug, Default)]
 struct Pace {
     usual: f64,
@@ -215,7 +214,7 @@ impl Pace {
         }
     }
 
-    /// Updates what is usual with what was counted: rises at once, falls gradually
+    /// Updates the estimate from the counts; it rises at once and falls gradually.
     fn settle(&mut self) {
         if self.outboxes > 0.0 {
             let now = self.frames / self.outboxes;
@@ -224,18 +223,18 @@ impl Pace {
         }
     }
 
-    /// Returns whether a round has much less to write than is usual
+    /// Returns whether a round has far fewer frames than the estimate.
     fn expects_more(&self, round: &Round) -> bool {
         let Some(next) = round.front() else { return false };
         self.usual >= MANY && round.len() >= CROWD && (next.waiting().frames as f64) < ENOUGH * self.usual
     }
 }
 
-/// Number of outboxes from which on a round is large enough for waiting to pay
+/// Smallest round, in outboxes, for which waiting pays.
 const CROWD: usize = 64;
-/// Frames per outbox and write that are usual under a load at which more are to be expected
+/// Smallest estimate, in frames per outbox and write, at which more frames are expected.
 const MANY: f64 = 4.0;
-/// Share of the usual frames with which a round is written at once
+/// Share of the estimated frames at which a round is written at once.
 const ENOUGH: f64 = 0.75;
-/// How often a round waits at most
+/// Most waits of a round.
 const WAITS: u32 = 3;

@@ -1,4 +1,4 @@
-//! The write half while it is leased
+//! Exclusive use of an outbox's sink by one writer.
 
 use std::collections::VecDeque;
 use std::task::{Context, Waker};
@@ -9,24 +9,25 @@ use super::written::Written;
 use crate::sync::MutexGuard;
 use crate::{CloseReason, Frame};
 
-/// A leased sink, and the frames it is to write next.
+/// Leased sink with the next batch of frames.
 ///
-/// If it is dropped while the sink is in use, the sink panicked: its client is closed, and only that.
+/// A drop while the sink is in use means that the sink panicked; only its client is closed.
 pub(super) struct Lease<'a> {
     outbox: &'a Outbox,
     writer: Writer,
     sink: Option<Box<dyn FrameSink>>,
     batch: VecDeque<Frame>,
-    /// Those of the messages in `batch`
+    /// Message bytes in `batch`.
     bytes: usize,
     in_use: bool,
 }
 
 impl<'a> Lease<'a> {
-    /// Borrows the sink, if it is there and, for a flusher or a pusher, if there is something that it takes now.
+    /// Leases the sink; for a flusher or a pusher, only if there are frames that it accepts now.
     ///
     /// # Errors
-    /// Whether another writer has it.
+    ///
+    /// Returns `true` if another writer has leased the sink, `false` if there is nothing to do or no sink.
     #[inline]
     pub(super) fn take(outbox: &'a Outbox, writer: Writer) -> Result<Self, bool> {
         let mut state = outbox.state();
@@ -36,8 +37,8 @@ impl<'a> Lease<'a> {
         if writer != Writer::Owner
             && (state.readiness != Readiness::Ready || !state.has_frames() || state.held)
         {
-            // Blocked: the owner waits for the socket, and writes when it has room. Empty: another has just written it.
-            // Held: it is listed again when the hold ends.
+            // Blocked: the owner waits for the socket and writes when it has room. Empty: another writer was faster.
+            // Held: the end of the hold lists the outbox again.
             return Err(false);
         }
         if state.leased {
@@ -47,7 +48,8 @@ impl<'a> Lease<'a> {
         let Some(sink) = state.sink.take() else { return Err(false) };
         state.leased = true;
         let mut batch = spare_batch();
-        // No overflow policy drops what a sink gives back, so a parked sink is asked before frames are taken for it.
+        // No overflow policy may drop frames that a sink returned, so a parked sink is polled with an empty batch
+        // first.
         let bytes = match state.readiness {
             Readiness::Parked => 0,
             _ => state.take_batch(&mut batch, outbox.0.bounds.limit()),
@@ -55,22 +57,22 @@ impl<'a> Lease<'a> {
         Ok(Self { outbox, writer, sink: Some(sink), batch, bytes, in_use: false })
     }
 
-    /// Fetches what the sink looks at first
+    /// Prefetches the memory that the sink reads first.
     pub(super) fn prefetch(&self) {
         self.sink.iter().for_each(|sink| sink.prefetch());
     }
 
-    /// Writes until there is nothing left, or the sink takes no more, or others should have their turn.
+    /// Writes until the queue is empty, the sink refuses more, or the turn of the outbox is over.
     ///
-    /// A pusher has no turn to give: it goes on until nothing is left, so that it is as slow as the carrier. Whoever
-    /// has the sink while another pusher wants it hands it over after its batch.
+    /// A pusher has no turns: it writes until the queue is empty, so that it is as slow as the carrier. If another
+    /// pusher wants the sink, the lease ends after the current batch.
     pub(super) fn write(mut self, cx: &mut Context<'_>) -> Written {
         let mut written = Written::default();
         self.in_use = true;
         for visit in 1.. {
             let frames = self.batch.len();
-            let sink = self.sink.as_deref_mut().expect("it is there until the lease ends");
-            // From here to the next lock the sink is ours alone, and no lock is held.
+            let sink = self.sink.as_deref_mut().expect("a lease has its sink until it ends");
+            // Up to the next lock, this writer has exclusive use of the sink and holds no lock.
             let outcome = sink.poll_send(cx, &mut self.batch);
             let taken = frames.saturating_sub(self.batch.len());
             written.frames += taken as u64;
@@ -79,7 +81,7 @@ impl<'a> Lease<'a> {
             let mut retired = None;
             let mut spilled = None;
             match (state.take_successor(), outcome) {
-                // Whatever became of the old sink, the new one goes on from here.
+                // The new sink continues from here, even if the old one failed.
                 (Some(successor), _) => {
                     retired = self.sink.replace(successor);
                     state.set_readiness(Readiness::Ready, false);
@@ -87,7 +89,7 @@ impl<'a> Lease<'a> {
                 (None, Ok(readiness)) => {
                     debug_assert!(
                         readiness != Readiness::Ready || self.batch.is_empty(),
-                        "a ready sink leaves nothing"
+                        "ready sink left frames in the batch"
                     );
                     state.set_readiness(readiness, taken > 0);
                 }
@@ -96,7 +98,7 @@ impl<'a> Lease<'a> {
             state.put_back(&mut self.batch, taken);
             let has_turn = self.writer == Writer::Pusher || visit < BATCHES_PER_VISIT;
             let goes_on = has_turn && !state.wanted && !state.held && !state.is_closed();
-            // Nearly always nothing has come meanwhile.
+            // Rarely true: frames were pushed meanwhile, or the batch did not take the whole queue.
             if state.readiness == Readiness::Ready && goes_on && state.has_frames() {
                 self.bytes = state.take_batch(&mut self.batch, self.outbox.0.bounds.limit());
                 if !self.batch.is_empty() {
@@ -112,7 +114,7 @@ impl<'a> Lease<'a> {
         written
     }
 
-    /// Brings the sink back, and wakes those who wait for that
+    /// Returns the sink to the outbox and wakes the tasks that wait for it.
     fn end(&mut self, mut state: MutexGuard<'_, State>) {
         state.leased = false;
         let mut sink = self.sink.take();
@@ -120,7 +122,7 @@ impl<'a> Lease<'a> {
             state.sink = sink.take();
         }
         let came = std::mem::take(&mut state.owner_came);
-        // An owner that writes itself is awake: to wake it once more would keep it busy for as long as it waits.
+        // The owner is awake if it is the writer; another wake-up would make it spin for as long as it waits.
         let waited = std::mem::take(&mut state.owner_waits) && self.writer != Writer::Owner;
         let wanted = match state.readiness {
             Readiness::Ready => false,
@@ -140,7 +142,7 @@ impl<'a> Lease<'a> {
         } else if enlist {
             self.outbox.0.flusher.enlist(self.outbox.clone());
         }
-        // Closed while it was leased: it has no place to come back to.
+        // `Some` if the outbox was closed during the lease.
         drop(sink);
         wake(owner);
         if let Some(senders) = senders {
@@ -150,7 +152,7 @@ impl<'a> Lease<'a> {
 }
 
 impl State {
-    /// Moves the heartbeat that waits, and the next frames, into `batch`; tells how many bytes their messages have
+    /// Moves the pending heartbeat and the next frames into `batch`; returns their message bytes.
     fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
         let Some(heartbeat) = self.heartbeat.take() else { return self.queue.take_batch(batch, limit) };
         self.heartbeat_leased = true;
@@ -159,12 +161,12 @@ impl State {
         bytes
     }
 
-    /// Puts what a sink left of a batch, of which it took so many frames, back to where it was
+    /// Puts the rest of a batch back in its place; the sink accepted `taken` frames of it.
     #[inline(always)]
     fn put_back(&mut self, batch: &mut VecDeque<Frame>, taken: usize) {
         if std::mem::take(&mut self.heartbeat_leased) && taken == 0 {
             let heartbeat = batch.pop_front();
-            // A newer one came meanwhile, or the client was given up.
+            // Dropped if a newer one was pushed meanwhile, or the client was given up.
             if self.heartbeat.is_none() && self.phase.reason().is_none() {
                 self.heartbeat = heartbeat;
             }
@@ -186,7 +188,7 @@ impl Drop for Lease<'_> {
         if self.in_use {
             return self.outbox.close_locked(state, CloseReason::TransportError);
         }
-        // Its turn never came, because the sink of another panicked.
+        // The lease was not used, because the sink of another outbox in the group panicked.
         state.put_back(&mut self.batch, 0);
         let mut retired = None;
         if let Some(successor) = state.take_successor() {
@@ -198,34 +200,34 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// Who writes
+/// Role of a writer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// The flusher of the outbox's list
+    /// Flusher of the outbox's list.
     Flusher,
-    /// A sender that writes its own backlog
+    /// Sender that writes its own backlog.
     Pusher,
-    /// The task that owns the connection
+    /// Task that owns the connection.
     Owner,
 }
 
-/// How many outboxes are fetched side by side, before the first of them is written
+/// Number of outboxes that are prefetched together before the first of them is written.
 pub(super) const GROUP: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// How many batches one visit of a flusher may write before the next outbox has its turn
+/// Most batches that a flusher writes for an outbox before it continues with the next.
 pub(super) const BATCHES_PER_VISIT: usize = if cfg!(loom) { 2 } else { 16 };
 
 #[cfg(not(loom))]
 thread_local! {
     /// Emptied batches of leases that have ended.
     ///
-    /// Saves an allocation and a free per write. A batch cannot stay in the outbox, where an idle client would pay for
-    /// it. Thread-local rather than a parameter: leases are also taken by pushers and owners, which have no place of
-    /// their own for it, and up to [`GROUP`] are open at a time. Bounded by [`GROUP`] batches a thread.
+    /// Saves an allocation and a free per write. Stored in the outbox, a batch would cost idle clients memory. Passed
+    /// as a parameter, it would need a place in pushers and owners, which take leases too; up to [`GROUP`] leases are
+    /// open at a time. Bounded by [`GROUP`] batches per thread.
     static SPARE: std::cell::RefCell<Vec<VecDeque<Frame>>> = const { std::cell::RefCell::new(Vec::new()) };
 }
 
-/// A batch of this thread: emptied and given back, so that flushing allocates nothing
+/// Returns an empty batch from this thread's pool, so that flushing allocates nothing.
 fn spare_batch() -> VecDeque<Frame> {
     #[cfg(not(loom))]
     return SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
@@ -233,9 +235,9 @@ fn spare_batch() -> VecDeque<Frame> {
     VecDeque::new()
 }
 
-/// Gives a batch back; what is still in it belonged to an outbox that was closed meanwhile
+/// Returns a batch to the pool; frames still in it belonged to an outbox that was closed meanwhile.
 fn recycle(mut batch: VecDeque<Frame>) {
-    // Before the pool is borrowed: what is let go of may run foreign code.
+    // Before the pool is borrowed, because dropping a frame may run foreign code.
     batch.clear();
     #[cfg(not(loom))]
     SPARE.with_borrow_mut(|spare| {

@@ -1,4 +1,4 @@
-//! List of the outboxes that have something to write, and the wake-ups of its flusher
+//! List of the outboxes that have something to write, and the wake-ups of its flusher.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -16,11 +16,11 @@ impl FlushList {
         Self::default()
     }
 
-    /// Swaps what is listed with `spare`, which must be empty; returns whether a backlog must not wait any longer
+    /// Swaps the listed outboxes with the empty `spare`; returns whether a backlog is urgent.
     ///
-    /// That is the case if a pusher has found an outbox at high water with its sink leased since the last call; what was
-    /// left of its backlog is listed. Delivers [deferred wake-ups](Self::wake_deferred) too, which takes no second lock while
-    /// there are none.
+    /// A backlog is urgent if, since the last call, a pusher found an outbox at high water with its sink leased; the
+    /// rest of that backlog is listed. Also delivers [deferred wake-ups](Self::wake_deferred), which takes a second
+    /// lock only if there are any.
     #[inline]
     pub(super) fn take(&self, spare: &mut VecDeque<Outbox>) -> bool {
         debug_assert!(spare.is_empty());
@@ -36,7 +36,7 @@ impl FlushList {
         urgent
     }
 
-    /// Ready while something is listed or [flushers are to be woken](Self::wake_deferred); takes nothing
+    /// Returns ready while an outbox is listed or a [deferred wake-up](Self::wake_deferred) is pending; takes nothing.
     pub(super) fn poll_listed(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut listed = lock(&self.0.listed);
         if listed.outboxes.is_empty() && listed.pending_wakers.is_empty() && !listed.urgent {
@@ -45,29 +45,29 @@ impl FlushList {
         Poll::Ready(())
     }
 
-    /// Delivers the wake-ups that [were deferred](super::DeferredWakes) to this list
+    /// Delivers the wake-ups that were [deferred](super::DeferredWakes) to this list.
     pub(super) fn wake_deferred(&self) {
         loop {
-            // Woken outside the lock, for a waker is foreign code.
+            // Woken outside the lock, because a waker runs foreign code.
             let waker = lock(&self.0.listed).pending_wakers.pop();
             let Some(waker) = waker else { return };
             waker.wake();
         }
     }
 
-    /// Counts what was written for outboxes of this list
+    /// Adds to the amount written for outboxes of this list.
     pub(super) fn record(&self, written: Written) {
         self.0.written.frames.fetch_add(written.frames, Ordering::Relaxed);
         self.0.written.bytes.fetch_add(written.bytes, Ordering::Relaxed);
     }
 
-    /// Returns how much was written for outboxes of this list: by its flusher, by pushers and by owners.
+    /// Returns the amount written for outboxes of this list by its flusher, pushers and owners.
     pub fn written(&self) -> Written {
         let Counters { frames, bytes } = &self.0.written;
         Written { frames: frames.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
     }
 
-    /// Lists an outbox ahead of the others, if it is not listed, and wakes the flusher without deferral
+    /// Puts an outbox, if given, at the front of the list, and wakes the flusher without deferral.
     pub(super) fn hurry(&self, outbox: Option<Outbox>) {
         let mut listed = lock(&self.0.listed);
         outbox.into_iter().for_each(|outbox| listed.outboxes.push_front(outbox));
@@ -77,7 +77,7 @@ impl FlushList {
         wake(flusher);
     }
 
-    /// Lists an outbox, and wakes the flusher if it sleeps
+    /// Appends an outbox, and wakes the flusher if it sleeps.
     pub(super) fn enlist(&self, outbox: Outbox) {
         let mut listed = lock(&self.0.listed);
         listed.outboxes.push_back(outbox);
@@ -86,7 +86,7 @@ impl FlushList {
         }
         match deferred::list_other_than(self) {
             Some(by) => {
-                // `None` except for the first frame of a turn.
+                // `Some` only for the first frame of a turn.
                 let Some(flusher) = listed.defer(by) else { return };
                 drop(listed);
                 deferred::list().into_iter().for_each(|list| list.defer(flusher.clone()));
@@ -99,19 +99,19 @@ impl FlushList {
         }
     }
 
-    /// Leaves it to this list's flusher to wake another one
+    /// Defers the wake-up of another flusher to this list's flusher.
     fn defer(&self, waker: Waker) {
         let own = {
             let mut listed = lock(&self.0.listed);
             listed.pending_wakers.push(waker);
-            // The wake-up of this list's flusher may itself be deferred to the other list at this moment. Two flushers
-            // that wait for each other would both sleep.
+            // This list's flusher may itself be waiting for a wake-up deferred to the other list. Without a direct
+            // wake-up, both flushers would sleep.
             listed.take_flusher()
         };
         wake(own);
     }
 
-    /// Returns a number that identifies the list while it exists
+    /// Returns a number that identifies the list while it exists.
     pub(super) fn number(&self) -> usize {
         std::ptr::from_ref::<Shared>(&self.0).addr()
     }
@@ -124,13 +124,13 @@ impl Listed {
         Poll::Pending
     }
 
-    /// Takes the flusher if it sleeps, so that the caller wakes it
+    /// Takes the waker of the flusher if it sleeps, for the caller to wake.
     fn take_flusher(&mut self) -> Option<Waker> {
         let deferred = self.deferred.take().map(|deferred| deferred.flusher);
         self.flusher.take().or(deferred)
     }
 
-    /// Defers the wake-up to the list with this number; returns the flusher unless that list has it already
+    /// Defers the wake-up to the list with number `by`; returns the waker unless that list already has it.
     fn defer(&mut self, by: usize) -> Option<Waker> {
         if let Some(flusher) = self.flusher.take() {
             self.deferred = Some(Deferred { flusher: flusher.clone(), by: Some(by) });
@@ -166,21 +166,21 @@ mod tests {
     }
 
     #[test]
-    fn lists_that_defer_to_each_other_do_not_sleep() {
+    fn mutual_deferral_wakes_both_flushers() {
         let lists = [(); 2].map(|()| FlushList::new());
         let flushers = [(); 2].map(|()| Arc::new(Flusher::default()));
         for (list, flusher) in lists.iter().zip(&flushers) {
             let waker = Waker::from(flusher.clone());
             assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
         }
-        // Two threads give work to each other's list: both have taken the other's flusher before either defers it.
+        // Two threads enlist outboxes in each other's list: both take the other's flusher before either defers it.
         let [first, second] = &lists;
         let taken = [(second, first), (first, second)]
-            .map(|(to, by)| (by, lock(&to.0.listed).defer(by.number()).expect("it sleeps")));
+            .map(|(to, by)| (by, lock(&to.0.listed).defer(by.number()).expect("the flusher sleeps")));
         for (by, waker) in taken {
             by.defer(waker);
         }
-        assert!(flushers.iter().any(|flusher| flusher.0.load(Ordering::Relaxed) > 0), "both sleep");
+        assert!(flushers.iter().any(|flusher| flusher.0.load(Ordering::Relaxed) > 0), "both flushers sleep");
         for list in &lists {
             list.wake_deferred();
         }

@@ -1,9 +1,9 @@
-//! Every way in which the threads around an outbox can interleave
+//! Loom models of the threads around an outbox.
 //!
-//! `RUSTFLAGS="--cfg loom" cargo test -p roomcast-core --lib loom --release --target-dir target/loom`
+//! `RUSTFLAGS="--cfg loom" cargo test -p roomcast-core --lib loom --release --target-dir target/loom`.
 //!
-//! Each model lets a few threads meet and then runs whoever was woken, and nobody else, until all sleep. What
-//! must have arrived by then has arrived, or a wake-up was lost.
+//! Each model runs a few threads, then polls only woken tasks until all sleep. If a frame has not arrived by then, a
+//! wake-up was lost.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[test]
-fn two_pushers_and_a_flusher_lose_and_reorder_nothing() {
+fn keeps_order_across_pushers_and_flusher() {
     check_up_to(5, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -37,7 +37,7 @@ fn two_pushers_and_a_flusher_lose_and_reorder_nothing() {
 }
 
 #[test]
-fn a_sink_that_was_blocked_is_never_forgotten() {
+fn resumes_blocked_sink() {
     check(|| {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -61,7 +61,7 @@ fn a_sink_that_was_blocked_is_never_forgotten() {
 }
 
 #[test]
-fn what_a_parked_sink_waits_for_may_come_while_it_is_lent_out() {
+fn unparks_sink_during_lease() {
     check(|| {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -85,7 +85,7 @@ fn what_a_parked_sink_waits_for_may_come_while_it_is_lent_out() {
 }
 
 #[test]
-fn a_new_sink_goes_on_exactly_where_the_old_one_ended() {
+fn replaced_sink_continues_without_loss() {
     check(|| {
         let (flusher, outbox) = outbox();
         let (old, new) = (Carrier::default(), Carrier::default());
@@ -100,14 +100,14 @@ fn a_new_sink_goes_on_exactly_where_the_old_one_ended() {
         changing.join().unwrap();
         let by_old = old.written();
         flusher.rest();
-        assert_eq!(old.written(), by_old, "nothing goes to a sink that was replaced");
+        assert_eq!(old.written(), by_old, "a replaced sink gets no frames");
         assert!(!old.is_held());
         assert_eq!([by_old, new.written()].concat(), ["a1", "a2", "a3"]);
     });
 }
 
 #[test]
-fn a_sink_that_is_replaced_while_it_is_blocked_leaves_nothing_behind() {
+fn replaces_blocked_sink_without_loss() {
     check(|| {
         let (flusher, outbox) = outbox();
         let (old, new) = (Carrier::default(), Carrier::default());
@@ -130,7 +130,7 @@ fn a_sink_that_is_replaced_while_it_is_blocked_leaves_nothing_behind() {
 }
 
 #[test]
-fn everybody_at_once_loses_and_reorders_nothing() {
+fn keeps_order_with_all_threads_active() {
     check_up_to(4, || {
         let (flusher, outbox) = outbox();
         let (old, new) = (Carrier::default(), Carrier::default());
@@ -162,7 +162,7 @@ fn everybody_at_once_loses_and_reorders_nothing() {
 }
 
 #[test]
-fn closing_leaves_nothing_behind() {
+fn close_frees_queue_and_sink() {
     check(|| {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -191,7 +191,7 @@ fn closing_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_sink_that_comes_after_the_end_is_not_kept() {
+fn drops_sink_set_after_close() {
     check(|| {
         let (flusher, outbox) = outbox();
         let (old, new) = (Carrier::default(), Carrier::default());
@@ -213,7 +213,7 @@ fn a_sink_that_comes_after_the_end_is_not_kept() {
 }
 
 #[test]
-fn the_owner_learns_that_all_was_handed_over() {
+fn wakes_owner_when_drained() {
     for blocks in [false, true] {
         check(move || {
             let (flusher, outbox) = outbox();
@@ -246,7 +246,7 @@ fn the_owner_learns_that_all_was_handed_over() {
 }
 
 #[test]
-fn the_owner_learns_of_an_overflow() {
+fn wakes_owner_on_overflow() {
     check(|| {
         let flusher = Flusher::default();
         let outbox = Outbox::new(crate::Bounds::new(100, 100), flusher.list.clone());
@@ -268,7 +268,7 @@ fn the_owner_learns_of_an_overflow() {
 }
 
 #[test]
-fn a_sink_that_is_wanted_elsewhere_comes_free() {
+fn owner_takes_leased_sink_after_wake() {
     check(|| {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -289,7 +289,7 @@ fn a_sink_that_is_wanted_elsewhere_comes_free() {
             taken = outbox.take_sink();
         }
         assert!(taken.is_some());
-        // What it had not taken flows to the next.
+        // Frames that it had not accepted go to the next sink.
         let next = Carrier::default();
         outbox.set_sink(next.sink());
         flusher.rest();
@@ -298,7 +298,7 @@ fn a_sink_that_is_wanted_elsewhere_comes_free() {
 }
 
 #[test]
-fn a_pusher_that_writes_itself_loses_and_reorders_nothing() {
+fn keeps_order_when_pusher_relieves() {
     check_up_to(4, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -307,7 +307,7 @@ fn a_pusher_that_writes_itself_loses_and_reorders_nothing() {
             let outbox = outbox.clone();
             thread::spawn(move || {
                 push_two(&outbox, "a");
-                // Whether it wrote or another has the sink, nothing may be forgotten.
+                // No frame may be lost, whether it wrote or another writer had the sink.
                 let _ = outbox.relieve();
                 push(&outbox, "a3");
             })
@@ -320,7 +320,7 @@ fn a_pusher_that_writes_itself_loses_and_reorders_nothing() {
 }
 
 #[test]
-fn what_is_held_is_written_when_it_is_true_and_not_before() {
+fn writes_held_frames_after_hold() {
     check_up_to(4, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -331,7 +331,7 @@ fn what_is_held_is_written_when_it_is_true_and_not_before() {
             thread::spawn(move || {
                 let hold = outbox.hold();
                 push(&outbox, "a2");
-                // Here it becomes true.
+                // The announced state is established here.
                 assert!(carrier.written().iter().all(|written| *written != "a2"));
                 drop(hold);
             })
@@ -345,7 +345,7 @@ fn what_is_held_is_written_when_it_is_true_and_not_before() {
 }
 
 #[test]
-fn a_pusher_that_meets_a_blocked_carrier_wakes_the_owner() {
+fn wakes_owner_when_relief_blocks() {
     check_up_to(3, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -368,7 +368,7 @@ fn a_pusher_that_meets_a_blocked_carrier_wakes_the_owner() {
 }
 
 #[test]
-fn a_heartbeat_is_sent_once_whoever_writes() {
+fn sends_heartbeat_exactly_once() {
     check_up_to(4, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
@@ -393,12 +393,12 @@ fn a_heartbeat_is_sent_once_whoever_writes() {
 }
 
 #[test]
-fn a_sender_that_waits_learns_that_the_outbox_is_low() {
+fn wakes_sender_at_low_water() {
     check_up_to(3, || {
         let (flusher, outbox) = outbox();
         let carrier = Carrier::default();
         outbox.set_sink(carrier.sink());
-        // Under loom a second frame is more than low.
+        // Under loom, two frames exceed low water.
         push_two(&outbox, "a");
         let sender = Owner::of(&outbox);
         let waiting = {
@@ -413,12 +413,12 @@ fn a_sender_that_waits_learns_that_the_outbox_is_low() {
     });
 }
 
-/// Tries every interleaving
+/// Checks every interleaving.
 fn check(model: impl Fn() + Send + Sync + 'static) {
     ::loom::model::Builder::new().check(model);
 }
 
-/// Tries every interleaving in which a thread is interrupted at most so often where it could have gone on
+/// Checks every interleaving with at most this many preemptions.
 fn check_up_to(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = ::loom::model::Builder::new();
     builder.preemption_bound = Some(interruptions);
@@ -444,7 +444,7 @@ fn two(name: &str) -> Vec<String> {
     vec![format!("{name}1"), format!("{name}2")]
 }
 
-/// Runs whoever was woken until all sleep
+/// Polls woken tasks until all sleep.
 fn rest(flusher: &Flusher, owner: &Owner, carrier: &Carrier) {
     while owner.is_woken() | carrier.make_room() | flusher.is_woken() {
         flusher.run_if_woken();
@@ -463,7 +463,7 @@ impl Wake for Woken {
     }
 }
 
-/// The task that writes for all; it sleeps when there is nothing, until it is woken
+/// Flusher task; it sleeps without work until it is woken.
 #[derive(Default)]
 struct Flusher {
     list: FlushList,
@@ -500,7 +500,7 @@ impl Flusher {
     }
 }
 
-/// The task that owns the connection
+/// Task that owns the connection.
 #[derive(Clone)]
 struct Owner {
     outbox: Outbox,
@@ -536,9 +536,9 @@ impl Owner {
     }
 }
 
-/// What is behind a sink
+/// Carrier behind a sink.
 ///
-/// Its lock is one of loom's, so that what happens here is part of what is interleaved.
+/// It uses loom's lock, so that its operations are interleaved too.
 #[derive(Clone, Debug, Default)]
 struct Carrier(Arc<Mutex<Line>>);
 
@@ -567,7 +567,7 @@ impl Carrier {
         self.0.lock().unwrap().parked = false;
     }
 
-    /// Wakes whoever registered for that; tells whether anybody did
+    /// Wakes the registered waker; returns whether there was one.
     fn make_room(&self) -> bool {
         let waiting = self.0.lock().unwrap().waiting.take();
         waiting.map(Waker::wake).is_some()
@@ -602,7 +602,7 @@ impl Line {
             return Readiness::Parked;
         }
         if self.blocks && !batch.is_empty() {
-            // It takes one, and stops.
+            // Accepts one frame, then blocks.
             self.blocks = false;
             self.written.extend(batch.pop_front().as_ref().map(text));
             self.waiting = Some(cx.waker().clone());
@@ -616,6 +616,6 @@ impl Line {
 fn text(frame: &Frame) -> String {
     match frame.messages() {
         [Message::Text(text)] => text.to_string(),
-        other => panic!("not a text: {other:?}"),
+        other => panic!("expected one text message: {other:?}"),
     }
 }

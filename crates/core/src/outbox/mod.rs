@@ -1,4 +1,4 @@
-//! The queue of what a client is to be sent, and the owner of its write half
+//! Bounded queue of a client's outgoing frames; it holds the write half of the connection.
 
 mod bounds;
 mod deferred;
@@ -32,29 +32,29 @@ pub use self::written::Written;
 use crate::sync::{Arc, Mutex, MutexGuard};
 use crate::{CloseReason, Frame};
 
-/// What the owner of a connection learns when it [attends](Outbox::attend) to its outbox.
+/// State of an outbox, as [`Outbox::attend`] returns it to the owner of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "drivers and their tests build it")]
 pub struct Attended {
-    /// Set once the outbox was given up or its sink broke
+    /// Close reason, once the outbox was given up or its sink failed.
     pub closed: Option<CloseReason>,
-    /// Whether the sink takes bytes now; if so, nothing is stalled
+    /// Whether the sink accepts bytes now; if so, nothing is stalled.
     pub writable: bool,
-    /// Bytes that wait or are being written, as counted against the limit: stalled ones unless the sink takes bytes
+    /// Queued and in-flight bytes, as counted against the limit; they are stalled unless the sink is writable.
     pub stalled: usize,
-    /// Whether more than the limit waits
+    /// Whether more bytes than the limit are queued.
     pub over_limit: bool,
-    /// Bytes of messages that this call wrote
+    /// Message bytes that this call wrote.
     pub written: u64,
-    /// Whether more waits than lets [waiting senders](Outbox::poll_writable) go on
+    /// Whether the queue is above low water, so that [`Outbox::poll_writable`] is pending.
     pub high: bool,
-    /// [`FrameSink::moved`] of the sink, if it is there
+    /// [`FrameSink::moved`] of the sink, unless the sink is leased or absent.
     pub moved: Option<u64>,
-    /// Whether a heartbeat waits
+    /// Whether a heartbeat is queued or in flight.
     pub heartbeat: bool,
 }
 
-/// Keeps an outbox from writing; see [`Outbox::hold`].
+/// Guard that keeps an outbox from writing; see [`Outbox::hold`].
 #[derive(Debug)]
 pub struct Hold(Outbox);
 
@@ -66,26 +66,25 @@ impl Drop for Hold {
     }
 }
 
-/// How an outbox stands when memory has to be freed.
+/// Eviction criteria of an outbox, for when memory has to be freed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "drivers and their tests build it")]
 pub struct Standing {
-    /// Whether the sink takes bytes now, so what waits is the server's debt
+    /// Whether the sink accepts bytes now, so that queued bytes are the server's debt.
     pub writable: bool,
-    /// Bytes that wait
+    /// Queued bytes, including those in flight.
     pub bytes: usize,
-    /// Whether the owner has seen no progress for a while
+    /// Whether the owner reported [no progress](Outbox::set_stalled).
     pub stalled: bool,
-    /// Age of the last progress: the smaller, the longer ago, by wrapping comparison
+    /// Sequence number of the last progress: smaller means longer ago, by wrapping comparison.
     pub order: u32,
 }
 
 impl Outbox {
-    /// Makes an empty outbox without a sink.
+    /// Creates an empty outbox without a sink.
     ///
-    /// The bounds count the bytes of bodies plus 64 for each frame, including those that a sink has in hand. One frame
-    /// is always taken when no other waits, however large, so a bound below the size of a message does not make that
-    /// message undeliverable.
+    /// The bounds count body bytes plus 64 bytes per frame, including frames in flight. An empty queue accepts one
+    /// frame of any size, so a bound below the size of a message does not make that message undeliverable.
     pub fn new(bounds: impl Into<Bounds>, flusher: FlushList) -> Self {
         let state = State {
             queue: Queue::default(),
@@ -112,9 +111,9 @@ impl Outbox {
 
     /// Appends a frame to the queue.
     ///
-    /// Does not block and does not write. While the client reads, everything is queued; the result says when the
-    /// pusher should [relieve](Self::relieve) the outbox. While the client stalls, `overflow` decides about
-    /// [`Delivery::Reliable`] frames beyond the limit. Beyond the hard cap the client is given up with
+    /// Does not block and does not write. While the client reads, every frame is queued; [`Pushed::Backlogged`] asks
+    /// the pusher to [relieve](Self::relieve) the outbox. While the client stalls, `overflow` applies to
+    /// [`Delivery::Reliable`] frames beyond the limit. A push beyond the hard cap gives the client up with
     /// [`CloseReason::OutboxFull`].
     #[inline]
     pub fn push(&self, frame: Frame, delivery: Delivery, overflow: Overflow) -> Pushed {
@@ -152,14 +151,14 @@ impl Outbox {
         }
     }
 
-    /// Appends a packet of the protocol or an acknowledgement to the queue.
+    /// Appends a protocol packet or an acknowledgement to the queue.
     pub fn push_protocol(&self, frame: Frame) -> Pushed {
         self.push(frame, Delivery::Protocol, Overflow::Close)
     }
 
-    /// Puts a heartbeat ahead of the queue, in place of one that still waits.
+    /// Puts a heartbeat at the front of the queue and replaces one that is still queued.
     ///
-    /// A client with a long queue would otherwise see it too late to answer in time.
+    /// Behind a long queue, the heartbeat would reach the client too late for an answer in time.
     pub fn push_heartbeat(&self, frame: Frame) -> Pushed {
         let mut state = self.state();
         if state.phase != Phase::Open {
@@ -171,10 +170,10 @@ impl Outbox {
         Pushed::Queued
     }
 
-    /// Appends the carrier's goodbye, such as a close frame, to the queue.
+    /// Appends the carrier's final frame, such as a close frame, to the queue.
     ///
-    /// Once the client was [given up](Self::give_up), it is the one frame that is still taken, so a client that reads
-    /// again learns why it was closed.
+    /// After [`give_up`](Self::give_up) the outbox accepts only this frame, so a client that reads again learns why it
+    /// was closed.
     pub fn push_last(&self, frame: Frame) -> Pushed {
         let pushed = self.push_protocol(frame.clone());
         if !matches!(pushed, Pushed::Closed | Pushed::Overflowed) {
@@ -189,26 +188,26 @@ impl Outbox {
         Pushed::Queued
     }
 
-    /// Sets the policy for frames that are pushed with [`Overflow::Inherit`] from now on.
+    /// Sets the policy for later frames that are pushed with [`Overflow::Inherit`].
     pub fn set_overflow(&self, overflow: Overflow) {
         self.state().overflow = if overflow == Overflow::Inherit { Overflow::Close } else { overflow };
     }
 
     /// Stops flushers and pushers from writing until the guard is dropped.
     ///
-    /// For a message that announces a state which is about to be established: another thread could write the message, and
-    /// the client act on it, too early. A batch that is already being written is finished. Holds do not nest: the first
-    /// guard that is dropped ends them all. The owner's [`attend`](Self::attend) still writes.
+    /// Use it for a message that announces a state which is not established yet. Without the hold, another thread could
+    /// write the message and the client could act on it too early. A batch in flight is completed. Holds do not nest:
+    /// the first guard that is dropped ends them all. The owner's [`attend`](Self::attend) still writes.
     #[must_use = "the hold ends when the guard is dropped"]
     pub fn hold(&self) -> Hold {
         self.state().held = true;
         Hold(self.clone())
     }
 
-    /// Gives the outbox the write half of a connection, in place of the one it had.
+    /// Sets the write half of a connection and drops the previous one.
     ///
-    /// What waits flows to the new sink; a frame that the old one has taken counts as sent. If the old sink is
-    /// leased at this moment the change happens when it comes back.
+    /// Queued frames go to the new sink; frames that the old sink accepted count as sent. If the old sink is leased, it
+    /// is replaced when the lease ends.
     pub fn set_sink(&self, sink: Box<dyn FrameSink>) {
         let mut state = self.state();
         let unused = if state.is_closed() {
@@ -223,10 +222,10 @@ impl Outbox {
         drop(unused);
     }
 
-    /// Takes the write half out, leaving the outbox without one; `None` while it is leased or if there is none.
+    /// Takes the write half out; returns `None` while it is leased or if there is none.
     ///
-    /// What waits stays. For a connection that proved itself and becomes the one that carries the session. If the
-    /// sink is leased, the owner is woken when it is back.
+    /// Queued frames stay. An upgrade uses it to move the sink of the probing connection to the session. If the sink is
+    /// leased, the owner is woken when the lease ends.
     pub fn take_sink(&self) -> Option<Box<dyn FrameSink>> {
         let mut state = self.state();
         if state.leased {
@@ -237,9 +236,9 @@ impl Outbox {
         state.sink.take()
     }
 
-    /// Lets the owner of the connection do its part: registers it to be woken, and writes if the sink was blocked.
+    /// Registers the owner's waker, and writes if the sink was blocked or parked.
     ///
-    /// Call it whenever the owner runs; it is cheap when there is nothing to do.
+    /// The owner of the connection calls it each time it runs. The call is cheap when there is nothing to do.
     pub fn attend(&self, cx: &mut Context<'_>) -> Attended {
         {
             let mut state = self.state();
@@ -270,15 +269,15 @@ impl Outbox {
         state.attended(written)
     }
 
-    /// As [`attend`](Self::attend); ready with the reason once the outbox was given up or its sink broke.
+    /// Calls [`attend`](Self::attend); returns ready with the reason once the outbox was given up or its sink failed.
     pub fn poll_owner(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         self.attend(cx).closed.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Ready once little enough waits for a sender to go on, or waiting is pointless.
+    /// Returns ready while the queue is at or below low water (32 KiB and 128 frames).
     ///
-    /// That is below low water (32 KiB and 128 frames), once the outbox is closed, and while its owner has
-    /// [seen no progress](Self::set_stalled). Registers the task to be woken otherwise.
+    /// Also returns ready once the outbox is closed and while it is [stalled](Self::set_stalled), as waiting is
+    /// pointless then. Otherwise registers the task to be woken.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.phase != Phase::Open || state.queue.is_low() || state.stalled {
@@ -291,9 +290,9 @@ impl Outbox {
         Poll::Pending
     }
 
-    /// Says that the client has made no progress for a while, so that senders do not wait for it.
+    /// Marks the client as stalled and wakes the senders that wait for it.
     ///
-    /// Holds until the carrier takes bytes again. Does nothing while the sink is ready.
+    /// The mark lasts until the carrier accepts bytes again. Does nothing while the sink is ready.
     pub fn set_stalled(&self) {
         let mut state = self.state();
         state.stalled = state.readiness != Readiness::Ready;
@@ -302,10 +301,10 @@ impl Outbox {
         senders.into_iter().for_each(Waker::wake);
     }
 
-    /// Gives the client up: what waits is freed, and only a [goodbye](Self::push_last) is still taken.
+    /// Gives up on the client: frees the queue and from then on accepts only a [final frame](Self::push_last).
     ///
-    /// The write half stays, so a client that reads again learns why it was closed. The owner is woken. Returns the
-    /// bytes that waited. Does nothing unless the outbox is open.
+    /// The write half stays, so a client that reads again learns why it was closed. Wakes the owner. Returns the number
+    /// of bytes that were queued. Does nothing unless the outbox is open.
     pub fn give_up(&self, reason: CloseReason) -> usize {
         let state = self.state();
         if state.phase != Phase::Open {
@@ -316,7 +315,7 @@ impl Outbox {
         bytes
     }
 
-    /// Takes in nothing more; what waits is still sent.
+    /// Rejects further frames; queued frames are still sent.
     pub fn finish(&self) {
         let mut state = self.state();
         if matches!(state.phase, Phase::Open | Phase::GivenUp(_)) {
@@ -324,7 +323,7 @@ impl Outbox {
         }
     }
 
-    /// Ready once all that waited was handed to the transport, or can no longer be.
+    /// Returns ready once the transport has accepted every queued frame, or the outbox is closed.
     pub fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_owner(cx).is_ready() {
             return Poll::Ready(());
@@ -334,30 +333,30 @@ impl Outbox {
         if handed_over {
             return Poll::Ready(());
         }
-        // Whoever holds the sink, or takes it next, wakes the owner when it is back.
+        // The current or next lease wakes the owner when it ends.
         state.owner = Some(cx.waker().clone());
         state.owner_waits = true;
         Poll::Pending
     }
 
-    /// Closes at once: what waits is dropped, the sink too.
+    /// Closes the outbox and drops its frames and its sink.
     ///
-    /// The first reason stays; later calls change nothing.
+    /// The first reason is kept; later calls change nothing.
     pub fn close(&self, reason: CloseReason) {
         self.close_locked(self.state(), reason);
     }
 
-    /// Returns why the outbox was closed, if it was.
+    /// Returns the close reason, if the outbox was closed or given up.
     pub fn closed(&self) -> Option<CloseReason> {
         self.state().phase.reason()
     }
 
-    /// Whether there is nothing to write to until the owner is handed something.
+    /// Returns whether the sink is [parked](Readiness::Parked) or absent.
     pub fn is_parked(&self) -> bool {
         self.state().readiness == Readiness::Parked
     }
 
-    /// Returns how the outbox stands when memory has to be freed.
+    /// Returns the eviction criteria of the outbox.
     pub fn standing(&self) -> Standing {
         let state = self.state();
         Standing {
@@ -368,7 +367,7 @@ impl Outbox {
         }
     }
 
-    /// Lets go of the lock, and puts the outbox on its list if there is something to write
+    /// Releases the lock, then enlists the outbox if it has something to write.
     #[inline]
     fn unlock_and_enlist(&self, mut state: MutexGuard<'_, State>) {
         let enlist = state.wants_flush();

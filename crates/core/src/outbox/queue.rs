@@ -1,4 +1,4 @@
-//! What waits for one client, in its order and within its budget
+//! Ordered queue of one client's frames, with byte accounting and overflow policies.
 
 use std::collections::VecDeque;
 
@@ -6,35 +6,35 @@ use super::bounds::Bounds;
 use super::policy::{Delivery, Overflow};
 use crate::{Frame, memory};
 
-/// What waits for one client
+/// Ordered queue of one client's frames.
 #[derive(Default)]
 pub(super) struct Queue {
-    // The first frame lies here and only those behind it in the ring, so that a client that keeps up never
-    // needs the ring's memory. Invariant: `head` is `None` only if `tail` is empty.
+    // The first frame is stored inline and the rest in the ring, so a client that keeps up never allocates the ring.
+    // Invariant: `head` is `None` only if `tail` is empty.
     head: Option<Entry>,
     tail: VecDeque<Entry>,
-    /// What waits, and the batch in flight: if a sink gives that back, its room is still there
+    /// Bytes of queued frames and of the batch in flight; the batch keeps its room in case the sink returns it.
     bytes: usize,
-    /// Those of `bytes` that no policy takes back
+    /// Part of `bytes` that no policy may drop.
     kept: usize,
-    /// Those of `kept` that are in flight
+    /// Part of `kept` that is in flight.
     in_flight: usize,
 }
 
 struct Entry {
     frame: Frame,
-    /// Of the frame's key: a queue of many is searched without a look at what its frames hold
+    /// Hash of the frame's key, so that a search of the queue does not dereference each frame.
     key_hash: u32,
     delivery: Delivery,
 }
 
-/// Whether a frame may come in
+/// Outcome of [`Queue::admit`].
 pub(super) enum Admission {
-    /// It may, now that this many older ones were dropped for it
+    /// The frame fits; this many older frames were dropped for it.
     Admitted(u32),
-    /// It is dropped
+    /// The frame is dropped.
     Refused,
-    /// More than the hard cap would wait
+    /// The frame would exceed the hard cap.
     Overflowed,
 }
 
@@ -47,31 +47,31 @@ impl Queue {
         usize::from(self.head.is_some()) + self.tail.len()
     }
 
-    /// Bytes of what waits, without those in flight
+    /// Returns the queued bytes, without those in flight.
     pub(super) fn bytes(&self) -> usize {
         self.bytes - self.in_flight
     }
 
-    /// Bytes of what waits, with those in flight
+    /// Returns the queued bytes, including those in flight.
     pub(super) fn counted(&self) -> usize {
         self.bytes
     }
 
-    /// Whether so much waits that pushers write themselves
+    /// Returns whether the queue is at high water, so that pushers have to write themselves.
     #[inline]
     pub(super) fn is_high(&self) -> bool {
         self.tail.len() + 1 >= HIGH_WATER_FRAMES || self.bytes() >= HIGH_WATER_BYTES
     }
 
-    /// Whether so little waits that a sender that waited may go on
+    /// Returns whether the queue is at or below low water, so that waiting senders may continue.
     pub(super) fn is_low(&self) -> bool {
         self.frames() <= HIGH_WATER_FRAMES / 2 && self.bytes() <= HIGH_WATER_BYTES / 2
     }
 
-    /// Decides whether a frame is let in, and makes room for it as far as its policy allows.
+    /// Decides whether a frame may be queued, and drops older frames for it as its policy allows.
     ///
-    /// What waits for a writable carrier is the server's debt, so there only the hard cap counts. One frame is taken
-    /// if no other waits, however large.
+    /// Frames queued for a writable carrier are the server's debt, so only the hard cap applies to them. An empty queue
+    /// accepts a frame of any size.
     #[inline]
     pub(super) fn admit(
         &mut self,
@@ -132,7 +132,7 @@ impl Queue {
         }
     }
 
-    /// Makes the ring larger, and charges its memory
+    /// Grows the ring and charges its memory.
     #[cold]
     fn grow(&mut self) {
         let before = self.tail.capacity();
@@ -140,18 +140,18 @@ impl Queue {
         memory::charge((self.tail.capacity() - before) * size_of::<Entry>());
     }
 
-    /// Gives the ring's memory back
+    /// Frees the ring and releases its memory charge.
     #[cold]
     fn shrink(&mut self) {
         memory::release(self.tail.capacity() * size_of::<Entry>());
         self.tail = VecDeque::new();
     }
 
-    /// Moves the next frames into `batch`, which is empty; tells how many bytes their messages have
+    /// Moves the next frames into the empty `batch`; returns their message bytes.
     ///
-    /// They count until [`put_back`](Self::put_back) is told how many of them are left.
+    /// The frames stay counted until [`put_back`](Self::put_back) gets the frames that were not written.
     pub(super) fn take_batch(&mut self, batch: &mut VecDeque<Frame>, limit: usize) -> usize {
-        // Since no policy takes a batch back, half of the room is left to those that drop what is older.
+        // No policy may drop a batch, so half of the limit stays available to policies that drop older frames.
         let enough = BATCH_BYTES.min(limit / 2);
         let (mut in_flight, mut taken) = (self.in_flight, 0);
         let mut next = self.head.take();
@@ -169,40 +169,39 @@ impl Queue {
         self.head = next;
         self.in_flight = in_flight;
         let used = KEPT_CAPACITY.max(KEPT_TIMES * batch.len());
-        // Asked once more than there is something, it gives back nothing.
+        // A call on an empty queue keeps the ring.
         if !batch.is_empty() && self.head.is_none() && self.tail.capacity() > used {
             self.shrink();
         }
         taken
     }
 
-    /// Puts what a sink left of a batch back to the front, in its order
+    /// Puts the unwritten rest of a batch back at the front, in order.
     ///
-    /// If what waited was freed while the batch was out, what is left of the batch goes the same way, whatever has
-    /// come since.
+    /// If the queue was freed while the batch was in flight, the rest is dropped, even if new frames were queued since.
     pub(super) fn put_back(&mut self, batch: &mut VecDeque<Frame>) {
         if self.in_flight == 0 {
-            // Of a batch that nobody freed every frame still counts.
+            // Zero means that the queue was freed meanwhile: every frame in flight counts.
             return batch.clear();
         }
         self.bytes -= self.in_flight;
         self.kept -= self.in_flight;
         self.in_flight = 0;
         while let Some(frame) = batch.pop_back() {
-            // It was on its way out: as good as sent, so no policy takes it back.
+            // The frame was in flight and counts as sent, so no policy may drop it.
             let entry = Entry::new(frame, Delivery::Protocol);
             self.count(&entry);
             self.push_front(entry);
         }
     }
 
-    /// What waits under the key of a frame
+    /// Returns the bytes of queued frames with the key of `frame`.
     fn bytes_under(&self, frame: &Frame) -> usize {
         let entries = self.head.iter().chain(&self.tail);
         entries.filter(|entry| entry.is_under_key_of(frame)).map(|entry| cost(&entry.frame)).sum()
     }
 
-    /// Removes what waits under the key of a frame; tells how many there were
+    /// Removes queued frames with the key of `frame`; returns their number.
     fn remove_under(&mut self, frame: &Frame) -> u32 {
         let mut removed = 0;
         let mut freed = 0;
@@ -225,7 +224,7 @@ impl Queue {
         removed
     }
 
-    /// Removes what waits longest, as far as that is allowed, until the rest is little enough; tells how many
+    /// Removes the oldest droppable frames until `enough` accepts the remaining bytes; returns their number.
     fn remove_oldest(&mut self, enough: impl Fn(usize) -> bool) -> u32 {
         let mut removed = 0;
         let mut passed = Vec::new();
@@ -296,18 +295,19 @@ fn cost(frame: &Frame) -> usize {
     frame.len() + ENTRY_COST
 }
 
-/// What a frame costs besides its bytes, so that empty messages are bounded too
+/// Cost of a frame besides its bytes, so that empty messages are bounded too.
 pub(super) const ENTRY_COST: usize = 64;
-/// Backlog from which on a pusher helps to write: what one write carries at most, and what one visit of a driver emits
+/// Backlog from which on a pusher writes itself: the most that one write carries, or one run of a driver emits.
 const HIGH_WATER_BYTES: usize = 64 * 1024;
 const HIGH_WATER_FRAMES: usize = if cfg!(loom) { 2 } else { 256 };
-/// How much one lease takes out of the queue at a time
+/// Most frames that a lease takes out of the queue at a time.
 pub(super) const BATCH_FRAMES: usize = if cfg!(loom) { 1 } else { 64 };
 pub(super) const BATCH_BYTES: usize = 256 * 1024;
-/// Ring capacity that a queue keeps once it has drained, however little it is used
+/// Ring capacity that a drained queue always keeps.
 const KEPT_CAPACITY: usize = 16;
-/// How often the last batch has to fit into a ring for it to be given back: one that is filled again and again is kept,
-/// since allocators are slow where memory is taken by one thread and given back by another
+/// Ratio of ring capacity to the last batch above which the ring is freed.
+///
+/// A ring that fills again and again is kept: allocators are slow when one thread allocates and another frees.
 const KEPT_TIMES: usize = 4;
 
 #[cfg(all(test, not(loom)))]
@@ -316,7 +316,7 @@ mod tests {
 
     use super::*;
 
-    /// One step of whoever pushes or writes
+    /// Step of a pusher or a writer.
     #[derive(Debug, Clone)]
     enum Step {
         Push {
@@ -327,7 +327,7 @@ mod tests {
             writable: bool,
         },
         Take,
-        /// How many frames of the batch the sink leaves, at most
+        /// Most frames of the batch that the sink leaves.
         PutBack(usize),
     }
 
@@ -353,7 +353,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_budget_is_what_is_there(steps in prop::collection::vec(step(), 1..120)) {
+        fn counts_match_queue_contents(steps in prop::collection::vec(step(), 1..120)) {
             let mut queue = Queue::default();
             let (mut batch, mut is_out, mut largest) = (VecDeque::new(), false, 0);
             for step in steps {
@@ -401,7 +401,7 @@ mod tests {
     const MAX: usize = 4000;
 
     #[test]
-    fn a_queue_that_has_drained_gives_its_memory_back() {
+    fn frees_ring_memory_after_drain() {
         let mut queue = Queue::default();
         let mut batch = VecDeque::new();
         let (few, many) = (KEPT_CAPACITY / 2, 100 * KEPT_CAPACITY);

@@ -1,4 +1,4 @@
-//! The write half of a connection, as an outbox sees it
+//! [`FrameSink`]: write half of a connection.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,22 +6,23 @@ use std::task::Context;
 
 use crate::{ConnectionError, Frame};
 
-/// The write half of a connection.
+/// Write half of a connection.
 ///
-/// [`Connection::poll_open`](crate::Connection::poll_open) returns it, the [`Outbox`](crate::Outbox) holds it, and it is lent to
-/// one writer at a time: a flusher, a sender that relieves the outbox, or the task that owns the connection. It is called
-/// without any lock held, on any thread. Dropping it says that nothing more is written; the outbox does so when it is closed.
+/// [`Connection::poll_open`](crate::Connection::poll_open) returns it and the [`Outbox`](crate::Outbox) holds it. The
+/// outbox leases it to one writer at a time: a flusher, a sender that relieves the outbox, or the task that owns the
+/// connection. It is called without any lock held, on any thread. Dropping the sink means that nothing more is written;
+/// the outbox does so when it is closed.
 ///
 /// # Wakers
 ///
 /// Flushers and senders pass a waker that does nothing. When [`poll_send`](Self::poll_send) returns
-/// [`Blocked`](Readiness::Blocked) to one of them, the outbox wakes the owner, which calls again with its own waker. So it is
-/// enough to register the waker of each call, in place of the one before. A sink that returns [`Parked`](Readiness::Parked) is
+/// [`Blocked`](Readiness::Blocked) to one of them, the outbox wakes the owner, which calls again with its own waker.
+/// So a sink only has to register the waker of the latest call. A sink that returns [`Parked`](Readiness::Parked) is
 /// called again when its owner is next polled, for example because a request has arrived.
 ///
 /// # Examples
 ///
-/// A sink that writes into memory and has room for 8 bytes until they are taken:
+/// A sink that writes into a memory buffer of 8 bytes:
 ///
 /// ```
 /// use std::collections::VecDeque;
@@ -74,58 +75,58 @@ use crate::{ConnectionError, Frame};
 /// assert_eq!(sink.pipe.lock().unwrap().bytes, b"ld");
 /// ```
 pub trait FrameSink: Send + fmt::Debug {
-    /// Takes frames from the front of `batch` and hands their bytes to the carrier, as many as it takes now
+    /// Removes frames from the front of `batch` and writes them, as many as the carrier accepts now.
     ///
-    /// An empty `batch` asks only to go on with a frame that was cut short, and for the readiness. On
-    /// [`Readiness::Ready`] `batch` is empty. On any other answer what was not taken stays in `batch`; a frame of
-    /// which a part was written is taken, and the sink keeps the rest. On `Blocked` the task of `cx` is registered
-    /// to be woken when there is room; a flusher passes a waker that does nothing, and then wakes the owner, who
-    /// asks again.
+    /// With an empty `batch`, it only continues a partly written frame and reports the readiness. On
+    /// [`Readiness::Ready`], `batch` is empty. Otherwise the frames that were not accepted stay in `batch`; a partly
+    /// written frame is removed, and the sink keeps the rest. On `Blocked`, the waker of `cx` is registered to be woken
+    /// when there is room. A flusher passes a waker that does nothing; the outbox then wakes the owner, which polls
+    /// again.
     ///
     /// # Errors
-    /// When the carrier is broken; the outbox is then closed with [`ConnectionError::reason`].
+    ///
+    /// Returns an error if the carrier failed; the outbox is then closed with [`ConnectionError::reason`].
     fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
         batch: &mut VecDeque<Frame>,
     ) -> Result<Readiness, ConnectionError>;
 
-    /// Looks at the memory that the next [`poll_send`](Self::poll_send) needs first, and changes nothing
+    /// Prefetches the memory that the next [`poll_send`](Self::poll_send) reads first; changes nothing.
     ///
-    /// A flusher that is about to write to several calls it for all of them, so that the processor fetches side by
-    /// side what it would otherwise wait for one by one.
+    /// A flusher calls it for several sinks before it writes to the first, so that their cache misses overlap.
     ///
-    /// Default: does nothing.
+    /// The default does nothing.
     fn prefetch(&self) {}
 
-    /// Returns a counter of bytes that the carrier has moved on since [`poll_send`](Self::poll_send) took them.
+    /// Returns a counter of the bytes that the carrier sent after [`poll_send`](Self::poll_send) accepted them.
     ///
-    /// For carriers that take more at once than they write, such as an HTTP response that is taken complete and then
-    /// written slice by slice while the sink is [`Parked`](Readiness::Parked). A value that differs from an earlier
-    /// one of the same sink means that bytes have left for the client since, so its stall clock starts again. An equal
-    /// value means that none have, or that the carrier holds none that it counts.
+    /// Implement it for carriers that accept more at once than they write. An example is an HTTP response that is
+    /// accepted complete and then written slice by slice while the sink is [`Parked`](Readiness::Parked). If the value
+    /// differs from an earlier one of the same sink, bytes have left for the client since, so its stall clock restarts.
+    /// If it is equal, none have, or the carrier holds none that it counts.
     ///
     /// The counter never decreases, but wraps around at 2⁶⁴: compare for inequality, or use `wrapping_sub`. It counts
     /// bytes as the carrier sends them, for example compressed. A carrier may count in steps of up to
-    /// [`ResponseBody::SLICE`](crate::ResponseBody::SLICE), leave out what it takes in one such step, and count bytes
-    /// that it drops when it breaks. Bytes in the buffers of the operating system count as moved.
+    /// [`ResponseBody::SLICE`](crate::ResponseBody::SLICE), omit bodies that fit in one step, and count bytes that it
+    /// drops when it fails. Bytes in the buffers of the operating system count as sent.
     ///
-    /// May be called at any time, under a lock; an implementation reads an atomic or the like.
+    /// May be called at any time and under a lock, so an implementation should only read an atomic.
     ///
-    /// Default: 0, for carriers whose acceptance in `poll_send` is all the progress that can be seen.
+    /// The default returns 0, for carriers whose only visible progress is acceptance in `poll_send`.
     fn moved(&self) -> u64 {
         0
     }
 }
 
-/// Whether a carrier can take more now
+/// Whether a carrier accepts more bytes now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "transports and drivers match every state")]
 pub enum Readiness {
-    /// It can
+    /// The carrier accepts more.
     Ready,
-    /// It has no room; the owner is woken, or asks to be, when there is
+    /// The carrier has no room; the registered waker is woken when it has.
     Blocked,
-    /// There is nothing to write to until the owner is handed something, such as the next GET of a polling client
+    /// There is nothing to write to until the owner receives it, such as the next GET of a polling client.
     Parked,
 }

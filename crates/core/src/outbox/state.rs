@@ -1,4 +1,4 @@
-//! State of an outbox and of its flush list, which refer to each other
+//! State of an outbox and of its flush list, which refer to each other.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -12,27 +12,26 @@ use super::sink::{FrameSink, Readiness};
 use crate::sync::{Arc, Mutex, MutexGuard, lock};
 use crate::{CloseReason, Frame};
 
-/// Queue of the frames for one client, and the lease on its write half.
+/// Bounded queue of the frames for one client; it also holds the write half of the connection.
 ///
-/// Everything that goes to the client goes through here, in one order: broadcasts, replies, heartbeats, pongs,
-/// the close frame. [`push`](Self::push) may be called from any thread; it never blocks, never writes and never
-/// calls back. A writer (a flusher, a pusher, or the task that owns the connection) first *leases* the
-/// [`FrameSink`] out of the outbox, so two writers can never interleave inside a frame, and no lock is held
-/// during a system call.
+/// All frames for the client pass through it in one order: broadcasts, replies, heartbeats, pongs, the close frame.
+/// [`push`](Self::push) may be called from any thread; it never blocks, writes or runs callbacks. A writer (a flusher,
+/// a pusher, or the task that owns the connection) first *leases* the [`FrameSink`] from the outbox. So two writers
+/// never interleave inside a frame, and no lock is held during a system call.
 ///
-/// An outbox that got something to send and whose sink can take it puts itself on its [`FlushList`], once. The
-/// task that owns the connection is woken only when the sink is blocked or broken, or the outbox needs its decision.
+/// An outbox with queued frames and a writable sink enters itself in its [`FlushList`], once. The task that owns the
+/// connection is woken only when the sink is blocked or broken, the limit is exceeded, or the outbox is closed.
 ///
 /// # Flow control
 ///
-/// Bytes that wait are one of two debts. While the sink is [`Ready`](Readiness::Ready) they are *backlog*: nobody has
-/// tried to write them, which is the server's debt. Otherwise they are *stalled*: the carrier refused them, or there is
-/// none, which is the client's debt. Backlog slows senders: from high water on (64 KiB or 256 frames) a pusher is told
-/// to [`relieve`](Self::relieve) the outbox, that is to write itself. Stalled bytes are queued up to the hard cap, and
-/// the owner, who has a clock, decides with [`give_up`](Self::give_up) whether the client has stalled for too long.
-/// The hard cap alone closes a client at a push.
+/// Queued bytes are either backlog or stalled. While the sink is [`Ready`](Readiness::Ready) they are *backlog*: not
+/// yet offered to the carrier, which is the server's debt. Otherwise they are *stalled*: the carrier refused them or is
+/// absent, which is the client's debt. Backlog causes backpressure: from high water on (64 KiB or 256 frames) a push
+/// returns [`Pushed::Backlogged`](crate::Pushed::Backlogged), and the pusher [relieves](Self::relieve) the outbox by
+/// writing itself. Stalled bytes are queued up to the hard cap. The owner has the clock, and calls
+/// [`give_up`](Self::give_up) when the client has stalled for too long. A push closes a client only at the hard cap.
 ///
-/// Cloning gives another handle to the same outbox.
+/// Clones are handles to the same outbox.
 #[derive(Clone)]
 pub struct Outbox(pub(super) Arc<Inner>);
 
@@ -44,62 +43,62 @@ pub(super) struct Inner {
 
 pub(super) struct State {
     pub(super) queue: Queue,
-    /// The heartbeat that waits, ahead of the queue
+    /// Pending heartbeat, sent before the queue.
     pub(super) heartbeat: Option<Frame>,
     pub(super) sink: Option<Box<dyn FrameSink>>,
     pub(super) rare: Option<Box<Rare>>,
     pub(super) owner: Option<Waker>,
-    /// Orders outboxes by their last progress, see [`Standing::order`]
+    /// Sequence number of the last progress, see [`Standing::order`].
     pub(super) order: u32,
-    /// The owner came while the sink was lent out, perhaps with something to write to
+    /// The owner attended while the sink was leased, possibly because a parked sink became writable.
     pub(super) owner_came: bool,
-    /// The owner waits for the sink to be brought back
+    /// The owner waits for the end of the lease.
     pub(super) owner_waits: bool,
     pub(super) phase: Phase,
     pub(super) overflow: Overflow,
     pub(super) readiness: Readiness,
     pub(super) listed: bool,
     pub(super) leased: bool,
-    /// A pusher found the sink leased and the backlog at high water: the lease ends after its batch
+    /// A pusher found the sink leased and the backlog at high water; the lease ends after its batch.
     pub(super) wanted: bool,
-    /// The owner knows that more than the limit waits
+    /// The owner was notified that the limit is exceeded.
     pub(super) over_limit: bool,
-    /// The owner has seen no progress for a while
+    /// The owner reported no progress.
     pub(super) stalled: bool,
-    /// A writer has the heartbeat in hand
+    /// A heartbeat is in flight.
     pub(super) heartbeat_leased: bool,
-    /// Nothing is written until the [`Hold`] ends
+    /// Flushers and pushers do not write until the [`Hold`] ends.
     pub(super) held: bool,
 }
 
-/// Parts of the state that few outboxes have at a time
+/// Parts of the state that few outboxes need at a time.
 #[derive(Default)]
 pub(super) struct Rare {
-    /// A new write half, until the old one is brought back
+    /// New write half that replaces the leased one when the lease ends.
     pub(super) successor: Option<Box<dyn FrameSink>>,
-    /// Senders that wait until the outbox is below low water
+    /// Senders that wait for low water.
     pub(super) senders: Vec<Waker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     Open,
-    /// The client was given up: what waited is gone, and only a goodbye is still taken
+    /// The client was given up: the queue was freed, and only a final frame is accepted.
     GivenUp(CloseReason),
-    /// Nothing more is taken in; what waits is still sent
+    /// New frames are rejected; queued frames are still sent.
     Finishing,
-    /// What waited is gone
+    /// The queue and the sink were dropped.
     Closed(CloseReason),
 }
 
-/// List of the outboxes that have something to write.
+/// List of outboxes that have something to write.
 ///
-/// One for each thread or worker that carries connections. Every [`Outbox`] is created with the list on which it puts
+/// Each thread or worker that carries connections has its own list. An [`Outbox`] is created with its list and enters
 /// itself when it has something to write. The task that drives the list's [`Flusher`](crate::Flusher) takes the whole
-/// list at once: all that waits for a client leaves in one system call, and a broadcast wakes one task instead of one
-/// for each recipient.
+/// list at once. All frames queued for a client leave in one system call, and a broadcast wakes one task instead of
+/// one per recipient.
 ///
-/// Cloning gives another handle to the same list.
+/// Clones are handles to the same list.
 #[derive(Clone, Default)]
 pub struct FlushList(pub(super) Arc<Shared>);
 
@@ -113,22 +112,22 @@ pub(super) struct Shared {
 pub(super) struct Listed {
     pub(super) outboxes: VecDeque<Outbox>,
     pub(super) flusher: Option<Waker>,
-    /// The flusher while it sleeps and another list is to wake it, see [`DeferredWakes`](super::DeferredWakes)
+    /// The sleeping flusher, if another list has to wake it; see [`DeferredWakes`](super::DeferredWakes).
     pub(super) deferred: Option<Deferred>,
-    /// Flushers of other lists that this list's flusher has to wake
+    /// Flushers of other lists that this list's flusher has to wake.
     pub(super) pending_wakers: Vec<Waker>,
-    /// Set if a backlog must not wait
+    /// A backlog has to be written without delay.
     pub(super) urgent: bool,
 }
 
-/// Deferred wake-up of a flusher; threads that do not defer wake it directly
+/// Deferred wake-up of a flusher; threads that do not defer wake-ups still wake it directly.
 pub(super) struct Deferred {
     pub(super) flusher: Waker,
-    /// Number of the list that delivers the wake-up; `None` once a second list does too
+    /// Number of the list that delivers the wake-up; `None` once a second list delivers it too.
     pub(super) by: Option<usize>,
 }
 
-// On a line of their own: they are written once a round, the lock beside them at every push.
+// On a separate cache line: the counters are written once per round, the adjacent lock at every push.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Counters {
@@ -136,20 +135,20 @@ pub(super) struct Counters {
     pub(super) bytes: AtomicU64,
 }
 
-/// Counts the times at which an outbox stalled, in place of a clock
+/// Counter of stalls, used as a clock for [`State::order`].
 static STALLS: AtomicU32 = AtomicU32::new(0);
 
 impl Outbox {
-    /// Returns what waits right now.
+    /// Returns the number of queued frames and bytes, without those in flight.
     pub fn waiting(&self) -> Waiting {
         let state = self.state();
         Waiting { frames: state.queue.frames(), bytes: state.queue.bytes() }
     }
 
-    /// Fetches what the next push or write looks at first, for a caller who is about to go through many.
+    /// Prefetches the memory that the next push or write reads first.
     ///
-    /// In a broadcast to thousands most of the time goes by with waiting for the memory of each recipient. Asked for
-    /// a few at a time it arrives side by side. Changes nothing.
+    /// In a broadcast to thousands of recipients, cache misses on each outbox take most of the time. Prefetching a few
+    /// outboxes at a time makes the misses overlap. Changes nothing.
     pub fn prefetch(&self) {
         #[cfg(not(loom))]
         std::hint::black_box(self.0.state.is_poisoned());
@@ -171,7 +170,7 @@ impl Outbox {
 }
 
 impl Phase {
-    /// Why nothing is taken in any more, if that is the outbox's own doing
+    /// Returns the close reason, if the outbox was closed or given up.
     #[inline]
     pub(super) fn reason(self) -> Option<CloseReason> {
         match self {
@@ -192,7 +191,7 @@ impl State {
         !self.queue.is_empty() || self.heartbeat.is_some()
     }
 
-    /// Whether there is something to write, somebody to write it, and nobody who will do so anyway
+    /// Returns whether the outbox has frames and a writable sink, and no writer is due yet.
     #[inline]
     pub(super) fn wants_flush(&self) -> bool {
         self.has_frames()
@@ -203,7 +202,7 @@ impl State {
             && !self.held
     }
 
-    /// Notes whether the carrier takes more, and whether it has just taken something
+    /// Sets whether the carrier accepts more; `moved` says that it has just accepted something.
     pub(super) fn set_readiness(&mut self, readiness: Readiness, moved: bool) {
         let stalls = readiness != Readiness::Ready;
         if stalls && (moved || self.readiness == Readiness::Ready) {
@@ -236,9 +235,9 @@ impl State {
         successor
     }
 
-    /// Returns what must be dropped outside the lock
+    /// Closes the outbox; returns the values to drop outside the lock.
     ///
-    /// Boxed, so that a write which closes nothing has one pointer to look at.
+    /// Boxed, so that a write which closes nothing checks one pointer.
     pub(super) fn close(&mut self, reason: CloseReason) -> Box<Spilled> {
         self.phase = Phase::Closed(self.phase.reason().unwrap_or(reason));
         Box::new(Spilled {
@@ -249,7 +248,7 @@ impl State {
     }
 }
 
-/// Values to drop outside the lock
+/// Values to drop outside the lock.
 pub(super) struct Spilled {
     _queue: Queue,
     _heartbeat: Option<Frame>,

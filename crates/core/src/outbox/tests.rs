@@ -1,4 +1,4 @@
-//! What an outbox promises, with a sink that does as it is told
+//! Behavior of an outbox with a scripted sink.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -18,27 +18,27 @@ mod flusher;
 mod writing;
 
 impl FlushList {
-    /// Writes everything that is listed, as a flusher
+    /// Writes all listed outboxes with a flusher.
     fn write_all(&self) {
         Flusher::new(self.clone()).write_all();
     }
 }
 
-/// A carrier, as the far end of the sinks that write to it
+/// Carrier at the far end of its sinks.
 #[derive(Clone, Default)]
 struct Carrier(Arc<Mutex<Line>>);
 
 #[derive(Default)]
 struct Line {
     written: Vec<String>,
-    /// Frames it still takes; `None` is no bound
+    /// Frames that it still accepts; `None` means no bound.
     room: Option<usize>,
     parked: bool,
     broken: Option<ConnectionError>,
     waiting: Option<Waker>,
     calls: usize,
     hook: Option<Hook>,
-    /// Noted, for whoever flushes survives a sink that panics
+    /// Set if the hook panicked; flushers catch panics of sinks.
     hook_failed: bool,
 }
 
@@ -49,12 +49,12 @@ impl Carrier {
         Box::new(Sink { carrier: self.clone(), at_end: None })
     }
 
-    /// A sink that does something as it is dropped
+    /// Returns a sink that runs `at_end` when it is dropped.
     fn sink_with_end(&self, at_end: impl FnOnce() + Send + 'static) -> Box<dyn FrameSink> {
         Box::new(Sink { carrier: self.clone(), at_end: Some(Box::new(at_end)) })
     }
 
-    /// Takes so many frames more, and then blocks
+    /// Accepts this many more frames, then blocks.
     fn takes(&self, frames: usize) {
         let waiting = {
             let mut line = self.line();
@@ -78,7 +78,7 @@ impl Carrier {
         self.line().broken = Some(error);
     }
 
-    /// Runs at each call, under no lock, with the number of the call
+    /// Sets a hook that runs at each call, under no lock, with the number of the call.
     fn at_each_call(&self, hook: impl FnMut(usize) + Send + 'static) {
         self.line().hook = Some(Box::new(hook));
     }
@@ -88,7 +88,7 @@ impl Carrier {
             let line = self.line();
             (line.written.clone(), line.hook_failed)
         };
-        assert!(!hook_failed, "what was to hold while the sink was out did not");
+        assert!(!hook_failed, "an assertion in the hook failed");
         written
     }
 
@@ -159,7 +159,7 @@ impl FrameSink for Sink {
     }
 }
 
-/// The task that owns the connection; counts how often it is woken
+/// Task that owns the connection; counts its wake-ups.
 #[derive(Default)]
 struct Owner(AtomicUsize);
 
@@ -183,7 +183,7 @@ impl Owner {
     }
 }
 
-/// An outbox with these bounds whose sink takes everything
+/// Returns an outbox with these bounds whose sink accepts everything.
 fn connected(bounds: impl Into<Bounds>) -> (Outbox, FlushList, Carrier) {
     let list = FlushList::new();
     let (outbox, carrier) = connected_to(&list, bounds);
@@ -197,7 +197,7 @@ fn connected_to(list: &FlushList, bounds: impl Into<Bounds>) -> (Outbox, Carrier
     (outbox, carrier)
 }
 
-/// Bounds with a hard cap of the same size as the limit
+/// Returns bounds with a hard cap equal to the limit.
 fn exactly(bytes: usize) -> Bounds {
     Bounds::new(bytes, bytes)
 }
@@ -219,7 +219,7 @@ fn text(frame: &Frame) -> String {
     bodies.collect()
 }
 
-/// What waits, once a sink has taken it
+/// Returns the queued frames by writing them to a new sink.
 fn waiting(outbox: &Outbox, list: &FlushList) -> Vec<String> {
     let carrier = Carrier::default();
     outbox.set_sink(carrier.sink());
@@ -227,8 +227,8 @@ fn waiting(outbox: &Outbox, list: &FlushList) -> Vec<String> {
     carrier.written()
 }
 
-/// Runs `work` on another thread and fails if it locks up
-#[expect(clippy::disallowed_methods, reason = "what locks up has to do so elsewhere")]
+/// Runs `work` on another thread; panics if it deadlocks.
+#[expect(clippy::disallowed_methods, reason = "a deadlock must not block the test thread")]
 fn without_locking_up(work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = std::sync::mpsc::sync_channel(1);
     let worker = std::thread::spawn(move || {
@@ -236,7 +236,7 @@ fn without_locking_up(work: impl FnOnce() + Send + 'static) {
         let _ = done.send(());
     });
     match is_done.recv_timeout(std::time::Duration::from_secs(20)) {
-        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("locked up"),
+        Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("deadlock"),
         _ => worker.join().unwrap(),
     }
 }

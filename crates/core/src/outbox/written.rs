@@ -1,14 +1,14 @@
-//! Amount of data that was written to carriers
+//! Amount of data written to carriers.
 
 use std::ops::AddAssign;
 
-/// What was handed to carriers
+/// Amount of data that carriers accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Written {
-    /// Frames, those of the protocol and of the carrier included
+    /// Frames, including protocol and carrier frames.
     pub frames: u64,
-    /// Bytes of their messages, without what the carrier puts around them
+    /// Message bytes, without the carrier's framing.
     pub bytes: u64,
 }
 

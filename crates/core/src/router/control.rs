@@ -1,4 +1,4 @@
-//! What can be asked of a socket, and done to it, by whoever knows only its name
+//! Queries and commands that a router relays to a member.
 
 use std::any::Any;
 use std::fmt;
@@ -9,71 +9,71 @@ use bytestring::ByteString;
 
 use crate::{MemberKey, Room, SocketId};
 
-/// What a router can ask of a member, and do to it, besides sending
+/// Queries and commands, besides sending, that a router relays to a member.
 ///
-/// Given to the router with the [`Member`](crate::Member), and held until it is detached. A router that speaks for
-/// other nodes makes one for each socket it has heard of, out of what it was told. Called under no lock; must not
-/// block.
+/// Given to the router with the [`Member`](crate::Member), and held until the member is detached. A router of a cluster
+/// makes one for each socket of another node, from the data that it received. Called under no lock; must not block.
 pub trait MemberControl: Any + Send + Sync + fmt::Debug {
-    /// The request that its session began with, as the JSON object that the servers of a cluster tell each other
+    /// Returns the handshake of its session as a JSON object, in the form that nodes of a cluster exchange.
     ///
-    /// Its fields are those of Node's `socket.handshake`: `headers`, `time`, `address`, `xdomain`, `secure`, `issued`
+    /// The fields are those of Node's `socket.handshake`: `headers`, `time`, `address`, `xdomain`, `secure`, `issued`
     /// in milliseconds, `url`, `query`, `auth`.
     fn handshake(&self) -> ByteString;
 
-    /// What the application keeps with it, as JSON text; empty if it never kept anything
+    /// Returns the application's data of the member as JSON text; empty if none was ever set.
     ///
-    /// An empty object that was kept is `{}`. Where JSON is needed, nothing is told as `{}`, as on Node.
+    /// An empty object that was set is `{}`. Where JSON is required, unset data is also sent as `{}`, as on Node.
     fn data(&self) -> ByteString;
 
-    /// Takes it out of its namespace and tells its client; with `close` ends the client's connection
+    /// Disconnects the member from its namespace and tells its client; with `close`, also closes the client's
+    /// connection.
     ///
-    /// A member of this node is detached from its router when this returns. So it must be called under no lock that
+    /// A member of this node is detached from its router before this returns, so it must be called under no lock that
     /// the router takes.
     fn disconnect(&self, close: bool);
 
-    /// Ready once little enough waits for its client for a sender to go on, or waiting is pointless.
+    /// Completes once the client's outbox has room for a sender to continue, or waiting is pointless.
     ///
-    /// See [`Outbox::poll_writable`](crate::Outbox::poll_writable). Default: always ready, as for a member of another node.
+    /// See [`Outbox::poll_writable`](crate::Outbox::poll_writable). Default: always ready, as for a member of another
+    /// node.
     fn poll_writable(&self, _cx: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
 
-    /// Rooms it may be in at once, that of its own id not counted; no router puts it into more
+    /// Returns the maximum number of rooms for the member, its own not counted. Routers reject further joins.
     ///
-    /// The same each time. Default: no limit.
+    /// Must return the same value each time. Default: no limit.
     fn max_rooms(&self) -> usize {
         usize::MAX
     }
 
-    /// Something was not done with it because of a limit of its own: once for each room it was not put into, and
-    /// for each event it was not sent
+    /// Records that a limit of the member prevented a join or an event: once for each room and each event.
     ///
-    /// A router around another may hold a lock of its own meanwhile, so this must not call the router. Default: nobody
-    /// wants to know.
+    /// An enclosing router may hold a lock of its own meanwhile, so this must not call the router. Default: does
+    /// nothing.
     fn limited(&self, _limit: MemberLimit) {}
 }
 
-/// A limit of one member that a router keeps
+/// Limit of one member, enforced by a router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum MemberLimit {
-    /// It is in as many rooms as it may be: [`MemberControl::max_rooms`]
+    /// Number of rooms: [`MemberControl::max_rooms`].
     Rooms,
-    /// It owes as many answers as it may: [`AckTable::with_limit`](crate::AckTable::with_limit)
+    /// Number of pending acknowledgements: [`AckTable::with_limit`](crate::AckTable::with_limit).
     Answers,
 }
 
-/// A socket that was asked for, as it was then
+/// Snapshot of a socket that a query found.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "routers build it")]
 pub struct Found {
-    /// What tells it from every other member of this node; none if it is on another node
+    /// Key that is unique on this node; `None` for a socket of another node.
     pub key: Option<MemberKey>,
-    /// Its public id
+    /// Public id.
     pub id: SocketId,
-    /// Its rooms, its own first
+    /// Rooms of the socket, its own first.
     pub rooms: Vec<Room>,
-    /// More about it; none if its member came without
+    /// Further queries and commands; `None` if its member has no control.
     pub control: Option<Arc<dyn MemberControl>>,
 }

@@ -1,4 +1,4 @@
-//! Router of a namespace: its members, their rooms, and the delivery of events
+//! Router of a namespace: its members, their rooms, and the delivery of events.
 
 mod control;
 mod nodes;
@@ -16,32 +16,35 @@ pub use self::nodes::ServerSide;
 pub use self::watch::{ChangeQueue, PresentMember, RoomChange, RoomWatcher};
 use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, Overflow, Room, SocketId};
 
-/// Knows the members and rooms of one namespace, and delivers events to them. On Node this is called an adapter.
+/// Members and rooms of one namespace, and delivery of events to them; Node calls it an adapter.
 ///
-/// The server calls [`watch`](Self::watch) and [`listen`](Self::listen) at most once each and before a member is attached, then for
-/// each socket [`attach`](Self::attach), any number of the other calls on any threads, and [`detach`](Self::detach) once.
+/// The server calls [`watch`](Self::watch) and [`listen`](Self::listen) at most once each, before any member is
+/// attached. For each socket it calls [`attach`](Self::attach), any number of the other methods on any threads, and
+/// [`detach`](Self::detach) once.
 ///
-/// Methods that are not async return at once and wait for no other party. They are called from handlers and watchers, so they
-/// must not hold a lock of their own while they call a [`MemberControl`], a [`RoomWatcher`] or [`ServerSide`]. Events that one task
-/// emits one after the other reach each member that they have in common in that order. A broadcast only queues: the result names
-/// the outboxes that the caller has to [relieve](Dispatched::relieve).
+/// Methods that are not async do not block. Handlers and watchers call them, so a router must not hold a lock of its
+/// own while it calls a [`MemberControl`], a [`RoomWatcher`] or a [`ServerSide`]. Events that one task emits in
+/// sequence reach every common recipient in that order. A broadcast only queues: its result names the outboxes that the
+/// caller has to [relieve](Dispatched::relieve).
 ///
-/// The async methods ask other nodes and are cancel safe: a future that is dropped withdraws the question.
-///
-/// `roomcast_testkit::router_conformance!` checks these rules. A router of your own usually stands around another, such as
+/// `roomcast_testkit::router_conformance!` checks these rules. A custom router usually wraps another, such as
 /// `roomcast_rooms::Rooms`.
+///
+/// # Cancel safety
+///
+/// The async methods query other nodes. A dropped future withdraws its query.
 ///
 /// # Examples
 ///
-/// A router that counts broadcasts and leaves all else to the one inside:
+/// A router that counts broadcasts and delegates the rest to the router inside:
 ///
 /// ```
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// use std::sync::{Arc, Weak};
 ///
 /// use roomcast_core::{
-///     Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Namespace, Overflow, Room,
-///     RoomWatcher, Router, RouterError, ServerSide, Target,
+///     Args, ByteString, Delivery, Dispatched, Event, Found, Joined, Member, MemberKey, Membership, Namespace,
+///     Overflow, Room, RoomWatcher, Router, RouterError, ServerSide, Target,
 /// };
 ///
 /// #[derive(Debug, Default)]
@@ -86,222 +89,219 @@ use crate::{AckTable, Args, Backlog, Codec, Delivery, Event, MemberKey, Outbox, 
 /// ```
 #[async_trait]
 pub trait Router: Send + Sync + fmt::Debug + 'static {
-    /// Attaches a member under its [key](Member::key), which is returned; it starts in no room except the one named
-    /// by its own id
+    /// Attaches a member and returns its [key](Member::key).
     ///
-    /// The key must not be attached already. It is in force before anybody can learn of the member: a
-    /// [`RoomWatcher`] that is told of it here, or another thread that finds it, may join it to rooms or detach it.
-    /// A member with the same id that is still attached keeps its rooms until it is detached by its own key, but
-    /// its id now means the new one.
+    /// The member starts in no room except the one named by its own id. Its key must not be attached already. The key
+    /// is valid before any other code can see the member: a [`RoomWatcher`] notified by this call, or another thread
+    /// that finds the member, may join it to rooms or detach it. If a member with the same id is still attached, it
+    /// keeps its rooms until it is detached by its own key, but the id now names the new member.
     fn attach(&self, member: Member) -> MemberKey;
 
-    /// Detaches a member from every room; returns `false` if it was detached already
+    /// Detaches a member from every room; returns `false` if it was detached already.
     ///
-    /// No broadcast that begins when this has returned reaches it, and no count includes it.
+    /// After this returns, no new broadcast reaches the member and no count includes it.
     fn detach(&self, key: MemberKey) -> bool;
 
-    /// Puts a member into a room, making the room if there is none
+    /// Adds a member to a room, and creates the room if it does not exist.
     ///
-    /// Not if it is in [as many as it may be](MemberControl::max_rooms), which its control is told. However many
-    /// joins come at once, the limit is not passed.
+    /// At the member's [limit of rooms](MemberControl::max_rooms) the join is rejected and the member's control is
+    /// notified. Concurrent joins do not exceed the limit.
     fn join(&self, key: MemberKey, room: &Room) -> Joined;
 
-    /// Takes a member out of a room; `false` if it was not in it
+    /// Removes a member from a room; returns `false` if it was not in it.
     fn leave(&self, key: MemberKey, room: &Room) -> bool;
 
-    /// The rooms a member is in, its own first
+    /// Returns the rooms of a member, its own first.
     fn rooms_of(&self, key: MemberKey) -> Vec<Room>;
 
-    /// How many members a room has here; the room of an id has one
+    /// Returns the number of members in a room on this node; the room of a socket's id has one.
     fn count(&self, room: &Room) -> usize;
 
-    /// Queues an event for every member the target names, once each.
+    /// Queues an event once for every member that matches the target.
     ///
     /// Writes nothing. The caller relieves the backlog of the result once it holds no lock of its own.
     fn broadcast(&self, target: &Target, event: &Event) -> Dispatched;
 
     /// Queues an event for one member.
     ///
-    /// No other member gets it, so its arguments may be taken out. As for [`broadcast`](Self::broadcast), the caller
-    /// relieves the backlog.
+    /// The member is the only recipient, so the arguments may be moved out of the event. As for
+    /// [`broadcast`](Self::broadcast), the caller relieves the backlog.
     fn send(&self, member: &Member, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Dispatched;
 
-    /// Puts everybody the target names into rooms, or takes them out of rooms; tells how many members here it
-    /// changed
+    /// Changes the rooms of all members that match the target; returns how many members on this node changed.
     ///
-    /// A member that has reached its limit of rooms stays as it is, as with [`join`](Self::join). Of the target, its
-    /// delivery and overflow mean nothing here.
+    /// A member at its limit of rooms stays as it is, as with [`join`](Self::join). The target's delivery and overflow
+    /// policy are ignored.
     fn update(&self, target: &Target, change: &Membership) -> usize;
 
-    /// How much there is on this node, for those who watch it
+    /// Returns the numbers of members and rooms on this node, for monitoring.
     ///
-    /// Default: nothing is known.
+    /// Default: zeros.
     fn stats(&self) -> RouterStats {
         RouterStats::default()
     }
 
-    /// Who is named by a target on this node
+    /// Returns the sockets on this node that match the target.
     fn find(&self, target: &Target) -> Vec<Found>;
 
-    /// Who is named by a target, in the whole cluster unless it is local
+    /// Returns the sockets that match the target, in the whole cluster unless the target is local.
     ///
     /// # Errors
-    /// When other nodes did not answer in time; the error carries those that did.
+    /// If other nodes did not answer in time. The error carries the answers of the others.
     async fn fetch(&self, target: &Target) -> Result<Vec<Found>, RouterError<Found>>;
 
-    /// Disconnects everybody the target names, by [`MemberControl::disconnect`]; returns how many members here were
-    /// told
+    /// Disconnects all members that match the target; returns how many on this node were notified.
     ///
-    /// The controls are called under no lock, since they detach their members before they return. The delivery and
-    /// the overflow policy of the target mean nothing here.
+    /// Calls [`MemberControl::disconnect`] under no lock, since the controls detach their members before they return.
+    /// The target's delivery and overflow policy are ignored.
     fn disconnect(&self, target: &Target, close: bool) -> usize;
 
-    /// Tells this watcher what becomes of rooms on this node from now on; there is one, and further calls do nothing
+    /// Registers the watcher of room changes on this node. Further calls do nothing.
     ///
-    /// Until the first call it costs nothing. Rooms that are there already are not told of as created, nor
-    /// their members as having joined; all that becomes of them from now on is. The room of a member's own id is
-    /// created and joined when it is attached, and left and deleted when it is detached.
+    /// Costs nothing until the first call. Existing rooms and members are not reported as created or joined, but all
+    /// later changes are. The room of a member's own id is created and joined when the member is attached, and left and
+    /// deleted when it is detached.
     fn watch(&self, watcher: Arc<dyn RoomWatcher>);
 
-    /// Tells the watcher who is in each room now, as [`RoomChange::Present`](crate::RoomChange::Present)
+    /// Reports the members of each room to the watcher, as [`RoomChange::Present`](crate::RoomChange::Present).
     ///
-    /// The report on a room takes its place among the changes of that room: it holds exactly the members that the
-    /// changes before it leave, and the changes after it follow from it. Rooms without members that joined them are
-    /// not reported, nor is a member reported in the room of its own id. Does nothing while there is no watcher.
+    /// The report of a room is ordered among the changes of that room: it reflects all earlier changes and none of the
+    /// later ones. Rooms that no member has joined are not reported, nor is a member in the room of its own id. Does
+    /// nothing if there is no watcher.
     fn survey(&self);
 
-    /// Where to hand what other nodes emit to servers; called once, before anybody is attached
+    /// Sets the handler of events that other nodes emit to servers; called once, before any member is attached.
     fn listen(&self, servers: Weak<dyn ServerSide>);
 
-    /// Emits to the servers of all other nodes, not to their clients and not to this node
+    /// Emits to the servers of all other nodes, not to their clients and not to this node.
     fn server_side_emit(&self, name: &ByteString, args: &Args);
 
-    /// Emits to the servers of all other nodes and collects what each answers, in the order in which answers come
+    /// Emits to the servers of all other nodes, and returns their answers in order of arrival.
     ///
     /// # Errors
-    /// When other nodes did not answer in time; the error carries the answers of those that did.
+    /// If other nodes did not answer in time. The error carries the answers of the others.
     async fn server_side_ask(&self, name: &ByteString, args: &Args) -> Result<Vec<Args>, RouterError<Args>>;
 }
 
-/// A socket as a router sees it
+/// Socket as a router sees it.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it, routers read it")]
 pub struct Member {
-    /// What tells it from every other member, whatever their ids
+    /// Key that is unique among all members, also among those with the same id.
     pub key: MemberKey,
-    /// Its public id, unique within its namespace
+    /// Public id, unique within its namespace.
     pub id: SocketId,
-    /// How events are put for it
+    /// Codec of its events.
     pub codec: Arc<dyn Codec>,
-    /// Where they go
+    /// Outbox of its session.
     pub outbox: Outbox,
-    /// Who waits for its answers
+    /// Pending acknowledgements.
     pub acks: AckTable,
-    /// What else can be asked of it and done to it; without one it can only be sent to
+    /// Further queries and commands; without it, the member can only be sent to.
     pub control: Option<Arc<dyn MemberControl>>,
 }
 
-/// Whom a broadcast addresses, and how
+/// Recipients and delivery options of a broadcast.
 ///
-/// No rooms means everybody. A room that bears the id of a socket is that socket.
+/// No rooms means all members. The id of a socket, as a room, addresses that socket.
 #[derive(Debug, Clone, Default)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it, routers read it")]
 pub struct Target {
-    /// In any of these
+    /// Rooms whose members are included; empty for all members.
     pub rooms: Vec<Room>,
-    /// But in none of these
+    /// Rooms whose members are excluded.
     pub except: Vec<Room>,
-    /// And not this one, which is how a sender leaves itself out
+    /// Member to exclude, usually the sender.
     pub skip: Option<MemberKey>,
-    /// What may become of it
+    /// Delivery guarantee.
     pub delivery: Delivery,
-    /// What happens to a member whose outbox is full
+    /// Policy for a recipient whose outbox is full.
     pub overflow: Overflow,
-    /// How far it goes
+    /// Nodes that it reaches.
     pub scope: Scope,
 }
 
-/// How far a broadcast goes
+/// Nodes that a broadcast reaches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(clippy::exhaustive_enums, reason = "routers match every scope")]
 pub enum Scope {
-    /// To every node
+    /// All nodes.
     #[default]
     Cluster,
-    /// To this one
+    /// This node only.
     Node,
 }
 
-/// How much there is in a router on its own node
+/// Numbers of members and rooms of a router on its own node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct RouterStats {
-    /// Members that are attached
+    /// Attached members.
     pub members: usize,
-    /// Rooms that somebody has joined, those of members' own ids not counted
+    /// Rooms that members have joined, without those of the members' own ids.
     pub rooms: usize,
 }
 
 impl RouterStats {
-    /// This much
+    /// Creates the numbers of members and rooms.
     pub fn new(members: usize, rooms: usize) -> Self {
         Self { members, rooms }
     }
 }
 
-/// A change to the rooms of everybody a target names
+/// Change to the rooms of all members that match a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "routers match every outcome")]
 pub enum Membership {
-    /// Be in these rooms too
+    /// Join these rooms.
     Join(Vec<Room>),
-    /// Be in none of these rooms
+    /// Leave these rooms.
     Leave(Vec<Room>),
 }
 
-/// What became of a join
+/// Outcome of a join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "routers match every outcome")]
 pub enum Joined {
-    /// It is in now
+    /// The member joined.
     Joined,
-    /// It was in already
+    /// The member was in the room already.
     Already,
-    /// It is detached, so it can join nothing
+    /// The member is detached and can join no room.
     Detached,
-    /// It is in as many rooms as it [may be](MemberControl::max_rooms)
+    /// The member is at its [limit of rooms](MemberControl::max_rooms).
     Full,
 }
 
-/// What became of a broadcast, on this node
+/// Outcome of a broadcast on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[allow(clippy::exhaustive_structs, reason = "routers build it, applications compare it")]
 pub struct Receipt {
-    /// Members it was queued for
+    /// Members for which it was queued.
     pub queued: usize,
-    /// Members it was dropped for, as its delivery allows, and older events that were dropped to make room
+    /// Members for which it was dropped, as its delivery allows, plus older events dropped to make room.
     pub dropped: usize,
-    /// Members whose kind of client cannot carry it
+    /// Members whose codec cannot encode it.
     pub unsupported: usize,
-    /// Members that were gone, or were closed by this broadcast
+    /// Members that were closed already, or were closed by this broadcast.
     pub closed: usize,
-    /// Those of `closed` that this broadcast closed, as more than the hard cap of their outbox would have waited
+    /// Members among `closed` that this broadcast closed by exceeding the hard cap of their outbox.
     pub overflowed: usize,
 }
 
-/// The receipt of an event, and the outboxes that its sender has to relieve.
+/// Receipt of an event, and the outboxes that its sender has to relieve.
 #[derive(Debug, Default)]
 #[must_use = "its backlog has to be relieved"]
 #[allow(clippy::exhaustive_structs, reason = "routers build it, servers take it apart")]
 pub struct Dispatched {
-    /// The outcome, by member
+    /// Outcome, counted by member.
     pub receipt: Receipt,
-    /// Outboxes that were at high water already
+    /// Outboxes that had already reached high water.
     pub backlog: Backlog,
 }
 
 impl Dispatched {
-    /// Counts the outcome of a push, and notes the outbox if it is at high water.
+    /// Counts the outcome of a push, and records the outbox if it is at high water.
     #[inline]
     pub fn record(&mut self, pushed: crate::Pushed, outbox: &Outbox) {
         if pushed == crate::Pushed::Backlogged {
@@ -310,7 +310,9 @@ impl Dispatched {
         self.receipt.record(pushed);
     }
 
-    /// Relieves the backlog once; returns the receipt. No lock must be held.
+    /// Relieves the backlog once, and returns the receipt.
+    ///
+    /// The caller must hold no lock.
     pub fn relieve(mut self) -> Receipt {
         if !self.backlog.is_empty() {
             self.backlog.relieve();
@@ -333,7 +335,7 @@ impl AddAssign for Dispatched {
 }
 
 impl Receipt {
-    /// Counts one push
+    /// Counts the outcome of a push.
     pub fn record(&mut self, pushed: crate::Pushed) {
         match pushed {
             crate::Pushed::Queued | crate::Pushed::Backlogged => self.queued += 1,
@@ -370,13 +372,13 @@ impl AddAssign for Receipt {
     }
 }
 
-/// A question to the cluster was not answered by all
+/// Error of a cluster query that some nodes did not answer in time.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{missing} nodes did not answer in time")]
 #[allow(clippy::exhaustive_structs, reason = "routers build it, servers take it apart")]
 pub struct RouterError<T> {
-    /// How many nodes did not answer
+    /// Number of nodes that did not answer.
     pub missing: usize,
-    /// What the others said
+    /// Answers of the other nodes.
     pub partial: Vec<T>,
 }

@@ -1,19 +1,20 @@
-//! What the servers of a cluster say to each other on behalf of the application
+//! Events between the servers of a cluster.
 
 use async_trait::async_trait;
 use bytestring::ByteString;
 
 use crate::Args;
 
-/// Takes what applications on other nodes emit to the servers of a namespace
+/// Handler of events that other nodes emit to the servers of a namespace.
 ///
-/// Handed to a router by [`Router::listen`](crate::Router::listen).
+/// Registered with a router by [`Router::listen`](crate::Router::listen).
 #[async_trait]
 pub trait ServerSide: Send + Sync + 'static {
-    /// An application on another node emitted this; gives the answer for whoever asked for one
+    /// Handles an event from another node, and returns the acknowledgement if one was requested.
     ///
-    /// `None` if this server does not handle such an event, or its handler failed: then there is nothing to tell.
+    /// Returns `None` if this server has no handler for the event, or its handler failed; no answer is sent then.
     ///
-    /// Cancel safe in that the router may give up waiting; the handler is then dropped where it waits.
+    /// # Cancel safety
+    /// The router may drop the future when it stops waiting. The handler is then dropped at its current await point.
     async fn server_side(&self, name: &ByteString, args: Args) -> Option<Args>;
 }

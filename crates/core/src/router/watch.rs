@@ -1,4 +1,4 @@
-//! Rooms as they come and go, told in order and once
+//! Ordered, exactly-once notification of room changes.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -8,51 +8,51 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use super::control::MemberControl;
 use crate::{MemberKey, Room, SocketId};
 
-/// What became of a room on this node
+/// Change of a room on this node.
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_enums, reason = "watchers match every change")]
 pub enum RoomChange {
-    /// Somebody is about to be its first member
+    /// The room is about to get its first member.
     Created {
-        /// Which room
+        /// Changed room.
         room: Room,
     },
-    /// A socket has joined it
+    /// A socket has joined the room.
     Joined {
-        /// Which room
+        /// Changed room.
         room: Room,
-        /// Who
+        /// Id of the socket.
         socket: SocketId,
-        /// Which of those that may have this id
+        /// Key of the member, which tells it from others with the same id.
         key: MemberKey,
-        /// More about whoever joined
+        /// Further queries and commands for the member.
         control: Option<Arc<dyn MemberControl>>,
     },
-    /// A socket has left it, or is gone
+    /// A socket has left the room, or was detached.
     Left {
-        /// Which room
+        /// Changed room.
         room: Room,
-        /// Who
+        /// Id of the socket.
         socket: SocketId,
-        /// Which of those that may have this id
+        /// Key of the member, which tells it from others with the same id.
         key: MemberKey,
     },
-    /// No change: who is in it at this point, for a watcher that [asked](crate::Router::survey)
+    /// No change: the members of the room at this point, in reply to a [survey](crate::Router::survey).
     Present {
-        /// Which room
+        /// Surveyed room.
         room: Room,
-        /// Everybody who has joined it
+        /// All members that have joined it.
         members: Vec<PresentMember>,
     },
-    /// Its last member has left
+    /// The last member has left the room.
     Deleted {
-        /// Which room
+        /// Deleted room.
         room: Room,
     },
 }
 
 impl RoomChange {
-    /// The room
+    /// Returns the room.
     pub fn room(&self) -> &Room {
         match self {
             Self::Created { room }
@@ -64,63 +64,63 @@ impl RoomChange {
     }
 }
 
-/// A member of a room that was [surveyed](crate::Router::survey)
+/// Member of a room in a [survey](crate::Router::survey).
 #[derive(Clone, Debug)]
 #[allow(clippy::exhaustive_structs, reason = "routers build it")]
 pub struct PresentMember {
-    /// What tells it from every other member
+    /// Key that is unique among all members.
     pub key: MemberKey,
-    /// Its public id
+    /// Public id.
     pub socket: SocketId,
-    /// More about it
+    /// Further queries and commands for the member.
     pub control: Option<Arc<dyn MemberControl>>,
 }
 
-/// Is told what becomes of rooms
+/// Listener for room changes.
 ///
-/// One change at a time, under no lock, on the thread of whoever made it or of another that makes one at the same
-/// time; so it may use the router, and must be quick. For each room changes come in their order: created, then
-/// everybody who joins and leaves, then deleted, then perhaps created again. None is lost and none is told twice. By
-/// the time a method of the router returns, what it changed has been told, except to a watcher that called the
-/// method itself: it is told when it returns.
+/// It receives one change at a time, under no lock, on the thread that made the change or one that makes another at the
+/// same time. So it may call the router, and must return quickly. Changes of one room arrive in order: created, then
+/// joins and leaves, then deleted, then possibly created again. None is lost or repeated. A router's method returns
+/// after its changes were delivered, except inside the watcher: changes that a watcher makes are delivered after it
+/// returns.
 pub trait RoomWatcher: Send + Sync + 'static {
-    /// Something became of a room
+    /// Handles a change of a room.
     fn room_changed(&self, change: &RoomChange);
 }
 
-/// Changes on their way to a watcher, for routers
+/// Queue of changes for a watcher, for use by routers.
 ///
-/// [`push`](Self::push) under the lock that makes the change one, so that changes stand in their order, and
-/// [`tell`](Self::tell) under no lock, when it is made. It holds no more than threads are about to tell.
+/// Call [`push`](Self::push) under the lock that orders the change, and [`tell`](Self::tell) under no lock afterwards.
+/// The queue holds no more changes than threads are about to deliver.
 pub struct ChangeQueue {
     changes: Mutex<VecDeque<RoomChange>>,
-    /// Held by the one who tells
+    /// Locked by the delivering thread.
     watcher: Mutex<Arc<dyn RoomWatcher>>,
 }
 
 thread_local! {
-    /// Whether this thread is inside a watcher, where it must not wait for another thread that tells.
+    /// Whether this thread is inside a watcher, where it must not wait for another delivering thread.
     ///
     /// A watcher may call any method of a router, which ends in [`ChangeQueue::tell`] without a parameter that could
-    /// say so; waiting there for the thread's own lock would never end. A field of the queue does not do: two watchers
-    /// that change rooms of each other's namespaces would wait for each other. Bounded: one flag a thread.
+    /// say so; waiting there for the thread's own lock would deadlock. A field of the queue is not enough: two watchers
+    /// that change rooms of each other's namespaces would deadlock. Bounded: one flag a thread.
     static TELLING: Cell<bool> = const { Cell::new(false) };
 }
 
 impl ChangeQueue {
-    /// A queue without changes
+    /// Creates an empty queue.
     pub fn new(watcher: Arc<dyn RoomWatcher>) -> Self {
         Self { changes: Mutex::default(), watcher: Mutex::new(watcher) }
     }
 
-    /// Puts a change behind the others; calls nobody
+    /// Appends a change; calls no watcher.
     pub fn push(&self, change: RoomChange) {
         self.changes().push_back(change);
     }
 
-    /// Tells all changes, or waits until whoever tells already has told them
+    /// Delivers all changes, or waits until another thread has delivered them.
     ///
-    /// Inside a watcher it does not wait: what is left is told by the one who called the watcher.
+    /// Inside a watcher it does not wait: the thread that called the watcher delivers the rest.
     pub fn tell(&self) {
         loop {
             let watcher = if TELLING.get() {
@@ -137,7 +137,7 @@ impl ChangeQueue {
                 watcher.room_changed(&change);
             }
             drop(watcher);
-            // Somebody inside a watcher may have pushed and found this one still telling.
+            // A watcher's own call may have pushed a change while this thread held the watcher.
             if self.changes().is_empty() {
                 return;
             }
@@ -159,7 +159,7 @@ impl fmt::Debug for ChangeQueue {
     }
 }
 
-/// This thread is inside a watcher until it is dropped, a panic of the watcher included
+/// Marks this thread as inside a watcher until dropped, including by a panic of the watcher.
 struct Telling {
     before: bool,
 }
@@ -183,7 +183,7 @@ mod tests {
 
     use super::*;
 
-    /// Says what it is told, and waits until it may go on
+    /// Watcher that reports each change, and then waits for permission to return.
     struct Slow {
         told: Mutex<mpsc::SyncSender<String>>,
         goes_on: Mutex<mpsc::Receiver<()>>,
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_changes_a_room_while_another_is_told_of_waits_until_its_own_is_told_too() {
+    fn tell_waits_for_concurrent_delivery() {
         let (told, hears) = mpsc::sync_channel(2);
         let (lets_go_on, goes_on) = mpsc::sync_channel(2);
         let watcher = Slow { told: Mutex::new(told), goes_on: Mutex::new(goes_on) };
@@ -216,7 +216,7 @@ mod tests {
             });
             let early = returns.recv_timeout(Duration::from_millis(100));
             (0..2).for_each(|_| lets_go_on.send(()).unwrap());
-            assert!(early.is_err(), "it is not told yet");
+            assert!(early.is_err(), "returned before delivery");
             assert_eq!(hears.recv().unwrap(), "second");
             returns.recv().unwrap();
         });

@@ -1,4 +1,4 @@
-//! HTTP exchanges: the requests that open and feed connections, their answers, and upgraded streams
+//! HTTP exchanges: requests that open and feed connections, their responses, and upgraded streams.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -16,42 +16,42 @@ use tokio::sync::oneshot;
 
 use crate::{BoxError, ResponseBody};
 
-/// An HTTP request, and the one chance to answer it
+/// HTTP request with its pending response.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Exchange {
-    /// Method, URI and headers
+    /// Method, URI and headers of the request.
     pub request: http::request::Parts,
-    /// The body as it arrives; it ends with an error when the client goes away before it is whole
+    /// Body as it arrives; yields an error if the client disconnects before its end.
     pub body: RequestBody,
-    /// Answers it
+    /// Sender of the response.
     pub respond: Responder,
-    /// The byte stream behind it, for a request that asks to leave HTTP
+    /// Underlying byte stream, for a request that asks for an upgrade.
     pub upgrade: Option<Upgrade>,
-    /// The subprotocol the server chose from what the client offers, if it chose one
+    /// Subprotocol that the server selected from the client's offer, if any.
     pub subprotocol: Option<Cow<'static, str>>,
 }
 
-/// The body of a request, as it arrives
+/// Body of a request, as it arrives.
 pub type RequestBody = UnsyncBoxBody<Bytes, BoxError>;
 
-/// The one chance to answer an [`Exchange`]
+/// Sender of the one response to an [`Exchange`].
 ///
 /// Dropping it unanswered closes the HTTP connection.
 #[derive(Debug)]
 pub struct Responder(oneshot::Sender<http::Response<ResponseBody>>);
 
 impl Responder {
-    /// A responder, and where its answer arrives
+    /// Creates a responder, and the receiver of its response.
     pub fn new() -> (Self, oneshot::Receiver<http::Response<ResponseBody>>) {
         let (sender, receiver) = oneshot::channel();
         (Self(sender), receiver)
     }
 
-    /// Answers
+    /// Sends the response.
     ///
     /// # Errors
-    /// Gives the response back if the client is gone.
+    /// Returns the response if the client is gone.
     pub fn send(
         self,
         response: http::Response<ResponseBody>,
@@ -59,30 +59,30 @@ impl Responder {
         self.0.send(response).map_err(Box::new)
     }
 
-    /// Ready once the client is gone and no answer will reach it
+    /// Completes once the client is gone, so that no response can reach it.
     pub fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.poll_closed(cx)
     }
 
-    /// Whether the client is gone
+    /// Returns whether the client is gone.
     pub fn is_gone(&self) -> bool {
         self.0.is_closed()
     }
 }
 
-/// A duplex byte stream, of which a transport may ask what it really is
+/// Duplex byte stream that can be downcast to its concrete type.
 ///
-/// `Any` is there for a transport that knows a better way to use a particular kind, such as a TCP socket.
+/// `Any` lets a transport optimize for a particular type, such as a TCP socket.
 pub trait ByteStream: AsyncRead + AsyncWrite + Any + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Any + Send + Unpin> ByteStream for T {}
 
-/// What is left of an HTTP connection after the 101
+/// Remains of an HTTP connection after the 101.
 #[allow(clippy::exhaustive_structs, reason = "servers build it, transports take it apart")]
 pub struct Upgraded {
-    /// The stream
+    /// The stream.
     pub stream: Box<dyn ByteStream>,
-    /// What arrived together with the request and is not HTTP any more
+    /// Bytes that arrived after the request's end; no longer HTTP.
     pub read_buffer: Bytes,
 }
 
@@ -92,11 +92,11 @@ impl fmt::Debug for Upgraded {
     }
 }
 
-/// Yields the byte stream once the 101 has been sent
+/// Future of the byte stream; completes once the 101 has been sent.
 pub struct Upgrade(Pin<Box<dyn Future<Output = io::Result<Upgraded>> + Send>>);
 
 impl Upgrade {
-    /// Wraps what resolves once the HTTP library has let go of the stream
+    /// Wraps a future that completes when the HTTP library releases the stream.
     pub fn new(future: impl Future<Output = io::Result<Upgraded>> + Send + 'static) -> Self {
         Self(Box::pin(future))
     }
@@ -116,58 +116,58 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// An exchange that was not taken, and what is to be told
+/// Exchange that a transport rejected, with the rejection.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Refused {
-    /// The exchange, unanswered
+    /// The exchange, without a response.
     pub exchange: Box<Exchange>,
-    /// What is to be told
+    /// Rejection to respond with.
     pub rejection: Rejection,
 }
 
 impl Refused {
-    /// Refuses an exchange
+    /// Rejects an exchange.
     pub fn new(exchange: Exchange, rejection: Rejection) -> Self {
         Self { exchange: Box::new(exchange), rejection }
     }
 }
 
-/// An HTTP answer that refuses an exchange
+/// HTTP response that refuses an exchange.
 #[derive(Debug, Clone)]
 #[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Rejection {
-    /// Status of the answer
+    /// Status of the response.
     pub status: StatusCode,
-    /// What is wrong and how to mend it, for the body; empty for none
+    /// Body that states the problem and its fix; empty for none.
     pub text: Cow<'static, str>,
-    /// Further headers
+    /// Additional headers.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Whether the session that the request belongs to has to end
+    /// Whether the session of the request has to end.
     pub fatal: bool,
 }
 
 impl Rejection {
-    /// A refusal with this status, and a text that says what is wrong
+    /// Creates a rejection with a status and a text that states the problem.
     pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
         Self { status, text: text.into(), headers: Vec::new(), fatal: false }
     }
 
-    /// Says that the session has to end
+    /// Marks the rejection as one that ends the session.
     #[must_use]
     pub fn fatal(mut self) -> Self {
         self.fatal = true;
         self
     }
 
-    /// Adds a header
+    /// Adds a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// The answer
+    /// Builds the HTTP response.
     pub fn response(&self) -> http::Response<ResponseBody> {
         let body = match &self.text {
             Cow::Borrowed(text) => ResponseBody::from(*text),

@@ -1,4 +1,4 @@
-//! Transports and their connections
+//! Transports and their connections.
 
 mod http;
 
@@ -10,13 +10,14 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 
 /// Opens connections of one kind.
 ///
-/// A server holds one, and all sessions share it. A transport carries [`Message`]s and knows nothing of what they mean. Its parts
-/// are the transport itself, a [`Connection`] for each client, the connection's [`FrameSink`], and a [`Wire`](crate::Wire) that
-/// renders frames once for all recipients. `roomcast_testkit::transport_conformance!` checks the rules of all four.
+/// A server holds one, shared by all sessions. A transport carries [`Message`]s without interpreting them. It consists
+/// of the transport itself, a [`Connection`] for each client, the connection's [`FrameSink`], and a
+/// [`Wire`](crate::Wire) that renders frames once for all recipients. `roomcast_testkit::transport_conformance!` checks
+/// the rules of all four.
 ///
 /// # Examples
 ///
-/// A transport of clients that listen: they ask with a GET, whose response is held until there is something to send:
+/// A transport for clients that only listen, with a GET whose response is held until there is something to send:
 ///
 /// ```
 /// use roomcast_core::{Capabilities, Connection, Exchange, Refused, Rejection, Transport, TransportName};
@@ -77,46 +78,48 @@ use crate::{CloseReason, ConnectionError, FrameSink, Message, Outbox};
 ///
 /// Complete transports are `examples/own_parts/transport.rs` and `examples/sse/transport.rs` of the crate `roomcast`.
 pub trait Transport: Send + Sync + fmt::Debug + 'static {
-    /// The value of `?transport=`, and the name among `upgrades`
+    /// Returns the value of `?transport=`, also listed among `upgrades`.
     fn name(&self) -> TransportName;
 
-    /// What a session may do here
+    /// Returns the operations that a session may use on this transport.
     fn capabilities(&self) -> Capabilities;
 
-    /// Opens a connection with the request that asks for it
+    /// Opens a connection with the request that asks for it.
     ///
-    /// The exchange may be answered at once (a WebSocket's 101) or held (a GET that waits).
+    /// The exchange may be answered at once (the 101 of a WebSocket) or held (a waiting GET).
     ///
     /// # Errors
-    /// When the request is not one that opens such a connection: the exchange comes back unanswered, with what is
-    /// to be told.
+    /// If the request does not open such a connection. The exchange comes back without a response, together with the
+    /// rejection.
     fn open(&self, exchange: Exchange) -> Result<Box<dyn Connection>, Refused>;
 }
 
-/// One connection of a session: its messages are read here, and written through its [`FrameSink`].
+/// Connection of a session: reads its messages here, and writes through its [`FrameSink`].
 ///
-/// One task, the driver, owns a connection and calls it in this order:
+/// A single task, the driver, owns a connection and calls it in this order:
 ///
 /// 1. [`poll_open`](Self::poll_open) until it is ready, and not again;
-/// 2. [`poll_recv`](Self::poll_recv) as often as it may read, until it returns an error, [`Closed`](Received::Closed), or the
-///    session ends. While the session has to catch up, it is not called: what arrives then stays with the carrier;
-/// 3. [`start_close`](Self::start_close) once, then [`poll_closed`](Self::poll_closed) until it is ready or the driver's time is over.
+/// 2. [`poll_recv`](Self::poll_recv) whenever it may read, until it returns an error, [`Closed`](Received::Closed), or
+///    the session ends. Under backpressure it is not called, and incoming data stays with the carrier;
+/// 3. [`start_close`](Self::start_close) once, then [`poll_closed`](Self::poll_closed) until it is ready or the
+///    driver's deadline passes.
 ///
-/// [`accept`](Self::accept) and [`ping`](Self::ping) may be called at any time. Dropping a connection ends it at once.
+/// [`accept`](Self::accept) and [`ping`](Self::ping) may be called at any time. Dropping a connection closes it at
+/// once.
 ///
 /// # Wakers
 ///
-/// Each `poll_*` method registers the waker of its call, in place of the one before, and wakes it when calling again makes sense.
-/// All of them are polled by one task, so one place for the waker is enough. A connection that reads from a socket may rely on the
-/// socket's registration.
+/// Each `poll_*` method registers the waker of its call, replacing the one before, and wakes it when another call can
+/// make progress. One task polls all of them, so one place for the waker is enough. A connection that reads from a
+/// socket may rely on the socket's registration.
 ///
 /// # Cancel safety
 ///
-/// No method holds messages that a later call does not return: a driver may stop polling at any point and go on later.
+/// No method holds messages that a later call does not return. A driver may stop polling at any point and resume later.
 ///
 /// # Examples
 ///
-/// A connection whose client sends messages through a channel of the process:
+/// A connection whose client sends messages through a channel in the same process:
 ///
 /// ```
 /// use std::task::{Context, Poll, ready};
@@ -177,27 +180,27 @@ pub trait Transport: Send + Sync + fmt::Debug + 'static {
 /// # assert!(matches!(connection.poll_recv(&mut cx, &outbox, &mut read), Poll::Ready(Ok(Received::Closed))));
 /// ```
 pub trait Connection: Send + fmt::Debug {
-    /// Hands over a later HTTP request of the same session: a GET or a POST of a polling client
+    /// Passes on a later HTTP request of the same session: a GET or a POST of a polling client.
     ///
     /// # Errors
-    /// When this kind of connection takes none, or this one is out of turn; the session is closed if
-    /// [`Rejection::fatal`] says so.
+    /// If this kind of connection takes no requests, or the request is out of turn. [`Rejection::fatal`] says whether
+    /// the session is closed.
     fn accept(&mut self, exchange: Exchange) -> Result<(), Refused>;
 
-    /// Ready once bytes can flow, with the write half; called until it is, and not again
+    /// Completes with the write half once bytes can flow. Not called again after that.
     ///
     /// # Errors
-    /// When the connection broke before it was open.
+    /// If the connection failed before it was open.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<dyn FrameSink>, ConnectionError>>;
 
-    /// Reads what has arrived and appends the messages in it to `messages`
+    /// Reads incoming data, and appends the messages in it to `messages`.
     ///
-    /// Ready when something arrived, even if it made no whole message: any sign of life counts. What the
-    /// transport has to answer by itself (a pong, the echo of a close frame) goes into `outbox`, behind what
-    /// waits there. Messages that came whole before an error are appended before it is returned.
+    /// Completes when anything arrived, even less than a whole message: any byte is a sign of life. Replies of the
+    /// transport itself (a pong, the echo of a close frame) go into `outbox`, behind the frames queued there. Messages
+    /// completed before an error are appended before it is returned.
     ///
     /// # Errors
-    /// When the carrier broke or the client misused it. Not to be called again after that.
+    /// If the carrier failed or the client violated its protocol. Not to be called again after that.
     fn poll_recv(
         &mut self,
         cx: &mut Context<'_>,
@@ -205,38 +208,37 @@ pub trait Connection: Send + fmt::Debug {
         messages: &mut Vec<Message>,
     ) -> Poll<Result<Received, ConnectionError>>;
 
-    /// Returns whether the client knows messages to have arrived that [`poll_recv`](Self::poll_recv) has not returned yet.
+    /// Returns whether the client has delivered messages that [`poll_recv`](Self::poll_recv) has not returned yet.
     ///
-    /// The owner moves a session away from this connection only once there are none, or they would be lost. The task
-    /// that polled last is woken when that changes. Default: `false`.
+    /// The owner moves the session away from this connection only when there are none, or they would be lost. A change
+    /// wakes the task that polled last. Default: `false`.
     fn owes_messages(&self) -> bool {
         false
     }
 
-    /// Sends the carrier's own sign of life, such as a WebSocket ping; tells whether it has one
+    /// Sends the carrier's own ping, such as a WebSocket ping; returns whether the carrier has one.
     ///
-    /// A `mark` other than 0 is sent along if the carrier supports that, and returned by the answer as
-    /// [`Received::Pong`].
+    /// A `mark` other than 0 is sent along if the carrier supports that. The answer returns it as [`Received::Pong`].
     fn ping(&mut self, outbox: &Outbox, mark: u32) -> bool;
 
-    /// Begins to close: pushes what the carrier says at its end, such as a close frame
+    /// Starts to close: queues the carrier's closing handshake, such as a close frame.
     ///
-    /// What waits in the outbox before it is still sent.
+    /// Frames queued in the outbox before it are still sent.
     fn start_close(&mut self, reason: CloseReason, outbox: &Outbox);
 
-    /// Begins to close as [`start_close`](Self::start_close) does, and says as much of `message` as the carrier can
+    /// Starts to close as [`start_close`](Self::start_close) does, with as much of `message` as the carrier can send.
     ///
-    /// Default: the message is left out.
+    /// Default: omits the message.
     fn start_close_saying(&mut self, reason: CloseReason, message: &str, outbox: &Outbox) {
         let _ = message;
         self.start_close(reason, outbox);
     }
 
-    /// Ready once the peer has answered the close, or needs not; the owner bounds the wait
+    /// Completes once the peer has confirmed the close, or need not. The owner bounds the wait.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 }
 
-/// The name of a transport, as it stands in URLs
+/// Name of a transport in URLs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_structs, reason = "it is a name")]
 pub struct TransportName(pub &'static str);
@@ -247,35 +249,35 @@ impl fmt::Display for TransportName {
     }
 }
 
-/// What a session may do on a transport
+/// Operations that a session may use on a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "transports build it")]
 pub struct Capabilities {
-    /// It may begin there
+    /// A session may start on it.
     pub begins: bool,
-    /// It may move on from there
+    /// A session may upgrade from it.
     pub upgrades_from: bool,
-    /// It may move to there
+    /// A session may upgrade to it.
     pub upgrades_to: bool,
     /// The client fetches messages with requests of its own, as in long-polling.
     ///
-    /// The end of such a session is announced by a packet, and its TCP connection stays with the HTTP server.
+    /// A packet announces the end of such a session, and its TCP connection stays with the HTTP server.
     pub polled: bool,
 }
 
-/// What came of a read
+/// Outcome of a read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_enums, reason = "transports build it, drivers match it")]
 pub enum Received {
-    /// Something arrived
+    /// Data arrived.
     Activity,
-    /// Something arrived, including the answer to a [ping](Connection::ping) with this mark.
+    /// Data arrived, including the answer to a [ping](Connection::ping) with this mark.
     Pong(u32),
-    /// The peer closed; nothing more will come
+    /// The peer closed the connection. No more data follows.
     Closed,
-    /// The peer hangs up and hears nothing more, but what it sent last may still be on its way, by another request.
+    /// The peer stopped listening, but its last data may still arrive by another request.
     ///
-    /// Returned once. The owner goes on reading for a moment of its choice, some 50 ms, and then treats the connection
-    /// as broken. For a carrier of one request at a time, such as long-polling.
+    /// Returned once. The owner continues to read for a moment of its choice, about 50 ms, and then treats the
+    /// connection as broken. For a carrier of one request at a time, such as long-polling.
     Leaving,
 }

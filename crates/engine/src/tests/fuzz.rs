@@ -66,7 +66,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
-    fn whatever_happens_a_session_keeps_its_promises(begin in prop::bool::weighted(0.9), ops in prop::collection::vec(op(), 0..60)) {
+    fn random_input_keeps_session_invariants(begin in prop::bool::weighted(0.9), ops in prop::collection::vec(op(), 0..60)) {
         let mut pair = Pair::new(config());
         if begin {
             pair.lane_opened(Lane::Primary, POLLING);
@@ -84,7 +84,7 @@ proptest! {
                 prop_assert_eq!(pair.session.poll_timeout(), None);
                 prop_assert!(!pair.session.can_upgrade());
             } else if begin {
-                prop_assert!(pair.session.poll_timeout().is_some(), "an open session always has a heartbeat to come");
+                prop_assert!(pair.session.poll_timeout().is_some(), "an open session always has a heartbeat deadline");
             }
             let new = &pair.seen[from..];
             promoted += new.iter().filter(|seen| *seen == "promote").count();

@@ -3,7 +3,7 @@ use super::*;
 const MS: Duration = Duration::from_millis(1);
 
 #[test]
-fn the_first_ping_comes_after_one_interval() {
+fn sends_first_ping_after_one_interval() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.advance(INTERVAL - MS);
     assert_eq!(pair.seen(), [""; 0]);
@@ -12,7 +12,7 @@ fn the_first_ping_comes_after_one_interval() {
 }
 
 #[test]
-fn the_interval_begins_anew_with_each_pong() {
+fn restarts_interval_with_each_pong() {
     let mut pair = Pair::open(POLLING);
     for _ in 0..3 {
         pair.advance(INTERVAL);
@@ -21,7 +21,7 @@ fn the_interval_begins_anew_with_each_pong() {
         pair.receive("3");
         assert_eq!(pair.seen(), ["answered"]);
         pair.receive("3");
-        assert_eq!(pair.seen(), [""; 0], "nobody has asked");
+        assert_eq!(pair.seen(), [""; 0], "an unsolicited pong is ignored");
         pair.advance(INTERVAL - MS);
         assert_eq!(pair.seen(), [""; 0]);
         pair.advance(MS);
@@ -32,7 +32,7 @@ fn the_interval_begins_anew_with_each_pong() {
 }
 
 #[test]
-fn without_a_pong_the_session_ends_no_later_than_interval_and_timeout() {
+fn closes_session_without_pong() {
     for (transport, end) in
         [(WEBSOCKET, &["close: ping timeout"][..]), (POLLING, &["> 1", "close: ping timeout"])]
     {
@@ -46,7 +46,7 @@ fn without_a_pong_the_session_ends_no_later_than_interval_and_timeout() {
 }
 
 #[test]
-fn a_ping_that_is_sent_late_does_not_move_the_deadline() {
+fn late_timer_keeps_pong_deadline() {
     let mut pair = Pair::open(WEBSOCKET);
     let opened = pair.now;
     pair.stall(INTERVAL + 50 * MS);
@@ -55,7 +55,7 @@ fn a_ping_that_is_sent_late_does_not_move_the_deadline() {
 }
 
 #[test]
-fn a_stopped_process_does_not_cost_its_clients() {
+fn stalled_process_keeps_its_clients() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.stall(Duration::from_secs(3600));
     pair.advance(TIMEOUT - MS);
@@ -66,7 +66,7 @@ fn a_stopped_process_does_not_cost_its_clients() {
 }
 
 #[test]
-fn any_traffic_puts_off_the_pong_deadline() {
+fn any_traffic_extends_pong_deadline() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.advance(INTERVAL);
     pair.advance(TIMEOUT - MS);
@@ -82,7 +82,7 @@ fn any_traffic_puts_off_the_pong_deadline() {
 }
 
 #[test]
-fn a_ping_that_leaves_late_starts_the_deadline() {
+fn delayed_ping_starts_deadline_when_sent() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.advance(INTERVAL);
     pair.advance(TIMEOUT - MS);
@@ -95,7 +95,7 @@ fn a_ping_that_leaves_late_starts_the_deadline() {
 }
 
 #[test]
-fn messages_before_the_ping_change_nothing() {
+fn messages_before_ping_change_nothing() {
     let mut pair = Pair::open(WEBSOCKET);
     pair.advance(INTERVAL - MS);
     pair.receive("4x");
@@ -106,7 +106,7 @@ fn messages_before_the_ping_change_nothing() {
 }
 
 #[test]
-fn a_client_must_not_send_pings() {
+fn closes_client_that_sends_ping() {
     for (transport, end) in
         [(WEBSOCKET, &["close: transport error"][..]), (POLLING, &["> 1", "close: transport error"])]
     {
@@ -119,7 +119,7 @@ fn a_client_must_not_send_pings() {
 }
 
 #[test]
-fn times_beyond_the_clock_mean_never() {
+fn times_beyond_clock_never_fire() {
     let mut config = config();
     config.ping_interval = Duration::MAX;
     let mut pair = Pair::new(config);
@@ -128,7 +128,7 @@ fn times_beyond_the_clock_mean_never() {
 }
 
 #[test]
-fn a_timeout_that_comes_early_does_nothing() {
+fn ignores_early_timeout() {
     let mut pair = Pair::open(WEBSOCKET);
     let due = pair.session.poll_timeout();
     pair.stall(INTERVAL - MS);

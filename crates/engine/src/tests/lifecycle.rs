@@ -3,7 +3,7 @@ use super::*;
 const OPEN: &str = r#"> 0{"sid":"s3cret","upgrades":["websocket"],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
 #[test]
-fn the_open_packet_has_exactly_five_keys() {
+fn open_packet_has_five_keys() {
     let mut pair = Pair::new(config());
     assert!(!pair.session.can_upgrade());
     pair.lane_opened(Lane::Primary, POLLING);
@@ -14,7 +14,7 @@ fn the_open_packet_has_exactly_five_keys() {
 }
 
 #[test]
-fn the_open_packet_tells_what_was_configured() {
+fn open_packet_shows_configured_values() {
     let mut config = config();
     config.ping_interval = Duration::from_millis(300);
     config.ping_timeout = Duration::from_millis(200);
@@ -29,26 +29,26 @@ fn the_open_packet_tells_what_was_configured() {
 }
 
 #[test]
-fn no_upgrades_are_told_where_there_are_none() {
+fn omits_upgrades_without_upgrade_transports() {
     let told = OPEN.replace(r#"["websocket"]"#, "[]");
 
     let mut pair = Pair::new(config());
     pair.lane_opened(Lane::Primary, WEBSOCKET);
-    assert_eq!(pair.seen()[0], told, "begun on what others move to");
+    assert_eq!(pair.seen()[0], told, "already on the upgrade target");
     assert!(!pair.session.can_upgrade());
 
     let mut forbidden = config();
     forbidden.upgrades.clear();
     let mut pair = Pair::new(forbidden);
     pair.lane_opened(Lane::Primary, POLLING);
-    assert_eq!(pair.seen()[0], told, "upgrades are switched off");
+    assert_eq!(pair.seen()[0], told, "upgrades are disabled");
     assert!(!pair.session.can_upgrade());
     pair.receive("abc");
-    assert_eq!(pair.seen(), ["> 1", "close: parse error"], "but it is still a polled transport");
+    assert_eq!(pair.seen(), ["> 1", "close: parse error"], "the transport is still polled");
 }
 
 #[test]
-fn an_initial_message_travels_with_the_open_packet() {
+fn sends_initial_message_with_open() {
     for (initial, sent) in [("hi".into(), "4hi"), (binary(b"\x01"), "\x01")] {
         let mut config = config();
         config.initial_message = Some(initial);
@@ -59,7 +59,7 @@ fn an_initial_message_travels_with_the_open_packet() {
 }
 
 #[test]
-fn versions_are_named_by_the_query() {
+fn reads_version_from_query() {
     assert_eq!(Version::from_query("4"), Some(Version::V4));
     for other in ["", "3", "5", "04", "4 ", "44"] {
         assert_eq!(Version::from_query(other), None, "{other:?}");
@@ -85,7 +85,7 @@ fn messages_are_events_with_one_argument() {
 }
 
 #[test]
-fn messages_wait_until_the_application_has_decided() {
+fn queues_messages_until_accepted() {
     let mut pair = Pair::new(config());
     pair.lane_opened(Lane::Primary, WEBSOCKET);
     pair.seen.clear();
@@ -96,17 +96,17 @@ fn messages_wait_until_the_application_has_decided() {
     assert_eq!(pair.seen(), ["event \"one\"", "event \"two\""]);
     pair.receive("4three");
     pair.accept();
-    assert_eq!(pair.seen(), ["event \"three\""], "the second decision means nothing");
+    assert_eq!(pair.seen(), ["event \"three\""], "the second decision is ignored");
 }
 
 #[test]
-fn what_waits_is_bounded() {
+fn bounds_messages_queued_before_accept() {
     let mut config = config();
     config.pending_limit = 300;
     // Each buffered message costs 64 bytes of overhead.
     for (first, more, why) in [
-        (1000, 0, "one message is kept however long it is"),
-        (300 - 2 * 64, 2, "the message that passes the limit is kept"),
+        (1000, 0, "one message is kept at any length"),
+        (300 - 2 * 64, 2, "the message that exceeds the limit is kept"),
     ] {
         let mut pair = Pair::new(config.clone());
         pair.lane_opened(Lane::Primary, WEBSOCKET);
@@ -114,14 +114,14 @@ fn what_waits_is_bounded() {
         pair.receive_on(Lane::Primary, format!("4{}", "x".repeat(first)));
         (0..more).for_each(|_| pair.receive("4"));
         assert_eq!(pair.seen(), [""; 0], "{why}");
-        assert!(pair.session.is_congested(), "a driver stops here");
+        assert!(pair.session.is_congested(), "a driver stops reading here");
         pair.receive("4");
         assert_eq!(pair.seen(), ["close: overloaded"]);
     }
 }
 
 #[test]
-fn a_client_that_may_not_come_in_or_must_leave_is_closed() {
+fn closes_refused_and_disconnected_clients() {
     let refuse = Command::Refuse { namespace: Namespace::main(), error: "{}".into() };
     let mut pair = Pair::new(config());
     pair.lane_opened(Lane::Primary, POLLING);
@@ -140,7 +140,7 @@ fn a_client_that_may_not_come_in_or_must_leave_is_closed() {
 }
 
 #[test]
-fn a_close_packet_ends_the_session_and_answers_the_waiting_request() {
+fn close_packet_ends_session_and_poll() {
     let mut pair = Pair::open(POLLING);
     pair.receive("1");
     assert_eq!(pair.seen(), ["> 6 if waiting", "close: transport close"]);
@@ -153,7 +153,7 @@ fn a_close_packet_ends_the_session_and_answers_the_waiting_request() {
 }
 
 #[test]
-fn the_server_closes_by_a_packet_only_where_the_client_polls() {
+fn sends_close_packet_only_over_polling() {
     let mut pair = Pair::open(POLLING);
     pair.command(Command::Close(CloseReason::ServerShutdown));
     assert_eq!(pair.seen(), ["> 1", "close: server shutting down"]);
@@ -173,7 +173,7 @@ fn the_server_closes_by_a_packet_only_where_the_client_polls() {
 }
 
 #[test]
-fn packets_that_are_none_are_parse_errors() {
+fn reports_invalid_packets_as_parse_errors() {
     for malformed in ["", "abc", "7", "\u{1f600}", "éabcd", "-4"] {
         let mut pair = Pair::open(WEBSOCKET);
         pair.receive(malformed);
@@ -185,7 +185,7 @@ fn packets_that_are_none_are_parse_errors() {
 }
 
 #[test]
-fn packets_out_of_place_do_no_harm() {
+fn ignores_packets_out_of_place() {
     let mut pair = Pair::open(WEBSOCKET);
     for stray in ["0", "0{\"sid\":\"__proto__\"}", "3", "3probe", "5", "6", "6x"] {
         pair.receive(stray);
@@ -196,12 +196,12 @@ fn packets_out_of_place_do_no_harm() {
 }
 
 #[test]
-fn without_its_primary_lane_a_session_ends() {
+fn ends_session_with_primary_connection() {
     for reason in [CloseReason::TransportClose, CloseReason::TransportError, CloseReason::MessageTooBig] {
         let mut pair = Pair::open(POLLING);
         pair.lane_closed(Lane::Primary, reason);
         let told = "> 1 if waiting".to_owned();
-        assert_eq!(pair.seen(), [told, format!("close: {reason}")], "another request may wait");
+        assert_eq!(pair.seen(), [told, format!("close: {reason}")], "another request may be pending");
         let mut pair = Pair::open(WEBSOCKET);
         pair.lane_closed(Lane::Primary, reason);
         assert_eq!(pair.seen(), [format!("close: {reason}")]);
@@ -209,7 +209,7 @@ fn without_its_primary_lane_a_session_ends() {
 }
 
 #[test]
-fn an_idle_session_is_small() {
+fn idle_session_stays_small() {
     let size = size_of::<EngineSession>();
     assert!(size <= 320, "an EngineSession takes {size} bytes");
 }

@@ -5,7 +5,7 @@ const MS: Duration = Duration::from_millis(1);
 const NOOP_DELAY: Duration = Duration::from_millis(20);
 
 #[test]
-fn a_probe_that_proves_itself_becomes_the_primary_lane() {
+fn promotes_probe_that_completes_upgrade() {
     let mut pair = Pair::open(POLLING);
     assert!(pair.session.can_upgrade());
     pair.lane_opened(Lane::Probe, WEBSOCKET);
@@ -19,11 +19,11 @@ fn a_probe_that_proves_itself_becomes_the_primary_lane() {
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.receive("4by websocket");
     assert_eq!(pair.seen(), ["event \"by websocket\""]);
-    assert!(!pair.session.can_upgrade(), "a session moves once");
+    assert!(!pair.session.can_upgrade(), "a session upgrades once");
 }
 
 #[test]
-fn a_waiting_request_is_answered_until_the_client_has_moved() {
+fn answers_polls_until_client_moves() {
     let mut pair = Pair::answered_probe();
     pair.advance(NOOP_DELAY);
     assert_eq!(pair.seen(), ["> 6 if waiting"]);
@@ -36,26 +36,26 @@ fn a_waiting_request_is_answered_until_the_client_has_moved() {
     pair.receive_on(Lane::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.advance(UPGRADE_TIMEOUT);
-    assert_eq!(pair.seen(), [""; 0], "no noop and no upgrade timeout are left");
+    assert_eq!(pair.seen(), [""; 0], "noop and upgrade timers are disarmed");
 }
 
 #[test]
-fn polls_during_a_probe_end_soon() {
+fn ends_polls_soon_during_probe() {
     let mut pair = probing();
     pair.writable();
-    assert_eq!(pair.seen(), [""; 0], "the client polls on until its probe is answered");
+    assert_eq!(pair.seen(), [""; 0], "the client polls until its probe is answered");
     pair.receive_on(Lane::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
     pair.advance(NOOP_DELAY - MS);
     // A pending request delays nothing.
     pair.writable();
-    assert_eq!(pair.seen(), [""; 0], "what the client hears anyway may end it");
+    assert_eq!(pair.seen(), [""; 0], "the noop waits for a regular response");
     pair.advance(MS);
     assert_eq!(pair.seen(), ["> 6 if waiting"]);
     pair.advance(MS);
     pair.writable();
     pair.advance(NOOP_DELAY);
-    assert_eq!(pair.seen(), ["> 6 if waiting"], "and one that comes later");
+    assert_eq!(pair.seen(), ["> 6 if waiting"], "a later request is answered too");
     pair.receive_on(Lane::Probe, "5");
     assert_eq!(pair.seen(), ["> 6 if waiting", "promote"]);
     pair.writable();
@@ -63,7 +63,7 @@ fn polls_during_a_probe_end_soon() {
 }
 
 #[test]
-fn a_probe_may_ask_again() {
+fn answers_repeated_probe_ping() {
     let mut pair = Pair::answered_probe();
     pair.receive_on(Lane::Probe, "2probe");
     assert_eq!(pair.seen(), ["probe> 3probe"]);
@@ -72,7 +72,7 @@ fn a_probe_may_ask_again() {
 }
 
 #[test]
-fn any_other_packet_costs_the_probe_and_not_the_session() {
+fn other_packets_close_only_the_probe() {
     for other in ["", "2", "2x", "2probe ", "3", "3probe", "4hello", "1", "6", "abc", "éabcd"] {
         for mut pair in [probing(), Pair::answered_probe()] {
             pair.receive_on(Lane::Probe, other);
@@ -82,7 +82,7 @@ fn any_other_packet_costs_the_probe_and_not_the_session() {
     }
     let mut pair = probing();
     pair.receive_on(Lane::Probe, "5");
-    assert_eq!(pair.seen(), ["close probe"], "it has not asked yet");
+    assert_eq!(pair.seen(), ["close probe"], "the probe ping is missing");
     let mut pair = Pair::answered_probe();
     pair.receive_on(Lane::Probe, binary(b"5"));
     assert_eq!(pair.seen(), ["close probe"]);
@@ -90,7 +90,7 @@ fn any_other_packet_costs_the_probe_and_not_the_session() {
 }
 
 #[test]
-fn a_probe_that_takes_too_long_is_closed() {
+fn closes_probe_on_timeout() {
     let mut pair = probing();
     pair.advance(UPGRADE_TIMEOUT - MS);
     assert_eq!(pair.seen(), [""; 0]);
@@ -107,7 +107,7 @@ fn a_probe_that_takes_too_long_is_closed() {
 }
 
 #[test]
-fn a_probe_that_is_lost_leaves_everything_as_before() {
+fn lost_probe_keeps_the_session() {
     for mut pair in [probing(), Pair::answered_probe()] {
         pair.lane_closed(Lane::Probe, CloseReason::TransportError);
         assert_eq!(pair.seen(), [""; 0]);
@@ -118,7 +118,7 @@ fn a_probe_that_is_lost_leaves_everything_as_before() {
 }
 
 #[test]
-fn the_end_of_a_probe_may_be_told_after_it_was_closed() {
+fn accepts_end_of_closed_probe() {
     let mut pair = probing();
     pair.receive_on(Lane::Probe, "4");
     pair.receive_on(Lane::Probe, "2probe");
@@ -128,7 +128,7 @@ fn the_end_of_a_probe_may_be_told_after_it_was_closed() {
 }
 
 #[test]
-fn the_loss_of_the_primary_lane_ends_the_session_during_an_upgrade() {
+fn losing_primary_ends_upgrading_session() {
     for mut pair in [probing(), Pair::answered_probe()] {
         pair.lane_closed(Lane::Primary, CloseReason::TransportError);
         assert_eq!(pair.seen(), ["> 1 if waiting", "close: transport error"]);
@@ -139,7 +139,7 @@ fn the_loss_of_the_primary_lane_ends_the_session_during_an_upgrade() {
 }
 
 #[test]
-fn a_probe_where_none_may_be_is_closed() {
+fn closes_probe_where_none_is_allowed() {
     for mut pair in [Pair::open(WEBSOCKET), Pair::upgraded()] {
         pair.lane_opened(Lane::Probe, WEBSOCKET);
         assert_eq!(pair.seen(), ["close probe"]);
@@ -148,13 +148,13 @@ fn a_probe_where_none_may_be_is_closed() {
     }
     let mut pair = Pair::open(POLLING);
     pair.lane_opened(Lane::Probe, POLLING);
-    assert_eq!(pair.seen(), ["close probe"], "nobody moves to polling");
+    assert_eq!(pair.seen(), ["close probe"], "no session upgrades to polling");
     assert_lives_on(pair);
 }
 
 /// Polled transports and upgradable transports are independent settings.
 #[test]
-fn polled_and_upgradable_are_two_things() {
+fn polling_and_upgrading_are_independent() {
     let websocket = Capabilities { begins: true, upgrades_from: false, upgrades_to: true, polled: false };
     for (upgrades_from, polled) in [(false, true), (true, false)] {
         let first = Capabilities { begins: true, upgrades_from, upgrades_to: false, polled };
@@ -175,7 +175,7 @@ fn polled_and_upgradable_are_two_things() {
 }
 
 #[test]
-fn cve_2026_102599_an_upgraded_session_keeps_the_heartbeat_of_its_revision() {
+fn cve_2026_102599_keeps_heartbeat_revision() {
     for heartbeat in ["2", "2x", "2probe"] {
         let mut pair = Pair::upgraded();
         pair.receive("3");
@@ -186,7 +186,7 @@ fn cve_2026_102599_an_upgraded_session_keeps_the_heartbeat_of_its_revision() {
 }
 
 #[test]
-fn the_ping_keeps_its_schedule_through_an_upgrade() {
+fn upgrade_keeps_the_ping_schedule() {
     let mut pair = Pair::open(POLLING);
     pair.advance(INTERVAL - 2 * MS);
     upgrade(&mut pair);
@@ -200,7 +200,7 @@ fn the_ping_keeps_its_schedule_through_an_upgrade() {
 }
 
 #[test]
-fn a_pong_that_is_owed_during_an_upgrade_may_come_on_the_new_lane() {
+fn accepts_pong_on_new_connection() {
     let mut pair = Pair::open(POLLING);
     pair.advance(INTERVAL + TIMEOUT - MS);
     upgrade(&mut pair);
@@ -211,7 +211,7 @@ fn a_pong_that_is_owed_during_an_upgrade_may_come_on_the_new_lane() {
 }
 
 #[test]
-fn a_pong_that_is_lost_during_an_upgrade_is_missed() {
+fn closes_session_without_upgrade_pong() {
     let mut pair = Pair::open(POLLING);
     pair.advance(INTERVAL);
     upgrade(&mut pair);

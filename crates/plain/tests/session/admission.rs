@@ -6,7 +6,7 @@ use roomcast_plain::{Mode, PlainConfig};
 use crate::client::Client;
 
 #[test]
-fn who_is_let_in_hears_its_id_in_json_mode() {
+fn json_mode_sends_id_on_accept() {
     let mut client = Client::knocking(Mode::Json, PlainConfig::default());
     client.assert_idle();
     client.command(Client::accept());
@@ -23,7 +23,7 @@ fn who_is_let_in_hears_its_id_in_json_mode() {
 }
 
 #[test]
-fn who_is_not_let_in_hears_why_in_json_mode() {
+fn json_mode_sends_reason_on_refusal() {
     let mut client = Client::knocking(Mode::Json, PlainConfig::default());
     client.text(r#"["forgotten"]"#);
     client.command(Client::refuse());
@@ -36,7 +36,7 @@ fn who_is_not_let_in_hears_why_in_json_mode() {
 }
 
 #[test]
-fn what_comes_early_is_kept_in_order() {
+fn keeps_early_messages_in_order() {
     let mut client = Client::knocking(Mode::Json, PlainConfig::default());
     client.text(r#"[{"binary":1},"one",{"_placeholder":true,"num":0}]"#);
     client.binary(b"x");
@@ -52,7 +52,7 @@ fn what_comes_early_is_kept_in_order() {
 }
 
 #[test]
-fn what_comes_early_and_wrong_ends_the_session_once_it_is_looked_at() {
+fn early_violation_ends_accepted_session() {
     let mut client = Client::knocking(Mode::Json, PlainConfig::default());
     for text in [r#"["one"]"#, "nonsense", r#"["two"]"#] {
         client.text(text);
@@ -65,7 +65,7 @@ fn what_comes_early_and_wrong_ends_the_session_once_it_is_looked_at() {
 }
 
 #[test]
-fn who_sends_too_much_too_early_is_closed() {
+fn closes_client_over_early_limit() {
     // Each buffered message costs 64 bytes of overhead.
     let config = PlainConfig::new().pending_limit(15 * 64);
     let mut client = Client::knocking(Mode::Plain, config.clone());
@@ -85,7 +85,7 @@ fn who_sends_too_much_too_early_is_closed() {
 }
 
 #[test]
-fn who_goes_before_it_was_let_in_is_gone() {
+fn discards_client_that_leaves_early() {
     let mut client = Client::knocking(Mode::Plain, PlainConfig::default());
     client.text("early");
     client.lane_closed(roomcast_core::Lane::Primary, CloseReason::TransportClose);

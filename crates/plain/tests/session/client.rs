@@ -25,7 +25,9 @@ impl Client {
     pub(crate) fn knocking(mode: Mode, config: PlainConfig) -> Self {
         let mut client = Self::new(mode, config);
         client.session.handle_lane_opened(Lane::Primary, TransportName("websocket"), client.now);
-        let Some(Action::Connect { namespace, auth }) = client.next() else { panic!("it asks to join") };
+        let Some(Action::Connect { namespace, auth }) = client.next() else {
+            panic!("expected a connect request")
+        };
         assert_eq!((namespace, &*auth), (Namespace::new("/chat"), ""));
         client
     }
@@ -93,7 +95,7 @@ impl Client {
 
     /// Advances time to the session's deadline; returns the elapsed time.
     pub(crate) fn pass_to_timeout(&mut self) -> Duration {
-        let at = self.session.poll_timeout().expect("there is something to wait for");
+        let at = self.session.poll_timeout().expect("a timer is armed");
         let passed = at - self.now;
         self.now = at;
         self.timeout();
@@ -118,7 +120,7 @@ impl Client {
                 assert_eq!(inbound.namespace, Namespace::new("/chat"));
                 inbound
             }
-            other => panic!("expected an event, not {other:?}"),
+            other => panic!("expected an event, got {other:?}"),
         }
     }
 
@@ -126,9 +128,9 @@ impl Client {
     pub(crate) fn told(&mut self) -> String {
         let Some(Action::Transmit { lane: Lane::Primary, frame, delivery: Delivery::Protocol }) = self.next()
         else {
-            panic!("expected a message of the protocol");
+            panic!("expected a protocol message");
         };
-        let [Message::Text(text)] = frame.messages() else { panic!("expected one text, not {frame:?}") };
+        let [Message::Text(text)] = frame.messages() else { panic!("expected one text, got {frame:?}") };
         text.to_string()
     }
 
@@ -167,15 +169,15 @@ impl Client {
     /// Asserts that the session ends for a violation, reported with a text that contains `part`.
     pub(crate) fn assert_refused(&mut self, part: &str) {
         let told = self.told();
-        let frame: serde_json::Value = serde_json::from_str(&told).expect("it is JSON");
-        let message = frame[0]["error"]["message"].as_str().expect("it says why");
+        let frame: serde_json::Value = serde_json::from_str(&told).expect("valid JSON");
+        let message = frame[0]["error"]["message"].as_str().expect("the error has a message");
         assert!(message.contains(part), "{message}");
         self.assert_ends(CloseReason::ParseError);
     }
 }
 
 /// Returns an arbitrary instant, from which the tests compute all others.
-#[expect(clippy::disallowed_methods, reason = "there is no other way to make an instant")]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs a start")]
 fn start() -> Instant {
     Instant::now()
 }

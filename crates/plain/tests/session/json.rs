@@ -6,7 +6,7 @@ use roomcast_plain::{Mode, PlainConfig};
 use crate::client::Client;
 
 #[test]
-fn events_and_answers() {
+fn receives_events_and_answers() {
     let mut client = Client::admitted(Mode::Json);
     client.text(r#"["join","red",{"a":[1]}]"#);
     let event = client.event();
@@ -15,7 +15,7 @@ fn events_and_answers() {
     let event = client.event();
     assert_eq!((&*event.name, event.ack.map(|id| id.0), event.args.json()), ("who", Some(7), ""));
     client.text(r#"[{"re":3},1,"b"]"#);
-    let Some(Action::Answer { namespace, id, args }) = client.next() else { panic!("an answer") };
+    let Some(Action::Answer { namespace, id, args }) = client.next() else { panic!("expected an answer") };
     assert_eq!((namespace.as_str(), id.0, args.json()), ("/chat", 3, r#"1,"b""#));
     client.text("[{}]");
     client.text(r#"[{"hello":"from the future"}]"#);
@@ -23,7 +23,7 @@ fn events_and_answers() {
 }
 
 #[test]
-fn binary_is_gathered() {
+fn collects_announced_binary() {
     let mut client = Client::admitted(Mode::Json);
     let text = r#"[{"binary":2,"ack":1},"up",{"_placeholder":true,"num":1},[{"_placeholder":true,"num":0}]]"#;
     client.text(text);
@@ -37,20 +37,20 @@ fn binary_is_gathered() {
 
     client.text(r#"[{"re":0,"binary":1},{"_placeholder":true,"num":0}]"#);
     client.binary(b"answer");
-    let Some(Action::Answer { args, .. }) = client.next() else { panic!("an answer") };
+    let Some(Action::Answer { args, .. }) = client.next() else { panic!("expected an answer") };
     assert_eq!(args.parse::<(Bytes,)>().unwrap().0, "answer");
     client.assert_idle();
 }
 
 #[test]
-fn a_placeholder_without_binary_is_ordinary_data() {
+fn accepts_placeholder_without_binary_as_data() {
     let mut client = Client::admitted(Mode::Json);
     client.text(r#"["a",{"_placeholder":true,"num":9}]"#);
     assert_eq!(client.event().args.json(), r#"{"_placeholder":true,"num":9}"#);
 }
 
 #[test]
-fn texts_against_the_grammar() {
+fn refuses_texts_outside_grammar() {
     for (text, part) in [
         ("hello", "array"),
         (r#"{"event":"a"}"#, "array"),
@@ -71,7 +71,7 @@ fn texts_against_the_grammar() {
 }
 
 #[test]
-fn binary_that_nobody_announced() {
+fn refuses_unannounced_binary() {
     let mut client = Client::admitted(Mode::Json);
     client.binary(b"x");
     client.assert_refused("no header announced");
@@ -85,7 +85,7 @@ fn binary_that_nobody_announced() {
 }
 
 #[test]
-fn text_in_the_midst_of_binary() {
+fn refuses_text_between_binary() {
     let mut client = Client::admitted(Mode::Json);
     client.text(r#"[{"binary":2},"a",{"_placeholder":true,"num":0}]"#);
     client.binary(b"x");
@@ -94,7 +94,7 @@ fn text_in_the_midst_of_binary() {
 }
 
 #[test]
-fn placeholders_that_do_not_fit() {
+fn refuses_mismatched_placeholders() {
     for num in ["1", "-1", "0.5", "1e99", "\"0\"", "null", "\"splice\""] {
         let mut client = Client::admitted(Mode::Json);
         client.text(&format!(r#"[{{"binary":1}},"a",{{"_placeholder":true,"num":{num}}}]"#));
@@ -109,7 +109,7 @@ fn placeholders_that_do_not_fit() {
 }
 
 #[test]
-fn events_with_their_binary_are_bounded() {
+fn bounds_events_with_their_binary() {
     let config = PlainConfig::new().max_event_bytes(100);
     let text = r#"[{"binary":2},"a"]"#;
     let mut client = Client::admitted_with(Mode::Json, config.clone());
@@ -127,7 +127,7 @@ fn events_with_their_binary_are_bounded() {
 }
 
 #[test]
-fn the_number_of_attachments_is_a_setting() {
+fn attachment_count_is_configurable() {
     let config = PlainConfig::new().max_attachments(0);
     let mut client = Client::admitted_with(Mode::Json, config);
     client.text(r#"["a"]"#);
@@ -136,9 +136,9 @@ fn the_number_of_attachments_is_a_setting() {
     client.assert_refused("from 1 to 0");
 }
 
-/// Returns a quadratic parser would take hours.
+/// A quadratic parser would take hours.
 #[test]
-fn a_megabyte_of_malice_is_refused_in_one_pass() {
+fn refuses_megabyte_of_placeholders_quickly() {
     const MANY: usize = 1_000_000;
     for text in [
         "[".repeat(MANY),

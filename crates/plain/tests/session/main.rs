@@ -11,13 +11,13 @@ use roomcast_plain::{Mode, PlainSession};
 use self::client::Client;
 
 #[test]
-fn an_idle_session_is_small() {
+fn idle_session_stays_small() {
     let size = size_of::<PlainSession>();
     assert!(size <= 250, "{size} bytes");
 }
 
 #[test]
-fn bare_messages_are_events_and_never_parsed() {
+fn passes_bare_messages_unparsed() {
     let mut client = Client::admitted(Mode::Plain);
     for text in ["hello", "", r#"["join","red"]"#, "\u{0}\n\"\\ü😀", "connect"] {
         client.text(text);
@@ -34,7 +34,7 @@ fn bare_messages_are_events_and_never_parsed() {
 }
 
 #[test]
-fn leaving_is_closing_whoever_wants_it() {
+fn leaving_namespace_closes_session() {
     for mode in [Mode::Plain, Mode::Json] {
         let mut client = Client::admitted(mode);
         client.command(Command::Disconnect { namespace: Namespace::new("/chat") });
@@ -51,7 +51,7 @@ fn leaving_is_closing_whoever_wants_it() {
 }
 
 #[test]
-fn what_does_not_concern_the_session_changes_nothing() {
+fn unrelated_input_changes_nothing() {
     let mut client = Client::admitted(Mode::Json);
     client.command(Command::Disconnect { namespace: Namespace::new("/other") });
     client.command(Client::accept());

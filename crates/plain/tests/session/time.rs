@@ -10,7 +10,7 @@ use crate::client::Client;
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
-fn pings_go_out_at_intervals_and_silence_ends_the_session() {
+fn sends_pings_and_ends_silent_session() {
     let mut client = Client::admitted(Mode::Plain);
     assert_eq!(client.pass_to_timeout(), 25 * SECOND);
     assert!(matches!(client.next(), Some(Action::Ping(Lane::Primary))));
@@ -25,7 +25,7 @@ fn pings_go_out_at_intervals_and_silence_ends_the_session() {
 }
 
 #[test]
-fn any_traffic_is_a_sign_of_life() {
+fn any_traffic_extends_the_deadline() {
     let mut client = Client::admitted(Mode::Json);
     for round in 0..20 {
         client.pass(20 * SECOND);
@@ -45,7 +45,7 @@ fn any_traffic_is_a_sign_of_life() {
 }
 
 #[test]
-fn a_client_at_the_door_has_to_be_alive_too() {
+fn ends_silent_client_before_accept() {
     let mut client = Client::knocking(Mode::Json, PlainConfig::default());
     assert_eq!(client.pass_to_timeout(), 25 * SECOND);
     assert!(matches!(client.next(), Some(Action::Ping(Lane::Primary))));
@@ -54,7 +54,7 @@ fn a_client_at_the_door_has_to_be_alive_too() {
 }
 
 #[test]
-fn nothing_is_waited_for_before_the_connection_is_open() {
+fn waits_for_connection_without_deadline() {
     let mut client = Client::new(Mode::Plain, PlainConfig::default());
     assert_eq!(client.poll_timeout(), None);
     client.timeout();
@@ -62,7 +62,7 @@ fn nothing_is_waited_for_before_the_connection_is_open() {
 }
 
 #[test]
-fn announced_binary_has_to_come_in_time() {
+fn announced_binary_has_a_deadline() {
     let mut client = Client::admitted(Mode::Json);
     client.text(r#"[{"binary":2},"a"]"#);
     for _ in 0..2 {
@@ -77,7 +77,7 @@ fn announced_binary_has_to_come_in_time() {
 }
 
 #[test]
-fn binary_that_came_in_time_leaves_no_deadline() {
+fn complete_binary_clears_the_deadline() {
     let mut client = Client::admitted(Mode::Json);
     client.text(r#"[{"binary":1},"a"]"#);
     client.binary(b"x");
@@ -94,7 +94,7 @@ fn binary_that_came_in_time_leaves_no_deadline() {
 }
 
 #[test]
-fn durations_without_end_are_never_over() {
+fn unlimited_durations_never_expire() {
     let forever = Duration::MAX;
     let config = PlainConfig::new().ping_interval(forever).ping_timeout(forever).attachment_timeout(forever);
     let mut client = Client::admitted_with(Mode::Json, config);

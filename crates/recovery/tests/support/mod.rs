@@ -1,5 +1,5 @@
-//! A clock that tests move, and clients that remember what they were told
-#![allow(dead_code, reason = "each test takes what it needs")]
+//! Manual clock, and clients that record received events.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -12,22 +12,22 @@ use roomcast_recovery::{Order, RecoveryConfig, Refused, Sequencer};
 use roomcast_rooms::Rooms;
 use roomcast_testkit::MemberProbe;
 
-/// Time that stands still unless it is moved
+/// Clock that advances only on request.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<Mutex<Instant>>);
 
 impl Clock {
-    #[allow(clippy::disallowed_methods, reason = "some point in time is needed to count from")]
+    #[allow(clippy::disallowed_methods, reason = "the clock needs a starting point")]
     pub(crate) fn new() -> Self {
         Self(Arc::new(Mutex::new(Instant::now())))
     }
 
     pub(crate) fn advance(&self, by: Duration) {
-        *self.0.lock().expect("nobody panicked") += by;
+        *self.0.lock().expect("not poisoned") += by;
     }
 
     pub(crate) fn now(&self) -> Instant {
-        *self.0.lock().expect("nobody panicked")
+        *self.0.lock().expect("not poisoned")
     }
 }
 
@@ -43,7 +43,7 @@ pub(crate) fn offset(number: u64) -> String {
     format!("{EPOCH}-{number}")
 }
 
-/// Puts an event as its offset, or `-`, a blank and its name
+/// Encodes an event as its offset, or `-`, a space, and its name.
 #[derive(Debug, Default)]
 pub(crate) struct OffsetCodec;
 
@@ -58,17 +58,17 @@ impl Codec for OffsetCodec {
     }
 }
 
-/// A client that remembers the offset it had last
+/// Client that remembers its last offset.
 pub(crate) struct Client {
     pub(crate) id: String,
     codec: Arc<OffsetCodec>,
     pub(crate) sequencer: Arc<Sequencer>,
     probe: MemberProbe,
     pub(crate) key: MemberKey,
-    /// What it was told since it came first, in order
+    /// Events received since it connected, in order.
     pub(crate) heard: Vec<String>,
     pub(crate) last: Option<String>,
-    /// When it answered a ping last that was sent behind everything
+    /// Time of its last answer to a ping sent after all events.
     pub(crate) pinged: Option<Instant>,
 }
 
@@ -84,7 +84,7 @@ impl Client {
         format!("secret of {}", self.id)
     }
 
-    /// Takes in what was sent to it, but for the last ones, which get lost
+    /// Receives the sent events, except for the last ones, which are lost.
     pub(crate) fn hear_all_but(&mut self, lost: usize) {
         let mut sent = self.probe.received();
         sent.truncate(sent.len().saturating_sub(lost));
@@ -105,7 +105,7 @@ impl Client {
         self.hear_all_but(0);
     }
 
-    /// It has everything, and shows that it does
+    /// Receives everything, and confirms it with a ping.
     pub(crate) fn ping(&mut self, clock: &Clock) {
         self.hear();
         self.pinged = Some(clock.now());
@@ -116,7 +116,7 @@ impl Client {
         std::mem::take(&mut self.heard)
     }
 
-    /// The connection breaks, and what was sent last does not arrive
+    /// Breaks the connection; the last `lost` events do not arrive.
     pub(crate) fn cut(&mut self, lost: usize) {
         assert!(self.sequencer.keep(self.key, self.secret().into(), "null".into(), self.pinged.take()));
         self.hear_all_but(lost);
@@ -135,7 +135,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends to it alone
+    /// Sends an event to this client alone.
     pub(crate) fn send(&self, name: &str) {
         let member = Member { key: self.key, ..self.probe.member() };
         let _ = self.sequencer.send(&member, Delivery::Reliable, Overflow::Close, &mut event(name));
@@ -154,7 +154,7 @@ impl Client {
 }
 
 pub(crate) fn event(name: &str) -> Event {
-    Event::new(Namespace::main(), name, ().into_args().expect("nothing can be put"))
+    Event::new(Namespace::main(), name, ().into_args().expect("no arguments"))
 }
 
 pub(crate) fn to(rooms: &[&str]) -> Target {

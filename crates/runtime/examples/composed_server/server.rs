@@ -156,8 +156,7 @@ fn mode_of(headers: &HeaderMap) -> Mode {
 
 /// Returns the inner TCP stream, so that the transport uses it without an extra layer.
 fn unwrap(upgraded: hyper::upgrade::Upgraded) -> io::Result<Upgraded> {
-    let parts = upgraded
-        .downcast::<TokioIo<TcpStream>>()
-        .map_err(|_| io::Error::other("this server accepts TCP streams alone"))?;
+    let parts =
+        upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| io::Error::other("not a TCP stream"))?;
     Ok(Upgraded { stream: Box::new(parts.io.into_inner()), read_buffer: parts.read_buf })
 }

@@ -1,4 +1,4 @@
-//! What an application sets before there is a server
+//! Builder of an [`Io`]: settings, state, transports, endpoints and HTTP hooks.
 
 use std::fmt;
 use std::future::Future;
@@ -29,13 +29,14 @@ use crate::web::client_files::ClientFiles;
 use crate::web::handshake::Handshake;
 
 impl Io {
-    /// A server with default settings: Socket.IO at `/socket.io/` by long-polling and WebSocket, plain WebSocket
-    /// at `/ws`
+    /// Creates a server with the default settings.
+    ///
+    /// Socket.IO is served at `/socket.io/` over HTTP long-polling and WebSocket, and plain WebSocket at `/ws`.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// For everything that is not left as it is
+    /// Creates a builder to configure a server.
     pub fn builder() -> IoBuilder {
         IoBuilder::default()
     }
@@ -47,7 +48,7 @@ impl Default for Io {
     }
 }
 
-/// Builds an [`Io`]
+/// Builder of an [`Io`].
 #[must_use]
 pub struct IoBuilder {
     config: Config,
@@ -76,32 +77,33 @@ impl Default for IoBuilder {
 }
 
 impl IoBuilder {
-    /// Replaces the settings
+    /// Replaces all settings.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Gives handlers state of the application, which they take by [`State`](crate::State); one value of each type
+    /// Adds application state, which handlers extract with [`State`](crate::State); one value of each type.
     pub fn state<T: Clone + Send + Sync + 'static>(mut self, state: T) -> Self {
         self.state.insert(state);
         self
     }
 
-    /// Serves the official browser clients beside Socket.IO, from a folder such as `node_modules/socket.io/client-dist`
+    /// Serves the official browser client from a folder such as `node_modules/socket.io/client-dist`.
     ///
-    /// By the names they have on Node: `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`, `.msgpack.min.js`, and their
-    /// `.map` files; with an `ETag` made of their content, compressed for browsers that take it. They are read once,
-    /// here, and kept in memory, with what was asked for in compressed form.
+    /// The paths are those of the Node server: `/socket.io/socket.io.js`, `.min.js`, `.esm.min.js`, `.msgpack.min.js`,
+    /// and their `.map` files. Responses carry an `ETag` computed from the content and are compressed for browsers that
+    /// support it. The files are read once, by this call, and stay in memory, as do the compressed variants that
+    /// browsers have requested.
     ///
     /// # Errors
-    /// When none of them is there, or one cannot be read or has more than 8 MiB.
+    /// Returns an error if the folder has none of these files, or if a file cannot be read or is larger than 8 MiB.
     pub fn serve_client(mut self, folder: impl AsRef<std::path::Path>) -> std::io::Result<Self> {
         self.client_files = Some(ClientFiles::read(folder.as_ref())?);
         Ok(self)
     }
 
-    /// Carries sessions by this transport; once called, by those it was called with and no others
+    /// Adds a transport. The first call replaces the default transports, later calls add to it.
     ///
     /// ```
     /// use roomcast_server::transport::WebSocket;
@@ -116,48 +118,53 @@ impl IoBuilder {
         self
     }
 
-    /// Serves this endpoint; once called, those it was called with and no others
+    /// Adds an endpoint. The first call replaces the default endpoints, later calls add to it.
     ///
-    /// The first whose path fits a request takes it. Default: [`Endpoint::socket_io`] and [`Endpoint::plain`].
+    /// The first endpoint whose path matches a request serves it. Default: [`Endpoint::socket_io`] and
+    /// [`Endpoint::plain`] at `/ws`.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoints.get_or_insert_default().push(endpoint);
         self
     }
 
-    /// Routes each namespace by a router of this kind
+    /// Sets the factory that creates the router of each namespace.
     ///
-    /// The function may name other namespaces with [`Io::of`], but not the one it is to make a router for, nor one whose
-    /// router needs that one again: that panics. It is called on the thread that asks for the namespace, under no lock.
-    /// So two that ask for a new one at the same moment may both have a router made; one of them is used, and the
-    /// other is dropped before it has members. If it panics when a client asks for the namespace, the client may not
-    /// join.
+    /// The factory may use other namespaces through [`Io::of`]. It runs on the thread that requests the namespace,
+    /// without a lock held. If two threads request a new namespace at the same time, the factory may run twice; one of
+    /// the two routers is dropped before it has members.
     ///
-    /// Default: [`Rooms`], which knows the clients of this process.
+    /// If the factory panics while a client connects to the namespace, that client is rejected.
+    ///
+    /// Default: [`Rooms`], which tracks the clients of this process only.
+    ///
+    /// # Panics
+    /// [`Io::of`] panics inside the factory if it requests the namespace whose router is being created, or a namespace
+    /// whose router in turn requires that one.
     pub fn router<R: Router>(mut self, router: impl Fn(&Namespace) -> R + Send + Sync + 'static) -> Self {
         self.router = Box::new(move |namespace| Arc::new(router(namespace)));
         self
     }
 
-    /// Adds a label to the metric `roomcast_build_info`, which has the label `version` already, as in
-    /// `build_info("commit", env!("COMMIT"))`
+    /// Adds a label to the metric `roomcast_build_info`, which already has the label `version`.
     ///
-    /// `name` has to be a label's: letters, digits and underscores. One of the same name is replaced.
+    /// For example `build_info("commit", env!("COMMIT"))`. `name` must be a valid label name: letters, digits and
+    /// underscores. A label of the same name is replaced.
     pub fn build_info(mut self, name: &str, value: impl Into<String>) -> Self {
         self.build_info.retain(|(known, _)| known != name);
         self.build_info.push((name.to_owned(), value.into()));
         self
     }
 
-    /// Builds it
+    /// Builds the server.
     ///
     /// # Panics
-    /// When a setting lets nobody in, or could never have an effect; [`try_build`](Self::try_build) does not.
+    /// Panics if a setting is invalid; see [`try_build`](Self::try_build), which returns the error instead.
     #[track_caller]
     pub fn build(self) -> Io {
         self.try_build().unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Builds it, if its settings make sense
+    /// Builds the server, or returns the first invalid setting.
     ///
     /// ```
     /// use roomcast_server::http::Cors;
@@ -169,8 +176,8 @@ impl IoBuilder {
     /// ```
     ///
     /// # Errors
-    /// When a setting lets nobody in, such as a limit of 0, or could never have an effect, such as an origin that no
-    /// browser sends.
+    /// Returns an error if no client could be served with a setting, such as a limit of 0, or if a setting could never
+    /// have an effect, such as an origin that no browser sends.
     pub fn try_build(self) -> Result<Io, ConfigError> {
         let Self { mut config, hooks, client_files, state, transports, endpoints, router, build_info } = self;
         validate::settings(&mut config)?;
@@ -213,7 +220,7 @@ impl IoBuilder {
             dynamic: Dynamic::default(),
             router,
         });
-        // A namespace that an endpoint puts its clients into exists without being asked for.
+        // An endpoint's default namespace must exist before its first client connects.
         for namespace in io.app().endpoints.iter().filter_map(Endpoint::namespace) {
             if !namespace.is_main() {
                 io.of(namespace.clone());
@@ -229,15 +236,15 @@ impl fmt::Debug for IoBuilder {
     }
 }
 
-/// What is asked, and told, about requests
+/// Hooks for HTTP requests and responses.
 impl IoBuilder {
-    /// Asked about each request that would begin a session, before it does
+    /// Sets a hook that accepts or rejects each request to open a session.
     ///
-    /// An error refuses the client: its text is what the client is told, with 403 and Engine.IO's code 4, or as plain
-    /// text if it asked for a WebSocket; an empty one reads `Forbidden`. Asked once for a session and not for its
-    /// further requests, and of clients of every kind. It comes behind the check of
-    /// [origin](crate::http::Cors), and the session counts in the limits while it waits. If the client goes away
-    /// it is dropped at its next wait. If it panics the client is told 500, which is logged.
+    /// An `Err` rejects the client with status 403 and its text as the message: as JSON with Engine.IO code 4, or as
+    /// plain text for a WebSocket request. An empty text becomes `Forbidden`. The hook runs once per session, for
+    /// clients of every kind, after the check of the [origin](crate::http::Cors). The session counts against the limits
+    /// while the hook runs. If the client disconnects, the future is dropped at its next `.await`. A panic is logged
+    /// and answered with 500.
     ///
     /// ```
     /// use roomcast_server::http::Handshake;
@@ -262,16 +269,17 @@ impl IoBuilder {
         self
     }
 
-    /// Makes the ids of sessions, which clients carry in the URL of each request. Default: 120 bits from the operating
-    /// system, as 20 characters
+    /// Sets the generator of session ids, which clients send in the URL of each request.
     ///
-    /// **Such an id is a secret**, like a password: whoever knows it can speak for the client. So it must be hard to
-    /// guess, must not be told to other clients, and must not be made of anything that they know. What others may see
-    /// is the id of a [socket](crate::Socket::id).
+    /// **A session id is a secret**, like a password: anyone who knows it can act as the client. It must be hard to
+    /// guess, must not be shown to other clients, and must not be derived from anything they know. The public id is
+    /// that of the [socket](crate::Socket::id).
     ///
-    /// It has to be new, and of 1 to 256 letters, digits, and `-`, `_`, `.` or `~`; otherwise, or when it fails, the
-    /// client is told `Bad request`, and the log says why. Plain WebSocket clients are never told theirs, and get the
-    /// default.
+    /// An id must be unique and consist of 1 to 256 letters, digits, `-`, `_`, `.` or `~`. If it does not, or the
+    /// generator fails, the client is rejected with `Bad request` and the reason is logged. Plain WebSocket clients
+    /// never receive their session id and always get the default one.
+    ///
+    /// Default: 120 bits from the operating system's random source, as 20 characters.
     ///
     /// ```
     /// use roomcast_server::http::Handshake;
@@ -294,10 +302,12 @@ impl IoBuilder {
         self
     }
 
-    /// Makes the ids of sockets, which everybody may see. Default: 120 bits from the operating system, as 20 characters
+    /// Sets the generator of socket ids, which are public.
     ///
-    /// Two sockets of a namespace must never have the same, since it is also the name of a socket's own room. It is no
-    /// secret, so it must not be the session's, nor tell anything of it. If it panics the client may not join.
+    /// An id must be unique within its namespace, since it also names the socket's own room. It is not a secret, so it
+    /// must neither equal the session id nor reveal any part of it. If the generator panics, the client is rejected.
+    ///
+    /// Default: 120 bits from the operating system's random source, as 20 characters.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicU64, Ordering};
@@ -322,9 +332,10 @@ impl IoBuilder {
         self
     }
 
-    /// Changes the headers of the first answer of each session: that to a handshake, or the 101 of a WebSocket
+    /// Sets a hook that changes the headers of the first response of each session.
     ///
-    /// It comes after everything that the server sets itself. Answers that refuse are left alone.
+    /// That is the response to the handshake, or the 101 of a WebSocket. The hook runs after the server has set its own
+    /// headers. Rejections are not passed to it.
     ///
     /// ```
     /// use roomcast_server::Io;
@@ -346,19 +357,19 @@ impl IoBuilder {
         self
     }
 
-    /// Changes the headers of each answer to a session's requests, the first one included
+    /// Sets a hook that changes the headers of every response of a session, including the first.
     ///
-    /// It comes after [`initial_headers`](Self::initial_headers). Answers that refuse are left alone. While one of the
-    /// two is set, the head of each request is copied. If one panics the client is told 500 instead, and what was in
-    /// the answer is lost.
+    /// It runs after [`initial_headers`](Self::initial_headers). Rejections are not passed to it. While either hook is
+    /// set, the head of each request is copied. If a hook panics, the client receives a 500 and the body of the
+    /// response is lost.
     pub fn headers(mut self, change: impl Fn(&mut HeaderMap, &Parts) + Send + Sync + 'static) -> Self {
         self.hooks.headers = Some(Box::new(change));
         self
     }
 
-    /// Told of each request that is refused by the rules of Engine.IO, as the event `connection_error` on Node
+    /// Sets a listener for requests rejected by Engine.IO, like Node's `connection_error` event.
     ///
-    /// It runs where the request is answered, so it must not block.
+    /// The listener runs on the task that answers the request, so it must not block.
     ///
     /// ```
     /// use roomcast_server::Io;

@@ -1,4 +1,4 @@
-//! Namespaces that are made when a client asks for them
+//! Dynamic namespaces, created when a client first connects to them.
 
 use std::future::Future;
 use std::ops::Deref;
@@ -18,10 +18,11 @@ use crate::host::metrics::count;
 use crate::util::log_limit::log_limited;
 
 impl Io {
-    /// Namespaces whose name fits a pattern; each is made when a client first asks for it, or [`of`](Self::of) does
+    /// Returns a parent for all namespaces whose name matches a regular expression.
     ///
-    /// The pattern is one of the [`regex`] crate and may fit anywhere in the name, as on Node: put `^` and `$` around
-    /// what should be all of it. Matching takes time linear in the name, whatever the client makes of it.
+    /// Each namespace is created when a client first connects to it, or by [`of`](Self::of). The pattern uses the
+    /// syntax of the [`regex`] crate and may match anywhere in the name, as on Node: anchor it with `^` and `$` to
+    /// match the whole name. Matching takes time linear in the length of the name, so clients cannot make it slow.
     ///
     /// ```
     /// use roomcast_server::{Io, Socket};
@@ -36,15 +37,16 @@ impl Io {
     /// ```
     ///
     /// # Errors
-    /// When it is no pattern.
+    /// Returns an error if the pattern is not a valid regular expression.
     #[doc(alias = "of")]
     pub fn of_pattern(&self, pattern: &str) -> Result<ParentNamespace, NamespaceError> {
         let pattern = Regex::new(pattern).map_err(|error| NamespaceError::Pattern(error.to_string()))?;
         Ok(self.of_matching(move |name| pattern.is_match(name.as_str())))
     }
 
-    /// Namespaces whose name this function takes; each is made when a client first asks for it, or [`of`](Self::of)
-    /// does
+    /// Returns a parent for all namespaces whose name satisfies a predicate.
+    ///
+    /// Each namespace is created when a client first connects to it, or by [`of`](Self::of).
     ///
     /// ```
     /// # let io = roomcast_server::Io::new();
@@ -58,10 +60,11 @@ impl Io {
         self.add_parent(Rule::Name(Box::new(matches)))
     }
 
-    /// Namespaces that this async function lets a client make; it is asked for each that is not there yet
+    /// Returns a parent for all namespaces that an async predicate accepts.
     ///
-    /// It may look at what the client shows, and at its handshake. Only whoever makes a namespace is asked here;
-    /// those who come later go by its middlewares.
+    /// The predicate runs for each client that connects to a namespace that does not exist yet. It may inspect the
+    /// client's auth payload and handshake. Clients that connect later are checked by the middlewares of the namespace
+    /// only.
     ///
     /// ```
     /// use roomcast_server::namespace::NamespaceRequest;
@@ -91,12 +94,14 @@ impl Io {
         })))
     }
 
-    /// Called with each namespace that is made from now on, by [`of`](Self::of) or for a client, before any client is
-    /// in it; the main one was there before
+    /// Registers a hook that runs for each namespace created from now on, before clients can join it.
     ///
-    /// It must not block: clients that want to join wait for it. If it panics no client may join, since what it did not
-    /// come to register may have been what keeps clients out: `internal error`. A namespace that was made because a
-    /// client asked for it is then made anew for the next one that does.
+    /// It runs for namespaces created by [`of`](Self::of) and for dynamic namespaces, but not for the main namespace,
+    /// which exists from the start. The hook must not block: clients that connect to the namespace wait for it.
+    ///
+    /// If the hook panics, the namespace rejects all clients with `internal error`, because the panic may have
+    /// prevented the registration of a middleware that guards it. A dynamic namespace is created anew for the next
+    /// client that connects to it.
     #[doc(alias = "new_namespace")]
     pub fn on_new_namespace(&self, hook: impl Fn(NamespaceHandle) + Send + Sync + 'static) -> &Self {
         let hook = move |io: &Self, state: &Arc<NamespaceState>| {
@@ -106,13 +111,13 @@ impl Io {
         self
     }
 
-    /// As [`of`](Self::of), for names that are not known to be valid
+    /// Returns the namespace of this name and creates it if needed; a fallible [`of`](Self::of).
     ///
     /// # Errors
-    /// When the name has a comma, with which clients could not name it.
+    /// Returns an error if the name contains a comma, since clients could not connect to it.
     ///
     /// # Panics
-    /// Inside the [router factory](crate::config::IoBuilder::router) of this very namespace.
+    /// Panics inside the [router factory](crate::config::IoBuilder::router) of the same namespace.
     pub fn try_of(&self, namespace: impl Into<Namespace>) -> Result<NamespaceHandle, NamespaceError> {
         let mut name: Namespace = namespace.into();
         if !name.as_str().starts_with('/') {
@@ -135,7 +140,7 @@ impl Io {
 
     fn add_parent(&self, rule: Rule) -> ParentNamespace {
         let dynamic = &self.app().dynamic;
-        // No client can ask for it by that name: it is in no table.
+        // Not inserted into the table of namespaces, so clients cannot connect to it by that name.
         let number = dynamic.parents_numbered.fetch_add(1, Ordering::Relaxed);
         let name = Namespace::new(format!("/_{number}"));
         let children = Arc::new(Children::new(self.app().make_router(&name)));
@@ -146,9 +151,9 @@ impl Io {
         ParentNamespace { handle: NamespaceHandle { io: self.clone(), state }, children }
     }
 
-    /// A namespace of this name, which may have come about meanwhile
+    /// Creates a namespace, or returns the one that another thread created in the meantime.
     fn make(&self, name: &Namespace, parent: Option<&Parent>) -> Arc<NamespaceState> {
-        // Under no lock: routers, and what watches rooms, are of the application, and may name namespaces themselves.
+        // No lock is held: the application's router factory and room hooks may request namespaces themselves.
         let (router, config) = (self.app().make_router(name), self.config());
         let made = Arc::new(match parent {
             Some(parent) => {
@@ -172,7 +177,7 @@ impl Io {
         made
     }
 
-    /// Tells those who want to know of it, once; returns when that is done
+    /// Runs the hooks for a new namespace once, and returns when they have finished.
     fn announce(&self, state: &Arc<NamespaceState>) {
         state.announced.call_once(|| {
             let hooks = self.app().dynamic.hooks.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -182,14 +187,14 @@ impl Io {
                     count::handlers_panicked(self.metrics());
                     log_limited!(
                         ERROR, (), namespace = %state.name,
-                        "hook for new namespaces panicked: clients may not join"
+                        "new-namespace hook panicked: connects refused"
                     );
                 }
             }
         });
     }
 
-    /// The namespace of this name, for a client that comes in; it stays until the client has [left](Self::vacate)
+    /// Returns a namespace for a connecting client; it exists at least until [`vacate`](Self::vacate).
     pub(crate) fn enter(&self, name: &Namespace) -> Option<Arc<NamespaceState>> {
         if name.is_main() {
             return self.namespace(name);
@@ -197,7 +202,7 @@ impl Io {
         let state = {
             let namespaces = self.app().namespaces.read().unwrap_or_else(PoisonError::into_inner);
             let state = namespaces.get(name)?.clone();
-            // Under the lock, so that whoever takes away an empty one sees this.
+            // Under the lock, so that the cleanup of empty namespaces sees the new occupant.
             if let Some(family) = state.family() {
                 family.enter();
             }
@@ -207,7 +212,7 @@ impl Io {
         Some(state)
     }
 
-    /// Lets a client into a namespace that it may make; `None` if there are too many
+    /// Creates a dynamic namespace for a connecting client; `None` if the limit is reached.
     pub(crate) fn enter_new(&self, name: &Namespace, parent: &Parent) -> Option<Arc<NamespaceState>> {
         loop {
             if let Some(state) = self.enter(name) {
@@ -218,18 +223,18 @@ impl Io {
             {
                 return None;
             }
-            // Whoever makes it and whoever takes it away while it is empty may be two.
+            // Another thread may remove it between these two steps, while it is still empty.
             let made = self.make(name, Some(parent));
             if made.is_sealed() {
                 self.discard(&made);
-                // Left by whoever refuses the client.
+                // Balanced by `vacate`, which the rejection of the client calls.
                 made.family().into_iter().for_each(Family::enter);
                 return Some(made);
             }
         }
     }
 
-    /// Removes a namespace that was made for a client and that nobody can join.
+    /// Removes a namespace that was created for a client and rejects all clients.
     fn discard(&self, state: &Arc<NamespaceState>) {
         let Some(family) = state.family() else { return };
         let mut namespaces = self.app().namespaces.write().unwrap_or_else(PoisonError::into_inner);
@@ -240,7 +245,7 @@ impl Io {
         }
     }
 
-    /// A client that had entered is gone
+    /// Releases a namespace after a client has left it, and removes it if it is empty and cleanup is enabled.
     pub(crate) fn vacate(&self, state: &Arc<NamespaceState>) {
         let Some(family) = state.family() else { return };
         if !family.leave() || !self.config().cleanup_empty_child_namespaces {
@@ -256,15 +261,14 @@ impl Io {
     }
 }
 
-/// Namespaces that are made when a client asks for them, by [`Io::of_pattern`], [`Io::of_matching`] or
-/// [`Io::of_when`]
+/// Parent of dynamic namespaces; returned by [`Io::of_pattern`], [`Io::of_matching`] and [`Io::of_when`].
 ///
-/// It is used like a namespace. What is registered here holds for each namespace that is made from then on; those
-/// there already stay as they are. What is emitted here goes to the clients of all of them. Rooms are those of
-/// each; there is no socket in the parent itself.
+/// It is used like a namespace. Handlers and settings apply to every child namespace created afterwards; existing
+/// children keep theirs. An emit reaches the clients of all children. Rooms belong to each child; the parent itself has
+/// no sockets.
 ///
-/// A namespace that nobody is in is kept, unless
-/// [`cleanup_empty_child_namespaces`](crate::Config::cleanup_empty_child_namespaces) is on.
+/// Empty children are kept, unless [`cleanup_empty_child_namespaces`](crate::Config::cleanup_empty_child_namespaces) is
+/// enabled.
 #[derive(Debug, Clone)]
 pub struct ParentNamespace {
     handle: NamespaceHandle,
@@ -272,7 +276,7 @@ pub struct ParentNamespace {
 }
 
 impl ParentNamespace {
-    /// The namespaces that there are now
+    /// Returns the child namespaces that exist now.
     pub fn children(&self) -> Vec<NamespaceHandle> {
         let handle = |state| NamespaceHandle { io: self.handle.io.clone(), state };
         self.children.all().into_iter().map(handle).collect()

@@ -1,4 +1,4 @@
-//! What can go wrong for an application
+//! Errors of the server API.
 
 use std::any::Any;
 use std::fmt;
@@ -9,53 +9,54 @@ use serde::Serialize;
 
 use crate::host::budget::OverBudget;
 
-/// An event could not be emitted, or an answer could not be sent
+/// Error of an emit or an acknowledgement.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EmitError {
-    /// The arguments could not be serialised
-    #[error("the arguments cannot be serialised: {0}")]
+    /// The arguments could not be serialised.
+    #[error("cannot serialise arguments: {0}")]
     Args(ArgsError),
-    /// More binary parts than clients accept, which would close their connections
+    /// More binary attachments than clients accept; sending them would close the connections.
     #[error(
-        "{count} binary attachments are more than the {limit} that clients accept; send them in several events"
+        "{count} binary attachments exceed the {limit} that clients accept; split them across several events"
     )]
     TooManyAttachments {
-        /// Attachments of the arguments
+        /// Number of attachments in the arguments.
         count: usize,
-        /// [`Limits::max_attachments`](crate::config::Limits::max_attachments)
+        /// Value of [`Limits::max_attachments`](crate::config::Limits::max_attachments).
         limit: usize,
     },
-    /// The protocol keeps this name for itself
-    #[error("`{0}` is a name that Socket.IO keeps for itself; choose another")]
+    /// The event name is reserved by the protocol.
+    #[error("event name `{0}` is reserved by Socket.IO; choose another")]
     ReservedName(ByteString),
-    /// The client of this socket is gone
+    /// The client has disconnected.
     ///
-    /// Of an emit to rooms the receipt tells instead, as of the next two.
+    /// This and the next two variants concern emits to a single socket; an emit to rooms reports these cases in its
+    /// receipt.
     #[error("{DISCONNECTED}")]
     Disconnected,
-    /// The client of this socket is of a kind that cannot take such an event or answer
-    #[error("this kind of client cannot take such an event or answer")]
+    /// The client's protocol does not support this event or acknowledgement.
+    #[error("the client's protocol does not support this event or acknowledgement")]
     Unsupported,
-    /// More waits for the client than its outbox may hold, and it was closed for that
+    /// The client's outbox was full, and the client was closed for it.
     ///
-    /// The application emits faster than the client can read: see [`Socket::writable`](crate::Socket::writable), or
-    /// raise [`Limits::outbox_max`](crate::config::Limits::outbox_max).
+    /// The application emits faster than the client reads: wait for [`Socket::writable`](crate::Socket::writable)
+    /// between emits, or raise [`Limits::outbox_max`](crate::config::Limits::outbox_max).
     #[error("the client's outbox is full; wait for `writable()` between emits, or raise `outbox_max`")]
     OutboxFull,
-    /// The memory that may wait for all clients together is used up, and no client could be let go for it
+    /// The memory budget for all clients is exhausted, and no client could be evicted.
     ///
-    /// Nothing was sent. It works again once clients have read, or memory was freed otherwise. The application emits more
-    /// than its clients read: see [`Emit::writable`](crate::emit::Emit::writable), or raise
+    /// Nothing was sent. Emits succeed again once clients have read or memory is freed otherwise. The application emits
+    /// faster than its clients read: wait for [`Emit::writable`](crate::emit::Emit::writable) between emits, or raise
     /// [`Limits::memory_budget`](crate::config::Limits::memory_budget).
     #[error(
-        "{held} bytes are held for clients, over the memory budget of {budget}, and no client can be evicted; wait for \
+        "memory budget exceeded: {held} of {budget} bytes are in use, and no client can be evicted; wait for \
          `writable()` between emits, or raise `memory_budget`"
     )]
     OverBudget {
-        /// Bytes that the process holds for its clients
+        /// Bytes held for clients by this process.
         held: usize,
-        /// Bytes that it may hold
+        /// Value of the budget in bytes.
         budget: usize,
     },
 }
@@ -66,35 +67,35 @@ impl From<OverBudget> for EmitError {
     }
 }
 
-/// The text of both errors for a client that is gone.
+/// Text of both errors for a disconnected client.
 pub(crate) const DISCONNECTED: &str = "socket has been disconnected";
 
-/// An answer did not come
+/// Error of an emit with acknowledgement.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AckError {
-    /// The event could not be emitted
+    /// The event could not be emitted.
     #[error(transparent)]
     Emit(#[from] EmitError),
-    /// The client did not answer in time
+    /// The client did not answer within the timeout.
     #[error("operation has timed out")]
     Timeout,
-    /// The client went away before it answered
+    /// The client disconnected before it answered.
     #[error("{DISCONNECTED}")]
     Disconnected,
-    /// This kind of client has no way to answer
-    #[error("this kind of client cannot answer; a plain WebSocket client can in `roomcast.json` mode")]
+    /// The client's protocol has no acknowledgements.
+    #[error("the client's protocol has no acknowledgements; plain WebSocket clients need `roomcast.json`")]
     Unsupported,
-    /// The event was dropped, as its delivery allows or because the client owes too many answers
-    #[error("the client could not take the event, or owes too many answers already")]
+    /// The event was dropped: it was volatile, or too many acknowledgements of the client are outstanding.
+    #[error("event dropped by its delivery mode, or too many acknowledgements are outstanding")]
     Dropped,
-    /// The answer is not of the type that was expected
-    #[error("the answer does not fit: {0}")]
+    /// The answer is not of the expected type.
+    #[error("the answer is not of the expected type: {0}")]
     Args(ArgsError),
 }
 
-// Not by `#[from]`: the text of handlers' errors goes to logs and clients, so it has the cause in it, which must not be
-// given as `source` again.
+// Not `#[from]`: error texts of handlers reach logs and clients without their sources, so the text includes the cause,
+// and `source` must not repeat it.
 impl From<ArgsError> for EmitError {
     fn from(error: ArgsError) -> Self {
         Self::Args(error)
@@ -107,9 +108,9 @@ impl From<ArgsError> for AckError {
     }
 }
 
-/// A client may not join a namespace
+/// Rejection of a client by a middleware.
 ///
-/// Returned by a middleware; the client gets both parts in its `connect_error`.
+/// The client receives the message and the data in its `connect_error` event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConnectError {
@@ -118,12 +119,12 @@ pub struct ConnectError {
 }
 
 impl ConnectError {
-    /// Refuses with a text
+    /// Creates a rejection with a message.
     pub fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), data: None }
     }
 
-    /// Adds anything that serialises; what does not is left out
+    /// Adds data for the client; a value that cannot be serialised is ignored.
     #[must_use]
     pub fn with_data(mut self, data: &impl Serialize) -> Self {
         self.data = roomcast_core::to_json(data).ok().map(ByteString::from);
@@ -137,27 +138,27 @@ impl From<ConnectError> for HandlerError {
     }
 }
 
-/// A handler failed; the text of its error
+/// Error returned by a handler, as text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 #[non_exhaustive]
 pub struct HandlerError {
-    /// What it said
+    /// Error message.
     pub message: String,
-    /// Whatever else there is to tell a client that may not connect, as JSON text
+    /// Data of a [`ConnectError`], as JSON text.
     pub data: Option<ByteString>,
 }
 
 impl HandlerError {
-    /// Returns whether the handler could not reach a client that is gone
+    /// Returns whether the handler failed because the client had disconnected.
     ///
-    /// Told by the text, since a handler may have wrapped the error.
+    /// Compares the text, since a handler may have wrapped the error.
     pub(crate) fn is_disconnected(&self) -> bool {
         self.message == DISCONNECTED
     }
 }
 
-/// The error of a handler, with the data of a [`ConnectError`]
+/// Converts the error of a handler, with the data of a [`ConnectError`].
 pub(crate) fn failure<E: fmt::Display + 'static>(error: &E) -> HandlerError {
     let any: &dyn Any = error;
     match any.downcast_ref::<ConnectError>() {
@@ -166,44 +167,44 @@ pub(crate) fn failure<E: fmt::Display + 'static>(error: &E) -> HandlerError {
     }
 }
 
-/// A namespace cannot be made
+/// Error of creating a namespace.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NamespaceError {
-    /// A comma ends the name of a namespace in what clients send, so none could join it
-    #[error("a namespace cannot have a comma in its name, as `{0}` has: clients could not name it")]
+    /// The name contains a comma, which ends the namespace in a packet, so no client could connect to it.
+    #[error("namespace name `{0}` contains a comma: clients could not connect to it")]
     Comma(Namespace),
-    /// The pattern is none of the `regex` crate
-    #[error("not a pattern for the names of namespaces: {0}")]
+    /// The pattern is not a valid regular expression of the `regex` crate.
+    #[error("invalid namespace pattern: {0}")]
     Pattern(String),
 }
 
-/// Something went wrong with an event
+/// Failure of an event, passed to `on_error` handlers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("event `{event}`: {cause}")]
 #[non_exhaustive]
 pub struct EventError {
-    /// The name of the event; `connect` and `disconnect` for the handlers of those
+    /// Name of the event; `connect` and `disconnect` for connect and disconnect handlers.
     pub event: ByteString,
-    /// What was wrong
+    /// Cause of the failure.
     pub cause: EventErrorCause,
 }
 
-/// What was wrong with an event
+/// Cause of an [`EventError`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EventErrorCause {
-    /// An argument does not fit the handler; client and server disagree about the event
-    #[error("the arguments do not fit the handler: {0}")]
+    /// An argument does not match the handler's parameter; client and server disagree about the event.
+    #[error("arguments do not match the handler: {0}")]
     Mismatch(ArgsError),
-    /// A middleware kept the event from its handlers
-    #[error("a middleware refused it: {0}")]
+    /// A middleware rejected the event, so its handlers did not run.
+    #[error("middleware rejected the event: {0}")]
     Refused(HandlerError),
-    /// A handler returned an error
-    #[error("a handler failed: {0}")]
+    /// A handler returned an error.
+    #[error("handler failed: {0}")]
     Failed(HandlerError),
-    /// A handler panicked
-    #[error("a handler panicked")]
+    /// A handler panicked.
+    #[error("handler panicked")]
     Panicked,
 }
 
@@ -213,7 +214,7 @@ impl EventError {
     }
 }
 
-/// A setting with which no client could be served, or which could never have an effect
+/// Invalid setting: no client could be served with it, or it could never have an effect.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid setting `{setting}`: {reason}")]
 pub struct ConfigError {
@@ -226,39 +227,41 @@ impl ConfigError {
         Self { setting, reason: reason.into() }
     }
 
-    /// Name of the method of [`Config`](crate::Config), [`Server`](crate::Server) or
-    /// [`IoBuilder`](crate::config::IoBuilder) that sets it.
+    /// Returns the name of the setting.
+    ///
+    /// It is a method of [`Config`](crate::Config), [`Server`](crate::Server) or
+    /// [`IoBuilder`](crate::config::IoBuilder).
     pub fn setting(&self) -> &'static str {
         self.setting
     }
 
-    /// What is wrong with it, and what would do.
+    /// Returns the problem and a valid alternative.
     pub fn reason(&self) -> &str {
         &self.reason
     }
 }
 
-/// A server could not be started
+/// Error of starting a server.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The address could not be listened on
+    /// The address could not be bound.
     #[error("cannot listen on {address}")]
     Bind {
-        /// Which address
+        /// Address, as configured.
         address: String,
-        /// Why
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A setting of the server lets nobody in
+    /// A setting of the server is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A thread or its runtime could not be started
+    /// A thread or its runtime could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
 }
 
-/// What the client is told when it may not join, as JSON text
+/// Returns the error object of a `connect_error` packet, as JSON text.
 pub(crate) fn refusal(error: &HandlerError) -> ByteString {
     let message = serde_json::to_string(&error.message).unwrap_or_else(|_| "\"\"".into());
     match &error.data {
@@ -267,22 +270,22 @@ pub(crate) fn refusal(error: &HandlerError) -> ByteString {
     }
 }
 
-/// What the client is told that asks for a namespace nobody registered
+/// Returns the error object for an unknown namespace.
 pub(crate) fn invalid_namespace() -> ByteString {
     ByteString::from_static(r#"{"message":"Invalid namespace"}"#)
 }
 
-/// The error object for a client whose `auth` is over the limit.
+/// Returns the error object for an `auth` payload over the limit.
 pub(crate) fn auth_too_large() -> ByteString {
     ByteString::from_static(r#"{"message":"Auth too large"}"#)
 }
 
-/// The error object for a client that cannot join because the application failed.
+/// Returns the error object for a failure of the application, such as a panic.
 pub(crate) fn internal_error() -> ByteString {
     ByteString::from_static(r#"{"message":"internal error"}"#)
 }
 
-/// What the client is told that asks for one more namespace than may be made on demand
+/// Returns the error object for a client that exceeds the limit of dynamic namespaces.
 pub(crate) fn too_many_namespaces() -> ByteString {
     ByteString::from_static(r#"{"message":"Too many namespaces"}"#)
 }
@@ -295,7 +298,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_name_their_cause_once() {
+    fn prints_each_cause_once() {
         let args = || ArgsError::Missing { position: 7 };
         let io = || io::Error::other("no room");
         let errors: [Box<dyn Error>; 4] = [

@@ -1,10 +1,10 @@
-//! Names of rooms, one or several
+//! Room names as arguments: one or several.
 
 use roomcast_core::{Room, SocketId};
 
-/// One room or several
+/// One or several room names.
 pub trait IntoRooms {
-    /// Appends them
+    /// Appends the rooms to a list.
     fn add_to(self, rooms: &mut Vec<Room>);
 }
 
@@ -68,7 +68,7 @@ where
     }
 }
 
-/// Collects the names of rooms.
+/// Collects rooms into a list.
 pub(crate) fn into_rooms(rooms: impl IntoRooms) -> Vec<Room> {
     let mut all = Vec::new();
     rooms.add_to(&mut all);
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rooms_are_named_one_by_one_or_together() {
+    fn accepts_single_and_multiple_rooms() {
         let (text, id) = (String::from("a"), SocketId::from("b"));
         let rooms = vec![Room::from("c")];
         let names = |rooms: &[Room]| rooms.iter().map(|room| room.to_string()).collect::<String>();

@@ -1,4 +1,4 @@
-//! A namespace as an application sees it
+//! Handle to a namespace.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::app::model::io::Io;
 use crate::app::model::namespace_state::NamespaceState;
 use crate::app::model::socket::Socket;
 
-/// A namespace, for registering handlers and for emitting; cloning gives another handle
+/// Handle to a namespace, to register handlers and to emit; clones refer to the same namespace.
 ///
-/// Handlers registered here hold for all its sockets and cost nothing per client; a [`Socket`](crate::Socket) can have
-/// some of its own.
+/// Handlers registered here serve all sockets of the namespace and need no memory per client. A
+/// [`Socket`](crate::Socket) may have additional handlers.
 #[derive(Clone)]
 pub struct NamespaceHandle {
     pub(crate) io: Io,
@@ -21,49 +21,49 @@ pub struct NamespaceHandle {
 }
 
 impl NamespaceHandle {
-    /// Its name
+    /// Returns the name.
     pub fn name(&self) -> &Namespace {
         &self.state.name
     }
 
-    /// Whether an event of a socket waits until the handler of the one before it has ended
+    /// Sets whether the events of a socket are handled one at a time, each after the handlers of the previous one.
     ///
-    /// Default: off. Handlers then start in the order of the events, but one that waits does not hold up the next.
-    /// With it on, a handler must not wait for an event of its own client, which would come to nothing; waiting
-    /// for an answer is fine.
+    /// Default: off. Handlers then start in the order of the events, but a pending handler does not delay the next
+    /// event. With serial handling, a handler must not wait for another event of its own client: it would never arrive.
+    /// Waiting for an acknowledgement is fine.
     pub fn serial(&self, serial: bool) -> &Self {
         self.state.set_serial(serial);
         self
     }
 
-    /// What happens to an event for this room that the full outbox of a member does not take
+    /// Sets the overflow policy of a room: what happens to an event that does not fit a member's outbox.
     ///
-    /// Holds unless the emit says otherwise, and goes before what a socket was told. An event for several rooms
-    /// goes by the first that was told anything. [`Overflow::Inherit`] forgets it.
+    /// A policy set per emit takes precedence; the room's policy takes precedence over the socket's. For an event to
+    /// several rooms, the first room with a policy decides. [`Overflow::Inherit`] removes the policy.
     pub fn set_room_overflow(&self, room: impl Into<Room>, overflow: Overflow) -> &Self {
         self.state.set_room_overflow(room.into(), overflow);
         self
     }
 
-    /// How many sockets are in a room on this node
+    /// Returns the number of sockets in a room on this node.
     pub fn count(&self, room: impl Into<Room>) -> usize {
         self.state.router.count(&room.into())
     }
 
-    /// How many clients are in the namespace on this node
+    /// Returns the number of clients in the namespace on this node.
     ///
-    /// [`fetch_sockets`](Self::fetch_sockets) finds those of other nodes too, and [`Io::client_count`] counts the
-    /// connections, whichever namespaces their clients are in.
+    /// [`fetch_sockets`](Self::fetch_sockets) includes those of other nodes. [`Io::client_count`] counts connected
+    /// clients across all namespaces.
     pub fn client_count(&self) -> usize {
         self.state.router.stats().members
     }
 
-    /// The router of the namespace
+    /// Returns the router of the namespace.
     pub fn router(&self) -> &Arc<dyn Router> {
         &self.state.router
     }
 
-    /// The server it belongs to
+    /// Returns the server.
     pub fn io(&self) -> &Io {
         &self.io
     }
@@ -80,32 +80,32 @@ impl fmt::Debug for NamespaceHandle {
 }
 
 impl Io {
-    /// A namespace; it exists, and clients may join it, from the first time it is named here
+    /// Returns the namespace of this name and creates it if needed; clients can connect to it from then on.
     ///
-    /// A name that does not begin with `/` is given one, as on Node. One that fits
-    /// [`of_pattern`](Self::of_pattern) or [`of_matching`](Self::of_matching) begins with what is registered there.
+    /// A leading `/` is added if missing, as on Node. A new namespace that matches [`of_pattern`](Self::of_pattern) or
+    /// [`of_matching`](Self::of_matching) starts with the handlers of that parent.
     ///
     /// # Panics
-    /// When the name has a comma, with which clients could not name it; [`try_of`](Self::try_of) does not. Inside the
-    /// [router factory](crate::config::IoBuilder::router) of this very namespace.
+    /// Panics if the name contains a comma, since clients could not connect to it; [`try_of`](Self::try_of) returns an
+    /// error instead. Panics inside the [router factory](crate::config::IoBuilder::router) of the same namespace.
     #[track_caller]
     pub fn of(&self, namespace: impl Into<Namespace>) -> NamespaceHandle {
         self.try_of(namespace).unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// The main namespace
+    /// Returns the main namespace, `/`.
     pub fn main(&self) -> NamespaceHandle {
         NamespaceHandle { io: self.clone(), state: self.app().main.clone() }
     }
 
-    /// How many sockets are in a room of the main namespace on this node
+    /// Returns the number of sockets in a room of the main namespace on this node.
     pub fn count(&self, room: impl Into<Room>) -> usize {
         self.main().count(room)
     }
 }
 
 impl Socket {
-    /// The namespace it is in
+    /// Returns the namespace of the socket.
     pub fn namespace(&self) -> NamespaceHandle {
         NamespaceHandle { io: self.io(), state: self.state().clone() }
     }

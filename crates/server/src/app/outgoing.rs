@@ -1,4 +1,4 @@
-//! Registration of listeners to what is emitted to a socket
+//! Registration of listeners for outgoing events.
 
 use std::sync::Arc;
 
@@ -7,14 +7,15 @@ use crate::app::model::outgoing_listeners::Outgoing;
 use crate::app::model::socket::Socket;
 
 impl Socket {
-    /// Called for each event that is emitted to this socket, alone or with others, before it is put into its outbox
+    /// Adds a listener for each event emitted to this socket, alone or in a broadcast.
     ///
-    /// Several are called in order. They run in the task that emits, so they must not block, and cannot keep the event
-    /// back; it may still be dropped, as its delivery allows. Answers to events of the client are no events. A socket
-    /// that has left takes no more listeners, and lets go of those it had.
+    /// Listeners run in order of registration, before the event enters the outbox, on the task that emits; they must
+    /// not block. They cannot stop the event, which may still be dropped as its delivery mode allows. Acknowledgements
+    /// of the client's events are not reported, nor are events emitted by other nodes of a cluster. Once the socket has
+    /// disconnected, its listeners are dropped and new ones are ignored.
     ///
-    /// While no socket of a namespace has one, emitting costs nothing more. While some have, each broadcast looks at
-    /// their rooms. Events that another node of a cluster emits are not heard.
+    /// Emits have no extra cost while no socket of the namespace has such a listener. Otherwise each broadcast checks
+    /// the rooms of the sockets that have one.
     ///
     /// ```
     /// # use roomcast_server::{Io, Socket};
@@ -30,22 +31,21 @@ impl Socket {
         self
     }
 
-    /// As [`on_any_outgoing`](Self::on_any_outgoing), but called before those that were registered so far
+    /// Adds a listener like [`on_any_outgoing`](Self::on_any_outgoing), before all existing ones.
     pub fn prepend_any_outgoing(&self, listener: impl Fn(&Outgoing<'_>) + Send + Sync + 'static) -> &Self {
         self.state().outgoing.add(self, Arc::new(listener), |all, new| all.insert(0, new));
         self
     }
 
-    /// Takes back all that was registered by [`on_any_outgoing`](Self::on_any_outgoing) and
-    /// [`prepend_any_outgoing`](Self::prepend_any_outgoing)
+    /// Removes all listeners for outgoing events.
     pub fn off_any_outgoing(&self) -> &Self {
         self.state().outgoing.forget(self);
         self
     }
 
-    /// Those registered by [`on_any_outgoing`](Self::on_any_outgoing), in the order in which they are called
+    /// Returns the listeners for outgoing events, in calling order.
     ///
-    /// [`remove_listener`](Self::remove_listener) takes one back.
+    /// [`remove_listener`](Self::remove_listener) removes one.
     pub fn listeners_any_outgoing(&self) -> Vec<ListenerId> {
         self.state().outgoing.ids(self)
     }

@@ -1,4 +1,4 @@
-//! Events from server to server, over the router of a namespace
+//! Events between servers, sent through the router of a namespace.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use crate::app::model::io::Io;
 use crate::app::model::server_side_handlers::{Answering, RESERVED};
 use crate::app::namespace::NamespaceHandle;
 
-/// Asking the servers of other nodes failed
+/// Error of an event sent to other servers.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServerSideError {
-    /// The event could not be emitted
+    /// The event could not be emitted.
     #[error(transparent)]
     Emit(#[from] EmitError),
-    /// Some nodes did not answer in time; what the others answered is in it
+    /// Some nodes did not answer within the timeout; the error holds the answers of the others.
     #[error(transparent)]
     Unanswered(#[from] RouterError<Args>),
 }

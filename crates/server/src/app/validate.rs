@@ -1,4 +1,4 @@
-//! Checks of settings: those with which nobody could come in are refused when the server is built
+//! Validation of settings when the server is built.
 
 use std::time::Duration;
 
@@ -9,23 +9,23 @@ use crate::host::config::Config;
 use crate::host::origin_check;
 use crate::session::endpoint::Endpoint;
 
-/// Longest time that a client of Socket.IO can wait for a ping, in milliseconds
+/// Longest time that a Socket.IO client can wait for a ping, in milliseconds.
 ///
-/// Clients set one timer for ping interval and timeout together; JavaScript's are signed numbers of 32 bits, and one
+/// Clients use one timer for the sum of ping interval and timeout. JavaScript timers are signed 32-bit numbers; a timer
 /// that overflows fires at once.
 const LONGEST_TIMER_MS: u128 = (1 << 31) - 1;
 
-/// Checks the settings, and puts them into the form in which they are compared.
+/// Validates the settings and normalises origins for comparison.
 ///
 /// # Errors
-/// The first setting with which no client could be served, or which could never have an effect.
+/// Returns the first setting with which no client could be served, or which could never have an effect.
 pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     let numbers = [
         ("max_payload", config.limits.max_payload, "no message would fit; allow at least 1 byte"),
         (
             "max_fragments",
             config.limits.max_fragments as usize,
-            "no WebSocket message would be taken; allow at least 1",
+            "no WebSocket message would be accepted; allow at least 1",
         ),
         (
             "outbox_limit",
@@ -42,9 +42,9 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
         (
             "max_requests",
             config.limits.max_requests,
-            "no request of a session would be taken; allow at least 1",
+            "no request of a session would be accepted; allow at least 1",
         ),
-        ("max_sessions", config.limits.max_sessions, "no session could begin; allow at least 1"),
+        ("max_sessions", config.limits.max_sessions, "no session could be opened; allow at least 1"),
         (
             "max_connections_per_address",
             config.limits.max_connections_per_address.unwrap_or(usize::MAX),
@@ -62,8 +62,8 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     let silence = config.timeouts.ping_interval.saturating_add(config.timeouts.ping_timeout).as_millis();
     if silence > LONGEST_TIMER_MS {
         let reason = format!(
-            "and ping_timeout are {silence} ms together, and clients cannot wait for more than {LONGEST_TIMER_MS} ms \
-             (24.8 days): they would leave at once"
+            "and ping_timeout are {silence} ms together, but clients cannot wait for more than {LONGEST_TIMER_MS} ms \
+             (24.8 days) and would disconnect at once"
         );
         return Err(ConfigError::new("ping_interval", reason));
     }
@@ -78,7 +78,7 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     }
     if !is_sendable(config.websocket.drain_close_code) {
         let reason = format!(
-            "is {}, which no close frame may carry; use 1001 or 1012",
+            "is {}, which is not valid in a close frame; use 1001 or 1012",
             config.websocket.drain_close_code
         );
         return Err(ConfigError::new("drain_close_code", reason));
@@ -89,16 +89,16 @@ pub(crate) fn settings(config: &mut Config) -> Result<(), ConfigError> {
     origin_check::normalise_settings(config).map_err(|(setting, reason)| ConfigError::new(setting, reason))
 }
 
-/// Checks that clients can name each endpoint.
+/// Checks that clients can reach each endpoint.
 ///
 /// # Errors
-/// The first that none can.
+/// Returns the first endpoint that no client can reach.
 pub(crate) fn endpoints(endpoints: &[Endpoint]) -> Result<(), ConfigError> {
     let wrong = endpoints.iter().find_map(Endpoint::problem);
     wrong.map_or(Ok(()), |reason| Err(ConfigError::new("endpoint", reason)))
 }
 
-/// Checks settings of which at least one is needed, each with the reason.
+/// Checks that no setting is 0; each entry carries the reason for the error.
 pub(crate) fn at_least_one(settings: &[(&'static str, usize, &str)]) -> Result<(), ConfigError> {
     let zero = settings.iter().find(|(_, value, _)| *value == 0);
     zero.map_or(Ok(()), |(setting, _, reason)| Err(ConfigError::new(setting, format!("is 0: {reason}"))))
@@ -111,11 +111,11 @@ mod tests {
     use crate::http::{Cookie, Cors};
 
     fn refused(config: Config) -> String {
-        Io::builder().config(config).try_build().expect_err("it lets nobody in").to_string()
+        Io::builder().config(config).try_build().expect_err("invalid setting").to_string()
     }
 
     #[test]
-    fn refuses_settings_that_let_nobody_in() {
+    fn rejects_unusable_settings() {
         let config = Config::default;
         let ms = Duration::from_millis;
         for (config, setting, reason) in [
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_clients_can_wait_for() {
+    fn accepts_longest_client_timer() {
         let longest = Duration::from_millis(LONGEST_TIMER_MS as u64 - 1);
         let config = Config::new()
             .timeouts(|timeouts| timeouts.ping_interval(longest).ping_timeout(Duration::from_millis(1)));
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_endpoints_that_no_client_can_name() {
+    fn rejects_unreachable_endpoints() {
         let refused =
             |endpoint| Io::builder().endpoint(endpoint).try_build().expect_err("no such path").to_string();
         assert!(refused(Endpoint::plain("ws")).contains("`/ws`"));
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "invalid setting `max_payload`: is 0")]
-    fn building_panics_with_the_reason() {
+    fn build_panics_with_reason() {
         drop(Io::builder().config(Config::new().limits(|limits| limits.max_payload(0))).build());
     }
 }

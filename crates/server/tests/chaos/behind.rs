@@ -1,4 +1,4 @@
-//! Clients that are behind with what they read, or have nothing to read, and come back
+//! Clients that lag behind in reading, or have nothing to read, and reconnect.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::client::Client;
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const AWAY: Duration = Duration::from_secs(10);
-/// Longer than any event is kept
+/// Seconds; longer than any event is retained.
 const LONG: u32 = 60;
 
 fn play(test: impl AsyncFnOnce()) {
@@ -34,7 +34,7 @@ fn open() -> Io {
     io
 }
 
-/// What a client is told as it comes in: the events it had missed, its id and its secret
+/// Returns the events missed, the id and the recovery token sent at connect.
 async fn enter(client: &mut Client, auth: &str) -> (Vec<String>, String, String) {
     client.send(&[format!("40{auth}")]);
     let mut missed = Vec::new();
@@ -47,23 +47,23 @@ async fn enter(client: &mut Client, auth: &str) -> (Vec<String>, String, String)
                 continue;
             };
             let welcome: serde_json::Value = serde_json::from_str(welcome).expect("JSON");
-            let field = |name: &str| welcome[name].as_str().expect("a text").to_owned();
+            let field = |name: &str| welcome[name].as_str().expect("a string").to_owned();
             return (missed, field("sid"), field("pid"));
         }
     }
-    panic!("nobody let it in");
+    panic!("no welcome received");
 }
 
 #[test]
-fn quiet_client_comes_back_whole() {
+fn recovers_quiet_client() {
     for polls in [false, true] {
         play(async || {
             let io = open();
             let mut client = Client::connect(&io, 0, polls);
             let (_, id, pid) = enter(&mut client, "").await;
             for second in 0..LONG {
-                // None of what is forgotten meanwhile was for this one, and it has never heard an event.
-                assert!(io.to("busy").emit("busy", second).expect("a name").queued == 0);
+                // None of the forgotten events was for this client, which has never received one.
+                assert!(io.to("busy").emit("busy", second).expect("a valid name").queued == 0);
                 for _ in 0..10 {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     client.pump();
@@ -72,7 +72,7 @@ fn quiet_client_comes_back_whole() {
             assert!(!client.ended && client.heard.is_empty());
             client.reset();
             tokio::time::sleep(AWAY / 2).await;
-            assert_eq!(io.to("quiet").emit("missed", 1).expect("a name").queued, 0);
+            assert_eq!(io.to("quiet").emit("missed", 1).expect("a valid name").queued, 0);
             let mut client = Client::connect(&io, 1, polls);
             let (missed, again, _) = enter(&mut client, &format!(r#"{{"pid":"{pid}"}}"#)).await;
             assert_eq!((again, missed.len()), (id, 1), "{missed:?}");
@@ -81,14 +81,14 @@ fn quiet_client_comes_back_whole() {
 }
 
 #[test]
-fn client_that_sends_but_never_reads_begins_anew() {
+fn does_not_recover_unreading_client() {
     play(async || {
         let io = open();
         let mut client = Client::connect(&io, 0, false);
         let (_, id, pid) = enter(&mut client, "").await;
-        // Its traffic keeps it alive, and what it is sent lies between it and the server until the connection breaks.
+        // Its traffic keeps the session alive; its events stay in the outbox until the connection breaks.
         for second in 0..LONG {
-            assert_eq!(io.to("quiet").emit("stuck", second).expect("a name").queued, 1);
+            assert_eq!(io.to("quiet").emit("stuck", second).expect("a valid name").queued, 1);
             for _ in 0..2 {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 client.send(&[r#"42["alive"]"#.to_owned()]);
@@ -99,7 +99,7 @@ fn client_that_sends_but_never_reads_begins_anew() {
         tokio::time::sleep(Duration::from_millis(500)).await;
         let mut client = Client::connect(&io, 1, false);
         let (missed, again, _) = enter(&mut client, &format!(r#"{{"pid":"{pid}"}}"#)).await;
-        assert_ne!(again, id, "what it missed first is not kept any more");
+        assert_ne!(again, id, "its first missed event is no longer retained");
         assert!(missed.is_empty(), "{missed:?}");
     });
 }

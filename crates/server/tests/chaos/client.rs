@@ -1,4 +1,4 @@
-//! Clients in memory that never wait: polling, or on a stand-in for WebSocket, or on their way from one to the other
+//! In-memory clients that never block: polling, on a WebSocket stand-in, or upgrading between the two.
 //!
 //! The clients of [`roomcast_testkit::socket`] are on real sockets; these advance only when the test polls them, so that
 //! the clock can be paused and a seed can be replayed.
@@ -15,11 +15,11 @@ use roomcast_server::Io;
 use roomcast_testkit::transport::MemoryClient;
 use tower_service::Service;
 
-/// Messages that a client takes in before it has to read
+/// Messages that a client buffers before it must read.
 const CAPACITY: usize = 10_000;
 const SEPARATOR: &str = "\u{1e}";
 
-/// A request under way; dropping it is the client going away
+/// Request in progress; dropping it disconnects the client.
 struct Call(Pin<Box<dyn Future<Output = (StatusCode, String)>>>);
 
 impl Call {
@@ -41,7 +41,7 @@ impl Call {
     }
 }
 
-/// One connection of a client, or several that carry one session
+/// Connection of a client, or several that carry one session.
 pub(crate) struct Client {
     io: Io,
     number: usize,
@@ -49,17 +49,17 @@ pub(crate) struct Client {
     memory: Option<MemoryClient>,
     opening: Option<Call>,
     probe: Option<MemoryClient>,
-    /// The probe has proven itself, and the client waits for the end of its requests
+    /// The probe has succeeded, and the client waits for its pending requests.
     pausing: bool,
     get: Option<Call>,
     post: Option<Call>,
     unsent: VecDeque<String>,
-    /// Takes in nothing and answers nothing
+    /// Reads nothing and answers nothing.
     pub(crate) silent: bool,
-    /// Pings are not answered yet
+    /// Holds back answers to pings.
     pub(crate) holds_pongs: bool,
     pongs: usize,
-    /// Packets of Socket.IO
+    /// Packets of Socket.IO.
     pub(crate) heard: VecDeque<String>,
     pub(crate) ended: bool,
 }
@@ -117,7 +117,7 @@ impl Client {
         client
     }
 
-    /// Begins to move to the other transport, if it polls
+    /// Starts an upgrade if the client polls.
     pub(crate) fn upgrade(&mut self) -> bool {
         let may = self.is_polling() && self.sid.is_some() && self.probe.is_none() && self.opening.is_none();
         if may && !self.silent && !self.ended {
@@ -128,7 +128,7 @@ impl Client {
         self.probe.is_some()
     }
 
-    /// Packets of Engine.IO, in one write
+    /// Sends Engine.IO packets in one write.
     pub(crate) fn send(&mut self, packets: &[String]) {
         if self.ended {
             return;
@@ -139,12 +139,12 @@ impl Client {
         }
     }
 
-    /// Says that nothing more comes
+    /// Sends the end of the stream.
     pub(crate) fn close(&mut self) {
         match self.memory.take() {
             Some(memory) => {
                 memory.close();
-                // Dropped only once it has said so.
+                // Dropped after its close was sent.
                 drop(memory);
                 self.ended = true;
             }
@@ -161,7 +161,7 @@ impl Client {
         self.ended = true;
     }
 
-    /// The probe breaks, and the client polls on
+    /// Breaks the probe; the client keeps polling.
     pub(crate) fn lose_probe(&mut self) -> bool {
         let lost = self.probe.take().is_some();
         self.opening = None;
@@ -204,7 +204,7 @@ impl Client {
         }
     }
 
-    /// Takes in what has come, and goes on with its requests
+    /// Reads what has arrived and advances pending requests.
     pub(crate) fn pump(&mut self) {
         if self.silent || self.ended {
             return;

@@ -1,8 +1,8 @@
-//! Sessions in virtual time: clients and an application that do whatever they may, in any order
+//! Sessions in virtual time: random actions of clients and an application, in any order.
 //!
-//! One seed is one run. A failing seed is printed with its steps; `CHAOS_SEED=n` runs it alone, `CHAOS_SEEDS=n` runs
-//! so many.
-#![allow(clippy::disallowed_methods, reason = "the clock is that of the runtime, which is paused")]
+//! Each seed is one run. A failing seed is printed with its steps; `CHAOS_SEED=n` reruns it alone, and `CHAOS_SEEDS=n`
+//! runs n seeds.
+#![allow(clippy::disallowed_methods, reason = "the clock is the runtime's, which is paused")]
 
 mod behind;
 mod client;
@@ -18,7 +18,7 @@ use crate::world::World;
 
 const SEEDS: u64 = 1_000;
 
-/// Choices that depend on a seed alone.
+/// Random choices determined by a seed.
 struct Dice(fastrand::Rng);
 
 impl Dice {

@@ -1,4 +1,4 @@
-//! What a pause of the process leaves behind
+//! Effects of a paused process.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use roomcast_testkit::transport::MemoryTransport;
 
 use crate::client::Client;
 
-/// A driver that never rests keeps the virtual clock from going on, so the run is given up by the clock on the wall.
+/// A driver that spins stops the virtual clock, so the run has a wall-clock timeout.
 #[test]
 fn driver_rests_after_late_pong() {
     let (done, is_done) = mpsc::sync_channel(1);
@@ -18,7 +18,7 @@ fn driver_rests_after_late_pong() {
         runtime.expect("a runtime").block_on(pong_comes_late());
         let _ = done.send(());
     });
-    is_done.recv_timeout(Duration::from_secs(20)).expect("the driver rests, and the client stays");
+    is_done.recv_timeout(Duration::from_secs(20)).expect("the driver idles and the client stays connected");
 }
 
 async fn pong_comes_late() {
@@ -33,7 +33,7 @@ async fn pong_comes_late() {
     client.holds_pongs = true;
     tokio::time::sleep(interval + timeout / 2).await;
     client.pump();
-    // The process stands still, and the timer is heard of before the pong.
+    // The process is paused; the timer fires before the pong is read.
     tokio::time::advance(interval).await;
     client.release_pongs();
     for _ in 0..20 {

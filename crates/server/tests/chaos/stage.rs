@@ -1,4 +1,4 @@
-//! What the application of a run does, what it has seen, and what it may see
+//! Application of a run: its actions, its observations, and the allowed outcomes.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,23 +13,23 @@ use roomcast_server::{Ack, EmitError, Io, Socket, Value};
 use tokio::time::Instant;
 
 pub(crate) const MAIN: &str = "/";
-/// Those behind the first are children of one pattern
+/// Namespaces; those after the first are children of one pattern.
 pub(crate) const NAMESPACES: [&str; 3] = [MAIN, "/d/1", "/d/2"];
 pub(crate) const ROOMS: [&str; 2] = ["red", "blue"];
 
-/// Kinds of events that clients send
+/// Kinds of client events.
 pub(crate) const KINDS: usize = 3;
 pub(crate) const KIND_NAMES: [&str; KINDS] = ["work", "turn", "rare"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Standing {
     In,
-    /// Its connection has ended, and it may come back
+    /// Its connection has ended, and it may be recovered.
     Away,
     Gone,
 }
 
-/// What the hook of the next newcomer does
+/// Next action of the hook for new sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hook {
     Nothing,
@@ -39,34 +39,34 @@ pub(crate) enum Hook {
     Broadcast,
 }
 
-/// A socket, over all connections that it has had
+/// Socket, across all its connections.
 pub(crate) struct Known {
     pub(crate) namespace: &'static str,
     pub(crate) id: String,
     pub(crate) standing: Standing,
-    /// The application has disconnected it while it was in
+    /// Whether the application disconnected it while connected.
     put_out: bool,
     pub(crate) rooms: BTreeSet<&'static str>,
     pub(crate) data: Option<u64>,
-    /// A handle from each connection, and the number of that
+    /// Handle from each connection, with the connection's number.
     pub(crate) handles: Vec<(Socket, usize)>,
     connects: usize,
     partings: usize,
     ends: usize,
-    /// Numbers of the events that it is to hear, in this order
+    /// Numbers of the events it must receive, in order.
     pub(crate) expected: Vec<u64>,
     pub(crate) heard: usize,
     pub(crate) pid: Option<String>,
     pub(crate) offset: Option<String>,
-    /// Events that its client has sent, and by which connection
+    /// Events that its client sent, with the connection of each.
     pub(crate) sent: [Vec<(u64, usize)>; KINDS],
-    /// Those that were read for sure
+    /// Events that were certainly read.
     sure: [BTreeSet<u64>; KINDS],
     pub(crate) started: [Vec<u64>; KINDS],
-    /// What it has sent need not be handled any more
+    /// Whether its events may remain unhandled.
     pub(crate) exempt: bool,
     in_turn: bool,
-    /// Who is in the first room by what it was told
+    /// Members of the first room according to presence events.
     pub(crate) present: Option<BTreeSet<String>>,
 }
 
@@ -75,7 +75,7 @@ impl Known {
         self.handles.last().map_or(usize::MAX, |(_, connection)| *connection)
     }
 
-    /// What its client has sent by a connection was read
+    /// Marks what its client sent on a connection as read.
     pub(crate) fn read_from(&mut self, connection: usize) {
         for (sure, sent) in self.sure.iter_mut().zip(&self.sent) {
             sure.extend(sent.iter().filter(|(_, by)| *by == connection).map(|(number, _)| *number));
@@ -94,22 +94,22 @@ pub(crate) struct State {
     pub(crate) known: Vec<Known>,
     pub(crate) hook: Hook,
     next: u64,
-    /// Why sessions may end, by their connections and namespaces
+    /// Allowed close reasons, by connection and namespace.
     pub(crate) causes: HashMap<(usize, &'static str), Vec<CloseReason>>,
     generated: HashMap<(String, String), usize>,
     pub(crate) running: usize,
     pub(crate) last_end: Option<Instant>,
-    /// Questions of the server that are not answered yet
+    /// Ack requests of the server still pending.
     pub(crate) asking: usize,
     pub(crate) faults: Vec<String>,
 }
 
-/// To whom an event goes
+/// Recipients of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Way {
     All,
     Room(&'static str),
-    /// From a socket, by one of its handles
+    /// From a socket, through one of its handles.
     One(usize),
     Others(usize),
     OthersIn(usize, &'static str),
@@ -119,7 +119,7 @@ pub(crate) enum Way {
 #[derive(Clone)]
 pub(crate) struct Stage(Arc<Mutex<State>>);
 
-/// Whether a client that left for this reason may come back
+/// Returns whether a client with this close reason may be recovered.
 fn is_recoverable(reason: CloseReason) -> bool {
     use CloseReason::{ForcedClose, PingTimeout, ServerShutdown, TransportClose, TransportError};
     matches!(reason, ForcedClose | PingTimeout | ServerShutdown | TransportClose | TransportError)
@@ -152,7 +152,7 @@ impl Stage {
     }
 
     pub(crate) fn namespace(&self, name: &str) -> NamespaceHandle {
-        let io = self.lock().io.clone().expect("it is open");
+        let io = self.lock().io.clone().expect("an open stage");
         io.of(name)
     }
 
@@ -162,7 +162,7 @@ impl Stage {
         }
     }
 
-    /// An id that is unique in its namespace, and perhaps nowhere else
+    /// Returns an id that is unique in its namespace, but may recur in others.
     pub(crate) fn generate_id(&self, connection: &str, namespace: &str) -> String {
         let mut state = self.lock();
         let times = state.generated.entry((connection.to_owned(), namespace.to_owned())).or_default();
@@ -170,7 +170,7 @@ impl Stage {
         format!("c{connection}-{times}")
     }
 
-    /// Registers the application's hooks and handlers
+    /// Registers the application's hooks and handlers.
     pub(crate) fn open(&self, io: &Io) {
         let parent = io.of_matching(|name| name.as_str().starts_with("/d/"));
         {
@@ -193,7 +193,7 @@ impl Stage {
                 && room.as_str() == socket.as_str()
             {
                 let found = stage.namespace(name).socket(socket);
-                stage.check(found.is_some(), || format!("{socket} is in and not found"));
+                stage.check(found.is_some(), || format!("{socket} is connected but not found"));
                 found.into_iter().for_each(|socket| stage.enters(name, &socket));
             }
         });
@@ -219,7 +219,7 @@ impl Stage {
         });
         namespace.on("ask", async |number: u64, wait: u64, ack: Ack| {
             tokio::time::sleep(Duration::from_millis(wait)).await;
-            // Whoever asked may be gone.
+            // The requester may be gone.
             let _ = ack.send(number);
         });
         let stage = self.clone();
@@ -228,7 +228,7 @@ impl Stage {
 
     pub(crate) fn listen_once(&self, namespace: &str) {
         let (stage, namespace) = (self.clone(), self.namespace(namespace));
-        // Two would hear the same event.
+        // A second listener would receive the same event.
         if !namespace.listeners("rare").is_empty() {
             return;
         }
@@ -248,12 +248,12 @@ impl Stage {
 
     fn find_or_fault(&self, socket: &Socket) -> usize {
         self.find(socket).unwrap_or_else(|| {
-            self.check(false, || format!("{} was never let in", socket.id()));
-            panic!("a handler is called for a socket that never came in")
+            self.check(false, || format!("{} never connected", socket.id()));
+            panic!("a handler ran for a socket that never connected")
         })
     }
 
-    /// A socket is in the router now, and its `connect` handlers have not been called
+    /// Records a socket that is in the router; its `connect` handlers have not run yet.
     fn enters(&self, namespace: &'static str, socket: &Socket) {
         let connection = socket.handshake().query_value("c").and_then(|text| text.parse().ok());
         let connection = connection.expect("clients give their numbers");
@@ -274,7 +274,7 @@ impl Stage {
                 }
                 None => {
                     if socket.recovered() {
-                        let fault = format!("{} is recovered, and was never here", socket.id());
+                        let fault = format!("{} is recovered but unknown", socket.id());
                         state.faults.push(fault);
                     }
                     state.known.push(Known {
@@ -307,9 +307,9 @@ impl Stage {
             known.handles.push((socket.clone(), connection));
             (at, hook)
         };
-        // Its connection may have ended before it came in.
+        // Its connection may have ended before it connected.
         let ends = self.lock().causes.contains_key(&(connection, namespace));
-        self.check(ends || socket.is_connected(), || format!("newcomer {} is not connected", socket.id()));
+        self.check(ends || socket.is_connected(), || format!("new socket {} is not connected", socket.id()));
         match hook {
             Hook::Nothing => {}
             Hook::Join => self.join(at, socket, ROOMS[0]),
@@ -337,7 +337,7 @@ impl Stage {
             && let Some(lost) = state.known.iter().find(|known| known.pid.as_ref() == Some(&pid))
             && lost.standing == Standing::Away
         {
-            let fault = format!("{} is away and was not recovered", lost.id);
+            let fault = format!("{} is disconnected and was not recovered", lost.id);
             state.faults.push(fault);
         }
     }
@@ -350,14 +350,13 @@ impl Stage {
         known.partings += 1;
         let expected: BTreeSet<_> =
             known.rooms.iter().map(|room| (*room).to_owned()).chain([known.id.clone()]).collect();
-        let fault =
-            (rooms != expected).then(|| format!("{} parts from {rooms:?}, not {expected:?}", known.id));
+        let fault = (rooms != expected).then(|| format!("{} leaves {rooms:?}, not {expected:?}", known.id));
         let twice = known.partings != known.connects;
-        let twice = twice.then(|| format!("{} parts {} times", known.id, known.partings));
+        let twice = twice.then(|| format!("{} has {} disconnecting events", known.id, known.partings));
         state.faults.extend(fault.into_iter().chain(twice));
         let connection = state.known[at].connection();
         if connection % 5 == 1 && state.known[at].standing == Standing::In {
-            // What the application does goes before what its handlers are being called for.
+            // The application's action precedes the handlers being called for it.
             state.puts_out(at, connection, false);
             drop(state);
             socket.disconnect();
@@ -366,8 +365,8 @@ impl Stage {
 
     fn ended(&self, socket: &Socket, reason: CloseReason) {
         let at = self.find_or_fault(socket);
-        self.check(!socket.is_connected(), || format!("{} is connected at its end", socket.id()));
-        self.check(socket.rooms().is_empty(), || format!("{} is in rooms at its end", socket.id()));
+        self.check(!socket.is_connected(), || format!("{} is connected on disconnect", socket.id()));
+        self.check(socket.rooms().is_empty(), || format!("{} is in rooms on disconnect", socket.id()));
         let connection = {
             let mut state = self.lock();
             let recovers = state.recovers;
@@ -380,7 +379,7 @@ impl Stage {
             }
             let by_server = reason == CloseReason::ServerNamespaceDisconnect;
             if by_server != known.put_out {
-                faults.push(format!("{id} ended for {reason:?}; put out: {}", known.put_out));
+                faults.push(format!("{id} ended with {reason:?}; disconnected: {}", known.put_out));
             }
             if reason == CloseReason::ClientNamespaceDisconnect && !known.exempt {
                 known.read_from(connection);
@@ -392,7 +391,7 @@ impl Stage {
             let namespace = known.namespace;
             let causes = state.causes.get(&(connection, namespace));
             if !by_server && !causes.is_some_and(|causes| causes.contains(&reason)) {
-                faults.push(format!("{id} on {connection} ended for {reason:?}, and not {causes:?}"));
+                faults.push(format!("{id} on {connection} ended with {reason:?}, not {causes:?}"));
             }
             state.faults.extend(faults);
             connection
@@ -416,7 +415,7 @@ impl Stage {
                 faults.push(format!("{} handles {:?} of {:?}", known.id, known.started, known.sent));
             }
             if kind == 1 && std::mem::replace(&mut known.in_turn, true) {
-                faults.push(format!("{} handles two in turn at once", known.id));
+                faults.push(format!("{} runs two serial handlers at once", known.id));
             }
             state.faults.extend(faults);
         }
@@ -439,20 +438,22 @@ impl Stage {
                 self.disconnect(at, socket, connection, whole);
             }
             _ => {
-                // It is found by its room, if it is in.
+                // The socket is found by its room while connected.
                 let was_in = self.lock().known[at].standing == Standing::In;
                 if was_in {
                     self.lock().puts_out(at, connection, false);
                 }
                 let namespace = socket.namespace();
                 let count = namespace.to(socket.id()).disconnect();
-                self.check(count == usize::from(was_in), || format!("{count} of {} put out", socket.id()));
+                self.check(count == usize::from(was_in), || {
+                    format!("{count} of {} disconnected", socket.id())
+                });
                 self.check_out(at);
             }
         }
     }
 
-    /// The application disconnects a socket by one of its handles
+    /// Disconnects a socket through one of its handles.
     pub(crate) fn disconnect(&self, at: usize, handle: &Socket, connection: usize, whole: bool) {
         self.lock().puts_out(at, connection, whole);
         if whole {
@@ -476,11 +477,11 @@ impl Stage {
         };
         let addressed = self.namespace(namespace).to(room);
         let count = if whole { addressed.disconnect_client() } else { addressed.disconnect() };
-        self.check(count == those.len(), || format!("{count} of {} put out of {room}", those.len()));
+        self.check(count == those.len(), || format!("{count} of {} disconnected from {room}", those.len()));
         those.into_iter().for_each(|at| self.check_out(at));
     }
 
-    /// Nothing of a socket that was disconnected is left
+    /// Checks that no state of a disconnected socket remains.
     fn check_out(&self, at: usize) {
         let (handles, namespace, id) = {
             let state = self.lock();
@@ -488,9 +489,9 @@ impl Stage {
             (known.handles.clone(), known.namespace, known.id.clone())
         };
         let connected = handles.iter().any(|(handle, _)| handle.is_connected() || !handle.rooms().is_empty());
-        self.check(!connected, || format!("{id} is in although it was disconnected"));
+        self.check(!connected, || format!("{id} is connected after its disconnect"));
         let count = self.namespace(namespace).count(id.as_str());
-        self.check(count == 0, || format!("{id} is counted although it was disconnected"));
+        self.check(count == 0, || format!("{id} is counted after its disconnect"));
     }
 
     pub(crate) fn join(&self, at: usize, handle: &Socket, room: &'static str) {
@@ -501,7 +502,7 @@ impl Stage {
         if is_in {
             known.rooms.insert(room);
         }
-        let fault = (joined != is_in).then(|| format!("{} joined: {joined}, in: {is_in}", known.id));
+        let fault = (joined != is_in).then(|| format!("{} joined: {joined}, connected: {is_in}", known.id));
         state.faults.extend(fault);
     }
 
@@ -510,7 +511,7 @@ impl Stage {
         let mut state = self.lock();
         let known = &mut state.known[at];
         let was_in = known.standing == Standing::In && known.rooms.remove(room);
-        let fault = (left != was_in).then(|| format!("{} left: {left}, was in: {was_in}", known.id));
+        let fault = (left != was_in).then(|| format!("{} left: {left}, was a member: {was_in}", known.id));
         state.faults.extend(fault);
     }
 
@@ -541,7 +542,7 @@ impl Stage {
         };
         let fault = match emitted {
             Err(EmitError::Disconnected) if matches!(way, Way::One(_)) => {
-                // Its connection has broken, and nobody has noticed.
+                // Its connection has broken, unnoticed so far.
                 (!refused && here == 0).then(|| "refused".to_owned())
             }
             Ok(Receipt { queued, closed, .. }) if !refused => {
@@ -552,7 +553,7 @@ impl Stage {
         self.check(fault.is_none(), || format!("event {number} by {way:?} in {namespace}: {fault:?}"));
     }
 
-    /// Emits to the children of the pattern
+    /// Emits to the children of the pattern.
     pub(crate) fn emit_to_family(&self) {
         let (parent, number) = {
             let mut state = self.lock();
@@ -563,13 +564,13 @@ impl Stage {
                     known.expected.push(number);
                 }
             }
-            (state.parent.clone().expect("it is open"), number)
+            (state.parent.clone().expect("an open stage"), number)
         };
         let emitted = parent.emit("e", number);
-        self.check(emitted.is_ok(), || format!("event {number} to the family: {emitted:?}"));
+        self.check(emitted.is_ok(), || format!("event {number} to the children: {emitted:?}"));
     }
 
-    /// Asks everybody in a namespace, or in all of the family
+    /// Requests acks from all sockets of a namespace, or of all children.
     pub(crate) fn ask(&self, namespace: Option<&'static str>) {
         let (target, mut asked, number): (Emit, Vec<String>, u64) = {
             let mut state = self.lock();
@@ -582,15 +583,15 @@ impl Stage {
             let asked = state.known.iter().filter(is_asked).filter(|known| known.standing == Standing::In);
             let asked = asked.map(|known| known.id.clone()).collect();
             let target = match namespace {
-                Some(namespace) => state.io.as_ref().expect("it is open").of(namespace).target(),
-                None => state.parent.as_ref().expect("it is open").target(),
+                Some(namespace) => state.io.as_ref().expect("an open stage").of(namespace).target(),
+                None => state.parent.as_ref().expect("an open stage").target(),
             };
             (target, asked, state.next)
         };
         let asking = target.timeout(Duration::from_secs(2));
         let stage = self.clone();
         let mut asking = Box::pin(async move { asking.emit_with_ack("q", number).await });
-        // It is sent now, while those are in who are in.
+        // The request is sent now, to the sockets connected now.
         let polled =
             Future::poll(asking.as_mut(), &mut std::task::Context::from_waker(std::task::Waker::noop()));
         tokio::spawn(async move {
@@ -598,7 +599,7 @@ impl Stage {
                 std::task::Poll::Ready(answers) => answers,
                 std::task::Poll::Pending => asking.await,
             };
-            let answers = answers.expect("it can be emitted");
+            let answers = answers.expect("a valid emit");
             let complete = answers.answers.iter().all(|(_, args)| args.get::<u64>(0).ok() == Some(number));
             let answered = answers.answers.iter().map(|(id, _)| id.to_string());
             let others = answers.missing.iter().chain(&answers.gone).map(ToString::to_string);
@@ -606,24 +607,24 @@ impl Stage {
             accounted.sort();
             asked.sort();
             stage.check(complete && accounted == asked, || {
-                format!("question {number} to {asked:?}: {answers:?}")
+                format!("ack request {number} to {asked:?}: {answers:?}")
             });
             stage.lock().asking -= 1;
         });
     }
 
     pub(crate) fn set_data(&self, at: usize, handle: &Socket, value: u64) {
-        handle.set_data(&value).expect("it is JSON");
+        handle.set_data(&value).expect("valid JSON");
         let mut state = self.lock();
         let recovers = state.recovers;
         let known = &mut state.known[at];
-        // Without recovery each handle has the same socket, and its data lasts as long as it.
+        // Without recovery each handle refers to the same socket, and data lasts as long as the socket.
         if recovers || known.standing == Standing::In || known.handles.len() == 1 {
             known.data = Some(value);
         }
     }
 
-    /// Whoever is in is found, counted and has its data; nobody else is
+    /// Checks that exactly the connected sockets are found and counted, with their data.
     pub(crate) fn check_now(&self) {
         let mut expected = Vec::new();
         {
@@ -651,14 +652,14 @@ impl Stage {
         };
         for (handles, data, id) in handles {
             for (handle, _) in handles {
-                let kept = handle.data::<Value>().expect("it is JSON").and_then(|value| value.as_u64());
-                self.check(kept == data, || format!("{id} keeps {kept:?}, not {data:?}"));
+                let kept = handle.data::<Value>().expect("valid JSON").and_then(|value| value.as_u64());
+                self.check(kept == data, || format!("{id} has data {kept:?}, not {data:?}"));
             }
         }
     }
 }
 
-/// Whether all of these are among the others, once and in the same order
+/// Returns whether `these` is a subsequence of `others`.
 fn is_within(these: &[u64], mut others: impl Iterator<Item = u64>) -> bool {
     these.iter().all(|number| others.any(|other| other == *number))
 }
@@ -681,7 +682,7 @@ impl State {
         self.known.iter().position(|known| known.namespace == namespace && known.id == id)
     }
 
-    /// Those in a namespace who may hear something, and for whom this holds
+    /// Returns the sockets of a namespace that may receive events and satisfy `holds`.
     fn those(&self, namespace: &str, holds: impl Fn(usize, &Known) -> bool) -> Vec<usize> {
         let is_meant = |at: &usize| {
             let known = &self.known[*at];
@@ -690,7 +691,7 @@ impl State {
         (0..self.known.len()).filter(is_meant).collect()
     }
 
-    /// A socket is about to be disconnected; `true` if it is in
+    /// Records a disconnect before it happens; returns `true` if the socket is connected.
     fn puts_out(&mut self, at: usize, connection: usize, whole: bool) -> bool {
         let known = &self.known[at];
         let was_in = known.standing == Standing::In;
@@ -709,7 +710,7 @@ impl State {
         was_in
     }
 
-    /// Whether a socket is in by this connection
+    /// Returns whether a socket is connected by this connection.
     pub(crate) fn is_on(&self, at: usize, connection: usize) -> bool {
         self.known[at].standing == Standing::In && self.known[at].connection() == connection
     }
@@ -725,7 +726,7 @@ impl State {
         self.causes.entry((connection, namespace)).or_default().extend(reasons);
     }
 
-    /// Every connect has had one end, and every event that was read was handled
+    /// Checks that every connect has one disconnect, and that every event read was handled.
     pub(crate) fn check_end(&mut self) {
         let mut faults = Vec::new();
         for known in &self.known {
@@ -735,12 +736,12 @@ impl State {
             for kind in 0..KINDS {
                 let (sure, started) = (&known.sure[kind], &known.started[kind]);
                 if !known.exempt && !sure.iter().all(|number| started.contains(number)) {
-                    faults.push(format!("{} handled {started:?} of {sure:?}, which were read", known.id));
+                    faults.push(format!("{} handled {started:?}, but {sure:?} were read", known.id));
                 }
             }
         }
         if self.running + self.asking > 0 {
-            faults.push(format!("{} handlers and {} questions are left", self.running, self.asking));
+            faults.push(format!("{} handlers and {} ack requests remain", self.running, self.asking));
         }
         self.faults.extend(faults);
     }

@@ -1,4 +1,4 @@
-//! Who acts in a run, and what has to hold meanwhile
+//! Actions of clients in a run, and the invariants checked meanwhile.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
@@ -18,27 +18,27 @@ use crate::Dice;
 use crate::client::Client;
 use crate::stage::{Hook, KIND_NAMES, KINDS, MAIN, NAMESPACES, ROOMS, Stage, Standing, Way, name_of};
 
-/// Connections at a time
+/// Connections at a time.
 const MOST: usize = 6;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
-/// What is noticed at once, and told at the next tick of a clock
+/// Slack for events that are noticed at once but reported at the next tick of a clock.
 const SLACK: Duration = Duration::from_millis(1_500);
 
-/// A connection, and what its client knows of its namespaces
+/// Connection, and its client's view of its namespaces.
 struct Line {
     number: usize,
     client: Client,
-    /// Namespaces it is in, by what it was told
+    /// Namespaces that the client knows it is in.
     members: HashMap<&'static str, usize>,
-    /// Namespaces it has asked to join, and what it heard before the welcome if it means to come back
+    /// Namespaces being joined, with the events received before the welcome if it attempts recovery.
     asked: HashMap<&'static str, Option<Vec<String>>>,
-    /// Sockets as which it has asked to come back
+    /// Sockets that it has tried to recover.
     returns: BTreeSet<(&'static str, String)>,
-    /// Namespaces that it has left, or was put out of
+    /// Namespaces that it left or was disconnected from.
     left: BTreeSet<&'static str>,
-    /// Nothing was done to it that ends it
+    /// Nothing has ended the connection.
     sound: bool,
     answers: HashMap<u64, usize>,
     next_ack: u64,
@@ -139,7 +139,7 @@ impl World {
         assert!(faults.is_empty(), "{faults:#?}");
     }
 
-    /// Lets clients take in what has come
+    /// Lets clients read what has arrived.
     fn pump(&mut self) {
         for line in &mut self.lines {
             line.client.pump();
@@ -162,7 +162,7 @@ impl World {
         }
     }
 
-    /// Waits until everything that was sent is read, by servers and by clients
+    /// Waits until servers and clients have read everything sent.
     async fn settle(&mut self) {
         for _ in 0..12 {
             self.pump();
@@ -181,21 +181,21 @@ impl World {
         let mut faults = Vec::new();
         for line in self.lines.iter().filter(|line| line.sound) {
             if !line.asked.is_empty() {
-                faults.push(format!("{} is not told of {:?}", line.number, line.asked));
+                faults.push(format!("{} got no answer to {:?}", line.number, line.asked));
             }
             for at in line.members.values() {
                 let known = &mut state.known[*at];
                 if known.standing != Standing::In || known.connection() != line.number {
-                    faults.push(format!("{} does not know that it is out", known.id));
+                    faults.push(format!("{} received no disconnect", known.id));
                     continue;
                 }
                 known.read_from(line.number);
                 if known.heard < known.expected.len() {
-                    faults.push(format!("{} did not hear {:?}", known.id, &known.expected[known.heard..]));
+                    faults.push(format!("{} did not receive {:?}", known.id, &known.expected[known.heard..]));
                 }
                 let is_there = known.namespace == MAIN && known.rooms.contains(ROOMS[0]);
                 if is_there && known.present.as_ref().is_some_and(|present| *present != ids) {
-                    faults.push(format!("{} knows {:?} as present, not {ids:?}", known.id, known.present));
+                    faults.push(format!("{} has presence {:?}, not {ids:?}", known.id, known.present));
                 }
             }
         }
@@ -207,7 +207,7 @@ impl World {
         if sound.is_empty() { None } else { Some(sound[self.dice.below(sound.len())]) }
     }
 
-    /// A sound connection, and a namespace that it is in
+    /// Draws a sound connection and a namespace that it is in.
     fn draw_member(&mut self) -> Option<(usize, &'static str, usize)> {
         let line = self.draw_line()?;
         let mut members: Vec<_> = self.lines[line].members.iter().map(|(name, at)| (*name, *at)).collect();
@@ -216,13 +216,13 @@ impl World {
         Some((line, name, at))
     }
 
-    /// A socket, here or not, and one of its handles with the number of its connection
+    /// Draws a socket, connected or not, and one of its handles with the number of its connection.
     fn draw_handle(&mut self) -> Option<(usize, roomcast_server::Socket, usize)> {
         let count = self.stage.lock().known.len();
         if count == 0 {
             return None;
         }
-        // Mostly of the latest.
+        // Mostly one of the latest.
         let back = if self.dice.one_in(3) { count } else { count.min(5) };
         let at = count - 1 - self.dice.below(back);
         let handles = self.stage.lock().known[at].handles.clone();
@@ -271,21 +271,21 @@ impl World {
         let back = {
             let state = self.stage.lock();
             let lost = state.known.iter().filter(|known| known.namespace == namespace && known.pid.is_some());
-            // Whoever was put out tries as well.
+            // Clients disconnected by the application try as well.
             let lost = lost.filter(|known| known.standing != Standing::In);
-            // Not by two connections at a time, of which each would hear a part.
+            // Never on two connections at a time, each of which would receive a part.
             let returns =
                 |id: &str| self.lines.iter().any(|line| line.returns.contains(&(namespace, id.into())));
             let lost: Vec<_> = lost.filter(|known| !returns(&known.id)).collect();
             let lost = lost.get(self.dice.below(lost.len()));
             lost.map(|known| (known.id.clone(), json!({ "pid": known.pid, "offset": known.offset })))
         };
-        // It no longer listens where it was before.
+        // It no longer reads on its previous connection.
         if let Some((id, _)) = &back {
             let at = self.stage.lock().find(namespace, id);
             self.lines.iter_mut().for_each(|line| line.members.retain(|_, known| Some(*known) != at));
         }
-        // What the socket that it was before in this namespace is still sent could not be told from what it missed.
+        // Events still sent to its previous socket in this namespace are indistinguishable from missed ones.
         let back = back.filter(|_| !self.dice.one_in(4) && !self.lines[line].left.contains(namespace));
         let line = &mut self.lines[line];
         let auth = back.as_ref().map(|(_, shown)| shown.to_string()).unwrap_or_default();
@@ -316,7 +316,7 @@ impl World {
         line.client.send(&packets);
     }
 
-    /// Packets with some events
+    /// Returns packets with some events.
     fn events(&mut self, line: usize, namespace: &'static str) -> Vec<String> {
         let Some(&at) = self.lines[line].members.get(namespace) else { return Vec::new() };
         let mut packets = Vec::new();
@@ -346,7 +346,7 @@ impl World {
         self.lines[line].client.send(&events);
     }
 
-    /// Any end of a session that its client makes
+    /// Records that its client may end the session for these reasons.
     fn all_end(&mut self, line: usize, reasons: &[CloseReason]) {
         let line = &mut self.lines[line];
         line.sound = false;
@@ -355,7 +355,7 @@ impl World {
         }
     }
 
-    /// What the application puts a client out for, with what ends its session anyway in the same write
+    /// Sends what gets a client disconnected, followed in the same write by what ends its session anyway.
     fn misbehave(&mut self) {
         let Some((line, namespace, _)) = self.draw_member() else { return };
         let mut packets = self.events(line, namespace);
@@ -397,7 +397,7 @@ impl World {
             }
         }
         use CloseReason::{PingTimeout, TransportClose, TransportError};
-        // A body that breaks off is an error, and between two requests there is nothing to break.
+        // A truncated body is an error, but between two requests no connection can break.
         let polls = self.lines[line].client.is_polling();
         self.all_end(
             line,
@@ -493,7 +493,7 @@ impl World {
     fn set_hook(&mut self) {
         let hooks = [Hook::Join, Hook::KickSocket, Hook::KickClient, Hook::Broadcast];
         let hook = hooks[self.dice.below(hooks.len())];
-        self.note(|| format!("next newcomer: {hook:?}"));
+        self.note(|| format!("next new socket: {hook:?}"));
         self.stage.lock().hook = hook;
     }
 
@@ -509,7 +509,7 @@ impl World {
         }
     }
 
-    /// The process stands still while pongs are on their way, and hears of time before it hears of them
+    /// Pauses the process while pongs are in flight; it sees the elapsed time before the pongs.
     async fn pause(&mut self) {
         self.note(|| "pause".to_owned());
         self.lines.iter_mut().for_each(|line| line.client.holds_pongs = true);
@@ -519,7 +519,7 @@ impl World {
         self.settle().await;
     }
 
-    /// The server goes away, and leaves nothing behind
+    /// Shuts the server down and checks that nothing remains.
     pub(crate) async fn end(&mut self) {
         if self.dice.one_in(2) {
             self.settle().await;
@@ -548,9 +548,9 @@ impl World {
         };
         assert_eq!((drained.left, running), (0, 0), "drained while handlers run");
         let due = last_end.unwrap_or(began).max(began + CLOSE_TIMEOUT) + SLACK;
-        assert!(ended <= due, "drained {:?} late", ended - due);
-        assert_eq!(self.io.client_count(), 0, "sessions are left");
-        // The questions of the application, and clients that have not taken in their end.
+        assert!(ended <= due, "drain finished {:?} late", ended - due);
+        assert_eq!(self.io.client_count(), 0, "sessions remain");
+        // Time for the application's ack requests, and for clients that have not read their end.
         self.pass(Duration::from_secs(5)).await;
         self.stage.lock().check_end();
         self.check();
@@ -558,7 +558,7 @@ impl World {
             |name: &str| self.io.metrics().all().find(|(known, _)| *known == name).map(|(_, count)| count);
         assert!(count("sessions_opened").is_some(), "the metric is known");
         assert_eq!(count("sessions_opened"), count("sessions_closed"));
-        // They hold each other.
+        // They reference each other.
         let mut state = self.stage.lock();
         let held = (state.io.take(), state.parent.take(), std::mem::take(&mut state.known));
         drop(state);
@@ -584,18 +584,18 @@ impl Line {
                     let state = stage.lock();
                     let known = &state.known[at];
                     let left = &known.expected[known.heard..];
-                    assert!(left.is_empty(), "{} is out and did not hear {left:?}", known.id);
-                    assert_eq!(known.standing, Standing::Gone, "{} is told that it is out", known.id);
+                    assert!(left.is_empty(), "{} is disconnected without receiving {left:?}", known.id);
+                    assert_eq!(known.standing, Standing::Gone, "{} received a disconnect", known.id);
                 }
             }
             "2" => self.event(namespace, packet, ack, json, stage),
             "3" => {
                 let times = ack.parse().ok().and_then(|ack: u64| self.answers.get_mut(&ack));
-                let times = times.unwrap_or_else(|| panic!("{packet} answers nothing"));
+                let times = times.unwrap_or_else(|| panic!("{packet} matches no request"));
                 *times += 1;
-                assert_eq!(*times, 1, "{packet} came twice");
+                assert_eq!(*times, 1, "{packet} arrived twice");
             }
-            other => panic!("{} heard {other}: {packet}", self.number),
+            other => panic!("{} received {other}: {packet}", self.number),
         }
     }
 
@@ -607,7 +607,7 @@ impl Line {
             self.asked.remove(namespace).unwrap_or_else(|| panic!("{id} did not ask for {namespace}"));
         let at = {
             let mut state = stage.lock();
-            let at = state.find(namespace, id).unwrap_or_else(|| panic!("{id} never came in"));
+            let at = state.find(namespace, id).unwrap_or_else(|| panic!("{id} never connected"));
             state.known[at].pid = welcome["pid"].as_str().map(str::to_owned);
             at
         };
@@ -619,21 +619,21 @@ impl Line {
 
     fn event(&mut self, namespace: &'static str, packet: &str, ack: &str, json: &str, stage: &Stage) {
         if let Some(early) = self.asked.get_mut(namespace) {
-            // Replayed before the welcome, or sent to the socket that it was before.
+            // Replayed before the welcome, or sent to its previous socket.
             return early.iter_mut().for_each(|early| early.push(packet.to_owned()));
         }
         let list: Vec<Value> = serde_json::from_str(json).expect("JSON");
-        let name = list[0].as_str().expect("a name");
+        let name = list[0].as_str().expect("an event name");
         if !ack.is_empty() {
             let number = list[1].as_u64().expect("a number");
-            // An answer in a namespace that it has left would end its session.
+            // An ack in a namespace it has left would end its session.
             let times = if self.members.contains_key(namespace) { number % 3 } else { 0 };
             for _ in 0..times {
                 self.client.send(&[format!("43{}{ack}[{number}]", prefix(namespace))]);
             }
             return;
         }
-        // What follows its leaving is for nobody.
+        // Packets after its leave are ignored.
         let Some(&at) = self.members.get(namespace) else { return };
         let mut state = stage.lock();
         let recovers = state.recovers;
@@ -647,7 +647,7 @@ impl Line {
             "e" => {
                 let number = list[1].as_u64().expect("a number");
                 let expected = known.expected.get(known.heard).copied();
-                assert_eq!(expected, Some(number), "{} hears {number}", known.id);
+                assert_eq!(expected, Some(number), "{} receives {number}", known.id);
                 known.heard += 1;
             }
             "presence:state" => {
@@ -661,10 +661,10 @@ impl Line {
                     } else {
                         present.remove(&whom)
                     };
-                    assert!(is_new, "{} hears {name} of {whom} twice", known.id);
+                    assert!(is_new, "{} receives {name} of {whom} twice", known.id);
                 }
             }
-            other => panic!("{} hears {other}", known.id),
+            other => panic!("{} receives {other}", known.id),
         }
     }
 }

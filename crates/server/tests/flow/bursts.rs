@@ -1,4 +1,4 @@
-//! More at once than a flusher writes in one visit: from clients, handlers, tasks, threads, and at the beginning
+//! Bursts larger than a flusher writes at once: from clients, handlers, tasks, threads, and at connect.
 
 use std::sync::{Arc, Mutex};
 
@@ -11,14 +11,14 @@ use crate::support::{
     Combination, ROOM, Scene, Setting, combination, config, diagonal_and_more, each, matrix, within,
 };
 
-/// Texts of one byte, in a cycle that no power of two divides
+/// Returns one-byte texts in a cycle whose length is no power of two.
 fn letter(number: usize) -> &'static str {
     const LETTERS: &str = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxy";
     let at = number % LETTERS.len();
     &LETTERS[at..=at]
 }
 
-/// Relays each message to all, its sender included
+/// Relays each message to all clients, including the sender.
 fn relays(io: &Io) {
     io.on("message", async |socket: Socket, text: String| socket.io().emit("message", text).map(drop));
 }
@@ -28,9 +28,9 @@ fn small_frame_burst_reaches_every_client() {
     const FRAMES: usize = 20_000;
     each(matrix(Some(combination(Setting::TwoThreads, Wire::Plain))), async |combination| {
         let mut scene = Scene::open(combination, config(), relays);
-        // One writes what no other wire makes so small; the transports are those of who hears it.
+        // The sender uses the wire with the smallest frames; the combination's wire is that of the receivers.
         let mut clients = vec![scene.connect(Wire::Plain).await];
-        // What more load is about are the frames.
+        // Higher load means more frames, so fewer receivers suffice.
         let others = match (combination.factor, combination.wire) {
             (1, Wire::Plain) => 7,
             (16, _) => 1,
@@ -69,14 +69,14 @@ fn large_messages_reach_both_threads() {
     });
 }
 
-/// Events of one size, emitted without a pause
+/// Events of one size, emitted without a pause.
 #[derive(Debug, Clone, Copy)]
 struct Burst {
     events: usize,
     bytes: usize,
 }
 
-/// Each more than may wait for a client that does not read, by default
+/// By default each burst exceeds what may wait for a client that does not read.
 const BURSTS: [Burst; 4] = [
     Burst { events: 1_100, bytes: 1024 },
     Burst { events: 2, bytes: 600 * 1024 },
@@ -84,19 +84,19 @@ const BURSTS: [Burst; 4] = [
     Burst { events: 5_800, bytes: 100 },
 ];
 
-/// Whom a burst is for
+/// Recipients of a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum To {
     Itself,
     Room,
 }
 
-/// Where a burst comes from
+/// Source of a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum From {
     Handler,
     Task,
-    /// A thread without a runtime
+    /// A thread without a runtime.
     Thread,
 }
 
@@ -109,7 +109,7 @@ impl Burst {
         Events::new(self.bytes)
     }
 
-    /// Emits everything, without waiting for anything
+    /// Emits the whole burst without waiting.
     fn emit(self, socket: &Socket, to: To) -> Result<(), String> {
         let content = self.content();
         for number in 0..self.events {
@@ -128,7 +128,7 @@ impl Burst {
 
 type Told = mpsc::Sender<Result<(), String>>;
 
-/// Emits the burst that the test has laid down when a client says anything
+/// Emits the burst in `plan` when a client sends any message.
 fn bursts(plan: &Arc<Mutex<(Burst, To, From)>>, told: Told) -> impl FnOnce(&Io) + use<> {
     let plan = plan.clone();
     move |io| {
@@ -137,7 +137,7 @@ fn bursts(plan: &Arc<Mutex<(Burst, To, From)>>, told: Told) -> impl FnOnce(&Io) 
             let told = told.clone();
             let emit = move || {
                 let emitted = burst.emit(&socket, to);
-                told.try_send(emitted).expect("the test listens");
+                told.try_send(emitted).expect("the test receives");
             };
             match from {
                 From::Handler => emit(),
@@ -149,7 +149,7 @@ fn bursts(plan: &Arc<Mutex<(Burst, To, From)>>, told: Told) -> impl FnOnce(&Io) 
     }
 }
 
-/// Emits every burst in each combination, one after the other on the same server
+/// Emits every burst in each combination, in sequence on the same server.
 async fn emits_arrive(combination: Combination, to: To, from: From, clients: usize) -> Result<(), String> {
     let plan = Arc::new(Mutex::new((BURSTS[0], to, from)));
     let (told, mut outcomes) = mpsc::channel(1);
@@ -163,11 +163,10 @@ async fn emits_arrive(combination: Combination, to: To, from: From, clients: usi
         let hearing = if to == To::Itself { &mut clients[..1] } else { &mut clients[..] };
         let inputs = hearing.iter_mut().map(|client| &mut client.input).collect();
         let heard = hear_all(inputs, burst.events, |_, number| content.heard(number)).await;
-        let emitted =
-            within("the burst is not emitted", outcomes.recv()).await?.expect("the server is there");
+        let emitted = within("the burst is not emitted", outcomes.recv()).await?.expect("the server runs");
         let outcome = heard.and(emitted).map_err(|failure| format!("{burst:?} to {to:?}: {failure}"));
         scene.explain(outcome)?;
-        // The others heard nothing of what was not for them.
+        // Other clients received nothing.
         scene.nothing_follows(&mut clients).await?;
     }
     scene.all_stay()
@@ -214,7 +213,7 @@ fn initial_dump_arrives_whole() {
         let mut scene = Scene::open(combination, config(), move |io| {
             io.on_connect(move |socket: Socket| {
                 let burst = *dumped.lock().expect("no panic");
-                told.try_send(burst.emit(&socket, To::Itself)).expect("the test listens");
+                told.try_send(burst.emit(&socket, To::Itself)).expect("the test receives");
                 async {}
             });
         });
@@ -225,10 +224,10 @@ fn initial_dump_arrives_whole() {
             let content = burst.content();
             let hearing = std::slice::from_mut(&mut client);
             let heard = scene.hear(hearing, burst.events, |_, number| content.heard(number)).await;
-            let emitted = within("nothing is dumped", outcomes.recv()).await?.expect("the server is there");
+            let emitted = within("nothing is dumped", outcomes.recv()).await?.expect("the server runs");
             heard.and(emitted).map_err(|failure| format!("{burst:?}: {failure}"))?;
             scene.all_stay()?;
-            // The next begins alone.
+            // The next client connects alone.
             client.socket.disconnect_client();
             scene.departure().await?;
         }

@@ -1,4 +1,4 @@
-//! Raw clients on sockets of their own: plain WebSocket, Socket.IO over WebSocket and by polling, with and without TLS
+//! Raw clients on their own sockets: plain WebSocket, and Socket.IO over WebSocket and polling, with or without TLS.
 //!
 //! The clients of [`roomcast_testkit::socket`] block and are one object; these are asynchronous and have two halves, so
 //! that a case decides when a client reads while it writes, and takes bytes off the stream one by one.
@@ -22,18 +22,18 @@ use tokio_rustls::rustls::ClientConfig;
 
 use crate::support::GUARD;
 
-/// Protocol and transport of a client
+/// Protocol and transport of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wire {
-    /// Plain WebSocket
+    /// Plain WebSocket.
     Plain,
-    /// Socket.IO over WebSocket
+    /// Socket.IO over WebSocket.
     SocketIo,
-    /// Socket.IO by long-polling
+    /// Socket.IO over long-polling.
     Polling,
 }
 
-/// Opens connections to one server
+/// Opens connections to a server.
 #[derive(Clone)]
 pub(crate) struct Dial {
     pub(crate) address: SocketAddr,
@@ -45,18 +45,18 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Dial {
-    /// Connects; a small receive buffer keeps the kernel from taking what the server is to keep
+    /// Connects; a small receive buffer limits what the kernel takes from the server.
     async fn open(&self, receive_buffer: Option<u32>) -> (Incoming, WriteHalf<Box<dyn Stream>>) {
         let socket = TcpSocket::new_v4().expect("a socket");
         if let Some(bytes) = receive_buffer {
-            socket.set_recv_buffer_size(bytes).expect("a fresh socket");
+            socket.set_recv_buffer_size(bytes).expect("an open socket");
         }
         let tcp = socket.connect(self.address).await.expect("the server listens");
-        tcp.set_nodelay(true).expect("a fresh socket");
+        tcp.set_nodelay(true).expect("an open socket");
         let stream: Box<dyn Stream> = match &self.tls {
             None => Box::new(tcp),
             Some(config) => {
-                let name = "localhost".try_into().expect("a name");
+                let name = "localhost".try_into().expect("a valid name");
                 let connector = TlsConnector::from(config.clone());
                 Box::new(connector.connect(name, tcp).await.expect("a TLS handshake"))
             }
@@ -68,10 +68,10 @@ impl Dial {
 
 type Incoming = Reader<ReadHalf<Box<dyn Stream>>>;
 
-/// How a connection ended
+/// How a connection ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct End {
-    /// Code of the close frame, or status of the answer to a poll
+    /// Code of the close frame, or status of a poll answer.
     pub(crate) code: Option<u16>,
     pub(crate) text: String,
 }
@@ -81,29 +81,29 @@ impl End {
         Self { code, text: text.to_owned() }
     }
 
-    /// The connection ended without a word
+    /// Returns the end of a connection that closed without a message.
     fn silent() -> Self {
         Self::new(None, "connection ended")
     }
 }
 
-/// Text of the [`End`] of a session whose client was sent the close packet of Engine.IO
+/// Text of the [`End`] of a session whose client received the Engine.IO close packet.
 pub(crate) const CLOSE_PACKET: &str = "close packet";
 
-/// What a client hears
+/// Receiving half of a client.
 pub(crate) struct Input {
     incoming: Incoming,
     wire: Wire,
-    /// For polling: what asks, and the packets of the last answer
+    /// For polling: the half that sends GETs, its target, and the packets of the last answer.
     polls: Option<(WriteHalf<Box<dyn Stream>>, String)>,
     packets: VecDeque<Bytes>,
 }
 
 impl Input {
-    /// Returns the next message: of an event its JSON array, of anything else the packet as it is
+    /// Returns the next message: the JSON array of an event, or any other packet unchanged.
     ///
-    /// A plain client gets the event `message` bare. Pings are left out, since no session here lives long enough to
-    /// be asked.
+    /// Plain clients receive the event `message` without its name. Pings are skipped, since no session here lives long
+    /// enough to need an answer.
     pub(crate) async fn next(&mut self) -> Result<Bytes, End> {
         loop {
             let packet = self.packet().await?;
@@ -147,7 +147,7 @@ impl Input {
         }
     }
 
-    /// Asks for what waits, and does not read the answer
+    /// Sends a poll without reading its answer.
     pub(crate) async fn ask(&mut self) -> Result<(), End> {
         let (write, target) = self.polls.as_mut().expect("a polling client");
         let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n");
@@ -158,7 +158,7 @@ impl Input {
         sent.await.map_err(|_: std::io::Error| End::silent())
     }
 
-    /// Asks once, and keeps the packets of the answer
+    /// Polls once and stores the packets of the answer.
     pub(crate) async fn poll(&mut self) -> Result<(), End> {
         self.ask().await?;
         let answer = self.incoming.answer().await.map_err(|_| End::silent())?;
@@ -175,20 +175,20 @@ impl Input {
         Ok(())
     }
 
-    /// Takes one byte off the connection, past everything that was read ahead
+    /// Reads a single byte from the connection, past everything buffered.
     pub(crate) async fn trickle(&mut self) -> bool {
         self.incoming.stream.read_u8().await.is_ok()
     }
 
-    /// All bytes to the end of the connection, past everything that was read ahead
+    /// Reads to the end of the connection, past everything buffered.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
-        // It may end with an error, which is an end.
+        // An error counts as the end.
         let _ = self.incoming.stream.read_to_end(&mut rest).await;
         rest
     }
 
-    /// Reads to the end, and hands each message before it to `heard`
+    /// Reads to the end, passing each message to `heard`.
     pub(crate) async fn drain(&mut self, mut heard: impl FnMut(&[u8])) -> End {
         loop {
             match self.next().await {
@@ -199,16 +199,16 @@ impl Input {
     }
 }
 
-/// What a client says
+/// Sending half of a client.
 pub(crate) struct Output {
     stream: WriteHalf<Box<dyn Stream>>,
     wire: Wire,
-    /// For polling: what answers, and where requests go
+    /// For polling: the half that reads answers, and the target of requests.
     posts: Option<(Incoming, String)>,
 }
 
 impl Output {
-    /// Emits the event `message` with each of these texts, in one go; what JSON would escape is not escaped
+    /// Emits `message` with each text in one write; texts are not JSON-escaped.
     pub(crate) async fn say_all(&mut self, texts: impl IntoIterator<Item = String>) -> Result<(), String> {
         let wire = self.wire;
         let packets = texts.into_iter().map(|text| match wire {
@@ -226,7 +226,7 @@ impl Output {
         self.send_all([packet.to_owned()]).await
     }
 
-    /// Sends packets in one write, or in as few requests as they fit into
+    /// Sends packets in one write, or in as few requests as possible.
     pub(crate) async fn send_all(&mut self, packets: impl IntoIterator<Item = String>) -> Result<(), String> {
         let mut bytes = Vec::new();
         if self.posts.is_none() {
@@ -265,22 +265,22 @@ impl Output {
             self.stream.write_all(bytes).await?;
             self.stream.flush().await
         };
-        written.await.map_err(|error| format!("the server does not take what is sent: {error}"))
+        written.await.map_err(|error| format!("the server does not read: {error}"))
     }
 }
 
-/// Both halves of a session, before the server's side of it is known
+/// Both halves of a session before its server socket is known.
 pub(crate) struct Link {
     pub(crate) input: Input,
     pub(crate) output: Output,
-    /// What the server said when it let the client in; plain clients are not told
+    /// Welcome message; plain clients get none.
     pub(crate) welcome: Value,
-    /// Messages that came before the welcome
+    /// Messages received before the welcome.
     pub(crate) missed: Vec<Bytes>,
 }
 
 impl Link {
-    /// Connects, and joins the main namespace with this proof of who it is, if any
+    /// Connects and joins the main namespace with this auth, if any.
     pub(crate) async fn open(dial: &Dial, wire: Wire, receive_buffer: Option<u32>, auth: &str) -> Self {
         let mut link = match wire {
             Wire::Polling => Self::polling(dial, receive_buffer).await,
@@ -289,7 +289,7 @@ impl Link {
         if wire != Wire::Plain {
             link.output.send(&format!("40{auth}")).await.expect("the server reads");
             loop {
-                let message = link.input.next().await.expect("the client is let in");
+                let message = link.input.next().await.expect("the client connects");
                 if let Some(welcome) = message.strip_prefix(b"40") {
                     link.welcome = serde_json::from_slice(welcome).expect("a welcome is JSON");
                     break;
@@ -334,13 +334,13 @@ impl Link {
     }
 }
 
-/// A client, and its socket on the server
+/// Client and its socket on the server.
 pub(crate) struct Client {
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) welcome: Value,
     pub(crate) socket: Socket,
-    /// The thread of the server that let it in
+    /// Server thread that runs its connect handler.
     pub(crate) thread: ThreadId,
 }
 
@@ -350,12 +350,12 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Borrows the two halves of each client apart, so that one may write while all read
+/// Splits clients into their halves, so that one can write while all read.
 pub(crate) fn halves(clients: &mut [Client]) -> (Vec<&mut Input>, Vec<&mut Output>) {
     clients.iter_mut().map(|client| (&mut client.input, &mut client.output)).unzip()
 }
 
-/// Reads `count` messages with each client, all at once, and holds them against `expected`
+/// Reads `count` messages on each client concurrently and compares them with `expected`.
 pub(crate) async fn hear_all(
     inputs: Vec<&mut Input>,
     count: usize,
@@ -373,7 +373,7 @@ pub(crate) async fn hear_all(
                     return Err(format!("message {number} should be {wanted} but is {message}"));
                 }
                 Err(End { code, text }) => {
-                    return Err(format!("reader {reader} was cut off: {code:?} {text:?}"));
+                    return Err(format!("reader {reader} was closed: {code:?} {text:?}"));
                 }
             }
         }
@@ -386,10 +386,10 @@ pub(crate) async fn hear_all(
         Err(_) => hang(GUARD),
     };
     let heard: Vec<_> = heard.iter().map(Cell::get).collect();
-    Err(format!("{failed}; of {count} messages the readers had {heard:?}"))
+    Err(format!("{failed}; of {count} messages the readers received {heard:?}"))
 }
 
-/// An event `message` with one text, as a client hears it
+/// Returns an event `message` with one text as a client receives it.
 pub(crate) fn message(wire: Wire, text: &str) -> Vec<u8> {
     match wire {
         Wire::Plain => text.into(),
@@ -397,16 +397,16 @@ pub(crate) fn message(wire: Wire, text: &str) -> Vec<u8> {
     }
 }
 
-/// Says that the guard against hangs has struck
+/// Message of a failed timeout guard.
 pub(crate) fn hang(after: Duration) -> String {
     format!("hang: not done after {after:?}")
 }
 
-/// The beginning of a message, for people
+/// Returns the beginning of a message for display.
 fn shown(message: &[u8]) -> String {
     let beginning = &message[..message.len().min(60)];
     format!("`{}` ({} bytes)", String::from_utf8_lossy(beginning), message.len())
 }
 
-/// Bytes of the body of one POST, below what the server takes by default
+/// Body bytes of a POST, below the server's default limit.
 const POST: usize = 900_000;

@@ -1,4 +1,4 @@
-//! Numbered events of one size
+//! Numbered events of one size.
 
 use std::ops::Range;
 
@@ -6,18 +6,18 @@ use roomcast_server::{Args, Io};
 
 use crate::support::ROOM;
 
-/// Events `data` with a number and a text that fills them up
+/// Events `data` with a number and a filler text.
 ///
-/// Their arguments are put together without a look at each byte, which would be most of what an emit costs in a build
-/// that is not optimised.
+/// Arguments are assembled without inspecting each byte, which would dominate the cost of an emit in an unoptimised
+/// build.
 #[derive(Debug, Clone)]
 pub(crate) struct Events {
     filler: String,
 }
 
-/// Events of 16 KiB that are more than what the kernel takes and a strict server lets wait
+/// Number of 16 KiB events that exceed the kernel buffers and a strict server's outbox limit.
 pub(crate) const FLOOD: usize = 512;
-/// Bytes of each of them
+/// Bytes of each event.
 pub(crate) const FLOOD_BYTES: usize = 16 * 1024;
 
 impl Events {
@@ -25,22 +25,22 @@ impl Events {
         Self { filler: "x".repeat(bytes) }
     }
 
-    /// Those of which [`FLOOD`] are a flood
+    /// Returns events of which [`FLOOD`] are a flood.
     pub(crate) fn flood() -> Self {
         Self::new(FLOOD_BYTES)
     }
 
-    /// What event `number` is emitted with
+    /// Returns the arguments of event `number`.
     pub(crate) fn args(&self, number: usize) -> Args {
         Args::from_validated(format!(r#"{number},"{}""#, self.filler).into(), Vec::new())
     }
 
-    /// Event `number` as it is heard
+    /// Returns event `number` as a client receives it.
     pub(crate) fn heard(&self, number: usize) -> Vec<u8> {
         format!(r#"["data",{number},"{}"]"#, self.filler).into()
     }
 
-    /// Emits to the room of all clients, and lets them read between any two
+    /// Emits to the room of all clients and yields to readers after each event.
     pub(crate) async fn emit(&self, io: &Io, numbers: Range<usize>) -> Result<(), String> {
         for number in numbers {
             let emitted = io.to(ROOM).emit("data", self.args(number));

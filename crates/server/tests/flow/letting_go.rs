@@ -1,4 +1,4 @@
-//! Clients that do not read: they are closed, not before the time they are given and not long after it
+//! Clients that do not read are closed after their stall timeout, neither early nor much later.
 
 use std::time::{Duration, Instant};
 
@@ -10,16 +10,16 @@ use crate::support::{
     STALL_TIMEOUT, Scene, Setting, combination, only, side_by_side, single, strict, within,
 };
 
-/// Waits until this client is closed as slow, and holds the time since `from` against what it is given
+/// Waits until the client is closed as slow and checks the time since `from`.
 async fn let_go(scene: &mut Scene, client: &Client, from: Instant) -> Result<(), String> {
     let (id, reason) = scene.departure().await?;
     let after = from.elapsed();
     if (&id, reason) != (client.socket.id(), CloseReason::SlowConsumer) {
         return Err(format!("closed {id} as {reason:?} after {after:?}"));
     }
-    // Timers may be as coarse as a tenth of this.
+    // Timers may be off by a tenth of the timeout.
     if after < STALL_TIMEOUT.mul_f32(0.9) {
-        return Err(format!("closed after {after:?}, without the time it is given"));
+        return Err(format!("closed after {after:?}, before its stall timeout"));
     }
     if after > STALL_TIMEOUT * SLACK {
         return Err(format!("closed only after {after:?}"));
@@ -27,10 +27,10 @@ async fn let_go(scene: &mut Scene, client: &Client, from: Instant) -> Result<(),
     scene.all_stay()
 }
 
-/// How many times as long as it should something may take on a busy machine
+/// Factor by which a deadline may be missed on a busy machine.
 const SLACK: u32 = 10;
 
-/// Reads what a closed client still gets: the beginning of what it missed, and why it was closed
+/// Reads what a closed client still receives: the beginning of its backlog and the close reason.
 async fn hear_the_end(client: &mut Client, wanted: &End) -> Result<(), String> {
     let (events, mut heard, mut wrong) = (Events::flood(), 0, None);
     let reading = client.input.drain(|message| {
@@ -51,7 +51,7 @@ async fn hear_the_end(client: &mut Client, wanted: &End) -> Result<(), String> {
     }
 }
 
-/// How a WebSocket ends
+/// Returns the end of a WebSocket.
 fn policy_violation() -> End {
     End { code: Some(1008), text: "slow consumer".into() }
 }
@@ -61,7 +61,7 @@ fn close_packet() -> End {
 }
 
 #[test]
-fn client_that_never_reads_is_closed() {
+fn closes_client_that_never_reads() {
     side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -80,8 +80,8 @@ fn client_that_never_reads_is_closed() {
 }
 
 #[test]
-fn reader_of_single_bytes_is_closed() {
-    // Bytes of TLS are read in records, so it goes without.
+fn closes_single_byte_reader() {
+    // TLS is left out, since it reads whole records.
     let mut all = only(single(), &[Wire::Plain, Wire::SocketIo]);
     all.retain(|combination| !combination.tls);
     side_by_side(all, async |combination| {
@@ -92,7 +92,7 @@ fn reader_of_single_bytes_is_closed() {
         events.emit(&scene.io, 0..FLOOD).await?;
         let input = &mut stalled.input;
         let trickle = async {
-            // Ten times what it should be, and a hundredth of what is asked of it.
+            // Ten times the intended pace, and a hundredth of the required one.
             while input.trickle().await {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -116,7 +116,7 @@ fn reader_of_single_bytes_is_closed() {
 }
 
 #[test]
-fn absent_poller_is_closed() {
+fn closes_absent_poller() {
     side_by_side(only(single(), &[Wire::Polling]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -137,13 +137,13 @@ fn absent_poller_is_closed() {
 }
 
 #[test]
-fn slow_reader_of_an_answer_is_closed() {
+fn closes_slow_reader_of_answer() {
     side_by_side(only(single(), &[Wire::Polling]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut stalled = scene.connect_narrow(Wire::Polling).await;
         events.emit(&scene.io, 0..FLOOD).await?;
-        // It asks for what waits, and reads nothing of the answer.
+        // Sends a poll and reads nothing of the answer.
         stalled.input.ask().await.map_err(|end| format!("the poll: {end:?}"))?;
         let began = Instant::now();
         events.emit(&scene.io, FLOOD..2 * FLOOD).await?;
@@ -152,12 +152,12 @@ fn slow_reader_of_an_answer_is_closed() {
 }
 
 #[test]
-fn small_backlog_may_wait_long() {
+fn keeps_client_with_small_backlog() {
     side_by_side(vec![combination(Setting::OneThread, Wire::Polling)], async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
         let mut away = [scene.connect(Wire::Polling).await];
-        // Half of what may wait without anybody looking at the clock.
+        // Half of the backlog below which the stall clock does not run.
         events.emit(&scene.io, 0..2).await?;
         tokio::time::sleep(STALL_TIMEOUT.mul_f32(2.5)).await;
         scene.all_stay()?;
@@ -166,7 +166,7 @@ fn small_backlog_may_wait_long() {
 }
 
 #[test]
-fn steady_slow_reader_stays() {
+fn keeps_steady_slow_reader() {
     side_by_side(only(single(), &[Wire::Plain, Wire::SocketIo]), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open(combination, strict(), |_| {});
@@ -176,7 +176,7 @@ fn steady_slow_reader_stays() {
         for number in 0..FLOOD {
             let heard = hear_all(vec![&mut steady[0].input], 1, |_, _| events.heard(number)).await;
             scene.explain(heard)?;
-            // Two megabytes in a second, for four times as long as a client may stand still.
+            // Two megabytes per second, for four times the stall timeout.
             tokio::time::sleep_until((began + Duration::from_millis(8) * number as u32).into()).await;
         }
         scene.nothing_follows(&mut steady).await?;

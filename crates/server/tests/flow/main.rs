@@ -1,12 +1,9 @@
-//! Flow control from end to end: a client that reads loses nothing, and a client that does not read is closed in time
+//! End-to-end flow control: reading clients lose nothing, and clients that do not read are closed in time.
 //!
-//! Every case runs over a matrix of servers and transports ([`matrix`](support::matrix)). `FLOW_MATRIX=full` tries
-//! each case with all of them and in all sizes, which takes minutes.
+//! Every case runs over a matrix of servers and transports ([`matrix`](support::matrix)). `FLOW_MATRIX=full` runs each
+//! case with all combinations and loads, which takes minutes.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "it waits by the clock on the wall, and blocks threads on purpose"
-)]
+#![allow(clippy::disallowed_methods, reason = "it waits on the wall clock, and blocks threads on purpose")]
 
 mod bursts;
 mod client;

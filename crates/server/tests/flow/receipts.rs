@@ -1,4 +1,4 @@
-//! What an emit says of clients that get nothing any more
+//! Results of emits to clients that no longer receive events.
 
 use roomcast_server::EmitError;
 use roomcast_server::emit::{Overflow, Receipt};
@@ -16,7 +16,7 @@ fn emit_fails_for_closed_client() {
         let socket = client.socket.clone();
         let queued = socket.emit("data", 0).map_err(|error| error.to_string())?;
         if queued != (Receipt { queued: 1, ..Receipt::default() }) {
-            return Err(format!("before its end: {queued:?}"));
+            return Err(format!("before the close: {queued:?}"));
         }
         socket.disconnect_client();
         scene.departure().await?;
@@ -28,16 +28,16 @@ fn emit_fails_for_closed_client() {
         for (kind, emitted) in kinds {
             match emitted {
                 Err(EmitError::Disconnected) => {}
-                other => return Err(format!("{kind} after its end: {other:?}")),
+                other => return Err(format!("{kind} after the close: {other:?}")),
             }
         }
         Ok(())
     });
 }
 
-/// A hard cap that is soon reached
+/// Hard cap that is reached quickly.
 const OUTBOX_MAX: usize = 1024 * 1024;
-/// Events that are more than what the kernel takes of them and the hard cap together
+/// Number of events that exceed the kernel buffers and the hard cap together.
 const EVENTS: usize = 1024;
 
 #[test]
@@ -55,11 +55,11 @@ fn emit_beyond_hard_cap_fails() {
                 other => return Err(format!("emit {queued}, with {before} bytes waiting: {other:?}")),
             }
             if queued > EVENTS {
-                return Err("nothing stops an application that emits to a client that does not read".into());
+                return Err("no emit to an unreading client fails".into());
             }
         };
-        // One frame more than fits, and what a writer has in its hands: that counts, and is not told as waiting. It is
-        // half of `outbox_limit` and the rest of a frame.
+        // The first frame that does not fit, and the frames a writer holds: they count, but are not reported as
+        // waiting. They are up to half of `outbox_limit` and the rest of a frame.
         if failed < OUTBOX_MAX - 4 * FLOOD_BYTES {
             return Err(format!("an emit failed when {failed} bytes waited"));
         }
@@ -79,7 +79,7 @@ fn emit_beyond_hard_cap_fails() {
 }
 
 #[test]
-fn receipt_of_a_room_counts_closed_members() {
+fn room_receipt_counts_closed_members() {
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
         let config = patient().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(OUTBOX_MAX));
         let mut scene = Scene::open(combination, config, |_| {});
@@ -106,7 +106,7 @@ fn receipt_of_a_room_counts_closed_members() {
         until("both have left the room", || io.count(ROOM) == 1).await?;
         let receipt = io.to(ROOM).emit("data", events.args(emitted)).map_err(|error| error.to_string())?;
         if receipt != (Receipt { queued: 1, ..Receipt::default() }) {
-            return Err(format!("of the one that is left: {receipt:?}"));
+            return Err(format!("receipt of the remaining client: {receipt:?}"));
         }
         hear_all(halves(&mut reader).0, 1, |_, _| events.heard(emitted)).await?;
         scene.nothing_follows(&mut reader).await

@@ -1,4 +1,4 @@
-//! Clients that were closed for being slow or too fast, and come back
+//! Recovery of clients closed for being slow or overloading.
 
 use roomcast_server::socket::CloseReason;
 use roomcast_server::{Socket, json};
@@ -7,18 +7,18 @@ use crate::client::{CLOSE_PACKET, Client, Wire};
 use crate::events::{Events, FLOOD};
 use crate::support::{Combination, NEVER, Scene, config, only, side_by_side, single, strict, until, within};
 
-/// Events while the client is away
+/// Events while the client is disconnected.
 const AWAY: usize = 8;
 
-/// Events sent at once by a client that sends too much
+/// Events per write of a client that sends too much.
 const BATCH: usize = 64;
-/// Events of 1 KiB that are more than may wait by any setting here
+/// Number of 1 KiB events that exceed every limit here.
 const TOO_MANY: u64 = 8 * 1024;
 
-/// Those whose clients can come back
+/// Transports with recovery.
 const RECOVERING: [Wire; 2] = [Wire::SocketIo, Wire::Polling];
 
-/// Events in their order, and the offset of the last
+/// Events received in order, and the offset of the last.
 struct Heard {
     content: Events,
     events: usize,
@@ -31,7 +31,7 @@ impl Heard {
         Self { content: Events::flood(), events: 0, offset: String::new(), wrong: None }
     }
 
-    /// Takes an event, whose last argument is its offset
+    /// Records an event, whose last argument is its offset.
     fn hear(&mut self, message: &[u8]) {
         let expected = self.content.heard(self.events);
         let offset = message.strip_prefix(&expected[..expected.len() - 1]);
@@ -51,7 +51,7 @@ impl Heard {
         self.wrong.take().map_or(Ok(()), Err)
     }
 
-    /// Hears events until there were so many
+    /// Receives events up to a total count.
     async fn hear_to(&mut self, client: &mut Client, events: usize) -> Result<(), String> {
         while self.events < events {
             let message = within("an event", client.input.next()).await?;
@@ -62,7 +62,7 @@ impl Heard {
     }
 }
 
-/// Comes back with what the client showed, and holds what it gets against what it was
+/// Reconnects with the client's recovery token and checks what it receives.
 async fn comes_back(
     scene: &mut Scene,
     combination: Combination,
@@ -72,7 +72,7 @@ async fn comes_back(
 ) -> Result<(), String> {
     let (pid, sid) = (&client.welcome["pid"], client.welcome["sid"].clone());
     if !pid.is_string() {
-        return Err("it was never told how to come back".into());
+        return Err("the welcome has no recovery token".into());
     }
     let id = client.socket.id().clone();
     let io = scene.io.clone();
@@ -82,16 +82,16 @@ async fn comes_back(
     missed.iter().for_each(|message| heard.hear(message));
     heard.verdict()?;
     if back.welcome["sid"] != sid || !back.socket.recovered() || back.socket.id() != &id {
-        return Err(format!("comes back as {} instead of {sid}", back.welcome["sid"]));
+        return Err(format!("recovered as {} instead of {sid}", back.welcome["sid"]));
     }
-    // Its room is still its own.
+    // The client is still in its room.
     heard.content.emit(&scene.io, events..events + 1).await?;
     heard.hear_to(&mut back, events + 1).await?;
     scene.all_stay()
 }
 
 #[test]
-fn slow_consumer_comes_back_whole() {
+fn recovers_slow_consumer_completely() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
         let config = strict().recovery(|recovery| recovery);
         let mut scene = Scene::open(combination, config, |_| {});
@@ -117,14 +117,14 @@ fn slow_consumer_comes_back_whole() {
 }
 
 #[test]
-fn overloaded_client_comes_back_whole() {
+fn recovers_overloaded_client_completely() {
     side_by_side(only(single(), &RECOVERING), async |combination| {
         let config = config()
             .recovery(|recovery| recovery)
             .limits(|limits| limits.max_event_bytes(64 * 1024).outbox_max(1 << 20));
         let mut scene = Scene::open(combination, config, |io| {
             io.main().serial(true);
-            // Owed an answer, the server reads on, and what waits for this handler grows.
+            // While an ack is pending the server keeps reading, so events for this handler pile up.
             io.on("message", async |socket: Socket| {
                 let _ = socket.timeout(NEVER).emit_with_ack("question", ()).await;
             });
@@ -136,7 +136,7 @@ fn overloaded_client_comes_back_whole() {
         let (io, mut sent) = (scene.io.clone(), 0);
         let before = io.metrics().messages_received();
         while io.metrics().overloaded() == 0 {
-            // It sends nothing that would be left unread when the connection is closed.
+            // Stops sending once the connection is closed, so that no sent event is left unread.
             if client.output.say_all((0..BATCH).map(|_| "x".repeat(1024))).await.is_err() {
                 break;
             }
@@ -145,7 +145,7 @@ fn overloaded_client_comes_back_whole() {
                 || io.metrics().messages_received() - before >= sent || io.metrics().overloaded() > 0;
             until("the server reads", dealt_with).await?;
             if sent > TOO_MANY {
-                return Err(format!("{sent} events wait for the handler, and none is too many"));
+                return Err(format!("{sent} events wait for the handler without a close"));
             }
         }
         let (_, reason) = scene.departure().await?;

@@ -1,4 +1,4 @@
-//! Clients that send more than is written at once: they are slowed down, never closed and never stuck
+//! Clients that send more than is written at once: they are slowed down, never closed or stuck.
 
 use roomcast_server::emit::AckError;
 use roomcast_server::socket::CloseReason;
@@ -11,7 +11,7 @@ use crate::support::{
     patient, single, until, until_it_stands, within,
 };
 
-/// A text of so many bytes that tells its number
+/// Returns a text of this size that starts with its number.
 fn text(number: usize, bytes: usize) -> String {
     format!("{number:0bytes$}")
 }
@@ -20,22 +20,22 @@ fn echoes(io: &Io) {
     io.on("message", async |socket: Socket, text: String| socket.emit("message", text).map(drop));
 }
 
-/// Sends each message to all others
+/// Sends each message to all other clients.
 fn relays_to_others(io: &Io) {
     io.on("message", async |socket: Socket, text: String| socket.broadcast().emit("message", text).map(drop));
 }
 
-/// Bytes that a client writes before it reads anything
+/// Bytes that a client writes before it reads.
 const UNREAD: usize = 2 * 1024 * 1024;
-/// The most of it: with what each frame costs, it stays below half of `outbox_max`
+/// Upper bound: with the overhead of each frame it stays below half of `outbox_max`.
 const UNREAD_MOST: usize = 28 * 1024 * 1024;
-/// Bytes around a small text in a frame of a client
+/// Overhead of a small text frame from a client.
 const FRAME_HEADER: usize = 6;
 
 #[test]
 fn late_reader_gets_every_echo() {
     each(matrix(Some(combination(Setting::TwoThreads, Wire::SocketIo))), async |combination| {
-        // So much in small frames would cost more than it weighs.
+        // Small frames of this total would exceed the cap by their overhead.
         let bytes = if combination.factor == 16 { 1024 } else { 100 };
         let unread = (UNREAD * combination.factor).min(UNREAD_MOST);
         read_late(combination, unread / (bytes + FRAME_HEADER), bytes).await
@@ -49,7 +49,7 @@ fn late_reader_gets_tiny_echoes() {
     });
 }
 
-/// Writes messages of so many bytes that are echoed, and reads only when all are written
+/// Writes `messages` echoed messages, then reads them all.
 async fn read_late(combination: Combination, messages: usize, bytes: usize) -> Result<(), String> {
     let mut scene = Scene::open(combination, patient(), echoes);
     let mut client = scene.connect_narrow(combination.wire).await;
@@ -71,7 +71,7 @@ fn mutual_floods_arrive_whole() {
         let messages = MESSAGES * combination.factor;
         let mut scene = Scene::open(combination, config(), relays_to_others);
         let mut clients = scene.connect_all(combination.wire, 2).await;
-        // On two threads there may be more, to have one on each: the first and the last are not on one.
+        // With two threads there may be more clients; the first and the last are on different threads.
         clients.drain(1..clients.len() - 1).for_each(|client| client.socket.disconnect_client());
         let (inputs, mut outputs) = halves(&mut clients);
         let (other, one) = (outputs.pop().expect("two"), outputs.pop().expect("two"));
@@ -93,7 +93,7 @@ fn mutual_floods_arrive_whole() {
 
 #[test]
 fn mutual_floods_end_without_readers() {
-    // More than the kernel takes.
+    // More than the kernel buffers.
     const MESSAGES: usize = 4_500;
     each(diagonal_and_more(), async |combination| {
         let messages = MESSAGES * combination.factor;
@@ -103,14 +103,14 @@ fn mutual_floods_end_without_readers() {
         let [one, other] = &mut clients;
         let texts = || (0..messages).map(|number| text(number, 1024));
         let both = async { tokio::join!(one.output.say_all(texts()), other.output.say_all(texts())) };
-        let sent = within("the server waits for a client that does not read", both).await;
+        let sent = within("the server blocks on an unreading client", both).await;
         scene.explain(sent.and_then(|(one, other)| one.and(other)))?;
         scene.hear(&mut clients, messages, |wire, number| message(wire, &text(number, 1024))).await?;
         scene.all_stay()
     });
 }
 
-/// What became of a question
+/// Outcome of an ack request.
 type Outcome = Result<String, String>;
 
 fn outcome(answer: Result<Args, AckError>) -> Outcome {
@@ -119,7 +119,7 @@ fn outcome(answer: Result<Args, AckError>) -> Outcome {
     Ok(text)
 }
 
-/// Hears relayed messages and one question among them; gives the number of the question as soon as it comes
+/// Receives relayed messages with one ack request among them, whose id it passes on at once.
 async fn hear_with_question(
     client: &mut Client,
     packets: Vec<String>,
@@ -153,18 +153,18 @@ async fn hear_with_question(
     within("the messages and the question", async { tokio::try_join!(writing, reading) }).await?.map(drop)
 }
 
-/// Asks its client when told to, and tells the test what came of it
+/// Requests an ack from its client on command and reports the outcome.
 fn asks(io: &Io, told: mpsc::Sender<Outcome>) {
     io.on("ask", move |socket: Socket| {
         let told = told.clone();
         async move {
             let answer = socket.timeout(NEVER).emit_with_ack("question", ()).await;
-            told.try_send(outcome(answer)).expect("the test listens");
+            told.try_send(outcome(answer)).expect("the test receives");
         }
     });
 }
 
-/// Those whose clients can answer
+/// Transports whose clients can send acks.
 const ANSWERING: [Wire; 2] = [Wire::SocketIo, Wire::Polling];
 
 fn packet(text: &str) -> String {
@@ -172,7 +172,7 @@ fn packet(text: &str) -> String {
 }
 
 #[test]
-fn answer_behind_a_flood_arrives() {
+fn delivers_ack_behind_flood() {
     const MESSAGES: usize = 4_000;
     let all = matrix(Some(combination(Setting::OneThread, Wire::SocketIo)));
     each(only(all, &ANSWERING), async |combination| {
@@ -204,14 +204,14 @@ fn answer_behind_a_flood_arrives() {
     });
 }
 
-/// Waits until the first handler may go on
+/// Waits until the first handler may continue.
 async fn pass(mut gate: watch::Receiver<bool>) {
-    gate.wait_for(|open| *open).await.expect("the test opens it");
+    gate.wait_for(|open| *open).await.expect("the test opens the gate");
 }
 
-/// Bytes of events that may wait for handlers
+/// Bytes of events that may wait for handlers.
 const EVENT_BYTES: usize = 64 * 1024;
-/// Events of 1 KiB, which are many times as much
+/// Number of 1 KiB events, many times `EVENT_BYTES`.
 const EVENTS: usize = 2048;
 
 #[test]
@@ -250,7 +250,7 @@ fn waiting_handlers_pause_their_client() {
 }
 
 #[test]
-fn question_to_a_paused_client_ends() {
+fn ack_request_to_paused_client_ends() {
     each(only(single(), &ANSWERING), async |combination| {
         let (open, gate) = watch::channel(false);
         let (told, mut outcomes) = mpsc::channel(EVENTS);
@@ -260,10 +260,10 @@ fn question_to_a_paused_client_ends() {
             io.on("message", move |socket: Socket, _: String| {
                 let (gate, told) = (gate.clone(), told.clone());
                 async move {
-                    // Whoever sent the first is paused by now, with the answer behind what it goes on sending.
+                    // The first event's client is paused by now; its ack follows the rest of its events.
                     pass(gate).await;
                     let answer = socket.timeout(NEVER).emit_with_ack("question", ()).await;
-                    // The first is enough.
+                    // Only the first outcome counts.
                     let _ = told.try_send(outcome(answer));
                 }
             });
@@ -273,7 +273,7 @@ fn question_to_a_paused_client_ends() {
         let Client { mut input, mut output, .. } = client;
         let flood = tokio::spawn(async move {
             let _ = output.say_all((0..EVENTS).map(|number| text(number, 1024))).await;
-            // Answers every question, each with the number that it was asked under.
+            // Answers every ack request with its id.
             while let Ok(question) = input.next().await {
                 if let Some(number) = question.strip_suffix(br#"["question"]"#) {
                     let number = String::from_utf8_lossy(number).into_owned();
@@ -284,7 +284,7 @@ fn question_to_a_paused_client_ends() {
         let received = || io.metrics().bytes_received();
         until_it_stands("reading pauses", EVENT_BYTES as u64 / 2, received).await?;
         open.send_replace(true);
-        // More than may wait lies in front of the answer: it comes, or the client is closed for it.
+        // The ack is behind more than may wait: it arrives, or the client is closed for the backlog.
         let outcome = within("the handler does not end", outcomes.recv()).await?;
         match outcome {
             Some(Ok(answer)) if answer == "yes" => {}
@@ -299,7 +299,7 @@ fn question_to_a_paused_client_ends() {
     });
 }
 
-/// A hard cap at half of which a client is paused that does not read its own echoes
+/// Hard cap; a client that does not read its echoes is paused at half of it.
 const OUTBOX_MAX: usize = 2 * 1024 * 1024;
 
 #[test]
@@ -313,7 +313,7 @@ fn unread_echoes_pause_their_client() {
         let text = |number| text(number, 1024);
         let full = || socket.waiting_bytes() >= OUTBOX_MAX / 2 || !socket.is_connected();
         let (sent, heard) = tokio::join!(output.say_all((0..MESSAGES).map(text)), async {
-            until("half of what may wait waits for the client", full).await?;
+            until("half of outbox_max waits", full).await?;
             hear_all(vec![input], MESSAGES, |wire, number| message(wire, &text(number))).await
         });
         scene.explain(heard.and(sent))?;

@@ -1,4 +1,4 @@
-//! Clients that read beside clients that do not, and threads that stand still
+//! Readers beside stalled clients, and blocked threads.
 
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,10 @@ use crate::support::{
     strict, within,
 };
 
-/// The room of those that have no stalled client among them
+/// Room of the clients without a stalled member.
 const ELSEWHERE: &str = "elsewhere";
 
-/// Relays each message to the room of its sender
+/// Relays each message to the room of its sender.
 fn relays(io: &Io) {
     io.on("message", async |socket: Socket, text: String| {
         let elsewhere = socket.rooms().contains(&Room::from(ELSEWHERE));
@@ -26,12 +26,12 @@ fn relays(io: &Io) {
     });
 }
 
-/// A text of 1 KiB that tells its number
+/// Returns a text of 1 KiB that starts with its number.
 fn kibibyte(number: usize) -> String {
     format!("{number:01024}")
 }
 
-/// How long it takes until all readers have what the first of them sends
+/// Measures the time until all readers have received what the first of them sends.
 async fn relay_round(scene: &mut Scene, readers: &mut [Client]) -> Result<Duration, String> {
     const MESSAGES: usize = 500;
     let began = Instant::now();
@@ -46,13 +46,13 @@ async fn relay_round(scene: &mut Scene, readers: &mut [Client]) -> Result<Durati
 }
 
 #[test]
-fn stalled_member_slows_nobody() {
+fn stalled_member_does_not_slow_others() {
     each(diagonal(), async |combination| {
         let events = Events::flood();
         let mut scene = Scene::open_alone(combination, patient(), relays);
         let mut readers = scene.connect_all(combination.wire, 4).await;
         let mut others = scene.connect_all(combination.wire, readers.len()).await;
-        // There may be more of them, so that both threads have some.
+        // There may be more clients, so that both threads have some.
         for (at, other) in others.iter().enumerate() {
             other.socket.leave(ROOM);
             if at < readers.len() {
@@ -66,7 +66,7 @@ fn stalled_member_slows_nobody() {
             hear_all(inputs, FLOOD, |_, number| events.heard(number)),
         );
         scene.explain(heard.and(emitted))?;
-        // Who else is on the machine disturbs some rounds, and who stalls would disturb all.
+        // Other load on the machine disturbs some rounds; a stalled member would disturb all.
         let (mut with, mut without, mut rounds) = (Duration::MAX, Duration::MAX, 0);
         while rounds < 3 || with > without.mul_f32(1.5) {
             with = with.min(relay_round(&mut scene, &mut readers).await?);
@@ -87,10 +87,10 @@ fn stalled_member_slows_nobody() {
     });
 }
 
-/// How long a thread is blocked, and how long a client may take nothing
+/// Time for which a thread is blocked; `PATIENCE` is the stall timeout.
 const BLOCKED: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_millis(1500);
-/// Fills the outboxes of all, and blocks its thread
+/// Fills all outboxes and blocks its thread.
 fn blocks(io: &Io, done: watch::Sender<bool>) {
     io.on("message", move |socket: Socket, _: String| {
         let events = Events::flood();
@@ -104,14 +104,14 @@ fn blocks(io: &Io, done: watch::Sender<bool>) {
 }
 
 #[test]
-fn blocked_thread_closes_nobody() {
+fn blocked_thread_closes_no_client() {
     side_by_side(single(), async |combination| {
         let (done, mut woke) = watch::channel(false);
         let events = Events::flood();
         let config = config().timeouts(|timeouts| timeouts.stall_timeout(PATIENCE));
         let mut scene = Scene::open(combination, config, |io| blocks(io, done));
         let mut readers = scene.connect_all(combination.wire, 2).await;
-        // On one thread nobody is written to while it is blocked, so a client may as well not read then.
+        // A single thread writes to no client while blocked, so one client does not read during that time.
         let mut late = Vec::new();
         if combination.setting == Setting::OneThread {
             late.push(scene.connect_narrow(combination.wire).await);
@@ -119,7 +119,7 @@ fn blocked_thread_closes_nobody() {
         let (late_inputs, _) = halves(&mut late);
         let (inputs, mut outputs) = halves(&mut readers);
         let (said, heard, heard_late) = tokio::join!(
-            // By polling this is answered when the thread is free again.
+            // With polling, this is answered once the thread is free.
             outputs[0].say("block"),
             hear_all(inputs, FLOOD, |_, number| events.heard(number)),
             async {
@@ -134,13 +134,13 @@ fn blocked_thread_closes_nobody() {
     });
 }
 
-/// Clients that do not read
+/// Number of clients that do not read.
 const CROWD: usize = 200;
-/// How many times as long as it should something may take on a busy machine
+/// Factor by which a deadline may be missed on a busy machine.
 const SLACK: u32 = 10;
 
 #[test]
-fn stalled_crowd_leaves_in_time() {
+fn closes_stalled_crowd_in_time() {
     each(vec![combination(Setting::TwoThreads, Wire::Plain)], async |combination| {
         let budget = 64 * 1024 * 1024;
         let mut scene =
@@ -151,7 +151,7 @@ fn stalled_crowd_leaves_in_time() {
             crowd.push(scene.connect_narrow([Wire::Plain, Wire::SocketIo][number % 2]).await);
         }
         let before = resident();
-        // The first fill what the kernel has for each client.
+        // The first events fill the kernel buffers of each client.
         let (large, small) = (Events::flood(), Events::new(1024));
         let events = |number| if number < 2 * FLOOD / 3 { &large } else { &small };
         let (began, mut emitted, mut gone, mut first, mut most) = (Instant::now(), 0, 0, None, 0);
@@ -166,7 +166,7 @@ fn stalled_crowd_leaves_in_time() {
             scene.explain(heard)?;
             emitted += 1;
             if emitted > FLOOD {
-                // What waits for the crowd until it is closed shall be no question of the machine's speed.
+                // The pause bounds the crowd's backlog independently of the machine's speed.
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             most = most.max(resident().saturating_sub(before));
@@ -200,7 +200,7 @@ fn stalled_crowd_leaves_in_time() {
     });
 }
 
-/// What this process may take beyond what the server counts: clients, stacks, what the allocator keeps
+/// Memory beyond what the server counts: clients, stacks, allocator overhead.
 const MEMORY_SLACK: u64 = 48 * 1024 * 1024;
 
 #[test]
@@ -216,7 +216,7 @@ fn budget_evicts_longest_stalled_first() {
         let (mut crowd, mut emitted, mut most) = (Vec::new(), 0, 0);
         for _ in 0..STALLED {
             let stalled = scene.connect_narrow(Wire::Plain).await;
-            // More than the kernel takes, for each client its own.
+            // More than the kernel buffers, separately for each client.
             for _ in 0..FLOOD {
                 let _ = stalled.socket.send(Bytes::from(vec![1; FLOOD_BYTES]));
                 if emitted % 64 == 0 {
@@ -231,12 +231,12 @@ fn budget_evicts_longest_stalled_first() {
         }
         let heard = hear_all(halves(&mut readers).0, emitted / 64, |_, number| events.heard(number)).await;
         scene.explain(heard)?;
-        // They stalled in this order, so those that were evicted are the first of them.
+        // The clients stalled in this order, so the evicted ones come first.
         let stays: Vec<_> = crowd.iter().map(|client| client.socket.is_connected()).collect();
         let evicted = stays.iter().filter(|stays| !**stays).count();
         println!("{evicted} of {STALLED} evicted, memory grew by {} KiB", most / 1024);
         if evicted == 0 || !stays.is_sorted() {
-            return Err(format!("of those that stall, in their order, these stay: {stays:?}"));
+            return Err(format!("still connected, in order of stalling: {stays:?}"));
         }
         for _ in 0..evicted {
             let (id, reason) = scene.departure().await?;
@@ -252,7 +252,7 @@ fn budget_evicts_longest_stalled_first() {
     });
 }
 
-/// Waits until the kernel takes no more for a client, which is progress however late it comes.
+/// Waits until the kernel accepts no more for a client, since any write counts as progress.
 async fn until_quiet(socket: &Socket) {
     let (mut waiting, mut since) = (socket.waiting_bytes(), Instant::now());
     while since.elapsed() < Duration::from_millis(300) {
@@ -263,7 +263,7 @@ async fn until_quiet(socket: &Socket) {
     }
 }
 
-/// Bytes of memory of this process, or none where nothing tells
+/// Returns the resident memory of this process in bytes, or 0 where it is unknown.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0 kB");

@@ -1,4 +1,4 @@
-//! Servers of every setting, the matrix of cases, and the settings of flow control
+//! Servers of every setting, the matrix of cases, and settings for flow control.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -20,40 +20,40 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::client::{Client, Dial, Link, Wire, hear_all};
 
-/// Settings of every case: nobody is asked for a sign of life while it runs
+/// Settings of every case: no pings while it runs.
 pub(crate) fn config() -> Config {
     Config::new().timeouts(|timeouts| timeouts.ping_interval(NEVER).ping_timeout(NEVER))
 }
 
-/// Settings under which a client that does not read is closed soon
+/// Settings that close a client soon after it stops reading.
 pub(crate) fn strict() -> Config {
     config()
         .limits(|limits| limits.outbox_limit(64 * 1024))
         .timeouts(|timeouts| timeouts.stall_timeout(STALL_TIMEOUT))
 }
 
-/// Settings under which nobody is closed for not reading while a case runs
+/// Settings that close no client for not reading while a case runs.
 pub(crate) fn patient() -> Config {
     config().timeouts(|timeouts| timeouts.stall_timeout(NEVER))
 }
 
-/// Where a server runs
+/// Where a server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Setting {
     OneThread,
-    /// Two threads with a runtime each
+    /// Two threads, each with its own runtime.
     TwoThreads,
-    /// In another HTTP server, on a runtime of two workers
+    /// In another HTTP server, on a runtime with two workers.
     Mounted,
 }
 
-/// One combination of the matrix
+/// Combination of the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Combination {
     pub(crate) setting: Setting,
     pub(crate) wire: Wire,
     pub(crate) tls: bool,
-    /// How many times the load of the case is given
+    /// Factor applied to the load of the case.
     pub(crate) factor: usize,
 }
 
@@ -72,10 +72,10 @@ pub(crate) fn combination(setting: Setting, wire: Wire) -> Combination {
     Combination { setting, wire, tls: false, factor: 1 }
 }
 
-/// All settings, transports and sizes with `FLOW_MATRIX=full`; otherwise a selection in which each of them is
+/// Returns all combinations with `FLOW_MATRIX=full`, otherwise a selection that covers each of them.
 ///
 /// The selection has every pair of setting and transport, TLS once for each, four times the load on a diagonal, and
-/// sixteen times the load for `largest` alone.
+/// sixteen times the load for `largest` only.
 pub(crate) fn matrix(largest: Option<Combination>) -> Vec<Combination> {
     let mut all = Vec::new();
     for (row, setting) in SETTINGS.into_iter().enumerate() {
@@ -100,40 +100,40 @@ pub(crate) fn matrix(largest: Option<Combination>) -> Vec<Combination> {
             }
         }
     }
-    // Mounted, TLS is the other server's business; here it is a feature.
+    // When mounted, the other server does TLS; otherwise TLS is a feature of ours.
     all.retain(|combination| {
         cfg!(feature = "tls") || !combination.tls || combination.setting == Setting::Mounted
     });
     all
 }
 
-/// Every pair of setting and transport, and TLS once for each, with the load as it is
+/// Returns every pair of setting and transport, and TLS once for each, with the base load.
 pub(crate) fn single() -> Vec<Combination> {
     let mut all = matrix(None);
     all.retain(|combination| combination.factor == 1);
     all
 }
 
-/// Each setting with another transport
+/// Returns each setting with a different transport.
 pub(crate) fn diagonal() -> Vec<Combination> {
     let pairs = SETTINGS.into_iter().zip([Wire::SocketIo, Wire::Plain, Wire::Polling]);
     pairs.map(|(setting, wire)| combination(setting, wire)).collect()
 }
 
-/// The same, and four times the load on two threads
+/// Returns the diagonal, plus four times the load on two threads.
 pub(crate) fn diagonal_and_more() -> Vec<Combination> {
     let mut all = diagonal();
     all.push(Combination { factor: 4, ..combination(Setting::TwoThreads, Wire::SocketIo) });
     all
 }
 
-/// Those of a transport that is one of these
+/// Keeps the combinations that use one of these transports.
 pub(crate) fn only(mut all: Vec<Combination>, wires: &[Wire]) -> Vec<Combination> {
     all.retain(|combination| wires.contains(&combination.wire));
     all
 }
 
-/// Tries a case with all combinations side by side, for cases that mostly wait
+/// Runs a case with all combinations concurrently, for cases that mostly wait.
 #[track_caller]
 pub(crate) fn side_by_side(
     combinations: Vec<Combination>,
@@ -151,9 +151,9 @@ pub(crate) fn side_by_side(
     fail_with(&failures, tried, tried);
 }
 
-/// Tries a case with each combination, and fails with all that failed
+/// Runs a case with each combination in sequence and reports all failures.
 ///
-/// A case that hangs ends the row, so that the test ends in time.
+/// A hanging case ends the sequence, so that the test ends in time.
 #[track_caller]
 pub(crate) fn each(combinations: Vec<Combination>, case: impl AsyncFn(Combination) -> Result<(), String>) {
     let (total, mut tried, mut failures) = (combinations.len(), 0, Vec::new());
@@ -190,7 +190,7 @@ fn fail_with(failures: &[String], tried: usize, total: usize) {
     assert!(failures.is_empty(), "{failed} of {tried} failed ({total} to try):\n{}", failures.join("\n"));
 }
 
-/// Runs a case on a runtime of its own, away from the server's
+/// Runs a case on its own runtime, separate from the server's.
 pub(crate) fn run<T>(case: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(case)
@@ -198,10 +198,10 @@ pub(crate) fn run<T>(case: impl Future<Output = T>) -> T {
 
 fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no words")
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
 }
 
-/// Memory and rates are those of the whole process, so some cases are alone in it
+/// Memory and rates are process-wide, so some cases run alone.
 static STAGE: RwLock<()> = RwLock::new(());
 
 enum Turn {
@@ -209,7 +209,7 @@ enum Turn {
     Alone { _turn: RwLockWriteGuard<'static, ()> },
 }
 
-/// A server and what happens on it; it is gone when this is dropped
+/// Server and its events; dropping it ends the server.
 pub(crate) struct Scene {
     pub(crate) io: Io,
     dial: Dial,
@@ -222,13 +222,13 @@ pub(crate) struct Scene {
 }
 
 impl Scene {
-    /// Serves an application; every client is in [`ROOM`]
+    /// Serves an application; every client is in [`ROOM`].
     pub(crate) fn open(combination: Combination, config: Config, register: impl FnOnce(&Io)) -> Self {
         let turn = STAGE.read().unwrap_or_else(PoisonError::into_inner);
         Self::set(Turn::Shared { _turn: turn }, combination, config, register)
     }
 
-    /// Serves an application while no other case runs
+    /// Serves an application while no other case runs.
     pub(crate) fn open_alone(combination: Combination, config: Config, register: impl FnOnce(&Io)) -> Self {
         let turn = STAGE.write().unwrap_or_else(PoisonError::into_inner);
         Self::set(Turn::Alone { _turn: turn }, combination, config, register)
@@ -240,11 +240,11 @@ impl Scene {
         let (departed, departures) = mpsc::channel(MANY);
         io.on_connect(move |socket: Socket| {
             socket.join(ROOM);
-            arrived.try_send((socket, std::thread::current().id())).expect("not so many clients");
+            arrived.try_send((socket, std::thread::current().id())).expect("fewer clients");
             async {}
         });
         io.on_disconnect(move |socket: Socket, reason: CloseReason| {
-            // The scene may be over.
+            // The scene may already have ended.
             let _ = departed.try_send((socket.id().clone(), reason));
             async {}
         });
@@ -261,12 +261,12 @@ impl Scene {
         self.connect_with(wire, None, "").await.0
     }
 
-    /// Connects a client for which the kernel takes little before it reads
+    /// Connects a client with a small kernel buffer.
     pub(crate) async fn connect_narrow(&mut self, wire: Wire) -> Client {
         self.connect_with(wire, Some(NARROW), "").await.0
     }
 
-    /// Connects a client that was here before; gives what it is sent before it is let in, too
+    /// Reconnects a client; also returns the messages received before the welcome.
     pub(crate) async fn connect_again(&mut self, wire: Wire, auth: &str) -> (Client, Vec<Bytes>) {
         self.connect_with(wire, None, auth).await
     }
@@ -278,14 +278,14 @@ impl Scene {
         auth: &str,
     ) -> (Client, Vec<Bytes>) {
         let opened = tokio::time::timeout(GUARD, Link::open(&self.dial, wire, receive_buffer, auth));
-        let link = opened.await.expect("the client is let in");
+        let link = opened.await.expect("the client connects");
         let arrival = tokio::time::timeout(GUARD, self.arrivals.recv()).await;
-        let (socket, thread) = arrival.expect("the client is let in").expect("the server is there");
+        let (socket, thread) = arrival.expect("the client connects").expect("the server runs");
         let Link { input, output, welcome, missed } = link;
         (Client { input, output, welcome, socket, thread }, missed)
     }
 
-    /// Connects so many clients, and more if need be, so that each thread of the server has one
+    /// Connects at least this many clients, and more if needed for each server thread to have one.
     pub(crate) async fn connect_all(&mut self, wire: Wire, count: usize) -> Vec<Client> {
         let mut clients: Vec<Client> = Vec::new();
         while clients.len() < count
@@ -298,7 +298,7 @@ impl Scene {
         clients
     }
 
-    /// Hears `count` messages with all, and that nothing comes twice
+    /// Receives `count` messages on all clients and checks that none is duplicated.
     pub(crate) async fn hear(
         &mut self,
         clients: &mut [Client],
@@ -311,7 +311,7 @@ impl Scene {
         self.nothing_follows(clients).await
     }
 
-    /// Hears that what was expected so far was all
+    /// Checks that no further messages arrive.
     pub(crate) async fn nothing_follows(&mut self, clients: &mut [Client]) -> Result<(), String> {
         self.io.emit("end", ()).map_err(|error| error.to_string())?;
         let inputs = clients.iter_mut().map(|client| &mut client.input);
@@ -319,29 +319,29 @@ impl Scene {
         self.explain(heard)
     }
 
-    /// The next client that left, and why
+    /// Returns the next client that left, and its close reason.
     pub(crate) async fn departure(&mut self) -> Result<(SocketId, CloseReason), String> {
         let departure = tokio::time::timeout(GUARD, self.departures.recv()).await;
         departure.ok().flatten().ok_or_else(|| "hang: no client was closed".into())
     }
 
-    /// Those that left so far, and why
+    /// Returns the clients that have left so far, and their close reasons.
     pub(crate) fn departed(&mut self) -> Vec<(SocketId, CloseReason)> {
         std::iter::from_fn(|| self.departures.try_recv().ok()).collect()
     }
 
-    /// Nobody has left so far
+    /// Checks that no client has left so far.
     pub(crate) fn all_stay(&mut self) -> Result<(), String> {
         match self.departures.try_recv() {
             Err(_) => Ok(()),
             Ok((_, reason)) => {
-                let failed = Err(format!("a client left ({reason:?}) that should have stayed"));
+                let failed = Err(format!("a client left ({reason:?}) that should stay"));
                 self.explain(failed)
             }
         }
     }
 
-    /// Adds to a failure why clients have left
+    /// Adds the close reasons of clients that left to a failure.
     pub(crate) fn explain(&mut self, outcome: Result<(), String>) -> Result<(), String> {
         outcome.map_err(|failure| {
             let mut reasons: HashMap<&str, usize> = HashMap::new();
@@ -363,7 +363,7 @@ impl Drop for Scene {
     }
 }
 
-/// Serves where the combination says, until `stopped`
+/// Serves as the combination says until `stopped`.
 fn serve(io: &Io, combination: Combination, stopped: oneshot::Receiver<()>) -> (SocketAddr, Option<Runtime>) {
     if combination.setting == Setting::Mounted {
         let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -374,9 +374,7 @@ fn serve(io: &Io, combination: Combination, stopped: oneshot::Receiver<()>) -> (
     let server = Server::new(io.clone());
     #[cfg(feature = "tls")]
     let server = match combination.tls {
-        true => {
-            server.tls(roomcast_server::server::Tls::from_pem(CERTIFICATE, KEY).expect("they go together"))
-        }
+        true => server.tls(roomcast_server::server::Tls::from_pem(CERTIFICATE, KEY).expect("a matching key")),
         false => server,
     };
     let bound = server.bind("127.0.0.1:0").expect("a free port");
@@ -386,10 +384,10 @@ fn serve(io: &Io, combination: Combination, stopped: oneshot::Receiver<()>) -> (
     (address, None)
 }
 
-/// Mounts in axum, or with TLS in hyper, where a stream is no socket
+/// Mounts in axum or, with TLS, in hyper on a stream that is no socket.
 fn mount(io: &Io, tls: bool, runtime: &Runtime) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.set_nonblocking(true).expect("a fresh socket");
+    listener.set_nonblocking(true).expect("an open socket");
     let address = listener.local_addr().expect("an address");
     let listener = {
         let _within = runtime.enter();
@@ -403,7 +401,7 @@ fn mount(io: &Io, tls: bool, runtime: &Runtime) -> SocketAddr {
     let certificate = CertificateDer::from_pem_slice(CERTIFICATE).expect("PEM");
     let key = PrivateKeyDer::from_pem_slice(KEY).expect("PEM");
     let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
-    let acceptor = TlsAcceptor::from(Arc::new(config.expect("they go together")));
+    let acceptor = TlsAcceptor::from(Arc::new(config.expect("a matching key")));
     let service = io.service();
     runtime.spawn(async move {
         loop {
@@ -421,33 +419,33 @@ fn mount(io: &Io, tls: bool, runtime: &Runtime) -> SocketAddr {
     address
 }
 
-/// A client that believes the certificate of the tests
+/// Returns client settings that trust the test certificate.
 fn trusting() -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(CERTIFICATE).expect("PEM")).expect("a certificate");
     Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
 }
 
-/// Waits until something is so that nothing tells of
+/// Waits for a condition that sends no notification.
 pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) -> Result<(), String> {
     let began = Instant::now();
     while !holds() {
         if began.elapsed() > GUARD {
-            return Err(format!("hang: it never came to this: {what}"));
+            return Err(format!("hang: condition not met: {what}"));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
     Ok(())
 }
 
-/// Waits until a count has reached so much, and has stood still for a while since
+/// Waits until a count reaches `least` and then stays constant for a while.
 ///
-/// If it only seems to stand still, on a machine that is busy elsewhere, the case goes on earlier and asks for less.
+/// If the count only seems constant on a busy machine, the case continues early and checks less.
 pub(crate) async fn until_it_stands(what: &str, least: u64, count: impl Fn() -> u64) -> Result<(), String> {
     let (began, mut seen, mut since) = (Instant::now(), 0, Instant::now());
     while seen < least || since.elapsed() < Duration::from_millis(100) {
         if began.elapsed() > GUARD {
-            return Err(format!("hang: it never came to this: {what}"));
+            return Err(format!("hang: condition not met: {what}"));
         }
         tokio::time::sleep(Duration::from_millis(2)).await;
         let now = count();
@@ -458,21 +456,21 @@ pub(crate) async fn until_it_stands(what: &str, least: u64, count: impl Fn() -> 
     Ok(())
 }
 
-/// Bounds something that must not hang
+/// Applies a timeout to a future that must not hang.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> Result<T, String> {
     tokio::time::timeout(GUARD, future).await.map_err(|_| format!("hang: {what}"))
 }
 
-/// Nothing here takes that long
+/// Longer than any step here takes.
 pub(crate) const GUARD: Duration = Duration::from_secs(30);
-/// Longer than any case
+/// Longer than any case.
 pub(crate) const NEVER: Duration = Duration::from_secs(300);
 pub(crate) const STALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// The room of all clients
+/// Room of all clients.
 pub(crate) const ROOM: &str = "room";
-/// Bytes of the receive buffer of a client that is to be hard to write to
+/// Bytes of the receive buffer of a client that is hard to write to.
 pub(crate) const NARROW: u32 = 4096;
-/// More clients than any case has
+/// More clients than any case has.
 const MANY: usize = 4096;
 const CERTIFICATE: &[u8] = include_bytes!("../certificates/one.crt");
 const KEY: &[u8] = include_bytes!("../certificates/one.key");

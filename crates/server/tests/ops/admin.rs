@@ -1,4 +1,4 @@
-//! What the server tells of itself, on an address of its own
+//! Admin listener: health checks and metrics.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -17,7 +17,7 @@ async fn ask(address: SocketAddr, target: &str) -> Answer {
     client.answer().await
 }
 
-/// The value of a line, which is its name with labels
+/// Returns the value of a metrics line by name and labels.
 fn value(metrics: &str, name: &str) -> Option<f64> {
     let line =
         metrics.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')))?;
@@ -25,15 +25,15 @@ fn value(metrics: &str, name: &str) -> Option<f64> {
 }
 
 #[tokio::test]
-async fn it_is_live_and_ready_until_it_drains() {
+async fn reports_ready_until_drain() {
     let io = Io::new();
     let drain = Drain::default().delay(Duration::from_secs(5));
     let server = Server::new(io.clone()).drain(drain).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let admin = bound.admin_address().expect("it was asked for");
+    let admin = bound.admin_address().expect("an admin address");
     assert_ne!(admin, bound.address());
     let (stop, stopped) = oneshot::channel::<()>();
-    let task = tokio::spawn(bound.serve_with_shutdown(async { stopped.await.expect("told to stop") }));
+    let task = tokio::spawn(bound.serve_with_shutdown(async { stopped.await.expect("stop signal") }));
     for (target, status, body) in [
         ("/live", 200, "live\n"),
         ("/ready", 200, "ready\n"),
@@ -45,18 +45,18 @@ async fn it_is_live_and_ready_until_it_drains() {
     let mut client = Client::connect(admin).await;
     client.send("POST /ready HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n").await;
     assert_eq!(client.answer().await.status, 405);
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     until(|| !io.is_ready()).await;
     assert_eq!(ask(admin, "/ready").await.status, 503);
     assert_eq!(ask(admin, "/live").await.status, 200);
     let metrics = ask(admin, "/metrics").await;
     assert_eq!(value(&metrics.body, "roomcast_ready"), Some(0.0));
-    task.await.expect("it ends").expect("it served");
+    task.await.expect("an end in time").expect("no server error");
     assert!(tokio::net::TcpStream::connect(admin).await.is_err(), "still listening");
 }
 
 #[tokio::test]
-async fn metrics_tell_what_there_is_and_what_there_was() {
+async fn metrics_count_current_and_past() {
     let io = Io::new();
     io.on("join", async |socket: Socket, room: String| {
         socket.join(room.as_str());
@@ -64,7 +64,7 @@ async fn metrics_tell_what_there_is_and_what_there_was() {
     io.of("/news");
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let (address, admin) = (bound.address(), bound.admin_address().expect("it was asked for"));
+    let (address, admin) = (bound.address(), bound.admin_address().expect("an admin address"));
     let task = tokio::spawn(bound.serve());
     let mut chat = WebSocket::socket_io(address).await;
     let mut plain = WebSocket::plain(address).await;
@@ -90,7 +90,7 @@ async fn metrics_tell_what_there_is_and_what_there_was() {
     for line in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').expect("a name and a kind");
         let name = if kind == "counter" { format!("{name}_total") } else { name.to_owned() };
-        assert!(manual.contains(&name), "{name} is not in the manual");
+        assert!(manual.contains(&name), "{name} is missing in the manual");
     }
     for (name, expected) in [
         ("roomcast_ready", 1.0),
@@ -103,10 +103,10 @@ async fn metrics_tell_what_there_is_and_what_there_was() {
         ("roomcast_rooms{namespace=\"/\"}", 2.0),
         ("roomcast_waiting_frames", 0.0),
         ("roomcast_waiting_bytes", 0.0),
-        // Two joins of rooms, and one of the namespace.
+        // Two room joins and one namespace join.
         ("roomcast_messages_received_total", 3.0),
         ("roomcast_bytes_received_total", 2.0 + 16.0 + 17.0),
-        // Socket.IO: open, connected, the event; plain: the event; polling: open, which its GET took.
+        // Socket.IO: open, connected, the event; plain: the event; polling: the open packet, taken by its GET.
         ("roomcast_frames_sent_total", 5.0),
         ("roomcast_connections_opened_total", 3.0),
         ("roomcast_sessions_opened_total", 3.0),
@@ -118,20 +118,20 @@ async fn metrics_tell_what_there_is_and_what_there_was() {
         assert_eq!(value(&metrics, name), Some(expected), "{name} in\n{metrics}");
     }
     assert!(value(&metrics, "roomcast_bytes_sent_total").is_some_and(|bytes| bytes > 100.0));
-    // Once a second a frame is sent through each flusher.
+    // A probe frame is sent through each flusher once a second.
     let delivered = async || value(&ask(admin, "/metrics").await.body, "roomcast_delivery_seconds_count");
     let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     while delivered().await == Some(0.0) && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(delivered().await.is_some_and(|count| count >= 1.0));
-    // Probes are not counted as sent.
+    // Probe frames are not counted as sent.
     assert_eq!(value(&ask(admin, "/metrics").await.body, "roomcast_frames_sent_total"), Some(5.0));
     task.abort();
 }
 
 #[tokio::test]
-async fn nothing_listens_that_was_not_asked_for_and_an_address_that_is_taken_is_said() {
+async fn admin_listens_only_when_configured() {
     let bound = Server::new(Io::new()).bind("127.0.0.1:0").expect("a free port");
     assert_eq!(bound.admin_address(), None);
     let taken = Server::new(Io::new()).admin(bound.address()).bind("127.0.0.1:0");
@@ -140,26 +140,26 @@ async fn nothing_listens_that_was_not_asked_for_and_an_address_that_is_taken_is_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn threads_of_its_own_are_asked_on_another() {
+async fn admin_works_with_own_threads() {
     let io = Io::new();
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let (address, admin) = (bound.address(), bound.admin_address().expect("it was asked for"));
+    let (address, admin) = (bound.address(), bound.admin_address().expect("an admin address"));
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::spawn(move || {
-        bound.run_with_shutdown(2, async { stopped.await.expect("told to stop") }).expect("it serves")
+        bound.run_with_shutdown(2, async { stopped.await.expect("stop signal") }).expect("no server error")
     });
     let _clients = (WebSocket::socket_io(address).await, WebSocket::socket_io(address).await);
     let metrics = ask(admin, "/metrics").await.body;
     assert_eq!(value(&metrics, "roomcast_sockets{namespace=\"/\"}"), Some(2.0));
     assert_eq!(ask(admin, "/ready").await.status, 200);
     drop(_clients);
-    stop.send(()).expect("it runs");
-    tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("it ends");
+    stop.send(()).expect("a running server");
+    tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("an end in time");
 }
 
 #[test]
-fn the_manual_names_each_limit_with_a_test_that_is_there() {
+fn manual_names_test_for_each_limit() {
     let manual = include_str!("../../../../docs/operations.md");
     let (_, limits) = manual.split_once("| Limit | Setting |").expect("a table of limits");
     let (table, _) = limits.split_once("\n\n").expect("an end of the table");
@@ -180,16 +180,16 @@ fn the_manual_names_each_limit_with_a_test_that_is_there() {
 }
 
 #[tokio::test]
-async fn metrics_tell_of_build_process_and_handlers() {
+async fn metrics_cover_build_process_and_handlers() {
     let io = Io::builder().build_info("commit", "abc").build_info("commit", "def").build();
     io.on("quick", || {});
     io.on("slow", async || tokio::time::sleep(Duration::from_millis(50)).await);
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let (address, admin) = (bound.address(), bound.admin_address().expect("it was asked for"));
+    let (address, admin) = (bound.address(), bound.admin_address().expect("an admin address"));
     let task = tokio::spawn(bound.serve());
     let mut chat = WebSocket::socket_io(address).await;
-    // One of sixteen is timed, and which of a thread that is depends on what it ran before.
+    // Each thread times every sixteenth handler, starting at any of them.
     for _ in 0..64 {
         chat.text("42[\"slow\"]").await;
     }
@@ -206,10 +206,10 @@ async fn metrics_tell_of_build_process_and_handlers() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    waited.await.expect("one is timed");
+    waited.await.expect("a handler is timed");
     let (count, sum, metrics) = timed().await;
     assert_eq!(count, Some(1.0), "{metrics}");
-    assert!(sum >= Some(0.05), "to its end, and not to its first wait: {sum:?}");
+    assert!(sum >= Some(0.05), "timed to completion, not to the first await: {sum:?}");
     for _ in 0..64 {
         chat.text("42[\"quick\"]").await;
     }
@@ -218,7 +218,7 @@ async fn metrics_tell_of_build_process_and_handlers() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    waited.await.expect("one that ends at once is timed as well");
+    waited.await.expect("a handler that completes at once is timed as well");
     let version = env!("CARGO_PKG_VERSION");
     let build = format!("roomcast_build_info{{version=\"{version}\",commit=\"def\"}} 1\n");
     assert!(metrics.contains(&build), "{metrics}");
@@ -243,7 +243,7 @@ async fn silent_connections_do_not_block_admin() {
     let io = Io::new();
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let admin = bound.admin_address().expect("it was asked for");
+    let admin = bound.admin_address().expect("an admin address");
     let task = tokio::spawn(bound.serve());
     let mut silent = Vec::new();
     for number in 0..64 {
@@ -254,12 +254,12 @@ async fn silent_connections_do_not_block_admin() {
         silent.push(client);
     }
     let answer = tokio::time::timeout(Duration::from_secs(5), ask(admin, "/live")).await;
-    assert_eq!(answer.expect("at once").status, 200);
-    // The first of them had to go for it.
+    assert_eq!(answer.expect("an immediate answer").status, 200);
+    // The oldest silent connection was closed for it.
     assert_eq!(silent[0].end().await, "");
     let mut client = Client::connect(admin).await;
     client.send(&get("/metrics", "")).await;
-    assert_eq!(client.answer().await.status, 403, "a name that is not its own");
+    assert_eq!(client.answer().await.status, 403, "foreign host name");
     task.abort();
 }
 
@@ -272,10 +272,10 @@ async fn unread_answers_do_not_block_admin() {
     }
     let server = Server::new(io.clone()).admin("127.0.0.1:0".parse().expect("an address"));
     let bound = server.bind("127.0.0.1:0").expect("a free port");
-    let admin = bound.admin_address().expect("it was asked for");
+    let admin = bound.admin_address().expect("an admin address");
     let task = tokio::spawn(bound.serve());
     let text = ask(admin, "/metrics").await.body;
-    assert!(text.len() > 5_000_000, "more than a connection holds that nobody reads: {}", text.len());
+    assert!(text.len() > 5_000_000, "more than an unread connection buffers: {}", text.len());
     let mut deaf = Vec::new();
     for _ in 0..40 {
         let mut client = Client::connect(admin).await;
@@ -283,8 +283,8 @@ async fn unread_answers_do_not_block_admin() {
         deaf.push(client);
     }
     let answer = tokio::time::timeout(Duration::from_secs(20), ask(admin, "/live")).await;
-    assert_eq!(answer.expect("at once").status, 200);
-    // Neither of those that wait to be read has the place that the next one needs.
+    assert_eq!(answer.expect("an immediate answer").status, 200);
+    // Unread answers do not occupy the slot of the next request.
     assert_eq!(ask(admin, "/ready").await.status, 200);
     task.abort();
 }

@@ -1,4 +1,4 @@
-//! Going away: nobody is cut short, and not all come back at once
+//! Graceful shutdown: sessions end cleanly and reconnects are spread out.
 
 use std::time::{Duration, Instant};
 
@@ -27,14 +27,14 @@ fn start(drain: Drain) -> Draining {
     let address = bound.address();
     let (stop, stopped) = oneshot::channel();
     let task = tokio::spawn(async move {
-        let shutdown = async { stopped.await.expect("told to stop") };
-        bound.serve_with_shutdown(shutdown).await.expect("it serves")
+        let shutdown = async { stopped.await.expect("stop signal") };
+        bound.serve_with_shutdown(shutdown).await.expect("no server error")
     });
     Draining { address, io, stop, task }
 }
 
 #[tokio::test]
-async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_disconnect() {
+async fn closes_in_batches_after_flushing() {
     const INTERVAL: Duration = Duration::from_millis(1500);
     let Draining { address, io, stop, task } = start(Drain::default().batches(4, INTERVAL));
     let mut clients = Vec::new();
@@ -42,7 +42,7 @@ async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_d
         clients.push(WebSocket::socket_io(address).await);
     }
     io.emit("last", "words").expect("emitted");
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     let began = Instant::now();
     let ends = clients.into_iter().map(|mut client| {
         tokio::spawn(async move {
@@ -53,34 +53,34 @@ async fn sessions_are_closed_in_batches_with_what_waits_for_them_and_without_a_d
     });
     let mut times = Vec::new();
     for end in ends.collect::<Vec<_>>() {
-        times.push(end.await.expect("it is closed as it should be"));
+        times.push(end.await.expect("closed cleanly"));
     }
     times.sort();
-    // Three batches at least: the second begins after one interval, the third after two.
+    // At least three batches: the second begins after one interval, the third after two.
     assert!(times[4] >= INTERVAL * 9 / 10 && times[8] >= INTERVAL * 19 / 10, "{times:?}");
-    let drained = task.await.expect("it ends");
+    let drained = task.await.expect("an end in time");
     assert_eq!((drained.closed, drained.left), (12, 0));
 }
 
 #[tokio::test]
-async fn a_batch_is_closed_at_once_and_the_next_after_the_interval() {
+async fn waits_interval_between_batches() {
     let ages = Drain::default().timeout(Duration::MAX).batches(4, Duration::from_secs(3600));
     let Draining { address, io, stop, task } = start(ages);
     let mut clients = Vec::new();
     for _ in 0..6 {
         clients.push(WebSocket::socket_io(address).await);
     }
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     until(|| io.client_count() == 2).await;
     assert!(!task.is_finished());
     task.abort();
 }
 
 #[tokio::test]
-async fn it_serves_on_for_the_delay() {
+async fn serves_during_drain_delay() {
     let Draining { address, io, stop, task } = start(Drain::default().delay(Duration::MAX));
     assert!(io.is_ready());
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     until(|| !io.is_ready()).await;
     let mut late = WebSocket::socket_io(address).await;
     io.emit("still", "here").expect("emitted");
@@ -90,16 +90,16 @@ async fn it_serves_on_for_the_delay() {
 }
 
 #[tokio::test]
-async fn after_the_delay_it_takes_nobody_in() {
+async fn rejects_clients_after_drain_delay() {
     const DELAY: Duration = Duration::from_millis(100);
     let Draining { address, io, stop, task } = start(Drain::default().delay(DELAY));
     let mut kept = Client::connect(address).await;
     kept.send(&get("/nothing", "")).await;
     assert_eq!(kept.answer().await.status, 404);
     let mut late = WebSocket::socket_io(address).await;
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     let began = Instant::now();
-    // Not closing keeps the session under way, so that there is time to knock.
+    // The client does not close, so the session remains while the test connects again.
     let closed = late.next().await;
     assert_eq!(closed, Frame::Close(1001, "server shutting down".into()));
     assert!(began.elapsed() >= DELAY, "{:?}", began.elapsed());
@@ -110,11 +110,11 @@ async fn after_the_delay_it_takes_nobody_in() {
     assert!(refused.body.contains("going away"), "{}", refused.body);
     assert_eq!(io.metrics().breaches(Breach::Draining), 1);
     drop(late);
-    assert_eq!(task.await.expect("it ends").left, 0);
+    assert_eq!(task.await.expect("an end in time").left, 0);
 }
 
 #[tokio::test]
-async fn a_poll_that_waits_is_answered_and_idle_connections_are_hung_up() {
+async fn answers_polls_and_closes_idle_connections() {
     let Draining { address, stop, task, .. } = start(Drain::default());
     let mut idle = Client::connect(address).await;
     idle.send(&get("/nothing", "")).await;
@@ -124,54 +124,55 @@ async fn a_poll_that_waits_is_answered_and_idle_connections_are_hung_up() {
     let sid = poll.answer().await.sid();
     poll.send(&get(&format!("{POLLING}&sid={sid}"), "")).await;
     assert!(poll.is_quiet_for(Duration::from_millis(100)).await);
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     assert_eq!(poll.answer().await.body, "1");
     assert_eq!(idle.end().await, "");
     assert_eq!(poll.end().await, "");
-    assert_eq!(task.await.expect("it ends").closed, 1);
+    assert_eq!(task.await.expect("an end in time").closed, 1);
 }
 
 #[tokio::test]
-async fn who_does_not_hang_up_is_cut_off_when_the_time_is_over() {
+async fn cuts_off_clients_at_deadline() {
     const TIMEOUT: Duration = Duration::from_millis(400);
     let Draining { address, stop, task, .. } = start(Drain::default().timeout(TIMEOUT));
-    // Does not read, and does not answer the close.
+    // Neither reads nor answers the close.
     let deaf = WebSocket::socket_io(address).await;
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     let began = Instant::now();
-    let drained = task.await.expect("it ends");
+    let drained = task.await.expect("an end in time");
     assert_eq!((drained.closed, drained.left), (1, 1));
     assert!(began.elapsed() >= TIMEOUT && began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     drop(deaf);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn threads_of_its_own_all_end() {
+async fn ends_all_server_threads() {
     let io = Io::new();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
     let address = bound.address();
     let (stop, stopped) = oneshot::channel();
     let thread = std::thread::spawn(move || {
-        let shutdown = async { stopped.await.expect("told to stop") };
-        bound.run_with_shutdown(3, shutdown).expect("it serves")
+        let shutdown = async { stopped.await.expect("stop signal") };
+        bound.run_with_shutdown(3, shutdown).expect("no server error")
     });
     let mut clients = Vec::new();
     for _ in 0..20 {
         clients.push(WebSocket::socket_io(address).await);
     }
     io.emit("last", "words").expect("emitted");
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     for mut client in clients {
         assert_eq!(client.next().await, Frame::Text("42[\"last\",\"words\"]".into()));
         assert_eq!(client.next().await, Frame::Close(1001, "server shutting down".into()));
     }
-    let drained = tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("it ends");
+    let drained =
+        tokio::task::spawn_blocking(|| thread.join().expect("no panic")).await.expect("an end in time");
     assert_eq!((drained.closed, drained.left), (20, 0));
     assert!(TcpStream::connect(address).await.is_err(), "still listening");
 }
 
 #[tokio::test]
-async fn a_mounted_server_drains_too() {
+async fn drains_mounted_server() {
     let io = Io::new();
     let open = async || {
         let request = http::Request::get(POLLING).body(Empty::<Bytes>::new()).expect("a request");
@@ -186,7 +187,7 @@ async fn a_mounted_server_drains_too() {
 }
 
 #[tokio::test]
-async fn close_code_of_a_drain_is_a_setting() {
+async fn uses_configured_drain_close_code() {
     let io =
         Io::builder().config(Config::new().websocket(|websocket| websocket.drain_close_code(1012))).build();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
@@ -199,11 +200,11 @@ async fn close_code_of_a_drain_is_a_setting() {
         assert_eq!(client.next().await, Frame::Close(1012, "server shutting down".into()));
     }
     drop(clients);
-    task.await.expect("it ends").expect("it served");
+    task.await.expect("an end in time").expect("no server error");
 }
 
 #[tokio::test]
-async fn drain_waits_for_handlers_that_outlive_sessions() {
+async fn waits_for_handlers_outliving_sessions() {
     let Draining { address, io, stop, task } = start(Drain::default());
     let gate = std::sync::Arc::new(tokio::sync::Notify::new());
     let passes = gate.clone();
@@ -213,16 +214,16 @@ async fn drain_waits_for_handlers_that_outlive_sessions() {
     });
     let mut client = WebSocket::socket_io(address).await;
     client.text("42[\"work\"]").await;
-    // Once it has answered this, the handler is under way.
+    // The handler is running once the client has answered this.
     client.text("420[\"nothing\"]").await;
     client.text("41").await;
     until(|| io.sockets().is_empty()).await;
     drop(client);
     until(|| io.client_count() == 0).await;
-    stop.send(()).expect("it runs");
+    stop.send(()).expect("a running server");
     tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(!task.is_finished(), "a handler is under way");
+    assert!(!task.is_finished(), "a handler is still running");
     gate.notify_one();
-    let drained = task.await.expect("it ends");
+    let drained = task.await.expect("an end in time");
     assert_eq!((drained.closed, drained.left), (0, 0));
 }

@@ -1,4 +1,4 @@
-//! Clients that hang up with a request under way, and what they may leave half sent
+//! Clients that hang up during a request, and requests they leave incomplete.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use roomcast_server::{Bytes, Config, Io, Server, Socket};
 
 use crate::support::{Client, POLLING, Rig, get, until};
 
-/// Nobody is asked for a sign of life while a test runs
+/// Disables pings for the duration of a test.
 fn patient() -> Config {
     Config::new().timeouts(|timeouts| {
         timeouts.ping_interval(Duration::from_secs(600)).ping_timeout(Duration::from_secs(600))
     })
 }
 
-/// A polling session in the main namespace
+/// Polling session in the main namespace.
 struct Session {
     sid: String,
     target: String,
@@ -47,7 +47,7 @@ impl Session {
         client.answer().await.status
     }
 
-    /// A poll that waits
+    /// Starts a poll and checks that it waits.
     async fn poll(&self, rig: &Rig, behind: &str) -> Client {
         let mut client = rig.connect().await;
         client.send(&(get(&self.target, "") + behind)).await;
@@ -67,7 +67,7 @@ fn counting(io: &Io) -> Arc<AtomicUsize> {
 }
 
 #[tokio::test]
-async fn whole_posts_of_leaving_clients_are_heard() {
+async fn reads_complete_posts_of_leaving_clients() {
     let rig = Rig::with_config(patient());
     let heard = counting(&rig.io);
     let session = Session::open(&rig).await;
@@ -77,11 +77,11 @@ async fn whole_posts_of_leaving_clients_are_heard() {
         drop(client);
         until(|| heard.load(Ordering::Relaxed) == said).await;
     }
-    assert_eq!(rig.io.client_count(), 1, "the session goes on");
+    assert_eq!(rig.io.client_count(), 1, "the session stays open");
 }
 
 #[tokio::test]
-async fn half_closed_clients_get_their_answers() {
+async fn answers_half_closed_clients() {
     let rig = Rig::with_config(patient());
     let session = Session::open(&rig).await;
     rig.io.emit("news", 1).expect("emitted");
@@ -99,9 +99,9 @@ async fn half_closed_clients_get_their_answers() {
 }
 
 #[tokio::test]
-async fn torn_poll_ends_its_session_soon() {
+async fn broken_poll_ends_session_soon() {
     let rig = Rig::with_config(patient());
-    // Whatever lies behind the poll, and whether it came with it or later.
+    // Bytes behind the poll, sent with it or later.
     for (with, later) in [("", ""), ("x", ""), ("", "x"), ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", "")] {
         let session = Session::open(&rig).await;
         let mut poll = session.poll(&rig, with).await;
@@ -114,13 +114,13 @@ async fn torn_poll_ends_its_session_soon() {
 }
 
 #[tokio::test]
-async fn last_post_after_torn_poll_is_heard() {
+async fn reads_last_post_after_broken_poll() {
     let io = Io::builder().config(patient()).build();
     let heard = counting(&io);
     let reasons = Arc::<std::sync::Mutex<Vec<_>>>::default();
     let told = reasons.clone();
     io.on_disconnect(move |_: Socket, reason: CloseReason| {
-        told.lock().expect("nobody panics").push(reason);
+        told.lock().expect("not poisoned").push(reason);
         async {}
     });
     let rig = Rig::start(&io, Server::new(io.clone()));
@@ -135,26 +135,26 @@ async fn last_post_after_torn_poll_is_heard() {
         tokio::time::sleep(Duration::from_millis(3)).await;
         post.send(&session.request("42[\"said\"]")).await;
         let status = post.answer().await.status;
-        // On a busy machine the moment may be over.
+        // On a busy machine the time limit may have passed.
         if status == 200 && torn.elapsed() < Duration::from_millis(40) {
             in_time += 1;
             next.send(&get(&session.target, "")).await;
-            assert_eq!(next.answer().await.status, 400, "a new poll is refused");
+            assert_eq!(next.answer().await.status, 400, "a new poll is rejected");
         }
-        until(|| reasons.lock().expect("nobody panics").len() == ended).await;
+        until(|| reasons.lock().expect("not poisoned").len() == ended).await;
     }
     assert!(in_time > 0 && heard.load(Ordering::Relaxed) >= in_time, "{heard:?} of {in_time}");
-    let reasons = reasons.lock().expect("nobody panics");
+    let reasons = reasons.lock().expect("not poisoned");
     assert!(reasons.iter().all(|reason| *reason == CloseReason::TransportError), "{reasons:?}");
 }
 
 #[tokio::test]
-async fn half_header_behind_poll_is_timed() {
+async fn times_out_partial_header_behind_poll() {
     const TIMEOUT: Duration = Duration::from_millis(500);
     let io = Io::builder().config(patient()).build();
     let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
     let session = Session::open(&rig).await;
-    // A whole request may wait for as long as the poll does.
+    // A complete request may wait as long as the poll does.
     let mut patient = session.poll(&rig, &get("/", "")).await;
     assert!(patient.is_quiet_for(4 * TIMEOUT).await);
     io.emit("news", 1).expect("emitted");
@@ -172,7 +172,7 @@ async fn half_header_behind_poll_is_timed() {
 }
 
 #[tokio::test]
-async fn long_answers_outlast_the_header_clock() {
+async fn header_timeout_spares_long_answers() {
     const LEN: usize = 20_000_000;
     const TIMEOUT: Duration = Duration::from_millis(300);
     let io = Io::new();
@@ -195,7 +195,7 @@ async fn long_answers_outlast_the_header_clock() {
 }
 
 #[tokio::test]
-async fn requests_in_one_write_are_answered_in_turn() {
+async fn answers_pipelined_requests_in_order() {
     let rig = Rig::with_config(patient());
     let heard = counting(&rig.io);
     let session = Session::open(&rig).await;
@@ -210,7 +210,7 @@ async fn requests_in_one_write_are_answered_in_turn() {
 }
 
 #[tokio::test]
-async fn application_is_not_asked_for_ever_by_one_who_left() {
+async fn drops_pending_request_of_gone_client() {
     const TIMEOUT: Duration = Duration::from_millis(300);
     let asking = Arc::<AtomicUsize>::default();
     let count = asking.clone();
@@ -234,7 +234,7 @@ async fn application_is_not_asked_for_ever_by_one_who_left() {
     until(|| asking.load(Ordering::Relaxed) == 0).await;
 }
 
-/// Calls a function when it is dropped
+/// Calls a function on drop.
 fn scopeguard(then: impl FnMut() + Send + 'static) -> impl Send {
     struct Guard<F: FnMut()>(F);
     impl<F: FnMut()> Drop for Guard<F> {
@@ -246,7 +246,7 @@ fn scopeguard(then: impl FnMut() + Send + 'static) -> impl Send {
 }
 
 #[tokio::test]
-async fn close_packets_come_in_a_poll_of_their_own() {
+async fn sends_close_packet_in_own_poll() {
     let drain = Drain::default().batches(1000, Duration::ZERO);
     for waits in [true, false] {
         for kind in ["client", "sockets", "io", "drain", "broken packet", "event rate", "outbox"] {
@@ -270,7 +270,7 @@ async fn close_packets_come_in_a_poll_of_their_own() {
                 }
             });
             let session = Session::open(&rig).await;
-            // As a browser does, on one connection: a server that drains accepts no other.
+            // Uses one connection, as browsers do; a draining server accepts no other.
             let mut client = if waits { session.poll(&rig, "").await } else { rig.connect().await };
             let mut is_asked = waits;
             let asked = format!("42[\"close me\",\"{kind}\"]");
@@ -305,7 +305,7 @@ async fn close_packets_come_in_a_poll_of_their_own() {
 }
 
 #[tokio::test]
-async fn waiting_polls_hear_of_every_end_at_once() {
+async fn answers_waiting_poll_on_every_end() {
     let rig = Rig::with_config(patient());
     for what in ["overlapping poll", "torn post", "binary post", "bad packet"] {
         let session = Session::open(&rig).await;
@@ -327,18 +327,18 @@ async fn waiting_polls_hear_of_every_end_at_once() {
         }
         let answer = poll.answer().await;
         assert_eq!((answer.status, answer.body.as_str()), (200, "1"), "{what}");
-        // The close timeout is longer.
+        // Well below the close timeout.
         assert!(began.elapsed() < Duration::from_secs(5), "{what}: {:?}", began.elapsed());
         until(|| rig.io.client_count() == 0).await;
     }
 }
 
 #[tokio::test]
-async fn refused_requests_count_once() {
+async fn counts_rejected_requests_once() {
     let rig = Rig::with_config(patient());
     let session = Session::open(&rig).await;
     let mut poll = session.poll(&rig, "").await;
-    // One that the connection refuses, one that its session refuses, and one without a session.
+    // Requests rejected by the connection, by the session, and for lack of a session.
     let websocket = format!("{}&sid={}", POLLING.replace("polling", "websocket"), session.sid);
     for (refused, target) in [(1, &websocket), (2, &session.target), (3, &session.target)] {
         assert_eq!(rig.get(target, "").await.status, 400);

@@ -1,4 +1,4 @@
-//! Each limit has its outcome, and costs nobody else a message
+//! Each limit has its outcome, and other clients lose no message.
 
 use std::fmt::Debug;
 use std::future::poll_fn;
@@ -20,7 +20,7 @@ use tower_service::Service;
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WEBSOCKET, WebSocket, client_frame, get, until};
 
 #[tokio::test]
-async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
+async fn limits_tcp_connections() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).max_connections(2));
     let mut chat = WebSocket::socket_io(rig.address).await;
@@ -36,14 +36,14 @@ async fn a_connection_too_many_is_told_so_and_the_others_go_on() {
 
     io.emit("news", 1).expect("emitted");
     assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
-    // A WebSocket holds its place to its end, and then gives it back.
+    // A WebSocket holds its slot until it closes, then frees it.
     drop(chat);
     rig.until_status("/nothing", 404).await;
     drop(idle);
 }
 
 #[tokio::test]
-async fn polls_that_ask_for_an_upgrade_hold_no_place() {
+async fn poll_with_upgrade_frees_connection_slot() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).max_connections(3));
     for _ in 0..10 {
@@ -51,14 +51,14 @@ async fn polls_that_ask_for_an_upgrade_hold_no_place() {
         client.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
         assert_eq!(client.answer().await.status, 200);
         drop(client);
-        // The session goes on without the connection it began on, whose place is free.
+        // The session outlives the connection it began on, whose slot is free.
         rig.until_status("/nothing", 404).await;
     }
     assert_eq!(io.client_count(), 10);
 }
 
 #[tokio::test]
-async fn a_session_too_many_is_told_so_whatever_its_transport() {
+async fn limits_sessions_on_every_transport() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_sessions(2)));
     let mut chat = WebSocket::socket_io(rig.address).await;
     let polling = rig.get(POLLING, "").await;
@@ -77,7 +77,7 @@ async fn a_session_too_many_is_told_so_whatever_its_transport() {
 }
 
 #[tokio::test]
-async fn a_handshake_that_fails_takes_no_place() {
+async fn failed_handshake_frees_session_slot() {
     let rig = Rig::with_config(
         Config::new().limits(|limits| limits.max_sessions(1).max_connections_per_address(1)),
     );
@@ -89,7 +89,7 @@ async fn a_handshake_that_fails_takes_no_place() {
 }
 
 #[tokio::test]
-async fn the_limit_of_sessions_holds_when_mounted_too() {
+async fn limits_sessions_when_mounted() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_sessions(1))).build();
     let mut statuses = Vec::new();
     for _ in 0..2 {
@@ -101,7 +101,7 @@ async fn the_limit_of_sessions_holds_when_mounted_too() {
 }
 
 #[tokio::test]
-async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() {
+async fn limits_concurrent_requests_per_session() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_requests(2))).build();
     let request = |method, target: &str, body: &'static str| {
         let body = Full::new(Bytes::from_static(body.as_bytes()));
@@ -111,7 +111,7 @@ async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() 
     let opened = text(request("GET", POLLING, "").await.expect("an answer")).await;
     let sid = opened.split('"').nth(3).expect("a sid");
     let target = format!("{POLLING}&sid={sid}");
-    // All of them before the session has its turn.
+    // Sends all requests before the session runs.
     let bodies = [("GET", ""), ("POST", "40"), ("POST", "2"), ("GET", "")];
     let mut requests = bodies.map(|(method, body)| request(method, &target, body));
     let answers =
@@ -130,7 +130,7 @@ async fn requests_of_one_session_that_come_at_once_are_bounded_and_it_goes_on() 
 }
 
 #[tokio::test]
-async fn who_joins_nothing_in_time_is_closed() {
+async fn closes_unjoined_session_after_timeout() {
     let rig = Rig::with_config(
         Config::new().timeouts(|timeouts| timeouts.connect_timeout(Duration::from_millis(1500))),
     );
@@ -148,7 +148,7 @@ async fn text<B: Body<Error: Debug>>(response: http::Response<B>) -> String {
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_the_place_of_others() {
+async fn limits_connections_per_address() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_connections_per_address(2)));
     let chat = WebSocket::socket_io(rig.address).await;
     let mut idle = rig.connect().await;
@@ -167,7 +167,7 @@ async fn one_address_cannot_take_the_place_of_others() {
 }
 
 #[tokio::test]
-async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
+async fn limits_sessions_per_address() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_connections_per_address(2)));
     let mut statuses = Vec::new();
     let mut client = rig.connect().await;
@@ -179,7 +179,7 @@ async fn sessions_of_one_address_are_bounded_though_they_hold_no_connection() {
 }
 
 #[tokio::test]
-async fn headers_are_bounded_in_size_and_number() {
+async fn limits_header_size_and_count() {
     let rig = Rig::with_config(Config::new());
     let fits = format!("X-Long: {}\r\n", "x".repeat(15 * 1024));
     assert_eq!(rig.get("/", &fits).await.status, 404);
@@ -201,11 +201,11 @@ async fn headers_are_bounded_in_size_and_number() {
     assert_eq!(strict.get("/", &format!("x: {}\r\n", "x".repeat(3000))).await.status, 431);
 }
 
-/// Less than a server takes that was told no timeout, and longer than anything here on a busy machine
+/// Below the default timeout, and longer than any step here on a busy machine.
 const UNTOLD: Duration = Duration::from_millis(9500);
 
 #[tokio::test]
-async fn a_request_that_does_not_come_is_not_waited_for() {
+async fn times_out_incomplete_headers() {
     const TIMEOUT: Duration = Duration::from_millis(400);
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
@@ -233,7 +233,7 @@ async fn a_request_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_later_request_has_no_more_time_than_the_first() {
+async fn header_timeout_applies_to_later_requests() {
     const TIMEOUT: Duration = Duration::from_millis(1200);
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).header_timeout(TIMEOUT));
@@ -241,7 +241,7 @@ async fn a_later_request_has_no_more_time_than_the_first() {
     for _ in 0..2 {
         client.send(&get("/", "")).await;
         assert_eq!(client.answer().await.status, 404);
-        assert!(client.is_quiet_for(TIMEOUT * 2).await, "between requests there is more time");
+        assert!(client.is_quiet_for(TIMEOUT * 2).await, "the keep-alive timeout is longer");
     }
     client.send("GET / HTTP/1.1\r\nHost:").await;
     let began = Instant::now();
@@ -251,12 +251,12 @@ async fn a_later_request_has_no_more_time_than_the_first() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
+async fn closes_idle_connections_not_waiting_polls() {
     const TIMEOUT: Duration = Duration::from_millis(1500);
     let io = Io::new();
     let server = Server::new(io.clone()).keep_alive_timeout(TIMEOUT);
     let rig = Rig::start(&io, server);
-    // A request in time is answered, and begins the time anew; on a busy machine it may take some tries to be in time.
+    // A request in time is answered and restarts the timeout; on a busy machine that may take several tries.
     let mut idle = loop {
         let began = Instant::now();
         let mut idle = rig.connect().await;
@@ -268,7 +268,7 @@ async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
         {
             break idle;
         }
-        assert!(began.elapsed() >= TIMEOUT, "closed before its time");
+        assert!(began.elapsed() >= TIMEOUT, "closed before the timeout");
     };
     let answered = Instant::now();
 
@@ -279,12 +279,12 @@ async fn idle_connections_are_closed_and_polls_that_wait_are_not_idle() {
     idle.end().await;
     let closed = answered.elapsed();
     assert!(closed >= TIMEOUT && closed < Duration::from_secs(60), "{closed:?}");
-    assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a poll was cut off");
+    assert!(poll.is_quiet_for(Duration::from_millis(1500)).await, "a waiting poll was closed");
     assert_eq!(io.metrics().breaches(Breach::HeaderTime), 0);
 }
 
 #[tokio::test]
-async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
+async fn closes_client_over_event_rate() {
     let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(5).expect("five"));
     let io = Io::builder().config(Config::new().limits(|limits| limits.event_rate(rate))).build();
     let reasons: Arc<Mutex<Vec<CloseReason>>> = Arc::default();
@@ -299,7 +299,7 @@ async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
     let rig = Rig::start(&io, Server::new(io.clone()));
     let mut listener = WebSocket::socket_io(rig.address).await;
     let mut flooder = WebSocket::socket_io(rig.address).await;
-    // Joining took one of five.
+    // The join used one token of five.
     let flood: Vec<u8> =
         (0..50).flat_map(|number| client_frame(TEXT, format!("42[\"say\",{number}]").as_bytes())).collect();
     flooder.0.send_bytes(&flood).await;
@@ -314,7 +314,7 @@ async fn a_client_that_sends_too_often_is_closed_and_costs_nobody_a_message() {
 }
 
 #[tokio::test]
-async fn answers_are_no_events() {
+async fn event_rate_ignores_acks() {
     let rate = EventRate::per_second(NonZeroU32::MIN).burst(NonZeroU32::new(3).expect("three"));
     let rig = Rig::with_config(Config::new().limits(|limits| limits.event_rate(rate)));
     let mut client = WebSocket::socket_io(rig.address).await;
@@ -329,7 +329,7 @@ async fn answers_are_no_events() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_read_slowly_is_not_idle() {
+async fn slowly_read_answer_is_not_idle() {
     const TIMEOUT: Duration = Duration::from_millis(1500);
     const LEN: usize = 12 << 20;
     let io = Io::new();
@@ -349,7 +349,7 @@ async fn an_answer_that_is_read_slowly_is_not_idle() {
 }
 
 #[tokio::test]
-async fn sessions_of_one_connection_are_bounded() {
+async fn limits_sessions_per_connection() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()).max_sessions_per_connection(3));
     let mut greedy = rig.connect().await;
@@ -358,7 +358,7 @@ async fn sessions_of_one_connection_are_bounded() {
         greedy.send(&get(POLLING, "")).await;
         sids.push(greedy.answer().await.sid());
     }
-    // A session that is over makes room.
+    // A closed session frees its slot.
     let over = format!("POST {POLLING}&sid={} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n1", sids[0]);
     greedy.send(&over).await;
     assert_eq!(greedy.answer().await.status, 200);
@@ -372,14 +372,14 @@ async fn sessions_of_one_connection_are_bounded() {
     let mut greedy = rig.connect().await;
     for expected in [200, 200, 200, 503] {
         greedy.send(&get(POLLING, "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n")).await;
-        assert_eq!(greedy.answer().await.status, expected, "whatever else it asks for");
+        assert_eq!(greedy.answer().await.status, expected, "with or without upgrade headers");
     }
     assert_eq!(io.metrics().breaches(Breach::ConnectionSessions), 2);
-    assert_eq!(rig.get(POLLING, "").await.status, 200, "another connection is not concerned");
+    assert_eq!(rig.get(POLLING, "").await.status, 200, "the limit is per connection");
 }
 
 #[tokio::test]
-async fn oldest_unjoined_session_gives_way() {
+async fn evicts_oldest_unjoined_session() {
     let rig = Rig::with_config(Config::new().limits(|limits| limits.max_unjoined_sessions(2)));
     let mut chat = WebSocket::socket_io(rig.address).await;
     let mut sids = Vec::new();
@@ -399,7 +399,7 @@ async fn oldest_unjoined_session_gives_way() {
         let expected = if number < 198 { 400 } else { 200 };
         assert_eq!(client.answer().await.status, expected, "{number}");
     }
-    // Those two have joined, and so make room.
+    // The two sessions have joined and so free their slots.
     assert_eq!(rig.get(POLLING, "").await.status, 200);
     rig.io.emit("news", 1).expect("emitted");
     assert_eq!(chat.next().await, Frame::Text("42[\"news\",1]".into()));
@@ -407,7 +407,7 @@ async fn oldest_unjoined_session_gives_way() {
 }
 
 #[tokio::test]
-async fn handshakes_are_bounded_in_bytes() {
+async fn limits_handshake_bytes() {
     let rig = Rig::with_config(
         Config::new().limits(|limits| limits.max_handshake_bytes(1000).max_handshakes_bytes(2900)),
     );
@@ -426,11 +426,11 @@ async fn handshakes_are_bounded_in_bytes() {
     client.send(&over).await;
     assert_eq!(client.answer().await.status, 200);
     until(|| rig.io.client_count() == 2).await;
-    assert_eq!(rig.get(POLLING, &headers(850)).await.status, 200, "what a session kept is given back");
+    assert_eq!(rig.get(POLLING, &headers(850)).await.status, 200, "a closed session frees its bytes");
 }
 
 #[tokio::test]
-async fn slow_body_gets_408() {
+async fn rejects_slow_body_with_408() {
     let rig = Rig::with_config(
         Config::new().timeouts(|timeouts| timeouts.body_timeout(Duration::from_millis(300))),
     );
@@ -458,9 +458,9 @@ async fn unfinished_message_closes_its_connection() {
     let mut reader = WebSocket::plain(rig.address).await;
     let mut slow = WebSocket::plain(rig.address).await;
     until(|| rig.io.client_count() == 2).await;
-    // The beginning of a message in several frames; between them pings can be answered.
+    // First frame of a fragmented message; pings may be answered in between.
     let mut part = client_frame(TEXT, b"never");
-    // Without FIN it is the beginning of a message.
+    // Clears FIN to start a fragmented message.
     part[0] = TEXT;
     slow.0.send_bytes(&part).await;
     let begun = Instant::now();
@@ -469,10 +469,10 @@ async fn unfinished_message_closes_its_connection() {
         if !slow.0.is_quiet_for(Duration::from_millis(20)).await && rig.io.client_count() == 1 {
             break slow.next().await;
         }
-        assert!(begun.elapsed() < Duration::from_secs(20), "it is waited for");
+        assert!(begun.elapsed() < Duration::from_secs(20), "closed in time");
     };
     assert_eq!(end, Frame::Close(1008, "a message was not whole within two pings".into()));
-    assert!(begun.elapsed() >= Duration::from_millis(200), "it has one ping at least");
+    assert!(begun.elapsed() >= Duration::from_millis(200), "after at least one ping");
     rig.io.emit("message", "on").expect("emitted");
     assert_eq!(reader.next().await, Frame::Text("on".into()));
 }

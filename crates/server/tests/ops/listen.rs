@@ -1,4 +1,4 @@
-//! Listening: an address is one server's alone
+//! Listening: an address belongs to a single server.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -28,11 +28,11 @@ async fn second_server_on_taken_address_fails() {
     assert!(is_taken(first.address()));
     assert!(is_taken((Ipv4Addr::UNSPECIFIED, port).into()));
     drop(first);
-    assert!(!is_taken((Ipv4Addr::LOCALHOST, port).into()), "it is free again");
+    assert!(!is_taken((Ipv4Addr::LOCALHOST, port).into()), "the address is free again");
 }
 
 #[tokio::test]
-async fn wildcards_of_both_families_exclude_each_other() {
+async fn wildcards_of_both_families_conflict() {
     let Ok(first) = server().bind("[::]:0") else { return };
     let port = first.address().port();
     for address in [Ipv4Addr::UNSPECIFIED, Ipv4Addr::LOCALHOST] {
@@ -45,7 +45,7 @@ async fn wildcards_of_both_families_exclude_each_other() {
 }
 
 #[tokio::test]
-async fn wildcard_of_ipv6_serves_ipv4_too() {
+async fn ipv6_wildcard_serves_ipv4() {
     let io = Io::new();
     let Ok(bound) = Server::new(io.clone()).bind("[::]:0") else { return };
     let port = bound.address().port();
@@ -58,7 +58,7 @@ async fn wildcard_of_ipv6_serves_ipv4_too() {
 
 #[tokio::test]
 #[expect(clippy::disallowed_methods, reason = "the server has threads of its own")]
-async fn threads_share_address_and_nobody_joins_them() {
+async fn only_own_threads_share_address() {
     const THREADS: usize = 3;
     let io = Io::new();
     let bound = Server::new(io.clone()).bind("127.0.0.1:0").expect("a free port");
@@ -75,15 +75,15 @@ async fn threads_share_address_and_nobody_joins_them() {
         assert!(is_taken(address));
     }
     drop(stop);
-    running.join().expect("it does not panic").expect("it served");
+    running.join().expect("no panic").expect("no server error");
 }
 
 #[tokio::test]
-async fn address_is_free_right_after_the_end() {
+async fn frees_address_immediately_after_shutdown() {
     let io = Io::new();
     let rig = Rig::start(&io, Server::new(io.clone()));
     let address = rig.address;
-    // Closed by the server first, so its end of the connection waits in TIME_WAIT.
+    // The server closes first, so its end of the connection stays in TIME_WAIT.
     let mut client = rig.connect().await;
     client.send(&get("/nothing", "Connection: close\r\n")).await;
     client.end().await;
@@ -94,17 +94,17 @@ async fn address_is_free_right_after_the_end() {
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("the address stays taken");
+    panic!("the address is still in use");
 }
 
 #[test]
-fn settings_that_let_nobody_in_are_refused() {
+fn rejects_zero_limits() {
     for (server, setting) in [
         (server().max_headers(0), "max_headers"),
         (server().max_connections(0), "max_connections"),
         (server().header_timeout(Duration::ZERO), "header_timeout"),
     ] {
-        let error = server.bind("127.0.0.1:0").expect_err("nobody could come in").to_string();
+        let error = server.bind("127.0.0.1:0").expect_err("no client could connect").to_string();
         assert!(error.starts_with(&format!("invalid setting `{setting}`: is 0: ")), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Operating the server: limits, proxies, origins, draining, and what it tells of itself
+//! Operating the server: limits, proxies, origins, draining, health checks and metrics.
 #![allow(clippy::disallowed_methods, reason = "tests read a clock")]
 
 mod admin;

@@ -1,4 +1,4 @@
-//! Pages of other origins cannot use the cookies of a visitor
+//! Cross-origin pages cannot use the cookies of a visitor.
 
 use roomcast_server::Config;
 use roomcast_server::http::{Cors, IpNet, OriginPolicy};
@@ -10,7 +10,7 @@ const COOKIE: &str = "Cookie: session=secret\r\n";
 const FOREIGN: &str = "Origin: https://evil.example\r\n";
 const OWN: &str = "Origin: https://chat.example\r\n";
 
-/// Asks for a session in each way there is; gives back the statuses
+/// Requests a session over each transport and returns the statuses.
 async fn statuses(rig: &Rig, headers: &str) -> [u16; 3] {
     let upgrade = format!("{UPGRADE}{headers}");
     [
@@ -21,7 +21,7 @@ async fn statuses(rig: &Rig, headers: &str) -> [u16; 3] {
 }
 
 #[tokio::test]
-async fn cve_2019_13611_a_foreign_page_with_cookies_is_refused_on_every_way_in() {
+async fn cve_2019_13611_rejects_foreign_pages() {
     let rig = Rig::with_config(Config::new());
     assert_eq!(statuses(&rig, &format!("{COOKIE}{FOREIGN}")).await, [403; 3]);
     assert_eq!(rig.io.metrics().breaches(Breach::Origin), 3);
@@ -32,12 +32,12 @@ async fn cve_2019_13611_a_foreign_page_with_cookies_is_refused_on_every_way_in()
 }
 
 #[tokio::test]
-async fn the_refusal_says_how_to_let_the_page_in() {
+async fn rejection_explains_how_to_allow_origin() {
     let rig = Rig::with_config(Config::new());
     for (target, upgrade) in [(POLLING, ""), (WEBSOCKET, UPGRADE), ("/ws", UPGRADE)] {
         let refused = rig.get(target, &format!("{upgrade}{COOKIE}{FOREIGN}")).await;
         assert!(refused.body.contains("Cors::allow_origin"), "{target}: {}", refused.body);
-        assert!(!refused.body.contains("evil"), "nothing of the request is repeated");
+        assert!(!refused.body.contains("evil"), "the answer does not echo the request");
     }
     let json = rig.get(POLLING, &format!("{COOKIE}{FOREIGN}")).await;
     assert_eq!(json.header("content-type"), Some("application/json"));
@@ -45,7 +45,7 @@ async fn the_refusal_says_how_to_let_the_page_in() {
 }
 
 #[tokio::test]
-async fn an_upgrade_is_checked_as_the_handshake_was() {
+async fn checks_origin_of_upgrade_requests() {
     let rig = Rig::with_config(Config::new());
     let sid = rig.get(POLLING, "").await.sid();
     let target = format!("{WEBSOCKET}&sid={sid}");
@@ -54,7 +54,7 @@ async fn an_upgrade_is_checked_as_the_handshake_was() {
 }
 
 #[tokio::test]
-async fn an_origin_that_is_allowed_comes_in_and_may_read() {
+async fn allows_configured_origin_to_read() {
     let rig = Rig::with_config(
         Config::new().http(|http| http.cors(Cors::new().allow_origin("https://app.example"))),
     );
@@ -79,7 +79,7 @@ async fn an_origin_that_is_allowed_comes_in_and_may_read() {
 }
 
 #[tokio::test]
-async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
+async fn allow_origin_keeps_other_cors_settings() {
     let config = Config::new().http(|http| http.cors(Cors::any().allow_origin("https://app.example")));
     let rig = Rig::with_config(config);
     let page = rig.get(POLLING, FOREIGN).await;
@@ -91,7 +91,7 @@ async fn allowing_an_origin_leaves_the_rest_of_cors_as_it_is() {
 }
 
 #[tokio::test]
-async fn stricter_and_laxer_servers() {
+async fn applies_each_origin_policy() {
     let strict =
         Rig::with_config(Config::new().http(|http| http.cors(Cors::new().origin_policy(OriginPolicy::Same))));
     assert_eq!(statuses(&strict, FOREIGN).await, [403; 3]);
@@ -102,7 +102,7 @@ async fn stricter_and_laxer_servers() {
 }
 
 #[tokio::test]
-async fn cors_without_cookies_lets_no_cookies_in() {
+async fn cors_without_credentials_rejects_cookies() {
     let cors = |credentials| Cors::origins(["https://app.example"]).credentials(credentials);
     let page = "Origin: https://app.example\r\n";
     let rig = Rig::with_config(Config::new().http(|http| http.cors(cors(false))));
@@ -116,7 +116,7 @@ async fn cors_without_cookies_lets_no_cookies_in() {
 }
 
 #[tokio::test]
-async fn origins_are_compared_in_normal_form() {
+async fn normalizes_origins_before_comparing() {
     let config = Config::new().http(|http| {
         let named = Cors::origins(["http://A.example:80", "null"]).credentials(true);
         http.cors(named.allow_origin(" HTTPS://B\u{fc}cher.Example:443/ ").allow_origin("file:///"))
@@ -134,7 +134,7 @@ async fn origins_are_compared_in_normal_form() {
 }
 
 #[tokio::test]
-async fn outermost_trusted_proxy_names_the_host() {
+async fn outermost_trusted_proxy_sets_host() {
     let trusted = ["127.0.0.1/32", "10.0.0.2/32"].map(|text| text.parse::<IpNet>().expect("a network"));
     let rig = Rig::with_config(Config::new().http(|http| http.trusted_proxies(trusted)));
     let page = format!("{COOKIE}Origin: https://shop.example\r\n");

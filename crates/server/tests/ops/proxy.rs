@@ -1,4 +1,4 @@
-//! Where clients come from, behind proxies and without
+//! Client addresses with and without proxies.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use crate::support::{Client, Frame, POLLING, Rig, UPGRADE, WebSocket, get};
 
-/// Tells each plain client where it comes from
+/// Sends each plain client its address.
 fn teller(config: Config) -> Io {
     let io =
         Io::builder().config(config).endpoint(Endpoint::plain("/ws")).endpoint(Endpoint::socket_io()).build();
@@ -41,7 +41,7 @@ async fn told(mut client: Client, headers: &str) -> String {
 }
 
 #[tokio::test]
-async fn only_a_trusted_proxy_is_believed() {
+async fn trusts_headers_of_trusted_proxies_only() {
     let io = teller(trusting(&["127.0.0.1"]));
     let rig = Rig::start(&io, Server::new(io.clone()));
     let headers = "X-Forwarded-For: 203.0.113.9, 198.51.100.7\r\nX-Forwarded-Proto: https\r\n";
@@ -52,10 +52,10 @@ async fn only_a_trusted_proxy_is_believed() {
 }
 
 #[tokio::test]
-async fn the_limit_of_an_address_counts_clients_and_not_their_proxy() {
+async fn address_limit_counts_clients_behind_proxy() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()));
-    // More connections of the proxy than one client may have.
+    // The proxy opens more connections than a single client may have.
     let mut proxy = Vec::new();
     for client in ["198.51.100.1", "198.51.100.2", "198.51.100.1"] {
         let mut connection = rig.connect().await;
@@ -67,7 +67,7 @@ async fn the_limit_of_an_address_counts_clients_and_not_their_proxy() {
     assert_eq!(io.metrics().breaches(Breach::Address), 1);
 }
 
-/// A header of version 2 for a client at 192.0.2.1:4660, with an extension
+/// Returns a version 2 header for a client at 192.0.2.1:4660, with an extension.
 fn version_2(extension: &[u8]) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0".to_vec();
     header.push(12 + u8::try_from(extension.len()).expect("a short extension"));
@@ -77,7 +77,7 @@ fn version_2(extension: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_proxy_protocol_tells_whose_a_connection_is() {
+async fn reads_client_address_from_proxy_protocol() {
     let io = teller(trusting(&["127.0.0.1"]));
     let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
     for (header, expected) in [
@@ -88,13 +88,13 @@ async fn the_proxy_protocol_tells_whose_a_connection_is() {
     ] {
         let mut client = rig.connect().await;
         client.send_bytes(&header).await;
-        // What the client behind it claims is not believed.
+        // Forwarding headers of the client behind the proxy are ignored.
         assert_eq!(told(client, "X-Forwarded-For: 203.0.113.9\r\n").await, expected);
     }
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
+async fn requires_proxy_header_from_trusted_peers() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let server =
         Server::new(io.clone()).proxy_protocol(true).header_timeout(std::time::Duration::from_secs(2));
@@ -108,7 +108,7 @@ async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
 
     let direct = Client::connect_from("127.0.0.2", rig.address).await;
     assert!(told(direct, "").await.starts_with("127.0.0.2:"));
-    // From a stranger the header is not believed: it is no HTTP.
+    // An untrusted peer's header is not parsed: it is invalid HTTP.
     let mut liar = Client::connect_from("127.0.0.3", rig.address).await;
     liar.send_bytes(&version_2(b"")).await;
     liar.send(&get(POLLING, "")).await;
@@ -116,7 +116,7 @@ async fn a_trusted_proxy_without_a_header_is_closed_and_others_need_none() {
 }
 
 #[tokio::test]
-async fn connections_by_the_proxy_protocol_count_for_their_client() {
+async fn counts_proxied_connections_per_client() {
     let io = teller(trusting(&["127.0.0.1"]).limits(|limits| limits.max_connections_per_address(1)));
     let rig = Rig::start(&io, Server::new(io.clone()).proxy_protocol(true));
     let mut statuses = Vec::new();
@@ -132,7 +132,7 @@ async fn connections_by_the_proxy_protocol_count_for_their_client() {
 }
 
 #[tokio::test]
-async fn when_mounted_the_peer_that_comes_with_the_request_is_the_proxy() {
+async fn mounted_server_uses_peer_extension() {
     let io = teller(trusting(&["10.0.0.0/8"]).limits(|limits| limits.max_connections_per_address(1)));
     let mut statuses = Vec::new();
     for (peer, client) in [

@@ -1,4 +1,4 @@
-//! A server under test, and clients that say exactly what they are told to
+//! Server under test, and clients that control every byte they send.
 //!
 //! The clients of [`roomcast_testkit::socket`] block and write whole requests; these are asynchronous, write parts of
 //! requests and frames, and see when a connection is quiet.
@@ -13,10 +13,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
-/// Nothing here takes that long
+/// Longer than any step here takes.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A server on a port of its own, until it is dropped
+/// Server on its own port until dropped.
 pub(crate) struct Rig {
     pub(crate) address: SocketAddr,
     pub(crate) io: Io,
@@ -42,17 +42,17 @@ impl Rig {
         Client::connect(self.address).await
     }
 
-    /// Asks until this is the status of the answer
+    /// Repeats the request until the answer has this status.
     pub(crate) async fn until_status(&self, target: &str, status: u16) {
         let asked = tokio::time::timeout(PATIENCE, async {
             while self.get(target, "").await.status != status {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
         });
-        asked.await.expect("it comes about in time");
+        asked.await.expect("the status in time");
     }
 
-    /// Connects, asks, and gives back the answer
+    /// Connects, sends a request, and returns the answer.
     pub(crate) async fn get(&self, target: &str, headers: &str) -> Answer {
         let mut client = self.connect().await;
         client.send(&get(target, headers)).await;
@@ -69,7 +69,7 @@ impl Drop for Rig {
 pub(crate) const POLLING: &str = "/socket.io/?EIO=4&transport=polling";
 pub(crate) const WEBSOCKET: &str = "/socket.io/?EIO=4&transport=websocket";
 
-/// A request; each of the headers ends with its line end
+/// Returns a request; each header ends with its line break.
 pub(crate) fn get(target: &str, headers: &str) -> String {
     format!("GET {target} HTTP/1.1\r\nHost: chat.example\r\n{headers}\r\n")
 }
@@ -83,7 +83,7 @@ impl Client {
         Self::connect_from("127.0.0.1", to).await
     }
 
-    /// Connects from another address of this machine
+    /// Connects from another local address.
     pub(crate) async fn connect_from(from: &str, to: SocketAddr) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.bind(format!("{from}:0").parse().expect("an address")).expect("an address of this machine");
@@ -100,26 +100,26 @@ impl Client {
         self.reader.stream.write_all(bytes).await.expect("sent");
     }
 
-    /// Sends nothing more, and still reads
+    /// Closes the sending half; reading still works.
     pub(crate) async fn finish(&mut self) {
-        self.reader.stream.shutdown().await.expect("it is open");
+        self.reader.stream.shutdown().await.expect("an open connection");
     }
 
-    /// Sends what may find the connection closed
+    /// Sends bytes that may find the connection closed.
     pub(crate) async fn try_send(&mut self, bytes: &[u8]) -> bool {
         self.reader.stream.write_all(bytes).await.is_ok()
     }
 
     async fn fill(&mut self) -> bool {
         let read = tokio::time::timeout(PATIENCE, self.reader.fill()).await;
-        read.expect("something in time").is_ok()
+        read.expect("data in time").is_ok()
     }
 
     pub(crate) async fn answer(&mut self) -> Answer {
         self.answer_or_end().await.expect("an answer before the end of the connection")
     }
 
-    /// The next answer; `None` if the connection ends before it begins
+    /// Returns the next answer, or `None` if the connection ends before one begins.
     pub(crate) async fn answer_or_end(&mut self) -> Option<Answer> {
         let answer = tokio::time::timeout(PATIENCE, self.reader.answer()).await;
         let answer = answer.expect("an answer in time").ok();
@@ -128,27 +128,27 @@ impl Client {
         answer
     }
 
-    /// Reads this much at most, and tells how much it was
+    /// Reads at most `most` bytes and returns their number.
     pub(crate) async fn take(&mut self, most: usize) -> usize {
         let mut buffer = vec![0; most];
         let read = tokio::time::timeout(PATIENCE, self.reader.stream.read(&mut buffer)).await;
-        let read = read.expect("something in time").expect("it is open");
-        assert!(read > 0, "cut off");
+        let read = read.expect("data in time").expect("an open connection");
+        assert!(read > 0, "connection closed");
         read
     }
 
-    /// Waits for the end of the connection; gives back what still came
+    /// Waits for the end of the connection and returns the remaining bytes.
     pub(crate) async fn end(&mut self) -> String {
         while self.fill().await {}
         String::from_utf8_lossy(&self.reader.buffer.split()).into_owned()
     }
 
-    /// Whether the connection is still open after this time, and nothing came
+    /// Returns whether the connection stays open and silent for this time.
     pub(crate) async fn is_quiet_for(&mut self, time: Duration) -> bool {
         tokio::time::timeout(time, self.reader.fill()).await.is_err()
     }
 
-    /// Opens a WebSocket
+    /// Opens a WebSocket.
     pub(crate) async fn upgrade(mut self, target: &str) -> WebSocket {
         self.send(&get(target, UPGRADE)).await;
         assert_eq!(self.answer().await.status, 101);
@@ -165,12 +165,12 @@ pub(crate) enum Frame {
 }
 
 impl WebSocket {
-    /// Opens a plain WebSocket
+    /// Opens a plain WebSocket.
     pub(crate) async fn plain(to: SocketAddr) -> Self {
         Client::connect(to).await.upgrade("/ws").await
     }
 
-    /// Opens a session of Socket.IO and joins the main namespace
+    /// Opens a Socket.IO session and joins the main namespace.
     pub(crate) async fn socket_io(to: SocketAddr) -> Self {
         let mut socket = Client::connect(to).await.upgrade(WEBSOCKET).await;
         assert!(matches!(socket.next().await, Frame::Text(open) if open.starts_with("0{")));
@@ -199,12 +199,12 @@ impl WebSocket {
     }
 }
 
-/// Waits until something is so
+/// Waits until the condition holds.
 pub(crate) async fn until(what: impl Fn() -> bool) {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !what() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
-    waited.await.expect("it comes about in time");
+    waited.await.expect("the condition holds in time");
 }

@@ -1,4 +1,4 @@
-//! Questions and answers, both ways
+//! Acknowledgements in both directions.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use crate::support::client::{Client, Heard, Kind, TALKING, bytes};
 use crate::support::heard::{Ear, arrivals};
 use crate::support::serve::{Running, serve, until};
 
-/// Time that nobody needs, unless something is wrong
+/// Timeout that expires only if something is wrong.
 const AGES: Duration = Duration::from_secs(60);
-/// Time that passes because somebody does not answer
+/// Timeout that is expected to expire.
 const MOMENT: Duration = Duration::from_millis(50);
 
-/// A server that hands its sockets to the test
+/// Starts a server that passes its sockets to the test.
 fn open() -> (Io, Running, Ear<Socket>) {
     open_with(Config::new())
 }
@@ -30,7 +30,7 @@ fn open_with(config: Config) -> (Io, Running, Ear<Socket>) {
 }
 
 #[test]
-fn the_server_asks_and_the_client_answers_with_binary_too() {
+fn carries_binary_in_events_and_acks() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -43,7 +43,7 @@ fn the_server_asks_and_the_client_answers_with_binary_too() {
                 socket.timeout(AGES).emit_with_ack("question", (number, data)).await
             });
             let Heard::Event { name, args, ack: Some(ack), .. } = client.hear() else {
-                panic!("no question")
+                panic!("no ack request")
             };
             assert_eq!((name.as_str(), args), ("question", json!([number, bytes(&[number, 0xff])])));
             client.answer(ack, json!([{ "data": bytes(b"\x01\x02") }, number]));
@@ -52,14 +52,14 @@ fn the_server_asks_and_the_client_answers_with_binary_too() {
             struct Data {
                 data: Bytes,
             }
-            let (data, echoed): (Data, u8) = answer.parse().expect("what the client said");
+            let (data, echoed): (Data, u8) = answer.parse().expect("the client's arguments");
             assert_eq!((&data.data[..], echoed), (&b"\x01\x02"[..], number));
         }
     }
 }
 
 #[test]
-fn several_questions_are_answered_in_any_order() {
+fn accepts_acks_in_any_order() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -86,14 +86,14 @@ fn several_questions_are_answered_in_any_order() {
 }
 
 #[test]
-fn who_does_not_answer_in_time_is_not_waited_for() {
+fn times_out_and_ignores_late_ack() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
         let outcome = server.block_on(socket.timeout(MOMENT).emit_with_ack("question", 1));
         assert!(matches!(outcome, Err(AckError::Timeout)), "{outcome:?}");
-        // The answer that comes late is nobody's, least of all the next question's.
+        // A late ack is dropped and does not resolve the next request.
         let late = client.question("question");
         let asked = server.spawn(async move { socket.timeout(AGES).emit_with_ack("question", 2).await });
         let question = client.question("question");
@@ -105,7 +105,7 @@ fn who_does_not_answer_in_time_is_not_waited_for() {
 }
 
 #[test]
-fn who_goes_away_is_not_waited_for() {
+fn fails_pending_ack_on_disconnect() {
     let (_io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -118,25 +118,25 @@ fn who_goes_away_is_not_waited_for() {
         client.close();
         let outcome = asked.join();
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
-        // And who is gone is not even asked.
+        // A request to a disconnected socket fails at once.
         let outcome = server.block_on(socket.timeout(AGES).emit_with_ack("question", 2));
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
     }
 }
 
 #[test]
-fn plain_clients_cannot_be_asked() {
+fn rejects_ack_request_to_plain_client() {
     let (_io, server, sockets) = open();
     let mut client = Client::connect(Kind::Plain, &server.dial);
     let socket = sockets.next();
     let outcome = server.block_on(socket.timeout(AGES).emit_with_ack("question", 1));
     assert!(matches!(outcome, Err(AckError::Unsupported)), "{outcome:?}");
-    socket.emit("end", ()).expect("a name");
+    socket.emit("end", ()).expect("a valid name");
     client.expect("end", json!([]));
 }
 
 #[test]
-fn what_cannot_be_emitted_cannot_be_asked() {
+fn rejects_reserved_names_with_ack() {
     let (io, server, sockets) = open();
     let _client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -148,7 +148,7 @@ fn what_cannot_be_emitted_cannot_be_asked() {
 }
 
 fn answers_of(answers: &Answers) -> Vec<(SocketId, String)> {
-    let text = |args: &Args| args.get(0).expect("a text");
+    let text = |args: &Args| args.get(0).expect("a string");
     let mut all: Vec<_> = answers.answers.iter().map(|(id, args)| (id.clone(), text(args))).collect();
     all.sort();
     all
@@ -166,7 +166,7 @@ fn sorted(mut ids: Vec<SocketId>) -> Vec<SocketId> {
 }
 
 #[test]
-fn all_are_asked_and_all_answer() {
+fn collects_acks_from_all_clients() {
     let (io, server, sockets) = open();
     let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     sockets.take(clients.len());
@@ -180,7 +180,7 @@ fn all_are_asked_and_all_answer() {
             let id = client.id.clone();
             client.answer(question, json!([id]));
         }
-        let answers = asked.join().expect("a name");
+        let answers = asked.join().expect("a valid name");
         assert!(answers.is_complete());
         let answered = answers_of(&answers);
         assert_eq!(answered.len(), 4);
@@ -189,7 +189,7 @@ fn all_are_asked_and_all_answer() {
 }
 
 #[test]
-fn plain_clients_are_named_and_not_waited_for() {
+fn reports_plain_clients_as_gone() {
     let (io, server, sockets) = open();
     let _plain = Client::connect(Kind::Plain, &server.dial);
     let plain = sockets.next();
@@ -200,17 +200,17 @@ fn plain_clients_are_named_and_not_waited_for() {
     };
     let question = client.question("question");
     client.answer(question, json!(["yes"]));
-    let answers = asked.join().expect("a name");
+    let answers = asked.join().expect("a valid name");
     assert_eq!(answers_of(&answers), [(client.id.as_str().into(), "yes".to_owned())]);
     assert_eq!((answers.gone, answers.missing), (vec![plain.id().clone()], vec![]));
-    // Nobody at all is not waited for either.
+    // A broadcast without recipients completes at once.
     let nobody = io.to("empty").timeout(AGES);
-    let answers = server.block_on(nobody.emit_with_ack("question", ())).expect("a name");
+    let answers = server.block_on(nobody.emit_with_ack("question", ())).expect("a valid name");
     assert!(answers.is_complete() && answers.answers.is_empty());
 }
 
 #[test]
-fn some_answer_some_do_not_and_some_go() {
+fn reports_answered_missing_and_gone_clients() {
     let (io, server, sockets) = open();
     let mut answering = Client::connect(Kind::Polling, &server.dial);
     let mut silent = Client::connect(Kind::WebSocket, &server.dial);
@@ -219,7 +219,7 @@ fn some_answer_some_do_not_and_some_go() {
     sockets.take(4);
     let asked = {
         let io = io.clone();
-        // Long enough for those who answer, on any machine.
+        // Long enough for the answering clients on any machine.
         let timeout = Duration::from_secs(10);
         server.spawn(async move { io.timeout(timeout).emit_with_ack("question", ()).await })
     };
@@ -231,20 +231,20 @@ fn some_answer_some_do_not_and_some_go() {
     leaving.close();
     let question = late.question("question");
     until(|| io.client_count() == 3);
-    let answers = asked.join().expect("a name");
+    let answers = asked.join().expect("a valid name");
     assert_eq!(answers_of(&answers), [(answering.id.as_str().into(), "here".to_owned())]);
     assert_eq!(sorted(answers.missing), ids(&[&silent, &late]));
     assert_eq!(answers.gone, gone);
-    // Too late for that; the client goes on.
+    // The ack is too late for this request, but the client stays connected.
     late.answer(question, json!(["here"]));
-    io.emit("end", ()).expect("a name");
+    io.emit("end", ()).expect("a valid name");
     for client in [&mut answering, &mut silent, &mut late] {
         client.expect("end", json!([]));
     }
 }
 
 #[test]
-fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
+fn limits_pending_acks_per_client() {
     let (io, server, sockets) = open_with(Config::new().limits(|limits| limits.max_acks(2)));
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -256,13 +256,13 @@ fn a_client_that_owes_too_many_answers_is_not_asked_for_more() {
     let second = ask(socket.clone());
     let other = client.question("question");
     let all = io.timeout(AGES);
-    let answers = server.block_on(all.emit_with_ack("question", ())).expect("a name");
+    let answers = server.block_on(all.emit_with_ack("question", ())).expect("a valid name");
     assert_eq!(answers.gone, ids(&[&client]));
     assert_eq!(io.metrics().breaches(Breach::Acks), 1);
     let alone = server.block_on(socket.timeout(AGES).emit_with_ack("question", ()));
     assert!(matches!(alone, Err(AckError::Dropped)), "{alone:?}");
     assert_eq!(io.metrics().breaches(Breach::Acks), 2);
-    // It pays its debts, and is asked again.
+    // Answering frees the client's slots for further requests.
     client.answer(one, json!([]));
     client.answer(other, json!([]));
     first.join().expect("an answer");

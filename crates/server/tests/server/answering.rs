@@ -1,4 +1,4 @@
-//! How callers are answered: by what handlers return, and when something went wrong
+//! Acks sent by return values and by error handlers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ fn ada() -> User {
 }
 
 #[test]
-fn returned_values_answer_the_caller() {
+fn sends_returned_value_as_ack() {
     let io = Io::new();
     io.on("bool", async || true)
         .on("number", |a: i64, b: i64| a + b)
@@ -75,7 +75,7 @@ fn returned_values_answer_the_caller() {
         ] {
             assert_eq!(client.ask(event, args), json!([answer]), "{kind:?} {event}");
         }
-        // Nobody is answered who did not ask.
+        // Events without an ack id get no ack.
         client.emit("number", json!([2, 3]));
         client.emit("ok", json!([]));
         assert_eq!(client.ask("bool", json!([])), json!([true]));
@@ -84,7 +84,7 @@ fn returned_values_answer_the_caller() {
 }
 
 #[test]
-fn closures_that_capture_are_cloned_for_each_event() {
+fn clones_capturing_closures_for_each_event() {
     let counted = Arc::new(AtomicUsize::new(0));
     let io = Io::new();
     let count = counted.clone();
@@ -110,7 +110,7 @@ fn closures_that_capture_are_cloned_for_each_event() {
 }
 
 #[test]
-fn receipts_and_nothing_answer_nobody() {
+fn receipt_and_unit_send_no_ack() {
     let io = Io::new();
     io.on("receipt", async |socket: Socket| socket.emit("told", ()))
         .on("receipt at once", |socket: &Socket| socket.io().emit("told", ()))
@@ -134,7 +134,7 @@ fn receipts_and_nothing_answer_nobody() {
         assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]));
         assert_eq!(client.ask("both", json!([])), json!(["by hand"]));
         client.sync();
-        assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]), "nothing came between");
+        assert_eq!(client.ask("by hand", json!([])), json!(["by hand"]), "no ack in between");
     }
 }
 
@@ -158,7 +158,7 @@ impl Event for Add {
 }
 
 #[test]
-fn fallible_parameters_leave_the_answer_to_the_handler() {
+fn passes_extraction_errors_to_handler() {
     let io = Io::new();
     io.on("double", async |number: Result<i64, ArgsError>, ack: Ack| match number {
         Ok(number) => ack.send(number * 2),
@@ -182,7 +182,7 @@ fn fallible_parameters_leave_the_answer_to_the_handler() {
         assert!(answer[1].as_str().is_some_and(|text| text.contains("expected i64")), "{answer}");
         let answer = client.ask("double", json!([]));
         assert!(answer[1].as_str().is_some_and(|text| text.contains("missing")), "{answer}");
-        // The next parameter gets the next argument all the same.
+        // A failed parameter does not shift the following arguments.
         assert_eq!(client.ask("both", json!(["x", "y", 3])), json!([[null, "y", false]]));
         assert_eq!(client.ask("both", json!([1, "y"])), json!([[1, "y", true]]));
         assert_eq!(client.ask("borrowed", json!([7])), json!(["nobody"]));
@@ -190,11 +190,11 @@ fn fallible_parameters_leave_the_answer_to_the_handler() {
         assert_eq!(client.ask("add", json!([{ "a": 1, "b": 2 }])), json!([3]));
         assert_eq!(client.ask("add", json!([{ "a": 1 }])), json!([-1]));
     }
-    assert_eq!(io.metrics().events_mismatched(), 0, "the handlers saw to it");
+    assert_eq!(io.metrics().events_mismatched(), 0, "the handlers took the errors");
 }
 
 #[test]
-fn on_error_answers_callers_of_what_failed() {
+fn acks_failed_events_from_on_error() {
     let io = Io::new();
     io.on("mismatch", async |_: u32| {})
         .on("taken", async |_ack: Ack, _: u32| {})
@@ -244,14 +244,14 @@ fn on_error_answers_callers_of_what_failed() {
         ] {
             assert_eq!(client.ask(event, json!(["x"])), json!([answer]), "{kind:?} {event}");
         }
-        // One that asked for nothing is sent nothing.
+        // Events without an ack id get no ack from `on_error`.
         client.emit("fails", json!([]));
         assert_eq!(client.ask("fine", json!([])), json!(["fine"]));
     }
 }
 
 #[test]
-fn on_error_of_a_socket_answers_by_returning() {
+fn socket_on_error_return_sends_ack() {
     let (told, asked) = ear();
     let io = Io::new();
     io.on("fails", async || Err::<(), _>("no luck"));
@@ -266,7 +266,7 @@ fn on_error_of_a_socket_answers_by_returning() {
     let server = serve(&io);
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
-        assert_eq!(client.ask("fails", json!([])), json!(["event `fails`: a handler failed: no luck"]));
+        assert_eq!(client.ask("fails", json!([])), json!(["event `fails`: handler failed: no luck"]));
         assert!(asked.next());
         client.emit("fails", json!([]));
         assert!(!asked.next());
@@ -274,7 +274,7 @@ fn on_error_of_a_socket_answers_by_returning() {
 }
 
 #[test]
-fn auth_is_there_for_every_event() {
+fn extracts_auth_in_event_handlers() {
     let io = Io::new();
     io.on("who", async |Auth(user): Auth<User>| user.name)
         .on("wrong", async |auth: Result<Auth<Vec<u8>>, ArgsError>| auth.is_err());
@@ -288,7 +288,7 @@ fn auth_is_there_for_every_event() {
 }
 
 #[test]
-fn receipts_are_no_answers_in_results_of_any_error() {
+fn sends_no_ack_for_result_receipt() {
     fn handler(socket: &Socket) -> Result<Receipt, Box<dyn std::error::Error>> {
         Ok(socket.emit("told", ())?)
     }

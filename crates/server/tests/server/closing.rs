@@ -1,4 +1,4 @@
-//! How clients, sockets and servers end
+//! How clients, sockets and servers close.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING}
 use crate::support::heard::{Ear, Gate, ear};
 use crate::support::serve::{On, Running, serve, serve_on, until};
 
-/// What the two handlers of an end saw
+/// State seen by the `disconnecting` and `disconnect` handlers.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     handler: &'static str,
@@ -22,7 +22,7 @@ struct Seen {
     joined: bool,
 }
 
-/// A server whose sockets join a room, and that tells of their beginnings and ends
+/// Starts a server whose sockets join a room and that records connects and disconnects.
 fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
     let (sockets, socket_ear) = ear();
     let (seen, seen_ear) = ear();
@@ -56,7 +56,7 @@ fn open() -> (Io, Running, Ear<Socket>, Ear<Seen>) {
 #[track_caller]
 fn saw(seen: &Ear<Seen>, reason: CloseReason) {
     let rooms = vec!["own".to_owned(), "room".to_owned()];
-    // Who is put out is out already, and sees what it leaves all the same.
+    // A socket disconnected by the server has already left its rooms, but still lists them.
     let is_in = reason != CloseReason::ServerNamespaceDisconnect;
     let members = usize::from(is_in);
     let before = Seen { handler: "disconnecting", reason, rooms, members, joined: is_in };
@@ -65,14 +65,14 @@ fn saw(seen: &Ear<Seen>, reason: CloseReason) {
 }
 
 #[test]
-fn a_client_that_goes_is_in_its_rooms_while_disconnecting_and_then_in_none() {
+fn keeps_rooms_until_disconnect_handler() {
     let (io, server, _sockets, seen) = open();
     for kind in ALL {
         Client::connect(kind, &server.dial).close();
         saw(&seen, CloseReason::TransportClose);
     }
     for kind in [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain] {
-        // Hangs up without a word, as one that crashes.
+        // Drops the connection without a close, as a crashed client does.
         drop(Client::connect(kind, &server.dial));
         let Seen { reason, .. } = seen.next();
         assert!(matches!(reason, CloseReason::TransportClose | CloseReason::TransportError), "{reason:?}");
@@ -83,7 +83,7 @@ fn a_client_that_goes_is_in_its_rooms_while_disconnecting_and_then_in_none() {
 }
 
 #[test]
-fn a_client_may_leave_a_namespace_and_come_again() {
+fn client_rejoins_namespace_after_leaving() {
     let (io, server, sockets, seen) = open();
     for kind in SOCKET_IO {
         let mut client = Client::connect(kind, &server.dial);
@@ -94,10 +94,10 @@ fn a_client_may_leave_a_namespace_and_come_again() {
         assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
         let second = sockets.next();
         assert_ne!(first.id(), second.id());
-        // The client is there, but what concerned the first socket reaches nobody.
+        // The client is connected, but emits to its first socket reach no recipient.
         assert!(matches!(first.emit("late", ()), Err(EmitError::Disconnected)));
         assert!(matches!(first.volatile().emit("late", ()), Err(EmitError::Disconnected)));
-        assert_eq!(first.io().to(first.id()).emit("late", ()).expect("a name"), Receipt::default());
+        assert_eq!(first.io().to(first.id()).emit("late", ()).expect("a valid name"), Receipt::default());
         first.disconnect();
         client.sync();
         assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
@@ -109,17 +109,17 @@ fn a_client_may_leave_a_namespace_and_come_again() {
 }
 
 #[test]
-fn the_application_takes_a_socket_out_of_its_namespace() {
+fn disconnects_socket_from_namespace() {
     let (_io, server, sockets, seen) = open();
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
-        socket.emit("last words", ()).expect("a name");
+        socket.emit("last words", ()).expect("a valid name");
         socket.disconnect();
         saw(&seen, CloseReason::ServerNamespaceDisconnect);
         client.expect("last words", json!([]));
         if SOCKET_IO.contains(&kind) {
-            // Its connection stays, and it may come again.
+            // The connection stays open, and the client may rejoin.
             assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
             assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
             sockets.next().disconnect_client();
@@ -131,12 +131,12 @@ fn the_application_takes_a_socket_out_of_its_namespace() {
 }
 
 #[test]
-fn the_application_closes_a_client_which_hears_what_was_said_before() {
+fn disconnect_client_flushes_pending_events() {
     let (io, server, sockets, seen) = open();
     for kind in ALL {
         let mut client = Client::connect(kind, &server.dial);
         let socket = sockets.next();
-        socket.emit("last words", ()).expect("a name");
+        socket.emit("last words", ()).expect("a valid name");
         socket.disconnect_client();
         saw(&seen, CloseReason::ServerNamespaceDisconnect);
         assert!(matches!(socket.emit("late", ()), Err(EmitError::Disconnected)));
@@ -150,11 +150,11 @@ fn the_application_closes_a_client_which_hears_what_was_said_before() {
 }
 
 #[test]
-fn a_server_that_closes_says_goodbye_to_connections_and_not_to_sockets() {
+fn closes_connections_without_disconnect_packets() {
     let (io, server, sockets, seen) = open();
     let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     sockets.take(clients.len());
-    io.emit("last words", ()).expect("a name");
+    io.emit("last words", ()).expect("a valid name");
     for client in &mut clients {
         client.expect("last words", json!([]));
         if client.kind == Kind::Polling {
@@ -164,7 +164,7 @@ fn a_server_that_closes_says_goodbye_to_connections_and_not_to_sockets() {
     }
     io.close();
     for client in &mut clients {
-        // Not `Left`, upon which a Socket.IO client would stay away.
+        // A `Left` would keep a Socket.IO client from reconnecting.
         let ended = client.end();
         if client.kind != Kind::Polling {
             assert_eq!((ended.code, ended.reason.as_str()), (Some(1001), "server shutting down"));
@@ -172,13 +172,13 @@ fn a_server_that_closes_says_goodbye_to_connections_and_not_to_sockets() {
     }
     assert!(seen.take(2 * clients.len()).iter().all(|seen| seen.reason == CloseReason::ServerShutdown));
     until(|| io.client_count() == 0);
-    // They may come back, here or elsewhere.
+    // Clients may reconnect.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     assert_eq!(client.ask("echo", json!(["x"])), json!(["x"]));
 }
 
 #[test]
-fn handlers_that_outlive_their_client_run_to_their_end() {
+fn runs_handlers_to_completion_after_disconnect() {
     for on in [On::CurrentThread, On::Workers(2)] {
         let (told, ear) = ear();
         let gate = Gate::closed();
@@ -220,7 +220,7 @@ fn handlers_that_outlive_their_client_run_to_their_end() {
 }
 
 #[test]
-fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
+fn runs_handlers_while_close_is_undelivered() {
     let (told, ear) = ear();
     let gate = Gate::closed();
     let io = Io::new();
@@ -234,11 +234,11 @@ fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
         }
     });
     let server = serve(&io);
-    // It has no request waiting, so its session stays for a while, that it may hear.
+    // No poll is waiting, so the session lingers to deliver its close.
     let mut client = Client::connect(Kind::Polling, &server.dial);
     client.emit("message", json!([]));
     client.sync();
-    until(|| io.count("anybody") == 0 && io.emit("gone", ()).expect("a name") == Receipt::default());
+    until(|| io.count("anybody") == 0 && io.emit("gone", ()).expect("a valid name") == Receipt::default());
     gate.open();
     ear.next();
     assert_eq!(io.client_count(), 1);
@@ -247,7 +247,7 @@ fn handlers_of_a_client_that_has_not_heard_of_its_end_run_on() {
 }
 
 #[test]
-fn an_answer_to_who_has_left_the_namespace_is_an_error_that_says_so() {
+fn fails_ack_after_leaving_namespace() {
     let (told, ear) = ear();
     let gate = Gate::closed();
     let io = Io::new();
@@ -275,19 +275,19 @@ fn an_answer_to_who_has_left_the_namespace_is_an_error_that_says_so() {
 }
 
 #[test]
-fn a_server_whose_runtime_ends_leaves_nothing_behind() {
+fn removes_sessions_when_runtime_ends() {
     for on in [On::CurrentThread, On::Workers(2)] {
         let io = Io::new();
         let server = serve_on(&io, on);
         let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
         clients.push(Client::connect(Kind::Plain, &server.dial));
-        assert_eq!((io.client_count(), io.emit("hello", ()).expect("a name").queued), (5, 5));
+        assert_eq!((io.client_count(), io.emit("hello", ()).expect("a valid name").queued), (5, 5));
         server.end_at_once();
         until(|| io.client_count() == 0);
-        assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+        assert_eq!(io.emit("anybody", ()).expect("a valid name"), Receipt::default());
         for client in &mut clients {
             if client.kind != Kind::Polling {
-                // `hello` may have gone out or not.
+                // `hello` may or may not have been sent.
                 while !matches!(client.hear(), Heard::Ended(_)) {}
             }
         }
@@ -295,7 +295,7 @@ fn a_server_whose_runtime_ends_leaves_nothing_behind() {
 }
 
 #[test]
-fn what_a_client_sends_behind_what_it_is_put_out_for_reaches_no_handler() {
+fn drops_events_after_server_disconnect() {
     for close in [false, true] {
         let io = Io::new();
         io.on("message", move |socket: Socket| {
@@ -326,14 +326,14 @@ fn what_a_client_sends_behind_what_it_is_put_out_for_reaches_no_handler() {
 }
 
 #[test]
-fn waiting_may_take_longer_than_can_be_reckoned() {
+fn accepts_maximum_timeouts() {
     let ages = Config::new().timeouts(|timeouts| {
         timeouts
             .close_timeout(Duration::MAX)
             .connect_timeout(Duration::MAX)
             .upgrade_timeout(Duration::MAX)
             .attachment_timeout(Duration::MAX)
-            // As long as clients can wait.
+            // The longest timeout that clients support.
             .ping_interval(Duration::from_millis((1 << 31) - 2))
             .ping_timeout(Duration::from_millis(1))
     });
@@ -356,7 +356,7 @@ fn waiting_may_take_longer_than_can_be_reckoned() {
 }
 
 #[test]
-fn absent_poller_does_not_delay_a_drain() {
+fn absent_poller_does_not_delay_drain() {
     let io = Io::builder()
         .config(Config::new().timeouts(|timeouts| timeouts.close_timeout(Duration::from_millis(200))))
         .build();
@@ -369,7 +369,7 @@ fn absent_poller_does_not_delay_a_drain() {
     let _absent = Client::connect(Kind::Polling, &server.dial);
     arrived.next().disconnect_client();
     let drain = Drain::default().timeout(Duration::from_secs(60));
-    // It would linger for thirty seconds, in case its client asks once more.
+    // Otherwise the session lingers for thirty seconds in case its client polls again.
     let drained =
         server.block_on(async { tokio::time::timeout(Duration::from_secs(10), io.drain(drain)).await });
     assert_eq!(drained.expect("a drain does not wait for it").left, 0);

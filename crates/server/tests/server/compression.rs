@@ -1,4 +1,4 @@
-//! Polls that are compressed, as clients see them
+//! Compressed poll answers as clients see them.
 
 use std::io::Read;
 
@@ -12,7 +12,7 @@ use crate::support::serve::{Running, serve};
 
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
 
-/// Joins, and is told `len` letters
+/// Joins and polls for an event of `len` letters.
 fn told(server: &Running, len: usize, accept: &str) -> Answer {
     let mut http = Http::open(&server.dial);
     let open: Value = serde_json::from_str(&http.get(POLL).body[1..]).expect("JSON");
@@ -30,7 +30,7 @@ fn text(answer: &Answer) -> String {
     match answer.header("content-encoding") {
         Some("gzip") => GzDecoder::new(&answer.bytes[..]).read_to_string(&mut text).expect("gzip"),
         Some("deflate") => ZlibDecoder::new(&answer.bytes[..]).read_to_string(&mut text).expect("zlib"),
-        Some(other) => panic!("{other} was not asked for"),
+        Some(other) => panic!("{other} was not accepted"),
         None => return answer.body.clone(),
     };
     text
@@ -43,7 +43,7 @@ fn chatty(config: Config) -> Io {
 }
 
 #[test]
-fn long_answers_are_compressed_for_clients_that_take_it() {
+fn compresses_long_polls_when_accepted() {
     let server = serve(&chatty(Config::new()));
     let packet = |len: usize| format!("42[\"said\",\"{}\"]", "a".repeat(len));
     for (len, accept, coding) in [
@@ -64,7 +64,7 @@ fn long_answers_are_compressed_for_clients_that_take_it() {
 }
 
 #[test]
-fn the_threshold_can_be_set_and_all_of_it_turned_off() {
+fn applies_compression_threshold_and_switch() {
     let gzip = "Accept-Encoding: gzip\r\n";
     let low = serve(&chatty(
         Config::new().http(|http| http.compression(HttpCompression::default().threshold(50).level(9))),

@@ -1,4 +1,4 @@
-//! Namespaces that are made when a client asks for them
+//! Namespaces created on demand when a client connects to them.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,7 +35,7 @@ fn ask(client: &mut Client, namespace: &str, name: &str) -> Value {
 }
 
 #[test]
-fn namespaces_of_a_pattern_share_handlers_and_are_apart_otherwise() {
+fn pattern_children_share_handlers_not_rooms() {
     let io = Io::new();
     let parent = io.of_pattern(r"^/room-\d+$").expect("a pattern");
     parent.on_connect(async |socket: Socket| assert!(socket.join("red")));
@@ -63,7 +63,7 @@ fn namespaces_of_a_pattern_share_handlers_and_are_apart_otherwise() {
 }
 
 #[test]
-fn what_is_emitted_to_the_parent_reaches_all_and_each_only_once() {
+fn parent_emit_reaches_each_child_once() {
     let io = Io::new();
     let parent = io.of_matching(|name| name.as_str().starts_with("/team/"));
     parent.on_connect(async |socket: Socket| {
@@ -80,30 +80,32 @@ fn what_is_emitted_to_the_parent_reaches_all_and_each_only_once() {
         }
     }
     let queued = |queued| Receipt { queued, ..Receipt::default() };
-    assert_eq!(parent.emit("all", 1).expect("a name"), queued(9));
-    assert_eq!(parent.to("red").emit("red", 2).expect("a name"), queued(6));
-    assert_eq!(parent.except("red").emit("rest", 3).expect("a name"), queued(3));
+    assert_eq!(parent.emit("all", 1).expect("a valid name"), queued(9));
+    assert_eq!(parent.to("red").emit("red", 2).expect("a valid name"), queued(6));
+    assert_eq!(parent.except("red").emit("rest", 3).expect("a valid name"), queued(3));
     for client in &mut clients {
         let mut heard = Vec::new();
         for _ in 0..6 {
             let Heard::Event { namespace, name, .. } = client.hear() else { panic!("no event") };
             heard.push(format!("{name} {namespace}"));
         }
-        // In order for each namespace; between them there is none.
+        // Each namespace keeps its order; there is no order between namespaces.
         heard.sort();
         assert_eq!(
             heard,
             ["all /team/a", "all /team/b", "all /team/c", "red /team/a", "red /team/b", "rest /team/c"]
         );
     }
-    // All are asked under one number, which no child has given to anything else.
+    // All recipients share one ack id, which no child uses for anything else.
     let answers = server.spawn({
         let parent = parent.clone();
-        async move { parent.target().emit_with_ack("ask", ()).await.expect("a name") }
+        async move { parent.target().emit_with_ack("ask", ()).await.expect("a valid name") }
     });
     for client in &mut clients {
         for _ in 0..3 {
-            let Heard::Event { namespace, ack: Some(ack), .. } = client.hear() else { panic!("no question") };
+            let Heard::Event { namespace, ack: Some(ack), .. } = client.hear() else {
+                panic!("no ack request")
+            };
             let answer = format!("3{namespace},{ack}[{namespace:?}]");
             client.engine().send(answer.as_str().into());
         }
@@ -113,7 +115,7 @@ fn what_is_emitted_to_the_parent_reaches_all_and_each_only_once() {
 }
 
 #[test]
-fn children_have_what_their_parent_had_when_they_were_made() {
+fn children_copy_handlers_at_creation() {
     let io = Io::new();
     let parent = io.of_pattern("^/child").expect("a pattern");
     parent.on("a", async |ack: Ack| ack.send("parent").map(drop)).serial(true);
@@ -130,7 +132,7 @@ fn children_have_what_their_parent_had_when_they_were_made() {
     client.say_all(vec![unheard("/child-1", "b"), unheard("/child-2", "c")]);
     client.sync();
     assert_eq!(io.metrics().events_unhandled(), 2);
-    // By name, as on Node.
+    // Creates a child by name, as on Node.
     let named = io.of("child-3");
     assert_eq!((named.name().as_str(), parent.children().len()), ("/child-3", 3));
     assert!(is_in(&client.join("/child-3", json!(null)), "/child-3"));
@@ -138,7 +140,7 @@ fn children_have_what_their_parent_had_when_they_were_made() {
 }
 
 #[test]
-fn a_function_decides_by_what_the_client_shows() {
+fn predicate_decides_by_request_and_auth() {
     let asked = Log::default();
     let io = Io::new();
     let gate = Gate::closed();
@@ -172,7 +174,7 @@ fn a_function_decides_by_what_the_client_shows() {
         for wish in ["", "panic", "panic later"] {
             assert_eq!(client.join(&name, json!({ "wish": wish })), refused(&name, "Invalid namespace"));
         }
-        // What is sent meanwhile waits, and other namespaces do not.
+        // Packets to the pending namespace are queued; other namespaces proceed.
         client.say_hello_to(&name, json!({ "token": "sesame", "wish": "wait" }));
         assert!(is_in(&client.join("/", json!(null)), "/"));
         gate.let_one_pass();
@@ -187,7 +189,7 @@ fn a_function_decides_by_what_the_client_shows() {
         let before = asked.read().len();
         let mut other = Client::open(kind, &server.dial);
         assert!(is_in(&other.join(&name, json!(null)), &name));
-        assert_eq!(asked.read().len(), before, "it is there, so nobody is asked");
+        assert_eq!(asked.read().len(), before, "no predicate runs for an existing namespace");
     }
     let log = asked.read();
     assert_eq!(log[..2], ["first /first-0 true", "second /first-0"]);
@@ -195,7 +197,7 @@ fn a_function_decides_by_what_the_client_shows() {
 }
 
 #[test]
-fn the_empty_are_kept_or_go_away() {
+fn removes_empty_children_if_configured() {
     for cleanup in [false, true] {
         let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(cleanup)).build();
         let parent = io.of_pattern("^/child").expect("a pattern");
@@ -220,7 +222,7 @@ fn the_empty_are_kept_or_go_away() {
                 names
             };
             let all = if cleanup { vec!["/child"] } else { vec!["/child", "/child-refused"] };
-            // Who is refused hears it before its place is given up.
+            // A rejected client receives the error before its child namespace is removed.
             until(|| names() == all);
             client.leave("/child");
             client.sync();
@@ -237,11 +239,11 @@ fn the_empty_are_kept_or_go_away() {
 }
 
 #[test]
-fn who_comes_while_the_last_one_leaves_is_in_a_namespace_that_is_there() {
+fn keeps_child_when_join_races_cleanup() {
     let io = Io::builder().config(Config::new().cleanup_empty_child_namespaces(true)).build();
     let parent = io.of_matching(|name| name.as_str() == "/meeting");
     parent.on("say", async |socket: Socket, text: String| {
-        // Those who are in the namespace of this name hear it, if this is the one.
+        // Reaches its sender only if `/meeting` names the namespace of the socket.
         socket.io().of("/meeting").to(socket.id()).emit("said", text).map(drop)
     });
     let server = serve_on(&io, On::Workers(4));
@@ -264,7 +266,7 @@ fn who_comes_while_the_last_one_leaves_is_in_a_namespace_that_is_there() {
 }
 
 #[test]
-fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
+fn calls_new_namespace_hook_before_joins() {
     let (told, ear) = ear();
     let io = Io::new();
     io.of("/before");
@@ -272,7 +274,7 @@ fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
     let counts = made.clone();
     io.on_new_namespace(move |namespace| {
         counts.fetch_add(1, Ordering::Relaxed);
-        // What it registers misses nobody, whoever else is on the way in.
+        // Its listeners are registered before any concurrent client connects.
         namespace.on("count", async |socket: Socket, ack: Ack| {
             ack.send(socket.namespace().listeners("count").len()).map(drop)
         });
@@ -301,7 +303,7 @@ fn each_new_namespace_is_told_of_before_anybody_is_in_it() {
 }
 
 #[test]
-fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
+fn router_factory_detects_namespace_cycles() {
     let known = Arc::new(OnceLock::<Io>::new());
     let within = known.clone();
     let io = Io::builder().router(move |name| {
@@ -323,7 +325,7 @@ fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
     let parents = io.clone();
     ends(move || {
         parents.of_pattern("^/made").expect("a pattern");
-        // Nor does one that is made on demand.
+        // Creating one on demand does not deadlock either.
         let asks = parents.clone();
         parents.of_matching(move |name| name.as_str() == "/asking" && asks.of("/asked").name().is_main());
         parents.of_matching(|name| name.as_str() == "/nobody");
@@ -337,7 +339,7 @@ fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
         let io = io.clone();
         let panicked =
             ends(move || catch_unwind(AssertUnwindSafe(|| _ = io.of(circle[0])))).expect_err("no end");
-        let text = panicked.downcast_ref::<String>().expect("a text");
+        let text = panicked.downcast_ref::<String>().expect("a string");
         let [first, second, third] = circle;
         let circle = if first == second {
             format!("{first} for {first}")
@@ -357,13 +359,13 @@ fn the_router_factory_may_name_namespaces_but_none_that_needs_this_one() {
         for name in ["/made", "/made-too"] {
             assert!(is_in(&client.join(name, json!(null)), name));
         }
-        // What panicked left nothing locked, and one may try again.
+        // The panic left nothing locked, and a client may retry.
         assert_eq!(client.join("/made-broken", json!(null)), refused("/made-broken", "Invalid namespace"));
     }
 }
 
 #[test]
-fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
+fn concurrent_router_factories_do_not_deadlock() {
     let known = Arc::new(OnceLock::<Io>::new());
     let within = known.clone();
     let made = Arc::new(AtomicUsize::new(0));
@@ -399,7 +401,7 @@ fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
                 (right(), left.join().expect("no panic"))
             })
         });
-        // However many were made, all have the same one.
+        // All callers get the same namespace, however many factories ran.
         left.on("here", async || {});
         assert_eq!(right.listeners("here").len(), 1);
         let mut names = news.all();
@@ -410,7 +412,7 @@ fn factories_that_name_each_others_namespaces_on_two_threads_wait_for_nobody() {
 }
 
 #[test]
-fn no_more_are_made_than_may_be() {
+fn limits_child_namespaces() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_child_namespaces(3))).build();
     io.of_pattern("^/child").expect("a pattern");
     let server = serve(&io);
@@ -425,19 +427,21 @@ fn no_more_are_made_than_may_be() {
         }
     }
     assert_eq!(io.metrics().breaches(Breach::Namespaces), 2);
-    // The application is not held to it.
+    // The limit does not apply to the application.
     io.of("/child-4");
     assert!(is_in(&client.join("/child-4", json!(null)), "/child-4"));
 }
 
 #[test]
-fn names_that_clients_could_not_say_are_refused() {
+fn rejects_invalid_namespace_names() {
     let io = Io::new();
     let comma = NamespaceError::Comma(Namespace::new("/a,b"));
     assert_eq!(io.try_of("/a,b").expect_err("a comma"), comma);
     assert_eq!(io.try_of("a,b").expect_err("a comma").to_string(), comma.to_string());
     let panicked = catch_unwind(|| Io::new().of("/a,b")).expect_err("a comma");
-    assert!(panicked.downcast_ref::<String>().expect("a text").contains("comma in its name, as `/a,b` has"));
+    assert!(
+        panicked.downcast_ref::<String>().expect("a string").contains("comma in its name, as `/a,b` has")
+    );
     let error = io.of_pattern("(").expect_err("no pattern");
     assert!(
         matches!(&error, NamespaceError::Pattern(reason) if reason.contains("unclosed group")),
@@ -450,13 +454,13 @@ fn names_that_clients_could_not_say_are_refused() {
 }
 
 #[test]
-fn panic_in_new_namespace_hook_keeps_clients_out() {
+fn rejects_clients_when_namespace_hook_panics() {
     let io = Io::new();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
     io.on_new_namespace(move |namespace| {
         if namespace.name().as_str().contains("broken") {
-            // The first time only, for one of them.
+            // `-once` panics only the first time.
             let calls = count.fetch_add(1, Ordering::Relaxed);
             if calls == 0 || !namespace.name().as_str().ends_with("once") {
                 std::panic::resume_unwind(Box::new("boom"));
@@ -469,18 +473,18 @@ fn panic_in_new_namespace_hook_keeps_clients_out() {
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     let once = "/child-broken-once";
     assert_eq!(client.join(once, json!(null)), refused(once, "internal error"));
-    assert!(is_in(&client.join(once, json!(null)), once), "it is made anew");
+    assert!(is_in(&client.join(once, json!(null)), once), "the namespace is created again");
     io.of("/broken");
     for name in ["/child-broken", "/child-broken", "/broken", "/broken"] {
         assert_eq!(client.join(name, json!(null)), refused(name, "internal error"));
-        assert_eq!(io.of("/broken").emit("anybody", ()).expect("a name").queued, 0);
+        assert_eq!(io.of("/broken").emit("anybody", ()).expect("a valid name").queued, 0);
     }
     assert!(is_in(&client.join("/child-whole", json!(null)), "/child-whole"));
-    // Twice for the child that each client makes anew.
+    // Twice for the child that is created again for each attempt.
     assert_eq!(io.metrics().handlers_panicked(), 4);
 }
 
-/// A client in two namespaces of one parent, under the same id in both
+/// Connects a client to two children of one parent under the same socket id.
 fn twins() -> (Io, roomcast_server::namespace::ParentNamespace, crate::support::serve::Running, Client) {
     let io = Io::builder().generate_socket_id(|_: &_, _: &_| "same").build();
     let parent = io.of_pattern(r"^/room-\d$").expect("a pattern");
@@ -493,16 +497,17 @@ fn twins() -> (Io, roomcast_server::namespace::ParentNamespace, crate::support::
 }
 
 #[test]
-fn parent_collects_answers_of_equal_ids() {
+fn parent_collects_acks_of_equal_ids() {
     let (_io, parent, server, mut client) = twins();
     let ask = |time: Duration| {
         let parent = parent.clone();
-        server.spawn(async move { parent.timeout(time).emit_with_ack("asks", ()).await.expect("a name") })
+        server
+            .spawn(async move { parent.timeout(time).emit_with_ack("asks", ()).await.expect("a valid name") })
     };
     let hear = |client: &mut Client| {
         let mut asked = [client.hear(), client.hear()].map(|heard| match heard {
             Heard::Event { namespace, ack: Some(ack), .. } => (namespace, ack),
-            other => panic!("no question but {other:?}"),
+            other => panic!("no ack request but {other:?}"),
         });
         asked.sort();
         asked
@@ -517,7 +522,7 @@ fn parent_collects_answers_of_equal_ids() {
         answers.answers.iter().map(|(_, args)| args.get(0).expect("a number")).collect();
     numbers.sort_unstable();
     assert_eq!((numbers, answers.is_complete()), (vec![0, 1], true));
-    // One that is missing is missing.
+    // A missing ack is reported as missing.
     let asked = ask(Duration::from_millis(200));
     let [(namespace, ack), _] = hear(&mut client);
     client.engine().send(format!("3{namespace},{ack}[5]").into());
@@ -526,21 +531,21 @@ fn parent_collects_answers_of_equal_ids() {
 }
 
 #[test]
-fn found_sockets_of_equal_ids_are_two() {
+fn fetches_both_sockets_of_equal_ids() {
     let (_io, parent, server, mut client) = twins();
     let mut found = server.block_on(parent.fetch_sockets()).expect("this node answers");
     assert_eq!(found.len(), 2);
-    found.sort_by_key(|found| found.here().expect("it is here").namespace().name().to_string());
+    found.sort_by_key(|found| found.here().expect("a local socket").namespace().name().to_string());
     found[0].join("red");
     assert_eq!(parent.count("red"), 1);
-    found[1].emit("second", ()).expect("a name");
+    found[1].emit("second", ()).expect("a valid name");
     let (namespace, name, args) = ("/room-2".into(), "second".into(), json!([]));
     assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
     found[0].disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/room-1".into() });
     client.sync();
     assert_eq!(parent.count("same"), 1);
-    // It comes again under its id, while the other one is put out.
+    // The client rejoins under its id while the other socket is disconnected.
     assert!(is_in(&client.join("/room-1", json!(null)), "/room-1"));
     found[1].disconnect();
     assert_eq!(client.hear(), Heard::Left { namespace: "/room-2".into() });

@@ -1,4 +1,4 @@
-//! Whom the operators reach, wherever they are used
+//! Recipients of the broadcast operators on every handle.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use crate::support::heard::arrivals;
 use crate::support::serve::serve;
 use crate::support::ws::Message;
 
-/// Time that nobody needs, unless something is wrong
+/// Timeout that expires only if something is wrong.
 const AGES: Duration = Duration::from_secs(60);
 
 #[test]
-fn every_operator_reaches_the_same_from_everywhere() {
+fn operators_select_same_recipients_everywhere() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
-    // The sender, one in `red`, one in `blue`, one in both, one in neither.
-    // All on connections that can take volatile events at any time.
+    // The sender, then clients in `red`, in `blue`, in both, and in neither. All connections accept volatile events at
+    // any time.
     let kinds = [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain, Kind::WebSocket];
     let mut clients = kinds.map(|kind| Client::connect(kind, &server.dial));
     let sockets = sockets.take(clients.len());
@@ -46,7 +46,7 @@ fn every_operator_reaches_the_same_from_everywhere() {
         (namespace.within("blue").except("red"), &[2]),
         (namespace.except(["red", "blue"]).local().compress(true), &[4]),
         (namespace.volatile().to("blue"), &[2, 3]),
-        // From a socket the sender is left out, whatever comes later in the chain.
+        // Operators of a socket exclude the sender, whatever follows in the chain.
         (sender.broadcast(), &[1, 2, 3, 4]),
         (sender.to("red"), &[1, 3]),
         (sender.to("red").within("blue"), &[1, 2, 3]),
@@ -58,24 +58,24 @@ fn every_operator_reaches_the_same_from_everywhere() {
         (sender.timeout(AGES).except("red"), &[2, 4]),
         (sender.overflow(Overflow::DropOldest).within("red"), &[0, 1, 3]),
         (sender.latest("key").local(), &[1, 2, 3, 4]),
-        // A room that bears the id of a socket is that socket.
+        // A room named by a socket id addresses that socket.
         (io.to(blue.id()).to(both.id()), &[2, 3]),
         (io.to("nobody"), &[]),
     ];
     for (number, (emit, reached)) in cases.iter().enumerate() {
-        let receipt = emit.emit("news", number).expect("a name");
+        let receipt = emit.emit("news", number).expect("a valid name");
         assert_eq!(receipt, Receipt { queued: reached.len(), ..Receipt::default() }, "{number}");
         for &at in *reached {
             clients[at].expect("news", json!([number]));
         }
     }
-    // Nobody heard anything that was not meant for it.
-    io.send("end").expect("a name");
+    // No client received an event for others.
+    io.send("end").expect("a valid name");
     clients.iter_mut().for_each(|client| client.expect("message", json!(["end"])));
 }
 
 #[test]
-fn a_handler_has_them_all() {
+fn handlers_can_use_all_operators() {
     let io = Io::new();
     io.on("say", async |socket: Socket, io: Io, text: String| {
         io.except(socket.id()).emit("said", &text)?;
@@ -97,7 +97,7 @@ fn a_handler_has_them_all() {
 }
 
 #[test]
-fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
+fn emits_nested_binary_to_one_socket() {
     #[derive(serde::Serialize)]
     struct Picture {
         name: &'static str,
@@ -114,9 +114,13 @@ fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
         let expected =
             json!([1, { "name": "sea", "layers": [bytes(b"\0"), bytes(b"\xff")] }, bytes(b"z"), null]);
         let args = || (1, &picture, Bytes::from_static(b"z"), None::<u8>);
-        socket.emit("picture", args()).expect("a name");
-        socket.compress(false).emit("picture", args()).expect("a name");
-        socket.overflow(Overflow::DropOldest).latest("picture").emit("picture", args()).expect("a name");
+        socket.emit("picture", args()).expect("a valid name");
+        socket.compress(false).emit("picture", args()).expect("a valid name");
+        socket
+            .overflow(Overflow::DropOldest)
+            .latest("picture")
+            .emit("picture", args())
+            .expect("a valid name");
         for _ in 0..3 {
             client.expect("picture", expected.clone());
         }
@@ -124,13 +128,13 @@ fn one_socket_is_emitted_to_with_several_arguments_and_binary_anywhere() {
 }
 
 #[test]
-fn a_question_that_is_dropped_says_so() {
+fn reports_dropped_volatile_ack_request() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
     let mut client = Client::connect(Kind::Polling, &server.dial);
     let socket = sockets.next();
-    // No request of its waits, so it cannot take anything now.
+    // No poll is waiting, so a volatile event is dropped.
     let outcome = server.block_on(socket.volatile().timeout(AGES).emit_with_ack("question", ()));
     assert!(matches!(outcome, Err(AckError::Dropped)), "{outcome:?}");
     let asked = {
@@ -140,7 +144,7 @@ fn a_question_that_is_dropped_says_so() {
     let question = client.question("question");
     client.answer(question, json!([3, "four"]));
     let answer: Args = asked.join().expect("an answer");
-    assert_eq!(answer.parse::<(u8, String)>().expect("what the client said"), (3, "four".to_owned()));
+    assert_eq!(answer.parse::<(u8, String)>().expect("the client's arguments"), (3, "four".to_owned()));
 }
 
 #[test]
@@ -162,14 +166,18 @@ fn rejects_more_attachments_than_clients_accept() {
     ] {
         let EmitError::TooManyAttachments { count: 11, limit: 10 } = error else { panic!("{error}") };
     }
-    // The second time the name of the event is remembered.
+    // On the second emit the event name is cached.
     assert!(socket.emit("many", many(10)).is_ok_and(|receipt| receipt.queued == 1));
     assert!(socket.emit("many", many(11)).is_err());
     let ask = Said { namespace: "/", ack: Some(7), name: "ask", args: json!([11]) };
     client.say_all(vec![ask]);
     assert!(matches!(client.hear(), Heard::Event { name, .. } if name == "many"));
-    assert_eq!(client.ask("ask", json!([2])).as_array().map(Vec::len), Some(1), "the client is still there");
-    assert_eq!(io.metrics().handlers_failed(), 1, "the answer was an error to the handler");
+    assert_eq!(
+        client.ask("ask", json!([2])).as_array().map(Vec::len),
+        Some(1),
+        "the client is still connected"
+    );
+    assert_eq!(io.metrics().handlers_failed(), 1, "the oversized ack fails in the handler");
 }
 
 #[test]

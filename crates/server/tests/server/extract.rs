@@ -1,4 +1,4 @@
-//! State of the application, and what layers found out, in handlers
+//! Application state and request extensions in handlers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,7 +25,7 @@ struct Counter(Arc<AtomicUsize>);
 struct User(String);
 
 #[test]
-fn handlers_share_the_state_of_the_application() {
+fn handlers_share_application_state() {
     let counter = Counter::default();
     let io = Io::builder().state(counter.clone()).state("a text").build();
     io.on("count", async |State(counter): State<Counter>, State(text): State<&'static str>, ack: Ack| {
@@ -42,7 +42,7 @@ fn handlers_share_the_state_of_the_application() {
 }
 
 #[test]
-fn what_is_not_there_is_an_error_of_the_application_and_said_so() {
+fn logs_missing_state_and_extension() {
     logs::listen();
     let io = Io::new();
     io.on("no-state", async |_: State<Counter>| {});
@@ -61,7 +61,7 @@ fn what_is_not_there_is_an_error_of_the_application_and_said_so() {
 }
 
 #[test]
-fn what_layers_put_beside_the_request_reaches_handlers() {
+fn handlers_see_request_extensions_from_layers() {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let io = Io::new();
     let (told, ear) = ear();
@@ -75,7 +75,7 @@ fn what_layers_put_beside_the_request_reaches_handlers() {
             if user.0.is_empty() { Err("who are you?") } else { Ok(()) }
         },
     );
-    // The layer of the application stands before ours, and so has the last word on what it finds there.
+    // The application's layer runs before ours, so its extensions are in place.
     let routes = Router::new().route("/hello", get(async || "hello")).layer(io.layer()).layer(from_fn(
         async |mut request: axum::extract::Request, next: Next| {
             let path = request.uri().path().trim_matches('/').to_owned();

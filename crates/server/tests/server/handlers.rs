@@ -1,4 +1,4 @@
-//! What handlers take, and what becomes of those that fail
+//! Parameters of handlers, and handling of their failures.
 
 use std::panic::resume_unwind;
 
@@ -11,12 +11,12 @@ use crate::support::heard::{Gate, arrivals, ear};
 use crate::support::logs;
 use crate::support::serve::{serve, until};
 
-/// Panics without a word on the terminal
+/// Panics without printing to the terminal.
 fn panic_quietly() -> ! {
     resume_unwind(Box::new("boom"))
 }
 
-/// Handlers that go wrong in every way there is, and one that does not
+/// Registers handlers that fail in every possible way, and handlers that succeed.
 fn failing() -> Io {
     let io = Io::new();
     io.on("fail:panic in call", || -> std::future::Ready<()> { panic_quietly() })
@@ -45,7 +45,7 @@ fn failing() -> Io {
 }
 
 #[test]
-fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
+fn logs_and_counts_each_failed_event() {
     logs::listen();
     let wrong = [
         ("fail:panic in call", "handler panicked", "ERROR"),
@@ -64,7 +64,7 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
     let mut clients: Vec<_> = TALKING.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     for (round, client) in (1..).zip(&mut clients) {
         for (event, message, level) in wrong {
-            // Behind it at one go, so that it meets the event in the middle of its failure.
+            // Sent in one write, so that the following events arrive while this one fails.
             let ask = |name, ack| Said { namespace: "/", ack: Some(ack), name, args: json!(["one"]) };
             client.say_all(vec![
                 ask("echo", 100),
@@ -93,7 +93,7 @@ fn an_event_that_fails_fails_alone_and_is_logged_and_counted() {
 
 #[test]
 #[allow(clippy::disallowed_methods, reason = "tests read a clock")]
-fn floods_of_failures_are_summarised() {
+fn summarises_log_of_repeated_failures() {
     logs::listen();
     const FLOOD: u64 = 2000;
     let io = Io::new();
@@ -111,7 +111,7 @@ fn floods_of_failures_are_summarised() {
         let lines = logs::about(event);
         let most = begun.elapsed().as_secs() + 2;
         assert!((1..=most).contains(&(lines.len() as u64)), "{} lines of {event}", lines.len());
-        assert_eq!(lines[0].times, 1, "the first is logged at once");
+        assert_eq!(lines[0].times, 1, "the first is logged immediately");
         assert!(lines.iter().map(|line| line.times).sum::<u64>() <= FLOOD);
     }
     let metrics = io.metrics();
@@ -120,7 +120,7 @@ fn floods_of_failures_are_summarised() {
 }
 
 #[test]
-fn left_clients_are_no_failures() {
+fn ignores_failures_caused_by_disconnect() {
     logs::listen();
     let io = Io::new();
     let (gate, sockets) = (Gate::closed(), arrivals(&io));
@@ -159,10 +159,10 @@ fn left_clients_are_no_failures() {
         seen.next();
         (0..2).for_each(|_| gate.let_one_pass());
     }
-    // Of those that failed, only what was no fault of the client is counted, and logged.
+    // Only failures that the client did not cause are counted and logged.
     until(|| !logs::about("left:fails").is_empty());
     until(|| io.metrics().handlers_failed() == TALKING.len() as u64);
-    // A client that is still here and fails to reach another is counted.
+    // A connected client whose emit to another fails is counted.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let gone = sockets.next();
     io.on("left:other", move |_: &Socket| gone.emit("late", ()).map(drop));
@@ -176,7 +176,7 @@ fn left_clients_are_no_failures() {
 }
 
 #[test]
-fn a_failing_connect_handler_costs_the_client_nothing_else() {
+fn keeps_client_when_connect_handler_panics() {
     let io = Io::new();
     io.on_connect(async || -> () { panic_quietly() });
     io.on("message", async |socket: Socket, text: String| socket.emit("said", text).map(drop));
@@ -195,7 +195,7 @@ struct Upload {
     parts: Vec<Bytes>,
 }
 
-/// Handlers that answer with what they took
+/// Registers handlers that send back their arguments.
 fn taking() -> Io {
     let io = Io::new();
     io.on("nothing", async |ack: Ack| ack.send(()).map(drop))
@@ -227,7 +227,7 @@ fn taking() -> Io {
 }
 
 #[test]
-fn arguments_come_as_the_types_that_the_handler_names() {
+fn converts_arguments_to_parameter_types() {
     let io = taking();
     let server = serve(&io);
     for kind in TALKING {
@@ -252,7 +252,7 @@ fn arguments_come_as_the_types_that_the_handler_names() {
 }
 
 #[test]
-fn plain_clients_bring_text_or_bytes() {
+fn plain_clients_send_text_or_bytes() {
     let io = Io::new();
     io.on("message", async |socket: Socket, args: Args| {
         if args.attachments().is_empty() {
@@ -275,7 +275,7 @@ fn plain_clients_bring_text_or_bytes() {
 }
 
 #[test]
-fn only_who_asked_is_answered() {
+fn sends_ack_only_when_requested() {
     let (told, ear) = ear();
     let io = Io::new();
     io.on("message", move |ack: Ack| {
@@ -294,7 +294,7 @@ fn only_who_asked_is_answered() {
             assert_eq!(client.ask("message", json!([])), json!(["answer"]));
             assert_eq!(ear.next(), (true, true), "{kind:?}");
         }
-        io.emit("end", ()).expect("a name");
+        io.emit("end", ()).expect("a valid name");
         client.expect("end", json!([]));
         client.close();
         until(|| io.client_count() == 0);
@@ -302,7 +302,7 @@ fn only_who_asked_is_answered() {
 }
 
 #[test]
-fn events_without_a_handler_of_their_own_go_to_the_other_one() {
+fn passes_unhandled_events_to_on_other() {
     let io = Io::new();
     io.on("known", async |ack: Ack| ack.send("first").map(drop));
     io.main().on_other(async |EventName(name): EventName, args: Args, ack: Ack| {
@@ -315,7 +315,7 @@ fn events_without_a_handler_of_their_own_go_to_the_other_one() {
         assert_eq!(client.ask("unknown", json!([1, 2])), json!(["unknown", 2]));
         assert_eq!(client.ask("\"ü\\", json!([])), json!(["\"ü\\", 0]));
     }
-    // From now on.
+    // A handler registered later takes precedence.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     io.on("unknown", async |ack: Ack| ack.send("known now").map(drop));
     assert_eq!(client.ask("unknown", json!([])), json!(["known now"]));
@@ -323,10 +323,10 @@ fn events_without_a_handler_of_their_own_go_to_the_other_one() {
 }
 
 #[test]
-fn a_handler_may_see_what_came_as_it_came() {
+fn exposes_arguments_as_received() {
     let io = Io::new();
     io.on("raw", async |socket: Socket, args: Args, ack: Ack| {
-        // Spaces, order and digits are the client's own; nothing was parsed into anything.
+        // Spaces, order and digits are as sent; nothing was parsed.
         let attachments = args.attachments().iter().map(|bytes| bytes.len()).collect::<Vec<_>>();
         let list: Vec<&str> = args.iter().collect();
         socket.emit("as it came", (args.json(), list, attachments))?;

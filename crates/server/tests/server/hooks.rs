@@ -1,4 +1,4 @@
-//! What the application is asked, and told, about requests
+//! Application hooks for HTTP requests.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -26,7 +26,7 @@ fn body(answer: &Answer) -> Value {
     serde_json::from_str(&answer.body).expect("JSON")
 }
 
-/// Who has no key stays out
+/// Rejects requests without a valid key.
 fn locked() -> IoBuilder {
     Io::builder().allow_request(async |request: Handshake| {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -39,7 +39,7 @@ fn locked() -> IoBuilder {
 }
 
 #[test]
-fn the_application_decides_who_may_begin_a_session() {
+fn allow_request_rejects_handshakes() {
     let server = serve(&locked().build());
     let mut http = Http::open(&server.dial);
     let refused = http.get(&format!("{POLL}&key=wrong"));
@@ -55,15 +55,15 @@ fn the_application_decides_who_may_begin_a_session() {
     assert_eq!((refused.status, refused.body.as_str()), (403, "\"wrong\" is no key"));
     assert_eq!(http.get(&format!("{POLL}&key=right")).status, 200);
     assert!(Ws::try_open(&server.dial, "/ws?key=right", None).is_ok());
-    let mut ws = Ws::try_open(&server.dial, &format!("{WEBSOCKET}&key=right"), None).expect("it has a key");
+    let mut ws = Ws::try_open(&server.dial, &format!("{WEBSOCKET}&key=right"), None).expect("a valid key");
     assert!(ws.receive().is_ok());
-    // Before it looks at the revision, as on Node.
+    // The hook runs before the protocol revision is checked, as on Node.
     assert_eq!(http.get("/socket.io/?transport=polling").status, 403);
     assert_eq!(body(&http.get("/socket.io/?transport=polling&key=right"))["code"], 5);
 }
 
 #[test]
-fn a_session_is_asked_about_once() {
+fn allow_request_runs_once_per_session() {
     let (told, ear) = ear();
     let io = Io::builder()
         .allow_request(move |request: Handshake| {
@@ -82,7 +82,7 @@ fn a_session_is_asked_about_once() {
 }
 
 #[test]
-fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
+fn releases_session_of_abandoned_handshake() {
     let gate = Gate::closed();
     let (told, ear) = ear();
     let door = gate.clone();
@@ -101,7 +101,7 @@ fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
     let mut http = Http::open(&server.dial);
     http.send("GET", POLL, b"");
     assert_eq!(ear.next(), "asked");
-    // It counts while it waits.
+    // A pending handshake counts as a session.
     assert_eq!(Http::open(&server.dial).get(POLL).status, 503);
     drop(http);
     assert_eq!(ear.next(), "gone");
@@ -109,7 +109,7 @@ fn whoever_goes_away_meanwhile_leaves_nothing_behind() {
     until(|| Http::open(&server.dial).get(POLL).status == 200);
 }
 
-/// Tells when it is dropped
+/// Reports its drop.
 struct Asking(Teller<&'static str>);
 
 impl Drop for Asking {
@@ -119,7 +119,7 @@ impl Drop for Asking {
 }
 
 #[test]
-fn the_application_makes_the_ids_of_sessions() {
+fn generates_custom_session_ids() {
     let next = AtomicUsize::new(0);
     let io = Io::builder()
         .generate_id(move |request: Handshake| {
@@ -142,13 +142,13 @@ fn the_application_makes_the_ids_of_sessions() {
         assert_eq!((refused.status, body(&refused)), (400, told), "{bad}");
     }
     assert_eq!(http.get(&format!("{POLL}&id={}", "x".repeat(256))).status, 200);
-    // It is still that of the first; who refuses an id takes nothing from it.
+    // The id still belongs to the first session; a rejected duplicate does not affect it.
     assert!(http.get(&format!("{POLL}&sid=secret-0")).body.starts_with("40{"));
     until(|| io.client_count() == 2);
 }
 
 #[test]
-fn the_application_makes_the_ids_of_sockets() {
+fn generates_custom_socket_ids() {
     let next = AtomicUsize::new(0);
     let io = Io::builder()
         .generate_socket_id(move |handshake: &Handshake, namespace: &Namespace| {
@@ -171,7 +171,7 @@ fn the_application_makes_the_ids_of_sockets() {
 }
 
 #[test]
-fn an_id_that_panics_costs_the_namespace_and_not_the_client() {
+fn socket_id_panic_rejects_namespace_only() {
     let config = Config::new().cleanup_empty_child_namespaces(true);
     let io = Io::builder()
         .config(config)
@@ -188,14 +188,14 @@ fn an_id_that_panics_costs_the_namespace_and_not_the_client() {
     let refused = client.join("/child", json!(null));
     let error = json!({ "message": "internal error" });
     assert_eq!(refused, Heard::Refused { namespace: "/child".into(), error });
-    // It hears it before its place is given up.
+    // The client receives the error before its child namespace is removed.
     until(|| children.children().is_empty());
     client.sync();
     assert_eq!(io.count("fine"), 1);
 }
 
 #[test]
-fn headers_of_the_first_answer_and_of_all() {
+fn adds_initial_and_common_headers() {
     let io = Io::builder()
         .initial_headers(|headers, request| {
             assert!(request.uri.query().is_none_or(|query| !query.contains("sid=")));
@@ -222,12 +222,12 @@ fn headers_of_the_first_answer_and_of_all() {
         let answer = Http::open(&server.dial).request("GET", target, UPGRADE);
         assert_eq!((answer.status, seen(&answer)), (101, [some("1"), some("GET"), some("each")]), "{target}");
     }
-    // Refusals are left alone, as on Node.
+    // Rejections get no extra headers, as on Node.
     assert_eq!(seen(&http.get("/socket.io/?EIO=4")), [None, None, None]);
 }
 
 #[test]
-fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
+fn hook_panic_fails_only_its_request() {
     fn boom() {
         std::panic::resume_unwind(Box::new("boom"));
     }
@@ -273,7 +273,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
     };
     let server = serve_server(&io, On::Workers(2), Server::new(io.clone()).fallback(fallback));
     let mut bystander = Client::connect(Kind::Json, &server.dial);
-    // All on one connection, which is not closed.
+    // All of them use the same keep-alive connection.
     let mut http = Http::open(&server.dial);
     let mut failures = 0;
     let mut fails = |answer: Answer| {
@@ -285,7 +285,7 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
         assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
         assert_eq!(io.metrics().handlers_panicked(), failures);
         assert_eq!(io.metrics().requests_refused(), failures);
-        assert!(logs::saying("hook panicked on a request") > 0, "the first is logged at once");
+        assert!(logs::saying("hook panicked on a request") > 0, "the first is logged immediately");
     };
     for _ in 0..5 {
         for what in ["allow", "allow%20later", "id"] {
@@ -302,22 +302,22 @@ fn whatever_panics_over_a_request_costs_that_request_and_nothing_else() {
         fails(http.get("/panic"));
         assert_eq!(http.get("/").body, "as it should");
     }
-    // Nobody was counted in for good.
+    // Failed requests leave no session behind.
     assert_eq!(io.client_count(), 1);
     assert_eq!(http.get(&format!("{POLL}&id=polling")).status, 200);
     assert_eq!(http.post(&format!("{POLL}&sid=id-polling"), b"40").status, 200);
     fails(http.get(&format!("{POLL}&sid=id-polling&panic=headers")));
     let mut upgrading = Http::open(&server.dial);
     fails(upgrading.request("GET", "/ws?panic=headers", UPGRADE));
-    // The session that had begun ends with its connection, without a wait for its heartbeat.
+    // The opened session ends with its connection, without waiting for its heartbeat.
     drop(upgrading);
     until(|| io.client_count() == 2);
-    io.emit("still", "here").expect("a name");
+    io.emit("still", "here").expect("a valid name");
     bystander.expect("still", json!(["here"]));
 }
 
 #[test]
-fn the_application_hears_of_each_refusal() {
+fn reports_each_rejection_to_hook() {
     let (told, ear) = ear();
     let io = locked()
         .generate_id(async |request: Handshake| match request.query_value("id") {
@@ -369,7 +369,7 @@ fn the_application_hears_of_each_refusal() {
 }
 
 #[test]
-fn of_a_session_that_moved_on_a_late_poll_is_told_too() {
+fn reports_late_poll_after_upgrade() {
     let (told, ear) = ear();
     let io = Io::builder()
         .connection_error(move |refused| {
@@ -388,7 +388,7 @@ fn of_a_session_that_moved_on_a_late_poll_is_told_too() {
         "name": "TRANSPORT_MISMATCH", "transport": "polling", "previousTransport": "websocket"
     });
     assert_eq!(ear.next(), context);
-    // The session goes on.
+    // The session continues.
     engine.send("0".into());
     assert!(engine.receive().is_ok());
     Client::connect(Kind::WebSocket, &server.dial).close();

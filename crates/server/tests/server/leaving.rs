@@ -1,4 +1,4 @@
-//! Sockets that are disconnected by the application, and what still runs for those that have left
+//! Server-side disconnects, and handlers that still run for sockets that have left.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -20,12 +20,12 @@ fn reasons(io: &Io) -> Ear<CloseReason> {
     reasons
 }
 
-/// What a handler sees of its socket when it has just disconnected it
+/// State that a handler sees after disconnecting its socket.
 #[derive(Debug, PartialEq)]
 struct Seen {
     count: usize,
     rooms: Vec<Room>,
-    /// Whether its own event was refused
+    /// Whether an emit to the socket itself failed.
     refused: bool,
     room: Receipt,
     connected: bool,
@@ -36,7 +36,7 @@ fn see(socket: &Socket) -> Seen {
     Seen {
         count: socket.namespace().count("red"),
         refused: matches!(socket.emit("late", ()), Err(EmitError::Disconnected)),
-        room: socket.namespace().to("red").emit("late", ()).expect("a name"),
+        room: socket.namespace().to("red").emit("late", ()).expect("a valid name"),
         connected: socket.is_connected(),
         joins: socket.join("blue"),
         rooms: socket.rooms(),
@@ -85,7 +85,7 @@ fn disconnecting_client_empties_all_namespaces() {
     let counted = chat.clone();
     io.on("go", move |socket: &Socket| {
         socket.disconnect_client();
-        let _ = told.send((counted.sockets().len(), counted.emit("late", ()).expect("a name").queued));
+        let _ = told.send((counted.sockets().len(), counted.emit("late", ()).expect("a valid name").queued));
     });
     let server = serve(&io);
     for kind in SOCKET_IO {
@@ -103,7 +103,7 @@ fn disconnecting_client_empties_all_namespaces() {
 }
 
 #[test]
-fn disconnecting_handlers_see_rooms_left() {
+fn disconnecting_handlers_see_previous_rooms() {
     let io = Io::new();
     let (told, rooms) = ear();
     io.on_disconnecting(move |socket: &Socket| {
@@ -127,16 +127,16 @@ fn disconnecting_handlers_see_rooms_left() {
 }
 
 #[test]
-fn hooks_may_use_newcomer_inside_attach() {
+fn join_hooks_may_use_new_socket() {
     let io = Io::new();
     let (told, seen) = ear();
     let all = io.clone();
     io.on_join_room(move |room, id| {
         if room.as_str() == id.as_str() {
-            let socket = all.socket(id).expect("it is in");
-            let reached = socket.broadcast().emit("newcomer", id.as_str()).expect("a name").queued;
+            let socket = all.socket(id).expect("a connected socket");
+            let reached = socket.broadcast().emit("newcomer", id.as_str()).expect("a valid name").queued;
             let _ = told.send((socket.is_connected(), socket.join("hall"), reached));
-            socket.emit("welcome", ()).expect("a name");
+            socket.emit("welcome", ()).expect("a valid name");
         }
     });
     let server = serve(&io);
@@ -151,12 +151,12 @@ fn hooks_may_use_newcomer_inside_attach() {
 }
 
 #[test]
-fn hooks_may_disconnect_newcomer_inside_attach() {
+fn join_hooks_may_disconnect_new_socket() {
     let io = Io::new();
     let (told, seen) = ear();
     let all = io.clone();
     io.on_join_room(move |_, id: &SocketId| {
-        let socket = all.socket(id).expect("it is in");
+        let socket = all.socket(id).expect("a connected socket");
         socket.disconnect();
         let _ = told.send((all.count(id), socket.is_connected()));
     });
@@ -168,23 +168,23 @@ fn hooks_may_disconnect_newcomer_inside_attach() {
         let mut client = Client::connect(kind, &server.dial);
         assert_eq!(seen.next(), (0, false), "{kind:?}");
         assert_eq!(client.hear(), Heard::Left { namespace: "/".into() });
-        // Whoever was told of its coming is told of its going.
+        // A socket with a `connect` event also gets a `disconnect` event.
         connected.next();
         assert_eq!(reasons.next(), CloseReason::ServerNamespaceDisconnect);
         assert_eq!(io.sockets().len(), 0);
     }
 }
 
-/// A client that has read that it is in misses no broadcast, even if another thread writes while it is being let in.
+/// A client that has read its welcome misses no broadcast, even if another thread writes while it connects.
 #[test]
-#[expect(clippy::disallowed_methods, reason = "the hook blocks so that other threads come first")]
-fn clients_are_told_that_they_are_in_once_they_are() {
+#[expect(clippy::disallowed_methods, reason = "the hook blocks so that other threads run first")]
+fn sends_welcome_after_attaching_socket() {
     let io = Io::new();
     let large = "x".repeat(100_000);
     let (is_in, all) = (Arc::new(AtomicBool::new(false)), io.clone());
     let (entered, text) = (is_in.clone(), large.clone());
     io.on_join_room(move |_, _: &SocketId| {
-        // So much that whoever emits writes it, and with it what waits before it.
+        // Large enough that the emitting thread writes it, and with it everything queued before it.
         let _ = all.emit("early", &text);
         let _ = all.emit("early", &text);
         std::thread::sleep(Duration::from_millis(50));
@@ -219,7 +219,7 @@ fn waiting_events_outlive_their_client() {
         io.on("message", move |text: String| {
             let (told, passes) = (told.clone(), passes.clone());
             async move {
-                assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "one at a time");
+                assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0, "handlers overlap");
                 passes.pass().await;
                 running.fetch_sub(1, Ordering::SeqCst);
                 let _ = told.send(text);
@@ -253,7 +253,7 @@ fn waiting_events_outlive_their_client() {
 }
 
 #[test]
-fn waiting_events_keep_handlers_of_their_socket() {
+fn waiting_events_keep_socket_handlers() {
     let io = Io::new();
     io.main().serial(true);
     let gate = Gate::closed();
@@ -265,7 +265,7 @@ fn waiting_events_keep_handlers_of_their_socket() {
             let (told, passes) = (told.clone(), passes.clone());
             async move {
                 passes.pass().await;
-                // Looked at by name, as it may be by any handler.
+                // Handlers may look up listeners by name.
                 let _ = told.send((text, socket.listeners("message").len()));
             }
         });

@@ -1,4 +1,4 @@
-//! How much of one client may be under way
+//! Limits on the work in progress for one client.
 
 use roomcast_server::metrics::Breach;
 use roomcast_server::socket::CloseReason;
@@ -9,7 +9,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said, TALKING}
 use crate::support::heard::{Ear, Gate, arrivals, ear};
 use crate::support::serve::{serve, until};
 
-/// Handlers that tell when they start, and wait for the test
+/// Registers handlers that record their start and wait for the test.
 fn waiting(config: Config) -> (Io, Gate, Ear<String>) {
     let gate = Gate::closed();
     let (told, ear) = ear();
@@ -32,7 +32,7 @@ fn said<'a>(namespace: &'a str, text: impl Into<Value>) -> Said<'a> {
 }
 
 #[test]
-fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
+fn limits_running_handlers_and_keeps_order() {
     let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(2)));
     let server = serve(&io);
     for kind in ALL {
@@ -52,7 +52,7 @@ fn no_more_handlers_run_than_may_and_the_rest_start_in_order() {
 }
 
 #[test]
-fn answers_are_read_while_events_wait() {
+fn reads_acks_while_events_wait() {
     let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(1)));
     io.on("ask me", async |socket: Socket, ack: Ack| {
         let answer = socket.emit_with_ack("question", ()).await?;
@@ -75,7 +75,7 @@ fn answers_are_read_while_events_wait() {
 }
 
 #[test]
-fn reading_pauses_while_handlers_are_behind() {
+fn pauses_reading_while_handlers_lag() {
     let (io, gate, ear) =
         waiting(Config::new().limits(|limits| limits.max_handlers(1).max_event_bytes(10_000)));
     io.on("echo", async |ack: Ack| ack.send(()).map(drop));
@@ -96,7 +96,7 @@ fn reading_pauses_while_handlers_are_behind() {
 }
 
 #[test]
-fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
+fn reads_up_to_cap_awaiting_ack() {
     let config =
         Config::new().limits(|limits| limits.max_event_bytes(10_000).outbox_max(200_000).max_payload(20_000));
     let (told, reasons) = ear();
@@ -127,7 +127,7 @@ fn a_client_that_owes_an_answer_is_read_up_to_the_cap() {
 }
 
 #[test]
-fn what_waited_counts_no_more_when_it_is_dropped() {
+fn releases_bytes_of_dropped_events() {
     let (io, gate, ear) =
         waiting(Config::new().limits(|limits| limits.max_handlers(1).max_event_bytes(10_000)));
     let server = serve(&io);
@@ -143,7 +143,7 @@ fn what_waited_counts_no_more_when_it_is_dropped() {
         client.say_all(names.iter().map(|name| said("/", format!("{name}{kilobyte}"))).collect());
         client.sync();
         assert_eq!(ear.take(1), [kilobyte.as_str()]);
-        // The handler that runs has outlived its namespace, and still counts.
+        // The running handler outlives its namespace and still counts.
         assert_eq!(ear.all(), [""; 0]);
         (0..9).for_each(|_| gate.let_one_pass());
         names.iter_mut().for_each(|name| name.push_str(&kilobyte));
@@ -153,7 +153,7 @@ fn what_waited_counts_no_more_when_it_is_dropped() {
 }
 
 #[test]
-fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
+fn middleware_frees_handler_slot_when_done() {
     let (io, gate, ear) = waiting(Config::new().limits(|limits| limits.max_handlers(1)));
     let door = Gate::closed();
     let handle = door.clone();
@@ -178,7 +178,7 @@ fn a_door_that_holds_up_the_last_handler_lets_the_others_go_on() {
 }
 
 #[test]
-fn coming_and_going_pauses_behind_its_handlers() {
+fn pauses_rejoins_behind_slow_handlers() {
     let gate = Gate::closed();
     let (told, reasons) = ear();
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_handlers(4))).build();
@@ -200,11 +200,11 @@ fn coming_and_going_pauses_behind_its_handlers() {
     (0..20).for_each(|_| come_and_go(&mut client));
     assert_eq!(reasons.take(7), [CloseReason::ClientNamespaceDisconnect; 7]);
     (0..8).for_each(|_| client.hear_welcome());
-    assert_eq!(reasons.all(), [], "what follows the eighth time waits");
+    assert_eq!(reasons.all(), [], "further rejoins wait");
     (0..20).for_each(|_| gate.let_one_pass());
     (0..12).for_each(|_| client.hear_welcome());
     assert_eq!((io.metrics().overloaded(), reasons.take(13).len()), (0, 13));
-    // As often as it likes, if the handlers keep up.
+    // No limit applies while the handlers keep up.
     gate.open();
     let mut client = Client::open(Kind::WebSocket, &server.dial);
     (0..100).for_each(|_| come_and_go(&mut client));
@@ -212,7 +212,7 @@ fn coming_and_going_pauses_behind_its_handlers() {
 }
 
 #[test]
-fn a_socket_joins_no_more_rooms_than_it_may() {
+fn limits_rooms_per_socket() {
     for kind in ALL {
         let io = Io::builder().config(Config::new().limits(|limits| limits.max_rooms(3))).build();
         let sockets = arrivals(&io);
@@ -222,23 +222,26 @@ fn a_socket_joins_no_more_rooms_than_it_may() {
         assert!(socket.join(["a", "b"]), "{kind:?}");
         assert!(!socket.join(["c", "d", "e"]), "{kind:?}");
         assert_eq!(io.metrics().breaches(Breach::Rooms), 1);
-        // What it is in already is none too many.
+        // Rooms that the socket is already in do not count again.
         assert!(socket.join(["a", "b", "c"]) && socket.join(socket.id()), "{kind:?}");
         assert_eq!(io.sockets_join("d"), 0);
         let found = server.block_on(io.fetch_sockets()).expect("one node");
         found.iter().for_each(|remote| remote.join("e"));
         assert_eq!(io.metrics().breaches(Breach::Rooms), 3);
         assert_eq!(socket.rooms().len(), 4);
-        assert_eq!(["d", "e"].map(|room| io.to(room).emit("nobody", ()).expect("a name").queued), [0, 0]);
-        // The client goes on, and room that is made may be used.
+        assert_eq!(
+            ["d", "e"].map(|room| io.to(room).emit("nobody", ()).expect("a valid name").queued),
+            [0, 0]
+        );
+        // The client stays connected, and a freed slot can be used again.
         assert!(socket.leave("a") && socket.join("d"), "{kind:?}");
-        io.to("d").emit("news", ()).expect("a name");
+        io.to("d").emit("news", ()).expect("a valid name");
         client.expect("news", json!([]));
     }
 }
 
 #[test]
-fn long_names_are_refused() {
+fn rejects_long_names_and_auth() {
     let io = Io::builder()
         .config(Config::new().limits(|limits| limits.max_name_bytes(100).max_auth_bytes(1000)))
         .build();

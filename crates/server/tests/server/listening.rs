@@ -1,4 +1,4 @@
-//! Who hears what a client sends: handlers of a namespace and of a socket, catch-alls, middlewares, and errors
+//! Dispatch of client events to namespace and socket handlers, catch-alls, middleware and error handlers.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::support::heard::{Gate, Log, ear};
 use crate::support::logs;
 use crate::support::serve::{serve, until};
 
-/// A handler that writes down that it was called, and with what
+/// Returns a handler that records each call with its arguments.
 fn noting(
     log: &Log<String>,
     who: &'static str,
@@ -26,7 +26,7 @@ fn noting(
 }
 
 #[test]
-fn several_handlers_of_an_event_are_called_in_the_order_of_their_registration() {
+fn calls_handlers_in_registration_order() {
     let log = Log::default();
     let io = Io::new();
     io.on("say", noting(&log, "first")).on("say", noting(&log, "second"));
@@ -50,7 +50,7 @@ fn several_handlers_of_an_event_are_called_in_the_order_of_their_registration() 
 }
 
 #[test]
-fn of_several_that_answer_the_first_counts() {
+fn sends_only_first_ack() {
     let (told, ear) = ear();
     let io = Io::new();
     for answer in ["first", "second"] {
@@ -61,7 +61,7 @@ fn of_several_that_answer_the_first_counts() {
                 if answer == "first" {
                     tokio::task::yield_now().await;
                 }
-                let _ = told.send((answer, ack.is_wanted(), ack.send(answer).expect("a text")));
+                let _ = told.send((answer, ack.is_wanted(), ack.send(answer).expect("a string")));
             }
         });
     }
@@ -76,7 +76,7 @@ fn of_several_that_answer_the_first_counts() {
 }
 
 #[test]
-fn once_is_once_for_a_socket_and_once_for_a_namespace() {
+fn once_fires_per_namespace_and_socket() {
     let log = Log::default();
     let io = Io::new();
     io.once("greet", noting(&log, "anybody")).on("sync", async |ack: Ack| ack.send(()).map(drop));
@@ -97,7 +97,7 @@ fn once_is_once_for_a_socket_and_once_for_a_namespace() {
 }
 
 #[test]
-fn handlers_are_taken_back_one_or_all() {
+fn removes_one_or_all_listeners() {
     let log = Log::default();
     let io = Io::new();
     io.on("a", noting(&log, "1")).on("a", noting(&log, "2")).on("b", noting(&log, "3"));
@@ -124,7 +124,7 @@ fn handlers_are_taken_back_one_or_all() {
 }
 
 #[test]
-fn catch_alls_hear_everything_first_and_keep_nothing_from_anybody() {
+fn catch_alls_run_before_handlers() {
     let log = Log::default();
     let io = Io::new();
     io.on("known", noting(&log, "handler")).on_other(noting(&log, "other"));
@@ -144,7 +144,7 @@ fn catch_alls_hear_everything_first_and_keep_nothing_from_anybody() {
         ["before", "any", "own before", "own any", "middleware", last].map(|who| format!("{who} {name}"))
     };
     assert_eq!(log.read(), [heard("known 1", "handler"), heard("unknown 2", "other")].concat());
-    // Of a socket, and then of the namespace.
+    // Removing the namespace's catch-alls keeps those of the socket.
     assert_eq!(io.listeners_any().len(), 2);
     io.off_any();
     client.emit("known", json!([3]));
@@ -154,7 +154,7 @@ fn catch_alls_hear_everything_first_and_keep_nothing_from_anybody() {
 }
 
 #[test]
-fn a_middleware_that_refuses_keeps_the_event_and_the_error_handlers_hear_of_it() {
+fn rejecting_middleware_drops_and_reports_event() {
     let (told, errors) = ear();
     let log = Log::default();
     let io = Io::new();
@@ -210,7 +210,7 @@ fn a_middleware_that_refuses_keeps_the_event_and_the_error_handlers_hear_of_it()
 }
 
 #[test]
-fn events_do_not_overtake_one_that_waits_for_its_middleware() {
+fn keeps_order_behind_slow_middleware() {
     let gate = Gate::closed();
     let log = Log::default();
     let io = Io::new();
@@ -245,7 +245,7 @@ fn events_do_not_overtake_one_that_waits_for_its_middleware() {
 }
 
 #[test]
-fn who_leaves_while_its_event_waits_is_heard_no_more() {
+fn drops_waiting_event_of_gone_client() {
     let (gate, log) = (Gate::closed(), Log::default());
     let (left, gone) = ear();
     let io = Io::new();
@@ -271,7 +271,7 @@ fn who_leaves_while_its_event_waits_is_heard_no_more() {
     gone.next();
     gate.let_one_pass();
     passes.next();
-    // The next client shows that the server goes on, and that nothing came late.
+    // The next client shows that the server is still running and that no event arrived late.
     gate.open();
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     client.emit("message", json!(["heard"]));
@@ -280,7 +280,7 @@ fn who_leaves_while_its_event_waits_is_heard_no_more() {
 }
 
 #[test]
-fn what_goes_wrong_is_told_with_the_name_of_the_event_and_what_did_not_fit() {
+fn errors_name_event_and_mismatch() {
     logs::listen();
     let (told, errors) = ear();
     let io = Io::new();
@@ -306,8 +306,8 @@ fn what_goes_wrong_is_told_with_the_name_of_the_event_and_what_did_not_fit() {
                 "argument 1 does not fit the type it is read as: invalid type: string \"x\", expected u32",
             ),
             ("wrong:missing", json!(["x"]), "argument 2 is missing"),
-            ("wrong:fail", json!([]), "a handler failed: no luck"),
-            ("wrong:panic", json!([]), "a handler panicked"),
+            ("wrong:fail", json!([]), "handler failed: no luck"),
+            ("wrong:panic", json!([]), "handler panicked"),
         ] {
             client.emit(name, args);
             let error = errors.next();
@@ -322,7 +322,7 @@ fn what_goes_wrong_is_told_with_the_name_of_the_event_and_what_did_not_fit() {
 }
 
 #[test]
-fn a_socket_hears_of_its_own_end_with_its_rooms_and_then_without() {
+fn calls_disconnecting_then_disconnect_handlers() {
     let (told, heard) = ear();
     let io = Io::new();
     io.on_connect(move |socket: Socket| {
@@ -372,14 +372,14 @@ fn a_socket_hears_of_its_own_end_with_its_rooms_and_then_without() {
 }
 
 #[test]
-fn a_socket_that_is_gone_holds_nothing_of_its_handlers() {
+fn releases_handlers_of_closed_socket() {
     let held = Arc::new(());
     let io = Io::new();
     let holds = held.clone();
     let (told, ear) = ear();
     let add = move |socket: &Socket| {
         let (own, held) = (socket.clone(), holds.clone());
-        // Holds the socket that holds it.
+        // The handler holds the socket that holds it.
         socket.on("message", move |_: Value| {
             let _ = (&own, &held);
             async {}
@@ -399,7 +399,7 @@ fn a_socket_that_is_gone_holds_nothing_of_its_handlers() {
         assert_eq!(Arc::strong_count(&held), before + 1);
         client.close();
         until(|| Arc::strong_count(&held) == before);
-        // What comes too late is not taken.
+        // A handler registered on a closed socket is dropped.
         add(&socket);
         assert_eq!(Arc::strong_count(&held), before);
     }

@@ -1,4 +1,4 @@
-//! The server as clients of every kind see it, through its public API alone
+//! Integration tests with clients of every kind, through the public API only.
 
 mod acks;
 mod answering;

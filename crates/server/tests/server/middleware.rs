@@ -1,4 +1,4 @@
-//! Who may come in
+//! Connect and event middleware.
 
 use std::sync::{Arc, Mutex};
 
@@ -27,7 +27,7 @@ fn refused(namespace: &str, error: Value) -> Heard {
 }
 
 #[test]
-fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
+fn passes_auth_to_middleware_and_handler() {
     let (told, ear) = ear();
     let io = Io::new();
     io.main().middleware(async |Auth(ticket): Auth<Ticket>| {
@@ -45,9 +45,11 @@ fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
         let mut client = Client::open(kind, &server.dial);
         let error = json!({ "message": "not \"you\"", "data": { "seat": 3 } });
         assert_eq!(client.join("/", json!({ "name": "nobody", "seat": 3 })), refused("/", error));
-        // What does not fit is refused too; and a client may try again.
-        let Heard::Refused { error, .. } = client.join("/", json!(null)) else { panic!("it is in") };
-        assert_eq!(error, json!({ "message": "invalid auth" }), "types and fields are not for strangers");
+        // Mismatched auth is rejected as well, and the client may retry.
+        let Heard::Refused { error, .. } = client.join("/", json!(null)) else {
+            panic!("the client was accepted")
+        };
+        assert_eq!(error, json!({ "message": "invalid auth" }), "no types or fields are revealed");
         assert!(matches!(client.join("/", json!({ "name": "ann" })), Heard::Joined { .. }));
         assert_eq!(ear.next(), Ticket { name: "ann".into(), seat: None });
     }
@@ -55,7 +57,7 @@ fn what_a_client_shows_reaches_middlewares_and_the_connect_handler() {
 }
 
 #[test]
-fn middleware_sees_auth_that_does_not_fit() {
+fn middleware_sees_mismatched_auth() {
     let io = Io::new();
     io.main()
         .middleware(
@@ -72,7 +74,9 @@ fn middleware_sees_auth_that_does_not_fit() {
         let mut client = Client::open(kind, &server.dial);
         let error = json!({ "message": "a name is a text" });
         assert_eq!(client.join("/", json!({ "name": 7 })), refused("/", error));
-        let Heard::Refused { error, .. } = client.join("/", json!({ "seat": 1 })) else { panic!("it is in") };
+        let Heard::Refused { error, .. } = client.join("/", json!({ "seat": 1 })) else {
+            panic!("the client was accepted")
+        };
         assert!(error["message"].as_str().is_some_and(|text| text.contains("missing field")), "{error}");
         assert!(matches!(client.join("/", json!({ "name": "ann" })), Heard::Joined { .. }));
     }
@@ -80,7 +84,7 @@ fn middleware_sees_auth_that_does_not_fit() {
 }
 
 #[test]
-fn clients_that_show_nothing_show_an_empty_object() {
+fn defaults_auth_to_empty_object() {
     let (told, ear) = ear();
     let io = Io::new();
     io.on_connect(move |Auth(shown): Auth<Value>| {
@@ -95,7 +99,7 @@ fn clients_that_show_nothing_show_an_empty_object() {
 }
 
 #[test]
-fn a_middleware_that_fails_or_panics_refuses_and_nobody_behind_it_is_asked() {
+fn failed_middleware_rejects_and_stops_chain() {
     let log = Log::default();
     let io = Io::new();
     let later = log.clone();
@@ -130,12 +134,12 @@ fn a_middleware_that_fails_or_panics_refuses_and_nobody_behind_it_is_asked() {
     }
     assert_eq!(log.read(), []);
     assert_eq!((io.metrics().connects_refused(), io.metrics().handlers_panicked()), (1, 2));
-    assert_eq!(io.metrics().handlers_failed(), 0, "a refusal is no failure");
-    assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
+    assert_eq!(io.metrics().handlers_failed(), 0, "a rejection is no failure");
+    assert_eq!(io.emit("anybody", ()).expect("a valid name").queued, 0);
 }
 
 #[test]
-fn plain_clients_that_are_refused_are_told_why_and_closed() {
+fn closes_rejected_plain_clients_with_reason() {
     let io = Io::new();
     io.main().middleware(async || Err::<(), _>(ConnectError::new("full").with_data(&7)));
     let server = serve(&io);
@@ -147,11 +151,11 @@ fn plain_clients_that_are_refused_are_told_why_and_closed() {
     let mut client = Client::open(Kind::Plain, &server.dial);
     assert_eq!(client.end(), Ended { code: Some(4403), reason: "full".into() });
     until(|| io.client_count() == 0);
-    assert_eq!(io.metrics().protocol_errors(), 0, "they have done nothing wrong");
+    assert_eq!(io.metrics().protocol_errors(), 0, "a rejection is no protocol error");
 }
 
 #[test]
-fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
+fn queues_events_until_connected_in_order() {
     let gate = Gate::closed();
     let log = Log::default();
     let io = Io::new();
@@ -179,8 +183,8 @@ fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
         client.sync();
     }
     assert_eq!(log.read(), [""; 0]);
-    // Nobody is in yet, so nobody hears this.
-    assert_eq!(io.emit("too early", ()).expect("a name").queued, 0);
+    // No client is connected yet, so this event has no recipient.
+    assert_eq!(io.emit("too early", ()).expect("a valid name").queued, 0);
     for admitted in 1..=clients.len() {
         gate.let_one_pass();
         until(|| log.read().len() == 4 * admitted);
@@ -194,7 +198,7 @@ fn what_a_client_sends_before_it_is_in_waits_and_keeps_its_order() {
 }
 
 #[test]
-fn reading_pauses_before_a_client_is_in() {
+fn pauses_reading_before_connect_completes() {
     let (io, log, gate) = (Io::new(), Log::default(), Gate::closed());
     let (door, events) = (gate.clone(), log.clone());
     io.main().middleware(move || {
@@ -220,7 +224,7 @@ fn reading_pauses_before_a_client_is_in() {
     assert_eq!(io.metrics().overloaded(), 0);
 }
 
-/// A server whose door is opened by the test, and that tells who was asked, came in, and left
+/// Starts a server whose connect middleware waits for the test, and records its calls, connects and disconnects.
 fn with_door() -> (Io, Gate, Ear<&'static str>) {
     let (told, ear) = ear();
     let gate = Gate::closed();
@@ -230,7 +234,7 @@ fn with_door() -> (Io, Gate, Ear<&'static str>) {
         let (door, told) = (door.clone(), asked.clone());
         async move {
             let _ = told.send("asked");
-            // Who is not in cannot be taken out.
+            // A pending socket cannot be disconnected.
             socket.disconnect();
             door.pass().await;
             let _ = told.send("answered");
@@ -248,7 +252,7 @@ fn with_door() -> (Io, Gate, Ear<&'static str>) {
 }
 
 #[test]
-fn who_goes_away_at_the_door_never_comes_in() {
+fn drops_pending_connect_of_gone_client() {
     let (io, gate, ear) = with_door();
     let server = serve(&io);
     for kind in ALL {
@@ -258,14 +262,14 @@ fn who_goes_away_at_the_door_never_comes_in() {
         client.close();
         until(|| io.client_count() == 0);
     }
-    // The middlewares have ended with their clients.
+    // The middleware was dropped with its client.
     gate.open();
-    assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
+    assert_eq!(io.emit("anybody", ()).expect("a valid name").queued, 0);
     assert_eq!(ear.all(), [""; 0]);
 }
 
 #[test]
-fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
+fn leaving_during_connect_allows_rejoin() {
     let (io, gate, ear) = with_door();
     io.on("in?", async |ack: Ack| ack.send("yes").map(drop));
     let server = serve(&io);
@@ -279,7 +283,7 @@ fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
         gate.let_one_pass();
         client.hear_welcome();
         assert_eq!(ear.take(4), ["answered", "in", "out", "asked"]);
-        assert_eq!(io.emit("anybody", ()).expect("a name").queued, 0);
+        assert_eq!(io.emit("anybody", ()).expect("a valid name").queued, 0);
         gate.let_one_pass();
         client.hear_welcome();
         assert_eq!(ear.take(2), ["answered", "in"]);
@@ -290,7 +294,7 @@ fn who_leaves_at_the_door_comes_in_and_leaves_at_once_and_may_come_again() {
 }
 
 #[test]
-fn rooms_joined_by_middleware_hold() {
+fn keeps_rooms_joined_by_middleware() {
     let (told, ear) = ear();
     let (hooked, hook) = crate::support::heard::ear();
     let io = Io::new();
@@ -321,7 +325,7 @@ fn rooms_joined_by_middleware_hold() {
 }
 
 #[test]
-fn refused_client_joins_no_room() {
+fn rejected_client_joins_no_room() {
     let (told, ear) = ear();
     let (hooked, hook) = crate::support::heard::ear();
     let gate = Gate::closed();
@@ -347,7 +351,7 @@ fn refused_client_joins_no_room() {
             let mut client = Client::open(kind, &server.dial);
             client.say_hello(json!({ "refuse": !leaves }));
             let (joined, socket) = ear.next();
-            assert_eq!(joined, (true, false), "as many as it may be in, and not one more");
+            assert_eq!(joined, (true, false), "joins up to the limit");
             if leaves {
                 client.close();
             }
@@ -356,7 +360,7 @@ fn refused_client_joins_no_room() {
             assert_eq!((socket.rooms().len(), io.count("one")), (0, 0));
         }
     }
-    assert_eq!(hook.all(), [""; 0], "nobody was in");
+    assert_eq!(hook.all(), [""; 0], "no client connected");
 }
 
 #[test]
@@ -396,7 +400,7 @@ fn late_rewrite_changes_nothing() {
     let (told, ear) = ear();
     let io = Io::new();
     io.event_middleware(move |event: EventRewrite| {
-        let before = kept.lock().expect("nobody panics here").replace(event);
+        let before = kept.lock().expect("not poisoned").replace(event);
         before.into_iter().for_each(|late| _ = late.set_name("late"));
         async {}
     });
@@ -417,7 +421,7 @@ fn late_rewrite_changes_nothing() {
 }
 
 #[test]
-fn each_namespace_has_its_own_door() {
+fn runs_middleware_per_namespace() {
     let io = Io::builder()
         .config(Config::new())
         .endpoint(Endpoint::socket_io())
@@ -427,12 +431,12 @@ fn each_namespace_has_its_own_door() {
     let server = serve(&io);
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     assert_eq!(client.join("/closed", json!(null)), refused("/closed", json!({ "message": "closed" })));
-    assert!(matches!(client.join("/", json!(null)), Heard::Ended(_)), "it has joined already");
+    assert!(matches!(client.join("/", json!(null)), Heard::Ended(_)), "joined already");
     let mut client = Client::open(Kind::Plain, &server.dial);
     client.end();
 }
 
-/// Says when it is dropped
+/// Signals when it is dropped.
 struct Dropped(std::sync::mpsc::SyncSender<()>);
 
 impl Drop for Dropped {
@@ -442,10 +446,10 @@ impl Drop for Dropped {
 }
 
 #[test]
-fn endless_middleware_ends_with_its_client_and_in_time() {
+fn cancels_middleware_on_disconnect_or_timeout() {
     let (told, heard) = std::sync::mpsc::sync_channel(16);
     let endless = move || {
-        // Once when it begins, and once when it is dropped.
+        // Signals once at its start and once on drop.
         let _ = told.send(());
         let guard = Dropped(told.clone());
         async move {
@@ -471,7 +475,7 @@ fn endless_middleware_ends_with_its_client_and_in_time() {
         (io, server)
     };
     let patience = std::time::Duration::from_secs(20);
-    // Its client goes.
+    // The client disconnects.
     let (io, server) = serving(std::time::Duration::from_secs(600));
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
@@ -481,7 +485,7 @@ fn endless_middleware_ends_with_its_client_and_in_time() {
         }
         let middlewares = if SOCKET_IO.contains(&kind) { 2 } else { 1 };
         (0..middlewares).for_each(|_| heard.recv_timeout(patience).expect("begun"));
-        assert!(heard.try_recv().is_err(), "it waits");
+        assert!(heard.try_recv().is_err(), "the middleware is pending");
         drop(client);
         if kind == Kind::Polling {
             io.close();
@@ -489,7 +493,7 @@ fn endless_middleware_ends_with_its_client_and_in_time() {
         (0..middlewares).for_each(|_| heard.recv_timeout(patience).expect("dropped"));
         until(|| io.client_count() == 0);
     }
-    // Its time is over.
+    // The connect timeout expires.
     let (_io, server) = serving(std::time::Duration::from_millis(300));
     let mut client = Client::open(Kind::Json, &server.dial);
     assert_eq!(client.hear(), refused("/", json!({ "message": "Connect timeout" })));

@@ -1,6 +1,6 @@
-//! Sockets that come, go, are put out and come back, played against the simplest model of them
+//! Sockets that connect, leave, are disconnected and recover, checked against a minimal model.
 //!
-//! One seed is one run. A failing seed is printed, and `MODEL_SEED=n` runs it alone; `MODEL_SEEDS=n` runs so many.
+//! Each seed is one run. A failing seed is printed; `MODEL_SEED=n` reruns it alone, and `MODEL_SEEDS=n` runs n seeds.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -21,35 +21,35 @@ const SEEDS: u64 = 300;
 const STEPS: usize = 60;
 const MOST: usize = 8;
 const ROOMS: [&str; 2] = ["red", "blue"];
-/// What the hook of newcomers does next
+/// Next action of the hook for new sockets.
 const NOTHING: u8 = 0;
 const JOIN: u8 = 1;
 const KICK: u8 = 2;
 const KICK_CLIENT: u8 = 3;
 const BROADCAST: u8 = 4;
 const PUT_OUT_ROOM: u8 = 5;
-/// What a newcomer's hook emits to all others
+/// Event that the hook emits to all other sockets.
 const NEWCOMER: &str = "newcomer";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Here,
     Away,
-    /// Put out by the application: it never comes back
+    /// Disconnected by the application and never recovered.
     Gone,
 }
 
-/// A client, whichever connections it has had
+/// Client, across all its connections.
 struct Known {
     sid: String,
     standing: Standing,
     rooms: BTreeSet<&'static str>,
-    /// A handle from each of its connections
+    /// Handle from each of its connections.
     handles: Vec<Socket>,
     client: Option<Returner>,
     shows: Value,
     offset: Option<String>,
-    /// What it has yet to hear
+    /// Events not yet received.
     expected: Vec<String>,
     data: Option<usize>,
 }
@@ -75,12 +75,12 @@ impl Model {
             if room.as_str() != id.as_str() {
                 return;
             }
-            let socket = all.socket(id).expect("whoever is told of is in");
+            let socket = all.socket(id).expect("a connected socket");
             match next.swap(NOTHING, Ordering::SeqCst) {
                 JOIN => assert!(socket.join(ROOMS[0])),
                 KICK => socket.disconnect(),
                 KICK_CLIENT => socket.disconnect_client(),
-                BROADCAST => _ = socket.broadcast().emit(NEWCOMER, ()).expect("a name"),
+                BROADCAST => _ = socket.broadcast().emit(NEWCOMER, ()).expect("a valid name"),
                 PUT_OUT_ROOM => assert_eq!(all.to(id).disconnect(), 1),
                 _ => {}
             }
@@ -108,13 +108,13 @@ impl Model {
         self.chance.usize(..below)
     }
 
-    /// One of those that stand so
+    /// Draws a client in this state.
     fn draw_one(&mut self, standing: Standing) -> Option<usize> {
         let those: Vec<_> = (0..self.known.len()).filter(|at| self.known[*at].standing == standing).collect();
         if those.is_empty() { None } else { Some(those[self.draw(those.len())]) }
     }
 
-    /// A client, and a handle to it from any of its connections
+    /// Draws a client and a handle from any of its connections.
     fn draw_handle(&mut self) -> Option<(usize, Socket)> {
         let of = self.draw(self.known.len().max(1));
         let handles = self.known.get(of)?.handles.len();
@@ -142,7 +142,7 @@ impl Model {
         self.check();
     }
 
-    /// A client comes, or comes back with what it was given
+    /// Connects a new client, or recovers one with its token.
     fn come(&mut self, back: Option<usize>) {
         let hooks = [NOTHING, NOTHING, NOTHING, JOIN, KICK, KICK_CLIENT, BROADCAST, PUT_OUT_ROOM];
         let hook = hooks[self.draw(hooks.len())];
@@ -188,7 +188,7 @@ impl Model {
         }
     }
 
-    /// The application has put a client out, which is told so if it is there, and is never again who it was
+    /// Records a server-side disconnect: a connected client receives it, and the client never recovers.
     fn ended(&mut self, of: usize, reasons: &[CloseReason]) {
         let known = &mut self.known[of];
         if known.standing == Standing::Here {
@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    /// All members of a room are put out at once
+    /// Disconnects all members of a room at once.
     fn kick_room(&mut self) {
         let room = ROOMS[self.draw(ROOMS.len())];
         let is_in = |known: &Known| known.standing == Standing::Here && known.rooms.contains(room);
@@ -255,26 +255,26 @@ impl Model {
         self.ended(those[0], &[CloseReason::ServerNamespaceDisconnect]);
     }
 
-    /// By any handle, and seen by all of them
+    /// Sets data through any handle and checks it on all of them.
     fn set_data(&mut self) {
         let Some((of, handle)) = self.draw_handle() else { return };
         if self.known[of].standing != Standing::Gone {
             self.events += 1;
-            handle.set_data(&self.events).expect("it is JSON");
+            handle.set_data(&self.events).expect("valid JSON");
             self.known[of].data = Some(self.events);
         }
     }
 
-    /// What gets a client put out, with what would end its session anyway in the same write
+    /// Sends what gets a client disconnected, followed in the same write by what ends its session anyway.
     fn misbehave(&mut self) {
         let Some(of) = self.draw_one(Standing::Here) else { return };
         let (whole, after) = (self.draw(2) == 0, ["1", "x", "4x"][self.draw(3)]);
-        let client = self.known[of].client.as_mut().expect("it is here");
+        let client = self.known[of].client.as_mut().expect("a local socket");
         client.engine.send_packets(vec![format!("42[\"bad\",{whole}]").into(), after.into()]);
         self.ended(of, &[CloseReason::ServerNamespaceDisconnect]);
     }
 
-    /// A thread puts a client out while its connection breaks
+    /// Disconnects a client from another thread while its connection breaks.
     fn break_and_kick(&mut self) {
         let Some(of) = self.draw_one(Standing::Here) else { return };
         self.sync(of);
@@ -348,23 +348,23 @@ impl Model {
             assert!(matches!(emitted, Err(EmitError::Disconnected)), "{emitted:?}");
         } else {
             let expected = Receipt { queued, ..Receipt::default() };
-            assert_eq!(emitted.expect("a name"), expected, "way {way}");
+            assert_eq!(emitted.expect("a valid name"), expected, "way {way}");
         }
     }
 
-    /// Hears everything that a client was sent
+    /// Receives all pending events of a client.
     fn sync(&mut self, of: usize) {
         let known = &mut self.known[of];
         if let Some(mut client) = known.client.take() {
             client.engine.send("20[\"sync\"]".into());
             known.hear_all(&mut client, "30[]");
-            assert_eq!(known.expected, [""; 0], "it did not hear");
+            assert_eq!(known.expected, [""; 0], "events were not received");
             known.shows = client.shows(known.offset.as_deref());
             known.client = Some(client);
         }
     }
 
-    /// At once: nothing of whoever is out is left
+    /// Checks immediately that no state of disconnected sockets remains.
     fn check(&self) {
         let here = |known: &&Known| known.standing == Standing::Here;
         for room in ROOMS {
@@ -383,7 +383,7 @@ impl Model {
 }
 
 impl Known {
-    /// Hears events until something else comes, which must be this
+    /// Receives events until another message arrives, which must equal `last`.
     fn hear_all(&mut self, client: &mut Returner, last: &str) {
         loop {
             match client.engine.receive() {
@@ -395,7 +395,7 @@ impl Known {
 
     fn hear(&mut self, text: &str) {
         let (list, offset) = event(text);
-        let name = list[0].as_str().expect("a name");
+        let name = list[0].as_str().expect("an event name");
         assert_eq!(self.expected.first().map(String::as_str), Some(name), "of {:?}", self.expected);
         self.expected.remove(0);
         self.offset = Some(offset);

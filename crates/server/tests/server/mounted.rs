@@ -1,4 +1,4 @@
-//! Mounted in other servers: axum, hyper alone, and on streams that are no TCP sockets
+//! Mounting in other servers: axum, plain hyper, and streams other than TCP sockets.
 
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -37,12 +37,12 @@ fn runtime() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
-/// Clients of every kind come, talk to each other, and go
+/// Connects clients of every kind, exchanges messages, and disconnects.
 fn everybody_meets(io: &Io, dial: &Dial) {
     let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, dial)).collect();
     for at in 0..clients.len() {
         let kind = clients[at].kind;
-        // More than one read or write takes.
+        // Takes more than one read or write.
         let text = format!("{at}{}", "x".repeat(100_000));
         if TALKING.contains(&kind) {
             assert_eq!(clients[at].ask("echo", json!([text, at])), json!([text, at]), "{kind:?}");
@@ -52,10 +52,10 @@ fn everybody_meets(io: &Io, dial: &Dial) {
     }
     clients.into_iter().for_each(Client::close);
     until(|| io.client_count() == 0);
-    assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+    assert_eq!(io.emit("anybody", ()).expect("a valid name"), Receipt::default());
 }
 
-/// Other routes are as they would be without it, or are not there
+/// Checks that other routes are unchanged, or missing.
 fn others_are_answered(dial: &Dial, hello: Option<&str>) {
     let mut http = Http::open(dial);
     let answer = http.get("/hello");
@@ -74,7 +74,7 @@ async fn listen() -> (TcpListener, SocketAddr) {
 }
 
 #[test]
-fn in_axum_beside_other_routes() {
+fn serves_in_axum_beside_routes() {
     let runtime = runtime();
     let io = chat();
     let (listener, address) = runtime.block_on(listen());
@@ -82,7 +82,7 @@ fn in_axum_beside_other_routes() {
     let streams = accepted.clone();
     let listener = listener.tap_io(move |tcp| {
         let fd = tcp.as_fd().try_clone_to_owned().expect("a descriptor");
-        streams.lock().expect("nobody panics here").push(fd.into());
+        streams.lock().expect("not poisoned").push(fd.into());
     });
     let routes = Router::new().route("/hello", get(async || "hello")).layer(io.layer());
     runtime.spawn(axum::serve(listener, routes).into_future());
@@ -90,15 +90,15 @@ fn in_axum_beside_other_routes() {
     others_are_answered(&dial, Some("hello"));
     everybody_meets(&io, &dial);
 
-    // The socket below is found, however it is wrapped: axum sets nothing on it, a WebSocket of ours does.
-    accepted.lock().expect("nobody panics here").clear();
+    // The socket is found through all wrappers: axum sets no option on it, a WebSocket of the server does.
+    accepted.lock().expect("not poisoned").clear();
     let _client = Client::connect(Kind::WebSocket, &dial);
-    let streams = std::mem::take(&mut *accepted.lock().expect("nobody panics here"));
+    let streams = std::mem::take(&mut *accepted.lock().expect("not poisoned"));
     let nodelay: Vec<_> = streams.iter().map(|tcp| tcp.nodelay().expect("a socket")).collect();
     assert_eq!(nodelay, [true]);
 }
 
-/// Serves routes in axum, with the addresses of clients or without
+/// Serves routes in axum, with or without client addresses.
 fn axum_at(runtime: &Runtime, routes: Router, with_addresses: bool) -> Dial {
     let (listener, address) = runtime.block_on(listen());
     if with_addresses {
@@ -130,7 +130,7 @@ fn mounts_under_a_prefix() {
         assert_eq!(opened.status, 200, "{base}: {}", opened.body);
         let sid = opened.body.split('"').nth(3).expect("an id").to_owned();
         assert_eq!(http.post(&format!("{base}/socket.io/?{query}&sid={sid}"), b"40").body, "ok");
-        // Nowhere else: neither without the prefix nor behind one that only begins like it.
+        // Not served elsewhere: neither without the prefix nor under a path that only starts like it.
         for elsewhere in ["/apisocket.io", "/apix/socket.io", "/other/socket.io"] {
             assert_eq!(http.get(&format!("{elsewhere}/?{query}")).status, 404, "{base} {elsewhere}");
         }
@@ -138,7 +138,7 @@ fn mounts_under_a_prefix() {
 }
 
 #[test]
-fn addresses_that_axum_knows_count() {
+fn limits_client_addresses_from_axum() {
     logs::listen();
     let runtime = runtime();
     let limited =
@@ -152,11 +152,11 @@ fn addresses_that_axum_knows_count() {
     assert_eq!(statuses(&limited(), true), [200, 200, 503]);
     assert_eq!(logs::saying(WARNING), 0);
     assert_eq!(statuses(&limited(), false), [200; 3]);
-    assert_eq!(logs::saying(WARNING), 1, "once, however many come");
+    assert_eq!(logs::saying(WARNING), 1, "one warning in total");
 }
 
 #[test]
-fn as_a_service_of_its_own_in_hyper() {
+fn serves_as_hyper_service() {
     let runtime = runtime();
     let io = chat();
     let (listener, address) = runtime.block_on(listen());
@@ -176,7 +176,7 @@ fn as_a_service_of_its_own_in_hyper() {
 
 #[cfg(unix)]
 #[test]
-fn on_streams_that_are_no_tcp_sockets() {
+fn serves_over_unix_sockets() {
     let path = std::env::temp_dir().join(format!("roomcast-{}.sock", std::process::id()));
     let runtime = runtime();
     let io = chat();
@@ -198,10 +198,10 @@ fn on_streams_that_are_no_tcp_sockets() {
     let dial = Dial::Unix(path.clone());
     others_are_answered(&dial, Some("hello"));
     everybody_meets(&io, &dial);
-    std::fs::remove_file(path).expect("it was there");
+    std::fs::remove_file(path).expect("an existing file");
 }
 
-/// A WebSocket in memory, through hyper; everything happens on the thread that asks
+/// Opens an in-memory WebSocket through hyper; everything runs on the calling thread.
 async fn in_memory(io: &Io) -> Reader<DuplexStream> {
     let (client, server) = tokio::io::duplex(64 * 1024);
     let service = TowerToHyperService::new(io.service());
@@ -214,7 +214,7 @@ async fn in_memory(io: &Io) -> Reader<DuplexStream> {
 }
 
 #[test]
-fn on_a_stream_in_memory() {
+fn serves_over_memory_stream() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let io = chat();
@@ -233,9 +233,9 @@ fn on_a_stream_in_memory() {
     });
 }
 
-/// A client hangs up at the very moment at which it would be let in
+/// The client disconnects at the moment its connect would complete.
 #[test]
-fn nobody_comes_in_behind_the_end() {
+fn rejects_connect_after_session_end() {
     let runtime = Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let gate = Gate::closed();
@@ -257,13 +257,13 @@ fn nobody_comes_in_behind_the_end() {
         while ear.all().is_empty() {
             tokio::task::yield_now().await;
         }
-        // Nothing waits between the two, so the server finds both at once.
+        // Nothing runs in between, so the server finds both at once.
         client.stream.write_all(&client_frame(CLOSE, b"")).await.expect("there is room");
         gate.let_one_pass();
         while io.client_count() > 0 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
+        assert_eq!(io.emit("anybody", ()).expect("a valid name"), Receipt::default());
         assert_eq!(ear.all(), [""; 0]);
     });
 }

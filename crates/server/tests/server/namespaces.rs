@@ -1,4 +1,4 @@
-//! Several namespaces over one connection
+//! Several namespaces on one connection.
 
 use roomcast_server::emit::Receipt;
 use roomcast_server::metrics::Breach;
@@ -11,7 +11,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, SOCKET_IO, Said};
 use crate::support::engine::Engine;
 use crate::support::serve::{serve, until};
 
-/// Sockets join the room `room`, and what they say is answered with the name of the namespace
+/// Joins sockets to `room` and answers their events with the name of the namespace.
 fn answering(namespace: &NamespaceHandle) {
     namespace.on_connect(async |socket: Socket| assert!(socket.join("room")));
     namespace.on("who", async |socket: Socket, ack: Ack, number: u32| {
@@ -29,12 +29,12 @@ fn queued(queued: usize) -> Receipt {
 fn joined(heard: Heard) -> (String, String) {
     match heard {
         Heard::Joined { namespace, id } => (namespace, id),
-        other => panic!("not let in but {other:?}"),
+        other => panic!("not joined but {other:?}"),
     }
 }
 
 #[test]
-fn one_connection_carries_several_that_know_nothing_of_each_other() {
+fn isolates_namespaces_on_one_connection() {
     let io = Io::new();
     let names = ["/", "/chat", "/admin/v1"];
     names.iter().for_each(|name| answering(&io.of(*name)));
@@ -49,7 +49,7 @@ fn one_connection_carries_several_that_know_nothing_of_each_other() {
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[2] != ids[0]);
         assert_eq!((io.client_count(), io.count("room"), io.of("/chat").count("room")), (1, 1, 1));
 
-        // Questions to all of them at one go are answered by each for itself, in order.
+        // Requests to all namespaces in one write are answered by each, in order.
         let who = |(at, number): (usize, u32)| Said {
             namespace: names[at],
             ack: Some(u64::from(number)),
@@ -62,8 +62,8 @@ fn one_connection_carries_several_that_know_nothing_of_each_other() {
             let args = json!([namespace, number]);
             assert_eq!(client.hear(), Heard::Answer { namespace, ack: number, args });
         }
-        // The same room in another namespace is another room.
-        assert_eq!(io.of("/chat").to("room").emit("news", 1).expect("a name"), queued(1));
+        // Rooms of equal names in different namespaces are separate.
+        assert_eq!(io.of("/chat").to("room").emit("news", 1).expect("a valid name"), queued(1));
         let news = |namespace: &str, number: u32| Heard::Event {
             namespace: namespace.into(),
             name: "news".into(),
@@ -74,8 +74,8 @@ fn one_connection_carries_several_that_know_nothing_of_each_other() {
 
         client.leave("/chat");
         client.sync();
-        assert_eq!(io.of("/chat").emit("news", 2).expect("a name"), queued(0));
-        assert_eq!(io.of("/admin/v1").emit("news", 3).expect("a name"), queued(1));
+        assert_eq!(io.of("/chat").emit("news", 2).expect("a valid name"), queued(0));
+        assert_eq!(io.of("/admin/v1").emit("news", 3).expect("a valid name"), queued(1));
         assert_eq!(client.hear(), news("/admin/v1", 3));
         client.close();
         until(|| io.client_count() == 0);
@@ -84,7 +84,7 @@ fn one_connection_carries_several_that_know_nothing_of_each_other() {
 }
 
 #[test]
-fn an_unknown_namespace_is_refused_until_it_is_made_known() {
+fn rejects_unknown_namespace_until_registered() {
     let io = Io::new();
     let server = serve(&io);
     let mut clients = Vec::new();
@@ -100,11 +100,14 @@ fn an_unknown_namespace_is_refused_until_it_is_made_known() {
     for client in &mut clients {
         assert_eq!(joined(client.join("/later", json!(null))).0, "/later");
     }
-    assert_eq!((io.of("/later").count("room"), io.main().emit("x", ()).expect("a name")), (3, queued(3)));
+    assert_eq!(
+        (io.of("/later").count("room"), io.main().emit("x", ()).expect("a valid name")),
+        (3, queued(3))
+    );
 }
 
 #[test]
-fn clients_of_every_kind_meet_in_a_namespace() {
+fn delivers_between_all_client_kinds() {
     let endpoints = [
         Endpoint::socket_io(),
         Endpoint::plain("/ws").in_namespace("/hall"),
@@ -128,8 +131,8 @@ fn clients_of_every_kind_meet_in_a_namespace() {
     for client in &mut clients {
         client.expect("said", json!(["/hall", "hello"]));
     }
-    // Engine.IO alone knows `message` and nothing else.
-    let receipt = io.of("/hall").emit("message", "to all").expect("a name");
+    // Plain Engine.IO clients only support `message`.
+    let receipt = io.of("/hall").emit("message", "to all").expect("a valid name");
     assert_eq!(receipt, queued(6));
     assert_eq!(engine.receive(), Ok("to all".into()));
     engine.send("from below".into());
@@ -137,11 +140,11 @@ fn clients_of_every_kind_meet_in_a_namespace() {
         client.expect("message", json!(["to all"]));
         client.expect("said", json!(["/hall", "from below"]));
     }
-    assert_eq!(io.emit("nobody", ()).expect("a name"), queued(0));
+    assert_eq!(io.emit("nobody", ()).expect("a valid name"), queued(0));
 }
 
 #[test]
-fn a_client_is_in_no_more_namespaces_than_it_may() {
+fn limits_namespaces_per_client() {
     let io = Io::builder().config(Config::new().limits(|limits| limits.max_namespaces(2))).build();
     for name in ["/a", "/b"] {
         answering(&io.of(name));

@@ -1,4 +1,4 @@
-//! Several nodes, as far as an application can tell: the seam that a cluster hangs on
+//! Several nodes as seen by an application, through the interface that clusters use.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn node(cluster: &Cluster) -> (Io, Running, Ear<Socket>) {
 }
 
 #[test]
-fn sockets_of_another_node_are_looked_up_moved_asked_and_sent_away() {
+fn manages_sockets_of_another_node() {
     let cluster = Cluster::default();
     let (here, server, sockets) = node(&cluster);
     let (there, far, far_sockets) = node(&cluster);
@@ -33,18 +33,18 @@ fn sockets_of_another_node_are_looked_up_moved_asked_and_sent_away() {
     let socket = far_sockets.next();
     socket.set_data(&json!({ "name": "ada" })).expect("JSON");
     socket.join("red");
-    let found = server.block_on(here.to("red").fetch_sockets()).expect("both answer").remove(0);
+    let found = server.block_on(here.to("red").fetch_sockets()).expect("both nodes answer").remove(0);
     assert_eq!((found.id(), found.here().is_none()), (socket.id(), true));
     assert_eq!(found.data::<Value>().expect("JSON"), Some(json!({ "name": "ada" })));
     assert_eq!(found.handshake().expect("a handshake").url, "/ws");
-    assert_eq!(server.block_on(here.fetch_sockets()).expect("both answer").len(), 2);
+    assert_eq!(server.block_on(here.fetch_sockets()).expect("both nodes answer").len(), 2);
     let local = server.block_on(here.local().fetch_sockets()).expect("this one answers");
     assert_eq!((local.len(), local[0].id()), (1, near.id()));
 
     found.join("blue");
     here.to("blue").sockets_leave("red");
     assert_eq!((there.count("blue"), there.count("red")), (1, 0));
-    found.emit("news", 1).expect("a name");
+    found.emit("news", 1).expect("a valid name");
     client.expect("news", json!([1]));
     let asked = {
         let found = found.clone();
@@ -52,14 +52,14 @@ fn sockets_of_another_node_are_looked_up_moved_asked_and_sent_away() {
     };
     let question = client.question("question");
     client.answer(question, json!(["yes"]));
-    assert_eq!(asked.join().expect("an answer").get::<String>(0).expect("a text"), "yes");
+    assert_eq!(asked.join().expect("an answer").get::<String>(0).expect("a string"), "yes");
     found.disconnect_client();
     until(|| there.client_count() == 0);
     assert_eq!(here.client_count(), 1);
 }
 
 #[test]
-fn servers_tell_and_ask_each_other() {
+fn exchanges_server_side_events() {
     let cluster = Cluster::default();
     let (here, server, _) = node(&cluster);
     let (told, ear) = ear();
@@ -72,29 +72,29 @@ fn servers_tell_and_ask_each_other() {
             async {}
         });
     }
-    // Neither this node nor any client hears of it.
+    // Neither this node nor any client receives it.
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
-    server.block_on(async { here.server_side_emit("news", ("hello", 5)) }).expect("a name");
+    server.block_on(async { here.server_side_emit("news", ("hello", 5)) }).expect("a valid name");
     assert_eq!(ear.next(), ("hello".to_owned(), 5));
     client.sync();
     assert_eq!(ear.all(), []);
 
     other.on_server_side("load?", async |(unit,): (String,)| (3, unit));
     let ask = |event: &'static str, args: Value| server.block_on(here.server_side_emit_with_ack(event, args));
-    let answers = ask("load?", json!("clients")).expect("it answers");
+    let answers = ask("load?", json!("clients")).expect("an answer");
     let answers: Vec<(u32, String)> =
-        answers.iter().map(|answer| answer.parse::<((u32, String),)>().expect("one value").0).collect();
+        answers.iter().map(|answer| answer.parse::<((u32, String),)>().expect("a single value").0).collect();
     assert_eq!(answers, [(3, "clients".to_owned())]);
-    // What it emits itself is no answer, and the next function may give one.
+    // An emit is no answer, so the next listener may still answer.
     let emits = other.clone();
     other.on_server_side("emits", move |()| {
         let receipt = emits.emit("told", 1);
         async { receipt }
     });
     other.on_server_side("emits", async |()| Answer(json!({ "told": true })));
-    let answers = ask("emits", Value::Null).expect("it answers");
-    assert_eq!(answers[0].parse::<(Value,)>().expect("one value").0, json!({ "told": true }));
-    // Who fails, does not fit, or does not listen, does not answer.
+    let answers = ask("emits", Value::Null).expect("an answer");
+    assert_eq!(answers[0].parse::<(Value,)>().expect("a single value").0, json!({ "told": true }));
+    // A listener that fails, is missing, or expects other arguments sends no answer.
     other.on_server_side("fails", async |()| Err::<(), _>("out of order"));
     other.on_server_side("panics", async |(number,): (u32,)| assert_ne!(number, 1, "this handler panics"));
     for (event, args) in [("fails", json!(1)), ("panics", json!(1)), ("load?", json!(7)), ("other", json!(1))]
@@ -109,11 +109,11 @@ fn servers_tell_and_ask_each_other() {
 }
 
 #[test]
-fn one_node_alone_asks_nobody() {
+fn single_node_collects_no_answers() {
     let io = Io::new();
     io.on_server_side("load?", async |()| 1);
     let server = serve(&io);
-    io.server_side_emit("load?", ()).expect("a name");
+    io.server_side_emit("load?", ()).expect("a valid name");
     let answers = server.block_on(io.of("/other").server_side_emit_with_ack("load?", ())).expect("nobody");
     assert_eq!(
         answers.len() + server.block_on(io.server_side_emit_with_ack("load?", ())).expect("nobody").len(),

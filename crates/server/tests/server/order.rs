@@ -1,4 +1,4 @@
-//! Handlers start in the order of their events, and what one sender says arrives in that order
+//! Order of handler starts, and of one sender's events at all recipients.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ use crate::support::dial::Dial;
 use crate::support::heard::{Ear, ear};
 use crate::support::serve::{On, Running, serve_on};
 
-/// Events of one client at one go
+/// Events of one client in one write.
 const BURST: usize = 1000;
 
-/// What the handlers of one client did
+/// Calls recorded for one client.
 #[derive(Default)]
 struct Course {
-    /// Whether a handler is between its start and its first wait
+    /// Whether a handler is between its start and its first await.
     inside: bool,
     starts: Vec<usize>,
     overlaps: usize,
@@ -32,7 +32,7 @@ struct Course {
 type Courses = Arc<Mutex<HashMap<SocketId, Course>>>;
 
 fn with_course<T>(courses: &Courses, socket: &Socket, change: impl FnOnce(&mut Course) -> T) -> T {
-    let mut courses = courses.lock().expect("nobody panics here");
+    let mut courses = courses.lock().expect("not poisoned");
     change(courses.entry(socket.id().clone()).or_default())
 }
 
@@ -41,7 +41,7 @@ fn said(args: Value) -> Said<'static> {
 }
 
 #[test]
-fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
+fn starts_handlers_in_event_order() {
     for on in [On::CurrentThread, On::Workers(4), On::Threads(2)] {
         let courses = Courses::default();
         let (done, ear) = ear();
@@ -57,7 +57,7 @@ fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
                 });
                 thread::yield_now();
                 with_course(&courses, &socket, |course| course.inside = false);
-                // Some end at once, others need several turns.
+                // Some complete at once, others need several polls.
                 for _ in 0..number % 4 {
                     tokio::task::yield_now().await;
                 }
@@ -70,7 +70,7 @@ fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
             client.say_all((0..BURST).map(|number| said(json!([number.to_string()]))).collect());
         }
         ear.take(BURST * clients.len());
-        let courses = courses.lock().expect("nobody panics here");
+        let courses = courses.lock().expect("not poisoned");
         assert_eq!(courses.len(), clients.len());
         for course in courses.values() {
             assert!(course.starts.iter().copied().eq(0..BURST), "{on:?}: {:?}", course.starts);
@@ -79,12 +79,12 @@ fn handlers_of_a_client_start_in_order_each_running_to_its_first_wait() {
     }
 }
 
-/// Clients of each kind, and events of each
+/// Clients of each kind; `LOAD` is the number of events of each.
 const CROWD: usize = 6;
 const LOAD: usize = 200;
 
-/// A crowd speaks at once, to handlers that wait in all ways there are; half of the clients have a middleware that
-/// waits as well
+/// Sends the events of all clients at once to handlers that wait in various ways; half of the clients also have a
+/// waiting middleware.
 fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
     let courses = Courses::default();
     let (done, heard) = ear();
@@ -112,8 +112,8 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
                 0 => {}
                 1 => tokio::task::yield_now().await,
                 2 => tokio::time::sleep(Duration::from_micros(number as u64 * 13 % 1700)).await,
-                3 => tokio::spawn(tokio::task::yield_now()).await.expect("it does not panic"),
-                // The first wait uses up the task's share, so that whatever comes next has to wait too.
+                3 => tokio::spawn(tokio::task::yield_now()).await.expect("no panic"),
+                // The first await uses up the task's budget, so that the following ones are pending as well.
                 _ => {
                     for _ in 0..150 {
                         tokio::task::consume_budget().await;
@@ -123,7 +123,7 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
             let _ = done.send(());
         }
     });
-    // A second one, which takes one event of a socket at a time, from beginning to end.
+    // A second handler processes one event of a socket at a time.
     let turns = Courses::default();
     let (told, through) = ear();
     let seen = turns.clone();
@@ -162,7 +162,7 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
     heard.take(LOAD * clients.len());
     through.take(LOAD * clients.len());
     for courses in [courses, turns] {
-        let courses = courses.lock().expect("nobody panics here");
+        let courses = courses.lock().expect("not poisoned");
         assert_eq!(courses.len(), clients.len());
         for course in courses.values() {
             assert!(course.starts.iter().copied().eq(0..LOAD), "{:?}", course.starts);
@@ -172,7 +172,7 @@ fn a_crowd_is_heard_in_order(io: &Io, dial: &Dial) {
 }
 
 #[test]
-fn a_crowd_is_heard_in_order_alone() {
+fn keeps_crowd_order_standalone() {
     for on in [On::CurrentThread, On::Workers(4), On::Threads(2)] {
         let io = Io::new();
         let server = serve_on(&io, on);
@@ -181,7 +181,7 @@ fn a_crowd_is_heard_in_order_alone() {
 }
 
 #[test]
-fn a_crowd_is_heard_in_order_mounted() {
+fn keeps_crowd_order_mounted() {
     let io = Io::new();
     let runtime = Builder::new_multi_thread().worker_threads(4).enable_all().build().expect("a runtime");
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a free port");
@@ -192,16 +192,16 @@ fn a_crowd_is_heard_in_order_mounted() {
     runtime.shutdown_background();
 }
 
-/// Events of each sender
+/// Events of each sender.
 const LINES: usize = 300;
 
-/// Passes on to the room what anybody says, and lets people in and out of it
+/// Relays each message to the room, and handles joins and leaves.
 fn relay() -> (Io, Ear<ThreadId>) {
     let (threads, ear) = ear();
     let io = Io::new();
     io.on_connect(move |socket: Socket| {
         let _ = threads.send(thread::current().id());
-        // Listeners are in from the start; who comes and goes says so.
+        // Listeners join at connect; others join and leave by message.
         socket.join("room");
         async {}
     });
@@ -216,7 +216,7 @@ fn relay() -> (Io, Ear<ThreadId>) {
     (io, ear)
 }
 
-/// Connects clients of these kinds, in turn on one and the other thread where there are two
+/// Connects clients of these kinds, alternating between threads if there are two.
 fn connect(server: &Running, on: On, threads: &Ear<ThreadId>, kinds: &[Kind]) -> Vec<Client> {
     let mut first = None;
     let connect_one = |(at, kind): (usize, &Kind)| {
@@ -233,12 +233,12 @@ fn connect(server: &Running, on: On, threads: &Ear<ThreadId>, kinds: &[Kind]) ->
     kinds.iter().enumerate().map(connect_one).collect()
 }
 
-/// The number of each sender's last line
+/// Number of the last line of each sender.
 #[derive(Default)]
 struct Heard(HashMap<String, usize>);
 
 impl Heard {
-    /// Notes a line `sender number`, which must be the next of that sender, or a later one if lines may be missed
+    /// Records a line `sender number`, which must be the sender's next, or a later one if lines may be missed.
     fn note(&mut self, line: &Value, may_miss: impl FnOnce(&str) -> bool) {
         let (sender, number) = line[0].as_str().and_then(|line| line.split_once(' ')).expect("a line");
         let number: usize = number.parse().expect("a number");
@@ -258,7 +258,7 @@ fn listen(client: &mut Client, lines: usize) {
     }
 }
 
-/// Says its lines in portions, then listens
+/// Sends its lines in portions, then listens.
 fn speak(client: &mut Client, sender: usize, lines: usize) {
     let mut numbers = 0..LINES;
     for portion in (1..=7).cycle() {
@@ -272,10 +272,10 @@ fn speak(client: &mut Client, sender: usize, lines: usize) {
     listen(client, lines);
 }
 
-/// Leaves and joins until all is over; of each stay it misses nothing, from the first line on that it hears
+/// Leaves and rejoins until the end; within each membership it misses no line after the first it receives.
 fn come_and_go(client: &mut Client, over: &AtomicBool) {
     let mut heard = Heard::default();
-    // Who was heard in this stay; the first one began before anybody spoke.
+    // Senders seen during this membership; the first membership began before any line was sent.
     let mut stay: Option<HashSet<String>> = None;
     while !over.load(Ordering::Relaxed) {
         for wish in ["leave", "join"] {
@@ -319,11 +319,11 @@ fn lines_of_a_sender_arrive_in_order(on: On) {
 }
 
 #[test]
-fn lines_of_a_sender_arrive_in_order_on_workers() {
+fn keeps_sender_order_on_workers() {
     lines_of_a_sender_arrive_in_order(On::Workers(4));
 }
 
 #[test]
-fn lines_of_a_sender_arrive_in_order_across_threads() {
+fn keeps_sender_order_across_threads() {
     lines_of_a_sender_arrive_in_order(On::Threads(2));
 }

@@ -1,4 +1,4 @@
-//! Those who listen to what is emitted to a socket
+//! Listeners for outgoing events of a socket.
 
 use roomcast_server::Io;
 use roomcast_server::handler::Outgoing;
@@ -16,7 +16,7 @@ fn noting(log: &Log<String>, who: &str) -> impl Fn(&Outgoing<'_>) + Send + Sync 
 }
 
 #[test]
-fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
+fn notifies_outgoing_listeners_of_all_emits() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -29,25 +29,25 @@ fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
         socket.join("red");
         other_socket.join("red");
         other_socket.join("blue");
-        io.emit("unheard", 0).expect("a name");
+        io.emit("unheard", 0).expect("a valid name");
         socket.on_any_outgoing(noting(&log, "second")).prepend_any_outgoing(noting(&log, "first"));
         socket.on_any_outgoing(|_| std::panic::resume_unwind(Box::new("boom")));
 
-        socket.emit("own", (1, "a")).expect("a name");
-        io.emit("all", 2).expect("a name");
-        io.to("red").emit("red", 3).expect("a name");
-        io.to(socket.id()).emit("by id", 4).expect("a name");
-        other_socket.broadcast().emit("others", 5).expect("a name");
-        // None of these goes to it.
-        io.to("blue").emit("blue", 6).expect("a name");
-        io.except("red").emit("not red", 6).expect("a name");
-        socket.broadcast().emit("not me", 6).expect("a name");
-        other_socket.emit("you", 6).expect("a name");
+        socket.emit("own", (1, "a")).expect("a valid name");
+        io.emit("all", 2).expect("a valid name");
+        io.to("red").emit("red", 3).expect("a valid name");
+        io.to(socket.id()).emit("by id", 4).expect("a valid name");
+        other_socket.broadcast().emit("others", 5).expect("a valid name");
+        // None of these reaches the socket.
+        io.to("blue").emit("blue", 6).expect("a valid name");
+        io.except("red").emit("not red", 6).expect("a valid name");
+        socket.broadcast().emit("not me", 6).expect("a valid name");
+        other_socket.emit("you", 6).expect("a valid name");
         let heard = ["own 1,\"a\"", "all 2", "red 3", "by id 4", "others 5"];
         let expected: Vec<_> =
             heard.iter().flat_map(|heard| [format!("first {heard}"), format!("second {heard}")]).collect();
         assert_eq!(log.read(), expected, "{kind:?}");
-        // It keeps nothing from the client.
+        // Listeners do not keep events from the client.
         for (name, args) in
             [("unheard", json!([0])), ("own", json!([1, "a"])), ("all", json!([2])), ("red", json!([3]))]
         {
@@ -57,9 +57,9 @@ fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
         let listeners = socket.listeners_any_outgoing();
         assert_eq!(listeners.len(), 3);
         assert!(socket.remove_listener(listeners[0]) && !socket.remove_listener(listeners[0]));
-        io.emit("all", 7).expect("a name");
+        io.emit("all", 7).expect("a valid name");
         socket.off_any_outgoing();
-        io.emit("all", 8).expect("a name");
+        io.emit("all", 8).expect("a valid name");
         assert_eq!(log.read().split_off(expected.len()), ["second all 7"]);
         client.close();
         other.close();
@@ -68,7 +68,7 @@ fn a_socket_that_listens_hears_what_goes_to_it_alone_and_with_others() {
 }
 
 #[test]
-fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
+fn releases_listeners_of_closed_socket() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -90,15 +90,15 @@ fn a_socket_that_is_gone_holds_nothing_of_its_listeners() {
         until(|| std::sync::Arc::strong_count(&held) == 1);
         listen();
         assert_eq!(std::sync::Arc::strong_count(&held), 1);
-        io.emit("late", ()).expect("a name");
+        io.emit("late", ()).expect("a valid name");
         assert!(socket.emit("late", ()).is_err());
     }
     assert_eq!(log.read(), [""; 0]);
 }
 
 #[test]
-fn a_socket_that_goes_takes_no_listeners_of_another_with_its_id() {
-    // As it is for a moment when a client comes back as who it was before its old socket is all gone.
+fn keeps_listeners_of_equal_id_socket() {
+    // Two sockets briefly share an id when a client recovers before its old socket is fully removed.
     let io = Io::builder().generate_socket_id(|_: &Handshake, _: &Namespace| "same").build();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -108,13 +108,13 @@ fn a_socket_that_goes_takes_no_listeners_of_another_with_its_id() {
     let mut new = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
     socket.on_any_outgoing(noting(&log, "new"));
-    socket.emit("one", 1).expect("a name");
+    socket.emit("one", 1).expect("a valid name");
     new.expect("one", json!([1]));
     assert_eq!(log.read(), ["new one 1"]);
     old.sync();
     old.close();
     until(|| io.client_count() == 1);
     assert_eq!(socket.listeners_any_outgoing().len(), 1);
-    io.emit("all", 2).expect("a name");
+    io.emit("all", 2).expect("a valid name");
     assert_eq!(log.read(), ["new one 1", "new all 2"]);
 }

@@ -1,4 +1,4 @@
-//! Sockets that are looked at, moved and sent away by whoever knows only where they are
+//! Sockets that are fetched, moved and disconnected by room or id.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn ids(mut sockets: Vec<RemoteSocket>) -> Vec<SocketId> {
 }
 
 #[test]
-fn sockets_are_found_with_all_that_is_known_of_them() {
+fn fetches_sockets_with_full_details() {
     let (io, server, sockets) = open();
     for kind in ALL {
         let mut client = Client::open(kind, &server.dial);
@@ -45,7 +45,7 @@ fn sockets_are_found_with_all_that_is_known_of_them() {
         rooms.sort();
         assert_eq!(rooms, ["blue", "red"].map(Room::from));
         assert_eq!(found.data::<Value>().expect("JSON"), Some(json!({ "name": "ada" })));
-        assert_eq!(found.here().expect("it is here").id(), socket.id());
+        assert_eq!(found.here().expect("a local socket").id(), socket.id());
 
         let handshake = found.handshake().expect("a handshake");
         assert_eq!(
@@ -64,7 +64,7 @@ fn sockets_are_found_with_all_that_is_known_of_them() {
                 token: String,
                 n: [u8; 2],
             }
-            let auth: Auth = socket.auth().expect("what the client showed");
+            let auth: Auth = socket.auth().expect("the client's auth");
             assert_eq!((auth.token.as_str(), auth.n), ("secret", [1, 2]));
         } else {
             assert_eq!((handshake.auth, socket.auth::<Value>().expect("JSON")), (json!({}), json!({})));
@@ -76,7 +76,7 @@ fn sockets_are_found_with_all_that_is_known_of_them() {
 }
 
 #[test]
-fn data_is_what_was_set_last_and_extensions_stay_here() {
+fn fetched_sockets_show_latest_data() {
     let (io, server, sockets) = open();
     let _client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -84,15 +84,15 @@ fn data_is_what_was_set_last_and_extensions_stay_here() {
     assert_eq!(socket.data::<Value>().expect("nothing"), None);
     assert_eq!(seen().data::<Value>().expect("nothing"), None);
     socket.set_data(&("text", 5)).expect("JSON");
-    assert_eq!(socket.data().expect("as it was set"), Some(("text".to_owned(), 5)));
+    assert_eq!(socket.data().expect("the stored data"), Some(("text".to_owned(), 5)));
     assert!(matches!(socket.data::<u8>(), Err(DataError::Mismatch(_))));
-    // One that was looked up before shows what is there now.
+    // A socket fetched earlier shows the current data.
     let looked_up = seen();
     socket.set_data("other").expect("JSON");
-    assert_eq!(looked_up.data::<String>().expect("a text").as_deref(), Some("other"));
+    assert_eq!(looked_up.data::<String>().expect("a string").as_deref(), Some("other"));
     let unserializable = BTreeMap::from([(vec![1], 2)]);
     assert!(matches!(socket.set_data(&unserializable), Err(DataError::Unserializable(_))));
-    assert_eq!(socket.data::<String>().expect("a text").as_deref(), Some("other"));
+    assert_eq!(socket.data::<String>().expect("a string").as_deref(), Some("other"));
 
     assert_eq!(socket.extension::<u8>(), None);
     assert_eq!((socket.set_extension(1_u8), socket.set_extension(2_u8)), (None, Some(1)));
@@ -101,11 +101,11 @@ fn data_is_what_was_set_last_and_extensions_stay_here() {
 }
 
 #[test]
-fn what_a_middleware_sets_is_there_when_the_client_is_in() {
+fn keeps_data_set_by_middleware() {
     let io = Io::new();
     io.main().middleware(async |socket: Socket| {
         let token: Value = socket.auth().map_err(|error| ConnectError::new(error.to_string()))?;
-        // What it joins holds later; until then nobody finds it.
+        // Joins take effect once connected; until then the socket is not found.
         let found = socket.io().fetch_sockets().await.map(|found| found.len()).unwrap_or(usize::MAX);
         assert_eq!((found, socket.join("room")), (0, true));
         assert_eq!(socket.io().count("room"), 0);
@@ -118,14 +118,14 @@ fn what_a_middleware_sets_is_there_when_the_client_is_in() {
         client.hear_welcome();
         client.sync();
         let found = server.block_on(io.to(&client.id).fetch_sockets()).expect("this node answers");
-        assert_eq!(found[0].data::<String>().expect("a text").as_deref(), Some("ada"));
+        assert_eq!(found[0].data::<String>().expect("a string").as_deref(), Some("ada"));
         client.close();
         until(|| io.client_count() == 0);
     }
 }
 
 #[test]
-fn sockets_are_moved_by_whoever_knows_where_they_are() {
+fn moves_targeted_sockets_between_rooms() {
     let (io, server, sockets) = open();
     let clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &server.dial)).collect();
     let sockets = sockets.take(clients.len());
@@ -153,7 +153,7 @@ fn sockets_are_moved_by_whoever_knows_where_they_are() {
 }
 
 #[test]
-fn sockets_are_sent_away_with_or_without_their_connection() {
+fn disconnects_targeted_sockets_or_clients() {
     let (io, server, sockets) = open();
     io.of("/other");
     for kind in SOCKET_IO {
@@ -167,7 +167,7 @@ fn sockets_are_sent_away_with_or_without_their_connection() {
         assert_eq!(io.within("out").disconnect(), 1);
         assert_eq!(leaver.hear(), Heard::Left { namespace: "/".into() });
         until(|| !leaving.is_connected());
-        // It is only out of that namespace.
+        // Only this namespace has been left.
         assert_eq!((io.client_count(), io.of("/other").target().sockets_join("here")), (3, 3));
 
         let found = server.block_on(io.to(closing.id()).fetch_sockets()).expect("this node answers");
@@ -178,14 +178,14 @@ fn sockets_are_sent_away_with_or_without_their_connection() {
         hear_the_end(&mut leaver);
         hear_the_end(&mut last);
         until(|| io.client_count() == 0);
-        // Nobody is there any more to be sent away.
+        // The sockets are already gone, so nothing is disconnected.
         found[0].disconnect();
         assert_eq!(io.disconnect_client(), 0);
     }
 }
 
 #[test]
-fn sockets_are_counted_and_asked_for_their_rooms() {
+fn counts_sockets_and_checks_rooms() {
     let (io, server, sockets) = open();
     let other = io.of("/other");
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
@@ -204,19 +204,19 @@ fn sockets_are_counted_and_asked_for_their_rooms() {
     assert_eq!((io.client_count(), io.main().client_count(), other.client_count()), (2, 1, 1));
 }
 
-/// A client hears that it is out of each namespace, and then that it is disconnected
+/// Expects a disconnect from each namespace, then the end of the connection.
 fn hear_the_end(client: &mut Client) {
     loop {
         match client.hear() {
             Heard::Left { .. } => {}
             Heard::Ended(_) => return,
-            other => panic!("no end but {other:?}"),
+            other => panic!("not ended but {other:?}"),
         }
     }
 }
 
 #[test]
-fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
+fn emits_to_fetched_socket_with_ack() {
     let (io, server, sockets) = open();
     for kind in TALKING {
         let mut client = Client::connect(kind, &server.dial);
@@ -224,7 +224,7 @@ fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
         let id = sockets.take(2).into_iter().find(|socket| socket.id().as_str() == client.id);
         let id = id.expect("one of two").id().clone();
         let remote = server.block_on(io.to(&id).fetch_sockets()).expect("this node answers").remove(0);
-        assert_eq!(remote.emit("news", 1).expect("a name").queued, 1);
+        assert_eq!(remote.emit("news", 1).expect("a valid name").queued, 1);
         client.expect("news", json!([1]));
         let asked = {
             let remote = remote.clone();
@@ -233,17 +233,17 @@ fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
         let question = client.question("question");
         client.answer(question, json!(["yes", 2]));
         let answer = asked.join().expect("one answer, as from a socket");
-        assert_eq!(answer.parse::<(String, u8)>().expect("what it said"), ("yes".to_owned(), 2));
+        assert_eq!(answer.parse::<(String, u8)>().expect("the client's arguments"), ("yes".to_owned(), 2));
         let outcome =
             server.block_on(remote.timeout(Duration::from_millis(30)).emit_with_ack("question", ()));
         assert!(matches!(outcome, Err(AckError::Timeout)), "{outcome:?}");
         client.question("question");
         client.close();
         until(|| io.client_count() == 1);
-        // Who is gone is not waited for.
+        // A request to a disconnected socket fails at once.
         let outcome = server.block_on(remote.timeout(AGES).emit_with_ack("question", ()));
         assert!(matches!(outcome, Err(AckError::Disconnected)), "{outcome:?}");
-        io.emit("end", ()).expect("a name");
+        io.emit("end", ()).expect("a valid name");
         bystander.expect("end", json!([]));
         bystander.close();
         until(|| io.client_count() == 0);
@@ -257,7 +257,7 @@ fn a_socket_that_was_looked_up_is_emitted_to_and_asked() {
 }
 
 #[test]
-fn empty_data_are_data() {
+fn keeps_empty_data() {
     let (io, server, sockets) = open();
     let _client = Client::connect(Kind::WebSocket, &server.dial);
     let socket = sockets.next();
@@ -271,18 +271,18 @@ fn empty_data_are_data() {
 }
 
 #[test]
-fn found_socket_is_told_apart_from_guests() {
+fn distinguishes_socket_from_room_guests() {
     let (io, server, sockets) = open();
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let mut guest = Client::connect(Kind::WebSocket, &server.dial);
     let [socket, other] = sockets.take(2).try_into().expect("two");
-    // A room that bears the id of the first.
+    // A room named by the id of the first socket.
     other.join(socket.id());
     let found = server.block_on(io.to(socket.id()).fetch_sockets()).expect("this node answers");
-    let found = found.into_iter().find(|found| found.id() == socket.id()).expect("it is here");
-    assert_eq!(found.target().broadcast().emit("others", ()).expect("a name").queued, 1);
+    let found = found.into_iter().find(|found| found.id() == socket.id()).expect("a local socket");
+    assert_eq!(found.target().broadcast().emit("others", ()).expect("a valid name").queued, 1);
     guest.expect("others", json!([]));
-    assert_eq!(found.emit("alone", ()).expect("a name").queued, 1);
+    assert_eq!(found.emit("alone", ()).expect("a valid name").queued, 1);
     client.expect("alone", json!([]));
     found.join("red");
     assert_eq!(io.count("red"), 1);

@@ -1,4 +1,4 @@
-//! To all, to all but the sender, to a room: whatever the clients speak
+//! Broadcasts to all, to all but the sender, and to rooms, with clients of every protocol.
 
 use roomcast_server::emit::Receipt;
 use roomcast_server::{Bytes, Io, Socket};
@@ -8,7 +8,7 @@ use crate::support::client::{ALL, Client, Kind, bytes};
 use crate::support::heard::{Ear, ear};
 use crate::support::serve::{Running, serve, until};
 
-/// Greets who comes, tells the others, and passes on what anybody says
+/// Greets new clients, announces them to the others, and relays messages.
 fn chat() -> (Io, Ear<Receipt>) {
     let (receipts, ear) = ear();
     let io = Io::new();
@@ -56,7 +56,7 @@ fn label_of(kind: Kind) -> &'static str {
     }
 }
 
-/// One client of each kind, who have all heard of each other
+/// Connects one client of each kind; each has received the notices of the later ones.
 fn one_of_each(server: &Running) -> Vec<Client> {
     let mut clients: Vec<Client> = Vec::new();
     for kind in ALL {
@@ -75,7 +75,7 @@ fn queued(queued: usize) -> Receipt {
 }
 
 #[test]
-fn all_hear_what_is_said_to_all_and_the_sender_not_what_is_said_to_the_others() {
+fn broadcasts_with_and_without_sender() {
     let (io, receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -89,17 +89,17 @@ fn all_hear_what_is_said_to_all_and_the_sender_not_what_is_said_to_the_others() 
         others.for_each(|(_, client)| client.expect("said", json!(["others hello"])));
         assert_eq!(receipts.next(), queued(4));
     }
-    // The sender has not heard its own last words.
-    io.emit("end", ()).expect("a name");
+    // The sender has not received its last message.
+    io.emit("end", ()).expect("a valid name");
     clients.iter_mut().for_each(|client| client.expect("end", json!([])));
 }
 
 #[test]
-fn a_room_hears_what_is_said_to_it_and_nobody_else_does() {
+fn room_emit_reaches_only_members() {
     let (io, receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
-    // Polling, upgraded and plain are in; WebSocket and JSON are not.
+    // Polling, upgraded and plain clients are members; WebSocket and JSON clients are not.
     let members = [0, 2, 4];
     for member in members {
         clients[member].emit("message", json!(["join room"]));
@@ -121,15 +121,15 @@ fn a_room_hears_what_is_said_to_it_and_nobody_else_does() {
     clients[2].emit("message", json!(["leave room"]));
     clients[2].expect("said", json!(["leave room"]));
     assert_eq!((receipts.next(), io.count("room")), (queued(1), 2));
-    assert_eq!(io.to("room").emit("said", "bye").expect("a name"), queued(2));
+    assert_eq!(io.to("room").emit("said", "bye").expect("a valid name"), queued(2));
     [0, 4].iter().for_each(|&at| clients[at].expect("said", json!(["bye"])));
-    // Those outside the room have heard nothing of it.
-    io.emit("end", ()).expect("a name");
+    // Clients outside the room received nothing.
+    io.emit("end", ()).expect("a valid name");
     clients.iter_mut().for_each(|client| client.expect("end", json!([])));
 }
 
 #[test]
-fn all_hear_who_has_left_and_nothing_is_left_of_them() {
+fn announces_and_removes_departed_clients() {
     let (io, _receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -139,24 +139,24 @@ fn all_hear_who_has_left_and_nothing_is_left_of_them() {
         clients.iter_mut().for_each(|client| client.expect("notice", json!(["left", label_of(kind)])));
     }
     until(|| io.client_count() == 0);
-    assert_eq!(io.emit("anybody", ()).expect("a name"), Receipt::default());
-    // Counted when it is out of the table.
+    assert_eq!(io.emit("anybody", ()).expect("a valid name"), Receipt::default());
+    // Counted when the session is out of the table.
     until(|| io.metrics().sessions_closed() == 5);
     assert_eq!(io.metrics().sessions_opened(), 5);
     assert_eq!((io.metrics().upgrades(), io.metrics().protocol_errors()), (1, 0));
 }
 
 #[test]
-fn what_plain_clients_cannot_carry_reaches_the_others_and_is_counted() {
+fn skips_and_counts_unsupported_plain_events() {
     let (io, _receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
     let picture = Bytes::from_static(b"\x89PNG");
-    let receipt = io.emit("picture", ("avatar", picture.clone())).expect("a name");
+    let receipt = io.emit("picture", ("avatar", picture.clone())).expect("a valid name");
     assert_eq!(receipt, Receipt { queued: 4, unsupported: 1, ..Receipt::default() });
-    // As a `message` of its own, binary is what plain clients know best.
-    assert_eq!(io.emit("message", picture).expect("a name"), queued(5));
-    assert_eq!(io.emit("message", "[\"text\"").expect("a name"), queued(5));
+    // Binary under the name `message` is supported by plain clients.
+    assert_eq!(io.emit("message", picture).expect("a valid name"), queued(5));
+    assert_eq!(io.emit("message", "[\"text\"").expect("a valid name"), queued(5));
     for client in &mut clients {
         if client.kind != Kind::Plain {
             client.expect("picture", json!(["avatar", bytes(b"\x89PNG")]));
@@ -167,7 +167,7 @@ fn what_plain_clients_cannot_carry_reaches_the_others_and_is_counted() {
 }
 
 #[test]
-fn exceptions_and_several_rooms_reach_each_client_once() {
+fn delivers_once_across_rooms_and_exceptions() {
     let (io, receipts) = chat();
     let server = serve(&io);
     let mut clients = one_of_each(&server);
@@ -180,19 +180,19 @@ fn exceptions_and_several_rooms_reach_each_client_once() {
         }
     }
     let to_both = io.to("red").to(["blue"]).except("muted");
-    assert_eq!(to_both.emit("colour", 1).expect("a name"), queued(3));
+    assert_eq!(to_both.emit("colour", 1).expect("a valid name"), queued(3));
     let but_one = io.except(clients[0].id.as_str()).except(vec!["blue", "muted"]);
-    assert_eq!(but_one.emit("colour", 2).expect("a name"), queued(1));
-    assert_eq!(io.to(clients[3].id.as_str()).emit("colour", 3).expect("a name"), queued(1));
+    assert_eq!(but_one.emit("colour", 2).expect("a valid name"), queued(1));
+    assert_eq!(io.to(clients[3].id.as_str()).emit("colour", 3).expect("a valid name"), queued(1));
     for (at, colours) in [(0, &[1][..]), (1, &[1]), (2, &[2]), (3, &[1, 3]), (4, &[])] {
         colours.iter().for_each(|colour| clients[at].expect("colour", json!([colour])));
     }
-    io.emit("end", ()).expect("a name");
+    io.emit("end", ()).expect("a valid name");
     clients.iter_mut().for_each(|client| client.expect("end", json!([])));
 }
 
 #[test]
-fn nothing_is_heard_before_the_welcome() {
+fn sends_nothing_before_welcome() {
     let io = Io::new();
     let server = serve(&io);
     std::thread::scope(|scope| {
@@ -204,7 +204,7 @@ fn nothing_is_heard_before_the_welcome() {
             }
         });
         while !clients.is_finished() {
-            io.emit("noise", ()).expect("a name");
+            io.emit("noise", ()).expect("a valid name");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! What plain WebSocket clients show, and how they are refused
+//! Authentication of plain WebSocket clients, and their rejection.
 
 use roomcast_server::extract::ArgsError;
 use roomcast_server::transport::Endpoint;
@@ -15,7 +15,7 @@ struct Ticket {
 }
 
 #[test]
-fn query_and_subprotocol_are_the_auth_of_plain_clients() {
+fn reads_auth_from_query_and_subprotocol() {
     let (told, shown) = ear();
     let io = Io::new();
     io.on_connect(move |Auth(auth): Auth<Value>, socket: Socket| {
@@ -42,7 +42,7 @@ fn query_and_subprotocol_are_the_auth_of_plain_clients() {
 }
 
 #[test]
-fn application_chooses_subprotocols_of_its_own() {
+fn negotiates_application_subprotocols() {
     let io =
         Io::builder().endpoint(Endpoint::plain("/ws").subprotocol("chat.v2").subprotocol("chat.v1")).build();
     io.on("message", async |socket: Socket, text: String| socket.send(text));
@@ -62,7 +62,7 @@ fn application_chooses_subprotocols_of_its_own() {
 }
 
 #[test]
-fn refused_clients_are_told_the_message() {
+fn sends_rejection_message_as_close_reason() {
     let io = Io::new();
     io.middleware(async |ticket: Result<Auth<Ticket>, ArgsError>| match ticket {
         Ok(Auth(ticket)) if ticket.token == "sesame" => Ok(()),
@@ -95,16 +95,16 @@ fn refused_clients_are_told_the_message() {
 }
 
 #[test]
-fn auth_that_does_not_fit_is_refused_without_its_types() {
+fn hides_types_of_mismatched_auth() {
     let io = Io::new();
     io.middleware(async |_: Auth<Ticket>| {});
     let server = serve(&io);
-    let end = Ws::open(&server.dial, "/ws?name=x", None).receive().expect_err("it is refused");
+    let end = Ws::open(&server.dial, "/ws?name=x", None).receive().expect_err("a rejection");
     assert_eq!(end, Ended { code: Some(4403), reason: "invalid auth".into() });
 }
 
 #[test]
-fn auth_is_shown_in_the_namespace_of_the_endpoint() {
+fn passes_auth_to_endpoint_namespace() {
     let io = Io::builder().endpoint(Endpoint::plain("/rooms/*").in_namespace("/rooms")).build();
     let (told, shown) = ear();
     io.of("/rooms").on_connect(move |socket: &Socket| {

@@ -1,4 +1,4 @@
-//! What is refused when a handler is registered, since it could only go wrong later
+//! Registrations that are rejected because they could only fail later.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,14 +16,14 @@ use crate::support::client::{Client, Kind};
 use crate::support::heard::ear;
 use crate::support::serve::serve;
 
-/// The text of the panic that this ends in
+/// Returns the panic message of the registration.
 #[track_caller]
 fn refusal(register: impl FnOnce()) -> String {
-    let panic = catch_unwind(AssertUnwindSafe(register)).expect_err("it is refused");
-    *panic.downcast::<String>().expect("a text")
+    let panic = catch_unwind(AssertUnwindSafe(register)).expect_err("a rejection");
+    *panic.downcast::<String>().expect("a string")
 }
 
-/// Names that no client sends, each with what is named in their place
+/// Names that no client sends, each with the method to use instead.
 const RESERVED: [(&str, &str); 7] = [
     ("connect", "`on_connect`"),
     ("connection", "`on_connect`"),
@@ -35,7 +35,7 @@ const RESERVED: [(&str, &str); 7] = [
 ];
 
 #[test]
-fn reserved_names_panic_with_the_method() {
+fn suggests_method_for_reserved_names() {
     let io = Io::new();
     let parent: ParentNamespace = io.of_matching(|_| true);
     for (name, method) in RESERVED {
@@ -59,7 +59,7 @@ fn reserved_names_panic_with_the_method() {
 }
 
 #[test]
-fn reserved_names_panic_on_sockets() {
+fn rejects_reserved_names_on_sockets() {
     let (told, heard) = ear();
     let io = Io::new();
     io.on_connect(move |socket: &Socket| {
@@ -86,7 +86,7 @@ impl Event for Left {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(dead_code, reason = "only its names are read")]
+#[allow(dead_code, reason = "only names are read")]
 enum All {
     Hello(String),
     Connection,
@@ -95,7 +95,7 @@ enum All {
 impl EventSet for All {}
 
 #[test]
-fn reserved_names_panic_in_schemas() {
+fn rejects_reserved_names_in_schemas() {
     let io = Io::new();
     let text = refusal(|| _ = io.on_event(async |_: Socket, _: Left| {}));
     assert!(text.contains("\"disconnect\"") && text.contains("`on_disconnect`"), "{text}");
@@ -108,7 +108,7 @@ fn reserved_names_panic_in_schemas() {
 }
 
 #[test]
-fn arguments_behind_all_of_them_panic() {
+fn rejects_parameters_after_args() {
     let io = Io::new();
     for text in [
         refusal(|| _ = io.on("say", async |_: Args, _: String| {})),
@@ -125,14 +125,14 @@ fn arguments_behind_all_of_them_panic() {
     let text = refusal(|| _ = io.on("say", async |_: Socket, _: Args, _: String| {}));
     assert_eq!(
         text,
-        "`on(\"say\", ..)`: parameter 3 of the handler, `alloc::string::String`, takes an argument, and `Args` before it \
-         takes all that are left; put `Args` last"
+        "`on(\"say\", ..)`: parameter 3 of the handler, `alloc::string::String`, takes an argument, but `Args` before it \
+         takes all remaining ones; put `Args` last"
     );
     io.on("say", async |_: String, _: Args, _: Ack, _: Socket| {});
 }
 
 #[test]
-fn parameters_that_are_not_there_panic() {
+fn rejects_unavailable_parameters() {
     let io = Io::new();
     let main = io.main();
     for (text, method, reason) in [
@@ -158,7 +158,7 @@ fn parameters_that_are_not_there_panic() {
 }
 
 #[test]
-fn middlewares_that_return_a_value_panic() {
+fn rejects_middleware_returning_value() {
     let io = Io::new();
     for text in [
         refusal(|| _ = io.middleware(async |_: Socket| false)),
@@ -174,7 +174,7 @@ fn middlewares_that_return_a_value_panic() {
 }
 
 #[test]
-fn refusals_name_the_line_that_registers() {
+fn panics_name_registering_line() {
     use std::sync::Mutex;
 
     static LINES: Mutex<Vec<(String, u32)>> = Mutex::new(Vec::new());

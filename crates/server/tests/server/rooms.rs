@@ -1,4 +1,4 @@
-//! Rooms as they come and go, and who is told who is in them
+//! Room lifecycle events and presence.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, TALKING};
 use crate::support::heard::{Ear, Teller, arrivals, ear};
 use crate::support::serve::{Running, ends, serve, until};
 
-/// Kinds whose connection breaks when they are dropped
+/// Kinds whose connection breaks when they are dropped.
 const VANISHING: [Kind; 4] = [Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain];
 
 fn telling(told: Teller<String>) -> impl Fn(&RoomChange) + Send + Sync {
@@ -36,7 +36,7 @@ fn open() -> (Io, Running, Ear<Socket>) {
 }
 
 #[test]
-fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
+fn reports_room_changes_in_order() {
     let (io, server, sockets) = open();
     let (told, changes) = ear();
     io.on_room_change(telling(told));
@@ -48,7 +48,7 @@ fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
             let client = Client::connect(kind, &server.dial);
             let socket = sockets.next();
             let id = socket.id().clone();
-            // On Node, too, the room of its own id comes first, and before the connection is told of.
+            // As on Node, the room of the socket's own id comes first, before the `connect` event.
             assert_eq!(changes.all(), [format!("created {id}"), format!("{id} joined {id}")]);
             socket.join(["red", "red"]);
             assert_eq!(changes.all(), ["created red".to_owned(), format!("{id} joined red")]);
@@ -61,7 +61,7 @@ fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
             } else {
                 client.close()
             }
-            // Its own room goes first, as on Node.
+            // Its own room is left first, as on Node.
             let gone = [
                 format!("{id} left {id}"),
                 format!("deleted {id}"),
@@ -76,7 +76,7 @@ fn rooms_are_told_of_from_the_first_member_to_the_last_however_it_goes() {
 }
 
 #[test]
-fn hooks_may_do_what_handlers_do_and_hurt_nobody_when_they_panic() {
+fn room_hooks_may_emit_and_panic() {
     let (io, server, sockets) = open();
     let (told, rooms) = ear::<(&str, Room, Option<SocketId>)>();
     let tell = |name: &'static str| {
@@ -92,7 +92,7 @@ fn hooks_may_do_what_handlers_do_and_hurt_nobody_when_they_panic() {
     let greeting = io.clone();
     io.on_join_room(move |room, id| {
         if room.as_str() == "red" {
-            greeting.to(id).emit("welcome", room.as_str()).expect("a name");
+            greeting.to(id).emit("welcome", room.as_str()).expect("a valid name");
             greeting.to(id).sockets_join("pink");
         }
     });
@@ -115,7 +115,7 @@ fn hooks_may_do_what_handlers_do_and_hurt_nobody_when_they_panic() {
 }
 
 #[test]
-fn namespaces_that_are_made_on_demand_have_the_hooks_of_their_parent() {
+fn child_namespaces_inherit_room_hooks() {
     let io = Io::new();
     let (told, changes) = ear();
     let parent = io.of_pattern(r"^/game-\d$").expect("a pattern");
@@ -125,25 +125,25 @@ fn namespaces_that_are_made_on_demand_have_the_hooks_of_their_parent() {
     let server = serve(&io);
     let sit = |namespace: &str| {
         let mut client = Client::open(Kind::WebSocket, &server.dial);
-        let Heard::Joined { id, .. } = client.join(namespace, json!(null)) else { panic!("not let in") };
+        let Heard::Joined { id, .. } = client.join(namespace, json!(null)) else { panic!("not joined") };
         client.say(crate::support::client::Said { namespace, ack: None, name: "sit", args: json!([]) });
         let args = json!(["table", [{ "id": id }]]);
         let (name, namespace) = ("presence:state".to_owned(), namespace.to_owned());
         assert_eq!(client.hear(), Heard::Event { namespace, name, args, ack: None });
         client
     };
-    // Each has its own table.
+    // Each namespace has its own room `table`.
     let _seated = ["/game-1", "/game-2"].map(sit);
     assert_eq!(changes.take(8).iter().filter(|change| *change == "created table").count(), 2);
 }
 
-/// Who is there, as clients are told
+/// Members in the form sent to clients.
 fn who(ids: &[&str]) -> Value {
     ids.iter().map(|id| json!({ "id": id })).collect()
 }
 
 #[test]
-fn who_is_in_a_room_is_told_who_is_who_comes_and_who_goes() {
+fn presence_reports_members_and_changes() {
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
     for kind in TALKING {
@@ -169,9 +169,9 @@ fn who_is_in_a_room_is_told_who_is_who_comes_and_who_goes() {
             }
             first.expect("presence:leave", gone);
         }
-        // Whoever leaves is not told of its leaving.
+        // A leaving socket gets no notice of its own leave.
         first_socket.leave("lobby");
-        io.emit("end", ()).expect("a name");
+        io.emit("end", ()).expect("a valid name");
         first.expect("end", json!([]));
         first.close();
         until(|| io.client_count() == 0);
@@ -179,7 +179,7 @@ fn who_is_in_a_room_is_told_who_is_who_comes_and_who_goes() {
 }
 
 #[test]
-fn presence_tells_data_by_other_names_and_of_those_who_were_there_before() {
+fn presence_uses_custom_names_and_data() {
     let (io, server, sockets) = open();
     let mut early = Client::connect(Kind::Json, &server.dial);
     let early_socket = sockets.next();
@@ -204,7 +204,7 @@ fn presence_tells_data_by_other_names_and_of_those_who_were_there_before() {
 }
 
 #[test]
-fn what_chooses_the_rooms_may_change_them() {
+fn presence_filter_may_change_rooms() {
     let (io, server, sockets) = open();
     let mut early = Client::connect(Kind::Json, &server.dial);
     sockets.next().join("game");
@@ -235,7 +235,7 @@ fn what_chooses_the_rooms_may_change_them() {
 }
 
 #[test]
-fn presence_that_begins_while_others_come_and_go_knows_who_is_there() {
+fn presence_starts_consistent_during_churn() {
     const TIMES: usize = 20;
     let (io, server, sockets) = open();
     let _others: Vec<_> = (0..4).map(|_| Client::connect(Kind::Plain, &server.dial)).collect();
@@ -273,7 +273,7 @@ fn presence_that_begins_while_others_come_and_go_knows_who_is_there() {
 }
 
 #[test]
-fn no_notice_is_lost_or_doubled_whoever_comes_and_goes_meanwhile() {
+fn presence_loses_no_change_under_churn() {
     const ROUNDS: usize = 150;
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
@@ -294,18 +294,18 @@ fn no_notice_is_lost_or_doubled_whoever_comes_and_goes_meanwhile() {
                 socket.join("lobby");
             });
         }
-        // Some come while others come and go.
+        // Some join while others come and go.
         scope.spawn(|| watching[1..].iter().for_each(|socket| assert!(socket.join("lobby"))));
     });
     let last: BTreeSet<String> =
         watching.iter().chain(&moving).map(|socket| socket.id().to_string()).collect();
-    io.emit("end", ()).expect("a name");
+    io.emit("end", ()).expect("a valid name");
     for client in &mut clients {
         assert_eq!(hear_who_is_there(client), last, "{:?}", client.kind);
     }
 }
 
-/// What a client knows of the lobby at its end, by the state and what follows it
+/// Returns the members of the lobby that a client derives from the state and the changes after it.
 fn hear_who_is_there(client: &mut Client) -> BTreeSet<String> {
     let id_of = |who: &Value| who["id"].as_str().expect("an id").to_owned();
     let mut present: Option<BTreeSet<String>> = None;
@@ -317,7 +317,7 @@ fn hear_who_is_there(client: &mut Client) -> BTreeSet<String> {
             }
             ("presence:join", Some(present)) => assert!(present.insert(id_of(&args[1])), "joined twice"),
             ("presence:leave", Some(present)) => assert!(present.remove(&id_of(&args[1])), "left twice"),
-            // Older than the state.
+            // Sent before the state.
             ("presence:join" | "presence:leave", None) => {}
             ("end", _) => return present.expect("a state"),
             other => panic!("{other:?}"),
@@ -326,13 +326,13 @@ fn hear_who_is_there(client: &mut Client) -> BTreeSet<String> {
 }
 
 #[test]
-fn presence_leaves_out_one_socket_alone() {
+fn presence_excludes_only_the_socket() {
     let (io, server, sockets) = open();
     io.presence(Presence::in_room("lobby"));
     let mut guest = Client::connect(Kind::WebSocket, &server.dial);
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     let [guest_socket, socket] = sockets.take(2).try_into().expect("two");
-    // A room that bears the id of the other one.
+    // A room named by the id of the other socket.
     guest_socket.join(socket.id());
     guest_socket.join("lobby");
     assert_eq!(guest.event().0, "presence:state");
@@ -363,10 +363,10 @@ fn presence_counts_sockets_of_one_id() {
 }
 
 #[test]
-fn presence_in_use_meets_the_stream() {
+fn presence_joins_running_change_stream() {
     const TIMES: usize = 20;
     let (io, server, sockets) = open();
-    // Somebody watches already, so changes are on their way when presence is asked for.
+    // A watcher is active already, so changes are in flight when presence is enabled.
     io.on_room_change(|_| thread::yield_now());
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     sockets.next().join("lobby");
@@ -388,15 +388,15 @@ fn presence_in_use_meets_the_stream() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    // By what is told, each comes and goes by turns, and is gone at the end if it came.
-    io.emit("end", ()).expect("a name");
+    // In the notices each socket alternates between joining and leaving, and ends with a leave.
+    io.emit("end", ()).expect("a valid name");
     let mut last: BTreeMap<(String, String), String> = BTreeMap::new();
     loop {
         let (name, args) = client.event();
         let Some((what, time)) = name.split_once(' ') else { break };
         let who = args[1]["id"].as_str().expect("an id").to_owned();
         let before = last.insert((time.to_owned(), who), what.to_owned());
-        assert_ne!(before.as_deref(), Some(what), "told twice, or the other lost: {name}");
+        assert_ne!(before.as_deref(), Some(what), "duplicate or lost notice: {name}");
     }
     let came_last: Vec<_> = last.iter().filter(|(_, what)| *what == "in").collect();
     assert!(came_last.is_empty(), "{came_last:?}");

@@ -1,4 +1,4 @@
-//! Handlers that wait: one beside the other, or one after the other
+//! Handlers that wait: concurrent or serial.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::support::client::{ALL, Client, Heard, Kind, Said, TALKING};
 use crate::support::heard::{Ear, Gate, Log, ear};
 use crate::support::serve::{Running, serve, until};
 
-/// Handlers that tell when they start and end, and, unless the text is `quick`, wait in between for the test
+/// Registers handlers that record their start and end and, unless the text is `quick`, wait for the test in between.
 fn waiting(namespace: &NamespaceHandle) -> (Gate, Ear<String>) {
     let gate = Gate::closed();
     let (told, ear) = ear();
@@ -41,7 +41,7 @@ fn message(text: &str) -> Said<'_> {
 }
 
 #[test]
-fn by_default_a_handler_that_waits_holds_up_nobody() {
+fn handlers_run_concurrently_by_default() {
     let io = Io::new();
     let (gate, ear) = waiting(&io.main());
     let server = serve(&io);
@@ -57,7 +57,7 @@ fn by_default_a_handler_that_waits_holds_up_nobody() {
 }
 
 #[test]
-fn in_serial_an_event_starts_when_the_one_before_it_has_ended() {
+fn serial_runs_events_one_by_one() {
     let io = Io::new();
     let (gate, ear) = waiting(io.main().serial(true));
     let server = serve(&io);
@@ -68,7 +68,7 @@ fn in_serial_an_event_starts_when_the_one_before_it_has_ended() {
         client.say_all(vec![message("1"), message("2"), message("3")]);
         assert_eq!(ear.next(), "start 1");
         client.sync();
-        // Another socket is not held up.
+        // Another socket is not delayed.
         other.say(message("quick"));
         assert_eq!(ear.take(2), ["start quick", "end quick"]);
         assert_eq!(ear.all(), [""; 0]);
@@ -84,7 +84,7 @@ fn in_serial_an_event_starts_when_the_one_before_it_has_ended() {
 }
 
 #[test]
-fn what_waited_in_serial_is_not_overtaken_when_it_is_serial_no_more() {
+fn keeps_order_after_leaving_serial() {
     let io = Io::new();
     let (gate, ear) = waiting(io.main().serial(true));
     let server = serve(&io);
@@ -105,7 +105,7 @@ fn what_waited_in_serial_is_not_overtaken_when_it_is_serial_no_more() {
 }
 
 #[test]
-fn in_serial_a_panic_lets_the_next_start() {
+fn serial_continues_after_panic() {
     let io = Io::new();
     let (gate, ear) = waiting(io.main().serial(true));
     gate.open();
@@ -117,7 +117,7 @@ fn in_serial_a_panic_lets_the_next_start() {
     assert_eq!(io.metrics().handlers_panicked(), 2);
 }
 
-/// Asks its client, in a handler, while other events come
+/// Sends an ack request from a handler while other events arrive.
 fn asking(io: &Io) -> Log<String> {
     let log = Log::default();
     let (asker, noter) = (log.clone(), log.clone());
@@ -146,7 +146,7 @@ fn server_with_pings(io: impl FnOnce(&Io)) -> (Io, Running) {
 }
 
 #[test]
-fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
+fn reads_while_handler_awaits_ack() {
     for serial in [false, true] {
         let mut log = Log::default();
         let (_io, server) = server_with_pings(|io| {
@@ -163,7 +163,7 @@ fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
                 client.emit("note", json!([1]));
             }
             if kind != Kind::Json {
-                // Each ping but the first comes because the pong before it was read.
+                // Every ping after the first shows that the previous pong was read.
                 let pings = client.engine().pings;
                 client.engine().wait_for_ping(pings + 3);
             }
@@ -182,7 +182,7 @@ fn a_handler_that_waits_for_an_answer_keeps_nothing_from_being_read() {
 }
 
 #[test]
-fn a_handler_that_is_serial_holds_up_itself_alone() {
+fn serial_handler_blocks_only_itself() {
     let (gate, log) = (Gate::closed(), Log::default());
     let io = Io::new();
     let (waits, slow) = (gate.clone(), log.clone());
@@ -216,7 +216,7 @@ fn a_handler_that_is_serial_holds_up_itself_alone() {
         }
         client.ask("sync", json!([]));
         assert_eq!(since(), ["start 1", "quick a", "quick b"]);
-        // Another socket has its own turn.
+        // Another socket has its own queue.
         let mut other = Client::connect(kind, &server.dial);
         other.emit("slow", json!(["4"]));
         other.ask("sync", json!([]));
@@ -232,7 +232,7 @@ fn a_handler_that_is_serial_holds_up_itself_alone() {
 }
 
 #[test]
-fn a_socket_may_be_serial_and_the_others_not() {
+fn serial_applies_to_one_socket() {
     let io = Io::new();
     let (gate, ear) = waiting(&io.main());
     let serial = Arc::new(AtomicBool::new(true));
@@ -252,7 +252,7 @@ fn a_socket_may_be_serial_and_the_others_not() {
         let mut other = Client::connect(kind, &server.dial);
         other.say_all(vec![message("3"), message("4")]);
         assert_eq!(ear.take(2), ["start 3", "start 4"]);
-        // The first waits longest at the gate.
+        // The first handler has waited longest at the gate.
         gate.let_one_pass();
         assert_eq!(ear.take(2), ["end 1", "start 2"]);
         (0..3).for_each(|_| gate.let_one_pass());
@@ -261,7 +261,7 @@ fn a_socket_may_be_serial_and_the_others_not() {
 }
 
 #[test]
-fn a_client_that_comes_again_under_its_id_is_not_held_up_by_what_it_left() {
+fn new_socket_skips_old_serial_queue() {
     let io = Io::builder().generate_socket_id(|_: &Handshake, _: &Namespace| "ada").build();
     let (gate, ear) = waiting(io.main().serial(true));
     let server = serve(&io);
@@ -272,7 +272,7 @@ fn a_client_that_comes_again_under_its_id_is_not_held_up_by_what_it_left() {
     assert!(matches!(client.join("/", json!(null)), Heard::Joined { .. }));
     client.say_all(vec![message("2"), message("3")]);
     assert_eq!(ear.next(), "start 2");
-    // The handler of the socket that is gone ends, and none of the other's.
+    // The handler of the old socket ends; the new socket's handler still waits.
     gate.let_one_pass();
     assert_eq!(ear.next(), "end 1");
     client.sync();

@@ -1,4 +1,4 @@
-//! Settings of Node's engine: transports, upgrades, CORS, and the clients that are served
+//! Settings of Node's engine: transports, upgrades, CORS, and client files.
 
 use std::collections::HashSet;
 use std::fs;
@@ -29,7 +29,7 @@ fn opened(answer: &Answer) -> Value {
 }
 
 #[test]
-fn only_the_transports_that_are_named_are_there() {
+fn serves_only_listed_transports() {
     let server = serve(&with(Config::new().transports([Polling::NAME])));
     let mut http = Http::open(&server.dial);
     let answer = http.get(POLL);
@@ -45,14 +45,14 @@ fn only_the_transports_that_are_named_are_there() {
 }
 
 #[test]
-fn without_upgrades_a_session_stays_where_it_began() {
+fn rejects_upgrade_when_disabled() {
     let server = serve(&with(Config::new().allow_upgrades(false)));
     let polling = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(polling.opened["upgrades"], json!([]));
     let sid = polling.opened["sid"].as_str().expect("an id");
     let mut refused = Ws::open(&server.dial, &format!("{WEBSOCKET}&sid={sid}"), None);
-    assert!(refused.receive().is_err(), "it may not");
-    // It may begin on any transport all the same.
+    assert!(refused.receive().is_err(), "upgrades are disabled");
+    // A session may still begin on any transport.
     Client::connect(Kind::WebSocket, &server.dial).close();
     drop(polling);
     assert!(
@@ -61,7 +61,7 @@ fn without_upgrades_a_session_stays_where_it_began() {
 }
 
 #[test]
-fn all_of_a_cookie_reaches_the_first_answer_alone() {
+fn sets_cookie_on_first_answer_only() {
     let cookie =
         Cookie::new("io").path("/chat").max_age(Duration::from_secs(60)).secure(true).partitioned(true);
     let server = serve(&with(Config::new().http(|http| http.cookie(cookie))));
@@ -75,7 +75,7 @@ fn all_of_a_cookie_reaches_the_first_answer_alone() {
 }
 
 #[test]
-fn a_first_packet_comes_with_the_handshake() {
+fn sends_initial_packet_with_handshake() {
     let server = serve(&with(Config::new().initial_packet("2[\"hello\"]")));
     let answer = Http::open(&server.dial).get(POLL);
     let (open, packet) = answer.body.split_once('\u{1e}').expect("two packets");
@@ -91,7 +91,7 @@ fn names(header: Option<&str>) -> HashSet<String> {
 }
 
 #[test]
-fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
+fn applies_all_cors_options() {
     let rules = Cors::matching(|origin| origin.ends_with(".example.org"))
         .credentials(true)
         .methods([Method::GET, Method::POST])
@@ -115,7 +115,7 @@ fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
     assert_eq!(answer.header("access-control-allow-origin"), Some("https://a.example.org"));
     assert_eq!(answer.header("access-control-expose-headers"), Some("x-node"));
 
-    // A page that is not meant is told nothing; whether its request is served is another matter.
+    // Other origins get no CORS headers; whether the request is served is a separate matter.
     for method in ["OPTIONS", "GET"] {
         let answer = http.request(method, POLL, "Origin: https://example.com\r\n");
         assert_eq!(answer.status, if method == "GET" { 200 } else { 204 });
@@ -128,7 +128,7 @@ fn rules_for_other_origins_say_everything_that_node_lets_one_say() {
 }
 
 #[test]
-fn the_ways_to_name_other_origins() {
+fn matches_cors_origins_by_rule() {
     let asked = "Origin: https://b.example\r\nAccess-Control-Request-Headers: x-a, x-b\r\n";
     for (cors, named, varies) in [
         (Cors::any(), Some("*"), false),
@@ -145,30 +145,30 @@ fn the_ways_to_name_other_origins() {
         assert_eq!(names(answer.header("vary")).contains("origin"), varies, "{cors:?}");
         let preflight = http.request("OPTIONS", POLL, asked);
         assert_eq!(preflight.status, if cors == Cors::new() { 400 } else { 204 }, "{cors:?}");
-        // Those that it asks for, unless they are fixed.
+        // Echoes the requested headers unless they are fixed.
         let echoed = named.map(|_| "x-a, x-b");
         assert_eq!(preflight.header("access-control-allow-headers"), echoed, "{cors:?}");
     }
 }
 
 #[test]
-fn the_status_of_a_preflight_can_be_set_for_old_browsers() {
+fn sets_custom_preflight_status() {
     let rules = Cors::any().preflight_status(StatusCode::OK);
     let server = serve(&with(Config::new().http(|http| http.cors(rules))));
     let answer = Http::open(&server.dial).request("OPTIONS", POLL, "Origin: https://a.example\r\n");
     assert_eq!((answer.status, answer.header("content-length")), (200, Some("0")));
 }
 
-/// A folder with a client in it, gone with the test
+/// Temporary folder with a client file.
 struct Folder(std::path::PathBuf);
 
 impl Folder {
     fn new() -> Self {
         let path = std::env::temp_dir().join(format!("roomcast-client-{}", std::process::id()));
-        fs::create_dir_all(&path).expect("a place for files");
-        fs::write(path.join("socket.io.js"), SCRIPT.repeat(100)).expect("room for a file");
-        fs::write(path.join("socket.io.js.map"), "{}").expect("room for a file");
-        fs::write(path.join("secret.txt"), "secret").expect("room for a file");
+        fs::create_dir_all(&path).expect("a writable folder");
+        fs::write(path.join("socket.io.js"), SCRIPT.repeat(100)).expect("a writable file");
+        fs::write(path.join("socket.io.js.map"), "{}").expect("a writable file");
+        fs::write(path.join("secret.txt"), "secret").expect("a writable file");
         Self(path)
     }
 }
@@ -182,10 +182,10 @@ impl Drop for Folder {
 const SCRIPT: &str = "let io = () => 1;\n";
 
 #[test]
-fn the_official_clients_are_served_from_a_folder() {
+fn serves_official_client_files() {
     let folder = Folder::new();
     let io = Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).serve_client(&folder.0);
-    let server = serve(&io.expect("there is one").build());
+    let server = serve(&io.expect("a client file").build());
     let mut http = Http::open(&server.dial);
 
     let script = http.get("/socket.io/socket.io.js");
@@ -210,7 +210,7 @@ fn the_official_clients_are_served_from_a_folder() {
         }
     }
 
-    // Nothing else of the folder, nothing that is not there, and no other way.
+    // Nothing else from the folder, no missing file, and no other spelling of the path.
     for path in ["secret.txt", "socket.io.min.js", "../socket.io.js", "%73ocket.io.js", "socket.io.js/"] {
         assert_eq!(http.get(&format!("/socket.io/{path}")).status, 400, "{path}");
     }
@@ -219,9 +219,9 @@ fn the_official_clients_are_served_from_a_folder() {
 }
 
 #[test]
-fn clients_are_served_where_socket_io_is() {
+fn serves_client_under_endpoint_path() {
     let folder = Folder::new();
-    let io = Io::builder().serve_client(&folder.0).expect("there is one");
+    let io = Io::builder().serve_client(&folder.0).expect("a client file");
     let server = serve(&io.endpoint(Endpoint::socket_io().at("/chat/")).build());
     let mut http = Http::open(&server.dial);
     assert_eq!(http.get("/chat/socket.io.js").status, 200);
@@ -229,7 +229,7 @@ fn clients_are_served_where_socket_io_is() {
 }
 
 #[test]
-fn clients_that_are_not_served_are_explained() {
+fn explains_missing_client_files() {
     let server = serve(&Io::builder().config(Config::new().http(|http| http.cors(Cors::any()))).build());
     let mut http = Http::open(&server.dial);
     for name in ["socket.io.js", "socket.io.min.js?v=1", "socket.io.esm.min.js"] {
@@ -245,7 +245,7 @@ fn clients_that_are_not_served_are_explained() {
 }
 
 #[test]
-fn a_session_belongs_to_its_endpoint() {
+fn rejects_session_of_another_endpoint() {
     let endpoints = Io::builder()
         .endpoint(Endpoint::socket_io())
         .endpoint(Endpoint::socket_io().at("/other/"))
@@ -261,13 +261,13 @@ fn a_session_belongs_to_its_endpoint() {
             assert_eq!(answer.body, r#"{"code":1,"message":"Session ID unknown"}"#, "{method} {path}");
         }
         let upgrade = format!("{path}?EIO=4&transport=websocket&sid={sid}");
-        assert_eq!(Ws::try_open(&server.dial, &upgrade, None).expect_err("not its session"), 400, "{path}");
+        assert_eq!(Ws::try_open(&server.dial, &upgrade, None).expect_err("a foreign session"), 400, "{path}");
     }
     assert_eq!(http.post(&format!("{POLL}&sid={sid}"), b"40").body, "ok");
 }
 
 #[test]
-fn plain_endpoints_take_a_prefix_and_tell_the_rest() {
+fn plain_endpoint_passes_path_rest() {
     let io = Io::builder()
         .endpoint(Endpoint::plain("/rooms/lobby"))
         .endpoint(Endpoint::plain("/rooms/*"))
@@ -277,11 +277,11 @@ fn plain_endpoints_take_a_prefix_and_tell_the_rest() {
         socket.emit("message", format!("<{}>", socket.handshake().path_rest())).map(drop)
     });
     let server = serve(&io);
-    let rest = |path: &str| Ws::open(&server.dial, path, None).receive().expect("a text");
+    let rest = |path: &str| Ws::open(&server.dial, path, None).receive().expect("a string");
     assert_eq!(rest("/rooms/red?token=x"), "<red>".into());
     assert_eq!(rest("/rooms/red%20sea/1"), "<red sea/1>".into());
     assert_eq!(rest("/rooms/"), "<>".into());
-    assert_eq!(rest("/rooms/lobby"), "<>".into(), "the first that fits");
+    assert_eq!(rest("/rooms/lobby"), "<>".into(), "the first match");
     let mut json = Ws::open(&server.dial, "/json/a", None);
     let _sid = json.receive();
     assert_eq!(json.receive(), Ok("[\"message\",\"<a>\"]".into()));

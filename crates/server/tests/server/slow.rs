@@ -1,4 +1,4 @@
-//! Clients that do not read
+//! Clients that do not read.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ use crate::support::dial::Dial;
 use crate::support::heard::{Ear, ear};
 use crate::support::serve::{Running, serve, until};
 
-/// A server that hands its sockets, and the reasons of their end, to the test
+/// Starts a server that passes its sockets and close reasons to the test.
 fn open(outbox_limit: usize) -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
     let (sockets, socket_ear) = ear();
     let (reasons, reason_ear) = ear();
@@ -37,10 +37,10 @@ fn open(outbox_limit: usize) -> (Io, Running, Ear<Socket>, Ear<CloseReason>) {
     (io, server, socket_ear, reason_ear)
 }
 
-/// Long enough for a poller of this test to come again
+/// Long enough for the poller in these tests to poll again.
 const STALL_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Hears events with one number until another event comes
+/// Receives numbered events until another event arrives.
 fn numbers(client: &mut Client, name: &str) -> Vec<u64> {
     let mut numbers = Vec::new();
     loop {
@@ -55,7 +55,7 @@ fn numbers(client: &mut Client, name: &str) -> Vec<u64> {
 }
 
 #[test]
-fn who_does_not_read_is_closed_and_the_others_get_everything() {
+fn closes_slow_client_and_spares_others() {
     let (io, server, _sockets, reasons) = open(256 * 1024);
     let large = "x".repeat(32 * 1024);
     for (closed, kind) in (1..).zip([Kind::WebSocket, Kind::Upgraded, Kind::Json, Kind::Plain, Kind::Polling])
@@ -65,7 +65,7 @@ fn who_does_not_read_is_closed_and_the_others_get_everything() {
         let mut slow = Client::connect(kind, &server.dial);
         let mut emitted = 0;
         while io.metrics().slow_consumers() < closed {
-            let receipt = io.emit("flood", (emitted, &large)).expect("a name");
+            let receipt = io.emit("flood", (emitted, &large)).expect("a valid name");
             assert!(receipt.queued >= 2 && receipt.dropped == 0, "{receipt:?}");
             let expected = json!([emitted, large]);
             reader.expect("flood", expected.clone());
@@ -75,7 +75,7 @@ fn who_does_not_read_is_closed_and_the_others_get_everything() {
         assert_eq!(reasons.next(), CloseReason::SlowConsumer);
         assert_eq!(reasons.all(), []);
         assert_eq!(io.metrics().slow_consumers(), closed);
-        // If it reads again it finds the beginning of what it missed, and the reason.
+        // A client that reads again receives the beginning of its backlog and the close reason.
         let mut heard = 0;
         let ended = loop {
             match slow.hear() {
@@ -98,11 +98,8 @@ fn who_does_not_read_is_closed_and_the_others_get_everything() {
 }
 
 #[test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a client that writes for as long as it can has a thread of its own"
-)]
-fn pings_of_a_client_that_does_not_read_are_bounded() {
+#[expect(clippy::disallowed_methods, reason = "a client that writes without end needs a thread")]
+fn bounds_pongs_to_unreading_client() {
     const MAX: usize = 1024 * 1024;
     let (sockets, arrived) = ear();
     let (reasons, left) = ear();
@@ -119,17 +116,17 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
         async {}
     });
     let server = serve(&io);
-    // Little is to lie in the kernel, so that it is full soon on any machine.
+    // Small kernel buffers, so that they fill quickly on any machine.
     let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
     socket.connect(&address.into()).expect("the server listens");
     let mut stream = TcpStream::from(socket);
-    stream.write_all(upgrade("/ws").as_bytes()).expect("the server takes requests");
+    stream.write_all(upgrade("/ws").as_bytes()).expect("the server reads requests");
     let socket: Socket = arrived.next();
     let flood = std::thread::spawn(move || {
         let pings = ping().repeat(1000);
-        // Until the server has closed it.
+        // Writes until the server closes the connection.
         while stream.write_all(&pings).is_ok() {}
     });
     let mut most = 0;
@@ -137,30 +134,33 @@ fn pings_of_a_client_that_does_not_read_are_bounded() {
         most = most.max(socket.waiting_bytes());
         io.metrics().slow_consumers() == 1
     });
-    assert_eq!(left.next(), CloseReason::SlowConsumer, "the stall clock ends it");
-    // Reading pauses at half of the hard cap; what one read brings still comes.
+    assert_eq!(left.next(), CloseReason::SlowConsumer, "closed by the stall timeout");
+    // Reading pauses at half of the hard cap; data of a started read is still processed.
     assert!((MAX / 8..MAX).contains(&most), "{most} bytes waited");
     assert_eq!(io.metrics().outboxes_full(), 0);
     flood.join().expect("it ends with its connection");
 }
 
-/// A ping with the longest payload that a control frame may have
+/// Returns a ping with the largest payload of a control frame.
 fn ping() -> Vec<u8> {
     client_frame(PING, &[7; 125])
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a client that writes and reads at once has two threads")]
-fn pings_of_a_reader_are_all_answered() {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a client that writes and reads concurrently needs two threads"
+)]
+fn answers_every_ping_of_reader() {
     const PINGS: usize = 50_000;
-    // Less than the pongs of one visit, which wait for nobody but the server itself.
+    // Smaller than the pongs of one read, which the server can always write.
     let config = Config::new().limits(|limits| limits.outbox_limit(64 * 1024).outbox_max(256 * 1024));
     let io = Io::builder().config(config).build();
     let server = serve(&io);
     let Dial::Tcp(address) = server.dial else { panic!("it listens on TCP") };
     let mut stream = TcpStream::connect(address).expect("the server listens");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
-    stream.write_all(upgrade("/ws").as_bytes()).expect("the server takes requests");
+    stream.set_read_timeout(Some(PATIENCE)).expect("an open socket");
+    stream.write_all(upgrade("/ws").as_bytes()).expect("the server reads requests");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
@@ -182,14 +182,14 @@ fn pings_of_a_reader_are_all_answered() {
 }
 
 #[test]
-fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
+fn drops_volatile_events_when_not_writable() {
     let (io, server, sockets, _reasons) = open(64 * 1024 * 1024);
     let mut reader = Client::connect(Kind::Json, &server.dial);
     let reader_socket = sockets.next();
     let mut polling = Client::connect(Kind::Polling, &server.dial);
     let polling_socket = sockets.next();
-    // A client that polls can take something when a request of its waits.
-    let volatile = |socket: &Socket| socket.volatile().emit("volatile", 1).expect("a name");
+    // A polling client is writable while a poll is waiting.
+    let volatile = |socket: &Socket| socket.volatile().emit("volatile", 1).expect("a valid name");
     let dropped = Receipt { dropped: 1, ..Receipt::default() };
     let queued = Receipt { queued: 1, ..Receipt::default() };
     assert_eq!(volatile(&polling_socket), dropped);
@@ -197,24 +197,24 @@ fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
     until(|| volatile(&polling_socket) == queued);
     polling.expect("volatile", json!([1]));
 
-    // A WebSocket cannot when its connection is full.
+    // A WebSocket is not writable while its connection is full.
     let mut slow = Client::connect(Kind::WebSocket, &server.dial);
     let slow_socket = sockets.next();
     assert_eq!((volatile(&slow_socket), slow_socket.waiting_bytes() < 1000), (queued, true));
     let large = "x".repeat(64 * 1024);
     let mut reliable = 0;
     while slow_socket.waiting_bytes() < 1024 * 1024 {
-        slow_socket.emit("number", (reliable, &large)).expect("a name");
+        slow_socket.emit("number", (reliable, &large)).expect("a valid name");
         reliable += 1;
     }
     until(|| volatile(&slow_socket) == dropped);
-    let receipt = io.volatile().emit("volatile", 2).expect("a name");
+    let receipt = io.volatile().emit("volatile", 2).expect("a valid name");
     assert_eq!(receipt, Receipt { queued: 1, dropped: 2, ..Receipt::default() });
     reader.expect("volatile", json!([2]));
-    // Heard is not yet noted as written: that is another thread's business.
+    // Another thread may record the write only after the client has read it.
     until(|| reader_socket.waiting_bytes() == 0);
-    // What is reliable is all there, in order; what was dropped never comes.
-    slow_socket.emit("end", ()).expect("a name");
+    // Reliable events all arrive in order; dropped ones never do.
+    slow_socket.emit("end", ()).expect("a valid name");
     let mut heard = 0;
     loop {
         let (name, args) = slow.event();
@@ -232,7 +232,7 @@ fn volatile_events_are_dropped_for_who_cannot_take_them_now() {
     slow.expect("volatile", json!([1]));
 }
 
-/// A client that polls and has no request waiting, so everything for it stays with the server
+/// Connects a polling client without a waiting poll, so that the server keeps everything for it.
 fn parked(server: &Running, sockets: &Ear<Socket>) -> (Client, Socket) {
     let client = Client::connect(Kind::Polling, &server.dial);
     (client, sockets.next())
@@ -241,23 +241,23 @@ fn parked(server: &Running, sockets: &Ear<Socket>) -> (Client, Socket) {
 const ALL: u64 = 100;
 
 #[test]
-fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
+fn applies_drop_newest_and_drop_oldest() {
     let (io, server, sockets, reasons) = open(2000);
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
         let (mut client, socket) = parked(&server, &sockets);
-        // An answer is none of what may be dropped, wherever it stands.
+        // Acks are never dropped, wherever they are queued.
         client.say(Said { namespace: "/", ack: Some(3), name: "echo", args: json!(["x"]) });
         client.sync();
         let mut total = Receipt::default();
         for number in 0..ALL {
-            total += io.overflow(overflow).emit("number", number).expect("a name");
+            total += io.overflow(overflow).emit("number", number).expect("a valid name");
             assert!(socket.waiting_bytes() <= 2000);
         }
         assert!(socket.waiting_bytes() > 1000);
         assert_eq!(client.hear(), Heard::Answer { namespace: "/".into(), ack: 3, args: json!(["x"]) });
-        // One answer takes half of what may wait, so what follows has room.
+        // A poll answer takes half of the limit, so the following events fit.
         until(|| socket.waiting_bytes() <= 1000);
-        socket.emit("end", ()).expect("a name");
+        socket.emit("end", ()).expect("a valid name");
         let heard = numbers(&mut client, "number");
         assert!(heard.len() > 10 && heard.len() < 30, "{heard:?}");
         let dropped = ALL as usize - heard.len();
@@ -275,10 +275,10 @@ fn what_is_newest_or_oldest_is_dropped_where_that_was_asked_for() {
 }
 
 #[test]
-fn of_what_has_a_key_only_the_latest_is_kept() {
+fn keeps_only_latest_per_key() {
     let (io, server, sockets, _reasons) = open(1_000_000);
     let (mut client, socket) = parked(&server, &sockets);
-    let latest = |key: &str, value: Value| io.latest(key).emit("latest", (key, value)).expect("a name");
+    let latest = |key: &str, value: Value| io.latest(key).emit("latest", (key, value)).expect("a valid name");
     for round in 0..5 {
         let displaced = usize::from(round > 0);
         for key in ["x", "y"] {
@@ -287,7 +287,7 @@ fn of_what_has_a_key_only_the_latest_is_kept() {
                 Receipt { queued: 1, dropped: displaced, ..Receipt::default() }
             );
         }
-        io.emit("number", round).expect("a name");
+        io.emit("number", round).expect("a valid name");
     }
     let bytes = socket.waiting_bytes();
     latest("y", json!(5));
@@ -298,7 +298,7 @@ fn of_what_has_a_key_only_the_latest_is_kept() {
     client.expect("latest", json!(["x", 4]));
     client.expect("number", json!([4]));
     client.expect("latest", json!(["y", 5]));
-    // Who keeps up gets each.
+    // A client that keeps up receives each event.
     let mut reader = Client::connect(Kind::WebSocket, &server.dial);
     for round in 0..5 {
         latest("x", json!(round));
@@ -307,7 +307,7 @@ fn of_what_has_a_key_only_the_latest_is_kept() {
 }
 
 #[test]
-fn a_socket_and_a_room_may_say_what_happens_to_what_does_not_fit() {
+fn room_policy_overrides_socket_policy() {
     let (io, server, sockets, reasons) = open(2000);
     let (mut by_socket, socket) = parked(&server, &sockets);
     socket.set_overflow(Overflow::DropOldest);
@@ -315,36 +315,36 @@ fn a_socket_and_a_room_may_say_what_happens_to_what_does_not_fit() {
     assert!(in_room.join("room") && socket.join("room"));
     io.main().set_room_overflow("room", Overflow::DropNewest);
     for number in 0..ALL {
-        socket.emit("number", number).expect("a name");
+        socket.emit("number", number).expect("a valid name");
     }
     assert_eq!(
-        socket.emit("number", ALL).expect("a name"),
+        socket.emit("number", ALL).expect("a valid name"),
         Receipt { queued: 1, dropped: 1, ..Receipt::default() }
     );
     let heard_first = Receipt { dropped: 1, ..Receipt::default() };
     for number in 0..ALL {
-        let receipt = io.to("room").except(socket.id()).emit("number", number).expect("a name");
+        let receipt = io.to("room").except(socket.id()).emit("number", number).expect("a valid name");
         assert!(receipt.queued == 1 || receipt == heard_first);
     }
-    // What the room says goes before what the socket says: nothing old is dropped for this.
-    let receipt = io.to("room").emit("number", ALL + 1).expect("a name");
+    // The policy of the room takes precedence over the socket's: no old event is dropped.
+    let receipt = io.to("room").emit("number", ALL + 1).expect("a valid name");
     assert_eq!(receipt, Receipt { dropped: 2, ..Receipt::default() });
     for (client, ends) in [(&mut by_socket, Some(ALL)), (&mut by_room, None)] {
         client.engine().start_get();
         let (_, first) = client.event();
         let socket = if ends.is_some() { &socket } else { &in_room };
-        // One answer takes half of what may wait, so what follows has room.
+        // A poll answer takes half of the limit, so the following events fit.
         until(|| socket.waiting_bytes() <= 1000);
-        socket.emit("end", ()).expect("a name");
+        socket.emit("end", ()).expect("a valid name");
         let heard = numbers(client, "number");
         match ends {
             Some(last) => assert_eq!(heard.last(), Some(&last)),
             None => assert_eq!(first, json!([0])),
         }
     }
-    // Elsewhere, who was told nothing is queued for, and closed once it has stalled for too long.
+    // Elsewhere the default applies: events are queued, and the client is closed once it has stalled too long.
     for number in 0..ALL {
-        in_room.emit("number", number).expect("a name");
+        in_room.emit("number", number).expect("a valid name");
     }
     assert_eq!(reasons.next(), CloseReason::SlowConsumer);
 }

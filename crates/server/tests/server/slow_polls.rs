@@ -1,4 +1,4 @@
-//! Polling clients that read a long answer slowly, or not at all
+//! Polling clients that read a long answer slowly, or not at all.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -15,20 +15,20 @@ use crate::support::serve::{Running, serve};
 
 const POLL: &str = "/socket.io/?EIO=4&transport=polling";
 const STALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Length of a text; its answer is longer than what kernels buffer
+/// Length of a text whose answer exceeds the kernel buffers.
 const LONG: usize = 16 << 20;
-/// Bytes of it that a slow reader reads slowly; a good part of the rest is out of the server's hands by then
+/// Bytes that a slow reader reads slowly; by then much of the rest has left the server.
 const SLOWLY: usize = 10 << 20;
-/// Bytes that a slow reader reads at once, and the pause behind
+/// Bytes that a slow reader reads at once, followed by a pause.
 const PIECE: usize = 200 * 1024;
 const PAUSE: Duration = Duration::from_millis(50);
 
 const _: () = assert!(
     (SLOWLY / PIECE) as u128 * PAUSE.as_millis() > 2 * STALL_TIMEOUT.as_millis(),
-    "a slow reader reads for longer than a client may stall"
+    "a slow reader takes longer than the stall timeout"
 );
 
-/// A client with a long answer under way, and more than its limit waiting behind it
+/// Client with a long answer in progress and a backlog over its limit.
 struct Slow {
     server: Running,
     reasons: Ear<CloseReason>,
@@ -59,7 +59,7 @@ impl Slow {
         assert_eq!(http.post(&poll, b"40").status, 200);
         assert!(http.get(&poll).body.starts_with("40{"));
 
-        let mut stream = TcpStream::connect(server.address).expect("it listens");
+        let mut stream = TcpStream::connect(server.address).expect("the server listens");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         write!(stream, "GET {poll} HTTP/1.1\r\nHost: test\r\n\r\n").expect("it takes requests");
         let socket: Socket = arrived.next();
@@ -68,7 +68,7 @@ impl Slow {
         Self { server, reasons, poll, stream }
     }
 
-    /// Reads the head of the long answer; returns the length of its body.
+    /// Reads the head of the long answer and returns the length of its body.
     fn head(&mut self) -> usize {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -88,7 +88,7 @@ impl Slow {
         self.stream.read_exact(&mut body).expect("the body comes whole");
     }
 
-    /// Fetches what the session has to say next.
+    /// Polls for the session's next packets.
     fn next(&self) -> (u16, String) {
         let answer = Http::open(&self.server.dial).get(&self.poll);
         (answer.status, answer.body)
@@ -97,7 +97,7 @@ impl Slow {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "the client reads at its own pace")]
-fn slow_reader_of_a_long_answer_stays() {
+fn keeps_slow_reader_of_long_answer() {
     let mut client = Slow::open();
     let mut left = client.head();
     while left > LONG - SLOWLY {
@@ -113,7 +113,7 @@ fn slow_reader_of_a_long_answer_stays() {
 }
 
 #[test]
-fn client_that_leaves_its_answer_unread_is_told_of_its_end() {
+fn reports_close_after_unread_answer() {
     let mut client = Slow::open();
     assert_eq!(client.reasons.next(), CloseReason::SlowConsumer);
     let left = client.head();

@@ -1,4 +1,4 @@
-//! TLS in a server of one's own
+//! TLS in the built-in server.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -30,23 +30,23 @@ fn chat() -> Io {
     io
 }
 
-/// Time for a handshake and a first request, on a machine that has others to see to
+/// Time for a handshake and a first request on a busy machine.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(3);
 
 fn running(io: &Io, tls: &Tls, on: On) -> Running {
     serve_server(io, on, Server::new(io.clone()).tls(tls.clone()))
 }
 
-/// A client that believes this certificate and no other
+/// Returns a client that trusts only this certificate.
 fn trusting(server: &Running, certificate: &[u8]) -> Dial {
     let (address, config) = (server.address, config(certificate));
     Dial::custom(move || {
-        let client = ClientConnection::new(config.clone(), "localhost".try_into().expect("a name"));
+        let client = ClientConnection::new(config.clone(), "localhost".try_into().expect("a valid name"));
         StreamOwned::new(client.expect("settings of a client"), tcp(address))
     })
 }
 
-/// Settings of a client that believes this certificate and no other
+/// Returns client settings that trust only this certificate.
 fn config(certificate: &[u8]) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(certificate).expect("PEM")).expect("a certificate");
@@ -54,8 +54,8 @@ fn config(certificate: &[u8]) -> Arc<ClientConfig> {
 }
 
 #[test]
-fn clients_of_every_kind_talk_over_tls() {
-    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+fn serves_all_client_kinds() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("a matching key");
     for on in [On::CurrentThread, On::Workers(2), On::Threads(2)] {
         let io = chat();
         let server = running(&io, &tls, on);
@@ -63,7 +63,7 @@ fn clients_of_every_kind_talk_over_tls() {
         let mut clients: Vec<_> = ALL.iter().map(|kind| Client::connect(*kind, &dial)).collect();
         for at in 0..clients.len() {
             let kind = clients[at].kind;
-            // More than one record, read or write takes.
+            // Takes more than one record, read or write.
             let text = format!("{at}{}", "x".repeat(100_000));
             if TALKING.contains(&kind) {
                 assert_eq!(clients[at].ask("echo", json!([text, at])), json!([text, at]), "{kind:?}");
@@ -78,39 +78,39 @@ fn clients_of_every_kind_talk_over_tls() {
 }
 
 #[test]
-fn a_new_certificate_is_shown_to_whoever_comes_and_nobody_is_cut_off() {
-    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+fn replaces_certificate_without_disconnects() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("a matching key");
     let io = chat();
     let server = running(&io, &tls, On::Workers(2));
     let mut early = Client::connect(Kind::WebSocket, &trusting(&server, ONE.0));
     let mut polling = Client::connect(Kind::Polling, &trusting(&server, ONE.0));
-    tls.replace(TWO.0, TWO.1).expect("they go together");
+    tls.replace(TWO.0, TWO.1).expect("a matching key");
     let mut late = Client::connect(Kind::WebSocket, &trusting(&server, TWO.0));
     for client in [&mut early, &mut late] {
         assert_eq!(client.ask("echo", json!([1])), json!([1]));
     }
-    // Its next request comes on the connection that it has.
+    // The next request uses the existing connection.
     assert_eq!(polling.ask("echo", json!([1])), json!([1]));
     let mut stream = trusting(&server, ONE.0).open();
     let refused = stream.write_all(b"GET / HTTP/1.1\r\n\r\n").and_then(|()| stream.flush());
-    assert!(refused.is_err(), "the old certificate is not shown any more");
-    // One that is no good changes nothing.
+    assert!(refused.is_err(), "the old certificate is no longer used");
+    // An unusable certificate changes nothing.
     assert!(matches!(tls.replace(ONE.0, TWO.1), Err(TlsError::Unusable(_))));
     Client::connect(Kind::Plain, &trusting(&server, TWO.0)).close();
 }
 
 #[test]
-fn files_are_read_again_and_bad_ones_change_nothing() {
+fn reloads_files_and_ignores_bad_ones() {
     let folder = std::env::temp_dir().join(format!("roomcast-tls-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("a place for files");
+    std::fs::create_dir_all(&folder).expect("a writable folder");
     let (certificate, key) = (folder.join("a.crt"), folder.join("a.key"));
     let write = |(crt, own): (&[u8], &[u8])| {
-        std::fs::write(&certificate, crt).expect("room for a file");
-        std::fs::write(&key, own).expect("room for a file");
+        std::fs::write(&certificate, crt).expect("a writable file");
+        std::fs::write(&key, own).expect("a writable file");
     };
     assert!(matches!(Tls::from_files(&certificate, &key), Err(TlsError::Read { .. })));
     write(ONE);
-    let tls = Tls::from_files(&certificate, &key).expect("they go together");
+    let tls = Tls::from_files(&certificate, &key).expect("a matching key");
     let io = chat();
     let server = running(&io, &tls, On::Workers(1));
     let believes = |certificate: &[u8]| {
@@ -126,23 +126,23 @@ fn files_are_read_again_and_bad_ones_change_nothing() {
     assert!(matches!(tls.reload(), Err(TlsError::Key(_))));
     believes(ONE.0);
     write(TWO);
-    tls.reload().expect("they go together");
+    tls.reload().expect("a matching key");
     believes(TWO.0);
-    std::fs::remove_dir_all(&folder).expect("it was there");
+    std::fs::remove_dir_all(&folder).expect("an existing file");
 }
 
 #[test]
-fn a_client_that_reads_late_gets_everything_in_its_order() {
-    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+fn late_reader_gets_all_in_order() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("a matching key");
     let io =
         Io::builder().config(Config::new().limits(|limits| limits.outbox_limit(64 * 1024 * 1024))).build();
     let server = running(&io, &tls, On::Workers(2));
-    // More than sockets and TLS take on their own.
+    // More than sockets and TLS buffer.
     let (numbers, filler) = (200, "x".repeat(100_000));
     for kind in [Kind::WebSocket, Kind::Upgraded, Kind::Json] {
         let mut client = Client::connect(kind, &trusting(&server, ONE.0));
         for number in 0..numbers {
-            io.emit("number", (number, &filler)).expect("a name");
+            io.emit("number", (number, &filler)).expect("a valid name");
         }
         for number in 0..numbers {
             client.expect("number", json!([number, filler]));
@@ -153,42 +153,42 @@ fn a_client_that_reads_late_gets_everything_in_its_order() {
 }
 
 #[test]
-fn who_does_not_shake_hands_is_cut_off_in_time() {
-    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+fn times_out_unfinished_handshakes() {
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("a matching key");
     let io = chat();
     let hurried = Server::new(io.clone()).tls(tls).header_timeout(HEADER_TIMEOUT);
     let server = serve_server(&io, On::Workers(1), hurried);
     let mut stream = TcpStream::connect(server.address).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a fresh socket");
-    // The beginning of a handshake, of which no more comes.
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("an open socket");
+    // An incomplete handshake record.
     stream.write_all(&[22, 3, 1, 2, 0, 1]).expect("the server listens");
     let mut rest = Vec::new();
     let ended = stream.read_to_end(&mut rest);
     assert!(ended.is_ok_and(|len| len == 0), "{rest:?}");
-    // And who speaks HTTP where TLS is spoken.
+    // A client that sends HTTP to a TLS port.
     let mut stream = TcpStream::connect(server.address).expect("the server listens");
-    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("a fresh socket");
+    stream.set_read_timeout(Some(Duration::from_secs(30))).expect("an open socket");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: test\r\n\r\n").expect("the server listens");
     let mut rest = Vec::new();
     let _ = stream.read_to_end(&mut rest);
     assert!(!rest.starts_with(b"HTTP"), "{rest:?}");
-    // Everybody else is served.
+    // Other clients are still served.
     Client::connect(Kind::WebSocket, &trusting(&server, ONE.0)).close();
 }
 
 #[test]
 fn idle_connections_end_with_close_notify() {
-    let tls = Tls::from_pem(ONE.0, ONE.1).expect("they go together");
+    let tls = Tls::from_pem(ONE.0, ONE.1).expect("a matching key");
     let io = chat();
     let server = Server::new(io.clone()).tls(tls).keep_alive_timeout(Duration::from_millis(300));
     let server = serve_server(&io, On::CurrentThread, server);
-    let mut tcp = TcpStream::connect(server.address).expect("it listens");
-    let mut session =
-        ClientConnection::new(config(ONE.0), "localhost".try_into().expect("a name")).expect("a session");
+    let mut tcp = TcpStream::connect(server.address).expect("the server listens");
+    let mut session = ClientConnection::new(config(ONE.0), "localhost".try_into().expect("a valid name"))
+        .expect("a session");
     let mut stream = Stream::new(&mut session, &mut tcp);
     stream.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").expect("it reads");
     let mut answer = Vec::new();
-    // Without close_notify this is an error.
+    // Without close_notify this returns an error.
     stream.read_to_end(&mut answer).expect("an orderly end");
     assert!(answer.starts_with(b"HTTP/1.1 404"), "{}", String::from_utf8_lossy(&answer));
 }

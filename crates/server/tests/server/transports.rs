@@ -1,4 +1,4 @@
-//! Servers with one transport
+//! Servers with a single transport.
 
 use roomcast_core::{Capabilities, Connection, Exchange, Refused};
 use roomcast_server::transport::{Polling, Transport, TransportName, WebSocket};
@@ -26,7 +26,7 @@ fn works(kind: Kind, server: &Running) {
 const HANDSHAKE: &str = "/socket.io/?EIO=4&transport=";
 
 #[test]
-fn both_are_there_by_default_and_one_leads_to_the_other() {
+fn enables_both_transports_by_default() {
     let io = Io::new();
     let server = serve(&io);
     assert_eq!(Engine::polling(&server.dial, "/socket.io/").opened["upgrades"], json!(["websocket"]));
@@ -34,7 +34,7 @@ fn both_are_there_by_default_and_one_leads_to_the_other() {
 }
 
 #[test]
-fn websocket_alone_refuses_polling() {
+fn websocket_only_rejects_polling() {
     let (io, server) = only(WebSocket::new());
     let answer = Http::open(&server.dial).get(&format!("{HANDSHAKE}polling"));
     let body: Value = serde_json::from_str(&answer.body).expect("JSON");
@@ -46,7 +46,7 @@ fn websocket_alone_refuses_polling() {
 }
 
 #[test]
-fn polling_alone_offers_no_upgrade_and_has_no_plain_clients() {
+fn polling_only_offers_no_websocket() {
     let (_io, server) = only(Polling::new());
     let engine = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(engine.opened["upgrades"], json!([]));
@@ -58,7 +58,7 @@ fn polling_alone_offers_no_upgrade_and_has_no_plain_clients() {
     assert_eq!(Http::open(&server.dial).get("/ws").status, 404);
 }
 
-/// Long-polling that a session cannot leave
+/// Long-polling without upgrades.
 #[derive(Debug)]
 struct Staying(Polling);
 
@@ -88,10 +88,10 @@ fn polled_transport_works_without_upgrade() {
     let engine = Engine::polling(&server.dial, "/socket.io/");
     assert_eq!(engine.opened["upgrades"], json!([]));
     let probe = format!("{HANDSHAKE}websocket&sid={}", engine.sid());
-    let mut probe = Ws::try_open(&server.dial, &probe, None).expect("the server takes it, as Node does");
-    assert!(probe.receive().is_err(), "it is closed without a packet");
+    let mut probe = Ws::try_open(&server.dial, &probe, None).expect("accepted, as on Node");
+    assert!(probe.receive().is_err(), "closed without a packet");
     [Kind::Polling, Kind::WebSocket].iter().for_each(|kind| works(*kind, &server));
-    // Its client is told of the end by a packet, as any that polls.
+    // The client receives a close packet, as every polling client does.
     let mut client = Client::connect(Kind::Polling, &server.dial);
     client.emit("leave", json!([]));
     client.expect("farewell", json!([]));

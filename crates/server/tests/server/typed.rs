@@ -1,4 +1,4 @@
-//! Events by a schema, as clients see them
+//! Typed events as clients see them.
 
 use roomcast_server::emit::AckError;
 use roomcast_server::handler::{EventError, EventErrorCause};
@@ -49,7 +49,7 @@ enum Game {
 impl EventSet for Game {}
 
 #[test]
-fn an_event_of_a_schema_is_read_and_answered() {
+fn reads_and_acks_typed_event() {
     let (told, errors) = ear();
     let io = Io::new();
     io.on_event(async |socket: Socket, say: Say| {
@@ -83,7 +83,7 @@ fn an_event_of_a_schema_is_read_and_answered() {
 }
 
 #[test]
-fn handlers_of_a_schema_that_are_not_async_answer_too() {
+fn sync_typed_handlers_send_acks() {
     let io = Io::new();
     io.on_event(|_: Socket, say: Say| say.room.len());
     io.on_event(|_: Socket, _: Agreed, ack: Ack| ack.send(true).map(drop));
@@ -99,7 +99,7 @@ fn handlers_of_a_schema_that_are_not_async_answer_too() {
 }
 
 #[test]
-fn a_question_of_a_schema_has_an_answer_of_its_type() {
+fn parses_typed_ack() {
     let io = Io::new();
     let sockets = arrivals(&io);
     let server = serve(&io);
@@ -119,7 +119,8 @@ fn a_question_of_a_schema_has_an_answer_of_its_type() {
                 (other, _) => panic!("{other:?}"),
             }
             let all = io.clone();
-            let asked = server.spawn(async move { all.emit_event_with_ack(&Agreed).await.expect("a name") });
+            let asked =
+                server.spawn(async move { all.emit_event_with_ack(&Agreed).await.expect("a valid name") });
             let question = client.question("agreed?");
             client.answer(question, answer);
             let answers = asked.join();
@@ -133,7 +134,7 @@ fn a_question_of_a_schema_has_an_answer_of_its_type() {
 }
 
 #[test]
-fn one_handler_takes_a_set_of_events_and_passes_them_on() {
+fn handles_and_forwards_event_set() {
     let io = Io::new();
     io.on_connect(async |socket: Socket| {
         socket.on_event(async |socket: Socket, game: Game| socket.emit_event(&game).map(drop));

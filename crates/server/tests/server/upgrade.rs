@@ -1,4 +1,4 @@
-//! From polling to WebSocket, while messages go both ways
+//! Upgrades from polling to WebSocket while messages flow both ways.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -15,14 +15,14 @@ use crate::support::serve::{On, serve_on, until};
 use crate::support::ws::Ws;
 
 const ROUNDS: u64 = 100;
-/// Messages from the server in each round
+/// Messages from the server in each round.
 const DOWN: u64 = 60;
 
 fn up(number: u64) -> Said<'static> {
     Said { namespace: "/", ack: None, name: "up", args: json!([number]) }
 }
 
-/// Says the next few numbers
+/// Sends the next `count` numbers.
 fn say(client: &mut Client, said: &mut u64, count: u64) {
     if count > 0 {
         client.say_all((*said..*said + count).map(up).collect());
@@ -36,7 +36,7 @@ fn nothing_is_lost_or_out_of_order(on: On) {
     let sockets = arrivals(&io);
     let noted = arrived.clone();
     io.on("up", move |socket: Socket, number: u64| {
-        noted.lock().expect("nobody panics here").entry(socket.id().clone()).or_default().push(number);
+        noted.lock().expect("not poisoned").entry(socket.id().clone()).or_default().push(number);
         async {}
     });
     io.on("done", async |ack: Ack, socket: Socket| ack.send(socket.transport().0).map(drop));
@@ -49,7 +49,7 @@ fn nothing_is_lost_or_out_of_order(on: On) {
             let socket = socket.clone();
             server.spawn(async move {
                 for number in 0..DOWN {
-                    socket.emit("down", number).expect("a name");
+                    socket.emit("down", number).expect("a valid name");
                     for _ in 0..round % 7 {
                         tokio::task::yield_now().await;
                     }
@@ -69,7 +69,7 @@ fn nothing_is_lost_or_out_of_order(on: On) {
         talking.join();
         say(&mut client, &mut said, 1);
         assert_eq!(client.ask("done", json!([])), json!(["websocket"]));
-        let arrived = arrived.lock().expect("nobody panics here").remove(socket.id());
+        let arrived = arrived.lock().expect("not poisoned").remove(socket.id());
         assert_eq!(arrived, Some((0..said).collect()), "{on:?}, round {round}");
         client.close();
     }
@@ -77,22 +77,22 @@ fn nothing_is_lost_or_out_of_order(on: On) {
 }
 
 #[test]
-fn nothing_is_lost_or_out_of_order_on_workers() {
+fn upgrade_keeps_order_on_workers() {
     nothing_is_lost_or_out_of_order(On::Workers(2));
 }
 
 #[test]
-fn nothing_is_lost_or_out_of_order_on_one_thread() {
+fn upgrade_keeps_order_on_one_thread() {
     nothing_is_lost_or_out_of_order(On::CurrentThread);
 }
 
 #[test]
-fn nothing_is_lost_or_out_of_order_when_the_websocket_lands_on_another_thread() {
+fn upgrade_keeps_order_across_threads() {
     nothing_is_lost_or_out_of_order(On::Threads(2));
 }
 
 #[test]
-fn websocket_that_cannot_upgrade_is_closed() {
+fn closes_websocket_that_cannot_upgrade() {
     let io = Io::new();
     io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
     let server = serve_on(&io, On::Workers(2));
@@ -113,7 +113,7 @@ fn websocket_that_cannot_upgrade_is_closed() {
     let mut client = Client::connect(Kind::WebSocket, &server.dial);
     turned_away(&mut client);
     assert_eq!(client.ask("echo", json!(["undisturbed"])), json!(["undisturbed"]));
-    // What is no WebSocket handshake is refused as ever.
+    // Requests that are no WebSocket handshake are rejected as usual.
     let mut http = Http::open(&server.dial);
     const UNKNOWN_VERSION: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 7\r\n";
     let answer = http.request("GET", &target(&mut client), UNKNOWN_VERSION);
@@ -122,12 +122,12 @@ fn websocket_that_cannot_upgrade_is_closed() {
 }
 
 #[test]
-fn a_probe_that_goes_away_changes_nothing_and_another_may_come() {
+fn lost_probe_allows_another_upgrade() {
     let io = Io::new();
     io.on("echo", async |ack: Ack, text: String| ack.send(text).map(drop));
     let server = serve_on(&io, On::Workers(2));
     let mut client = Client::connect(Kind::Polling, &server.dial);
-    // The one before may not be gone yet when the next comes; that is closed then, and may be tried again.
+    // The previous probe may still be open; the new one is then closed, and the client may retry.
     let probe = |client: &mut Client| {
         let mut probed = Err(0);
         until(|| {
@@ -144,7 +144,7 @@ fn a_probe_that_goes_away_changes_nothing_and_another_may_come() {
     let ws = probe(&mut client);
     client.engine().move_to(ws);
     assert_eq!(client.ask("echo", json!(["over"])), json!(["over"]));
-    io.emit("end", ()).expect("a name");
+    io.emit("end", ()).expect("a valid name");
     client.expect("end", json!([]));
     assert_eq!(io.metrics().upgrades(), 1);
 }

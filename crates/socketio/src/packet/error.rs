@@ -27,7 +27,7 @@ pub enum DecodeError {
         limit: usize,
     },
     /// The namespace name exceeds the length limit.
-    #[error("the client named a namespace by more than {limit} bytes")]
+    #[error("the client sent a namespace name of more than {limit} bytes")]
     NamespaceTooLong {
         /// Maximum length in bytes.
         limit: usize,
@@ -36,7 +36,7 @@ pub enum DecodeError {
     #[error("the client sent an invalid ack id")]
     AckId,
     /// The payload does not match the packet type.
-    #[error("the client sent a payload that is invalid for the type of its packet")]
+    #[error("the client sent a payload that is invalid for its packet type")]
     Payload,
     /// The event name is reserved.
     #[error("the client sent an event with a reserved name")]
@@ -45,9 +45,9 @@ pub enum DecodeError {
     #[error("the client sent placeholders that do not match the attachments: {0}")]
     Placeholders(ArgsError),
     /// A text arrived where an attachment was expected.
-    #[error("the client sent text where an attachment had to follow")]
+    #[error("the client sent text where an attachment was expected")]
     AttachmentMissing,
     /// An attachment arrived that no packet announced.
-    #[error("the client sent an attachment that belongs to no packet")]
+    #[error("the client sent an unannounced attachment")]
     AttachmentUnannounced,
 }

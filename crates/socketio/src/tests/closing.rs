@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn what_is_no_packet_is_an_offence() {
+fn closes_client_on_invalid_packet() {
     for invalid in [
         "4",
         "4abc",
@@ -26,7 +26,7 @@ fn what_is_no_packet_is_an_offence() {
 }
 
 #[test]
-fn what_is_no_engine_packet_is_a_parse_error() {
+fn reports_invalid_engine_packets_as_errors() {
     for invalid in ["", "abc", "7", "é"] {
         let mut pair = Pair::joined();
         pair.receive(invalid);
@@ -41,7 +41,7 @@ fn what_is_no_engine_packet_is_a_parse_error() {
 }
 
 #[test]
-fn an_offence_of_a_polling_client_is_answered_by_a_close_packet() {
+fn violation_sends_close_packet_over_polling() {
     let mut pair = Pair::new(config());
     pair.lane_opened(Lane::Primary, POLLING);
     pair.seen.clear();
@@ -50,7 +50,7 @@ fn an_offence_of_a_polling_client_is_answered_by_a_close_packet() {
 }
 
 #[test]
-fn a_client_that_is_thrown_out_is_told_in_each_of_its_namespaces() {
+fn force_close_disconnects_each_namespace() {
     let mut pair = Pair::joined();
     pair.join("/a");
     pair.join("/b");
@@ -66,7 +66,7 @@ fn a_client_that_is_thrown_out_is_told_in_each_of_its_namespaces() {
 }
 
 #[test]
-fn a_client_that_may_come_back_is_told_nothing() {
+fn recoverable_close_sends_no_packets() {
     for reason in [CloseReason::ServerShutdown, CloseReason::SlowConsumer, CloseReason::Overloaded] {
         let mut pair = Pair::joined();
         pair.command(Command::Close(reason));
@@ -76,7 +76,7 @@ fn a_client_that_may_come_back_is_told_nothing() {
 }
 
 #[test]
-fn a_lost_connection_ends_all_namespaces_at_once() {
+fn lost_connection_ends_all_namespaces() {
     let mut pair = Pair::joined();
     pair.join("/custom");
     pair.lane_closed(Lane::Primary, CloseReason::TransportClose);
@@ -85,7 +85,7 @@ fn a_lost_connection_ends_all_namespaces_at_once() {
 }
 
 #[test]
-fn a_session_that_has_not_opened_can_be_closed() {
+fn closes_session_before_opening() {
     let mut pair = Pair::new(config());
     pair.receive("40");
     pair.accept("/");
@@ -95,7 +95,7 @@ fn a_session_that_has_not_opened_can_be_closed() {
 }
 
 #[test]
-fn namespaces_move_with_the_session() {
+fn upgrade_keeps_namespaces() {
     let mut pair = Pair::new(config());
     pair.lane_opened(Lane::Primary, POLLING);
     pair.join("/");
@@ -115,7 +115,7 @@ fn namespaces_move_with_the_session() {
 }
 
 #[test]
-fn the_heartbeat_goes_on_below() {
+fn keeps_engine_heartbeat_running() {
     let mut pair = Pair::joined();
     pair.advance(Duration::from_secs(25));
     assert_eq!(pair.seen(), ["> 2"]);

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn events_and_answers_are_handed_over() {
+fn delivers_events_and_answers() {
     let mut pair = Pair::joined();
     pair.receive("42[\"message\",1,\"2\",{\"3\":[true]}]");
     pair.receive("42456[\"ask\"]");
@@ -14,7 +14,7 @@ fn events_and_answers_are_handed_over() {
 }
 
 #[test]
-fn attachments_come_with_their_packet() {
+fn delivers_attachments_with_their_packet() {
     let mut pair = Pair::joined();
     pair.receive(r#"452-["x",{"_placeholder":true,"num":0},{"_placeholder":true,"num":1}]"#);
     pair.receive(binary("A"));
@@ -29,7 +29,7 @@ fn attachments_come_with_their_packet() {
 }
 
 #[test]
-fn nothing_may_come_between_a_packet_and_its_attachments() {
+fn refuses_packets_between_attachments() {
     for between in ["42[\"x\"]", "40/custom,", "41", "4nonsense"] {
         let mut pair = Pair::joined();
         pair.receive(r#"451-["x",{"_placeholder":true,"num":0}]"#);
@@ -39,7 +39,7 @@ fn nothing_may_come_between_a_packet_and_its_attachments() {
 }
 
 #[test]
-fn binary_that_no_packet_announced_is_an_offence() {
+fn closes_client_on_unannounced_binary() {
     let mut pair = Pair::joined();
     pair.receive(binary("x"));
     assert_eq!(pair.seen(), ["close: forced close"]);
@@ -49,7 +49,7 @@ fn binary_that_no_packet_announced_is_an_offence() {
 }
 
 #[test]
-fn attachments_that_never_come_are_not_waited_for() {
+fn closes_session_for_missing_attachments() {
     let mut pair = Pair::joined();
     pair.receive(r#"452-["x",{"_placeholder":true,"num":0}]"#);
     pair.advance_alive(Duration::from_secs(40));
@@ -67,11 +67,11 @@ fn attachments_that_never_come_are_not_waited_for() {
     pair.advance_alive(Duration::from_secs(59));
     pair.receive(binary("A"));
     pair.advance_alive(Duration::from_secs(100));
-    assert_eq!(pair.seen(), ["/ x()+A", "/ y()+A"], "each packet has its own time");
+    assert_eq!(pair.seen(), ["/ x()+A", "/ y()+A"], "each packet has its own deadline");
 }
 
 #[test]
-fn what_is_sent_before_the_answer_is_kept_and_released_behind_it() {
+fn releases_early_events_after_accept() {
     let mut pair = Pair::open();
     pair.receive("40");
     pair.receive("40/custom,");
@@ -94,7 +94,7 @@ fn what_is_sent_before_the_answer_is_kept_and_released_behind_it() {
 }
 
 #[test]
-fn what_is_sent_before_a_refusal_is_dropped() {
+fn drops_early_events_after_refusal() {
     let mut pair = Pair::joined();
     pair.receive("40/custom");
     pair.receive("42/custom,[\"one\"]");
@@ -105,7 +105,7 @@ fn what_is_sent_before_a_refusal_is_dropped() {
 }
 
 #[test]
-fn a_client_may_leave_before_it_is_in() {
+fn client_may_leave_before_accept() {
     let mut pair = Pair::joined();
     pair.receive("40/custom");
     pair.receive("42/custom,[\"one\"]");
@@ -122,7 +122,7 @@ fn a_client_may_leave_before_it_is_in() {
     pair.seen.clear();
     pair.accept("/custom");
     let left = "leave /custom: client namespace disconnect";
-    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, left, "connect /custom {}"], "and come back");
+    assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, left, "connect /custom {}"], "and rejoins");
     pair.accept("/custom");
     assert_eq!(pair.seen(), [r#"> 40/custom,{"sid":"socket"}"#, "/custom again()"]);
     pair.receive("41/custom");
@@ -138,7 +138,7 @@ fn a_client_may_leave_before_it_is_in() {
 }
 
 #[test]
-fn what_is_kept_is_bounded() {
+fn bounds_events_queued_before_accept() {
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
     pair.receive("40");
     let event = |size: usize| format!("42[\"x\",\"{}\"]", "y".repeat(size));
@@ -158,7 +158,7 @@ fn what_is_kept_is_bounded() {
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 256 + "/".len(), ..config() });
     pair.receive("40");
     pair.receive("42[\"x\"]");
-    assert_eq!(pair.seen(), ["connect /"], "up to the limit there is room for one more");
+    assert_eq!(pair.seen(), ["connect /"], "a packet within the limit is kept");
     pair.receive("42[\"x\"]");
     assert_eq!(pair.seen(), ["close: overloaded"]);
 
@@ -167,7 +167,7 @@ fn what_is_kept_is_bounded() {
         pair.receive(format!("40/{number},{{\"auth\":\"{}\"}}", "y".repeat(1000)));
     }
     let seen = pair.seen();
-    assert_eq!((seen.len(), seen[8].as_str()), (9, "close: overloaded"), "so do questions");
+    assert_eq!((seen.len(), seen[8].as_str()), (9, "close: overloaded"), "connect requests also count");
 
     let mut pair = Pair::open_with(SocketIoConfig { pending_limit: 10_000, ..config() });
     for _ in 0..10 {
@@ -175,6 +175,6 @@ fn what_is_kept_is_bounded() {
         (0..20).for_each(|_| pair.receive("42[\"x\"]"));
         pair.accept("/");
         pair.receive("41");
-        assert_eq!(pair.seen().len(), 23, "what was released is not counted any more");
+        assert_eq!(pair.seen().len(), 23, "released packets no longer count");
     }
 }

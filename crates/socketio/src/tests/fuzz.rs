@@ -95,7 +95,7 @@ fn follow(beliefs: &mut HashMap<String, Belief>, seen: &str) -> Result<(), TestC
     if let Some(connect) = seen.strip_prefix("connect ") {
         let namespace = connect.split(' ').next().unwrap_or_default();
         let before = beliefs.insert(namespace.to_owned(), Belief::Asked);
-        prop_assert_eq!(before, None, "asked once until it is answered, and only from outside");
+        prop_assert_eq!(before, None, "one connect request until answered, only from non-members");
     } else if let Some(leave) = seen.strip_prefix("leave ") {
         let namespace = leave.split(':').next().unwrap_or_default();
         prop_assert_eq!(beliefs.remove(namespace), Some(Belief::In));
@@ -106,15 +106,11 @@ fn follow(beliefs: &mut HashMap<String, Belief>, seen: &str) -> Result<(), TestC
             "0" => prop_assert_eq!(beliefs.insert(namespace.to_owned(), Belief::In), Some(Belief::Asked)),
             "4" => prop_assert_eq!(beliefs.remove(namespace), Some(Belief::Asked)),
             "1" => prop_assert!(beliefs.remove(namespace).is_some()),
-            _ => prop_assert!(false, "{} is not a packet of the protocol itself", packet),
+            _ => prop_assert!(false, "{} is not a protocol packet", packet),
         }
     } else if seen.starts_with('/') {
         let namespace = seen.split(' ').next().unwrap_or_default();
-        prop_assert_eq!(
-            beliefs.get(namespace),
-            Some(&Belief::In),
-            "events come only from where the client is"
-        );
+        prop_assert_eq!(beliefs.get(namespace), Some(&Belief::In), "only members send events");
     }
     Ok(())
 }
@@ -123,7 +119,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(3000))]
 
     #[test]
-    fn whatever_happens_a_session_keeps_its_promises(ops in prop::collection::vec(op(), 0..60)) {
+    fn random_input_keeps_session_invariants(ops in prop::collection::vec(op(), 0..60)) {
         let mut pair = Pair::new(SocketIoConfig { max_namespaces: 4, pending_limit: 4000, ..config() });
         pair.lane_opened(Lane::Primary, POLLING);
         pair.seen.clear();
@@ -143,6 +139,6 @@ proptest! {
             }
         }
         pair.advance(Duration::from_secs(70));
-        prop_assert!(closed || pair.seen().last().unwrap().starts_with("close: "), "left alone it ends");
+        prop_assert!(closed || pair.seen().last().unwrap().starts_with("close: "), "an idle session ends");
     }
 }

@@ -110,7 +110,7 @@ impl Pair {
         while let Some(due) = self.session.poll_timeout().filter(|due| *due <= end) {
             self.now = self.now.max(due);
             self.session.handle_timeout(self.now);
-            assert!(self.session.poll_timeout().is_none_or(|next| next > self.now), "time stands still");
+            assert!(self.session.poll_timeout().is_none_or(|next| next > self.now), "time does not advance");
             self.drain();
         }
         self.now = end;
@@ -157,7 +157,7 @@ fn describe(action: &Action) -> String {
             let condition = match delivery {
                 Delivery::Protocol => "",
                 Delivery::Volatile => " if waiting",
-                Delivery::Reliable => panic!("a packet of the protocol competes with events"),
+                Delivery::Reliable => panic!("protocol packets must not be queued with events"),
             };
             format!("{lane}> {}{condition}", texts(frame))
         }
@@ -194,7 +194,7 @@ fn binary(bytes: &'static str) -> Message {
     Bytes::from_static(bytes.as_bytes()).into()
 }
 
-#[expect(clippy::disallowed_methods, reason = "time has to begin somewhere")]
+#[expect(clippy::disallowed_methods, reason = "virtual time needs a start")]
 fn start() -> Instant {
     Instant::now()
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn a_client_joins_when_the_application_lets_it() {
+fn joins_client_after_accept() {
     let mut pair = Pair::open();
     pair.receive("40");
     assert_eq!(pair.seen(), ["connect /"]);
@@ -14,7 +14,7 @@ fn a_client_joins_when_the_application_lets_it() {
 }
 
 #[test]
-fn a_client_shows_what_it_has() {
+fn passes_auth_payload_to_application() {
     let mut pair = Pair::open();
     pair.receive(r#"40{"token":"123"}"#);
     assert_eq!(pair.seen(), [r#"connect / {"token":"123"}"#]);
@@ -23,7 +23,7 @@ fn a_client_shows_what_it_has() {
 }
 
 #[test]
-fn other_namespaces_are_named_in_every_packet() {
+fn names_other_namespaces_in_packets() {
     for connect in ["40/custom", "40/custom,"] {
         let mut pair = Pair::open();
         pair.receive(connect);
@@ -36,11 +36,11 @@ fn other_namespaces_are_named_in_every_packet() {
     let mut pair = Pair::open();
     pair.receive("40/,");
     pair.accept("/");
-    assert_eq!(pair.seen(), ["connect /", r#"> 40{"sid":"socket"}"#], "the main one may be named");
+    assert_eq!(pair.seen(), ["connect /", r#"> 40{"sid":"socket"}"#], "the main namespace may be named");
 }
 
 #[test]
-fn a_recoverable_session_is_told_its_secret() {
+fn sends_recovery_secret_on_accept() {
     let mut pair = Pair::open();
     pair.receive("40");
     pair.seen.clear();
@@ -50,7 +50,7 @@ fn a_recoverable_session_is_told_its_secret() {
 }
 
 #[test]
-fn a_refusal_leaves_the_connection_open() {
+fn refusal_keeps_connection_open() {
     let mut pair = Pair::open();
     pair.receive("40/random");
     pair.refuse("/random");
@@ -59,15 +59,15 @@ fn a_refusal_leaves_the_connection_open() {
     pair.refuse("/");
     assert_eq!(pair.seen(), [""; 0]);
     pair.receive("40/random");
-    assert_eq!(pair.seen(), ["connect /random"], "it may ask again");
+    assert_eq!(pair.seen(), ["connect /random"], "the client may retry");
     pair.join("/");
     pair.refuse("/");
-    assert_eq!(pair.seen(), [""; 0], "who is in cannot be refused");
+    assert_eq!(pair.seen(), [""; 0], "a member cannot be refused");
     pair.assert_alive();
 }
 
 #[test]
-fn without_a_namespace_the_connection_closes() {
+fn closes_connection_without_namespace() {
     let mut pair = Pair::open();
     pair.advance_alive(Duration::from_secs(45) - MS);
     assert_eq!(pair.seen(), [""; 0]);
@@ -80,7 +80,7 @@ fn without_a_namespace_the_connection_closes() {
     pair.receive("40");
     pair.seen.clear();
     pair.advance_alive(Duration::from_secs(45));
-    assert_eq!(pair.seen(), ["close: forced close"], "neither a refusal nor a question counts");
+    assert_eq!(pair.seen(), ["close: forced close"], "refused and pending connects do not count");
 
     let mut pair = Pair::open();
     pair.advance_alive(Duration::from_secs(45) - MS);
@@ -89,11 +89,11 @@ fn without_a_namespace_the_connection_closes() {
     assert_eq!(pair.seen(), [""; 0]);
     pair.receive("41/custom");
     pair.advance_alive(Duration::from_secs(200));
-    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"], "once in is enough");
+    assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"], "one join is enough");
 }
 
 #[test]
-fn joining_twice_is_an_offence() {
+fn joining_twice_closes_the_client() {
     for (namespace, connect) in [("/", "40"), ("/custom", "40/custom,")] {
         let mut pair = Pair::open();
         pair.join(namespace);
@@ -103,17 +103,13 @@ fn joining_twice_is_an_offence() {
 }
 
 #[test]
-fn asking_twice_is_answered_once_and_then_an_offence() {
+fn closes_client_after_repeated_connect() {
     let mut pair = Pair::open();
     pair.receive("40");
     pair.receive("40");
     assert_eq!(pair.seen(), ["connect /"]);
     pair.accept("/");
-    assert_eq!(
-        pair.seen(),
-        [r#"> 40{"sid":"socket"}"#],
-        "there is time for what the application says at once"
-    );
+    assert_eq!(pair.seen(), [r#"> 40{"sid":"socket"}"#], "the application's first messages are still sent");
     pair.advance(100 * MS);
     assert_eq!(pair.seen(), ["close: forced close"]);
 
@@ -125,7 +121,7 @@ fn asking_twice_is_answered_once_and_then_an_offence() {
     pair.accept("/other");
     pair.seen.clear();
     pair.advance(100 * MS);
-    assert_eq!(pair.seen(), ["close: forced close"], "also for who is let in elsewhere meanwhile");
+    assert_eq!(pair.seen(), ["close: forced close"], "also after another namespace admits the client");
 
     let mut pair = Pair::open();
     pair.receive("40");
@@ -133,11 +129,11 @@ fn asking_twice_is_answered_once_and_then_an_offence() {
     pair.refuse("/");
     pair.seen.clear();
     pair.advance(Duration::from_secs(1));
-    assert_eq!(pair.seen(), [""; 0], "a refusal answers both");
+    assert_eq!(pair.seen(), [""; 0], "one refusal answers both");
 }
 
 #[test]
-fn what_is_for_a_namespace_not_joined_is_an_offence() {
+fn refuses_packets_for_unjoined_namespace() {
     for packet in [
         "42[\"early\"]",
         "431[]",
@@ -165,13 +161,13 @@ fn what_is_for_a_namespace_not_joined_is_an_offence() {
 }
 
 #[test]
-fn a_client_leaves_one_namespace_and_stays_in_the_others() {
+fn leaving_keeps_other_namespaces() {
     let mut pair = Pair::joined();
     pair.join("/custom");
     pair.receive("41/custom");
     assert_eq!(pair.seen(), ["leave /custom: client namespace disconnect"]);
     pair.receive("40/custom");
-    assert_eq!(pair.seen(), ["connect /custom"], "and may come back");
+    assert_eq!(pair.seen(), ["connect /custom"], "the client may join again");
     pair.accept("/custom");
     pair.seen.clear();
     pair.receive("41/custom,");
@@ -180,7 +176,7 @@ fn a_client_leaves_one_namespace_and_stays_in_the_others() {
 }
 
 #[test]
-fn the_application_takes_a_client_out() {
+fn application_disconnects_one_namespace() {
     let mut pair = Pair::joined();
     pair.join("/custom");
     pair.take_out("/custom");
@@ -200,15 +196,15 @@ fn the_application_takes_a_client_out() {
     pair.take_out("/");
     assert_eq!(pair.seen(), ["> 41"]);
     pair.receive("40{}");
-    assert_eq!(pair.seen(), ["connect / {}"], "it may come back");
+    assert_eq!(pair.seen(), ["connect / {}"], "the client may join again");
     pair.take_out("/");
-    assert_eq!(pair.seen(), ["> 41"], "even before it is in");
+    assert_eq!(pair.seen(), ["> 41"], "even before the client is admitted");
     pair.accept("/");
     assert_eq!(pair.seen(), [""; 0]);
 }
 
 #[test]
-fn a_client_is_in_a_bounded_number_of_namespaces() {
+fn limits_namespaces_per_client() {
     let mut pair = Pair::open_with(SocketIoConfig { max_namespaces: 3, ..config() });
     for namespace in ["/", "/a", "/b"] {
         pair.join(namespace);
@@ -220,14 +216,14 @@ fn a_client_is_in_a_bounded_number_of_namespaces() {
     assert_eq!(pair.seen(), ["leave /a: client namespace disconnect", "connect /c"]);
     pair.take_out("/b");
     pair.receive("40/d");
-    assert_eq!(pair.seen(), ["> 41/b,", "connect /d"], "where it was taken out does not count");
+    assert_eq!(pair.seen(), ["> 41/b,", "connect /d"], "namespaces it was removed from do not count");
     pair.receive("40/e");
     assert_eq!(pair.seen(), [r#"> 44/e,{"message":"Too many namespaces"}"#, "refused /e"]);
     pair.assert_alive();
 }
 
 #[test]
-fn a_query_behind_a_namespace_is_part_of_its_name() {
+fn keeps_query_in_namespace_name() {
     let mut pair = Pair::joined();
     pair.receive("40/custom?x=1,");
     pair.refuse("/custom?x=1");
@@ -236,7 +232,7 @@ fn a_query_behind_a_namespace_is_part_of_its_name() {
 }
 
 #[test]
-fn an_idle_session_is_small() {
+fn idle_session_stays_small() {
     let size = size_of::<SocketIoSession>();
     assert!(size <= 400, "a SocketIoSession takes {size} bytes");
 }

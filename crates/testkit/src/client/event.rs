@@ -27,7 +27,8 @@ impl TestEvent {
     /// Deserializes the single argument, or all arguments as a tuple.
     ///
     /// # Errors
-    /// If the arguments have a different type.
+    ///
+    /// Returns an error if the arguments have a different type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         read(&self.args)
     }

@@ -71,6 +71,7 @@ use self::wire::Writer;
 /// ```
 ///
 /// # Panics
+///
 /// Waiting methods panic if an unexpected message arrives, or none.
 pub struct TestClient {
     protocol: Protocol,
@@ -90,7 +91,8 @@ impl TestClient {
     /// Connects a Socket.IO client to the main namespace.
     ///
     /// # Panics
-    /// If the connection is refused.
+    ///
+    /// Panics if the connection is refused.
     #[track_caller]
     pub fn connect(io: &Io) -> Step<'static, Self> {
         Self::builder(io).connect()
@@ -144,13 +146,13 @@ impl TestClient {
         let ack = self.next_ack;
         self.next_ack += 1;
         let messages = self.protocol.event(event, &arguments(args), Some(ack));
-        let what = format!("an answer to `{event}`");
+        let what = format!("acknowledgement of `{event}`");
         Step::new(async move {
             self.writer.send(messages).await;
             let answer =
                 self.find(&what, |heard| matches!(heard, Heard::Answer(id, _) if *id == ack)).await?;
-            let Heard::Answer(_, args) = answer else { unreachable!("just found") };
-            read(&args).map_err(|error| format!("{what} does not fit: {error}; it was ({})", readable(&args)))
+            let Heard::Answer(_, args) = answer else { unreachable!("`find` returns a match") };
+            read(&args).map_err(|error| format!("cannot read {what} ({}): {error}", readable(&args)))
         })
     }
 
@@ -191,13 +193,13 @@ impl TestClient {
     /// Returns the next event of any name.
     #[track_caller]
     pub fn next_event(&mut self) -> Step<'_, TestEvent> {
-        Step::new(self.take_event("an event"))
+        Step::new(self.take_event("any event"))
     }
 
     /// Acknowledges an event of the server.
     #[track_caller]
     pub fn answer(&mut self, event: &TestEvent, args: impl IntoArgs) -> Step<'_, ()> {
-        let Some(ack) = event.ack else { panic!("`{event}` asks for no answer") };
+        let Some(ack) = event.ack else { panic!("`{event}` requests no acknowledgement") };
         let messages = self.protocol.answer(ack, &arguments(args));
         Step::new(async move {
             self.writer.send(messages).await;
@@ -215,7 +217,7 @@ impl TestClient {
             if self.early.is_empty() {
                 Ok(())
             } else {
-                Err(format!("nothing was expected, and {} came", all(&self.early)))
+                Err(format!("expected nothing, received {}", all(&self.early)))
             }
         })
     }
@@ -230,9 +232,9 @@ impl TestClient {
     #[track_caller]
     pub fn expect_disconnect(&mut self) -> Step<'_, Disconnected> {
         Step::new(async move {
-            match self.next("the end of the connection").await? {
+            match self.next("disconnect").await? {
                 Heard::Ended(disconnected) => Ok(disconnected),
-                other => Err(format!("the end of the connection was expected, and {other} came")),
+                other => Err(format!("expected disconnect, received {other}")),
             }
         })
     }
@@ -246,24 +248,24 @@ impl TestClient {
             self.writer.send(self.protocol.disconnect()).await;
             self.writer.close().await;
             // The server answers the close frame once it has released the client.
-            while !matches!(self.next("the end of the connection").await?, Heard::Ended(_)) {}
+            while !matches!(self.next("disconnect").await?, Heard::Ended(_)) {}
             Ok(())
         })
     }
 
     async fn expect_next(&mut self, event: &str) -> Result<TestEvent, String> {
-        let came = self.take_event(&format!("the event `{event}`")).await?;
+        let came = self.take_event(&format!("event `{event}`")).await?;
         if came.name() == event {
             Ok(came)
         } else {
-            Err(format!("the event `{event}` was expected, and `{came}` came"))
+            Err(format!("expected event `{event}`, received `{came}`"))
         }
     }
 
     async fn take_event(&mut self, what: &str) -> Result<TestEvent, String> {
         match self.next(what).await? {
             Heard::Event(event) => Ok(event),
-            other => Err(format!("{what} was expected, and {other} came")),
+            other => Err(format!("expected {what}, received {other}")),
         }
     }
 
@@ -272,12 +274,12 @@ impl TestClient {
         loop {
             let what = || {
                 let skipped = if skipped.is_empty() { "nothing".to_owned() } else { all(&skipped) };
-                format!("the event `{event}`, before which {skipped} came,")
+                format!("event `{event}` (skipped {skipped})")
             };
             match self.next(&what()).await? {
                 Heard::Event(came) if came.name() == event => return Ok(came),
                 Heard::Ended(end) => {
-                    return Err(format!("{} was waited for, and {} came", what(), Heard::Ended(end)));
+                    return Err(format!("expected {}, received {}", what(), Heard::Ended(end)));
                 }
                 other => skipped.push_back(other),
             }
@@ -288,7 +290,7 @@ impl TestClient {
         // The pong to the first ping may leave while messages read together with it are still being handled.
         for _ in 0..2 {
             self.writer.ping().await;
-            self.find("a pong", |heard| matches!(heard, Heard::Pong)).await?;
+            self.find("pong", |heard| matches!(heard, Heard::Pong)).await?;
         }
         Ok(())
     }
@@ -307,7 +309,7 @@ impl TestClient {
                 heard if fits(&heard) => return Ok(heard),
                 Heard::Ended(end) => {
                     let end = Heard::Ended(end);
-                    let message = format!("{what} was waited for, and {end} came");
+                    let message = format!("expected {what}, received {end}");
                     self.early.push_back(end);
                     return Err(message);
                 }
@@ -321,18 +323,17 @@ impl TestClient {
             Ok(Some(heard)) => Ok(heard),
             Ok(None) => Ok(Heard::Ended(Disconnected { code: None, reason: String::new() })),
             Err(_) if self.early.is_empty() => {
-                Err(format!("{what} was waited for, and nothing came in {PATIENCE:?}"))
+                Err(format!("timed out after {PATIENCE:?} waiting for {what}"))
             }
-            Err(_) => Err(format!(
-                "{what} was waited for, and did not come in {PATIENCE:?}; what came was {}",
-                all(&self.early)
-            )),
+            Err(_) => {
+                Err(format!("timed out after {PATIENCE:?} waiting for {what}; received {}", all(&self.early)))
+            }
         }
     }
 }
 
 fn read_event<T: DeserializeOwned>(event: &TestEvent) -> Result<T, String> {
-    event.read().map_err(|error| format!("`{event}` does not fit what it is read as: {error}"))
+    event.read().map_err(|error| format!("cannot read the arguments of `{event}`: {error}"))
 }
 
 fn all(heard: &VecDeque<Heard>) -> String {
@@ -343,7 +344,7 @@ fn all(heard: &VecDeque<Heard>) -> String {
 fn arguments(args: impl IntoArgs) -> Args {
     match args.into_args() {
         Ok(args) => args,
-        Err(error) => panic!("these arguments cannot be sent: {error}"),
+        Err(error) => panic!("cannot encode arguments: {error}"),
     }
 }
 
@@ -395,9 +396,10 @@ impl<S> TestClientBuilder<S> {
     /// Sets the authentication payload of the namespace connect.
     ///
     /// # Panics
-    /// If it cannot be serialized as JSON.
+    ///
+    /// Panics if `auth` cannot be serialized as JSON.
     pub fn auth(mut self, auth: impl Serialize) -> Self {
-        self.auth = Some(serde_json::to_value(auth).expect("auth can be written as JSON"));
+        self.auth = Some(serde_json::to_value(auth).expect("auth serializes to JSON"));
         self
     }
 
@@ -410,10 +412,11 @@ impl<S> TestClientBuilder<S> {
     /// Adds a request header.
     ///
     /// # Panics
-    /// If it is not a valid header.
+    ///
+    /// Panics if the header is invalid.
     pub fn header(mut self, name: &str, value: &str) -> Self {
-        let name = HeaderName::try_from(name).expect("the name of a header");
-        self.headers.push((name, HeaderValue::try_from(value).expect("the value of a header")));
+        let name = HeaderName::try_from(name).expect("valid header name");
+        self.headers.push((name, HeaderValue::try_from(value).expect("valid header value")));
         self
     }
 
@@ -439,7 +442,8 @@ impl<S> TestClientBuilder<S> {
     /// Connects.
     ///
     /// # Panics
-    /// If the connection is refused.
+    ///
+    /// Panics if the connection is refused.
     #[track_caller]
     pub fn connect<B>(self) -> Step<'static, TestClient>
     where
@@ -457,7 +461,8 @@ impl<S> TestClientBuilder<S> {
     /// Connects and returns a refusal as an error.
     ///
     /// # Errors
-    /// If the connection is refused.
+    ///
+    /// Returns an error if the connection is refused.
     pub async fn try_connect<B>(self) -> Result<TestClient, NotConnected>
     where
         S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -493,11 +498,15 @@ impl<S> TestClientBuilder<S> {
                 }
             };
         }
-        match client.next("a welcome").await.map_err(NotConnected::Unexpected)? {
+        match client.next("connect confirmation").await.map_err(NotConnected::Unexpected)? {
             Heard::Joined(id) => client.id = id,
             Heard::Refused(error) => return Err(NotConnected::Refused(error)),
             Heard::Ended(end) => return Err(NotConnected::Closed(end)),
-            other => return Err(NotConnected::Unexpected(format!("no welcome came, but {other}"))),
+            other => {
+                return Err(NotConnected::Unexpected(format!(
+                    "expected connect confirmation, received {other}"
+                )));
+            }
         }
         Ok(client)
     }
@@ -527,9 +536,7 @@ where
                 Ok(()) => service.call(request).await.map_err(Into::into),
                 Err(error) => Err(error),
             };
-            Ok::<_, Infallible>(
-                answered.unwrap_or_else(|error: BoxError| panic!("the service failed: {error}")),
-            )
+            Ok::<_, Infallible>(answered.unwrap_or_else(|error: BoxError| panic!("service failed: {error}")))
         }
     });
     tokio::spawn(async move {

@@ -32,9 +32,9 @@ pub struct Disconnected {
 impl fmt::Display for Disconnected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.code, self.reason.as_str()) {
-            (Some(code), reason) => write!(f, "the connection was closed: {code} {reason:?}"),
-            (None, "") => f.write_str("the connection ended"),
-            (None, reason) => write!(f, "the client was disconnected: {reason}"),
+            (Some(code), reason) => write!(f, "connection closed: {code} {reason:?}"),
+            (None, "") => f.write_str("connection ended without a close frame"),
+            (None, reason) => write!(f, "disconnected: {reason}"),
         }
     }
 }
@@ -44,7 +44,7 @@ impl fmt::Display for Disconnected {
 #[non_exhaustive]
 pub enum NotConnected {
     /// The request was rejected.
-    #[error("the server answered {status}: {body}")]
+    #[error("HTTP {status}: {body}")]
     Http {
         /// HTTP status.
         status: u16,
@@ -52,7 +52,7 @@ pub enum NotConnected {
         body: String,
     },
     /// A middleware of the namespace refused, or the namespace does not exist.
-    #[error("refused: {0}")]
+    #[error("connect refused: {0}")]
     Refused(
         /// `{"message": …}`, and `data` if present.
         Value,
@@ -81,12 +81,12 @@ pub(super) enum Heard {
 impl fmt::Display for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Joined(_) => f.write_str("a welcome"),
-            Self::Refused(error) => write!(f, "a refusal, {error},"),
+            Self::Joined(_) => f.write_str("connect confirmation"),
+            Self::Refused(error) => write!(f, "connect error {error}"),
             Self::Event(event) => write!(f, "`{event}`"),
-            Self::Answer(_, args) => write!(f, "an answer, ({}),", readable(args)),
-            Self::Pong => f.write_str("a pong"),
-            Self::Ended(end) => write!(f, "an end ({end})"),
+            Self::Answer(_, args) => write!(f, "acknowledgement ({})", readable(args)),
+            Self::Pong => f.write_str("pong"),
+            Self::Ended(end) => write!(f, "disconnect ({end})"),
         }
     }
 }

@@ -59,12 +59,12 @@ impl Protocol {
             TestKind::Plain => {
                 assert!(
                     name == "message" && ack.is_none(),
-                    "plain clients know no event but message, and no answers"
+                    "plain clients support only the event `message`, without acknowledgement"
                 );
                 match (args.attachments(), args.get::<String>(0)) {
                     ([bytes], _) => vec![bytes.clone().into()],
                     (_, Ok(text)) => vec![text.into()],
-                    _ => panic!("plain clients send a text or bytes, and not ({})", readable(args)),
+                    _ => panic!("plain clients send one text or binary argument, not ({})", readable(args)),
                 }
             }
         }
@@ -75,7 +75,7 @@ impl Protocol {
         match self.kind {
             TestKind::SocketIo => self.packet('3', '6', Some(ack), args.json(), args),
             TestKind::Json => self.array(Some(("re", ack)), args.json(), args),
-            TestKind::Plain => panic!("plain clients have no answers"),
+            TestKind::Plain => panic!("plain clients support no acknowledgements"),
         }
     }
 
@@ -117,7 +117,7 @@ impl Protocol {
 
     fn understand_packet(&self, messages: &mut VecDeque<Message>) -> Meaning {
         let Some(Message::Text(packet)) = messages.front().cloned() else {
-            panic!("binary came that belongs to nothing")
+            panic!("binary message without a packet")
         };
         let Some(packet) = packet.strip_prefix('4') else {
             messages.pop_front();
@@ -125,10 +125,10 @@ impl Protocol {
         };
         let (kind, rest) = packet.split_at(1);
         let (count, rest) = match kind {
-            "5" | "6" => rest.split_once('-').expect("a number of attachments"),
+            "5" | "6" => rest.split_once('-').expect("number of attachments"),
             _ => ("0", rest),
         };
-        let count = count.parse().expect("a number of attachments");
+        let count = count.parse().expect("number of attachments");
         let Some(parts) = take(messages, count) else { return Meaning::Nothing };
         let rest = match rest.strip_prefix(&self.namespace) {
             Some(rest) if self.namespace != "/" => rest.strip_prefix(',').unwrap_or(rest),
@@ -139,34 +139,34 @@ impl Protocol {
         let ack = ack.parse().ok();
         Meaning::Heard(match kind {
             "0" => {
-                let welcome: Value = serde_json::from_str(json).expect("a welcome in JSON");
-                Heard::Joined(welcome["sid"].as_str().expect("an id").to_owned())
+                let welcome: Value = serde_json::from_str(json).expect("connect confirmation is JSON");
+                Heard::Joined(welcome["sid"].as_str().expect("confirmation has a socket id").to_owned())
             }
             "1" => Heard::Ended(Disconnected { code: None, reason: "io server disconnect".to_owned() }),
             "2" | "5" => {
                 let (name, args) = named(json, parts);
                 Heard::Event(TestEvent { name, args, ack })
             }
-            "3" | "6" => Heard::Answer(ack.expect("a number"), list(&elements(json), parts)),
-            "4" => Heard::Refused(serde_json::from_str(json).expect("an error in JSON")),
-            other => panic!("there is no packet {other}"),
+            "3" | "6" => Heard::Answer(ack.expect("ack number"), list(&elements(json), parts)),
+            "4" => Heard::Refused(serde_json::from_str(json).expect("connect error is JSON")),
+            other => panic!("unknown packet type {other}"),
         })
     }
 }
 
 fn understand_array(messages: &mut VecDeque<Message>) -> Meaning {
     let Some(Message::Text(text)) = messages.front().cloned() else {
-        panic!("binary came that belongs to nothing")
+        panic!("binary message without a packet")
     };
     let mut all = elements(&text);
     let header = match all.first() {
         Some(first) if first.get().starts_with('{') => {
-            serde_json::from_str(all.remove(0).get()).expect("JSON")
+            serde_json::from_str(all.remove(0).get()).expect("argument is JSON")
         }
         _ => json!({}),
     };
     let count = header["binary"].as_u64().unwrap_or(0);
-    let Some(parts) = take(messages, usize::try_from(count).expect("a number")) else {
+    let Some(parts) = take(messages, usize::try_from(count).expect("count fits")) else {
         return Meaning::Nothing;
     };
     if let Some(id) = header["sid"].as_str() {
@@ -181,7 +181,7 @@ fn understand_array(messages: &mut VecDeque<Message>) -> Meaning {
     if all.is_empty() {
         return Meaning::Nothing;
     }
-    let name = serde_json::from_str(all.remove(0).get()).expect("the name of an event");
+    let name = serde_json::from_str(all.remove(0).get()).expect("event name is a string");
     Meaning::Heard(Heard::Event(TestEvent { name, args: list(&all, parts), ack: header["ack"].as_u64() }))
 }
 
@@ -228,13 +228,13 @@ fn take(messages: &mut VecDeque<Message>, count: usize) -> Option<Vec<Bytes>> {
 
 fn elements(json: &str) -> Vec<Box<RawValue>> {
     serde_json::from_str(json)
-        .unwrap_or_else(|error| panic!("the server sent what is no list: {error}: {json}"))
+        .unwrap_or_else(|error| panic!("server sent invalid JSON array: {error}: {json}"))
 }
 
 fn named(json: &str, parts: Vec<Bytes>) -> (String, Args) {
     let mut all = elements(json);
-    assert!(!all.is_empty(), "an event without a name came");
-    let name = serde_json::from_str(all.remove(0).get()).expect("the name of an event");
+    assert!(!all.is_empty(), "event without a name");
+    let name = serde_json::from_str(all.remove(0).get()).expect("event name is a string");
     (name, list(&all, parts))
 }
 

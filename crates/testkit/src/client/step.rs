@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 /// Future that panics at the caller's line if the expected message does not arrive.
 ///
 /// Returned by the methods of [`TestClient`](crate::TestClient).
-#[must_use = "nothing happens before it is awaited"]
+#[must_use = "steps do nothing unless awaited"]
 pub struct Step<'a, T> {
     outcome: Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>,
     caller: &'static Location<'static>,
@@ -25,8 +25,8 @@ impl<'a, T> Step<'a, T> {
 impl<T> Future for Step<'_, T> {
     type Output = T;
 
-    // The caller is the line with the `.await`. Where something else polls, such as a timeout, the message has the line
-    // that made the future.
+    // The panic location is the line with the `.await`. If a wrapper such as a timeout polls, the message still names
+    // the line that created the future.
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         match ready!(self.outcome.as_mut().poll(cx)) {

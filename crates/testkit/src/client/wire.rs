@@ -103,7 +103,7 @@ pub(super) async fn listen(
                 writer.frame(CLOSE, &payload).await;
                 break;
             }
-            other => panic!("the server sent a frame of the unknown kind {other}"),
+            other => panic!("unknown frame opcode {other} from the server"),
         };
         if tell.send(heard).await.is_err() {
             return;
@@ -117,5 +117,5 @@ fn message(opcode: u8, payload: Bytes) -> Message {
     if opcode == BINARY {
         return payload.into();
     }
-    ByteString::try_from(payload).expect("text of the server is UTF-8").into()
+    ByteString::try_from(payload).expect("text frames are UTF-8").into()
 }

@@ -1,7 +1,6 @@
 //! Conformance suite for routers, and a reference router.
 //!
-//! [`router_conformance!`](crate::router_conformance) runs the suite; a crate with a router needs a test file of
-//! one line for it.
+//! [`router_conformance!`](crate::router_conformance) generates the tests; a router crate calls it in a test file.
 
 pub mod cases;
 mod memory;
@@ -24,46 +23,46 @@ pub use memory::MemoryRouter;
 macro_rules! router_conformance {
     ($make:expr) => {
         $crate::router_conformance! { @cases $make;
-            to_all
-            to_all_but_the_sender
-            to_a_room
-            to_several_rooms_once_each
-            but_not_to_those_excepted
-            to_a_socket_by_its_id
-            an_id_and_a_room_of_the_same_name
-            an_id_that_is_attached_again
-            out_is_out
-            the_rooms_of_a_member
-            how_many_are_in_a_room
-            in_no_more_rooms_than_it_may_be
-            joins_at_once_do_not_pass_the_limit
-            encoded_once_for_each_codec
-            one_codec_that_cannot_is_no_error_for_others
-            volatile_only_to_those_who_can_take_it
-            one_slow_member_hurts_nobody_else
-            overflow_as_the_target_says
-            the_latest_of_each_key
-            an_answer_is_awaited_before_the_event_leaves
-            nobody_waits_for_those_who_were_not_asked
-            who_owes_too_many_answers_is_told
-            who_waits_may_call_the_router
-            to_one_member
-            rooms_of_many_changed_at_once
-            how_much_there_is
-            who_is_named
-            what_one_sender_sends_arrives_in_order
-            who_is_found_is_as_it_is_here
-            who_is_named_is_disconnected
-            rooms_come_and_go_as_told
-            who_watches_late_hears_what_is_new
-            a_room_with_an_owner_and_guests_is_one_room
-            a_watcher_may_call_the_router
-            a_watcher_may_use_the_newcomer
-            a_newcomer_is_detached_by_whoever_finds_it
-            a_survey_reports_each_room_in_its_place
-            a_survey_fits_changes_of_many_threads
-            changes_of_many_threads_are_told_once_and_in_order
-            no_other_node_answers
+            reaches_all_members
+            skips_the_sender
+            reaches_current_room_members
+            reaches_overlapping_rooms_once
+            excludes_rooms_and_ids
+            reaches_socket_by_id
+            id_and_room_share_name
+            id_reaches_newest_member
+            detached_member_leaves_all_rooms
+            lists_own_room_first
+            counts_members_of_room
+            enforces_room_limit_of_member
+            concurrent_joins_respect_room_limit
+            encodes_once_per_codec
+            unsupported_codec_affects_no_other_member
+            drops_volatile_for_blocked_members
+            full_outbox_closes_one_member
+            applies_overflow_policy_of_target
+            keeps_latest_event_per_key
+            registers_ack_before_event_leaves
+            unreached_members_owe_no_ack
+            reports_member_over_ack_limit
+            ack_receiver_may_call_router
+            direct_target_reaches_one_member
+            bulk_changes_count_changed_members
+            counts_members_and_joined_rooms
+            lists_ids_of_recipients
+            keeps_order_per_sender
+            find_returns_rooms_and_data
+            disconnects_each_addressed_member_once
+            reports_room_creation_and_deletion
+            late_watcher_sees_later_changes
+            id_room_includes_owner_and_guests
+            watcher_may_call_router
+            watcher_may_use_new_member
+            concurrent_detach_leaves_no_trace
+            survey_reports_rooms_in_order
+            survey_fits_concurrent_changes
+            reports_concurrent_changes_in_order
+            single_node_gets_no_answers
         }
     };
     (@cases $make:expr; $($case:ident)*) => {$(
@@ -77,9 +76,10 @@ macro_rules! router_conformance {
 /// Runs one case of the suite on a fresh router.
 ///
 /// # Panics
-/// If the router breaks the rule.
+///
+/// Panics if the router breaks the rule.
 pub fn run<R: Router>(make: impl Fn() -> R, case: impl AsyncFnOnce(Arc<dyn Router>)) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("runtime starts");
     runtime.block_on(async { case(Arc::new(make())).await });
 }
 

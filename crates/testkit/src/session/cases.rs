@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use roomcast_core::{Action, CloseReason, Command, Lane, Message, Namespace, Session};
 
-pub use super::chaos::whatever_happens_the_rules_hold;
+pub use super::chaos::keeps_rules_in_random_sequences;
 use super::samples::{LONG, POLLING, TEXTS, WEBSOCKET};
 use crate::Pair;
 
@@ -19,9 +19,9 @@ const REASONS: [CloseReason; 4] = [
 ];
 
 /// Input before the connection is open is ignored.
-pub fn nothing_happens_before_the_connection_is_open<S: Session>(make: impl Fn() -> S) {
+pub fn ignores_input_before_open<S: Session>(make: impl Fn() -> S) {
     let mut pair = Pair::new(make());
-    assert_eq!(pair.timeout(), None, "there is nobody to wait for");
+    assert_eq!(pair.timeout(), None, "there is no client to wait for");
     for message in assorted() {
         pair.receive(message.clone());
         pair.receive_on(Lane::Probe, message);
@@ -33,11 +33,11 @@ pub fn nothing_happens_before_the_connection_is_open<S: Session>(make: impl Fn()
     assert_eq!(pair.seen(), [""; 0]);
     assert!(!pair.session.can_upgrade());
     pair.open(WEBSOCKET);
-    assert_eq!(pair.closed(), None, "and it is forgotten");
+    assert_eq!(pair.closed(), None, "earlier input has no effect");
 }
 
-/// The primary lane opens once.
-pub fn a_session_opens_once<S: Session>(make: impl Fn() -> S) {
+/// The primary connection opens once.
+pub fn session_opens_only_once<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
     let due = pair.session.poll_timeout();
     pair.open(WEBSOCKET);
@@ -46,31 +46,31 @@ pub fn a_session_opens_once<S: Session>(make: impl Fn() -> S) {
 }
 
 /// A session without heartbeat answers ends.
-pub fn a_client_that_says_nothing_is_closed<S: Session>(make: impl Fn() -> S) {
+pub fn closes_silent_client<S: Session>(make: impl Fn() -> S) {
     for pair in [Pair::new(make()), Pair::new(make()).accepting()] {
         let mut pair = pair;
         pair.client.falls_silent();
         pair.open(WEBSOCKET);
         pair.advance(LONG);
-        assert!(pair.closed().is_some(), "it waits for a client that is gone");
+        assert!(pair.closed().is_some(), "the session outlives its client");
         assert_eq!(pair.timeout(), None);
     }
 }
 
 /// A client gets heartbeats repeatedly, from its transport or its protocol.
-pub fn a_client_that_answers_for_its_transport_is_asked_again<S: Session>(make: impl Fn() -> S) {
+pub fn sends_heartbeats_repeatedly<S: Session>(make: impl Fn() -> S) {
     let mut pair = Pair::new(make()).accepting();
     pair.open(WEBSOCKET);
     let admitted = pair.actions().len();
-    assert!(admitted > 0, "an open session asks for something: to be let in, or for the client to be told");
+    assert!(admitted > 0, "an open session returns an action: a connect or a transmission");
     pair.advance(LONG);
     let asked =
         |action: &Action| matches!(action, Action::Heartbeat(_) | Action::Ping(_) | Action::Transmit { .. });
-    assert!(pair.actions().iter().any(asked), "it does not ask whether its client is there");
+    assert!(pair.actions().iter().any(asked), "the session sends no heartbeat");
 }
 
 /// A timeout only makes the session check the time.
-pub fn a_timeout_that_comes_early_does_nothing<S: Session>(make: impl Fn() -> S) {
+pub fn ignores_early_timeouts<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
     pair.client.falls_silent();
     while let Some(due) = pair.timeout() {
@@ -79,7 +79,7 @@ pub fn a_timeout_that_comes_early_does_nothing<S: Session>(make: impl Fn() -> S)
             pair.stall(part);
             pair.session.handle_timeout(pair.now());
             let action = pair.session.poll_action();
-            assert!(action.is_none(), "{action:?} came early");
+            assert!(action.is_none(), "early action {action:?}");
             assert_eq!(pair.session.poll_timeout(), at);
         }
         pair.stall(due);
@@ -88,8 +88,8 @@ pub fn a_timeout_that_comes_early_does_nothing<S: Session>(make: impl Fn() -> S)
     assert!(pair.closed().is_some());
 }
 
-/// After timeouts are handled, the next one lies ahead, however late the call was.
-pub fn timeouts_lie_ahead<S: Session>(make: impl Fn() -> S) {
+/// After timeouts are handled, the next one is in the future, however late the call was.
+pub fn sets_timeouts_in_the_future<S: Session>(make: impl Fn() -> S) {
     for stall in [0, 1, 24, 25, 44, 46, 70, 1_000, 1_000_000] {
         let mut pair = opened(make());
         pair.client.falls_silent();
@@ -99,14 +99,14 @@ pub fn timeouts_lie_ahead<S: Session>(make: impl Fn() -> S) {
             // The pair itself checks that time advances.
             pair.drive();
             rounds += 1;
-            assert!(rounds < 1_000, "it never ends");
+            assert!(rounds < 1_000, "the session never ends");
         }
         assert!(pair.closed().is_some());
     }
 }
 
-/// Losing the primary lane ends the session with the same reason.
-pub fn without_its_primary_lane_a_session_ends<S: Session>(make: impl Fn() -> S) {
+/// Losing the primary connection ends the session with the same reason.
+pub fn ends_with_its_primary_connection<S: Session>(make: impl Fn() -> S) {
     for reason in REASONS {
         for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
             pair.lose(Lane::Primary, reason);
@@ -117,7 +117,7 @@ pub fn without_its_primary_lane_a_session_ends<S: Session>(make: impl Fn() -> S)
 }
 
 /// Losing a probe does not end the session, whether or not there was one.
-pub fn the_loss_of_a_probe_is_not_the_end<S: Session>(make: impl Fn() -> S) {
+pub fn survives_loss_of_probe<S: Session>(make: impl Fn() -> S) {
     for mut pair in [opened(make()), probing(make())] {
         let could_upgrade = pair.session.can_upgrade();
         pair.lose(Lane::Probe, CloseReason::TransportError);
@@ -128,7 +128,7 @@ pub fn the_loss_of_a_probe_is_not_the_end<S: Session>(make: impl Fn() -> S) {
 }
 
 /// The application's close reason is the session's.
-pub fn whoever_closes_it_gives_the_reason<S: Session>(make: impl Fn() -> S) {
+pub fn keeps_reason_of_application_close<S: Session>(make: impl Fn() -> S) {
     for reason in REASONS {
         for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
             pair.command(Command::Close(reason));
@@ -139,7 +139,7 @@ pub fn whoever_closes_it_gives_the_reason<S: Session>(make: impl Fn() -> S) {
 }
 
 /// A closed session stays closed under any input.
-pub fn nothing_follows_the_close<S: Session>(make: impl Fn() -> S) {
+pub fn stays_closed_under_any_input<S: Session>(make: impl Fn() -> S) {
     for mut pair in [Pair::new(make()), opened(make()), probing(make())] {
         pair.command(Command::Close(CloseReason::ServerShutdown));
         pair.actions();
@@ -170,7 +170,7 @@ pub fn nothing_follows_the_close<S: Session>(make: impl Fn() -> S) {
 }
 
 /// The application may answer a connect that was never requested or is obsolete.
-pub fn verdicts_about_unknown_namespaces_change_nothing<S: Session>(make: impl Fn() -> S) {
+pub fn ignores_verdicts_for_unknown_namespaces<S: Session>(make: impl Fn() -> S) {
     let mut pair = opened(make());
     let due = pair.session.poll_timeout();
     for name in ["/nobody-asked", "", "no-slash", "/a,b"] {
@@ -184,7 +184,7 @@ pub fn verdicts_about_unknown_namespaces_change_nothing<S: Session>(make: impl F
 }
 
 /// The first of two answers to one connect counts.
-pub fn a_second_verdict_changes_nothing<S: Session>(make: impl Fn() -> S) {
+pub fn ignores_second_verdict<S: Session>(make: impl Fn() -> S) {
     let mut pair = Pair::new(make());
     pair.open(WEBSOCKET);
     let asked = |pair: &mut Pair<S>| {
@@ -196,7 +196,7 @@ pub fn a_second_verdict_changes_nothing<S: Session>(make: impl Fn() -> S) {
     // The initiator depends on the protocol: the session or its client.
     let namespace = asked(&mut pair).unwrap_or_else(|| {
         pair.receive("40");
-        asked(&mut pair).expect("somebody asks to be let in")
+        asked(&mut pair).expect("the session or its client requests a connect")
     });
     pair.accept(namespace.clone());
     pair.actions();

@@ -14,7 +14,7 @@ const SEQUENCES: u64 = 5_000;
 const STEPS: u64 = 60;
 
 /// No sequence makes a session panic, act after its end, set a past deadline, or live forever.
-pub fn whatever_happens_the_rules_hold<S: Session>(make: impl Fn() -> S) {
+pub fn keeps_rules_in_random_sequences<S: Session>(make: impl Fn() -> S) {
     let (mut ended, mut moved) = (0, 0);
     for seed in 0..SEQUENCES {
         let mut chaos = Chaos::new(make(), seed);
@@ -26,7 +26,7 @@ pub fn whatever_happens_the_rules_hold<S: Session>(make: impl Fn() -> S) {
     assert!(ended > SEQUENCES / 2, "{ended} sessions ended");
     let mut pair = Pair::new(make());
     pair.open(POLLING);
-    assert!(moved > 0 || !pair.session.can_upgrade(), "no session ever moved");
+    assert!(moved > 0 || !pair.session.can_upgrade(), "no session was upgraded");
 }
 
 struct Chaos<S> {
@@ -59,7 +59,7 @@ impl<S: Session> Chaos<S> {
         if opened {
             self.pair.client.falls_silent();
             self.step("the client is gone".into(), |pair| pair.advance(LONG));
-            assert!(self.pair.closed().is_some(), "left alone it ends");
+            assert!(self.pair.closed().is_some(), "a session without a client ends");
         }
     }
 
@@ -166,7 +166,7 @@ impl<S: Session> Chaos<S> {
             }
         }
         if pair.closed().is_some() {
-            assert_eq!(pair.session.poll_timeout(), None, "it waits for something after its end");
+            assert_eq!(pair.session.poll_timeout(), None, "timeout pending after the close");
             assert!(!pair.session.can_upgrade());
         }
     }
@@ -178,7 +178,7 @@ fn early_timeout<S: Session>(pair: &mut Pair<S>) {
     pair.session.handle_timeout(pair.now());
     assert_eq!(pair.session.poll_timeout(), at);
     let action = pair.session.poll_action();
-    assert!(action.is_none(), "{action:?} came early");
+    assert!(action.is_none(), "early action {action:?}");
 }
 
 /// Prints the sequence on failure.

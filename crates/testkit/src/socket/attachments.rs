@@ -1,4 +1,4 @@
-//! Replaces binary arguments by placeholders and restores them.
+//! Replacement of binary arguments by placeholders, and its reverse.
 
 use std::collections::VecDeque;
 
@@ -24,8 +24,8 @@ pub(super) fn take(value: &mut Value, attachments: &mut Vec<Message>) {
 /// Restores binary values from the `attachments` that follow the packet.
 pub(super) fn put_back(value: &mut Value, attachments: &VecDeque<Message>) {
     if value.get("_placeholder") == Some(&json!(true)) {
-        let num = value["num"].as_u64().expect("a number") as usize;
-        let Some(Message::Binary(binary)) = attachments.get(num) else { panic!("no attachment {num}") };
+        let num = value["num"].as_u64().expect("attachment number") as usize;
+        let Some(Message::Binary(binary)) = attachments.get(num) else { panic!("missing attachment {num}") };
         *value = bytes(binary);
         return;
     }

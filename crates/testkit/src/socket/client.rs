@@ -91,14 +91,14 @@ impl Client {
         }
     }
 
-    /// Waits until it has joined; a plain client waits until the server has reached that state.
+    /// Waits until the client has joined; a plain client waits until the server has handled its connect.
     pub fn hear_welcome(&mut self) {
         if self.kind == Kind::Plain {
             return self.sync();
         }
         match self.hear() {
             Heard::Joined { id, .. } => self.id = id,
-            other => panic!("no welcome but {other:?}"),
+            other => panic!("expected connect confirmation, received {other:?}"),
         }
     }
 
@@ -128,7 +128,7 @@ impl Client {
             }
             Link::Plain(ws) => {
                 for Said { name, mut args, .. } in said {
-                    assert_eq!(name, "message", "plain clients know no other");
+                    assert_eq!(name, "message", "plain clients support only the event `message`");
                     let only = args[0].take();
                     ws.queue(as_bytes(&only).map_or_else(|| as_text(&only), Message::Binary));
                 }
@@ -144,7 +144,7 @@ impl Client {
         self.say(Said { namespace: "/", ack: Some(ack), name, args });
         match self.hear() {
             Heard::Answer { ack: answered, args, .. } if answered == ack => args,
-            other => panic!("no answer but {other:?}"),
+            other => panic!("expected acknowledgement, received {other:?}"),
         }
     }
 
@@ -153,7 +153,7 @@ impl Client {
         match &mut self.link {
             Link::Engine(engine) => engine.send_all(socketio::answer("/", ack, args)),
             Link::Json(ws) => json_mode::answer(ack, args).into_iter().for_each(|message| ws.send(message)),
-            Link::Plain(_) => panic!("plain clients cannot answer"),
+            Link::Plain(_) => panic!("plain clients support no acknowledgements"),
         }
     }
 
@@ -197,7 +197,7 @@ impl Client {
     pub fn event(&mut self) -> (String, Value) {
         match self.hear() {
             Heard::Event { name, args, .. } => (name, args),
-            other => panic!("no event but {other:?}"),
+            other => panic!("expected event, received {other:?}"),
         }
     }
 
@@ -211,7 +211,7 @@ impl Client {
     pub fn question(&mut self, expected: &str) -> u64 {
         match self.hear() {
             Heard::Event { name, ack: Some(ack), .. } if name == expected => ack,
-            other => panic!("no question but {other:?}"),
+            other => panic!("expected event with ack request, received {other:?}"),
         }
     }
 
@@ -219,7 +219,7 @@ impl Client {
     pub fn end(&mut self) -> Ended {
         match self.hear() {
             Heard::Ended(ended) => ended,
-            other => panic!("no end but {other:?}"),
+            other => panic!("expected disconnect, received {other:?}"),
         }
     }
 
@@ -234,11 +234,12 @@ impl Client {
     /// Returns the Engine.IO client.
     ///
     /// # Panics
-    /// If the kind does not use Engine.IO.
+    ///
+    /// Panics if the kind does not use Engine.IO.
     pub fn engine(&mut self) -> &mut Engine {
         match &mut self.link {
             Link::Engine(engine) => engine,
-            _ => panic!("this client does not speak Engine.IO"),
+            _ => panic!("client does not use Engine.IO"),
         }
     }
 }

@@ -74,24 +74,25 @@ impl Dial {
     /// Opens a stream.
     ///
     /// # Panics
-    /// When the server does not listen.
+    ///
+    /// Panics if the server does not listen.
     pub fn open(&self) -> Box<dyn Stream> {
         match self {
             Self::Tcp(address) => Box::new(Persistent(tcp(*address))),
             Self::Narrow(address) => {
                 let socket =
                     socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None);
-                let socket = socket.expect("a socket");
-                socket.set_recv_buffer_size(NARROW).expect("a fresh socket");
-                socket.connect(&(*address).into()).expect("the server listens");
+                let socket = socket.expect("socket is created");
+                socket.set_recv_buffer_size(NARROW).expect("socket option is set");
+                socket.connect(&(*address).into()).expect("server listens");
                 Box::new(Persistent(prepared(socket.into())))
             }
             Self::Custom(custom) => (custom.0)(),
             #[cfg(unix)]
             Self::Unix(path) => {
-                let stream = std::os::unix::net::UnixStream::connect(path).expect("the server listens");
-                stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
-                stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
+                let stream = std::os::unix::net::UnixStream::connect(path).expect("server listens");
+                stream.set_read_timeout(Some(PATIENCE)).expect("socket option is set");
+                stream.set_write_timeout(Some(PATIENCE)).expect("socket option is set");
                 Box::new(Persistent(stream))
             }
         }
@@ -106,15 +107,16 @@ impl Dial {
 /// Opens a TCP stream whose reads and writes are limited by [`PATIENCE`].
 ///
 /// # Panics
-/// When the server does not listen.
+///
+/// Panics if the server does not listen.
 pub fn tcp(address: SocketAddr) -> TcpStream {
-    prepared(TcpStream::connect(address).expect("the server listens"))
+    prepared(TcpStream::connect(address).expect("server listens"))
 }
 
 fn prepared(stream: TcpStream) -> TcpStream {
-    stream.set_nodelay(true).expect("a fresh socket");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a fresh socket");
-    stream.set_write_timeout(Some(PATIENCE)).expect("a fresh socket");
+    stream.set_nodelay(true).expect("socket option is set");
+    stream.set_read_timeout(Some(PATIENCE)).expect("socket option is set");
+    stream.set_write_timeout(Some(PATIENCE)).expect("socket option is set");
     stream
 }
 

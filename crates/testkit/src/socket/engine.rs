@@ -36,10 +36,10 @@ impl Engine {
         Self::websocket_with(dial, path, "")
     }
 
-    /// Opens a session with more query parameters, each of which begins with `&`.
+    /// Opens a session with additional query parameters, each prefixed with `&`.
     pub fn websocket_with(dial: &Dial, path: &str, query: &str) -> Self {
         let mut ws = Ws::open(dial, &format!("{path}?EIO=4&transport=websocket{query}"), None);
-        let Ok(Message::Text(open)) = ws.receive() else { panic!("the server opens with a packet") };
+        let Ok(Message::Text(open)) = ws.receive() else { panic!("expected an open packet") };
         Self::new(Carrier::WebSocket(ws), &open)
     }
 
@@ -50,7 +50,8 @@ impl Engine {
     }
 
     fn new(carrier: Carrier, open: &str) -> Self {
-        let opened = serde_json::from_str(open.strip_prefix('0').expect("an open packet")).expect("JSON");
+        let opened =
+            serde_json::from_str(open.strip_prefix('0').expect("open packet")).expect("handshake is JSON");
         Self { carrier, arrived: VecDeque::new(), opened, pings: 0 }
     }
 
@@ -87,7 +88,7 @@ impl Engine {
         let from = now();
         loop {
             // Pings continue indefinitely and are not the expected message.
-            assert!(from.elapsed() < PATIENCE, "nothing came but {} pings", self.pings);
+            assert!(from.elapsed() < PATIENCE, "timed out; received only {} pings", self.pings);
             let packet = self.next_packet()?;
             if let Some(message) = self.handle(packet)? {
                 return Ok(message);
@@ -119,7 +120,7 @@ impl Engine {
             }
             Some(("1", "")) => return Err(Ended::default()),
             Some(("6", "")) => {}
-            _ => panic!("not a packet of Engine.IO: {text}"),
+            _ => panic!("invalid Engine.IO packet: {text}"),
         }
         Ok(None)
     }
@@ -133,11 +134,11 @@ impl Engine {
         }
     }
 
-    /// Answers pings until their number is reached; no other packet may arrive before.
+    /// Answers pings until this many have arrived; no message may arrive before.
     pub fn wait_for_ping(&mut self, pings: usize) {
         while self.pings < pings {
-            let packet = self.next_packet().expect("the session goes on");
-            assert!(self.handle(packet).expect("the session goes on").is_none(), "a message came");
+            let packet = self.next_packet().expect("session is open");
+            assert!(self.handle(packet).expect("session is open").is_none(), "unexpected message");
         }
     }
 
@@ -150,10 +151,10 @@ impl Engine {
 
     /// Opens a WebSocket beside the polling requests and completes the probe.
     pub fn probe(&mut self) -> Ws {
-        self.try_probe().expect("the server takes a probe")
+        self.try_probe().expect("server accepts the probe")
     }
 
-    /// The response status, or the close code, if the server refuses.
+    /// Completes the probe; returns the response status or close code if the server refuses.
     pub fn try_probe(&mut self) -> Result<Ws, u16> {
         let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
         polling.start_get();
@@ -170,7 +171,7 @@ impl Engine {
     /// Completes the upgrade once the pending poll is answered.
     pub fn move_to(&mut self, mut ws: Ws) {
         let Carrier::Polling(polling) = &mut self.carrier else { panic!("upgraded already") };
-        let last = polling.get().expect("the session goes on");
+        let last = polling.get().expect("session is open");
         self.arrived.extend(last);
         ws.send("5".into());
         self.carrier = Carrier::WebSocket(ws);
@@ -186,11 +187,11 @@ impl Engine {
 
     /// Returns the secret session id.
     pub fn sid(&self) -> &str {
-        self.opened["sid"].as_str().expect("an id")
+        self.opened["sid"].as_str().expect("handshake has a session id")
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a test that waits in vain has to end")]
+#[allow(clippy::disallowed_methods, reason = "tests need a real timeout")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -211,8 +212,9 @@ impl Polling {
         let mut gets = Http::open(dial);
         let answer = gets.get(&format!("{path}?EIO=4&transport=polling"));
         assert_eq!(answer.status, 200, "{}", answer.body);
-        let open: Value = serde_json::from_str(answer.body.get(1..).expect("a packet")).expect("JSON");
-        let sid = open["sid"].as_str().expect("an id").to_owned();
+        let open: Value =
+            serde_json::from_str(answer.body.get(1..).expect("open packet")).expect("handshake is JSON");
+        let sid = open["sid"].as_str().expect("handshake has a session id").to_owned();
         let (dial, path, posts) = (dial.clone(), path.to_owned(), Http::open(dial));
         (Self { dial, path, sid, gets, posts, waiting: false }, answer.body)
     }
@@ -229,7 +231,7 @@ impl Polling {
                 Message::Text(text) => write!(body, "{separator}{text}"),
                 Message::Binary(bytes) => write!(body, "{separator}b{}", STANDARD.encode(bytes)),
             }
-            .expect("memory");
+            .expect("writing to a string succeeds");
         }
         let target = self.target("polling");
         self.posts.post(&target, body.as_bytes())
@@ -251,7 +253,7 @@ impl Polling {
             return Err(Ended { code: Some(answer.status), reason: answer.body });
         }
         let packet = |packet: &str| match packet.strip_prefix('b') {
-            Some(encoded) => Message::Binary(STANDARD.decode(encoded).expect("base64")),
+            Some(encoded) => Message::Binary(STANDARD.decode(encoded).expect("valid base64")),
             None => packet.into(),
         };
         Ok(answer.body.split('\x1e').map(packet).collect())

@@ -42,7 +42,7 @@ impl Http {
     /// Sends a request without a body, with headers such as `"Accept: */*\r\n"`.
     pub fn request(&mut self, method: &str, target: &str, headers: &str) -> Answer {
         let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n");
-        self.0.get_mut().write_all(head.as_bytes()).expect("the server takes requests");
+        self.0.get_mut().write_all(head.as_bytes()).expect("connection is open");
         self.answer()
     }
 
@@ -54,7 +54,7 @@ impl Http {
              Content-Length: {len}\r\n\r\n"
         );
         let request = [head.as_bytes(), body].concat();
-        self.0.get_mut().write_all(&request).expect("the server takes requests");
+        self.0.get_mut().write_all(&request).expect("connection is open");
     }
 
     /// Waits for the response to a sent request.
@@ -67,18 +67,18 @@ impl Http {
             if line.is_empty() {
                 break;
             }
-            let (name, value) = line.split_once(':').expect("a header");
+            let (name, value) = line.split_once(':').expect("header line");
             headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
         }
-        let status = status.expect("a status");
+        let status = status.expect("status line");
         let mut answer = Answer { status, headers, body: String::new(), bytes: Vec::new() };
-        let len = answer.header("content-length").map_or(0, |len| len.parse().expect("a length"));
+        let len = answer.header("content-length").map_or(0, |len| len.parse().expect("numeric length"));
         let len = if status == 304 || status == 101 { 0 } else { len };
-        assert_eq!(answer.header("transfer-encoding"), None, "answers are known whole");
+        assert_eq!(answer.header("transfer-encoding"), None, "responses have a known length");
         let mut body = vec![0; len];
-        self.0.read_exact(&mut body).expect("the body comes whole");
+        self.0.read_exact(&mut body).expect("complete body");
         match answer.header("content-encoding") {
-            None => answer.body = String::from_utf8(body).expect("answers are text"),
+            None => answer.body = String::from_utf8(body).expect("body is UTF-8"),
             Some(_) => answer.bytes = body,
         }
         answer
@@ -86,8 +86,8 @@ impl Http {
 
     fn line(&mut self) -> String {
         let mut line = String::new();
-        self.0.read_line(&mut line).expect("the server answers");
-        assert!(line.ends_with('\n'), "the server hung up: {line:?}");
+        self.0.read_line(&mut line).expect("server responds");
+        assert!(line.ends_with('\n'), "connection closed by the server: {line:?}");
         line.trim_end().to_owned()
     }
 }

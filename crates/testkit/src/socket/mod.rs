@@ -1,7 +1,7 @@
 //! Blocking clients on real sockets: HTTP, WebSocket, Engine.IO, Socket.IO, `roomcast.json` and plain WebSocket.
 //!
-//! Each call waits for at most [`PATIENCE`] and panics when the server does something else: a test states what it
-//! expects by calling. Tests that decide on single bytes or on the moment of a read use [`wire`](crate::wire) instead.
+//! Each call waits for at most [`PATIENCE`] and panics if the server sends something else. Tests that control single
+//! bytes or the time of a read use [`wire`](crate::wire) instead.
 
 mod attachments;
 pub mod client;

@@ -19,7 +19,7 @@ pub(super) fn disconnect(namespace: &str) -> Message {
 
 pub(super) fn event(said: &Said<'_>) -> Vec<Message> {
     let mut list = vec![Value::from(said.name)];
-    list.extend(said.args.as_array().expect("a list of arguments").iter().cloned());
+    list.extend(said.args.as_array().expect("arguments are an array").iter().cloned());
     packet('2', '5', said.namespace, said.ack, list.into())
 }
 
@@ -43,13 +43,13 @@ fn prefix(namespace: &str) -> String {
 
 /// Takes a packet with its attachments once all have arrived.
 pub(super) fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
-    let Some(Message::Text(text)) = messages.front() else { panic!("binary that belongs to nothing") };
+    let Some(Message::Text(text)) = messages.front() else { panic!("binary message without a packet") };
     let (kind, rest) = text.split_at(1);
     let (count, rest) = match kind {
-        "5" | "6" => rest.split_once('-').expect("a number of attachments"),
+        "5" | "6" => rest.split_once('-').expect("number of attachments"),
         _ => ("0", rest),
     };
-    if messages.len() <= count.parse::<usize>().expect("a number") {
+    if messages.len() <= count.parse::<usize>().expect("number of attachments") {
         return None;
     }
     let (namespace, rest) = match rest.split_once(',') {
@@ -65,15 +65,18 @@ pub(super) fn parse(messages: &mut VecDeque<Message>) -> Option<Heard> {
     attachments::put_back(&mut args, messages);
     messages.clear();
     Some(match kind.as_str() {
-        "0" => Heard::Joined { namespace, id: args["sid"].as_str().expect("an id").to_owned() },
+        "0" => Heard::Joined {
+            namespace,
+            id: args["sid"].as_str().expect("confirmation has a socket id").to_owned(),
+        },
         "1" => Heard::Left { namespace },
         "2" | "5" => {
-            let list = args.as_array_mut().expect("a list");
-            let name = list.remove(0).as_str().expect("a name").to_owned();
+            let list = args.as_array_mut().expect("arguments are an array");
+            let name = list.remove(0).as_str().expect("event name is text").to_owned();
             Heard::Event { namespace, name, args, ack }
         }
-        "3" | "6" => Heard::Answer { namespace, ack: ack.expect("a number"), args },
+        "3" | "6" => Heard::Answer { namespace, ack: ack.expect("ack number"), args },
         "4" => Heard::Refused { namespace, error: args },
-        other => panic!("no such packet: {other}"),
+        other => panic!("unknown packet type {other}"),
     })
 }

@@ -42,12 +42,12 @@ pub struct Ws {
 impl Ws {
     /// Connects.
     pub fn open(dial: &Dial, target: &str, protocol: Option<&str>) -> Self {
-        Self::try_open(dial, target, protocol).expect("the server takes WebSockets")
+        Self::try_open(dial, target, protocol).expect("server accepts WebSockets")
     }
 
-    /// The response status, if the server refuses.
+    /// Connects; returns the response status if the server refuses.
     pub fn try_open(dial: &Dial, target: &str, protocol: Option<&str>) -> Result<Self, u16> {
-        let uri = format!("ws://test{target}").parse().expect("a path");
+        let uri = format!("ws://test{target}").parse().expect("valid path");
         let mut request = ClientRequestBuilder::new(uri);
         if let Some(protocol) = protocol {
             request = request.with_sub_protocol(protocol);
@@ -56,13 +56,13 @@ impl Ws {
         match tungstenite::client::client_with_config(request, dial.open(), Some(config)) {
             Ok((socket, response)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
-                let protocol = protocol.map(|name| name.to_str().expect("a name").to_owned());
+                let protocol = protocol.map(|name| name.to_str().expect("subprotocol is text").to_owned());
                 Ok(Self { socket, early: VecDeque::new(), pongs: 0, ended: Ended::default(), protocol })
             }
             Err(tungstenite::HandshakeError::Failure(Error::Http(response))) => {
                 Err(response.status().as_u16())
             }
-            Err(error) => panic!("no handshake: {error}"),
+            Err(error) => panic!("handshake failed: {error}"),
         }
     }
 
@@ -78,12 +78,12 @@ impl Ws {
             Message::Text(text) => tungstenite::Message::text(text),
             Message::Binary(bytes) => tungstenite::Message::binary(bytes),
         };
-        self.socket.write(message).expect("the server reads");
+        self.socket.write(message).expect("connection is open");
     }
 
-    /// Writes what was queued.
+    /// Writes the queued messages.
     pub fn flush(&mut self) {
-        self.socket.flush().expect("the server reads");
+        self.socket.flush().expect("connection is open");
     }
 
     /// Returns the next message, or how the connection ended.
@@ -104,10 +104,10 @@ impl Ws {
         for _ in 0..2 {
             self.socket
                 .send(tungstenite::Message::Ping(tungstenite::Bytes::new()))
-                .expect("the server reads");
+                .expect("connection is open");
             self.pongs = 0;
             while self.pongs == 0 {
-                let message = self.read().expect("the connection goes on");
+                let message = self.read().expect("connection is open");
                 self.early.extend(message);
             }
         }
@@ -124,7 +124,7 @@ impl Ws {
             Ok(tungstenite::Message::Pong(_)) => self.pongs += 1,
             Ok(_) => {}
             Err(Error::Io(error)) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                panic!("nothing came")
+                panic!("timed out waiting for a message")
             }
             Err(_) => return Err(self.ended.clone()),
         }

@@ -19,27 +19,27 @@ use crate::chance::Chance;
 
 /// Generates a test for each rule that transports must keep, for one [`TransportHarness`].
 ///
-/// `transport_conformance!(Harness);` is all there is to a test file below the harness itself; that of
-/// [`MemoryTransport`](super::MemoryTransport) is `tests/memory_conformance.rs` of this crate.
+/// A test file consists of a harness and `transport_conformance!(Harness);`. `tests/memory_conformance.rs` of this
+/// crate is an example, for [`MemoryTransport`](super::MemoryTransport).
 #[macro_export]
 macro_rules! transport_conformance {
     ($harness:expr) => {
         $crate::transport_conformance! { @tests $harness;
-            messages_arrive_whole_and_in_order
-            frames_arrive_whole_and_in_order
-            both_directions_flow_at_once
-            a_message_at_the_limit_arrives
-            a_message_over_the_limit_harms_nobody_else
-            an_event_and_its_attachments_stay_together
-            a_shared_frame_reaches_all_its_recipients
-            frames_that_wait_are_sent_once_there_is_room
-            readers_that_stop_and_go_lose_nothing
-            a_flusher_on_another_thread_loses_nothing
-            what_waits_is_sent_before_the_close
-            a_closed_connection_ends_for_the_client
-            a_client_that_vanishes_is_noticed
-            a_request_that_opens_nothing_is_handed_back
-            a_request_of_a_foreign_kind_harms_nothing
+            receives_messages_in_order
+            sends_frames_in_order
+            sends_and_receives_concurrently
+            accepts_message_at_limit
+            rejects_message_over_limit
+            keeps_attachments_with_their_event
+            sends_shared_frame_to_all
+            sends_queued_frames_after_stall
+            loses_nothing_to_slow_readers
+            flushes_from_another_thread
+            sends_queued_frames_before_close
+            close_ends_client_wait
+            detects_vanished_client
+            returns_refused_exchange
+            refuses_unsupported_request
         }
     };
     (@tests $harness:expr; $($test:ident)*) => {$(
@@ -51,7 +51,7 @@ macro_rules! transport_conformance {
 }
 
 /// Client messages of any kind and size arrive unchanged and in order.
-pub fn messages_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
+pub fn receives_messages_in_order<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let messages = assorted(H::MAX_MESSAGE / 2);
@@ -65,7 +65,7 @@ pub fn messages_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
 }
 
 /// Pushed messages of any kind and size arrive unchanged and in order.
-pub fn frames_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
+pub fn sends_frames_in_order<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let messages = assorted(H::MAX_MESSAGE * 2);
@@ -80,7 +80,7 @@ pub fn frames_arrive_whole_and_in_order<H: TransportHarness>(harness: H) {
 }
 
 /// Neither direction waits for the other.
-pub fn both_directions_flow_at_once<H: TransportHarness>(harness: H) {
+pub fn sends_and_receives_concurrently<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         for round in 0..50 {
@@ -101,7 +101,7 @@ pub fn both_directions_flow_at_once<H: TransportHarness>(harness: H) {
 }
 
 /// A message of exactly the limit is accepted.
-pub fn a_message_at_the_limit_arrives<H: TransportHarness>(harness: H) {
+pub fn accepts_message_at_limit<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let message = text(H::MAX_MESSAGE);
@@ -111,7 +111,7 @@ pub fn a_message_at_the_limit_arrives<H: TransportHarness>(harness: H) {
 }
 
 /// A message one byte over the limit is refused and affects only its sender.
-pub fn a_message_over_the_limit_harms_nobody_else<H: TransportHarness>(harness: H) {
+pub fn rejects_message_over_limit<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let (other, mut well_behaved) = open(&harness);
@@ -121,10 +121,10 @@ pub fn a_message_over_the_limit_harms_nobody_else<H: TransportHarness>(harness: 
         match harness.oversized() {
             Oversized::Refused => {
                 client.send(numbered(2, 0)).await;
-                assert_eq!(rig.recv().await, Some(numbered(2, 0)), "the connection goes on");
+                assert_eq!(rig.recv().await, Some(numbered(2, 0)), "the connection continues");
             }
             Oversized::Ends(reason) => {
-                assert_eq!(rig.recv().await, None, "nothing of it arrives");
+                assert_eq!(rig.recv().await, None, "no part of the message arrives");
                 let end = rig.ended().await;
                 assert!(matches!(&end, Some(End::Broken(error)) if error.reason() == reason), "{end:?}");
             }
@@ -137,7 +137,7 @@ pub fn a_message_over_the_limit_harms_nobody_else<H: TransportHarness>(harness: 
 }
 
 /// The messages of one frame are not interleaved with other frames.
-pub fn an_event_and_its_attachments_stay_together<H: TransportHarness>(harness: H) {
+pub fn keeps_attachments_with_their_event<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let mut expected = Vec::new();
@@ -156,7 +156,7 @@ pub fn an_event_and_its_attachments_stay_together<H: TransportHarness>(harness: 
 }
 
 /// A frame pushed to several connections arrives at each, alone and among others.
-pub fn a_shared_frame_reaches_all_its_recipients<H: TransportHarness>(harness: H) {
+pub fn sends_shared_frame_to_all<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let mut members: Vec<_> = (0..5).map(|_| open(&harness)).collect();
         let frames = [
@@ -184,7 +184,7 @@ pub fn a_shared_frame_reaches_all_its_recipients<H: TransportHarness>(harness: H
 }
 
 /// Frames that the client cannot accept yet are queued and all arrive once it reads.
-pub fn frames_that_wait_are_sent_once_there_is_room<H: TransportHarness>(harness: H) {
+pub fn sends_queued_frames_after_stall<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let body = H::MAX_MESSAGE / 3;
@@ -197,12 +197,12 @@ pub fn frames_that_wait_are_sent_once_there_is_room<H: TransportHarness>(harness
         }
         assert_silent(&mut client).await;
         rig.push(numbered(100, 1));
-        assert_eq!(client.recv().await, Some(numbered(100, 1)), "and it goes on");
+        assert_eq!(client.recv().await, Some(numbered(100, 1)), "the connection continues");
     });
 }
 
 /// Pushes and reads of all sizes and timings lose, duplicate and reorder nothing.
-pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
+pub fn loses_nothing_to_slow_readers<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         let mut chance = Chance::new(1);
@@ -231,7 +231,7 @@ pub fn readers_that_stop_and_go_lose_nothing<H: TransportHarness>(harness: H) {
 }
 
 /// The write half may be called from any thread while the connection is polled on its own.
-pub fn a_flusher_on_another_thread_loses_nothing<H: TransportHarness>(harness: H) {
+pub fn flushes_from_another_thread<H: TransportHarness>(harness: H) {
     run_in(false, async move {
         let (rig, mut client) = open_with(&harness, false);
         let flusher = FlusherThread::start(rig.flush.clone());
@@ -250,7 +250,7 @@ pub fn a_flusher_on_another_thread_loses_nothing<H: TransportHarness>(harness: H
 }
 
 /// A close follows all frames queued before it.
-pub fn what_waits_is_sent_before_the_close<H: TransportHarness>(harness: H) {
+pub fn sends_queued_frames_before_close<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         for at in 0..30 {
@@ -266,7 +266,7 @@ pub fn what_waits_is_sent_before_the_close<H: TransportHarness>(harness: H) {
 }
 
 /// A close ends the wait of a client that polls for messages.
-pub fn a_closed_connection_ends_for_the_client<H: TransportHarness>(harness: H) {
+pub fn close_ends_client_wait<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         rig.push(numbered(1, 0));
@@ -282,7 +282,7 @@ pub fn a_closed_connection_ends_for_the_client<H: TransportHarness>(harness: H) 
 }
 
 /// A disconnected client does not remain a recipient.
-pub fn a_client_that_vanishes_is_noticed<H: TransportHarness>(harness: H) {
+pub fn detects_vanished_client<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (rig, mut client) = open(&harness);
         client.send(numbered(1, 0)).await;
@@ -301,19 +301,19 @@ pub fn a_client_that_vanishes_is_noticed<H: TransportHarness>(harness: H) {
 }
 
 /// A refused exchange is returned without a response.
-pub fn a_request_that_opens_nothing_is_handed_back<H: TransportHarness>(harness: H) {
+pub fn returns_refused_exchange<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let (exchange, mut answer) = ExchangeBuilder::post("/").chunk("hello").build();
         let Err(refused) = harness.transport().open(exchange) else { panic!("a POST opened a connection") };
-        assert!(answer.now().is_none(), "it is for the server to answer");
+        assert!(answer.now().is_none(), "the transport must not answer");
         assert!(refused.rejection.status.is_client_error() || refused.rejection.status.is_server_error());
-        refused.exchange.respond.send(refused.rejection.response()).expect("the client waits");
+        refused.exchange.respond.send(refused.rejection.response()).expect("the client awaits the response");
         assert!(answer.await.is_some());
     });
 }
 
 /// A request unsupported by the connection is refused, and the connection continues.
-pub fn a_request_of_a_foreign_kind_harms_nothing<H: TransportHarness>(harness: H) {
+pub fn refuses_unsupported_request<H: TransportHarness>(harness: H) {
     run(&harness.clone(), async move {
         let transport = harness.transport();
         let mut client = None;
@@ -325,10 +325,12 @@ pub fn a_request_of_a_foreign_kind_harms_nothing<H: TransportHarness>(harness: H
             exchange
         };
         let rig = Rig::open(&*transport, connect, OUTBOX, true);
-        let (Some(mut client), Some(requests)) = (client, requests) else { panic!("connected above") };
+        let (Some(mut client), Some(requests)) = (client, requests) else {
+            panic!("the rig connected above")
+        };
         let (exchange, answer) = ExchangeBuilder::new(Method::PUT, "/").chunk("hello").build();
         requests.send(exchange).await;
-        let answered = answer.await.expect("it is answered");
+        let answered = answer.await.expect("the request is answered");
         assert!(answered.status.is_client_error() || answered.status.is_server_error(), "{answered:?}");
         rig.push(numbered(1, 0));
         assert_eq!(client.recv().await, Some(numbered(1, 0)));
@@ -350,9 +352,9 @@ fn run<H: TransportHarness>(harness: &H, test: impl Future<Output = ()>) {
 
 fn run_in(virtual_time: bool, test: impl Future<Output = ()>) {
     let mut runtime = Builder::new_current_thread();
-    let runtime = runtime.enable_all().start_paused(virtual_time).build().expect("a runtime starts");
+    let runtime = runtime.enable_all().start_paused(virtual_time).build().expect("runtime starts");
     let outcome = runtime.block_on(async { timeout(PATIENCE, test).await });
-    assert!(outcome.is_ok(), "nothing moves any more");
+    assert!(outcome.is_ok(), "test timed out");
 }
 
 fn open<H: TransportHarness>(harness: &H) -> (Rig, H::Client) {
@@ -367,12 +369,12 @@ fn open_with<H: TransportHarness>(harness: &H, flushes: bool) -> (Rig, H::Client
         exchange
     };
     let rig = Rig::open(&*harness.transport(), connect, OUTBOX, flushes);
-    (rig, client.expect("open connects"))
+    (rig, client.expect("`Rig::open` connects"))
 }
 
 async fn assert_silent(client: &mut impl TransportClient) {
     let further = timeout(LONG, client.recv()).await;
-    assert!(further.is_err(), "nothing more was pushed, yet there came {further:?}");
+    assert!(further.is_err(), "unexpected message: {further:?}");
 }
 
 /// Text that every transport can carry: it begins with a digit and has no control character.
@@ -411,7 +413,7 @@ struct FlusherThread {
 }
 
 impl FlusherThread {
-    #[expect(clippy::disallowed_methods, reason = "it is another thread than the owner's that this is about")]
+    #[expect(clippy::disallowed_methods, reason = "the test flushes from another thread")]
     fn start(list: FlushList) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
@@ -452,7 +454,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bodies_have_the_length_asked_for() {
+    fn bodies_have_requested_length() {
         for len in [0, 1, 2, 3, 7, 100, 4097] {
             assert_eq!((text(len).len(), binary(len).len()), (len, len));
         }

@@ -54,7 +54,8 @@ impl Rig {
     /// Without `flushes`, the caller must flush the list. `outbox_limit` is in bytes.
     ///
     /// # Panics
-    /// If the transport refuses `exchange`, or outside of a tokio runtime.
+    ///
+    /// Panics if the transport refuses the exchange, or outside of a tokio runtime.
     pub fn open(
         transport: &dyn Transport,
         connect: impl FnOnce(Requests) -> Exchange,
@@ -64,7 +65,7 @@ impl Rig {
         let (sender, requests) = mpsc::channel(16);
         let connection = match transport.open(connect(Requests(sender))) {
             Ok(connection) => connection,
-            Err(refused) => panic!("the transport refused to open: {:?}", refused.rejection),
+            Err(refused) => panic!("transport refused the exchange: {:?}", refused.rejection),
         };
         let flush = FlushList::new();
         let outbox = Outbox::new(outbox_limit, flush.clone());

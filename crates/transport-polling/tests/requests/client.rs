@@ -46,7 +46,7 @@ impl Client {
         let flush = Flusher::new(list.clone());
         let outbox = Outbox::new(1 << 20, list);
         let Poll::Ready(Ok(sink)) = connection.poll_open(&mut Context::from_waker(Waker::noop())) else {
-            panic!("it is open from the beginning");
+            panic!("expected an open connection");
         };
         outbox.set_sink(wrap(sink));
         (Self { connection, outbox, flush, woken: Arc::default() }, answer)
@@ -76,29 +76,29 @@ impl Client {
 
     pub(crate) fn step(&mut self, answer: &mut Answer) -> Answered {
         self.settle();
-        answer.now().expect("it is answered")
+        answer.now().expect("the request is answered")
     }
 
     pub(crate) fn get(&mut self) -> Answer {
         let (exchange, answer) = ExchangeBuilder::get(URI).build();
-        self.connection.accept(exchange).expect("a GET in turn");
+        self.connection.accept(exchange).expect("the GET is accepted");
         answer
     }
 
     pub(crate) fn post(&mut self, body: &'static str) -> Answer {
         let (exchange, answer) = ExchangeBuilder::post(URI).chunk(body).build();
-        self.connection.accept(exchange).expect("a POST in turn");
+        self.connection.accept(exchange).expect("the POST is accepted");
         answer
     }
 
     pub(crate) fn feed(&mut self) -> (Answer, BodyFeed) {
         let (exchange, answer, feed) = ExchangeBuilder::post(URI).unfinished().build_with_feed();
-        self.connection.accept(exchange).expect("a POST in turn");
+        self.connection.accept(exchange).expect("the POST is accepted");
         (answer, feed)
     }
 
     pub(crate) fn refused(&mut self, exchange: Exchange) -> Rejection {
-        self.connection.accept(exchange).expect_err("it is refused").rejection
+        self.connection.accept(exchange).expect_err("the request is refused").rejection
     }
 
     pub(crate) fn recv(&mut self) -> (Poll<Result<Received, ConnectionError>>, Vec<Message>) {
@@ -116,7 +116,7 @@ impl Client {
 
     /// Reads the body of a POST, which answers it.
     pub(crate) fn take_in(&mut self) {
-        assert_eq!(self.received(), [], "its messages come once the answer is written");
+        assert_eq!(self.received(), [], "messages follow the written response");
     }
 
     pub(crate) fn assert_idle(&mut self) {

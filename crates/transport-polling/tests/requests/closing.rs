@@ -11,7 +11,7 @@ use roomcast_testkit::ExchangeBuilder;
 use crate::client::{Client, URI, Woken, assert_refused};
 
 #[test]
-fn other_methods_are_refused_and_harm_nothing() {
+fn refuses_other_methods_without_harm() {
     let mut client = Client::opened();
     let mut parked = client.get();
     for method in [Method::PUT, Method::DELETE, Method::HEAD, Method::PATCH, Method::OPTIONS] {
@@ -30,7 +30,7 @@ fn close_packets_come_alone() {
     assert_eq!(client.outbox.push_protocol(Frame::new("1").in_own_payload()), Pushed::Queued);
     client.close();
     client.settle();
-    assert!(client.poll_closed().is_ready(), "nobody waits to be told");
+    assert!(client.poll_closed().is_ready(), "no request is pending");
     let (post, _) = ExchangeBuilder::post(URI).chunk("4late").build();
     assert_refused(&client.refused(post), 400, false);
     let mut next = client.get();
@@ -42,7 +42,7 @@ fn close_packets_come_alone() {
 }
 
 #[test]
-fn the_end_of_the_last_get_is_told_to_who_waits_for_it() {
+fn wakes_closer_after_last_get() {
     let mut client = Client::opened();
     let mut get = client.get();
     client.settle();
@@ -59,7 +59,7 @@ fn the_end_of_the_last_get_is_told_to_who_waits_for_it() {
 }
 
 #[test]
-fn what_is_left_at_the_end_is_answered() {
+fn answers_pending_requests_on_drop() {
     let mut client = Client::opened();
     let mut parked = client.get();
     let (mut post, feed) = client.feed();
@@ -79,12 +79,12 @@ fn what_is_left_at_the_end_is_answered() {
 }
 
 #[test]
-fn get_without_a_write_half_ends_at_once() {
+fn get_without_writer_ends_at_once() {
     let mut client = Client::opened();
     let mut parked = client.get();
     client.settle();
     client.close();
-    assert!(client.poll_closed().is_pending(), "something may still answer it");
+    assert!(client.poll_closed().is_pending(), "a sink may still answer");
     client.outbox.close(CloseReason::TransportError);
     assert!(client.poll_closed().is_ready());
     drop(client);
@@ -92,7 +92,7 @@ fn get_without_a_write_half_ends_at_once() {
 }
 
 #[test]
-fn a_session_that_closes_amid_a_payload_hears_no_more_of_it() {
+fn stops_reading_payload_after_close() {
     let mut client = Client::opened();
     let many = "2\x1e".repeat(1_000);
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk(many).build();
@@ -105,7 +105,7 @@ fn a_session_that_closes_amid_a_payload_hears_no_more_of_it() {
 }
 
 #[test]
-fn the_secret_in_the_uri_is_not_shown() {
+fn debug_output_hides_secret_uri() {
     let mut client = Client::opened();
     let _parked = client.get();
     let _post = client.feed();

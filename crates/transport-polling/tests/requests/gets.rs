@@ -14,7 +14,7 @@ use roomcast_transport_polling::Polling;
 use crate::client::{Client, URI, assert_refused};
 
 #[test]
-fn a_get_waits_for_what_is_pushed() {
+fn get_waits_for_pushed_frames() {
     let (mut client, mut first) = Client::open();
     client.settle();
     assert!(first.now().is_none());
@@ -26,7 +26,7 @@ fn a_get_waits_for_what_is_pushed() {
 }
 
 #[test]
-fn what_waits_leaves_with_the_next_get_in_one_payload() {
+fn joins_queued_frames_into_payload() {
     let mut client = Client::opened();
     client.push("4one");
     client.push(Bytes::from_static(&[1, 2, 3, 4]));
@@ -39,11 +39,11 @@ fn what_waits_leaves_with_the_next_get_in_one_payload() {
     assert_eq!(answered.text(), (200, "4one\x1ebAQIDBA==\x1e451-[]\x1ebeHl6"));
     let mut next = client.get();
     client.settle();
-    assert!(next.now().is_none(), "nothing is sent twice");
+    assert!(next.now().is_none(), "frames are sent once");
 }
 
 #[test]
-fn a_payload_keeps_to_the_limit_but_takes_one_frame_of_any_size() {
+fn payload_limit_admits_one_large_frame() {
     let (mut client, mut get) = Client::open_with(&Polling::new().max_payload(10), |sink| sink);
     for text in ["4aaaa", "4bbb", "4c", "4ddddddddddddd", "4e"] {
         client.push(text);
@@ -55,7 +55,7 @@ fn a_payload_keeps_to_the_limit_but_takes_one_frame_of_any_size() {
 }
 
 #[test]
-fn the_limit_counts_separators() {
+fn payload_limit_counts_separators() {
     for (limit, expected) in [(7, "4aa\x1e4bb"), (6, "4aa")] {
         let (mut client, mut get) = Client::open_with(&Polling::new().max_payload(limit), |sink| sink);
         client.push("4aa");
@@ -65,7 +65,7 @@ fn the_limit_counts_separators() {
 }
 
 #[test]
-fn volatile_frames_need_a_get_that_waits() {
+fn volatile_frames_need_waiting_get() {
     let mut client = Client::opened();
     client.settle();
     let volatile = |client: &Client| client.outbox.push("4v".into(), Delivery::Volatile, Overflow::Close);
@@ -77,7 +77,7 @@ fn volatile_frames_need_a_get_that_waits() {
 }
 
 #[test]
-fn frames_of_other_transports_answer_no_get() {
+fn ignores_frames_of_other_transports() {
     struct Foreign;
     let (mut client, mut get) = Client::open();
     let key = roomcast_core::WireKey::of::<Foreign>(0);
@@ -94,31 +94,31 @@ fn frames_of_other_transports_answer_no_get() {
 }
 
 #[test]
-fn a_second_get_is_fatal_and_the_first_hears_the_last_words() {
+fn second_get_closes_the_session() {
     let mut client = Client::opened();
     let mut parked = client.get();
     client.settle();
     let (exchange, mut second) = ExchangeBuilder::get(URI).build();
-    let refused = client.connection.accept(exchange).expect_err("one waits");
+    let refused = client.connection.accept(exchange).expect_err("a GET is pending");
     assert_refused(&refused.rejection, 400, true);
     let _ = refused.exchange.respond.send(refused.rejection.response());
     assert_eq!(second.now().unwrap().text(), (400, ""));
     client.push("1");
     client.close();
-    assert!(client.poll_closed().is_pending(), "the answer is on its way");
+    assert!(client.poll_closed().is_pending(), "the response is not written yet");
     assert_eq!(client.step(&mut parked).text(), (200, "1"));
     assert!(client.poll_closed().is_ready());
 }
 
 #[test]
-fn get_given_up_says_the_client_leaves() {
+fn aborted_get_marks_client_leaving() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
     client.assert_idle();
     let before = client.woken();
     drop(parked);
-    assert!(client.woken() > before, "the owner hears of it");
+    assert!(client.woken() > before, "the owner is woken");
     client.assert_leaving();
     client.assert_idle();
     let (next, _) = ExchangeBuilder::get(URI).build();
@@ -130,7 +130,7 @@ fn get_given_up_says_the_client_leaves() {
 }
 
 #[test]
-fn frames_do_not_go_to_a_client_that_is_gone() {
+fn sends_nothing_after_client_left() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
@@ -143,7 +143,7 @@ fn frames_do_not_go_to_a_client_that_is_gone() {
 }
 
 #[test]
-fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
+fn accepts_get_while_flusher_writes() {
     let (sender, hooks) = std::sync::mpsc::sync_channel(1);
     let wrap = |sink| Box::new(Meanwhile { sink, hooks }) as Box<dyn FrameSink>;
     let (client, mut first) = Client::open_with(&Polling::new(), wrap);
@@ -155,15 +155,15 @@ fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
     // The response was sent, the client sent its next GET, and the owner ran, all before the flusher returns.
     let owner = (connection.clone(), outbox.clone(), waker.clone());
     let meanwhile: Hook = Box::new(move || {
-        owner.0.lock().unwrap().accept(exchange).expect("a GET in turn");
+        owner.0.lock().unwrap().accept(exchange).expect("the GET is accepted");
         assert!(owner.1.poll_owner(&mut Context::from_waker(&owner.2)).is_pending());
     });
-    sender.send(meanwhile).expect("the sink waits for it");
+    sender.send(meanwhile).expect("the sink waits for the hook");
     let _ = outbox.push_protocol("0{}".into());
     flush.write_all();
     assert_eq!(first.now().expect("answered").text(), (200, "0{}"));
 
-    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the owner is asked to look again");
+    assert_eq!(woken.0.load(Ordering::Relaxed), 1, "the owner must poll again");
     assert!(outbox.poll_owner(&mut Context::from_waker(&waker)).is_pending());
     let _ = outbox.push_protocol("4a".into());
     flush.write_all();
@@ -171,7 +171,7 @@ fn a_get_that_comes_while_a_flusher_writes_is_not_overlooked() {
 }
 
 #[test]
-fn an_owner_that_answers_a_get_itself_is_asked_to_look_again() {
+fn wakes_owner_after_answering_get() {
     let mut client = Client::opened();
     client.settle();
     client.push("4a");
@@ -181,12 +181,12 @@ fn an_owner_that_answers_a_get_itself_is_asked_to_look_again() {
     let before = client.woken();
     assert!(client.outbox.poll_owner(&mut cx).is_pending());
     assert_eq!(get.now().expect("the owner wrote").text(), (200, "4a"));
-    assert!(client.woken() > before, "the sink said it was blocked, so it has to wake");
+    assert!(client.woken() > before, "a blocked sink must wake the owner");
     assert!(client.outbox.poll_drained(&mut cx).is_ready());
 }
 
 #[test]
-fn a_session_begins_with_a_get() {
+fn rejects_session_without_get() {
     for method in [Method::POST, Method::PUT, Method::OPTIONS] {
         let (exchange, _) = ExchangeBuilder::new(method, "/?EIO=4&transport=polling").build();
         let rejection = Polling::new().open(exchange).expect_err("no GET").rejection;

@@ -20,7 +20,7 @@ fn post_is_answered_before_its_messages() {
     assert_eq!(answered.text(), (200, "ok"));
     assert_eq!(answered.header("content-type"), "text/html");
     drop(answered);
-    assert!(client.woken() > before, "the answer was written");
+    assert!(client.woken() > before, "the response was written");
     assert_eq!(client.received(), ["4one".into(), "4two".into(), Bytes::from_static(&[1, 2, 3]).into()]);
     client.assert_idle();
     client.post("4three");
@@ -29,7 +29,7 @@ fn post_is_answered_before_its_messages() {
 }
 
 #[test]
-fn a_body_may_come_in_pieces() {
+fn reads_body_in_pieces() {
     let mut client = Client::opened();
     let (mut post, feed) = client.feed();
     client.assert_idle();
@@ -47,7 +47,7 @@ fn a_body_may_come_in_pieces() {
 }
 
 #[test]
-fn an_empty_body_is_an_empty_message() {
+fn empty_body_is_empty_message() {
     let mut client = Client::opened();
     client.post("");
     client.take_in();
@@ -55,7 +55,7 @@ fn an_empty_body_is_an_empty_message() {
 }
 
 #[test]
-fn an_aborted_post_breaks_the_connection() {
+fn aborted_post_breaks_connection() {
     let mut client = Client::opened();
     let (exchange, _post) = ExchangeBuilder::post(URI).chunk("4half").aborted().build();
     client.connection.accept(exchange).unwrap();
@@ -88,13 +88,13 @@ fn overlapping_posts_are_fatal() {
 }
 
 #[test]
-fn next_post_waits_behind_an_answered_one() {
+fn next_post_waits_behind_answered_one() {
     let mut client = Client::opened();
     let mut first = client.post("4a");
     client.take_in();
     let mut second = client.post("4b");
     client.assert_idle();
-    assert!(second.now().is_none(), "it is not its turn");
+    assert!(second.now().is_none(), "the first POST is current");
     let (third, _) = ExchangeBuilder::post(URI).chunk("4c").build();
     assert_refused(&client.refused(third), 400, true);
     assert_eq!(first.now().unwrap().text(), (200, "ok"));
@@ -106,7 +106,7 @@ fn next_post_waits_behind_an_answered_one() {
 }
 
 #[test]
-fn a_binary_body_is_fatal() {
+fn closes_session_for_binary_body() {
     for content_type in ["application/octet-stream", "Application/Octet-Stream ; x=y"] {
         let mut client = Client::opened();
         let (post, _) = ExchangeBuilder::post(URI).header("content-type", content_type).chunk("4a").build();
@@ -128,7 +128,7 @@ fn closes_session_for_oversized_body() {
     for _ in 0..10 {
         feed.chunk(vec![b'4'; 100]);
     }
-    assert_eq!(client.received(), [], "the limit itself is allowed");
+    assert_eq!(client.received(), [], "a body of the limit is allowed");
     assert!(post.now().is_none());
     feed.chunk("4");
     for _ in 0..100 {
@@ -137,16 +137,16 @@ fn closes_session_for_oversized_body() {
     client.assert_idle();
     let before = client.woken();
     assert_eq!(post.now().unwrap().text(), (413, ""));
-    assert!(client.woken() > before, "the answer was written");
+    assert!(client.woken() > before, "the response was written");
     assert_eq!(client.broken(), CloseReason::MessageTooBig);
     assert!(feed.is_dropped());
-    assert_eq!(feed.read(), 1_001, "nothing is read after the first byte too many");
+    assert_eq!(feed.read(), 1_001, "reading stops at the first byte over the limit");
     client.push("1");
-    assert_eq!(client.step(&mut get).text(), (200, "1"), "the GET that waits hears of the end");
+    assert_eq!(client.step(&mut get).text(), (200, "1"), "the pending GET receives the close");
 }
 
 #[test]
-fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
+fn keeps_messages_before_malformed_one() {
     for bad in ["4one\x1eb!\x1e4two", "4one\x1eb!"] {
         let mut client = Client::opened();
         let mut post = client.post(bad);
@@ -159,18 +159,18 @@ fn good_messages_before_a_bad_one_count_and_the_post_is_ok() {
 }
 
 #[test]
-fn what_a_post_says_counts_before_the_end_of_the_get() {
+fn close_packet_precedes_get_abort() {
     let mut client = Client::opened();
     let parked = client.get();
     client.settle();
     client.post("1");
     drop(parked);
     client.take_in();
-    assert_eq!(client.received(), ["1".into()], "the client said why it leaves");
+    assert_eq!(client.received(), ["1".into()], "the close packet arrives first");
 }
 
 #[test]
-fn tiny_packets_are_handed_over_in_portions() {
+fn delivers_tiny_packets_in_portions() {
     let mut client = Client::opened();
     let packets = 500_000;
     let (exchange, mut post) = ExchangeBuilder::post(URI).chunk("2\x1e".repeat(packets)).build();
@@ -189,11 +189,11 @@ fn tiny_packets_are_handed_over_in_portions() {
     }
     // An empty packet follows the last separator.
     assert_eq!(total, packets + 1);
-    assert_eq!(polls, total.div_ceil(256) + 1, "each message is looked at once");
+    assert_eq!(polls, total.div_ceil(256) + 1, "each message is decoded once");
 }
 
 #[test]
-fn a_body_of_single_bytes_costs_its_bytes() {
+fn reads_single_byte_chunks_in_batches() {
     let mut client = Client::opened();
     let (exchange, _, feed) =
         (0..100_000).fold(ExchangeBuilder::post(URI), |post, _| post.chunk(&b"4"[..])).build_with_feed();

@@ -48,20 +48,22 @@ impl Poller {
 
     fn open_with(exchange: Exchange) -> Self {
         let mut connection = Polling::new().open(exchange).expect("a GET opens");
-        let Poll::Ready(Ok(sink)) = connection.poll_open(&mut noop()) else { panic!("it is open at once") };
+        let Poll::Ready(Ok(sink)) = connection.poll_open(&mut noop()) else {
+            panic!("expected an open connection")
+        };
         Self { connection, sink }
     }
 
     fn get(&mut self) -> Answer {
         let (exchange, answer) = get();
-        self.connection.accept(exchange).expect("a GET in turn");
+        self.connection.accept(exchange).expect("the GET is accepted");
         answer
     }
 
     /// Sends `frames`; returns the readiness and the number of frames left.
     fn send(&mut self, frames: impl IntoIterator<Item = Frame>) -> (Readiness, usize) {
         let mut batch = frames.into_iter().collect();
-        let readiness = self.sink.poll_send(&mut noop(), &mut batch).expect("it is not broken");
+        let readiness = self.sink.poll_send(&mut noop(), &mut batch).expect("the connection works");
         (readiness, batch.len())
     }
 
@@ -87,14 +89,14 @@ fn long() -> Frame {
 }
 
 fn body(answer: &mut Answer) -> ResponseBody {
-    let response = answer.try_recv().expect("it is answered");
+    let response = answer.try_recv().expect("the GET is answered");
     assert_eq!(response.status(), 200);
     response.into_body()
 }
 
 /// Takes the next slice like an HTTP library; returns `None` at the end.
 fn slice(body: &mut ResponseBody) -> Option<Bytes> {
-    let Poll::Ready(frame) = Pin::new(body).poll_frame(&mut noop()) else { panic!("it is complete") };
+    let Poll::Ready(frame) = Pin::new(body).poll_frame(&mut noop()) else { panic!("the body is complete") };
     frame.map(|frame| frame.expect("memory").into_data().expect("data"))
 }
 
@@ -115,7 +117,7 @@ fn long_answer_moves_slice_by_slice() {
     let mut read = 0;
     while let Some(slice) = slice(&mut body) {
         assert!(slice.len() <= SLICE, "{}", slice.len());
-        assert_eq!(poller.sink.moved(), read, "a slice that HTTP holds has not moved");
+        assert_eq!(poller.sink.moved(), read, "a slice held by HTTP has not moved");
         read += slice.len() as u64;
         drop(slice);
         assert_eq!(poller.sink.moved(), read);
@@ -131,7 +133,7 @@ fn moved_never_falls_back() {
     for frame in [long(), Frame::new("4short"), long(), Frame::new("4short")] {
         let len = frame.messages()[0].len();
         poller.send_all([frame]);
-        assert_eq!(poller.sink.moved(), moved, "an answer is no progress yet");
+        assert_eq!(poller.sink.moved(), moved, "a response alone is no progress");
         assert_eq!(whole(body(&mut answer)).len(), len);
         moved += if len > SLICE { len as u64 } else { 0 };
         assert_eq!(poller.sink.moved(), moved);
@@ -180,14 +182,14 @@ fn short_answers_allocate_nothing_more() {
         let mut batch = VecDeque::from([Frame::new("4".repeat(len))]);
         let cost = measure(|| {
             let sent = poller.sink.poll_send(&mut noop(), &mut batch);
-            assert_eq!(sent.expect("it is not broken"), Readiness::Blocked);
+            assert_eq!(sent.expect("the connection works"), Readiness::Blocked);
         });
         cost.count_total
     };
     let short = cost(100);
     assert_eq!(short, SHORT_ANSWER);
     assert_eq!(cost(SLICE), short);
-    assert_eq!(cost(SLICE + 1), short + 2, "the counter and the body that holds it");
+    assert_eq!(cost(SLICE + 1), short + 2, "the counter and its body");
 }
 
 /// Allocations of a response: its bytes and its headers.
@@ -218,7 +220,7 @@ fn close_packet_follows_long_answer() {
 }
 
 #[test]
-fn waiting_get_gets_close_packet_at_once() {
+fn waiting_get_receives_close_at_once() {
     for reason in [CloseReason::SlowConsumer, CloseReason::Overloaded] {
         let (mut poller, mut waiting) = Poller::open();
         poller.connection.start_close(reason, &Outbox::new(1, FlushList::new()));
@@ -229,7 +231,7 @@ fn waiting_get_gets_close_packet_at_once() {
 }
 
 #[test]
-fn get_after_emptied_outbox_gets_close_packet() {
+fn get_after_drain_receives_close() {
     let list = FlushList::new();
     let (mut poller, mut first) = Poller::open();
     poller.send_all([Frame::new("0{}")]);
@@ -243,7 +245,7 @@ fn get_after_emptied_outbox_gets_close_packet() {
     Flusher::new(list).write_all();
     assert!(outbox.poll_owner(&mut noop()).is_pending() && outbox.is_parked());
     let (exchange, mut last) = get();
-    poller.connection.accept(exchange).expect("a GET in turn");
+    poller.connection.accept(exchange).expect("the GET is accepted");
     let _ = outbox.poll_owner(&mut noop());
     assert_eq!(whole(body(&mut last)), "1");
     assert!(outbox.poll_drained(&mut noop()).is_ready());
@@ -261,20 +263,23 @@ async fn slow_reader_moves_answer_over_http() {
             let body = RequestBody::new(Empty::new().map_err(|never| match never {}));
             let request = request.into_parts().0;
             let exchange = Exchange { request, body, respond, upgrade: None, subprotocol: None };
-            requests.send(exchange).await.expect("the test waits for it");
-            Ok::<_, Infallible>(answer.await.expect("it is answered"))
+            requests.send(exchange).await.expect("the test receives it");
+            Ok::<_, Infallible>(answer.await.expect("the GET is answered"))
         }
     });
     let server = tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
 
-    client.write_all(format!("GET {URI} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.expect("room for it");
+    client
+        .write_all(format!("GET {URI} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes())
+        .await
+        .expect("the request fits");
     let mut poller = Poller::open_with(exchanges.recv().await.expect("a request"));
     poller.send_all([long()]);
 
     let mut moved = settled(&*poller.sink).await;
     assert!(moved <= KERNEL, "{moved} bytes moved to a client that read none: hyper holds them");
     tokio::time::sleep(PAUSE).await;
-    assert_eq!(poller.sink.moved(), moved, "nothing moves for a client that does not read");
+    assert_eq!(poller.sink.moved(), moved, "no progress without reads");
 
     read_head(&mut client).await;
     let (mut read, mut steps, mut piece) = (0, 0, vec![0; PIECE]);
@@ -292,7 +297,7 @@ async fn slow_reader_moves_answer_over_http() {
     assert_eq!(moved, LONG as u64);
     assert!(steps >= 5, "{steps} steps");
     drop(client);
-    server.await.expect("no panic").expect("a proper end");
+    server.await.expect("no panic").expect("a clean end");
 }
 
 /// Bytes that a client reads at once; more than the kernel buffers.
@@ -309,8 +314,9 @@ async fn sockets() -> (TcpStream, TcpStream) {
     let listener = listener.listen(1).expect("it is bound");
     let client = TcpSocket::new_v4().expect("a socket");
     client.set_recv_buffer_size(16 * 1024).expect("a size");
-    let client = client.connect(listener.local_addr().expect("it is bound")).await.expect("it listens");
-    (listener.accept().await.expect("it connected").0, client)
+    let client =
+        client.connect(listener.local_addr().expect("a bound listener")).await.expect("a listening server");
+    (listener.accept().await.expect("a connected client").0, client)
 }
 
 /// Waits until progress was made and has stopped.
@@ -331,7 +337,7 @@ async fn changed(sink: &dyn FrameSink, before: u64) -> u64 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it moves");
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("progress in time");
     sink.moved()
 }
 

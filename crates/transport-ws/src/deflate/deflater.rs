@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_compressor_takes_what_is_said() {
+    fn compressor_allocates_declared_memory() {
         for (window_bits, memory_level) in [(9, 1), (9, 8), (12, 4), (15, 8), (15, 9)] {
             let cost = measure(|| drop(Deflater::new(window_bits, 6, memory_level)));
             let said = Deflater::memory(window_bits, memory_level);
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_shrink_is_left_alone() {
+    fn keeps_incompressible_payload_plain() {
         let mut deflater = Deflater::new(15, 6, 8);
         let mut scratch = Vec::new();
         let mut state = 1_u64;
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn compresses_rfc_examples() {
         // Sections 7.2.3.1 and 7.2.3.2: "Hello" alone, and again in its own context.
         let mut deflater = Deflater::new(15, 6, 8);
         let mut out = Vec::new();

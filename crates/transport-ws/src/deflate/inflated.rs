@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn segments_make_one_message_even_where_they_cut_a_character() {
+    fn joins_segments_across_cut_characters() {
         let text = "a€".repeat(50_000);
         for size in [7, 1000, 8192] {
             let mut inflated = [Inflated::new(Opcode::Text), Inflated::new(Opcode::Binary)];
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_the_limit() {
+    fn enforces_the_message_limit() {
         let mut inflated = Inflated::new(Opcode::Binary);
         inflated.push(&[0; 10], 10).unwrap();
         assert_eq!(inflated.push(&[0], 10), Err(Violation::MessageTooBig { limit: 10 }));

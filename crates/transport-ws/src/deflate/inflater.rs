@@ -17,7 +17,7 @@ pub(crate) struct Inflater {
 }
 
 impl Inflater {
-    /// Memory of one inflater in bytes: always the largest window, whatever the client announced.
+    /// Memory of one inflater in bytes: always the largest window, regardless of the client's offer.
     pub(crate) const MEMORY: usize = 47_552;
 
     fn new() -> Self {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_rfc() {
+    fn inflates_rfc_examples() {
         // Section 7.2.3: one block, a context, no compression, BFINAL, two blocks.
         let hello = Ok(b"Hello".to_vec());
         let mut keeping = Inflating::new(true);
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_deflate_is_refused() {
+    fn refuses_invalid_deflate_data() {
         let reference_to_nothing = [0xf2, 0x00, 0x11, 0x00, 0x00];
         for payload in [&[0x06][..], &[0xff; 20], &[0x00, 0x05, 0x00, 0x00, 0x00], &reference_to_nothing] {
             assert_eq!(inflate(&mut Inflating::new(false), payload), Err(Violation::InvalidDeflate));
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_was_cut_inside_a_block_is_refused() {
+    fn refuses_message_cut_inside_block() {
         let text = "the quick brown fox jumps over the lazy dog, ".repeat(20);
         let mut scratch = Vec::new();
         let whole = Deflater::new(15, 6, 8).compress_alone(text.as_bytes(), &mut scratch).unwrap();
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn an_inflater_takes_what_is_said() {
+    fn inflater_allocates_declared_memory() {
         let cost = measure(|| drop(Inflater::new()));
         assert_eq!((cost.count_total, cost.bytes_total), (1, Inflater::MEMORY as u64));
     }
 
     proptest! {
         #[test]
-        fn messages_come_back_with_and_without_context(
+        fn round_trips_with_and_without_context(
             messages in prop::collection::vec(
                 prop_oneof!["[a-c]{1,3000}".prop_map(String::into_bytes), prop::collection::vec(any::<u8>(), 1..400)],
                 1..6,

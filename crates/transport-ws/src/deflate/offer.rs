@@ -186,7 +186,7 @@ mod tests {
     const NO_CONTEXTS: &str = "server_no_context_takeover; client_no_context_takeover";
 
     #[test]
-    fn each_parameter_is_answered() {
+    fn answers_each_parameter() {
         let without = |more: &str| Some(format!("{NO_CONTEXTS}{more}"));
         assert_eq!(answer("permessage-deflate"), without(""));
         assert_eq!(answer("permessage-deflate; client_max_window_bits"), without(""));
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn contexts_are_kept_where_both_want_them() {
+    fn keeps_contexts_when_both_agree() {
         let keeping = Compression::new().context_takeover(true).window_bits(14).client_window_bits(12);
         let answer = |offer| answer_with(&keeping, &[offer]);
         let expected = |text: &str| Some(text.to_owned());
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn without_room_for_its_contexts_a_connection_has_none() {
+    fn drops_contexts_over_memory_limit() {
         let inflater_only = Compression::new().context_takeover(true).max_context_memory(Inflater::MEMORY);
         assert_eq!(
             answer_with(&inflater_only, &["permessage-deflate"]).as_deref(),
@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_be_declined_is() {
+    fn declines_unacceptable_offers() {
         for offer in [
             "",
             ",",
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_offer_that_can_be_taken_is() {
+    fn accepts_first_acceptable_offer() {
         let expected = Some(format!("{NO_CONTEXTS}; server_max_window_bits=12"));
         let list = "foo, permessage-deflate; server_max_window_bits=8, permessage-deflate; x=\"a,b\" ,, \
                     permessage-deflate;server_max_window_bits=13 , permessage-deflate";
@@ -283,7 +283,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_answered_with_what_was_offered_or_not_at_all(
+        fn answers_only_with_offered_parameters(
             parts in prop::collection::vec(
                 prop::sample::select(vec![
                     "permessage-deflate", ";", ",", "=", "\"", "\\", " ", "9", "15", "client_max_window_bits",

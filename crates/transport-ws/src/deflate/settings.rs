@@ -244,7 +244,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contexts_have_a_limit_that_clones_share() {
+    fn clones_share_the_context_limit() {
         let compression = Compression::new().max_context_memory(100);
         let first = compression.reserve(60).unwrap();
         assert!(compression.clone().reserve(41).is_none());
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_outside_of_what_there_is_count_as_the_nearest() {
+    fn clamps_settings_to_valid_range() {
         let wild = Compression::new()
             .threshold(usize::MAX)
             .level(0)

@@ -44,7 +44,7 @@ impl Params {
 
 /// Renders each message as one frame, compressed without context if that makes it smaller.
 ///
-/// A frame of which no message shrinks gets an empty form, which stands for that of [`WsWire`](crate::WsWire).
+/// A frame without any message that shrinks gets an empty form, which means the form of [`WsWire`](crate::WsWire).
 #[derive(Debug)]
 pub(crate) struct DeflateWire {
     params: Params,
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_is_compressed_once_for_each_set_of_parameters() {
+    fn compresses_frame_once_per_parameters() {
         let compression = Compression::new();
         let frame = Frame::new("all work and no play ".repeat(100));
         let once = wire(&compression, 15).compressed(&frame).unwrap().clone();
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_small_or_does_not_shrink_or_asks_for_it_goes_plain() {
+    fn leaves_small_or_incompressible_frames_plain() {
         let compression = Compression::new().threshold(100);
         let wire = wire(&compression, 15);
         assert!(wire.compressed(&Frame::new("a".repeat(99))).is_none());
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_frame_with_attachments_each_message_has_its_own_form() {
+    fn compresses_each_attachment_separately() {
         let wire = wire(&Compression::new().threshold(100), 15);
         let messages: Vec<Message> = vec![
             "head".into(),

@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn each_form_of_the_length_is_read() {
+    fn reads_each_length_form() {
         let mut bytes = vec![0x81, 0x80 | 5, 1, 2, 3, 4];
         let header = parse_alone(&bytes).unwrap().unwrap();
         let expected = Header {
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_in_a_longer_form_than_needed_are_refused() {
+    fn refuses_lengths_in_longer_form() {
         for short in [0_u16, 1, 125] {
             let [high, low] = short.to_be_bytes();
             assert_eq!(parse_alone(&[0x82, 0xfe, high, low]), Err(Violation::LengthNotMinimal));
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_with_the_highest_bit_is_refused() {
+    fn refuses_length_with_highest_bit() {
         for long in [1_u64 << 63, u64::MAX] {
             let mut bytes = vec![0x82, 0xff];
             bytes.extend(long.to_be_bytes());
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn each_byte_is_judged_before_the_next_is_there() {
+    fn refuses_each_byte_early() {
         assert_eq!(parse_alone(&[0xc1]), Err(Violation::ReservedBits));
         assert_eq!(parse_alone(&[0x83]), Err(Violation::ReservedOpcode(3)));
         assert_eq!(parse_alone(&[0x80]), Err(Violation::UnexpectedContinuation));
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn compression_is_marked_where_it_was_negotiated_and_a_message_begins() {
+    fn accepts_compression_bit_when_negotiated() {
         let parse = |first| parse(&[first], &ReadLimits::default(), true, None);
         assert_eq!((parse(0xc1), parse(0x42)), (Ok(None), Ok(None)));
         for control in [0xc8, 0xc9, 0xca, 0x49] {
@@ -273,7 +273,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_tungstenite_on_what_it_accepts(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
+        fn accepts_the_same_as_tungstenite(bytes in prop::collection::vec(any::<u8>(), 0..20)) {
             let mut cursor = Cursor::new(&bytes);
             let theirs = FrameHeader::parse(&mut cursor);
             if let Ok(Some(header)) = parse_alone(&bytes) {

@@ -27,7 +27,7 @@ mod tests {
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
     #[test]
-    fn unmasks_the_example_of_the_rfc() {
+    fn unmasks_the_rfc_example() {
         // Section 5.7: "Hello" under the key 37 fa 21 3d.
         let mut bytes = [0x7f, 0x9f, 0x4d, 0x51, 0x58];
         unmask(&mut bytes, KEY);
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn every_length_and_alignment_agrees_with_the_definition() {
+    fn unmasks_every_length_and_alignment() {
         let source: Vec<u8> = (0..=255).collect();
         for start in 0..9 {
             for end in start..source.len() {
@@ -51,7 +51,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_in_pieces_unmasks_like_the_whole() {
+    fn unmasks_payload_in_pieces() {
         let mut whole: Vec<u8> = (0..64).collect();
         let source = whole.clone();
         unmask(&mut whole, KEY);

@@ -161,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_buffer_doubles_up_to_its_ceiling() {
+    fn doubles_buffer_up_to_ceiling() {
         assert_eq!(growth(0, 0, 1, 1_000_000), 64);
         assert_eq!(growth(0, 0, 1, 10), 10);
         assert_eq!(growth(10, 64, 54, 1000), 0);
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_one_frame_ends_in_a_buffer_of_its_size() {
+    fn ends_with_exactly_sized_buffer() {
         let mut partial = PartialMessage::new(Opcode::Binary, false);
         for _ in 0..100 {
             partial.push(&[7; 13], 1300).unwrap();

@@ -286,7 +286,9 @@ impl FrameReader {
         Ok(())
     }
 
-    /// Returns a partial control frame needs no check: nothing ends the stream before its last byte.
+    /// Ends the stream and drops an incomplete message.
+    ///
+    /// A partial control frame needs no cleanup: nothing ends the stream before its last byte.
     fn end(&mut self) {
         self.phase = Phase::Ended;
         self.message = None;
@@ -455,13 +457,13 @@ mod tests {
     const EMPTY: [u8; 6] = [0x82, 0x80, 0, 0, 0, 0];
 
     #[test]
-    fn an_idle_reader_is_small() {
+    fn idle_reader_stays_small() {
         assert!(size_of::<FrameReader>() <= 64, "{} bytes", size_of::<FrameReader>());
         assert!(size_of::<Incoming>() <= 48, "{} bytes", size_of::<Incoming>());
     }
 
     #[test]
-    fn small_messages_of_a_piece_lie_together_and_large_ones_alone() {
+    fn batches_small_messages_in_one_block() {
         let frame = |opcode: u8, payload: &[u8]| {
             let mut frame = Vec::new();
             crate::frame::put_header(&mut frame, Opcode::Binary, payload.len());
@@ -496,7 +498,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_goes_when_it_is_complete() {
+    fn frees_state_after_complete_message() {
         let mut reader = FrameReader::default();
         let mut items = Vec::new();
         for first in [0x02, 0x00, 0x89, 0x80] {
@@ -511,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_goes_with_the_stream() {
+    fn frees_state_after_violation() {
         let begun = [0x01, 0x81, 0, 0, 0, 0, b'a', 0x89, 0x82, 0, 0, 0, 0, b'b'];
         let mut reader = FrameReader::default();
         let mut items = Vec::new();

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_impossible_byte_is_refused() {
+    fn refuses_first_impossible_byte() {
         assert_eq!(refused_at("aé€😀".as_bytes()), None);
         // Invalid bytes, overlong forms, a surrogate, beyond U+10FFFF, a stray continuation.
         assert_eq!(refused_at(b"ab\xff"), Some(2));
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_ends_inside_a_character_is_refused_at_its_end() {
+    fn refuses_text_cut_inside_character() {
         for (text, cut) in [("é", 1), ("€", 1), ("€", 2), ("😀", 1), ("😀", 2), ("😀", 3)] {
             let mut partial = PartialText::default();
             partial.push(&text.as_bytes()[..cut]).unwrap();
@@ -142,7 +142,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn pieces_give_what_the_standard_check_gives(
+        fn validates_pieces_like_std(
             bytes in prop_oneof![
                 any::<String>().prop_map(String::into_bytes),
                 prop::collection::vec(any::<u8>(), 0..40),

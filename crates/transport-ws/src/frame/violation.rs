@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_kind_of_violation_has_its_close_code() {
+    fn maps_violations_to_close_codes() {
         let code = |violation: Violation| u16::from(violation.close_code());
         assert_eq!(code(Violation::Unmasked), 1002);
         assert_eq!(code(Violation::CloseCode(1005)), 1002);

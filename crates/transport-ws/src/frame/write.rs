@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn headers_are_those_of_tungstenite() {
+    fn writes_headers_like_tungstenite() {
         for len in [0, 1, 125, 126, 127, 65535, 65536, 1 << 33] {
             for opcode in [Opcode::Text, Opcode::Binary, Opcode::Ping] {
                 let mut ours = Vec::new();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn close_frames_carry_a_code_and_a_reason_or_nothing() {
+    fn encodes_close_code_and_reason() {
         let close = |code, reason: &str| {
             let mut out = Vec::new();
             put_close(&mut out, code, reason);

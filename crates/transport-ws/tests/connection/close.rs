@@ -17,7 +17,7 @@ fn finish(served: &Served, reason: CloseReason) -> Vec<u8> {
 }
 
 #[test]
-fn the_server_says_why_it_closes() {
+fn server_sends_close_reason() {
     for (reason, code, text) in [
         (CloseReason::ServerShutdown, 1001, "server shutting down"),
         (CloseReason::PingTimeout, 1001, "ping timeout"),
@@ -42,7 +42,7 @@ fn the_server_says_why_it_closes() {
 }
 
 #[test]
-fn refusals_are_said_as_far_as_they_fit() {
+fn truncates_long_refusals() {
     let long = "é".repeat(100);
     for (message, said) in [("not you", "not you"), ("", "refused"), (&long, &long[..122])] {
         let mut served = Served::open();
@@ -55,7 +55,7 @@ fn refusals_are_said_as_far_as_they_fit() {
 }
 
 #[test]
-fn where_node_says_nothing_a_bare_close_says_nothing() {
+fn bare_close_hides_selected_reasons() {
     let transport = WebSocket::new().bare_close(true);
     for (reason, expected) in [
         (CloseReason::ForcedServerClose, server_frame(CLOSE, b"")),
@@ -71,12 +71,12 @@ fn where_node_says_nothing_a_bare_close_says_nothing() {
 }
 
 #[test]
-fn a_server_that_closes_first_waits_for_the_client() {
+fn waits_for_client_close() {
     let mut served = Served::open();
     served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
     finish(&served, CloseReason::ForcedServerClose);
     assert!(served.poll_closed().is_pending());
-    assert!(served.wire.is_shut(), "the client hears that nothing more comes");
+    assert!(served.wire.is_shut(), "the write direction is shut down");
     // Input in transit is discarded, and so is the reply.
     served.wire.arrive(client_frame(TEXT, b"on its way"));
     served.wire.arrive(client_close(1000));
@@ -90,7 +90,7 @@ fn a_server_that_closes_first_waits_for_the_client() {
 }
 
 #[test]
-fn a_client_that_breaks_off_is_not_waited_for() {
+fn stops_waiting_after_connection_reset() {
     let mut served = Served::open();
     served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
     finish(&served, CloseReason::ForcedServerClose);
@@ -99,7 +99,7 @@ fn a_client_that_breaks_off_is_not_waited_for() {
 }
 
 #[test]
-fn a_client_that_goes_on_sending_keeps_nobody_else_waiting() {
+fn closing_client_delays_no_others() {
     let mut served = Served::open();
     served.connection.start_close(CloseReason::ForcedServerClose, &served.outbox);
     finish(&served, CloseReason::ForcedServerClose);
@@ -109,12 +109,12 @@ fn a_client_that_goes_on_sending_keeps_nobody_else_waiting() {
         assert!(served.poll_closed().is_pending());
         let reads = served.wire.reads() - before;
         assert!((1..=100).contains(&reads), "{reads} reads");
-        assert!(served.was_woken(), "it has to come back by itself");
+        assert!(served.was_woken(), "the connection must wake itself");
     }
 }
 
 #[test]
-fn a_client_that_closes_first_is_answered_with_its_code() {
+fn answers_client_close_with_code() {
     let coded = |code: u16| (client_close(code), server_close(code, ""));
     let with_reason = client_frame(CLOSE, b"\x03\xe9bye");
     let cases = [
@@ -144,7 +144,7 @@ fn a_client_that_closes_first_is_answered_with_its_code() {
 }
 
 #[test]
-fn a_client_that_breaks_the_rules_hears_which() {
+fn sends_violation_as_close_reason() {
     let limited = WebSocket::new().max_message(10).max_fragments(2);
     let fragment = |first| client_frame(first, b"a");
     let cases: [(Vec<u8>, u16, &str); 8] = [
@@ -169,7 +169,7 @@ fn a_client_that_breaks_the_rules_hears_which() {
         let mut served = Served::open_with(&limited, "");
         served.push("before");
         served.wire.arrive([client_frame(TEXT, b"fine"), offence, client_frame(TEXT, b"no")].concat());
-        assert_eq!(served.read(), ["fine".into()], "what came before it counts");
+        assert_eq!(served.read(), ["fine".into()], "earlier messages are delivered");
         served.push("answer to it");
         let (outcome, messages) = served.recv();
         let Poll::Ready(Err(error)) = outcome else { panic!("{reason}: {outcome:?}") };
@@ -187,7 +187,7 @@ fn a_client_that_breaks_the_rules_hears_which() {
 
 /// Other threads push until they see the disconnect.
 #[test]
-fn nothing_follows_the_close_frame() {
+fn sends_nothing_after_close_frame() {
     type End = fn(&mut Served);
     let ends: [(End, Vec<u8>); 3] = [
         (
@@ -233,7 +233,7 @@ fn nothing_follows_the_close_frame() {
         assert_eq!(served.sent(), b"", "in later ones");
         served.connection.start_close(CloseReason::ServerShutdown, &served.outbox);
         assert_eq!(served.sent(), b"", "not even a second one");
-        assert_eq!(served.outbox.waiting().frames, 0, "and nothing is kept");
+        assert_eq!(served.outbox.waiting().frames, 0, "later frames are dropped");
 
         for room in 0..close.len() {
             let mut served = open();
@@ -259,7 +259,7 @@ impl Served {
 }
 
 #[test]
-fn no_ping_is_sent_once_the_close_was() {
+fn sends_no_ping_after_close() {
     let mut served = Served::open();
     served.connection.start_close(CloseReason::PingTimeout, &served.outbox);
     served.connection.ping(&served.outbox, 0);
@@ -267,7 +267,7 @@ fn no_ping_is_sent_once_the_close_was() {
 }
 
 #[test]
-fn a_close_waits_its_turn_on_a_blocked_stream() {
+fn close_waits_for_blocked_stream() {
     let mut served = Served::open();
     served.wire.grant(5);
     served.push("first");

@@ -69,15 +69,15 @@ fn texts(messages: &[&str]) -> Vec<Incoming> {
 }
 
 #[test]
-fn an_offer_is_answered_only_where_compression_is_on() {
+fn negotiates_compression_only_when_enabled() {
     let answer = |transport: &WebSocket, offer: Option<&str>| {
         let mut builder = ExchangeBuilder::websocket("/");
         if let Some(offer) = offer {
             builder = builder.header("sec-websocket-extensions", offer);
         }
         let (exchange, mut answer) = builder.upgrade(crate::wire::Wire::default(), "").build();
-        let connection = transport.open(exchange).expect("it is a handshake");
-        let answered = answer.now().expect("answered at once");
+        let connection = transport.open(exchange).expect("a valid handshake");
+        let answered = answer.now().expect("an immediate response");
         assert_eq!(answered.status, 101);
         drop(connection);
         answered.headers.get("sec-websocket-extensions").map(|value| value.to_str().unwrap().to_owned())
@@ -89,7 +89,7 @@ fn an_offer_is_answered_only_where_compression_is_on() {
 }
 
 #[test]
-fn a_broadcast_is_compressed_once_and_written_from_where_it_lies() {
+fn compresses_broadcast_once_without_copying() {
     let transport = compressing();
     let members = [ALONE, ALONE, "permessage-deflate; server_max_window_bits=9"]
         .map(|offer| Served::offering(&transport, offer));
@@ -113,7 +113,7 @@ fn a_broadcast_is_compressed_once_and_written_from_where_it_lies() {
 }
 
 #[test]
-fn small_and_incompressible_and_excepted_frames_go_plain_in_their_order() {
+fn mixes_compressed_and_plain_in_order() {
     let served = Served::offering(&compressing(), ALONE);
     let (large, excepted) = (json(3000), json(2500));
     for text in ["small", &large, "small again"] {
@@ -130,7 +130,7 @@ fn small_and_incompressible_and_excepted_frames_go_plain_in_their_order() {
 }
 
 #[test]
-fn a_slow_client_gets_every_byte() {
+fn slow_client_receives_every_byte() {
     for takeover in [false, true] {
         let compression = Compression::new().context_takeover(takeover).threshold(10);
         let mut served = Served::offering(&WebSocket::new().compression(compression), ALONE);
@@ -152,7 +152,7 @@ fn a_slow_client_gets_every_byte() {
 }
 
 #[test]
-fn with_a_context_messages_that_are_alike_become_tiny() {
+fn shared_context_shrinks_similar_messages() {
     let compression = Compression::new().context_takeover(true).threshold(100);
     let transport = WebSocket::new().compression(compression.clone());
     let mut served = Served::offering(&transport, ALONE);
@@ -186,7 +186,7 @@ fn with_a_context_messages_that_are_alike_become_tiny() {
 }
 
 #[test]
-fn what_a_client_compressed_arrives_and_is_counted() {
+fn inflates_and_counts_compressed_messages() {
     let compression = Compression::new();
     let mut served = Served::offering(&WebSocket::new().compression(compression.clone()), ALONE);
     let text = json(4000);
@@ -201,7 +201,7 @@ fn what_a_client_compressed_arrives_and_is_counted() {
 }
 
 #[test]
-fn what_is_wrong_with_a_compressed_message_is_told() {
+fn reports_violations_in_compressed_messages() {
     let bomb = {
         let mut payload = vec![0; 10_000];
         let mut client = Deflate::new(9, false, 15);
@@ -234,14 +234,14 @@ fn early_bytes_are_inflated_in_portions() {
         let read = served.read().len();
         (messages, most) = (messages + read, most.max(read));
     }
-    assert!(most <= 4096 / frame.len() + 1, "{most} of {frames} messages came out at once");
+    assert!(most <= 4096 / frame.len() + 1, "{most} of {frames} messages in one read");
 }
 
 /// Compresses a message as a client without context does.
 fn compressed(message: &[u8]) -> Vec<u8> {
     let mut out = vec![0; message.len() + 64];
     let mut deflate = Deflate::new(6, false, 15);
-    deflate.compress(message, &mut out, DeflateFlush::SyncFlush).expect("there is room");
+    deflate.compress(message, &mut out, DeflateFlush::SyncFlush).expect("the buffer has room");
     out.truncate(deflate.total_out() as usize);
     out.truncate(out.len() - 4);
     out

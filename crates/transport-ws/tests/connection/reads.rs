@@ -14,7 +14,7 @@ use crate::{PING, TEXT, client_close, client_frame, server_close, server_frame};
 const PONG: u8 = 0x8a;
 
 #[test]
-fn messages_are_read_as_they_come() {
+fn reads_messages_as_they_arrive() {
     let mut served = Served::open();
     served.wire.arrive([client_frame(TEXT, b"one"), client_frame(0x82, b"\x00\xff")].concat());
     served.wire.arrive(client_frame(TEXT, b""));
@@ -27,7 +27,7 @@ fn messages_are_read_as_they_come() {
 }
 
 #[test]
-fn a_part_of_a_message_is_a_sign_of_life() {
+fn partial_message_counts_as_activity() {
     let mut served = Served::open();
     for byte in client_frame(TEXT, b"one") {
         served.wire.arrive([byte]);
@@ -39,7 +39,7 @@ fn a_part_of_a_message_is_a_sign_of_life() {
 }
 
 #[test]
-fn what_came_with_the_request_is_read_first() {
+fn reads_bytes_sent_with_request() {
     let early = [client_frame(TEXT, b"early"), client_frame(TEXT, b"cut")].concat();
     for at in 0..=early.len() {
         let (before, after) = early.split_at(at);
@@ -56,14 +56,14 @@ fn what_came_with_the_request_is_read_first() {
 }
 
 #[test]
-fn a_close_that_came_with_the_request_is_answered() {
+fn answers_close_sent_with_request() {
     let mut served = Served::open_with(&WebSocket::new(), client_close(1000));
     assert!(matches!(served.recv().0, Poll::Ready(Ok(Received::Closed))));
     assert_eq!(served.sent(), server_close(1000, ""));
 }
 
 #[test]
-fn pings_are_answered_behind_what_waits() {
+fn answers_pings_after_queued_frames() {
     let mut served = Served::open();
     served.push("first");
     served.wire.arrive(
@@ -81,7 +81,7 @@ fn pings_are_answered_behind_what_waits() {
 }
 
 #[test]
-fn a_pong_does_not_enter_a_frame_that_is_cut() {
+fn pong_waits_for_partial_frame() {
     let mut served = Served::open();
     served.wire.grant(4);
     served.push("first");
@@ -96,7 +96,7 @@ fn a_pong_does_not_enter_a_frame_that_is_cut() {
 }
 
 #[test]
-fn a_client_that_pings_and_does_not_read_is_closed() {
+fn closes_client_that_only_pings() {
     let mut served = Served::open();
     served.wire.grant(0);
     for _ in 0..20_000 {
@@ -109,7 +109,7 @@ fn a_client_that_pings_and_does_not_read_is_closed() {
 }
 
 #[test]
-fn pongs_are_signs_of_life_and_nothing_else() {
+fn pongs_count_only_as_activity() {
     let mut served = Served::open();
     assert!(served.connection.ping(&served.outbox, 0));
     assert_eq!(served.sent(), server_frame(PING, b""));
@@ -119,7 +119,7 @@ fn pongs_are_signs_of_life_and_nothing_else() {
 }
 
 #[test]
-fn answers_bring_back_the_mark() {
+fn pong_returns_ping_payload() {
     let mut served = Served::open();
     assert!(served.connection.ping(&served.outbox, 0x0102_0304));
     assert_eq!(served.sent(), server_frame(PING, &[1, 2, 3, 4]));
@@ -136,7 +136,7 @@ fn answers_bring_back_the_mark() {
 }
 
 #[test]
-fn the_end_of_the_stream_is_the_end() {
+fn end_of_stream_closes_connection() {
     for half in [&b""[..], &client_frame(TEXT, b"half a message")[..9]] {
         let mut served = Served::open();
         served.wire.arrive(client_frame(TEXT, b"whole"));
@@ -151,12 +151,12 @@ fn the_end_of_the_stream_is_the_end() {
         let (outcome, messages) = served.recv();
         assert!(matches!(outcome, Poll::Ready(Ok(Received::Closed))), "{outcome:?}");
         assert_eq!(messages, []);
-        assert!(served.poll_closed().is_ready(), "there is nobody to wait for");
+        assert!(served.poll_closed().is_ready(), "no client to wait for");
     }
 }
 
 #[test]
-fn a_stream_that_breaks_is_an_error() {
+fn broken_stream_is_an_error() {
     let mut served = Served::open();
     served.wire.arrive(client_frame(TEXT, b"whole"));
     served.wire.fail(io::ErrorKind::ConnectionReset);
@@ -168,29 +168,31 @@ fn a_stream_that_breaks_is_an_error() {
 }
 
 #[test]
-fn a_stream_that_never_comes_is_an_error() {
-    let mut connection = WebSocket::new().open(without_a_stream()).expect("it is a handshake");
+fn missing_stream_is_an_error() {
+    let mut connection = WebSocket::new().open(without_a_stream()).expect("a valid handshake");
     let mut cx = Context::from_waker(Waker::noop());
     for _ in 0..2 {
-        let Poll::Ready(Err(error)) = connection.poll_open(&mut cx) else { panic!("there is no stream") };
+        let Poll::Ready(Err(error)) = connection.poll_open(&mut cx) else {
+            panic!("expected a missing stream")
+        };
         assert_eq!(error.reason(), CloseReason::TransportClose);
     }
     assert!(connection.poll_closed(&mut cx).is_ready());
 }
 
 #[test]
-fn a_request_that_cannot_leave_http_is_refused() {
+fn refuses_request_without_upgrade_stream() {
     let (exchange, mut answer) = ExchangeBuilder::websocket("/").build();
-    let Err(refused) = WebSocket::new().open(exchange) else { panic!("there is no stream to open it on") };
+    let Err(refused) = WebSocket::new().open(exchange) else { panic!("expected a refusal") };
     assert!(refused.rejection.status.is_server_error());
     assert!(answer.now().is_none());
 }
 
 #[test]
-fn a_connection_takes_no_requests() {
+fn connection_refuses_further_requests() {
     let mut served = Served::open();
     let (exchange, mut answer) = ExchangeBuilder::post("/").build();
-    let Err(refused) = served.connection.accept(exchange) else { panic!("it took a POST") };
+    let Err(refused) = served.connection.accept(exchange) else { panic!("expected a refusal") };
     assert!(refused.rejection.status.is_client_error() && !refused.rejection.fatal);
     assert!(answer.now().is_none());
 }

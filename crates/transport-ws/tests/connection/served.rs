@@ -49,14 +49,14 @@ impl Served {
     fn open_by(transport: &WebSocket, request: ExchangeBuilder, early: impl Into<Bytes>) -> Self {
         let wire = Wire::default();
         let (exchange, mut answer) = request.upgrade(wire.clone(), early).build();
-        let mut connection = transport.open(exchange).expect("it is a handshake");
-        assert_eq!(answer.now().expect("answered at once").status, 101);
+        let mut connection = transport.open(exchange).expect("a valid handshake");
+        assert_eq!(answer.now().expect("an immediate response").status, 101);
 
         let list = FlushList::new();
         let outbox = Outbox::new(Bounds::new(1 << 20, 1 << 20), list.clone());
         let woken = Arc::new(Woken::default());
         let Poll::Ready(Ok(sink)) = connection.poll_open(&mut Context::from_waker(Waker::noop())) else {
-            panic!("the stream is there");
+            panic!("expected an open stream");
         };
         outbox.set_sink(sink);
         let mut served = Self { wire, connection, outbox, list, woken };

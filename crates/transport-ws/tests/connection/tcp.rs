@@ -30,7 +30,7 @@ fn open(early: &[u8]) -> (Rig, TcpStream) {
 }
 
 async fn ended(rig: &Rig) -> End {
-    timeout(Duration::from_secs(30), rig.ended()).await.expect("it ends by itself").expect("it was open")
+    timeout(Duration::from_secs(30), rig.ended()).await.expect("ends in time").expect("an open connection")
 }
 
 async fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
@@ -40,7 +40,7 @@ async fn read_to_end(client: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn what_came_with_the_request_is_read_before_the_socket() {
+async fn reads_buffered_bytes_before_socket() {
     let frame = client_frame(TEXT, b"cut in two");
     let (rig, mut client) = open(&frame[..7]);
     client.write_all(&frame[7..]).await.unwrap();
@@ -48,7 +48,7 @@ async fn what_came_with_the_request_is_read_before_the_socket() {
 }
 
 #[tokio::test]
-async fn a_full_socket_is_written_on_when_there_is_room() {
+async fn resumes_writing_to_full_socket() {
     let (rig, mut client) = open(b"");
     let large = Message::from("x".repeat(1 << 20));
     for _ in 0..8 {
@@ -60,7 +60,7 @@ async fn a_full_socket_is_written_on_when_there_is_room() {
         waiting = rig.outbox.waiting().frames;
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(waiting > 0, "8 MiB are more than the buffers of a socket");
+    assert!(waiting > 0, "8 MiB exceed the socket buffers");
     rig.push("the end");
     let mut bytes = vec![0; 8 * (large.len() + 10) + 9];
     client.read_exact(&mut bytes).await.unwrap();
@@ -72,7 +72,7 @@ async fn a_full_socket_is_written_on_when_there_is_room() {
 }
 
 #[tokio::test]
-async fn the_client_closes_first() {
+async fn closes_after_client_closes() {
     let (rig, mut client) = open(b"");
     client.write_all(&client_close(4_000)).await.unwrap();
     // The server hangs up first, per section 7.1.1.
@@ -82,7 +82,7 @@ async fn the_client_closes_first() {
 }
 
 #[tokio::test]
-async fn the_server_closes_first() {
+async fn closes_when_server_closes_first() {
     let (rig, mut client) = open(b"");
     rig.push("last words");
     rig.close(CloseReason::ServerShutdown);
@@ -95,7 +95,7 @@ async fn the_server_closes_first() {
 
 /// Closing a socket with unread bytes resets it, and a reset may overtake the close frame.
 #[tokio::test]
-async fn a_client_in_the_midst_of_sending_still_hears_why_it_is_closed() {
+async fn sending_client_receives_close_reason() {
     let (rig, mut client) = open(b"");
     let mut bytes = client_frame(TEXT, b"\xff");
     bytes.resize(4 << 20, 0);
@@ -109,7 +109,7 @@ async fn a_client_in_the_midst_of_sending_still_hears_why_it_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_without_a_word_is_gone() {
+async fn detects_client_disconnect() {
     for half in [0, 5] {
         let (rig, mut client) = open(b"");
         client.write_all(&client_frame(TEXT, b"half")[..half]).await.unwrap();
@@ -119,7 +119,7 @@ async fn a_client_that_hangs_up_without_a_word_is_gone() {
 }
 
 #[tokio::test]
-async fn a_client_that_hangs_up_one_way_still_gets_what_waits() {
+async fn flushes_queue_to_half_closed_client() {
     let (rig, mut client) = open(b"");
     rig.push("waiting");
     client.shutdown().await.unwrap();
@@ -130,7 +130,7 @@ async fn a_client_that_hangs_up_one_way_still_gets_what_waits() {
 }
 
 #[tokio::test]
-async fn a_reset_is_noticed_by_the_reader() {
+async fn reader_detects_reset() {
     let (rig, client) = open(b"");
     SockRef::from(&client).set_linger(Some(Duration::ZERO)).unwrap();
     drop(client);
@@ -140,7 +140,7 @@ async fn a_reset_is_noticed_by_the_reader() {
 }
 
 #[tokio::test]
-async fn a_reset_is_noticed_while_the_socket_is_full() {
+async fn detects_reset_while_socket_is_full() {
     let (rig, client) = open(b"");
     for _ in 0..8 {
         rig.push("x".repeat(1 << 20));

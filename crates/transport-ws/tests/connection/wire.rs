@@ -130,7 +130,7 @@ impl Wire {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics here")
+        self.0.lock().expect("not poisoned")
     }
 }
 

@@ -25,7 +25,7 @@ fn small_frames_leave_in_one_write() {
 }
 
 #[test]
-fn a_write_is_bounded() {
+fn bounds_bytes_per_write() {
     let served = Served::open();
     for _ in 0..60 {
         served.push("x".repeat(10_000));
@@ -37,7 +37,7 @@ fn a_write_is_bounded() {
 }
 
 #[test]
-fn large_frames_are_written_from_where_they_lie() {
+fn writes_large_frames_without_copying() {
     let served = Served::open();
     let large = Frame::new("x".repeat(20_000));
     served.push("before");
@@ -52,7 +52,7 @@ fn large_frames_are_written_from_where_they_lie() {
 }
 
 #[test]
-fn a_shared_frame_that_is_alone_is_not_copied() {
+fn writes_single_shared_frame_without_copying() {
     let frame = Frame::new("to everybody");
     let members = [Served::open(), Served::open()];
     for member in &members {
@@ -65,7 +65,7 @@ fn a_shared_frame_that_is_alone_is_not_copied() {
 }
 
 #[test]
-fn an_event_and_its_attachments_are_one_write() {
+fn writes_event_with_attachments_at_once() {
     let served = Served::open();
     let parts: Vec<Message> = vec!["event".into(), Bytes::from_static(b"\x00").into(), Bytes::new().into()];
     served.push(Frame::of_all(parts));
@@ -77,7 +77,7 @@ fn an_event_and_its_attachments_are_one_write() {
 
 /// After a partial write, the next write starts at the first unwritten byte.
 #[test]
-fn a_write_that_is_cut_goes_on_where_it_was_cut() {
+fn resumes_partial_write() {
     for room in [1, 2, 3, 5, 7, 64, 1_000, 4_099, 30_011] {
         let (frames, expected) = assorted(if room < 1_000 { 1_000 } else { 65_536 });
         let mut served = Served::open();
@@ -89,7 +89,7 @@ fn a_write_that_is_cut_goes_on_where_it_was_cut() {
         let mut written = Vec::new();
         let mut grants = 0;
         while written.len() < expected.len() {
-            assert!(served.was_woken(), "whoever owns the connection has to write on");
+            assert!(served.was_woken(), "the owner continues the write");
             assert!(served.poll_owner().is_pending());
             written.extend(served.wire.written());
             served.wire.grant(room);
@@ -134,7 +134,7 @@ fn foreign() -> Frame {
 }
 
 #[test]
-fn frames_of_no_bytes_hold_nobody_up() {
+fn skips_frames_of_no_bytes() {
     for shared in [false, true] {
         let mut served = Served::open();
         let frames = [foreign(), Frame::new("a"), foreign(), foreign(), Frame::new("x".repeat(20_000))];
@@ -153,7 +153,7 @@ fn frames_of_no_bytes_hold_nobody_up() {
 }
 
 #[test]
-fn what_the_stream_holds_is_flushed() {
+fn flushes_the_stream_after_writing() {
     let mut served = Served::open();
     served.push("one");
     served.flush();
@@ -164,7 +164,7 @@ fn what_the_stream_holds_is_flushed() {
     served.flush();
     assert_eq!(served.wire.written(), b"\x81\x03one\x81\x03two");
     assert!(!served.wire.is_flushed());
-    assert!(served.was_woken(), "the owner has to go on with it");
+    assert!(served.was_woken(), "the owner continues the flush");
     assert!(served.poll_owner().is_pending());
     served.wire.unblock();
     assert!(served.was_woken());
@@ -177,7 +177,7 @@ fn what_the_stream_holds_is_flushed() {
 }
 
 #[test]
-fn a_client_that_cannot_take_it_now_misses_what_is_volatile() {
+fn drops_volatile_frames_when_blocked() {
     let mut served = Served::open();
     let volatile = |served: &Served, text: &'static str| {
         served.outbox.push(Frame::new(text), Delivery::Volatile, Overflow::Close)
@@ -195,7 +195,7 @@ fn a_client_that_cannot_take_it_now_misses_what_is_volatile() {
 }
 
 #[test]
-fn a_stream_that_breaks_closes_the_outbox() {
+fn broken_stream_closes_outbox() {
     let mut served = Served::open();
     served.push("one");
     served.push("two");

@@ -7,7 +7,7 @@ use crate::{
 };
 
 #[test]
-fn cve_2016_10518_pongs_carry_the_bytes_of_the_ping_and_no_others() {
+fn cve_2016_10518_pong_echoes_ping() {
     for len in [0, 1, 124, 125] {
         let payload: Vec<u8> = (0..len).map(|at| at as u8 ^ 0x5a).collect();
         let (items, outcome) = read(&frame(FIN | PING, &payload));
@@ -45,7 +45,7 @@ fn cve_2016_10542_huge_declared_length() {
 }
 
 #[test]
-fn cve_2016_10542_huge_declared_length_of_a_later_fragment() {
+fn cve_2016_10542_huge_later_fragment() {
     for length in [(1 << 31), (1 << 53), i64::MAX as u64, 1_000_000] {
         let stream = [frame(BINARY, b"x"), declaration(CONTINUATION, length)].concat();
         assert_eq!(violation(&stream), Violation::MessageTooBig { limit: 1_000_000 });
@@ -53,7 +53,7 @@ fn cve_2016_10542_huge_declared_length_of_a_later_fragment() {
 }
 
 #[test]
-fn cve_2026_45736_close_frames_carry_the_given_reason_and_nothing_else() {
+fn cve_2026_45736_close_carries_reason() {
     for reason in ["", "a", &"r".repeat(123)] {
         let mut frame = Vec::new();
         put_close(&mut frame, Some(1000), reason);
@@ -62,7 +62,7 @@ fn cve_2026_45736_close_frames_carry_the_given_reason_and_nothing_else() {
 }
 
 #[test]
-fn cve_2026_48779_a_million_tiny_fragments() {
+fn cve_2026_48779_million_tiny_fragments() {
     let mut stream = frame(TEXT, b"x");
     for _ in 0..1_000_000 {
         stream.extend(frame(CONTINUATION, b"x"));
@@ -78,7 +78,7 @@ fn cve_2026_48779_a_million_tiny_fragments() {
 }
 
 #[test]
-fn cve_2026_48779_a_message_dripped_byte_by_byte() {
+fn cve_2026_48779_dripped_message() {
     for first in [FIN | BINARY, FIN | TEXT] {
         let size = 900_000;
         let mut stream = frame(first, &vec![b'x'; size]);
@@ -100,7 +100,7 @@ fn cve_2026_62389_empty_fragments_count() {
     assert_eq!(read_limited(limits, &stream).1, Err(Violation::TooManyFragments { limit: 1000 }));
 }
 
-/// Returns an endless length field of the drafts before RFC 6455.
+/// Length fields of the drafts before RFC 6455 could be endless.
 #[test]
 fn cve_2026_54466_draft_length_header() {
     let mut reader = FrameReader::default();

@@ -90,7 +90,7 @@ fn compressed_and_plain_messages_take_turns() {
 }
 
 #[test]
-fn only_the_first_fragment_is_marked_and_control_frames_come_between() {
+fn accepts_compression_bit_on_first_fragment() {
     let payload = Client::alone("fragment ".repeat(100).as_bytes());
     let (first, rest) = payload.split_at(5);
     let (second, last) = rest.split_at(0);
@@ -117,7 +117,7 @@ fn only_the_first_fragment_is_marked_and_control_frames_come_between() {
 }
 
 #[test]
-fn text_is_checked_as_it_comes_out() {
+fn checks_text_after_inflating() {
     // Noise before the error, so that much was inflated before it, and no final block.
     let mut state = 7_u32;
     let mut noise = || {
@@ -139,7 +139,7 @@ fn text_is_checked_as_it_comes_out() {
 }
 
 #[test]
-fn a_context_reaches_as_far_as_the_largest_window() {
+fn context_spans_the_largest_window() {
     let mut client = Client::with_window(15);
     let mut reader = FrameReader::new(ReadLimits::default()).inflating(true);
     let mut state = 1_u64;
@@ -161,7 +161,7 @@ fn a_context_reaches_as_far_as_the_largest_window() {
 }
 
 #[test]
-fn a_bomb_is_refused_at_the_limit_and_takes_no_more_memory_than_that() {
+fn refuses_compression_bomb_at_limit() {
     // A client maximizes the output: the same 32 KiB again and again.
     let mut client = Client::new();
     let mut payload = Vec::new();
@@ -205,7 +205,7 @@ fn a_bomb_is_refused_at_the_limit_and_takes_no_more_memory_than_that() {
 }
 
 #[test]
-fn blocks_out_of_which_nothing_comes_are_bounded_by_what_comes_in() {
+fn bounds_empty_blocks_by_input() {
     let limits = ReadLimits::new().max_message(10_000);
     let mut reader = FrameReader::new(limits).inflating(false);
     let mut items = Vec::new();
@@ -234,7 +234,7 @@ fn blocks_out_of_which_nothing_comes_are_bounded_by_what_comes_in() {
 }
 
 #[test]
-fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_waits() {
+fn frees_memory_between_messages() {
     let payload = Client::alone(&b"many words, many words ".repeat(40));
     let mut whole = frame(FIN | COMPRESSED | TEXT, &payload);
     let mut reader = FrameReader::new(ReadLimits::default()).inflating(false);
@@ -242,7 +242,7 @@ fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_wait
     // Allocates the inflater of the thread once.
     reader.read(&mut whole.clone(), &mut items).unwrap();
     let cost = measure(|| reader.read(&mut whole, &mut items).unwrap());
-    assert_eq!((cost.count_total, cost.bytes_current), (1, 920), "the message, and nothing else");
+    assert_eq!((cost.count_total, cost.bytes_current), (1, 920), "only the message is allocated");
 
     let mut begun = frame(COMPRESSED | TEXT, &payload[..20]);
     let cost = measure(|| reader.read(&mut begun, &mut items).unwrap());
@@ -263,7 +263,7 @@ fn without_context_nothing_is_kept_between_messages_and_little_for_one_that_wait
 }
 
 #[test]
-fn thousands_of_tiny_messages_allocate_nothing_of_their_own() {
+fn tiny_messages_allocate_nothing() {
     // Empty final blocks, each the end of a stream; then each a message.
     let mut streams = frame(FIN | COMPRESSED | BINARY, &[3, 0].repeat(10_000));
     let mut messages = frame(FIN | COMPRESSED | BINARY, &[3, 0]).repeat(10_000);
@@ -283,7 +283,7 @@ fn in_pieces(keeps_context: bool, bytes: &[u8], sizes: &[usize]) -> (Vec<Incomin
 
 proptest! {
     #[test]
-    fn messages_read_as_what_was_sent_however_they_are_compressed_and_cut(
+    fn reads_compressed_messages_however_cut(
         sent in vec(("[a-d€]{0,400}", 1_usize..200, any::<bool>()), 0..6),
         sizes in vec(1_usize..300, 1..8),
         window in 9..=15,
@@ -315,7 +315,7 @@ proptest! {
     }
 
     #[test]
-    fn anything_reads_the_same_however_it_is_cut(
+    fn random_input_reads_same_however_cut(
         mut bytes in hostile(),
         marks in vec(any::<prop::sample::Index>(), 0..6),
         sizes in vec(1_usize..80, 1..8),

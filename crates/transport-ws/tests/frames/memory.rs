@@ -27,7 +27,7 @@ pub(crate) fn cost(
 }
 
 #[test]
-fn a_whole_message_costs_one_allocation_of_its_size() {
+fn whole_message_costs_one_allocation() {
     for first in [FIN | TEXT, FIN | BINARY, FIN | PING] {
         let (cost, items, outcome) = cost(ReadLimits::default(), &mut frame(first, &[b'a'; 64]), 4096);
         outcome.unwrap();
@@ -37,7 +37,7 @@ fn a_whole_message_costs_one_allocation_of_its_size() {
 }
 
 #[test]
-fn an_empty_message_costs_nothing() {
+fn empty_message_allocates_nothing() {
     for first in [FIN | TEXT, FIN | BINARY, FIN | PING] {
         let (cost, items, outcome) = cost(ReadLimits::default(), &mut frame(first, b""), 1);
         outcome.unwrap();
@@ -47,7 +47,7 @@ fn an_empty_message_costs_nothing() {
 }
 
 #[test]
-fn a_header_cut_off_from_its_payload_costs_nothing_extra() {
+fn split_header_allocates_nothing_extra() {
     let mut reader = FrameReader::default();
     let mut items = Vec::with_capacity(1);
     let mut stream = frame(FIN | TEXT, &[b'a'; 64]);
@@ -63,7 +63,7 @@ fn a_header_cut_off_from_its_payload_costs_nothing_extra() {
 }
 
 #[test]
-fn a_message_that_was_cut_takes_no_more_than_its_size() {
+fn split_message_allocates_its_size() {
     let payload = "€".repeat(300).into_bytes();
     for first in [FIN | TEXT, FIN | BINARY] {
         // The first two cut inside a character, the second so that one piece remains.
@@ -77,7 +77,7 @@ fn a_message_that_was_cut_takes_no_more_than_its_size() {
 }
 
 #[test]
-fn a_reader_between_messages_owns_nothing() {
+fn idle_reader_owns_nothing() {
     let mut reader = FrameReader::default();
     let mut items = Vec::with_capacity(8);
     let mut stream = [
@@ -98,7 +98,7 @@ fn a_reader_between_messages_owns_nothing() {
 }
 
 #[test]
-fn many_small_fragments_cost_what_their_bytes_cost() {
+fn small_fragments_cost_their_bytes() {
     let limits = ReadLimits::new().max_message(16 << 20).max_fragments(65536);
     for (first, byte) in [(BINARY, 0xff), (TEXT, b'a')] {
         let mut stream = frame(first, &[byte; 64]);
@@ -118,7 +118,7 @@ fn many_small_fragments_cost_what_their_bytes_cost() {
 }
 
 #[test]
-fn a_declared_length_allocates_nothing_until_it_arrives() {
+fn declared_length_allocates_nothing() {
     for first in [FIN | TEXT, FIN | BINARY, TEXT, BINARY] {
         let mut stream = declaration(first, 1_000_000);
         stream.extend([0; 4]);
@@ -134,7 +134,7 @@ fn a_declared_length_allocates_nothing_until_it_arrives() {
 
 proptest! {
     #[test]
-    fn any_bytes_cost_at_most_four_times_their_number(bytes in hostile(), piece in 1_usize..300) {
+    fn random_input_costs_four_times_size(bytes in hostile(), piece in 1_usize..300) {
         let limits = ReadLimits::new().max_message(2000).max_fragments(8);
         let mut stream = bytes.clone();
         let (cost, items, _) = cost(limits, &mut stream, piece);

@@ -61,7 +61,7 @@ fn fragments_are_joined() {
 }
 
 #[test]
-fn control_frames_may_stand_between_fragments() {
+fn accepts_control_frames_between_fragments() {
     let stream = [
         frame(TEXT, b"a"),
         frame(FIN | PING, b"1"),
@@ -76,13 +76,13 @@ fn control_frames_may_stand_between_fragments() {
 }
 
 #[test]
-fn a_close_frame_inside_a_fragmented_message_ends_the_stream() {
+fn close_inside_message_ends_stream() {
     let stream = [frame(TEXT, b"a"), frame(FIN | CLOSE, &1000_u16.to_be_bytes())].concat();
     assert_eq!(read(&stream), (vec![close(1000, "")], Ok(())));
 }
 
 #[test]
-fn after_a_close_frame_input_is_thrown_away() {
+fn discards_input_after_close_frame() {
     let mut reader = FrameReader::default();
     let mut items = Vec::new();
     let mut stream = [frame(FIN | CLOSE, b""), frame(FIN | TEXT, b"late"), vec![0xff; 20]].concat();
@@ -151,7 +151,7 @@ fn close_payloads_are_checked() {
 }
 
 #[test]
-fn text_must_be_utf8_in_one_frame_and_in_many() {
+fn validates_utf8_across_fragments() {
     for bad in [
         b"\xce\xba\xe1\xbd\xb9\xcf\x83\xed\xa0\x80ed".as_slice(),
         b"\xff",
@@ -173,7 +173,7 @@ fn text_must_be_utf8_in_one_frame_and_in_many() {
 }
 
 #[test]
-fn a_character_may_be_cut_by_a_fragment_but_not_by_the_end() {
+fn allows_character_split_by_fragment() {
     let bytes = "κόσμε😀".as_bytes();
     for cut in 0..bytes.len() {
         let (first, second) = bytes.split_at(cut);
@@ -185,7 +185,7 @@ fn a_character_may_be_cut_by_a_fragment_but_not_by_the_end() {
 }
 
 #[test]
-fn impossible_text_is_refused_before_its_frame_or_message_ends() {
+fn refuses_impossible_text_early() {
     // The part that Autobahn's cases 6.4.1 to 6.4.4 send before they wait for the response.
     let valid = "κόσμε".as_bytes();
     let beyond = b"\xf4\x90";
@@ -206,7 +206,7 @@ fn impossible_text_is_refused_before_its_frame_or_message_ends() {
 }
 
 #[test]
-fn a_message_of_the_limit_passes_and_one_byte_more_does_not() {
+fn enforces_message_size_limit() {
     let limits = ReadLimits::new().max_message(1000);
     let too_big = Err(Violation::MessageTooBig { limit: 1000 });
 
@@ -225,7 +225,7 @@ fn a_message_of_the_limit_passes_and_one_byte_more_does_not() {
 }
 
 #[test]
-fn a_waiting_character_counts_towards_the_limit() {
+fn incomplete_character_counts_towards_limit() {
     let limits = ReadLimits::new().max_message(4);
     let stream = [frame(TEXT, b"a\xe2\x82"), frame(FIN | CONTINUATION, b"\xacb")].concat();
     assert_eq!(read_limited(limits, &stream).1, Err(Violation::MessageTooBig { limit: 4 }));
@@ -234,7 +234,7 @@ fn a_waiting_character_counts_towards_the_limit() {
 }
 
 #[test]
-fn no_limit_means_the_largest_number() {
+fn largest_limits_do_not_overflow() {
     let limits = ReadLimits::new().max_message(usize::MAX).max_fragments(u32::MAX);
     let stream = [frame(TEXT, b"a"), frame(FIN | CONTINUATION, b"b")].concat();
     assert_eq!(read_limited(limits, &stream), (vec![text("ab")], Ok(())));

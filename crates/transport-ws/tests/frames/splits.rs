@@ -67,7 +67,7 @@ fn in_pieces(bytes: &[u8], sizes: &[usize]) -> (Vec<Incoming>, Result<(), Violat
 
 proptest! {
     #[test]
-    fn a_valid_stream_reads_as_what_was_sent_however_it_is_cut(
+    fn valid_stream_reads_same_however_cut(
         sent in vec(prop_oneof![message(), control()], 0..8),
         sizes in vec(1_usize..80, 1..8),
     ) {
@@ -79,7 +79,7 @@ proptest! {
     }
 
     #[test]
-    fn any_bytes_read_the_same_however_they_are_cut(bytes in hostile(), sizes in vec(1_usize..80, 1..8)) {
+    fn random_stream_reads_same_however_cut(bytes in hostile(), sizes in vec(1_usize..80, 1..8)) {
         let whole = read_limited(LIMITS, &bytes);
         prop_assert_eq!(in_pieces(&bytes, &sizes), whole.clone());
         prop_assert_eq!(in_pieces(&bytes, &[1]), whole);

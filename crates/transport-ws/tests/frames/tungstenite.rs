@@ -66,7 +66,7 @@ fn sent_by(messages: Vec<tungstenite::Message>) -> Vec<Incoming> {
 }
 
 #[test]
-fn what_the_client_sends_is_read() {
+fn reads_frames_of_tungstenite_client() {
     let fragment = |opcode, payload: &'static [u8], last| {
         tungstenite::Message::Frame(Frame::message(Bytes::from_static(payload), OpCode::Data(opcode), last))
     };
@@ -92,7 +92,7 @@ fn what_the_client_sends_is_read() {
 }
 
 #[test]
-fn what_the_server_writes_is_read_by_the_client() {
+fn tungstenite_client_reads_server_frames() {
     let mut out = Vec::new();
     put_message(&mut out, &Message::from("héllo"));
     put_ping(&mut out, b"sign");
@@ -115,7 +115,7 @@ fn what_the_server_writes_is_read_by_the_client() {
 
 proptest! {
     #[test]
-    fn messages_survive_the_way_there_and_back(
+    fn messages_survive_round_trip(
         messages in vec(prop_oneof![
             any::<String>().prop_map(Message::from),
             vec(any::<u8>(), 0..2000).prop_map(|body| Message::from(Bytes::from(body))),

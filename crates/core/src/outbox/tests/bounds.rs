@@ -1,9 +1,9 @@
-//! What is let in, and what has to go
+//! Limits and overflow policies.
 
 use super::queue::{BATCH_FRAMES, ENTRY_COST};
 use super::*;
 
-/// Bytes that a frame counts besides those of its messages
+/// Cost of a frame besides its message bytes.
 const EACH: usize = ENTRY_COST;
 
 #[test]
@@ -18,7 +18,7 @@ fn counts_bytes_and_frames() {
 }
 
 #[test]
-fn takes_one_frame_however_large() {
+fn accepts_any_size_when_empty() {
     let (outbox, list, carrier) = connected(exactly(100));
     let large = "x".repeat(10_000);
     for delivery in [Delivery::Reliable, Delivery::Volatile, Delivery::Protocol] {
@@ -30,7 +30,7 @@ fn takes_one_frame_however_large() {
 }
 
 #[test]
-fn a_limit_may_be_as_large_as_numbers_go() {
+fn accepts_maximum_limit() {
     let outbox = Outbox::new(usize::MAX, FlushList::new());
     for delivery in [Delivery::Reliable, Delivery::Protocol] {
         assert_eq!(outbox.push(frame("x"), delivery, Overflow::Close), Pushed::Queued);
@@ -38,7 +38,7 @@ fn a_limit_may_be_as_large_as_numbers_go() {
 }
 
 #[test]
-fn giving_up_frees_all_that_waited() {
+fn give_up_frees_the_queue() {
     without_locking_up(|| {
         let (outbox, list, carrier) = connected(100);
         let owner = Arc::new(Owner::default());
@@ -55,7 +55,7 @@ fn giving_up_frees_all_that_waited() {
         assert_eq!(owner.wakes(), woken + 1);
         assert_eq!(owner.poll(&outbox), Poll::Ready(CloseReason::SlowConsumer));
         assert_eq!(push(&outbox, "third"), Pushed::Closed);
-        // The first reason stays.
+        // The first reason is kept.
         assert_eq!(outbox.give_up(CloseReason::OutboxFull), 0);
         outbox.close(CloseReason::ServerShutdown);
         assert_eq!(outbox.closed(), Some(CloseReason::SlowConsumer));
@@ -64,7 +64,7 @@ fn giving_up_frees_all_that_waited() {
 }
 
 #[test]
-fn a_client_given_up_hears_the_goodbye_alone() {
+fn give_up_accepts_only_final_frame() {
     without_locking_up(|| {
         let (outbox, list, carrier) = connected(100);
         let owner = Arc::new(Owner::default());
@@ -77,7 +77,7 @@ fn a_client_given_up_hears_the_goodbye_alone() {
         assert_eq!(outbox.push_protocol(frame("pong")), Pushed::Closed);
         assert_eq!(outbox.push_last(frame("goodbye")), Pushed::Queued);
         assert_eq!(outbox.push_last(frame("again")), Pushed::Closed);
-        assert_eq!(push(&outbox, "no"), Pushed::Closed, "the application is not heard any more");
+        assert_eq!(push(&outbox, "no"), Pushed::Closed, "application frames are rejected");
         outbox.finish();
         assert_eq!(outbox.push_protocol(frame("more")), Pushed::Closed);
         assert!(owner.drain(&outbox).is_pending());
@@ -90,7 +90,7 @@ fn a_client_given_up_hears_the_goodbye_alone() {
 }
 
 #[test]
-fn a_goodbye_that_does_not_fit_is_heard() {
+fn sends_final_frame_beyond_hard_cap() {
     let (outbox, list, carrier) = connected(exactly(1000));
     let owner = Arc::new(Owner::default());
     carrier.takes(0);
@@ -108,7 +108,7 @@ fn a_goodbye_that_does_not_fit_is_heard() {
 }
 
 #[test]
-fn an_overflow_frees_the_leased_batch_too() {
+fn overflow_frees_leased_batch() {
     let (outbox, list, carrier) = connected(exactly(4 * (EACH + 1)));
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
@@ -130,13 +130,13 @@ fn an_overflow_frees_the_leased_batch_too() {
 }
 
 #[test]
-fn an_early_goodbye_is_all_that_waits() {
+fn drops_leased_batch_before_final_frame() {
     let (outbox, list, carrier) = connected(exactly(4 * (EACH + 1)));
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!(["1", "2"].map(|text| push(&outbox, text)), [Pushed::Queued; 2]);
     carrier.takes(1);
-    // The owner, on a thread of its own, is done with the client before the flusher has the lock again.
+    // The owner finishes the client on another thread before the flusher takes the lock again.
     let closing = outbox.clone();
     carrier.at_each_call(move |call| {
         if call > 1 {
@@ -155,7 +155,7 @@ fn an_early_goodbye_is_all_that_waits() {
 }
 
 #[test]
-fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
+fn queues_volatile_frames_while_sink_ready() {
     let volatile = |outbox: &Outbox| outbox.push(frame("v"), Delivery::Volatile, Overflow::Close);
     let list = FlushList::new();
     let outbox = Outbox::new(exactly(150), list.clone());
@@ -184,7 +184,7 @@ fn volatile_frames_are_taken_only_while_the_sink_is_ready() {
 }
 
 #[test]
-fn the_protocol_is_bounded_by_the_hard_cap() {
+fn hard_cap_bounds_protocol_frames() {
     let outbox = Outbox::new(Bounds::new(EACH, 10 * EACH), FlushList::new());
     for _ in 0..10 {
         assert_eq!(outbox.push_protocol(frame("")), Pushed::Queued);
@@ -194,7 +194,7 @@ fn the_protocol_is_bounded_by_the_hard_cap() {
 }
 
 #[test]
-fn the_newest_is_dropped() {
+fn drop_newest_rejects_the_push() {
     let list = FlushList::new();
     let outbox = Outbox::new(2 * (EACH + 1), list.clone());
     for (text, pushed) in [("1", Pushed::Queued), ("2", Pushed::Queued), ("3", Pushed::Dropped)] {
@@ -204,7 +204,7 @@ fn the_newest_is_dropped() {
 }
 
 #[test]
-fn the_oldest_are_dropped_and_the_rest_keeps_its_order() {
+fn drop_oldest_keeps_remaining_order() {
     let list = FlushList::new();
     let outbox = Outbox::new(4 * (EACH + 1), list.clone());
     let drop_oldest = |text| outbox.push(frame(text), Delivery::Reliable, Overflow::DropOldest);
@@ -212,7 +212,7 @@ fn the_oldest_are_dropped_and_the_rest_keeps_its_order() {
     assert_eq!(["1", "2", "3"].map(drop_oldest), [Pushed::Queued; 3]);
     assert_eq!(drop_oldest("4"), Pushed::Displaced(1));
     outbox.push_protocol(frame("q"));
-    // The protocol has gone past the limit, so two have to go for one.
+    // Protocol frames have exceeded the limit, so two frames are dropped for one.
     assert_eq!(drop_oldest("5"), Pushed::Displaced(2));
     assert_eq!(outbox.waiting(), Waiting { frames: 4, bytes: 4 * (EACH + 1) });
     assert_eq!(waiting(&outbox, &list), ["p", "4", "q", "5"]);
@@ -227,7 +227,7 @@ fn parked_frames_stay_droppable() {
     list.write_all();
     let drop_oldest = |text| outbox.push(frame(text), Delivery::Reliable, Overflow::DropOldest);
     assert_eq!(["1", "2", "3"].map(drop_oldest), [Pushed::Queued; 3]);
-    // The owner looks after its connection, which still has nothing to write to.
+    // The owner polls its connection, which is still parked.
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!(drop_oldest("4"), Pushed::Displaced(1));
     carrier.takes_all();
@@ -249,7 +249,7 @@ fn written_protocol_frames_free_their_room() {
 }
 
 #[test]
-fn nothing_is_dropped_for_what_would_not_fit_even_so() {
+fn drops_nothing_for_oversized_frame() {
     let list = FlushList::new();
     let outbox = Outbox::new(3 * (EACH + 1), list.clone());
     outbox.push_protocol(frame("p"));
@@ -262,7 +262,7 @@ fn nothing_is_dropped_for_what_would_not_fit_even_so() {
 }
 
 #[test]
-fn an_oversized_frame_displaces_all_that_may_be_dropped() {
+fn oversized_frame_displaces_all_droppable_frames() {
     let list = FlushList::new();
     let outbox = Outbox::new(3 * (EACH + 1), list.clone());
     assert_eq!(["1", "2", "3"].map(|text| push(&outbox, text)), [Pushed::Queued; 3]);
@@ -272,7 +272,7 @@ fn an_oversized_frame_displaces_all_that_may_be_dropped() {
 }
 
 #[test]
-fn the_latest_of_a_key_is_kept_and_comes_last() {
+fn keep_latest_moves_key_to_end() {
     let list = FlushList::new();
     let outbox = Outbox::new(1_000, list.clone());
     let keep = |frame| outbox.push(frame, Delivery::Reliable, Overflow::KeepLatest);
@@ -289,14 +289,14 @@ fn the_latest_of_a_key_is_kept_and_comes_last() {
 }
 
 #[test]
-fn the_latest_of_a_key_takes_the_room_of_the_one_before() {
+fn keep_latest_reuses_room_of_key() {
     let list = FlushList::new();
     let outbox = Outbox::new(2 * (EACH + 2), list.clone());
     let keep = |frame, delivery| outbox.push(frame, delivery, Overflow::KeepLatest);
     assert_eq!(keep(keyed("a", "a1"), Delivery::Reliable), Pushed::Queued);
     assert_eq!(push(&outbox, "xx"), Pushed::Queued);
     assert_eq!(keep(keyed("a", "a2"), Delivery::Reliable), Pushed::Displaced(1));
-    // A newer one that cannot be taken does not cost the client the older one.
+    // If the newer frame does not fit, the older one stays.
     assert_eq!(keep(keyed("a", "too large"), Delivery::Reliable), Pushed::Dropped);
     assert_eq!(keep(keyed("a", "a3"), Delivery::Volatile), Pushed::Dropped);
     assert_eq!(keep(keyed("b", "b1"), Delivery::Reliable), Pushed::Dropped);
@@ -304,14 +304,14 @@ fn the_latest_of_a_key_takes_the_room_of_the_one_before() {
 }
 
 #[test]
-fn keys_that_look_alike_from_afar_are_told_apart() {
+fn distinguishes_keys_with_equal_hashes() {
     let mut seen = std::collections::HashMap::new();
     let alike = (0..1_000_000).find_map(|number: u32| {
         let key = number.to_string();
         let hash = keyed(&key, "").key_hash();
         Some([seen.insert(hash, key.clone())?, key])
     });
-    let [one, other] = alike.expect("of so many, two have the same");
+    let [one, other] = alike.expect("a million keys contain a hash collision");
     let list = FlushList::new();
     let outbox = Outbox::new(1000, list.clone());
     let push =
@@ -323,31 +323,31 @@ fn keys_that_look_alike_from_afar_are_told_apart() {
 }
 
 #[test]
-fn a_policy_can_be_told_to_the_outbox() {
+fn inherit_uses_policy_of_outbox() {
     let list = FlushList::new();
     let outbox = Outbox::new(2 * (EACH + 1), list.clone());
     outbox.set_overflow(Overflow::DropOldest);
     assert_eq!(["1", "2", "3"].map(|text| push(&outbox, text))[2], Pushed::Displaced(1));
     assert_eq!(outbox.push(frame("4"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
     outbox.set_overflow(Overflow::Inherit);
-    assert_eq!(push(&outbox, "5"), Pushed::Queued, "a stalled client is judged by its progress");
+    assert_eq!(push(&outbox, "5"), Pushed::Queued, "`Close` queues beyond the limit");
 }
 
 #[test]
-fn what_was_on_its_way_is_not_taken_back() {
+fn policies_keep_frames_in_flight() {
     let (outbox, list, carrier) = connected(exactly(3 * (EACH + 2)));
     carrier.takes(0);
     for text in ["a1", "b1"] {
         outbox.push(keyed(&text[..1], text), Delivery::Reliable, Overflow::KeepLatest);
     }
     list.write_all();
-    // The sink had both before it and may have looked at them.
+    // The sink had both frames in its batch and may have read them.
     assert_eq!(outbox.push(keyed("a", "a2"), Delivery::Reliable, Overflow::KeepLatest), Pushed::Queued);
     assert_eq!(outbox.push(frame("xx"), Delivery::Reliable, Overflow::DropOldest), Pushed::Displaced(1));
     assert_eq!(waiting(&outbox, &list), ["a1", "b1", "xx"]);
 }
 
-/// Fills an outbox to its limit, tries more while a batch is out, and lets the sink give all of it back
+/// Fills an outbox to its limit, pushes more during a lease, and has the sink return the whole batch.
 fn blocked(frames: usize) -> (Outbox, FlushList) {
     let (outbox, list, carrier) = connected(exactly(frames * (EACH + 4)));
     let old = |number| outbox.push(frame(&format!("{number:04}")), Delivery::Reliable, Overflow::Close);
@@ -355,7 +355,7 @@ fn blocked(frames: usize) -> (Outbox, FlushList) {
     carrier.takes(0);
     let pushing = outbox.clone();
     carrier.at_each_call(move |_| {
-        assert!(pushing.waiting().frames < frames, "a batch is out");
+        assert!(pushing.waiting().frames < frames, "a batch is in flight");
         assert_eq!(pushing.push(frame("late"), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
     });
     list.write_all();
@@ -365,7 +365,7 @@ fn blocked(frames: usize) -> (Outbox, FlushList) {
 }
 
 #[test]
-fn a_batch_in_flight_keeps_its_room() {
+fn batch_in_flight_keeps_its_room() {
     for frames in [2, 10, 3 * BATCH_FRAMES] {
         let (outbox, _list) = blocked(frames);
         assert_eq!(outbox.push(frame(""), Delivery::Reliable, Overflow::DropNewest), Pushed::Dropped);
@@ -374,7 +374,7 @@ fn a_batch_in_flight_keeps_its_room() {
 }
 
 #[test]
-fn a_batch_that_came_back_leaves_room_to_the_newest() {
+fn returned_batch_leaves_room_for_newest() {
     for frames in [4, 10, 3 * BATCH_FRAMES] {
         let (outbox, list) = blocked(frames);
         for number in frames..3 * frames {
@@ -389,7 +389,7 @@ fn a_batch_that_came_back_leaves_room_to_the_newest() {
 }
 
 #[test]
-fn takes_one_frame_behind_a_batch_however_large() {
+fn accepts_any_size_behind_batch() {
     for overflow in [Overflow::Close, Overflow::DropNewest, Overflow::DropOldest] {
         let (outbox, list, carrier) = connected(exactly(1000));
         carrier.takes(0);
@@ -405,7 +405,7 @@ fn takes_one_frame_behind_a_batch_however_large() {
         carrier.takes_all();
         assert!(Arc::new(Owner::default()).poll(&outbox).is_pending());
         assert_eq!(carrier.written().len(), 2);
-        // The room is what it was.
+        // The whole limit is available again.
         assert_eq!(outbox.push_protocol(frame(&"x".repeat(1000 - EACH))), Pushed::Queued);
         assert_eq!(outbox.push_protocol(frame("")), Pushed::Overflowed);
     }

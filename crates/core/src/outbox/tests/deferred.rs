@@ -1,9 +1,9 @@
-//! Deferred wake-ups of flushers on other threads
-#![allow(clippy::disallowed_methods, reason = "it is about threads")]
+//! Deferred wake-ups of flushers on other threads.
+#![allow(clippy::disallowed_methods, reason = "tests wake-ups across threads")]
 
 use super::*;
 
-/// Lets the flusher of a list fall asleep
+/// Puts the flusher of a list to sleep.
 fn asleep(list: &FlushList) -> Arc<Owner> {
     let flusher = Arc::new(Owner::default());
     let waker = Waker::from(flusher.clone());
@@ -12,7 +12,7 @@ fn asleep(list: &FlushList) -> Arc<Owner> {
 }
 
 #[test]
-fn own_flusher_wakes_others() {
+fn own_flusher_delivers_deferred_wakes() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (near_outbox, _near_carrier) = connected_to(&near, 1 << 20);
     let (far_outbox, _far_carrier) = connected_to(&far, 1 << 20);
@@ -21,12 +21,12 @@ fn own_flusher_wakes_others() {
     (0..3).for_each(|_| assert_eq!(push(&far_outbox, "x"), Pushed::Queued));
     assert_eq!((near_flusher.wakes(), far_flusher.wakes()), (1, 0));
     let mut cx = Context::from_waker(Waker::noop());
-    assert!(near.poll_listed(&mut cx).is_ready(), "it has somebody to wake");
+    assert!(near.poll_listed(&mut cx).is_ready(), "a deferred wake-up is pending");
     near.wake_deferred();
     assert_eq!(far_flusher.wakes(), 1);
     assert!(near.poll_listed(&mut cx).is_pending());
 
-    // What is its own wakes it, and nobody else.
+    // Its own outboxes wake it and no other flusher.
     let near_flusher = asleep(&near);
     assert_eq!(push(&near_outbox, "x"), Pushed::Queued);
     assert_eq!(near_flusher.wakes(), 1);
@@ -36,7 +36,7 @@ fn own_flusher_wakes_others() {
 }
 
 #[test]
-fn end_of_deferral_wakes_all() {
+fn dropping_guard_delivers_deferred_wakes() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (outbox, _carrier) = connected_to(&far, 1 << 20);
     let flusher = asleep(&far);
@@ -48,7 +48,7 @@ fn end_of_deferral_wakes_all() {
     far.write_all();
     let flusher = asleep(&far);
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
-    assert_eq!(flusher.wakes(), 1, "from now on at once");
+    assert_eq!(flusher.wakes(), 1, "wake-ups are immediate again");
 }
 
 #[test]
@@ -70,11 +70,11 @@ fn stuck_thread_delays_no_other() {
     assert_eq!(push(&first, "x"), Pushed::Queued);
     assert_eq!(flusher.wakes(), 0, "the wake-up is deferred");
     std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&second, "x"), Pushed::Queued)));
-    assert_eq!(flusher.wakes(), 1, "another does not wait for that");
+    assert_eq!(flusher.wakes(), 1, "another thread wakes directly");
     assert_eq!(push(&third, "x"), Pushed::Queued);
     drop(deferred);
     far.write_all();
-    assert_eq!(flusher.wakes(), 2, "once each");
+    assert_eq!(flusher.wakes(), 2, "one wake-up each");
 }
 
 #[test]
@@ -87,9 +87,9 @@ fn awake_flusher_is_not_woken() {
     far.write_all();
     assert_eq!(push(&second, "x"), Pushed::Queued);
     std::thread::scope(|scope| _ = scope.spawn(|| assert_eq!(push(&first, "x"), Pushed::Queued)));
-    assert_eq!(flusher.wakes(), 0, "it came by itself and has not gone to sleep again");
+    assert_eq!(flusher.wakes(), 0, "it is still awake");
     drop(deferred);
-    assert_eq!(flusher.wakes(), 1, "as was said before");
+    assert_eq!(flusher.wakes(), 1, "the deferred wake-up is delivered");
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn second_thread_defers_on_its_own() {
         [&second, &third].into_iter().for_each(|outbox| assert_eq!(push(outbox, "x"), Pushed::Queued));
         assert_eq!((other_flusher.wakes(), flusher.wakes()), (1, 0));
         other.wake_deferred();
-        assert_eq!(flusher.wakes(), 1, "each holds it once");
+        assert_eq!(flusher.wakes(), 1, "each list has one wake-up");
     };
     std::thread::scope(|scope| _ = scope.spawn(second_thread));
     near.wake_deferred();

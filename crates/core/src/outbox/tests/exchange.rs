@@ -1,18 +1,18 @@
-//! Sinks that are replaced, closed and taken elsewhere
+//! Sinks that are replaced, closed or moved to another outbox.
 
 use super::lease::BATCHES_PER_VISIT;
 use super::queue::BATCH_FRAMES;
 use super::*;
 
 #[test]
-fn a_new_sink_takes_over_whenever_it_comes() {
-    // At every call of a visit of several, the last among them.
+fn replaces_sink_at_any_call() {
+    // At every call of a lease with several batches, including the last.
     for at in 1..=BATCHES_PER_VISIT {
         without_locking_up(move || {
             let (outbox, list, _) = connected(1 << 20);
             let (old, new) = (Carrier::default(), Carrier::default());
             let closing = outbox.clone();
-            // A sink may use its outbox as it goes: it is dropped under no lock.
+            // A sink may use its outbox in `Drop`: it is dropped under no lock.
             outbox.set_sink(old.sink_with_end(move || _ = closing.waiting()));
             let frames = BATCHES_PER_VISIT * BATCH_FRAMES + 1;
             let texts: Vec<_> = (0..frames).map(|number| number.to_string()).collect();
@@ -31,7 +31,7 @@ fn a_new_sink_takes_over_whenever_it_comes() {
 }
 
 #[test]
-fn the_last_of_several_new_sinks_counts() {
+fn keeps_last_successor_sink() {
     let (outbox, list, old) = connected(1 << 20);
     let [first, second] = [Carrier::default(), Carrier::default()];
     let (changing, sinks) = (outbox.clone(), [first.clone(), second.clone()]);
@@ -45,7 +45,7 @@ fn the_last_of_several_new_sinks_counts() {
 }
 
 #[test]
-fn an_old_sink_that_breaks_as_it_is_replaced_harms_nobody() {
+fn ignores_failure_of_replaced_sink() {
     let (outbox, list, old) = connected(1 << 20);
     let new = Carrier::default();
     let (changing, next) = (outbox.clone(), new.clone());
@@ -57,7 +57,7 @@ fn an_old_sink_that_breaks_as_it_is_replaced_harms_nobody() {
 }
 
 #[test]
-fn closing_while_the_sink_is_out_drops_it_when_it_is_back() {
+fn close_drops_leased_sink_after_lease() {
     without_locking_up(|| {
         let (outbox, list, _) = connected(1 << 20);
         let carrier = Carrier::default();
@@ -77,7 +77,7 @@ fn closing_while_the_sink_is_out_drops_it_when_it_is_back() {
 }
 
 #[test]
-fn a_sink_that_is_closed_may_use_its_outbox_as_it_goes() {
+fn closed_sink_may_use_its_outbox() {
     without_locking_up(|| {
         let (outbox, _list, _) = connected(1 << 20);
         let (ended, carrier) = (outbox.clone(), Carrier::default());
@@ -88,7 +88,7 @@ fn a_sink_that_is_closed_may_use_its_outbox_as_it_goes() {
 }
 
 #[test]
-fn a_sink_that_comes_too_late_is_not_kept() {
+fn drops_sink_set_after_close() {
     let (outbox, _list, carrier) = connected(1 << 20);
     outbox.close(CloseReason::ServerShutdown);
     let late = Carrier::default();
@@ -97,10 +97,10 @@ fn a_sink_that_comes_too_late_is_not_kept() {
 }
 
 #[test]
-fn a_sink_can_be_taken_elsewhere() {
+fn moves_sink_to_another_outbox() {
     let (outbox, list, carrier) = connected(1 << 20);
     assert_eq!(push(&outbox, "stays"), Pushed::Queued);
-    let sink = outbox.take_sink().expect("nobody holds it");
+    let sink = outbox.take_sink().expect("the sink is not leased");
     assert!(outbox.take_sink().is_none());
     list.write_all();
     assert_eq!((outbox.waiting().frames, carrier.written().len()), (1, 0));
@@ -114,7 +114,7 @@ fn a_sink_can_be_taken_elsewhere() {
 }
 
 #[test]
-fn a_sink_that_is_lent_out_can_be_taken_when_the_owner_is_told() {
+fn wakes_owner_to_take_leased_sink() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
@@ -122,7 +122,7 @@ fn a_sink_that_is_lent_out_can_be_taken_when_the_owner_is_told() {
     carrier.at_each_call(move |call| {
         assert!(taking.take_sink().is_none());
         if call == 1 {
-            // Having asked changes nothing for others.
+            // The failed call changes nothing for other writers.
             let pushed = taking.push(frame("v"), Delivery::Volatile, Overflow::Close);
             assert_eq!(pushed, Pushed::Queued);
         }

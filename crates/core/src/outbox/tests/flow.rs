@@ -1,5 +1,5 @@
-//! Backlog and stalled bytes: who may be slowed, and who is judged
-#![allow(clippy::disallowed_methods, reason = "it is about threads")]
+//! Backpressure on senders, and limits for stalled clients.
+#![allow(clippy::disallowed_methods, reason = "tests wake-ups across threads")]
 
 use super::queue::ENTRY_COST;
 use super::*;
@@ -13,7 +13,7 @@ fn numbers(to: usize) -> Vec<String> {
 }
 
 #[test]
-fn a_writable_client_has_no_limit_below_the_cap() {
+fn hard_cap_alone_bounds_writable_client() {
     let (outbox, list, carrier) = connected(Bounds::new(100, 1 << 20));
     let body = "x".repeat(1000);
     let pushed: Vec<_> = (0..900).map(|_| push(&outbox, &body)).collect();
@@ -26,7 +26,7 @@ fn a_writable_client_has_no_limit_below_the_cap() {
 }
 
 #[test]
-fn a_stalled_client_is_queued_for_up_to_the_cap() {
+fn queues_for_stalled_client_to_cap() {
     let (outbox, list, carrier) = connected(Bounds::new(10 * (ENTRY_COST + 1), 20 * (ENTRY_COST + 1)));
     let owner = Arc::new(Owner::default());
     carrier.takes(0);
@@ -35,16 +35,16 @@ fn a_stalled_client_is_queued_for_up_to_the_cap() {
     assert!(owner.poll(&outbox).is_pending());
     let woken = owner.wakes();
     (1..10).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
-    assert_eq!(owner.wakes(), woken, "within the limit nobody has to decide");
+    assert_eq!(owner.wakes(), woken, "within the limit the owner sleeps");
     (10..20).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
-    assert_eq!(owner.wakes(), woken + 1, "beyond it the owner has to know, once");
+    assert_eq!(owner.wakes(), woken + 1, "beyond the limit the owner is woken once");
     let attended = outbox.attend(&mut Context::from_waker(Waker::noop()));
     assert_eq!((attended.over_limit, attended.stalled), (true, 20 * (ENTRY_COST + 1)));
     assert_eq!(push(&outbox, "x"), Pushed::Overflowed);
 }
 
 #[test]
-fn a_pusher_at_high_water_writes_itself() {
+fn pusher_writes_at_high_water() {
     let (outbox, _list, carrier) = connected(1 << 20);
     fill(&outbox);
     assert_eq!(push(&outbox, "256"), Pushed::Backlogged);
@@ -60,7 +60,7 @@ fn held_outbox_writes_nothing() {
     let hold = outbox.hold();
     push(&outbox, "1");
     list.write_all();
-    assert!(outbox.relieve(), "a pusher has nothing to write either");
+    assert!(outbox.relieve(), "the hold applies to pushers too");
     assert_eq!(carrier.written(), numbers(0));
     drop(hold);
     list.write_all();
@@ -68,7 +68,7 @@ fn held_outbox_writes_nothing() {
 }
 
 #[test]
-fn hold_that_begins_behind_a_batch_keeps_the_next() {
+fn hold_during_batch_delays_next_batch() {
     let (outbox, list, carrier) = connected(1 << 20);
     let (held, holds) = (Arc::new(Mutex::new(None)), outbox.clone());
     let keep = held.clone();
@@ -87,17 +87,17 @@ fn hold_that_begins_behind_a_batch_keeps_the_next() {
 }
 
 #[test]
-fn large_frames_reach_high_water_by_bytes() {
+fn high_water_counts_bytes() {
     let (outbox, _list, carrier) = connected(1 << 20);
     let large = "x".repeat(100_000);
-    assert_eq!(push(&outbox, &large), Pushed::Queued, "a lone frame is left to the flusher");
+    assert_eq!(push(&outbox, &large), Pushed::Queued, "a single frame is left to the flusher");
     assert_eq!(push(&outbox, &large), Pushed::Backlogged);
     assert!(outbox.relieve());
     assert_eq!(carrier.written().len(), 2);
 }
 
 #[test]
-fn a_pusher_stops_where_the_carrier_blocks() {
+fn pusher_stops_when_carrier_blocks() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
@@ -106,8 +106,8 @@ fn a_pusher_stops_where_the_carrier_blocks() {
     assert_eq!(push(&outbox, "256"), Pushed::Backlogged);
     assert!(outbox.relieve());
     assert_eq!((carrier.written().len(), owner.wakes()), (100, 1), "the owner waits for the socket");
-    assert_eq!(push(&outbox, "257"), Pushed::Queued, "a blocked carrier slows no sender");
-    assert!(outbox.relieve(), "there is nothing to pay");
+    assert_eq!(push(&outbox, "257"), Pushed::Queued, "a blocked carrier causes no backpressure");
+    assert!(outbox.relieve(), "there is no backlog");
     carrier.takes_all();
     assert!(owner.poll(&outbox).is_pending());
     list.write_all();
@@ -115,7 +115,7 @@ fn a_pusher_stops_where_the_carrier_blocks() {
 }
 
 #[test]
-fn a_writer_hands_over_to_a_pusher_that_waits() {
+fn lease_ends_for_waiting_pusher() {
     let (outbox, list, carrier) = connected(1 << 20);
     (0..200).for_each(|number| assert_eq!(push(&outbox, &number.to_string()), Pushed::Queued));
     let pusher = outbox.clone();
@@ -132,20 +132,16 @@ fn a_writer_hands_over_to_a_pusher_that_waits() {
     list.take(&mut listed);
     assert!(list.poll_listed(&mut Context::from_waker(&waker)).is_pending());
     listed[0].flush();
-    assert_eq!(carrier.calls(), 1, "it ends after its batch");
+    assert_eq!(carrier.calls(), 1, "the lease ends after its batch");
     listed.clear();
-    assert_eq!(
-        (flusher.wakes(), list.take(&mut listed)),
-        (1, true),
-        "the rest is written at once by somebody"
-    );
+    assert_eq!((flusher.wakes(), list.take(&mut listed)), (1, true), "the rest is urgent");
     assert!(!list.take(&mut VecDeque::new()));
     assert!(outbox.relieve());
     assert_eq!(carrier.written(), numbers(600));
 }
 
 #[test]
-fn urgent_outboxes_wake_past_a_deferred_wake_up() {
+fn urgent_outbox_bypasses_deferred_wakes() {
     let (near, far) = (FlushList::new(), FlushList::new());
     let (outbox, carrier) = connected_to(&far, 1 << 20);
     let flusher = Arc::new(Owner::default());
@@ -164,7 +160,7 @@ fn urgent_outboxes_wake_past_a_deferred_wake_up() {
 }
 
 #[test]
-fn a_heartbeat_goes_ahead_of_the_queue() {
+fn heartbeat_precedes_the_queue() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     let attend = |owner: &Arc<Owner>| outbox.attend(&mut Context::from_waker(&Waker::from(owner.clone())));
@@ -173,14 +169,18 @@ fn a_heartbeat_goes_ahead_of_the_queue() {
     list.write_all();
     assert!(!attend(&owner).heartbeat);
     assert_eq!(outbox.push_heartbeat(frame("old ping")), Pushed::Queued);
-    assert_eq!(outbox.push_heartbeat(frame("ping")), Pushed::Queued, "one is enough");
+    assert_eq!(
+        outbox.push_heartbeat(frame("ping")),
+        Pushed::Queued,
+        "the new heartbeat replaces the old one"
+    );
     assert!(attend(&owner).heartbeat, "its bytes have not reached the carrier");
     carrier.takes(1);
     assert!(!attend(&owner).heartbeat);
     carrier.takes_all();
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!(carrier.written(), ["ping", "0", "1", "2"]);
-    // Alone, too.
+    // Also with an empty queue.
     outbox.push_heartbeat(frame("ping"));
     list.write_all();
     assert_eq!((carrier.written().len(), outbox.waiting()), (5, Waiting::default()));
@@ -188,7 +188,7 @@ fn a_heartbeat_goes_ahead_of_the_queue() {
 }
 
 #[test]
-fn a_heartbeat_that_is_all_there_is_waits_for_a_sink() {
+fn lone_heartbeat_waits_for_sink() {
     let list = FlushList::new();
     let outbox = Outbox::new(1 << 20, list.clone());
     outbox.push_heartbeat(frame("ping"));
@@ -199,7 +199,7 @@ fn a_heartbeat_that_is_all_there_is_waits_for_a_sink() {
 }
 
 #[test]
-fn senders_wait_for_low_water_and_no_longer() {
+fn senders_wait_for_low_water() {
     let (outbox, list, carrier) = connected(1 << 20);
     let sender = Arc::new(Owner::default());
     let waker = Waker::from(sender.clone());
@@ -209,7 +209,7 @@ fn senders_wait_for_low_water_and_no_longer() {
     assert!(poll().is_pending() && poll().is_pending());
     carrier.takes(100);
     list.write_all();
-    assert_eq!(sender.wakes(), 0, "156 still wait");
+    assert_eq!(sender.wakes(), 0, "156 frames are still queued");
     carrier.takes(100);
     Arc::new(Owner::default()).poll(&outbox).is_pending();
     assert_eq!(sender.wakes(), 1);
@@ -218,17 +218,17 @@ fn senders_wait_for_low_water_and_no_longer() {
     assert!(poll().is_pending());
     outbox.set_stalled();
     assert_eq!(sender.wakes(), 2);
-    assert!(poll().is_ready(), "nobody waits for a client that makes no progress");
+    assert!(poll().is_ready(), "senders do not wait for a stalled client");
     carrier.takes(1);
     assert!(Arc::new(Owner::default()).poll(&outbox).is_pending());
-    assert!(poll().is_pending(), "it does again");
+    assert!(poll().is_pending(), "the client makes progress again");
     outbox.give_up(CloseReason::SlowConsumer);
     assert_eq!(sender.wakes(), 3);
     assert!(poll().is_ready());
 }
 
 #[test]
-fn standing_tells_who_stalled_first() {
+fn orders_clients_by_last_progress() {
     let list = FlushList::new();
     let [first, second] = [(); 2].map(|()| connected_to(&list, 1 << 20));
     for (outbox, carrier) in [&first, &second] {
@@ -243,5 +243,5 @@ fn standing_tells_who_stalled_first() {
     assert_eq!(push(&first.0, "y"), Pushed::Queued);
     first.1.takes(1);
     assert!(Arc::new(Owner::default()).poll(&first.0).is_pending());
-    assert!((age(&first.0).wrapping_sub(age(&second.0)) as i32) > 0, "progress makes it younger");
+    assert!((age(&first.0).wrapping_sub(age(&second.0)) as i32) > 0, "progress updates the order");
 }

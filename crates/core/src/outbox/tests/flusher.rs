@@ -1,4 +1,4 @@
-//! Rounds, turns and waits of a flusher
+//! Rounds, turns and waits of a flusher.
 
 use super::*;
 
@@ -22,7 +22,7 @@ fn is_ready(flusher: &Flusher) -> bool {
     flusher.poll_ready(&mut Context::from_waker(Waker::noop())).is_ready()
 }
 
-/// A flusher that has just written many frames to each of a crowd
+/// Returns a flusher that has just written many frames to each outbox of a crowd.
 fn under_load() -> (FlushList, Flusher, Vec<(Outbox, Carrier)>) {
     let list = FlushList::new();
     let (mut flusher, crowd) = (Flusher::new(list.clone()), crowd(&list));
@@ -49,7 +49,7 @@ fn unfinished_round_stays_ready() {
 }
 
 #[test]
-fn zero_outboxes_still_make_progress() {
+fn writes_one_outbox_at_least() {
     let list = FlushList::new();
     let (mut flusher, crowd) = (Flusher::new(list.clone()), crowd(&list));
     emit(&crowd, 1);
@@ -72,7 +72,7 @@ fn short_round_waits_for_usual_frames() {
 }
 
 #[test]
-fn waiting_round_is_written_in_time() {
+fn postponed_round_is_written_in_time() {
     let (_list, mut flusher, crowd) = under_load();
     emit(&crowd, 2);
     let mut waits = 0;
@@ -86,7 +86,7 @@ fn waiting_round_is_written_in_time() {
 }
 
 #[test]
-fn others_do_not_wait_with_round() {
+fn postponed_round_delays_no_other_client() {
     let (list, mut flusher, crowd) = under_load();
     let (loner, carrier) = connected_to(&list, 1 << 20);
     emit(&crowd, 2);

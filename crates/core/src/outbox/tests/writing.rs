@@ -1,11 +1,11 @@
-//! Who writes, and when
+//! Writers of an outbox and the conditions under which they write.
 
 use super::lease::{BATCHES_PER_VISIT, GROUP};
 use super::queue::{BATCH_BYTES, BATCH_FRAMES};
 use super::*;
 
 #[test]
-fn a_flusher_writes_what_waits_in_one_visit_and_in_order() {
+fn writes_queue_in_order_at_once() {
     let (outbox, list, carrier) = connected(1 << 20);
     let texts: Vec<_> = (0..50).map(|number| number.to_string()).collect();
     texts.iter().for_each(|text| assert_eq!(push(&outbox, text), Pushed::Queued));
@@ -16,11 +16,11 @@ fn a_flusher_writes_what_waits_in_one_visit_and_in_order() {
 }
 
 #[test]
-fn an_outbox_is_listed_once_however_much_waits() {
+fn lists_outbox_only_once() {
     let (outbox, list, carrier) = connected(1 << 20);
     let mut listed = VecDeque::new();
     list.take(&mut listed);
-    assert!(listed.is_empty(), "nothing waits");
+    assert!(listed.is_empty(), "the queue is empty");
     (0..3).for_each(|_| assert_eq!(push(&outbox, "x"), Pushed::Queued));
     outbox.set_sink(carrier.sink());
     list.take(&mut listed);
@@ -28,13 +28,13 @@ fn an_outbox_is_listed_once_however_much_waits() {
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     let mut again = VecDeque::new();
     list.take(&mut again);
-    assert!(again.is_empty(), "it is still to be visited");
+    assert!(again.is_empty(), "it is still listed");
     listed[0].flush();
     assert_eq!(carrier.written(), ["x"; 4]);
     assert_eq!(push(&outbox, "y"), Pushed::Queued);
     list.take(&mut again);
     assert_eq!(again.len(), 1);
-    // Visited without need, it writes nothing and stays off the list.
+    // A flush of an empty outbox writes nothing and does not list it.
     again[0].flush();
     again[0].flush();
     again.clear();
@@ -43,7 +43,7 @@ fn an_outbox_is_listed_once_however_much_waits() {
 }
 
 #[test]
-fn the_flusher_is_woken_when_there_is_something_again() {
+fn wakes_flusher_on_new_work() {
     let (outbox, list, _carrier) = connected(1 << 20);
     let flusher = Arc::new(Owner::default());
     let waker = Waker::from(flusher.clone());
@@ -59,18 +59,18 @@ fn the_flusher_is_woken_when_there_is_something_again() {
 }
 
 #[test]
-fn what_waits_without_a_sink_flows_when_one_comes() {
+fn writes_queue_when_sink_is_set() {
     let list = FlushList::new();
     let outbox = Outbox::new(1 << 20, list.clone());
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     let mut listed = VecDeque::new();
     list.take(&mut listed);
-    assert!(listed.is_empty(), "there is nobody to write to");
+    assert!(listed.is_empty(), "there is no sink");
     assert_eq!(waiting(&outbox, &list), ["x"]);
 }
 
 #[test]
-fn what_a_sink_leaves_is_put_back_in_its_place() {
+fn keeps_order_of_unwritten_frames() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
@@ -90,34 +90,34 @@ fn what_a_sink_leaves_is_put_back_in_its_place() {
 }
 
 #[test]
-fn a_blocked_sink_is_the_owners_business() {
+fn leaves_blocked_sink_to_owner() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     carrier.takes(1);
     (0..2).for_each(|_| _ = push(&outbox, "x"));
     list.write_all();
-    assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "the flusher met a full socket and told the owner");
+    assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "the blocked flusher woke the owner");
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     list.write_all();
-    assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "flushers leave it alone");
+    assert_eq!((owner.wakes(), carrier.calls()), (1, 1), "flushers skip a blocked sink");
     assert!(owner.poll(&outbox).is_pending());
-    assert_eq!((owner.wakes(), carrier.calls()), (1, 2), "the owner waits for the socket itself");
-    // A visit that was due already would take the place of the owner, who would then wait in vain.
+    assert_eq!((owner.wakes(), carrier.calls()), (1, 2), "the owner registers its own waker");
+    // A late flush would replace the owner's waker, and the owner would never be woken.
     outbox.flush();
     assert_eq!(carrier.calls(), 2);
     carrier.takes_all();
     assert_eq!(owner.wakes(), 2);
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!(carrier.written(), ["x"; 3]);
-    // From here on flushers write again, and the owner sleeps.
+    // From now on flushers write again, and the owner sleeps.
     assert_eq!(push(&outbox, "y"), Pushed::Queued);
     list.write_all();
     assert_eq!((carrier.written().len(), owner.wakes()), (4, 2));
 }
 
 #[test]
-fn an_owner_that_was_not_there_yet_finds_the_sink_blocked() {
+fn late_owner_resumes_blocked_sink() {
     let (outbox, list, carrier) = connected(1 << 20);
     carrier.takes(1);
     (0..2).for_each(|_| _ = push(&outbox, "x"));
@@ -129,12 +129,12 @@ fn an_owner_that_was_not_there_yet_finds_the_sink_blocked() {
 }
 
 #[test]
-fn a_parked_sink_waits_for_the_owner_and_disturbs_nobody() {
+fn parked_sink_wakes_no_task() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
     carrier.park();
-    assert!(!outbox.is_parked(), "nobody has asked it yet");
+    assert!(!outbox.is_parked(), "the sink has not been polled yet");
     (0..2).for_each(|_| _ = push(&outbox, "x"));
     list.write_all();
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
@@ -147,13 +147,13 @@ fn a_parked_sink_waits_for_the_owner_and_disturbs_nobody() {
 }
 
 #[test]
-fn a_parked_sink_that_is_handed_something_while_lent_out_is_asked_again() {
+fn polls_parked_sink_again_after_lease() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     carrier.park();
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     let (visiting, visitor) = (outbox.clone(), owner.clone());
-    // The owner comes with something to write to while a flusher holds the sink, and goes in vain.
+    // The owner attends while a flusher has leased the sink, so it cannot poll the sink.
     carrier.at_each_call(move |_| assert!(visitor.poll(&visiting).is_pending()));
     list.write_all();
     assert_eq!(owner.wakes(), 1);
@@ -164,7 +164,7 @@ fn a_parked_sink_that_is_handed_something_while_lent_out_is_asked_again() {
 }
 
 #[test]
-fn an_owner_is_not_woken_for_what_it_need_not_know() {
+fn does_not_wake_owner_needlessly() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     let (visiting, visitor) = (outbox.clone(), owner.clone());
@@ -174,7 +174,7 @@ fn an_owner_is_not_woken_for_what_it_need_not_know() {
         list.write_all();
     });
     assert_eq!((carrier.written().len(), owner.wakes()), (3, 0));
-    // That it came while the sink was ready is forgotten when it parks later.
+    // Attendance while the sink was ready causes no wake-up when the sink parks later.
     carrier.at_each_call(|_| {});
     carrier.park();
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
@@ -183,10 +183,10 @@ fn an_owner_is_not_woken_for_what_it_need_not_know() {
 }
 
 #[test]
-fn drained_means_handed_over() {
+fn drained_when_carrier_accepted_everything() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
-    assert!(owner.drain(&outbox).is_ready(), "nothing waits");
+    assert!(owner.drain(&outbox).is_ready(), "the queue is empty");
     carrier.takes(1);
     (0..2).for_each(|_| _ = push(&outbox, "x"));
     outbox.finish();
@@ -198,7 +198,7 @@ fn drained_means_handed_over() {
     assert!(owner.drain(&outbox).is_pending());
     carrier.takes(1);
     assert_eq!(owner.wakes(), 2);
-    assert!(owner.drain(&outbox).is_pending(), "the last frame is cut short as far as anybody knows");
+    assert!(owner.drain(&outbox).is_pending(), "the last frame may be partly written");
     carrier.takes_all();
     assert!(owner.drain(&outbox).is_ready());
     assert_eq!(carrier.written(), ["x"; 2]);
@@ -206,7 +206,7 @@ fn drained_means_handed_over() {
 }
 
 #[test]
-fn what_a_flusher_is_about_to_write_is_not_handed_over_yet() {
+fn not_drained_during_lease() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     let (draining, drainer) = (outbox.clone(), owner.clone());
@@ -218,7 +218,7 @@ fn what_a_flusher_is_about_to_write_is_not_handed_over_yet() {
 }
 
 #[test]
-fn whoever_waits_for_the_drain_is_woken_even_without_a_finish() {
+fn wakes_drain_without_finish() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
@@ -226,7 +226,7 @@ fn whoever_waits_for_the_drain_is_woken_even_without_a_finish() {
     list.write_all();
     assert_eq!((owner.wakes(), carrier.written().len()), (1, 1));
     assert!(owner.drain(&outbox).is_ready());
-    // It waited once, so it is woken once.
+    // One wait causes one wake-up.
     assert!(owner.poll(&outbox).is_pending());
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
     list.write_all();
@@ -234,7 +234,7 @@ fn whoever_waits_for_the_drain_is_woken_even_without_a_finish() {
 }
 
 #[test]
-fn an_owner_that_waits_for_a_parked_sink_sleeps() {
+fn owner_of_parked_sink_sleeps() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     carrier.park();
@@ -244,14 +244,14 @@ fn an_owner_that_waits_for_a_parked_sink_sleeps() {
     for _ in 0..3 {
         assert!(owner.drain(&outbox).is_pending());
     }
-    assert_eq!(owner.wakes(), 0, "nothing has happened that it could act on");
+    assert_eq!(owner.wakes(), 0, "the owner has nothing to do");
     carrier.takes_all();
     assert!(owner.drain(&outbox).is_ready());
     assert_eq!((owner.wakes(), carrier.written()), (0, vec!["x".to_owned()]));
 }
 
 #[test]
-fn a_closed_outbox_is_drained() {
+fn closed_outbox_is_drained() {
     let (outbox, _list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert_eq!(push(&outbox, "x"), Pushed::Queued);
@@ -263,7 +263,7 @@ fn a_closed_outbox_is_drained() {
 }
 
 #[test]
-fn a_broken_sink_closes_with_the_reason_of_its_error() {
+fn broken_sink_sets_close_reason() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     assert!(owner.poll(&outbox).is_pending());
@@ -278,7 +278,7 @@ fn a_broken_sink_closes_with_the_reason_of_its_error() {
 }
 
 #[test]
-fn a_sink_that_breaks_under_the_owner_says_so_at_once() {
+fn owner_sees_broken_sink_at_once() {
     let (outbox, list, carrier) = connected(1 << 20);
     let owner = Arc::new(Owner::default());
     carrier.takes(0);
@@ -289,7 +289,7 @@ fn a_sink_that_breaks_under_the_owner_says_so_at_once() {
 }
 
 #[test]
-fn a_sink_that_panics_takes_its_client_along_and_nobody_else() {
+fn panic_in_sink_closes_one_client() {
     let list = FlushList::new();
     let clients: Vec<_> = (0..3 * GROUP).map(|_| connected_to(&list, 1 << 20)).collect();
     let (outbox, carrier) = &clients[GROUP / 2];
@@ -307,7 +307,7 @@ fn a_sink_that_panics_takes_its_client_along_and_nobody_else() {
 }
 
 #[test]
-fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
+fn applies_changes_during_group_write() {
     let list = FlushList::new();
     let [first, closed, moved, flooded] = [(); 4].map(|()| connected_to(&list, exactly(1 << 20)));
     for (outbox, _) in [&first, &closed, &moved, &flooded] {
@@ -328,7 +328,7 @@ fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
     list.write_all();
     assert_eq!(first.1.written(), ["x"]);
     assert!(!closed.1.is_held() && !moved.1.is_held());
-    // What a sink has in hand counts as sent, whoever takes its place.
+    // Frames in the batch of a sink count as sent, even if the sink is replaced.
     assert_eq!([moved.1.written(), new.written()].concat(), ["x"]);
     assert_eq!(push(&moved.0, "z"), Pushed::Queued);
     list.write_all();
@@ -337,7 +337,7 @@ fn what_happens_to_a_client_while_another_of_its_group_is_written_happens() {
 }
 
 #[test]
-fn whose_turn_never_comes_misses_nothing() {
+fn panic_leaves_unused_leases_intact() {
     let list = FlushList::new();
     let [first, untouched, moved, closed, flooded] = [(); 5].map(|()| connected_to(&list, exactly(1 << 20)));
     let clients = [&first, &untouched, &moved, &closed, &flooded];
@@ -367,7 +367,7 @@ fn whose_turn_never_comes_misses_nothing() {
 }
 
 #[test]
-fn what_is_pushed_while_the_sink_is_out_is_written_in_the_same_visit() {
+fn writes_frames_pushed_during_lease() {
     let (outbox, list, carrier) = connected(1 << 20);
     let pushing = outbox.clone();
     carrier.at_each_call(move |call| {
@@ -386,7 +386,7 @@ fn what_is_pushed_while_the_sink_is_out_is_written_in_the_same_visit() {
 }
 
 #[test]
-fn a_visit_ends_even_if_there_is_always_more() {
+fn lease_ends_after_maximum_batches() {
     let (outbox, list, carrier) = connected(1 << 20);
     let pushing = outbox.clone();
     carrier.at_each_call(move |call| assert_eq!(push(&pushing, &call.to_string()), Pushed::Queued));
@@ -395,7 +395,7 @@ fn a_visit_ends_even_if_there_is_always_more() {
     list.take(&mut listed);
     listed[0].flush();
     assert_eq!(carrier.calls(), BATCHES_PER_VISIT);
-    // It comes behind the others on the list, with all it has left.
+    // The outbox is listed again with its remaining frames.
     carrier.at_each_call(|_| {});
     list.write_all();
     let expected: Vec<_> = (0..=BATCHES_PER_VISIT).map(|number| number.to_string()).collect();
@@ -403,7 +403,7 @@ fn a_visit_ends_even_if_there_is_always_more() {
 }
 
 #[test]
-fn a_visit_takes_bounded_batches() {
+fn limits_batch_frames_and_bytes() {
     let (outbox, list, carrier) = connected(usize::MAX);
     for number in 0..2 * BATCH_FRAMES + 1 {
         assert_eq!(push(&outbox, &number.to_string()), Pushed::Queued);

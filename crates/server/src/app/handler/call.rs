@@ -1,4 +1,4 @@
-//! Handlers: plain functions, async or not, whose parameters say what they want of an event
+//! Handlers: functions, async or not, whose parameters are extracted from an event.
 
 use std::any::type_name;
 use std::future::Future;
@@ -22,50 +22,56 @@ use crate::app::model::handler_future::{HandlerFuture, Started};
 use crate::app::model::io::Io;
 use crate::app::model::socket::Socket;
 
-/// A function that handles events, async or not
+/// Function that handles an event, async or not.
 ///
 /// # Parameters
 ///
-/// A handler has up to eight, each of which says what it wants. Those that are known by their type take their part of
-/// the event:
+/// A handler has up to eight parameters. The following types are extractors, each of which takes its part of the event:
 ///
-/// | Parameter | is |
+/// | Parameter | Value |
 /// | --- | --- |
-/// | [`Socket`], or `&Socket` as the first one where the handler is not async | the client |
+/// | [`Socket`], or `&Socket` as the first parameter of a handler that is not async | the socket of the client |
 /// | [`Io`] | the server |
-/// | [`State<T>`](crate::State) | what was given to [`IoBuilder::state`](crate::config::IoBuilder::state) |
-/// | [`Extension<T>`](crate::extract::Extension) | what a layer in front of the server put beside the request |
-/// | [`Auth<T>`](Auth) | what the client showed when it asked to join the namespace |
-/// | [`Args`] | all arguments that are left, unparsed; the last one that takes arguments |
-/// | [`Ack`] | the acknowledgement, to answer by hand or later |
+/// | [`State<T>`](crate::State) | the value passed to [`IoBuilder::state`](crate::config::IoBuilder::state) |
+/// | [`Extension<T>`](crate::extract::Extension) | an extension of the handshake request, set by a layer in front of the server |
+/// | [`Auth<T>`](Auth) | the auth payload of the client |
+/// | [`Args`] | all remaining arguments, unparsed; no parameter after it may take an argument |
+/// | [`Ack`] | the acknowledgement, to answer explicitly or later |
 /// | [`EventName`] | the name of the event |
-/// | [`CloseReason`] | why the client left, in `on_disconnecting` and `on_disconnect` |
-/// | [`EventError`] | what went wrong, in `on_error` |
-/// | [`EventRewrite`] | the event, to be changed, in an event middleware |
+/// | [`CloseReason`] | the reason for the disconnect, in `on_disconnecting` and `on_disconnect` |
+/// | [`EventError`] | the failure, in `on_error` |
+/// | [`EventRewrite`] | changes to the event, in an event middleware |
 ///
-/// Each of the others takes the next argument that the client sent, and may be anything that serde deserialises. An
-/// argument that is missing reads as `null`, so `Option` makes it optional.
+/// Any other type takes the next argument of the event and must implement serde's `Deserialize`. A missing argument
+/// deserialises as `null`, so `Option` makes it optional.
 ///
-/// An argument that does not fit costs the event: the handler is not called, and [`on_error`](Io::on_error) hears of it.
-/// A parameter of type `Result<T, ArgsError>` takes the error instead, so that the handler can answer the caller.
+/// If an argument does not match its parameter, the handler does not run and [`on_error`](Io::on_error) receives the
+/// failure. A parameter of type `Result<T, ArgsError>` receives the error instead, so that the handler can answer the
+/// client.
 ///
 /// # What it returns
 ///
-/// Nothing, or the answer: a value goes to a client that asked for one, as one argument. `bool`, numbers, text,
-/// [`Bytes`](crate::Bytes), [`Value`](crate::Value), collections and tuples of what serialises are returned as they are,
-/// any other type in [`Answer`](crate::handler::Answer). Or a `Result` of any type that serialises, with an error that is `Display`: an error
-/// is logged with the name of the event, and told to `on_error`. A [`Receipt`](crate::emit::Receipt) is no answer, so `emit` may stand at the
-/// end. A handler that takes [`Ack`] answers by that alone.
+/// A handler returns `()`, an answer, or a `Result`:
 ///
-/// A handler that fails, panics, or is given arguments that do not fit costs that event and nothing else. The caller is
-/// told nothing, and waits for its own timeout, unless an `on_error` handler answers.
+/// - An answer is sent as one argument to a client that requested an acknowledgement. `bool`, numbers, text,
+///   [`Bytes`](crate::Bytes), [`Value`](crate::Value), and collections and tuples of serialisable types can be returned
+///   directly; wrap any other type in [`Answer`](crate::handler::Answer).
+/// - A `Result` may hold any serialisable type as the answer and any `Display` type as the error. An error is logged
+///   with the event name and passed to `on_error`.
+/// - A [`Receipt`](crate::emit::Receipt) is not an answer, so `emit` may be the last expression.
+/// - A handler that takes [`Ack`] answers only through it.
+///
+/// If a handler fails, panics, or does not match the arguments, only that event is lost. The client receives no answer
+/// and runs into its own timeout, unless an `on_error` handler answers.
 ///
 /// # When it runs
 ///
-/// Handlers of one client start in the order in which its events came, each running to its first wait before
-/// the next starts. One that never waits need not be async, and is cheaper by that; it may borrow its socket, as its
-/// first parameter. While it computes, or blocks, all
-/// clients of its thread stand still; give long work to `tokio::task::spawn_blocking`.
+/// Handlers of one client start in the order in which its events arrive; each runs to its first pending `.await` before
+/// the next one starts. A handler that never waits need not be async, which is cheaper; it may then borrow its socket
+/// as the first parameter.
+///
+/// A handler that computes for long or blocks stalls all clients of its thread; move such work to
+/// `tokio::task::spawn_blocking`.
 ///
 /// ```
 /// use roomcast_server::emit::Receipt;
@@ -92,18 +98,18 @@ use crate::app::model::socket::Socket;
 ///
 /// # Compile errors
 ///
-/// If a named function does not compile as a handler, `#[roomcast::debug_handler]` before it says which of its
-/// parameters is at fault, or whether what it returns is. An async closure that captures, `async move |..|`, is not
-/// `Fn`, since its future borrows from it: wrap it in [`cloned`](crate::handler::cloned), or take [`State`](crate::State).
+/// If a named function is not accepted as a handler, add `#[roomcast::debug_handler]` for an error that names the
+/// invalid parameter or return type. A closure `async move |..|` that captures variables is not `Fn`, since its
+/// future borrows from it: wrap it in [`cloned`](crate::handler::cloned), or use [`State`](crate::State).
 ///
 /// # Registration
 ///
-/// What does not fit where it is registered panics there, with the reason: an argument behind [`Args`], arguments in a
-/// handler of `on_connect`, a middleware that returns a value instead of a `Result`.
+/// Registration panics, with the reason, if a handler does not fit: it takes an argument after [`Args`], it takes
+/// arguments in `on_connect`, or it is a middleware that returns a value instead of a `Result`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a handler",
     label = "not a handler",
-    note = "put `#[roomcast::debug_handler]` on a named function to be told which part of it is at fault",
+    note = "add `#[roomcast::debug_handler]` to a named function for an error that names its invalid part",
     note = "a handler has up to eight parameters, none of them borrowed (`String`, not `&str`); only if it is not async can its first one be `&Socket`",
     note = "each parameter is `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, `EventRewrite`, an argument that implements `serde::Deserialize`, or `Result<T, ArgsError>` of one; `State` and `Extension` are Roomcast's, not axum's",
     note = "it returns `()`, a `Receipt`, an answer such as `String`, `Vec<_>`, `Value` or `Answer<T>`, or a `Result<T, E>` where `T: Serialize` and `E: Display`",
@@ -111,20 +117,20 @@ use crate::app::model::socket::Socket;
     note = "an `async move |..|` closure that captures is not `Fn`; wrap it as `roomcast::handler::cloned(async move |..| ..)`, or take `State<T>`"
 )]
 pub trait Handler<M>: Send + Sync + 'static {
-    /// Takes the arguments out of the event and makes the future that handles it
+    /// Extracts the parameters from the event and returns the future that handles it.
     ///
-    /// A function that is not async handles it right here.
+    /// A handler that is not async runs to completion in this call.
     ///
     /// # Errors
-    /// When an argument does not fit its parameter.
+    /// Returns an error if an argument does not match its parameter.
     fn call(&self, event: &mut HandlerInput<'_>) -> Result<HandlerFuture, ArgsError>;
 
-    /// Does what [`call`](Self::call) does, and polls the future for the first time
+    /// Calls the handler like [`call`](Self::call) and polls its future once.
     ///
-    /// Functions, async or not, need no memory of their own to end here.
+    /// A handler that completes in this call, async or not, needs no allocation for its future.
     ///
     /// # Errors
-    /// When an argument does not fit its parameter.
+    /// Returns an error if an argument does not match its parameter.
     fn start(&self, event: &mut HandlerInput<'_>, cx: &mut Context<'_>) -> Result<Started, ArgsError> {
         let mut future = self.call(event)?;
         Ok(match future.as_mut().poll(cx) {
@@ -133,18 +139,17 @@ pub trait Handler<M>: Send + Sync + 'static {
         })
     }
 
-    /// Describes its parameters and what it returns, which is checked when it is registered.
+    /// Returns the parameters and the return type, which are checked at registration.
     ///
-    /// Default: one that fits everywhere.
+    /// Default: a signature that fits everywhere.
     fn signature(&self) -> Signature {
         Signature::default()
     }
 }
 
-/// A parameter of a handler
+/// Type that can be a parameter of a handler.
 ///
-/// `M` only tells the kinds of parameters apart and is inferred. A type that takes something else of an event
-/// implements `FromEvent<ByType>`.
+/// The marker `M` distinguishes kinds of parameters and is inferred. Custom extractors implement `FromEvent<ByType>`.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot be a parameter of a handler",
     label = "cannot be taken from an event",
@@ -152,15 +157,15 @@ pub trait Handler<M>: Send + Sync + 'static {
     note = "other parameters are `Socket`, `Io`, `State<T>`, `Extension<T>`, `Auth<T>`, `Ack`, `Args`, `EventName`, `CloseReason`, `EventError`, `EventRewrite`, or `Result<T, ArgsError>` of one"
 )]
 pub trait FromEvent<M>: Sized {
-    /// What other parameters can no longer take, or what only some events have
+    /// Part of the event that this parameter consumes, or requires of the event.
     ///
-    /// Checked when a handler is registered. Default: [`Takes::Nothing`].
+    /// Checked at registration. Default: [`Takes::Nothing`].
     const TAKES: Takes = Takes::Nothing;
 
-    /// Takes its part of the event
+    /// Extracts the parameter from the event.
     ///
     /// # Errors
-    /// When the next argument does not fit.
+    /// Returns an error if the next argument does not match.
     fn from_event(event: &mut HandlerInput<'_>) -> Result<Self, ArgsError>;
 }
 
@@ -170,17 +175,17 @@ impl Parameter {
     }
 }
 
-/// Marks parameters that are arguments of the event
+/// Marker for parameters that take an argument of the event.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByArgument;
 
-/// Marks parameters that are known by their type
+/// Marker for extractors, which are recognised by their type.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct ByType;
 
-/// Marks parameters that take an error instead of failing
+/// Marker for parameters that receive an error instead of failing.
 #[derive(Debug)]
 pub struct Fallible<M>(PhantomData<M>);
 
@@ -221,7 +226,7 @@ impl FromEvent<ByType> for Args {
     }
 }
 
-/// The name of the event; for handlers that serve several
+/// Extractor for the name of the event, for handlers of several events.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[allow(clippy::exhaustive_structs, reason = "parameters of handlers take it apart")]
 pub struct EventName(pub ByteString);
@@ -270,14 +275,16 @@ impl FromEvent<ByType> for EventError {
     }
 }
 
-/// What a client showed when it asked to join the namespace; an empty object if it showed nothing
+/// Extractor for the client's auth payload; an empty object if the client sent none.
 ///
-/// A Socket.IO client shows its `auth`. A plain WebSocket client shows the query parameters of its URL, as an object of
-/// texts: `?token=x` is `{"token": "x"}`, and a name that comes several times is a list. One that offers the
-/// subprotocols `["bearer", token]` shows that as `token` too; see [`Endpoint::plain`](crate::transport::Endpoint::plain).
+/// The payload of a Socket.IO client is its `auth` option. That of a plain WebSocket client is the query of its URL, as
+/// an object of strings: `?token=x` becomes `{"token": "x"}`, and a repeated parameter becomes an array. A plain client
+/// may also offer the subprotocols `["bearer", token]`, which sets `token`; see
+/// [`Endpoint::plain`](crate::transport::Endpoint::plain).
 ///
-/// If it does not fit, a middleware with this parameter refuses the client as `invalid auth` before it is called;
-/// `Result<Auth<T>, ArgsError>` lets the middleware answer for itself, and [`Auth<Value>`](Auth) fits whatever is shown.
+/// If the payload does not match `T`, a middleware with this parameter does not run, and the client is rejected with
+/// `invalid auth`. Use `Result<Auth<T>, ArgsError>` to handle the mismatch in the middleware, or [`Auth<Value>`](Auth)
+/// to accept any payload.
 ///
 /// ```
 /// use roomcast_server::extract::ArgsError;
@@ -309,7 +316,7 @@ impl<T: DeserializeOwned> FromEvent<ByType> for Auth<T> {
     }
 }
 
-/// The parameter, or why what the client sent or showed does not fit it: the handler is called all the same
+/// Parameter, or the error if the event does not match it; the handler runs in both cases.
 ///
 /// ```
 /// use roomcast_server::extract::ArgsError;
@@ -430,12 +437,12 @@ macro_rules! handler {
     };
 }
 
-/// Marks handlers that are not async
+/// Marker for handlers that are not async.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct AtOnce;
 
-/// Marks handlers that are not async and borrow their socket
+/// Marker for handlers that are not async and borrow their socket.
 #[derive(Debug)]
 #[allow(clippy::exhaustive_structs, reason = "it is a marker")]
 pub struct Borrowing;
@@ -450,7 +457,7 @@ handler!(A MA, B MB, C MC, D MD, E ME, G MG);
 handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH);
 handler!(A MA, B MB, C MC, D MD, E ME, G MG, H MH, I MI);
 
-/// Reduces a handler to its call.
+/// Erases the type of a handler.
 pub(crate) fn erase<M: 'static>(handler: impl Handler<M>) -> AnyHandler {
     Arc::new(move |event, cx| handler.start(event, cx))
 }

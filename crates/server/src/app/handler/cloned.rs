@@ -1,4 +1,4 @@
-//! Handlers that are cloned for each event, such as async closures that capture
+//! Handlers that are cloned for each event, such as async closures with captures.
 
 use std::fmt;
 use std::future::Future;
@@ -12,10 +12,10 @@ use crate::app::handler::signature::{Parameter, Signature};
 use crate::app::model::event_input::HandlerInput;
 use crate::app::model::handler_future::HandlerFuture;
 
-/// Makes a handler of an async closure that captures: each event is handled by a clone of it
+/// Turns an async closure with captures into a handler by cloning it for each event.
 ///
-/// The future of an `async move |..|` closure that captures borrows from the closure, so the compiler takes it for no
-/// handler by itself. What is captured is cloned for each event, so it should be cheap to clone, such as an `Arc`.
+/// The future of an `async move |..|` closure borrows its captures from the closure, so the closure itself is not a
+/// handler. Every capture is cloned per event and should be cheap to clone, such as an `Arc`.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -33,7 +33,7 @@ pub fn cloned<F>(handler: F) -> Cloned<F> {
     Cloned(handler)
 }
 
-/// A handler that is cloned for each event; made by [`cloned`]
+/// Handler that is cloned for each event; returned by [`cloned`].
 #[derive(Clone)]
 pub struct Cloned<F>(F);
 

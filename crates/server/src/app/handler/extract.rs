@@ -1,4 +1,4 @@
-//! Parameters of handlers that do not come from the client: the application's state, and what layers found out
+//! Extractors for data of the server: application state and request extensions.
 
 use std::any::type_name;
 
@@ -7,10 +7,10 @@ use roomcast_core::ArgsError;
 use crate::app::handler::call::{ByType, FromEvent};
 use crate::app::model::event_input::HandlerInput;
 
-/// State of the application, as it was given to [`IoBuilder::state`](crate::config::IoBuilder::state)
+/// Extractor for application state, set with [`IoBuilder::state`](crate::config::IoBuilder::state).
 ///
-/// Each handler gets a clone, so it should be cheap to clone, such as an `Arc`. A handler that asks for state which was
-/// never given fails with an error that says so.
+/// Each call receives a clone, so the value should be cheap to clone, such as an `Arc`. If no state of type `T` was
+/// set, the event fails with an error that says so.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -35,23 +35,23 @@ impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for State<T> {
         let state = event.socket.io().state::<T>();
         state.map(Self).ok_or_else(|| ArgsError::Absent {
             what: type_name::<T>(),
-            repair: "give it to IoBuilder::state",
+            repair: "set it with IoBuilder::state",
         })
     }
 }
 
-/// What a layer in front of the server put beside the request that the client's session began with
+/// Extractor for an extension of the handshake request, set by a layer in front of the server.
 ///
-/// Any tower layer that stands before [`Io::layer`](crate::Io::layer) and sets extensions of requests will do, axum's
-/// `Extension` among them. Each handler gets a clone. A handler that asks for what is not there fails with an error
-/// that says so; [`Handshake::extensions`](crate::http::Handshake::extensions) tells whether it is.
+/// Any tower layer in front of [`Io::layer`](crate::Io::layer) that sets request extensions works, including axum's
+/// `Extension`. Each call receives a clone. If the extension is missing, the event fails with an error that says so;
+/// use [`Handshake::extensions`](crate::http::Handshake::extensions) for an optional one.
 ///
 /// ```
 /// use roomcast_server::extract::Extension;
 /// use roomcast_server::{Io, Socket};
 ///
 /// #[derive(Clone)]
-/// struct User(String); // put there by the application's own middleware
+/// struct User(String); // inserted by the application's own middleware
 ///
 /// let io = Io::new();
 /// io.on_connect(async |socket: Socket, Extension(user): Extension<User>| {
@@ -67,7 +67,7 @@ impl<T: Clone + Send + Sync + 'static> FromEvent<ByType> for Extension<T> {
         let found = event.socket.handshake().extensions().get::<T>().cloned();
         found.map(Self).ok_or_else(|| ArgsError::Absent {
             what: type_name::<T>(),
-            repair: "put a layer that sets this extension in front of Io::layer",
+            repair: "add a layer that sets this extension in front of Io::layer",
         })
     }
 }

@@ -1,4 +1,4 @@
-//! How handlers are registered and taken back, wherever that can be done
+//! Registration and removal of handlers.
 
 use crate::app::handler::call::{Handler, erase};
 use crate::app::handler::signature::reserved;
@@ -9,10 +9,10 @@ use crate::app::model::socket::Socket;
 use crate::app::namespace::NamespaceHandle;
 
 impl Listener {
-    /// A handler of the event of a name
+    /// Creates a listener for an event name.
     ///
     /// # Panics
-    /// When no client sends an event of this name, or the handler takes what such an event has not.
+    /// Panics if the name is reserved, or if the handler takes a parameter that such an event does not have.
     #[track_caller]
     pub(crate) fn of_event<M: 'static>(method: &str, event: &str, handler: impl Handler<M>) -> Self {
         if let Some(instead) = reserved(event) {
@@ -26,10 +26,10 @@ impl Listener {
         Self::new(erase(handler))
     }
 
-    /// A handler of something else than an event by its name
+    /// Creates a listener for anything but an event name.
     ///
     /// # Panics
-    /// When the handler takes what is not there.
+    /// Panics if the handler takes a parameter that is not available there.
     #[track_caller]
     pub(crate) fn of_topic<M: 'static>(topic: Topic, handler: impl Handler<M>) -> Self {
         if let Some(problem) = handler.signature().problem(Some(topic)) {
@@ -39,7 +39,7 @@ impl Listener {
     }
 }
 
-/// The methods by which handlers are registered, the same for all that has a board
+/// Methods that register handlers, shared by every type with a handler registry.
 macro_rules! listening {
     ($type:ty $(, $also:expr)?) => {
         impl $type {
@@ -173,9 +173,10 @@ listening!(NamespaceHandle);
 listening!(Socket, |socket: &Self, listener| socket.state().outgoing.remove(socket, listener));
 
 impl NamespaceHandle {
-    /// Called when a client has joined the namespace, before any of its events; several are called in order
+    /// Adds a handler that runs when a client has joined the namespace, before any of its events.
     ///
-    /// What it registers on the [`Socket`](crate::Socket) before its first wait misses no event.
+    /// Several handlers run in order of registration. Handlers that it registers on the [`Socket`](crate::Socket)
+    /// before its first `.await` miss no event.
     #[doc = include_str!("../../../docs/handler.md")]
     #[doc = include_str!("../../../docs/listening/fits.md")]
     #[track_caller]
@@ -183,12 +184,12 @@ impl NamespaceHandle {
         self.listen(Topic::Connect, handler)
     }
 
-    /// Asked whether a client may join, before it has; several are asked in the order of their registration
+    /// Adds a middleware that accepts or rejects each client that connects to the namespace.
     ///
-    /// The first that fails refuses the client, which gets the message of its error, and the data if it is a
-    /// [`ConnectError`](crate::ConnectError). It may take [`Auth`](crate::Auth) and the socket, which is in no
-    /// room yet: rooms that it joins here hold once the client is let in, and are forgotten if it is not. Until all
-    /// have answered, events of the client wait.
+    /// Middlewares run in order of registration. The first error rejects the client, which receives the error message
+    /// and, for a [`ConnectError`](crate::ConnectError), the data. A middleware may extract [`Auth`](crate::Auth) and
+    /// the socket. The socket is in no room yet: rooms that it joins here take effect once the client is accepted, and
+    /// are discarded if it is rejected. Events of the client wait until all middlewares have completed.
     #[doc = include_str!("../../../docs/handler.md")]
     #[doc(alias = "use")]
     #[doc = include_str!("../../../docs/listening/fits.md")]
@@ -199,13 +200,13 @@ impl NamespaceHandle {
 }
 
 impl Io {
-    /// See [`NamespaceHandle::on_connect`]
+    /// Adds a connect handler to the main namespace; see [`NamespaceHandle::on_connect`].
     #[track_caller]
     pub fn on_connect<M: 'static>(&self, handler: impl Handler<M>) -> &Self {
         self.listen(Topic::Connect, handler)
     }
 
-    /// See [`NamespaceHandle::middleware`]
+    /// Adds a middleware to the main namespace; see [`NamespaceHandle::middleware`].
     #[doc(alias = "use")]
     #[track_caller]
     pub fn middleware<M: 'static>(&self, middleware: impl Handler<M>) -> &Self {

@@ -1,4 +1,4 @@
-//! What a handler may return: nothing, an answer, or a failure
+//! Return values of handlers: nothing, an answer, or an error.
 
 use std::any::TypeId;
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use crate::app::error::{HandlerError, failure};
 use crate::app::model::ack::Ack;
 use crate::app::model::event_input::HandlerInput;
 
-/// What a handler may return
+/// Type that a handler may return.
 ///
 /// See [`Handler`](crate::handler::Handler#what-it-returns).
 #[diagnostic::on_unimplemented(
@@ -24,19 +24,19 @@ use crate::app::model::event_input::HandlerInput;
     note = "an answer is a `bool`, a number, text, `Bytes`, `Value`, a collection or a tuple; return any other type that implements `serde::Serialize` as `roomcast::handler::Answer(value)`"
 )]
 pub trait Outcome {
-    /// Returns whether it is an answer; `false` for `()` and [`Receipt`], also in a `Result`.
+    /// Returns whether the type is an answer; `false` for `()` and [`Receipt`], also inside a `Result`.
     fn is_answer() -> bool;
 
-    /// Returns the answer as arguments, if it is one and `is_wanted`.
+    /// Converts an answer to arguments; `None` if it is not an answer, or not `is_wanted`.
     ///
     /// # Errors
-    /// When the handler failed, or the answer cannot be serialised.
+    /// Returns an error if the handler failed or the answer cannot be serialised.
     fn into_answer(self, is_wanted: bool) -> Result<Option<Args>, HandlerError>;
 }
 
-/// An answer of any type that serialises, returned by a handler
+/// Answer of any serialisable type, returned by a handler.
 ///
-/// Types of the standard library need no such wrapper, and neither does the value in a `Result`.
+/// Types of the standard library and values inside a `Result` need no wrapper.
 ///
 /// ```
 /// use roomcast_server::handler::Answer;
@@ -132,13 +132,13 @@ fn answer(value: &impl Serialize, is_wanted: bool) -> Result<Option<Args>, Handl
     (value,).into_args().map(Some).map_err(|error| failure(&error))
 }
 
-/// Takes the acknowledgement of an event whose handler answers by what it returns
+/// Takes the acknowledgement of the event if the handler answers by its return value.
 #[inline(always)]
 pub(crate) fn answered_by<R: Outcome>(event: &mut HandlerInput<'_>) -> Option<Ack> {
     if R::is_answer() { event.ack.take() } else { None }
 }
 
-/// Sends the answer of a handler that has ended
+/// Sends the answer of a completed handler.
 #[inline(always)]
 pub(crate) fn settle<R: Outcome>(outcome: R, ack: Option<Ack>) -> Result<(), HandlerError> {
     match (outcome.into_answer(ack.is_some())?, ack) {

@@ -1,4 +1,4 @@
-//! Handlers that are run one event of a socket after the other
+//! Serial handlers, which process the events of a socket one at a time.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,17 +12,18 @@ use crate::app::model::handler_future::HandlerFuture;
 use crate::app::model::listeners::ListenerId;
 use crate::app::model::turns::Turn;
 
-/// Makes a handler wait, for each socket, until it is through with the event before
+/// Makes a handler process the events of each socket one at a time, in order of arrival.
 ///
-/// Other handlers go on meanwhile, and so does this one for other sockets. Events are taken in the order in which they
-/// came. Those that wait count as handlers under way ([`Limits::max_handlers`](crate::config::Limits::max_handlers)). It must
-/// not wait for an event of its own client that it handles itself; waiting for an answer is fine.
+/// The next event waits until the handler has completed the previous one. Other handlers, and this handler for other
+/// sockets, continue meanwhile. Waiting events count as running handlers
+/// ([`Limits::max_handlers`](crate::config::Limits::max_handlers)). The handler must not wait for an event from its own
+/// client that it handles itself; waiting for an acknowledgement is fine.
 ///
-/// [`Socket::serial`](crate::Socket::serial) and [`NamespaceHandle::serial`](crate::namespace::NamespaceHandle::serial) do the same
-/// for all handlers together.
+/// [`Socket::serial`](crate::Socket::serial) and [`NamespaceHandle::serial`](crate::namespace::NamespaceHandle::serial)
+/// serialise all handlers together.
 ///
-/// Arguments are read when the event comes. So is what a closure does before it makes its future; an async function,
-/// and an async closure, does all in its turn.
+/// Arguments are parsed when the event arrives. Code of a plain closure that runs before it returns its future also
+/// runs then; the body of an async function or closure runs in turn.
 ///
 /// ```
 /// use roomcast_server::handler::serial;
@@ -30,23 +31,23 @@ use crate::app::model::turns::Turn;
 ///
 /// # async fn store(_: String) {}
 /// let io = Io::new();
-/// io.on("save", serial(async |text: String| store(text).await)); // never two at a time, never out of order
+/// io.on("save", serial(async |text: String| store(text).await)); // one at a time and in order
 /// io.on("draw", async |socket: Socket, x: i32, y: i32| {
-///     let _ = socket.broadcast().emit("draw", (x, y)); // not held up by that
+///     let _ = socket.broadcast().emit("draw", (x, y)); // not delayed by "save"
 /// });
 /// ```
 pub fn serial<H>(handler: H) -> Serial<H> {
     Serial { handler, id: ListenerId::next() }
 }
 
-/// A handler that waits until it is through with the event before; made by [`serial`]
+/// Handler that processes the events of a socket one at a time; returned by [`serial`].
 #[derive(Clone)]
 pub struct Serial<H> {
     handler: H,
     id: ListenerId,
 }
 
-/// Marks handlers that are [`Serial`]
+/// Marker for [`Serial`] handlers.
 #[derive(Debug)]
 pub struct InTurn<M>(PhantomData<M>);
 
@@ -63,7 +64,10 @@ impl<H: Handler<M>, M> Handler<InTurn<M>> for Serial<H> {
     }
 }
 
-/// Queued at the first poll, which comes in the order of the events, even if the task has used up its share
+/// Runs a handler once it holds the lock of its turn.
+///
+/// The first poll, which happens in event order, queues for the lock. `unconstrained` makes that hold even if the task
+/// has exhausted its cooperative budget.
 async fn in_turn<T>(turn: Turn, handled: impl Future<Output = T>) -> T {
     let _turn = tokio::task::unconstrained(turn.lock_owned()).await;
     handled.await
@@ -85,7 +89,7 @@ mod tests {
     use crate::app::model::turns::Turns;
 
     #[tokio::test]
-    async fn turns_are_taken_in_order_by_a_task_that_has_used_up_its_share() {
+    async fn keeps_order_without_coop_budget() {
         let turns = Turns::default();
         let id = ListenerId::next();
         let log = Mutex::new(Vec::new());
@@ -101,7 +105,7 @@ mod tests {
         let (mut first, mut second) = (pin!(handle(1)), pin!(handle(2)));
         std::future::poll_fn(|cx| {
             let mut used_up = || pin!(tokio::task::consume_budget()).poll(cx).is_pending();
-            assert!((0..1000).any(|_| used_up()), "a task has a share");
+            assert!((0..1000).any(|_| used_up()), "a task has a cooperative budget");
             assert!(first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending());
             Poll::Ready(())
         })

@@ -1,27 +1,27 @@
-//! What is known of a handler when it is registered, and whether it fits there
+//! Signatures of handlers, checked at registration.
 
 use crate::app::handler::outcome::Outcome;
 use crate::app::model::listeners::Topic;
 
-/// What a parameter of a handler takes
+/// Part of an event that a parameter consumes or requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Takes {
-    /// Nothing that others could miss, and nothing that some events do not have
+    /// Consumes nothing, and is available in every event.
     Nothing,
-    /// The next argument of the event
+    /// Consumes the next argument of the event.
     Argument,
-    /// All arguments that are left
+    /// Consumes all remaining arguments.
     Rest,
-    /// The acknowledgement
+    /// Consumes the acknowledgement.
     Ack,
-    /// Why the client left
+    /// Requires a close reason.
     CloseReason,
-    /// What went wrong with an event
+    /// Requires the failure of an event.
     Error,
 }
 
-/// The parameters of a handler, and whether it returns an answer
+/// Parameters of a handler, and whether it returns an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Signature {
     parameters: Vec<Parameter>,
@@ -49,7 +49,7 @@ impl Signature {
         Self { parameters: parameters.to_vec(), is_answer: R::is_answer() }
     }
 
-    /// Returns why such a handler does not fit what it is registered for, if it does not.
+    /// Returns why a handler with this signature does not fit its registration, or `None` if it does.
     pub(crate) fn problem(&self, topic: Option<Topic>) -> Option<String> {
         let mut is_rest_taken = false;
         for (at, &Parameter { takes, name }) in self.parameters.iter().enumerate() {
@@ -57,18 +57,18 @@ impl Signature {
             let reason = match (takes, topic) {
                 (Takes::Argument | Takes::Rest, Some(topic)) if !topic.has_arguments() => {
                     let hint = match topic {
-                        Topic::Door | Topic::Connect => "; what the client shows is `Auth<T>`",
-                        Topic::Disconnecting | Topic::Disconnect => "; why the client left is `CloseReason`",
-                        _ => "; what went wrong is `EventError`",
+                        Topic::Door | Topic::Connect => "; the client's auth payload is `Auth<T>`",
+                        Topic::Disconnecting | Topic::Disconnect => "; the close reason is `CloseReason`",
+                        _ => "; the failure is `EventError`",
                     };
-                    format!("takes an argument, and there are none here{hint}")
+                    format!("takes an argument, but there are none here{hint}")
                 }
                 (Takes::Argument | Takes::Rest, _) if is_rest_taken => {
-                    "takes an argument, and `Args` before it takes all that are left; put `Args` last"
+                    "takes an argument, but `Args` before it takes all remaining ones; put `Args` last"
                         .to_owned()
                 }
                 (Takes::Ack, Some(topic)) if !topic.may_have_ack() => {
-                    "is an acknowledgement, and no client waits for one here".to_owned()
+                    "is an acknowledgement, but no client waits for one here".to_owned()
                 }
                 (Takes::CloseReason, topic)
                     if !matches!(topic, Some(Topic::Disconnecting | Topic::Disconnect)) =>
@@ -87,15 +87,15 @@ impl Signature {
         }
         let decides = matches!(topic, Some(Topic::Door | Topic::Middleware));
         (decides && self.is_answer).then(|| {
-            "a middleware lets through whatever it does not refuse with an error, so it returns `()` or \
-             `Result<(), E>`, and no value"
+            "a middleware rejects only with an error, so it must return `()` or `Result<(), E>` instead of a \
+             value"
                 .to_owned()
         })
     }
 }
 
 impl Topic {
-    /// The method that registers a handler for it
+    /// Returns the name of the method that registers a handler of this kind.
     pub(crate) fn method(self) -> &'static str {
         match self {
             Self::Door => "middleware",
@@ -113,23 +113,25 @@ impl Topic {
         matches!(self, Self::Any | Self::Middleware | Self::Other)
     }
 
-    /// Whether a handler may take an acknowledgement; one that also serves an event may do so when the client leaves
+    /// Returns whether a handler may take an acknowledgement.
+    ///
+    /// Disconnect handlers may, because the same function may also serve an event.
     fn may_have_ack(self) -> bool {
         !matches!(self, Self::Door | Self::Connect)
     }
 }
 
-/// Returns why no event of this name would come to a handler of it, if it is reserved.
+/// Returns the alternative to a handler for a reserved event name, or `None` if the name is not reserved.
 pub(crate) fn reserved(event: &str) -> Option<&'static str> {
     Some(match event {
-        "connect" | "connection" => "clients that join are heard of by `on_connect`",
-        "disconnect" => "clients that leave are heard of by `on_disconnect`",
-        "disconnecting" => "clients that are about to leave their rooms are heard of by `on_disconnecting`",
+        "connect" | "connection" => "use `on_connect`",
+        "disconnect" => "use `on_disconnect`",
+        "disconnecting" => "use `on_disconnecting`",
         "connect_error" => {
-            "only clients hear of it; a `middleware` refuses them, and `on_error` hears of what goes wrong"
+            "only clients receive it; reject clients in a `middleware`, and handle failures in `on_error`"
         }
         "newListener" | "removeListener" => {
-            "there is no such event here; `listeners` tells what is registered"
+            "the server has no such event; `listeners` returns the registered handlers"
         }
         _ => return None,
     })

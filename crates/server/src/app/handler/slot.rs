@@ -1,4 +1,4 @@
-//! Where the future of a handler lies while it runs
+//! First poll of a handler's future, in memory that the thread reuses.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -14,15 +14,15 @@ use crate::util::scratch::put_back;
 
 type Outcome = Result<(), HandlerError>;
 
-/// Polls the future of a handler for the first time
+/// Polls the future of a handler for the first time.
 ///
-/// Most handlers end where they begin. The memory in which one has ended is kept by the thread for the next, which is
-/// most often the same handler; only one that waits takes it along, since its future must not move any more.
+/// Most handlers complete at the first poll. The thread then keeps their memory for the next handler, usually the same
+/// one. Only a pending future takes the allocation with it, since it is pinned.
 pub(crate) fn start<F>(future: F, cx: &mut Context<'_>) -> Started
 where
     F: Future<Output = Outcome> + Send + 'static,
 {
-    // Taken out: a handler that runs another one finds none, and one that panics leaves none.
+    // Taken out of the thread-local: a nested handler finds it empty, and a panic leaves it empty.
     let mut offered = Some(future);
     let spare = SPARE.take().and_then(|mut spare| spare.as_mut().fill(&mut offered).then_some(spare));
     let mut slot: Pin<Box<dyn Slot>> = match (spare, offered) {
@@ -41,17 +41,17 @@ where
 }
 
 thread_local! {
-    // Saves the allocation of a future for each event whose handler ends at its first poll. No parameter: it
-    // would be one more argument of every kind of handler between the driver and here. Memory of one future.
+    // Saves one allocation per event whose handler completes at its first poll; holds the memory of one future.
+    // A parameter instead would have to pass through every kind of handler between the driver and this function.
     static SPARE: Cell<Option<Pin<Box<dyn Slot>>>> = const { Cell::new(None) };
 }
 
-/// Memory for futures of one type, one after the other
+/// Memory that holds futures of one type, one after the other.
 trait Slot: Future<Output = Outcome> + Send {
-    /// Takes a future out of what is offered, if it is an `Option` of one of this type
+    /// Moves the offered future into the slot; `false` unless it is an `Option` of a future of this type.
     fn fill(self: Pin<&mut Self>, offered: &mut dyn Any) -> bool;
 
-    /// Lets go of the future in it
+    /// Drops the future in the slot.
     fn clear(self: Pin<&mut Self>);
 }
 
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn handlers_that_end_at_once_share_one_place_and_leave_nothing_in_it() {
+    fn reuses_memory_of_completed_handlers() {
         let text: Arc<str> = "no".into();
         let counted = allocation_counter::measure(|| {
             for _ in 0..10 {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_waits_takes_its_place_along() {
+    fn gives_memory_to_pending_handler() {
         let later = |turns: usize| async move {
             for _ in 0..turns {
                 tokio::task::yield_now().await;
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_panics_takes_nobody_with_it() {
+    fn recovers_from_panicking_handler() {
         let panics = async { panic!("on purpose") };
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| started(panics))).is_err());
         assert!(matches!(started(std::future::ready(Ok(()))), Started::Ended(Ok(()))));

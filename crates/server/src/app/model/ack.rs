@@ -1,4 +1,4 @@
-//! Acknowledgement of an event of a client
+//! Acknowledgement of an event from a client.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,9 +8,9 @@ use roomcast_core::{AckId, IntoArgs};
 use crate::app::error::EmitError;
 use crate::app::model::socket::Socket;
 
-/// The answer that a client waits for
+/// Extractor for the acknowledgement of an event, to answer explicitly or later.
 ///
-/// A client that asked for none gets none: sending is then harmless and says `false`.
+/// If the client requested no acknowledgement, [`send`](Self::send) has no effect and returns `false`.
 #[derive(Debug)]
 #[must_use = "a client may be waiting for this answer"]
 pub struct Ack(Option<Asked>);
@@ -19,7 +19,7 @@ pub struct Ack(Option<Asked>);
 struct Asked {
     socket: Socket,
     id: AckId,
-    /// Whether another handler has answered, where there are several
+    /// Set once any handler of the event has answered; `None` while there is only one handler.
     answered: Option<Arc<AtomicBool>>,
 }
 
@@ -28,7 +28,7 @@ impl Ack {
         Self(Some(Asked { socket, id, answered: None }))
     }
 
-    /// The same answer for another handler; the first one that is sent counts
+    /// Returns a second handle for another handler; only the first answer is sent.
     pub(crate) fn share(&mut self) -> Self {
         if let Some(asked) = &mut self.0 {
             asked.answered.get_or_insert_default();
@@ -40,16 +40,19 @@ impl Ack {
         Self(None)
     }
 
-    /// Whether the client asked for an answer
+    /// Returns whether the client requested an acknowledgement.
     pub fn is_wanted(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Answers, with one argument or several; `false` if the client did not ask, or another handler of the same event
-    /// has answered already
+    /// Answers the event with one or several arguments.
+    ///
+    /// Returns `false` if the client requested no acknowledgement, or if another handler of the event has already
+    /// answered.
     ///
     /// # Errors
-    /// When the arguments cannot be serialised, the client is gone, or it is of a kind that cannot take such an answer.
+    /// Returns an error if the arguments cannot be serialised, the client has disconnected, or its protocol does not
+    /// support the answer.
     pub fn send(self, args: impl IntoArgs) -> Result<bool, EmitError> {
         let Some(Asked { socket, id, answered }) = self.0 else { return Ok(false) };
         let args = args.into_args()?;

@@ -1,4 +1,4 @@
-//! The namespaces that were made from one parent, as a router of them all
+//! Child namespaces of one parent, combined into one router.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,22 +12,22 @@ use roomcast_core::{
     Room, RoomWatcher, Router, RouterError, RouterStats, ServerSide, Target,
 };
 
-/// A namespace that was made from a parent
+/// Namespace created from a parent.
 pub(crate) trait Child: Send + Sync + 'static {
     fn name(&self) -> &Namespace;
 
     fn router(&self) -> &dyn Router;
 
-    /// Queues an event for every member the target names; the caller settles.
+    /// Queues an event for every recipient of the target; the caller settles.
     fn dispatch(&self, target: &Target, event: &Event) -> Dispatched;
 }
 
-/// The namespaces that were made from one parent, as a router of them all
+/// Router over all child namespaces of one parent.
 ///
-/// Nobody is a member of the parent itself, so what concerns one member is left to a router that has none.
+/// The parent itself has no members, so methods that concern a single member go to an empty router.
 pub(crate) struct Children<C> {
     own: Arc<dyn Router>,
-    // Weak, since each knows its parent.
+    // Weak, since each child holds its parent.
     states: RwLock<HashMap<Namespace, Weak<C>>>,
 }
 
@@ -150,10 +150,10 @@ impl<C: Child> fmt::Debug for Children<C> {
     }
 }
 
-/// What a namespace that was made on demand knows of where it belongs, and how many clients keep it
+/// Parent of a dynamic namespace, and the number of clients that keep it alive.
 pub(crate) struct Family<C> {
     children: Arc<Children<C>>,
-    /// Clients that are in, or about to come in
+    /// Clients that have joined or are connecting.
     occupants: AtomicUsize,
 }
 
@@ -170,7 +170,7 @@ impl<C> Family<C> {
         self.occupants.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether it was the last
+    /// Removes an occupant; returns whether it was the last.
     pub(crate) fn leave(&self) -> bool {
         self.occupants.fetch_sub(1, Ordering::Relaxed) == 1
     }

@@ -1,4 +1,4 @@
-//! Input of a handler, and the handler registry made of it
+//! Input of handlers, and the handler registry for it.
 
 use std::sync::{Arc, OnceLock};
 use std::task::Context;
@@ -13,7 +13,7 @@ use crate::app::model::handler_future::Started;
 use crate::app::model::listeners;
 use crate::app::model::socket::Socket;
 
-/// An event on its way into a handler
+/// Event passed to a handler.
 #[derive(Debug)]
 pub struct HandlerInput<'a> {
     pub(crate) socket: &'a Socket,
@@ -23,31 +23,31 @@ pub struct HandlerInput<'a> {
     pub(crate) beside: Beside<'a>,
 }
 
-/// The arguments of an event on their way into a handler
+/// Arguments of an event passed to a handler.
 #[derive(Debug)]
 pub(crate) enum Arguments<'a> {
-    /// All of them, none of which was read, for the handler that may keep them
+    /// All arguments, unread and owned by this handler.
     Whole(&'a mut Args),
     Read(ArgsReader<'a>),
 }
 
 impl<'a> Arguments<'a> {
-    /// Those of what is no event of a client
+    /// Returns empty arguments, for input other than an event.
     pub(crate) fn none() -> Self {
         Self::shared(&NONE)
     }
 
-    /// Those of an event that has other handlers too
+    /// Returns the arguments of an event with further handlers.
     pub(crate) fn shared(args: &'a Args) -> Self {
         Self::Read(ArgsReader::new(args))
     }
 
-    /// Those of an event that nobody needs any more
+    /// Returns the arguments of an event without further handlers.
     pub(crate) fn whole(args: &'a mut Args) -> Self {
         Self::Whole(args)
     }
 
-    /// Takes those that were not read yet
+    /// Takes the remaining arguments.
     pub(crate) fn take_rest(&mut self) -> Args {
         match self {
             Self::Whole(args) => std::mem::take(args),
@@ -55,7 +55,7 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    /// Reads those that were not read yet, one by one.
+    /// Returns a reader of the remaining arguments.
     pub(crate) fn reader(&mut self) -> &mut ArgsReader<'a> {
         if let Self::Whole(_) = self
             && let Self::Whole(args) = std::mem::replace(self, Self::none())
@@ -64,44 +64,44 @@ impl<'a> Arguments<'a> {
         }
         match self {
             Self::Read(reader) => reader,
-            Self::Whole(_) => unreachable!("it was replaced"),
+            Self::Whole(_) => unreachable!("replaced above"),
         }
     }
 }
 
 static NONE: Args = Args::empty();
 
-/// What an event has besides its arguments
+/// Context of an event in addition to its arguments.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Beside<'a> {
     Nothing,
-    /// What the client showed at the door
+    /// Auth payload of a connecting client.
     Auth(&'a str),
-    /// Why the client left
+    /// Reason for the disconnect.
     Reason(CloseReason),
-    /// What went wrong
+    /// Failure of an event.
     Error(&'a EventError),
-    /// What a middleware makes of the event, if it asks for that
+    /// Changes by an event middleware, created on first use.
     Rewrite(&'a OnceLock<EventRewrite>),
 }
 
-/// A handler of which only the call is left
+/// Handler with its type erased.
 pub(crate) type AnyHandler =
     Arc<dyn Fn(&mut HandlerInput<'_>, &mut Context<'_>) -> Result<Started, ArgsError> + Send + Sync>;
 
-// The registry knows nothing of handlers, so that it stays out of the circle of what they take.
+// The registry is generic over handlers, which avoids a module cycle between the registry and the extractors.
 
-/// A handler that was registered.
+/// Registered handler.
 pub(crate) type Listener = listeners::Listener<AnyHandler>;
 
-/// Handlers of one thing, in the order in which they are called.
+/// Handlers of one kind, in calling order.
 pub(crate) type Listeners = listeners::Listeners<AnyHandler>;
 
-/// Handlers of an event by its name.
+/// Result of looking up an event name.
 pub(crate) type Found<'a> = listeners::Found<'a, AnyHandler>;
 
-/// Handlers that were looked at last.
+/// Cache of the last lookup.
 pub(crate) type Looked = listeners::Looked<AnyHandler>;
 
-/// All handlers of a namespace or a socket.
+/// Handler registry of a namespace or a socket.
 pub(crate) type Board = listeners::Board<AnyHandler>;

@@ -1,15 +1,14 @@
-//! Changes that an event middleware makes to an event
+//! Changes to an event by an event middleware.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytestring::ByteString;
 use roomcast_core::{Args, ArgsError, IntoArgs};
 
-/// Changes the name and the arguments of the event that a middleware is asked about
+/// Extractor to change the name and arguments of an event in an event middleware.
 ///
-/// A parameter of a middleware that was registered by `event_middleware`. Later middlewares and the handlers get what
-/// it sets, once it has agreed; what is set after that changes nothing. Listeners of `on_any` have heard of the event
-/// as the client sent it.
+/// Later middlewares and the handlers receive the changed event once the middleware has completed successfully; later
+/// changes have no effect. `on_any` listeners receive the event as sent by the client.
 ///
 /// ```
 /// use roomcast_server::extract::EventName;
@@ -34,23 +33,23 @@ struct Rewritten {
 }
 
 impl EventRewrite {
-    /// Sets the name: the handlers of that event get it
+    /// Sets the name of the event, which selects its handlers.
     pub fn set_name(&self, name: impl Into<ByteString>) -> &Self {
         self.rewritten().name = Some(name.into());
         self
     }
 
-    /// Sets all arguments
+    /// Replaces all arguments.
     ///
     /// # Errors
-    /// [`ArgsError::Unserializable`] if a value cannot be JSON. The arguments are as before then.
+    /// Returns [`ArgsError::Unserializable`] if a value cannot be written as JSON; the arguments then stay unchanged.
     pub fn set_args(&self, args: impl IntoArgs) -> Result<&Self, ArgsError> {
         let args = args.into_args()?;
         self.rewritten().args = Some(args);
         Ok(self)
     }
 
-    /// Moves what was set into an event
+    /// Moves the changes into an event.
     pub(crate) fn apply(&self, name: &mut ByteString, args: &mut Args) {
         let rewritten = std::mem::take(&mut *self.rewritten());
         if let Some(new) = rewritten.name {

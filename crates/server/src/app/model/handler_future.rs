@@ -1,4 +1,4 @@
-//! Future of a handler, and the result of its first poll
+//! Future of a handler, and the result of its first poll.
 
 use std::fmt;
 use std::future::Future;
@@ -6,12 +6,12 @@ use std::pin::Pin;
 
 use crate::app::error::HandlerError;
 
-/// How far a handler came when it was called
+/// Result of calling a handler and polling its future once.
 #[allow(clippy::exhaustive_enums, reason = "drivers match both")]
 pub enum Started {
-    /// To its end
+    /// The handler has completed.
     Ended(Result<(), HandlerError>),
-    /// To its first wait; this is what is left of it
+    /// The handler is pending; the driver polls this future on.
     Waits(HandlerFuture),
 }
 
@@ -24,5 +24,5 @@ impl fmt::Debug for Started {
     }
 }
 
-/// What a handler returns, as the server runs it
+/// Boxed future of a handler.
 pub type HandlerFuture = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send>>;

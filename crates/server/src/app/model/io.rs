@@ -1,4 +1,4 @@
-//! The server as an application sees it
+//! Handle to the server.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -25,12 +25,12 @@ use crate::session::unjoined::Unjoined;
 use crate::util::heads::Heads;
 use crate::web::client_files::ClientFiles;
 
-/// The server as an application sees it: handlers are registered on it, and it emits; cloning gives another handle
+/// Handle to the server, to register handlers and to emit; clones refer to the same server.
 ///
-/// It does nothing by itself until requests reach it, through a [`Server`](crate::Server) of its own or mounted
-/// as a [layer](Self::layer) or a [service](Self::service) in somebody else's.
+/// The server handles requests that reach it through a standalone [`Server`](crate::Server), or mounted as a
+/// [layer](Self::layer) or [service](Self::service) in another server.
 ///
-/// Its own methods mean the main namespace, `/`; [`of`](Self::of) gives the others.
+/// The methods of `Io` act on the main namespace, `/`; [`of`](Self::of) returns other namespaces.
 #[derive(Clone)]
 pub struct Io(Arc<App>);
 
@@ -48,7 +48,7 @@ pub(crate) struct App {
     pub(crate) budget: Arc<Budget>,
     pub(crate) heads: Arc<Heads>,
     pub(crate) lifecycle: Lifecycle,
-    /// Labels of the metric that tells which build this is
+    /// Labels of the build information metric.
     pub(crate) build_info: Vec<(String, String)>,
     pub(crate) main: Arc<NamespaceState>,
     pub(crate) namespaces: RwLock<HashMap<Namespace, Arc<NamespaceState>>>,
@@ -66,15 +66,17 @@ impl Clients for App {
     }
 }
 
-/// What is known of a session of this application
+/// Shared state of a session.
 pub(crate) type SessionShared = crate::session::shared::SessionShared<Io>;
 
-// With its two counts it lies in a block of 240 bytes, of which malloc takes eight.
+// Together with the two reference counts it fits a block of 240 bytes, of which malloc takes eight.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<SessionShared>() <= 216, "one field more would cost each client 16 bytes");
 
 impl App {
-    /// A router for this namespace, by the application's factory; may panic, and is to be called under no lock
+    /// Creates the router of a namespace with the application's factory.
+    ///
+    /// The factory may panic and must be called without a lock held.
     pub(crate) fn make_router(&self, name: &Namespace) -> Arc<dyn Router> {
         let _making = Making::begin(self, name);
         (self.router)(name)
@@ -91,27 +93,28 @@ impl Io {
         Self(app)
     }
 
-    /// How many clients are connected to this node, in whichever namespaces
+    /// Returns the number of clients connected to this node, in any namespace.
     ///
-    /// [`NamespaceHandle::client_count`](crate::namespace::NamespaceHandle::client_count) counts those of one namespace.
+    /// [`NamespaceHandle::client_count`](crate::namespace::NamespaceHandle::client_count) counts those of one
+    /// namespace.
     pub fn client_count(&self) -> usize {
         self.0.sessions.len()
     }
 
-    /// Closes the connection of every client, which may come back elsewhere
+    /// Closes the connection of every client; clients may reconnect to another node.
     pub fn close(&self) {
         for session in self.0.sessions.all() {
-            // One that is over already needs no closing.
+            // Fails only if the session has already ended.
             let _ = session.inbox.push(Visit::Close(CloseReason::ServerShutdown));
         }
     }
 
-    /// What this node has counted
+    /// Returns the metrics of this node.
     pub fn metrics(&self) -> &Metrics {
         &self.0.metrics
     }
 
-    /// State of the application of this type, if it was [given](crate::config::IoBuilder::state)
+    /// Returns the application state of type `T`, if [set](crate::config::IoBuilder::state).
     pub fn state<T: Clone + Send + Sync + 'static>(&self) -> Option<T> {
         self.0.state.get().cloned()
     }
@@ -120,12 +123,12 @@ impl Io {
         &self.0.hooks
     }
 
-    /// The settings
+    /// Returns the settings.
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// How much there is in each namespace
+    /// Returns the number of members and rooms of each namespace.
     pub(crate) fn router_stats(&self) -> Vec<(Namespace, RouterStats)> {
         self.all_namespaces().iter().map(|state| (state.name.clone(), state.router.stats())).collect()
     }
@@ -134,13 +137,13 @@ impl Io {
         &self.0.main.board
     }
 
-    /// How much each namespace keeps for clients that come back
+    /// Returns the retained sessions and their memory for each namespace.
     pub(crate) fn recovery_usage(&self) -> Vec<(Namespace, Usage)> {
         let all = self.all_namespaces();
         all.iter().filter_map(|state| Some((state.name.clone(), state.sequencer.as_ref()?.usage()))).collect()
     }
 
-    /// Cloned, so that routers, which may be anybody's, are asked under no lock
+    /// Returns all namespaces, cloned so that custom routers are called without a lock held.
     fn all_namespaces(&self) -> Vec<Arc<NamespaceState>> {
         let named = self.0.namespaces.read().unwrap_or_else(PoisonError::into_inner);
         std::iter::once(&self.0.main).chain(named.values()).cloned().collect()
@@ -165,26 +168,28 @@ impl fmt::Debug for Io {
 }
 
 thread_local! {
-    // Namespaces that this thread is making routers for, each for the one before it. Detects a router factory that asks
-    // for its own namespace, which would not return: the call passes through code of the application, so a parameter
-    // cannot follow it. At most `MAX_MAKING`.
+    // Namespaces whose routers this thread is creating, each requested by the factory call before it. Detects a
+    // factory that requests its own namespace and would never return. The calls pass through code of the application,
+    // so a parameter cannot carry this. At most `MAX_MAKING` entries.
     static MAKING: RefCell<Vec<(*const App, Namespace)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// This thread is inside the router factory until it is dropped
+/// Guard that marks this thread as running the router factory.
 struct Making;
 
 impl Making {
+    /// Enters the router factory.
+    ///
     /// # Panics
-    /// When it would never come to an end.
+    /// Panics if the factory would recurse without end.
     fn begin(app: &App, name: &Namespace) -> Self {
         MAKING.with_borrow_mut(|making| {
             let is_circle = making.iter().any(|(other, made)| std::ptr::eq(*other, app) && made == name);
             if is_circle || making.len() >= MAX_MAKING {
                 let names: Vec<_> = making.iter().map(|(_, name)| name).chain([name]).map(Namespace::as_str).collect();
                 panic!(
-                    "the router factory asks for namespaces that ask for each other, {}; name such a namespace \
-                     outside of the factory, when the first one is there",
+                    "the router factory requests namespaces recursively, {}; request such a namespace outside of the \
+                     factory, after the first one exists",
                     names.join(" for ")
                 );
             }
@@ -200,5 +205,5 @@ impl Drop for Making {
     }
 }
 
-/// So many namespaces that ask for each other have no end
+/// Nested factory calls after which the recursion is considered endless.
 const MAX_MAKING: usize = 32;

@@ -1,4 +1,4 @@
-//! Which handlers listen to what, of a namespace and of a socket
+//! Handler registry of a namespace or a socket.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -6,9 +6,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use indexmap::IndexMap;
 
-/// Names one registration of a handler, so that it can be taken back
+/// Identifies one registration of a handler, so that it can be removed.
 ///
-/// Never given twice in a process.
+/// Unique within the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(u64);
 
@@ -19,7 +19,7 @@ impl ListenerId {
     }
 }
 
-/// A handler that was registered
+/// Registered handler.
 #[derive(Clone)]
 pub(crate) struct Listener<H> {
     id: ListenerId,
@@ -43,7 +43,7 @@ impl<H> fmt::Debug for Listener<H> {
     }
 }
 
-/// Those that listen to one thing, in the order in which they are called; cloning costs one reference count
+/// Handlers of one kind, in calling order; cloning costs one reference count.
 #[derive(Clone, Default)]
 pub(crate) enum Listeners<H> {
     #[default]
@@ -107,42 +107,42 @@ impl<H> fmt::Debug for Listeners<H> {
     }
 }
 
-/// What there is to listen to besides events by their name
+/// Kind of listener other than for an event name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topic {
-    /// A client asks to come in
+    /// Connect middleware.
     Door,
     Connect,
     Disconnecting,
     Disconnect,
-    /// Every event, whatever its name
+    /// Every event, before its handlers.
     Any,
-    /// Every event, before those who listen to its name
+    /// Event middleware, before the handlers of an event.
     Middleware,
-    /// Events that nobody listens to by their name
+    /// Events without a handler for their name.
     Other,
-    /// Something went wrong with an event
+    /// Failures of events.
     Error,
 }
 
 const TOPICS: usize = 8;
 
-/// Who listens to an event by its name
+/// Result of looking up an event name.
 pub(crate) enum Found<'a, H> {
-    /// These, and there is nothing else to be done with the event
+    /// These handlers, and no other listeners.
     Direct(&'a Listeners<H>),
-    /// The same, where some listened once: those of them that this event has come first to
+    /// The same, if some were registered by `once`: those that this event was the first to take.
     Taken(Listeners<H>),
-    /// There are some that listen to every event
+    /// Some listeners receive every event, so the slow path applies.
     Detour,
 }
 
-/// The listeners that were looked at last, for whoever looks at them again and again
+/// Cache of the table and the last lookup, for repeated lookups.
 ///
-/// Not to be kept for long: it keeps alive what the application may have taken back meanwhile.
+/// Must be short-lived: it keeps handlers alive that the application may have removed.
 pub(crate) struct Looked<H> {
     table: Option<Arc<Table<H>>>,
-    /// Where in it the event before was found
+    /// Index of the last event found.
     at: usize,
 }
 
@@ -158,17 +158,16 @@ impl<H> Default for Looked<H> {
     }
 }
 
-/// All listeners of a namespace or a socket
+/// Handler registry of a namespace or a socket.
 ///
-/// Behind an `Arc`, so that the namespaces made from one pattern share what they were made with until one of them
-/// changes it.
+/// The table is behind an `Arc`, so that the namespaces created from one parent share it until one of them changes it.
 pub(crate) struct Board<H> {
     table: RwLock<Arc<Table<H>>>,
-    /// That of the table, by which one that was looked at before is known to be the same still
+    /// Version of the table, which validates cached lookups.
     version: AtomicU64,
-    /// Whether anything was ever registered
+    /// Set once anything has been registered.
     used: AtomicBool,
-    /// Whether anything was ever registered that hears of errors
+    /// Set once an `on_error` handler has been registered.
     hears_errors: AtomicBool,
 }
 
@@ -185,12 +184,12 @@ impl<H> Default for Board<H> {
 
 #[derive(Clone)]
 pub(crate) struct Table<H> {
-    // Clients choose what is looked up, but only the application what is in it, so there is nothing to flood.
+    // Clients choose the looked-up keys, but only the application inserts, so hash flooding is not possible.
     events: IndexMap<Box<str>, Listeners<H>, foldhash::fast::RandomState>,
     topics: [Listeners<H>; TOPICS],
-    /// Takes no more, since nothing will come
+    /// Whether registration is disabled.
     closed: bool,
-    /// Never that of another table, but for those that nothing was ever registered in
+    /// Unique per table, except for tables in which nothing was ever registered.
     version: u64,
 }
 
@@ -211,7 +210,7 @@ impl<H> Table<H> {
 }
 
 impl<H: Clone> Board<H> {
-    /// Another one that begins with the same listeners
+    /// Returns a registry that starts with the same listeners.
     pub(crate) fn copy(&self) -> Self {
         let table = self.table();
         let version = AtomicU64::new(table.version);
@@ -223,7 +222,7 @@ impl<H: Clone> Board<H> {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Who listens to an event of this name, if that is all there is to it
+    /// Looks up the handlers of an event, unless other listeners apply too.
     pub(crate) fn find<'a>(&self, event: &str, looked: &'a mut Looked<H>) -> Found<'a, H> {
         let version = self.version.load(Ordering::Acquire);
         if looked.table.as_ref().is_some_and(|table| table.version != version) {
@@ -243,7 +242,7 @@ impl<H: Clone> Board<H> {
         match found {
             Some((_, listeners)) if listeners.has_once() => {
                 let taken = self.take_event(event);
-                // Another event may have come first, and then it is as if nobody had ever listened once.
+                // Another event may have taken the last `once` handlers in the meantime.
                 Found::Taken(if taken.is_empty() { self.topic(Topic::Other) } else { taken })
             }
             Some((_, listeners)) => Found::Direct(listeners),
@@ -251,14 +250,14 @@ impl<H: Clone> Board<H> {
         }
     }
 
-    /// Who listens to an event of this name; those that do so once do so no longer
+    /// Returns the handlers of an event and removes those registered by `once`.
     pub(crate) fn take_event(&self, event: &str) -> Listeners<H> {
         let listeners = self.table().events.get(event).cloned().unwrap_or_default();
         if !listeners.has_once() {
             return listeners;
         }
         self.change(|table| {
-            // Of two that come at the same time one finds them gone.
+            // A concurrent event may have removed them.
             let Some(listeners) = table.events.get_mut(event) else { return Listeners::Nobody };
             let found = listeners.clone();
             listeners.change(|listeners| listeners.retain(|listener| !listener.once));
@@ -281,7 +280,7 @@ impl<H: Clone> Board<H> {
         self.on(event, listener.once());
     }
 
-    /// Whether anything may have to be told of errors
+    /// Returns whether an `on_error` handler has ever been registered.
     #[inline]
     pub(crate) fn hears_errors(&self) -> bool {
         self.hears_errors.load(Ordering::Relaxed)
@@ -298,7 +297,7 @@ impl<H: Clone> Board<H> {
         self.add(listener, |table| &mut table.topics[topic as usize], Listeners::prepend);
     }
 
-    // What is taken out is dropped outside the lock: it runs what the application wrote.
+    // Removed handlers are dropped outside the lock, since their destructors run code of the application.
 
     pub(crate) fn off(&self, event: &str) {
         drop(self.change(|table| table.events.shift_remove(event)));
@@ -329,9 +328,9 @@ impl<H: Clone> Board<H> {
         self.topic(topic).ids()
     }
 
-    /// Lets go of all listeners and takes no more
+    /// Drops all listeners and ignores new ones.
     ///
-    /// What they hold may hold whatever the board belongs to.
+    /// Handlers may hold the owner of the registry, which would be a reference cycle.
     pub(crate) fn close(&self) {
         let closed = Arc::new(Table { closed: true, version: next_version(), ..Table::default() });
         let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
@@ -398,12 +397,12 @@ mod tests {
         match board.find(event, &mut Looked::default()) {
             Found::Direct(listeners) => listeners.ids(),
             Found::Taken(listeners) => listeners.ids(),
-            Found::Detour => panic!("nobody listens to everything"),
+            Found::Detour => panic!("no listener for every event"),
         }
     }
 
     #[test]
-    fn listeners_keep_the_order_of_their_registration() {
+    fn keeps_registration_order() {
         let board = Board::default();
         let listeners: Vec<_> = (0..4).map(|_| listener()).collect();
         let ids: Vec<_> = listeners.iter().map(|listener| listener.id).collect();
@@ -422,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn once_is_found_once_and_the_others_stay() {
+    fn removes_only_once_handlers() {
         let board = Board::default();
         let (first, once, last) = (listener(), listener(), listener());
         let ids = [first.id, once.id, last.id];
@@ -455,7 +454,7 @@ mod tests {
                             match board.find("event", &mut looked) {
                                 Found::Direct(listeners) => listeners.ids(),
                                 Found::Taken(listeners) => listeners.ids(),
-                                Found::Detour => panic!("nobody listens to everything"),
+                                Found::Detour => panic!("no listener for every event"),
                             }
                         };
                         (0..EVENTS).map(find).collect::<Vec<_>>()
@@ -467,12 +466,12 @@ mod tests {
         let swallowed = found.iter().filter(|found| found.is_empty()).count();
         assert_eq!(swallowed, 0, "of {}", found.len());
         let times = found.iter().flatten().filter(|id| **id == once_id).count();
-        assert!(times <= 4 * EVENTS, "none is found twice: {times}");
+        assert!(times <= 4 * EVENTS, "found more than once: {times}");
         assert!(found.iter().all(|found| found.contains(&once_id) || *found == [other_id]));
     }
 
     #[test]
-    fn a_copy_shares_until_one_changes() {
+    fn copies_table_on_first_change() {
         let board = Board::default();
         board.on("event", listener());
         let copy = board.copy();
@@ -482,12 +481,12 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_looked_at_again_only_while_it_is_the_same() {
+    fn invalidates_cached_lookup_after_change() {
         let (board, other) = (Board::default(), Board::default());
         let mut looked = Looked::default();
         let mut heard = |board: &Board| match board.find("event", &mut looked) {
             Found::Direct(listeners) => listeners.as_slice().len(),
-            _ => panic!("nobody listens once, or to everything"),
+            _ => panic!("no `once` handler, and no listener for every event"),
         };
         assert_eq!((heard(&board), heard(&other)), (0, 0));
         let first = listener();
@@ -504,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_board_lets_go_and_takes_no_more() {
+    fn closing_drops_and_refuses_handlers() {
         let board = Board::default();
         let held = Arc::new(());
         board.on("event", Listener::new(held.clone()));
@@ -518,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_to_everything_makes_a_detour() {
+    fn catch_all_listeners_take_slow_path() {
         for topic in [Topic::Any, Topic::Middleware] {
             let board = Board::default();
             board.prepend_topic(topic, listener());

@@ -1,4 +1,4 @@
-//! State of a namespace: its router, its handlers, its answer numbers
+//! State of a namespace: router, handlers, and acknowledgement ids.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,39 +22,39 @@ use crate::host::config::Config;
 use crate::host::pace;
 use crate::session::recovery;
 
-/// The namespaces that were made from one parent.
+/// Child namespaces of one parent.
 pub(crate) type Children = children::Children<NamespaceState>;
 
-/// The parent of a namespace, and its occupants.
+/// Parent of a namespace, and the number of its occupants.
 pub(crate) type Family = children::Family<NamespaceState>;
 
-/// What the server keeps of a namespace
+/// State of a namespace.
 pub(crate) struct NamespaceState {
     pub(crate) name: Namespace,
     pub(crate) router: Arc<dyn Router>,
-    /// The same router, when recovery is on
+    /// The same router, if recovery is enabled.
     pub(crate) sequencer: Option<Arc<Sequencer>>,
     pub(crate) board: Board,
-    /// Shared with the namespaces made from the same parent, which emits to all of them under one number
+    /// Shared by the children of one parent, which emits to all of them with one acknowledgement id.
     next_ack: Arc<AtomicU64>,
     serial: AtomicBool,
     max_attachments: usize,
     max_name_bytes: usize,
     has_room_overflow: AtomicBool,
     room_overflow: RwLock<HashMap<Room, Overflow>>,
-    /// Set when those who want to know of it have been told
+    /// Completed once the new-namespace hooks have run.
     pub(crate) announced: Once,
-    /// Set when one of those panicked: what it was to register may be what keeps clients out, so none may join.
+    /// Set when such a hook panicked: it may have failed to register a middleware, so no client may join.
     sealed: AtomicBool,
     pub(crate) outgoing: OutgoingListeners,
-    /// Where it belongs, if it was made when a client asked for it
+    /// Parent, if the namespace is dynamic.
     family: Option<Family>,
-    /// [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout)
+    /// Value of [`Timeouts::stall_timeout`](crate::config::Timeouts::stall_timeout).
     pub(crate) stall_timeout: Duration,
     pub(crate) budget: Arc<Budget>,
-    /// What is done when its rooms change
+    /// Hooks for room changes.
     pub(crate) room_hooks: Arc<RoomHooks>,
-    /// Who listens to other servers
+    /// Handlers of events from other servers.
     pub(crate) servers: Arc<ServerSideHandlers>,
 }
 
@@ -70,7 +70,7 @@ impl NamespaceState {
         Self { sequencer, ..Self::routed_by(name, sequenced.unwrap_or(router), config, budget) }
     }
 
-    /// The parent of these; whatever has to be kept for clients that may come back, they keep
+    /// Creates the state of a parent; its children retain the sessions of recoverable clients themselves.
     pub(crate) fn parent(
         name: Namespace,
         children: Arc<Children>,
@@ -106,7 +106,7 @@ impl NamespaceState {
         }
     }
 
-    /// One that begins as its parent is now
+    /// Creates a child with the current handlers and settings of its parent.
     pub(crate) fn child(
         name: Namespace,
         router: Arc<dyn Router>,
@@ -114,7 +114,7 @@ impl NamespaceState {
         parent: &Self,
         family: Family,
     ) -> Self {
-        // Cloned, since what follows calls the application.
+        // Cloned, since the code below calls into the application.
         let told = parent.room_overflow.read().unwrap_or_else(PoisonError::into_inner).clone();
         let child = Self {
             board: parent.board.copy(),
@@ -130,24 +130,24 @@ impl NamespaceState {
         child
     }
 
-    /// Keeps all clients out from now on.
+    /// Rejects all clients from now on.
     pub(crate) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
     }
 
-    /// Returns whether no client may join, because a hook for it panicked.
+    /// Returns whether all clients are rejected because a new-namespace hook panicked.
     pub(crate) fn is_sealed(&self) -> bool {
         self.sealed.load(Ordering::Acquire)
     }
 
-    /// Returns whether the name of a room is short enough to be joined.
+    /// Returns whether the name of a room is within the size limit.
     pub(crate) fn fits(&self, room: &Room) -> bool {
         room.as_str().len() <= self.max_name_bytes
     }
 
-    /// Checks that clients accept the attachments of an event or an acknowledgement.
+    /// Checks the number of attachments of an event or acknowledgement against the limit.
     ///
-    /// The parsers of clients have a limit too, and close the connection if a packet has more.
+    /// Client parsers have a limit too, and close the connection if a packet exceeds it.
     pub(crate) fn check_attachments(&self, args: &Args) -> Result<(), EmitError> {
         let (count, limit) = (args.attachments().len(), self.max_attachments);
         if count > limit { Err(EmitError::TooManyAttachments { count, limit }) } else { Ok(()) }
@@ -157,7 +157,7 @@ impl NamespaceState {
         self.serial.store(serial, Ordering::Relaxed);
     }
 
-    /// Sets the overflow policy of a room, or forgets it.
+    /// Sets or removes the overflow policy of a room.
     pub(crate) fn set_room_overflow(&self, room: Room, overflow: Overflow) {
         let mut rooms = self.room_overflow.write().unwrap_or_else(PoisonError::into_inner);
         if overflow == Overflow::Inherit {
@@ -172,12 +172,12 @@ impl NamespaceState {
         self.family.as_ref()
     }
 
-    /// Emits an event to every member the target names
+    /// Emits an event to every recipient of the target.
     pub(crate) fn broadcast(&self, target: &Target, event: &Event) -> Receipt {
         pace::settle(self.dispatch(target, event), &event.name)
     }
 
-    /// Queues an event for every member the target names; the caller settles
+    /// Queues an event for every recipient of the target; the caller settles.
     pub(crate) fn dispatch(&self, target: &Target, event: &Event) -> Dispatched {
         if self.outgoing.is_used() {
             self.outgoing.tell(&*self.router, target, event);
@@ -192,7 +192,7 @@ impl NamespaceState {
         self.router.broadcast(&Target { overflow, ..target.clone() }, event)
     }
 
-    /// What the rooms of a target were told about full outboxes
+    /// Returns the overflow policy of the first room that has one.
     fn overflow_of(&self, rooms: &[Room]) -> Overflow {
         if rooms.is_empty() || !self.has_room_overflow.load(Ordering::Relaxed) {
             return Overflow::Inherit;
@@ -205,9 +205,9 @@ impl NamespaceState {
         self.serial.load(Ordering::Relaxed)
     }
 
-    /// A number that no other event of this namespace that waits for answers has
+    /// Returns an acknowledgement id that is unique within the namespace.
     ///
-    /// One counter for all sockets, so that an event that asks all of them is encoded once.
+    /// All sockets share one counter, so that a broadcast with acknowledgement is encoded once.
     pub(crate) fn next_ack(&self) -> AckId {
         AckId(self.next_ack.fetch_add(1, Ordering::Relaxed))
     }

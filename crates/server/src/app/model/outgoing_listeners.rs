@@ -1,4 +1,4 @@
-//! Those who listen to what is emitted to a socket
+//! Listeners for events emitted to a socket.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -13,24 +13,24 @@ use crate::app::model::socket::Socket;
 use crate::host::metrics::count;
 use crate::util::log_limit::log_limited;
 
-/// An event on its way to a socket
+/// Event emitted to a socket.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub struct Outgoing<'a> {
-    /// Whom it goes to
+    /// Recipient.
     pub socket: &'a Socket,
-    /// Its name
+    /// Name of the event.
     pub event: &'a str,
-    /// Its arguments
+    /// Arguments of the event.
     pub args: &'a Args,
 }
 
-/// The sockets of a namespace that have somebody listen to what is emitted to them
+/// Sockets of a namespace with listeners for outgoing events.
 #[derive(Default)]
 pub(crate) struct OutgoingListeners {
-    /// At least as many as there are, so that whoever emits or leaves need not look
+    /// Upper bound of the number of sockets, so that emits and disconnects need not take the lock.
     count: AtomicUsize,
-    /// By their addresses: for a moment there may be two of one id
+    /// Keyed by address, since two sockets may briefly have the same id.
     sockets: RwLock<HashMap<usize, Watched>>,
 }
 
@@ -39,9 +39,9 @@ struct Watched {
     listeners: Vec<Registered>,
 }
 
-/// Called with each event.
+/// Called with each outgoing event.
 pub(crate) type Listener = dyn Fn(&Outgoing<'_>) + Send + Sync;
-/// A listener, and how it is taken back.
+/// Listener and its id.
 pub(crate) type Registered = (ListenerId, Arc<Listener>);
 
 impl OutgoingListeners {
@@ -52,7 +52,7 @@ impl OutgoingListeners {
         add: impl FnOnce(&mut Vec<Registered>, Registered),
     ) {
         let mut sockets = self.write();
-        // Either this sees that the socket is over, or the socket sees that there is something to let go of.
+        // Either this thread sees that the socket is closed, or `clear` sees the count.
         self.count.fetch_add(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if !socket.is_cleared() {
@@ -64,7 +64,7 @@ impl OutgoingListeners {
         self.recount(&sockets);
     }
 
-    /// Lets go of a socket that has left
+    /// Removes a socket that has left.
     pub(crate) fn clear(&self, socket: &Socket) {
         fence(Ordering::SeqCst);
         if self.is_used() {
@@ -79,11 +79,11 @@ impl OutgoingListeners {
             self.recount(&sockets);
             gone
         };
-        // Outside the lock: it runs what the application wrote.
+        // Dropped outside the lock, since destructors run code of the application.
         drop(gone);
     }
 
-    /// Takes back one listener; `false` if it is not there
+    /// Removes one listener; `false` if it is not registered.
     pub(crate) fn remove(&self, socket: &Socket, id: ListenerId) -> bool {
         if !self.is_used() {
             return false;
@@ -112,12 +112,12 @@ impl OutgoingListeners {
         self.count.load(Ordering::Relaxed) > 0
     }
 
-    /// Tells the listeners of whoever the target names
+    /// Calls the listeners of every recipient of the target.
     pub(crate) fn tell(&self, router: &dyn Router, target: &Target, event: &Event) {
         self.tell_those(event, |socket| is_named(router, socket.key(), target));
     }
 
-    /// Tells the listeners of one socket
+    /// Calls the listeners of one socket.
     pub(crate) fn tell_one(&self, one: &Socket, event: &Event) {
         self.tell_those(event, |socket| socket.is(one));
     }

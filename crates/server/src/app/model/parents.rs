@@ -1,4 +1,4 @@
-//! Parents of the namespaces that are made when a client asks for them
+//! Parents of dynamic namespaces.
 
 use std::fmt;
 use std::sync::atomic::AtomicUsize;
@@ -14,7 +14,7 @@ use crate::app::model::namespace_state::{Children, NamespaceState};
 use crate::session::shared::ClientKind;
 use crate::web::handshake::Handshake;
 
-/// A client asks for a namespace that is not there
+/// Request of a client to connect to a namespace that does not exist yet.
 #[derive(Clone)]
 pub struct NamespaceRequest {
     name: Namespace,
@@ -23,84 +23,87 @@ pub struct NamespaceRequest {
 }
 
 impl NamespaceRequest {
-    /// The name that it asks for
+    /// Returns the requested name.
     pub fn name(&self) -> &Namespace {
         &self.name
     }
 
-    /// What it shows for it; an empty object if it shows nothing
+    /// Returns the auth payload of the client; an empty object if it sent none.
     ///
     /// # Errors
-    /// When it shows something else than a `T`.
+    /// Returns an error if the payload is not a `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, ArgsError> {
         let json = if self.auth.is_empty() { ByteString::from_static("{}") } else { self.auth.clone() };
         Args::from_validated(json, Vec::new()).get(0)
     }
 
-    /// The request that its session began with
+    /// Returns the handshake request of the session.
     pub fn handshake(&self) -> &Handshake {
         &self.session.handshake
     }
 
-    /// Which protocol it speaks
+    /// Returns the protocol of the client.
     pub fn kind(&self) -> ClientKind {
         self.session.kind
     }
 
-    /// The server
+    /// Returns the server.
     pub fn io(&self) -> &Io {
         &self.session.io
     }
 }
 
 impl fmt::Debug for NamespaceRequest {
-    // What it shows may be a secret.
+    // The auth payload may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NamespaceRequest").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
-/// What there is of namespaces that are made on demand
+/// State of dynamic namespaces.
 #[derive(Default)]
 pub(crate) struct Dynamic {
     pub(crate) parents: RwLock<Vec<Arc<Parent>>>,
     pub(crate) hooks: RwLock<Vec<Arc<Hook>>>,
-    /// Namespaces that were made on demand and are there
+    /// Number of existing dynamic namespaces.
     pub(crate) children: AtomicUsize,
-    /// How many parents have a name
+    /// Number of parents that have been named.
     pub(crate) parents_numbered: AtomicUsize,
 }
 
-/// Called with each namespace that is made.
+/// Called with each new namespace.
 pub(crate) type Hook = dyn Fn(&Io, &Arc<NamespaceState>) + Send + Sync;
 
-/// Whence namespaces are made
+/// Parent of dynamic namespaces.
 pub(crate) struct Parent {
     pub(crate) rule: Rule,
     pub(crate) state: Arc<NamespaceState>,
     pub(crate) children: Arc<Children>,
 }
 
-/// Which namespaces a parent makes
+/// Rule that decides which namespaces a parent creates.
 pub(crate) enum Rule {
     Name(Box<dyn Fn(&Namespace) -> bool + Send + Sync>),
     Ask(Box<dyn Fn(NamespaceRequest) -> HandlerFuture + Send + Sync>),
 }
 
-/// Whether a client may make a namespace
+/// Decision whether a client may create a namespace.
 pub(crate) enum Verdict {
     Known(bool),
-    /// It is, if this ends well
+    /// Pending; allowed if the future completes successfully.
     Asked(HandlerFuture),
 }
 
 impl Parent {
-    /// Whether the name alone is enough
+    /// Returns whether the name alone allows the namespace.
     pub(crate) fn fits(&self, name: &Namespace) -> bool {
         matches!(&self.rule, Rule::Name(matches) if matches(name))
     }
 
-    /// May panic: it runs what the application wrote
+    /// Decides whether a client may create the namespace.
+    ///
+    /// # Panics
+    /// Panics if the application's predicate panics.
     pub(crate) fn judge(&self, name: &Namespace, auth: &ByteString, session: &Arc<SessionShared>) -> Verdict {
         match &self.rule {
             Rule::Name(matches) => Verdict::Known(matches(name)),

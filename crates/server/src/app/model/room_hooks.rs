@@ -1,4 +1,4 @@
-//! What the application does when rooms come and go
+//! Hooks for room changes.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,37 +8,37 @@ use roomcast_core::{Namespace, RoomChange, RoomWatcher, Router};
 
 use crate::util::log_limit::log_limited;
 
-/// Does something when a room of a namespace changes
+/// Hook for changes of the rooms in a namespace.
 pub(crate) trait RoomHook: Send + Sync {
-    /// Whether it wants to know who is in the rooms already, by [`RoomChange::Present`]
+    /// Returns whether existing members are reported first, as [`RoomChange::Present`].
     fn wants_survey(&self) -> bool {
         false
     }
 
-    /// Every room that was there has been reported
+    /// Called when every existing room has been reported.
     fn surveyed(&self) {}
 
     fn changed(&self, rooms: &RoomsOf, change: &RoomChange);
 
-    /// The same for another namespace
+    /// Returns the same hook for another namespace.
     fn copy(self: Arc<Self>) -> Arc<dyn RoomHook>;
 }
 
-/// The rooms of one namespace
+/// Rooms of one namespace.
 pub(crate) struct RoomsOf {
     pub(crate) namespace: Namespace,
-    /// Weak, since the router holds whoever watches
+    /// Weak, since the router holds its watcher.
     router: Weak<dyn Router>,
 }
 
 impl RoomsOf {
-    /// Its router; none when the server goes away
+    /// Returns the router; `None` while the server shuts down.
     pub(crate) fn router(&self) -> Option<Arc<dyn Router>> {
         self.router.upgrade()
     }
 }
 
-/// The hooks of one namespace; while there are none, nothing is watched
+/// Hooks of one namespace; the router is watched only while there are any.
 pub(crate) struct RoomHooks {
     rooms: RoomsOf,
     hooks: RwLock<Arc<[Arc<dyn RoomHook>]>>,
@@ -56,7 +56,7 @@ impl RoomHooks {
             *hooks = hooks.iter().cloned().chain([hook.clone()]).collect();
         }
         if let Some(router) = self.rooms.router() {
-            // There is one watcher, so all calls but the first do nothing.
+            // The router has a single watcher, so only the first call has an effect.
             router.watch(self.clone());
         }
         if hook.wants_survey()
@@ -67,7 +67,7 @@ impl RoomHooks {
         }
     }
 
-    /// Begins as another namespace is now
+    /// Copies the hooks of another namespace.
     pub(crate) fn copy_from(self: &Arc<Self>, other: &Self) {
         other.hooks().iter().for_each(|hook| self.add(hook.clone().copy()));
     }

@@ -1,4 +1,4 @@
-//! Functions of a namespace that listen to other servers
+//! Handlers of events from other servers.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,17 +14,17 @@ use roomcast_core::{Args, ArgsError, ByteString, ServerSide};
 use crate::app::error::{HandlerError, failure};
 use crate::util::log_limit::log_limited;
 
-/// The functions that listen to other servers, by event
+/// Handlers of events from other servers, by event name.
 #[derive(Default)]
 pub(crate) struct ServerSideHandlers(RwLock<HashMap<Box<str>, Vec<AnyHandler>>>);
 
-/// A function that listens to other servers.
+/// Handler with its type erased.
 pub(crate) type AnyHandler = Arc<dyn Fn(Args) -> Result<Answering, ArgsError> + Send + Sync>;
-/// The answer of such a function.
+/// Future of such a handler, with its answer.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Result<Option<Args>, HandlerError>> + Send>>;
 
 impl ServerSideHandlers {
-    /// Begins as another namespace is now
+    /// Copies the handlers of another namespace.
     pub(crate) fn copy_from(&self, other: &Self) {
         let handlers = other.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = handlers;
@@ -71,7 +71,7 @@ impl ServerSide for ServerSideHandlers {
     }
 }
 
-/// Event names that mean something else between servers
+/// Event names that are reserved between servers.
 pub(crate) const RESERVED: [&str; 3] = ["connect", "connection", "new_namespace"];
 
 impl fmt::Debug for ServerSideHandlers {

@@ -1,4 +1,4 @@
-//! One client in one namespace
+//! Socket: one client in one namespace.
 
 mod control;
 mod early;
@@ -34,13 +34,14 @@ use crate::session::shared::ClientKind;
 use crate::util::log_limit::log_limited;
 use crate::web::handshake::Handshake;
 
-/// One client in one namespace; cloning gives another handle to the same socket
+/// One client in one namespace; clones refer to the same socket.
 ///
-/// It is the same for every kind of client. It may be kept beyond the end of its connection: what is emitted then
-/// reaches nobody, and what it joins is refused. Where
-/// [recovery](crate::Config::recovery) is on, a handle from before the connection broke stands for
-/// the client that came back: what is emitted reaches it, or is kept for it, `broadcast` leaves it out, and rooms and
-/// data are its own. Only [`is_connected`](Self::is_connected), handlers and answers concern the connection that broke.
+/// Sockets of all kinds of clients have the same API. A handle may be kept after the client has disconnected: emits are
+/// then discarded, and joins fail.
+///
+/// With [recovery](crate::Config::recovery) enabled, a handle from before the connection broke also stands for the
+/// recovered client: emits reach it or are stored for it, `broadcast` excludes it, and its rooms and data are shared.
+/// Only [`is_connected`](Self::is_connected), handlers and acknowledgements belong to the old connection.
 #[derive(Clone)]
 pub struct Socket(Arc<Inner>);
 
@@ -48,67 +49,67 @@ struct Inner {
     member: Member,
     namespace: Arc<NamespaceState>,
     session: Arc<SessionShared>,
-    /// Boxed, since it is nothing where recovery is off
+    /// Boxed, since it is `None` while recovery is off.
     recovery: Option<Box<Recoverable>>,
     standing: Standing,
-    /// What the application gave it was let go of
+    /// Set once the handlers and listeners of the application have been dropped.
     cleared: AtomicBool,
-    /// Whether an event waits for the handlers of the one before it
+    /// Whether an event waits for the handlers of the previous one.
     serial: AtomicBool,
-    /// What few sockets have
+    /// State that most sockets do not need.
     extras: OnceLock<Box<Extras>>,
 }
 
-// With its two counts it lies in a block of 144 bytes, of which malloc takes eight.
+// Together with the two reference counts it fits a block of 144 bytes, of which malloc takes eight.
 #[cfg(target_pointer_width = "64")]
 const _: () = assert!(size_of::<Inner>() <= 120, "one field more would cost each socket 16 bytes");
 
-/// How far a socket is on its way through its namespace; it only goes on
+/// Lifecycle state of a socket in its namespace; it only moves forward.
 struct Standing(AtomicU8);
 
 impl Standing {
-    /// Its middlewares have not agreed, or the router is just about to let it in
+    /// Connect middlewares are still running, or the router is about to attach the socket.
     const PENDING: u8 = 0;
     const IN: u8 = 1;
-    /// Disconnected by the application, and out of the router; its handlers may not have been told yet
+    /// Disconnected by the application and detached from the router; disconnect handlers may not have run yet.
     const PUT_OUT: u8 = 2;
-    /// Left for another reason; its client may come back where recovery is on
+    /// Disconnected for another reason; with recovery enabled the client may return.
     const LEFT: u8 = 3;
-    /// Disconnected by the application after it had left, so its client does not come back
+    /// Disconnected by the application after the client had left, so the client cannot recover the session.
     const BARRED: u8 = 4;
 
     fn get(&self) -> u8 {
         self.0.load(Ordering::Acquire)
     }
 
-    /// Goes on from one to another; `false` if it stood elsewhere
+    /// Moves from one state to another; `false` if the socket was in a different state.
     fn advance(&self, from: u8, to: u8) -> bool {
         self.0.compare_exchange(from, to, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 }
 
-/// What a socket has only if the application wants it to
+/// State of a socket that is allocated only when needed.
 #[derive(Default)]
 pub(crate) struct Extras {
     pub(crate) board: Board,
     pub(crate) kept: Kept,
     turns: Turns,
     parting: Mutex<Parting>,
-    /// Rooms that it joined before it was let in
+    /// Rooms joined before the socket was attached to the router.
     early: Mutex<Vec<Room>>,
-    /// The sockets of the same client, if it is in several namespaces
+    /// Sockets of the same client, if it is in several namespaces.
     siblings: OnceLock<Arc<Siblings>>,
 }
 
-/// The rooms that a socket was in when the application put it out, for its `disconnecting` handlers
+/// Rooms of a socket at its forced disconnect, for its `disconnecting` handlers.
 #[derive(Default)]
 struct Parting {
     rooms: Vec<Room>,
-    /// Those handlers are being called
+    /// Whether those handlers are running.
     shown: bool,
 }
 
-/// The sockets of one client, so that they can be disconnected at once
+/// Sockets of one client in all its namespaces, so that they can be disconnected together.
 #[derive(Default)]
 struct Siblings(Mutex<Vec<Weak<Inner>>>);
 
@@ -143,69 +144,69 @@ impl Socket {
         }))
     }
 
-    /// Its public id, which is also the name of its own room
+    /// Returns the public id, which is also the name of the socket's own room.
     pub fn id(&self) -> &SocketId {
         &self.0.member.id
     }
 
-    /// The server
+    /// Returns the server.
     pub fn io(&self) -> Io {
         self.0.session.io.clone()
     }
 
-    /// The request that its session began with
+    /// Returns the handshake request of the session.
     pub fn handshake(&self) -> &Handshake {
         &self.0.session.handshake
     }
 
-    /// The transport it is on now
+    /// Returns the current transport of the client.
     pub fn transport(&self) -> TransportName {
         self.0.session.transport()
     }
 
-    /// Which protocol the client speaks
+    /// Returns the protocol of the client.
     pub fn kind(&self) -> ClientKind {
         self.0.session.kind
     }
 
-    /// Whether the client may still be reached; `false` as soon as the application disconnects it
+    /// Returns whether the socket is connected; `false` as soon as the application disconnects it.
     pub fn is_connected(&self) -> bool {
         let is_in = match self.0.standing.get() {
             Standing::IN => true,
-            // Hooks hear of it while the router lets it in.
+            // Room hooks may see the socket while the router attaches it.
             Standing::PENDING => !self.0.namespace.router.rooms_of(self.key()).is_empty(),
             _ => false,
         };
         is_in && !self.is_put_out() && self.0.member.outbox.closed().is_none()
     }
 
-    /// Whether its connection had broken, and it came back with its id, its rooms and its data, and is sent what it
-    /// missed
+    /// Returns whether the client recovered its session after its connection broke.
     ///
-    /// Never where [recovery](crate::Config::recovery) is off.
+    /// A recovered socket has its previous id, rooms and data, and the client receives the events it missed. Always
+    /// `false` when [recovery](crate::Config::recovery) is off.
     pub fn recovered(&self) -> bool {
         self.0.recovery.as_ref().is_some_and(|recovery| recovery.recovered)
     }
 
-    /// Bytes that wait to be sent to the client
+    /// Returns the number of bytes queued for the client.
     pub fn waiting_bytes(&self) -> usize {
         self.0.member.outbox.waiting().bytes
     }
 
-    /// What happens from now on to events for this client that its full outbox does not take
+    /// Sets the overflow policy of the client: what happens to events that do not fit its full outbox.
     ///
-    /// Holds for all namespaces of the client, unless the emit or the room says otherwise. Default:
-    /// [`Overflow::Close`].
+    /// It applies to all namespaces of the client, from now on; the policies of an emit and of a room take precedence.
+    /// Default: [`Overflow::Close`].
     pub fn set_overflow(&self, overflow: Overflow) {
         self.0.member.outbox.set_overflow(overflow);
     }
 
-    /// Joins one room or several; `false` if the socket is gone, or in [as many rooms](crate::config::Limits::max_rooms) as it
-    /// may be
+    /// Joins one or several rooms; returns `false` if a join failed.
     ///
-    /// Of several rooms it has then joined those before the first that was too many. What a middleware of the
-    /// namespace joins takes effect when the client is let in, before the connect handlers; a client that is refused
-    /// was never in the room.
+    /// A join fails if the socket has disconnected, the room name is too long, or the socket is in the [maximum number
+    /// of rooms](crate::config::Limits::max_rooms). Rooms before the first failed one stay joined. Rooms joined in a
+    /// middleware of the namespace take effect when the client is accepted, before the connect handlers run; a rejected
+    /// client never enters them.
     pub fn join(&self, rooms: impl IntoRooms) -> bool {
         let join = |room: &Room| {
             if !self.0.namespace.fits(room) {
@@ -223,21 +224,22 @@ impl Socket {
         into_rooms(rooms).iter().all(join)
     }
 
-    /// Leaves a room; `false` if it was not in it
+    /// Leaves a room; returns `false` if the socket was not in it.
     pub fn leave(&self, room: impl Into<Room>) -> bool {
         let room = room.into();
         self.leave_early(&room) || self.0.namespace.router.leave(self.key(), &room)
     }
 
-    /// Returns whether it is in a room; `false` once it is gone.
+    /// Returns whether the socket is in a room; `false` once it has disconnected.
     pub fn is_in(&self, room: impl Into<Room>) -> bool {
         self.rooms().contains(&room.into())
     }
 
-    /// The rooms it is in, its own first; none once it is gone
+    /// Returns the rooms of the socket, its own room first; empty once it has disconnected.
     ///
-    /// In a middleware of the namespace, those that it joined so far: it is in its own once it is let in.
-    /// In a handler of [`on_disconnecting`](Self::on_disconnecting), up to its first wait, those that it leaves.
+    /// In a middleware of the namespace, these are the rooms joined so far; the socket enters its own room when it is
+    /// accepted. In an [`on_disconnecting`](Self::on_disconnecting) handler, up to its first pending `.await`, these
+    /// are the rooms that the socket leaves.
     pub fn rooms(&self) -> Vec<Room> {
         let mut rooms = self.0.namespace.router.rooms_of(self.key());
         if self.0.standing.get() == Standing::PENDING
@@ -252,58 +254,58 @@ impl Socket {
         if parting.shown { parting.rooms.clone() } else { rooms }
     }
 
-    /// What the client showed when it asked to join the namespace; it is `socket.handshake.auth` on Node
+    /// Returns the auth payload of the client; this is `socket.handshake.auth` on Node.
     ///
-    /// An empty object if it showed nothing; handlers and middlewares get that too, by [`Auth`](crate::Auth), which
-    /// tells what each kind of client shows.
+    /// The payload is an empty object if the client sent none. Handlers and middlewares can also extract it with
+    /// [`Auth`](crate::Auth), which describes the payload of each kind of client.
     ///
     /// # Errors
-    /// When it is not of this type.
+    /// Returns an error if the payload is not a `T`.
     pub fn auth<T: DeserializeOwned>(&self) -> Result<T, DataError> {
         read(&self.0.auth_json())
     }
 
-    /// Whether an event of this socket waits until the handlers of the one before it have ended
+    /// Sets whether the events of this socket are handled one at a time, each after the handlers of the previous one.
     ///
-    /// Default: what its [namespace](crate::namespace::NamespaceHandle::serial) was told. A handler must then not wait for an event of
-    /// its own client, which would come to nothing; waiting for an answer is fine.
+    /// Default: the setting of the [namespace](crate::namespace::NamespaceHandle::serial). A handler must then not wait
+    /// for another event of its own client: it would never arrive. Waiting for an acknowledgement is fine.
     pub fn serial(&self, serial: bool) {
         self.0.serial.store(serial, Ordering::Relaxed);
     }
 
-    /// Takes the client out of this namespace; its other namespaces and its connection stay
+    /// Disconnects the client from this namespace; its other namespaces and its connection stay open.
     ///
-    /// When this returns the socket is in no room any more, nothing that is emitted afterwards reaches it, and it will
-    /// not be [recovered](Self::recovered), whatever becomes of its connection. Handlers of `disconnect` see
-    /// [`ServerNamespaceDisconnect`](CloseReason::ServerNamespaceDisconnect). Does nothing while the middlewares of
-    /// the namespace have not agreed. May be called from any thread, and from hooks and handlers of every kind.
+    /// When this method returns, the socket has left all rooms, later emits do not reach it, and it cannot be
+    /// [recovered](Self::recovered). Disconnect handlers receive
+    /// [`ServerNamespaceDisconnect`](CloseReason::ServerNamespaceDisconnect). The call has no effect while the
+    /// middlewares of the namespace are running. It may be made from any thread, hook or handler.
     ///
-    /// No handler hears any more of what it has sent; those that were called go on.
+    /// Handlers that are running continue; further events of the client are ignored.
     pub fn disconnect(&self) {
         MemberControl::disconnect(&*self.0, false);
     }
 
-    /// Closes the connection of the client, with all its namespaces
+    /// Closes the connection of the client, with all its namespaces.
     ///
-    /// What [`disconnect`](Self::disconnect) says holds for each of its sockets. Does no more than that once this socket
-    /// has left its namespace.
+    /// Each of its sockets is disconnected as by [`disconnect`](Self::disconnect). If this socket has already left its
+    /// namespace, the call does only what [`disconnect`](Self::disconnect) does.
     ///
-    /// No handler hears any more of what it has sent; those that were called go on.
+    /// Handlers that are running continue; further events of the client are ignored.
     pub fn disconnect_client(&self) {
         MemberControl::disconnect(&*self.0, true);
     }
 
-    /// Whether it is the very same, and not just one of the same id
+    /// Returns whether both handles refer to the same socket, and not just to the same id.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// What tells it from every other socket for as long as a handle to it is kept
+    /// Returns an identifier that is unique for as long as a handle to the socket exists.
     pub(crate) fn address(&self) -> usize {
         Arc::as_ptr(&self.0).addr()
     }
 
-    /// Whether the application has disconnected it; it may not have left yet
+    /// Returns whether the application has disconnected the socket; it may not have left yet.
     #[inline]
     pub(crate) fn is_put_out(&self) -> bool {
         let standing = self.0.standing.0.load(Ordering::Relaxed);
@@ -312,17 +314,17 @@ impl Socket {
             || self.0.session.put_out.load(Ordering::Relaxed)
     }
 
-    /// Whether it is out, for whichever reason
+    /// Returns whether the socket has left, for any reason.
     pub(crate) fn has_left(&self) -> bool {
         self.0.standing.get() > Standing::IN
     }
 
-    /// Whether what the application gives it is let go of at once
+    /// Returns whether new handlers and listeners are dropped at once.
     pub(crate) fn is_cleared(&self) -> bool {
         self.0.cleared.load(Ordering::Acquire)
     }
 
-    /// Why it left: what the application did goes before whatever else came meanwhile
+    /// Returns the close reason; a disconnect by the application takes precedence over `reason`.
     pub(crate) fn reason_over(&self, reason: CloseReason) -> CloseReason {
         if self.0.standing.get() == Standing::PUT_OUT {
             CloseReason::ServerNamespaceDisconnect
@@ -335,26 +337,26 @@ impl Socket {
         self.0.serial.load(Ordering::Relaxed) || self.0.namespace.is_serial()
     }
 
-    /// Whether anything may have to be told of what goes wrong with its events
+    /// Returns whether any `on_error` handler exists for this socket.
     #[inline]
     pub(crate) fn hears_errors(&self) -> bool {
         self.0.namespace.board.hears_errors()
             || self.extras().is_some_and(|extras| extras.board.hears_errors())
     }
 
-    /// Whether it has handlers of its own
+    /// Returns whether the socket has handlers of its own.
     pub(crate) fn has_listeners(&self) -> bool {
         self.extras().is_some_and(|extras| extras.board.is_used())
     }
 
-    /// What it has beyond others, if anything
+    /// Returns the optional state, if allocated.
     pub(crate) fn extras(&self) -> Option<&Extras> {
         self.0.extras.get().map(AsRef::as_ref)
     }
 
     pub(crate) fn board(&self) -> &Board {
         let board = &self.0.extras.get_or_init(Box::default).board;
-        // Either this sees that it is over, or `clear` sees that there is something to let go of.
+        // Either this thread sees the flag, or `clear` sees the new registry.
         fence(Ordering::SeqCst);
         if self.is_cleared() {
             board.close();
@@ -362,14 +364,15 @@ impl Socket {
         board
     }
 
-    /// Those that listen to something, of the namespace first
+    /// Returns the listeners of a kind, those of the namespace first.
     pub(crate) fn listening_to(&self, topic: Topic) -> [Listeners; 2] {
         let own = self.extras().map(|extras| extras.board.topic(topic)).unwrap_or_default();
         [self.0.namespace.board.topic(topic), own]
     }
 
-    /// Those that listen to an event by its name, of the namespace first, or else those that listen to others; those
-    /// that do so once do so no longer
+    /// Returns the listeners of an event, those of the namespace first; removes those registered by `once`.
+    ///
+    /// Falls back to the listeners for other events if there are none.
     pub(crate) fn take_event(&self, name: &str) -> [Listeners; 2] {
         let own = self.extras().map(|extras| extras.board.take_event(name)).unwrap_or_default();
         let all = self.0.namespace.board.take_event(name);
@@ -379,9 +382,9 @@ impl Socket {
         [all, own]
     }
 
-    /// Lets go of what the application gave it, which may hold the socket itself; for when it is over
+    /// Drops the handlers and listeners of a closed socket, which may hold the socket itself.
     pub(crate) fn clear(&self) {
-        // One that was never let in will not be.
+        // A socket that is still pending must not be attached later.
         self.0.standing.advance(Standing::PENDING, Standing::LEFT);
         self.0.cleared.store(true, Ordering::Release);
         fence(Ordering::SeqCst);
@@ -398,7 +401,7 @@ impl Socket {
         }
     }
 
-    /// What the client showed, as JSON text; an empty object if nothing
+    /// Returns the auth payload as JSON text; an empty object if there is none.
     pub(crate) fn auth_json(&self) -> ByteString {
         self.0.auth_json()
     }
@@ -411,26 +414,26 @@ impl Socket {
         &self.0.namespace
     }
 
-    /// Lets it into the router; from now on broadcasts reach it
+    /// Attaches the socket to the router, so that broadcasts reach it.
     pub(crate) fn attach(&self) {
         self.0.namespace.router.attach(self.member());
         self.set_owner();
         self.settle_in();
     }
 
-    /// It is in the router now, unless a hook that heard of it, or another thread that found it, has put it out again
+    /// Marks the socket as attached, unless a hook or another thread has disconnected it in the meantime.
     fn settle_in(&self) {
         self.0.standing.advance(Standing::PENDING, Standing::IN);
-        // Either a thread that keeps a room for later sees that it is in, or the room is seen here.
+        // Either a thread in `join_early` sees the new state, or this thread sees its room.
         fence(Ordering::SeqCst);
         self.enter_early();
-        // Its client may have been disconnected meanwhile, by way of another namespace.
+        // The client may have been disconnected in the meantime through another namespace.
         if self.0.session.put_out.load(Ordering::SeqCst) {
             self.0.put_out();
         }
     }
 
-    /// Makes two sockets of one client known to each other, so that one can be disconnected by way of the other
+    /// Links two sockets of one client, so that either can disconnect both.
     pub(crate) fn join_siblings(&self, other: &Self) {
         let siblings = other.0.extras.get_or_init(Box::default).siblings.get_or_init(|| {
             let siblings = Siblings::default();
@@ -442,14 +445,14 @@ impl Socket {
         }
     }
 
-    /// Says whose share of what is kept it counts for, where it can come back
+    /// Sets the owner whose quota the retained session counts against, if the socket is recoverable.
     fn set_owner(&self) {
         if let Some(recovery) = &self.0.recovery {
             recovery.sequencer.set_owner(self.key(), recovery::owner(self.handshake(), self.id()));
         }
     }
 
-    /// Begins to emit on behalf of this client, where that matters: its handlers are about to run
+    /// Attributes the emits of the handlers about to run to this client, if recovery is enabled.
     #[inline]
     pub(crate) fn acting(&self) -> Option<Acting> {
         self.0
@@ -459,24 +462,24 @@ impl Socket {
             .map(|_| Acting::begin(recovery::owner(self.handshake(), self.id())))
     }
 
-    /// As a router gets it: with the handle by which it is asked and disconnected, until it is detached
+    /// Returns the router's member with its control handle, which it holds until it is detached.
     pub(crate) fn member(&self) -> Member {
         let control: Arc<dyn MemberControl> = self.0.clone();
         Member { control: Some(control), ..self.0.member.clone() }
     }
 
-    /// The socket behind such a handle, if it is one of this node
+    /// Returns the socket behind a control handle, if it belongs to this node.
     pub(crate) fn from_control(control: Arc<dyn MemberControl>) -> Option<Self> {
         let any: Arc<dyn Any + Send + Sync> = control;
         any.downcast().ok().map(Self)
     }
 
-    /// What tells it from every other socket, and stays when its client comes back
+    /// Returns the key of the member, which is unique and survives recovery.
     pub(crate) fn key(&self) -> MemberKey {
         self.0.member.key
     }
 
-    /// Hands an event to this socket alone
+    /// Sends an event to this socket alone.
     pub(crate) fn hand(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         if self.has_left() {
             return self.hand_on(delivery, overflow, event);
@@ -487,7 +490,7 @@ impl Socket {
         let router = &self.0.namespace.router;
         let dispatched = match event.ack {
             None => router.send(&self.0.member, delivery, overflow, event),
-            // Only with its handle is it told that the client owes too many answers.
+            // The control handle reports that too many acknowledgements are outstanding.
             Some(_) => router.send(&self.member(), delivery, overflow, event),
         };
         pace::settle(dispatched, &event.name)
@@ -497,12 +500,12 @@ impl Socket {
         self.0.member.outbox.poll_writable(cx)
     }
 
-    /// Whether the client owes answers that somebody may wait for
+    /// Returns whether acknowledgements of the client are outstanding.
     pub(crate) fn owes_answers(&self) -> bool {
         !self.0.member.acks.is_empty()
     }
 
-    /// Hands an event to the client that came back as this socket, or keeps it for when it does
+    /// Sends an event to the recovered socket, or stores it for a later recovery.
     #[cold]
     fn hand_on(&self, delivery: Delivery, overflow: Overflow, event: &mut Event) -> Receipt {
         let closed = Receipt { closed: 1, ..Receipt::default() };
@@ -510,7 +513,7 @@ impl Socket {
         else {
             return closed;
         };
-        // Twice, since it may come back in between.
+        // Twice, since the client may recover between the two checks.
         for _ in 0..2 {
             if let Some(successor) = self.0.successor() {
                 return successor.hand(delivery, overflow, event);
@@ -522,7 +525,7 @@ impl Socket {
         closed
     }
 
-    /// Whose turn it is at its serial handlers
+    /// Returns the turns of the serial handlers.
     pub(crate) fn turns(&self) -> &Turns {
         &self.0.extras.get_or_init(Box::default).turns
     }
@@ -531,26 +534,26 @@ impl Socket {
         &self.0.extras.get_or_init(Box::default).kept
     }
 
-    /// Shares what is kept with it with the handles from before its connection broke
+    /// Shares the application data with the handles from before the connection broke.
     pub(crate) fn restore_data(&self, data: SharedData) {
         self.kept().share_data(data);
     }
 
-    /// Counts what is kept with it anew, if it is kept for a client that is away
+    /// Recounts the size of the retained session after its data has changed.
     pub(crate) fn recount_data(&self) {
         if let Some(recovery) = self.0.recovery.as_ref().filter(|_| self.has_left()) {
             recovery.sequencer.recount(self.key());
         }
     }
 
-    /// Keeps what the client showed at the door, if that is anything
+    /// Stores the auth payload, if there is one.
     pub(crate) fn set_auth(&self, auth: &str) {
         if !auth.is_empty() {
             self.kept().set_auth(auth.into());
         }
     }
 
-    /// Lets it into the router as who it was, with `welcome` where it belongs among what it missed
+    /// Attaches the recovered socket to the router, and queues `welcome` in order with the missed events.
     pub(crate) fn resume(&self, claim: Claim, order: Order, welcome: impl FnOnce()) -> Result<(), Refused> {
         claim.resume(self.member(), order, welcome)?;
         self.set_owner();
@@ -558,12 +561,12 @@ impl Socket {
         Ok(())
     }
 
-    /// By what it may come back, where that is on
+    /// Returns the recovery token, if recovery is enabled.
     pub(crate) fn recovery_secret(&self) -> Option<ByteString> {
         self.0.recovery.as_ref().map(|recovery| recovery.secret.clone())
     }
 
-    /// Lets its `disconnecting` handlers see the rooms it was in when it was put out, or no longer
+    /// Sets whether [`rooms`](Self::rooms) returns the rooms left at a forced disconnect.
     pub(crate) fn show_parting(&self, shown: bool) {
         if let Some(extras) = self.extras() {
             let mut parting = lock(&extras.parting);
@@ -574,9 +577,9 @@ impl Socket {
         }
     }
 
-    /// Takes it out of all rooms, and tells those who wait for its answers; if it may come back, it is kept
+    /// Detaches the socket from all rooms and closes its acknowledgements; retains it if it may be recovered.
     ///
-    /// Every event emitted before `heard_at` is known to have arrived at the client.
+    /// Every event emitted before `heard_at` is known to have reached the client.
     pub(crate) fn detach(&self, may_come_back: bool, heard_at: Option<Instant>) {
         let (inner, key) = (&self.0, self.key());
         if inner.standing.advance(Standing::IN, Standing::LEFT) {
@@ -584,7 +587,7 @@ impl Socket {
                 Some(recovery) => {
                     let data = self.kept().shared_data();
                     recovery.sequencer.keep(key, recovery.secret.clone(), data, heard_at);
-                    // Whoever disconnected it meanwhile may have come too early to find it.
+                    // A concurrent disconnect may have run before the session was retained.
                     if inner.standing.get() == Standing::BARRED {
                         recovery.sequencer.forget(key);
                     }
@@ -594,18 +597,18 @@ impl Socket {
                 }
             }
         } else if inner.standing.get() == Standing::PUT_OUT {
-            // Whoever put it out is perhaps still about to.
+            // The thread that disconnected it may not have detached it yet.
             inner.namespace.router.detach(key);
         }
         inner.member.acks.close(&inner.member.id);
     }
 
-    /// Hands an answer of the client to whoever waits for it
+    /// Delivers an acknowledgement from the client; `false` if none with this id is outstanding.
     pub(crate) fn answered(&self, id: AckId, args: Args) -> bool {
         self.0.member.acks.answer(&self.0.member.id, id, args)
     }
 
-    /// Answers an event of the client
+    /// Sends the acknowledgement of an event from the client.
     pub(crate) fn answer(&self, id: AckId, args: &Args) -> Result<(), EmitError> {
         let member = &self.0.member;
         if self.has_left() {
@@ -623,16 +626,16 @@ impl Socket {
 }
 
 impl Inner {
-    /// Takes it out of the router at once; returns `false` if it was not in, or is out already
+    /// Detaches the socket from the router; `false` if it was not attached.
     ///
-    /// One that has left is kept from coming back.
+    /// If the socket has already left, recovery is prevented.
     fn put_out(&self) -> bool {
         let router = &self.namespace.router;
         let key = self.member.key;
         loop {
             match self.standing.get() {
                 Standing::PENDING => {
-                    // A hook may hear of it, and another thread find it, while the router lets it in.
+                    // A hook or another thread may see the socket while the router attaches it.
                     self.note_parting(router.rooms_of(key));
                     let was_in = router.detach(key);
                     let put_out = |standing| (standing <= Standing::IN).then_some(Standing::PUT_OUT);
@@ -655,7 +658,7 @@ impl Inner {
                     self.standing.advance(Standing::LEFT, Standing::BARRED);
                 }
                 _ => {
-                    // The task of its session, or another thread, may be just about to detach it.
+                    // The session's driver task or another thread may be about to detach it.
                     if self.successor().is_none() {
                         router.detach(key);
                     }
@@ -668,7 +671,7 @@ impl Inner {
         true
     }
 
-    /// Keeps a client that is away from coming back
+    /// Prevents the recovery of a client that has left.
     fn forget(&self) {
         self.recovery.iter().for_each(|recovery| _ = recovery.sequencer.forget(self.member.key));
     }
@@ -679,7 +682,7 @@ impl Inner {
         }
     }
 
-    /// The socket as which the client of this one has come back and is here
+    /// Returns the connected socket of the recovered client.
     fn successor(&self) -> Option<Socket> {
         self.recovery.as_ref()?;
         let target = Target { rooms: vec![Room::from(&self.member.id)], ..Target::default() };
@@ -691,7 +694,7 @@ impl Inner {
 
     fn auth_json(&self) -> ByteString {
         or_empty(match self.session.kind {
-            // Read anew each time, since it is in the handshake already.
+            // Parsed on each call, since the handshake already holds it.
             ClientKind::Plain | ClientKind::Json => Some(self.session.handshake.plain_auth()),
             ClientKind::SocketIo | ClientKind::EngineIo => {
                 self.extras.get().map(|extras| extras.kept.auth_json())
@@ -700,7 +703,7 @@ impl Inner {
     }
 }
 
-/// The outcome of an event for one socket: an error unless it was queued, or dropped as its sender allowed
+/// Converts the receipt of an emit to one socket: an error unless the event was queued or validly dropped.
 #[inline(always)]
 pub(crate) fn one(receipt: Receipt) -> Result<Receipt, EmitError> {
     if receipt.queued > 0 { Ok(receipt) } else { not_queued(receipt) }

@@ -1,15 +1,15 @@
-//! Order in which the serial handlers of a socket run
+//! Order in which serial handlers of a socket run.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::app::model::listeners::ListenerId;
 
-/// Whose turn it is, for each serial handler that a socket has needed
+/// Locks of the serial handlers that a socket has used.
 #[derive(Default)]
 pub(crate) struct Turns(Mutex<HashMap<ListenerId, Turn>>);
 
-/// A lock that is taken in the order of the events.
+/// Fair lock, acquired in the order of the events.
 pub(crate) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 impl Turns {

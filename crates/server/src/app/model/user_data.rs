@@ -1,4 +1,4 @@
-//! Data that an application keeps with a socket
+//! Application data and extensions of a socket.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -7,13 +7,13 @@ use roomcast_recovery::SharedData;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// What an application keeps with a socket, beside what every socket has
+/// Application data, extensions and auth payload of a socket.
 #[derive(Default)]
 pub(crate) struct Kept {
-    /// JSON text, shared with the sockets as which the client came back; nothing until it is set
+    /// JSON text, shared with the sockets of the recovered client; unset until first used.
     data: OnceLock<SharedData>,
     extensions: Mutex<http::Extensions>,
-    /// What the client showed at the door, as JSON text; empty if nothing
+    /// Auth payload as JSON text; empty if there is none.
     auth: Mutex<ByteString>,
 }
 
@@ -23,7 +23,7 @@ impl Kept {
     }
 
     pub(crate) fn share_data(&self, data: SharedData) {
-        // A middleware that is asked again has it already.
+        // Already set if the middlewares run a second time.
         let _ = self.data.set(data);
     }
 
@@ -31,7 +31,7 @@ impl Kept {
         self.data().clone()
     }
 
-    /// JSON text; empty if it was never set
+    /// Returns the data as JSON text; empty if never set.
     pub(crate) fn data_json(&self) -> ByteString {
         self.data.get().map(SharedData::get).unwrap_or_default()
     }
@@ -49,21 +49,21 @@ impl Kept {
     }
 }
 
-/// What is kept with a socket, or known of it, could not be written or read
+/// Error of reading or writing the data of a socket.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DataError {
-    /// The application passed a value that JSON cannot hold, such as a map whose keys are no strings
-    #[error("the value cannot be written as JSON; pass another type: {0}")]
+    /// The value cannot be written as JSON, such as a map with keys that are not strings.
+    #[error("value cannot be written as JSON; pass another type: {0}")]
     Unserializable(serde_json::Error),
-    /// What is there is not of the type that it is read as
-    #[error("what is there does not fit the type it is read as: {0}")]
+    /// The JSON is not of the requested type.
+    #[error("JSON does not match the requested type: {0}")]
     Mismatch(serde_json::Error),
 }
 
 pub(crate) fn write(value: &(impl Serialize + ?Sized)) -> Result<ByteString, DataError> {
     let mut json = roomcast_core::to_json(value).map_err(DataError::Unserializable)?;
-    // It stays as long as the socket.
+    // Lives as long as the socket.
     json.shrink_to_fit();
     Ok(json.into())
 }

@@ -1,4 +1,4 @@
-//! What handlers tell the test
+//! Recorders that pass what handlers report to the test.
 
 use std::fmt::Debug;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -9,19 +9,19 @@ use tokio::sync::Semaphore;
 
 use super::PATIENCE;
 
-/// Hears what handlers tell; handlers hold the [`Teller`]
+/// Receives what handlers report; handlers hold the [`Teller`].
 #[derive(Debug)]
 pub struct Ear<T>(Receiver<T>);
 
 pub type Teller<T> = Sender<T>;
 
-#[expect(clippy::disallowed_methods, reason = "handlers tell without waiting, and end with the test")]
+#[expect(clippy::disallowed_methods, reason = "handlers send without blocking and end with the test")]
 pub fn ear<T>() -> (Teller<T>, Ear<T>) {
     let (teller, heard) = channel();
     (teller, Ear(heard))
 }
 
-/// Hears of each client in the main namespace
+/// Records the sockets that connect to the main namespace.
 pub fn arrivals(io: &Io) -> Ear<Socket> {
     let (told, sockets) = ear();
     io.on_connect(move |socket: Socket| {
@@ -32,10 +32,10 @@ pub fn arrivals(io: &Io) -> Ear<Socket> {
 }
 
 impl<T: Debug> Ear<T> {
-    /// What is told next
+    /// Returns the next report.
     #[track_caller]
     pub fn next(&self) -> T {
-        self.0.recv_timeout(PATIENCE).expect("somebody tells something")
+        self.0.recv_timeout(PATIENCE).expect("a report in time")
     }
 
     #[track_caller]
@@ -43,13 +43,13 @@ impl<T: Debug> Ear<T> {
         (0..count).map(|_| self.next()).collect()
     }
 
-    /// What was told so far
+    /// Returns all reports so far.
     pub fn all(&self) -> Vec<T> {
         self.0.try_iter().collect()
     }
 }
 
-/// Where handlers wait until the test lets them pass
+/// Gate at which handlers wait for the test.
 #[derive(Debug, Clone)]
 pub struct Gate(Arc<Semaphore>);
 
@@ -58,12 +58,12 @@ impl Gate {
         Self(Arc::new(Semaphore::new(0)))
     }
 
-    /// Lets all pass, now and later
+    /// Opens the gate for good.
     pub fn open(&self) {
         self.0.close();
     }
 
-    /// Lets one pass
+    /// Lets one waiter pass.
     pub fn let_one_pass(&self) {
         self.0.add_permits(1);
     }
@@ -75,7 +75,7 @@ impl Gate {
     }
 }
 
-/// What handlers write down, in the order in which they do
+/// Log that handlers write to, in order.
 #[derive(Debug)]
 pub struct Log<T>(Arc<Mutex<Vec<T>>>);
 
@@ -93,10 +93,10 @@ impl<T> Default for Log<T> {
 
 impl<T: Clone> Log<T> {
     pub fn write(&self, entry: T) {
-        self.0.lock().expect("nobody panics here").push(entry);
+        self.0.lock().expect("not poisoned").push(entry);
     }
 
     pub fn read(&self) -> Vec<T> {
-        self.0.lock().expect("nobody panics here").clone()
+        self.0.lock().expect("not poisoned").clone()
     }
 }

@@ -1,4 +1,4 @@
-//! Nodes of a cluster in one process: the routers of one namespace that know each other
+//! Nodes of a cluster in one process: linked routers of one namespace.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
@@ -10,18 +10,18 @@ use roomcast_core::{
 };
 use roomcast_rooms::Rooms;
 
-/// What nodes share
+/// State shared by all nodes.
 #[derive(Debug, Clone, Default)]
 pub struct Cluster(Arc<Mutex<Vec<Arc<Node>>>>);
 
-/// One node, as the others see it
+/// Node as seen by the others.
 #[derive(Debug, Default)]
 struct Node {
     rooms: Rooms,
     servers: OnceLock<Weak<dyn ServerSide>>,
 }
 
-/// The router of one node
+/// Router of one node.
 #[derive(Debug)]
 pub struct Linked {
     own: Arc<Node>,
@@ -29,7 +29,7 @@ pub struct Linked {
 }
 
 impl Cluster {
-    /// The router of one more node
+    /// Returns the router of a new node.
     pub fn node(&self) -> Linked {
         let own = Arc::new(Node::default());
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(own.clone());
@@ -48,7 +48,7 @@ impl Linked {
     }
 }
 
-/// A socket of another node, by what that one told
+/// Socket of another node, as that node described it.
 #[derive(Debug)]
 struct Elsewhere {
     id: SocketId,

@@ -1,4 +1,4 @@
-//! What the server logs as a warning or worse
+//! Captures the warnings and errors that the server logs.
 
 use std::fmt;
 use std::sync::{Mutex, Once};
@@ -7,33 +7,33 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 
-/// One line of the log: how bad it is, what it says, and the event that it is about
+/// Log line: its level, message, and event name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Line {
     pub level: String,
     pub message: String,
-    /// How many occurrences it stands for
+    /// Occurrences that the line stands for.
     pub times: u64,
     event: String,
 }
 
 static LINES: Mutex<Vec<Line>> = Mutex::new(Vec::new());
 
-/// Writes down what is logged from now on; tests share the log, so they name their events apart
+/// Captures all further logs. Tests share the log, so their event names must differ.
 pub fn listen() {
     static ONCE: Once = Once::new();
-    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("nobody else does"));
+    ONCE.call_once(|| tracing::subscriber::set_global_default(Log).expect("no other subscriber is set"));
 }
 
-/// What was logged about events of this name
+/// Returns the lines about events of this name.
 pub fn about(event: &str) -> Vec<Line> {
-    let lines = LINES.lock().expect("nobody panics here");
+    let lines = LINES.lock().expect("not poisoned");
     lines.iter().filter(|line| line.event == event).cloned().collect()
 }
 
-/// How many lines say this
+/// Counts the lines that contain this text.
 pub fn saying(text: &str) -> usize {
-    LINES.lock().expect("nobody panics here").iter().filter(|line| line.message.contains(text)).count()
+    LINES.lock().expect("not poisoned").iter().filter(|line| line.message.contains(text)).count()
 }
 
 struct Log;
@@ -46,7 +46,7 @@ impl Subscriber for Log {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line { level: event.metadata().level().to_string(), ..Line::default() };
         event.record(&mut line);
-        LINES.lock().expect("nobody panics here").push(line);
+        LINES.lock().expect("not poisoned").push(line);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {

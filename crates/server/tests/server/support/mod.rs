@@ -1,4 +1,4 @@
-//! Servers that end with their test, and what their handlers report; the clients are those of the test kit
+//! Servers that end with their test, and recorders for their handlers; the clients are from the test kit.
 
 pub mod heard;
 pub mod linked;

@@ -1,4 +1,4 @@
-//! Servers that end with their test
+//! Servers that end with their test.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -12,18 +12,18 @@ use tokio::sync::oneshot;
 use super::PATIENCE;
 use super::dial::Dial;
 
-/// Where a server runs
+/// Runtime of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum On {
-    /// A runtime of one thread
+    /// A single-threaded runtime.
     CurrentThread,
-    /// A runtime of this many workers
+    /// A runtime with this many workers.
     Workers(usize),
-    /// This many threads with a runtime each
+    /// This many threads, each with its own runtime.
     Threads(usize),
 }
 
-/// A server on a free port; it is gone when this is dropped
+/// Server on a free port; dropping it ends the server.
 #[derive(Debug)]
 pub struct Running {
     pub dial: Dial,
@@ -34,7 +34,7 @@ pub struct Running {
     stop: Option<oneshot::Sender<()>>,
 }
 
-/// Serves on two workers
+/// Serves on two workers.
 pub fn serve(io: &Io) -> Running {
     serve_on(io, On::Workers(2))
 }
@@ -43,7 +43,7 @@ pub fn serve_on(io: &Io, on: On) -> Running {
     serve_server(io, on, Server::new(io.clone()))
 }
 
-/// With settings of the server that are not the default
+/// Serves with custom server settings.
 #[expect(clippy::disallowed_methods, reason = "the server has threads of its own")]
 pub fn serve_server(io: &Io, on: On, server: Server) -> Running {
     let bound = server.bind("127.0.0.1:0").expect("a free port");
@@ -80,7 +80,7 @@ pub fn serve_server(io: &Io, on: On, server: Server) -> Running {
         On::Threads(threads) => {
             let (stop, stopped) = oneshot::channel();
             std::thread::spawn(move || bound.run_with_shutdown(threads, async { _ = stopped.await }));
-            // What the test itself runs runs elsewhere.
+            // The test's own tasks run on a separate runtime.
             let runtime = workers_of_test(1);
             let handle = runtime.handle().clone();
             running(Some(runtime), handle, Some(stop))
@@ -89,23 +89,23 @@ pub fn serve_server(io: &Io, on: On, server: Server) -> Running {
 }
 
 impl Running {
-    /// Runs something where the server runs, and waits for it
+    /// Runs a future on the server's runtime and waits for it.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
-        self.handle.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("it ends") })
+        self.handle.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("an end in time") })
     }
 
-    /// Runs something beside the test
+    /// Runs a future concurrently with the test.
     pub fn spawn<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> Spawned<T> {
         Spawned(self.handle.spawn(future), self.handle.clone())
     }
 
-    /// Ends the runtime with everything on it, as it stands
+    /// Ends the runtime immediately, with all its tasks.
     pub fn end_at_once(mut self) {
         self.end();
     }
 
     fn end(&mut self) {
-        // Whoever waits for this is told by its end.
+        // Dropping the sender is the stop signal.
         self.stop = None;
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
@@ -120,14 +120,14 @@ impl Drop for Running {
     }
 }
 
-/// Something that runs beside the test
+/// Task that runs concurrently with the test.
 #[derive(Debug)]
 pub struct Spawned<T>(tokio::task::JoinHandle<T>, Handle);
 
 impl<T> Spawned<T> {
     pub fn join(self) -> T {
         let joined = self.1.block_on(async { tokio::time::timeout(PATIENCE, self.0).await });
-        joined.expect("it ends").expect("it does not panic")
+        joined.expect("an end in time").expect("no panic")
     }
 }
 
@@ -136,25 +136,25 @@ fn workers_of_test(workers: usize) -> Runtime {
     built.expect("a runtime")
 }
 
-/// Does something that must not hang, so that the test ends if it does
+/// Runs work that might hang, and panics if it does.
 #[track_caller]
-#[expect(clippy::disallowed_methods, reason = "whoever hangs is left behind")]
+#[expect(clippy::disallowed_methods, reason = "a hung thread is left behind")]
 pub fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, ended) = std::sync::mpsc::channel();
     let thread = std::thread::spawn(move || _ = done.send(work()));
     match ended.recv_timeout(PATIENCE) {
         Ok(outcome) => outcome,
-        Err(RecvTimeoutError::Timeout) => panic!("it hangs"),
+        Err(RecvTimeoutError::Timeout) => panic!("the work did not finish in time"),
         Err(RecvTimeoutError::Disconnected) => {
-            let panicked = thread.join().expect_err("it told nothing");
+            let panicked = thread.join().expect_err("it sent no result");
             std::panic::resume_unwind(panicked)
         }
     }
 }
 
-/// Waits until something holds that nobody tells of
+/// Waits for a condition that sends no notification.
 #[track_caller]
-#[expect(clippy::disallowed_methods, reason = "nothing tells of it")]
+#[expect(clippy::disallowed_methods, reason = "the condition sends no notification")]
 pub fn until(mut holds: impl FnMut() -> bool) {
     let pause = Duration::from_millis(2);
     for _ in 0..PATIENCE.as_millis() / pause.as_millis() {
@@ -163,5 +163,5 @@ pub fn until(mut holds: impl FnMut() -> bool) {
         }
         std::thread::sleep(pause);
     }
-    panic!("it never came about");
+    panic!("the condition was not met in time");
 }

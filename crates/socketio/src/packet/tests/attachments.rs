@@ -23,7 +23,7 @@ fn attachments_follow_their_packet() {
 }
 
 #[test]
-fn attachments_are_put_into_the_order_of_the_text() {
+fn reorders_attachments_to_text_order() {
     let got = |list: &str, parts: &[&'static [u8]]| {
         let packet = decode_all(&format!("5{}-[\"x\",{list}]", parts.len()), parts).unwrap();
         let Body::Event { args, .. } = packet.body else { panic!() };
@@ -68,7 +68,7 @@ fn attachments_are_put_into_the_order_of_the_text() {
 }
 
 #[test]
-fn the_number_of_attachments_is_a_number_and_a_dash() {
+fn parses_attachment_count_and_dash() {
     for invalid in [
         "5-[\"x\"]",
         "5[\"x\"]",
@@ -86,7 +86,7 @@ fn the_number_of_attachments_is_a_number_and_a_dash() {
 }
 
 #[test]
-fn text_and_attachments_out_of_place_are_refused() {
+fn refuses_misplaced_text_and_attachments() {
     let mut waiting = decoder();
     assert_eq!(waiting.decode(Bytes::from_static(b"x").into()), Err(DecodeError::AttachmentUnannounced));
     assert_eq!(waiting.decode(format!("52-[\"x\",{}]", hole(0)).into()), Ok(None));

@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 use super::*;
 
 #[test]
-fn cve_2026_33151_more_attachments_than_accepted_are_refused_at_the_header() {
+fn cve_2026_33151_rejects_excess_attachments() {
     let too_many = Err(DecodeError::TooManyAttachments { limit: 10 });
     for count in ["11", "59999", "18446744073709551616", "99999999999999999999999999"] {
         assert_eq!(decode(&format!("5{count}-[\"x\",{}]", hole(0))), too_many, "{count}");
@@ -13,7 +13,7 @@ fn cve_2026_33151_more_attachments_than_accepted_are_refused_at_the_header() {
 }
 
 #[test]
-fn cve_2026_33151_attachments_are_bounded_in_bytes() {
+fn cve_2026_33151_bounds_attachment_bytes() {
     let mut decoder = DefaultDecoder::new(PacketLimits { packet_bytes: 100, ..PacketLimits::default() });
     assert_eq!(decoder.decode("53-[\"x\"]".into()), Ok(None));
     assert_eq!(decoder.decode(Bytes::from(vec![0; 92]).into()), Ok(None));
@@ -21,14 +21,14 @@ fn cve_2026_33151_attachments_are_bounded_in_bytes() {
 }
 
 #[test]
-fn cve_2026_69185_a_binary_packet_without_attachments_is_refused_at_the_header() {
+fn cve_2026_69185_rejects_missing_attachments() {
     for header in ["50-[\"x\"]", "500-[\"x\"]", "60-1[]"] {
         assert_eq!(decode(header), Err(DecodeError::AttachmentCount), "{header}");
     }
 }
 
 #[test]
-fn cve_2022_2421_placeholders_that_name_no_attachment_are_refused() {
+fn cve_2022_2421_rejects_dangling_placeholders() {
     for num in ["\"splice\"", "-1", "1", "1.5", "1e99", "0.0", "null", "[0]", "{}", "18446744073709551616"] {
         let error = decode_all(&format!("51-[\"x\",{}]", hole(num)), &[b"part"]).unwrap_err();
         assert!(matches!(error, DecodeError::Placeholders(_)), "{num}: {error}");
@@ -36,11 +36,11 @@ fn cve_2022_2421_placeholders_that_name_no_attachment_are_refused() {
     let missing = decode_all("51-[\"x\",{\"_placeholder\":true}]", &[b"part"]).unwrap_err();
     assert!(matches!(missing, DecodeError::Placeholders(_)));
     let twice = decode_all(&format!("51-[\"x\",{},{}]", hole(0), hole(0)), &[b"part"]).unwrap_err();
-    assert!(matches!(twice, DecodeError::Placeholders(_)), "lest a small packet become a large one");
+    assert!(matches!(twice, DecodeError::Placeholders(_)), "a small packet must not expand");
 }
 
 #[test]
-fn cve_2023_32695_event_names_are_strings_or_whole_numbers() {
+fn cve_2023_32695_checks_event_names() {
     for invalid in [
         "2[{\"toString\":\"foo\"}]",
         "2[[]]",
@@ -56,12 +56,12 @@ fn cve_2023_32695_event_names_are_strings_or_whole_numbers() {
 }
 
 #[test]
-fn cve_2024_38355_an_event_called_error_is_like_any_other() {
+fn cve_2024_38355_accepts_error_event() {
     assert_eq!(decode("2[\"error\",{}]"), Ok(event("/", None, "error", "{}")));
 }
 
 #[test]
-fn cve_2020_36049_long_input_takes_linear_time() {
+fn cve_2020_36049_decodes_linearly() {
     const LONG: usize = 900_000;
     let repeat = |text: &str| text.repeat(LONG / text.len());
     let nest = |open: &str, close: &str| {
@@ -113,7 +113,7 @@ fn cve_2020_36049_long_input_takes_linear_time() {
     assert!(clock() - begun < Duration::from_secs(30));
 }
 
-#[expect(clippy::disallowed_methods, reason = "a quadratic decoder shows itself by time alone")]
+#[expect(clippy::disallowed_methods, reason = "only elapsed time reveals a quadratic decoder")]
 fn clock() -> Instant {
     Instant::now()
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn connect_has_an_object_or_nothing() {
+fn connect_payload_is_object_or_absent() {
     let connect = |namespace, auth: &'static str| Ok(packet(namespace, Body::Connect { auth: auth.into() }));
     assert_eq!(decode("0"), connect("/", ""));
     assert_eq!(decode("0{\"token\":\"123\"}"), connect("/", "{\"token\":\"123\"}"));
@@ -19,13 +19,13 @@ fn connect_has_an_object_or_nothing() {
 }
 
 #[test]
-fn a_query_is_part_of_the_name_of_a_namespace() {
+fn keeps_query_in_namespace_name() {
     let connect = Body::Connect { auth: ByteString::new() };
     assert_eq!(decode("0/custom?x=1&y=2,"), Ok(packet("/custom?x=1&y=2", connect)));
 }
 
 #[test]
-fn disconnect_has_nothing() {
+fn disconnect_has_no_payload() {
     assert_eq!(decode("1"), Ok(packet("/", Body::Disconnect)));
     assert_eq!(decode("1/custom,"), Ok(packet("/custom", Body::Disconnect)));
     assert_eq!(decode("1/custom"), Ok(packet("/custom", Body::Disconnect)));
@@ -35,7 +35,7 @@ fn disconnect_has_nothing() {
 }
 
 #[test]
-fn events_are_arrays_that_begin_with_a_name() {
+fn decodes_events_with_a_name() {
     assert_eq!(decode(r#"2["message"]"#), Ok(event("/", None, "message", "")));
     assert_eq!(
         decode(r#"2["message",1,"2",{"3":[true]}]"#),
@@ -54,7 +54,7 @@ fn events_are_arrays_that_begin_with_a_name() {
     assert_eq!(
         decode(&format!("2[\"x\",{placeholder}]")),
         Ok(event("/", None, "x", r#"{"_placeholder":true,"num":7}"#)),
-        "without attachments nothing is a placeholder",
+        "without attachments there are no placeholders",
     );
 }
 
@@ -76,7 +76,7 @@ fn lone_surrogates_are_replaced() {
 }
 
 #[test]
-fn payloads_that_are_no_events_are_refused() {
+fn refuses_payloads_without_event() {
     for invalid in [
         "2",
         "27",
@@ -120,7 +120,7 @@ fn payloads_that_are_no_events_are_refused() {
 }
 
 #[test]
-fn reserved_names_are_refused_however_they_are_written() {
+fn refuses_reserved_names_in_any_spelling() {
     let reserved =
         ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"];
     for name in reserved {
@@ -154,7 +154,7 @@ fn acks_are_arrays_with_an_id() {
 }
 
 #[test]
-fn only_seven_types_exist() {
+fn decodes_only_seven_types() {
     for invalid in ["", "7[]", "9", "abc", "a", " 2[\"x\"]", "-1", "é", "\u{661}"] {
         assert_eq!(decode(invalid), Err(DecodeError::Type), "{invalid:?}");
     }
@@ -164,7 +164,7 @@ fn only_seven_types_exist() {
 }
 
 #[test]
-fn arguments_and_names_are_slices_of_the_message() {
+fn slices_arguments_and_names() {
     let text = ByteString::from(r#"2/chat,1["news",{"a":1},2]"#.to_owned());
     let bytes = text.as_bytes().as_ptr_range();
     let packet = decoder().decode(text.clone().into()).unwrap().unwrap();
@@ -175,7 +175,7 @@ fn arguments_and_names_are_slices_of_the_message() {
 }
 
 #[test]
-fn names_of_namespaces_are_bounded() {
+fn bounds_namespace_names() {
     let name = format!("/{}", "n".repeat(1023));
     assert_eq!(decode(&format!("1{name},")).unwrap().namespace, name);
     assert_eq!(decode(&format!("1{name}n,")), Err(DecodeError::NamespaceTooLong { limit: 1024 }));

@@ -92,7 +92,7 @@ fn decode_frame(frame: &Frame) -> Packet {
 
 proptest! {
     #[test]
-    fn events_come_back(namespace in any_namespace(), name in ".{0,12}", args in any_args(), id in any::<Option<u64>>()) {
+    fn events_round_trip_unchanged(namespace in any_namespace(), name in ".{0,12}", args in any_args(), id in any::<Option<u64>>()) {
         prop_assume!(!is_reserved(&name));
         let mut event = Event::new(namespace.clone(), name.clone(), args.clone());
         event.ack = id.map(|id| AckRequest { id: AckId(id), answers: Arc::new(Nobody) });
@@ -102,7 +102,7 @@ proptest! {
     }
 
     #[test]
-    fn an_offset_is_the_last_argument(args in any_args(), offset in ".{0,12}") {
+    fn offset_is_the_last_argument(args in any_args(), offset in ".{0,12}") {
         let mut event = Event::new(Namespace::main(), "x", args.clone());
         event.offset = Some(offset.clone().into());
         let Body::Event { args: decoded, .. } = decode_frame(&DefaultCodec.encode(&event).unwrap()).body else { panic!() };
@@ -110,15 +110,15 @@ proptest! {
     }
 
     #[test]
-    fn answers_come_back(namespace in any_namespace(), id in any::<u64>(), args in any_args()) {
+    fn answers_round_trip_unchanged(namespace in any_namespace(), id in any::<u64>(), args in any_args()) {
         let packet = decode_frame(&DefaultCodec.encode_answer(&namespace, AckId(id), &args).unwrap());
         let body = Body::Ack { id: AckId(id), args };
         prop_assert_eq!(packet, Packet { namespace: namespace.as_str().into(), body });
     }
 
     #[test]
-    fn attachments_find_their_places_whatever_their_order(args in any_args(), seed in any::<u64>()) {
-        // The peer numbers its attachments in an order of its own.
+    fn assigns_attachments_in_any_order(args in any_args(), seed in any::<u64>()) {
+        // The peer numbers its attachments in any order.
         let count = args.attachments().len();
         let mut order: Vec<usize> = (0..count).collect();
         order.sort_by_key(|num| seed.rotate_left(*num as u32).wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -6,7 +6,7 @@ use super::{Subject, asking, attach, attach_all, emit, event, queued, rooms};
 use crate::{AnswerLog, TextCodec};
 
 /// A target without rooms addresses every member.
-pub async fn to_all(router: Subject) {
+pub async fn reaches_all_members(router: Subject) {
     let codec = TextCodec::new("t");
     assert_eq!(router.broadcast(&Target::default(), &event("nobody")).relieve(), Receipt::default());
     let probes = attach_all(&router, &codec, ["a", "b", "c"]);
@@ -17,7 +17,7 @@ pub async fn to_all(router: Subject) {
 }
 
 /// `skip` excludes one member, by its key.
-pub async fn to_all_but_the_sender(router: Subject) {
+pub async fn skips_the_sender(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, key), (b, _)] = attach_all(&router, &codec, ["a", "b"]);
     let everybody = Target { skip: Some(key), ..Target::default() };
@@ -29,7 +29,7 @@ pub async fn to_all_but_the_sender(router: Subject) {
 }
 
 /// A room addresses only its current members.
-pub async fn to_a_room(router: Subject) {
+pub async fn reaches_current_room_members(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
     let room = Room::from("r");
@@ -50,7 +50,7 @@ pub async fn to_a_room(router: Subject) {
 }
 
 /// A member of several of the rooms gets one copy.
-pub async fn to_several_rooms_once_each(router: Subject) {
+pub async fn reaches_overlapping_rooms_once(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
     for room in ["r", "s"] {
@@ -66,7 +66,7 @@ pub async fn to_several_rooms_once_each(router: Subject) {
 }
 
 /// `except` takes rooms and ids, and ignores unknown names.
-pub async fn but_not_to_those_excepted(router: Subject) {
+pub async fn excludes_rooms_and_ids(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, b_key), (c, c_key), (d, _)] = attach_all(&router, &codec, ["a", "b", "c", "d"]);
     for key in [a_key, b_key, c_key] {
@@ -89,7 +89,7 @@ pub async fn but_not_to_those_excepted(router: Subject) {
 }
 
 /// The room of a socket's own id exists without a join and cannot be left.
-pub async fn to_a_socket_by_its_id(router: Subject) {
+pub async fn reaches_socket_by_id(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, a_key), (b, _)] = attach_all(&router, &codec, ["a", "b"]);
     assert_eq!(emit(&router, ["a"], "hello"), queued(1));
@@ -103,7 +103,7 @@ pub async fn to_a_socket_by_its_id(router: Subject) {
 }
 
 /// A name that is an id addresses that socket and all members of a room of that name.
-pub async fn an_id_and_a_room_of_the_same_name(router: Subject) {
+pub async fn id_and_room_share_name(router: Subject) {
     let codec = TextCodec::new("t");
     let [(a, _), (b, b_key), (c, _)] = attach_all(&router, &codec, ["a", "b", "c"]);
     assert_eq!(router.join(b_key, &Room::from("a")), Joined::Joined);
@@ -120,7 +120,7 @@ pub async fn an_id_and_a_room_of_the_same_name(router: Subject) {
 }
 
 /// An id addresses its newest member; a late leave or detach of the older member does not affect it.
-pub async fn an_id_that_is_attached_again(router: Subject) {
+pub async fn id_reaches_newest_member(router: Subject) {
     let codec = TextCodec::new("t");
     let room = Room::from("r");
     let [(old, old_key)] = attach_all(&router, &codec, ["a"]);
@@ -144,7 +144,7 @@ pub async fn an_id_that_is_attached_again(router: Subject) {
 }
 
 /// A direct target reaches one member in any rooms.
-pub async fn to_one_member(router: Subject) {
+pub async fn direct_target_reaches_one_member(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let [(a, _), (b, _)] = attach_all(&router, &able, ["a", "b"]);
     let (c, _) = attach(&router, "c", &limited);
@@ -177,7 +177,7 @@ pub async fn to_one_member(router: Subject) {
 }
 
 /// Returns the ids of the members that a broadcast would reach.
-pub async fn who_is_named(router: Subject) {
+pub async fn lists_ids_of_recipients(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b), (_, c)] = attach_all(&router, &codec, ["a", "b", "c"]);
     for (key, room) in [(a, "r"), (b, "r"), (b, "s"), (c, "s")] {

@@ -14,7 +14,7 @@ use super::{Subject, asking, attach, attach_all, emit, emit_event, event, queued
 use crate::{AnswerLog, ControlProbe, MemberProbe, TextCodec};
 
 /// An acknowledgement finds its receiver however fast the client is.
-pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
+pub async fn registers_ack_before_event_leaves(router: Subject) {
     /// Simulates a flusher that writes, and a client that answers, at the moment the outbox is listed.
     struct Flusher {
         acks: AckTable,
@@ -23,7 +23,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
     impl Wake for Flusher {
         fn wake(self: Arc<Self>) {
             let owed = self.acks.len();
-            self.owed.lock().expect("one thread").push(owed);
+            self.owed.lock().expect("lock is not poisoned").push(owed);
         }
     }
 
@@ -40,7 +40,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
 
     let (request, log) = AnswerLog::request(7);
     assert_eq!(router.broadcast(&Target::default(), &asking("question", &request)).relieve(), queued(1));
-    assert_eq!(*flusher.owed.lock().expect("one thread"), [1]);
+    assert_eq!(*flusher.owed.lock().expect("lock is not poisoned"), [1]);
     writer.write_all();
     assert_eq!(probe.sink().take_texts(), ["t:question[]#7"]);
     assert!(member.acks.answer(&member.id, AckId(7), Args::empty()));
@@ -54,7 +54,7 @@ pub async fn an_answer_is_awaited_before_the_event_leaves(router: Subject) {
 }
 
 /// A member that was not reached owes no acknowledgement, and the receiver is notified once.
-pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
+pub async fn unreached_members_owe_no_ack(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let [(asked, _), (closed, _)] = attach_all(&router, &able, ["asked", "closed"]);
     let (unable, _) = attach(&router, "unable", &limited);
@@ -81,7 +81,7 @@ pub async fn nobody_waits_for_those_who_were_not_asked(router: Subject) {
 }
 
 /// A member over its limit of pending acknowledgements is reported; a detached one is not.
-pub async fn who_owes_too_many_answers_is_told(router: Subject) {
+pub async fn reports_member_over_ack_limit(router: Subject) {
     let codec = TextCodec::new("t");
     let controls = ["owing", "gone", "able"].map(|id| {
         let (control, limit) = (ControlProbe::new("{}"), usize::from(id == "able"));
@@ -102,8 +102,9 @@ pub async fn who_owes_too_many_answers_is_told(router: Subject) {
 /// Ack receivers are called without a lock held, so they may use the router.
 ///
 /// # Panics
-/// If the router deadlocks, after ten seconds.
-pub async fn who_waits_may_call_the_router(router: Subject) {
+///
+/// Panics if the router deadlocks, after ten seconds.
+pub async fn ack_receiver_may_call_router(router: Subject) {
     struct Caller {
         router: Subject,
         key: MemberKey,
@@ -130,12 +131,12 @@ pub async fn who_waits_may_call_the_router(router: Subject) {
     let caller = Arc::new(Caller { router: router.clone(), key, called: AtomicBool::new(false) });
     let request = AckRequest { id: AckId(1), answers: caller.clone() };
     let (done, finished) = mpsc::sync_channel(1);
-    #[expect(clippy::disallowed_methods, reason = "what locks up has to do so elsewhere")]
+    #[expect(clippy::disallowed_methods, reason = "a deadlock must not block the test thread")]
     std::thread::spawn(move || {
         let receipt = emit_event(&router, ["r"], &asking("question", &request));
         done.send(receipt)
     });
-    let receipt = finished.recv_timeout(Duration::from_secs(10)).expect("the router locked up");
+    let receipt = finished.recv_timeout(Duration::from_secs(10)).expect("the router deadlocked");
     assert_eq!(receipt, Receipt { unsupported: 1, ..Receipt::default() });
     assert!(caller.called.load(Ordering::Relaxed));
     assert_eq!(probe.received(), ["limited:from within[]"]);

@@ -9,7 +9,7 @@ use super::{Subject, attach, attach_all, emit, event, queued, rooms};
 use crate::{MemberProbe, TextCodec};
 
 /// Encodes once per codec among the recipients, in any mix, and not at all without recipients.
-pub async fn encoded_once_for_each_codec(router: Subject) {
+pub async fn encodes_once_per_codec(router: Subject) {
     let codecs = [TextCodec::new("x"), TextCodec::new("y"), TextCodec::limited("z")];
     let unused = TextCodec::new("unused");
     let probes: Vec<_> =
@@ -28,7 +28,7 @@ pub async fn encoded_once_for_each_codec(router: Subject) {
 }
 
 /// Recipients whose codec cannot encode the event are counted; the others get it.
-pub async fn one_codec_that_cannot_is_no_error_for_others(router: Subject) {
+pub async fn unsupported_codec_affects_no_other_member(router: Subject) {
     let (able, limited) = (TextCodec::new("able"), TextCodec::limited("limited"));
     let full = attach_all(&router, &able, ["a", "b"]);
     let plain = attach_all(&router, &limited, ["c", "d", "e"]);
@@ -47,7 +47,7 @@ pub async fn one_codec_that_cannot_is_no_error_for_others(router: Subject) {
 }
 
 /// A volatile event is dropped for a member whose connection is absent or blocked.
-pub async fn volatile_only_to_those_who_can_take_it(router: Subject) {
+pub async fn drops_volatile_for_blocked_members(router: Subject) {
     let codec = TextCodec::new("t");
     let away = MemberProbe::detached("away", &codec, 1 << 20);
     let blocked = MemberProbe::new("blocked", &codec);
@@ -67,7 +67,7 @@ pub async fn volatile_only_to_those_who_can_take_it(router: Subject) {
 }
 
 /// A member whose outbox is full is closed and counted; the others are unaffected.
-pub async fn one_slow_member_hurts_nobody_else(router: Subject) {
+pub async fn full_outbox_closes_one_member(router: Subject) {
     let codec = TextCodec::new("t");
     let slow = MemberProbe::with_limit("slow", &codec, 200);
     slow.sink().set(Readiness::Blocked);
@@ -85,7 +85,7 @@ pub async fn one_slow_member_hurts_nobody_else(router: Subject) {
 }
 
 /// The target's overflow policy applies.
-pub async fn overflow_as_the_target_says(router: Subject) {
+pub async fn applies_overflow_policy_of_target(router: Subject) {
     let codec = TextCodec::new("t");
     let slow = MemberProbe::detached("slow", &codec, 160);
     router.attach(slow.member());
@@ -103,7 +103,7 @@ pub async fn overflow_as_the_target_says(router: Subject) {
 }
 
 /// A keyed event replaces the queued one with the same key.
-pub async fn the_latest_of_each_key(router: Subject) {
+pub async fn keeps_latest_event_per_key(router: Subject) {
     let codec = TextCodec::new("t");
     let away = MemberProbe::detached("away", &codec, 1 << 20);
     router.attach(away.member());
@@ -120,7 +120,7 @@ pub async fn the_latest_of_each_key(router: Subject) {
 }
 
 /// Each receiver keeps the order of each sender under concurrent sends, joins and leaves.
-pub async fn what_one_sender_sends_arrives_in_order(router: Subject) {
+pub async fn keeps_order_per_sender(router: Subject) {
     const EVENTS: usize = 400;
     const SENDERS: usize = 3;
     let codec = TextCodec::new("t");
@@ -162,9 +162,9 @@ pub async fn what_one_sender_sends_arrives_in_order(router: Subject) {
 fn by_sender(texts: &[String], senders: usize) -> Vec<Vec<usize>> {
     let mut numbers = vec![Vec::new(); senders];
     for text in texts {
-        let name = text.strip_prefix("t:").and_then(|text| text.strip_suffix("[]")).expect("an event");
-        let (sender, number) = name.split_once(' ').expect("a sender and a number");
-        numbers[sender.parse::<usize>().expect("a sender")].push(number.parse().expect("a number"));
+        let name = text.strip_prefix("t:").and_then(|text| text.strip_suffix("[]")).expect("event text");
+        let (sender, number) = name.split_once(' ').expect("sender and number");
+        numbers[sender.parse::<usize>().expect("sender number")].push(number.parse().expect("event number"));
     }
     numbers
 }

@@ -9,7 +9,7 @@ use super::{Subject, attach_all, emit, event, queued, rooms};
 use crate::{ControlProbe, MemberProbe, TextCodec};
 
 /// A detached member is in no room and cannot join one.
-pub async fn out_is_out(router: Subject) {
+pub async fn detached_member_leaves_all_rooms(router: Subject) {
     let codec = TextCodec::new("t");
     let room = Room::from("r");
     let [(a, a_key), (b, b_key)] = attach_all(&router, &codec, ["a", "b"]);
@@ -34,7 +34,7 @@ pub async fn out_is_out(router: Subject) {
 }
 
 /// Rooms are listed with the member's own room first, then those it joined.
-pub async fn the_rooms_of_a_member(router: Subject) {
+pub async fn lists_own_room_first(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, key), _] = attach_all(&router, &codec, ["m", "z"]);
     assert_eq!(router.rooms_of(key), rooms(["m"]));
@@ -49,7 +49,7 @@ pub async fn the_rooms_of_a_member(router: Subject) {
 }
 
 /// Counts local members, by room or by id.
-pub async fn how_many_are_in_a_room(router: Subject) {
+pub async fn counts_members_of_room(router: Subject) {
     let codec = TextCodec::new("t");
     let room = Room::from("r");
     assert_eq!(router.count(&room), 0);
@@ -67,7 +67,7 @@ pub async fn how_many_are_in_a_room(router: Subject) {
 }
 
 /// A member cannot exceed its room limit, and its control is notified; others and existing rooms are unaffected.
-pub async fn in_no_more_rooms_than_it_may_be(router: Subject) {
+pub async fn enforces_room_limit_of_member(router: Subject) {
     let codec = TextCodec::new("t");
     let control = ControlProbe::with_max_rooms(2);
     let key = router.attach(MemberProbe::new("m", &codec).with_control(control.clone()).member());
@@ -95,7 +95,7 @@ pub async fn in_no_more_rooms_than_it_may_be(router: Subject) {
 }
 
 /// Concurrent joins and leaves never exceed the room limit.
-pub async fn joins_at_once_do_not_pass_the_limit(router: Subject) {
+pub async fn concurrent_joins_respect_room_limit(router: Subject) {
     const MAX: usize = 5;
     let control = ControlProbe::with_max_rooms(MAX);
     let probe = MemberProbe::new("m", &TextCodec::new("t")).with_control(control.clone());
@@ -111,7 +111,7 @@ pub async fn joins_at_once_do_not_pass_the_limit(router: Subject) {
                         full.fetch_add(1, Ordering::Relaxed);
                     }
                     let there = router.rooms_of(key).len() - 1;
-                    assert!(there <= MAX, "it is in {there} rooms");
+                    assert!(there <= MAX, "member is in {there} rooms");
                     if number % 3 == 0 {
                         router.leave(key, &room);
                     }
@@ -127,7 +127,7 @@ pub async fn joins_at_once_do_not_pass_the_limit(router: Subject) {
 }
 
 /// Bulk joins and leaves affect every addressed member and count only changed ones.
-pub async fn rooms_of_many_changed_at_once(router: Subject) {
+pub async fn bulk_changes_count_changed_members(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b), (_, c)] = attach_all(&router, &codec, ["a", "b", "c"]);
     router.join(a, &Room::from("r"));
@@ -149,7 +149,7 @@ pub async fn rooms_of_many_changed_at_once(router: Subject) {
 }
 
 /// Counts members and joined rooms; a router without the counts returns none.
-pub async fn how_much_there_is(router: Subject) {
+pub async fn counts_members_and_joined_rooms(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
     for (key, room) in [(a, "r"), (b, "r"), (b, "s"), (b, "a")] {

@@ -17,7 +17,7 @@ fn attach_with_control(router: &Subject, id: &str, data: &'static str) -> (Arc<C
 }
 
 /// Lookups return members with their rooms and their data.
-pub async fn who_is_found_is_as_it_is_here(router: Subject) {
+pub async fn find_returns_rooms_and_data(router: Subject) {
     let (_, a) = attach_with_control(&router, "a", r#"{"name":"ada"}"#);
     let (_, b) = attach(&router, "b", &TextCodec::new("t"));
     let keys = (Some(a), Some(b));
@@ -27,7 +27,7 @@ pub async fn who_is_found_is_as_it_is_here(router: Subject) {
     let target = Target { rooms: rooms(["r"]), ..Target::default() };
     for mut found in [router.find(&target), router.fetch(&target).await.expect("this node answers")] {
         found.sort_by(|one, other| one.id.cmp(&other.id));
-        let [a, b] = &mut found[..] else { panic!("not two but {found:?}") };
+        let [a, b] = &mut found[..] else { panic!("expected two members: {found:?}") };
         a.rooms[1..].sort();
         assert_eq!((a.id.as_str(), &a.rooms), ("a", &rooms(["a", "r", "s"])));
         assert_eq!((b.id.as_str(), &b.rooms), ("b", &rooms(["b", "r"])));
@@ -38,7 +38,7 @@ pub async fn who_is_found_is_as_it_is_here(router: Subject) {
 }
 
 /// Each addressed member is asked to disconnect once and stays until it has left.
-pub async fn who_is_named_is_disconnected(router: Subject) {
+pub async fn disconnects_each_addressed_member_once(router: Subject) {
     let [(a, a_key), (b, b_key), (c, _)] = ["a", "b", "c"].map(|id| attach_with_control(&router, id, "{}"));
     let (_, d) = attach(&router, "d", &TextCodec::new("t"));
     for key in [a_key, b_key, d] {
@@ -46,14 +46,14 @@ pub async fn who_is_named_is_disconnected(router: Subject) {
         router.join(key, &Room::from("s"));
     }
     let target = Target { rooms: rooms(["r", "s"]), except: rooms(["b"]), ..Target::default() };
-    assert_eq!(router.disconnect(&target, false), 1, "one of two can be told");
+    assert_eq!(router.disconnect(&target, false), 1, "one of the two members has a control");
     assert_eq!(router.disconnect(&Target { rooms: rooms(["c"]), ..Target::default() }, true), 1);
     assert_eq!((a.disconnected(), b.disconnected(), c.disconnected()), (vec![false], vec![], vec![true]));
     assert_eq!(router.count(&Room::from("r")), 3);
 }
 
 /// Reports a room's creation with the first member, each change, and its deletion with the last.
-pub async fn rooms_come_and_go_as_told(router: Subject) {
+pub async fn reports_room_creation_and_deletion(router: Subject) {
     let log = RoomLog::new();
     router.watch(log.clone());
     let codec = TextCodec::new("t");
@@ -65,7 +65,7 @@ pub async fn rooms_come_and_go_as_told(router: Subject) {
     router.join(a, &room);
     router.leave(b, &room);
     router.join(a, &Room::from("a"));
-    assert_eq!(log.take(), [""; 0], "what changes nothing is nothing to tell");
+    assert_eq!(log.take(), [""; 0], "no report without a change");
     router.join(b, &room);
     router.leave(a, &room);
     assert_eq!(log.take(), ["b joined r", "a left r"]);
@@ -91,7 +91,7 @@ pub async fn rooms_come_and_go_as_told(router: Subject) {
 }
 
 /// State before the watcher is not reported; later changes to it are.
-pub async fn who_watches_late_hears_what_is_new(router: Subject) {
+pub async fn late_watcher_sees_later_changes(router: Subject) {
     let codec = TextCodec::new("t");
     let [(_, a), (_, b)] = attach_all(&router, &codec, ["a", "b"]);
     router.join(a, &Room::from("r"));
@@ -108,7 +108,7 @@ pub async fn who_watches_late_hears_what_is_new(router: Subject) {
 }
 
 /// A room named after a socket id contains its owner and its guests.
-pub async fn a_room_with_an_owner_and_guests_is_one_room(router: Subject) {
+pub async fn id_room_includes_owner_and_guests(router: Subject) {
     let log = RoomLog::new();
     router.watch(log.clone());
     let codec = TextCodec::new("t");
@@ -128,7 +128,7 @@ pub async fn a_room_with_an_owner_and_guests_is_one_room(router: Subject) {
 }
 
 /// A watcher is called without a lock held: it may change reported rooms, and those changes are reported later.
-pub async fn a_watcher_may_call_the_router(router: Subject) {
+pub async fn watcher_may_call_router(router: Subject) {
     struct Host {
         router: OnceLock<(Subject, MemberKey)>,
         log: Arc<RoomLog>,
@@ -158,7 +158,7 @@ pub async fn a_watcher_may_call_the_router(router: Subject) {
 }
 
 /// A member is registered under its key before it is reported, so the watcher can use the key.
-pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
+pub async fn watcher_may_use_new_member(router: Subject) {
     struct Host {
         router: OnceLock<Subject>,
         joined: Mutex<Vec<Joined>>,
@@ -168,7 +168,7 @@ pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
             let RoomChange::Joined { room, socket, key, .. } = change else { return };
             let Some(router) = self.router.get().filter(|_| room.as_str() == socket.as_str()) else { return };
             let joined = router.join(*key, &Room::from("hall"));
-            self.joined.lock().expect("no panic").push(joined);
+            self.joined.lock().expect("lock is not poisoned").push(joined);
             let but_it = Target { skip: Some(*key), ..Target::default() };
             let _ = router.broadcast(&but_it, &event(socket.as_str()));
             if socket.as_str() == "unwanted" {
@@ -181,7 +181,7 @@ pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
     router.watch(host.clone());
     let codec = TextCodec::new("t");
     let [(a, a_key), (unwanted, unwanted_key)] = attach_all(&router, &codec, ["a", "unwanted"]);
-    assert_eq!(*host.joined.lock().expect("no panic"), [Joined::Joined, Joined::Joined]);
+    assert_eq!(*host.joined.lock().expect("lock is not poisoned"), [Joined::Joined, Joined::Joined]);
     assert_eq!((a.received(), unwanted.received()), (vec!["t:unwanted[]".to_owned()], vec![]));
     assert_eq!(router.rooms_of(a_key), rooms(["a", "hall"]));
     assert_eq!(router.rooms_of(unwanted_key), []);
@@ -192,7 +192,7 @@ pub async fn a_watcher_may_use_the_newcomer(router: Subject) {
 }
 
 /// A concurrent detach leaves no trace, however early it finds the member.
-pub async fn a_newcomer_is_detached_by_whoever_finds_it(router: Subject) {
+pub async fn concurrent_detach_leaves_no_trace(router: Subject) {
     const ROUNDS: usize = 500;
     let codec = TextCodec::new("t");
     let over = AtomicBool::new(false);
@@ -218,14 +218,14 @@ pub async fn a_newcomer_is_detached_by_whoever_finds_it(router: Subject) {
 }
 
 /// Returns the members that joined a room, as of the preceding changes, without owners of the name.
-pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
+pub async fn survey_reports_rooms_in_order(router: Subject) {
     struct Reports(Mutex<Vec<(String, Vec<MemberKey>)>>);
     impl RoomWatcher for Reports {
         fn room_changed(&self, change: &RoomChange) {
             if let RoomChange::Present { room, members } = change {
                 let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
                 keys.sort();
-                self.0.lock().expect("no panic").push((room.to_string(), keys));
+                self.0.lock().expect("lock is not poisoned").push((room.to_string(), keys));
             }
         }
     }
@@ -237,7 +237,7 @@ pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
     }
     let reports = Arc::new(Reports(Mutex::default()));
     let take = || {
-        let mut taken = std::mem::take(&mut *reports.0.lock().expect("no panic"));
+        let mut taken = std::mem::take(&mut *reports.0.lock().expect("lock is not poisoned"));
         taken.sort();
         taken
     };
@@ -253,7 +253,7 @@ pub async fn a_survey_reports_each_room_in_its_place(router: Subject) {
 }
 
 /// The log checks each report against the surrounding changes.
-pub async fn a_survey_fits_changes_of_many_threads(router: Subject) {
+pub async fn survey_fits_concurrent_changes(router: Subject) {
     const ROUNDS: usize = 200;
     let codec = TextCodec::new("t");
     let log = RoomLog::new();
@@ -283,7 +283,7 @@ pub async fn a_survey_fits_changes_of_many_threads(router: Subject) {
 }
 
 /// Concurrent changes are reported once, in a possible order.
-pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject) {
+pub async fn reports_concurrent_changes_in_order(router: Subject) {
     const ROUNDS: usize = 300;
     let codec = TextCodec::new("t");
     let log = RoomLog::new();
@@ -328,8 +328,8 @@ pub async fn changes_of_many_threads_are_told_once_and_in_order(router: Subject)
 }
 
 /// A single node notifies no other node and gets no remote answers.
-pub async fn no_other_node_answers(router: Subject) {
+pub async fn single_node_gets_no_answers(router: Subject) {
     let (name, args) = (ByteString::from_static("hello"), Args::empty());
     router.server_side_emit(&name, &args);
-    assert_eq!(router.server_side_ask(&name, &args).await.expect("nobody is missing"), []);
+    assert_eq!(router.server_side_ask(&name, &args).await.expect("no node is missing"), []);
 }

@@ -1,4 +1,4 @@
-//! A socket as its router sees it
+//! Control handle of a socket, used by its router.
 
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -20,7 +20,7 @@ impl MemberControl for Inner {
     }
 
     fn disconnect(&self, close: bool) {
-        // As on Node: a socket that has left says nothing about those that its client has beside it, or later.
+        // As on Node: a socket that has left does not affect other or later sockets of its client.
         let whole = close && self.standing.get() <= Standing::IN;
         if whole {
             self.session.put_out.store(true, Ordering::SeqCst);
@@ -36,14 +36,14 @@ impl MemberControl for Inner {
         }
         if tells {
             let visit = if whole { Visit::Close(CloseReason::ForcedServerClose) } else { Visit::PutOut };
-            // If the session is over already there is nothing left to do.
+            // Fails only if the session has already ended.
             let _ = self.session.inbox.push(visit);
         }
-        // Its client may have come back by another connection.
+        // The client may have recovered its session on another connection.
         if self.standing.get() == Standing::BARRED {
             match self.successor() {
                 Some(successor) => MemberControl::disconnect(&*successor.0, close),
-                // Or have come back and left again meanwhile.
+                // It may also have recovered and left again in the meantime.
                 None => self.forget(),
             }
         }

@@ -1,4 +1,4 @@
-//! Rooms that a socket joins before it is let into its namespace
+//! Rooms that a socket joins before its namespace accepts it.
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -7,7 +7,7 @@ use roomcast_core::{MemberControl, MemberLimit, Room};
 use super::{Socket, Standing, lock};
 
 impl Socket {
-    /// Keeps a room until the socket is let in
+    /// Stores a room until the socket is attached.
     pub(super) fn join_early(&self, room: &Room) -> bool {
         let early = &self.0.extras.get_or_init(Box::default).early;
         let is_new = {
@@ -38,7 +38,7 @@ impl Socket {
         }
     }
 
-    /// Whether a room was kept for later, and no longer is
+    /// Removes a stored room; `false` if it was not stored.
     pub(super) fn leave_early(&self, room: &Room) -> bool {
         if self.0.standing.get() != Standing::PENDING {
             return false;
@@ -50,11 +50,11 @@ impl Socket {
         early.len() < before
     }
 
-    /// Joins what was kept for later
+    /// Joins the stored rooms.
     pub(super) fn enter_early(&self) {
         let Some(extras) = self.extras() else { return };
         for room in std::mem::take(&mut *lock(&extras.early)) {
-            // A limit has told of itself, and a socket that was put out meanwhile joins nothing.
+            // A limit has already been reported, and a socket disconnected in the meantime joins nothing.
             let _ = self.0.namespace.router.join(self.key(), &room);
         }
     }
