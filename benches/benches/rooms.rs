@@ -30,7 +30,7 @@ fn main() {
         group.bench_function(BenchmarkId::new("join_and_leave", memberships), |bencher| {
             bencher.iter(|| {
                 at = (at + STEP) % town.keys.len();
-                // The next room after those of the member, which are consecutive.
+                // The next room after the member's rooms, which are consecutive.
                 let room = &town.names[(at + ROOMS_OF_EACH) % town.names.len()];
                 assert_eq!(town.rooms.join(town.keys[at], room), Joined::Joined);
                 town.rooms.leave(town.keys[at], room)

@@ -42,7 +42,7 @@ impl Record {
             .map_err(|error| Error::Usage(format!("{} is not a record of compare: {error}", path.display())))
     }
 
-    /// Writes all files to a folder, replacing those of an earlier comparison.
+    /// Writes all files to a folder, replacing an earlier comparison.
     pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
         fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
         let write = |name: &str, text: &str| {

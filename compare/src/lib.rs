@@ -89,7 +89,7 @@ pub struct Options {
     /// Number of rounds in which servers of other projects run
     #[arg(long, default_value_t = 3)]
     pub peer_rounds: usize,
-    /// Run two short rounds as a smoke test, whatever --rounds says
+    /// Run two short rounds as a smoke test; overrides --rounds
     #[arg(long)]
     pub quick: bool,
     /// Stop after this many minutes, with the results so far
@@ -356,7 +356,7 @@ fn contenders(options: &Options) -> Result<Vec<Contender>, Error> {
     Ok(all)
 }
 
-/// Returns the portable arguments: those without a path.
+/// Returns the portable arguments, without paths.
 fn repeatable(arguments: impl Iterator<Item = String>) -> String {
     let mut kept: Vec<String> = Vec::new();
     for argument in arguments {

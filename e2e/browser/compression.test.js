@@ -29,7 +29,7 @@ describe("WebSocket compression in the browser", { skip: withoutChromium }, () =
             socket.onopen = () => sent.forEach((text) => socket.send(text));
             socket.onclose = ({ code, reason }) => reject(new Error(`closed: ${code} ${reason}`));
             socket.onmessage = ({ data }) => {
-              // The demo sends a greeting first, and names the sender.
+              // The demo sends `hello` first, and names the sender.
               const text = data.startsWith("[") ? JSON.parse(data)[1].text : data;
               if (text !== undefined) heard.push(text === sent[heard.length]);
               if (heard.length === count) resolve({ extensions: socket.extensions, heard });

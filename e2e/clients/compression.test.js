@@ -25,7 +25,7 @@ const messages = (socket, count) =>
 /** An open `ws` client with this `perMessageDeflate` offer */
 async function open(url, perMessageDeflate) {
   const socket = new WebSocket(url.replace(/^http/, "ws"), { perMessageDeflate });
-  // The demo's greeting may arrive with the handshake.
+  // The demo's `hello` may arrive with the handshake.
   const greeting = once(socket, "message");
   await once(socket, "open");
   if (url.endsWith("/ws")) await greeting;

@@ -188,7 +188,7 @@ class Target {
     return this.eventually(isIdle, busy, within);
   }
 
-  /** Waits until the condition holds; checks at least twice, however long a check takes */
+  /** Waits until the condition holds; checks at least twice */
   async eventually(condition, missing, within) {
     const starved = starvation(this.pid);
     const deadline = performance.now() + within;

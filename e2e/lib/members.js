@@ -14,7 +14,7 @@ class Member {
     this.name = name;
   }
 
-  /** Resolves once the server has greeted this member; keeps the greeting as `hello` */
+  /** Resolves when the server's `hello` has arrived, which it keeps as `hello` */
   async connected() {
     await until(() => this.log.length > 0, `${this.name}: no hello`);
     const [event, hello] = this.log.shift();

@@ -209,7 +209,7 @@ export const CARRIERS = [
   { name: "upgraded", open: (server, profile) => WebSocketSession.upgraded(server, profile) },
 ];
 
-/** Sends a message and expects exactly its echo: the session is alive and nothing else was pending */
+/** Sends a message and expects exactly its echo: the session is alive and has no pending packets */
 export async function answers(session, profile, text = "still here") {
   await session.send(profile.say(text));
   assert.equal(await session.next(), profile.heard(text));

@@ -78,7 +78,7 @@ attack("thousands of empty blocks and messages", { growth: 8 * MIB, flags: AGREE
     const blocks = Buffer.concat([...Array(50_000).fill(Buffer.from([3, 0])), compress(Buffer.from("4end"))]);
     const spent = await target.processorTime(async () => {
       client.send(frame(blocks, { rsv: COMPRESSED }));
-      // The greeting, and the echo.
+      // The hello message, and the echo.
       await client.until(() => client.frames.length >= 2, "the end is not echoed", 10_000);
     });
     assert.ok(spent < 2000, `${spent} ms`);

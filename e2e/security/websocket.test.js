@@ -29,7 +29,7 @@ attack("CVE-2016-10518 pongs contain exactly the ping's bytes", { growth: 2 * MI
       const payload = Buffer.from(Array.from({ length }, (_, at) => (at * 7 + length) & 0xff));
       client.send(frame(payload, { opcode: OPCODES.ping }));
       assert.deepEqual((await client.next(OPCODES.pong)).payload, payload);
-      // Only the declared length counts, whatever follows the frame in the buffer.
+      // Only the declared length counts, not the bytes after the frame in the buffer.
       client.send(frame(payload, { opcode: OPCODES.ping }), frame("", { opcode: OPCODES.ping }));
       assert.deepEqual((await client.next(OPCODES.pong)).payload, payload);
       assert.equal((await client.next(OPCODES.pong)).payload.length, 0);
@@ -194,7 +194,7 @@ attack("CVE-2016-10544 compression is off by default", { growth: 4 * MIB }, asyn
 });
 
 attack("CVE-2026-54490 compression cannot bypass size limits", { growth: 4 * MIB }, async (target) => {
-  // Also with compressed frames between those of a valid message.
+  // Also with compressed frames between the fragments of a valid message.
   const client = await target.engine();
   client.send(frame("4", { fin: false }), frame(DEFLATED_ZEROS, { opcode: 0, fin: true, rsv: 4 }));
   assert.equal((await client.untilClosed()).code, 1002);

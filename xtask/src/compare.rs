@@ -23,7 +23,7 @@ pub(crate) fn run(project: &Project, arguments: &[String]) -> ExitCode {
     if succeeds(Command::new(compare).args(arguments)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Builds the peers; the comparison reports those that cannot be built as missing.
+/// Builds the peers; the comparison reports a peer that cannot be built as missing.
 fn build_peers(project: &Project) {
     let peers = project.root.join("compare/peers");
     let mut rust = Command::new(cargo());

@@ -115,7 +115,7 @@ fn find_cargo_fuzz(project: &Project) -> Result<PathBuf, String> {
     Ok(program)
 }
 
-/// Returns a command for the nightly cargo, whatever toolchain runs this.
+/// Returns a command for the nightly cargo, independent of the current toolchain.
 fn nightly() -> Command {
     let mut command = Command::new("cargo");
     command.arg("+nightly").env_remove("CARGO").env_remove("RUSTUP_TOOLCHAIN");

@@ -349,7 +349,7 @@ fn fuzz_smoke(project: &Project) -> Command {
     command
 }
 
-/// Makes a client's tests use the server just built, whatever the environment says.
+/// Makes a client's tests use the server just built; overrides the environment.
 fn under_test(project: &Project, command: &mut Command) {
     command.env_remove("ROOMCAST_E2E_TARGET").env("ROOMCAST_BIN_DIR", project.target.join("debug"));
 }

@@ -287,7 +287,7 @@ fn town(memberships: usize) -> Box<dyn FnMut()> {
     let mut flusher = Flusher::new(flush);
     Box::new(move || {
         at = (at + STEP) % keys.len();
-        // The next room after those of the member, which are consecutive.
+        // The next room after the member's rooms, which are consecutive.
         let other = (at + TEN) % names.len();
         rooms.join(keys[at], &names[other]);
         assert_eq!(rooms.broadcast(&targets[at], &event).relieve().queued, TEN);

@@ -30,7 +30,7 @@ impl<S: Default> Connection<S> {
 }
 
 impl<S> Connection<S> {
-    /// Sends bytes, and queues those that do not fit.
+    /// Sends bytes, and queues the rest if the socket is full.
     pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
         if !self.rest.is_empty() {
             return self.queue(bytes);

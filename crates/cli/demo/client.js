@@ -365,7 +365,7 @@ class EngineLink {
     if (this.#transports[1] && session.upgrades.includes(this.#transports[1])) this.#upgrade();
   }
 
-  // The server pings; without a ping for this long the connection is lost, whatever the state of TCP.
+  // The server pings; without a ping for this long the connection counts as lost, even if TCP is up.
   #expectPing() {
     clearTimeout(this.#heartbeat);
     const { pingInterval, pingTimeout } = this.#session;

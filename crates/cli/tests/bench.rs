@@ -77,7 +77,7 @@ fn delivers_everything_to_every_client_kind() {
         let report = report(&output);
         assert!(output.status.success() && report["ok"] == true, "{arguments:?}: {report}");
         assert!(report["deliveries"].as_u64().expect("a number") > 10, "{arguments:?}: {report}");
-        // The demo greets every client.
+        // The demo sends `hello` to every client.
         assert!(report["others"].as_u64().expect("a number") >= 20, "{arguments:?}: {report}");
     }
 }

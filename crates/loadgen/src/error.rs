@@ -12,7 +12,7 @@ pub enum Error {
         /// Error returned by the system.
         cause: io::Error,
     },
-    /// The server violated the protocol or closed a connection; its log should say why.
+    /// The server violated the protocol or closed a connection; see its log.
     #[error("server error: {0}")]
     Server(String),
     /// Nothing arrived within the stall timeout.

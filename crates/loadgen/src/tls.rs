@@ -155,7 +155,7 @@ impl io::Write for Socket<'_> {
     }
 }
 
-/// Loads the certificate authorities from a file, or else those of the system.
+/// Loads the certificate authorities from a file, or else from the system.
 fn authorities(file: Option<&Path>) -> Result<RootCertStore, Error> {
     let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
     let found = || SYSTEM.iter().map(PathBuf::from).find(|path| path.exists());

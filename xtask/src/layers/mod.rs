@@ -128,7 +128,7 @@ fn upwards(modules: &Modules, layers: &[&str]) -> Vec<String> {
     }
     for (module, source) in modules.iter().filter(|(module, _)| !module.is_empty()) {
         for (target, names) in &source.imports {
-            // A file beside the folders is above all of them.
+            // A file next to the folders is above all of them.
             let (Some(from), to) = (rank(module), rank(target)) else { continue };
             if to.is_none_or(|to| to < from) {
                 let (file, target) = (&source.file, &modules[target].file);

@@ -1,7 +1,7 @@
 //! Behaviors of soak clients.
 //!
 //! The WebSocket codec is separate because `xtask` does not depend on the crates it tests, and because these clients
-//! return errors where those of the test kit panic.
+//! return errors where the test kit's clients panic.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -115,7 +115,7 @@ impl Polling {
         client.target = format!("{}&sid={sid}", client.target);
         client.post("40")?;
         let mut joined = client.get()?;
-        // The greeting may be in the same response or the next.
+        // The `auth` event may be in the same response or the next.
         while !joined.contains(r#"42["auth""#) {
             joined += &client.get()?;
         }

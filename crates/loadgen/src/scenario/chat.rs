@@ -258,9 +258,9 @@ impl Talk {
         }
     }
 
-    /// Records a latency, and those of the messages that would have been sent while it was pending.
+    /// Records a latency, and the latencies of messages that would have been sent while it was pending.
     ///
-    /// This corrects for coordinated omission: a client that waits for an answer asks nothing else, so a server that
+    /// This corrects for coordinated omission: a client that waits for an answer sends no more questions, so a server that
     /// stalls half of the time would otherwise show it in a single message.
     fn count(&mut self, mut way: u64) {
         self.ways.record(way);

@@ -54,7 +54,7 @@ impl Dialect {
 
     /// Returns a lenient dialect: it sends these templates, and searches received messages for the payload.
     ///
-    /// The templates are those of a broadcast or echo, of a join, and of a message to a room; for Socket.IO they are
+    /// The templates are for a broadcast or echo, a join, and a message to a room; for Socket.IO they are
     /// event arrays. `auth` is empty or JSON.
     pub(crate) fn any(kind: Kind, namespace: &str, auth: &str, texts: [&str; 3], payload: usize) -> Self {
         let sio = kind != Kind::Plain;

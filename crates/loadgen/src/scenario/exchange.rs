@@ -206,7 +206,7 @@ impl Exchange {
         })
     }
 
-    /// Sends a new message for each one that has landed; with a rate, only those that are due.
+    /// Sends a new message for each one that has landed; with a rate, only messages that are due.
     pub(super) fn launch(&mut self, swarm: &mut Swarm) -> Result<(), Error> {
         let due =
             self.schedule.map_or(u64::MAX, |schedule| schedule.due(swarm.clock()).saturating_sub(self.sent));
