@@ -260,8 +260,8 @@ impl Talk {
 
     /// Records a latency, and the latencies of messages that would have been sent while it was pending.
     ///
-    /// This corrects for coordinated omission: a client that waits for an answer sends no more questions, so a server that
-    /// stalls half of the time would otherwise show it in a single message.
+    /// This corrects for coordinated omission: a client that waits for an answer sends no more questions, so a server
+    /// that stalls half of the time would otherwise show it in a single message.
     fn count(&mut self, mut way: u64) {
         self.ways.record(way);
         while way > ASK_EVERY {
